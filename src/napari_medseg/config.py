@@ -1,0 +1,137 @@
+"""The knobs, each documented once under its field; tooltips, `--help` and the docs read that text.
+
+All are frozen and keyword-only, and valid once built.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from dataclasses import dataclass, fields
+from textwrap import dedent
+from typing import Literal
+
+from napari_medseg.errors import InputError
+
+Device = str
+Precision = Literal["auto", "fp32", "bf16"]
+Preset = Literal["survey", "lits", "chaos"]
+
+
+def _require(ok: bool, message: str) -> None:
+    if not ok:
+        raise InputError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """How a volume is segmented."""
+
+    device: Device = "auto"
+    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    overlap: float = 0.5
+    """Fraction of a window shared with its neighbour; more is smoother and slower."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: fp32 until the model states that bf16 is as good."""
+    batch_size: int = 1
+    """Windows that run through the network at once."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.overlap < 1, f"overlap must be at least 0 and below 1; got {self.overlap}")
+        _require(self.precision in ("auto", "fp32", "bf16"), f"precision is auto, fp32 or bf16; got {self.precision!r}")
+        _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained. A budget in epochs or minutes ends the training; without either, 100 epochs."""
+
+    epochs: int | None = None
+    """Passes over the training cases; empty when the budget is in minutes."""
+    minutes: float | None = None
+    """Wall time of the whole training, reading and validation included; empty when the budget is in epochs."""
+    val: float = 0.2
+    """Fraction of the cases, the last in sorted name order, kept for validation; 0 means none."""
+    seed: int = 0
+    """Seed of the weights, the patches and the augmentation."""
+    device: Device = "auto"
+    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    batch_size: int = 2
+    """Patches in a step."""
+    patch_zyx: tuple[int, int, int] | None = None
+    """Patch in voxels at the model's spacing; empty to derive it from the cases."""
+    spacing_zyx_mm: tuple[float, float, float] | None = None
+    """The model's spacing in mm; empty for the median of the cases."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 1e-5
+    """Weight decay of AdamW."""
+    schedule: Literal["cosine", "poly"] = "cosine"
+    """How the learning rate falls to zero over the budget, after a short warm-up."""
+    gradient_clip: float = 12.0
+    """Largest gradient norm; larger ones are scaled down to it."""
+    foreground: float = 0.67
+    """Fraction of the patches centred on a label (drawn evenly over the labels); the rest lie anywhere."""
+    augment: bool = True
+    """Random rotation, scaling, noise, blur, brightness, contrast and gamma, made on the device."""
+    mirror: bool = False
+    """Random mirroring too; leave off where labels are sided (left and right kidney)."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: bf16 where the hardware has it."""
+    ignore_label: int | None = None
+    """A label id whose voxels count in no loss and no metric: not annotated."""
+    unlabelled_slices: Literal["background", "ignore"] = "background"
+    """What slices without any label mean: background, or not annotated and ignored."""
+    validations: int = 10
+    """Validations on whole volumes, spread evenly over the budget."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs is None or self.minutes is None, "give a budget in epochs or in minutes, not both")
+        _require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1; got {self.epochs}")
+        _require(self.minutes is None or self.minutes > 0, f"minutes must be above 0; got {self.minutes}")
+        _require(0 <= self.val < 1, f"val must be at least 0 and below 1; got {self.val}")
+        _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
+        _require(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
+        _require(0 <= self.foreground <= 1, f"foreground must lie in 0 to 1; got {self.foreground}")
+        _require(self.schedule in ("cosine", "poly"), f"schedule is cosine or poly; got {self.schedule!r}")
+        _require(self.precision in ("auto", "fp32", "bf16"), f"precision is auto, fp32 or bf16; got {self.precision!r}")
+        _require(self.validations >= 0, f"validations must be at least 0; got {self.validations}")
+        for name, triple in (("patch_zyx", self.patch_zyx), ("spacing_zyx_mm", self.spacing_zyx_mm)):
+            _require(
+                triple is None or (len(triple) == 3 and min(triple) > 0),
+                f"{name} needs three positive numbers (z, y, x); got {triple}",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsConfig:
+    """Which definitions the metrics follow."""
+
+    preset: Preset = "survey"
+    """survey (6-neighbour surfaces, signed RVD), lits (its scorer's rules) or chaos (its scorer's rules)."""
+    nsd_tolerance_mm: float = 1.0
+    """Distance in mm within which a surface voxel counts as right in NSD."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.preset in ("survey", "lits", "chaos"), f"preset is survey, lits or chaos; got {self.preset!r}"
+        )
+        _require(self.nsd_tolerance_mm >= 0, f"nsd_tolerance_mm must be at least 0; got {self.nsd_tolerance_mm}")
+
+
+@functools.cache
+def field_docs(config: type) -> dict[str, str]:
+    """The text under each field of a config class: {field: text}. A field without one is a defect (KeyError)."""
+    body = ast.parse(dedent(inspect.getsource(config))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for node, after in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+        ):
+            docs[node.target.id] = " ".join(str(after.value.value).split())
+    return {f.name: docs[f.name] for f in fields(config)}

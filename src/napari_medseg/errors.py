@@ -1,0 +1,42 @@
+"""The errors a user can cause. Each is one line: what was expected, what came, and the way out.
+
+Every class is also the built-in that a caller would naturally catch. The command line turns any `MedsegError` into exit
+status 2; whatever else escapes is a defect of ours.
+"""
+
+from __future__ import annotations
+
+
+class MedsegError(Exception):
+    """The input or the request is wrong; the message is a single line fit to show to the user."""
+
+    def __str__(self) -> str:
+        return " ".join(str(self.args[0]).split()) if self.args else type(self).__name__
+
+
+class InputError(MedsegError, ValueError):
+    """A value, layer or combination of inputs is not what the function needs."""
+
+
+class GridMismatchError(InputError):
+    """Two things that must lie on the same grid do not."""
+
+
+class FileError(MedsegError, OSError):
+    """A file is missing, unreadable, damaged or not what its name says."""
+
+
+class ModelFileError(FileError):
+    """A model file breaks the closed schema, is damaged, or does not fit its network."""
+
+
+class UnknownNameError(MedsegError, LookupError):
+    """A name is in none of our tables; the message lists the choices."""
+
+
+class NotSupportedError(MedsegError, NotImplementedError):
+    """The request is understood, and this version cannot do it."""
+
+
+class MedsegWarning(UserWarning):
+    """Something odd about an input that the user should know; the work goes on."""

@@ -1,0 +1,143 @@
+"""The one table of networks. Pure data: a network's module (and torch) is imported only when it is built."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from napari_medseg.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PresetName = Literal["default", "paper"]
+Argument = bool | int | float | str | tuple[int, ...] | None
+"""What an argument of a network may be: the closed set that a model file can hold."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of a network: its default, its meaning and its bounds (checked before anything is allocated)."""
+
+    default: Argument
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def check(self, owner: str, name: str, value: object) -> Argument:
+        """The value, lists made tuples; InputError where type or bounds do not fit."""
+        if isinstance(value, list):
+            value = tuple(value)
+        where = f"{owner} argument {name}"
+        if value is None and self.default is None:
+            return None
+        wanted = type(self.default) if self.default is not None else float
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise InputError(f"{where} must be a {wanted.__name__} like {self.default!r}; got {value!r}")
+        if isinstance(value, tuple) and not all(type(v) is int for v in value):
+            raise InputError(f"{where} must hold whole numbers; got {value!r}")
+        if isinstance(value, tuple) and not 1 <= len(value) <= 16:
+            raise InputError(f"{where} must hold 1 to 16 numbers; got {len(value)}")
+        if isinstance(value, str) and value not in self.choices:
+            raise InputError(f"{where} is one of {', '.join(self.choices)}; got {value!r}")
+        numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
+        for number in numbers:
+            if self.low is not None and not number >= self.low or self.high is not None and not number <= self.high:
+                raise InputError(f"{where} must lie in {self.low} to {self.high}; got {value!r}")
+        assert value is None or isinstance(value, bool | int | float | str | tuple)
+        return value
+
+
+#: the arguments that every network has
+COMMON = {
+    "in_channels": Parameter(1, "channels of the image", 1, 64),
+    "out_channels": Parameter(2, "classes, the background included", 1, 4096),
+    "spatial_dims": Parameter(3, "2 for slices, 3 for volumes", 2, 3),
+}
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network by name: pure data, with the dotted path of its class, imported when built."""
+
+    name: str
+    target: str
+    """Dotted path "package.module:Class" inside this project."""
+    summary: str
+    citation: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    """The network's own arguments, beside the common ones."""
+    paper: Mapping[str, Argument] | None = None
+    """The arguments that differ from the defaults in the published network; None where there is no paper preset."""
+    deep_supervision: bool = False
+    """Whether the network can return logits of several scales in training."""
+
+    def arguments(self, preset: PresetName = "default", **overrides: object) -> dict[str, Argument]:
+        """Every argument of the network after preset and overrides, checked: what a model file stores."""
+        if preset not in ("default", "paper"):
+            raise InputError(f"network {self.name}: preset is default or paper; got {preset!r}")
+        if preset == "paper" and self.paper is None:
+            raise InputError(f"network {self.name} has no paper preset: use preset='default'")
+        known = {**COMMON, **self.parameters}
+        unknown = sorted(set(overrides) - set(known))
+        if unknown:
+            raise InputError(f"network {self.name} has no argument {unknown[0]!r}: its arguments are {', '.join(known)}")
+        chosen: dict[str, object] = {name: p.default for name, p in known.items()}
+        chosen.update((self.paper or {}) if preset == "paper" else {})
+        chosen.update(overrides)
+        return {name: known[name].check(f"network {self.name}", name, value) for name, value in chosen.items()}
+
+    def build(self, preset: PresetName = "default", **overrides: object) -> nn.Module:
+        """The torch module. overrides: in_channels, out_channels, spatial_dims, then the network's own arguments.
+
+        Raises InputError (a ValueError) for an unknown argument, a value out of bounds, or a paper preset that is not there.
+        """
+        arguments = self.arguments(preset, **overrides)
+        module, _, name = self.target.partition(":")
+        network: nn.Module = getattr(importlib.import_module(module), name)(**arguments)
+        return network
+
+
+_CHANNELS = Parameter((32, 64, 128, 256, 320), "features per level, the finest first; the number of levels", 1, 2048)
+
+_NETWORKS = (
+    NetworkSpec(
+        name="unet3d",
+        target="napari_medseg.networks.unet3d:UNet3D",
+        summary="3D U-Net; the default is a strong residual-free U-Net with instance norm and deep supervision",
+        citation="Çiçek et al., MICCAI 2016, doi:10.1007/978-3-319-46723-8_49",
+        parameters={
+            "channels": _CHANNELS,
+        },
+        paper={},
+        deep_supervision=True,
+    ),
+    NetworkSpec(
+        name="vnet",
+        target="napari_medseg.networks.vnet:VNet",
+        summary="V-Net: 5x5x5 convolutions and residual stages",
+        citation="Milletari et al., 3DV 2016, doi:10.1109/3DV.2016.79",
+        parameters={
+            "dropout": Parameter(0.0, "dropout probability of the deep stages; 0 as in the paper's released code", 0, 0.95),
+        },
+        paper={},
+    ),
+)
+_TABLE = {spec.name: spec for spec in _NETWORKS}
+
+
+def networks() -> dict[str, NetworkSpec]:
+    """Every network by name; no torch is loaded."""
+    return dict(_TABLE)
+
+
+def network(name: str) -> NetworkSpec:
+    """The network of that name; UnknownNameError lists the choices."""
+    if name not in _TABLE:
+        raise UnknownNameError(f"unknown network {name!r}: choose one of {', '.join(sorted(_TABLE))}")
+    return _TABLE[name]

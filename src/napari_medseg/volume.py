@@ -1,0 +1,208 @@
+"""The nouns: a grid in the patient, an image on it, labels on it. Frozen, and valid once built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg import geometry
+from napari_medseg.errors import InputError
+from napari_medseg.geometry import AxisOrder, FloatArray, Shape3, Triple
+
+#: the largest label id: what a signed 32-bit integer holds
+MAX_LABEL = 2**31 - 1
+
+
+class LazyArray(Protocol):
+    """What numpy, dask and zarr arrays share: the only way the core touches data."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an array lie in the patient.
+
+    shape: (z, y, x). affine: (4, 4), index (z, y, x) of a voxel's centre -> world (S, P, L) in mm.
+    Raises InputError for a shape that is not three positive sizes, or an affine that is not finite and invertible.
+    """
+
+    shape: Shape3
+    affine: FloatArray
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise InputError(f"a Grid needs three positive sizes (z, y, x); got shape {tuple(self.shape)}")
+        affine = np.array(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise InputError(f"a Grid needs a finite 4x4 affine; got shape {affine.shape}, values {affine.tolist()}")
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if not np.array_equal(affine[3], [0, 0, 0, 1]) or lengths.min() <= 0:
+            raise InputError(
+                f"a Grid's affine needs non-zero axes and the last row 0 0 0 1; got spacing {lengths.tolist()} mm, "
+                f"last row {affine[3].tolist()}"
+            )
+        if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
+            raise InputError("a Grid's axes must span space; the affine is singular (two axes run the same way)")
+        affine.setflags(write=False)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    @classmethod
+    def from_spacing(cls, shape: Shape3, spacing_zyx_mm: Triple, origin: Triple = (0.0, 0.0, 0.0)) -> Grid:
+        """An axis-aligned grid of orientation SPL; origin (S, P, L) in mm is the first voxel's centre."""
+        affine = np.diag([*spacing_zyx_mm, 1.0])
+        affine[:3, 3] = origin
+        return cls(shape, affine)
+
+    @property
+    def spacing(self) -> Triple:
+        """mm between voxel centres, per array axis."""
+        return geometry.spacing_of(self.affine)
+
+    @property
+    def origin(self) -> Triple:
+        """World position (S, P, L) in mm of the first voxel's centre."""
+        s, p, l = self.affine[:3, 3]  # noqa: E741
+        return float(s), float(p), float(l)
+
+    @property
+    def orientation(self) -> str:
+        """Three letters: the direction that each array axis runs to; "SPL" is the identity."""
+        return geometry.orientation_of(self.affine)
+
+    @property
+    def is_oblique(self) -> bool:
+        """Whether the array axes leave the patient's axes."""
+        return geometry.is_oblique(self.affine)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def index_to_world(self, index_zyx: npt.ArrayLike) -> FloatArray:
+        """(..., 3) voxel indices -> (..., 3) world positions (S, P, L) in mm."""
+        return np.asarray(np.asarray(index_zyx, dtype=float) @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+    def world_to_index(self, world_spl_mm: npt.ArrayLike) -> FloatArray:
+        """(..., 3) world positions (S, P, L) in mm -> (..., 3) fractional voxel indices."""
+        offset = np.asarray(world_spl_mm, dtype=float) - self.affine[:3, 3]
+        return np.asarray(offset @ np.linalg.inv(self.affine[:3, :3]).T)
+
+    @property
+    def corners(self) -> FloatArray:
+        """(8, 3) world positions of the corner voxels' centres."""
+        ends = [(0, n - 1) for n in self.shape]
+        return self.index_to_world(np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T)
+
+    def same_as(self, other: Grid) -> bool:
+        """Equal shape, and no corner's centre apart by more than 1 % of the smallest spacing."""
+        if self.shape != other.shape:
+            return False
+        apart = np.linalg.norm(self.corners - other.corners, axis=1).max()
+        return bool(apart <= 0.01 * min(*self.spacing, *other.spacing))
+
+    def reordered(self, order: AxisOrder) -> Grid:
+        """The grid of the array that `order.apply` returns."""
+        return Grid(order.shape(self.shape), order.affine(self.affine, self.shape))
+
+    def with_spacing(self, spacing_zyx_mm: Triple) -> Grid:
+        """The grid of about this spacing that covers the same box; the spacing is rounded so that it fits exactly."""
+        return Grid(*geometry.spacing_changed(self.shape, self.affine, spacing_zyx_mm))
+
+    def describe(self) -> str:
+        """One line for messages: shape, spacing, origin, orientation."""
+        spacing = ", ".join(f"{s:.4g}" for s in self.spacing)
+        origin = ", ".join(f"{o:.4g}" for o in self.origin)
+        oblique = ", oblique" if self.is_oblique else ""
+        return f"{'x'.join(map(str, self.shape))} at {spacing} mm, origin ({origin}), {self.orientation}{oblique}"
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image: data (C, Z, Y, X), numpy, dask or zarr, wrapped and never copied; 2D is Z = 1.
+
+    channels: one name per channel. name: what messages and layers call it (never patient text).
+    Raises InputError where data, grid and channels do not fit together.
+    """
+
+    data: LazyArray
+    grid: Grid
+    channels: tuple[str, ...] = ()
+    name: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        who = f"volume {self.name!r}" if self.name else "a Volume"
+        if len(self.data.shape) != 4:
+            raise InputError(
+                f"{who} needs data of shape (C, Z, Y, X); got {tuple(self.data.shape)}: add the channel axis with "
+                f"data[None] for a single channel"
+            )
+        if np.dtype(self.data.dtype).kind not in "biuf":
+            raise InputError(f"{who} needs real numbers; got dtype {self.data.dtype}")
+        if tuple(self.data.shape[1:]) != self.grid.shape:
+            raise InputError(f"{who} has data (z, y, x) {tuple(self.data.shape[1:])} but its grid is {self.grid.shape}")
+        count = int(self.data.shape[0])
+        channels = tuple(self.channels) or tuple(f"channel {c}" for c in range(count))
+        if len(channels) != count:
+            raise InputError(f"{who} has {count} channels but {len(channels)} channel names: {channels}")
+        object.__setattr__(self, "channels", channels)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A label image: integer data (Z, Y, X); labels: {id: name}; 0 is background and needs no name.
+
+    Raises InputError where data is not integer, does not fit the grid, or an id lies outside 0 .. 2^31 - 1.
+    """
+
+    data: LazyArray
+    grid: Grid
+    labels: Mapping[int, str] = field(default_factory=dict)
+    name: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        who = f"segmentation {self.name!r}" if self.name else "a Segmentation"
+        if np.dtype(self.data.dtype).kind not in "biu":
+            raise InputError(f"{who} needs integer labels; got dtype {self.data.dtype}: round or threshold them first")
+        if tuple(self.data.shape) != self.grid.shape:
+            raise InputError(f"{who} has data of shape {tuple(self.data.shape)} but its grid is {self.grid.shape}")
+        labels = {int(k): str(v) for k, v in sorted(self.labels.items())}
+        wrong = [k for k in labels if not 0 <= k <= MAX_LABEL]
+        if wrong:
+            raise InputError(f"{who} needs label ids from 0 to {MAX_LABEL}; got {wrong[:5]}")
+        object.__setattr__(self, "labels", MappingProxyType(labels))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A mapping proxy cannot be pickled; events that carry a Segmentation cross processes.
+        return {"data": self.data, "grid": self.grid, "labels": dict(self.labels), "name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for key, value in state.items():
+            object.__setattr__(self, key, MappingProxyType(value) if key == "labels" else value)
+
+    def label_name(self, label: int) -> str:
+        """The name of a label, or "label 7" for one without."""
+        return self.labels.get(label) or f"label {label}"
+
+
+def require_same_grid(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> None:
+    """Raise GridMismatchError, naming both and both grids, unless they lie on the same grid."""
+    from napari_medseg.errors import GridMismatchError
+
+    if not a.grid.same_as(b.grid):
+        name_a, name_b = (f"{what} {x.name!r}" if x.name else what for what, x in ((a_is, a), (b_is, b)))
+        raise GridMismatchError(
+            f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "
+            f"{name_b} has {b.grid.describe()}: resample one onto the other first"
+        )
