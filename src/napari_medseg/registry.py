@@ -26,6 +26,9 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    shortest: int = 1
+    longest: int = 16
+    """Bounds on the length of a tuple."""
 
     def check(self, owner: str, name: str, value: object) -> Argument:
         """The value, lists made tuples; InputError where type or bounds do not fit."""
@@ -41,8 +44,8 @@ class Parameter:
             raise InputError(f"{where} must be a {wanted.__name__} like {self.default!r}; got {value!r}")
         if isinstance(value, tuple) and not all(type(v) is int for v in value):
             raise InputError(f"{where} must hold whole numbers; got {value!r}")
-        if isinstance(value, tuple) and not 1 <= len(value) <= 16:
-            raise InputError(f"{where} must hold 1 to 16 numbers; got {len(value)}")
+        if isinstance(value, tuple) and not self.shortest <= len(value) <= self.longest:
+            raise InputError(f"{where} must hold {self.shortest} to {self.longest} numbers; got {len(value)}")
         if isinstance(value, str) and value not in self.choices:
             raise InputError(f"{where} is one of {', '.join(self.choices)}; got {value!r}")
         numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
@@ -86,7 +89,9 @@ class NetworkSpec:
         known = {**COMMON, **self.parameters}
         unknown = sorted(set(overrides) - set(known))
         if unknown:
-            raise InputError(f"network {self.name} has no argument {unknown[0]!r}: its arguments are {', '.join(known)}")
+            raise InputError(
+                f"network {self.name} has no argument {unknown[0]!r}: its arguments are {', '.join(known)}"
+            )
         chosen: dict[str, object] = {name: p.default for name, p in known.items()}
         chosen.update((self.paper or {}) if preset == "paper" else {})
         chosen.update(overrides)
@@ -103,27 +108,43 @@ class NetworkSpec:
         return network
 
 
-_CHANNELS = Parameter((32, 64, 128, 256, 320), "features per level, the finest first; the number of levels", 1, 2048)
-
 _NETWORKS = (
     NetworkSpec(
         name="unet3d",
         target="napari_medseg.networks.unet3d:UNet3D",
-        summary="3D U-Net; the default is a strong residual-free U-Net with instance norm and deep supervision",
+        summary="U-Net with strided convolutions, instance norm and deep supervision; as published: pooling and batch norm",
         citation="Çiçek et al., MICCAI 2016, doi:10.1007/978-3-319-46723-8_49",
         parameters={
-            "channels": _CHANNELS,
+            "channels": Parameter(
+                (32, 64, 128, 256, 320), "features per level, the finest first", 1, 2048, shortest=2, longest=8
+            ),
+            "norm": Parameter("instance", "normalisation after each convolution", choices=("instance", "batch")),
+            "activation": Parameter("leakyrelu", "what follows the normalisation", choices=("leakyrelu", "relu")),
+            "down": Parameter("stride", "how the size is halved", choices=("stride", "maxpool")),
+            "bias": Parameter(False, "whether the 3^n convolutions have biases, which the normalisation undoes"),
+            "narrow_first": Parameter(False, "half the features in the first convolution of each encoder level"),
+            "wide_up": Parameter(False, "up-convolutions keep the features of the coarser level"),
+            "deep_supervision": Parameter(True, "logits of every decoder level in training"),
         },
-        paper={},
+        paper={
+            "channels": (64, 128, 256, 512),
+            "norm": "batch",
+            "activation": "relu",
+            "down": "maxpool",
+            "bias": True,
+            "narrow_first": True,
+            "wide_up": True,
+            "deep_supervision": False,
+        },
         deep_supervision=True,
     ),
     NetworkSpec(
         name="vnet",
         target="napari_medseg.networks.vnet:VNet",
-        summary="V-Net: 5x5x5 convolutions and residual stages",
+        summary="V-Net: 5^n convolutions in residual stages, batch norm, ELU",
         citation="Milletari et al., 3DV 2016, doi:10.1109/3DV.2016.79",
         parameters={
-            "dropout": Parameter(0.0, "dropout probability of the deep stages; 0 as in the paper's released code", 0, 0.95),
+            "dropout": Parameter(0.0, "probability of dropping a whole feature map in the two deepest levels", 0, 0.95),
         },
         paper={},
     ),

@@ -1,0 +1,41 @@
+"""What every network shares: any size in, by padding and cropping inside.
+
+N: batch. C: channels. *size: (Z, Y, X) or (Y, X).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """(N, C, *size) -> the same with every size a multiple of `multiple`, its last plane repeated.
+
+    Padding at the end only keeps voxel i at the index i // 2 of the half-sized scale, and so on. An image that would
+    be down-sampled to a single voxel is made two voxels long, because one voxel has no variance to normalise by.
+    """
+    size = x.shape[2:]
+    padded = [-(-n // multiple) * multiple for n in size]
+    if max(padded) == multiple:
+        padded[-1] = 2 * multiple
+    missing = [p - n for p, n in zip(padded, size, strict=True)]
+    if not any(missing):
+        return x
+    return F.pad(x, [side for m in reversed(missing) for side in (0, m)], mode="replicate")
+
+
+def crop(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, C, *size or larger) -> (N, C, *size): what `pad_to_multiple` added is cut off."""
+    return x[(..., *(slice(n) for n in size))]
+
+
+def he_init(network: nn.Module, negative_slope: float = 0.0) -> None:
+    """Draw every convolution's weights for a (leaky) rectifier and set its bias to zero (He et al. 2015, eq. 15)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=negative_slope)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
