@@ -1,0 +1,277 @@
+"""The only translator between napari layers and our Volume and Segmentation.
+
+napari's world here is (I, P, L): a Grid's (S, P, L) with the first axis negated, which with napari's default camera
+gives the radiological picture in all three planes. A layer gets the array transposed to the order nearest (z, y, x) and
+scale, translate and units only: nothing is flipped, rotated or resampled. The true Grid stays in the layer's metadata,
+and what is saved, segmented or measured lies on it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medseg import geometry
+from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
+from napari_medseg.geometry import AxisOrder, FloatArray
+from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Layer
+
+    LayerData = tuple[Any, dict[str, Any], str]
+
+#: where a layer's metadata holds the Grid of its array in the order of its file
+GRID_KEY = "napari_medseg"
+#: where a Labels layer's metadata holds what made it (model, SHA-256); written with it into files
+PROVENANCE_KEY = "napari_medseg_provenance"
+
+_IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
+_KEPT = (False, False, False)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How an array on `grid` became a layer's array: `order.apply(array)` is what the layer holds."""
+
+    grid: Grid
+    order: AxisOrder
+
+    @classmethod
+    def of(cls, grid: Grid) -> Placement:
+        """The placement that we give to a layer: axes in the order nearest (z, y, x), nothing flipped."""
+        axes, _ = geometry.nearest_axes(grid.affine)
+        return cls(grid, AxisOrder((axes.index(0), axes.index(1), axes.index(2)), _KEPT))
+
+    @property
+    def frame(self) -> Grid:
+        """The axis-aligned Grid that napari shows: the true one, turned about its centre onto the patient's axes."""
+        shown = self.grid.reordered(self.order)
+        _, signs = geometry.nearest_axes(shown.affine)
+        affine = np.diag([*(np.array(signs) * shown.spacing), 1.0])
+        centre = (np.array(shown.shape) - 1) / 2
+        affine[:3, 3] = shown.index_to_world(centre) - affine[:3, :3] @ centre
+        return Grid(shown.shape, affine)
+
+    def layer_arguments(self) -> dict[str, Any]:
+        """scale, translate, units and metadata for the layer."""
+        affine = self.frame.affine
+        return {
+            "scale": np.diag(affine)[:3] * _IPL_FROM_SPL,
+            "translate": affine[:3, 3] * _IPL_FROM_SPL,
+            "units": ("mm", "mm", "mm"),
+            "metadata": {GRID_KEY: self.grid},
+        }
+
+    def to_layer(self, data: LazyArray) -> Any:
+        """The array in the layer's order; a view."""
+        return data if self.order.is_identity else self.order.apply(_with_transpose(data))
+
+    def from_layer(self, data: LazyArray) -> Any:
+        """The layer's array in the order of the grid; a view."""
+        return data if self.order.is_identity else self.order.inverse.apply(_with_transpose(data))
+
+
+def volume_layer(volume: Volume) -> list[LayerData]:
+    """One image layer per channel of the volume, each lazy where the volume is."""
+    place = Placement.of(volume.grid)
+    data = _with_transpose(volume.data)
+    single = len(volume.channels) == 1
+    return [
+        (
+            place.to_layer(data[c]),
+            {
+                **place.layer_arguments(),
+                "name": volume.name or channel if single else f"{volume.name} {channel}".strip(),
+                **_contrast(data[c]),
+            },
+            "image",
+        )
+        for c, channel in enumerate(volume.channels)
+    ]
+
+
+def labels_layer(segmentation: Segmentation, provenance: Mapping[str, object] | None = None) -> LayerData:
+    """The layer of a segmentation: painting writes into the segmentation's own array wherever napari can do so.
+
+    A zarr array in the order of the screen is handed over as it is, so that painting and undo write through to the
+    store. Arrays that cannot be painted (read-only, or zarr and dask in another axis order) are loaded first.
+    """
+    place = Placement.of(segmentation.grid)
+    arguments = place.layer_arguments()
+    if provenance:
+        arguments["metadata"][PROVENANCE_KEY] = dict(provenance)
+    names = segmentation.labels
+    return (
+        place.to_layer(_paintable(segmentation.data, place.order)),
+        {
+            **arguments,
+            "name": segmentation.name or "labels",
+            "features": {"index": list(names), "name": list(names.values())},
+        },
+        "labels",
+    )
+
+
+def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> Volume:
+    """The layer, or the layers as channels in that order, as a Volume on its true Grid; wrapped, never copied.
+
+    among: the viewer's layers, for a layer without a Grid of ours that lies exactly on one that has it.
+    Raises InputError for RGB or time series, GridMismatchError for channels on different grids.
+    """
+    channels = list(layers) if isinstance(layers, Sequence) else [layers]
+    if not channels:
+        raise InputError("choose an image layer first")
+    for layer in channels:
+        if layer.rgb:
+            raise InputError(f"layer {layer.name!r} is RGB; a medical image has grey values: use Split RGB first")
+    among = list(among)
+    places = [placement(layer, among) for layer in channels]
+    grid = places[0].grid
+    for layer, place in zip(channels, places, strict=True):
+        if not place.grid.same_as(grid):
+            raise GridMismatchError(
+                f"channels must lie on the same grid; layer {channels[0].name!r} has {grid.describe()}, layer "
+                f"{layer.name!r} has {place.grid.describe()}: resample one onto the other first"
+            )
+    arrays = [place.from_layer(_array_3d(layer)) for layer, place in zip(channels, places, strict=True)]
+    return Volume(_stacked(arrays), grid, tuple(layer.name for layer in channels), name=channels[0].name)
+
+
+def to_segmentation(layer: Labels, among: Iterable[Layer] = ()) -> Segmentation:
+    """The layer as a Segmentation on its true Grid, with its names; wrapped, never copied. among: see `to_volume`."""
+    place = placement(layer, among)
+    return Segmentation(place.from_layer(_array_3d(layer)), place.grid, label_names(layer), name=layer.name)
+
+
+def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
+    """The segmentation reordered to `grid`, losslessly, where the two grids are equal up to flips and permutations.
+
+    Returned as it is where they are not: what needs equal grids refuses it with both in its message.
+    """
+    order = AxisOrder.between(segmentation.grid.orientation, grid.orientation)
+    if order.is_identity or not segmentation.grid.reordered(order).same_as(grid):
+        return segmentation
+    data = order.apply(_with_transpose(segmentation.data))
+    return Segmentation(data, grid, segmentation.labels, name=segmentation.name)
+
+
+def label_names(layer: Labels) -> dict[int, str]:
+    """{id: name} from the layer's features table (columns index and name); empty where it has none."""
+    table = layer.features
+    if not {"index", "name"} <= set(table.columns):
+        return {}
+    return {int(i): str(name) for i, name in zip(table["index"], table["name"], strict=True) if name}
+
+
+def placement(layer: Layer, among: Iterable[Layer] = ()) -> Placement:
+    """Where the layer's voxels lie.
+
+    The Grid in its metadata is believed only while shape and transform agree with it (projecting and duplicating copy
+    metadata). Then comes the Grid of a layer of `among` that has the same shape and transform up to flips (New Labels
+    drops negative scales). Last come the layer's own scale, translate, rotate, shear and affine, with a warning where
+    its units are missing.
+    """
+    for candidate in (layer, *among):
+        grid = candidate.metadata.get(GRID_KEY)
+        if isinstance(grid, Grid):
+            place = _match(layer, Placement.of(grid))
+            if place is not None and (candidate is layer or _match(candidate, Placement.of(grid)) is not None):
+                return place
+    factors = _units_mm(layer)
+    frame = _frame(layer, factors)
+    if factors is None:
+        warnings.warn(
+            f"layer {layer.name!r} has no units: its scale is taken as mm (set layer.units if it is not)",
+            MedsegWarning,
+            stacklevel=2,
+        )
+    return Placement(frame, AxisOrder((0, 1, 2), _KEPT))
+
+
+def _match(layer: Layer, place: Placement) -> Placement | None:
+    """The placement of `layer` if it lies where `place` shows its grid, up to flips."""
+    shown, frame = place.frame, _frame(layer, _units_mm(layer))
+    flips = AxisOrder.between(shown.orientation, frame.orientation)
+    if flips.axes != (0, 1, 2) or not shown.reordered(flips).same_as(frame):
+        return None
+    return Placement(place.grid, AxisOrder(place.order.axes, flips.flips))
+
+
+def _frame(layer: Layer, factors_mm: FloatArray | None) -> Grid:
+    """The layer's shape and its whole transform as napari has it, as a Grid; a 2D layer becomes one slice of 1 mm."""
+    shape = _array_3d(layer).shape
+    ndim = layer.ndim
+    columns = [np.array(layer.data_to_world(row)) for row in np.vstack([np.zeros(ndim), np.eye(ndim)])]
+    affine = np.eye(4)
+    first = 3 - ndim
+    affine[first:3, 3] = columns[0]
+    affine[first:3, first:3] = np.transpose([c - columns[0] for c in columns[1:]])
+    if factors_mm is not None:
+        affine[first:3] *= factors_mm[:, None]
+    affine[0] *= -1  # (I, P, L) -> (S, P, L)
+    affine[0] += 0.0  # no negative zeros
+    return Grid(shape, affine)
+
+
+def _units_mm(layer: Layer) -> FloatArray | None:
+    """mm per unit of each axis; None where the layer has no units (napari calls those pixels)."""
+    if all(str(unit) == "pixel" for unit in layer.units):
+        return None
+    if not all(unit.is_compatible_with("mm") for unit in layer.units):
+        names = ", ".join(str(unit) for unit in layer.units)
+        raise InputError(f"layer {layer.name!r} needs lengths on its axes; its units are {names}: set layer.units")
+    return np.array([float((1 * unit).to("mm").magnitude) for unit in layer.units])
+
+
+def _array_3d(layer: Layer) -> Any:
+    """The layer's array (z, y, x): the finest level, a 2D array as one slice. InputError for other dimensions."""
+    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    if layer.ndim == 2:
+        return _with_transpose(data)[None]
+    if layer.ndim != 3:
+        raise InputError(
+            f"layer {layer.name!r} must be a volume (z, y, x); it has {layer.ndim} dimensions: split it first"
+        )
+    return data
+
+
+def _stacked(arrays: list[Any]) -> Any:
+    """(C, Z, Y, X) without a copy: a view of one array, a lazy stack of several."""
+    if len(arrays) == 1:
+        return _with_transpose(arrays[0])[None]
+    import dask.array as da
+
+    return da.stack([a if isinstance(a, da.Array) else da.from_array(a, name=False) for a in arrays])
+
+
+def _with_transpose(data: LazyArray) -> Any:
+    """The array, or a dask array over it where it cannot be transposed and sliced lazily (zarr)."""
+    import dask.array as da
+
+    if isinstance(data, np.ndarray | da.Array):
+        return data
+    return da.from_array(data, chunks=getattr(data, "chunks", "auto"), name=False)
+
+
+def _paintable(data: LazyArray, order: AxisOrder) -> Any:
+    if isinstance(data, np.ndarray):
+        return data if data.flags.writeable else data.copy()
+    return data if order.is_identity and hasattr(data, "__setitem__") else np.asarray(data)
+
+
+def _contrast(data: Any) -> dict[str, Any]:
+    """Contrast limits from a sparse sample of an array in memory; napari looks at lazy ones itself."""
+    if not isinstance(data, np.ndarray):
+        return {}
+    step = max(1, round((data.size / 200_000) ** (1 / 3)))
+    sample = data[::step, ::step, ::step].astype(float)
+    finite = sample[np.isfinite(sample)]
+    if not finite.size:
+        return {}
+    low, high = np.percentile(finite, [0.5, 99.8])
+    return {"contrast_limits": (low, high)} if high > low else {}
