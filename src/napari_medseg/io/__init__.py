@@ -1,0 +1,151 @@
+"""Volumes and labels from files and back: `read`, `read_segmentation`, `write`.
+
+A format is a row in one table: its suffixes and the module that is imported when it is needed. That module has
+``load(path, *, as_labels) -> Stored`` and ``save(path, stored)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from napari_medseg.errors import FileError, InputError, NotSupportedError
+from napari_medseg.io import files, stored
+from napari_medseg.io.stored import Stored
+from napari_medseg.volume import Segmentation, Volume
+
+__all__ = ["FORMATS", "Format", "load", "read", "read_segmentation", "strip_suffix", "write"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: pure data; its module is imported when a file of it is met."""
+
+    name: str
+    module: str
+    written: tuple[str, ...]
+    """Suffixes that are read and written, lower case."""
+    read_only: tuple[str, ...] = ()
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return self.written + self.read_only
+
+    def load(self, path: Path, *, as_labels: bool) -> Stored:
+        """What the file holds, before it is taken as an image or as labels."""
+        loaded: Stored = importlib.import_module(self.module).load(path, as_labels=as_labels)
+        return loaded
+
+    def save(self, path: Path, content: Stored) -> None:
+        """Write to a path of one of the written suffixes; not atomic by itself."""
+        importlib.import_module(self.module).save(path, content)
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("NIfTI", "napari_medseg.io.nifti", (".nii.gz", ".nii"), (".hdr", ".img", ".img.gz", ".hdr.gz")),
+        Format("NRRD", "napari_medseg.io.itk_formats", (".nrrd",), (".nhdr",)),
+        Format("MetaImage", "napari_medseg.io.itk_formats", (".mha",), (".mhd",)),
+        Format("OME-Zarr", "napari_medseg.io.ome_zarr", (".ome.zarr", ".zarr")),
+    )
+}
+_BY_SUFFIX = {suffix: f for f in FORMATS.values() for suffix in f.suffixes}
+_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+
+
+def read(path: str | PathLike[str]) -> Volume:
+    """The image in a file or an OME-Zarr folder, as stored: axes (k, j, i), never flipped or permuted.
+
+    Formats in one file are read into memory with their type kept; OME-Zarr is opened and not read. Raises FileError
+    for what is missing, damaged or of no known format, NotSupportedError for time series and colour.
+    """
+    content = load(path, as_labels=False)
+    return stored.to_volume(content, strip_suffix(path))
+
+
+def read_segmentation(path: str | PathLike[str]) -> Segmentation:
+    """The labels in a file, an OME-Zarr label image or the one in an image's labels group.
+
+    Float labels within 1e-3 of whole numbers are rounded with a warning. Raises as `read`, and InputError for
+    fractions, NaN, several channels and ids outside 0 .. 2^31 - 1.
+    """
+    content = load(path, as_labels=True)
+    return stored.to_segmentation(content, strip_suffix(path))
+
+
+def write(
+    path: str | PathLike[str], x: Volume | Segmentation, *, provenance: Mapping[str, object] | None = None
+) -> None:
+    """Write an image or labels; the suffix decides the format, and the stored axis order and affine are kept.
+
+    provenance: how it was made (anything that JSON can hold); it goes to the format's place for text. An existing
+    file is replaced at the end, or left as it was on a fault. Raises InputError for an unknown suffix, FileError where
+    the file cannot be written.
+    """
+    target = Path(path)
+    suffix = _suffix(target)
+    format_ = _BY_SUFFIX.get(suffix)
+    if format_ is None or suffix not in format_.written:
+        known = ", ".join(s for f in FORMATS.values() for s in f.written)
+        raise InputError(f"{target}: no format is written under this name: end it in one of {known}")
+    make = (
+        stored.from_volume(x, provenance or {})
+        if isinstance(x, Volume)
+        else stored.from_segmentation(x, provenance or {})
+    )
+    with files.replacing(target, suffix) as temporary:
+        format_.save(temporary, make)
+
+
+def load(path: str | PathLike[str], *, as_labels: bool) -> Stored:
+    """What a file holds, with its provenance, before it is taken as an image or as labels."""
+    source = Path(path)
+    return format_of(source).load(source, as_labels=as_labels)
+
+
+def format_of(path: Path) -> Format:
+    """The format of an existing file or folder. Raises FileError, and NotSupportedError for DICOM."""
+    status = files.status_of(path)
+    suffix = _suffix(path)
+    if path.is_dir():
+        return _format_of_folder(path)
+    if suffix in (".ome.zarr", ".zarr"):
+        raise FileError(f"{path}: an OME-Zarr is a folder; this is a file of {status.st_size} bytes")
+    if path.suffix.lower() in (".dcm", ".ima"):
+        raise NotSupportedError(f"{path}: DICOM is not read yet: convert the series to NIfTI first")
+    if suffix not in _BY_SUFFIX:
+        raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
+    return _BY_SUFFIX[suffix]
+
+
+def strip_suffix(path: str | PathLike[str]) -> str:
+    """The file name without its format's suffix: "a.b.nii.gz" is "a.b"."""
+    name = Path(path).name
+    return name[: len(name) - len(_suffix(Path(path)))]
+
+
+def _suffix(path: Path) -> str:
+    """The known suffix of a name, lower case, the longest first; the last one of an unknown name."""
+    name = path.name.lower()
+    known = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix) and name != suffix]
+    return max(known, key=len, default=path.suffix.lower())
+
+
+def _format_of_folder(path: Path) -> Format:
+    if any((path / name).is_file() for name in _ZARR_FILES) or path.suffix.lower() == ".zarr":
+        return FORMATS["OME-Zarr"]
+    if any(_is_dicom(file) for file in sorted(path.iterdir())):
+        raise NotSupportedError(f"{path}: DICOM is not read yet: convert the series to NIfTI first")
+    raise FileError(f"{path}: no image in this folder: neither an OME-Zarr (zarr.json, .zattrs) nor a DICOM series")
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file has the DICOM mark after its preamble; other things than files have not."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"

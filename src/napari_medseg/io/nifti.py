@@ -1,0 +1,286 @@
+"""NIfTI-1 and NIfTI-2: .nii, .nii.gz and .hdr/.img pairs. The header is nibabel's; the voxels are read here, once, so
+that a cut or damaged file is told from a whole one.
+
+Voxels lie x fastest, so that the file's bytes in C order are (c, t, z, y, x): nothing is permuted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
+
+from napari_medseg import geometry
+from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
+from napari_medseg.geometry import FloatArray
+from napari_medseg.io import attributes, files
+from napari_medseg.io.stored import Stored, grid_of, in_memory
+from napari_medseg.volume import Grid
+
+Array = npt.NDArray[Any]
+
+#: the unit codes of NIfTI (low three bits of xyzt_units), as (name, mm)
+_UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
+#: deflate cannot make more than this of one byte
+_MAX_INFLATION = 1032
+_COMMENT = 6
+_VECTOR_INTENT = 1007
+_BLOCK = 1 << 20
+_NIFTI1_MAX_SIZE = 32767
+
+
+def load(path: Path, *, as_labels: bool) -> Stored:
+    """The image in a NIfTI file. Raises FileError (damaged, impossible geometry) and NotSupportedError (time, colour)."""
+    header_path, data_path = _paths(path)
+    header = _read_header(header_path)
+    shape = _shape(header, path)
+    voxels = _scaled(_read_voxels(header, shape, data_path), header, path)
+    array = _without_extra_axes(voxels, path)
+    own = _own_attributes(header, path)
+    grid = grid_of(str(path), array.shape, geometry.from_nifti(_affine_ras(header, path)))
+    _warn_of_contradictions(header, grid, path)
+    return Stored(array, grid, own.channels, own.labels, own.provenance)
+
+
+def save(path: Path, stored: Stored) -> None:
+    """Write .nii or .nii.gz (NIfTI-2 where an axis is too long for NIfTI-1); sform and, without shear, qform."""
+    array = in_memory(stored)
+    xyz = array.T if array.ndim == 3 else array.transpose(3, 2, 1, 0)[:, :, :, None, :]
+    image_class = nib.Nifti1Image if max(array.shape) <= _NIFTI1_MAX_SIZE else nib.Nifti2Image
+    affine = geometry.to_nifti(stored.grid.affine)
+    image = image_class(xyz, affine, dtype=array.dtype)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    if not np.allclose(image.get_qform(), affine, atol=1e-3 * min(stored.grid.spacing)):
+        image.set_qform(None, code=0)  # a qform cannot hold shear
+    image.header.set_xyzt_units("mm")
+    if array.ndim == 4:
+        image.header["intent_code"] = _VECTOR_INTENT
+    text = attributes.to_text(stored)
+    if text:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, text.encode()))
+    nib.save(image, path)
+
+
+def _paths(path: Path) -> tuple[Path, Path]:
+    """The files of header and voxels: the same one, or a pair."""
+    if path.suffix.lower() not in (".hdr", ".img"):
+        files.check_regular(path)
+        return path, path
+    upper = path.suffix.isupper()
+    header, data = (path.with_suffix(s.upper() if upper else s) for s in (".hdr", ".img"))
+    for part in (header, data):
+        if not part.exists():
+            raise FileError(f"{path}: its other half is missing: no such file: {part}")
+        files.check_regular(part)
+    return header, data
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, inflated where it is gzip; a damaged stream is a FileError."""
+    with path.open("rb") as plain:
+        zipped = plain.read(2) == b"\x1f\x8b"
+        plain.seek(0)
+        if path.suffix.lower() == ".gz" and not zipped:
+            raise FileError(f"{path}: not a NIfTI file: it is named .gz but is not compressed with gzip")
+        try:
+            if zipped:
+                with gzip.GzipFile(fileobj=plain) as inflated:
+                    yield inflated
+            else:
+                yield plain
+        except EOFError as error:
+            raise FileError(f"{path}: the gzip stream ends early (truncated): copy the file again") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise FileError(f"{path}: the gzip stream is damaged ({error}): copy the file again") from error
+
+
+def _read_header(path: Path) -> Any:
+    with _opened(path) as stream:
+        header_class = _header_class(stream.read(540), path)
+        stream.seek(0)
+        try:
+            # Nibabel logs what it repairs, and raises what it cannot.
+            return header_class.from_fileobj(stream)
+        except (HeaderDataError, ValueError, OverflowError, struct.error) as error:
+            raise FileError(f"{path}: the NIfTI header is damaged: {error}") from error
+
+
+def _header_class(start: bytes, path: Path) -> Any:
+    """The nibabel class for a header that starts so; FileError where it is none."""
+    for order in ("<i", ">i"):
+        size = struct.unpack(order, start[:4])[0] if len(start) >= 4 else 0
+        if size == 348 and start[344:347] in (b"n+1", b"ni1"):
+            return nib.Nifti1Header if start[345:346] == b"+" else nib.Nifti1PairHeader
+        if size == 540 and start[4:7] in (b"n+2", b"ni2"):
+            return nib.Nifti2Header if start[5:6] == b"+" else nib.Nifti2PairHeader
+        if size in (348, 540) and len(start) < size:
+            raise FileError(f"{path}: the header is cut short (truncated): {size} bytes expected, {len(start)} there")
+    raise FileError(f"{path}: not a NIfTI file: it does not start with a NIfTI header (size and magic are wrong)")
+
+
+def _shape(header: Any, path: Path) -> tuple[int, ...]:
+    """(x, y, z, ...) with at least three axes."""
+    count = int(header["dim"][0])
+    shape = tuple(int(n) for n in header["dim"][1 : 1 + max(count, 0)])
+    if not 1 <= count <= 7 or min(shape) < 1:
+        raise FileError(f"{path}: the header gives impossible dimensions: dim = {header['dim'].tolist()}")
+    if count < 3:
+        _warn(f"{path}: a {count}D image; it is read as one slice")
+    return shape + (1,) * (3 - count)
+
+
+def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
+    """(..., z, y, x) as stored, native byte order. The stream is read to its end, so that its checksum is checked."""
+    dtype = _dtype(header, path)
+    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    offset = int(header.get_data_offset())
+    if offset < 0:
+        raise FileError(f"{path}: the header gives a negative offset of the voxels: {offset}")
+    with _opened(path) as stream:
+        limit = path.stat().st_size * (_MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
+        if offset + expected > limit:
+            raise _cut_short(path, expected, max(0, limit - offset), at_most=isinstance(stream, gzip.GzipFile))
+        stream.seek(offset)
+        array = _read_exactly(stream, shape[::-1], dtype, path)
+        extra = sum(map(len, iter(lambda: stream.read(_BLOCK), b"")))
+    if extra:
+        _warn(f"{path}: {extra} extra bytes after the voxels (the file is longer than its header says)")
+    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+
+
+def _dtype(header: Any, path: Path) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        what = "RGB colours" if dtype.fields else f"type {dtype}"
+        raise NotSupportedError(
+            f"{path}: voxels of {what} are not read: convert them to grey values (real numbers) first"
+        )
+    if int(header["bitpix"]) != dtype.itemsize * 8:
+        _warn(
+            f"{path}: bitpix is {int(header['bitpix'])} but the type {dtype} has {dtype.itemsize * 8}; the type is used"
+        )
+    return dtype
+
+
+def _read_exactly(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Array:
+    try:
+        array = np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        raise FileError(f"{path}: too large for the memory: shape {shape}, {size / 2**30:.1f} GiB") from error
+    target = memoryview(array.reshape(-1).view(np.uint8))
+    done = 0
+    while done < len(target):
+        count = stream.readinto(target[done : done + _BLOCK])  # type: ignore[attr-defined]
+        if not count:
+            raise _cut_short(path, len(target), done)
+        done += count
+    return array
+
+
+def _cut_short(path: Path, expected: int, there: int, *, at_most: bool = False) -> FileError:
+    found = f"at most {there}" if at_most else f"{there}"
+    return FileError(f"{path}: the voxels are cut short (truncated): {expected} bytes expected, {found} there")
+
+
+def _scaled(voxels: Array, header: Any, path: Path) -> Array:
+    """The voxels by slope and intercept; unscaled ones keep their type."""
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise FileError(f"{path}: the intensity scale is not finite: {error}") from error
+    if slope is None or (slope, intercept) == (1.0, 0.0):
+        return voxels
+    # Sixteen bits times a factor fit float32; wider integers need all digits.
+    kind = np.float32 if voxels.dtype.itemsize <= 2 else np.float64
+    scaled: Array = apply_read_scaling(voxels, kind(slope), kind(intercept))
+    return scaled
+
+
+def _without_extra_axes(voxels: Array, path: Path) -> Array:
+    """(z, y, x), or (c, z, y, x) for a vector axis (the fifth, time being 1); any other extra axis is refused."""
+    extra = voxels.shape[:-3]
+    spatial = voxels.shape[-3:]
+    if all(n == 1 for n in extra):
+        return voxels.reshape(spatial)
+    if len(extra) >= 2 and all(n == 1 for n in (*extra[:-2], extra[-1])):
+        return voxels.reshape(extra[-2], *spatial)
+    raise NotSupportedError(
+        f"{path}: a {voxels.ndim}D image of shape (x, y, z, t, ...) = {voxels.shape[::-1]}; which time point or channel is "
+        f"meant is not guessed: save one 3D volume of it, for example nibabel.load(...).slicer[..., 0]"
+    )
+
+
+def _own_attributes(header: Any, path: Path) -> attributes.Attributes:
+    """Our JSON among the comments of the header; nothing where there is none."""
+    for extension in header.extensions:
+        if extension.get_code() == _COMMENT:
+            text = bytes(extension.content if isinstance(extension.content, bytes) else str(extension.content).encode())
+            own = attributes.from_text(text.rstrip(b"\0").decode(errors="replace"), str(path))
+            if own is not None:
+                return own
+    return attributes.Attributes()
+
+
+def _affine_ras(header: Any, path: Path) -> FloatArray:
+    """(i, j, k) -> (R, A, S) in mm: the sform, else the qform, else the spacing alone."""
+    if int(header["sform_code"]) > 0:
+        affine = header.get_sform()
+    elif int(header["qform_code"]) > 0:
+        affine = _qform(header, path)
+    else:
+        affine = header.get_base_affine()
+        _warn(f"{path}: no orientation is stored (no sform, no qform): left and right are unknown")
+    unit = _UNITS.get(int(header["xyzt_units"]) & 7)
+    if unit:
+        _warn(f"{path}: the unit is {unit[0]}; positions are converted to mm")
+    return np.diag([_millimetres(header)] * 3 + [1.0]) @ np.asarray(affine)
+
+
+def _millimetres(header: Any) -> float:
+    """What one unit of the header is in mm; an unknown unit is taken as mm."""
+    return _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))[1]
+
+
+def _qform(header: Any, path: Path) -> FloatArray:
+    try:
+        affine: FloatArray = header.get_qform()
+    except (HeaderDataError, ValueError) as error:
+        raise FileError(f"{path}: the orientation (qform quaternion) cannot be used: {error}") from error
+    return affine
+
+
+def _warn_of_contradictions(header: Any, grid: Grid, path: Path) -> None:
+    """Warn where the qform or the stored spacing contradicts the sform, which is used."""
+    if int(header["sform_code"]) <= 0:
+        return
+    mm = _millimetres(header)
+    pixdim = np.abs(header["pixdim"][3:0:-1]) * mm
+    if not np.allclose(grid.spacing, pixdim, rtol=0.01):
+        _warn(f"{path}: sform and pixdim disagree on the spacing ({grid.spacing} and {pixdim} mm); the sform is used")
+    if int(header["qform_code"]) <= 0:
+        return
+    qform = geometry.from_nifti(np.diag([mm, mm, mm, 1.0]) @ _qform(header, path))
+    corners = [
+        [i, j, k, 1] for i in (0, grid.shape[0] - 1) for j in (0, grid.shape[1] - 1) for k in (0, grid.shape[2] - 1)
+    ]
+    apart = np.linalg.norm((qform - grid.affine) @ np.transpose(corners), axis=0).max()
+    if not apart <= 0.01 * min(grid.spacing):
+        _warn(f"{path}: sform and qform disagree on where the image lies (by {apart:.4g} mm); the sform is used")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, MedsegWarning, stacklevel=4)

@@ -1,0 +1,178 @@
+"""What a file holds, between the format that parsed it and the nouns: the one border where values are checked.
+
+A format module gives and takes `Stored`; whether it is an image or labels is decided here, in the same way for all.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.geometry import FloatArray
+from napari_medseg.volume import MAX_LABEL, Grid, LazyArray, Segmentation, Volume
+
+Array = npt.NDArray[Any]
+
+#: how far a label written as a float may lie from a whole number
+LABEL_ROUNDING = 1e-3
+#: cosine between two array axes above which they are called sheared
+_SHEAR = 1e-3
+#: spacings in mm outside of which the unit is surely wrong
+_PLAUSIBLE_MM = (1e-3, 1e2)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """An array with all that its file says about it.
+
+    data: (Z, Y, X), or (C, Z, Y, X) where the file has a channel axis; in memory or lazy.
+    """
+
+    data: LazyArray
+    grid: Grid
+    channels: tuple[str, ...] = ()
+    """Channel names, where the file has them."""
+    labels: Mapping[int, str] = field(default_factory=dict)
+    """{id: name}, where the file has them."""
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    """How the array was made; anything that JSON can hold."""
+    is_labels: bool = False
+    """On the way out: labels. On the way in: the file says that it holds labels."""
+
+
+def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
+    """The Grid of a file; FileError names the file where the geometry is impossible, a warning where it is odd."""
+    try:
+        grid = Grid((shape[-3], shape[-2], shape[-1]), affine)
+    except InputError as error:
+        raise FileError(f"{path}: its geometry cannot be used: {error}") from error
+    cosines = grid.affine[:3, :3] / grid.spacing
+    skew = float(np.abs(cosines.T @ cosines - np.eye(3)).max())
+    if skew > _SHEAR:
+        angle = np.degrees(np.arccos(skew))
+        _warn(f"{path}: the axes are not orthogonal (sheared, {angle:.2f} degrees between two of them)")
+    if not _PLAUSIBLE_MM[0] <= min(grid.spacing) <= max(grid.spacing) <= _PLAUSIBLE_MM[1]:
+        _warn(f"{path}: a spacing of {grid.spacing} mm is hardly true; is the unit wrong?")
+    return grid
+
+
+def to_volume(stored: Stored, name: str) -> Volume:
+    """The image. Arrays in memory lose their NaN and Inf, with a warning; FileError where nothing else is there."""
+    data = stored.data
+    if isinstance(data, np.ndarray) and data.dtype.kind == "f":
+        data = _finite(data, name)
+    return Volume(with_channel_axis(data), stored.grid, stored.channels, name=name)
+
+
+def to_segmentation(stored: Stored, name: str) -> Segmentation:
+    """The labels. Raises InputError for several channels, fractions, NaN, and ids outside 0 .. 2^31 - 1."""
+    data = stored.data
+    if len(data.shape) == 4:
+        if data.shape[0] != 1:
+            raise InputError(f"{name}: labels have one channel; got {data.shape[0]} channels: split them first")
+        data = np.asarray(data)[0]
+    if np.dtype(data.dtype).kind == "f":
+        data = _whole_numbers(np.asarray(data), name)
+    elif isinstance(data, np.ndarray) and data.size:
+        _check_ids(data, name)
+    return Segmentation(data, stored.grid, stored.labels, name=name)
+
+
+def from_volume(volume: Volume, provenance: Mapping[str, object]) -> Stored:
+    """An image on its way to a file; channel names are kept where they say something."""
+    plain = tuple(f"channel {c}" for c in range(len(volume.channels)))
+    channels = () if volume.channels == plain else volume.channels
+    return Stored(volume.data, volume.grid, channels, provenance=provenance)
+
+
+def from_segmentation(segmentation: Segmentation, provenance: Mapping[str, object]) -> Stored:
+    """Labels on their way to a file."""
+    return Stored(segmentation.data, segmentation.grid, (), segmentation.labels, provenance, is_labels=True)
+
+
+def in_memory(stored: Stored) -> Array:
+    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels as the smallest type that holds them."""
+    array = np.asarray(stored.data)
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if stored.is_labels and array.dtype.itemsize == 8:
+        return array.astype(smallest_label_type(int(array.max(initial=0))))
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def smallest_label_type(largest_id: int) -> npt.DTypeLike:
+    """The smallest integer type that holds ids from 0 to `largest_id`."""
+    if largest_id <= np.iinfo(np.uint8).max:
+        return np.uint8
+    return np.uint16 if largest_id <= np.iinfo(np.uint16).max else np.int32
+
+
+def with_channel_axis(data: LazyArray) -> LazyArray:
+    """(Z, Y, X) as (1, Z, Y, X) without a copy; (C, Z, Y, X) as it is."""
+    if len(data.shape) == 4:
+        return data
+    if isinstance(data, np.ndarray):
+        return data[None]
+    import dask.array as da
+
+    lazy: LazyArray = da.asarray(data)[None]
+    return lazy
+
+
+def _finite(data: Array, name: str) -> Array:
+    """The array with its NaN and Inf set to 0 and told; the count is only made when the sum says that there are any."""
+    # Overflow of a sum of extreme values reads as "not finite" too, and then the count clears it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(data.sum(dtype=np.float64)):
+            return data
+    bad = ~np.isfinite(data)
+    count = int(bad.sum())
+    if count == data.size:
+        raise FileError(f"{name}: no voxel is finite (all are NaN or Inf)")
+    if count:
+        _warn(f"{name}: {count} voxels are NaN or Inf; they are read as 0")
+        return np.where(bad, np.zeros((), data.dtype), data)
+    return data
+
+
+def _whole_numbers(data: Array, name: str) -> Array:
+    """Float labels as integers; InputError where they are not whole."""
+    if not np.isfinite(data).all():
+        raise InputError(
+            f"{name}: labels must be whole numbers; {int((~np.isfinite(data)).sum())} voxels are NaN or Inf"
+        )
+    rounded = np.rint(data)
+    off = np.abs(data - rounded).max(initial=0)
+    if off > LABEL_ROUNDING:
+        count = int((np.abs(data - rounded) > LABEL_ROUNDING).sum())
+        raise InputError(
+            f"{name}: labels must be whole numbers; {count} voxels have fractions (an image, or labels that were "
+            f"interpolated): threshold or round them first"
+        )
+    _check_ids(rounded, name)
+    if off > 0:
+        _warn(f"{name}: labels are not exactly whole numbers (off by up to {off:.1e}); they are rounded")
+    return rounded.astype(smallest_label_type(int(rounded.max(initial=0))))
+
+
+def _check_ids(data: Array, name: str) -> None:
+    low, high = data.min(initial=0), data.max(initial=0)
+    if low < 0 or high > MAX_LABEL:
+        raise InputError(
+            f"{name}: label ids must lie in 0 to {MAX_LABEL}; got {low:.0f} to {high:.0f} (negative or too large)"
+        )
+
+
+def _warn(text: str) -> None:
+    # stacklevel: this, its caller here, a function of this module or a format, io, the user.
+    warnings.warn(text, MedsegWarning, stacklevel=4)
