@@ -50,7 +50,7 @@ class Parameter:
             raise InputError(f"{where} is one of {', '.join(self.choices)}; got {value!r}")
         numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
         for number in numbers:
-            if self.low is not None and not number >= self.low or self.high is not None and not number <= self.high:
+            if not (self.low is None or number >= self.low) or not (self.high is None or number <= self.high):
                 raise InputError(f"{where} must lie in {self.low} to {self.high}; got {value!r}")
         assert value is None or isinstance(value, bool | int | float | str | tuple)
         return value
@@ -100,9 +100,12 @@ class NetworkSpec:
     def build(self, preset: PresetName = "default", **overrides: object) -> nn.Module:
         """The torch module. overrides: in_channels, out_channels, spatial_dims, then the network's own arguments.
 
-        Raises InputError (a ValueError) for an unknown argument, a value out of bounds, or a paper preset that is not there.
+        Raises InputError (a ValueError) for an unknown argument, a value out of bounds, or a missing paper preset.
         """
-        arguments = self.arguments(preset, **overrides)
+        return self.build_from(self.arguments(preset, **overrides))
+
+    def build_from(self, arguments: Mapping[str, Argument]) -> nn.Module:
+        """The torch module of arguments that `arguments` returned."""
         module, _, name = self.target.partition(":")
         network: nn.Module = getattr(importlib.import_module(module), name)(**arguments)
         return network
@@ -112,7 +115,7 @@ _NETWORKS = (
     NetworkSpec(
         name="unet3d",
         target="napari_medseg.networks.unet3d:UNet3D",
-        summary="U-Net with strided convolutions, instance norm and deep supervision; as published: pooling and batch norm",
+        summary="U-Net: strided, instance norm, deep supervision; as published: pooling, batch norm",
         citation="Çiçek et al., MICCAI 2016, doi:10.1007/978-3-319-46723-8_49",
         parameters={
             "channels": Parameter(

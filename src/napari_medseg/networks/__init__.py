@@ -1,1 +1,1 @@
-"""One module per architecture: wiring of MONAI's blocks, tensors in, logits out. `napari_medseg.registry` lists them."""
+"""One module per architecture: wiring of MONAI's blocks, tensors in, logits out; listed in `napari_medseg.registry`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import pad
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -24,12 +24,14 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     missing = [p - n for p, n in zip(padded, size, strict=True)]
     if not any(missing):
         return x
-    return F.pad(x, [side for m in reversed(missing) for side in (0, m)], mode="replicate")
+    return pad(x, [side for m in reversed(missing) for side in (0, m)], mode="replicate")
 
 
 def crop(x: Tensor, size: Sequence[int]) -> Tensor:
     """(N, C, *size or larger) -> (N, C, *size): what `pad_to_multiple` added is cut off."""
-    return x[(..., *(slice(n) for n in size))]
+    for axis, n in enumerate(size, start=2):
+        x = x.narrow(axis, 0, n)
+    return x
 
 
 def he_init(network: nn.Module, negative_slope: float = 0.0) -> None:

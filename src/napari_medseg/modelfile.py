@@ -1,0 +1,213 @@
+"""One file = one model: a `.safetensors` file of weights with its ModelSpec in the header's metadata.
+
+Reading a file checks everything that it claims before anything of that size is allocated, unpickles nothing and imports
+neither torch nor whatever a file may name; torch is loaded with the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from napari_medseg import registry, tensorfile
+from napari_medseg.errors import InputError, ModelFileError, UnknownNameError
+from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, TrainingRecord
+from napari_medseg.tensorfile import Entry, Header
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = [
+    "Channel",
+    "Model",
+    "ModelSpec",
+    "Normalisation",
+    "TrainingRecord",
+    "as_model",
+    "list_models",
+    "load_model",
+    "models_folder",
+    "write_model",
+]
+
+SUFFIX = ".safetensors"
+METADATA_KEY = "napari_medseg"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file that was opened and found right; the weights are read by `load_network`."""
+
+    spec: ModelSpec
+    path: Path
+    sha256: str
+    """Of the whole file, in hexadecimal; goes into every output written with the model."""
+
+    def load_network(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
+        """The network with its weights, in eval mode. dtype: of the weights; float32 by default.
+
+        Raises ModelFileError where the file has changed since it was opened, or a tensor's name, shape or type is not
+        the network's.
+        """
+        import safetensors.torch
+        import torch
+
+        blob = _read(self.path)
+        if hashlib.sha256(blob).hexdigest() != self.sha256:
+            raise ModelFileError(f"{self.path}: the file has changed since it was opened: open the model again")
+        network = _unallocated(self.spec)
+        _require_fit(self.path, self.spec, _header(self.path, io.BytesIO(blob), len(blob)), network)
+        network = network.to(dtype or torch.float32).to_empty(device=device)
+        network.load_state_dict(safetensors.torch.load(blob), strict=True)
+        return network.eval()
+
+
+def load_model(path_or_name: str | Path) -> Model:
+    """Open a model file, or the model of that name in the models folder. Loads no torch.
+
+    Raises ModelFileError with one line for whatever is not a model file of this project.
+    """
+    path = _find(path_or_name)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            spec = _spec(path, _header(path, file, size))
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except ModelFileError:
+        raise
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return Model(spec, path, sha256)
+
+
+def as_model(model: Model | str | Path) -> Model:
+    """The model itself, or the one of that path or name."""
+    return model if isinstance(model, Model) else load_model(model)
+
+
+def write_model(path: str | Path, spec: ModelSpec, state_dict: Mapping[str, torch.Tensor]) -> Model:
+    """Write a model file in one piece: until it is complete and on the disk, an older one stays.
+
+    Raises ModelFileError for another suffix than .safetensors, a state that is not the network's, or a failed write.
+    """
+    import safetensors.torch
+
+    path = Path(path).expanduser()
+    if path.suffix != SUFFIX:
+        raise ModelFileError(f"{path}: a model file is named *{SUFFIX}; got suffix {path.suffix!r}")
+    if not path.parent.is_dir():
+        raise ModelFileError(f"{path}: cannot be written: there is no folder {path.parent}")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
+    blob = safetensors.torch.save(tensors, metadata={METADATA_KEY: spec.to_json()})
+    _require_fit(path, spec, _header(path, io.BytesIO(blob), len(blob)), _unallocated(spec))
+    _replace(path, blob)
+    return Model(spec, path, hashlib.sha256(blob).hexdigest())
+
+
+def models_folder() -> Path:
+    """Where models named without a path are looked for: $MEDSEG_MODELS, else the user's data folder. May not exist."""
+    import platformdirs
+
+    named = os.environ.get("MEDSEG_MODELS")
+    return Path(named).expanduser() if named else platformdirs.user_data_path("napari-medseg") / "models"
+
+
+def list_models() -> list[Path]:
+    """The model files in the models folder, sorted by name; they are not opened."""
+    return sorted(path for path in models_folder().glob(f"*{SUFFIX}") if path.is_file())
+
+
+def _find(path_or_name: str | Path) -> Path:
+    """The file that a path, or a name in the models folder, stands for."""
+    path = Path(path_or_name).expanduser()
+    if path.is_file():
+        return path
+    if path.exists():
+        raise ModelFileError(f"{path}: a model is a {SUFFIX} file; this is a folder or a device")
+    if len(path.parts) != 1:
+        raise ModelFileError(f"{path}: no such file")
+    named = models_folder() / (path.name if path.suffix == SUFFIX else path.name + SUFFIX)
+    if named.is_file():
+        return named
+    names = ", ".join(p.stem for p in list_models()) or "none"
+    raise ModelFileError(f"{path}: no such file, and no such model in {models_folder()}; models there: {names}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _header(path: Path, file: BinaryIO, size: int) -> Header:
+    try:
+        return tensorfile.read_header(file, size)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: not a model file ({SUFFIX}): {error}") from None
+
+
+def _spec(path: Path, header: Header) -> ModelSpec:
+    document = header.metadata.get(METADATA_KEY)
+    if document is None:
+        raise ModelFileError(
+            f"{path}: a safetensors file, but it has no ModelSpec (metadata key {METADATA_KEY}): not a model that this "
+            f"project wrote"
+        )
+    try:
+        return ModelSpec.from_json(document)
+    except (InputError, UnknownNameError) as error:
+        raise ModelFileError(f"{path}: its ModelSpec is refused: {error}") from None
+
+
+def _unallocated(spec: ModelSpec) -> nn.Module:
+    """The network with shapes and types only, on torch's meta device."""
+    import torch
+
+    with torch.device("meta"):
+        return registry.network(spec.network).build_from(spec.arguments)
+
+
+def _require_fit(path: Path, spec: ModelSpec, header: Header, network: nn.Module) -> None:
+    """Raise ModelFileError, naming the first tensor, unless the file holds exactly the network's state."""
+    expected = {
+        name: Entry("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
+        for name, tensor in network.state_dict().items()
+    }
+    for name, entry in expected.items():
+        found = header.tensors.get(name)
+        if found is None or found.shape != entry.shape or not _same_kind(found.dtype, entry.dtype):
+            raise ModelFileError(
+                f"{path}: does not fit network {spec.network}: tensor {name}: expected {entry}, found "
+                f"{found or 'none'}: the weights are of another network or other arguments"
+            )
+    surplus = next((name for name in header.tensors if name not in expected), None)
+    if surplus is not None:
+        raise ModelFileError(f"{path}: does not fit network {spec.network}: tensor {surplus[:80]!r} is not one of its")
+
+
+def _same_kind(found: str, expected: str) -> bool:
+    return found == expected or (found in tensorfile.FLOATS and expected in tensorfile.FLOATS)
+
+
+def _replace(path: Path, blob: bytes) -> None:
+    """Write beside the file, to the disk, then take its name in one step."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with beside.open("xb") as file:
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
