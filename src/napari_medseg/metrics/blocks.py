@@ -1,0 +1,94 @@
+"""Pure index code: walking over lazy arrays (Z, Y, X) in blocks of bounded size, in any reading order."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.geometry import AxisOrder, Shape3
+from napari_medseg.volume import LazyArray
+
+Box = tuple[slice, slice, slice]
+"""A box of voxels; every slice has an explicit start and stop."""
+
+#: voxels of a block: large enough for numpy to be fast, small enough that some copies cost little memory
+BLOCK_VOXELS = 1 << 21
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """An array (Z, Y, X) seen with its axes permuted and flipped, read box by box: nothing is copied beforehand."""
+
+    source: LazyArray
+    order: AxisOrder
+
+    @property
+    def shape(self) -> Shape3:
+        return self.order.shape(_shape3(self.source))
+
+    @property
+    def dtype(self) -> Any:
+        return self.source.dtype
+
+    @property
+    def chunks(self) -> Shape3:
+        return self.order.shape(chunks_of(self.source))
+
+    def __getitem__(self, box: Box) -> npt.NDArray[Any]:
+        return self.order.apply(np.asarray(self.source[self.order.source_slices(box, _shape3(self.source))]))
+
+
+def _shape3(array: LazyArray) -> Shape3:
+    z, y, x = array.shape
+    return z, y, x
+
+
+def chunks_of(array: LazyArray) -> Shape3:
+    """The (z, y, x) piece that is read at once: the chunk of a zarr or dask array, one voxel of a numpy array."""
+    chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None) or (1, 1, 1)
+    z, y, x = chunks
+    return int(z), int(y), int(x)
+
+
+def block_shape(shape: Shape3, chunks: Shape3, voxels: int = BLOCK_VOXELS) -> Shape3:
+    """The largest block of whole chunks with at most `voxels` voxels (but at least one chunk), grown along x first."""
+    block = [min(c, n) for c, n in zip(chunks, shape, strict=True)]
+    for axis in (2, 1, 0):
+        room = max(1, voxels // math.prod(block))
+        block[axis] = min(shape[axis], block[axis] * room)
+    return block[0], block[1], block[2]
+
+
+def blocks(box: Box, block: Shape3) -> Iterator[Box]:
+    """Boxes of at most `block` voxels per axis that tile `box`; their edges lie on multiples of `block`."""
+    axes = [
+        [slice(max(start, b.start), min(start + n, b.stop)) for start in range(b.start // n * n, b.stop, n)]
+        for b, n in zip(box, block, strict=True)
+    ]
+    yield from itertools.product(*axes)
+
+
+def whole(shape: Shape3) -> Box:
+    """The box that holds every voxel."""
+    return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+
+
+def union(a: Box, b: Box) -> Box:
+    """The smallest box that holds both."""
+    z, y, x = (slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+    return z, y, x
+
+
+def mask_of(array: LazyArray, label: int, box: Box) -> npt.NDArray[np.bool_]:
+    """Where the array holds the label, inside the box only; one block at a time is read."""
+    mask = np.empty([b.stop - b.start for b in box], dtype=bool)
+    for part in blocks(box, block_shape(_shape3(array), chunks_of(array))):
+        inside = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
+        mask[inside] = np.asarray(array[part]) == label
+    return mask
