@@ -1,0 +1,126 @@
+"""A generator of events in a worker thread: progress and result as Qt signals, cancel at the next step.
+
+torch is first imported by the core inside the worker: on the main thread that import would freeze the window for
+seconds, here it holds it for 0.16 s once (loading the shared library keeps the interpreter's lock).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+
+from napari.qt.threading import create_worker
+from napari.utils.notifications import notification_manager, show_error, show_info
+from napari.utils.progress import progress
+from qtpy.QtCore import QObject, Signal
+
+from napari_medseg.errors import MedsegError
+from napari_medseg.events import Event, Finished, Notice, Progress
+
+_SHORTEST_INTERVAL_S = 0.05
+"""Progress faster than this is not passed on: the window draws it at this pace at most."""
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The generator raised; the last event then."""
+
+    error: Exception
+
+
+class Runner(QObject):
+    """Runs one generator of events at a time; all signals arrive on the thread of the window.
+
+    `happened` carries every event (fast progress thinned out), `busy` whether something runs: False comes last. The
+    owner keeps it as a child: when it is destroyed, the work ends at its next step.
+    """
+
+    happened = Signal(object)
+    busy = Signal(bool)
+    cancelling = Signal()
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.is_busy = False
+        self._cancelled = cancelled = threading.Event()
+        self.destroyed.connect(lambda: cancelled.set())
+
+    @property
+    def is_cancelling(self) -> bool:
+        return self.is_busy and self._cancelled.is_set()
+
+    def start(self, events: Callable[[], Iterator[Event]], title: str) -> None:
+        """Run `events()` in a worker thread. title: what napari's progress bar calls it."""
+        assert not self.is_busy, "the owner disables its start button while busy"
+        self._cancelled.clear()
+        bar = progress(total=0, desc=title)
+        worker = create_worker(_relay, events, self._cancelled)
+        worker.yielded.connect(partial(_advance, bar))
+        worker.yielded.connect(self._take)
+        worker.finished.connect(bar.close)
+        worker.finished.connect(self._end)
+        self._set_busy(True)
+        worker.start()
+
+    def cancel(self) -> None:
+        """End the work before its next step; `busy` tells when it has ended."""
+        if self.is_busy and not self._cancelled.is_set():
+            self._cancelled.set()
+            self.cancelling.emit()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            show_info(event.message)
+        elif isinstance(event, Failed):
+            _notify(event.error)
+        self.happened.emit(event)
+
+    def _end(self) -> None:
+        self._set_busy(False)
+
+    def _set_busy(self, is_busy: bool) -> None:
+        self.is_busy = is_busy
+        self.busy.emit(is_busy)
+
+
+def _advance(bar: progress, event: Event) -> None:
+    if isinstance(event, Progress):
+        if bar.total != event.total:
+            bar.total = event.total
+        bar.update(event.done - bar.n)
+
+
+def _relay(events: Callable[[], Iterator[Event]], cancelled: threading.Event) -> Iterator[Event]:
+    """In the worker: the events, without progress too fast to be seen, until the end or a cancel.
+
+    What a user can cause, and RuntimeError (which Qt workers drop; torch raises it), end in `Failed`.
+    """
+    last = 0.0
+    try:
+        with closing(_closable(events())) as running:
+            for event in running:
+                if cancelled.is_set() and not isinstance(event, Finished):
+                    return
+                now = time.monotonic()
+                if isinstance(event, Progress) and event.done < event.total and now - last < _SHORTEST_INTERVAL_S:
+                    continue
+                last = now
+                yield event
+    except (MedsegError, RuntimeError) as error:
+        yield Failed(error)
+
+
+def _closable(events: Iterator[Event]) -> Generator[Event, None, None]:
+    yield from events
+
+
+def _notify(error: Exception) -> None:
+    """Ours as one line; anything else as napari shows a defect, with its traceback."""
+    if isinstance(error, MedsegError):
+        show_error(str(error))
+    else:
+        notification_manager.receive_error(type(error), error, error.__traceback__)
