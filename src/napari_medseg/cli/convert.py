@@ -1,0 +1,54 @@
+"""Convert a volume to another format; labels stay labels."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from napari_medseg import io
+from napari_medseg.cli import terminal
+from napari_medseg.cli.foreign import refuse_foreign_model
+from napari_medseg.cli.outputs import check_not_same, check_writable, folder_for
+from napari_medseg.errors import InputError
+from napari_medseg.io.stored import from_segmentation, from_volume, to_segmentation, to_volume
+from napari_medseg.volume import Segmentation, Volume
+
+NAME = "convert"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="Image or label file, or OME-Zarr folder.")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="TARGET", help="Its suffix decides the format."
+    )
+    parser.add_argument("--chunks", type=int, default=64, metavar="N", help="Edge of an OME-Zarr chunk in voxels.")
+
+
+def run(args: Namespace) -> None:
+    refuse_foreign_model(args.source)
+    check_writable(args.output)
+    check_not_same(args.source, args.output)
+    if args.chunks < 1:
+        raise InputError(f"--chunks must be at least 1; got {args.chunks}")
+    x, provenance = _read(args.source)
+    with folder_for(args.output):
+        _write(args.output, x, provenance, args.chunks)
+    terminal.say(f"wrote {args.output}")
+
+
+def _read(path: Path) -> tuple[Volume | Segmentation, Mapping[str, object]]:
+    """What the file holds, labels where it says so, and how that was made."""
+    content = io.load(path, as_labels=False)
+    as_noun = to_segmentation if content.is_labels or content.labels else to_volume
+    return as_noun(content, io.strip_suffix(path)), content.provenance
+
+
+def _write(path: Path, x: Volume | Segmentation, provenance: Mapping[str, object], chunk: int) -> None:
+    if path.suffix.lower() != ".zarr":
+        io.write(path, x, provenance=provenance)
+        return
+    from napari_medseg.io import ome_zarr
+
+    content = from_volume(x, provenance) if isinstance(x, Volume) else from_segmentation(x, provenance)
+    ome_zarr.save(path, content, chunks=(chunk, chunk, chunk))

@@ -1,0 +1,37 @@
+"""Segment the sample, measure the result, and open both in napari where there is a display.
+
+Writes the labels (NIfTI), the metrics (CSV) and an overview (PNG).
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from napari_medseg.cli import terminal
+from napari_medseg.cli.outputs import folder_for
+
+NAME = "demo"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("napari-medseg-demo"),
+        metavar="DIR",
+        help="Folder for the outputs (default: ./%(default)s).",
+    )
+    parser.add_argument("--no-gui", action="store_true", help="Do not open napari.")
+
+
+def run(args: Namespace) -> None:
+    from napari_medseg import demo
+
+    with folder_for(args.out / "labels"):
+        result = terminal.follow(demo.iter_demo(args.out), "demo")
+    terminal.say_scores(result.scores)
+    for path in result.written:
+        terminal.say(f"wrote {path}")
+    if not args.no_gui:
+        terminal.say(demo.open_in_napari(result))

@@ -1,0 +1,77 @@
+"""Tell what a file is, where it lies in the patient, and what is odd about it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medseg.cli import terminal
+from napari_medseg.cli.foreign import refuse_foreign_model
+from napari_medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_medseg.modelfile import Model, Normalisation
+
+NAME = "info"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="PATH", help="Image, label or model file.")
+    parser.add_argument("--labels", action="store_true", help="Take it as labels.")
+    parser.add_argument("--image", type=Path, metavar="IMAGE", help="The image that the labels belong to.")
+
+
+def run(args: Namespace) -> None:
+    if args.image is not None and not args.labels:
+        raise InputError("--image says which image labels belong to: add --labels")
+    refuse_foreign_model(args.path)
+    for line in _lines(args):
+        terminal.say(line)
+
+
+def _lines(args: Namespace) -> list[str]:
+    if args.path.suffix.lower() == ".safetensors":
+        from napari_medseg.modelfile import load_model
+
+        return _model_lines(load_model(args.path))
+    from napari_medseg.io import describe
+
+    return describe(args.path, labels=args.labels, image=args.image)
+
+
+def _model_lines(model: Model) -> list[str]:
+    """The facts of a model file, one per line; those that it does not state are left out."""
+    spec, training = model.spec, model.spec.training
+    facts = {
+        "model": str(model.path),
+        "sha256": model.sha256,
+        "network": spec.network,
+        "arguments": ", ".join(f"{name}={value}" for name, value in spec.arguments.items()),
+        "channels": ", ".join(f"{channel.name} ({channel.modality})" for channel in spec.channels),
+        "labels": ", ".join(f"{label} {name}" for label, name in spec.labels.items()),
+        "mode": spec.mode,
+        "spacing (z, y, x)": _numbers(spec.spacing_zyx_mm, " mm") or "as the image's",
+        "patch (z, y, x)": _numbers(spec.patch_zyx, " voxels"),
+        "orientation": spec.orientation or "as the image's",
+        "normalisation": ", ".join(_normalisation(n) for n in spec.normalisation),
+        "trained on": f"{training.cases} cases, {training.epochs:g} epochs, {training.minutes:.1f} minutes, "
+        f"seed {training.seed}",
+        "validation": ", ".join(f"{name} {value:.4f}" for name, value in training.validation.items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in training.versions.items()),
+        "licence": spec.licence,
+        "citation": spec.citation,
+        "description": spec.description,
+    }
+    return [f"{name}: {' '.join(text.split())}" for name, text in facts.items() if text]
+
+
+def _numbers(values: tuple[float, ...] | None, unit: str) -> str:
+    return ", ".join(f"{value:.4g}" for value in values) + unit if values else ""
+
+
+def _normalisation(normalisation: Normalisation) -> str:
+    if normalisation.kind != "clip_zscore":
+        return normalisation.kind
+    n = normalisation
+    return f"clip to {n.low:g} .. {n.high:g}, minus {n.mean:g}, over {n.std:g}"

@@ -1,0 +1,82 @@
+"""Where results go: one path per input, decided and checked before anything is read or written."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from napari_medseg import io
+from napari_medseg.errors import FileError, InputError
+
+#: what an output in a folder is called
+DEFAULT_SUFFIX = ".nii.gz"
+
+
+def output_paths(inputs: Sequence[Path], out: str) -> list[Path]:
+    """One output per input: `out` is a file for one input, a pattern with "{name}", or a folder.
+
+    Raises InputError for a format that is not written, two inputs with one output, or an output that is an input.
+    """
+    outputs = [Path(text) for text in _spell_out([io.strip_suffix(path) for path in inputs], out)]
+    for path in outputs:
+        check_writable(path)
+    twice = [path for path, count in Counter(outputs).items() if count > 1]
+    if twice:
+        raise InputError(f"{twice[0]}: several images would be written there: their names must differ")
+    for source, target in zip(inputs, outputs, strict=True):
+        check_not_same(source, target)
+    return outputs
+
+
+def check_writable(path: Path) -> None:
+    """InputError unless the name ends in the suffix of a format that is written."""
+    suffixes = [suffix for format_ in io.FORMATS.values() for suffix in format_.written]
+    if not path.name.lower().endswith(tuple(suffixes)):
+        raise InputError(f"{path}: no format is written under this name: end it in one of {', '.join(suffixes)}")
+
+
+def check_not_same(source: Path, target: Path) -> None:
+    """InputError where the output would replace its own input."""
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"{target}: the output would replace its input: give another name")
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """Inside, the folder of an output is there; folders that were made for it go again where the work fails.
+
+    Raises FileError where the system refuses to make it.
+    """
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: its folder cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what holds something stays
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
+def _spell_out(names: Sequence[str], out: str) -> list[str]:
+    if "{name}" in out:
+        return [out.replace("{name}", name) for name in names]
+    if _means_folder(out):
+        return [os.path.join(out, name + DEFAULT_SUFFIX) for name in names]
+    if len(names) > 1:
+        raise InputError(f"{out}: {len(names)} images need a folder or a pattern with {{name}} in it as their output")
+    return [out]
+
+
+def _means_folder(out: str) -> bool:
+    """A folder that is there, or a name that ends in a slash or has no suffix; a .zarr folder is an image."""
+    path = Path(out)
+    if path.suffix.lower() == ".zarr":
+        return False
+    return path.is_dir() or out.endswith(("/", os.sep)) or not path.suffix

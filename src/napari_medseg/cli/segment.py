@@ -1,0 +1,98 @@
+"""Segment images with a model.
+
+Every image and the model are opened before the first output is written.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medseg import io
+from napari_medseg.cli import terminal
+from napari_medseg.cli.foreign import refuse_foreign_model
+from napari_medseg.cli.knobs import add_knob
+from napari_medseg.cli.outputs import folder_for, output_paths
+from napari_medseg.config import SegmentConfig
+from napari_medseg.errors import NotSupportedError
+
+if TYPE_CHECKING:
+    from napari_medseg.modelfile import Model
+
+NAME = "segment"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="Image file or OME-Zarr folder.")
+    parser.add_argument("--model", required=True, help="Model file, or the name of one in the models folder.")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="Label file; its suffix decides the format. For several images a folder, or a pattern such as "
+        "out/{name}_labels.nii.gz.",
+    )
+    add_knob(parser, SegmentConfig, "device")
+    add_knob(parser, SegmentConfig, "overlap")
+    add_knob(parser, SegmentConfig, "precision")
+    parser.add_argument("--resume", action="store_true", help="Continue an interrupted run (not in this version).")
+
+
+def run(args: Namespace) -> None:
+    if args.resume:
+        raise NotSupportedError("--resume is not supported in this version: run again without it")
+    refuse_foreign_model(Path(args.model))
+    config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
+    outputs = output_paths(args.images, args.output)
+    model = _checked_model(args.model, args.images, config)
+    for image, target in zip(args.images, outputs, strict=True):
+        with folder_for(target):
+            _segment_file(image, target, model, config)
+        terminal.say(f"wrote {target}")
+
+
+def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Model:
+    """The model, once it, the device and every image have been opened and fit together."""
+    from napari_medseg.inference import require_fit
+    from napari_medseg.inference.device import choose_device
+    from napari_medseg.modelfile import load_model
+
+    model = load_model(name)
+    choose_device(config.device)
+    for image in images:
+        require_fit(io.read(image), model.spec, str(model.path))
+    return model
+
+
+def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig) -> None:
+    """Segment one image; an OME-Zarr is filled window by window, any other format is written at the end."""
+    from napari_medseg.inference import iter_segment
+
+    streamed = target.suffix.lower() == ".zarr"
+    events = iter_segment(
+        io.read(image),
+        model,
+        out=target if streamed else None,
+        device=config.device,
+        overlap=config.overlap,
+        precision=config.precision,
+    )
+    result = terminal.follow(events, io.strip_suffix(image))
+    if not streamed:
+        io.write(target, result, provenance=_provenance(image, model, config))
+
+
+def _provenance(image: Path, model: Model, config: SegmentConfig) -> Mapping[str, object]:
+    from napari_medseg.inference.engine import provenance
+
+    return {**provenance(model, config), **({"input_sha256": _sha256(image)} if image.is_file() else {})}
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

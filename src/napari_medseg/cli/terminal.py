@@ -1,0 +1,141 @@
+"""What the user sees: results on stdout; warnings, notes and the progress line on stderr."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from napari_medseg.errors import MedsegWarning
+from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from napari_medseg.metrics import Scores
+
+T = TypeVar("T")
+
+
+def say(text: str) -> None:
+    """A line of the result."""
+    sys.stdout.write(f"{text}\n")
+
+
+def say_scores(scores: Scores) -> None:
+    """The table, then the means: over the cases for each label where there are several cases, and over all rows."""
+    say(scores.to_frame().to_string(index=False, float_format="{:.4f}".format))
+    if "case" in scores.columns:
+        names = {row.label: row.name for row in scores.rows}
+        for label, name in sorted(names.items()):
+            say(f"mean of {name}: {_means(scores.of_label(label))}")
+    say(f"mean: {_means(scores)}")
+    say(f"PA: {scores.pa:.4f}")
+
+
+def _means(scores: Scores) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.mean.items())
+
+
+def tell(text: str) -> None:
+    """A line beside the result, above the progress line where there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Inside, each warning of ours is one line on stderr, once; other libraries' are silent unless Python runs with -W."""
+    told: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        text = " ".join(str(message).split())
+        if text not in told:
+            told.add(text)
+            tell(f"warning: {text}")
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        warnings.simplefilter("always", MedsegWarning)
+        warnings.showwarning = show
+        yield
+
+
+def follow(events: Iterator[Event], name: str) -> Any:
+    """Run a generator of ours to its end with a progress line, and return its result; an interruption closes it."""
+    assert isinstance(events, Generator), "our verbs are generators"
+    with closing(events), closing(ProgressLine(name)) as line:
+        for event in events:
+            line.show(event)
+            if isinstance(event, Finished):
+                return event.result
+    raise AssertionError("our generators end with Finished")
+
+
+def counted(items: Sequence[T], name: str, unit: str) -> Iterator[T]:
+    """The items, with a progress line that counts them."""
+    from tqdm import tqdm
+
+    yield from tqdm(items, desc=name, unit=unit, file=sys.stderr, mininterval=_interval_s())
+
+
+class ProgressLine:
+    """The progress of one generator, drawn by tqdm from its events."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: tqdm[Any] | None = None
+        self._val_dice = ""
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Started() | Notice():
+                tell(f"{self._name}: {event.message}")
+            case Validated():
+                self._val_dice = f", val Dice {event.mean_dice:.3f}"
+            case Progress():
+                self._advance(event)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _advance(self, event: Progress) -> None:
+        if self._bar is None:
+            self._bar = _new_bar(self._name, event)
+        self._bar.total = event.total
+        if isinstance(event, TrainProgress):
+            left = self._bar.format_interval(max(0.0, event.seconds_left))
+            self._bar.set_postfix_str(f"loss {event.loss:.3f}{self._val_dice}, {left} left", refresh=False)
+        self._bar.update(event.done - self._bar.n)
+
+
+def _new_bar(name: str, first: Progress) -> tqdm[Any]:
+    from tqdm import tqdm
+
+    # tqdm guesses the time left from the steps done; a training knows it from its budget.
+    counts = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}"
+    ending = "{postfix}]" if isinstance(first, TrainProgress) else "<{remaining}]"
+    return tqdm(
+        desc=name,
+        total=first.total,
+        file=sys.stderr,
+        bar_format=counts + ending,
+        mininterval=_interval_s(),
+    )
+
+
+def _interval_s() -> float:
+    """Seconds between two drawings: a terminal shows each, a log file keeps them all."""
+    return 0.1 if sys.stderr.isatty() else 10.0

@@ -1,0 +1,107 @@
+"""Train a network on images and their labels, matched by file name.
+
+The result is one model file, also when the training is interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from napari_medseg import registry
+from napari_medseg.cli import terminal
+from napari_medseg.cli.foreign import refuse_foreign_model
+from napari_medseg.cli.knobs import add_knob
+from napari_medseg.cli.outputs import folder_for
+from napari_medseg.config import TrainConfig
+from napari_medseg.errors import InputError
+
+NAME = "train"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--images",
+        required=True,
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="Folder of images; several times for several channels, in that order.",
+    )
+    parser.add_argument("--labels", required=True, type=Path, metavar="DIR", help="Folder of label files.")
+    parser.add_argument(
+        "--network", default="unet3d", metavar="NAME", help="Network to train; see the command networks."
+    )
+    budget = parser.add_mutually_exclusive_group()
+    add_knob(budget, TrainConfig, "epochs")
+    add_knob(budget, TrainConfig, "minutes", metavar="M")
+    add_knob(parser, TrainConfig, "val")
+    add_knob(parser, TrainConfig, "seed")
+    parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="MODEL", help="Model file (.safetensors).")
+
+
+def run(args: Namespace) -> None:
+    registry.network(args.network)
+    TrainConfig(epochs=args.epochs, minutes=args.minutes, val=args.val, seed=args.seed)
+    _check_output(args.output)
+    if args.init is not None:
+        refuse_foreign_model(Path(args.init))
+    from napari_medseg.training import iter_train
+    from napari_medseg.training.cases import cases_from_folders
+
+    cases = cases_from_folders(args.images, args.labels)
+    with folder_for(args.output), asked_to_stop() as should_stop:
+        events = iter_train(
+            cases,
+            network=args.network,
+            out=args.output,
+            epochs=args.epochs,
+            minutes=_minutes_left(args),
+            val=args.val,
+            seed=args.seed,
+            init=args.init,
+            should_stop=should_stop,
+        )
+        terminal.follow(events, args.output.name)
+        terminal.say(f"wrote {args.output}")
+        if should_stop():
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Inside, the first Ctrl-C makes the yielded function true, and the second one interrupts as usual."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix.lower() != ".safetensors":
+        raise InputError(f"{path}: a model's file name must end in .safetensors")
+
+
+def _minutes_left(args: Namespace) -> float | None:
+    """The budget less what the command has used so far: --minutes is the wall time of the whole command."""
+    if args.minutes is None:
+        return None
+    left = args.minutes - (time.monotonic() - args.started_s) / 60
+    if left <= 0:
+        raise InputError(f"--minutes {args.minutes:g}: the time is over before the training could start: give more")
+    return float(left)

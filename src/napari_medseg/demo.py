@@ -1,0 +1,69 @@
+"""The main job on the sample: segment, measure, write labels, scores and an overview, and show them in napari."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_medseg import io
+from napari_medseg.events import Event, Finished
+from napari_medseg.inference import iter_segment
+from napari_medseg.metrics import Scores, evaluate
+from napari_medseg.modelfile import load_model
+from napari_medseg.sample import sample_files
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo measured and wrote."""
+
+    scores: Scores
+    image: Path
+    labels: Path
+    written: tuple[Path, ...]
+    """Labels, scores and overview."""
+
+
+def iter_demo(out: Path) -> Generator[Event, None, None]:
+    """Segment and measure the sample, and write into the folder `out`, which exists; ends with a DemoResult."""
+    from napari_medseg.overview import save_overview
+
+    files = sample_files()
+    volume, reference = io.read(files["image"]), io.read_segmentation(files["labels"])
+    model = load_model(files["model"])
+    for event in iter_segment(volume, model):
+        if isinstance(event, Finished):
+            prediction = event.result
+        else:
+            yield event
+    scores = evaluate(prediction=prediction, reference=reference)
+    labels, table, picture = out / "labels.nii.gz", out / "scores.csv", out / "overview.png"
+    io.write(labels, prediction, provenance={"model_sha256": model.sha256})
+    scores.to_csv(table)
+    save_overview(picture, volume, prediction)
+    yield Finished(DemoResult(scores, files["image"], labels, (labels, table, picture)))
+
+
+def open_in_napari(result: DemoResult) -> str:
+    """Start napari on the image and its labels as a process of its own; the text says what happened, or why not."""
+    if importlib.util.find_spec("napari") is None:
+        return 'napari is not installed: pip install "napari-medseg[all]"'
+    if not has_display():
+        return "no display: napari is not opened"
+    subprocess.Popen(
+        [sys.executable, "-m", "napari", "--plugin", "napari-medseg", str(result.image), str(result.labels)],
+        start_new_session=True,
+    )
+    return "opening napari"
+
+
+def has_display() -> bool:
+    """Whether a window can be opened: always assumed on Windows and macOS, by the environment elsewhere."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,57 @@
+"""Files of two folders that belong together: those with the same name without the format's suffix."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from napari_medseg import io
+from napari_medseg.errors import FileError, InputError, MedsegWarning
+
+
+def is_folder_of_images(path: Path) -> bool:
+    """Whether a path is a folder that holds images, and not itself an image (an OME-Zarr is a folder too)."""
+    return path.is_dir() and path.suffix.lower() != ".zarr"
+
+
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """{name without suffix: path} of the images in a folder, sorted by name; hidden files are passed over.
+
+    Raises FileError where the folder is missing, InputError where two images have the same name.
+    """
+    if not folder.is_dir():
+        raise FileError(f"no such folder: {folder}")
+    suffixes = tuple(suffix for format_ in io.FORMATS.values() for suffix in format_.suffixes)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(suffixes):
+            continue
+        name = io.strip_suffix(path)
+        if name in found:
+            raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: keep one of them")
+        found[name] = path
+    return dict(sorted(found.items()))
+
+
+def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
+    """(name, path in first, path in second) for each name in both folders; one warning names those in one only.
+
+    Raises InputError where no name is in both.
+    """
+    a, b = images_by_name(first), images_by_name(second)
+    common = [name for name in a if name in b]
+    if not common:
+        raise InputError(f"{first} and {second} have no image of the same name: {_some(a)} against {_some(b)}")
+    alone = sorted(set(a) ^ set(b))
+    if alone:
+        warnings.warn(
+            f"{len(alone)} images are in only one of {first} and {second} and are left out: {_some(alone)}",
+            MedsegWarning,
+            stacklevel=2,
+        )
+    return [(name, a[name], b[name]) for name in common]
+
+
+def _some(names: dict[str, Path] | list[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "") if listed else "none"
