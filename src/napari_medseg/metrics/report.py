@@ -145,7 +145,7 @@ def evaluate(
     """
     config = MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm)
     chosen = RULES[preset]
-    b, a = _on_grid_of(reference, prediction), reference.data
+    b, a = on_grid_of(reference, prediction), reference.data
     counted = tally(b, a)
     rows = []
     for label, overlap in counted.labels.items():
@@ -196,7 +196,7 @@ def combine(cases: Sequence[tuple[str, Scores]]) -> Scores:
     )
 
 
-def _on_grid_of(reference: Segmentation, prediction: Segmentation) -> LazyArray:
+def on_grid_of(reference: Segmentation, prediction: Segmentation) -> LazyArray:
     """The prediction's data in the reading order of the reference; GridMismatchError where no reordering fits."""
     order = AxisOrder.between(prediction.grid.orientation, reference.grid.orientation)
     if not order.is_identity and prediction.grid.reordered(order).same_as(reference.grid):
