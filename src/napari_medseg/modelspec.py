@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from napari_medseg import registry, strictjson
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AXIS_LETTERS, Shape3, Triple
-from napari_medseg.registry import Argument
+from napari_medseg.registry import Argument, shown
 from napari_medseg.volume import MAX_LABEL
 
 SCHEMA = 1
@@ -243,7 +244,7 @@ def _plain(value: Any) -> Any:
 
 def _object(what: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InputError(f"{what} must be a JSON object; got {_shown(value)}")
+        raise InputError(f"{what} must be a JSON object; got {shown(value)}")
     return value
 
 
@@ -252,7 +253,7 @@ def _members(what: str, cls: type, value: object) -> dict[str, Any]:
     members, names = _object(what, value), [f.name for f in fields(cls)]
     unknown, missing = sorted(set(members) - set(names)), [n for n in names if n not in members]
     if unknown:
-        raise InputError(f"{what} has an unknown key {_shown(unknown[0])}: known are {', '.join(names)}")
+        raise InputError(f"{what} has an unknown key {shown(unknown[0])}: known are {', '.join(names)}")
     if missing:
         raise InputError(f"{what} lacks the key {missing[0]}")
     return dict(members)
@@ -261,13 +262,13 @@ def _members(what: str, cls: type, value: object) -> dict[str, Any]:
 def _list(members: dict[str, Any], name: str) -> list[Any]:
     value = members[name]
     if not isinstance(value, list) or len(value) > MAX_CHANNELS:
-        raise InputError(f"{name} must be a JSON list of at most {MAX_CHANNELS}; got {_shown(value)}")
+        raise InputError(f"{name} must be a JSON list of at most {MAX_CHANNELS}; got {shown(value)}")
     return value
 
 
 def _label_id(key: str) -> int:
     if not (key.isascii() and key.isdecimal() and len(key) <= 10 and str(int(key)) == key):
-        raise InputError(f"label ids must be whole numbers; got {_shown(key)}")
+        raise InputError(f"label ids must be whole numbers; got {shown(key)}")
     return int(key)
 
 
@@ -275,7 +276,7 @@ def _arguments(network: str, arguments: object) -> Mapping[str, Argument]:
     """All arguments, checked by the registry; a file older than an argument gets its default."""
     _text("network", network, _NAME, shortest=1)
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
-        raise InputError(f"arguments must be a table by name; got {_shown(arguments)}")
+        raise InputError(f"arguments must be a table by name; got {shown(arguments)}")
     unknown = sorted(set(arguments) & {"preset"})
     if unknown:
         raise InputError("arguments hold no preset, only what it stands for")
@@ -285,13 +286,13 @@ def _arguments(network: str, arguments: object) -> Mapping[str, Argument]:
 def _items(what: str, value: object, kind: type) -> tuple[Any, ...]:
     items = tuple(value) if isinstance(value, tuple | list) else ()
     if not 1 <= len(items) <= MAX_CHANNELS or not all(isinstance(item, kind) for item in items):
-        raise InputError(f"{what} must hold 1 to {MAX_CHANNELS} of {kind.__name__}; got {_shown(value)}")
+        raise InputError(f"{what} must hold 1 to {MAX_CHANNELS} of {kind.__name__}; got {shown(value)}")
     return items
 
 
 def _labels(value: object) -> Mapping[int, str]:
     if not isinstance(value, Mapping) or not 1 <= len(value) <= MAX_LABELS:
-        raise InputError(f"labels must hold 1 to {MAX_LABELS} names by id; got {_shown(value)}")
+        raise InputError(f"labels must hold 1 to {MAX_LABELS} names by id; got {shown(value)}")
     labels = {_whole("label id", label, 1, MAX_LABEL): name for label, name in value.items()}
     for label, name in labels.items():
         _text(f"name of label {label}", name, _NAME, shortest=1)
@@ -301,7 +302,7 @@ def _labels(value: object) -> Mapping[int, str]:
 def _table(what: str, value: object, check: Callable[[str, object], Any]) -> Mapping[str, Any]:
     """A read-only copy of {text: checked value}."""
     if not isinstance(value, Mapping) or len(value) > _MAX_ROWS:
-        raise InputError(f"{what} must be a table of at most {_MAX_ROWS} rows; got {_shown(value)}")
+        raise InputError(f"{what} must be a table of at most {_MAX_ROWS} rows; got {shown(value)}")
     for key in value:
         _text(f"name in {what}", key, _NAME, shortest=1)
     return MappingProxyType({key: check(f"{what} {key}", item) for key, item in value.items()})
@@ -309,7 +310,7 @@ def _table(what: str, value: object, check: Callable[[str, object], Any]) -> Map
 
 def _triple(what: str, value: object, check: Callable[[str, object], Any]) -> tuple[Any, Any, Any]:
     if not isinstance(value, tuple | list) or len(value) != 3:
-        raise InputError(f"{what} needs three numbers (z, y, x); got {_shown(value)}")
+        raise InputError(f"{what} needs three numbers (z, y, x); got {shown(value)}")
     z, y, x = (check(what, v) for v in value)
     return z, y, x
 
@@ -319,7 +320,7 @@ def _orientation(value: object) -> None:
     if value is not None and not (
         isinstance(value, str) and len(value) == 3 and all(sum(c in pair for c in value) == 1 for pair in letters)
     ):
-        raise InputError(f"orientation needs one letter each of S/I, P/A and L/R, such as SPL; got {_shown(value)}")
+        raise InputError(f"orientation needs one letter each of S/I, P/A and L/R, such as SPL; got {shown(value)}")
 
 
 def _patch_size(what: str, value: object) -> int:
@@ -340,35 +341,40 @@ def _version(what: str, value: object) -> str:
 
 def _flag(what: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise InputError(f"{what} must be true or false; got {_shown(value)}")
+        raise InputError(f"{what} must be true or false; got {shown(value)}")
 
 
 def _choice(what: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{what} is one of {', '.join(choices)}; got {_shown(value)}")
+        raise InputError(f"{what} is one of {', '.join(choices)}; got {shown(value)}")
 
 
 def _text(what: str, value: object, longest: int, *, shortest: int = 0) -> str:
     if not isinstance(value, str) or not shortest <= len(value) <= longest:
-        raise InputError(f"{what} must be a text of {shortest} to {longest} characters; got {_shown(value)}")
+        raise InputError(f"{what} must be a text of {shortest} to {longest} characters; got {shown(value)}")
     if any(unicodedata.category(c) in ("Cc", "Cs") and c != "\n" for c in value):
-        raise InputError(f"{what} must hold no control characters; got {_shown(value)}")
+        raise InputError(f"{what} must hold no control characters; got {shown(value)}")
     return value
 
 
 def _number(what: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
-        raise InputError(f"{what} must be a number from {low:g} to {high:g}; got {_shown(value)}")
-    return float(value)
+    number = _as_float(value)
+    if not low <= number <= high:
+        raise InputError(f"{what} must be a number from {low:g} to {high:g}; got {shown(value)}")
+    return number
+
+
+def _as_float(value: object) -> float:
+    """NaN for what is no number, so that no bounds hold; JSON's whole numbers can be longer than any float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _whole(what: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-        raise InputError(f"{what} must be a whole number from {low} to {high}; got {_shown(value)}")
+        raise InputError(f"{what} must be a whole number from {low} to {high}; got {shown(value)}")
     return int(value)
-
-
-def _shown(value: object) -> str:
-    """A value for a message: its start, escaped to one line of plain characters."""
-    shown = ascii(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from napari_medseg.errors import InputError, UnknownNameError
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 PresetName = Literal["default", "paper"]
 Argument = bool | int | float | str | tuple[int, ...] | None
 """What an argument of a network may be: the closed set that a model file can hold."""
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: its start, escaped to one line; of nested things only the type."""
+    flat = isinstance(value, str | int | float | None) or (
+        isinstance(value, tuple | list) and all(isinstance(v, int | float) for v in value)
+    )
+    text = ascii(value) if flat else f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @dataclass(frozen=True)
@@ -38,22 +48,29 @@ class Parameter:
         if value is None and self.default is None:
             return None
         wanted = type(self.default) if self.default is not None else float
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise InputError(f"{where} must be a {wanted.__name__} like {self.default!r}; got {value!r}")
-        if isinstance(value, tuple) and not all(type(v) is int for v in value):
-            raise InputError(f"{where} must hold whole numbers; got {value!r}")
+        if not _is_a(value, wanted):
+            raise InputError(f"{where} must be a {wanted.__name__} like {self.default!r}; got {shown(value)}")
         if isinstance(value, tuple) and not self.shortest <= len(value) <= self.longest:
             raise InputError(f"{where} must hold {self.shortest} to {self.longest} numbers; got {len(value)}")
         if isinstance(value, str) and value not in self.choices:
-            raise InputError(f"{where} is one of {', '.join(self.choices)}; got {value!r}")
+            raise InputError(f"{where} is one of {', '.join(self.choices)}; got {shown(value)}")
         numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
-        for number in numbers:
-            if not (self.low is None or number >= self.low) or not (self.high is None or number <= self.high):
-                raise InputError(f"{where} must lie in {self.low} to {self.high}; got {value!r}")
+        low, high = -inf if self.low is None else self.low, inf if self.high is None else self.high
+        if not all(low <= number <= high for number in numbers):
+            raise InputError(f"{where} must lie in {self.low} to {self.high}; got {shown(value)}")
+        if wanted is float and isinstance(value, int):
+            return float(value)
         assert value is None or isinstance(value, bool | int | float | str | tuple)
         return value
+
+
+def _is_a(value: object, wanted: type) -> bool:
+    """Whether a value is of the type: whole numbers pass as float, True and False as bool only."""
+    if isinstance(value, tuple):
+        return wanted is tuple and all(type(v) is int for v in value)
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, int | float if wanted is float else wanted)
 
 
 #: the arguments that every network has
@@ -83,7 +100,7 @@ class NetworkSpec:
     def arguments(self, preset: PresetName = "default", **overrides: object) -> dict[str, Argument]:
         """Every argument of the network after preset and overrides, checked: what a model file stores."""
         if preset not in ("default", "paper"):
-            raise InputError(f"network {self.name}: preset is default or paper; got {preset!r}")
+            raise InputError(f"network {self.name}: preset is default or paper; got {shown(preset)}")
         if preset == "paper" and self.paper is None:
             raise InputError(f"network {self.name} has no paper preset: use preset='default'")
         known = {**COMMON, **self.parameters}
@@ -163,5 +180,5 @@ def networks() -> dict[str, NetworkSpec]:
 def network(name: str) -> NetworkSpec:
     """The network of that name; UnknownNameError lists the choices."""
     if name not in _TABLE:
-        raise UnknownNameError(f"unknown network {name!r}: choose one of {', '.join(sorted(_TABLE))}")
+        raise UnknownNameError(f"unknown network {shown(name)}: choose one of {', '.join(sorted(_TABLE))}")
     return _TABLE[name]

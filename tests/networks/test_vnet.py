@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.networks.nets.vnet import VNet as Peer
+from network_suite import NetworkSuite, noise
+from torch import nn
+
+from napari_medseg import registry
+
+
+class TestVNet(NetworkSuite):
+    network = "vnet"
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_number_of_parameters(preset: registry.PresetName) -> None:
+    network = registry.network("vnet").build(preset, in_channels=1, out_channels=2)
+    assert sum(p.numel() for p in network.parameters()) == 45_597_898
+
+
+@pytest.mark.parametrize("in_channels", [1, 4])
+def test_equals_monai_where_monai_takes_the_input(in_channels: int) -> None:
+    peer = Peer(3, in_channels, 2).eval()
+    network = registry.network("vnet").build(in_channels=in_channels).eval()
+    ours = (f"stages.{name.replace('in_tr.conv_block', 'in_tr.convolution')}" for name in peer.state_dict())
+    network.load_state_dict(dict(zip(ours, peer.state_dict().values(), strict=True)))
+    x = noise(1, in_channels, (32, 16, 16))
+    with torch.inference_mode():
+        assert torch.equal(network(x), peer(x))
+
+
+def test_dropout_is_off_unless_asked_for() -> None:
+    network = registry.network("vnet").build()
+    assert {m.p for m in network.modules() if isinstance(m, nn.Dropout3d)} == {0.0}
+    dropping = registry.network("vnet").build(dropout=0.5, spatial_dims=2)
+    assert {m.p for m in dropping.modules() if isinstance(m, nn.Dropout2d)} == {0.5, 0.0}
