@@ -40,7 +40,7 @@ class Format:
         return loaded
 
     def save(self, path: Path, content: Stored) -> None:
-        """Write to a path of one of the written suffixes; not atomic by itself."""
+        """Write to a path of one of the written suffixes, atomically."""
         importlib.import_module(self.module).save(path, content)
 
 
@@ -92,13 +92,11 @@ def write(
     if format_ is None or suffix not in format_.written:
         known = ", ".join(s for f in FORMATS.values() for s in f.written)
         raise InputError(f"{target}: no format is written under this name: end it in one of {known}")
-    make = (
-        stored.from_volume(x, provenance or {})
-        if isinstance(x, Volume)
-        else stored.from_segmentation(x, provenance or {})
-    )
-    with files.replacing(target, suffix) as temporary:
-        format_.save(temporary, make)
+    if isinstance(x, Volume):
+        content = stored.from_volume(x, provenance or {})
+    else:
+        content = stored.from_segmentation(x, provenance or {})
+    format_.save(target, content)
 
 
 def load(path: str | PathLike[str], *, as_labels: bool) -> Stored:

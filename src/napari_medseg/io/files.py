@@ -45,15 +45,15 @@ def check_regular(path: Path) -> int:
 
 
 @contextmanager
-def replacing(path: Path, suffix: str) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix; what was written there takes the place of `path` at the end.
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffixes; what was written there takes the place of `path` at the end.
 
     On any fault the temporary file or folder is removed and `path` is as it was. Raises FileError where the system
     refuses to write.
     """
     if not path.parent.is_dir():
         raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
-    temporary = path.with_name(f".{path.name[: len(path.name) - len(suffix)]}.{secrets.token_hex(4)}{suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         _flush(temporary)

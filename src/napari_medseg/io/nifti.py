@@ -12,8 +12,9 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -41,7 +42,7 @@ _NIFTI1_MAX_SIZE = 32767
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:
-    """The image in a NIfTI file. Raises FileError (damaged, impossible geometry) and NotSupportedError (time, colour)."""
+    """What a NIfTI file holds. Raises FileError (damaged, impossible geometry) and NotSupportedError (time, colour)."""
     header_path, data_path = _paths(path)
     header = _read_header(header_path)
     shape = _shape(header, path)
@@ -54,7 +55,17 @@ def load(path: Path, *, as_labels: bool) -> Stored:
 
 
 def save(path: Path, stored: Stored) -> None:
-    """Write .nii or .nii.gz (NIfTI-2 where an axis is too long for NIfTI-1); sform and, without shear, qform."""
+    """Write .nii or .nii.gz, atomically (NIfTI-2 where an axis is too long for NIfTI-1)."""
+    image = _image(stored)
+    text = attributes.to_text(stored)
+    if text:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, text.encode()))
+    with files.replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _image(stored: Stored) -> Any:
+    """The nibabel image: sform and, without shear, the same qform; channels as a vector on the fifth axis."""
     array = in_memory(stored)
     xyz = array.T if array.ndim == 3 else array.transpose(3, 2, 1, 0)[:, :, :, None, :]
     image_class = nib.Nifti1Image if max(array.shape) <= _NIFTI1_MAX_SIZE else nib.Nifti2Image
@@ -67,10 +78,7 @@ def save(path: Path, stored: Stored) -> None:
     image.header.set_xyzt_units("mm")
     if array.ndim == 4:
         image.header["intent_code"] = _VECTOR_INTENT
-    text = attributes.to_text(stored)
-    if text:
-        image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, text.encode()))
-    nib.save(image, path)
+    return image
 
 
 def _paths(path: Path) -> tuple[Path, Path]:
@@ -88,23 +96,28 @@ def _paths(path: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
     """The bytes of a file, inflated where it is gzip; a damaged stream is a FileError."""
     with path.open("rb") as plain:
-        zipped = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
+        zipped = _is_gzip(plain)
         if path.suffix.lower() == ".gz" and not zipped:
             raise FileError(f"{path}: not a NIfTI file: it is named .gz but is not compressed with gzip")
+        if not zipped:
+            yield plain
+            return
         try:
-            if zipped:
-                with gzip.GzipFile(fileobj=plain) as inflated:
-                    yield inflated
-            else:
-                yield plain
+            with gzip.GzipFile(fileobj=plain) as inflated:
+                yield inflated
         except EOFError as error:
             raise FileError(f"{path}: the gzip stream ends early (truncated): copy the file again") from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise FileError(f"{path}: the gzip stream is damaged ({error}): copy the file again") from error
+
+
+def _is_gzip(stream: BufferedIOBase) -> bool:
+    start = stream.read(2)
+    stream.seek(0)
+    return start == b"\x1f\x8b"
 
 
 def _read_header(path: Path) -> Any:
@@ -123,9 +136,9 @@ def _header_class(start: bytes, path: Path) -> Any:
     for order in ("<i", ">i"):
         size = struct.unpack(order, start[:4])[0] if len(start) >= 4 else 0
         if size == 348 and start[344:347] in (b"n+1", b"ni1"):
-            return nib.Nifti1Header if start[345:346] == b"+" else nib.Nifti1PairHeader
+            return nib.Nifti1Header if start[345:346] == b"+" else nib.nifti1.Nifti1PairHeader
         if size == 540 and start[4:7] in (b"n+2", b"ni2"):
-            return nib.Nifti2Header if start[5:6] == b"+" else nib.Nifti2PairHeader
+            return nib.Nifti2Header if start[5:6] == b"+" else nib.nifti2.Nifti2PairHeader
         if size in (348, 540) and len(start) < size:
             raise FileError(f"{path}: the header is cut short (truncated): {size} bytes expected, {len(start)} there")
     raise FileError(f"{path}: not a NIfTI file: it does not start with a NIfTI header (size and magic are wrong)")
@@ -150,9 +163,9 @@ def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
     if offset < 0:
         raise FileError(f"{path}: the header gives a negative offset of the voxels: {offset}")
     with _opened(path) as stream:
-        limit = path.stat().st_size * (_MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
-        if offset + expected > limit:
-            raise _cut_short(path, expected, max(0, limit - offset), at_most=isinstance(stream, gzip.GzipFile))
+        most = path.stat().st_size * (_MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
+        if offset + expected > most:  # before anything is allocated
+            raise _cut_short(path, expected, max(0, most - offset))
         stream.seek(offset)
         array = _read_exactly(stream, shape[::-1], dtype, path)
         extra = sum(map(len, iter(lambda: stream.read(_BLOCK), b"")))
@@ -175,25 +188,27 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     return dtype
 
 
-def _read_exactly(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Array:
+def _read_exactly(stream: BufferedIOBase, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Array:
     try:
         array = np.empty(shape, dtype)
     except (MemoryError, ValueError) as error:
         size = int(np.prod(shape, dtype=object)) * dtype.itemsize
         raise FileError(f"{path}: too large for the memory: shape {shape}, {size / 2**30:.1f} GiB") from error
-    target = memoryview(array.reshape(-1).view(np.uint8))
+    target = memoryview(array.reshape(-1).view(np.uint8).data)
     done = 0
     while done < len(target):
-        count = stream.readinto(target[done : done + _BLOCK])  # type: ignore[attr-defined]
+        try:
+            count = stream.readinto(target[done : done + _BLOCK])
+        except EOFError:  # what a gzip stream without an end raises
+            count = 0
         if not count:
             raise _cut_short(path, len(target), done)
         done += count
     return array
 
 
-def _cut_short(path: Path, expected: int, there: int, *, at_most: bool = False) -> FileError:
-    found = f"at most {there}" if at_most else f"{there}"
-    return FileError(f"{path}: the voxels are cut short (truncated): {expected} bytes expected, {found} there")
+def _cut_short(path: Path, expected: int, there: int) -> FileError:
+    return FileError(f"{path}: the voxels are cut short (truncated): {expected} bytes expected, at most {there} there")
 
 
 def _scaled(voxels: Array, header: Any, path: Path) -> Array:
@@ -219,8 +234,8 @@ def _without_extra_axes(voxels: Array, path: Path) -> Array:
     if len(extra) >= 2 and all(n == 1 for n in (*extra[:-2], extra[-1])):
         return voxels.reshape(extra[-2], *spatial)
     raise NotSupportedError(
-        f"{path}: a {voxels.ndim}D image of shape (x, y, z, t, ...) = {voxels.shape[::-1]}; which time point or channel is "
-        f"meant is not guessed: save one 3D volume of it, for example nibabel.load(...).slicer[..., 0]"
+        f"{path}: a {voxels.ndim}D image of shape (x, y, z, t, ...) = {voxels.shape[::-1]}; which time point or "
+        f"channel is meant is not guessed: save one 3D volume of it, for example nibabel.load(...).slicer[..., 0]"
     )
 
 
@@ -247,7 +262,7 @@ def _affine_ras(header: Any, path: Path) -> FloatArray:
     unit = _UNITS.get(int(header["xyzt_units"]) & 7)
     if unit:
         _warn(f"{path}: the unit is {unit[0]}; positions are converted to mm")
-    return np.diag([_millimetres(header)] * 3 + [1.0]) @ np.asarray(affine)
+    return np.asarray(np.diag([_millimetres(header)] * 3 + [1.0]) @ affine)
 
 
 def _millimetres(header: Any) -> float:

@@ -76,7 +76,7 @@ def to_segmentation(stored: Stored, name: str) -> Segmentation:
     if len(data.shape) == 4:
         if data.shape[0] != 1:
             raise InputError(f"{name}: labels have one channel; got {data.shape[0]} channels: split them first")
-        data = np.asarray(data)[0]
+        data = (data if isinstance(data, np.ndarray) else lazy_view(data))[0]
     if np.dtype(data.dtype).kind == "f":
         data = _whole_numbers(np.asarray(data), name)
     elif isinstance(data, np.ndarray) and data.size:
@@ -97,7 +97,7 @@ def from_segmentation(segmentation: Segmentation, provenance: Mapping[str, objec
 
 
 def in_memory(stored: Stored) -> Array:
-    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels as the smallest type that holds them."""
+    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels in the smallest type for them."""
     array = np.asarray(stored.data)
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
@@ -123,10 +123,17 @@ def with_channel_axis(data: LazyArray) -> LazyArray:
         return data
     if isinstance(data, np.ndarray):
         return data[None]
+    one_channel: LazyArray = lazy_view(data)[None]
+    return one_channel
+
+
+def lazy_view(data: LazyArray) -> Any:
+    """A dask array over an array on the disk, chunk by chunk: what can be indexed and transposed without reading."""
     import dask.array as da
 
-    lazy: LazyArray = da.asarray(data)[None]
-    return lazy
+    return (
+        data if isinstance(data, da.Array) else da.from_array(data, chunks=getattr(data, "chunks", "auto"), name=False)
+    )
 
 
 def _finite(data: Array, name: str) -> Array:

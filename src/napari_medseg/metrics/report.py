@@ -102,7 +102,7 @@ class Scores:
         """
         target = Path(path)
         with (
-            files.replacing(target, target.suffix) as temporary,
+            files.replacing(target) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
@@ -124,7 +124,7 @@ class Scores:
             "rows": [_for_json(row) for row in self.table()],
         }
         target = Path(path)
-        with files.replacing(target, target.suffix) as temporary:
+        with files.replacing(target) as temporary:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

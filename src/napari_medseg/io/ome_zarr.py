@@ -1,0 +1,264 @@
+"""OME-Zarr: images and labels on the disk that are opened and not read. 0.4 and 0.5 are read, 0.5 is written.
+
+OME-Zarr holds a scale and a translation per axis only; the full affine, the provenance and whether a store is complete
+lie beside it in the attribute `napari_medseg` of the group, which this reader prefers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.errors import BaseZarrError
+
+from napari_medseg import geometry
+from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.geometry import FloatArray, Shape3
+from napari_medseg.io import attributes, files, ome_metadata, pyramid
+from napari_medseg.io.attributes import KEY, Attributes
+from napari_medseg.io.ome_metadata import Multiscale
+from napari_medseg.io.stored import Stored, grid_of, lazy_view, smallest_label_type, with_channel_axis
+from napari_medseg.volume import MAX_LABEL, Grid, LazyArray
+
+CHUNKS: Shape3 = (64, 64, 64)
+"""Default chunk (z, y, x): small enough for a window of a network, large enough for the file system."""
+# A chunk of background is written too, so that a missing chunk is one that was never computed.
+_WRITE_ALL: Any = {"write_empty_chunks": True}
+_UNREADABLE = (KeyError, ValueError, TypeError, OSError, BaseZarrError)
+
+
+def load(path: Path, *, as_labels: bool) -> Stored:
+    """The image of a store, or its labels: those at the root, or the only ones in its labels group.
+
+    Raises FileError for what is not OME-Zarr, InputError where several label images are there, NotSupportedError for
+    time series.
+    """
+    node = _open(path)
+    if isinstance(node, zarr.Array):
+        return _plain_array(node, path)
+    content = dict(node.attrs)
+    ome = ome_metadata.ome_part(content)
+    labels = _names_of_labels(node) if as_labels and "image-label" not in ome else []
+    if len(labels) == 1:
+        return load(path / "labels" / labels[0], as_labels=True)
+    if labels:
+        names = ", ".join(str(path / "labels" / name) for name in labels)
+        raise InputError(f"{path}: it holds {len(labels)} label images: name one of {names}")
+    return _image(node, content, path)
+
+
+def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
+    """Write an image (c, z, y, x) or labels (z, y, x) as OME-Zarr 0.5 with a pyramid, atomically.
+
+    An existing store is replaced where it is one of ours and of the same kind; FileError otherwise.
+    """
+    _check_replaceable(path, is_labels=stored.is_labels)
+    levels = pyramid.plan(stored.grid.shape, stored.grid.spacing)
+    data, dtype = _as_written(stored)
+    with files.replacing(path) as temporary:
+        arrays = _create(temporary, stored, levels, dtype, chunks=chunks, complete=True)
+        pyramid.copy_blocks(data, arrays[0])
+        for level, fine, coarse in zip(levels[1:], arrays, arrays[1:], strict=False):
+            pyramid.reduce_blocks(fine, coarse, level.factors, is_labels=stored.is_labels)
+
+
+def create_labels(
+    path: str | Path,
+    grid: Grid,
+    labels: Mapping[int, str],
+    *,
+    dtype: npt.DTypeLike,
+    chunks: Shape3 = CHUNKS,
+    provenance: Mapping[str, object] | None = None,
+) -> zarr.Array[Any]:
+    """An OME-Zarr 0.5 label image on the grid, to be filled: the array (z, y, x), of zeros, marked as incomplete.
+
+    Chunks are written also where they hold background only, so that a missing chunk is one that was never computed.
+    An existing label store of ours is replaced at once; FileError where something else is there.
+    """
+    path = Path(path)
+    _check_replaceable(path, is_labels=True)
+    empty = np.broadcast_to(np.zeros((), dtype), grid.shape)
+    stored = Stored(empty, grid, (), labels, provenance or {}, is_labels=True)
+    level = pyramid.Level(grid.shape, (1, 1, 1), (1, 1, 1))
+    with files.replacing(path) as temporary:
+        _create(temporary, stored, [level], np.dtype(dtype), chunks=chunks, complete=False)
+    return zarr.open_array(path / "0", mode="r+", config=_WRITE_ALL)
+
+
+def mark_complete(path: str | Path) -> None:
+    """Say in a store of `create_labels` that every voxel is computed. Raises FileError where it is not one."""
+    path = Path(path)
+    group = _open(path, mode="r+")
+    if not isinstance(group, zarr.Group) or not isinstance(group.attrs.get(KEY), dict):
+        raise FileError(f"{path}: not a label store of napari-medseg")
+    own: Any = group.attrs[KEY]
+    group.attrs[KEY] = {**own, "complete": True}
+
+
+def _open(path: Path, mode: Any = "r") -> zarr.Group | zarr.Array[Any]:
+    files.status_of(path)
+    try:
+        return zarr.open(path, mode=mode)
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: not an OME-Zarr, or its zarr metadata is damaged: {error}") from error
+
+
+def _image(group: zarr.Group, content: Mapping[str, Any], path: Path) -> Stored:
+    ome = ome_metadata.ome_part(content)
+    if "multiscales" not in ome:
+        inside = ", ".join(sorted(group.group_keys()))
+        raise FileError(
+            f"{path}: a zarr group without an OME-Zarr image (no multiscales); groups in it: {inside or 'none'}"
+        )
+    multiscale = ome_metadata.parse_multiscale(ome, str(path))
+    try:
+        array = group[multiscale.path]
+    except _UNREADABLE as error:
+        raise FileError(
+            f"{path}: the array of its first dataset, {multiscale.path!r}, is missing or damaged"
+        ) from error
+    if not isinstance(array, zarr.Array):
+        raise FileError(f"{path}: the path of its first dataset, {multiscale.path!r}, leads to no array")
+    return _placed(array, multiscale, content, path)
+
+
+def _plain_array(array: zarr.Array[Any], path: Path) -> Stored:
+    """An array without OME metadata around it: its last axes are z, y, x and the spacing is unknown."""
+    count = len(array.shape)
+    if count not in (3, 4):
+        raise NotSupportedError(f"{path}: a zarr array of {count} axes, shape {array.shape}: expected (z, y, x)")
+    _warn(f"{path}: a plain zarr array: spacing and unit are unknown; 1 mm is taken")
+    axes = ("c", "z", "y", "x")[4 - count :]
+    return _placed(array, Multiscale("", axes, {}, {}), {}, path)
+
+
+def _placed(array: zarr.Array[Any], multiscale: Multiscale, content: Mapping[str, Any], path: Path) -> Stored:
+    """The array with its grid and names: ours where the group has our attribute, else those of OME-Zarr."""
+    ome = ome_metadata.ome_part(content)
+    data = _in_order(array, multiscale.axes, path)
+    own, affine = _own(content, multiscale, path)
+    grid = grid_of(str(path), data.shape, affine)
+    count = data.shape[0] if len(data.shape) == 4 else 1
+    channels = own.channels or ome_metadata.channel_names(ome, count)
+    labels = own.labels or ome_metadata.label_names(ome)
+    return Stored(data, grid, channels, labels, own.provenance, is_labels="image-label" in ome)
+
+
+def _in_order(array: zarr.Array[Any], axes: tuple[str, ...], path: Path) -> LazyArray:
+    """The array as (c, z, y, x) or (z, y, x); itself where it is stored so, else a lazy view."""
+    if len(array.shape) != len(axes):
+        raise FileError(f"{path}: {len(axes)} axes ({', '.join(axes)}) are named for an array of shape {array.shape}")
+    if "t" in axes and array.shape[axes.index("t")] > 1:
+        raise NotSupportedError(
+            f"{path}: a time series, shape ({', '.join(axes)}) = {array.shape}; which point is meant is not guessed: "
+            f"save one of them alone"
+        )
+    if axes in (("z", "y", "x"), ("c", "z", "y", "x")):
+        return array
+    wanted = [axis for axis in "czyx" if axis in axes]
+    stored_order = [axis for axis in axes if axis in wanted]
+    if stored_order != wanted:
+        _warn(f"{path}: the axes are stored in the order {', '.join(axes)}; they are read in the order z, y, x")
+    view = lazy_view(array)[tuple(0 if axis == "t" else slice(None) for axis in axes)]
+    view = view.transpose([stored_order.index(axis) for axis in wanted])
+    in_order: LazyArray = view if "z" in axes else view[..., None, :, :]
+    return in_order
+
+
+def _own(content: Mapping[str, Any], multiscale: Multiscale, path: Path) -> tuple[Attributes, FloatArray]:
+    """Our attribute and the affine: ours, unless a later tool has changed the scale and left our attribute behind."""
+    own = content.get(KEY)
+    if not isinstance(own, dict):
+        return Attributes(), multiscale.affine
+    if own.get("complete") is False:
+        _warn(f"{path}: the segmentation was not finished: voxels that were not reached are 0")
+    attributes_ = attributes.from_json_object(own, str(path))
+    affine = _as_affine(own.get("affine"), path)
+    if not np.allclose(geometry.spacing_of(affine), geometry.spacing_of(multiscale.affine), rtol=0.01):
+        _warn(
+            f"{path}: the scale was changed after napari-medseg wrote it; the scale is used and the orientation is lost"
+        )
+        return attributes_, multiscale.affine
+    return attributes_, affine
+
+
+def _as_affine(value: object, path: Path) -> FloatArray:
+    try:
+        affine = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        affine = np.empty(0)
+    if affine.shape != (4, 4):
+        raise FileError(f"{path}: its attribute {KEY} holds no 4x4 affine")
+    return affine
+
+
+def _names_of_labels(group: zarr.Group) -> list[str]:
+    """The label images in the labels group, as its metadata lists them; none where there is no such group."""
+    try:
+        labels = group["labels"]
+    except KeyError:
+        return []
+    names = ome_metadata.ome_part(dict(labels.attrs)).get("labels")
+    return [str(name) for name in names if Path(str(name)).name == name] if isinstance(names, list) else []
+
+
+def _as_written(stored: Stored) -> tuple[LazyArray, np.dtype[Any]]:
+    """The array with the axes of the store, and the type it is stored in."""
+    data = stored.data if stored.is_labels else with_channel_axis(stored.data)
+    dtype = np.dtype(data.dtype).newbyteorder("=")
+    if dtype.kind == "b":
+        return data, np.dtype(np.uint8)
+    if stored.is_labels and dtype.itemsize == 8:
+        # The largest id of a lazy array is not known without reading it; the largest there can be fits 32 bits.
+        largest = int(data.max(initial=0)) if isinstance(data, np.ndarray) else MAX_LABEL
+        return data, np.dtype(smallest_label_type(largest))
+    return data, dtype
+
+
+def _create(
+    path: Path, stored: Stored, levels: list[pyramid.Level], dtype: np.dtype[Any], *, chunks: Shape3, complete: bool
+) -> list[zarr.Array[Any]]:
+    """A new group with its metadata, and one empty array per level."""
+    own = {"affine": stored.grid.affine.tolist(), "complete": complete, **attributes.to_json_object(stored)}
+    ome = ome_metadata.for_writing(stored, levels)
+    group = zarr.create_group(path, zarr_format=3, attributes={"ome": ome, KEY: own})
+    lead = () if stored.is_labels else (int(with_channel_axis(stored.data).shape[0]),)
+    names = ("z", "y", "x") if stored.is_labels else ("c", "z", "y", "x")
+    return [
+        group.create_array(
+            str(number),
+            shape=(*lead, *level.shape),
+            dtype=dtype,
+            chunks=(*(1 for _ in lead), *(min(c, n) for c, n in zip(chunks, level.shape, strict=True))),
+            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle" if stored.is_labels else "shuffle"),
+            dimension_names=names,
+            config=_WRITE_ALL,
+        )
+        for number, level in enumerate(levels)
+    ]
+
+
+def _check_replaceable(path: Path, *, is_labels: bool) -> None:
+    """Raise FileError unless nothing is at the path, or a store of ours of the same kind."""
+    if not path.exists() and not path.is_symlink():
+        return
+    kind = "label image" if is_labels else "image"
+    way_out = "choose another name or remove it first"
+    if not path.is_dir():
+        raise FileError(f"{path}: cannot be written: a file is there: {way_out}")
+    node = _open(path)
+    if not isinstance(node, zarr.Group) or KEY not in node.attrs:
+        raise FileError(f"{path}: cannot be replaced: it was not written by napari-medseg: {way_out}")
+    if ("image-label" in ome_metadata.ome_part(dict(node.attrs))) != is_labels or "labels" in node:
+        raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else: {way_out}")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, MedsegWarning, stacklevel=4)

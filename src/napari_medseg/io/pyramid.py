@@ -1,0 +1,80 @@
+"""Resolution levels of a stored array, made block by block: memory does not grow with the volume.
+
+Arrays are (..., Z, Y, X); axes in front of the last three are never reduced.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.geometry import Shape3, Triple
+from napari_medseg.volume import LazyArray
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level: its shape, and how many voxels of the level before make one of it, per axis."""
+
+    shape: Shape3
+    factors: Shape3
+    scale: Shape3
+    """Voxels of the finest level along one of this."""
+
+
+def plan(shape: Shape3, spacing_zyx_mm: Triple, *, smallest: int = 64) -> list[Level]:
+    """The levels, the finest first, until the longest axis has at most `smallest` voxels.
+
+    The axes with the finer spacing are halved first, so that voxels become cubes rather than rods.
+    """
+    levels = [Level(shape, (1, 1, 1), (1, 1, 1))]
+    while max(levels[-1].shape) > smallest:
+        levels.append(_coarser(levels[-1], spacing_zyx_mm))
+    return levels
+
+
+def _coarser(level: Level, spacing_zyx_mm: Triple) -> Level:
+    spacing = [s * f for s, f in zip(spacing_zyx_mm, level.scale, strict=True)]
+    finest = min(s for s, n in zip(spacing, level.shape, strict=True) if n > 1)
+    z, y, x = (2 if n > 1 and s < 2 * finest else 1 for s, n in zip(spacing, level.shape, strict=True))
+    shape, scale = level.shape, level.scale
+    return Level((shape[0] // z, shape[1] // y, shape[2] // x), (z, y, x), (scale[0] * z, scale[1] * y, scale[2] * x))
+
+
+def copy_blocks(source: LazyArray, target: Any) -> None:
+    """Fill a zarr array from an array of the same shape, a block of whole chunks at a time."""
+    for block in blocks(target.shape, target.chunks):
+        target[block] = np.asarray(source[block]).astype(target.dtype, copy=False)
+
+
+def reduce_blocks(source: Any, target: Any, factors: Shape3, *, is_labels: bool) -> None:
+    """Fill a coarser level from the one before: the mean of an image, one voxel of labels."""
+    lead = len(target.shape) - 3
+    steps = (1,) * lead + factors
+    for block in blocks(target.shape, target.chunks):
+        fine = tuple(slice(b.start * f, b.stop * f) for b, f in zip(block, steps, strict=True))
+        values = np.asarray(source[fine])
+        target[block] = values[tuple(slice(None, None, f) for f in steps)] if is_labels else _mean(values, steps)
+
+
+def blocks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """The chunks of an array as slices, the last axis fastest."""
+    ranges = (
+        [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        for n, step in zip(shape, chunks, strict=True)
+    )
+    yield from itertools.product(*ranges)
+
+
+def _mean(values: Array, steps: tuple[int, ...]) -> Array:
+    split = [part for n, f in zip(values.shape, steps, strict=True) for part in (n // f, f)]
+    mean: Array = values.reshape(split).mean(axis=tuple(range(1, len(split), 2)), dtype=np.float64)
+    rounded: Array = (np.rint(mean) if values.dtype.kind in "iu" else mean).astype(values.dtype)
+    return rounded
