@@ -30,7 +30,7 @@ class Reordered:
 
     @property
     def shape(self) -> Shape3:
-        return self.order.shape(_shape3(self.source))
+        return self.order.shape(shape_of(self.source))
 
     @property
     def dtype(self) -> Any:
@@ -41,10 +41,11 @@ class Reordered:
         return self.order.shape(chunks_of(self.source))
 
     def __getitem__(self, box: Box) -> npt.NDArray[Any]:
-        return self.order.apply(np.asarray(self.source[self.order.source_slices(box, _shape3(self.source))]))
+        return self.order.apply(np.asarray(self.source[self.order.source_slices(box, shape_of(self.source))]))
 
 
-def _shape3(array: LazyArray) -> Shape3:
+def shape_of(array: LazyArray) -> Shape3:
+    """The shape of an array that has three axes."""
     z, y, x = array.shape
     return z, y, x
 
@@ -54,6 +55,12 @@ def chunks_of(array: LazyArray) -> Shape3:
     chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None) or (1, 1, 1)
     z, y, x = chunks
     return int(z), int(y), int(x)
+
+
+def common_chunks(a: LazyArray, b: LazyArray) -> Shape3:
+    """Per axis the larger chunk of two arrays that are read side by side."""
+    z, y, x = (max(p, q) for p, q in zip(chunks_of(a), chunks_of(b), strict=True))
+    return z, y, x
 
 
 def block_shape(shape: Shape3, chunks: Shape3, voxels: int = BLOCK_VOXELS) -> Shape3:
@@ -88,7 +95,7 @@ def union(a: Box, b: Box) -> Box:
 def mask_of(array: LazyArray, label: int, box: Box) -> npt.NDArray[np.bool_]:
     """Where the array holds the label, inside the box only; one block at a time is read."""
     mask = np.empty([b.stop - b.start for b in box], dtype=bool)
-    for part in blocks(box, block_shape(_shape3(array), chunks_of(array))):
+    for part in blocks(box, block_shape(shape_of(array), chunks_of(array))):
         inside = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
         mask[inside] = np.asarray(array[part]) == label
     return mask

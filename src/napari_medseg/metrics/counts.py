@@ -5,6 +5,7 @@ A is the reference and B the prediction, as in the definitions of the metrics.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_medseg.errors import InputError
-from napari_medseg.metrics.blocks import Box, block_shape, blocks, chunks_of, union, whole
+from napari_medseg.metrics.blocks import BLOCK_VOXELS, Box, block_shape, blocks, common_chunks, shape_of, union, whole
 from napari_medseg.volume import MAX_LABEL, LazyArray
 
 Labels = npt.NDArray[np.integer[Any]]
@@ -71,17 +72,16 @@ class Tally:
     """Voxels, background included, that hold the same id in both."""
 
 
-def tally(prediction: LazyArray, reference: LazyArray) -> Tally:
-    """Count every label of two integer arrays (Z, Y, X) of the same shape, reading block by block.
+def tally(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BLOCK_VOXELS) -> Tally:
+    """Count every label of two integer arrays (Z, Y, X) of the same shape: numpy, dask or zarr.
 
-    numpy, dask or zarr; blocks follow the chunks, so that memory stays bounded. Ids may have gaps, up to 2^31 - 1.
-    Raises InputError for an id outside that range.
+    Both are read in blocks of whole chunks and at most `block_voxels` voxels (but at least one chunk), so that memory
+    stays bounded. Ids may have gaps, up to 2^31 - 1. Raises InputError for an id outside that range.
     """
     sizes: tuple[Counter[int], Counter[int], Counter[int]] = (Counter(), Counter(), Counter())
     boxes: dict[int, Box] = {}
-    z, y, x = reference.shape
-    chunks = np.maximum(chunks_of(prediction), chunks_of(reference))
-    for part in blocks(whole((z, y, x)), block_shape((z, y, x), (int(chunks[0]), int(chunks[1]), int(chunks[2])))):
+    shape = shape_of(reference)
+    for part in blocks(whole(shape), block_shape(shape, common_chunks(prediction, reference), block_voxels)):
         a, b = _labels(reference[part], "the reference"), _labels(prediction[part], "the prediction")
         for counter, values in zip(sizes, (a, b, a[a == b]), strict=True):
             counter.update(_histogram(values))
@@ -91,7 +91,7 @@ def tally(prediction: LazyArray, reference: LazyArray) -> Tally:
     in_reference, in_prediction, in_both = sizes
     found = sorted((in_reference.keys() | in_prediction.keys()) - {0})
     overlaps = {k: Overlap(in_reference[k], in_prediction[k], in_both[k]) for k in found}
-    return Tally(overlaps, boxes, voxels=z * y * x, agreeing=in_both.total())
+    return Tally(overlaps, boxes, voxels=math.prod(shape), agreeing=in_both.total())
 
 
 def dice_per_label(

@@ -1,0 +1,85 @@
+"""Walking over arrays in blocks: every voxel once, whole chunks, bounded size, any reading order."""
+
+from __future__ import annotations
+
+import itertools
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_medseg.geometry import AxisOrder
+from napari_medseg.metrics.blocks import Box, Reordered, block_shape, blocks, chunks_of, mask_of, union, whole
+
+sizes = st.tuples(*[st.integers(1, 12)] * 3)
+
+
+@given(shape=sizes, block=sizes, corners=st.tuples(*[st.floats(0, 1)] * 6))
+def test_blocks_tile_a_box(
+    shape: tuple[int, int, int], block: tuple[int, int, int], corners: tuple[float, ...]
+) -> None:
+    ends = [sorted((round(corners[2 * a] * n), round(corners[2 * a + 1] * n))) for a, n in enumerate(shape)]
+    z, y, x = (slice(start, stop) for start, stop in ends)
+    visits, expected = np.zeros(shape, int), np.zeros(shape, int)
+    expected[z, y, x] = 1
+    for part in blocks((z, y, x), block):
+        visits[part] += 1
+        assert all(p.stop - p.start <= n for p, n in zip(part, block, strict=True))
+    np.testing.assert_array_equal(visits, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "voxels", "expected"),
+    [
+        pytest.param((10, 10, 10), (1, 1, 1), 1000, (10, 10, 10), id="everything fits"),
+        pytest.param((10, 10, 10), (1, 1, 1), 250, (2, 10, 10), id="whole slices"),
+        pytest.param((10, 10, 10), (1, 1, 1), 35, (1, 3, 10), id="whole rows"),
+        pytest.param((10, 10, 10), (4, 4, 4), 64, (4, 4, 4), id="one chunk"),
+        pytest.param((10, 10, 10), (4, 4, 4), 7, (4, 4, 4), id="never below a chunk"),
+        pytest.param((10, 10, 10), (4, 4, 4), 200, (4, 4, 10), id="chunks along x"),
+        pytest.param((2, 3, 4), (64, 64, 64), 200, (2, 3, 4), id="chunks larger than the array"),
+    ],
+)
+def test_block_shape(
+    shape: tuple[int, int, int], chunks: tuple[int, int, int], voxels: int, expected: tuple[int, int, int]
+) -> None:
+    assert block_shape(shape, chunks, voxels) == expected
+
+
+def test_chunks_of() -> None:
+    array = np.zeros((5, 6, 7), np.uint8)
+    assert chunks_of(array) == (1, 1, 1)
+    assert chunks_of(zarr.array(array, chunks=(2, 3, 4))) == (2, 3, 4)
+    assert chunks_of(da.from_array(array, chunks=(3, 3, 3))) == (3, 3, 3)
+
+
+def test_union() -> None:
+    a: Box = (slice(1, 3), slice(0, 2), slice(5, 6))
+    b: Box = (slice(2, 4), slice(1, 2), slice(0, 1))
+    assert union(a, b) == (slice(1, 4), slice(0, 2), slice(0, 6))
+
+
+def test_mask_of_reads_the_box_only() -> None:
+    array = np.arange(60).reshape(3, 4, 5) % 4
+    box = (slice(1, 3), slice(1, 4), slice(0, 2))
+    np.testing.assert_array_equal(mask_of(zarr.array(array, chunks=(2, 2, 2)), 3, box), array[box] == 3)
+
+
+ORDERS = [
+    AxisOrder((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+    for axes in itertools.permutations(range(3))
+    for flips in itertools.product([False, True], repeat=3)
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+def test_reordered_equals_the_reordered_array(order: AxisOrder) -> None:
+    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    view, expected = Reordered(zarr.array(array, chunks=(1, 2, 3)), order), order.apply(array)
+    assert view.shape == expected.shape
+    assert view.chunks == order.shape((1, 2, 3))
+    for part in blocks(whole(view.shape), (2, 1, 2)):
+        np.testing.assert_array_equal(view[part], expected[part])
