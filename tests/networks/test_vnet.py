@@ -12,6 +12,15 @@ from napari_medseg import registry
 class TestVNet(NetworkSuite):
     network = "vnet"
 
+    @pytest.fixture
+    def preset(self) -> registry.PresetName:
+        return "paper"  # whose arguments are the defaults
+
+
+def test_the_published_arguments_are_the_defaults() -> None:
+    spec = registry.network("vnet")
+    assert spec.arguments("paper") == spec.arguments("default")
+
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_number_of_parameters(preset: registry.PresetName) -> None:
@@ -30,8 +39,12 @@ def test_equals_monai_where_monai_takes_the_input(in_channels: int) -> None:
         assert torch.equal(network(x), peer(x))
 
 
-def test_dropout_is_off_unless_asked_for() -> None:
-    network = registry.network("vnet").build()
-    assert {m.p for m in network.modules() if isinstance(m, nn.Dropout3d)} == {0.0}
-    dropping = registry.network("vnet").build(dropout=0.5, spatial_dims=2)
-    assert {m.p for m in dropping.modules() if isinstance(m, nn.Dropout2d)} == {0.5, 0.0}
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_dropout_is_what_was_asked_for_everywhere(spatial_dims: int) -> None:
+    x = noise(2, 1, (16, 16, 16)[:spatial_dims])
+    kinds = {2: nn.Dropout2d, 3: nn.Dropout3d}
+    for dropout in (0.0, 0.3):
+        network = registry.network("vnet").build(dropout=dropout, spatial_dims=spatial_dims).train()
+        dropping = [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d | nn.Dropout3d)]
+        assert {(type(m), m.p) for m in dropping} == {(kinds[spatial_dims], dropout)}
+        assert torch.equal(network(x), network(x)) == (dropout == 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Dropout
 from monai.networks.nets.vnet import VNet as Stages
 from torch import Tensor, nn
 
@@ -29,15 +30,9 @@ class VNet(nn.Module):
 
     def __init__(self, *, in_channels: int, out_channels: int, spatial_dims: int, dropout: float) -> None:
         super().__init__()
-        stages = Stages(
-            spatial_dims,
-            in_channels=1,
-            out_channels=out_channels,
-            dropout_prob_down=dropout,
-            dropout_prob_up=(dropout, dropout),
-            dropout_dim=spatial_dims,
-        )
+        stages = Stages(spatial_dims, in_channels=1, out_channels=out_channels)
         stages.in_tr = _Input(spatial_dims, in_channels)
+        _set_dropout(stages, Dropout[Dropout.DROPOUT, spatial_dims], dropout)
         self.stages = stages
         he_init(self)
 
@@ -45,6 +40,16 @@ class VNet(nn.Module):
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size."""
         logits: Tensor = self.stages(pad_to_multiple(x, self.multiple))
         return crop(logits, x.shape[2:])
+
+
+def _set_dropout(stages: Stages, kind: type[nn.Module], probability: float) -> None:
+    """Dropout in the two deepest levels. MONAI's is 3D whatever the data, and always drops half of the finest skips."""
+    for stage in (stages.down_tr128, stages.down_tr256, stages.up_tr256, stages.up_tr128):
+        stage.dropout = kind(probability)
+    for stage in (stages.up_tr256, stages.up_tr128):
+        stage.dropout2 = kind(probability)
+    for stage in (stages.up_tr64, stages.up_tr32):
+        stage.dropout2 = nn.Identity()
 
 
 class _Input(nn.Module):
