@@ -13,7 +13,7 @@ from napari_medseg.widgets.runner import Failed, Runner
 
 
 class ProgressRow(QWidget):
-    """Shows a runner; its button reads `end_text`, and `ending_text` once it was pressed."""
+    """Shows a runner; its button reads `end_text` (empty: no button), and `ending_text` once it was pressed."""
 
     def __init__(self, runner: Runner, end_text: str = "Cancel", ending_text: str = "Cancelling…") -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ProgressRow(QWidget):
 
     def _show_running(self, running: bool) -> None:
         self.bar.setVisible(running)
-        self.end_button.setVisible(running)
+        self.end_button.setVisible(running and bool(self._end_text))
 
     def _on_busy(self, busy: bool) -> None:
         if busy:

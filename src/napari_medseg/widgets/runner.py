@@ -46,8 +46,9 @@ class Runner(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.is_busy = False
-        self._cancelled = cancelled = threading.Event()
-        self.destroyed.connect(lambda: cancelled.set())
+        self._cancelled = threading.Event()
+        # The flag's own method: the runner's cannot run any more when Qt says that it is destroyed.
+        self.destroyed.connect(self._cancelled.set)
 
     @property
     def is_cancelling(self) -> bool:

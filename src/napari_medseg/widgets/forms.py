@@ -1,0 +1,83 @@
+"""Small pieces that the panels share: rows, buttons, captions, and errors shown as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+
+from napari_medseg.errors import MedsegError
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """What a user can cause becomes a notification of one line; a defect of ours goes on to napari."""
+    try:
+        yield
+    except MedsegError as error:
+        show_error(str(error))
+
+
+def form(**rows: QWidget) -> QFormLayout:
+    """Labelled rows: the names with spaces for underscores; fields take the width that is there."""
+    layout = QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+    for name, widget in rows.items():
+        add_row(layout, name.replace("_", " "), widget)
+    return layout
+
+
+def add_row(layout: QFormLayout, name: str, widget: QWidget) -> None:
+    """A row whose name carries the tooltip of its field."""
+    label = QLabel(name)
+    label.setToolTip(widget.toolTip())
+    layout.addRow(label, widget)
+
+
+def row(*widgets: QWidget) -> QHBoxLayout:
+    """Widgets side by side; those that want to grow do."""
+    layout = QHBoxLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return layout
+
+
+def button(text: str, on_click: Callable[[], None], tooltip: str = "") -> QPushButton:
+    """A push button whose slot takes nothing."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    made.clicked.connect(lambda _checked=False: on_click())
+    return made
+
+
+def choice(options: dict[str, str], tooltip: str = "") -> QComboBox:
+    """A drop-down of {value: what the user reads}; `currentData()` is the value."""
+    box = QComboBox()
+    box.setToolTip(tooltip)
+    for value, text in options.items():
+        box.addItem(text, value)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
+    return box
+
+
+def choose(box: QComboBox, value: object) -> None:
+    """Choose by value; nothing happens where the drop-down has it not."""
+    index = box.findData(value)
+    if index >= 0:
+        box.setCurrentIndex(index)
+
+
+def caption(text: str = "") -> QLabel:
+    """Wrapped text that can be selected and copied, as wide as the panel and never wider."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    return label

@@ -1,0 +1,87 @@
+"""A drop-down of the viewer's layers of one type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QSizePolicy
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Layer
+    from napari.utils.events import EventEmitter
+
+
+class LayerBox(QComboBox):
+    """Follows layers as they are added, removed, renamed and reordered; the chosen layer stays chosen.
+
+    `layer_changed` carries the chosen layer, or None, when it becomes another.
+    """
+
+    layer_changed = Signal(object)
+
+    def __init__(self, viewer: Viewer, kind: type[Layer], tooltip: str = "") -> None:
+        super().__init__()
+        self._kind = kind
+        self._layers: list[Layer] = []
+        self._list = viewer.layers
+        self._chosen: Layer | None = None
+        self.setToolTip(tooltip)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.currentIndexChanged.connect(self._on_index)
+        events = viewer.layers.events
+        self._connections = Connections(
+            (events.inserted, events.removed, events.reordered, events.renamed), self.refresh
+        )
+        self.destroyed.connect(self._connections.disconnect)
+        self.refresh()
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer; None where there is none of the type."""
+        return self._chosen
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose a layer of the list."""
+        self.setCurrentIndex(self._layers.index(layer) if layer in self._layers else -1)
+
+    def refresh(self, _event: object = None) -> None:
+        """List the layers as the layer list shows them, the top one first."""
+        self._layers = [layer for layer in reversed(self._list) if isinstance(layer, self._kind)]
+        self.blockSignals(True)
+        self.clear()
+        self.addItems([layer.name for layer in self._layers])
+        kept = self._layers.index(self._chosen) if self._chosen in self._layers else 0
+        self.setCurrentIndex(kept if self._layers else -1)
+        self.blockSignals(False)
+        self.setEnabled(bool(self._layers))
+        self.setPlaceholderText("" if self._layers else f"no {self._kind.__name__} layer yet")
+        self._on_index()
+
+    def _on_index(self, _index: int = 0) -> None:
+        index = self.currentIndex()
+        layer = self._layers[index] if index >= 0 else None
+        if layer is not self._chosen:
+            self._chosen = layer
+            self.layer_changed.emit(layer)
+
+
+class Connections:
+    """A callback on several napari emitters until `disconnect`.
+
+    Not a part of the widget, whose own methods cannot run any more when Qt says that it is destroyed; and no lambda,
+    which the garbage collector may have cleared by then.
+    """
+
+    def __init__(self, emitters: Iterable[EventEmitter], callback: Callable[[object], None]) -> None:
+        self._emitters, self._callback = tuple(emitters), callback
+        for emitter in self._emitters:
+            emitter.connect(callback)
+
+    def disconnect(self, _destroyed: object = None) -> None:
+        for emitter in self._emitters:
+            emitter.disconnect(self._callback)
