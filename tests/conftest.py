@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from balls import LABELS, segmentation, volume
+from napari_medseg import registry, write
+from napari_medseg.modelfile import Channel, ModelSpec, Normalisation, write_model
+
 
 @pytest.fixture(scope="session")
 def medseg_data() -> Path:
@@ -15,4 +19,46 @@ def medseg_data() -> Path:
     folder = Path(os.environ.get("MEDSEG_DATA", beside))
     if not folder.is_dir():
         pytest.skip("real volumes are absent: set MEDSEG_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ball_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small unet3d of random weights: one channel, two labels."""
+    import torch
+
+    torch.manual_seed(0)
+    spec = registry.network("unet3d")
+    arguments = spec.arguments(in_channels=1, out_channels=3, channels=(4, 8), deep_supervision=False)
+    model = ModelSpec(
+        network="unet3d",
+        arguments=arguments,
+        channels=(Channel(name="CT", modality="CT"),),
+        labels=LABELS,
+        patch_zyx=(8, 16, 16),
+        normalisation=(Normalisation(kind="zscore"),),
+        deep_supervision=False,
+    )
+    path = tmp_path_factory.mktemp("models") / "balls.safetensors"
+    write_model(path, model, spec.build_from(arguments).state_dict())
+    return path
+
+
+@pytest.fixture
+def ball_images(tmp_path: Path) -> Path:
+    """A folder with three images."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        write(folder / f"case{number}.nii.gz", volume(seed=number))
+    return folder
+
+
+@pytest.fixture
+def ball_labels(tmp_path: Path) -> Path:
+    """A folder with the labels of the three images, in another format."""
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for number in range(3):
+        write(folder / f"case{number}.nii", segmentation())
     return folder

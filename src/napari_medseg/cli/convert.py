@@ -9,7 +9,7 @@ from pathlib import Path
 from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.foreign import refuse_foreign_model
-from napari_medseg.cli.outputs import check_not_same, check_writable, folder_for
+from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, folder_for
 from napari_medseg.errors import InputError
 from napari_medseg.io.stored import from_segmentation, from_volume, to_segmentation, to_volume
 from napari_medseg.volume import Segmentation, Volume
@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     refuse_foreign_model(args.source)
     check_writable(args.output)
-    check_not_same(args.source, args.output)
+    check_keeps_inputs([args.source], [args.output])
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
     x, provenance = _read(args.source)

@@ -26,22 +26,25 @@ def output_paths(inputs: Sequence[Path], out: str) -> list[Path]:
     twice = [path for path, count in Counter(outputs).items() if count > 1]
     if twice:
         raise InputError(f"{twice[0]}: several images would be written there: their names must differ")
-    for source, target in zip(inputs, outputs, strict=True):
-        check_not_same(source, target)
+    check_keeps_inputs(inputs, outputs)
     return outputs
 
 
 def check_writable(path: Path) -> None:
-    """InputError unless the name ends in the suffix of a format that is written."""
+    """InputError unless the name ends in the suffix of a format that is written, and no folder has that name."""
     suffixes = [suffix for format_ in io.FORMATS.values() for suffix in format_.written]
     if not path.name.lower().endswith(tuple(suffixes)):
         raise InputError(f"{path}: no format is written under this name: end it in one of {', '.join(suffixes)}")
+    if path.is_dir() and path.suffix.lower() != ".zarr":
+        raise InputError(f"{path}: a folder of this name is there already: give another name")
 
 
-def check_not_same(source: Path, target: Path) -> None:
-    """InputError where the output would replace its own input."""
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"{target}: the output would replace its input: give another name")
+def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """InputError where an output would replace an input."""
+    kept = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in kept:
+            raise InputError(f"{path}: the output would replace its input: give another name")
 
 
 @contextmanager

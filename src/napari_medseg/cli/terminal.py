@@ -48,7 +48,7 @@ def tell(text: str) -> None:
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Inside, each warning of ours is one line on stderr, once; other libraries' are silent unless Python runs with -W."""
+    """Inside, each warning of ours is one line on stderr, once; other libraries' only with python -W."""
     told: set[str] = set()
 
     def show(
@@ -91,11 +91,11 @@ def counted(items: Sequence[T], name: str, unit: str) -> Iterator[T]:
 
 
 class ProgressLine:
-    """The progress of one generator, drawn by tqdm from its events."""
+    """The progress of one generator, drawn by tqdm from its events: a bar for each phase, named by the event."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._bar: tqdm[Any] | None = None
+        self._bars: dict[str, tqdm[Any]] = {}
         self._val_dice = ""
 
     def show(self, event: Event) -> None:
@@ -108,20 +108,25 @@ class ProgressLine:
                 self._advance(event)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        for bar in self._bars.values():
+            bar.close()
 
     def _advance(self, event: Progress) -> None:
-        if self._bar is None:
-            self._bar = _new_bar(self._name, event)
-        self._bar.total = event.total
+        phase = "training" if isinstance(event, TrainProgress) else event.message
+        if phase not in self._bars:
+            # A phase inside another one, such as a validation, leaves no line behind.
+            self._bars[phase] = _new_bar(f"{self._name}: {phase}", event, leave=not self._bars)
+        bar = self._bars[phase]
         if isinstance(event, TrainProgress):
-            left = self._bar.format_interval(max(0.0, event.seconds_left))
-            self._bar.set_postfix_str(f"loss {event.loss:.3f}{self._val_dice}, {left} left", refresh=False)
-        self._bar.update(event.done - self._bar.n)
+            left = bar.format_interval(max(0.0, event.seconds_left))
+            bar.set_postfix_str(f"loss {event.loss:.3f}{self._val_dice}, {left} left", refresh=False)
+        bar.total = event.total
+        bar.update(event.done - bar.n)
+        if event.done >= event.total:
+            self._bars.pop(phase).close()
 
 
-def _new_bar(name: str, first: Progress) -> tqdm[Any]:
+def _new_bar(name: str, first: Progress, *, leave: bool) -> tqdm[Any]:
     from tqdm import tqdm
 
     # tqdm guesses the time left from the steps done; a training knows it from its budget.
@@ -133,6 +138,7 @@ def _new_bar(name: str, first: Progress) -> tqdm[Any]:
         file=sys.stderr,
         bar_format=counts + ending,
         mininterval=_interval_s(),
+        leave=leave,
     )
 
 

@@ -1,0 +1,243 @@
+"""Each command on real files: what it writes, says and returns."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from balls import LABELS, volume
+from napari_medseg import evaluate, load_model, read, read_segmentation, segment, write
+from napari_medseg.cli import main
+
+
+def run(*argv: object) -> int:
+    status: int = main([str(a) for a in argv])
+    return status
+
+
+def test_segment_writes_what_the_library_finds(ball_images: Path, ball_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii.gz"
+    assert run("segment", ball_images / "case0.nii.gz", "--model", ball_model, "-o", out) == 0
+    found = read_segmentation(out)
+    expected = segment(read(ball_images / "case0.nii.gz"), ball_model)
+    np.testing.assert_array_equal(found.data, expected.data)
+    assert found.grid.same_as(expected.grid)
+    assert found.labels == LABELS
+
+
+def test_segment_records_how_the_labels_were_made(ball_images: Path, ball_model: Path, tmp_path: Path) -> None:
+    from napari_medseg import io
+
+    out = tmp_path / "out.nrrd"
+    assert run("segment", ball_images / "case0.nii.gz", "--model", ball_model, "-o", out, "--overlap", 0.25) == 0
+    provenance = io.load(out, as_labels=True).provenance
+    assert provenance["model_sha256"] == load_model(ball_model).sha256
+    assert provenance["overlap"] == 0.25
+    assert len(str(provenance["input_sha256"])) == 64
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        ("new/folder", "new/folder/case1.nii.gz"),
+        ("new/", "new/case1.nii.gz"),
+        ("{name}/labels.mha", "case1/labels.mha"),
+        ("masks/{name}.zarr", "masks/case1.zarr"),
+    ],
+    ids=["folder", "slash", "pattern", "zarr"],
+)
+def test_segment_several_images(out: str, expected: str, ball_images: Path, ball_model: Path, tmp_path: Path) -> None:
+    assert run("segment", *sorted(ball_images.iterdir()), "--model", ball_model, "-o", tmp_path / out) in (0,)
+    found = read_segmentation(tmp_path / expected)
+    np.testing.assert_array_equal(found.data, segment(read(ball_images / "case1.nii.gz"), ball_model).data)
+
+
+def test_segment_finds_a_model_by_its_name(
+    ball_images: Path, ball_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSEG_MODELS", str(ball_model.parent))
+    assert run("segment", ball_images / "case0.nii.gz", "--model", "balls", "-o", tmp_path / "out.nii") == 0
+    assert (tmp_path / "out.nii").is_file()
+
+
+def test_segment_says_what_it_does(
+    ball_images: Path, ball_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("segment", ball_images / "case0.nii.gz", "--model", ball_model, "-o", tmp_path / "out.nii", "--device", "cpu")
+    said = capsys.readouterr()
+    assert said.out == f"wrote {tmp_path / 'out.nii'}\n"
+    assert "case0: cpu fp32" in said.err
+    assert "case0: windows: 100%" in said.err
+
+
+def test_a_segmentation_replaces_the_one_before(ball_images: Path, ball_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii.gz"
+    out.write_bytes(b"old")
+    assert run("segment", ball_images / "case0.nii.gz", "--model", ball_model, "-o", out) == 0
+    assert read_segmentation(out).labels == LABELS
+
+
+def test_a_later_fault_keeps_the_finished_outputs(ball_images: Path, ball_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "case1").write_text("a file where a folder is needed")
+    out = tmp_path / "{name}" / "labels.nii.gz"
+    assert run("segment", *sorted(ball_images.iterdir()), "--model", ball_model, "-o", out) == 2
+    assert read_segmentation(tmp_path / "case0" / "labels.nii.gz").labels == LABELS
+    assert not (tmp_path / "case2").exists()
+
+
+def test_evaluate_two_files(ball_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, table = ball_labels / "case0.nii", tmp_path / "new" / "scores.csv"
+    assert run("evaluate", "--prediction", one, "--reference", ball_labels / "case1.nii", "-o", table) == 0
+    frame = pd.read_csv(table)
+    assert list(frame["name"]) == list(LABELS.values())
+    assert list(frame["dice"]) == [1.0, 1.0]
+    assert "mean: dice 1.0000" in capsys.readouterr().out
+
+
+def test_evaluate_two_folders_by_name(ball_labels: Path, ball_images: Path, tmp_path: Path, ball_model: Path) -> None:
+    run("segment", *sorted(ball_images.iterdir())[:2], "--model", ball_model, "-o", tmp_path / "found")
+    table = tmp_path / "scores.csv"
+    assert run("evaluate", "--prediction", tmp_path / "found", "--reference", ball_labels, "-o", table) == 0
+    frame = pd.read_csv(table)
+    assert list(frame.columns[:3]) == ["case", "label", "name"]
+    assert list(frame["case"]) == ["case0", "case0", "case1", "case1"]
+    scores = evaluate(
+        prediction=read_segmentation(tmp_path / "found" / "case1.nii.gz"),
+        reference=read_segmentation(ball_labels / "case1.nii"),
+    )
+    assert list(frame["dice"][2:]) == pytest.approx([row.dice for row in scores.rows])
+
+
+def test_evaluate_tells_what_has_no_partner(
+    ball_labels: Path, ball_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ball_labels / "case2.nii").rename(ball_labels / "other.nii")
+    found = tmp_path / "found"
+    found.mkdir()
+    write(found / "case0.nii.gz", read_segmentation(ball_labels / "case0.nii"))
+    assert run("evaluate", "--prediction", found, "--reference", ball_labels) == 0
+    said = capsys.readouterr()
+    warnings = [line for line in said.err.splitlines() if line.startswith("warning:")]
+    assert len(warnings) == 1
+    assert "2 images are in only one of" in warnings[0]
+    assert "case1, other" in warnings[0]
+
+
+def test_evaluate_writes_json(ball_labels: Path, tmp_path: Path) -> None:
+    one = ball_labels / "case0.nii"
+    run("evaluate", "--prediction", one, "--reference", one, "--preset", "chaos", "-o", tmp_path / "s.json")
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert content["preset"] == "chaos"
+    assert content["mean"]["dice"] == 1.0
+
+
+def test_networks_are_listed_with_their_presets_and_the_models(
+    ball_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEDSEG_MODELS", str(ball_model.parent))
+    assert run("networks") == 0
+    text = capsys.readouterr().out
+    assert "unet3d" in text
+    assert f"models in {ball_model.parent}: balls.safetensors" in text
+    assert run("networks", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["models"] == ["balls.safetensors"]
+    assert {"name", "summary", "citation", "presets"} <= set(content["networks"][0])
+
+
+def test_info_of_a_model(ball_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", ball_model) == 0
+    text = capsys.readouterr().out
+    assert f"sha256: {load_model(ball_model).sha256}" in text
+    assert "labels: 1 left ball, 2 right ball" in text
+    assert "patch (z, y, x): 8, 16, 16 voxels" in text
+
+
+def test_info_of_an_image_and_of_labels(
+    ball_images: Path, ball_labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = ball_images / "case0.nii.gz"
+    assert run("info", image) == 0
+    assert "12" in capsys.readouterr().out
+    assert run("info", ball_labels / "case0.nii", "--labels", "--image", image) == 0
+    assert "left ball" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".ome.zarr"])
+def test_convert_keeps_an_image(suffix: str, ball_images: Path, tmp_path: Path) -> None:
+    source, target = ball_images / "case0.nii.gz", tmp_path / f"new/out{suffix}"
+    assert run("convert", source, "-o", target) == 0
+    before, after = read(source), read(target)
+    np.testing.assert_array_equal(np.asarray(after.data), np.asarray(before.data))
+    assert after.grid.same_as(before.grid)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".ome.zarr"])
+def test_convert_keeps_labels_as_labels(suffix: str, ball_labels: Path, tmp_path: Path) -> None:
+    source, there, back = ball_labels / "case0.nii", tmp_path / f"there{suffix}", tmp_path / "back.nii"
+    assert run("convert", source, "-o", there) == 0
+    assert run("convert", there, "-o", back) == 0
+    before, after = read_segmentation(source), read_segmentation(back)
+    np.testing.assert_array_equal(np.asarray(after.data), np.asarray(before.data))
+    assert after.labels == LABELS
+
+
+def test_convert_writes_the_chunks_asked_for(ball_images: Path, tmp_path: Path) -> None:
+    import zarr
+
+    assert run("convert", ball_images / "case0.nii.gz", "-o", tmp_path / "a.zarr", "--chunks", 8) == 0
+    array = zarr.open_group(tmp_path / "a.zarr", mode="r")["0"]
+    assert isinstance(array, zarr.Array)
+    assert array.chunks[-3:] == (8, 8, 8)
+
+
+def test_train_then_segment(
+    ball_images: Path, ball_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "models" / "balls.safetensors"
+    assert run("train", "--images", ball_images, "--labels", ball_labels, "--epochs", 1, "--val", 0.34, "-o", out) == 0
+    said = capsys.readouterr()
+    assert said.out == f"wrote {out}\n"
+    assert "loss" in said.err
+    assert "left" in said.err
+    model = load_model(out)
+    assert dict(model.spec.labels) == LABELS
+    assert model.spec.training.cases == 2
+    assert run("segment", ball_images / "case0.nii.gz", "--model", out, "-o", tmp_path / "a.nii") == 0
+
+
+def test_train_takes_several_folders_as_channels(ball_images: Path, ball_labels: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    for number in range(3):
+        write(second / f"case{number}.mha", volume(seed=number + 10))
+    out = tmp_path / "two.safetensors"
+    folders = ("--images", ball_images, "--images", second)
+    assert run("train", *folders, "--labels", ball_labels, "--epochs", 1, "--val", 0, "-o", out) == 0
+    assert len(load_model(out).spec.channels) == 2
+
+
+def test_an_interrupted_training_leaves_a_model(
+    ball_images: Path, ball_labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    from napari_medseg.cli import terminal
+    from napari_medseg.events import TrainProgress
+
+    show = terminal.ProgressLine.show
+
+    def interrupt(self: terminal.ProgressLine, event: object) -> None:
+        show(self, event)  # type: ignore[arg-type]
+        if isinstance(event, TrainProgress):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(terminal.ProgressLine, "show", interrupt)
+    out = tmp_path / "balls.safetensors"
+    assert run("train", "--images", ball_images, "--labels", ball_labels, "--epochs", 50, "-o", out) == 130
+    assert load_model(out).spec.training.epochs < 50

@@ -1,0 +1,163 @@
+"""A wrong input or request: exit status 2, one line on stderr that names it, and nothing written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from balls import balls, volume
+from napari_medseg import Grid, Segmentation, write
+from napari_medseg.cli import main, segment, terminal
+from napari_medseg.errors import MedsegWarning
+
+
+@pytest.fixture
+def workplace(
+    tmp_path: Path, ball_images: Path, ball_labels: Path, ball_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The current folder: images/, labels/, model.safetensors, and files with a fault each."""
+    shutil.copy(ball_model, tmp_path / "model.safetensors")
+    (tmp_path / "text.nii.gz").write_text("not an image\n")
+    (tmp_path / "foreign.pth").write_bytes(b"\x80\x02.")
+    (tmp_path / "slice.dcm").write_bytes(bytes(128) + b"DICM")
+    write(tmp_path / "two_channels.nii.gz", volume(channels=2))
+    write(tmp_path / "moved.nii", Segmentation(balls(), Grid.from_spacing((12, 20, 16), (2.0, 1.0, 1.0), (5.0, 0, 0))))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder" / "case0.nii.gz").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDSEG_MODELS", str(tmp_path / "empty"))
+    return tmp_path
+
+
+SEGMENT = "segment images/case0.nii.gz --model model.safetensors -o out.nii.gz"
+TRAIN = "train --images images --labels labels -o out.safetensors --epochs 1"
+REFUSED = {
+    "no_such_image": (SEGMENT.replace("case0", "case9"), "no such file: images/case9.nii.gz"),
+    "text_named_nii_gz": (SEGMENT.replace("images/case0", "text"), "text.nii.gz: not a NIfTI file"),
+    "second_image_damaged": (
+        "segment images/case0.nii.gz text.nii.gz --model model.safetensors -o out",
+        "text.nii.gz: not a NIfTI file",
+    ),
+    "wrong_channels": (
+        SEGMENT.replace("images/case0", "two_channels"),
+        r"two_channels has 2 channels but model model.safetensors needs 1 \(CT\)",
+    ),
+    "dicom": (SEGMENT.replace("images/case0.nii.gz", "slice.dcm"), "slice.dcm: DICOM is not read yet"),
+    "no_such_model": (SEGMENT.replace("model.safetensors", "liver"), "liver: no such file, and no such model in"),
+    "image_as_model": (SEGMENT.replace("model.safetensors", "images/case0.nii.gz"), "case0.nii.gz: not a model file"),
+    "foreign_model": (
+        SEGMENT.replace("model.safetensors", "foreign.pth"),
+        "foreign.pth: model files of other programs",
+    ),
+    "resume": (f"{SEGMENT} --resume", "--resume is not supported in this version"),
+    "overlap": (f"{SEGMENT} --overlap 1", "overlap must be at least 0 and below 1; got 1.0"),
+    "device": (f"{SEGMENT} --device tpu", "unknown device 'tpu'"),
+    "unknown_output_format": (
+        SEGMENT.replace("out.nii.gz", "out.jpg"),
+        "out.jpg: no format is written",
+    ),
+    "output_is_input": (
+        SEGMENT.replace("-o out", "-o images/case0"),
+        "case0.nii.gz: the output would replace",
+    ),
+    "output_is_a_folder": (
+        SEGMENT.replace("-o out.nii.gz", "-o folder"),
+        "case0.nii.gz: a folder of this name is there",
+    ),
+    "two_images_one_output": (
+        "segment images/case0.nii.gz images/case1.nii.gz --model model.safetensors -o out.nii.gz",
+        r"out.nii.gz: 2 images need a folder or a pattern with \{name\}",
+    ),
+    "two_images_one_name": (
+        "segment images/case0.nii.gz labels/case0.nii --model model.safetensors -o out",
+        "out/case0.nii.gz: several images would be written there",
+    ),
+    "output_below_a_file": (SEGMENT.replace("-o out", "-o text.nii.gz/out"), "text.nii.gz/out.nii.gz: its folder"),
+    "unknown_network": (f"{TRAIN} --network unet4d", "unknown network 'unet4d': choose one of unet3d, vnet"),
+    "model_suffix": (
+        TRAIN.replace("out.safetensors", "out.pt"),
+        "out.pt: a model's file name must end in",
+    ),
+    "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "images and labels are paired by"),
+    "no_folder": (TRAIN.replace("images images", "images nowhere"), "nowhere is not a folder"),
+    "val": (f"{TRAIN} --val 1", "val must be at least 0 and below 1; got 1.0"),
+    "foreign_init": (f"{TRAIN} --init foreign.pth", "foreign.pth: model files of other programs"),
+    "no_time": (f"{TRAIN.replace('--epochs 1', '--minutes 0.000001')}", "the time is over before the training"),
+    "other_grid": (
+        "evaluate --prediction moved.nii --reference labels/case0.nii -o out.csv",
+        "the prediction 'moved' and the reference 'case0' must lie on the same grid",
+    ),
+    "file_and_folder": (
+        "evaluate --prediction labels --reference labels/case0.nii -o out.csv",
+        "give two files or two folders, not one of each",
+    ),
+    "no_common_name": (
+        "evaluate --prediction labels --reference empty -o out.csv",
+        "labels and empty have no image of the same name: case0, case1, case2 against none",
+    ),
+    "scores_suffix": (
+        "evaluate --prediction labels --reference labels -o out.xlsx",
+        "out.xlsx: scores are written as .csv or .json",
+    ),
+    "info_nowhere": ("info nowhere.nii.gz", "no such file: nowhere.nii.gz"),
+    "info_image_alone": ("info labels/case0.nii --image images/case0.nii.gz", "add --labels"),
+    "convert_foreign": ("convert foreign.pth -o out.safetensors", "foreign.pth: model files of other programs"),
+    "convert_dicom": ("convert slice.dcm -o out.nii.gz", "slice.dcm: DICOM is not read yet"),
+    "convert_chunks": ("convert images/case0.nii.gz -o out.zarr --chunks 0", "--chunks must be at least 1; got 0"),
+    "convert_format": ("convert images/case0.nii.gz -o out.dcm", "out.dcm: no format is written under this name"),
+}
+
+
+@pytest.mark.parametrize(("command", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused_in_one_line(command: str, message: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(workplace.rglob("*"))
+    assert main(command.split()) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(rf"error: [^\n]*{message}[^\n]*\n", said.err), said.err
+    assert sorted(workplace.rglob("*")) == before
+
+
+def test_labels_on_another_grid_are_not_trained_on(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(workplace / "moved.nii", workplace / "labels" / "case1.nii")
+    before = sorted(workplace.rglob("*"))
+    assert main(TRAIN.split()) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.match("error: .*case1.* must lie on the same grid", last)
+    assert sorted(workplace.rglob("*")) == before
+
+
+def fail_with(error: BaseException) -> Callable[[object], None]:
+    def command(_: object) -> None:
+        raise error
+
+    return command
+
+
+def test_an_interruption_is_130(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "run", fail_with(KeyboardInterrupt()))
+    assert main(SEGMENT.split()) == 130
+
+
+def test_a_defect_is_1_and_shows_where(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(segment, "run", fail_with(ZeroDivisionError("by zero")))
+    assert main(SEGMENT.split()) == 1
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == "error: a defect of napari-medseg, please report it: ZeroDivisionError: by zero"
+    assert rest[0] == "Traceback (most recent call last):"
+
+
+def test_a_warning_is_one_line_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    import warnings
+
+    with terminal.warnings_as_lines():
+        for _ in range(2):
+            warnings.warn("odd\nthing", MedsegWarning, stacklevel=1)
+        warnings.warn("of another library", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: odd thing\n"

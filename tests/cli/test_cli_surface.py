@@ -1,0 +1,128 @@
+"""The commands, their flags and defaults are fixed: scripts outside the project use them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import pytest
+
+from napari_medseg import __version__
+from napari_medseg.cli import main
+from napari_medseg.cli.parser import build_parser
+from napari_medseg.config import SegmentConfig, TrainConfig, field_docs
+
+SURFACE = {
+    "demo": ["--out napari-medseg-demo", "--no-gui"],
+    "segment": [
+        "images...",
+        "--model required",
+        "-o --output required",
+        "--device auto",
+        "--overlap 0.5",
+        "--precision auto [auto|fp32|bf16]",
+        "--resume",
+    ],
+    "train": [
+        "--images required, several times",
+        "--labels required",
+        "--network unet3d",
+        "--epochs",
+        "--minutes",
+        "--val 0.2",
+        "--seed 0",
+        "--init",
+        "-o --output required",
+    ],
+    "evaluate": [
+        "--prediction required",
+        "--reference required",
+        "--preset survey [survey|lits|chaos]",
+        "-o --output",
+    ],
+    "networks": ["--json"],
+    "info": ["path", "--labels", "--image"],
+    "convert": ["source", "-o --output required", "--chunks 64"],
+}
+
+
+def describe(action: argparse.Action) -> str:
+    """A flag as one line: its names, its default, and what else is fixed."""
+    parts = [" ".join(action.option_strings) or action.dest + ("..." if action.nargs == "+" else "")]
+    if action.default is not None and action.default is not False:
+        parts.append(str(action.default))
+    if action.required and action.option_strings:
+        parts.append("required" + (", several times" if type(action).__name__ == "_AppendAction" else ""))
+    if action.choices is not None:
+        parts.append(f"[{'|'.join(action.choices)}]")
+    return " ".join(parts)
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    actions = build_parser()._actions
+    return next(a.choices for a in actions if isinstance(a, argparse._SubParsersAction))
+
+
+def test_the_commands_and_their_flags() -> None:
+    found = {
+        name: [describe(a) for a in parser._actions if not isinstance(a, argparse._HelpAction)]
+        for name, parser in commands().items()
+    }
+    assert found == SURFACE
+
+
+@pytest.mark.parametrize("command", SURFACE)
+def test_help_explains_every_flag(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert command in capsys.readouterr().out
+    assert all(action.help for action in commands()[command]._actions)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "text"),
+    [
+        ("segment", "overlap", field_docs(SegmentConfig)["overlap"]),
+        ("train", "minutes", field_docs(TrainConfig)["minutes"]),
+    ],
+    ids=["overlap", "minutes"],
+)
+def test_the_help_of_a_knob_is_its_field_text(command: str, flag: str, text: str) -> None:
+    action = next(a for a in commands()[command]._actions if a.dest == flag)
+    assert action.help is not None
+    assert action.help.startswith(text)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"napari-medseg {__version__}\n"
+
+
+WRONG_FLAGS = {
+    "no_command": [],
+    "unknown_command": ["segmentt"],
+    "unknown_flag": ["networks", "--yaml"],
+    "missing_flag": ["segment", "a.nii.gz", "-o", "b.nii.gz"],
+    "two_budgets": [
+        "train",
+        "--images",
+        "a",
+        "--labels",
+        "b",
+        "-o",
+        "m.safetensors",
+        "--epochs",
+        "1",
+        "--minutes",
+        "1",
+    ],
+    "not_a_number": ["segment", "a.nii.gz", "--model", "m", "-o", "b.nii.gz", "--overlap", "half"],
+}
+
+
+@pytest.mark.parametrize("argv", WRONG_FLAGS.values(), ids=WRONG_FLAGS.keys())
+def test_a_wrong_flag_is_refused_in_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    assert re.fullmatch(r"error: [^\n]+: see napari-medseg[^\n]* --help\n", capsys.readouterr().err)
