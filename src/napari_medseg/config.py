@@ -91,6 +91,7 @@ class TrainConfig:
         _require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1; got {self.epochs}")
         _require(self.minutes is None or self.minutes > 0, f"minutes must be above 0; got {self.minutes}")
         _require(0 <= self.val < 1, f"val must be at least 0 and below 1; got {self.val}")
+        _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
         _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
         _require(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
         _require(0 <= self.foreground <= 1, f"foreground must lie in 0 to 1; got {self.foreground}")

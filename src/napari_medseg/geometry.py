@@ -189,6 +189,10 @@ class AxisMap:
     def taps(self) -> int:
         return int(self.weights.shape[1])
 
+    @property
+    def is_identity(self) -> bool:
+        return self.taps == 1 and self.n_old == len(self.first)
+
     def needs(self, start: int, stop: int) -> tuple[int, int]:
         """The range of old samples that the new samples [start, stop) are made of."""
         return int(self.first[start]), int(self.first[stop - 1]) + self.taps

@@ -1,0 +1,70 @@
+"""Where the windows lie and how much each of their voxels counts. Pure index code.
+
+Positions depend on the volume's shape and the model only, so that any partition of the work gives the same labels. They are
+those of MONAI's `sliding_window_inference`, which the results are compared with.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.geometry import Shape3
+
+
+def starts(size: int, window: int, overlap: float) -> list[int]:
+    """First voxels of the windows along an axis of `size` >= `window`; the last window ends with the axis."""
+    if size == window:
+        return [0]
+    step = max(1, int(window * (1 - overlap)))
+    count = -(-(size - window) // step) + 1
+    return [min(i * step, size - window) for i in range(count)]
+
+
+def gaussian(window: Shape3, sigma_scale: float = 0.125) -> npt.NDArray[np.float32]:
+    """The weight (z, y, x) of a window's voxels: a Gaussian around its centre, at least 0.001 (Isensee et al. 2021)."""
+    axes = []
+    for n in window:
+        distance = np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)
+        axes.append(np.exp(distance**2 / np.float32(-2 * (n * sigma_scale) ** 2), dtype=np.float32))
+    weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
+    return np.maximum(weight, np.float32(max(float(weight.min()), 1e-3)))
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """All windows over an image of `shape`; an image smaller than the window is padded evenly on both sides."""
+
+    shape: Shape3
+    window: Shape3
+    overlap: float
+
+    @property
+    def padded(self) -> Shape3:
+        z, y, x = (max(n, w) for n, w in zip(self.shape, self.window, strict=True))
+        return z, y, x
+
+    @property
+    def pad_before(self) -> Shape3:
+        z, y, x = ((p - n) // 2 for p, n in zip(self.padded, self.shape, strict=True))
+        return z, y, x
+
+    @property
+    def starts_zyx(self) -> tuple[list[int], list[int], list[int]]:
+        """First voxels of the windows along each axis, in the padded image."""
+        z, y, x = (starts(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
+        return z, y, x
+
+    def __len__(self) -> int:
+        z, y, x = self.starts_zyx
+        return len(z) * len(y) * len(x)
+
+    def rows(self) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+        """Per row of windows: its first plane, the planes final once it is done (exclusive), and its (y, x) starts."""
+        z_starts, y_starts, x_starts = self.starts_zyx
+        for z, following in zip(z_starts, [*z_starts[1:], self.padded[0]], strict=True):
+            yield z, following, list(itertools.product(y_starts, x_starts))

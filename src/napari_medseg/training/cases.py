@@ -1,0 +1,165 @@
+"""Training cases: where they come from, and what they look like on the model's grid.
+
+Shapes: images (C, Z, Y, X) float32, normalised; classes (Z, Y, X) int16: 0 is background, k the k-th label id,
+IGNORE what nobody annotated.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.config import TrainConfig
+from napari_medseg.errors import InputError, MedsegWarning
+from napari_medseg.geometry import AxisMap
+from napari_medseg.inference.planes import ModelPlanes
+from napari_medseg.volume import Segmentation, Volume, require_same_grid
+
+if TYPE_CHECKING:
+    from napari_medseg.modelspec import ModelSpec
+
+IGNORE = -1
+_PLANES_AT_ONCE = 32
+_SPOTS_PER_CLASS = 4000
+"""Voxels per class and case remembered as centres of patches: enough that each epoch draws others."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An annotated volume by name, loaded when it is needed."""
+
+    name: str
+    load: Callable[[], tuple[Volume, Segmentation]]
+
+
+def as_cases(cases: Iterable[Case | tuple[Volume, Segmentation]]) -> list[Case]:
+    """Pairs of nouns and cases alike as cases; the first error in them is raised now, not in the training."""
+    found = [c if isinstance(c, Case) else _case_of(*c, index) for index, c in enumerate(cases)]
+    if not found:
+        raise InputError("training needs at least one case, a pair of Volume and Segmentation; got none")
+    return found
+
+
+def _case_of(volume: Volume, segmentation: Segmentation, index: int) -> Case:
+    return Case(volume.name or f"case {index}", lambda: (volume, segmentation))
+
+
+def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list[Case]:
+    """Cases from folders of images (one folder per channel, in that order) and of labels, paired by file name.
+
+    Names are compared without the format's suffix and sorted. What has no partner is named in one warning; InputError
+    where nothing pairs.
+    """
+    if not images:
+        raise InputError("training needs at least one folder of images; got none")
+    folders = [_files_by_name(Path(folder)) for folder in (*images, labels)]
+    common = sorted(set.intersection(*(set(f) for f in folders)))
+    alone = sorted(set.union(*(set(f) for f in folders)) - set(common))
+    if not common:
+        raise InputError(
+            f"no file name in {', '.join(map(str, images))} has a partner in {labels}: images and labels are paired by "
+            f"file name without the suffix"
+        )
+    if alone:
+        shown = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
+        warnings.warn(f"{len(alone)} files without a partner are left out: {shown}", MedsegWarning, stacklevel=2)
+    return [_file_case(name, [f[name] for f in folders[:-1]], folders[-1][name]) for name in common]
+
+
+def _files_by_name(folder: Path) -> dict[str, Path]:
+    from napari_medseg.io import FORMATS, strip_suffix
+
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give the folder that holds the files")
+    suffixes = tuple(s for f in FORMATS.values() for s in f.suffixes)
+    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(suffixes) and not p.name.startswith(".")]
+    return {strip_suffix(p): p for p in files}
+
+
+def _file_case(name: str, images: list[Path], labels: Path) -> Case:
+    def load() -> tuple[Volume, Segmentation]:
+        from napari_medseg.io import read, read_segmentation
+
+        return replace(_stack([read(p) for p in images]), name=name), read_segmentation(labels)
+
+    return Case(name, load)
+
+
+def _stack(volumes: list[Volume]) -> Volume:
+    first = volumes[0]
+    if len(volumes) == 1:
+        return first
+    for other in volumes[1:]:
+        require_same_grid(first, other, "channel", "channel")
+    data = np.concatenate([np.asarray(v.data[...]) for v in volumes])
+    return Volume(data, first.grid, tuple(c for v in volumes for c in v.channels))
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case on the model's grid, in memory or mapped from a scratch file, and where its classes lie."""
+
+    name: str
+    image: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int16]
+    spots: dict[int, npt.NDArray[np.int64]]
+    """Per class, background excluded, up to a few thousand of its voxels (n, 3)."""
+
+
+def prepare(case: Case, spec: ModelSpec, config: TrainConfig, draw: np.random.Generator, scratch: Path | None) -> PreparedCase:
+    """The case as the network sees it. scratch: the folder for its arrays, None to keep them in memory."""
+    volume, segmentation = case.load()
+    _require_pair(case.name, volume, segmentation, spec)
+    planes = ModelPlanes(volume, spec)
+    image = _new_array(scratch, f"{case.name}.image", (len(volume.channels), *planes.shape), np.float32)
+    for start in range(0, planes.shape[0], _PLANES_AT_ONCE):
+        stop = min(planes.shape[0], start + _PLANES_AT_ONCE)
+        image[:, start:stop] = planes.read(start, stop).numpy()
+    stored = planes.order.apply(class_indices(segmentation, spec, config))
+    nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, planes.shape, strict=True))
+    classes = _new_array(scratch, f"{case.name}.classes", planes.shape, np.int16)
+    classes[...] = stored[np.ix_(*nearest)]
+    return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw))
+
+
+def class_indices(segmentation: Segmentation, spec: ModelSpec, config: TrainConfig) -> npt.NDArray[np.int16]:
+    """The labels (Z, Y, X), stored order, as class indices; IGNORE where they are not annotated."""
+    labels = np.asarray(segmentation.data[...])
+    ids = np.asarray(spec.label_ids, dtype=np.int64)
+    position = np.searchsorted(ids, labels).clip(max=len(ids) - 1)
+    classes: npt.NDArray[np.int16] = np.where(ids[position] == labels, position, IGNORE).astype(np.int16)
+    if config.unlabelled_slices == "ignore":
+        empty = ~(labels != 0).any(axis=(1, 2))
+        classes[empty] = IGNORE
+    return classes
+
+
+def _require_pair(name: str, volume: Volume, segmentation: Segmentation, spec: ModelSpec) -> None:
+    if len(volume.channels) != len(spec.channels):
+        raise InputError(
+            f"case {name} has {len(volume.channels)} channels, the others {len(spec.channels)}: all cases need the same"
+        )
+    require_same_grid(replace(volume, name=name), replace(segmentation, name=name), "the image of", "the labels of")
+
+
+def _spots(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator) -> dict[int, npt.NDArray[np.int64]]:
+    spots = {}
+    for k in range(1, count):
+        found = np.flatnonzero(classes == k)
+        if len(found):
+            some = draw.choice(found, min(len(found), _SPOTS_PER_CLASS), replace=False)
+            spots[k] = np.stack(np.unravel_index(some, classes.shape), axis=1)
+    return spots
+
+
+def _new_array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[np.generic]:
+    if scratch is None:
+        return np.zeros(shape, dtype)
+    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+    return np.lib.format.open_memmap(scratch / f"{safe}.npy", mode="w+", dtype=dtype, shape=shape)

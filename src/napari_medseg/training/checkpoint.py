@@ -1,0 +1,101 @@
+"""What a training leaves on disk: its best and last checkpoint (model files), its history, and the model at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from napari_medseg.errors import FileError, InputError
+from napari_medseg.modelfile import Model, load_model, write_model
+from napari_medseg.modelspec import ModelSpec
+from napari_medseg.training.validate import mean_of
+
+SUFFIX = ".safetensors"
+
+
+def require_writable(out: str | Path) -> Path:
+    """The path of the model to write; InputError or FileError now rather than after hours of training."""
+    path = Path(out)
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path}: a model is written as {SUFFIX}; name it {path.with_suffix(SUFFIX).name}")
+    if not path.parent.is_dir():
+        raise FileError(f"{path.parent} is not a folder: make it first, or choose another place for the model")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise FileError(f"{path} cannot be written: choose another place for the model")
+    return path
+
+
+class Checkpoints:
+    """The files of one training: OUT, and beside it the folder OUT's-name.training."""
+
+    def __init__(self, out: Path, weights: Callable[[], Mapping[str, torch.Tensor]]) -> None:
+        self._out = out
+        self._weights = weights
+        self._folder = out.with_suffix(".training")
+        self._losses: list[tuple[int, float]] = []
+        self._validations: list[dict[str, object]] = []
+        self.best_dice: dict[int, float] = {}
+        self.model: Model | None = None
+
+    @property
+    def last_path(self) -> Path:
+        return self._folder / f"last{SUFFIX}"
+
+    @property
+    def best_path(self) -> Path:
+        return self._folder / f"best{SUFFIX}"
+
+    def note_step(self, step: int, loss: float) -> None:
+        """Remember a step's loss for the history."""
+        self._losses.append((step, loss))
+
+    def note_validation(self, step: int, dice: dict[int, float], spec: ModelSpec) -> bool:
+        """Write the last checkpoint, and the best where this is it; returns whether it is."""
+        self._folder.mkdir(exist_ok=True)
+        self._validations.append({"step": step, "time": time.time(), "dice": {str(k): v for k, v in dice.items()}})
+        write_model(self.last_path, spec, self._weights())
+        is_best = not self.best_dice or mean_of(dice) > mean_of(self.best_dice)
+        if is_best:
+            self.best_dice = dict(dice)
+            write_model(self.best_path, spec, self._weights())
+        self._write_history(spec)
+        return is_best
+
+    def load_best(self, network: nn.Module) -> None:
+        """Put the best checkpoint's weights into the network."""
+        network.load_state_dict(load_model(self.best_path).load_network().state_dict())
+
+    def finish(self, spec: ModelSpec) -> None:
+        """Write the model with the weights as they are now."""
+        self._folder.mkdir(exist_ok=True)
+        self._write_history(spec)
+        self.model = write_model(self._out, spec, self._weights())
+
+    def finish_early(self, spec: ModelSpec) -> None:
+        """End without another validation: the best checkpoint where there is one, else the weights as they are."""
+        if not self._losses:
+            return
+        self._folder.mkdir(exist_ok=True)
+        write_model(self.last_path, spec, self._weights())
+        if self.best_dice:
+            best = load_model(self.best_path)
+            self._write_history(best.spec)
+            self.model = write_model(self._out, best.spec, best.load_network().state_dict())
+        else:
+            self.finish(spec)
+
+    def _write_history(self, spec: ModelSpec) -> None:
+        # JSON has no NaN: a step without a finite loss is null.
+        losses = [[step, loss if math.isfinite(loss) else None] for step, loss in self._losses]
+        content = {"model": json.loads(spec.to_json()), "losses": losses, "validations": self._validations}
+        path = self._folder / "history.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        os.replace(temporary, path)

@@ -1,0 +1,121 @@
+"""Patches drawn from prepared cases: balanced over the labels, turned and scaled as they are cut out.
+
+Shapes: a batch is images (B, C, z, y, x) and classes (B, z, y, x) on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from napari_medseg.config import TrainConfig
+from napari_medseg.geometry import FloatArray, Shape3, Triple
+from napari_medseg.training.cases import IGNORE, PreparedCase
+from napari_medseg.transforms.augment import SpatialRanges, augment_intensity, draw_matrix, planes_axis, sample_grid
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches of one step and the cases they come from."""
+
+    images: torch.Tensor
+    classes: torch.Tensor
+    cases: tuple[str, ...]
+
+
+class PatchSampler:
+    """Batches of an epoch, the same for the same seed and epoch."""
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        patch: Shape3,
+        spacing: Triple,
+        config: TrainConfig,
+        device: torch.device,
+    ) -> None:
+        self._cases = cases
+        self._patch = patch
+        self._spacing = spacing
+        self._config = config
+        self._device = device
+        voxels = float(np.median([c.classes.size for c in cases]))
+        self.patches_per_case = max(1, round(voxels / float(np.prod(patch))))
+        """So many that an epoch sees about as many voxels as the cases hold."""
+
+    def steps_per_epoch(self) -> int:
+        return -(-len(self._cases) * self.patches_per_case // self._config.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Every case `patches_per_case` times, in random order."""
+        order = np.tile(np.arange(len(self._cases)), self.patches_per_case)
+        np.random.default_rng((self._config.seed, epoch)).shuffle(order)
+        size = self._config.batch_size
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            drawn = [self._draw(int(case), (epoch, start + i)) for i, case in enumerate(chosen)]
+            images, classes = zip(*drawn, strict=True)
+            yield Batch(torch.stack(images), torch.stack(classes), tuple(self._cases[c].name for c in chosen))
+
+    def _draw(self, index: int, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        draw = np.random.default_rng((self._config.seed, *place, index))
+        case = self._cases[index]
+        centre = self._centre(case, draw)
+        matrix = None
+        if self._config.augment:
+            flat = planes_axis(self._spacing, self._patch)
+            matrix = draw_matrix(draw, self._spacing, SpatialRanges(mirror=self._config.mirror), flat)
+        image, classes = cut(case, centre, np.eye(3) if matrix is None else matrix, self._patch, self._device)
+        return (augment_intensity(image, draw) if self._config.augment else image), classes
+
+    def _centre(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
+        size, patch = np.array(case.classes.shape), np.array(self._patch)
+        if case.spots and draw.random() < self._config.foreground:
+            spots = case.spots[int(draw.choice(list(case.spots)))]
+            wanted = spots[draw.integers(len(spots))].astype(float)
+        else:
+            wanted = draw.uniform(0, size - 1)
+        # Kept inside where the image is larger than the patch, in its middle where it is smaller.
+        low, high = np.minimum((patch - 1) / 2, (size - 1) / 2), np.maximum(size - 1 - (patch - 1) / 2, (size - 1) / 2)
+        centre = wanted.clip(low, high)
+        # Onto whole voxels, so that an unturned patch is a copy and not an interpolation.
+        return np.asarray(np.floor(centre - (patch - 1) / 2) + (patch - 1) / 2)
+
+
+def cut(
+    case: PreparedCase, centre: FloatArray, matrix: FloatArray, patch: Shape3, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The patch around `centre` (voxels), seen through `matrix`: image (C, z, y, x) and classes (z, y, x).
+
+    Outside the case the image is 0 (its mean) and the classes are IGNORE. Only the box that the patch needs is read.
+    """
+    reach = np.abs(matrix) @ ((np.array(patch) - 1) / 2)
+    low = np.floor(centre - reach).astype(int)
+    high = np.ceil(centre + reach).astype(int) + 1
+    image = torch.from_numpy(_box(case.image, low, high, 0.0)).to(device)
+    classes = torch.from_numpy(_box(case.classes[None], low, high, IGNORE)).to(device)
+    if np.array_equal(matrix, np.eye(3)):
+        return image, classes[0].long()
+    grid = sample_grid(centre - low, matrix, patch, tuple(image.shape[1:])).to(device)
+    turned = functional.grid_sample(image[None], grid, mode="bilinear", align_corners=True)[0]
+    # float32 holds class indices exactly; the shift by one makes what lies outside (0) mean IGNORE
+    nearest = functional.grid_sample(classes[None].float() - IGNORE, grid, mode="nearest", align_corners=True)[0, 0]
+    return turned, nearest.round().long() + IGNORE
+
+
+def _box(
+    data: npt.NDArray[np.generic], low: npt.NDArray[np.int64], high: npt.NDArray[np.int64], fill: float
+) -> npt.NDArray[np.generic]:
+    """data[:, low:high] with `fill` where the box leaves the array."""
+    size = np.array(data.shape[1:])
+    inner_low, inner_high = low.clip(0, size), high.clip(0, size)
+    box = np.full((data.shape[0], *(high - low)), fill, dtype=data.dtype)
+    target = tuple(slice(a, b) for a, b in zip(inner_low - low, inner_high - low, strict=True))
+    source = tuple(slice(a, b) for a, b in zip(inner_low, inner_high, strict=True))
+    box[(slice(None), *target)] = data[(slice(None), *source)]
+    return box

@@ -1,0 +1,205 @@
+"""From the cases' fingerprint to the plan of a model: spacing, patch, depth, normalisation.
+
+The rules are those of nnU-Net (Isensee et al., Nature Methods 2021), cut to what a single resolution needs. The plan is a
+ModelSpec: shown, stored in the model, and all that inference knows.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.config import TrainConfig
+from napari_medseg.errors import InputError
+from napari_medseg.geometry import AxisOrder, Shape3, Triple
+from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, TrainingRecord
+from napari_medseg.registry import network
+from napari_medseg.training.cases import Case
+from napari_medseg.transforms.intensity import as_float32
+from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
+
+_SAMPLES_PER_CASE = 20_000
+_AIR_HU = -500
+"""Images whose minimum lies below are taken for CT in Hounsfield units: no other modality goes so far below zero."""
+_PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
+_DEEPEST = 5
+_BOTTLENECK = 4
+"""Voxels an axis keeps at the bottom of the network."""
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What the plan needs to know of one case."""
+
+    grid: Grid
+    channels: tuple[str, ...]
+    label_names: dict[int, str]
+    label_voxels: dict[int, int]
+    minimum: float
+    samples: npt.NDArray[np.float32] = field(repr=False)
+    """(C, n) intensities of labelled voxels, of any voxels where nothing is labelled."""
+
+
+def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> CaseFacts:
+    """Read a case once and keep its numbers."""
+    volume, segmentation = case.load()
+    ids, counts, samples = _label_facts(volume, segmentation, config, draw, case.name)
+    names = {i: segmentation.label_name(i) for i in ids}
+    return CaseFacts(
+        volume.grid,
+        volume.channels,
+        names,
+        dict(zip(ids, counts, strict=True)),
+        float(as_float32(np.asarray(volume.data[0])).min()),
+        samples,
+    )
+
+
+def _label_facts(
+    volume: Volume, segmentation: Segmentation, config: TrainConfig, draw: np.random.Generator, name: str
+) -> tuple[list[int], list[int], npt.NDArray[np.float32]]:
+    labels = np.asarray(segmentation.data[...])
+    if labels.shape != volume.grid.shape:
+        raise InputError(
+            f"case {name}: the labels have shape {labels.shape}, the image {volume.grid.shape}: they must lie on the same grid"
+        )
+    found, counts = np.unique(labels, return_counts=True)
+    keep = (found > 0) & (found != config.ignore_label)
+    inside = np.flatnonzero(np.isin(labels, found[keep]))
+    where = inside if len(inside) else np.arange(labels.size)
+    some = np.unravel_index(draw.choice(where, min(len(where), _SAMPLES_PER_CASE), replace=False), labels.shape)
+    data = np.asarray(volume.data[...])
+    samples = np.stack([as_float32(channel[some]) for channel in data])
+    return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], samples
+
+
+def plan(facts: Sequence[CaseFacts], network_name: str, config: TrainConfig, device: str) -> ModelSpec:
+    """The ModelSpec that training fills with weights. device: "cpu", "cuda" or "mps", for the patch's size."""
+    labels = _labels(facts)
+    channels = facts[0].channels
+    orientation = collections.Counter(f.grid.orientation for f in facts).most_common(1)[0][0]
+    grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation)) for f in facts]
+    spacing = config.spacing_zyx_mm or _median_triple([g.spacing for g in grids])
+    shape = _median_shape(grids, spacing)
+    pools = pools_for(shape)
+    patch = config.patch_zyx or patch_for(shape, spacing, pools, _PATCH_VOXELS[device])
+    is_ct = float(np.median([f.minimum for f in facts])) <= _AIR_HU
+    spec = network(network_name)
+    arguments = spec.arguments(
+        in_channels=len(channels),
+        out_channels=len(labels) + 1,
+        spatial_dims=2 if patch[0] == 1 else 3,
+        **_depth_arguments(network_name, pools, device),
+    )
+    return ModelSpec(
+        network=network_name,
+        arguments=arguments,
+        channels=tuple(Channel(name=c, modality="CT" if is_ct else "other") for c in channels),
+        labels=labels,
+        patch_zyx=patch,
+        spacing_zyx_mm=spacing,
+        orientation=orientation,
+        normalisation=tuple(_normalisation(facts, c, is_ct) for c in range(len(channels))),
+        mode="2d" if patch[0] == 1 else "3d",
+        deep_supervision=spec.deep_supervision,
+        training=TrainingRecord(
+            fingerprint=_fingerprint(facts, spacing, shape), cases=len(facts), seed=config.seed,
+            epochs=0.0, minutes=0.0, versions={}, validation={},
+        ),
+    )
+
+
+def _labels(facts: Sequence[CaseFacts]) -> dict[int, str]:
+    labels: dict[int, str] = {}
+    for f in facts:
+        for i, name in f.label_names.items():
+            labels.setdefault(i, name)
+    if not labels:
+        raise InputError("no case holds a label above 0: annotate at least one structure")
+    if max(labels) > MAX_LABEL:
+        raise InputError(f"label ids go to {MAX_LABEL}; got {max(labels)}")
+    return dict(sorted(labels.items()))
+
+
+def _median_triple(triples: Sequence[Triple]) -> Triple:
+    z, y, x = np.median(np.array(triples), axis=0).tolist()
+    return z, y, x
+
+
+def _median_shape(grids: Sequence[Grid], spacing: Triple) -> Shape3:
+    shapes = [np.array(g.shape) * g.spacing / np.array(spacing) for g in grids]
+    z, y, x = np.maximum(1, np.round(np.median(shapes, axis=0))).astype(int).tolist()
+    return z, y, x
+
+
+def pools_for(shape: Shape3) -> int:
+    """How often the network halves a volume of this shape; a flat axis (2D) does not count."""
+    sizes = [n for n in shape if n > 1] or [1]
+    return int(np.clip(np.floor(np.log2(max(1, min(sizes)) / _BOTTLENECK)), 1, _DEEPEST))
+
+
+def patch_for(shape: Shape3, spacing: Triple, pools: int, voxels: int) -> Shape3:
+    """The median shape rounded up to what the network halves, its longest side (mm) cut until `voxels` hold it."""
+    multiple = 2**pools
+    patch = [1 if n == 1 else -(-n // multiple) * multiple for n in shape]
+    while np.prod(patch) > voxels:
+        lengths = [n * s if n > multiple else 0.0 for n, s in zip(patch, spacing, strict=True)]
+        if max(lengths) == 0:
+            break
+        patch[int(np.argmax(lengths))] -= multiple
+    return patch[0], patch[1], patch[2]
+
+
+def _depth_arguments(network_name: str, pools: int, device: str) -> dict[str, object]:
+    """The feature counts of a network whose depth follows the patch; others have a depth of their own."""
+    if "channels" not in network(network_name).parameters:
+        return {}
+    finest = 32 if device == "cuda" else 16  # what a CPU trains in minutes
+    return {"channels": tuple(min(320, finest * 2**k) for k in range(pools + 1))}
+
+
+def _normalisation(facts: Sequence[CaseFacts], channel: int, is_ct: bool) -> Normalisation:
+    if not is_ct:
+        return Normalisation(kind="zscore")
+    values = np.concatenate([f.samples[channel] for f in facts])
+    low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
+    return Normalisation(
+        kind="clip_zscore", low=low, high=high, mean=float(values.mean()), std=float(max(values.std(), 1e-3))
+    )
+
+
+def _fingerprint(facts: Sequence[CaseFacts], spacing: Triple, shape: Shape3) -> dict[str, float]:
+    numbers = {f"spacing_{a}_mm": s for a, s in zip("zyx", spacing, strict=True)}
+    numbers |= {f"shape_{a}": float(n) for a, n in zip("zyx", shape, strict=True)}
+    voxels = sum(float(np.prod(f.grid.shape)) for f in facts)
+    for label in _labels(facts):
+        numbers[f"fraction_label_{label}"] = sum(f.label_voxels.get(label, 0) for f in facts) / voxels
+    return numbers
+
+
+def plan_from(initial: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfig) -> ModelSpec:
+    """The spec that fine-tunes a model on new cases: its network and preprocessing, the cases' labels."""
+    if len(facts[0].channels) != len(initial.channels):
+        raise InputError(
+            f"the cases have {len(facts[0].channels)} channels, the model to start from {len(initial.channels)}: "
+            f"they must agree"
+        )
+    labels = _labels(facts)
+    labels = dict(initial.labels) if set(labels) <= set(initial.labels) else labels
+    spacing = initial.spacing_zyx_mm or _median_triple([f.grid.spacing for f in facts])
+    record = TrainingRecord(
+        fingerprint=_fingerprint(facts, spacing, initial.patch_zyx), cases=len(facts), seed=config.seed
+    )
+    return replace(
+        initial,
+        arguments={**initial.arguments, "out_channels": len(labels) + 1},
+        labels=labels,
+        spacing_zyx_mm=spacing,
+        patch_zyx=config.patch_zyx or initial.patch_zyx,
+        bf16_ok=False,
+        training=record,
+    )

@@ -1,0 +1,1 @@
+"""Operations on voxels: intensity normalisation, resampling, augmentation."""
