@@ -125,8 +125,8 @@ def _read_header(path: Path) -> Any:
         header_class = _header_class(stream.read(540), path)
         stream.seek(0)
         try:
-            # Nibabel logs what it repairs, and raises what it cannot.
-            return header_class.from_fileobj(stream)
+            # Unchecked: nibabel's check repairs in silence what is refused or told here.
+            return header_class.from_fileobj(stream, check=False)
         except (HeaderDataError, ValueError, OverflowError, struct.error) as error:
             raise FileError(f"{path}: the NIfTI header is damaged: {error}") from error
 
@@ -159,9 +159,7 @@ def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
     """(..., z, y, x) as stored, native byte order. The stream is read to its end, so that its checksum is checked."""
     dtype = _dtype(header, path)
     expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    offset = int(header.get_data_offset())
-    if offset < 0:
-        raise FileError(f"{path}: the header gives a negative offset of the voxels: {offset}")
+    offset = _offset(header, path)
     with _opened(path) as stream:
         most = path.stat().st_size * (_MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
         if offset + expected > most:  # before anything is allocated
@@ -174,8 +172,19 @@ def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
+def _offset(header: Any, path: Path) -> int:
+    """Where the voxels start, in bytes."""
+    offset = float(header["vox_offset"])
+    if not (np.isfinite(offset) and offset >= 0):
+        raise FileError(f"{path}: the header gives an impossible offset of the voxels: {offset}")
+    return int(offset)
+
+
 def _dtype(header: Any, path: Path) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = header.get_data_dtype()
+    try:
+        dtype: np.dtype[Any] = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise FileError(f"{path}: the type of its voxels is not known: code {int(header['datatype'])}") from error
     if dtype.kind not in "iuf":
         what = "RGB colours" if dtype.fields else f"type {dtype}"
         raise NotSupportedError(
@@ -213,10 +222,10 @@ def _cut_short(path: Path, expected: int, there: int) -> FileError:
 
 def _scaled(voxels: Array, header: Any, path: Path) -> Array:
     """The voxels by slope and intercept; unscaled ones keep their type."""
-    try:
-        slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise FileError(f"{path}: the intensity scale is not finite: {error}") from error
+    stored_slope = float(header["scl_slope"])
+    if np.isinf(stored_slope):
+        raise FileError(f"{path}: the intensity scale (scl_slope) is not finite: {stored_slope}")
+    slope, intercept = header.get_slope_inter()
     if slope is None or (slope, intercept) == (1.0, 0.0):
         return voxels
     # Sixteen bits times a factor fit float32; wider integers need all digits.
@@ -254,6 +263,8 @@ def _affine_ras(header: Any, path: Path) -> FloatArray:
     """(i, j, k) -> (R, A, S) in mm: the sform, else the qform, else the spacing alone."""
     if int(header["sform_code"]) > 0:
         affine = header.get_sform()
+    elif min(header["pixdim"][1:4]) <= 0:
+        raise FileError(f"{path}: its spacing (pixdim) must be positive; got {header['pixdim'][1:4]}: zero or negative")
     elif int(header["qform_code"]) > 0:
         affine = _qform(header, path)
     else:
