@@ -1,0 +1,83 @@
+"""Make the sample that comes with the package: a phantom, its labels, and a network trained on other phantoms.
+
+python sample_data/make_sample.py            # writes beside this file; some minutes on two CPU cores
+python sample_data/make_sample.py --no-model # image and labels only, a second
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import napari_medseg as ms
+from napari_medseg.events import Finished, TrainProgress
+from napari_medseg.modelfile import write_model
+from napari_medseg.modelspec import Channel, ModelSpec, Normalisation
+from napari_medseg.registry import network
+from napari_medseg.sample import LABELS, phantom
+
+HERE = Path(__file__).resolve().parent
+SAMPLE_SEED = 0
+TRAINING_SEEDS = range(1, 17)
+EPOCHS = 60
+
+
+def untrained(path: Path) -> ms.Model:
+    """A small 3D U-Net with random weights, for CT of the sample's grid: two megabytes at most."""
+    volume, _ = phantom("ct", seed=SAMPLE_SEED)
+    chosen = network("unet3d")
+    arguments = chosen.arguments(in_channels=1, out_channels=len(LABELS) + 1, channels=(8, 16, 32, 64))
+    spec = ModelSpec(
+        network=chosen.name,
+        arguments=arguments,
+        channels=(Channel(name="CT", modality="CT"),),
+        labels=LABELS,
+        patch_zyx=volume.grid.shape,
+        spacing_zyx_mm=volume.grid.spacing,
+        orientation=volume.grid.orientation,
+        normalisation=(Normalisation(kind="clip_zscore", low=-200.0, high=400.0, mean=60.0, std=120.0),),
+        mode="3d",
+        deep_supervision=chosen.deep_supervision,
+    )
+    torch.manual_seed(0)
+    return write_model(path, spec, chosen.build(**arguments).state_dict())
+
+
+def train(out: Path) -> ms.Model:
+    """Train the small network on phantoms of other seeds than the sample's."""
+    cases = [phantom("ct", seed=seed) for seed in TRAINING_SEEDS]
+    with tempfile.TemporaryDirectory() as scratch:
+        events = ms.iter_train(
+            cases, out=out, init=untrained(Path(scratch) / "untrained.safetensors"), epochs=EPOCHS, val=0
+        )
+        with tqdm(unit="step") as bar:
+            for event in events:
+                if isinstance(event, TrainProgress):
+                    bar.total = event.total
+                    bar.set_postfix(loss=f"{event.loss:.3f}")
+                    bar.update(event.done - bar.n)
+                if isinstance(event, Finished):
+                    model: ms.Model = event.result
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-model", action="store_true", help="leave the model as it is")
+    options = parser.parse_args()
+    volume, reference = phantom("ct", seed=SAMPLE_SEED)
+    ms.write(HERE / "phantom_ct.nii.gz", volume)
+    ms.write(HERE / "phantom_ct_labels.nii.gz", reference)
+    if options.no_model:
+        return
+    model = train(HERE / "phantom_ct.safetensors")
+    scores = ms.evaluate(prediction=ms.segment(volume, model), reference=reference)
+    tqdm.write(scores.to_frame()[["name", "dice", "asd_mm", "hd95_mm"]].to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
