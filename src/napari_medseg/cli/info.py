@@ -35,7 +35,7 @@ def _lines(args: Namespace) -> list[str]:
         from napari_medseg.modelfile import load_model
 
         return _model_lines(load_model(args.path))
-    from napari_medseg.io import describe
+    from napari_medseg.io.describe import describe
 
     return describe(args.path, labels=args.labels, image=args.image)
 

@@ -21,12 +21,13 @@ class Attributes:
     labels: Mapping[int, str] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
+    is_labels: bool = False
 
 
 def to_json_object(stored: Stored) -> dict[str, object]:
-    """The object to store under `KEY`; empty where there is nothing to say."""
+    """The object to store under `KEY`; an image may have nothing to say, labels say that they are labels."""
     content: dict[str, object] = {}
-    if stored.labels:
+    if stored.is_labels:
         content["labels"] = {str(label): name for label, name in stored.labels.items()}
     if stored.channels:
         content["channels"] = list(stored.channels)
@@ -46,7 +47,7 @@ def from_json_object(content: object, where: str) -> Attributes:
     if not all(str(key).isdecimal() for key in labels):
         return _odd(where)
     named = {int(key): str(name) for key, name in labels.items()}
-    return Attributes(named, tuple(str(channel) for channel in channels), provenance)
+    return Attributes(named, tuple(str(channel) for channel in channels), provenance, "labels" in content)
 
 
 def from_text(text: str, where: str) -> Attributes | None:

@@ -72,7 +72,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
         _warn(f"{path}: no orientation is stored (no space): left and right are unknown")
     grid = grid_of(str(path), parsed.array.shape, geometry.from_itk(parsed.affine_lps_xyz))
     own = _attributes(parsed.text, str(path))
-    return Stored(parsed.array, grid, own.channels, own.labels, own.provenance)
+    return Stored(parsed.array, grid, own.channels, own.labels, own.provenance, is_labels=own.is_labels)
 
 
 def save(path: Path, stored: Stored) -> None:
@@ -200,7 +200,7 @@ def _attributes(text: Mapping[str, str], where: str) -> Attributes:
         if match:
             segments.setdefault(match[1], {})[match[2]] = value
     complete = [s for s in segments.values() if "Name" in s and s.get("LabelValue", "").isdecimal()]
-    return Attributes({int(s["LabelValue"]): s["Name"] for s in complete})
+    return Attributes({int(s["LabelValue"]): s["Name"] for s in complete}, is_labels=bool(complete))
 
 
 def _read_header(path: Path) -> _Header:

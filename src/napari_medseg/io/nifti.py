@@ -36,6 +36,7 @@ _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
 #: deflate cannot make more than this of one byte
 _MAX_INFLATION = 1032
 _COMMENT = 6
+_LABEL_INTENT = 1002
 _VECTOR_INTENT = 1007
 _BLOCK = 1 << 20
 _NIFTI1_MAX_SIZE = 32767
@@ -51,7 +52,8 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     own = _own_attributes(header, path)
     grid = grid_of(str(path), array.shape, geometry.from_nifti(_affine_ras(header, path)))
     _warn_of_contradictions(header, grid, path)
-    return Stored(array, grid, own.channels, own.labels, own.provenance)
+    is_labels = own.is_labels or int(header["intent_code"]) == _LABEL_INTENT
+    return Stored(array, grid, own.channels, own.labels, own.provenance, is_labels=is_labels)
 
 
 def save(path: Path, stored: Stored) -> None:
@@ -78,6 +80,8 @@ def _image(stored: Stored) -> Any:
     image.header.set_xyzt_units("mm")
     if array.ndim == 4:
         image.header["intent_code"] = _VECTOR_INTENT
+    if stored.is_labels:
+        image.header["intent_code"] = _LABEL_INTENT
     return image
 
 
