@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
 
 #: the orientation whose slices are the radiological pictures: head up, anterior up, the patient's left on the right
 SHOWN = "IPL"
@@ -22,34 +23,67 @@ PLANES = ("axial", "coronal", "sagittal")
 _AXES = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
 #: grey values are stretched between these percentiles of the slices shown
 _WINDOW_PERCENT = (0.5, 99.5)
+_OPACITY = 0.45
+#: labels that a qualitative colour map has colours for
+_FEW = 8
 
 Array = npt.NDArray[Any]
+Pair = tuple[float, float]
+Colours = dict[int, tuple[float, float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A slice as it is shown: rows run down, columns to the right."""
+
+    name: str
+    image: Array
+    labels: Array
+    spacing_mm: Pair
+    """Between rows, and between columns."""
+
+    @property
+    def width_mm(self) -> float:
+        return float(self.image.shape[1] * self.spacing_mm[1])
+
+
+def cut_planes(volume: Volume, segmentation: Segmentation) -> list[Plane]:
+    """The axial, coronal and sagittal slice of the first channel through the labels' middle.
+
+    Raises GridMismatchError where image and labels do not lie on the same grid.
+    """
+    require_same_grid(volume, segmentation, "the image", "the labels")
+    order = AxisOrder.between(volume.grid.orientation, SHOWN)
+    spacing = volume.grid.reordered(order).spacing
+    image, labels = order.apply(np.asarray(volume.data[0])), order.apply(np.asarray(segmentation.data[...]))
+    planes = []
+    for axis, (name, at) in enumerate(zip(PLANES, _middle(labels), strict=True)):
+        rows, columns = (step for other, step in enumerate(spacing) if other != axis)
+        planes.append(Plane(name, np.take(image, at, axis), np.take(labels, at, axis), (rows, columns)))
+    return planes
 
 
 def save_overview(path: Path, volume: Volume, segmentation: Segmentation) -> None:
-    """Write a PNG of the first channel and the labels over it, cut through the labels' middle.
+    """Write a PNG of the three planes with the labels over them.
 
-    Raises GridMismatchError where they do not lie on the same grid, FileError where the file cannot be written.
+    Raises GridMismatchError where image and labels do not lie on the same grid, FileError where the file cannot be
+    written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    require_same_grid(volume, segmentation, "the image", "the labels")
-    order = AxisOrder.between(volume.grid.orientation, SHOWN)
-    grid = volume.grid.reordered(order)
-    image, labels = order.apply(np.asarray(volume.data[0])), order.apply(np.asarray(segmentation.data[...]))
+    planes = cut_planes(volume, segmentation)
+    low, high = np.percentile(np.concatenate([plane.image.ravel() for plane in planes]), _WINDOW_PERCENT)
+    shown = np.unique(np.concatenate([plane.labels.ravel() for plane in planes]))
+    colours = _colours([int(label) for label in shown if label > 0])
     figure = Figure(figsize=(12, 4.6), layout="constrained", facecolor="black")
     canvas = FigureCanvasAgg(figure)
-    middle = _middle(labels)
-    slices = [(np.take(image, middle[a], a), np.take(labels, middle[a], a)) for a in range(3)]
-    grey = np.percentile(np.concatenate([s.ravel() for s, _ in slices]), _WINDOW_PERCENT)
-    ids = [int(i) for i in np.unique(labels) if i > 0]
-    colours = _colours(len(ids))
-    for axis, axes in enumerate(figure.subplots(1, 3)):
-        height, width = (grid.spacing[a] for a in range(3) if a != axis)
-        _draw(axes, *slices[axis], aspect=height / width, grey=(grey[0], grey[1]), ids=ids, colours=colours)
-        _annotate(axes, PLANES[axis])
-    _legend(figure, [segmentation.label_name(i) for i in ids], colours)
+    # Columns as wide as their planes, so that a millimetre is about the same in all three.
+    widths = {"width_ratios": [plane.width_mm for plane in planes]}
+    for plane, axes in zip(planes, figure.subplots(1, 3, gridspec_kw=widths), strict=True):
+        _draw(axes, plane, (float(low), float(high)), colours)
+        _annotate(axes, plane.name)
+    _legend(figure, {segmentation.label_name(label): colour for label, colour in colours.items()})
     with files.replacing(path) as temporary:
         canvas.print_png(temporary)
 
@@ -63,42 +97,38 @@ def _middle(labels: Array) -> tuple[int, int, int]:
     return z, y, x
 
 
-def _colours(count: int) -> Colormap:
+def _colours(ids: list[int]) -> Colours:
+    """An RGB colour per label id: of a qualitative map where they are few, else along the hues."""
     import matplotlib as mpl
 
-    return mpl.colormaps["turbo"].resampled(max(2, count))
+    colour_map = mpl.colormaps["Set1"] if len(ids) <= _FEW else mpl.colormaps["hsv"].resampled(len(ids) + 1)
+    return {label: colour_map(position)[:3] for position, label in enumerate(ids)}
 
 
-def _draw(
-    axes: Axes,
-    image: Array,
-    labels: Array,
-    *,
-    aspect: float,
-    grey: tuple[float, float],
-    ids: list[int],
-    colours: Colormap,
-) -> None:
-    axes.imshow(image, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect)
-    position = np.searchsorted(ids, labels) if ids else labels
-    shown = np.ma.masked_where(labels == 0, position)
-    axes.imshow(
-        shown, cmap=colours, vmin=0, vmax=max(1, len(ids) - 1), alpha=0.45, aspect=aspect, interpolation="nearest"
-    )
+def _draw(axes: Axes, plane: Plane, grey: Pair, colours: Colours) -> None:
+    overlay = np.zeros((*plane.labels.shape, 4))
+    for label, colour in colours.items():
+        overlay[plane.labels == label] = (*colour, _OPACITY)
+    aspect = plane.spacing_mm[0] / plane.spacing_mm[1]
+    axes.imshow(plane.image, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect)
+    axes.imshow(overlay, aspect=aspect, interpolation="nearest")
 
 
 def _annotate(axes: Axes, plane: str) -> None:
     """The plane's name, and the directions at its edges."""
+    from matplotlib.patheffects import withStroke
+
     axes.set_axis_off()
     axes.set_title(plane, color="white")
     places = ((0.5, 0.97), (0.5, 0.03), (0.03, 0.5), (0.97, 0.5))
     for letter, (x, y) in zip(_AXES[plane], places, strict=True):
-        axes.text(x, y, letter, color="white", transform=axes.transAxes, ha="center", va="center")
+        text = axes.text(x, y, letter, color="white", transform=axes.transAxes, ha="center", va="center")
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
-def _legend(figure: Any, names: list[str], colours: Colormap) -> None:
+def _legend(figure: Figure, colours: dict[str, tuple[float, float, float]]) -> None:
     from matplotlib.patches import Patch
 
-    if names:
-        handles = [Patch(color=colours(i), label=name) for i, name in enumerate(names)]
+    if colours:
+        handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, labelcolor="white")
