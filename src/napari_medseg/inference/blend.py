@@ -28,6 +28,10 @@ class RollingLogits:
         )
         self._depth = ring_depth(windows, planes)
         self._ring = torch.zeros((self._depth, classes, *windows.padded[1:]), device=device)
+        # The largest class is the same without dividing by the summed weights, until logits are interpolated.
+        resampled = not all(m.is_identity for m in self._maps)
+        self._weights = torch.zeros((self._depth, *windows.padded[1:]), device=device) if resampled else None
+        self._final = 0
         self._emitted = 0
         self._cleared = 0
 
@@ -41,12 +45,15 @@ class RollingLogits:
             at = (z + done) % self._depth
             count = min(n - done, self._depth - at)
             self._ring[at : at + count, :, y : y + height, x : x + width] += weighted[done : done + count]
+            if self._weights is not None:
+                self._weights[at : at + count, y : y + height, x : x + width] += weight[done : done + count]
             done += count
 
     def finish(self, following: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Class indices (Y, X) of each image plane that needs no model plane from `following` (padded) on."""
         first_z = self._crop[0].start
         final = min(max(0, following - first_z), self._crop[0].stop - first_z)
+        self._divide(following)
         along_z = self._maps[0]
         for k in range(self._emitted, along_z.ready(final)):
             yield k, self._classes_of(k, along_z)
@@ -55,7 +62,16 @@ class RollingLogits:
         keep = int(along_z.first[self._emitted]) + first_z if self._emitted < count else following
         for plane in range(self._cleared, min(keep, following)):
             self._ring[plane % self._depth].zero_()
+            if self._weights is not None:
+                self._weights[plane % self._depth].zero_()
         self._cleared = max(self._cleared, min(keep, following))
+
+    def _divide(self, following: int) -> None:
+        """Turn sums into means on the planes that became final, where they are interpolated."""
+        if self._weights is not None:
+            for plane in range(self._final, following):
+                self._ring[plane % self._depth].div_(self._weights[plane % self._depth])
+        self._final = following
 
     def _classes_of(self, k: int, along_z: AxisMap) -> torch.Tensor:
         first = int(along_z.first[k]) + self._crop[0].start
@@ -66,7 +82,6 @@ class RollingLogits:
             logits = planes[0] * float(along_z.weights[k, 0])
             for t in range(1, along_z.taps):
                 logits.add_(planes[t], alpha=float(along_z.weights[k, t]))
-        # The blend is not divided by the summed weights: the largest class is the same without.
         return _argmax(resample_axis(resample_axis(logits, self._maps[1], 1), self._maps[2], 2))
 
 
