@@ -74,8 +74,8 @@ def load_model(path_or_name: str | Path) -> Model:
 
     Raises ModelFileError with one line for whatever is not a model file of this project.
     """
-    path = _find(path_or_name)
     try:
+        path = _find(path_or_name)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             spec = _spec(path, _header(path, file, size))
@@ -84,7 +84,7 @@ def load_model(path_or_name: str | Path) -> Model:
     except ModelFileError:
         raise
     except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise ModelFileError(f"{path_or_name}: cannot be read: {error.strerror or error}") from error
     return Model(spec, path, sha256)
 
 
@@ -100,7 +100,7 @@ def write_model(path: str | Path, spec: ModelSpec, state_dict: Mapping[str, torc
     """
     import safetensors.torch
 
-    path = Path(path).expanduser()
+    path = Path(path)
     if path.suffix != SUFFIX:
         raise ModelFileError(f"{path}: a model file is named *{SUFFIX}; got suffix {path.suffix!r}")
     if not path.parent.is_dir():
@@ -117,7 +117,7 @@ def models_folder() -> Path:
     import platformdirs
 
     named = os.environ.get("MEDSEG_MODELS")
-    return Path(named).expanduser() if named else platformdirs.user_data_path("napari-medseg") / "models"
+    return Path(named) if named else platformdirs.user_data_path("napari-medseg") / "models"
 
 
 def list_models() -> list[Path]:
@@ -127,7 +127,7 @@ def list_models() -> list[Path]:
 
 def _find(path_or_name: str | Path) -> Path:
     """The file that a path, or a name in the models folder, stands for."""
-    path = Path(path_or_name).expanduser()
+    path = Path(path_or_name)
     if path.is_file():
         return path
     if path.exists():

@@ -49,7 +49,7 @@ class Parameter:
             return None
         wanted = type(self.default) if self.default is not None else float
         if not _is_a(value, wanted):
-            raise InputError(f"{where} must be a {wanted.__name__} like {self.default!r}; got {shown(value)}")
+            raise InputError(f"{where} must be of type {wanted.__name__}, like {self.default!r}; got {shown(value)}")
         if isinstance(value, tuple) and not self.shortest <= len(value) <= self.longest:
             raise InputError(f"{where} must hold {self.shortest} to {self.longest} numbers; got {len(value)}")
         if isinstance(value, str) and value not in self.choices:
@@ -107,7 +107,7 @@ class NetworkSpec:
         unknown = sorted(set(overrides) - set(known))
         if unknown:
             raise InputError(
-                f"network {self.name} has no argument {unknown[0]!r}: its arguments are {', '.join(known)}"
+                f"network {self.name} has no argument {shown(unknown[0])}: its arguments are {', '.join(known)}"
             )
         chosen: dict[str, object] = {name: p.default for name, p in known.items()}
         chosen.update((self.paper or {}) if preset == "paper" else {})

@@ -6,7 +6,7 @@ import json
 from typing import Any, NoReturn
 
 
-def parse(text: str | bytes) -> Any:
+def parse(text: str) -> Any:
     """The document; ValueError with one line where it is not JSON as RFC 8259 means it."""
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
@@ -15,11 +15,11 @@ def parse(text: str | bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in members if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:80]!r} is there twice")
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise ValueError(f"the key {name[:80]!a} is there twice")
+        members[name] = value
     return members
 
 

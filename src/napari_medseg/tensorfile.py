@@ -88,7 +88,7 @@ def _tensors(table: dict[str, Any], data_size: int) -> dict[str, Entry]:
     tensors, end = {}, 0
     for begin, stop, name, entry in sorted(_row(name, row) for name, row in table.items()):
         if begin != end:
-            raise ValueError(f"tensor {name!r} has data offset {begin} where {end} is expected: overlap or hole")
+            raise ValueError(f"tensor {name[:80]!a} has data offset {begin} where {end} is expected: overlap or hole")
         tensors[name], end = entry, stop
     if end != data_size:
         raise ValueError(f"its tensors need {end} bytes after the header but {data_size} are there: cut or incomplete")
@@ -97,12 +97,12 @@ def _tensors(table: dict[str, Any], data_size: int) -> dict[str, Entry]:
 
 def _row(name: str, row: Any) -> tuple[int, int, str, Entry]:
     """(begin, stop, name, entry) of one row; the shape's bytes must be what the offsets span."""
-    who = f"tensor {name[:80]!r}"
+    who = f"tensor {name[:80]!a}"
     if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{who} needs exactly dtype, shape and data_offsets")
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BYTES:
-        raise ValueError(f"{who} has dtype {str(dtype)[:20]!r}: expected one of {', '.join(_BYTES)}")
+        raise ValueError(f"{who} has dtype {str(dtype)[:20]!a}: expected one of {', '.join(_BYTES)}")
     if not _sizes(shape) or len(shape) > MAX_DIMENSIONS:
         raise ValueError(f"{who} needs a shape of at most {MAX_DIMENSIONS} sizes >= 0")
     if not _sizes(offsets) or len(offsets) != 2:

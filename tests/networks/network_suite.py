@@ -50,7 +50,7 @@ class NetworkSuite:
         return registry.network(self.network).build_from(self.arguments(preset, **overrides))
 
     def arguments(self, preset: registry.PresetName, **overrides: object) -> dict[str, registry.Argument]:
-        return registry.network(self.network).arguments(preset, **{**self.small, **overrides})  # type: ignore[arg-type]
+        return registry.network(self.network).arguments(preset, **{**self.small, **overrides})
 
     @pytest.mark.parametrize("size", SIZES)
     def test_logits_have_the_size_of_any_input(self, preset: registry.PresetName, size: tuple[int, ...]) -> None:
