@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import pickle
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grids import ORIENTATIONS, grid, grids
+from napari_medseg.errors import GridMismatchError, InputError
+from napari_medseg.volume import MAX_LABEL, Grid, LazyArray, Segmentation, Volume, require_same_grid
+
+PLAIN = Grid.from_spacing((2, 3, 4), (3.0, 2.0, 1.0), (10.0, 20.0, 30.0))
+
+
+def affine_with(index: tuple[int, int], value: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    affine = np.eye(4)
+    affine[index] = value
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "match"),
+    [
+        pytest.param((2, 3), np.eye(4), "three positive sizes", id="two sizes"),
+        pytest.param((2, 3, 0), np.eye(4), "three positive sizes", id="no voxel"),
+        pytest.param((2, 3, 4), np.eye(3), "finite 4x4 affine", id="3x3 affine"),
+        pytest.param((2, 3, 4), affine_with((0, 3), np.nan), "finite 4x4 affine", id="NaN"),
+        pytest.param((2, 3, 4), affine_with((1, 1), 0.0), "non-zero axes", id="zero spacing"),
+        pytest.param((2, 3, 4), affine_with((3, 0), 1.0), "last row 0 0 0 1", id="last row"),
+        pytest.param(
+            (2, 3, 4), np.eye(4)[[0, 0, 2, 3]] + np.eye(4)[[3, 3, 3, 3]] * 0, "non-zero|singular", id="singular"
+        ),
+    ],
+)
+def test_an_impossible_grid_cannot_be_built(
+    shape: tuple[int, int, int], affine: np.ndarray[tuple[int, int], np.dtype[np.float64]], match: str
+) -> None:
+    with pytest.raises(InputError, match=match):
+        Grid(shape, affine)
+
+
+def test_axes_that_run_the_same_way_are_singular() -> None:
+    with pytest.raises(InputError, match="singular"):
+        Grid(
+            (2, 3, 4),
+            affine_with((0, 1), 1.0) - affine_with((1, 1), 2.0) + np.eye(4) @ np.diag([0, 1, 0, 0]) + np.eye(4),
+        )
+
+
+def test_a_grid_of_a_spacing() -> None:
+    assert PLAIN.spacing == (3.0, 2.0, 1.0)
+    assert PLAIN.origin == (10.0, 20.0, 30.0)
+    assert PLAIN.orientation == "SPL"
+    assert not PLAIN.is_oblique
+    assert PLAIN.voxel_volume_mm3 == pytest.approx(6.0)
+    assert PLAIN.index_to_world([1, 2, 3]).tolist() == [13.0, 24.0, 33.0]
+    assert PLAIN.describe() == "2x3x4 at 3, 2, 1 mm, origin (10, 20, 30), SPL"
+
+
+def test_an_affine_cannot_be_changed_behind_the_grid() -> None:
+    affine = np.eye(4)
+    built = Grid((2, 3, 4), affine)
+    affine[0, 0] = 7
+    assert built.spacing == (1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="read-only"):
+        built.affine[0, 0] = 7
+
+
+@given(drawn=grids, index=st.tuples(*[st.floats(-10, 10)] * 3))
+def test_index_and_world_are_inverse(drawn: Grid, index: tuple[float, float, float]) -> None:
+    assert drawn.world_to_index(drawn.index_to_world(index)) == pytest.approx(np.array(index), abs=1e-6)
+
+
+@given(drawn=grids)
+def test_corners_are_the_outermost_voxels(drawn: Grid) -> None:
+    indices = np.moveaxis(np.indices(drawn.shape), 0, -1).reshape(-1, 3)
+    ends = indices[np.all((indices == 0) | (indices == np.array(drawn.shape) - 1), axis=1)]
+    corners = {tuple(np.round(corner, 6)) for corner in drawn.corners}
+    assert corners == {tuple(np.round(corner, 6)) for corner in drawn.index_to_world(ends)}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_grids_are_the_same_up_to_one_per_cent_of_the_smallest_spacing(orientation: str) -> None:
+    one = grid(orientation)
+    near, far = (np.array(one.affine) for _ in range(2))
+    near[0, 3] += 0.0099 * 0.7
+    far[0, 3] += 0.0101 * 0.7
+    assert one.same_as(Grid(one.shape, near))
+    assert not one.same_as(Grid(one.shape, far))
+    assert not one.same_as(Grid((3, 4, 6), one.affine))
+
+
+def test_a_small_turn_moves_the_far_corner() -> None:
+    small, large = grid("SPL", angles_rad=(1e-4, 0, 0)), grid("SPL", angles_rad=(1e-1, 0, 0))
+    assert small.same_as(grid("SPL"))
+    assert not large.same_as(grid("SPL"))
+
+
+ARRAYS = [
+    pytest.param(np.zeros((1, 2, 3, 4), np.int16), id="numpy"),
+    pytest.param(da.zeros((1, 2, 3, 4), dtype=np.int16), id="dask"),
+    pytest.param(zarr.zeros((1, 2, 3, 4), dtype=np.int16), id="zarr"),
+]
+
+
+@pytest.mark.parametrize("data", ARRAYS)
+def test_a_volume_wraps_its_array(data: LazyArray) -> None:
+    volume = Volume(data, PLAIN)
+    assert volume.data is data
+    assert volume.channels == ("channel 0",)
+
+
+@pytest.mark.parametrize(
+    ("data", "channels", "match"),
+    [
+        pytest.param(np.zeros((2, 3, 4)), (), r"add the channel axis with data\[None\]", id="no channel axis"),
+        pytest.param(np.zeros((1, 2, 3, 5)), (), "its grid is", id="another shape"),
+        pytest.param(np.zeros((1, 2, 3, 4), complex), (), "real numbers; got dtype complex", id="complex"),
+        pytest.param(np.zeros((1, 2, 3, 4)), ("T1", "T2"), "1 channels but 2 channel names", id="two names"),
+    ],
+)
+def test_a_volume_that_does_not_fit_cannot_be_built(data: LazyArray, channels: tuple[str, ...], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        Volume(data, PLAIN, channels)
+    with pytest.raises(InputError, match="volume 'ct'"):
+        Volume(data, PLAIN, channels, name="ct")
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "match"),
+    [
+        pytest.param(np.zeros((2, 3, 4)), {}, "integer labels; got dtype float64", id="float"),
+        pytest.param(np.zeros((1, 2, 3, 4), int), {}, "its grid is", id="a channel axis"),
+        pytest.param(np.zeros((2, 3, 4), int), {-1: "x"}, "label ids from 0", id="negative id"),
+        pytest.param(np.zeros((2, 3, 4), int), {MAX_LABEL + 1: "x"}, "label ids from 0", id="large id"),
+    ],
+)
+def test_a_segmentation_that_does_not_fit_cannot_be_built(data: LazyArray, labels: dict[int, str], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        Segmentation(data, PLAIN, labels)
+
+
+def test_labels_are_sorted_named_and_frozen() -> None:
+    segmentation = Segmentation(np.zeros((2, 3, 4), int), PLAIN, {7: "spleen", 1: "liver"})
+    assert list(segmentation.labels) == [1, 7]
+    assert (segmentation.label_name(7), segmentation.label_name(8)) == ("spleen", "label 8")
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        segmentation.labels[2] = "x"  # type: ignore[index]
+
+
+def test_a_segmentation_crosses_processes() -> None:
+    segmentation = Segmentation(np.ones((2, 3, 4), int), PLAIN, {1: "liver"}, name="case")
+    copy = pickle.loads(pickle.dumps(segmentation))
+    assert (copy.labels, copy.name, copy.grid.same_as(PLAIN)) == ({1: "liver"}, "case", True)
+    assert np.array_equal(copy.data, segmentation.data)
+
+
+def test_things_on_different_grids_are_refused_with_both_grids() -> None:
+    volume = Volume(np.zeros((1, 2, 3, 4)), PLAIN, name="ct")
+    apart = Segmentation(np.zeros((2, 3, 4), int), Grid.from_spacing((2, 3, 4), (3.0, 2.0, 1.0)))
+    require_same_grid(volume, volume, "image", "image")
+    with pytest.raises(GridMismatchError, match=r"labels and image 'ct' .* origin \(0, 0, 0\).* origin \(10, 20, 30\)"):
+        require_same_grid(apart, volume, "labels", "image")
