@@ -21,7 +21,7 @@ lint: $(READY)
 	$(BIN)/npe2 validate napari_medseg
 
 docs: $(READY)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Built, installed in an environment of its own without napari, and run from a folder that is not the checkout.
 wheel: $(READY)
