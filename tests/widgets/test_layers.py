@@ -116,7 +116,7 @@ def test_an_image_is_wrapped_and_never_copied() -> None:
     layer = Layer.create(*volume_layer(Volume(data, grid_of((2, 0, 1), (1, -1, 1)), name="ct"))[0])
     back = to_volume(layer)
     assert np.shares_memory(back.data, data)
-    assert (back.name, back.channels, back.data.shape) == ("ct", ("ct",), data.shape)
+    assert (back.name, back.channels, back.data.shape) == ("ct", ("channel 0",), data.shape)
 
 
 def test_channels_become_layers_and_layers_channels() -> None:
@@ -126,6 +126,7 @@ def test_channels_become_layers_and_layers_channels() -> None:
     assert [layer.name for layer in layers] == ["brain T1", "brain FLAIR"]
     back = to_volume(layers)
     assert isinstance(back.data, da.Array)
+    assert back.channels == ("T1", "FLAIR")
     np.testing.assert_array_equal(np.asarray(back.data[:, 1:3]), data[:, 1:3])
 
 
@@ -166,6 +167,14 @@ def test_a_label_store_in_another_order_is_loaded_to_be_painted(tmp_path: Path) 
     back = np.asarray(to_segmentation(layer).data)
     assert back.shape == SHAPE
     assert (back[4, 1, 2], back[0, 0, 0]) == (3, 4)
+
+
+def test_a_store_opened_for_reading_is_loaded_and_left_alone(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "labels.zarr", shape=SHAPE, chunks=(2, 2, 2), dtype="u1")[2, 2, 2] = 3
+    store = zarr.open_array(tmp_path / "labels.zarr", mode="r")
+    layer = as_layer(Segmentation(store, grid_of((0, 1, 2), (1, 1, 1))))
+    layer.paint((0, 0, 0), 4)
+    assert (layer.data[0, 0, 0], layer.data[2, 2, 2], store[0, 0, 0]) == (4, 3, 0)
 
 
 def test_a_read_only_array_is_copied_to_be_painted() -> None:

@@ -27,11 +27,6 @@ def cube(start: int, label: int, name: str, spacing: tuple[float, float, float] 
 
 
 @pytest.fixture
-def viewer() -> ViewerModel:
-    return ViewerModel()
-
-
-@pytest.fixture
 def panel(viewer: ViewerModel, qtbot: Any) -> MetricsPanel:
     made = MetricsPanel(viewer)
     qtbot.addWidget(made)

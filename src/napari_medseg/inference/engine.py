@@ -18,10 +18,10 @@ from napari_medseg import __version__
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, Started, result_of
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.blend import LabelWriter, RollingLogits, ring_depth
 from napari_medseg.inference.device import autocast, choose_device
-from napari_medseg.inference.planes import ModelPlanes
+from napari_medseg.inference.planes import ModelPlanes, axis_order, model_grid
 from napari_medseg.inference.windows import WindowGrid, gaussian
 from napari_medseg.modelfile import Model, as_model
 from napari_medseg.modelspec import ModelSpec
@@ -124,7 +124,7 @@ def segment_windows(
     planes = ModelPlanes(volume, spec)
     windows = WindowGrid(planes.shape, spec.patch_zyx, config.overlap)
     classes = len(spec.label_ids)
-    yield Started(_plan(windows, planes, runner, classes), result)
+    yield Started(_plan(windows, ring_depth(windows, planes), classes, runner.device, runner.precision), result)
     weight = torch.from_numpy(gaussian(windows.window)).to(runner.device)
     blend = RollingLogits(classes, windows, planes, runner.device)
     writer = LabelWriter(result.data, planes.order, spec.label_ids)  # type: ignore[arg-type]
@@ -190,12 +190,12 @@ def _new_segmentation(volume: Volume, model: Model, out: str | Path | None, conf
     if out is None:
         return Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, spec.labels, name=name)
     if Path(out).suffix != ".zarr":
-        raise InputError(f"{out}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))")
+        raise InputError(
+            f"{out}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))"
+        )
     from napari_medseg.io import ome_zarr
 
-    labels = ome_zarr.create_labels(
-        out, volume.grid, spec.labels, dtype=dtype, provenance=provenance(model, config)
-    )
+    labels = ome_zarr.create_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=provenance(model, config))
     return Segmentation(labels, volume.grid, spec.labels, name=name)
 
 
@@ -211,10 +211,24 @@ def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:
     }
 
 
-def _plan(windows: WindowGrid, planes: ModelPlanes, runner: WindowRunner, classes: int) -> str:
-    size: Shape3 = windows.padded
-    accumulator = ring_depth(windows, planes) * classes * size[1] * size[2] * 4
+def estimate(volume: Volume, model: Model, config: SegmentConfig) -> str:
+    """The line of a run's `Started`, without a run: no voxel is read and no weight is loaded.
+
+    Raises InputError where volume and model do not fit, or this machine lacks the device.
+    """
+    spec = model.spec
+    require_fit(volume, spec, str(model.path))
+    image_grid = volume.grid.reordered(axis_order(volume.grid, spec))
+    grid = image_grid if spec.spacing_zyx_mm is None else model_grid(image_grid, spec.spacing_zyx_mm)
+    windows = WindowGrid(grid.shape, spec.patch_zyx, config.overlap)
+    depth = windows.window[0] + AxisMap.between(grid.shape[0], image_grid.shape[0]).taps - 1
+    precision = resolve_precision(config.precision, spec)
+    return _plan(windows, depth, len(spec.label_ids), choose_device(config.device), precision)
+
+
+def _plan(windows: WindowGrid, depth: int, classes: int, device: torch.device, precision: Precision) -> str:
+    accumulator = depth * classes * windows.padded[1] * windows.padded[2] * 4
     return (
-        f"{runner.device} {runner.precision}: {len(windows)} windows of {'x'.join(map(str, windows.window))} on "
+        f"{device} {precision}: {len(windows)} windows of {'x'.join(map(str, windows.window))} on "
         f"{'x'.join(map(str, windows.shape))} voxels; about {accumulator / 2**20:.0f} MiB beside the network"
     )

@@ -1,4 +1,4 @@
-"""The architectures, one module each: wiring only, tensors in and out.
+"""One module per architecture: wiring of MONAI's blocks, tensors in, logits out; listed in `napari_medseg.registry`.
 
 Python puts this package in the place of the public function ``napari_medseg.networks`` as soon as a network is built;
 so that the name goes on listing the networks, the package can be called.

@@ -8,6 +8,7 @@ and what is saved, segmented or measured lies on it.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
 GRID_KEY = "napari_medseg"
 #: where a Labels layer's metadata holds what made it (model, SHA-256); written with it into files
 PROVENANCE_KEY = "napari_medseg_provenance"
+#: where an image layer's metadata holds the name of its channel ("FLAIR"); a layer's own name may be anything
+CHANNEL_KEY = "napari_medseg_channel"
 
 _IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
 _KEPT = (False, False, False)
+_LOADED_AT_MOST = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -81,25 +85,21 @@ def volume_layer(volume: Volume) -> list[LayerData]:
     place = Placement.of(volume.grid)
     data = _with_transpose(volume.data)
     single = len(volume.channels) == 1
-    return [
-        (
-            place.to_layer(data[c]),
-            {
-                **place.layer_arguments(),
-                "name": volume.name or channel if single else f"{volume.name} {channel}".strip(),
-                **_contrast(data[c]),
-            },
-            "image",
-        )
-        for c, channel in enumerate(volume.channels)
-    ]
+    layers: list[LayerData] = []
+    for c, channel in enumerate(volume.channels):
+        arguments = place.layer_arguments()
+        arguments["name"] = volume.name or channel if single else f"{volume.name} {channel}".strip()
+        arguments["metadata"][CHANNEL_KEY] = channel
+        layers.append((place.to_layer(data[c]), {**arguments, **_contrast(data[c])}, "image"))
+    return layers
 
 
 def labels_layer(segmentation: Segmentation, provenance: Mapping[str, object] | None = None) -> LayerData:
     """The layer of a segmentation: painting writes into the segmentation's own array wherever napari can do so.
 
     A zarr array in the order of the screen is handed over as it is, so that painting and undo write through to the
-    store. Arrays that cannot be painted (read-only, or zarr and dask in another axis order) are loaded first.
+    store. Others (read-only, or zarr and dask in another axis order) are loaded, so that painting changes no file;
+    beyond 2 GiB they are shown from where they are, and cannot be painted.
     """
     place = Placement.of(segmentation.grid)
     arguments = place.layer_arguments()
@@ -139,7 +139,8 @@ def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> V
                 f"{layer.name!r} has {place.grid.describe()}: resample one onto the other first"
             )
     arrays = [place.from_layer(_array_3d(layer)) for layer, place in zip(channels, places, strict=True)]
-    return Volume(_stacked(arrays), grid, tuple(layer.name for layer in channels), name=channels[0].name)
+    names = tuple(layer.metadata.get(CHANNEL_KEY, f"channel {c}") for c, layer in enumerate(channels))
+    return Volume(_stacked(arrays), grid, names, name=channels[0].name)
 
 
 def to_segmentation(layer: Labels, among: Iterable[Layer] = ()) -> Segmentation:
@@ -261,7 +262,9 @@ def _with_transpose(data: LazyArray) -> Any:
 def _paintable(data: LazyArray, order: AxisOrder) -> Any:
     if isinstance(data, np.ndarray):
         return data if data.flags.writeable else data.copy()
-    return data if order.is_identity and hasattr(data, "__setitem__") else np.asarray(data)
+    is_open = getattr(data, "read_only", True) is False  # a zarr array opened for writing
+    size = math.prod(data.shape) * np.dtype(data.dtype).itemsize
+    return data if (is_open and order.is_identity) or size > _LOADED_AT_MOST else np.asarray(data)
 
 
 def _contrast(data: Any) -> dict[str, Any]:

@@ -1,0 +1,206 @@
+"""The Segment panel: an image layer and a model become a Labels layer that fills while the user watches."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_info
+from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+
+import napari_medseg as ms
+from napari_medseg.config import SegmentConfig, field_docs
+from napari_medseg.errors import MedsegError, MedsegWarning
+from napari_medseg.events import Event, Finished, Progress, Started
+from napari_medseg.modelfile import Model
+from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.estimate import Estimate
+from napari_medseg.widgets.forms import button, choice, form, reporting, row
+from napari_medseg.widgets.layer_box import LayerBox
+from napari_medseg.widgets.layers import labels_layer, to_volume
+from napari_medseg.widgets.model_box import ModelBox
+from napari_medseg.widgets.progress_row import ProgressRow
+from napari_medseg.widgets.remembered import remember
+from napari_medseg.widgets.runner import Runner
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+_DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
+_PRECISIONS = {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}
+_REFRESH_S = 0.5
+"""The live layer is drawn at this interval at most: a 3D view uploads all of it each time."""
+
+
+@dataclass
+class Run:
+    """A run on its way: what it was asked, and the layer it fills."""
+
+    model: Model
+    config: SegmentConfig
+    layer: Labels | None = None
+    is_complete: bool = False
+
+
+class SegmentPanel(QWidget):
+    """Runs a model over an image layer, or over several as its channels."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._run: Run | None = None
+        self._refreshed = 0.0
+        docs = field_docs(SegmentConfig)
+        self.images: list[LayerBox] = []
+        self.models = ModelBox()
+        self.device = choice(_DEVICES, docs["device"])
+        self.overlap = QDoubleSpinBox()
+        self.overlap.setRange(0, 0.9)
+        self.overlap.setSingleStep(0.125)
+        self.overlap.setValue(SegmentConfig().overlap)
+        self.overlap.setToolTip(docs["overlap"])
+        self.precision = choice(_PRECISIONS, docs["precision"])
+        self.runner = Runner(self)
+        self.segment_button = button("Segment", self.segment, "Make a Labels layer of this image with this model.")
+        self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
+        self.estimate = Estimate()
+        self._lay_out()
+        remember("segment", device=self.device, overlap=self.overlap, precision=self.precision)
+        self._connect()
+        self._follow_model(self.models.model)
+
+    def _lay_out(self) -> None:
+        self._form = form(Model=self.models, Device=self.device, Overlap=self.overlap, Precision=self.precision)
+        layout = QVBoxLayout(self)
+        layout.addLayout(self._form)
+        layout.addWidget(self.estimate)
+        layout.addLayout(row(self.segment_button, self.python_button))
+        layout.addWidget(ProgressRow(self.runner))
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        self.runner.happened.connect(self._on_event)
+        self.runner.busy.connect(self._on_busy)
+        self.models.model_changed.connect(self._follow_model)
+        for box in (self.device, self.precision):
+            box.currentIndexChanged.connect(self._update)
+        self.overlap.valueChanged.connect(self._update)
+
+    def _follow_model(self, model: Model | None) -> None:
+        """As many image rows as the model has channels."""
+        names = [channel.name for channel in model.spec.channels] if model else [""]
+        while len(self.images) > len(names):
+            self._form.removeRow(len(self.images) - 1)
+            self.images.pop()
+        while len(self.images) < len(names):
+            box = LayerBox(self._viewer, Image, "The image to segment.")
+            box.layer_changed.connect(self._update)
+            self._form.insertRow(len(self.images), QLabel(), box)
+            self.images.append(box)
+        for box, name in zip(self.images, names, strict=True):
+            self._form.labelForField(box).setText(name if len(names) > 1 else "Image")
+        self._update()
+
+    @property
+    def config(self) -> SegmentConfig:
+        """The options as the panel shows them."""
+        return SegmentConfig(
+            device=self.device.currentData(),
+            overlap=round(self.overlap.value(), 3),
+            precision=self.precision.currentData(),
+        )
+
+    def segment(self) -> None:
+        """Start the run; its layer appears at once and fills."""
+        model, config = self.models.model, self.config
+        assert model is not None, "the button is off without a model"
+        with reporting():
+            volume = self._volume()
+            self._run = Run(model, config)
+            self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
+
+    def copy_as_python(self) -> None:
+        """The call that the button makes, as a script, to the clipboard."""
+        assert self.models.model is not None, "the button is off without a model"
+        paths = [box.layer.source.path or f"{box.layer.name}.nii.gz" for box in self.images]
+        QApplication.clipboard().setText(as_python(paths, self.models.model, self.config))
+
+    def _volume(self) -> Volume:
+        return to_volume([box.layer for box in self.images], self._viewer.layers)
+
+    def _update(self, _: object = None) -> None:
+        """Buttons and estimate follow the choices."""
+        ready = self.models.model is not None and all(box.layer is not None for box in self.images)
+        self.segment_button.setEnabled(ready and not self.runner.is_busy)
+        self.python_button.setEnabled(ready)
+        if not ready or self.models.model is None:
+            self.estimate.clear()
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedsegWarning)  # the run itself says it, once
+            try:
+                self.estimate.ask(self._volume(), self.models.model, self.config)
+            except MedsegError as error:
+                self.estimate.clear(str(error))
+
+    def _on_event(self, event: Event) -> None:
+        run = self._run
+        assert run is not None
+        if isinstance(event, Started):
+            self._add_layer(run, event.result)
+        elif isinstance(event, Progress):
+            self._refresh(run)
+        elif isinstance(event, Finished):
+            run.is_complete = True
+
+    def _add_layer(self, run: Run, result: Segmentation) -> None:
+        # The worker has loaded the core by now; on this thread its import would freeze the window.
+        from napari_medseg.inference import provenance
+
+        data, arguments, _ = labels_layer(result, provenance(run.model, run.config))
+        run.layer = self._viewer.add_labels(data, **arguments)
+
+    def _refresh(self, run: Run) -> None:
+        now = time.monotonic()
+        if run.layer is not None and now - self._refreshed >= _REFRESH_S:
+            self._refreshed = now
+            run.layer.refresh(extent=False)
+
+    def _on_busy(self, busy: bool) -> None:
+        run = self._run
+        if not busy and run is not None and run.layer is not None:
+            self._settle(run, run.layer)
+        self._update()
+
+    def _settle(self, run: Run, layer: Labels) -> None:
+        """The layer of a run that has ended: complete, or marked as partial; one that the user removed comes back."""
+        if not run.is_complete:
+            layer.name = f"{layer.name} (partial)"
+        if layer in self._viewer.layers:
+            layer.refresh(extent=False)
+        elif run.is_complete:
+            self._viewer.add_layer(layer)
+            show_info(f"layer {layer.name!r} was removed while it was being filled: it is complete now, and back")
+
+
+def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:
+    """The script that segments these images (one per channel) as the panel does."""
+    if len(paths) == 1:
+        read = f"volume = ms.read({paths[0]!r})\n"
+        imports = "import napari_medseg as ms\n"
+    else:
+        read = (
+            f"channels = [ms.read(path) for path in {list(paths)!r}]\n"
+            "volume = ms.Volume(np.concatenate([c.data for c in channels]), channels[0].grid)\n"
+        )
+        imports = "import numpy as np\n\nimport napari_medseg as ms\n"
+    return (
+        f"{imports}\n{read}"
+        f"labels = ms.segment(volume, {str(model.path)!r}, device={config.device!r}, overlap={config.overlap}, "
+        f"precision={config.precision!r})\n"
+        'ms.write("labels.nii.gz", labels)\n'
+    )

@@ -1,0 +1,222 @@
+"""The Segment panel makes the layer that `segment` makes, and never touches another."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QApplication, QFileDialog
+
+import napari_medseg as ms
+from balls import volume
+from napari_medseg import registry
+from napari_medseg.config import SegmentConfig
+from napari_medseg.events import Finished, Progress, Started
+from napari_medseg.modelfile import load_model, write_model
+from napari_medseg.modelspec import Channel
+from napari_medseg.volume import Grid, Segmentation, Volume
+from napari_medseg.widgets.layers import PROVENANCE_KEY, to_segmentation, volume_layer
+from napari_medseg.widgets.model_box import facts_of
+from napari_medseg.widgets.segment import SegmentPanel, as_python
+
+
+@pytest.fixture
+def ball_in_folder(ball_model: Path, models_folder: Path) -> Path:
+    return Path(shutil.copy(ball_model, models_folder / "balls.safetensors"))
+
+
+@pytest.fixture
+def panel(viewer: ViewerModel, ball_in_folder: Path, qtbot: Any) -> SegmentPanel:
+    made = SegmentPanel(viewer)
+    qtbot.addWidget(made)
+    return made
+
+
+def add(viewer: ViewerModel, image: Volume) -> Any:
+    data, arguments, _ = volume_layer(image)[0]
+    return viewer.add_image(data, **arguments)
+
+
+@pytest.fixture
+def ct(viewer: ViewerModel, panel: SegmentPanel) -> Any:
+    return add(viewer, replace(volume(seed=0), name="ct"))
+
+
+def wait(panel: SegmentPanel, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=30_000)
+
+
+def test_the_layer_is_what_segment_gives(
+    viewer: ViewerModel, panel: SegmentPanel, ct: Any, ball_in_folder: Path, qtbot: Any
+) -> None:
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    expected = ms.segment(volume(seed=0), ball_in_folder)
+    layer = viewer.layers["ct labels"]
+    got = to_segmentation(layer)
+    np.testing.assert_array_equal(np.asarray(got.data), np.asarray(expected.data))
+    np.testing.assert_array_equal(got.grid.affine, expected.grid.affine)
+    assert dict(got.labels) == dict(expected.labels)
+    np.testing.assert_array_equal(layer.scale, ct.scale)
+    assert layer.metadata[PROVENANCE_KEY]["model_sha256"] == load_model(ball_in_folder).sha256
+
+
+def test_the_layer_is_there_while_it_fills(viewer: ViewerModel, panel: SegmentPanel, ct: Any, qtbot: Any) -> None:
+    layers: list[int] = []
+    panel.runner.happened.connect(lambda e: layers.append(len(viewer.layers)) if isinstance(e, Progress) else None)
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    assert layers
+    assert set(layers) == {2}
+
+
+def test_a_second_run_leaves_the_first_layer_alone(
+    viewer: ViewerModel, panel: SegmentPanel, ct: Any, qtbot: Any
+) -> None:
+    for _ in range(2):
+        panel.segment_button.click()
+        wait(panel, qtbot)
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["ct", "ct labels", "ct labels [1]"]
+    assert not np.shares_memory(viewer.layers[1].data, viewer.layers[2].data)
+
+
+def test_a_cancelled_run_keeps_its_part_and_says_so(viewer: ViewerModel, panel: SegmentPanel, qtbot: Any) -> None:
+    large = np.random.default_rng(0).normal(size=(1, 48, 96, 96)).astype(np.float32)
+    add(viewer, Volume(large, Grid.from_spacing((48, 96, 96), (1, 1, 1)), name="ct"))
+    events: list[Any] = []
+    panel.runner.happened.connect(events.append)
+    panel.runner.happened.connect(lambda _: panel.runner.cancel())
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    assert not any(isinstance(event, Finished) for event in events)
+    assert [layer.name for layer in viewer.layers] == ["ct", "ct labels (partial)"]
+
+
+def test_a_result_removed_while_it_fills_comes_back_complete(
+    viewer: ViewerModel, panel: SegmentPanel, ct: Any, qtbot: Any
+) -> None:
+    panel.runner.happened.connect(lambda e: viewer.layers.remove("ct labels") if isinstance(e, Finished) else None)
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    assert "ct labels" in viewer.layers
+    assert "is complete now, and back" in notification_manager.records[-1].message
+
+
+def test_the_estimate_says_device_windows_and_memory(panel: SegmentPanel, ct: Any, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: "windows of" in panel.estimate.text.text(), timeout=30_000)
+    assert panel.estimate.text.text().startswith("cpu fp32: ")
+    told = panel.estimate.text.text()
+    started: list[str] = []
+    panel.runner.happened.connect(lambda e: started.append(e.message) if isinstance(e, Started) else None)
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    assert started == [told]
+    panel.overlap.setValue(0.75)
+    qtbot.waitUntil(lambda: panel.estimate.text.text() != told, timeout=30_000)
+
+
+def test_a_layer_that_cannot_run_is_told_before_it_does(panel: SegmentPanel, ct: Any) -> None:
+    ct.units = ("s", "mm", "mm")
+    panel.overlap.setValue(0.25)
+    assert "layer 'ct' needs lengths on its axes" in panel.estimate.text.text()
+
+
+def test_a_model_of_two_channels_asks_for_two_images(
+    viewer: ViewerModel, panel: SegmentPanel, ct: Any, ball_in_folder: Path, tmp_path: Path, qtbot: Any
+) -> None:
+    one = load_model(ball_in_folder)
+    arguments = {**one.spec.arguments, "in_channels": 2}
+    spec = replace(
+        one.spec,
+        channels=(Channel(name="T1", modality="MR"), Channel(name="FLAIR", modality="MR")),
+        normalisation=one.spec.normalisation * 2,
+        arguments=arguments,
+    )
+    network = registry.network("unet3d").build_from(spec.arguments)
+    two = write_model(tmp_path / "two.safetensors", spec, network.state_dict())
+    panel.models.select(two.path)
+    assert len(panel.images) == 2
+    flair = add(viewer, replace(volume(seed=1), name="flair"))
+    panel.images[0].choose(ct)
+    panel.images[1].choose(flair)
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    pair = Volume(np.concatenate([volume(seed=0).data, volume(seed=1).data]), volume().grid)
+    expected = ms.segment(pair, two)
+    np.testing.assert_array_equal(np.asarray(viewer.layers["ct labels"].data), np.asarray(expected.data))
+    panel.models.select(ball_in_folder)
+    assert len(panel.images) == 1
+
+
+def test_a_file_that_is_no_model_is_said_and_cannot_run(
+    panel: SegmentPanel, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = tmp_path / "notes.safetensors"
+    wrong.write_text("hello")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(wrong), ""))
+    panel.models.browse_button.click()
+    assert str(wrong) in panel.models.facts.text()
+    assert not panel.segment_button.isEnabled()
+
+
+def test_the_facts_of_a_model_are_short(ball_model: Path) -> None:
+    model = load_model(ball_model)
+    kind, labels, size, digest = facts_of(model).splitlines()
+    assert kind == "unet3d"
+    assert labels.startswith("2 labels: ")
+    assert size == "any spacing, patch 8 × 16 × 16"
+    assert digest == f"SHA-256 {model.sha256[:12]}"
+
+
+def test_copied_python_does_what_the_panel_does(
+    panel: SegmentPanel, ct: Any, viewer: ViewerModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ms.write("ct.nii.gz", volume(seed=0))
+    panel.overlap.setValue(0.25)
+    panel.python_button.click()
+    exec(QApplication.clipboard().text(), {})
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    made = to_segmentation(viewer.layers["ct labels"])
+    np.testing.assert_array_equal(np.asarray(ms.read_segmentation("labels.nii.gz").data), np.asarray(made.data))
+
+
+def test_copied_python_reads_several_channels(ball_model: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        ms.write(tmp_path / f"{seed}.nii.gz", volume(seed=seed))
+    paths = [str(tmp_path / f"{seed}.nii.gz") for seed in (0, 1)]
+    script = as_python(paths, load_model(ball_model), SegmentConfig())
+    scope: dict[str, Any] = {}
+    exec(script.split("labels = ")[0], scope)
+    assert scope["volume"].data.shape[0] == 2
+
+
+def test_nothing_can_run_without_image_or_model(viewer: ViewerModel, models_folder: Path, qtbot: Any) -> None:
+    panel = SegmentPanel(viewer)
+    qtbot.addWidget(panel)
+    assert not panel.segment_button.isEnabled()
+    add(viewer, volume())
+    assert not panel.segment_button.isEnabled()
+    assert panel.models.box.placeholderText() == "no model yet: train one, or browse"
+
+
+def test_live_labels_can_be_painted_into_the_result(
+    viewer: ViewerModel, panel: SegmentPanel, ct: Any, qtbot: Any
+) -> None:
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    layer = viewer.layers["ct labels"]
+    before = layer.data.copy()
+    layer.paint((1, 1, 1), 2)
+    assert not np.array_equal(layer.data, before)
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+    assert isinstance(to_segmentation(layer), Segmentation)
