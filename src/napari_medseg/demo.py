@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Generator
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_medseg import io
+from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Event, Finished
 from napari_medseg.inference import iter_segment
+from napari_medseg.inference.engine import provenance
 from napari_medseg.metrics import Scores, evaluate
 from napari_medseg.modelfile import load_model
+from napari_medseg.overview import save_overview
 from napari_medseg.sample import sample_files
 
 
@@ -23,19 +27,20 @@ class DemoResult:
     """What the demo measured and wrote."""
 
     scores: Scores
-    image: Path
-    labels: Path
+    shown: tuple[Path, ...]
+    """The image and the labels found in it."""
     written: tuple[Path, ...]
-    """Labels, scores and overview."""
+    """The sample's files, the labels, the scores and the overview."""
 
 
 def iter_demo(out: Path) -> Generator[Event, None, None]:
-    """Segment and measure the sample, and write into the folder `out`, which exists; ends with a DemoResult."""
-    from napari_medseg.overview import save_overview
+    """Segment and measure the sample, and write into the folder `out`, which exists; ends with a DemoResult.
 
-    files = sample_files()
-    volume, reference = io.read(files["image"]), io.read_segmentation(files["labels"])
-    model = load_model(files["model"])
+    The sample's own files are copied beside the results: the image, its true labels and the model.
+    """
+    sample = {key: Path(shutil.copy(path, out / path.name)) for key, path in sample_files().items()}
+    volume, reference = io.read(sample["image"]), io.read_segmentation(sample["labels"])
+    model, config = load_model(sample["model"]), SegmentConfig()
     for event in iter_segment(volume, model):
         if isinstance(event, Finished):
             prediction = event.result
@@ -43,10 +48,10 @@ def iter_demo(out: Path) -> Generator[Event, None, None]:
             yield event
     scores = evaluate(prediction=prediction, reference=reference)
     labels, table, picture = out / "labels.nii.gz", out / "scores.csv", out / "overview.png"
-    io.write(labels, prediction, provenance={"model_sha256": model.sha256})
+    io.write(labels, prediction, provenance=provenance(model, config))
     scores.to_csv(table)
     save_overview(picture, volume, prediction)
-    yield Finished(DemoResult(scores, files["image"], labels, (labels, table, picture)))
+    yield Finished(DemoResult(scores, (sample["image"], labels), (*sample.values(), labels, table, picture)))
 
 
 def open_in_napari(result: DemoResult) -> str:
@@ -56,7 +61,7 @@ def open_in_napari(result: DemoResult) -> str:
     if not has_display():
         return "no display: napari is not opened"
     subprocess.Popen(
-        [sys.executable, "-m", "napari", "--plugin", "napari-medseg", str(result.image), str(result.labels)],
+        [sys.executable, "-m", "napari", "--plugin", "napari-medseg", *map(str, result.shown)],
         start_new_session=True,
     )
     return "opening napari"

@@ -1,6 +1,6 @@
 """Segment the sample, measure the result, and open both in napari where there is a display.
 
-Writes the labels (NIfTI), the metrics (CSV) and an overview (PNG).
+Writes the labels (NIfTI), the metrics (CSV) and an overview (PNG), beside a copy of the sample and its model.
 """
 
 from __future__ import annotations
