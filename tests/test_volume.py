@@ -31,9 +31,7 @@ def affine_with(index: tuple[int, int], value: float) -> np.ndarray[tuple[int, i
         pytest.param((2, 3, 4), affine_with((0, 3), np.nan), "finite 4x4 affine", id="NaN"),
         pytest.param((2, 3, 4), affine_with((1, 1), 0.0), "non-zero axes", id="zero spacing"),
         pytest.param((2, 3, 4), affine_with((3, 0), 1.0), "last row 0 0 0 1", id="last row"),
-        pytest.param(
-            (2, 3, 4), np.eye(4)[[0, 0, 2, 3]] + np.eye(4)[[3, 3, 3, 3]] * 0, "non-zero|singular", id="singular"
-        ),
+        pytest.param((2, 3, 4), np.eye(4)[:, [0, 0, 2, 3]], "singular", id="two parallel axes"),
     ],
 )
 def test_an_impossible_grid_cannot_be_built(
@@ -41,14 +39,6 @@ def test_an_impossible_grid_cannot_be_built(
 ) -> None:
     with pytest.raises(InputError, match=match):
         Grid(shape, affine)
-
-
-def test_axes_that_run_the_same_way_are_singular() -> None:
-    with pytest.raises(InputError, match="singular"):
-        Grid(
-            (2, 3, 4),
-            affine_with((0, 1), 1.0) - affine_with((1, 1), 2.0) + np.eye(4) @ np.diag([0, 1, 0, 0]) + np.eye(4),
-        )
 
 
 def test_a_grid_of_a_spacing() -> None:
@@ -156,7 +146,7 @@ def test_a_segmentation_crosses_processes() -> None:
     segmentation = Segmentation(np.ones((2, 3, 4), int), PLAIN, {1: "liver"}, name="case")
     copy = pickle.loads(pickle.dumps(segmentation))
     assert (copy.labels, copy.name, copy.grid.same_as(PLAIN)) == ({1: "liver"}, "case", True)
-    assert np.array_equal(copy.data, segmentation.data)
+    assert np.array_equal(copy.data[:], segmentation.data[:])
 
 
 def test_things_on_different_grids_are_refused_with_both_grids() -> None:
