@@ -115,9 +115,7 @@ class MetricsConfig:
     """Distance in mm within which a surface voxel counts as right in NSD."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.preset in ("survey", "lits", "chaos"), f"preset is survey, lits or chaos; got {self.preset!r}"
-        )
+        _require(self.preset in ("survey", "lits", "chaos"), f"preset is survey, lits or chaos; got {self.preset!r}")
         _require(self.nsd_tolerance_mm >= 0, f"nsd_tolerance_mm must be at least 0; got {self.nsd_tolerance_mm}")
 
 

@@ -173,7 +173,9 @@ class AxisMap:
             nearest = np.clip(np.floor(centre + 0.5), 0, n_old - 1).astype(np.int64)
             return cls(nearest, np.ones((n_new, 1), dtype=np.float32), n_old)
         width = max(1.0, step)
-        reach = int(np.ceil(2 * width))  # the most integers that the open interval (centre - width, centre + width) holds
+        reach = int(
+            np.ceil(2 * width)
+        )  # the most integers that the open interval (centre - width, centre + width) holds
         taps = min(n_old, reach)
         low = np.floor(centre - width).astype(np.int64) + 1
         first = np.clip(low, 0, n_old - taps)

@@ -41,7 +41,7 @@ def write_random_model(path: Path, **changes: Any) -> Model:
         "deep_supervision": False,
     }
     spec = ModelSpec(**(fields | changes))
-    module = network.build(**spec.arguments)
+    module = network.build_from(spec.arguments)
     return write_model(path, spec, module.state_dict())
 
 
@@ -144,9 +144,7 @@ def test_resampling_equals_the_whole_array(tmp_path: Path) -> None:
     assert model.spec.spacing_zyx_mm is not None
     shape = volume.grid.with_spacing(model.spec.spacing_zyx_mm).shape
     assert shape == (49, 29, 56)
-    logits = monai_logits_of(
-        resample(torch.from_numpy(values), axis_maps(volume.grid.shape, shape)), model, 0.5, 1
-    )
+    logits = monai_logits_of(resample(torch.from_numpy(values), axis_maps(volume.grid.shape, shape)), model, 0.5, 1)
     back = resample(logits, axis_maps(shape, volume.grid.shape))
     assert_same_labels(segment(volume, model), back, model.spec)
 
@@ -221,7 +219,10 @@ def test_two_channels_in_order(tmp_path: Path) -> None:
         tmp_path / "two.safetensors",
         arguments={"in_channels": 2},
         channels=channels,
-        normalisation=(Normalisation(kind="clip_zscore", low=-50, high=100, mean=10, std=30), Normalisation(kind="none")),
+        normalisation=(
+            Normalisation(kind="clip_zscore", low=-50, high=100, mean=10, std=30),
+            Normalisation(kind="none"),
+        ),
     )
     a, b = np.asarray(image(seed=0).data), np.asarray(image(seed=1).data) / 100
     volume = Volume(np.concatenate([a, b]).astype(np.float32), image().grid)
@@ -249,7 +250,7 @@ def test_voxels_that_are_not_finite_count_as_zero(model: Model) -> None:
     data = np.asarray(image().data, dtype=np.float32)
     data[0, 3, 3, 3] = np.nan
     result = segment(Volume(data, image().grid), model)
-    assert len(np.unique(result.data)) >= 3
+    assert len(np.unique(np.asarray(result.data))) >= 3
 
 
 def test_an_image_of_nan_is_refused(model: Model) -> None:

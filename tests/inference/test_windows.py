@@ -21,13 +21,9 @@ def test_starts_by_hand() -> None:
 
 
 @given(shape=sizes, window=sizes, overlap=st.sampled_from([0.0, 0.25, 0.5, 0.8]))
-def test_windows_are_those_of_monai(
-    shape: tuple[int, int, int], window: tuple[int, int, int], overlap: float
-) -> None:
+def test_windows_are_those_of_monai(shape: tuple[int, int, int], window: tuple[int, int, int], overlap: float) -> None:
     grid = WindowGrid(shape, window, overlap)
-    interval = [
-        w if w == p else max(1, int(w * (1 - overlap))) for w, p in zip(window, grid.padded, strict=True)
-    ]
+    interval = [w if w == p else max(1, int(w * (1 - overlap))) for w, p in zip(window, grid.padded, strict=True)]
     theirs = [tuple(s.start for s in w) for w in dense_patch_slices(grid.padded, window, interval)]
     ours = [(z, y, x) for z, _, corners in grid.rows() for y, x in corners]
     assert ours == theirs

@@ -7,6 +7,7 @@ classes x volume exists.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,10 +104,10 @@ def ring_depth(windows: WindowGrid, planes: ModelPlanes) -> int:
 class LabelWriter:
     """Class indices plane by plane into a label array in its stored order, whole rows of chunks at a time."""
 
-    def __init__(self, labels: npt.NDArray[np.generic], order: AxisOrder, label_ids: tuple[int, ...]) -> None:
+    def __init__(self, labels: Any, order: AxisOrder, label_ids: tuple[int, ...]) -> None:
         self._labels = labels
         self._order = order
-        self._stored_shape: Shape3 = labels.shape  # type: ignore[assignment]
+        self._stored_shape: Shape3 = labels.shape
         self._shape = order.shape(self._stored_shape)
         self._ids = np.asarray(label_ids, dtype=labels.dtype)
         self._ends = self._row_ends()

@@ -47,5 +47,5 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
 
 def _cpu_has_bf16() -> bool:
     # torch 2.10 has no get_capabilities yet; there the answer is the safe one.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16", False))

@@ -45,8 +45,8 @@ def iter_segment(
 ) -> Iterator[Event]:
     """Segment a volume window by window.
 
-    volume: (C, Z, Y, X), numpy, dask or zarr; read plane by plane, never as a whole. out: a ".zarr" path for the labels,
-    else they are an array in memory. Yields `Started` (its result is the Segmentation being filled), a `Progress` per
+    volume: (C, Z, Y, X), numpy, dask or zarr; read plane by plane, never as a whole. out: a ".zarr" path for the
+    labels, else they are an array in memory. Yields `Started` (its result is the Segmentation being filled), a `Progress` per
     batch of windows, and `Finished` with the Segmentation on the volume's grid. `close()` cancels before the next
     window: what is done stays in the store, which remains marked as incomplete.
 
@@ -112,7 +112,7 @@ class WindowRunner:
         """(B, C, z, y, x) -> (B, K, z, y, x)."""
         windows = windows.to(self.device)
         with autocast(self.device, self.precision):
-            logits = self.network(windows.squeeze(2) if self.flat else windows)
+            logits: torch.Tensor = self.network(windows.squeeze(2) if self.flat else windows)
         logits = logits.float()
         return logits.unsqueeze(2) if self.flat else logits
 
@@ -127,7 +127,7 @@ def segment_windows(
     yield Started(_plan(windows, ring_depth(windows, planes), classes, runner.device, runner.precision), result)
     weight = torch.from_numpy(gaussian(windows.window)).to(runner.device)
     blend = RollingLogits(classes, windows, planes, runner.device)
-    writer = LabelWriter(result.data, planes.order, spec.label_ids)  # type: ignore[arg-type]
+    writer = LabelWriter(result.data, planes.order, spec.label_ids)
     slab = InputSlab(planes, windows)
     total, done = len(windows), 0
     for z, following, corners in windows.rows():

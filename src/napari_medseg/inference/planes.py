@@ -111,7 +111,8 @@ class Normaliser:
             found = statistics(reader.channel_blocks(channel), name)
             return cls(None, None, found.mean, found.std)
         if rule.kind == "clip_zscore":
-            assert rule.mean is not None and rule.std is not None, "the model file's schema holds these"
+            assert rule.mean is not None, "the model file's schema holds all four"
+            assert rule.std is not None
             return cls(rule.low, rule.high, rule.mean, rule.std)
         return cls(None, None, 0.0, 1.0)
 

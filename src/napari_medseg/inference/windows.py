@@ -1,7 +1,7 @@
 """Where the windows lie and how much each of their voxels counts. Pure index code.
 
-Positions depend on the volume's shape and the model only, so that any partition of the work gives the same labels. They are
-those of MONAI's `sliding_window_inference`, which the results are compared with.
+Positions depend on the volume's shape and the model only, so that any partition of the work gives the same labels. They
+are those of MONAI's `sliding_window_inference`, which the results are compared with.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def gaussian(window: Shape3, sigma_scale: float = 0.125) -> npt.NDArray[np.float
         distance = np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)
         axes.append(np.exp(distance**2 / np.float32(-2 * (n * sigma_scale) ** 2), dtype=np.float32))
     weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
-    return np.maximum(weight, np.float32(max(float(weight.min()), 1e-3)))
+    floor = np.float32(max(float(weight.min()), 1e-3))
+    return np.asarray(np.maximum(weight, floor))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Budget:
 
 @dataclass
 class ValidationClock:
-    """When to validate: evenly over the budget, less often where validations would eat too much of a wall-time budget."""
+    """When to validate: evenly over the budget, less often where they would eat too much of a wall-time budget."""
 
     budget: Budget
     last_fraction: float = 0.0
@@ -77,7 +77,7 @@ class ValidationClock:
         if config.minutes is not None:
             interval = max(interval, self.cost_seconds / (_VALIDATION_SHARE * config.minutes * 60))
         done = self.budget.fraction(step)
-        return done - self.last_fraction >= interval and done <= 1 - interval / 2
+        return done - self.last_fraction >= interval - 1e-9 and done <= 1 - interval / 2
 
     def done(self, step: int, seconds: float) -> None:
         """Note a validation and what it took."""

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +112,9 @@ class PreparedCase:
     """Per class, background excluded, up to a few thousand of its voxels (n, 3)."""
 
 
-def prepare(case: Case, spec: ModelSpec, config: TrainConfig, draw: np.random.Generator, scratch: Path | None) -> PreparedCase:
+def prepare(
+    case: Case, spec: ModelSpec, config: TrainConfig, draw: np.random.Generator, scratch: Path | None
+) -> PreparedCase:
     """The case as the network sees it. scratch: the folder for its arrays, None to keep them in memory."""
     volume, segmentation = case.load()
     _require_pair(case.name, volume, segmentation, spec)
@@ -158,7 +160,7 @@ def _spots(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator
     return spots
 
 
-def _new_array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[np.generic]:
+def _new_array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
     if scratch is None:
         return np.zeros(shape, dtype)
     safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)

@@ -56,11 +56,15 @@ class Checkpoints:
         """Remember a step's loss for the history."""
         self._losses.append((step, loss))
 
+    def write_last(self, spec: ModelSpec) -> None:
+        """Write the last checkpoint."""
+        self._folder.mkdir(exist_ok=True)
+        write_model(self.last_path, spec, self._weights())
+
     def note_validation(self, step: int, dice: dict[int, float], spec: ModelSpec) -> bool:
         """Write the last checkpoint, and the best where this is it; returns whether it is."""
-        self._folder.mkdir(exist_ok=True)
         self._validations.append({"step": step, "time": time.time(), "dice": {str(k): v for k, v in dice.items()}})
-        write_model(self.last_path, spec, self._weights())
+        self.write_last(spec)
         is_best = not self.best_dice or mean_of(dice) > mean_of(self.best_dice)
         if is_best:
             self.best_dice = dict(dice)
@@ -82,8 +86,7 @@ class Checkpoints:
         """End without another validation: the best checkpoint where there is one, else the weights as they are."""
         if not self._losses:
             return
-        self._folder.mkdir(exist_ok=True)
-        write_model(self.last_path, spec, self._weights())
+        self.write_last(spec)
         if self.best_dice:
             best = load_model(self.best_path)
             self._write_history(best.spec)

@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,8 @@ def iter_train(
     fields of TrainConfig (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
-    stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the best
-    and the last checkpoint (model files themselves) and the history.
+    stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
+    best and the last checkpoint (model files themselves) and the history.
 
     Raises InputError for cases that do not fit together, UnknownNameError for the network, ModelFileError for init.
     """
@@ -151,7 +151,10 @@ class Fit:
         if not is_flat(spec):
             self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type != "mps"
+            self.network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=device.type != "mps",
         )
         assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
         self.sampler = PatchSampler(cases, spec.patch_zyx, spec.spacing_zyx_mm, config, device)
@@ -172,8 +175,8 @@ class Fit:
         patch = "x".join(map(str, self.spec.patch_zyx))
         spacing = ", ".join(f"{s:.3g}" for s in self.spec.spacing_zyx_mm or ())
         return (
-            f"{self.device} {self.precision}: {self.spec.network} with {parameters:,} parameters, patches of {patch} at "
-            f"{spacing} mm, {self.spec.training.cases} cases to train and {validation_cases} to validate, "
+            f"{self.device} {self.precision}: {self.spec.network} with {parameters:,} parameters, patches of {patch} "
+            f"at {spacing} mm, {self.spec.training.cases} cases to train and {validation_cases} to validate, "
             f"{self.budget.steps_per_epoch} steps an epoch"
         )
 
@@ -186,7 +189,8 @@ class Fit:
             self.spec.training,
             epochs=self.steps / self.budget.steps_per_epoch,
             minutes=self.budget.elapsed() / 60,
-            versions={"napari-medseg": __version__} | {p: importlib.metadata.version(p) for p in ("torch", "monai", "numpy")},
+            versions={"napari-medseg": __version__}
+            | {p: importlib.metadata.version(p) for p in ("torch", "monai", "numpy")},
             validation=scores,
         )
         return replace(self.spec, training=record)
@@ -203,6 +207,7 @@ class Fit:
             if bad:
                 yield Notice(f"step {self.steps}: the loss is {loss} on {', '.join(batch.cases)}; the step is skipped")
             if bad >= _NON_FINITE_IN_A_ROW:
+                keeper.write_last(self.spec_now())  # finite still: those steps changed nothing
                 raise InputError(
                     f"the loss was not finite for {bad} steps, last on {', '.join(batch.cases)}: look at those "
                     f"images, or lower learning_rate; the last checkpoint is {keeper.last_path}"
@@ -240,7 +245,7 @@ class Fit:
         value = float(loss.detach())
         if math.isfinite(value):
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
             if torch.isfinite(norm):
                 self.optimiser.step()
@@ -287,7 +292,7 @@ class Fit:
 def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = network_named(spec.network).build(**spec.arguments)
+        network = network_named(spec.network).build_from(spec.arguments)
     if initial is not None:
         known = initial.load_network().state_dict()
         own = network.state_dict()

@@ -28,9 +28,7 @@ def dice_ce(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     return entropy + 1 - dice[1:].mean()
 
 
-def deeply_supervised(
-    outputs: torch.Tensor | Sequence[torch.Tensor], classes: torch.Tensor
-) -> torch.Tensor:
+def deeply_supervised(outputs: torch.Tensor | Sequence[torch.Tensor], classes: torch.Tensor) -> torch.Tensor:
     """`dice_ce` of every scale, weighted 1, 1/2, 1/4 ... to a sum of 1; the classes are sampled at each scale."""
     scales = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
     weights = [0.5**i for i in range(len(scales))]

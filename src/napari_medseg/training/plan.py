@@ -1,7 +1,7 @@
 """From the cases' fingerprint to the plan of a model: spacing, patch, depth, normalisation.
 
-The rules are those of nnU-Net (Isensee et al., Nature Methods 2021), cut to what a single resolution needs. The plan is a
-ModelSpec: shown, stored in the model, and all that inference knows.
+The rules are those of nnU-Net (Isensee et al., Nature Methods 2021), cut to what a single resolution needs. The plan is
+a ModelSpec: shown, stored in the model, and all that inference knows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,8 @@ def _label_facts(
     labels = np.asarray(segmentation.data[...])
     if labels.shape != volume.grid.shape:
         raise InputError(
-            f"case {name}: the labels have shape {labels.shape}, the image {volume.grid.shape}: they must lie on the same grid"
+            f"case {name}: the labels have shape {labels.shape}, the image {volume.grid.shape}: they must lie on the "
+            f"same grid"
         )
     found, counts = np.unique(labels, return_counts=True)
     keep = (found > 0) & (found != config.ignore_label)
@@ -107,8 +109,13 @@ def plan(facts: Sequence[CaseFacts], network_name: str, config: TrainConfig, dev
         mode="2d" if patch[0] == 1 else "3d",
         deep_supervision=spec.deep_supervision,
         training=TrainingRecord(
-            fingerprint=_fingerprint(facts, spacing, shape), cases=len(facts), seed=config.seed,
-            epochs=0.0, minutes=0.0, versions={}, validation={},
+            fingerprint=_fingerprint(facts, spacing, shape),
+            cases=len(facts),
+            seed=config.seed,
+            epochs=0.0,
+            minutes=0.0,
+            versions={},
+            validation={},
         ),
     )
 
@@ -154,7 +161,7 @@ def patch_for(shape: Shape3, spacing: Triple, pools: int, voxels: int) -> Shape3
     return patch[0], patch[1], patch[2]
 
 
-def _depth_arguments(network_name: str, pools: int, device: str) -> dict[str, object]:
+def _depth_arguments(network_name: str, pools: int, device: str) -> dict[str, Any]:
     """The feature counts of a network whose depth follows the patch; others have a depth of their own."""
     if "channels" not in network(network_name).parameters:
         return {}

@@ -1,8 +1,8 @@
 """Random changes of training patches, in torch on the patch's device.
 
 Shapes: a patch is (C, z, y, x) float32, normalised (mean near 0, deviation near 1); its classes are (z, y, x).
-Probabilities and ranges follow nnU-Net (Isensee et al., Nature Methods 2021, supplement), which were found to serve most
-data sets. Every draw comes from the generator handed in, so that a patch is the same for the same seed, epoch and case.
+Probabilities and ranges follow nnU-Net (Isensee et al., Nature Methods 2021, supplement), which were found to serve
+most data sets. Every draw comes from the generator handed in: a patch is the same for the same seed, epoch and case.
 """
 
 from __future__ import annotations
@@ -69,8 +69,13 @@ def _rotation(draw: Draw, limit: float, in_plane_of: int | None) -> FloatArray:
     return result
 
 
-def sample_grid(centre: FloatArray, matrix: FloatArray, patch: tuple[int, int, int], size: tuple[int, ...]) -> torch.Tensor:
-    """Where each patch voxel lies in an image of `size`, as `grid_sample` (align_corners) wants it: (1, z, y, x, 3) xyz."""
+def sample_grid(
+    centre: FloatArray, matrix: FloatArray, patch: tuple[int, int, int], size: tuple[int, ...]
+) -> torch.Tensor:
+    """Where each patch voxel lies in an image of `size`, as `grid_sample` (align_corners) wants it.
+
+    Returns (1, z, y, x, 3), the last axis in the order x, y, z.
+    """
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     position = offsets @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.from_numpy(centre.astype(np.float32))

@@ -1,7 +1,7 @@
 """Intensity statistics and normalisation, one pass over planes, numpy only.
 
-Shapes: a plane is (Y, X), a block (Z, Y, X). Statistics are summed plane by plane in float64 and combined exactly, so that
-they do not depend on how the image is chunked.
+Shapes: a plane is (Y, X), a block (Z, Y, X). Statistics are summed plane by plane in float64 and combined exactly,
+so that they do not depend on how the image is chunked.
 """
 
 from __future__ import annotations

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.losses import DiceCELoss
+
+from napari_medseg.training.cases import IGNORE
+from napari_medseg.training.losses import deeply_supervised, dice_ce
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn(2, 4, 6, 7, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+
+
+@pytest.fixture
+def classes() -> torch.Tensor:
+    return torch.randint(0, 4, (2, 6, 7, 8), generator=torch.Generator().manual_seed(1))
+
+
+def test_equals_monai_where_everything_is_annotated(logits: torch.Tensor, classes: torch.Tensor) -> None:
+    peer = DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    expected = peer(logits.detach(), classes[:, None])
+    assert float(dice_ce(logits.detach(), classes)) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_right_and_certain_costs_nothing(classes: torch.Tensor) -> None:
+    certain = 50 * torch.nn.functional.one_hot(classes, 4).movedim(-1, 1).float()
+    assert float(dice_ce(certain, classes)) == pytest.approx(0, abs=1e-4)
+
+
+def test_voxels_that_nobody_annotated_count_nowhere(logits: torch.Tensor, classes: torch.Tensor) -> None:
+    partial = classes.clone()
+    partial[:, 3:] = IGNORE
+    loss = dice_ce(logits, partial)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert not logits.grad[:, :, 3:].any()
+    assert logits.grad[:, :, :3].all()
+    expected = dice_ce(logits.detach()[:, :, :3], classes[:, :3])
+    assert float(loss.detach()) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_nothing_annotated_is_finite(logits: torch.Tensor, classes: torch.Tensor) -> None:
+    loss = dice_ce(logits, torch.full_like(classes, IGNORE))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(loss)
+
+
+def test_scales_are_weighted_by_halves(logits: torch.Tensor, classes: torch.Tensor) -> None:
+    logits = logits.detach()
+    half = torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    coarse = classes[:, 1::2, :, 1::2][:, :, [0, 2, 4, 6]]
+    expected = (dice_ce(logits, classes) + 0.5 * dice_ce(half, coarse)) / 1.5
+    assert float(deeply_supervised([logits, half], classes)) == pytest.approx(float(expected), abs=1e-5)
+    assert float(deeply_supervised(logits, classes)) == pytest.approx(float(dice_ce(logits, classes)))

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from balls import LABELS, SHAPE, balls, segmentation, volume
+from napari_medseg import Grid, ModelSpec, Segmentation, Volume
+from napari_medseg.config import TrainConfig
+from napari_medseg.errors import InputError
+from napari_medseg.geometry import AxisOrder
+from napari_medseg.training.cases import as_cases
+from napari_medseg.training.plan import facts_of, patch_for, plan, plan_from, pools_for
+
+
+def planned(pairs: list[tuple[Volume, Segmentation]], device: str = "cpu", **knobs: object) -> ModelSpec:
+    config = TrainConfig(**knobs)  # type: ignore[arg-type]
+    facts = [facts_of(c, config, np.random.default_rng(0)) for c in as_cases(pairs)]
+    return plan(facts, "unet3d", config, device)
+
+
+def pair(spacing: tuple[float, float, float] = (2.0, 1.0, 1.0), offset: float = 0.0) -> tuple[Volume, Segmentation]:
+    grid = Grid.from_spacing(SHAPE, spacing)
+    data = np.asarray(volume().data, dtype=np.float32) + offset
+    return Volume(data, grid), Segmentation(balls(), grid, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pools"),
+    [((36, 50, 35), 3), ((128, 128, 128), 5), ((16, 512, 512), 2), ((1, 256, 256), 5), ((5, 5, 5), 1), ((1, 1, 1), 1)],
+    ids=str,
+)
+def test_depth_follows_the_thinnest_axis(shape: tuple[int, int, int], pools: int) -> None:
+    assert pools_for(shape) == pools
+
+
+def test_the_patch_is_the_median_shape_where_it_fits() -> None:
+    assert patch_for((36, 50, 35), (1, 1, 1), 3, 110_000) == (40, 56, 40)
+
+
+def test_a_large_patch_is_cut_along_its_longest_side_in_mm() -> None:
+    patch = patch_for((100, 300, 300), (3.0, 1.0, 1.0), 4, 110_000)
+    assert np.prod(patch) <= 110_000
+    assert all(n % 16 == 0 for n in patch)
+    lengths = np.array(patch) * (3.0, 1.0, 1.0)
+    assert lengths.max() / lengths.min() < 2
+
+
+def test_a_single_slice_makes_a_2d_model() -> None:
+    grid = Grid.from_spacing((1, 20, 16), (1.0, 1.0, 1.0))
+    flat = Volume(np.asarray(volume().data)[:, 6:7], grid), Segmentation(balls()[6:7], grid, LABELS)
+    spec = planned([flat])
+    assert spec.mode == "2d"
+    assert spec.arguments["spatial_dims"] == 2
+    assert spec.patch_zyx == (1, 20, 16)
+
+
+def test_spacing_is_the_median_and_orientation_the_most_frequent() -> None:
+    turned = AxisOrder.between("SPL", "LSP")
+    image, labels = pair((3.0, 1.5, 1.2))
+    grid = image.grid.reordered(turned)
+    other = Volume(turned.apply(np.asarray(image.data)), grid), Segmentation(turned.apply(balls()), grid, LABELS)
+    spec = planned([pair((2.0, 1.0, 1.0)), pair((2.5, 1.1, 1.1)), other])
+    assert spec.orientation == "SPL"
+    assert spec.spacing_zyx_mm == pytest.approx((2.5, 1.1, 1.1))
+    assert labels.grid.shape == SHAPE
+
+
+def test_ct_is_clipped_to_its_labelled_voxels_and_mr_standardised_per_image() -> None:
+    assert planned([pair()]).normalisation[0].kind == "zscore"
+    image, labels = pair(offset=0.0)
+    data = np.asarray(image.data).copy()
+    data[0, 0, 0, 0] = -1000
+    ct = planned([(Volume(data, image.grid), labels)])
+    assert ct.channels[0].modality == "CT"
+    inside = data[0][balls() > 0]
+    rule = ct.normalisation[0]
+    assert rule.kind == "clip_zscore"
+    assert rule.low == pytest.approx(np.percentile(inside, 0.5), abs=1e-3)
+    assert rule.mean == pytest.approx(inside.mean(), rel=1e-5)
+
+
+def test_labels_are_the_union_with_their_gaps() -> None:
+    image, _ = pair()
+    first = Segmentation(np.where(balls() == 1, 3, 0), image.grid, {3: "three"})
+    second = Segmentation(np.where(balls() == 2, 900, 0), image.grid)
+    spec = planned([(image, first), (image, second)])
+    assert dict(spec.labels) == {3: "three", 900: "label 900"}
+    assert spec.arguments["out_channels"] == 3
+
+
+def test_an_ignored_label_is_no_class() -> None:
+    assert dict(planned([pair()], ignore_label=2).labels) == {1: "left ball"}
+
+
+def test_no_label_at_all_is_refused() -> None:
+    image, _ = pair()
+    with pytest.raises(InputError, match="no case holds a label above 0"):
+        planned([(image, Segmentation(np.zeros(SHAPE, np.uint8), image.grid))])
+
+
+def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> None:
+    first = planned([pair()])
+    config = TrainConfig()
+    known = [facts_of(as_cases([(volume(), segmentation())])[0], config, np.random.default_rng(0))]
+    assert dict(plan_from(first, known, config).labels) == LABELS
+    image, _ = pair()
+    new = Segmentation(np.where(balls() == 2, 9, 0), image.grid, {9: "nine"})
+    spec = plan_from(first, [facts_of(as_cases([(image, new)])[0], config, np.random.default_rng(0))], config)
+    assert dict(spec.labels) == {9: "nine"}
+    assert spec.arguments["out_channels"] == 2
+    kept = ("network", "channels", "patch_zyx", "spacing_zyx_mm", "orientation", "normalisation")
+    assert all(getattr(spec, k) == getattr(first, k) for k in kept)
+    wide = replace(volume(channels=2), name="two")
+    with pytest.raises(InputError, match="the cases have 2 channels, the model to start from 1"):
+        plan_from(first, [facts_of(as_cases([(wide, segmentation())])[0], config, np.random.default_rng(0))], config)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from balls import balls, segmentation, volume
+from napari_medseg import Segmentation, Volume, evaluate, iter_train, load_model, segment, train
+from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
+from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
+from napari_medseg.training.losses import deeply_supervised
+
+Pairs = list[tuple[Volume, Segmentation]]
+
+
+def pairs(count: int = 5) -> Pairs:
+    return [(replace(volume(seed=s), name=f"ball{s}"), segmentation()) for s in range(count)]
+
+
+QUICK: dict[str, Any] = {"epochs": 3, "val": 0, "device": "cpu", "batch_size": 2, "precision": "fp32"}
+
+
+def test_a_training_learns_and_its_model_segments(tmp_path: Path) -> None:
+    model = train(pairs(), out=tmp_path / "balls.safetensors", epochs=40, val=0.2, device="cpu", learning_rate=3e-3)
+    image = volume(seed=99)
+    scores = evaluate(prediction=segment(image, model), reference=segmentation())
+    assert scores.mean["dice"] > 0.85
+    assert dict(model.spec.labels) == {1: "left ball", 2: "right ball"}
+    record = model.spec.training
+    assert record.cases == 4
+    assert record.validation["dice mean"] > 0.85
+    assert record.epochs == 40
+    assert load_model(tmp_path / "balls.safetensors").sha256 == model.sha256
+
+
+def test_events_tell_the_plan_every_step_and_the_end(tmp_path: Path) -> None:
+    config = QUICK | {"val": 0.4, "validations": 2, "epochs": 4}
+    events = list(iter_train(pairs(), out=tmp_path / "m.safetensors", **config))
+    kinds = [type(e) for e in events]
+    assert kinds.count(Started) == 1
+    assert kinds[-1] is Finished
+    steps = [e for e in events if isinstance(e, TrainProgress)]
+    assert [e.step for e in steps] == list(range(1, len(steps) + 1))
+    assert steps[-1].done == steps[-1].total == len(steps)
+    assert all(math.isfinite(e.loss) and e.seconds_left >= 0 for e in steps)
+    validated = [e for e in events if isinstance(e, Validated)]
+    assert len(validated) == 2
+    assert set(validated[0].dice) == {1, 2}
+    reading = [e for e in events if type(e) is Progress and e.message == "reading cases"]
+    assert [e.done for e in reading] == [1, 2, 3]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_model(path).load_network().state_dict()
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_generator_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for path, seed in zip(paths, (1, 1, 2), strict=True):
+        train(pairs(3), out=path, **QUICK, seed=seed)
+    assert torch.equal(torch.get_rng_state(), before)
+    first, again, other = (weights(p) for p in paths)
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert any(not torch.equal(first[k], other[k]) for k in first)
+
+
+def test_the_last_cases_validate_and_the_best_checkpoint_wins(tmp_path: Path) -> None:
+    events = list(iter_train(pairs(5), out=tmp_path / "m.safetensors", **QUICK | {"val": 0.4, "validations": 3}))
+    folder = tmp_path / "m.training"
+    assert sorted(p.name for p in folder.iterdir()) == ["best.safetensors", "history.json", "last.safetensors"]
+    best = max((e for e in events if isinstance(e, Validated)), key=lambda e: e.mean_dice)
+    model = load_model(tmp_path / "m.safetensors")
+    assert model.spec.training.validation["dice mean"] == pytest.approx(best.mean_dice)
+    kept = weights(folder / "best.safetensors")
+    assert all(torch.equal(v, kept[k]) for k, v in weights(model.path).items())
+    history = json.loads((folder / "history.json").read_text())
+    assert [step for step, _ in history["losses"]] == list(range(1, len(history["losses"]) + 1))
+    assert [v["step"] for v in history["validations"]] == [e.step for e in events if isinstance(e, Validated)]
+
+
+def test_stop_ends_with_a_model(tmp_path: Path) -> None:
+    events: list[Event] = []
+
+    def five_steps() -> bool:
+        return sum(isinstance(e, TrainProgress) for e in events) == 5
+
+    running = iter_train(
+        pairs(), out=tmp_path / "m.safetensors", epochs=1000, val=0.2, device="cpu", should_stop=five_steps
+    )
+    events.extend(running)
+    assert isinstance(events[-1], Finished)
+    assert sum(isinstance(e, TrainProgress) for e in events) == 5
+    assert segment(volume(), tmp_path / "m.safetensors").grid.same_as(volume().grid)
+
+
+def test_closing_the_generator_leaves_a_model(tmp_path: Path) -> None:
+    running = iter_train(pairs(), out=tmp_path / "m.safetensors", epochs=1000, val=0.2, device="cpu")
+    for event in running:
+        if isinstance(event, TrainProgress) and event.step == 3:
+            break
+    running.close()  # type: ignore[attr-defined]
+    assert load_model(tmp_path / "m.safetensors").spec.training.epochs == pytest.approx(3 / 2 / 1, abs=0.6)
+
+
+def test_closing_before_the_first_step_writes_nothing(tmp_path: Path) -> None:
+    running = iter_train(pairs(), out=tmp_path / "m.safetensors", epochs=10, device="cpu")
+    next(running)
+    running.close()  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_in_minutes_ends_in_time(tmp_path: Path) -> None:
+    events = list(iter_train(pairs(), out=tmp_path / "m.safetensors", minutes=0.05, val=0.2, device="cpu"))
+    steps = [e for e in events if isinstance(e, TrainProgress)]
+    assert steps[-1].done == steps[-1].total == 1000
+    assert load_model(tmp_path / "m.safetensors").spec.training.minutes < 1
+
+
+def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:
+    first = train(pairs(), out=tmp_path / "first.safetensors", **QUICK | {"epochs": 2})
+    tuned = train(
+        pairs(), out=tmp_path / "tuned.safetensors", init=first, **QUICK | {"epochs": 1, "learning_rate": 1e-12}
+    )
+    assert tuned.spec.arguments == first.spec.arguments
+    before, after = weights(first.path), weights(tuned.path)
+    assert all(torch.allclose(before[k], after[k], atol=1e-6) for k in before)
+    nine = [(v, Segmentation(np.where(balls() == 1, 9, 0), s.grid, {9: "nine"})) for v, s in pairs(2)]
+    new = train(nine, out=tmp_path / "new.safetensors", init=first, **QUICK | {"epochs": 1, "learning_rate": 1e-12})
+    assert dict(new.spec.labels) == {9: "nine"}
+    encoder = [k for k in before if k.startswith("encoder")]
+    assert encoder
+    assert all(torch.allclose(before[k], weights(new.path)[k], atol=1e-6) for k in encoder)
+
+
+@pytest.mark.parametrize("network", ["unet3d", "vnet"])
+def test_every_network_trains_in_2d_and_3d(tmp_path: Path, network: str) -> None:
+    flat = [
+        (Volume(np.asarray(v.data)[:, 6:7], g), Segmentation(balls()[6:7], g, s.labels))
+        for v, s in pairs(2)
+        for g in [replace(v.grid, shape=(1, 20, 16))]
+    ]
+    for cases in (pairs(2), flat):
+        model = train(cases, network=network, out=tmp_path / "m.safetensors", **QUICK | {"epochs": 1})
+        assert segment(cases[0][0], model).data.shape == cases[0][0].grid.shape
+
+
+def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = deeply_supervised
+    calls = 0
+
+    def broken(outputs: Any, classes: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return real(outputs, classes) * (math.nan if calls > 2 else 1)
+
+    monkeypatch.setattr("napari_medseg.training.fit.deeply_supervised", broken)
+    notices: list[str] = []
+    running = iter_train(pairs(), out=tmp_path / "m.safetensors", **QUICK | {"epochs": 100})
+    with pytest.raises(InputError, match="the loss was not finite for 10 steps, last on ball"):
+        notices.extend(event.message for event in running if isinstance(event, Notice))
+    # extend keeps what came before the error
+    assert len(notices) == 10
+    assert all("ball" in n for n in notices)
+    finite = weights(tmp_path / "m.training" / "last.safetensors")
+    assert all(bool(torch.isfinite(v).all()) for v in finite.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"network": "unet4d"}, UnknownNameError, "unknown network 'unet4d'.*unet3d, vnet"),
+        ({"out": "model.pt"}, InputError, "a model is written as .safetensors"),
+        ({"out": "nowhere/model.safetensors"}, FileError, "nowhere is not a folder"),
+        ({"epochs": 3, "minutes": 1}, InputError, "epochs or in minutes, not both"),
+        ({"init": "missing.safetensors"}, FileError, "missing.safetensors"),
+        ({"device": "tpu"}, InputError, "unknown device"),
+    ],
+    ids=["network", "suffix", "folder", "budget", "init", "device"],
+)
+def test_a_wrong_request_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=says):
+        train(pairs(2), **({"out": "m.safetensors", "val": 0} | change))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_on_another_grid_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    image, labels = pairs(1)[0]
+    shifted = Segmentation(labels.data, replace(labels.grid, affine=labels.grid.affine + np.diag([0.5, 0, 0, 0])))
+    with pytest.raises(GridMismatchError, match="ball0"):
+        train([(image, shifted)], out=tmp_path / "m.safetensors", **QUICK)
+    assert list(tmp_path.iterdir()) == []
