@@ -76,11 +76,25 @@ def test_a_cancel_ends_at_the_next_step_and_closes_the_generator(runner: Runner,
     qtbot.waitUntil(lambda: len(seen) > 0, timeout=5000)
     pressed = time.monotonic()
     runner.cancel()
-    assert runner.is_cancelling
+    assert runner.should_stop()
     qtbot.waitUntil(lambda: not runner.is_busy, timeout=5000)
     assert time.monotonic() - pressed < 1
     assert closed.is_set()
     assert not any(isinstance(event, Finished) for event in seen)
+
+
+def test_work_that_ends_itself_is_asked_and_finishes(runner: Runner, seen: list[Event], qtbot: Any) -> None:
+    def training() -> Iterator[Event]:
+        yield Started("a plan")
+        while not runner.should_stop():
+            time.sleep(0.01)
+            yield Notice("step")
+        yield Finished("model")
+
+    runner.happened.connect(lambda event: runner.cancel() if isinstance(event, Notice) else None)
+    runner.start(training, "work", ends_itself=True)
+    qtbot.waitUntil(lambda: not runner.is_busy, timeout=5000)
+    assert seen[-1] == Finished("model")
 
 
 def test_the_work_ends_when_the_runner_is_destroyed(qtbot: Any) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class LayerBox(QComboBox):
     """Follows layers as they are added, removed, renamed and reordered; the chosen layer stays chosen.
 
-    `layer_changed` carries the chosen layer, or None, when it becomes another.
+    `layer_changed` carries the chosen layer, or None, when it becomes another. `layers` are those to choose from.
     """
 
     layer_changed = Signal(object)
@@ -25,7 +25,7 @@ class LayerBox(QComboBox):
     def __init__(self, viewer: Viewer, kind: type[Layer], tooltip: str = "") -> None:
         super().__init__()
         self._kind = kind
-        self._layers: list[Layer] = []
+        self.layers: list[Layer] = []
         self._list = viewer.layers
         self._chosen: Layer | None = None
         self.setToolTip(tooltip)
@@ -47,24 +47,24 @@ class LayerBox(QComboBox):
 
     def choose(self, layer: Layer | None) -> None:
         """Choose a layer of the list."""
-        self.setCurrentIndex(self._layers.index(layer) if layer in self._layers else -1)
+        self.setCurrentIndex(self.layers.index(layer) if layer in self.layers else -1)
 
     def refresh(self, _event: object = None) -> None:
         """List the layers as the layer list shows them, the top one first."""
-        self._layers = [layer for layer in reversed(self._list) if isinstance(layer, self._kind)]
+        self.layers = [layer for layer in reversed(self._list) if isinstance(layer, self._kind)]
         self.blockSignals(True)
         self.clear()
-        self.addItems([layer.name for layer in self._layers])
-        kept = self._layers.index(self._chosen) if self._chosen in self._layers else 0
-        self.setCurrentIndex(kept if self._layers else -1)
+        self.addItems([layer.name for layer in self.layers])
+        kept = self.layers.index(self._chosen) if self._chosen in self.layers else 0
+        self.setCurrentIndex(kept if self.layers else -1)
         self.blockSignals(False)
-        self.setEnabled(bool(self._layers))
-        self.setPlaceholderText("" if self._layers else f"no {self._kind.__name__} layer yet")
+        self.setEnabled(bool(self.layers))
+        self.setPlaceholderText("" if self.layers else f"no {self._kind.__name__} layer yet")
         self._on_index()
 
     def _on_index(self, _index: int = 0) -> None:
         index = self.currentIndex()
-        layer = self._layers[index] if index >= 0 else None
+        layer = self.layers[index] if index >= 0 else None
         if layer is not self._chosen:
             self._chosen = layer
             self.layer_changed.emit(layer)

@@ -36,6 +36,8 @@ CHANNEL_KEY = "napari_medseg_channel"
 _IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
 _KEPT = (False, False, False)
 _LOADED_AT_MOST = 2 * 2**30
+_BELOW_ALL_BUT_CT = -500
+_SOFT_TISSUE_HU = (-160.0, 240.0)
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,10 @@ def _paintable(data: LazyArray, order: AxisOrder) -> Any:
 
 
 def _contrast(data: Any) -> dict[str, Any]:
-    """Contrast limits from a sparse sample of an array in memory; napari looks at lazy ones itself."""
+    """Contrast limits from a sparse sample of an array in memory; napari looks at lazy ones itself.
+
+    CT (values far below zero) opens in the usual window of soft tissue, other images from dark to nearly brightest.
+    """
     if not isinstance(data, np.ndarray):
         return {}
     step = max(1, round((data.size / 200_000) ** (1 / 3)))
@@ -277,4 +282,6 @@ def _contrast(data: Any) -> dict[str, Any]:
     if not finite.size:
         return {}
     low, high = np.percentile(finite, [0.5, 99.8])
+    if low < _BELOW_ALL_BUT_CT:
+        low, high = _SOFT_TISSUE_HU
     return {"contrast_limits": (low, high)} if high > low else {}

@@ -19,7 +19,7 @@ from napari.utils.progress import progress
 from qtpy.QtCore import QObject, Signal
 
 from napari_medseg.errors import MedsegError
-from napari_medseg.events import Event, Finished, Notice, Progress
+from napari_medseg.events import Event, Finished, Notice, Progress, Started
 
 _SHORTEST_INTERVAL_S = 0.05
 """Progress faster than this is not passed on: the window draws it at this pace at most."""
@@ -50,16 +50,19 @@ class Runner(QObject):
         # The flag's own method: the runner's cannot run any more when Qt says that it is destroyed.
         self.destroyed.connect(self._cancelled.set)
 
-    @property
-    def is_cancelling(self) -> bool:
-        return self.is_busy and self._cancelled.is_set()
+    def should_stop(self) -> bool:
+        """Whether the work was asked to end; for generators that ask, from any thread."""
+        return self._cancelled.is_set()
 
-    def start(self, events: Callable[[], Iterator[Event]], title: str) -> None:
-        """Run `events()` in a worker thread. title: what napari's progress bar calls it."""
+    def start(self, events: Callable[[], Iterator[Event]], title: str, *, ends_itself: bool = False) -> None:
+        """Run `events()` in a worker thread. title: what napari's progress bar calls it.
+
+        ends_itself: from `Started` on, a cancel does not close the generator: it asks `should_stop` and still finishes.
+        """
         assert not self.is_busy, "the owner disables its start button while busy"
         self._cancelled.clear()
         bar = progress(total=0, desc=title)
-        worker = create_worker(_relay, events, self._cancelled)
+        worker = create_worker(_relay, events, self._cancelled, ends_itself)
         worker.yielded.connect(partial(_advance, bar))
         worker.yielded.connect(self._take)
         worker.finished.connect(bar.close)
@@ -95,16 +98,17 @@ def _advance(bar: progress, event: Event) -> None:
         bar.update(event.done - bar.n)
 
 
-def _relay(events: Callable[[], Iterator[Event]], cancelled: threading.Event) -> Iterator[Event]:
+def _relay(events: Callable[[], Iterator[Event]], cancelled: threading.Event, ends_itself: bool) -> Iterator[Event]:
     """In the worker: the events, without progress too fast to be seen, until the end or a cancel.
 
     What a user can cause, and RuntimeError (which Qt workers drop; torch raises it), end in `Failed`.
     """
-    last = 0.0
+    last, in_charge = 0.0, False
     try:
         with closing(_closable(events())) as running:
             for event in running:
-                if cancelled.is_set() and not isinstance(event, Finished):
+                in_charge = in_charge or (ends_itself and isinstance(event, Started))
+                if cancelled.is_set() and not in_charge and not isinstance(event, Finished):
                     return
                 now = time.monotonic()
                 if isinstance(event, Progress) and event.done < event.total and now - last < _SHORTEST_INTERVAL_S:

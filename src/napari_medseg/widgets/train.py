@@ -1,0 +1,154 @@
+"""The Train panel: image and label layers become a model, while its curves are watched."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info
+from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+
+import napari_medseg as ms
+from napari_medseg import registry
+from napari_medseg.config import TrainConfig, field_docs
+from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
+from napari_medseg.modelfile import Model, models_folder
+from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.case_rows import CaseRows
+from napari_medseg.widgets.curves import Curves
+from napari_medseg.widgets.forms import button, caption, choice, form, reporting, row
+from napari_medseg.widgets.layers import onto, to_segmentation, to_volume
+from napari_medseg.widgets.progress_row import ProgressRow
+from napari_medseg.widgets.remembered import remember
+from napari_medseg.widgets.runner import Runner
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+_UNITS = {"minutes": "minutes", "epochs": "epochs"}
+_SLICES = {"background": "background", "ignore": "not annotated (ignored)"}
+_SUFFIX = ".safetensors"
+
+
+class TrainPanel(QWidget):
+    """Trains a network on open layers; the model goes to the models folder."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.model: Model | None = None
+        docs = field_docs(TrainConfig)
+        self.cases = CaseRows(napari_viewer)
+        self.network = choice({name: name for name in registry.networks()})
+        for index, spec in enumerate(registry.networks().values()):
+            self.network.setItemData(index, f"{spec.summary}\n{spec.citation}", 3)  # Qt's role of tooltips
+        self.network.setToolTip("The architecture; the names in the list have tooltips.")
+        self.budget = QSpinBox()
+        self.budget.setRange(1, 100_000)
+        self.budget.setValue(10)
+        self.unit = choice(_UNITS)
+        for field in (self.budget, self.unit):
+            field.setToolTip(f"minutes: {docs['minutes']}\nepochs: {docs['epochs']}")
+        self.slices = choice(_SLICES, docs["unlabelled_slices"])
+        self.name = QLineEdit("my model")
+        self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")
+        self.runner = Runner(self)
+        self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
+        self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
+        self.plan = caption()
+        self.curves = Curves()
+        self._lay_out()
+        remember("train", network=self.network, unit=self.unit)
+        self.runner.happened.connect(self._on_event)
+        self.runner.busy.connect(self._update)
+        self.cases.changed.connect(self._update)
+        self.name.textChanged.connect(self._update)
+        self._update()
+
+    def _lay_out(self) -> None:
+        budget = QWidget()
+        budget.setLayout(row(self.budget, self.unit))
+        budget.setToolTip(self.budget.toolTip())
+        layout = QVBoxLayout(self)
+        layout.addWidget(QLabel("Cases: image and its labels"))
+        layout.addWidget(self.cases)
+        layout.addLayout(
+            form(Network=self.network, Budget=budget, Slices_without_labels=self.slices, Model_name=self.name)
+        )
+        layout.addLayout(row(self.train_button, self.use_button))
+        layout.addWidget(ProgressRow(self.runner, "Stop", "Stopping…"))
+        layout.addWidget(self.plan)
+        layout.addWidget(self.curves, stretch=1)
+
+    @property
+    def config(self) -> TrainConfig:
+        """The options as the panel shows them."""
+        amount = self.budget.value()
+        in_minutes = self.unit.currentData() == "minutes"
+        return TrainConfig(
+            minutes=amount if in_minutes else None,
+            epochs=None if in_minutes else amount,
+            unlabelled_slices=self.slices.currentData(),
+        )
+
+    def train(self) -> None:
+        """Start the training."""
+        with reporting():
+            cases, config, network = self._cases(), self.config, self.network.currentData()
+            out = free_path(models_folder(), self.name.text())
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self.model = None
+            self.curves.clear()
+            self.plan.setText("")
+            self.runner.start(
+                lambda: ms.iter_train(
+                    cases, network=network, out=out, config=config, should_stop=self.runner.should_stop
+                ),
+                f"Train {out.stem}",
+                ends_itself=True,
+            )
+
+    def use_in_segment(self) -> None:
+        """Show the Segment panel with the new model chosen."""
+        assert self.model is not None, "the button is off without a model"
+        _, panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Segment")
+        panel.models.select(self.model.path)
+
+    def _cases(self) -> list[tuple[Volume, Segmentation]]:
+        layers = list(self._viewer.layers)
+        cases = []
+        for image, labels in self.cases.pairs:
+            volume = to_volume(image, layers)
+            cases.append((volume, onto(to_segmentation(labels, layers), volume.grid)))
+        return cases
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.plan.setText(event.message)
+        elif isinstance(event, TrainProgress):
+            self.curves.add_loss(event.step, event.loss)
+        elif isinstance(event, Validated):
+            self.curves.add_dice(event.step, event.mean_dice)
+        elif isinstance(event, Finished):
+            self.model = event.result
+            show_info(f"the model is in {event.result.path}")
+
+    def _update(self, _: object = None) -> None:
+        ready = not self.runner.is_busy
+        self.train_button.setEnabled(ready and bool(self.cases.pairs) and bool(_safe(self.name.text())))
+        self.use_button.setEnabled(ready and self.model is not None)
+
+
+def free_path(folder: Path, name: str) -> Path:
+    """A model file of that name in the folder, with a number where the name is taken."""
+    stem = _safe(name)
+    path, number = folder / f"{stem}{_SUFFIX}", 2
+    while path.exists():
+        path, number = folder / f"{stem} {number}{_SUFFIX}", number + 1
+    return path
+
+
+def _safe(name: str) -> str:
+    """The name as a file may have it on every system."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", name.removesuffix(_SUFFIX)).strip(" .")

@@ -1,0 +1,168 @@
+"""The Train panel trains on the open layers, leaves a model in the models folder, and hands it on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
+
+import napari_medseg as ms
+from balls import segmentation, volume
+from napari_medseg.events import Finished, Progress, Started, TrainProgress, Validated
+from napari_medseg.modelfile import list_models, load_model
+from napari_medseg.volume import Grid, Segmentation, Volume
+from napari_medseg.widgets.curves import Curves
+from napari_medseg.widgets.layers import labels_layer, volume_layer
+from napari_medseg.widgets.train import TrainPanel, free_path
+
+
+def add(viewer: ViewerModel, noun: Volume | Segmentation) -> Any:
+    if isinstance(noun, Volume):
+        data, arguments, _ = volume_layer(noun)[0]
+        return viewer.add_image(data, **arguments)
+    data, arguments, _ = labels_layer(noun)
+    return viewer.add_labels(data, **arguments)
+
+
+@pytest.fixture
+def panel(viewer: ViewerModel, qtbot: Any) -> TrainPanel:
+    made = TrainPanel(viewer)
+    qtbot.addWidget(made)
+    made.unit.setCurrentIndex(made.unit.findData("epochs"))
+    made.budget.setValue(1)
+    return made
+
+
+@pytest.fixture
+def two_cases(viewer: ViewerModel, panel: TrainPanel) -> list[tuple[Any, Any]]:
+    for seed in range(2):
+        add(viewer, replace(volume(seed=seed), name=f"ct{seed}"))
+        add(viewer, replace(segmentation(), name=f"manual{seed}"))
+    panel.cases.add()
+    return panel.cases.pairs
+
+
+def wait(panel: TrainPanel, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=60_000)
+
+
+def test_rows_take_layers_that_no_other_row_has(two_cases: list[tuple[Any, Any]]) -> None:
+    assert [(image.name, labels.name) for image, labels in two_cases] == [("ct0", "manual0"), ("ct1", "manual1")]
+
+
+def test_a_row_is_taken_away_but_never_the_last(panel: TrainPanel, two_cases: list[tuple[Any, Any]]) -> None:
+    first = panel.cases.rows[0]
+    first.remove_button.click()
+    assert panel.cases.pairs == two_cases[1:]
+    assert panel.cases.rows[0].remove_button.isHidden()
+
+
+def test_a_training_leaves_a_model_in_the_folder(
+    panel: TrainPanel, two_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
+) -> None:
+    seen: list[Any] = []
+    panel.runner.happened.connect(seen.append)
+    panel.name.setText("balls")
+    panel.train_button.click()
+    assert not panel.train_button.isEnabled()
+    wait(panel, qtbot)
+    assert list_models() == [models_folder / "balls.safetensors"]
+    model = load_model("balls")
+    assert dict(model.spec.labels) == {1: "left ball", 2: "right ball"}
+    assert [c.name for c in model.spec.channels] == ["channel 0"]
+    assert panel.model is not None
+    assert panel.model.sha256 == model.sha256
+    assert panel.plan.text().startswith("cpu ")
+    kinds = {type(event) for event in seen}
+    assert {Started, TrainProgress, Validated, Finished, Progress} <= kinds
+
+
+def test_stop_leaves_a_usable_model(
+    panel: TrainPanel, two_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
+) -> None:
+    panel.budget.setValue(100_000)
+    panel.runner.happened.connect(lambda e: panel.runner.cancel() if isinstance(e, TrainProgress) else None)
+    panel.train_button.click()
+    wait(panel, qtbot)
+    assert panel.model is not None
+    labels = ms.segment(volume(seed=5), panel.model)
+    assert labels.grid.same_as(volume().grid)
+
+
+def test_a_model_that_is_there_is_not_overwritten(models_folder: Path) -> None:
+    for name in ("liver.safetensors", "liver 2.safetensors"):
+        (models_folder / name).touch()
+    assert free_path(models_folder, "liver") == models_folder / "liver 3.safetensors"
+    assert free_path(models_folder, "../liver.safetensors") == models_folder / "_liver.safetensors"
+
+
+def test_use_in_segment_chooses_the_model_there(
+    viewer: ViewerModel,
+    panel: TrainPanel,
+    two_cases: list[tuple[Any, Any]],
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen: list[Path] = []
+    segment = SimpleNamespace(models=SimpleNamespace(select=chosen.append))
+    window = SimpleNamespace(add_plugin_dock_widget=lambda plugin, name: ((plugin, name), segment))
+    monkeypatch.setattr(ViewerModel, "window", window, raising=False)
+    assert not panel.use_button.isEnabled()
+    panel.train_button.click()
+    wait(panel, qtbot)
+    panel.use_button.click()
+    assert chosen == list_models()
+
+
+def test_labels_on_another_grid_are_refused_in_the_words_of_the_core(
+    viewer: ViewerModel, panel: TrainPanel, qtbot: Any
+) -> None:
+    add(viewer, replace(volume(), name="ct"))
+    moved = Grid.from_spacing(volume().grid.shape, (2.0, 1.0, 1.0), origin=(5.0, 0.0, 0.0))
+    add(viewer, Segmentation(segmentation().data, moved, name="moved"))
+    panel.train_button.click()
+    wait(panel, qtbot)
+    assert "must lie on the same grid" in notification_manager.records[-1].message
+    assert list_models() == []
+
+
+@pytest.mark.parametrize(("value", "meaning"), [("background", "background"), ("ignore", "ignore")])
+def test_what_empty_slices_mean_reaches_the_core(panel: TrainPanel, value: str, meaning: str) -> None:
+    panel.slices.setCurrentIndex(panel.slices.findData(value))
+    assert panel.config.unlabelled_slices == meaning
+
+
+@pytest.mark.parametrize(("unit", "expected"), [("minutes", (7.0, None)), ("epochs", (None, 7))])
+def test_the_budget_is_in_minutes_or_epochs(
+    panel: TrainPanel, unit: str, expected: tuple[float | None, int | None]
+) -> None:
+    panel.unit.setCurrentIndex(panel.unit.findData(unit))
+    panel.budget.setValue(7)
+    assert (panel.config.minutes, panel.config.epochs) == expected
+
+
+def test_nothing_can_run_without_layers_or_name(viewer: ViewerModel, panel: TrainPanel) -> None:
+    assert not panel.train_button.isEnabled()
+    add(viewer, volume())
+    add(viewer, segmentation())
+    assert panel.train_button.isEnabled()
+    panel.name.setText(" . ")
+    assert not panel.train_button.isEnabled()
+
+
+def test_curves_are_drawn_at_their_pace_however_fast_the_steps(qtbot: Any) -> None:
+    curves = Curves()
+    qtbot.addWidget(curves)
+    before = len(curves.draw_seconds)
+    for step in range(3000):
+        curves.add_loss(step, 1 / (step + 1))
+    curves.add_loss(3000, float("nan"))
+    curves.add_dice(3000, 0.5)
+    qtbot.waitUntil(lambda: len(curves.draw_seconds) > before, timeout=5000)
+    assert len(curves.draw_seconds) == before + 1
+    assert curves.points <= 500
