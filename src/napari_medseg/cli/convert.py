@@ -40,7 +40,7 @@ def run(args: Namespace) -> None:
 def _read(path: Path) -> tuple[Volume | Segmentation, Mapping[str, object]]:
     """What the file holds, labels where it says so, and how that was made."""
     content = io.load(path, as_labels=False)
-    as_noun = to_segmentation if content.is_labels or content.labels else to_volume
+    as_noun = to_segmentation if content.is_labels else to_volume
     return as_noun(content, io.strip_suffix(path)), content.provenance
 
 

@@ -21,16 +21,20 @@ def images_by_name(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise FileError(f"no such folder: {folder}")
-    suffixes = tuple(suffix for format_ in io.FORMATS.values() for suffix in format_.suffixes)
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(suffixes):
-            continue
+    for path in filter(_is_image, sorted(folder.iterdir())):
         name = io.strip_suffix(path)
         if name in found:
             raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: keep one of them")
         found[name] = path
     return dict(sorted(found.items()))
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a name says that it is an image; of a NIfTI pair only the header counts."""
+    suffixes = tuple(suffix for format_ in io.FORMATS.values() for suffix in format_.suffixes)
+    is_second_half = path.suffix == ".img" and path.with_suffix(".hdr").exists()
+    return path.name.lower().endswith(suffixes) and not path.name.startswith(".") and not is_second_half
 
 
 def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:

@@ -1,0 +1,68 @@
+"""Which files of two folders belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.io.folders import images_by_name, is_folder_of_images, pairs
+
+
+def folder(path: Path, *names: str) -> Path:
+    """A folder of empty files; a name that ends in a slash is a folder in it."""
+    path.mkdir()
+    for name in names:
+        if name.endswith("/"):
+            (path / name).mkdir()
+        else:
+            (path / name).touch()
+    return path
+
+
+def test_images_go_by_their_names_without_the_suffix(tmp_path: Path) -> None:
+    names = ("b.nii.gz", "a.b.nrrd", "C.MHA", "store.ome.zarr/", "pair.hdr", "pair.img")
+    others = (".b.nii.gz", "notes.txt", "b.json", "sub/")
+    found = images_by_name(folder(tmp_path / "images", *names, *others))
+    assert {name: path.name for name, path in found.items()} == {
+        "C": "C.MHA",
+        "a.b": "a.b.nrrd",
+        "b": "b.nii.gz",
+        "pair": "pair.hdr",
+        "store": "store.ome.zarr",
+    }
+    assert list(found) == sorted(found)
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.nii and a\.nii\.gz have the same name"):
+        images_by_name(folder(tmp_path / "images", "a.nii", "a.nii.gz"))
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"no such folder: .*nowhere"):
+        images_by_name(tmp_path / "nowhere")
+
+
+def test_pairs_are_sorted_and_the_rest_is_told_once(tmp_path: Path) -> None:
+    first = folder(tmp_path / "first", "b.nii.gz", "a.nii.gz", "x.nii.gz")
+    second = folder(tmp_path / "second", "a.nrrd", "b.mha", "y.nii", "z.nii")
+    with pytest.warns(MedsegWarning, match="3 images are in only one of .* x, y, z$") as said:
+        found = pairs(first, second)
+    assert found == [("a", first / "a.nii.gz", second / "a.nrrd"), ("b", first / "b.nii.gz", second / "b.mha")]
+    assert len(said) == 1
+
+
+def test_no_pair_is_refused_with_the_names(tmp_path: Path) -> None:
+    first, second = folder(tmp_path / "first", *"abcdef"), folder(tmp_path / "second")
+    for name in "abcdef":
+        (first / name).rename(first / f"{name}.nii")
+    with pytest.raises(InputError, match=r"no image of the same name: a, b, c, d, e, \.\.\. against none"):
+        pairs(first, second)
+
+
+def test_a_zarr_folder_is_an_image_and_not_a_folder_of_images(tmp_path: Path) -> None:
+    assert is_folder_of_images(folder(tmp_path / "images"))
+    assert not is_folder_of_images(folder(tmp_path / "image.ome.zarr"))
+    assert not is_folder_of_images(tmp_path / "nowhere")
