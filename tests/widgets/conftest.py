@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from napari.components import ViewerModel
+from npe2 import PluginManager, PluginManifest
+
+import napari_medseg
 
 
 @pytest.fixture
@@ -21,3 +24,10 @@ def models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("MEDSEG_MODELS", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def plugins(plugin_settings: None, npe2pm: PluginManager) -> PluginManager:
+    """A plugin manager of the test's own, with this plugin only, and settings that no other test or user sees."""
+    npe2pm.register(PluginManifest.from_file(Path(napari_medseg.__file__).with_name("napari.yaml")))
+    return npe2pm

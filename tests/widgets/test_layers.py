@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from napari.layers import Image, Labels, Layer
 
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
-from napari_medseg.geometry import AxisOrder, FloatArray
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.layers import (
     GRID_KEY,
@@ -26,34 +25,7 @@ from napari_medseg.widgets.layers import (
     to_volume,
     volume_layer,
 )
-
-ORIENTATIONS = [
-    (axes, signs) for axes in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
-]
-SHAPE = (5, 6, 7)
-
-
-def rotation(angles: tuple[float, float, float]) -> FloatArray:
-    result = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = [k for k in range(3) if k != axis]
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        result = turn @ result
-    return result
-
-
-def grid_of(
-    axes: tuple[int, ...],
-    signs: tuple[int, ...],
-    angles: tuple[float, float, float] = (0, 0, 0),
-    shape: tuple[int, int, int] = SHAPE,
-) -> Grid:
-    affine = np.eye(4)
-    affine[:3, :3] = rotation(angles) @ (np.eye(3)[:, list(axes)] * (np.array(signs) * (3.0, 0.7, 1.3)))
-    affine[:3, 3] = (-40.5, 13.25, 71.0)
-    return Grid(shape, affine)
+from orientations import ORIENTATIONS, SHAPE, grid_of
 
 
 def labels_on(grid: Grid, **names: str) -> Segmentation:

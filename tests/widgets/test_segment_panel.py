@@ -20,9 +20,10 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Finished, Progress, Started
 from napari_medseg.modelfile import load_model, write_model
 from napari_medseg.modelspec import Channel
+from napari_medseg.sample import sample_files
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.layers import PROVENANCE_KEY, to_segmentation, volume_layer
-from napari_medseg.widgets.model_box import facts_of
+from napari_medseg.widgets.model_box import facts_of, known_models
 from napari_medseg.widgets.segment import SegmentPanel, as_python
 
 
@@ -199,13 +200,25 @@ def test_copied_python_reads_several_channels(ball_model: Path, tmp_path: Path) 
     assert scope["volume"].data.shape[0] == 2
 
 
-def test_nothing_can_run_without_image_or_model(viewer: ViewerModel, models_folder: Path, qtbot: Any) -> None:
+def test_nothing_can_run_without_an_image(viewer: ViewerModel, panel: SegmentPanel) -> None:
+    assert not panel.segment_button.isEnabled()
+    add(viewer, volume())
+    assert panel.segment_button.isEnabled()
+
+
+def test_without_any_model_the_panel_says_where_one_comes_from(
+    viewer: ViewerModel, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_medseg.widgets.model_box.known_models", dict)
     panel = SegmentPanel(viewer)
     qtbot.addWidget(panel)
-    assert not panel.segment_button.isEnabled()
     add(viewer, volume())
     assert not panel.segment_button.isEnabled()
     assert panel.models.box.placeholderText() == "no model yet: train one, or browse"
+
+
+def test_the_sample_model_is_listed_after_those_of_the_folder(ball_in_folder: Path) -> None:
+    assert known_models() == {"balls": ball_in_folder, "sample (CT phantom)": sample_files()["model"]}
 
 
 def test_live_labels_can_be_painted_into_the_result(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
-from napari_medseg.errors import MedsegError
+from napari_medseg.errors import FileError, MedsegError
 from napari_medseg.modelfile import Model, list_models, load_model, models_folder
+from napari_medseg.sample import sample_files
 from napari_medseg.widgets.forms import button, caption, choice, row
 
 
@@ -34,8 +36,8 @@ class ModelBox(QWidget):
         line.setStretch(0, 1)
         layout.addLayout(line)
         layout.addWidget(self.facts)
-        for path in list_models():
-            self.box.addItem(path.stem, path)
+        for name, path in known_models().items():
+            self.box.addItem(name, path)
         self.box.setCurrentIndex(min(0, self.box.count() - 1))
         self.box.currentIndexChanged.connect(self._load)
         self._load()
@@ -67,6 +69,14 @@ class ModelBox(QWidget):
                 self.facts.setText(str(error))
         self.facts.setVisible(path is not None)
         self.model_changed.emit(self.model)
+
+
+def known_models() -> dict[str, Path]:
+    """{what the user reads: file}: the models folder's, then the sample's."""
+    models = {path.stem: path for path in list_models()}
+    with suppress(FileError):  # a package without its sample files segments as well
+        models["sample (CT phantom)"] = sample_files()["model"]
+    return models
 
 
 def facts_of(model: Model) -> str:

@@ -1,0 +1,70 @@
+"""napari's readers, writers and samples: our files as layers and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import napari
+from napari.layers import Layer
+
+from napari_medseg import io
+from napari_medseg.io import stored
+from napari_medseg.sample import phantom, sample_files
+from napari_medseg.widgets.layers import PROVENANCE_KEY, labels_layer, to_segmentation, to_volume, volume_layer
+
+if TYPE_CHECKING:
+    from napari_medseg.widgets.layers import LayerData
+
+
+def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
+    """The reader of one file or folder; None for a stack of several, which medical formats are not."""
+    return read_layers if isinstance(path, str) else None
+
+
+def read_layers(path: str) -> list[LayerData]:
+    """Labels where the file says that it holds labels, else one image layer per channel.
+
+    NIfTI and the like rarely say so: napari's "Convert to Labels" makes such an image a Labels layer, in its place.
+    """
+    content = io.load(path, as_labels=False)
+    name = io.strip_suffix(path)
+    if content.is_labels:
+        return [labels_layer(stored.to_segmentation(content, name), content.provenance)]
+    return volume_layer(stored.to_volume(content, name))
+
+
+def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Save an image layer on its true grid."""
+    layer = Layer.create(data, attributes, "image")
+    io.write(path, to_volume(layer, _open_layers()))
+    return [path]
+
+
+def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Save a Labels layer on its true grid, with its names and what made it."""
+    layer = Layer.create(data, attributes, "labels")
+    io.write(path, to_segmentation(layer, _open_layers()), provenance=layer.metadata.get(PROVENANCE_KEY))
+    return [path]
+
+
+def sample_ct() -> list[LayerData]:
+    """The CT phantom that the sample model is made for, and its exact labels."""
+    files = sample_files()
+    return [
+        *volume_layer(io.read(Path(files["image"]))),
+        labels_layer(io.read_segmentation(files["labels"])),
+    ]
+
+
+def sample_mr() -> list[LayerData]:
+    """An MR phantom of other anatomy, with coil shading, and its exact labels."""
+    image, labels = phantom("mr", seed=1)
+    return [*volume_layer(image), labels_layer(labels)]
+
+
+def _open_layers() -> list[Any]:
+    """The viewer's layers: labels drawn over an image are saved on its grid."""
+    viewer = napari.current_viewer()
+    return list(viewer.layers) if viewer else []
