@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 SHOWN = "IPL"
 PLANES = ("axial", "coronal", "sagittal")
 _AXES = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
-#: grey values are stretched between these percentiles of the slices shown
-_WINDOW_PERCENT = (0.5, 99.5)
+_PERCENTILES = (1.0, 99.0)
 _OPACITY = 0.45
 #: labels that a qualitative colour map has colours for
 _FEW = 8
@@ -73,7 +72,7 @@ def save_overview(path: Path, volume: Volume, segmentation: Segmentation) -> Non
     from matplotlib.figure import Figure
 
     planes = cut_planes(volume, segmentation)
-    low, high = np.percentile(np.concatenate([plane.image.ravel() for plane in planes]), _WINDOW_PERCENT)
+    grey = _grey_window(planes)
     shown = np.unique(np.concatenate([plane.labels.ravel() for plane in planes]))
     colours = _colours([int(label) for label in shown if label > 0])
     figure = Figure(figsize=(12, 4.6), layout="constrained", facecolor="black")
@@ -81,7 +80,7 @@ def save_overview(path: Path, volume: Volume, segmentation: Segmentation) -> Non
     # Columns as wide as their planes, so that a millimetre is about the same in all three.
     widths = {"width_ratios": [plane.width_mm for plane in planes]}
     for plane, axes in zip(planes, figure.subplots(1, 3, gridspec_kw=widths), strict=True):
-        _draw(axes, plane, (float(low), float(high)), colours)
+        _draw(axes, plane, grey, colours)
         _annotate(axes, plane.name)
     _legend(figure, {segmentation.label_name(label): colour for label, colour in colours.items()})
     with files.replacing(path) as temporary:
@@ -95,6 +94,15 @@ def _middle(labels: Array) -> tuple[int, int, int]:
         return z, y, x
     z, y, x = (int(np.median(where)) for where in np.nonzero(labels))
     return z, y, x
+
+
+def _grey_window(planes: list[Plane]) -> Pair:
+    """What is black and white: the range of the labelled voxels, and as much again on either side."""
+    image = np.concatenate([plane.image.ravel() for plane in planes])
+    labelled = np.concatenate([plane.labels.ravel() for plane in planes]) > 0
+    low, high = np.percentile(image[labelled] if labelled.any() else image, _PERCENTILES)
+    margin = high - low if labelled.any() else 0.0
+    return float(low - margin), float(high + margin)
 
 
 def _colours(ids: list[int]) -> Colours:
