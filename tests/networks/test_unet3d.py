@@ -4,11 +4,11 @@ from typing import ClassVar
 
 import pytest
 import torch
-from network_suite import NetworkSuite, noise
 from torch import nn
 
 from napari_medseg import registry
 from napari_medseg.networks.unet3d import UNet3D
+from network_suite import NetworkSuite, noise
 
 
 def build(**overrides: object) -> nn.Module:

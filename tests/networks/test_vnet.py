@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.networks.nets.vnet import VNet as Peer
-from network_suite import NetworkSuite, noise
 from torch import nn
 
 from napari_medseg import registry
+from network_suite import NetworkSuite, noise
 
 
 class TestVNet(NetworkSuite):
