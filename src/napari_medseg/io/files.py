@@ -53,7 +53,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if not path.parent.is_dir():
         raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    # Lower case, for the libraries that go by the suffix and know no other.
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name.lower()}")
     try:
         yield temporary
         _flush(temporary)

@@ -67,7 +67,6 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     header = _read_header(path)
     _check_sizes(path, header)
     parsed = parse(path)
-    _check_whole(path, header, parsed.array.nbytes)
     if path.suffix.lower() in _NRRD and "space" not in header.fields and "spacedimension" not in header.fields:
         _warn(f"{path}: no orientation is stored (no space): left and right are unknown")
     grid = grid_of(str(path), parsed.array.shape, geometry.from_itk(parsed.affine_lps_xyz))
@@ -91,7 +90,13 @@ def save(path: Path, stored: Stored) -> None:
 
 def _itk_image(itk: Any, array: Array, grid: Grid) -> Any:
     several = array.ndim == 4
-    image = itk.image_from_array(np.moveaxis(array, 0, -1) if several else array, is_vector=several)
+    image = (itk.VectorImage if several else itk.Image)[_pixel_type(itk, array.dtype, several=several), 3].New()
+    image.SetRegions([int(n) for n in array.shape[:-4:-1]])
+    if several:
+        image.SetNumberOfComponentsPerPixel(array.shape[0])
+    image.Allocate()
+    # Not image_from_array: it turns an array such as (2, 1, 1), contiguous in both orders, the wrong way round.
+    itk.array_view_from_image(image)[...] = np.moveaxis(array, 0, -1) if several else array
     affine = geometry.to_itk(grid.affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
@@ -105,16 +110,21 @@ def parse(path: Path) -> Parsed:
     with _itk() as itk:
         try:
             return _parsed(itk, path)
+        except NotSupportedError:
+            raise
         except RuntimeError as error:
             raise FileError(f"{path}: cannot be read: {_reason(error)}") from error
 
 
 def _parsed(itk: Any, path: Path) -> Parsed:
-    image_io = (itk.NrrdImageIO if path.suffix.lower() in _NRRD else itk.MetaImageIO).New(FileName=str(path))
+    image_io = _image_io(itk, path)
+    image_io.SetFileName(str(path))
     image_io.ReadImageInformation()
-    _require_one_volume(image_io, path)
+    sizes = _sizes_of_one_volume(image_io, path)
     dtype = _voxel_type(image_io, path)
-    several = image_io.GetNumberOfComponents() > 1
+    components = int(image_io.GetNumberOfComponents())
+    _check_whole(path, int(np.prod(sizes, dtype=object)) * components * dtype.itemsize)
+    several = components > 1
     image_type = (itk.VectorImage if several else itk.Image)[_pixel_type(itk, dtype, several=several), 3]
     reader = itk.ImageFileReader[image_type].New(FileName=str(path), ImageIO=image_io)
     reader.Update()
@@ -138,6 +148,11 @@ def _itk() -> Iterator[Any]:
         import itk
 
         yield itk
+
+
+def _image_io(itk: Any, path: Path) -> Any:
+    """ITK's reader for a name; ITK itself does not know upper-case suffixes."""
+    return itk.NrrdImageIO.New() if path.suffix.lower() in _NRRD else itk.MetaImageIO.New()
 
 
 def _voxel_type(image_io: Any, path: Path) -> np.dtype[Any]:
@@ -253,17 +268,19 @@ def _check_sizes(path: Path, header: _Header) -> None:
         raise _cut_short(path, voxels, there * _MAX_INFLATION)
 
 
-def _require_one_volume(image_io: Any, path: Path) -> None:
+def _sizes_of_one_volume(image_io: Any, path: Path) -> tuple[int, ...]:
     sizes = tuple(int(image_io.GetDimensions(axis)) for axis in range(image_io.GetNumberOfDimensions()))
     if any(n > 1 for n in sizes[3:]):
         raise NotSupportedError(
             f"{path}: an image of shape (x, y, z, ...) = {sizes}; which time point or channel is meant is not guessed: "
             f"save one 3D volume of it"
         )
+    return sizes
 
 
-def _check_whole(path: Path, header: _Header, expected: int) -> None:
-    """Raise FileError where the voxels are cut: ITK fills what is missing with zeros and says nothing."""
+def _check_whole(path: Path, expected: int) -> None:
+    """Raise FileError where the voxels are cut; ITK gives no reason, or fills what is missing and says nothing."""
+    header = _read_header(path)
     data = _data_file(path, header)
     offset = header.end if data == path else 0
     encoding = header.fields.get("encoding", "raw").lower()

@@ -89,7 +89,7 @@ def create_labels(
     level = pyramid.Level(grid.shape, (1, 1, 1), (1, 1, 1))
     with files.replacing(path) as temporary:
         _create(temporary, stored, [level], np.dtype(dtype), chunks=chunks, complete=False)
-    return zarr.open_array(path / "0", mode="r+", config=_WRITE_ALL)
+    return zarr.open_array(path / "0", mode="r+").with_config(_WRITE_ALL)
 
 
 def mark_complete(path: str | Path) -> None:

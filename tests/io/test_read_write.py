@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grids import grid
+from napari_medseg import io
+from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.io.describe import count_labels, describe
+from napari_medseg.volume import Segmentation, Volume
+
+IMAGE = Volume(np.arange(60, dtype=np.int16).reshape(1, 3, 4, 5), grid("SAR"))
+LABELS = Segmentation(np.arange(60, dtype=np.uint8).reshape(3, 4, 5) // 30, grid("SAR"), {1: "liver", 2: "spleen"})
+
+
+@pytest.mark.parametrize(
+    ("name", "stripped"),
+    [
+        ("ct.nii.gz", "ct"),
+        ("a.b.NII.GZ", "a.b"),
+        ("x.ome.zarr", "x"),
+        ("x.zarr", "x"),
+        ("folder/ct.mha", "ct"),
+        ("ct", "ct"),
+        ("model.safetensors", "model"),
+    ],
+)
+def test_a_name_loses_its_formats_suffix(name: str, stripped: str) -> None:
+    assert io.strip_suffix(name) == stripped
+
+
+def test_an_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("a picture")
+    with pytest.raises(FileError, match=r"a\.jpg: not a known image format: .*\.nii\.gz, .*\.nrrd.*\.zarr"):
+        io.read(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"b\.jpg: no format is written under this name: .*\.nii\.gz"):
+        io.write(tmp_path / "b.jpg", IMAGE)
+    with pytest.raises(InputError, match="no format is written under this name"):
+        io.write(tmp_path / "b.img", IMAGE)
+
+
+def test_dicom_is_not_read_yet(tmp_path: Path) -> None:
+    (tmp_path / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    for path in (tmp_path, tmp_path / "a.dcm"):
+        with pytest.raises(NotSupportedError, match="DICOM is not read yet"):
+            io.read(path)
+
+
+def test_a_real_dicom_series_is_not_read_yet(medseg_data: Path) -> None:
+    with pytest.raises(NotSupportedError, match="DICOM is not read yet"):
+        io.read(medseg_data / "dicom" / "hippocampus" / "Study1" / "13_HCropVolume")
+
+
+def test_a_folder_without_an_image_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(FileError, match="no image in this folder"):
+        io.read(tmp_path)
+
+
+def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").symlink_to(tmp_path / "b.nii")
+    (tmp_path / "b.nii").symlink_to(tmp_path / "a.nii")
+    with pytest.raises(FileError, match=r"a\.nii: cannot be opened"):
+        io.read(tmp_path / "a.nii")
+
+
+def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_text("old")
+    io.write(tmp_path / "a.nii", IMAGE)
+    assert np.array_equal(io.read(tmp_path / "a.nii").data[:], IMAGE.data[:])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nii"]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha", ".zarr"])
+def test_one_format_becomes_another(tmp_path: Path, suffix: str) -> None:
+    io.write(tmp_path / "a.nii.gz", LABELS)
+    io.write(tmp_path / f"b{suffix}", io.read_segmentation(tmp_path / "a.nii.gz"))
+    read = io.read_segmentation(tmp_path / f"b{suffix}")
+    assert np.array_equal(np.asarray(read.data), LABELS.data[:])
+    assert (read.labels, read.grid.same_as(LABELS.grid)) == (LABELS.labels, True)
+
+
+def test_formats_load_when_they_are_met() -> None:
+    code = (
+        "import sys, napari_medseg.io; "
+        "print(sorted({'nibabel', 'itk', 'zarr', 'dask', 'torch', 'scipy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_an_image_is_described(tmp_path: Path) -> None:
+    io.write(tmp_path / "a.nii.gz", IMAGE, provenance={"steps": [1, 2]})
+    assert describe(tmp_path / "a.nii.gz") == [
+        f"file: {tmp_path / 'a.nii.gz'}",
+        "format: NIfTI",
+        "shape: 3 x 4 x 5 (z, y, x)",
+        "type: int16",
+        "spacing: 2.5, 0.7, 1.2 mm (z, y, x)",
+        "origin: -103.25, 57.5, 811.125 mm (towards S, P, L)",
+        "orientation: SAR (the direction that each array axis runs to)",
+        "channels: 1 (channel 0)",
+        "values: 0 to 59",
+        "provenance, steps: [1, 2]",
+    ]
+
+
+def test_labels_are_described_on_their_image(tmp_path: Path) -> None:
+    io.write(tmp_path / "image.zarr", IMAGE)
+    io.write(tmp_path / "labels.zarr", LABELS)
+    lines = describe(tmp_path / "labels.zarr", labels=True, image=tmp_path / "image.zarr")
+    assert lines[3:5] == ["type: uint8", "chunks: 3 x 4 x 5"]
+    assert lines[-4:] == [
+        "labels: 1 (30 voxels of background)",
+        "  1  liver  30 voxels",
+        "  2  spleen  0 voxels",
+        f"grid: the same as that of {tmp_path / 'image.zarr'}",
+    ]
+
+
+def test_labels_apart_from_their_image_are_refused(tmp_path: Path) -> None:
+    io.write(tmp_path / "image.nii", Volume(IMAGE.data, grid("SAR", origin=(0, 0, 0))))
+    io.write(tmp_path / "labels.nii", LABELS)
+    with pytest.raises(GridMismatchError, match="labels 'labels' and image 'image' must lie on the same grid"):
+        describe(tmp_path / "labels.nii", labels=True, image=tmp_path / "image.nii")
+
+
+def test_labels_without_a_label_are_told(tmp_path: Path) -> None:
+    io.write(tmp_path / "a.nii", Segmentation(np.zeros((3, 4, 5), np.uint8), grid("SPL")))
+    with pytest.warns(MedsegWarning, match="nothing is labelled"):
+        describe(tmp_path / "a.nii", labels=True)
+
+
+def test_labels_are_counted_slab_by_slab() -> None:
+    data = np.random.default_rng(0).integers(0, 5, (150, 3, 2))
+    assert count_labels(data) == {label: int((data == label).sum()) for label in range(5)}
