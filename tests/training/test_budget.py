@@ -77,4 +77,19 @@ def test_slow_validations_are_fewer(clock: Clock) -> None:
             due.append(second)
             asked.done(second, 20.0)
         clock.now += 1
-    assert due == [60, 310]
+    # a validation may take 8 % of 600 s, so the next is due 20 / 48 of the 480 s later that the last one leaves
+    assert due == [60, 248]
+
+
+def test_only_the_validation_cases_that_fit_into_the_minutes_are_used() -> None:
+    costs = [2.0, 10.0, 40.0]
+    assert ValidationClock(Budget(TrainConfig(epochs=1), 1)).affordable(costs) == 3
+    # 30 % of 5 minutes is 90 s, for a last validation of 6 times the cost: 15 s
+    assert ValidationClock(Budget(TrainConfig(minutes=5), 1)).affordable(costs) == 2
+    assert ValidationClock(Budget(TrainConfig(minutes=0.1), 1)).affordable(costs) == 0
+
+
+def test_time_is_kept_for_the_last_validation() -> None:
+    budget = Budget(TrainConfig(minutes=10), 1)
+    ValidationClock(budget).expect(10)
+    assert budget.reserved == 60

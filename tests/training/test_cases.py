@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from balls import LABELS, balls, segmentation, volume
-from napari_medseg import Grid, ModelSpec, Segmentation, Volume, write
+from napari_medseg import ModelSpec, Segmentation, Volume, write
 from napari_medseg.config import TrainConfig
-from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
+from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.modelfile import load_model
 from napari_medseg.training.cases import IGNORE, Case, as_cases, cases_from_folders, class_indices, prepare
@@ -114,16 +114,3 @@ def test_large_cases_are_mapped_from_scratch_files(spec: ModelSpec, tmp_path: Pa
     image, classes = prepared(spec, case)
     np.testing.assert_array_equal(mapped.image, image)
     np.testing.assert_array_equal(mapped.classes, classes)
-
-
-def test_labels_on_another_grid_are_refused(spec: ModelSpec) -> None:
-    other = Segmentation(balls(), Grid.from_spacing(volume().grid.shape, (2.0, 1.0, 1.1)), LABELS)
-    with pytest.raises(
-        GridMismatchError, match="the image of 'case 0' and the labels of 'case 0' must lie on the same"
-    ):
-        prepared(spec, as_cases([(volume(), other)])[0])
-
-
-def test_another_number_of_channels_is_refused(spec: ModelSpec) -> None:
-    with pytest.raises(InputError, match="case case 0 has 2 channels, the others 1"):
-        prepared(spec, as_cases([(volume(channels=2), segmentation())])[0])

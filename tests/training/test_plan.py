@@ -8,10 +8,10 @@ import pytest
 from balls import LABELS, SHAPE, balls, segmentation, volume
 from napari_medseg import Grid, ModelSpec, Segmentation, Volume
 from napari_medseg.config import TrainConfig
-from napari_medseg.errors import InputError
+from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.training.cases import as_cases
-from napari_medseg.training.plan import facts_of, patch_for, plan, plan_from, pools_for
+from napari_medseg.training.plan import facts_of, patch_for, plan, plan_from, pools_for, require_same_channels
 
 
 def planned(pairs: list[tuple[Volume, Segmentation]], device: str = "cpu", **knobs: object) -> ModelSpec:
@@ -115,3 +115,19 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
     wide = replace(volume(channels=2), name="two")
     with pytest.raises(InputError, match="the cases have 2 channels, the model to start from 1"):
         plan_from(first, [facts_of(as_cases([(wide, segmentation())])[0], config, np.random.default_rng(0))], config)
+
+
+def test_labels_on_another_grid_are_refused() -> None:
+    other = Segmentation(balls(), Grid.from_spacing(SHAPE, (2.0, 1.0, 1.1)), LABELS)
+    with pytest.raises(
+        GridMismatchError, match="the image of 'case 0' and the labels of 'case 0' must lie on the same"
+    ):
+        planned([(volume(), other)])
+
+
+def test_another_number_of_channels_is_refused() -> None:
+    config = TrainConfig()
+    cases = as_cases([pair(), (replace(volume(channels=2), name="wide"), segmentation())])
+    facts = [facts_of(c, config, np.random.default_rng(0)) for c in cases]
+    with pytest.raises(InputError, match="case wide has 2 channels, case case 0 has 1"):
+        require_same_channels(facts)

@@ -53,7 +53,7 @@ def test_events_tell_the_plan_every_step_and_the_end(tmp_path: Path) -> None:
     assert len(validated) == 2
     assert set(validated[0].dice) == {1, 2}
     reading = [e for e in events if type(e) is Progress and e.message == "reading cases"]
-    assert [e.done for e in reading] == [1, 2, 3]
+    assert [e.done for e in reading] == [1, 2, 3, 4, 5]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -201,4 +201,13 @@ def test_labels_on_another_grid_are_refused_before_anything_is_written(tmp_path:
     shifted = Segmentation(labels.data, replace(labels.grid, affine=labels.grid.affine + np.diag([0.5, 0, 0, 0])))
     with pytest.raises(GridMismatchError, match="ball0"):
         train([(image, shifted)], out=tmp_path / "m.safetensors", **QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_faulty_validation_case_is_found_before_the_training(tmp_path: Path) -> None:
+    cases = pairs(2)
+    image, labels = cases[-1]
+    cases[-1] = image, replace(labels, grid=replace(labels.grid, affine=np.diag([2.0, 1.0, 1.1, 1.0])))
+    with pytest.raises(GridMismatchError, match="ball1"):
+        train(cases, out=tmp_path / "m.safetensors", **QUICK | {"val": 0.5})
     assert list(tmp_path.iterdir()) == []

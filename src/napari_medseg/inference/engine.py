@@ -46,9 +46,9 @@ def iter_segment(
     """Segment a volume window by window.
 
     volume: (C, Z, Y, X), numpy, dask or zarr; read plane by plane, never as a whole. out: a ".zarr" path for the
-    labels, else they are an array in memory. Yields `Started` (its result is the Segmentation being filled), a `Progress` per
-    batch of windows, and `Finished` with the Segmentation on the volume's grid. `close()` cancels before the next
-    window: what is done stays in the store, which remains marked as incomplete.
+    labels, else they are an array in memory. Yields `Started` (its result is the Segmentation being filled), a
+    `Progress` per batch of windows, and `Finished` with the Segmentation on the volume's grid. `close()` cancels before
+    the next window: what is done stays in the store, which remains marked as incomplete.
 
     The windows, weights and sums are those of MONAI's sliding_window_inference with gaussian blending.
     Raises InputError where volume and model do not fit, ModelFileError, or FileError for a store that cannot be read.

@@ -12,6 +12,10 @@ DEFAULT_EPOCHS = 100
 _WARM_UP = 0.02
 _VALIDATION_SHARE = 0.08
 """Of the wall time, at most, for the validations along the way."""
+_LAST_VALIDATION = 6
+"""Cost of the last validation over one along the way: it runs in fp32 too, up to four times slower, then writes."""
+_LAST_SHARE = 0.3
+"""Of the wall time, at most, for the last validation."""
 
 
 @dataclass
@@ -82,4 +86,16 @@ class ValidationClock:
     def done(self, step: int, seconds: float) -> None:
         """Note a validation and what it took."""
         self.last_fraction = self.budget.fraction(step)
+        self.expect(seconds)
+
+    def expect(self, seconds: float) -> None:
+        """What a validation costs; time for the last one, in training's precision and in fp32, is kept at the end."""
         self.cost_seconds = seconds
+        self.budget.reserved = _LAST_VALIDATION * seconds
+
+    def affordable(self, cumulative_seconds: list[float]) -> int:
+        """How many of the cases leave most of a budget in minutes to the training; all where it is in epochs."""
+        if self.budget.config.minutes is None:
+            return len(cumulative_seconds)
+        most = _LAST_SHARE * self.budget.config.minutes * 60 / _LAST_VALIDATION
+        return sum(seconds <= most for seconds in cumulative_seconds)

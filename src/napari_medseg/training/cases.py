@@ -117,7 +117,6 @@ def prepare(
 ) -> PreparedCase:
     """The case as the network sees it. scratch: the folder for its arrays, None to keep them in memory."""
     volume, segmentation = case.load()
-    _require_pair(case.name, volume, segmentation, spec)
     planes = ModelPlanes(volume, spec)
     image = _new_array(scratch, f"{case.name}.image", (len(volume.channels), *planes.shape), np.float32)
     for start in range(0, planes.shape[0], _PLANES_AT_ONCE):
@@ -140,14 +139,6 @@ def class_indices(segmentation: Segmentation, spec: ModelSpec, config: TrainConf
         empty = ~(labels != 0).any(axis=(1, 2))
         classes[empty] = IGNORE
     return classes
-
-
-def _require_pair(name: str, volume: Volume, segmentation: Segmentation, spec: ModelSpec) -> None:
-    if len(volume.channels) != len(spec.channels):
-        raise InputError(
-            f"case {name} has {len(volume.channels)} channels, the others {len(spec.channels)}: all cases need the same"
-        )
-    require_same_grid(replace(volume, name=name), replace(segmentation, name=name), "the image of", "the labels of")
 
 
 def _spots(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator) -> dict[int, npt.NDArray[np.int64]]:

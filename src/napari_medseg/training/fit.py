@@ -17,11 +17,13 @@ import torch
 from torch import nn
 
 from napari_medseg import __version__
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated, result_of
 from napari_medseg.inference.device import autocast, choose_device, has_fast_bf16
 from napari_medseg.inference.engine import WindowRunner, is_flat
+from napari_medseg.inference.planes import axis_order, model_grid
+from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.modelfile import Model, as_model
 from napari_medseg.modelspec import ModelSpec
 from napari_medseg.registry import network as network_named
@@ -30,13 +32,14 @@ from napari_medseg.training.cases import Case, PreparedCase, as_cases, prepare
 from napari_medseg.training.checkpoint import Checkpoints, require_writable
 from napari_medseg.training.losses import deeply_supervised
 from napari_medseg.training.patches import Batch, PatchSampler
-from napari_medseg.training.plan import CaseFacts, facts_of, plan, plan_from
+from napari_medseg.training.plan import CaseFacts, facts_of, plan, plan_from, require_same_channels
 from napari_medseg.training.validate import mean_of, validate
 from napari_medseg.volume import Segmentation, Volume
 
 _MEMORY_FOR_CASES = 4 * 2**30
 """Bytes of prepared cases kept in memory; beyond, they go to scratch files and patches are read from there."""
 _NON_FINITE_IN_A_ROW = 10
+_STEPS_TO_TIME = 4
 _BF16_TOLERANCE = 0.001
 
 ShouldStop = Callable[[], bool]
@@ -74,11 +77,14 @@ def iter_train(
     training, validation = split(as_cases(cases), config.val)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)
-        facts = yield from _read_facts(training, config, draw)
+        all_facts = yield from _read_facts([*training, *validation], config, draw)
+        require_same_channels(all_facts)
+        facts = all_facts[: len(training)]
         spec = plan(facts, network, config, target.type) if initial is None else plan_from(initial.spec, facts, config)
         prepared = yield from _prepare(training, facts, spec, config, draw, stack)
         fit = Fit(spec, config, target, prepared, initial, asked)
         keeper = Checkpoints(out, fit.state)
+        fit.validation_windows = [windows_of(f, spec) for f in all_facts[len(training) :]]
         yield Started(fit.describe(len(validation)))
         try:
             yield from fit.run(validation, keeper, should_stop)
@@ -164,6 +170,8 @@ class Fit:
             self.precision = "bf16" if has_fast_bf16(device) else "fp32"
         self.steps = 0
         self.dice: dict[int, float] = {}
+        self.validation_windows: list[int] = []
+        """Per validation case, the windows that it takes."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """The weights by name."""
@@ -198,7 +206,7 @@ class Fit:
     def run(self, validation: list[Case], keeper: Checkpoints, should_stop: ShouldStop) -> Iterator[Event]:
         """Steps and validations until the budget is used, then the last validation and the model file."""
         clock = ValidationClock(self.budget)
-        bad = 0
+        bad, began = 0, time.monotonic()
         for epoch, batch in self._batches():
             loss = self.step(batch)
             keeper.note_step(self.steps, loss)
@@ -212,15 +220,28 @@ class Fit:
                     f"the loss was not finite for {bad} steps, last on {', '.join(batch.cases)}: look at those "
                     f"images, or lower learning_rate; the last checkpoint is {keeper.last_path}"
                 )
+            if self.steps == _STEPS_TO_TIME and validation:
+                pace = (time.monotonic() - began) / (_STEPS_TO_TIME * self.config.batch_size)
+                validation = yield from self._affordable(validation, clock, pace)
             if should_stop() or self.budget.fraction(self.steps) >= 1:
                 break
             if validation and clock.is_due(self.steps):
-                began = time.monotonic()
+                since = time.monotonic()
                 yield from self._validate(epoch, validation, keeper, self.precision)
-                clock.done(self.steps, time.monotonic() - began)
-                # the last validations run in fp32 too, which takes up to four times as long
-                self.budget.reserved = 6 * clock.cost_seconds
+                clock.done(self.steps, time.monotonic() - since)
         yield from self._end(epoch, [] if should_stop() else validation, keeper)
+
+    def _affordable(
+        self, validation: list[Case], clock: ValidationClock, seconds_per_patch: float
+    ) -> Generator[Event, None, list[Case]]:
+        """The validation cases that a budget in minutes has time for, judged by the pace of the first steps."""
+        # A window through the network alone takes less than a patch through a training step.
+        costs = np.cumsum([n * seconds_per_patch / 2 for n in self.validation_windows])
+        count = clock.affordable(costs.tolist())
+        if count < len(validation):
+            yield Notice(f"validation on {count} of {len(validation)} cases: more do not fit into the minutes given")
+        clock.expect(float(costs[count - 1]) if count else 0.0)
+        return validation[:count]
 
     def _batches(self) -> Iterator[tuple[int, Batch]]:
         epoch = 0
@@ -287,6 +308,13 @@ class Fit:
             self.spec = replace(self.spec, bf16_ok=as_good)
             yield Validated(epoch, self.steps, self.dice, mean_of(self.dice), True)
         keeper.finish(self.spec_now())
+
+
+def windows_of(facts: CaseFacts, spec: ModelSpec) -> int:
+    """The windows that segmenting a case takes."""
+    assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
+    turned = facts.grid.reordered(axis_order(facts.grid, spec))
+    return len(WindowGrid(model_grid(turned, spec.spacing_zyx_mm).shape, spec.patch_zyx, SegmentConfig().overlap))
 
 
 def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module:

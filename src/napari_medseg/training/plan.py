@@ -21,7 +21,7 @@ from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, TrainingR
 from napari_medseg.registry import network
 from napari_medseg.training.cases import Case
 from napari_medseg.transforms.intensity import as_float32
-from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
+from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume, require_same_grid
 
 _SAMPLES_PER_CASE = 20_000
 _AIR_HU = -500
@@ -36,6 +36,7 @@ _BOTTLENECK = 4
 class CaseFacts:
     """What the plan needs to know of one case."""
 
+    name: str
     grid: Grid
     channels: tuple[str, ...]
     label_names: dict[int, str]
@@ -46,11 +47,14 @@ class CaseFacts:
 
 
 def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> CaseFacts:
-    """Read a case once and keep its numbers."""
+    """Read a case once and keep its numbers. Raises GridMismatchError where image and labels lie apart."""
     volume, segmentation = case.load()
-    ids, counts, samples = _label_facts(volume, segmentation, config, draw, case.name)
+    image, labels = replace(volume, name=case.name), replace(segmentation, name=case.name)
+    require_same_grid(image, labels, "the image of", "the labels of")
+    ids, counts, samples = _label_facts(volume, segmentation, config, draw)
     names = {i: segmentation.label_name(i) for i in ids}
     return CaseFacts(
+        case.name,
         volume.grid,
         volume.channels,
         names,
@@ -61,14 +65,9 @@ def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> Case
 
 
 def _label_facts(
-    volume: Volume, segmentation: Segmentation, config: TrainConfig, draw: np.random.Generator, name: str
+    volume: Volume, segmentation: Segmentation, config: TrainConfig, draw: np.random.Generator
 ) -> tuple[list[int], list[int], npt.NDArray[np.float32]]:
     labels = np.asarray(segmentation.data[...])
-    if labels.shape != volume.grid.shape:
-        raise InputError(
-            f"case {name}: the labels have shape {labels.shape}, the image {volume.grid.shape}: they must lie on the "
-            f"same grid"
-        )
     found, counts = np.unique(labels, return_counts=True)
     keep = (found > 0) & (found != config.ignore_label)
     inside = np.flatnonzero(np.isin(labels, found[keep]))
@@ -77,6 +76,17 @@ def _label_facts(
     data = np.asarray(volume.data[...])
     samples = np.stack([as_float32(channel[some]) for channel in data])
     return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], samples
+
+
+def require_same_channels(facts: Sequence[CaseFacts]) -> None:
+    """Raise InputError unless all cases have the same number of channels."""
+    count = len(facts[0].channels)
+    for f in facts:
+        if len(f.channels) != count:
+            raise InputError(
+                f"case {f.name} has {len(f.channels)} channels, case {facts[0].name} has {count}: all cases need the "
+                f"same"
+            )
 
 
 def plan(facts: Sequence[CaseFacts], network_name: str, config: TrainConfig, device: str) -> ModelSpec:
