@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,12 @@ def test_equals_monai(model: Model, shape: tuple[int, int, int], overlap: float,
 def test_the_same_from_any_array(model: Model, tmp_path: Path, kind: str) -> None:
     volume = image()
     stored: npt.NDArray[Any] = np.asarray(volume.data)
-    data: Any = {
+    arrays: dict[str, Callable[[], Any]] = {
         "dask": lambda: da.from_array(stored, chunks=(1, 10, 20, 13)),
         "zarr": lambda: zarr.create_array(tmp_path / "a.zarr", data=stored, chunks=(1, 10, 20, 13)),
         "float64": lambda: stored.astype(np.float64),
-    }[kind]()
+    }
+    data = arrays[kind]()
     again = segment(Volume(data, volume.grid), model)
     np.testing.assert_array_equal(again.data, segment(volume, model).data)
 
