@@ -47,7 +47,7 @@ class Format:
 FORMATS = {
     f.name: f
     for f in (
-        Format("NIfTI", "napari_medseg.io.nifti", (".nii.gz", ".nii"), (".hdr", ".img", ".img.gz", ".hdr.gz")),
+        Format("NIfTI", "napari_medseg.io.nifti", (".nii.gz", ".nii"), (".hdr", ".img")),
         Format("NRRD", "napari_medseg.io.itk_formats", (".nrrd",), (".nhdr",)),
         Format("MetaImage", "napari_medseg.io.itk_formats", (".mha",), (".mhd",)),
         Format("OME-Zarr", "napari_medseg.io.ome_zarr", (".ome.zarr", ".zarr")),
