@@ -24,6 +24,7 @@ from napari_medseg.sample import LABELS, phantom
 
 HERE = Path(__file__).resolve().parent
 SAMPLE_SEED = 0
+FEATURES = (8, 16, 32, 64)
 TRAINING_SEEDS = range(1, 25)
 TRAINING = TrainConfig(epochs=30, learning_rate=4e-3, val=0, seed=0, device="cpu", precision="fp32")
 
@@ -32,10 +33,10 @@ def untrained(path: Path) -> ms.Model:
     """A small 3D U-Net with random weights, for CT of the sample's grid: two megabytes at most."""
     volume, _ = phantom("ct", seed=SAMPLE_SEED)
     chosen = network("unet3d")
-    arguments = chosen.arguments(in_channels=1, out_channels=len(LABELS) + 1, channels=(8, 16, 32, 64))
+    classes = len(LABELS) + 1
     spec = ModelSpec(
         network=chosen.name,
-        arguments=arguments,
+        arguments=chosen.arguments(in_channels=1, out_channels=classes, channels=FEATURES),
         channels=(Channel(name="CT", modality="CT"),),
         labels=LABELS,
         patch_zyx=(32, 48, 64),
@@ -44,9 +45,11 @@ def untrained(path: Path) -> ms.Model:
         normalisation=(Normalisation(kind="clip_zscore", low=-160.0, high=320.0, mean=40.0, std=80.0),),
         mode="3d",
         deep_supervision=chosen.deep_supervision,
+        licence="BSD-3-Clause",
+        description="Organs of the abdominal CT phantoms of napari-medseg; of no use on patients.",
     )
     torch.manual_seed(0)
-    return write_model(path, spec, chosen.build(**arguments).state_dict())
+    return write_model(path, spec, chosen.build(in_channels=1, out_channels=classes, channels=FEATURES).state_dict())
 
 
 def train(out: Path) -> ms.Model:
