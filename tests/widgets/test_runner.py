@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from napari.utils.progress import progress
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress
 from napari_medseg.widgets.progress_row import ProgressRow, duration
-from napari_medseg.widgets.runner import Failed, Runner
+from napari_medseg.widgets.runner import Failed, Runner, sparing_a_core
 
 
 @pytest.fixture
@@ -128,6 +129,21 @@ def test_an_error_becomes_one_notification(error: Exception, runner: Runner, see
     (record,) = notification_manager.records[before:]
     assert str(error) in record.message
     assert str(record.severity) == "error"
+
+
+def test_torch_leaves_a_core_to_the_window(runner: Runner, qtbot: Any) -> None:
+    import torch
+
+    threads: list[int] = []
+
+    def work() -> Iterator[Event]:
+        threads.append(torch.get_num_threads())
+        yield Finished(None)
+
+    before = torch.get_num_threads()
+    run(runner, qtbot, lambda: sparing_a_core(work()))
+    torch.set_num_threads(before)
+    assert 1 <= threads[0] <= max(1, (os.cpu_count() or 2) - 1)
 
 
 def test_naparis_own_progress_bar_follows_and_goes(runner: Runner, qtbot: Any) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from napari_medseg import geometry
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder, FloatArray
+from napari_medseg.io.stored import lazy_view
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -249,16 +250,12 @@ def _stacked(arrays: list[Any]) -> Any:
         return _with_transpose(arrays[0])[None]
     import dask.array as da
 
-    return da.stack([a if isinstance(a, da.Array) else da.from_array(a, name=False) for a in arrays])
+    return da.stack([lazy_view(array) for array in arrays])
 
 
 def _with_transpose(data: LazyArray) -> Any:
     """The array, or a dask array over it where it cannot be transposed and sliced lazily (zarr)."""
-    import dask.array as da
-
-    if isinstance(data, np.ndarray | da.Array):
-        return data
-    return da.from_array(data, chunks=getattr(data, "chunks", "auto"), name=False)
+    return data if isinstance(data, np.ndarray) else lazy_view(data)
 
 
 def _paintable(data: LazyArray, order: AxisOrder) -> Any:

@@ -119,6 +119,14 @@ def _relay(events: Callable[[], Iterator[Event]], cancelled: threading.Event, en
         yield Failed(error)
 
 
+def sparing_a_core(events: Iterator[Event]) -> Iterator[Event]:
+    """In the worker: the events of work that takes all cores but one, so that the window is drawn meanwhile."""
+    from napari_medseg.inference import spare_one_core
+
+    spare_one_core()
+    yield from events
+
+
 def _closable(events: Iterator[Event]) -> Generator[Event, None, None]:
     yield from events
 

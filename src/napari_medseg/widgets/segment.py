@@ -25,7 +25,7 @@ from napari_medseg.widgets.layers import labels_layer, to_volume
 from napari_medseg.widgets.model_box import ModelBox
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.remembered import remember
-from napari_medseg.widgets.runner import Runner
+from napari_medseg.widgets.runner import Runner, sparing_a_core
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -121,7 +121,9 @@ class SegmentPanel(QWidget):
         with reporting():
             volume = self._volume()
             self._run = Run(model, config)
-            self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
+            self.runner.start(
+                lambda: sparing_a_core(ms.iter_segment(volume, model, **asdict(config))), f"Segment {volume.name}"
+            )
 
     def copy_as_python(self) -> None:
         """The call that the button makes, as a script, to the clipboard."""

@@ -21,7 +21,7 @@ from napari_medseg.widgets.forms import button, caption, choice, form, reporting
 from napari_medseg.widgets.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.remembered import remember
-from napari_medseg.widgets.runner import Runner
+from napari_medseg.widgets.runner import Runner, sparing_a_core
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -101,10 +101,9 @@ class TrainPanel(QWidget):
             self.model = None
             self.curves.clear()
             self.plan.setText("")
+            stop = self.runner.should_stop
             self.runner.start(
-                lambda: ms.iter_train(
-                    cases, network=network, out=out, config=config, should_stop=self.runner.should_stop
-                ),
+                lambda: sparing_a_core(ms.iter_train(cases, network=network, out=out, config=config, should_stop=stop)),
                 f"Train {out.stem}",
                 ends_itself=True,
             )
