@@ -13,13 +13,14 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 
+import napari_medseg.io.nifti
 import napari_medseg.training
-import napari_medseg.widgets.train  # noqa: F401  # torch and matplotlib are loaded before the walk
+import napari_medseg.widgets.train  # noqa: F401  # nibabel, torch and matplotlib are loaded before the walk
 from heartbeat import Heartbeat
 from napari_medseg.modelfile import list_models
 
-LONGEST_GAP_S = 1.0
-"""What fails the test; the aim is 0.2 s, and the figure is printed: a loaded machine may take longer."""
+LONGEST_GAP_S = 2.0
+"""A window that hangs, which fails the test on a loaded machine too; the aim is 0.2 s, and the figures are printed."""
 
 
 @pytest.fixture
