@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import napari
@@ -13,8 +13,10 @@ from napari_medseg import io
 from napari_medseg.io import stored
 from napari_medseg.sample import phantom, sample_files
 from napari_medseg.widgets.layers import PROVENANCE_KEY, labels_layer, to_segmentation, to_volume, volume_layer
+from napari_medseg.widgets.orientation import show_orientation
 
 if TYPE_CHECKING:
+    from napari_medseg.volume import Segmentation, Volume
     from napari_medseg.widgets.layers import LayerData
 
 
@@ -28,6 +30,7 @@ def read_layers(path: str) -> list[LayerData]:
 
     NIfTI and the like rarely say so: napari's "Convert to Labels" makes such an image a Labels layer, in its place.
     """
+    _letter_the_canvas()
     content = io.load(path, as_labels=False)
     name = io.strip_suffix(path)
     if content.is_labels:
@@ -52,16 +55,23 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 def sample_ct() -> list[LayerData]:
     """The CT phantom that the sample model is made for, and its exact labels."""
     files = sample_files()
-    return [
-        *volume_layer(io.read(Path(files["image"]))),
-        labels_layer(io.read_segmentation(files["labels"])),
-    ]
+    return _sample(io.read(files["image"]), io.read_segmentation(files["labels"]), "CT phantom")
 
 
 def sample_mr() -> list[LayerData]:
     """An MR phantom of other anatomy, with coil shading, and its exact labels."""
-    image, labels = phantom("mr", seed=1)
-    return [*volume_layer(image), labels_layer(labels)]
+    return _sample(*phantom("mr", seed=1), "MR phantom")
+
+
+def _sample(image: Volume, truth: Segmentation, name: str) -> list[LayerData]:
+    _letter_the_canvas()
+    return [*volume_layer(replace(image, name=name)), labels_layer(replace(truth, name=f"{name} truth"))]
+
+
+def _letter_the_canvas() -> None:
+    viewer = napari.current_viewer()
+    if viewer:
+        show_orientation(viewer)
 
 
 def _open_layers() -> list[Any]:
