@@ -14,6 +14,8 @@ from balls import balls, segmentation, volume
 from napari_medseg import Segmentation, Volume, evaluate, iter_train, load_model, segment, train
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
+from napari_medseg.training.cases import as_cases
+from napari_medseg.training.fit import split
 from napari_medseg.training.losses import deeply_supervised
 
 Pairs = list[tuple[Volume, Segmentation]]
@@ -84,6 +86,16 @@ def test_the_last_cases_validate_and_the_best_checkpoint_wins(tmp_path: Path) ->
     history = json.loads((folder / "history.json").read_text())
     assert [step for step, _ in history["losses"]] == list(range(1, len(history["losses"]) + 1))
     assert [v["step"] for v in history["validations"]] == [e.step for e in events if isinstance(e, Validated)]
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "validating"), [(160, 0.2, 32), (5, 0.2, 1), (2, 0.2, 0), (1, 0.9, 0), (4, 0, 0), (2, 0.9, 1)]
+)
+def test_the_last_fraction_validates_and_one_case_at_least_trains(count: int, fraction: float, validating: int) -> None:
+    cases = as_cases(pairs(1) * count)
+    training, validation = split(cases, fraction)
+    assert len(validation) == validating
+    assert training + validation == cases
 
 
 def test_stop_ends_with_a_model(tmp_path: Path) -> None:

@@ -101,10 +101,8 @@ def train(cases: Iterable[Case | tuple[Volume, Segmentation]], **options: Any) -
 
 
 def split(cases: list[Case], fraction: float) -> tuple[list[Case], list[Case]]:
-    """The cases to train on and the last `fraction` of them (rounded, at least one where above 0) to validate on."""
-    count = 0 if fraction == 0 else max(1, round(len(cases) * fraction))
-    if count >= len(cases):
-        return cases, []  # a single case trains; there is nothing left to validate on
+    """The cases to train on and the last `fraction` of them, rounded, to validate on; one at least trains."""
+    count = min(round(len(cases) * fraction), len(cases) - 1)
     return cases[: len(cases) - count], cases[len(cases) - count :]
 
 
@@ -184,8 +182,8 @@ class Fit:
         spacing = ", ".join(f"{s:.3g}" for s in self.spec.spacing_zyx_mm or ())
         return (
             f"{self.device} {self.precision}: {self.spec.network} with {parameters:,} parameters, patches of {patch} "
-            f"at {spacing} mm, {self.spec.training.cases} cases to train and {validation_cases} to validate, "
-            f"{self.budget.steps_per_epoch} steps an epoch"
+            f"at {spacing} mm, cases to train: {self.spec.training.cases}, to validate: {validation_cases}, "
+            f"steps an epoch: {self.budget.steps_per_epoch}"
         )
 
     def spec_now(self) -> ModelSpec:
