@@ -273,7 +273,7 @@ class Fit:
     def _progress(self, epoch: int, loss: float) -> TrainProgress:
         # A budget in minutes has no total number of steps; its progress is counted in thousandths.
         total = self.budget.total_steps
-        done = self.steps if total is not None else round(1000 * self.budget.fraction(self.steps))
+        done = self.steps if total is not None else int(1000 * self.budget.fraction(self.steps))
         return TrainProgress(
             done,
             total or 1000,
