@@ -1,0 +1,65 @@
+"""How much memory a file may ask for: judged from what its header claims, before anything of that size is allocated."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from napari_medseg.errors import FileError, InputError
+
+#: GiB that one image may take in memory; by default what the system has left
+SETTING = "MEDSEG_MEMORY_GIB"
+GIB = 1 << 30
+#: an array of this size and more is believed only where its file is not suspiciously small for it
+_LARGE = 2 * GIB
+#: images shrink to a half or a tenth, labels to a hundredth; deflate reaches its limit of 1032 with zeros alone
+_PLAUSIBLE_INFLATION = 500
+
+
+def check(where: object, needed: int, stored: int | None = None) -> None:
+    """Raise FileError, naming the setting, where an array of `needed` bytes is too large to be read into memory.
+
+    stored: the bytes on the disk that it is inflated from, where it is compressed.
+    """
+    limit = limit_bytes()
+    way_out = f"set {SETTING} to the GiB that it may take, or convert it to OME-Zarr elsewhere"
+    if needed > limit:
+        raise FileError(
+            f"{where}: too large for the memory: {needed / GIB:.1f} GiB needed, {limit / GIB:.1f} GiB allowed: "
+            f"{way_out}"
+        )
+    inflation = needed / max(stored, 1) if stored is not None else 1.0
+    if needed > _LARGE and inflation > _PLAUSIBLE_INFLATION and SETTING not in os.environ:
+        raise FileError(
+            f"{where}: a large image ({needed / GIB:.1f} GiB in memory) in a suspiciously small file (1 : "
+            f"{inflation:.0f}) is not inflated: if you trust it, {way_out}"
+        )
+
+
+def limit_bytes() -> int:
+    """The bytes that one array may take: the setting, else the memory that is available. Raises InputError."""
+    setting = os.environ.get(SETTING)
+    if setting is None:
+        return available_bytes()
+    try:
+        gib = float(setting)
+    except ValueError:
+        gib = float("nan")
+    if not 0 < gib < float("inf"):
+        raise InputError(f"the environment variable {SETTING} must be a number of GiB; got {setting!r}")
+    return int(gib * GIB)
+
+
+def available_bytes() -> int:
+    """The memory that the system can still give (Linux), else all that it has; no limit where it tells neither."""
+    known = [2**63 - 1]
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        known.append(int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))) * 1024)
+    with suppress(OSError, ValueError):  # "max" where a container has no limit
+        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    if len(known) == 1 and hasattr(os, "sysconf"):
+        with suppress(OSError, ValueError):
+            known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(known)
