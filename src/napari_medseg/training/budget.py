@@ -16,6 +16,8 @@ _LAST_VALIDATION = 6
 """Cost of the last validation over one along the way: it runs in fp32 too, up to four times slower, then writes."""
 _LAST_SHARE = 0.3
 """Of the wall time, at most, for the last validation."""
+_WRITING_SECONDS, _WRITING_SHARE = 5.0, 0.01
+"""Kept for writing the model and ending the process: seconds, and of the wall time at most."""
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Budget:
     started: float = field(default_factory=time.monotonic)
     training_started: float = field(default_factory=time.monotonic)
     reserved: float = 0.0
-    """Seconds at the end kept for the last validation and for writing the model."""
+    """Seconds at the end kept for the last validation."""
 
     @property
     def total_steps(self) -> int | None:
@@ -45,7 +47,8 @@ class Budget:
         if self.config.minutes is None:
             assert self.total_steps is not None
             return min(1.0, step / self.total_steps)
-        end = self.started + self.config.minutes * 60 - self.reserved
+        seconds = self.config.minutes * 60
+        end = self.started + seconds - self.reserved - min(_WRITING_SECONDS, _WRITING_SHARE * seconds)
         whole = end - self.training_started
         return min(1.0, (time.monotonic() - self.training_started) / whole) if whole > 0 else 1.0
 
