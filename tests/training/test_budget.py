@@ -78,8 +78,8 @@ def test_slow_validations_are_fewer(clock: Clock) -> None:
             due.append(second)
             asked.done(second, 20.0)
         clock.now += 1
-    # a validation may take 8 % of 600 s, so the next is due 20 / 48 of the 480 s later that the last one leaves
-    assert due == [60, 248]
+    # a validation may take 8 % of 600 s, so the next is due 20 / 48 of the 475 s later that are left
+    assert due == [60, 246]
 
 
 def test_only_the_validation_cases_that_fit_into_the_minutes_are_used() -> None:
