@@ -31,8 +31,8 @@ def wait(done: Callable[[], bool], at_least_s: float = 0.5) -> None:
 
 
 def shoot(viewer: napari.Viewer, name: str) -> None:
-    """The whole window, the image fitted to the canvas that the panels leave."""
-    wait(lambda: True, 1.0)
+    """The whole window, notifications gone, the image fitted to the canvas that the panels leave."""
+    wait(lambda: True, 6.0)
     viewer.reset_view(margin=0)
     wait(lambda: True, 1.0)
     viewer.screenshot(IMAGES / f"{name}.png", canvas_only=False, flash=False)
@@ -71,7 +71,9 @@ def train(viewer: napari.Viewer) -> None:
             name = f"case {seed}" if kind == "image" else f"manual {seed}"
             getattr(viewer, f"add_{kind}")(data, **{**arguments, "name": name, "visible": seed == 0})
     panel = dock(viewer, "Train")
-    for number, row in enumerate(panel.cases.rows + [panel.cases.add() for _ in range(3)]):
+    for _ in range(3):
+        panel.cases.add()
+    for number, row in enumerate(panel.cases.rows):
         row.image.choose(viewer.layers[f"case {number}"])
         row.labels.choose(viewer.layers[f"manual {number}"])
     panel.budget.setValue(3)

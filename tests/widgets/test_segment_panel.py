@@ -69,12 +69,11 @@ def test_the_layer_is_what_segment_gives(
 
 
 def test_the_layer_is_there_while_it_fills(viewer: ViewerModel, panel: SegmentPanel, ct: Any, qtbot: Any) -> None:
-    layers: list[int] = []
-    panel.runner.happened.connect(lambda e: layers.append(len(viewer.layers)) if isinstance(e, Progress) else None)
+    names: list[str] = []
+    panel.runner.happened.connect(lambda e: names.append(viewer.layers[-1].name) if isinstance(e, Progress) else None)
     panel.segment_button.click()
     wait(panel, qtbot)
-    assert layers
-    assert set(layers) == {2}
+    assert set(names) == {"ct labels (partial)"}
 
 
 def test_a_second_run_leaves_the_first_layer_alone(
@@ -103,7 +102,7 @@ def test_a_cancelled_run_keeps_its_part_and_says_so(viewer: ViewerModel, panel: 
 def test_a_result_removed_while_it_fills_comes_back_complete(
     viewer: ViewerModel, panel: SegmentPanel, ct: Any, qtbot: Any
 ) -> None:
-    panel.runner.happened.connect(lambda e: viewer.layers.remove("ct labels") if isinstance(e, Finished) else None)
+    panel.runner.happened.connect(lambda e: viewer.layers.pop() if isinstance(e, Finished) else None)
     panel.segment_button.click()
     wait(panel, qtbot)
     assert "ct labels" in viewer.layers

@@ -59,7 +59,7 @@ class CaseRows(QWidget):
         """The complete rows, as (image layer, labels layer)."""
         return [row.pair for row in self.rows if row.pair is not None]
 
-    def add(self) -> CaseRow:
+    def add(self) -> None:
         """Another row, with layers that no other row has where there are such."""
         row = CaseRow(self._viewer)
         for name in ("image", "labels"):
@@ -72,7 +72,6 @@ class CaseRows(QWidget):
         self._layout.insertWidget(len(self.rows), row)
         self.rows.append(row)
         self._after_change()
-        return row
 
     def remove(self, row: CaseRow) -> None:
         """Take a row away; the last one stays."""

@@ -48,7 +48,7 @@ def row(*widgets: QWidget) -> QHBoxLayout:
     return layout
 
 
-def button(text: str, on_click: Callable[[], object], tooltip: str = "") -> QPushButton:
+def button(text: str, on_click: Callable[[], None], tooltip: str = "") -> QPushButton:
     """A push button whose slot takes nothing."""
     made = QPushButton(text)
     made.setToolTip(tooltip)

@@ -43,6 +43,8 @@ class Run:
     model: Model
     config: SegmentConfig
     layer: Labels | None = None
+    name: str = ""
+    """Of the layer once it is complete: until then, whatever ends the run, it is named as partial."""
     is_complete: bool = False
 
 
@@ -164,7 +166,8 @@ class SegmentPanel(QWidget):
         from napari_medseg.inference import provenance
 
         data, arguments, _ = labels_layer(result, provenance(run.model, run.config))
-        run.layer = self._viewer.add_labels(data, **arguments)
+        run.name = arguments["name"]
+        run.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{run.name} (partial)"})
 
     def _refresh(self, run: Run) -> None:
         now = time.monotonic()
@@ -179,9 +182,9 @@ class SegmentPanel(QWidget):
         self._update()
 
     def _settle(self, run: Run, layer: Labels) -> None:
-        """The layer of a run that has ended: complete, or marked as partial; one that the user removed comes back."""
-        if not run.is_complete:
-            layer.name = f"{layer.name} (partial)"
+        """A complete layer loses the mark of a partial one, and comes back where the user removed it meanwhile."""
+        if run.is_complete:
+            layer.name = run.name
         if layer in self._viewer.layers:
             layer.refresh(extent=False)
         elif run.is_complete:
