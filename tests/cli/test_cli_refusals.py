@@ -46,7 +46,7 @@ REFUSED = {
         SEGMENT.replace("images/case0", "two_channels"),
         r"two_channels has 2 channels but model model.safetensors needs 1 \(CT\)",
     ),
-    "dicom": (SEGMENT.replace("images/case0.nii.gz", "slice.dcm"), "slice.dcm: DICOM is not read yet"),
+    "dicom": (SEGMENT.replace("images/case0.nii.gz", "slice.dcm"), r"slice.dcm: its transfer syntax \(none\) "),
     "no_such_model": (SEGMENT.replace("model.safetensors", "liver"), "liver: no such file, and no such model in"),
     "image_as_model": (SEGMENT.replace("model.safetensors", "images/case0.nii.gz"), "case0.nii.gz: not a model file"),
     "foreign_model": (
@@ -106,9 +106,10 @@ REFUSED = {
     "info_nowhere": ("info nowhere.nii.gz", "no such file: nowhere.nii.gz"),
     "info_image_alone": ("info labels/case0.nii --image images/case0.nii.gz", "add --labels"),
     "convert_foreign": ("convert foreign.pth -o out.safetensors", "foreign.pth: model files of other programs"),
-    "convert_dicom": ("convert slice.dcm -o out.nii.gz", "slice.dcm: DICOM is not read yet"),
+    "convert_dicom": ("convert slice.dcm -o out.nii.gz", r"slice.dcm: its transfer syntax \(none\) "),
     "convert_chunks": ("convert images/case0.nii.gz -o out.zarr --chunks 0", "--chunks must be at least 1; got 0"),
-    "convert_format": ("convert images/case0.nii.gz -o out.dcm", "out.dcm: no format is written under this name"),
+    "convert_format": ("convert images/case0.nii.gz -o out.jpg", "out.jpg: no format is written under this name"),
+    "convert_image_to_dicom": ("convert images/case0.nii.gz -o out.dcm", "out.dcm: images are not written as DICOM"),
 }
 
 

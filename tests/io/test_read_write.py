@@ -9,7 +9,7 @@ import pytest
 
 from grids import grid
 from napari_medseg import io
-from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning
 from napari_medseg.io.describe import count_labels, describe
 from napari_medseg.volume import Segmentation, Volume
 
@@ -41,19 +41,6 @@ def test_an_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
         io.write(tmp_path / "b.jpg", IMAGE)
     with pytest.raises(InputError, match="no format is written under this name"):
         io.write(tmp_path / "b.img", IMAGE)
-
-
-def test_dicom_is_not_read_yet(tmp_path: Path) -> None:
-    (tmp_path / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
-    (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
-    for path in (tmp_path, tmp_path / "a.dcm"):
-        with pytest.raises(NotSupportedError, match="DICOM is not read yet"):
-            io.read(path)
-
-
-def test_a_real_dicom_series_is_not_read_yet(medseg_data: Path) -> None:
-    with pytest.raises(NotSupportedError, match="DICOM is not read yet"):
-        io.read(medseg_data / "dicom" / "hippocampus" / "Study1" / "13_HCropVolume")
 
 
 def test_a_folder_without_an_image_is_told(tmp_path: Path) -> None:
@@ -88,7 +75,7 @@ def test_one_format_becomes_another(tmp_path: Path, suffix: str) -> None:
 def test_formats_load_when_they_are_met() -> None:
     code = (
         "import sys, napari_medseg.io; "
-        "print(sorted({'nibabel', 'itk', 'zarr', 'dask', 'torch', 'scipy'} & set(sys.modules)))"
+        "print(sorted({'nibabel', 'itk', 'pydicom', 'highdicom', 'zarr', 'dask', 'torch', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

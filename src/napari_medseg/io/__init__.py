@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from napari_medseg.errors import FileError, InputError, NotSupportedError
-from napari_medseg.io import files, stored
+from napari_medseg.errors import FileError, InputError
+from napari_medseg.io import choice, files, stored
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Segmentation, Volume
 
@@ -51,6 +51,7 @@ FORMATS = {
         Format("NRRD", "napari_medseg.io.itk_formats", (".nrrd",), (".nhdr",)),
         Format("MetaImage", "napari_medseg.io.itk_formats", (".mha",), (".mhd",)),
         Format("OME-Zarr", "napari_medseg.io.ome_zarr", (".ome.zarr", ".zarr")),
+        Format("DICOM", "napari_medseg.io.dicom", (".dcm",), (".ima",)),
     )
 }
 _BY_SUFFIX = {suffix: f for f in FORMATS.values() for suffix in f.suffixes}
@@ -78,12 +79,17 @@ def read_segmentation(path: str | PathLike[str]) -> Segmentation:
 
 
 def write(
-    path: str | PathLike[str], x: Volume | Segmentation, *, provenance: Mapping[str, object] | None = None
+    path: str | PathLike[str],
+    x: Volume | Segmentation,
+    *,
+    provenance: Mapping[str, object] | None = None,
+    source: str | PathLike[str] | None = None,
 ) -> None:
     """Write an image or labels; the suffix decides the format, and the stored axis order and affine are kept.
 
-    provenance: how it was made (anything that JSON can hold); it goes to the format's place for text. An existing
-    file is replaced at the end, or left as it was on a fault. Raises InputError for an unknown suffix, FileError where
+    provenance: how it was made (anything that JSON can hold); it goes to the format's place for text. source: the
+    DICOM series that labels lie on, which a .dcm (DICOM-SEG) refers to. An existing file is replaced at the end, or
+    left as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without a source, FileError where
     the file cannot be written.
     """
     target = Path(path)
@@ -96,7 +102,7 @@ def write(
         content = stored.from_volume(x, provenance or {})
     else:
         content = stored.from_segmentation(x, provenance or {})
-    format_.save(target, content)
+    format_.save(target, content if source is None else replace(content, source=Path(source)))
 
 
 def load(path: str | PathLike[str], *, as_labels: bool) -> Stored:
@@ -106,15 +112,18 @@ def load(path: str | PathLike[str], *, as_labels: bool) -> Stored:
 
 
 def format_of(path: Path) -> Format:
-    """The format of an existing file or folder. Raises FileError, and NotSupportedError for DICOM."""
-    status = files.status_of(path)
+    """The format of an existing file or folder, or of a part of one (`FOLDER#SERIES`). Raises FileError."""
+    whole, part = choice.split(path)
+    if part:
+        return FORMATS["DICOM"]
+    status = files.status_of(whole)
     suffix = _suffix(path)
     if path.is_dir():
         return _format_of_folder(path)
     if suffix in (".ome.zarr", ".zarr"):
         raise FileError(f"{path}: an OME-Zarr is a folder; this is a file of {status.st_size} bytes")
-    if path.suffix.lower() in (".dcm", ".ima"):
-        raise NotSupportedError(f"{path}: DICOM is not read yet: convert the series to NIfTI first")
+    if suffix not in _BY_SUFFIX and _is_dicom(path):
+        return FORMATS["DICOM"]
     if suffix not in _BY_SUFFIX:
         raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
     return _BY_SUFFIX[suffix]
@@ -137,7 +146,7 @@ def _format_of_folder(path: Path) -> Format:
     if any((path / name).is_file() for name in _ZARR_FILES) or path.suffix.lower() == ".zarr":
         return FORMATS["OME-Zarr"]
     if any(_is_dicom(file) for file in sorted(path.iterdir())):
-        raise NotSupportedError(f"{path}: DICOM is not read yet: convert the series to NIfTI first")
+        return FORMATS["DICOM"]
     raise FileError(f"{path}: no image in this folder: neither an OME-Zarr (zarr.json, .zattrs) nor a DICOM series")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ class Stored:
     """How the array was made; anything that JSON can hold."""
     is_labels: bool = False
     """On the way out: labels. On the way in: the file says that it holds labels."""
+    source: Path | None = None
+    """On the way out: the image that labels belong to, for formats that refer to it."""
 
 
 def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
