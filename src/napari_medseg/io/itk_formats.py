@@ -5,7 +5,10 @@ A file is read by ITK in a child process, after its header was checked here; thi
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -100,6 +103,19 @@ def _itk() -> Iterator[Any]:
         import itk
 
         yield itk
+        _keep_types_of_swig()
+
+
+@functools.cache
+def _keep_types_of_swig() -> None:
+    """Have the table of types that ITK's wrappings share outlive the interpreter.
+
+    When the interpreter ends, SWIG frees that table with the help of a type that may be gone by then, and the process
+    crashes (seen with ITK 5.4.7 after napari's widgets). A reference that nobody returns keeps it.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("swig_runtime_data"):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(module.type_pointer_capsule))
 
 
 def _writable(array: Array, path: Path) -> Array:
