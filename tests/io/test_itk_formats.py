@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reader_suite import FileReaderSuite, farthest_mm, noise, sitk_affine
 
 from grids import grid
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.volume import Grid, Segmentation, Volume
+from reader_suite import FileReaderSuite, farthest_mm, noise, sitk_affine
 
 VOXELS = noise((3, 4, 5), "int16")
 NRRD = """NRRD0004

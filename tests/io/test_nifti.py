@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import nibabel as nib
 import numpy as np
 import pytest
-from reader_suite import FileReaderSuite, farthest_mm, noise
 
 from grids import grid
 from napari_medseg import geometry, io
@@ -18,6 +17,7 @@ from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io.describe import describe
 from napari_medseg.volume import Grid, Segmentation, Volume
+from reader_suite import FileReaderSuite, farthest_mm, noise
 
 RAS = np.array([[-0.8, 0, 0, 90], [0, 0.9, 0, -126], [0, 0, 2.5, -72], [0, 0, 0, 1]])
 VOXELS = noise((5, 4, 3), "int16")

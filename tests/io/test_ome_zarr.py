@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import yaozarrs
 import zarr
-from reader_suite import LABELS, ReaderSuite, farthest_mm, noise
 
 from grids import ORIENTATIONS, grid, oblique
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.io import ome_zarr
 from napari_medseg.volume import Grid, Segmentation, Volume
+from reader_suite import LABELS, ReaderSuite, farthest_mm, noise
 
 BIG = Grid.from_spacing((70, 130, 40), (0.7, 1.2, 2.5), (3.0, 1.0, -7.0))
 
