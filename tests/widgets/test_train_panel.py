@@ -39,11 +39,13 @@ def panel(viewer: ViewerModel, qtbot: Any) -> TrainPanel:
 
 
 @pytest.fixture
-def two_cases(viewer: ViewerModel, panel: TrainPanel) -> list[tuple[Any, Any]]:
-    for seed in range(2):
+def three_cases(viewer: ViewerModel, panel: TrainPanel) -> list[tuple[Any, Any]]:
+    """As few as leave one to validate on."""
+    for seed in range(3):
         add(viewer, replace(volume(seed=seed), name=f"ct{seed}"))
         add(viewer, replace(segmentation(), name=f"manual{seed}"))
-    panel.cases.add()
+    for _ in range(2):
+        panel.cases.add()
     return panel.cases.pairs
 
 
@@ -51,19 +53,20 @@ def wait(panel: TrainPanel, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=60_000)
 
 
-def test_rows_take_layers_that_no_other_row_has(two_cases: list[tuple[Any, Any]]) -> None:
-    assert [(image.name, labels.name) for image, labels in two_cases] == [("ct0", "manual0"), ("ct1", "manual1")]
+def test_rows_take_layers_that_no_other_row_has(three_cases: list[tuple[Any, Any]]) -> None:
+    names = [(image.name, labels.name) for image, labels in three_cases]
+    assert names == [("ct0", "manual0"), ("ct2", "manual2"), ("ct1", "manual1")]
 
 
-def test_a_row_is_taken_away_but_never_the_last(panel: TrainPanel, two_cases: list[tuple[Any, Any]]) -> None:
-    first = panel.cases.rows[0]
-    first.remove_button.click()
-    assert panel.cases.pairs == two_cases[1:]
+def test_a_row_is_taken_away_but_never_the_last(panel: TrainPanel, three_cases: list[tuple[Any, Any]]) -> None:
+    for row in panel.cases.rows[:2]:
+        row.remove_button.click()
+    assert panel.cases.pairs == three_cases[2:]
     assert panel.cases.rows[0].remove_button.isHidden()
 
 
 def test_a_training_leaves_a_model_in_the_folder(
-    panel: TrainPanel, two_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
+    panel: TrainPanel, three_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
 ) -> None:
     seen: list[Any] = []
     panel.runner.happened.connect(seen.append)
@@ -83,7 +86,7 @@ def test_a_training_leaves_a_model_in_the_folder(
 
 
 def test_stop_leaves_a_usable_model(
-    panel: TrainPanel, two_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
+    panel: TrainPanel, three_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
 ) -> None:
     panel.budget.setValue(100_000)
     panel.runner.happened.connect(lambda e: panel.runner.cancel() if isinstance(e, TrainProgress) else None)
@@ -104,7 +107,7 @@ def test_a_model_that_is_there_is_not_overwritten(models_folder: Path) -> None:
 def test_use_in_segment_chooses_the_model_there(
     viewer: ViewerModel,
     panel: TrainPanel,
-    two_cases: list[tuple[Any, Any]],
+    three_cases: list[tuple[Any, Any]],
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import statistics
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,14 @@ import napari_medseg.widgets.train  # noqa: F401  # nibabel, torch and matplotli
 from heartbeat import Heartbeat
 from napari_medseg.modelfile import list_models
 
-LONGEST_GAP_S = 2.0
-"""A window that hangs, which fails the test on a loaded machine too; the aim is 0.2 s, and the figures are printed."""
+LONGEST_GAP_S = 1.0
+"""What fails the test on a machine of its own; the aim is 0.2 s, and the figures are printed."""
+
+
+def longest_gap_allowed_s() -> float:
+    """Longer where other programs take the cores: the load of the last minute counts."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return LONGEST_GAP_S * max(1.0, load / (os.cpu_count() or 1))
 
 
 @pytest.fixture
@@ -120,8 +127,8 @@ def test_the_main_job_in_a_window(
         for line in ("", *heart.report(), canvas):
             request.config.get_terminal_writer().line(line)
     long_parts = [gaps for part, gaps in heart.gaps.items() if part in ("segment", "train", "measure")]
-    assert all(len(gaps) > 2 for gaps in long_parts)
-    assert heart.longest < LONGEST_GAP_S
+    assert all(len(gaps) / sum(gaps) > 5 for gaps in long_parts), "ticks a second"
+    assert heart.longest < longest_gap_allowed_s()
 
 
 def test_panels_leave_nothing_behind(window: Any, qtbot: Any) -> None:

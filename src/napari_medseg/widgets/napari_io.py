@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
@@ -31,6 +32,20 @@ def read_layers(path: str) -> list[LayerData]:
     NIfTI and the like rarely say so: napari's "Convert to Labels" makes such an image a Labels layer, in its place.
     """
     _letter_the_canvas()
+    return [layer for part in _parts(path) for layer in _layers_of(part)]
+
+
+def _parts(path: str) -> list[str]:
+    """The path itself; for a folder with several DICOM series each of them, as `FOLDER#SERIES`."""
+    if not Path(path).is_dir() or io.format_of(Path(path)).name != "DICOM":
+        return [path]
+    from napari_medseg.io.dicom import list_series
+
+    parts = [f"{path}#{series.id}" for series in list_series(path)]
+    return [path] if len(parts) == 1 else parts
+
+
+def _layers_of(path: str) -> list[LayerData]:
     content = io.load(path, as_labels=False)
     name = io.strip_suffix(path)
     if content.is_labels:
