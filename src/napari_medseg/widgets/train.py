@@ -131,7 +131,7 @@ class TrainPanel(QWidget):
             self.curves.add_dice(event.step, event.mean_dice)
         elif isinstance(event, Finished):
             self.model = event.result
-            show_info(f"model {event.result.path.stem!r} is trained and in the models folder")
+            show_info(f"model {event.result.path.stem!r} is trained")
 
     def _update(self, _: object = None) -> None:
         ready = not self.runner.is_busy
