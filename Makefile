@@ -26,7 +26,7 @@ docs: $(READY)
 # Built, installed in an environment of its own without napari, and run from a folder that is not the checkout.
 wheel: $(READY)
 	rm -rf dist build/wheel
-	$(BIN)/python -m build -v --outdir dist . > /dev/null
+	$(BIN)/python -m build --outdir dist . > /dev/null
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/pip install -qq -c constraints.txt dist/*.whl
 	mkdir build/wheel/elsewhere
