@@ -109,7 +109,8 @@ REFUSED = {
     "convert_dicom": ("convert slice.dcm -o out.nii.gz", r"slice.dcm: its transfer syntax \(none\) "),
     "convert_chunks": ("convert images/case0.nii.gz -o out.zarr --chunks 0", "--chunks must be at least 1; got 0"),
     "convert_format": ("convert images/case0.nii.gz -o out.jpg", "out.jpg: no format is written under this name"),
-    "convert_image_to_dicom": ("convert images/case0.nii.gz -o out.dcm", "out.dcm: images are not written as DICOM"),
+    "convert_without_source": ("convert labels/case0.nii -o out.dcm", "out.dcm: a DICOM segmentation refers to"),
+    "segment_to_dicom": (SEGMENT.replace("out.nii.gz", "out.dcm"), "out.dcm: a DICOM segmentation refers to a DICOM"),
 }
 
 

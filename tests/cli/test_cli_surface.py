@@ -42,7 +42,7 @@ SURFACE = {
     ],
     "networks": ["--json"],
     "info": ["path", "--labels", "--image"],
-    "convert": ["source", "-o --output required", "--chunks 64"],
+    "convert": ["source", "-o --output required", "--chunks 64", "--source"],
 }
 
 

@@ -23,6 +23,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "-o", "--output", required=True, type=Path, metavar="TARGET", help="Its suffix decides the format."
     )
     parser.add_argument("--chunks", type=int, default=64, metavar="N", help="Edge of an OME-Zarr chunk in voxels.")
+    parser.add_argument(
+        "--source", dest="series", type=Path, metavar="SERIES", help="The DICOM series that labels lie on; for .dcm."
+    )
 
 
 def run(args: Namespace) -> None:
@@ -31,24 +34,24 @@ def run(args: Namespace) -> None:
     check_keeps_inputs([args.source], [args.output])
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
-    x, provenance = _read(args.source)
+    x, provenance = _read(args.source, as_labels=args.output.suffix.lower() == ".dcm")
     with folder_for(args.output):
-        _write(args.output, x, provenance, args.chunks)
+        _write(args, x, provenance)
     terminal.say(f"wrote {args.output}")
 
 
-def _read(path: Path) -> tuple[Volume | Segmentation, Mapping[str, object]]:
-    """What the file holds, labels where it says so, and how that was made."""
-    content = io.load(path, as_labels=False)
-    as_noun = to_segmentation if content.is_labels else to_volume
+def _read(path: Path, *, as_labels: bool) -> tuple[Volume | Segmentation, Mapping[str, object]]:
+    """What the file holds, labels where it says so or the target takes only those, and how that was made."""
+    content = io.load(path, as_labels=as_labels)
+    as_noun = to_segmentation if content.is_labels or as_labels else to_volume
     return as_noun(content, io.strip_suffix(path)), content.provenance
 
 
-def _write(path: Path, x: Volume | Segmentation, provenance: Mapping[str, object], chunk: int) -> None:
-    if path.suffix.lower() != ".zarr":
-        io.write(path, x, provenance=provenance)
+def _write(args: Namespace, x: Volume | Segmentation, provenance: Mapping[str, object]) -> None:
+    if args.output.suffix.lower() != ".zarr":
+        io.write(args.output, x, provenance=provenance, source=args.series)
         return
     from napari_medseg.io import ome_zarr
 
     content = from_volume(x, provenance) if isinstance(x, Volume) else from_segmentation(x, provenance)
-    ome_zarr.save(path, content, chunks=(chunk, chunk, chunk))
+    ome_zarr.save(args.output, content, chunks=(args.chunks, args.chunks, args.chunks))

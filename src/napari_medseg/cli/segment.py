@@ -16,7 +16,7 @@ from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import folder_for, output_paths
 from napari_medseg.config import SegmentConfig
-from napari_medseg.errors import NotSupportedError
+from napari_medseg.errors import InputError, NotSupportedError
 
 if TYPE_CHECKING:
     from napari_medseg.modelfile import Model
@@ -25,7 +25,7 @@ NAME = "segment"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="Image file or OME-Zarr folder.")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
     parser.add_argument("--model", required=True, help="Model file, or the name of one in the models folder.")
     parser.add_argument(
         "-o",
@@ -47,27 +47,38 @@ def run(args: Namespace) -> None:
     refuse_foreign_model(Path(args.model))
     config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
     outputs = output_paths(args.images, args.output)
+    sources = [_source(image, target) for image, target in zip(args.images, outputs, strict=True)]
     model = _checked_model(args.model, args.images, config)
-    for image, target in zip(args.images, outputs, strict=True):
+    for image, target, source in zip(args.images, outputs, sources, strict=True):
         with folder_for(target):
-            _segment_file(image, target, model, config)
+            _segment_file(image, target, model, config, source)
         terminal.say(f"wrote {target}")
 
 
 def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Model:
     """The model, once it, the device and every image have been opened and fit together."""
-    from napari_medseg.inference import require_fit
-    from napari_medseg.inference.device import choose_device
     from napari_medseg.modelfile import load_model
 
-    model = load_model(name)
+    model = load_model(name)  # before torch is loaded: what is refused is refused at once
+    from napari_medseg.inference import require_fit
+    from napari_medseg.inference.device import choose_device
+
     choose_device(config.device)
     for image in images:
         require_fit(io.read(image), model.spec, str(model.path))
     return model
 
 
-def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig) -> None:
+def _source(image: Path, target: Path) -> Path | None:
+    """The series that a DICOM segmentation refers to: the image itself, which InputError says it must be."""
+    if target.suffix.lower() != ".dcm":
+        return None
+    if io.format_of(image).name != "DICOM":
+        raise InputError(f"{target}: a DICOM segmentation refers to a DICOM series, and {image} is none: write .nii.gz")
+    return image
+
+
+def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig, source: Path | None) -> None:
     """Segment one image; an OME-Zarr is filled window by window, any other format is written at the end."""
     from napari_medseg.inference import iter_segment
 
@@ -82,7 +93,7 @@ def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig
     )
     result = terminal.follow(events, io.strip_suffix(image))
     if not streamed:
-        io.write(target, result, provenance=_provenance(image, model, config))
+        io.write(target, result, provenance=_provenance(image, model, config), source=source)
 
 
 def _provenance(image: Path, model: Model, config: SegmentConfig) -> Mapping[str, object]:

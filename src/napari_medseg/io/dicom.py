@@ -11,7 +11,7 @@ from pathlib import Path
 
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, MedsegWarning
-from napari_medseg.io import choice, dicom_geometry
+from napari_medseg.io import budget, choice, dicom_geometry
 from napari_medseg.io.dicom_files import check_pixels
 from napari_medseg.io.dicom_geometry import Stack, resample
 from napari_medseg.io.dicom_pixels import scaled, stored_values
@@ -39,6 +39,8 @@ def load(path: Path, *, as_labels: bool) -> Stored:
         _warn(f"{where}: {oddity}")
     if any(h.text("PhotometricInterpretation") == "MONOCHROME1" for h in series.headers):
         _warn(f"{where}: low values are meant to be shown bright (MONOCHROME1); the values are kept as they are")
+    sizes = [(header.decoded_bytes, header.path.stat().st_size) for header in series.headers]
+    budget.check(where, sum(decoded for decoded, _ in sizes), sum(stored for _, stored in sizes))
     voxels = scaled(stored_values(planes), [p.slope for p in planes], [p.intercept for p in planes])
     if stack.resampling is not None:
         voxels = resample(stack.resampling, stack.shape, voxels)

@@ -221,7 +221,8 @@ def _resampled(planes: Planes, order: npt.NDArray[np.intp]) -> Stack:
     along = planes.along[order]
     gaps = np.diff(along)
     in_plane, spacing = np.stack([planes.column_cosine, planes.row_cosine]), np.array(planes.spacing_mm)
-    offsets = (planes.positions_mm[order] - planes.positions_mm[order[0]]) @ in_plane.T / spacing
+    # Rounded, so that a whole shift is one: an edge must not fall outside by the noise of a subtraction.
+    offsets = np.round((planes.positions_mm[order] - planes.positions_mm[order[0]]) @ in_plane.T / spacing, 6)
     low, extent = offsets.min(axis=0), np.ptp(offsets, axis=0)
     if (extent > _SPREAD * np.array(planes.size)).any():
         raise FileError("its slices do not lie above one another: they are no volume")
@@ -229,7 +230,7 @@ def _resampled(planes: Planes, order: npt.NDArray[np.intp]) -> Stack:
     wanted = gaps.mean() if even else max(gaps.min(), np.median(gaps) / 2)
     count = round((along[-1] - along[0]) / wanted) + 1
     gap = (along[-1] - along[0]) / (count - 1)
-    rows, columns = np.array(planes.size) + np.ceil(np.round(extent, 6)).astype(int)
+    rows, columns = np.array(planes.size) + np.ceil(extent).astype(int)
     corner = planes.positions_mm[order[0]] + (low * spacing) @ in_plane
     return Stack(
         tuple(order),

@@ -4,40 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.pixels import iter_pixels
 
 from napari_medseg.errors import FileError
-from napari_medseg.io.dicom_files import PARSE_ERRORS, quiet
+from napari_medseg.io import dicom_decoder, sandbox
+from napari_medseg.io.dicom_files import Header
 from napari_medseg.io.dicom_planes import Plane
+from napari_medseg.io.sandbox import Limits
 
 Array = npt.NDArray[Any]
 
+#: JPEG 2000, the slowest, on a slow machine
+_SLOWEST_BYTES_PER_S = 2e6
 
-def decode(path: Path, frames: Sequence[int]) -> Array:
+
+def decode(header: Header, frames: Sequence[int]) -> Array:
     """Stored values (frame, row, column) of some frames of a checked file.
 
-    The only function that hands compressed pixels to the decoders' C code: it takes a path and returns an array, so
-    that it can run in a process of its own. Raises FileError where they are damaged.
+    Decoders of compressed pixels are C code that is not trusted: they run in a child process. Raises FileError where
+    the pixels are damaged.
     """
-    try:
-        with quiet():
-            return np.stack(list(iter_pixels(path, indices=frames, raw=True)))
-    except PARSE_ERRORS as error:
-        raise FileError(f"{path}: damaged: its pixel data cannot be decoded ({type(error).__name__})") from error
+    if header.count("BitsAllocated") == 1 and not header.syntax.is_encapsulated:
+        return _unpacked(header, frames)
+    if not header.syntax.is_encapsulated:
+        try:
+            return dicom_decoder.decode(header.path, frames)
+        except FileError as error:
+            raise FileError(f"{header.path}: {error}") from error
+    size = header.decoded_bytes // header.frames * len(frames)
+    limits = Limits(memory_bytes=(256 << 20) + 12 * size, seconds=8 + size / _SLOWEST_BYTES_PER_S, reply_bytes=2 * size)
+    request = {"path": str(header.path), "frames": list(frames)}
+    (array,) = sandbox.ask("dicom", str(header.path), request, limits).arrays
+    return array
+
+
+def _unpacked(header: Header, frames: Sequence[int]) -> Array:
+    """Frames of single bits, which need not begin at a byte."""
+    rows, columns = header.size
+    count = rows * columns
+    planes = np.empty((len(frames), rows, columns), np.uint8)
+    with header.path.open("rb") as file:
+        for plane, frame in zip(planes, frames, strict=True):
+            byte, bit = divmod(frame * count, 8)
+            file.seek(header.pixels_at + byte)
+            packed = np.frombuffer(file.read((bit + count + 7) // 8), np.uint8)
+            plane[...] = np.unpackbits(packed, bitorder="little")[bit : bit + count].reshape(rows, columns)
+    return planes
 
 
 def stored_values(planes: Sequence[Plane]) -> Array:
     """(plane, row, column) as stored, in the order of the planes."""
     parts = []
-    for path, group in groupby(planes, key=lambda plane: plane.path):
-        parts.append(decode(path, [plane.frame for plane in group]))
+    for _, group in groupby(planes, key=lambda plane: plane.path):
+        of_file = list(group)
+        parts.append(decode(of_file[0].header, [plane.frame for plane in of_file]))
     kinds = {part.dtype for part in parts}
-    if len({part.shape[1:] for part in parts}) > 1:
+    if {part.shape[1:] for part in parts} != {planes[0].header.size}:
         raise FileError(f"{planes[0].path}: damaged: decoded planes are not of the stated size")
     return np.concatenate(parts, dtype=np.result_type(*kinds), casting="safe")
 

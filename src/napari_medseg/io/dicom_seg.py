@@ -133,7 +133,7 @@ def _batches(planes: Sequence[Plane], slots: Sequence[int]) -> Iterator[tuple[Ar
         while stop < len(planes) and slots[stop] == slots[stop - 1]:
             stop += 1
         part = planes[start:stop]
-        yield decode(part[0].path, [plane.frame for plane in part]), part, np.asarray(slots[start:stop])
+        yield decode(part[0].header, [plane.frame for plane in part]), part, np.asarray(slots[start:stop])
         start = stop
 
 

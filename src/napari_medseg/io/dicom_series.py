@@ -41,6 +41,11 @@ class Series:
     def is_segmentation(self) -> bool:
         return self.headers[0].is_segmentation
 
+    @property
+    def has_pixels(self) -> bool:
+        """False of reports, plans and the like."""
+        return any(header.pixels_at for header in self.headers)
+
     def describe(self) -> str:
         """One line: id, modality, number, slices, size, spacing."""
         spacing = f" at {self.spacing_mm[0]:.4g}, {self.spacing_mm[1]:.4g} mm" if self.spacing_mm else ""
@@ -57,8 +62,12 @@ def list_series(path: str | PathLike[str]) -> list[Series]:
     found: dict[str, list[Header]] = {}
     for file in _files(Path(path)):
         header = read_header(file)
-        if header.text("SOPClassUID") != _DIRECTORY and file.name != "DICOMDIR":
-            found.setdefault(header.text("SeriesInstanceUID"), []).append(header)
+        if header.text("SOPClassUID") == _DIRECTORY:
+            continue
+        uid = header.text("SeriesInstanceUID")
+        if not uid:
+            raise FileError(f"{file}: no SeriesInstanceUID: not an image, or cut short (truncated)")
+        found.setdefault(uid, []).append(header)
     if not found:
         raise FileError(f"{path}: no DICOM image in this folder")
     return sorted((_series(uid, headers) for uid, headers in found.items()), key=lambda s: (s.number, s.id))
@@ -75,7 +84,7 @@ def choose(path: Path, *, as_labels: bool) -> Series:
     if folder.is_dir() and wanted:
         chosen = [s for s in series if s.id == wanted.lower()]
     else:
-        chosen = [s for s in series if s.is_segmentation == as_labels] or series
+        chosen = [s for s in series if s.has_pixels and s.is_segmentation == as_labels] or series
     if len(chosen) == 1:
         return chosen[0]
     problem = f"no series #{wanted}" if wanted else f"{len(chosen)} series"

@@ -32,7 +32,7 @@ from napari_medseg.errors import FileError, MedsegError, NotSupportedError
 Array = npt.NDArray[Any]
 
 #: the work that children do: a module with `prepare() -> None` and `answer(request) -> (facts, arrays)`
-JOBS = {"itk": "napari_medseg.io.itk_parser"}
+JOBS = {"itk": "napari_medseg.io.itk_parser", "dicom": "napari_medseg.io.dicom_decoder"}
 #: seconds that a child may take to load its libraries, on a slow disk too
 _START_S = 60.0
 _MAX_TEXT = 16 << 20

@@ -1,0 +1,37 @@
+"""Takes pixels out of a DICOM file; compressed ones in a child process only: see `napari_medseg.io.sandbox`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.pixels import iter_pixels
+
+from napari_medseg.errors import FileError
+from napari_medseg.io.dicom_files import PARSE_ERRORS, quiet
+
+Array = npt.NDArray[Any]
+
+
+def prepare() -> None:
+    """Nothing: the decoders are loaded with pydicom."""
+
+
+def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:
+    """The stored values (frame, row, column) of some frames. request: path, frames (from 0).
+
+    Raises FileError where they are damaged; without the path, which the parent has.
+    """
+    return {}, [decode(Path(request["path"]), request["frames"])]
+
+
+def decode(path: Path, frames: Sequence[int]) -> Array:
+    """The stored values (frame, row, column) of some frames. Raises FileError, without the path, where damaged."""
+    try:
+        with quiet():
+            return np.stack(list(iter_pixels(path, indices=frames, raw=True)))
+    except PARSE_ERRORS as error:
+        raise FileError(f"damaged: its pixel data cannot be decoded ({type(error).__name__})") from error
