@@ -63,6 +63,8 @@ def farthest_mm(one: Grid, other: Grid) -> float:
     return float(np.linalg.norm(one.corners - other.corners, axis=1).max())
 
 
+# What hypothesis draws: grids of one voxel, and integers over their whole range.
+@pytest.mark.filterwarnings("ignore:.*a single voxel", "ignore:.*beyond 2.53 lose digits")
 class ReaderSuite:
     suffix: ClassVar[str]
     dtypes: ClassVar[tuple[str, ...]] = ("uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
@@ -125,9 +127,11 @@ class ReaderSuite:
 
     def test_provenance_is_kept_and_told(self, folder: Path) -> None:
         path = folder / f"made{self.suffix}"
-        io.write(path, Segmentation(np.ones((3, 4, 5), np.uint8), grid("SPL"), {1: "liver"}), provenance=PROVENANCE)
+        labels = np.ones((3, 4, 5), np.uint8)
+        labels[0] = 0
+        io.write(path, Segmentation(labels, grid("SPL"), {1: "liver"}), provenance=PROVENANCE)
         assert io.load(path, as_labels=True).provenance == PROVENANCE
-        assert {"provenance, model sha256: ab12", "  1  liver  60 voxels"} <= set(describe(path, labels=True))
+        assert {"provenance, model sha256: ab12", "  1  liver  40 voxels"} <= set(describe(path, labels=True))
 
     def test_labels_say_that_they_are_labels(self, folder: Path) -> None:
         path = folder / f"kind{self.suffix}"

@@ -43,7 +43,19 @@ def test_a_voxel_that_is_not_finite_is_told_and_read_as_0(value: float) -> None:
 
 
 def test_a_sum_that_overflows_is_no_fault() -> None:
-    assert np.asarray(to_volume(stored(np.full((3, 4, 5), 1e308)), "a").data).min() == 1e308
+    with pytest.warns(MedsegWarning, match=r"a: extreme intensities, 1e\+308 to 1e\+308"):
+        volume = to_volume(stored(np.full((3, 4, 5), 1e308)), "a")
+    assert np.asarray(volume.data).min() == 1e308
+
+
+def test_integers_beyond_double_precision_are_told() -> None:
+    with pytest.warns(MedsegWarning, match=r"a: values of type uint64 beyond 2\^53 lose digits"):
+        to_volume(stored(np.full((3, 4, 5), 2**60, np.uint64)), "a")
+
+
+def test_a_single_voxel_is_told() -> None:
+    with pytest.warns(MedsegWarning, match="a: a single voxel, too small"):
+        to_volume(Stored(np.ones((1, 1, 1), np.int16), grid("SPL", (1, 1, 1))), "a")
 
 
 def test_an_image_of_nan_is_refused() -> None:

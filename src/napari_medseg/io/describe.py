@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,16 @@ import numpy.typing as npt
 
 from napari_medseg import io
 from napari_medseg.errors import MedsegWarning
-from napari_medseg.io import stored
+from napari_medseg.io import pyramid, stored
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_same_grid
 
 _SLAB = 64
-"""Slices (z) that are counted at once, so that a store on the disk is not read whole."""
+"""Slices (z) that are counted at once, so that an array in memory is not copied whole."""
+_MAX_READ = 16 << 30
+"""Bytes up to which an array on the disk is read through, for its values and for damaged chunks."""
+_MANY_LABELS = 1000
+"""More ids than this are instances rather than classes."""
 
 
 def describe(path: str | PathLike[str], labels: bool = False, image: str | PathLike[str] | None = None) -> list[str]:
@@ -44,13 +50,14 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
         reference = io.read(image)
         require_same_grid(noun, reference, "labels", "image")
         lines.append(f"grid: the same as that of {image}")
-    return lines + _provenance_lines(content)
+    notes = [f"note: {note}" for note in content.notes]
+    return lines + notes + _provenance_lines(content)
 
 
 def _array_lines(data: LazyArray) -> list[str]:
     chunks = getattr(data, "chunks", None)
     lines = [f"shape: {' x '.join(map(str, data.shape[-3:]))} (z, y, x)", f"type: {np.dtype(data.dtype)}"]
-    return lines if chunks is None else [*lines, f"chunks: {' x '.join(map(str, chunks[-3:]))}"]
+    return lines if chunks is None else [*lines, f"chunks: {' x '.join(map(str, _regular(chunks)[-3:]))}"]
 
 
 def _grid_lines(grid: Grid) -> list[str]:
@@ -65,18 +72,22 @@ def _grid_lines(grid: Grid) -> list[str]:
 
 def _image_lines(volume: Volume) -> list[str]:
     lines = [f"channels: {len(volume.channels)} ({', '.join(volume.channels)})"]
-    if isinstance(volume.data, np.ndarray):
-        lines.append(f"values: {volume.data.min():.6g} to {volume.data.max():.6g}")
-    return lines
+    if not _is_read_through(volume.data):
+        return [*lines, "values: not looked at: too large an array"]
+    low, high = np.inf, -np.inf
+    for block in _blocks(volume.data):
+        low, high = min(low, block.min()), max(high, block.max())
+    return [*lines, f"values: {low:.6g} to {high:.6g}"]
 
 
 def _label_lines(segmentation: Segmentation) -> list[str]:
+    if not _is_read_through(segmentation.data):
+        return ["labels: not counted: too large an array"]
     counts = count_labels(segmentation.data)
     present = [label for label in counts if label != 0]
-    if not present:
-        warnings.warn(
-            f"{segmentation.name}: nothing is labelled: every voxel is background", MedsegWarning, stacklevel=3
-        )
+    odd = _oddity(counts, present)
+    if odd:
+        warnings.warn(f"{segmentation.name}: {odd}", MedsegWarning, stacklevel=3)
     named_only = [label for label in segmentation.labels if label != 0 and label not in counts]
     rows = [
         f"  {label}  {segmentation.label_name(label)}  {counts[label]} voxels"
@@ -85,14 +96,40 @@ def _label_lines(segmentation: Segmentation) -> list[str]:
     return [f"labels: {len(present)} ({counts[0]} voxels of background)", *rows]
 
 
+def _oddity(counts: Counter[int], present: list[int]) -> str:
+    """What is odd about the numbers of voxels; empty where nothing is."""
+    if not present:
+        return "nothing is labelled: every voxel is background"
+    if counts[0] == 0 and len(present) == 1:
+        return f"every voxel is label {present[0]}: there is no background and no other class"
+    if len(present) > _MANY_LABELS:
+        return f"{len(present)} different labels are many for classes: is it a map of instances?"
+    return ""
+
+
 def count_labels(data: LazyArray) -> Counter[int]:
     """Voxels per id of labels (Z, Y, X), in memory or on the disk; a Counter, so that an absent id has 0."""
     counts: Counter[int] = Counter()
-    for start in range(0, data.shape[0], _SLAB):
-        slab: npt.NDArray[Any] = np.asarray(data[start : start + _SLAB])
-        ids, voxels = np.unique(slab, return_counts=True)
+    for block in _blocks(data):
+        ids, voxels = np.unique(block, return_counts=True)
         counts.update(dict(zip(ids.tolist(), voxels.tolist(), strict=True)))
     return counts
+
+
+def _is_read_through(data: LazyArray) -> bool:
+    return isinstance(data, np.ndarray) or math.prod(data.shape) * np.dtype(data.dtype).itemsize <= _MAX_READ
+
+
+def _blocks(data: LazyArray) -> Iterator[npt.NDArray[Any]]:
+    """The array piece by piece: the chunks of one on the disk."""
+    slabs = (*data.shape[:-3], _SLAB, *data.shape[-2:])
+    for block in pyramid.blocks(data.shape, _regular(getattr(data, "chunks", slabs))):
+        yield np.asarray(data[block])
+
+
+def _regular(chunks: Any) -> tuple[int, ...]:
+    """One size per axis; dask has a tuple of sizes per axis."""
+    return tuple(c if isinstance(c, int) else max(c) for c in chunks)
 
 
 def _provenance_lines(content: Stored) -> list[str]:

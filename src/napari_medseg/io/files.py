@@ -21,6 +21,10 @@ _KINDS = (
 )
 
 
+def _kind(status: os.stat_result) -> str:
+    return next((text for test, text in _KINDS if test(status.st_mode)), "something else")
+
+
 def status_of(path: Path) -> os.stat_result:
     """The status of what a path leads to; FileError where it leads nowhere."""
     try:
@@ -33,14 +37,18 @@ def status_of(path: Path) -> os.stat_result:
 
 def check_regular(path: Path) -> int:
     """The size in bytes of a regular, readable file that is not empty; FileError otherwise. Nothing is opened."""
-    status = status_of(path)
-    if not stat.S_ISREG(status.st_mode):
-        kind = next((text for test, text in _KINDS if test(status.st_mode)), "something else")
-        raise FileError(f"{path}: not a regular file but {kind}")
-    if status.st_size == 0:
+    if check_file(path) == 0:
         raise FileError(f"{path}: the file is empty (0 bytes)")
     if not os.access(path, os.R_OK):
         raise FileError(f"{path}: cannot be opened: no permission to read it")
+    return path.stat().st_size
+
+
+def check_file(path: Path) -> int:
+    """The size of a regular file that may be empty; FileError for a pipe or a device, which would be waited for."""
+    status = status_of(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{path}: not a regular file but {_kind(status)}")
     return status.st_size
 
 

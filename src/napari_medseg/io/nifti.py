@@ -25,7 +25,7 @@ from nibabel.volumeutils import apply_read_scaling
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io import attributes, files
+from napari_medseg.io import attributes, budget, files
 from napari_medseg.io.stored import Stored, grid_of, in_memory
 from napari_medseg.volume import Grid
 
@@ -39,6 +39,8 @@ _COMMENT = 6
 _LABEL_INTENT = 1002
 _VECTOR_INTENT = 1007
 _BLOCK = 1 << 20
+#: bytes behind the voxels that are read over
+_MAX_EXTRA = 64 << 20
 _NIFTI1_MAX_SIZE = 32767
 
 
@@ -168,9 +170,10 @@ def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
         most = path.stat().st_size * (_MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
         if offset + expected > most:  # before anything is allocated
             raise _cut_short(path, expected, max(0, most - offset))
+        budget.check(path, expected, path.stat().st_size if isinstance(stream, gzip.GzipFile) else None)
         stream.seek(offset)
         array = _read_exactly(stream, shape[::-1], dtype, path)
-        extra = sum(map(len, iter(lambda: stream.read(_BLOCK), b"")))
+        extra = _count_rest(stream, path)
     if extra:
         _warn(f"{path}: {extra} extra bytes after the voxels (the file is longer than its header says)")
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
@@ -218,6 +221,16 @@ def _read_exactly(stream: BufferedIOBase, shape: tuple[int, ...], dtype: np.dtyp
             raise _cut_short(path, len(target), done)
         done += count
     return array
+
+
+def _count_rest(stream: BufferedIOBase, path: Path) -> int:
+    """The bytes behind the voxels, up to where they are no longer an oversight; read, so that a checksum is checked."""
+    extra = 0
+    while block := stream.read(_BLOCK):
+        extra += len(block)
+        if extra > _MAX_EXTRA:
+            raise FileError(f"{path}: more than {_MAX_EXTRA >> 20} MiB follow the voxels: longer than its header says")
+    return extra
 
 
 def _cut_short(path: Path, expected: int, there: int) -> FileError:

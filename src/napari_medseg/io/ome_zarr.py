@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from zarr.codecs import BloscCodec
 from zarr.errors import BaseZarrError
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray, Shape3
-from napari_medseg.io import attributes, files, ome_metadata, pyramid
+from napari_medseg.io import attributes, files, ome_metadata, pyramid, zarr_metadata
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.ome_metadata import Multiscale
 from napari_medseg.io.stored import Stored, grid_of, lazy_view, smallest_label_type, with_channel_axis
+from napari_medseg.io.zarr_array import StoredArray, open_array
 from napari_medseg.volume import MAX_LABEL, Grid, LazyArray
 
 CHUNKS: Shape3 = (64, 64, 64)
@@ -39,9 +41,10 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     Raises FileError for what is not OME-Zarr, InputError where several label images are there, NotSupportedError for
     time series.
     """
+    files.status_of(path)
+    if zarr_metadata.is_array(path):
+        return _plain_array(_opened(path, path), path)
     node = _open(path)
-    if isinstance(node, zarr.Array):
-        return _plain_array(node, path)
     content = dict(node.attrs)
     ome = ome_metadata.ome_part(content)
     labels = _names_of_labels(node) if as_labels and "image-label" not in ome else []
@@ -96,16 +99,18 @@ def mark_complete(path: str | Path) -> None:
     """Say in a store of `create_labels` that every voxel is computed. Raises FileError where it is not one."""
     path = Path(path)
     group = _open(path, mode="r+")
-    if not isinstance(group, zarr.Group) or not isinstance(group.attrs.get(KEY), dict):
+    if not isinstance(group.attrs.get(KEY), dict):
         raise FileError(f"{path}: not a label store of napari-medseg")
     own: Any = group.attrs[KEY]
     group.attrs[KEY] = {**own, "complete": True}
 
 
-def _open(path: Path, mode: Any = "r") -> zarr.Group | zarr.Array[Any]:
+def _open(path: Path, mode: Any = "r") -> zarr.Group:
     files.status_of(path)
+    zarr_metadata.check_node(path)
     try:
-        return zarr.open(path, mode=mode)
+        # The copies of all metadata in a group are not used: what was checked is each node's own.
+        return zarr.open_group(path, mode=mode, use_consolidated=False)
     except _UNREADABLE as error:
         raise FileError(f"{path}: not an OME-Zarr, or its zarr metadata is damaged: {error}") from error
 
@@ -118,28 +123,47 @@ def _image(group: zarr.Group, content: Mapping[str, Any], path: Path) -> Stored:
             f"{path}: a zarr group without an OME-Zarr image (no multiscales); groups in it: {inside or 'none'}"
         )
     multiscale = ome_metadata.parse_multiscale(ome, str(path))
-    try:
-        array = group[multiscale.path]
-    except _UNREADABLE as error:
-        raise FileError(
-            f"{path}: the array of its first dataset, {multiscale.path!r}, is missing or damaged"
-        ) from error
-    if not isinstance(array, zarr.Array):
-        raise FileError(f"{path}: the path of its first dataset, {multiscale.path!r}, leads to no array")
+    where = path / multiscale.path
+    if not zarr_metadata.is_array(where):
+        raise FileError(f"{path}: the array of its first dataset, {multiscale.path!r}, is missing or damaged")
+    array = _opened(where, path)
+    own = content.get(KEY)
+    if not (isinstance(own, dict) and own.get("complete") is False):  # that one is told of as a whole
+        _warn_of_missing_chunks(array, path)
     return _placed(array, multiscale, content, path)
 
 
-def _plain_array(array: zarr.Array[Any], path: Path) -> Stored:
+def _opened(where: Path, path: Path) -> StoredArray:
+    """An array of a store. FileError names the store where it is damaged."""
+    try:
+        return open_array(where)
+    except MedsegError:
+        raise
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: its zarr metadata is damaged: {error}") from error
+
+
+def _warn_of_missing_chunks(array: StoredArray, path: Path) -> None:
+    missing = array.missing_chunks()
+    if missing:
+        _warn(
+            f"{path}: {len(missing)} chunks are missing ({missing[0]}{', ...' if missing[1:] else ''}) and read as "
+            f"{array.fill_value}: background that was not written, or an incomplete copy"
+        )
+
+
+def _plain_array(array: StoredArray, path: Path) -> Stored:
     """An array without OME metadata around it: its last axes are z, y, x and the spacing is unknown."""
     count = len(array.shape)
     if count not in (3, 4):
         raise NotSupportedError(f"{path}: a zarr array of {count} axes, shape {array.shape}: expected (z, y, x)")
-    _warn(f"{path}: a plain zarr array: spacing and unit are unknown; 1 mm is taken")
+    _warn_of_missing_chunks(array, path)
     axes = ("c", "z", "y", "x")[4 - count :]
-    return _placed(array, Multiscale("", axes, {}, {}), {}, path)
+    placed = _placed(array, Multiscale("", axes, {}, {}), {}, path)
+    return replace(placed, notes=("a plain zarr array: spacing and orientation are unknown; 1 mm is taken",))
 
 
-def _placed(array: zarr.Array[Any], multiscale: Multiscale, content: Mapping[str, Any], path: Path) -> Stored:
+def _placed(array: StoredArray, multiscale: Multiscale, content: Mapping[str, Any], path: Path) -> Stored:
     """The array with its grid and names: ours where the group has our attribute, else those of OME-Zarr."""
     ome = ome_metadata.ome_part(content)
     data = _in_order(array, multiscale.axes, path)
@@ -151,7 +175,7 @@ def _placed(array: zarr.Array[Any], multiscale: Multiscale, content: Mapping[str
     return Stored(data, grid, channels, labels, own.provenance, is_labels="image-label" in ome)
 
 
-def _in_order(array: zarr.Array[Any], axes: tuple[str, ...], path: Path) -> LazyArray:
+def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path) -> LazyArray:
     """The array as (c, z, y, x) or (z, y, x); itself where it is stored so, else a lazy view."""
     if len(array.shape) != len(axes):
         raise FileError(f"{path}: {len(axes)} axes ({', '.join(axes)}) are named for an array of shape {array.shape}")
@@ -253,8 +277,8 @@ def _check_replaceable(path: Path, *, is_labels: bool) -> None:
     way_out = "choose another name or remove it first"
     if not path.is_dir():
         raise FileError(f"{path}: cannot be written: a file is there: {way_out}")
-    node = _open(path)
-    if not isinstance(node, zarr.Group) or KEY not in node.attrs:
+    node = None if zarr_metadata.is_array(path) else _open(path)
+    if node is None or KEY not in node.attrs:
         raise FileError(f"{path}: cannot be replaced: it was not written by napari-medseg: {way_out}")
     if ("image-label" in ome_metadata.ome_part(dict(node.attrs))) != is_labels or "labels" in node:
         raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else: {way_out}")

@@ -24,6 +24,8 @@ Array = npt.NDArray[Any]
 LABEL_ROUNDING = 1e-3
 #: cosine between two array axes above which they are called sheared
 _SHEAR = 1e-3
+#: intensities beyond which single precision overflows as soon as they are squared
+_EXTREME = 1e19
 #: spacings in mm outside of which the unit is surely wrong
 _PLAUSIBLE_MM = (1e-3, 1e2)
 
@@ -45,6 +47,8 @@ class Stored:
     """How the array was made; anything that JSON can hold."""
     is_labels: bool = False
     """On the way out: labels. On the way in: the file says that it holds labels."""
+    notes: tuple[str, ...] = ()
+    """What the file does not say, and was taken for it."""
     source: Path | None = None
     """On the way out: the image that labels belong to, for formats that refer to it."""
 
@@ -58,7 +62,7 @@ def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
     cosines = grid.affine[:3, :3] / grid.spacing
     skew = float(np.abs(cosines.T @ cosines - np.eye(3)).max())
     if skew > _SHEAR:
-        angle = np.degrees(np.arccos(skew))
+        angle = np.degrees(np.arccos(min(skew, 1.0)))
         _warn(f"{path}: the axes are not orthogonal (sheared, {angle:.2f} degrees between two of them)")
     if not _PLAUSIBLE_MM[0] <= min(grid.spacing) <= max(grid.spacing) <= _PLAUSIBLE_MM[1]:
         _warn(f"{path}: a spacing of {grid.spacing} mm is hardly true; is the unit wrong?")
@@ -68,8 +72,11 @@ def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
 def to_volume(stored: Stored, name: str) -> Volume:
     """The image. Arrays in memory lose their NaN and Inf, with a warning; FileError where nothing else is there."""
     data = stored.data
-    if isinstance(data, np.ndarray) and data.dtype.kind == "f":
-        data = _finite(data, name)
+    if isinstance(data, np.ndarray) and data.size:
+        data = _finite(data, name) if data.dtype.kind == "f" else data
+        _warn_of_extremes(data, name)
+    if stored.grid.shape == (1, 1, 1):
+        _warn(f"{name}: a single voxel, too small an image for any patch")
     return Volume(with_channel_axis(data), stored.grid, stored.channels, name=name)
 
 
@@ -140,19 +147,24 @@ def lazy_view(data: LazyArray) -> Any:
 
 
 def _finite(data: Array, name: str) -> Array:
-    """The array with its NaN and Inf set to 0 and told; the count is only made when the sum says that there are any."""
-    # Overflow of a sum of extreme values reads as "not finite" too, and then the count clears it.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(data.sum(dtype=np.float64)):
-            return data
+    """The array with its NaN and Inf set to 0 and told; NaN is passed on by minimum and maximum."""
+    if np.isfinite(data.min()) and np.isfinite(data.max()):
+        return data
     bad = ~np.isfinite(data)
     count = int(bad.sum())
     if count == data.size:
         raise FileError(f"{name}: no voxel is finite (all are NaN or Inf)")
-    if count:
-        _warn(f"{name}: {count} voxels are NaN or Inf; they are read as 0")
-        return np.where(bad, np.zeros((), data.dtype), data)
-    return data
+    _warn(f"{name}: {count} voxels are NaN or Inf; they are read as 0")
+    return np.where(bad, np.zeros((), data.dtype), data)
+
+
+def _warn_of_extremes(data: Array, name: str) -> None:
+    """Warn of values that single or double precision does not hold: they are lost in what is computed from them."""
+    if data.dtype.kind == "f":
+        if max(abs(float(data.min())), abs(float(data.max()))) > _EXTREME:
+            _warn(f"{name}: extreme intensities, {data.min():.3g} to {data.max():.3g}: sums over them overflow")
+    elif data.dtype.itemsize == 8 and max(abs(int(data.min())), abs(int(data.max()))) > 2**53:
+        _warn(f"{name}: values of type {data.dtype} beyond 2^53 lose digits: out of the range of double precision")
 
 
 def _whole_numbers(data: Array, name: str) -> Array:
