@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import zarr
 from monai.inferers import sliding_window_inference
 
 from napari_medseg import Grid, Segmentation, Volume, iter_segment, read_segmentation, registry, segment
+from napari_medseg.config import Precision
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.events import Finished, Progress, Started
 from napari_medseg.geometry import AxisOrder
+from napari_medseg.inference.engine import resolve_precision
 from napari_medseg.inference.planes import axis_maps
 from napari_medseg.modelfile import Model, write_model
 from napari_medseg.modelspec import Channel, ModelSpec, Normalisation
@@ -292,3 +295,21 @@ def test_a_damaged_chunk_is_named(model: Model, tmp_path: Path) -> None:
     (tmp_path / "a.zarr" / "c" / "0" / "1" / "0" / "0").write_bytes(b"not a chunk")
     with pytest.raises(FileError, match=r"image: voxels \[16:32, 0:41, 0:50\] cannot be read"):
         segment(Volume(store, volume.grid, name="image"), model)
+
+
+@pytest.mark.parametrize(
+    ("asked", "as_good", "fast", "used"),
+    [
+        ("auto", True, True, "bf16"),
+        ("auto", True, False, "fp32"),
+        ("auto", False, True, "fp32"),
+        ("fp32", True, True, "fp32"),
+        ("bf16", False, False, "bf16"),
+    ],
+)
+def test_automatic_precision_needs_the_models_word_and_the_hardware(
+    model: Model, monkeypatch: pytest.MonkeyPatch, asked: Precision, as_good: bool, fast: bool, used: str
+) -> None:
+    monkeypatch.setattr("napari_medseg.inference.engine.has_fast_bf16", lambda device: fast)
+    spec = replace(model.spec, bf16_ok=as_good)
+    assert resolve_precision(asked, spec, torch.device("cpu")) == used

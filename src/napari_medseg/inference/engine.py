@@ -20,7 +20,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, Started, result_of
 from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.blend import LabelWriter, RollingLogits, ring_depth
-from napari_medseg.inference.device import autocast, choose_device
+from napari_medseg.inference.device import autocast, choose_device, has_fast_bf16
 from napari_medseg.inference.planes import ModelPlanes, axis_order, model_grid
 from napari_medseg.inference.windows import WindowGrid, gaussian
 from napari_medseg.modelfile import Model, as_model
@@ -58,7 +58,8 @@ def iter_segment(
     require_fit(volume, model.spec, str(model.path))
     target = choose_device(config.device)
     network = model.load_network(str(target))
-    runner = WindowRunner(network, target, resolve_precision(config.precision, model.spec), is_flat(model.spec))
+    precision = resolve_precision(config.precision, model.spec, target)
+    runner = WindowRunner(network, target, precision, is_flat(model.spec))
     result = _new_segmentation(volume, model, out, config)
     yield from segment_windows(volume, model.spec, runner, result, config)
     if out is not None:
@@ -85,10 +86,10 @@ def require_fit(volume: Volume, spec: ModelSpec, model_name: str) -> None:
         )
 
 
-def resolve_precision(precision: Precision, spec: ModelSpec) -> Precision:
-    """fp32 or bf16: "auto" is fp32 until the model states that bf16 is as good."""
+def resolve_precision(precision: Precision, spec: ModelSpec, device: torch.device) -> Precision:
+    """fp32 or bf16: "auto" is bf16 where the model states that it is as good and the hardware is fast at it."""
     if precision == "auto":
-        return "bf16" if spec.bf16_ok else "fp32"
+        return "bf16" if spec.bf16_ok and has_fast_bf16(device) else "fp32"
     return precision
 
 
@@ -207,7 +208,7 @@ def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:
         "napari_medseg": __version__,
         "torch": torch.__version__,
         "overlap": config.overlap,
-        "precision": resolve_precision(config.precision, model.spec),
+        "precision": resolve_precision(config.precision, model.spec, choose_device(config.device)),
     }
 
 
@@ -222,8 +223,9 @@ def estimate(volume: Volume, model: Model, config: SegmentConfig) -> str:
     grid = image_grid if spec.spacing_zyx_mm is None else model_grid(image_grid, spec.spacing_zyx_mm)
     windows = WindowGrid(grid.shape, spec.patch_zyx, config.overlap)
     depth = windows.window[0] + AxisMap.between(grid.shape[0], image_grid.shape[0]).taps - 1
-    precision = resolve_precision(config.precision, spec)
-    return _plan(windows, depth, len(spec.label_ids), choose_device(config.device), precision)
+    device = choose_device(config.device)
+    precision = resolve_precision(config.precision, spec, device)
+    return _plan(windows, depth, len(spec.label_ids), device, precision)
 
 
 def _plan(windows: WindowGrid, depth: int, classes: int, device: torch.device, precision: Precision) -> str:
