@@ -26,6 +26,7 @@ LABELS = Segmentation(np.arange(60, dtype=np.uint8).reshape(3, 4, 5) // 30, grid
         ("x.zarr", "x"),
         ("folder/ct.mha", "ct"),
         ("ct", "ct"),
+        ("1.2.840.113", "1.2.840.113"),
         ("model.safetensors", "model"),
     ],
 )

@@ -16,9 +16,10 @@ from npe2 import PluginManager
 
 import napari_medseg as ms
 from balls import LABELS, segmentation, volume
+from dicom_files import voxels, write_series
 from napari_medseg import registry
 from napari_medseg.config import SegmentConfig, field_docs
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.layers import PROVENANCE_KEY, to_segmentation, to_volume
 from orientations import ORIENTATIONS, grid_of
 
@@ -40,6 +41,23 @@ def test_an_image_opens_and_is_saved_unchanged(viewer: ViewerModel, tmp_path: Pa
     back = ms.read(target)
     np.testing.assert_array_equal(array(back), image.data)
     np.testing.assert_allclose(back.grid.affine, image.grid.affine, atol=1e-4)
+
+
+def test_each_dicom_series_of_a_folder_opens_as_a_layer(viewer: ViewerModel, tmp_path: Path) -> None:
+    small = Grid.from_spacing((3, 4, 5), (2.0, 1.0, 1.0))
+    data = voxels(small.shape)
+    write_series(tmp_path / "study", data, small)
+    (layer,) = viewer.open(tmp_path / "study", plugin="napari-medseg")
+    assert layer.name == "study"
+    np.testing.assert_array_equal(array(to_volume(layer, [layer]))[0], data)
+    viewer.layers.clear()
+    write_series(tmp_path / "other", data, small, series="1.2.3")
+    for file in (tmp_path / "other").iterdir():
+        file.rename(tmp_path / "study" / f"other_{file.name}")
+    layers = viewer.open(tmp_path / "study", plugin="napari-medseg")
+    assert [layer.name[:6] for layer in layers] == ["study#", "study#"]
+    (slice_layer,) = viewer.open(tmp_path / "study" / "IM001.dcm", plugin="napari-medseg")
+    assert slice_layer.data.shape[-2:] == (4, 5)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -139,7 +139,8 @@ def _suffix(path: Path) -> str:
     """The known suffix of a name, lower case, the longest first; the last one of an unknown name."""
     name = path.name.lower()
     known = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix) and name != suffix]
-    return max(known, key=len, default=path.suffix.lower())
+    # A number behind a dot is part of the name: folders of DICOM series are often called by their UIDs.
+    return max(known, key=len, default="" if path.suffix[1:].isdecimal() else path.suffix.lower())
 
 
 def _format_of_folder(path: Path) -> Format:

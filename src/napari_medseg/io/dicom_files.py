@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import get_decoder
 from pydicom.tag import BaseTag
@@ -74,6 +75,8 @@ PARSE_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
+    BytesLengthException,
+    InvalidDicomError,
     struct.error,
     zlib.error,
 )
@@ -100,8 +103,7 @@ class Header:
 
     def text(self, keyword: str) -> str:
         """A UID or code; empty where it is absent."""
-        with _told(self.path, keyword):
-            return str(self.dataset.get(keyword) or "")
+        return text(self.dataset, keyword, self.path)
 
     def count(self, keyword: str, default: int = 0) -> int:
         """A whole number of at least 0. Raises FileError for others."""
@@ -198,6 +200,12 @@ def numbers(item: Dataset, keyword: str, count: int, path: Path) -> FloatArray |
     if array.shape != (count,) or not np.isfinite(array).all():
         raise FileError(f"{path}: {keyword} must be {count} finite numbers; got {array.size}")
     return array
+
+
+def text(item: Dataset, keyword: str, path: Path) -> str:
+    """A text; empty where it is absent."""
+    with _told(path, keyword):
+        return str(item.get(keyword) or "")
 
 
 def items(dataset: Dataset, keyword: str, path: Path) -> list[Dataset]:

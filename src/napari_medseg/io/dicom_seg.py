@@ -20,7 +20,7 @@ from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSu
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice, files
 from napari_medseg.io.dicom import arranged
-from napari_medseg.io.dicom_files import Header, check_pixels, items, numbers
+from napari_medseg.io.dicom_files import Header, check_pixels, items, numbers, text
 from napari_medseg.io.dicom_geometry import Stack, sparse_stack
 from napari_medseg.io.dicom_pixels import decode
 from napari_medseg.io.dicom_planes import Plane, planes_of, together
@@ -104,7 +104,7 @@ def _segments(header: Header) -> _Segments:
     for item in items(header.dataset, "SegmentSequence", header.path):
         number = numbers(item, "SegmentNumber", 1, header.path)
         if number is not None and number[0] > 0:
-            names[int(number[0])] = str(item.get("SegmentLabel") or "")
+            names[int(number[0])] = text(item, "SegmentLabel", header.path)
     planes = planes_of(header)
     try:
         stack = sparse_stack(together(planes, str(header.path)))
