@@ -165,6 +165,7 @@ def grid_of(*chunk: int) -> dict[str, object]:
         pytest.param({"chunk_grid": grid_of(4, 6)}, "impossible chunk shape", id="too few axes"),
         pytest.param({"chunk_grid": grid_of(1 << 20, 1 << 20, 4)}, "too large to be read", id="huge chunk"),
         pytest.param({"chunk_grid": {"name": "rectilinear"}}, "chunk grid of kind 'rectilinear'", id="grid"),
+        pytest.param({"shape": [10**6] * 3}, "too large an array", id="huge"),
         pytest.param({"data_type": "string"}, "an array of type 'string' is not read", id="text"),
         pytest.param({"codecs": []}, "lists no codecs", id="no codec"),
         pytest.param({"codecs": [{"name": "acme"}]}, "coded with 'acme', a codec that is not allowed", id="codec"),

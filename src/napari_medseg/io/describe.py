@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
     name = io.strip_suffix(path)
     noun = stored.to_segmentation(content, name) if labels else stored.to_volume(content, name)
     lines = [
-        f"file: {path}",
+        f"file: {_printable(path)}",
         f"format: {io.format_of(Path(path)).name}",
         *_array_lines(noun.data),
         *_grid_lines(noun.grid),
@@ -49,9 +50,14 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
     if isinstance(noun, Segmentation) and image is not None:
         reference = io.read(image)
         require_same_grid(noun, reference, "labels", "image")
-        lines.append(f"grid: the same as that of {image}")
+        lines.append(f"grid: the same as that of {_printable(image)}")
     notes = [f"note: {note}" for note in content.notes]
     return lines + notes + _provenance_lines(content)
+
+
+def _printable(path: str | PathLike[str]) -> str:
+    """A name that is no text in UTF-8, with its odd bytes as escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _array_lines(data: LazyArray) -> list[str]:

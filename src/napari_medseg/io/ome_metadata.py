@@ -138,6 +138,20 @@ def parse_multiscale(ome: Mapping[str, Any], where: str) -> Multiscale:
     )
 
 
+def coarser_levels(ome: Mapping[str, Any]) -> list[tuple[str, list[float]]]:
+    """Path and own scale of each level but the finest, as far as they can be understood: they are only looked at."""
+    datasets = [d for d in ome["multiscales"][0]["datasets"][1:] if isinstance(d, dict)]
+    return [(str(d.get("path", "")), own_scale(d)) for d in datasets]
+
+
+def own_scale(dataset: Mapping[str, Any]) -> list[float]:
+    """The scale of a level without that of the whole image; empty where it is not understood."""
+    transforms = dataset.get("coordinateTransformations")
+    scales = [t.get("scale") for t in transforms if isinstance(t, dict)] if isinstance(transforms, list) else []
+    found = [s for s in scales if isinstance(s, list) and all(isinstance(v, int | float) and v > 0 for v in s)]
+    return found[0] if found else []
+
+
 def label_names(ome: Mapping[str, Any]) -> dict[int, str]:
     """The names of labels in the image-label metadata of others; empty where there are none."""
     image_label = ome.get("image-label")

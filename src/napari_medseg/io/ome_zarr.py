@@ -127,6 +127,7 @@ def _image(group: zarr.Group, content: Mapping[str, Any], path: Path) -> Stored:
     if not zarr_metadata.is_array(where):
         raise FileError(f"{path}: the array of its first dataset, {multiscale.path!r}, is missing or damaged")
     array = _opened(where, path)
+    _warn_of_odd_levels(array, ome, path)
     own = content.get(KEY)
     if not (isinstance(own, dict) and own.get("complete") is False):  # that one is told of as a whole
         _warn_of_missing_chunks(array, path)
@@ -150,6 +151,18 @@ def _warn_of_missing_chunks(array: StoredArray, path: Path) -> None:
             f"{path}: {len(missing)} chunks are missing ({missing[0]}{', ...' if missing[1:] else ''}) and read as "
             f"{array.fill_value}: background that was not written, or an incomplete copy"
         )
+
+
+def _warn_of_odd_levels(array: StoredArray, ome: Mapping[str, Any], path: Path) -> None:
+    """Warn where a coarser level does not cover the box of the finest; only the finest is read."""
+    first = ome_metadata.own_scale(ome["multiscales"][0]["datasets"][0])
+    for name, scale in ome_metadata.coarser_levels(ome):
+        shape = zarr_metadata.shape_of(path / name) if Path(name).name == name else None
+        if shape is None or not len(shape) == len(scale) == len(first) == len(array.shape):
+            continue
+        apart = np.abs(np.multiply(shape, scale) - np.multiply(array.shape, first))
+        if np.any(apart > 1.001 * np.array(scale)):
+            _warn(f"{path}: level {name} of the pyramid has a shape {shape} that does not fit that of the finest level")
 
 
 def _plain_array(array: StoredArray, path: Path) -> Stored:

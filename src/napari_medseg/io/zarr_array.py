@@ -23,6 +23,8 @@ Array = npt.NDArray[Any]
 
 #: what decoding a damaged chunk raises, by codec: blosc and zstd, sizes and checksums, short shards
 _DAMAGE = (RuntimeError, ValueError, TypeError, OSError, EOFError, OverflowError)
+#: more chunks than this are more than dask can list
+_MAX_CHUNKS = 2_000_000
 #: more chunks than this are not looked for one by one
 _MAX_LOOKED_FOR = 200_000
 
@@ -100,6 +102,9 @@ def open_array(path: Path) -> StoredArray:
     """Open an array that was not opened yet. Raises FileError and NotSupportedError for what is not safe to read."""
     zarr_metadata.check_node(path)
     opened = zarr.open_array(CheckedStore(path, read_only=True), mode="r")
+    chunks = math.prod(math.ceil(n / c) for n, c in zip(opened.shape, opened.chunks, strict=True))
+    if chunks > _MAX_CHUNKS:
+        raise FileError(f"{path}: too large an array: shape {opened.shape} in {chunks} chunks of {opened.chunks}")
     store_path, config = opened.store_path, opened.async_array.config
     return StoredArray(zarr.Array(AsyncArray(bounded(opened.metadata), store_path, config)), path)
 

@@ -55,6 +55,14 @@ def is_array(folder: Path) -> bool:
     return (folder / ".zarray").is_file()
 
 
+def shape_of(folder: Path) -> tuple[int, ...] | None:
+    """The shape of an array by its metadata; None where there is no array of such a shape."""
+    if not is_array(folder):
+        return None
+    shape = _json(folder, "zarr.json" if (folder / "zarr.json").is_file() else ".zarray").get("shape")
+    return tuple(shape) if _is_shape(shape, smallest=1) else None
+
+
 def is_group(folder: Path) -> bool:
     """Whether a folder has metadata, and not that of an array."""
     return any((folder / name).is_file() for name in _NODE_FILES) and not is_array(folder)
