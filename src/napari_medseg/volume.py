@@ -14,6 +14,8 @@ from napari_medseg import geometry
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, FloatArray, Shape3, Triple
 
+#: red, green, blue, 0 to 255
+Colour = tuple[int, int, int]
 #: the largest label id: what a signed 32-bit integer holds
 MAX_LABEL = 2**31 - 1
 
@@ -163,13 +165,16 @@ class Volume:
 class Segmentation:
     """A label image: integer data (Z, Y, X); labels: {id: name}; 0 is background and needs no name.
 
-    Raises InputError where data is not integer, does not fit the grid, or an id lies outside 0 .. 2^31 - 1.
+    colours: {id: (red, green, blue)}, 0 to 255, for the ids that have one.
+    Raises InputError where data is not integer, does not fit the grid, an id lies outside 0 .. 2^31 - 1, or a colour is
+    not three numbers from 0 to 255.
     """
 
     data: LazyArray
     grid: Grid
     labels: Mapping[int, str] = field(default_factory=dict)
     name: str = field(default="", kw_only=True)
+    colours: Mapping[int, Colour] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         who = f"segmentation {self.name!r}" if self.name else "a Segmentation"
@@ -178,18 +183,23 @@ class Segmentation:
         if tuple(self.data.shape) != self.grid.shape:
             raise InputError(f"{who} has data of shape {tuple(self.data.shape)} but its grid is {self.grid.shape}")
         labels = {int(k): str(v) for k, v in sorted(self.labels.items())}
-        wrong = [k for k in labels if not 0 <= k <= MAX_LABEL]
+        wrong = [k for k in (*labels, *self.colours) if not 0 <= k <= MAX_LABEL]
         if wrong:
             raise InputError(f"{who} needs label ids from 0 to {MAX_LABEL}; got {wrong[:5]}")
         object.__setattr__(self, "labels", MappingProxyType(labels))
+        odd = [c for c in self.colours.values() if len(c) != 3 or not all(0 <= v <= 255 for v in c)]
+        if odd:
+            raise InputError(f"{who} needs colours of three numbers from 0 to 255 (red, green, blue); got {odd[0]}")
+        object.__setattr__(self, "colours", MappingProxyType(dict(sorted(self.colours.items()))))
 
     def __getstate__(self) -> dict[str, Any]:
         # A mapping proxy cannot be pickled; events that carry a Segmentation cross processes.
-        return {"data": self.data, "grid": self.grid, "labels": dict(self.labels), "name": self.name}
+        proxies = {"labels": dict(self.labels), "colours": dict(self.colours)}
+        return {"data": self.data, "grid": self.grid, "name": self.name, **proxies}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for key, value in state.items():
-            object.__setattr__(self, key, MappingProxyType(value) if key == "labels" else value)
+            object.__setattr__(self, key, MappingProxyType(value) if key in ("labels", "colours") else value)
 
     def label_name(self, label: int) -> str:
         """The name of a label, or "label 7" for one without."""

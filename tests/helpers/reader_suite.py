@@ -106,6 +106,12 @@ class ReaderSuite:
         assert read.labels == LABELS
         assert np.asarray(read.data).dtype.itemsize <= 4
 
+    def test_colours_come_back(self, folder: Path) -> None:
+        path = folder / f"coloured{self.suffix}"
+        colours = {1: (255, 0, 10), MAX_LABEL: (1, 2, 3)}
+        io.write(path, Segmentation(np.zeros((3, 4, 5), np.uint8), grid("SAR"), LABELS, colours=colours))
+        assert io.read_segmentation(path).colours == colours
+
     def test_channels_come_back(self, folder: Path) -> None:
         image = Volume(noise((3, 3, 4, 5), "int16"), grid("SAR"), ("T1", "T2", "FLAIR"))
         path = folder / f"channels{self.suffix}"

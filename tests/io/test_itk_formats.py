@@ -89,9 +89,21 @@ def test_without_a_space_left_and_right_are_unknown(tmp_path: Path) -> None:
 
 
 def test_names_of_3d_slicer_are_read(tmp_path: Path) -> None:
-    extra = "Segment0_Name:=liver\nSegment0_LabelValue:=4\nSegment1_Name:=nameless\n"
+    extra = "Segment0_Name:=liver\nSegment0_LabelValue:=4\nSegment0_Color:=1 0.501961 0\nSegment1_Name:=nameless\n"
     nrrd(tmp_path / "a.nrrd", extra=extra)
-    assert io.load(tmp_path / "a.nrrd", as_labels=True).labels == {4: "liver"}
+    read = io.load(tmp_path / "a.nrrd", as_labels=True)
+    assert read.labels == {4: "liver"}
+    assert read.colours == {4: (255, 128, 0)}
+
+
+def test_no_text_of_others_leaves_the_child_or_is_written(tmp_path: Path) -> None:
+    nrrd(tmp_path / "a.nrrd", extra="0010|0010:=CANARY^NAME\nPatientName:=CANARY^NAME\n")
+    read = io.load(tmp_path / "a.nrrd", as_labels=False)
+    assert "CANARY" not in repr(read)
+    io.write(tmp_path / "b.nrrd", io.read(tmp_path / "a.nrrd"))
+    io.write(tmp_path / "b.mha", io.read(tmp_path / "a.nrrd"))
+    for name in ("b.nrrd", "b.mha"):
+        assert b"CANARY" not in (tmp_path / name).read_bytes()
 
 
 def test_names_are_written_for_3d_slicer(tmp_path: Path) -> None:

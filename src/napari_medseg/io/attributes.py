@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from napari_medseg.errors import MedsegWarning
 from napari_medseg.io.stored import Stored
+from napari_medseg.volume import Colour
 
 #: the key under which our JSON lies in every format
 KEY = "napari_medseg"
@@ -22,6 +23,7 @@ class Attributes:
     channels: tuple[str, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     is_labels: bool = False
+    colours: Mapping[int, Colour] = field(default_factory=dict)
 
 
 def to_json_object(stored: Stored) -> dict[str, object]:
@@ -29,6 +31,8 @@ def to_json_object(stored: Stored) -> dict[str, object]:
     content: dict[str, object] = {}
     if stored.is_labels:
         content["labels"] = {str(label): name for label, name in stored.labels.items()}
+    if stored.colours:
+        content["colours"] = {str(label): list(colour) for label, colour in stored.colours.items()}
     if stored.channels:
         content["channels"] = list(stored.channels)
     if stored.provenance:
@@ -47,7 +51,23 @@ def from_json_object(content: object, where: str) -> Attributes:
     if not all(str(key).isdecimal() for key in labels):
         return _odd(where)
     named = {int(key): str(name) for key, name in labels.items()}
-    return Attributes(named, tuple(str(channel) for channel in channels), provenance, "labels" in content)
+    colours = _colours(content.get("colours", {}))
+    return Attributes(named, tuple(str(channel) for channel in channels), provenance, "labels" in content, colours)
+
+
+def colour_of(values: object) -> Colour | None:
+    """Three whole numbers from 0 to 255 (a fourth, opacity, is passed over) as a colour; None for anything else."""
+    if not isinstance(values, list) or not 3 <= len(values) <= 4:
+        return None
+    if not all(type(value) is int and 0 <= value <= 255 for value in values):
+        return None
+    return values[0], values[1], values[2]
+
+
+def _colours(content: object) -> dict[int, Colour]:
+    rows = content.items() if isinstance(content, dict) else ()
+    found = {int(key): colour_of(values) for key, values in rows if str(key).isdecimal()}
+    return {label: colour for label, colour in found.items() if colour is not None}
 
 
 def from_text(text: str, where: str) -> Attributes | None:

@@ -25,7 +25,7 @@ from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.itk_header import is_nrrd
 from napari_medseg.io.sandbox import Limits
 from napari_medseg.io.stored import Stored, grid_of, in_memory
-from napari_medseg.volume import Grid
+from napari_medseg.volume import Colour, Grid
 
 Array = npt.NDArray[Any]
 
@@ -50,7 +50,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     (array,) = reply.arrays
     grid = grid_of(str(path), array.shape, geometry.from_itk(reply.facts["affine_lps_xyz"]))
     own = _attributes(reply.facts["text"], str(path))
-    return Stored(array, grid, own.channels, own.labels, own.provenance, is_labels=own.is_labels)
+    return Stored(array, grid, own.channels, own.labels, own.provenance, is_labels=own.is_labels, colours=own.colours)
 
 
 def _limits(size: int) -> Limits:
@@ -146,6 +146,8 @@ def _text(path: Path, stored: Stored) -> dict[str, str]:
         text[f"Segment{number}_LabelValue"] = str(label)
         text[f"Segment{number}_Layer"] = "0"
         text[f"Segment{number}_Name"] = name
+        if label in stored.colours:  # from 0 to 1
+            text[f"Segment{number}_Color"] = " ".join(f"{value / 255:.6g}" for value in stored.colours[label])
     return text
 
 
@@ -160,7 +162,20 @@ def _attributes(text: Mapping[str, str], where: str) -> Attributes:
         if match:
             segments.setdefault(match[1], {})[match[2]] = value
     complete = [s for s in segments.values() if "Name" in s and s.get("LabelValue", "").isdecimal()]
-    return Attributes({int(s["LabelValue"]): s["Name"] for s in complete}, is_labels=bool(complete))
+    colours = {int(s["LabelValue"]): _colour(s.get("Color", "")) for s in complete}
+    return Attributes(
+        {int(s["LabelValue"]): s["Name"] for s in complete},
+        is_labels=bool(complete),
+        colours={label: colour for label, colour in colours.items() if colour is not None},
+    )
+
+
+def _colour(text: str) -> Colour | None:
+    """Slicer's three fractions of 1."""
+    try:
+        return attributes.colour_of([round(float(part) * 255) for part in text.split()])
+    except (ValueError, OverflowError):
+        return None
 
 
 def _warn(text: str) -> None:

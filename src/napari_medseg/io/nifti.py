@@ -55,7 +55,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     grid = grid_of(str(path), array.shape, geometry.from_nifti(_affine_ras(header, path)))
     _warn_of_contradictions(header, grid, path)
     is_labels = own.is_labels or int(header["intent_code"]) == _LABEL_INTENT
-    return Stored(array, grid, own.channels, own.labels, own.provenance, is_labels=is_labels)
+    return Stored(array, grid, own.channels, own.labels, own.provenance, is_labels=is_labels, colours=own.colours)
 
 
 def save(path: Path, stored: Stored) -> None:

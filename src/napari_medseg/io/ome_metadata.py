@@ -17,8 +17,10 @@ import numpy as np
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
+from napari_medseg.io.attributes import colour_of
 from napari_medseg.io.pyramid import Level
 from napari_medseg.io.stored import Stored
+from napari_medseg.volume import MAX_LABEL, Colour
 
 VERSIONS = ("0.4", "0.5")
 _SPACE = "zyx"
@@ -81,7 +83,12 @@ def for_writing(stored: Stored, levels: Sequence[Level]) -> dict[str, Any]:
 def _image_label(stored: Stored) -> dict[str, Any]:
     """What makes an image a label image; the names are properties that readers of others can show."""
     rows = [{"label-value": label, "name": name} for label, name in stored.labels.items()]
-    return {"version": "0.5", **({"properties": rows} if rows else {})}
+    colours = [{"label-value": label, "rgba": [*colour, 255]} for label, colour in stored.colours.items()]
+    return {
+        "version": "0.5",
+        **({"properties": rows} if rows else {}),
+        **({"colors": colours} if colours else {}),
+    }
 
 
 def _transforms(stored: Stored, level: Level, lead: int) -> list[Any]:
@@ -162,6 +169,15 @@ def label_names(ome: Mapping[str, Any]) -> dict[int, str]:
         for row in rows
         if "name" in row and isinstance(row.get("label-value"), int)
     }
+
+
+def label_colours(ome: Mapping[str, Any]) -> dict[int, Colour]:
+    """The colours of labels in the image-label metadata of others; empty where there are none."""
+    image_label = ome.get("image-label")
+    listed = image_label.get("colors") if isinstance(image_label, dict) else None
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    found = {r["label-value"]: colour_of(r.get("rgba")) for r in rows if isinstance(r.get("label-value"), int)}
+    return {label: colour for label, colour in found.items() if colour is not None and 0 <= label <= MAX_LABEL}
 
 
 def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:

@@ -185,7 +185,8 @@ def _placed(array: StoredArray, multiscale: Multiscale, content: Mapping[str, An
     count = data.shape[0] if len(data.shape) == 4 else 1
     channels = own.channels or ome_metadata.channel_names(ome, count)
     labels = own.labels or ome_metadata.label_names(ome)
-    return Stored(data, grid, channels, labels, own.provenance, is_labels="image-label" in ome)
+    colours = own.colours or ome_metadata.label_colours(ome)
+    return Stored(data, grid, channels, labels, own.provenance, is_labels="image-label" in ome, colours=colours)
 
 
 def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path) -> LazyArray:

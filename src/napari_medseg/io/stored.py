@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.geometry import FloatArray
-from napari_medseg.volume import MAX_LABEL, Grid, LazyArray, Segmentation, Volume
+from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +43,8 @@ class Stored:
     """Channel names, where the file has them."""
     labels: Mapping[int, str] = field(default_factory=dict)
     """{id: name}, where the file has them."""
+    colours: Mapping[int, Colour] = field(default_factory=dict, kw_only=True)
+    """{id: (red, green, blue)}, where the file has them."""
     provenance: Mapping[str, object] = field(default_factory=dict)
     """How the array was made; anything that JSON can hold."""
     is_labels: bool = False
@@ -91,7 +93,7 @@ def to_segmentation(stored: Stored, name: str) -> Segmentation:
         data = _whole_numbers(np.asarray(data), name)
     elif isinstance(data, np.ndarray) and data.size:
         _check_ids(data, name)
-    return Segmentation(data, stored.grid, stored.labels, name=name)
+    return Segmentation(data, stored.grid, stored.labels, name=name, colours=stored.colours)
 
 
 def from_volume(volume: Volume, provenance: Mapping[str, object]) -> Stored:
@@ -103,7 +105,8 @@ def from_volume(volume: Volume, provenance: Mapping[str, object]) -> Stored:
 
 def from_segmentation(segmentation: Segmentation, provenance: Mapping[str, object]) -> Stored:
     """Labels on their way to a file."""
-    return Stored(segmentation.data, segmentation.grid, (), segmentation.labels, provenance, is_labels=True)
+    names, colours = segmentation.labels, segmentation.colours
+    return Stored(segmentation.data, segmentation.grid, (), names, provenance, is_labels=True, colours=colours)
 
 
 def in_memory(stored: Stored) -> Array:
