@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
 
-from dicom_files import CANARY, voxels, write_enhanced, write_series
+from dicom_files import CANARY, set_pixels, voxels, write_enhanced, write_series
 from grids import ORIENTATIONS, grid, grids
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import AxisOrder
+from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.describe import describe
 from napari_medseg.io.dicom import list_series
 from napari_medseg.volume import Grid, Volume
@@ -77,6 +81,22 @@ def test_compressed_pixels_are_decoded(tmp_path: Path, syntax: pydicom.uid.UID) 
         tmp_path, data, larger, tweak=lambda dataset, _: dataset.compress(syntax, generate_instance_uid=False)
     )
     assert np.array_equal(io.read(path).data[0], data)
+
+
+def test_baseline_jpeg_is_decoded(tmp_path: Path) -> None:
+    def compress(dataset: Dataset, _: int) -> None:
+        picture = BytesIO()
+        Image.fromarray(smooth).save(picture, "JPEG", quality=100)
+        set_pixels(dataset, smooth)
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        dataset.PixelData = encapsulate([picture.getvalue()])
+        dataset["PixelData"].VR = "OB"
+
+    smooth = np.add.outer(np.arange(0, 80, 2), np.arange(48)).astype(np.uint8)
+    path = write_series(tmp_path, voxels((2, 40, 48)), grid("SPL", shape=(2, 40, 48)), tweak=compress)
+    np.testing.assert_allclose(io.read(path).data[0], [smooth, smooth], atol=3)
 
 
 def test_a_missing_decoder_is_named(tmp_path: Path) -> None:
@@ -219,8 +239,9 @@ def test_series_are_listed_and_chosen(tmp_path: Path) -> None:
     listed = list_series(path)
     assert sorted(s.slices for s in listed) == [3, 4]
     assert {(s.modality, s.number, s.size) for s in listed} == {("CT", 3, (5, 6))}
-    with pytest.raises(InputError, match=r"2 series in this folder: select one as .*both#[0-9a-f]{6}: #"):
+    with pytest.raises(ChoiceError, match=r"2 series in this folder: select one as .*both#[0-9a-f]{6}: #") as several:
         io.read(path)
+    assert several.value.choices == tuple(f"{path}#{found.id}" for found in listed)
     with pytest.raises(InputError, match="no series #abc"):
         io.read(f"{path}#abc")
     for found in listed:

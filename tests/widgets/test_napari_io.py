@@ -60,6 +60,16 @@ def test_each_dicom_series_of_a_folder_opens_as_a_layer(viewer: ViewerModel, tmp
     assert slice_layer.data.shape[-2:] == (4, 5)
 
 
+def test_segments_that_overlap_open_as_layers_that_do_not(viewer: ViewerModel, medseg_data: Path) -> None:
+    layers = viewer.open(medseg_data / "dicom_seg" / "partial_overlaps.dcm", plugin="napari-medseg")
+    assert [isinstance(layer, Labels) for layer in layers] == [True] * 3
+    assert [np.unique(array(to_segmentation(layer, layers))).tolist() for layer in layers] == [
+        [0, 1, 4, 5],
+        [0, 2],
+        [0, 3],
+    ]
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_labels_open_as_labels_and_keep_names_and_provenance(viewer: ViewerModel, tmp_path: Path, suffix: str) -> None:
     source, target = tmp_path / f"organs{suffix}", tmp_path / f"saved{suffix}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io import choice, files, stored
+from napari_medseg.io.dicom_mark import is_dicom
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Segmentation, Volume
 
@@ -122,7 +123,7 @@ def format_of(path: Path) -> Format:
         return _format_of_folder(path)
     if suffix in (".ome.zarr", ".zarr"):
         raise FileError(f"{path}: an OME-Zarr is a folder; this is a file of {status.st_size} bytes")
-    if suffix not in _BY_SUFFIX and _is_dicom(path):
+    if suffix not in _BY_SUFFIX and is_dicom(path):
         return FORMATS["DICOM"]
     if suffix not in _BY_SUFFIX:
         raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
@@ -146,14 +147,6 @@ def _suffix(path: Path) -> str:
 def _format_of_folder(path: Path) -> Format:
     if any((path / name).is_file() for name in _ZARR_FILES) or path.suffix.lower() == ".zarr":
         return FORMATS["OME-Zarr"]
-    if any(_is_dicom(file) for file in sorted(path.iterdir())):
+    if any(is_dicom(file) for file in sorted(path.iterdir())):
         return FORMATS["DICOM"]
     raise FileError(f"{path}: no image in this folder: neither an OME-Zarr (zarr.json, .zattrs) nor a DICOM series")
-
-
-def _is_dicom(path: Path) -> bool:
-    """Whether a file has the DICOM mark after its preamble; other things than files have not."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"

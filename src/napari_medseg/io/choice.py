@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from napari_medseg.errors import InputError
+
+
+class ChoiceError(InputError):
+    """A path names several things of which one must be chosen; `choices` are the paths that name one each."""
+
+    def __init__(self, message: str, choices: Sequence[str]) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
 
 
 def split(path: Path) -> tuple[Path, str]:

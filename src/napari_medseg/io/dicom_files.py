@@ -27,6 +27,7 @@ from pydicom.uid import UID
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io import files
+from napari_medseg.io.dicom_mark import PREAMBLE, is_dicom
 
 KEYWORDS = (
     "SOPClassUID",
@@ -80,7 +81,6 @@ PARSE_ERRORS = (
     struct.error,
     zlib.error,
 )
-_MARK_AT = 128
 _ITEM, _DELIMITER = 0xFFFEE000, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _WITH_LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"UN")
@@ -143,19 +143,11 @@ class Header:
         return (bits + 7) // 8
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file has the DICOM mark after its preamble; other things than files have not."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(_MARK_AT + 4)[_MARK_AT:] == b"DICM"
-
-
 def read_header(path: Path) -> Header:
     """The header of a file. Raises FileError where it is no DICOM or damaged, NotSupportedError for deflated ones."""
     size = files.check_regular(path)
     if not is_dicom(path):
-        raise FileError(f"{path}: not a DICOM file: the mark DICM does not stand after its first 128 bytes")
+        raise FileError(f"{path}: not a DICOM file: the mark DICM does not stand after its first {PREAMBLE} bytes")
     with _told(path), path.open("rb") as file:
         syntax = UID(str(read_file_meta_info(path).get("TransferSyntaxUID", "")))
         if syntax.is_private or not syntax.is_transfer_syntax:

@@ -19,6 +19,7 @@ from napari_medseg import geometry
 from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice, files
+from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom import arranged
 from napari_medseg.io.dicom_files import Header, check_pixels, items, numbers, text
 from napari_medseg.io.dicom_geometry import Stack, sparse_stack
@@ -54,8 +55,8 @@ class _Segments:
 def load(path: Path, series: Series) -> Stored:
     """The labels of a segmentation file, all of them or those chosen: `FILE#1,3`.
 
-    Raises InputError where segments overlap (with the choices that do not) or a chosen one is not there, FileError for
-    a damaged file, NotSupportedError for fractions.
+    Raises ChoiceError where segments overlap, InputError where a chosen one is not there, FileError for a damaged file,
+    NotSupportedError for fractions.
     """
     if len(series.headers) > 1:
         names = ", ".join(h.path.name for h in series.headers[:5])
@@ -149,7 +150,7 @@ def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
 
 
 def _combined(segments: _Segments, chosen: set[int]) -> Array:
-    """(z, y, x) of the masks of the chosen segments; InputError, with the numbers, where two of them overlap."""
+    """(z, y, x) of the masks of the chosen segments; ChoiceError, with the numbers, where two of them overlap."""
     data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
     overlaps: dict[tuple[int, int], int] = {}
     for frames, planes, slots in _batches(segments.planes, segments.stack.slots):
@@ -183,7 +184,7 @@ def _count_overlaps(overlaps: dict[tuple[int, int], int], owners: Sequence[int],
             overlaps[pair] = overlaps.get(pair, 0) + count
 
 
-def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[int, int], int]) -> InputError:
+def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[int, int], int]) -> ChoiceError:
     """The refusal: which segments overlap, and sets of them that do not."""
     groups: list[list[int]] = []
     for number in sorted(chosen):
@@ -195,9 +196,11 @@ def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[
             group.append(number)
     worst = sorted(overlaps, key=lambda pair: -overlaps[pair])[:3]
     pairs = ", ".join(f"{a} and {b} in {overlaps[a, b]} voxels" for a, b in worst)
-    ways = " and ".join(f"{segments.where}#{','.join(map(str, group))}" for group in groups)
-    return InputError(
-        f"{segments.where}: segments overlap ({pairs}), and a label image holds one label per voxel: read {ways}"
+    ways = [f"{segments.where}#{','.join(map(str, group))}" for group in groups]
+    return ChoiceError(
+        f"{segments.where}: segments overlap ({pairs}), and a label image holds one label per voxel: "
+        f"read {' and '.join(ways)}",
+        ways,
     )
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io import choice, files
-from napari_medseg.io.dicom_files import Header, is_dicom, items, numbers, read_header
+from napari_medseg.io.choice import ChoiceError
+from napari_medseg.io.dicom_files import Header, items, numbers, read_header
+from napari_medseg.io.dicom_mark import is_dicom
 
 #: names that a file must not have to be passed over in silence when it is no DICOM
 _SUFFIXES = (".dcm", ".ima")
@@ -77,7 +79,7 @@ def choose(path: Path, *, as_labels: bool) -> Series:
     """The series that a path means: the only one, or that behind the "#".
 
     Among images and segmentations the verb decides: an image is read from images where there are any, labels from
-    segmentations. Raises InputError, listing the series, where several are left or none has the id.
+    segmentations. Raises ChoiceError, listing the series, where several are left, InputError where none has the id.
     """
     folder, wanted = choice.split(path)
     series = list_series(folder)
@@ -87,9 +89,13 @@ def choose(path: Path, *, as_labels: bool) -> Series:
         chosen = [s for s in series if s.has_pixels and s.is_segmentation == as_labels] or series
     if len(chosen) == 1:
         return chosen[0]
-    problem = f"no series #{wanted}" if wanted else f"{len(chosen)} series"
     listed = "; ".join(s.describe() for s in series[:_LISTED]) + ("; ..." if len(series) > _LISTED else "")
-    raise InputError(f"{path}: {problem} in this folder: select one as {folder}#{series[0].id}: {listed}")
+    if not chosen:
+        raise InputError(f"{path}: no series #{wanted} in this folder: it holds {listed}")
+    raise ChoiceError(
+        f"{path}: {len(chosen)} series in this folder: select one as {folder}#{chosen[0].id}: {listed}",
+        [f"{folder}#{s.id}" for s in chosen],
+    )
 
 
 def _files(path: Path) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
@@ -12,6 +11,7 @@ from napari.layers import Layer
 
 from napari_medseg import io
 from napari_medseg.io import stored
+from napari_medseg.io.choice import ChoiceError
 from napari_medseg.sample import phantom, sample_files
 from napari_medseg.widgets.layers import PROVENANCE_KEY, labels_layer, to_segmentation, to_volume, volume_layer
 from napari_medseg.widgets.orientation import show_orientation
@@ -29,20 +29,14 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 def read_layers(path: str) -> list[LayerData]:
     """Labels where the file says that it holds labels, else one image layer per channel.
 
-    NIfTI and the like rarely say so: napari's "Convert to Labels" makes such an image a Labels layer, in its place.
+    NIfTI and the like rarely say so: napari's "Convert to Labels" makes such an image a Labels layer, in its place. Of
+    several DICOM series in a folder, and of segments that overlap, each is opened.
     """
     _letter_the_canvas()
-    return [layer for part in _parts(path) for layer in _layers_of(part)]
-
-
-def _parts(path: str) -> list[str]:
-    """The path itself; for a folder with several DICOM series each of them, as `FOLDER#SERIES`."""
-    if not Path(path).is_dir() or io.format_of(Path(path)).name != "DICOM":
-        return [path]
-    from napari_medseg.io.dicom import list_series
-
-    parts = [f"{path}#{series.id}" for series in list_series(path)]
-    return [path] if len(parts) == 1 else parts
+    try:
+        return _layers_of(path)
+    except ChoiceError as several:
+        return [layer for part in several.choices for layer in _layers_of(part)]
 
 
 def _layers_of(path: str) -> list[LayerData]:

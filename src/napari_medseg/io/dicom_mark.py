@@ -1,0 +1,24 @@
+"""Whether a file is a DICOM file: by its mark, for many have no suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_medseg.errors import FileError
+
+#: bytes in front of the mark
+PREAMBLE = 128
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file has the DICOM mark after its preamble; other things than files have not.
+
+    Raises FileError where a file cannot be opened.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM"
+    except OSError as error:
+        raise FileError(f"{path}: cannot be opened: {error.strerror}") from error
