@@ -122,12 +122,21 @@ class NetworkSpec:
         return self.build_from(self.arguments(preset, **overrides))
 
     def build_from(self, arguments: Mapping[str, Argument]) -> nn.Module:
-        """The torch module of arguments that `arguments` returned."""
+        """The torch module of arguments that `arguments` returned.
+
+        Raises InputError where arguments that are each within their bounds do not go together.
+        """
         module, _, name = self.target.partition(":")
-        network: nn.Module = getattr(importlib.import_module(module), name)(**arguments)
+        kind = getattr(importlib.import_module(module), name)
+        try:
+            network: nn.Module = kind(**arguments)
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(f"network {self.name}: these arguments do not go together: {error}") from error
         return network
 
 
+_DROPOUT = Parameter(0.0, "probability of dropping a feature in training", 0, 0.95)
+_NORM = Parameter("instance", "normalisation after each convolution", choices=("instance", "instance_plain", "batch"))
 _NETWORKS = (
     NetworkSpec(
         name="unet3d",
@@ -167,6 +176,118 @@ _NETWORKS = (
             "dropout": Parameter(0.0, "probability of dropping a whole feature map in the two deepest levels", 0, 0.95),
         },
         paper={},
+    ),
+    NetworkSpec(
+        name="nnunet",
+        target="napari_medseg.networks.nnunet:NnUNet",
+        summary="The U-Net that nnU-Net plans: kernels and strides per level and axis, plain or residual encoder",
+        citation="Isensee et al., Nature Methods 2021, doi:10.1038/s41592-020-01008-z",
+        parameters={
+            "features": Parameter(
+                (32, 64, 128, 256, 320), "features per level, the finest first", 1, 2048, shortest=2, longest=10
+            ),
+            "kernel_sizes": Parameter(
+                (3, 3, 3, 3, 3), "odd kernel sizes, one per level or per level and axis", 1, 7, shortest=2, longest=30
+            ),
+            "strides": Parameter(
+                (1, 2, 2, 2, 2),
+                "steps into each level, one per level or per level and axis",
+                1,
+                8,
+                shortest=2,
+                longest=30,
+            ),
+            "blocks": Parameter((2, 2, 2, 2, 2), "convolutions (or residual blocks) per level", 1, 16, shortest=2),
+            "decoder_blocks": Parameter((2, 2, 2, 2), "convolutions per decoder level, the coarsest first", 1, 16),
+            "residual": Parameter(False, "residual encoder"),
+            "bias": Parameter(True, "whether convolutions have biases"),
+            "deep_supervision": Parameter(True, "logits of every decoder level in training"),
+        },
+        deep_supervision=True,
+    ),
+    NetworkSpec(
+        name="basicunet",
+        target="napari_medseg.networks.ready:BasicUNet",
+        summary="MONAI's BasicUNet: two convolutions per level, max-pooling, five levels",
+        citation="Falk et al., Nature Methods 2019, doi:10.1038/s41592-018-0261-2",
+        parameters={
+            "features": Parameter(
+                (32, 32, 64, 128, 256, 32), "features of five levels and of the output", 1, 2048, shortest=6, longest=6
+            ),
+            "norm": _NORM,
+            "upsample": Parameter("deconv", "how the size is doubled", choices=("deconv", "nontrainable")),
+            "dropout": _DROPOUT,
+        },
+    ),
+    NetworkSpec(
+        name="stridedunet",
+        target="napari_medseg.networks.ready:StridedUNet",
+        summary="MONAI's UNet: strided residual units, PReLU",
+        citation="Kerfoot et al., STACOM 2018, doi:10.1007/978-3-030-12029-0_40",
+        parameters={
+            "channels": Parameter((16, 32, 64, 128, 256), "features per level", 1, 2048, shortest=2, longest=8),
+            "strides": Parameter((2, 2, 2, 2), "steps between the levels", 1, 4, longest=7),
+            "num_res_units": Parameter(2, "convolutions in a residual unit; 0: plain convolutions", 0, 8),
+            "kernel_size": Parameter(3, "kernel of the convolutions", 1, 7),
+            "up_kernel_size": Parameter(3, "kernel of the up-convolutions", 1, 7),
+            "norm": _NORM,
+            "activation": Parameter("PRELU", "what follows the normalisation", choices=("PRELU", "RELU", "LEAKYRELU")),
+            "dropout": _DROPOUT,
+            "bias": Parameter(True, "whether convolutions have biases"),
+        },
+    ),
+    NetworkSpec(
+        name="dynunet",
+        target="napari_medseg.networks.ready:DynUNet",
+        summary="MONAI's DynUNet, after nnU-Net: kernels and strides per level and axis",
+        citation="Isensee et al., Nature Methods 2021, doi:10.1038/s41592-020-01008-z",
+        parameters={
+            "filters": Parameter(
+                (32, 64, 128, 256, 320), "features per level, the finest first", 1, 2048, shortest=3, longest=10
+            ),
+            "kernel_sizes": Parameter(
+                (3, 3, 3, 3, 3), "odd kernel sizes, one per level or per level and axis", 1, 7, shortest=3, longest=30
+            ),
+            "strides": Parameter(
+                (1, 2, 2, 2, 2),
+                "steps into each level, one per level or per level and axis",
+                1,
+                8,
+                shortest=3,
+                longest=30,
+            ),
+            "norm": _NORM,
+            "res_block": Parameter(False, "residual blocks"),
+            "trans_bias": Parameter(False, "whether up-convolutions have biases"),
+            "dropout": _DROPOUT,
+        },
+    ),
+    NetworkSpec(
+        name="segresnet",
+        target="napari_medseg.networks.ready:SegResNet",
+        summary="MONAI's SegResNet: residual encoder with group norm, additive skips",
+        citation="Myronenko, BrainLes 2018, doi:10.1007/978-3-030-11726-9_28",
+        parameters={
+            "init_filters": Parameter(16, "features of the finest level, a multiple of 8", 8, 512),
+            "blocks_down": Parameter((1, 2, 2, 4), "residual blocks per encoder level", 1, 16, shortest=2, longest=8),
+            "blocks_up": Parameter(
+                (1, 1, 1), "residual blocks per decoder level, the coarsest first", 1, 16, longest=7
+            ),
+            "dropout": _DROPOUT,
+        },
+    ),
+    NetworkSpec(
+        name="attentionunet",
+        target="napari_medseg.networks.ready:AttentionUNet",
+        summary="MONAI's Attention U-Net: additive gates on the skips",
+        citation="Oktay et al., MIDL 2018, doi:10.48550/arXiv.1804.03999",
+        parameters={
+            "channels": Parameter((64, 128, 256, 512, 1024), "features per level", 2, 2048, shortest=2, longest=8),
+            "strides": Parameter((2, 2, 2, 2), "steps between the levels", 1, 4, longest=8),
+            "kernel_size": Parameter(3, "kernel of the convolutions", 1, 7),
+            "up_kernel_size": Parameter(3, "kernel of the up-convolutions", 1, 7),
+            "dropout": _DROPOUT,
+        },
     ),
 )
 _TABLE = {spec.name: spec for spec in _NETWORKS}

@@ -51,7 +51,7 @@ REFUSED = {
     "image_as_model": (SEGMENT.replace("model.safetensors", "images/case0.nii.gz"), "case0.nii.gz: not a model file"),
     "foreign_model": (
         SEGMENT.replace("model.safetensors", "foreign.pth"),
-        "foreign.pth: model files of other programs",
+        "foreign.pth: a bare Python pickle",
     ),
     "resume": (f"{SEGMENT} --resume", "--resume is not supported in this version"),
     "overlap": (f"{SEGMENT} --overlap 1", "overlap must be at least 0 and below 1; got 1.0"),
@@ -77,7 +77,7 @@ REFUSED = {
         "out/case0.nii.gz: several images would be written there",
     ),
     "output_below_a_file": (SEGMENT.replace("-o out", "-o text.nii.gz/out"), "text.nii.gz/out.nii.gz: its folder"),
-    "unknown_network": (f"{TRAIN} --network unet4d", "unknown network 'unet4d': choose one of unet3d, vnet"),
+    "unknown_network": (f"{TRAIN} --network unet4d", "unknown network 'unet4d': choose one of .*unet3d, vnet"),
     "model_suffix": (
         TRAIN.replace("out.safetensors", "out.pt"),
         "out.pt: a model's file name must end in",
@@ -85,7 +85,7 @@ REFUSED = {
     "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "images and labels are paired by"),
     "no_folder": (TRAIN.replace("images images", "images nowhere"), "nowhere is not a folder"),
     "val": (f"{TRAIN} --val 1", "val must be at least 0 and below 1; got 1.0"),
-    "foreign_init": (f"{TRAIN} --init foreign.pth", "foreign.pth: model files of other programs"),
+    "foreign_init": (f"{TRAIN} --init foreign.pth", "foreign.pth: a bare Python pickle"),
     "no_time": (f"{TRAIN.replace('--epochs 1', '--minutes 0.000001')}", "the time is over before the training"),
     "other_grid": (
         "evaluate --prediction moved.nii --reference labels/case0.nii -o out.csv",
@@ -105,7 +105,7 @@ REFUSED = {
     ),
     "info_nowhere": ("info nowhere.nii.gz", "no such file: nowhere.nii.gz"),
     "info_image_alone": ("info labels/case0.nii --image images/case0.nii.gz", "add --labels"),
-    "convert_foreign": ("convert foreign.pth -o out.safetensors", "foreign.pth: model files of other programs"),
+    "convert_foreign": ("convert foreign.pth -o out.safetensors", "foreign.pth: a bare Python pickle"),
     "convert_dicom": ("convert slice.dcm -o out.nii.gz", r"slice.dcm: its transfer syntax \(none\) "),
     "convert_chunks": ("convert images/case0.nii.gz -o out.zarr --chunks 0", "--chunks must be at least 1; got 0"),
     "convert_format": ("convert images/case0.nii.gz -o out.jpg", "out.jpg: no format is written under this name"),

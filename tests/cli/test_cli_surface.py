@@ -42,7 +42,15 @@ SURFACE = {
     ],
     "networks": ["--json"],
     "info": ["path", "--labels", "--image"],
-    "convert": ["source", "-o --output required", "--chunks 64", "--source"],
+    "convert": [
+        "source",
+        "-o --output required",
+        "--chunks 64",
+        "--source",
+        "--network",
+        "--preset default [default|paper]",
+        "--labels",
+    ],
 }
 
 

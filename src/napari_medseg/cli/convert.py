@@ -1,24 +1,31 @@
-"""Convert a volume to another format; labels stay labels."""
+"""Convert a volume to another format, labels staying labels, or a model of another program into a model file."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from napari_medseg import io
 from napari_medseg.cli import terminal
-from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, folder_for
 from napari_medseg.errors import InputError
+from napari_medseg.foreign import convert_model, is_foreign
 from napari_medseg.io.stored import from_segmentation, from_volume, to_segmentation, to_volume
+from napari_medseg.registry import PresetName
 from napari_medseg.volume import Segmentation, Volume
 
 NAME = "convert"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="Image or label file, or OME-Zarr folder.")
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="Image or label file, or OME-Zarr folder; or a PyTorch state dict, MONAI bundle, nnU-Net v2 folder.",
+    )
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="TARGET", help="Its suffix decides the format."
     )
@@ -26,10 +33,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--source", dest="series", type=Path, metavar="SERIES", help="The DICOM series that labels lie on; for .dcm."
     )
+    parser.add_argument("--network", metavar="NAME", help="Network of a state dict: one that `networks` lists.")
+    parser.add_argument(
+        "--preset", choices=get_args(PresetName), default="default", help="Preset of the network of a state dict."
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="JSON", help='Labels of a state dict: a file such as {"1": "liver"}.'
+    )
 
 
 def run(args: Namespace) -> None:
-    refuse_foreign_model(args.source)
+    if is_foreign(args.source):
+        _convert_model(args)
+        return
     check_writable(args.output)
     check_keeps_inputs([args.source], [args.output])
     if args.chunks < 1:
@@ -38,6 +54,15 @@ def run(args: Namespace) -> None:
     with folder_for(args.output):
         _write(args, x, provenance)
     terminal.say(f"wrote {args.output}")
+
+
+def _convert_model(args: Namespace) -> None:
+    from napari_medseg.foreign.description import read_labels
+
+    labels = read_labels(args.labels) if args.labels else None
+    with folder_for(args.output):
+        model = convert_model(args.source, args.output, network=args.network, preset=args.preset, labels=labels)
+    terminal.say(f"wrote {args.output}: {model.spec.network}, labels {', '.join(model.spec.labels.values())}")
 
 
 def _read(path: Path, *, as_labels: bool) -> tuple[Volume | Segmentation, Mapping[str, object]]:

@@ -1,4 +1,4 @@
-"""Files of other programs that a later version will take; until then each is refused in one line."""
+"""Model files of other programs where a model of ours is wanted."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from pathlib import Path
 
 from napari_medseg.errors import NotSupportedError
 
-MODEL_SUFFIXES = (".pt", ".pth", ".ckpt", ".zip")
-
 
 def refuse_foreign_model(path: Path) -> None:
-    """NotSupportedError for a model file of another program."""
-    if path.suffix.lower() in MODEL_SUFFIXES:
-        raise NotSupportedError(
-            f"{path}: model files of other programs ({', '.join(MODEL_SUFFIXES)}) are not supported yet: "
-            f"give a .safetensors model written by napari-medseg"
-        )
+    """Raise MedsegError for a model file of another program: what is wrong with it, else how it is converted."""
+    from napari_medseg.foreign import CHECKPOINTS, is_foreign, refuse_kind
+    from napari_medseg.foreign.checkpoint import check_checkpoint
+
+    if not is_foreign(path):
+        return
+    refuse_kind(path)
+    if path.suffix.lower() in CHECKPOINTS:
+        check_checkpoint(path)
+    raise NotSupportedError(
+        f"{path}: weights or a model of another program without a ModelSpec: if it is one that can be taken, "
+        f"`napari-medseg convert {path.name} -o model.safetensors` makes a model file of it"
+    )

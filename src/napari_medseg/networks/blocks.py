@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """(N, C, *size) -> the same with every size a multiple of `multiple`, its last plane repeated.
+def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
+    """(N, C, *size) -> the same with every size a multiple of `multiple` (of its axis), its last plane repeated.
 
     Padding at the end only keeps voxel i at the index i // 2 of the half-sized scale, and so on. An image that would
     be down-sampled to a single voxel is made two voxels long, because one voxel has no variance to normalise by.
     """
     size = x.shape[2:]
-    padded = [-(-n // multiple) * multiple for n in size]
-    if max(padded) == multiple:
-        padded[-1] = 2 * multiple
+    multiples = [multiple] * len(size) if isinstance(multiple, int) else list(multiple)
+    padded = [-(-n // m) * m for n, m in zip(size, multiples, strict=True)]
+    if padded == multiples:
+        padded[-1] *= 2
     missing = [p - n for p, n in zip(padded, size, strict=True)]
     if not any(missing):
         return x
