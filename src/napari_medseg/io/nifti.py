@@ -44,6 +44,7 @@ _MAX_EXTRA = 64 << 20
 _NIFTI1_MAX_SIZE = 32767
 
 
+@np.errstate(invalid="ignore", over="ignore")  # a header may hold anything: what is made of its numbers is checked
 def load(path: Path, *, as_labels: bool) -> Stored:
     """What a NIfTI file holds. Raises FileError (damaged, impossible geometry) and NotSupportedError (time, colour)."""
     header_path, data_path = _paths(path)
