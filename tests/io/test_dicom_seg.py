@@ -109,6 +109,20 @@ def test_codes_and_colours_are_written(tmp_path: Path, series: Path) -> None:
     assert liver.RecommendedDisplayCIELabValue != kidney.RecommendedDisplayCIELabValue
 
 
+def test_colours_come_back(tmp_path: Path, series: Path) -> None:
+    coloured = Segmentation(DATA, GRID, NAMES, colours={1: (221, 130, 101), 2: (0, 0, 255)})
+    path = saved(tmp_path, coloured, series)
+    read = io.read_segmentation(path).colours
+    assert {1: read[1], 2: read[2]} == dict(coloured.colours)
+    dataset = pydicom.dcmread(path)
+    del dataset[0x00770010], dataset[0x00771001]  # as another program would have written it
+    dataset.SegmentSequence[2].RecommendedDisplayCIELabValue = [65535, 65535, 0]  # no such colour
+    dataset.save_as(path)
+    foreign = io.read_segmentation(path).colours
+    np.testing.assert_allclose([foreign[1], foreign[2]], [(221, 130, 101), (0, 0, 255)], atol=2)
+    assert 3 not in foreign
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "side"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
@@ -11,6 +11,8 @@ from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+
+from napari_medseg.volume import Colour
 
 #: the keywords of pydicom's table of SNOMED CT that names are looked up in
 _ANATOMY = (
@@ -37,7 +39,7 @@ _MAX_LABEL_LENGTH = 64
 _HUE_STEP = 0.618034
 
 
-def description(number: int, name: str, provenance: Mapping[str, object]) -> SegmentDescription:
+def description(number: int, name: str, colour: Colour | None, provenance: Mapping[str, object]) -> SegmentDescription:
     """The segment of a label, which a model made where the provenance says so, a person otherwise."""
     category, kind, side = coded(name)
     model = str(provenance.get("model_sha256", ""))
@@ -48,7 +50,7 @@ def description(number: int, name: str, provenance: Mapping[str, object]) -> Seg
         kind,
         SegmentAlgorithmTypeValues.AUTOMATIC if model else SegmentAlgorithmTypeValues.MANUAL,
         _algorithm(model, provenance) if model else None,
-        display_color=colour(number),
+        display_color=CIELabColor.from_rgb(*(colour or own_colour(number))),
     )
     if side is not None:
         (item,) = segment.SegmentedPropertyTypeCodeSequence
@@ -75,10 +77,19 @@ def coded(name: str) -> tuple[Code, Code, Code | None]:
     return codes.SCT.Tissue, codes.SCT.Tissue, None
 
 
-def colour(number: int) -> CIELabColor:
-    """A bright colour of a label's own."""
+def own_colour(number: int) -> Colour:
+    """A bright colour for a label that has none."""
     red, green, blue = colorsys.hsv_to_rgb(number * _HUE_STEP % 1, 0.65, 0.95)
-    return CIELabColor.from_rgb(255 * red, 255 * green, 255 * blue)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def colour_of(cielab: Sequence[int]) -> Colour | None:
+    """DICOM's three numbers from 0 to 65535 as red, green, blue; None for a colour that no screen has."""
+    try:
+        red, green, blue = CIELabColor.from_dicom_value(cielab).to_rgb()
+    except ValueError:
+        return None
+    return round(red), round(green), round(blue)
 
 
 def _algorithm(model_sha256: str, provenance: Mapping[str, object]) -> AlgorithmIdentificationSequence:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError
@@ -21,19 +22,21 @@ from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice, files
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom import arranged
+from napari_medseg.io.dicom_codes import colour_of
 from napari_medseg.io.dicom_files import Header, check_pixels, items, numbers, text
 from napari_medseg.io.dicom_geometry import Stack, sparse_stack
 from napari_medseg.io.dicom_pixels import decode
 from napari_medseg.io.dicom_planes import Plane, planes_of, together
 from napari_medseg.io.dicom_series import Series, choose
 from napari_medseg.io.stored import Stored, grid_of, in_memory, smallest_label_type
-from napari_medseg.volume import Grid
+from napari_medseg.volume import Colour, Grid
 
 Array = npt.NDArray[Any]
 
 #: frames that are decoded at once
 _BATCH = 256
 _MAX_LABELMAP = 2**16 - 1
+_MAX_CIELAB = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class _Segments:
 
     header: Header
     names: Mapping[int, str]
+    colours: Mapping[int, Colour]
     planes: Sequence[Plane]
     """One per frame, in the order of the stack."""
     stack: Stack
@@ -67,7 +71,9 @@ def load(path: Path, series: Series) -> Stored:
     grid = grid_of(str(segments.where), segments.stack.shape, geometry.from_itk(segments.stack.affine_lps_xyz))
     own = attributes.from_text(series.headers[0].private_text, str(segments.where)) or attributes.Attributes()
     labels = {number: own.labels.get(number, name) for number, name in segments.names.items() if number in chosen}
-    return Stored(data, grid, labels=labels, provenance=own.provenance, is_labels=True)
+    # Our own JSON keeps the numbers that were written; through CIELab they come back rounded.
+    colours = {i: own.colours.get(i, colour) for i, colour in segments.colours.items() if i in chosen}
+    return Stored(data, grid, labels=labels, provenance=own.provenance, is_labels=True, colours=colours)
 
 
 def save(path: Path, stored: Stored) -> None:
@@ -101,17 +107,28 @@ def _segments(header: Header) -> _Segments:
         raise NotSupportedError(
             f"{header.path}: a segmentation of fractions (probabilities) is not read: only whole labels"
         )
-    names = {}
+    names: dict[int, str] = {}
+    colours: dict[int, Colour] = {}
     for item in items(header.dataset, "SegmentSequence", header.path):
         number = numbers(item, "SegmentNumber", 1, header.path)
         if number is not None and number[0] > 0:
             names[int(number[0])] = text(item, "SegmentLabel", header.path)
+            colour = _colour(item, header)
+            if colour is not None:
+                colours[int(number[0])] = colour
     planes = planes_of(header)
     try:
         stack = sparse_stack(together(planes, str(header.path)))
     except FileError as error:
         raise FileError(f"{header.path}: {error}") from error
-    return _Segments(header, names, [planes[i] for i in stack.order], stack, kind == "LABELMAP")
+    return _Segments(header, names, colours, [planes[i] for i in stack.order], stack, kind == "LABELMAP")
+
+
+def _colour(item: Dataset, header: Header) -> Colour | None:
+    cielab = numbers(item, "RecommendedDisplayCIELabValue", 3, header.path)
+    if cielab is None or cielab.min() < 0 or cielab.max() > _MAX_CIELAB:
+        return None
+    return colour_of(cielab.astype(int).tolist())
 
 
 def _chosen(path: Path, segments: _Segments) -> set[int]:

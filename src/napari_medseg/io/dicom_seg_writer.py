@@ -61,7 +61,7 @@ def dataset(planes: Sequence[Plane], data: Array, names: Mapping[int, str], stor
             _sources(planes, _gap(planes)),
             _in_order_of_sources(planes, data),
             SegmentationTypeValues.BINARY if _is_binary(list(names)) else SegmentationTypeValues.LABELMAP,
-            [description(number, name, stored.provenance) for number, name in names.items()],
+            [description(i, name, stored.colours.get(i), stored.provenance) for i, name in names.items()],
             series_instance_uid=generate_uid(entropy_srcs=[*seed, "series"]),
             series_number=_SERIES_NUMBER,
             sop_instance_uid=generate_uid(entropy_srcs=[*seed, "instance"]),
