@@ -127,6 +127,15 @@ REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
         "network_def holds the expression",
     ),
     "circle": (lambda c: c["network_def"].update(out_channels="@network_def#out_channels"), "references lead too far"),
+    "laughs": (
+        lambda c: c.update(a=["@b"] * 400, b=["@d"] * 400, d=[1] * 400, network_def={**UNET, "channels": "@a"}),
+        "references lead too far",
+    ),
+    "transforms": (lambda c: c["preprocessing"].update(transforms=3), "needs a list of transforms"),
+    "huge number": (
+        lambda c: c["preprocessing"]["transforms"].append({"_target_": "Spacingd", "pixdim": [10**400] * 3}),
+        "arguments of Spacingd cannot be taken",
+    ),
     "other network": (
         lambda c: c["network_def"].update(_target_="scripts.mine.Net"),
         "target 'scripts.mine.Net' is not",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,13 @@ def test_a_class_in_the_pickle_is_named(tmp_path: Path) -> None:
 def test_a_bare_pickle_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(MedsegError, match="bare Python pickle"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_a_tensor_that_unfolds_to_gigabytes_stays_in_the_child(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1).expand(2**10, 2**20)}, tmp_path / "w.pt")
+    with pytest.raises(ModelFileError, match=r"w\.pt: PyTorch does not read it as a file of weights"):
         read_weights(tmp_path / "w.pt")
 
 

@@ -60,7 +60,12 @@ def convert_model(
 
     source, out = Path(source), Path(out)
     with TemporaryDirectory(prefix="medseg-") as scratch:
-        imported = _imported(source, Path(scratch), network, preset, labels)
+        try:
+            imported = _imported(source, Path(scratch), network, preset, labels)
+        except InputError as error:  # of the ModelSpec, which knows no file
+            if str(source) in str(error):
+                raise
+            raise ModelFileError(f"{source}: {error}") from error
     if out.suffix != SUFFIX:
         raise InputError(f"{out}: a model is written under a name that ends in {SUFFIX}")
     for note in imported.notes:

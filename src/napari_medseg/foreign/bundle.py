@@ -73,7 +73,10 @@ def _plain(where: Path, document: Mapping[str, Any], key: str) -> Any:
         raise ModelFileError(f"{where}: it has no {key}")
     part = document[key]
     if key == "preprocessing" and isinstance(part, dict):
-        part = {"transforms": [_without_keys(t) for t in part.get("transforms", []) if isinstance(t, dict)]}
+        listed = part.get("transforms")
+        part = {
+            "transforms": [_without_keys(t) for t in listed if isinstance(t, dict)] if isinstance(listed, list) else 0
+        }
     part = resolved(where, document, part)
     refuse_code(where, key, part)
     return part
@@ -136,7 +139,7 @@ def _spec(
         mode="2d" if arguments["spatial_dims"] == 2 else "3d",
         deep_supervision=False,
         licence=_text(metadata, "copyright")[:1000],
-        citation="\n".join(str(line) for line in metadata.get("references", []) if isinstance(line, str))[:20_000],
+        citation=_lines(metadata, "references")[:20_000],
         description=_text(metadata, "description"),
     )
 
@@ -149,6 +152,11 @@ def _name(format_: Mapping[str, Any], channel: int, otherwise: str) -> str:
 def _text(table: Mapping[str, Any], key: str) -> str:
     value = table.get(key, "")
     return value if isinstance(value, str) else ""
+
+
+def _lines(table: Mapping[str, Any], key: str) -> str:
+    value = table.get(key)
+    return "\n".join(line for line in value if isinstance(line, str)) if isinstance(value, list) else ""
 
 
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:

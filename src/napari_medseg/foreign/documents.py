@@ -13,6 +13,7 @@ from napari_medseg.registry import shown
 
 MAX_BYTES = 64 * 2**20
 _MAX_HOPS = 8
+_MAX_VALUES = 100_000
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -38,17 +39,35 @@ def refuse_code(path: Path, where: str, value: Any) -> None:
             )
 
 
-def resolved(path: Path, document: Mapping[str, Any], value: Any, hops: int = 0) -> Any:
-    """A value with MONAI's references to other plain values ("@name", "@name#inner") replaced by them."""
-    if hops > _MAX_HOPS:
-        raise ModelFileError(f"{path}: references lead too far: more than {_MAX_HOPS} steps")
-    if isinstance(value, str) and value.startswith("@"):
-        return resolved(path, document, _referred(path, document, value[1:]), hops + 1)
-    if isinstance(value, dict):
-        return {name: resolved(path, document, inner, hops + 1) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [resolved(path, document, inner, hops + 1) for inner in value]
-    return value
+def resolved(path: Path, document: Mapping[str, Any], value: Any) -> Any:
+    """A value with MONAI's references to other plain values ("@name", "@name#inner") replaced by them.
+
+    Raises ModelFileError for references that lead nowhere, in a circle, or to more than a config can hold.
+    """
+    return _Resolver(path, document).resolve(value, 0)
+
+
+class _Resolver:
+    """Follows references, a bounded number of steps deep and of values in all."""
+
+    def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
+        self._path = path
+        self._document = document
+        self._left = _MAX_VALUES
+
+    def resolve(self, value: Any, hops: int) -> Any:
+        self._left -= 1
+        if hops > _MAX_HOPS or self._left < 0:
+            raise ModelFileError(
+                f"{self._path}: references lead too far: more than {_MAX_HOPS} steps, or {_MAX_VALUES} values"
+            )
+        if isinstance(value, str) and value.startswith("@"):
+            return self.resolve(_referred(self._path, self._document, value[1:]), hops + 1)
+        if isinstance(value, dict):
+            return {name: self.resolve(inner, hops + 1) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self.resolve(inner, hops + 1) for inner in value]
+        return value
 
 
 def _referred(path: Path, document: Mapping[str, Any], name: str) -> Any:

@@ -50,7 +50,7 @@ def preprocessing_of(path: Path, transforms: Any) -> Preprocessing:
             raise ModelFileError(f"{path}: {name} after another intensity transform cannot be taken")
         try:
             found = _TAKEN[name](found, transform)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path}: the arguments of {name} cannot be taken: {str(error)[:120]}") from None
     return found
 

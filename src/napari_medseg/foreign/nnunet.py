@@ -93,8 +93,10 @@ def _labels(folder: Path, dataset: Mapping[str, Any]) -> dict[int, str]:
         raise ModelFileError(f"{folder}: dataset.json has no labels")
     if "regions_class_order" in dataset or any(isinstance(value, list) for value in table.values()):
         raise NotSupportedError(f"{folder}: region-based labels, which overlap, cannot be taken")
+    if any(type(value) is not int for value in table.values()):
+        raise ModelFileError(f"{folder}: dataset.json: the ids of labels must be whole numbers")
     ids = {value: name for name, value in table.items() if name not in ("background", "ignore")}
-    if any(type(value) is not int for value in ids) or sorted(ids) != list(range(1, len(ids) + 1)) or not ids:
+    if sorted(ids) != list(range(1, len(ids) + 1)) or not ids:
         raise ModelFileError(f"{folder}: dataset.json: labels must have the ids 1, 2, ... without gaps")
     return {value: str(name)[:200] for value, name in ids.items()}
 
@@ -114,7 +116,7 @@ def _modality(name: str) -> Modality:
 
 def _orientation(folder: Path, plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
     reader = dataset.get("overwrite_image_reader_writer") or plans.get("image_reader_writer", "SimpleITKIO")
-    if reader not in _READERS:
+    if not isinstance(reader, str) or reader not in _READERS:
         raise NotSupportedError(f"{folder}: images read by {shown(reader)} cannot be taken: {', '.join(_READERS)} can")
     return _READERS[reader]
 

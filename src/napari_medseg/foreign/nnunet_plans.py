@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseg import registry
-from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
+from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.geometry import Triple
 from napari_medseg.registry import Argument, shown
 
@@ -54,7 +54,7 @@ def configuration_of(path: Path, plans: Mapping[str, Any], name: str, in_channel
         (pz, py, px), (sz, sy, sx) = patch, spacing
         schemes = tuple(str(s) for s in table["normalization_schemes"])
         masks = tuple(bool(m) for m in table.get("use_mask_for_norm", ()))
-    except (KeyError, TypeError, ValueError, InputError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ModelFileError(f"{path}: configuration {shown(name)} cannot be used: {what[:200]}") from None
     return Configuration(checked, (pz, py, px), (sz, sy, sx), schemes, masks)
@@ -62,11 +62,12 @@ def configuration_of(path: Path, plans: Mapping[str, Any], name: str, in_channel
 
 def _inherited(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A configuration with what it inherits from others filled in."""
-    configurations = plans.get("configurations")
+    configurations: Any = plans.get("configurations")
     merged: dict[str, Any] = {}
     current: Any = name
     for _ in range(_MAX_INHERITED):
-        table = configurations.get(current) if isinstance(configurations, dict) else None
+        known = isinstance(configurations, dict) and isinstance(current, str)
+        table = configurations.get(current) if known else None
         if not isinstance(table, dict):
             raise ModelFileError(f"{path}: it has no configuration {shown(current)}")
         merged = {**table, **merged}
