@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from balls import LABELS, volume
-from napari_medseg import evaluate, load_model, read, read_segmentation, segment, write
+from balls import LABELS, segmentation, volume
+from napari_medseg import Grid, Volume, evaluate, load_model, read, read_segmentation, segment, write
 from napari_medseg.cli import main
 
 
@@ -241,3 +241,14 @@ def test_an_interrupted_training_leaves_a_model(
     out = tmp_path / "balls.safetensors"
     assert run("train", "--images", ball_images, "--labels", ball_labels, "--epochs", 50, "-o", out) == 130
     assert load_model(out).spec.training.epochs < 50
+
+
+def test_convert_onto_the_grid_of_another_image(tmp_path: Path) -> None:
+    fine = Grid.from_spacing((24, 20, 16), (1.0, 1.0, 1.0), (-0.5, 0.0, 0.0))
+    write(tmp_path / "fine.nii.gz", Volume(np.zeros((1, *fine.shape), np.int16), fine))
+    write(tmp_path / "labels.nrrd", segmentation())
+    command = ["convert", str(tmp_path / "labels.nrrd"), "-o", str(tmp_path / "out.nii.gz")]
+    assert main([*command, "--onto", str(tmp_path / "fine.nii.gz"), "--interpolation", "nearest"]) == 0
+    found = read_segmentation(tmp_path / "out.nii.gz")
+    assert found.grid.same_as(fine)
+    np.testing.assert_array_equal(np.asarray(found.data), np.asarray(segmentation().data).repeat(2, axis=0))

@@ -47,6 +47,8 @@ SURFACE = {
         "-o --output required",
         "--chunks 64",
         "--source",
+        "--onto",
+        "--interpolation linear [linear|nearest]",
         "--network",
         "--preset default [default|paper]",
         "--labels",

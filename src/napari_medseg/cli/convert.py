@@ -14,6 +14,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.foreign import convert_model, is_foreign
 from napari_medseg.io.stored import from_segmentation, from_volume, to_segmentation, to_volume
 from napari_medseg.registry import PresetName
+from napari_medseg.transforms.regrid import Interpolation, resample_onto
 from napari_medseg.volume import Segmentation, Volume
 
 NAME = "convert"
@@ -33,6 +34,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--source", dest="series", type=Path, metavar="SERIES", help="The DICOM series that labels lie on; for .dcm."
     )
+    parser.add_argument("--onto", type=Path, metavar="IMAGE", help="Resample onto the grid of this image first.")
+    parser.add_argument(
+        "--interpolation",
+        choices=get_args(Interpolation),
+        default="linear",
+        help="How --onto resamples; linear interpolates the mask of each label.",
+    )
     parser.add_argument("--network", metavar="NAME", help="Network of a state dict: one that `networks` lists.")
     parser.add_argument(
         "--preset", choices=get_args(PresetName), default="default", help="Preset of the network of a state dict."
@@ -51,6 +59,8 @@ def run(args: Namespace) -> None:
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
     x, provenance = _read(args.source, as_labels=args.output.suffix.lower() == ".dcm")
+    if args.onto is not None:
+        x = resample_onto(x, io.read(args.onto).grid, args.interpolation)
     with folder_for(args.output):
         _write(args, x, provenance)
     terminal.say(f"wrote {args.output}")

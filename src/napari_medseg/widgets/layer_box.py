@@ -22,9 +22,9 @@ class LayerBox(QComboBox):
 
     layer_changed = Signal(object)
 
-    def __init__(self, viewer: Viewer, kind: type[Layer], tooltip: str = "") -> None:
+    def __init__(self, viewer: Viewer, kind: type[Layer] | tuple[type[Layer], ...], tooltip: str = "") -> None:
         super().__init__()
-        self._kind = kind
+        self._kinds = kind if isinstance(kind, tuple) else (kind,)
         self.layers: list[Layer] = []
         self._list = viewer.layers
         self._chosen: Layer | None = None
@@ -51,7 +51,7 @@ class LayerBox(QComboBox):
 
     def refresh(self, _event: object = None) -> None:
         """List the layers as the layer list shows them, the top one first."""
-        self.layers = [layer for layer in reversed(self._list) if isinstance(layer, self._kind)]
+        self.layers = [layer for layer in reversed(self._list) if isinstance(layer, self._kinds)]
         self.blockSignals(True)
         self.clear()
         self.addItems([layer.name for layer in self.layers])
@@ -59,7 +59,7 @@ class LayerBox(QComboBox):
         self.setCurrentIndex(kept if self.layers else -1)
         self.blockSignals(False)
         self.setEnabled(bool(self.layers))
-        self.setPlaceholderText("" if self.layers else f"no {self._kind.__name__} layer yet")
+        self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} layer yet")
         self._on_index()
 
     def _on_index(self, _index: int = 0) -> None:

@@ -1,0 +1,86 @@
+"""The Resample panel: a layer onto the grid of another, so that the two can be compared and trained on together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari.layers import Image, Labels
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_medseg.events import Event, Finished
+from napari_medseg.transforms.regrid import Interpolation, resample_onto
+from napari_medseg.volume import Grid, Segmentation, Volume
+from napari_medseg.widgets.forms import button, caption, choice, form, reporting
+from napari_medseg.widgets.layer_box import LayerBox
+from napari_medseg.widgets.layers import labels_layer, placement, to_segmentation, to_volume, volume_layer
+from napari_medseg.widgets.progress_row import ProgressRow
+from napari_medseg.widgets.runner import Runner
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+_INTERPOLATIONS = {"linear": "linear (labels: each label's mask)", "nearest": "nearest voxel"}
+
+
+class ResamplePanel(QWidget):
+    """Makes a new layer: the chosen one on the grid of another."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.layer = LayerBox(napari_viewer, (Image, Labels), "The layer to resample; it stays as it is.")
+        self.onto = LayerBox(napari_viewer, (Image, Labels), "The layer whose grid the new one gets.")
+        self.interpolation = choice(
+            _INTERPOLATIONS, "Linear is smoother; nearest keeps values as they are. Label ids are kept by both."
+        )
+        self.runner = Runner(self)
+        self.grids = caption()
+        self.resample_button = button("Resample", self.resample, "Make a new layer on the other layer's grid.")
+        layout = QVBoxLayout(self)
+        layout.addLayout(form(Layer=self.layer, Onto_the_grid_of=self.onto, Interpolation=self.interpolation))
+        layout.addWidget(self.grids)
+        layout.addWidget(self.resample_button)
+        layout.addWidget(ProgressRow(self.runner))
+        layout.addStretch(1)
+        self.runner.happened.connect(self._on_event)
+        self.runner.busy.connect(self._update)
+        for box in (self.layer, self.onto):
+            box.layer_changed.connect(self._update)
+        self._update()
+
+    def resample(self) -> None:
+        """Start the work; its layer is added at the end."""
+        with reporting():
+            source = self._noun(self.layer.layer)
+            named = replace(source, name=f"{self.layer.layer.name} on {self.onto.layer.name}")
+            grid, interpolation = self._grid(self.onto.layer), self.interpolation.currentData()
+            self.runner.start(lambda: _resampled(named, grid, interpolation), "Resample")
+
+    def _noun(self, layer: Image | Labels) -> Volume | Segmentation:
+        among = list(self._viewer.layers)
+        return to_segmentation(layer, among) if isinstance(layer, Labels) else to_volume(layer, among)
+
+    def _grid(self, layer: Image | Labels) -> Grid:
+        return placement(layer, list(self._viewer.layers)).grid
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Finished) and isinstance(event.result, Segmentation):
+            data, arguments, _ = labels_layer(event.result)
+            self._viewer.add_labels(data, **arguments)
+        elif isinstance(event, Finished):
+            data, arguments, _ = volume_layer(event.result)[0]
+            self._viewer.add_image(data, **arguments)
+
+    def _update(self, _: object = None) -> None:
+        layers = (self.layer.layer, self.onto.layer)
+        ready = all(layer is not None for layer in layers) and layers[0] is not layers[1]
+        self.resample_button.setEnabled(ready and not self.runner.is_busy)
+        with reporting():
+            lines = [f"{layer.name}: {self._grid(layer).describe()}" for layer in layers] if ready else []
+            self.grids.setText("\n".join(lines))
+
+
+def _resampled(x: Volume | Segmentation, grid: Grid, interpolation: Interpolation) -> Iterator[Event]:
+    yield Finished(resample_onto(x, grid, interpolation))
