@@ -13,7 +13,7 @@ from napari_medseg.geometry import AxisOrder
 from napari_medseg.volume import Grid, Segmentation, Volume
 
 Interpolation = Literal["linear", "nearest"]
-Noun = TypeVar("Noun", Volume, Segmentation)
+Noun = TypeVar("Noun", bound=Volume | Segmentation)
 Array = npt.NDArray[Any]
 
 
