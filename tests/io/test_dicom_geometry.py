@@ -37,9 +37,10 @@ def test_one_plane_is_as_thick_as_it_says() -> None:
     ("z_mm", "reason"),
     [
         ([0, 2.5, 5, 10], r"missing.*: 5 mm between IM2 and IM3 where others are 2.5 mm apart"),
+        ([0, 1, 2, 1e9 + 0.3], r"missing.*: 1e\+09 mm between IM2 and IM3"),
         ([0, 2.5, 2.5, 5], r"IM1 and IM2 lie at the same position \(1 such pairs\)"),
     ],
-    ids=["missing", "duplicate"],
+    ids=["missing", "far", "duplicate"],
 )
 def test_incomplete_stacks_are_refused(z_mm: list[float], reason: str) -> None:
     with pytest.raises(FileError, match=reason):
@@ -102,6 +103,8 @@ def test_frames_may_share_and_skip_slices() -> None:
 
 
 def test_frames_of_no_grid_are_refused() -> None:
+    with pytest.raises(FileError, match="1000000000 slices apart"):
+        sparse_stack(planes([0, 1, 1e9]))
     with pytest.raises(FileError, match="fit no regular grid"):
         sparse_stack(planes([0, 1, 2.5]))
 

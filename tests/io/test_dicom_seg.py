@@ -162,6 +162,8 @@ def test_what_cannot_be_a_segmentation_is_refused(tmp_path: Path, series: Path) 
     path = tmp_path / "out.dcm"
     with pytest.raises(InputError, match="refers to the series it was drawn on"):
         io.write(path, LABELS)
+    with pytest.raises(InputError, match="only DICOM segmentations"):
+        io.write(tmp_path / "out.nii.gz", LABELS, source=series)
     with pytest.raises(InputError, match="images are not written as DICOM"):
         io.write(path, io.read(series))
     with pytest.raises(InputError, match="ids from 1 to 65535; got none"):

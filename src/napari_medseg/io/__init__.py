@@ -99,6 +99,10 @@ def write(
     if format_ is None or suffix not in format_.written:
         known = ", ".join(s for f in FORMATS.values() for s in f.written)
         raise InputError(f"{target}: no format is written under this name: end it in one of {known}")
+    if source is not None and format_.name != "DICOM":
+        raise InputError(
+            f"{target}: only DICOM segmentations (.dcm) refer to a source; {format_.name} has no place for it"
+        )
     if isinstance(x, Volume):
         content = stored.from_volume(x, provenance or {})
     else:

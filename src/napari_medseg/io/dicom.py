@@ -5,6 +5,7 @@ A path is a file (that file alone), a folder, or `FOLDER#ID` for one of several 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from napari_medseg.io.dicom_pixels import scaled, stored_values
 from napari_medseg.io.dicom_planes import Plane, planes_of, together
 from napari_medseg.io.dicom_series import Series, choose, list_series
 from napari_medseg.io.stored import Stored, grid_of
+
+#: of a voxel that is resampled
+_VOXEL_BYTES = 4
 
 __all__ = ["Series", "arranged", "list_series", "load", "save"]
 
@@ -40,7 +44,8 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     if any(h.text("PhotometricInterpretation") == "MONOCHROME1" for h in series.headers):
         _warn(f"{where}: low values are meant to be shown bright (MONOCHROME1); the values are kept as they are")
     sizes = [(header.decoded_bytes, header.path.stat().st_size) for header in series.headers]
-    budget.check(where, sum(decoded for decoded, _ in sizes), sum(stored for _, stored in sizes))
+    needed = max(sum(decoded for decoded, _ in sizes), _VOXEL_BYTES * math.prod(stack.shape))
+    budget.check(where, needed, sum(stored for _, stored in sizes))
     voxels = scaled(stored_values(planes), [p.slope for p in planes], [p.intercept for p in planes])
     if stack.resampling is not None:
         voxels = resample(stack.resampling, stack.shape, voxels)

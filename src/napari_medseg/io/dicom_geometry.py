@@ -28,6 +28,10 @@ _SAME_MM = 0.01
 _COSINE = 1e-3
 #: a gap this near to a whole multiple of the smallest one is that of missing slices
 _MULTIPLE = 0.05
+#: a gap of more than this many usual ones is not interpolated over
+_WIDEST = 4
+#: the most slices that frames with gaps between them may span
+_MAX_SLICES = 10_000
 #: planes that spread sideways over more than this many of their own sizes are no stack
 _SPREAD = 3
 
@@ -125,7 +129,10 @@ def sparse_stack(planes: Planes) -> Stack:
     apart = gaps[gaps > _SAME_MM]
     stated = planes.gap_mm if planes.gap_mm and not _off_multiple(apart, planes.gap_mm) else None
     gap = stated or (float(apart.min()) if len(apart) else planes.gap_mm or 1.0)
-    slots = np.concatenate([[0], np.cumsum(np.rint(gaps / gap))]).astype(int)
+    steps = np.concatenate([[0], np.cumsum(np.rint(gaps / gap))])
+    if steps[-1] >= _MAX_SLICES:
+        raise FileError(f"its frames lie up to {steps[-1]:.0f} slices apart: their positions are damaged")
+    slots = steps.astype(int)
     first, last = planes.positions_mm[order[0]], planes.positions_mm[order[-1]]
     step = (last - first) / slots[-1] if slots[-1] else planes.normal * gap
     off = np.linalg.norm(planes.positions_mm[order] - first - slots[:, None] * step, axis=1).max()
@@ -207,7 +214,8 @@ def _off_multiple(lengths: FloatArray, unit: float) -> bool:
 def _check_none_missing(planes: Planes, order: npt.NDArray[np.intp]) -> None:
     gaps = np.diff(planes.along[order])
     largest, smallest = gaps.max(), gaps.min()
-    if round(largest / smallest) < 2 or _off_multiple(gaps, smallest):
+    is_multiple = round(largest / smallest) >= 2 and not _off_multiple(gaps, smallest)
+    if not is_multiple and largest <= _WIDEST * np.median(gaps):
         return
     k = int(gaps.argmax())
     raise FileError(

@@ -6,6 +6,7 @@ frame that is there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,7 +20,7 @@ from pydicom.dataset import Dataset
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.io import attributes, choice, files
+from napari_medseg.io import attributes, budget, choice, files
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom import arranged
 from napari_medseg.io.dicom_codes import colour_of
@@ -37,6 +38,8 @@ Array = npt.NDArray[Any]
 _BATCH = 256
 _MAX_LABELMAP = 2**16 - 1
 _MAX_CIELAB = 2**16 - 1
+#: of a label, at the most
+_VOXEL_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def load(path: Path, series: Series) -> Stored:
         raise InputError(f"{path}: several segmentation files ({names}): name one of them")
     segments = _segments(series.headers[0])
     chosen = _chosen(path, segments)
+    budget.check(segments.where, _VOXEL_BYTES * math.prod(segments.stack.shape))
     data = _labelmap(segments, chosen) if segments.is_labelmap else _combined(segments, chosen)
     grid = grid_of(str(segments.where), segments.stack.shape, geometry.from_itk(segments.stack.affine_lps_xyz))
     own = attributes.from_text(series.headers[0].private_text, str(segments.where)) or attributes.Attributes()
