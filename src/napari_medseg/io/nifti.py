@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
+from nibabel.wrapstruct import WrapStructError
 
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
@@ -132,9 +133,11 @@ def _read_header(path: Path) -> Any:
         header_class = _header_class(stream.read(540), path)
         stream.seek(0)
         try:
-            # Unchecked: nibabel's check repairs in silence what is refused or told here.
-            return header_class.from_fileobj(stream, check=False)
-        except (HeaderDataError, ValueError, OverflowError, struct.error) as error:
+            with warnings.catch_warnings():  # of odd sizes of extensions, which are read all the same
+                warnings.simplefilter("ignore", UserWarning)
+                # Unchecked: nibabel's check repairs in silence what is refused or told here.
+                return header_class.from_fileobj(stream, check=False)
+        except (HeaderDataError, WrapStructError, ValueError, OverflowError, struct.error) as error:
             raise FileError(f"{path}: the NIfTI header is damaged: {error}") from error
 
 

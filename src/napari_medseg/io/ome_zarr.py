@@ -32,7 +32,7 @@ CHUNKS: Shape3 = (64, 64, 64)
 """Default chunk (z, y, x): small enough for a window of a network, large enough for the file system."""
 # A chunk of background is written too, so that a missing chunk is one that was never computed.
 _WRITE_ALL: Any = {"write_empty_chunks": True}
-_UNREADABLE = (KeyError, ValueError, TypeError, OSError, BaseZarrError)
+_UNREADABLE = (KeyError, ValueError, TypeError, OverflowError, AttributeError, OSError, BaseZarrError)
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:
