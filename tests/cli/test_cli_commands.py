@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from balls import LABELS, segmentation, volume
 from napari_medseg import Grid, Volume, evaluate, load_model, read, read_segmentation, segment, write
 from napari_medseg.cli import main
+from napari_medseg.cli.segment import sha256_of
 
 
 def run(*argv: object) -> int:
@@ -252,3 +254,25 @@ def test_convert_onto_the_grid_of_another_image(tmp_path: Path) -> None:
     found = read_segmentation(tmp_path / "out.nii.gz")
     assert found.grid.same_as(fine)
     np.testing.assert_array_equal(np.asarray(found.data), np.asarray(segmentation().data).repeat(2, axis=0))
+
+
+@pytest.mark.parametrize("name", ["found.nii.gz", "found.zarr"])
+def test_every_output_records_what_it_was_made_from(
+    ball_images: Path, ball_model: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = ball_images / "case0.nii.gz"
+    assert run("segment", image, "--model", ball_model, "-o", tmp_path / name) == 0
+    capsys.readouterr()
+    assert run("info", tmp_path / name) == 0
+    said = capsys.readouterr().out
+    assert hashlib.sha256(image.read_bytes()).hexdigest() in said
+    assert load_model(ball_model).sha256 in said
+
+
+def test_the_hash_of_a_folder_changes_with_a_name_and_with_a_byte(ball_images: Path) -> None:
+    first = sha256_of(ball_images)
+    assert sha256_of(ball_images.with_name("images#abc123")) == first
+    (ball_images / "case0.nii.gz").rename(ball_images / "case9.nii.gz")
+    renamed = sha256_of(ball_images)
+    (ball_images / "case9.nii.gz").write_bytes(b"x")
+    assert len({first, renamed, sha256_of(ball_images)}) == 3

@@ -5,8 +5,8 @@ Every image and the model are opened before the first output is written.
 
 from __future__ import annotations
 
+import hashlib
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,9 +80,10 @@ def _source(image: Path, target: Path) -> Path | None:
 
 def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig, source: Path | None) -> None:
     """Segment one image; an OME-Zarr is filled window by window, any other format is written at the end."""
-    from napari_medseg.inference import iter_segment
+    from napari_medseg.inference import iter_segment, provenance
 
     streamed = target.suffix.lower() == ".zarr"
+    origin = {"input_sha256": sha256_of(image)}
     events = iter_segment(
         io.read(image),
         model,
@@ -90,20 +91,21 @@ def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig
         device=config.device,
         overlap=config.overlap,
         precision=config.precision,
+        origin=origin,
     )
     result = terminal.follow(events, io.strip_suffix(image))
     if not streamed:
-        io.write(target, result, provenance=_provenance(image, model, config), source=source)
+        io.write(target, result, provenance={**provenance(model, config), **origin}, source=source)
 
 
-def _provenance(image: Path, model: Model, config: SegmentConfig) -> Mapping[str, object]:
-    from napari_medseg.inference.engine import provenance
-
-    return {**provenance(model, config), **({"input_sha256": _sha256(image)} if image.is_file() else {})}
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(path: Path) -> str:
+    """Of a file its SHA-256; of a folder that of its files' names and SHA-256, in sorted order."""
+    # A DICOM path may name one of several series: FOLDER#SERIES stands for all that lies in the folder.
+    if not path.exists():
+        return sha256_of(path.with_name(path.name.partition("#")[0]))
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    listing = "".join(f"{p.relative_to(path).as_posix()}\0{sha256_of(p)}\n" for p in files)
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()

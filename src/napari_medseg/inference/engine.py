@@ -5,7 +5,7 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ def iter_segment(
     overlap: float = OVERLAP,
     precision: Precision = "auto",
     batch_size: int = 1,
+    origin: Mapping[str, object] | None = None,
 ) -> Iterator[Event]:
     """Segment a volume window by window.
 
@@ -49,6 +50,9 @@ def iter_segment(
     labels, else they are an array in memory. Yields `Started` (its result is the Segmentation being filled), a
     `Progress` per batch of windows, and `Finished` with the Segmentation on the volume's grid. `close()` cancels before
     the next window: what is done stays in the store, which remains marked as incomplete.
+
+    origin: what a store at `out` records besides the model, the versions and the parameters, such as the input's
+    SHA-256.
 
     The windows, weights and sums are those of MONAI's sliding_window_inference with gaussian blending.
     Raises InputError where volume and model do not fit, ModelFileError, or FileError for a store that cannot be read.
@@ -60,7 +64,7 @@ def iter_segment(
     network = model.load_network(str(target))
     precision = resolve_precision(config.precision, model.spec, target)
     runner = WindowRunner(network, target, precision, is_flat(model.spec))
-    result = _new_segmentation(volume, model, out, config)
+    result = _new_segmentation(volume, model, out, {**provenance(model, config), **(origin or {})})
     yield from segment_windows(volume, model.spec, runner, result, config)
     if out is not None:
         from napari_medseg.io import ome_zarr
@@ -184,7 +188,9 @@ def label_dtype(label_ids: tuple[int, ...]) -> np.dtype[Any]:
     return np.min_scalar_type(max(label_ids)) if max(label_ids) < 2**16 else np.dtype(np.int32)
 
 
-def _new_segmentation(volume: Volume, model: Model, out: str | Path | None, config: SegmentConfig) -> Segmentation:
+def _new_segmentation(
+    volume: Volume, model: Model, out: str | Path | None, made_by: Mapping[str, object]
+) -> Segmentation:
     spec = model.spec
     dtype = label_dtype(spec.label_ids)
     name = f"{volume.name} labels" if volume.name else "labels"
@@ -196,7 +202,7 @@ def _new_segmentation(volume: Volume, model: Model, out: str | Path | None, conf
         )
     from napari_medseg.io import ome_zarr
 
-    labels = ome_zarr.create_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=provenance(model, config))
+    labels = ome_zarr.create_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=made_by)
     return Segmentation(labels, volume.grid, spec.labels, name=name)
 
 
