@@ -83,7 +83,7 @@ REFUSED = {
         "out.pt: a model's file name must end in",
     ),
     "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "images and labels are paired by"),
-    "no_folder": (TRAIN.replace("images images", "images nowhere"), "nowhere is not a folder"),
+    "no_folder": (TRAIN.replace("images images", "images nowhere"), "no such folder: nowhere"),
     "val": (f"{TRAIN} --val 1", "val must be at least 0 and below 1; got 1.0"),
     "foreign_init": (f"{TRAIN} --init foreign.pth", "foreign.pth: a bare Python pickle"),
     "no_time": (f"{TRAIN.replace('--epochs 1', '--minutes 0.000001')}", "the time is over before the training"),

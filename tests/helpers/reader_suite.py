@@ -221,3 +221,18 @@ class FileReaderSuite(ReaderSuite):
         affine, array = sitk_affine(path)
         assert np.array_equal(array, image.data[0])
         assert farthest_mm(Grid(drawn.shape, affine), drawn) < 0.01
+
+
+class DetachedReaderSuite(FileReaderSuite):
+    """The formats whose voxels lie in a file beside the header."""
+
+    @pytest.mark.parametrize("kept", [0.05, 0.5, 0.9, 0.999])
+    def test_a_cut_file_is_refused(self, folder: Path, kept: float) -> None:
+        place = folder / f"cut to {kept}"
+        place.mkdir()
+        header = place / f"whole{self.suffix}"
+        io.write(header, Volume(noise((1, 13, 14, 15), "int16"), grid("SPL", (13, 14, 15))))
+        (voxels,) = set(place.iterdir()) - {header}
+        voxels.write_bytes(voxels.read_bytes()[: int(voxels.stat().st_size * kept)])
+        with pytest.raises(FileError, match=r"whole\..*(cut short|truncated|end early|damaged|expected)"):
+            io.read(header)

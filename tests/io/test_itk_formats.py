@@ -11,7 +11,7 @@ from grids import grid
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.volume import Grid, Segmentation, Volume
-from reader_suite import FileReaderSuite, farthest_mm, noise, sitk_affine
+from reader_suite import DetachedReaderSuite, FileReaderSuite, farthest_mm, noise, sitk_affine
 
 VOXELS = noise((3, 4, 5), "int16")
 NRRD = """NRRD0004
@@ -45,6 +45,14 @@ class TestNrrd(FileReaderSuite):
 
 class TestMetaImage(FileReaderSuite):
     suffix = ".mha"
+
+
+class TestDetachedNrrd(DetachedReaderSuite):
+    suffix = ".nhdr"
+
+
+class TestDetachedMetaImage(DetachedReaderSuite):
+    suffix = ".mhd"
 
 
 def nrrd(path: Path, space: str = "left-posterior-superior", encoding: str = "raw", extra: str = "") -> Path:

@@ -17,7 +17,7 @@ from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io.describe import describe
 from napari_medseg.volume import Grid, Segmentation, Volume
-from reader_suite import FileReaderSuite, farthest_mm, noise
+from reader_suite import DetachedReaderSuite, FileReaderSuite, farthest_mm, noise
 
 RAS = np.array([[-0.8, 0, 0, 90], [0, 0.9, 0, -126], [0, 0, 2.5, -72], [0, 0, 0, 1]])
 VOXELS = noise((5, 4, 3), "int16")
@@ -30,6 +30,16 @@ class TestNifti(FileReaderSuite):
 
 class TestCompressedNifti(FileReaderSuite):
     suffix = ".nii.gz"
+
+
+class TestNiftiPair(DetachedReaderSuite):
+    suffix = ".hdr"
+
+    def test_text_is_not_an_image(self, folder: Path) -> None:
+        for suffix in (".hdr", ".img"):
+            (folder / f"text{suffix}").write_text("patient,age\n" * 100)
+        with pytest.raises(FileError, match=r"text\.hdr: not a NIfTI"):
+            io.read(folder / "text.hdr")
 
 
 def saved(path: Path, voxels: Any = VOXELS, affine: FloatArray = RAS, **header: Any) -> Path:

@@ -11,7 +11,7 @@ from grids import grid
 from napari_medseg import io
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning
 from napari_medseg.io.describe import count_labels, describe
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Grid, Segmentation, Volume
 
 IMAGE = Volume(np.arange(60, dtype=np.int16).reshape(1, 3, 4, 5), grid("SAR"))
 LABELS = Segmentation(np.arange(60, dtype=np.uint8).reshape(3, 4, 5) // 30, grid("SAR"), {1: "liver", 2: "spleen"})
@@ -40,8 +40,6 @@ def test_an_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
         io.read(tmp_path / "a.jpg")
     with pytest.raises(InputError, match=r"b\.jpg: no format is written under this name: .*\.nii\.gz"):
         io.write(tmp_path / "b.jpg", IMAGE)
-    with pytest.raises(InputError, match="no format is written under this name"):
-        io.write(tmp_path / "b.img", IMAGE)
 
 
 def test_a_folder_without_an_image_is_told(tmp_path: Path) -> None:
@@ -126,3 +124,13 @@ def test_labels_without_a_label_are_told(tmp_path: Path) -> None:
 def test_labels_are_counted_slab_by_slab() -> None:
     data = np.random.default_rng(0).integers(0, 5, (150, 3, 2))
     assert count_labels(data) == {label: int((data == label).sum()) for label in range(5)}
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").mkdir()
+    (tmp_path / "a.nii.gz" / "kept").touch()
+    with pytest.raises(FileError, match=r"a\.nii\.gz: a folder of that name is there"):
+        io.write(
+            tmp_path / "a.nii.gz", Volume(np.zeros((1, 2, 3, 4), np.int16), Grid.from_spacing((2, 3, 4), (1, 1, 1)))
+        )
+    assert (tmp_path / "a.nii.gz" / "kept").exists()

@@ -48,9 +48,9 @@ class Format:
 FORMATS = {
     f.name: f
     for f in (
-        Format("NIfTI", "napari_medseg.io.nifti", (".nii.gz", ".nii"), (".hdr", ".img")),
-        Format("NRRD", "napari_medseg.io.itk_formats", (".nrrd",), (".nhdr",)),
-        Format("MetaImage", "napari_medseg.io.itk_formats", (".mha",), (".mhd",)),
+        Format("NIfTI", "napari_medseg.io.nifti", (".nii.gz", ".nii", ".hdr", ".img")),
+        Format("NRRD", "napari_medseg.io.itk_formats", (".nrrd", ".nhdr")),
+        Format("MetaImage", "napari_medseg.io.itk_formats", (".mha", ".mhd")),
         Format("OME-Zarr", "napari_medseg.io.ome_zarr", (".ome.zarr", ".zarr")),
         Format("DICOM", "napari_medseg.io.dicom", (".dcm",), (".ima",)),
     )
@@ -103,6 +103,8 @@ def write(
         raise InputError(
             f"{target}: only DICOM segmentations (.dcm) refer to a source; {format_.name} has no place for it"
         )
+    if target.is_dir() and format_.name != "OME-Zarr":
+        raise FileError(f"{target}: a folder of that name is there: choose another name")
     if isinstance(x, Volume):
         content = stored.from_volume(x, provenance or {})
     else:

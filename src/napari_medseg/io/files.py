@@ -75,6 +75,34 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+@contextmanager
+def replacing_parts(path: Path, *, named_by_suffix: bool) -> Iterator[Path]:
+    """As `replacing`, for a header whose voxels lie in files beside it: the path to write to, in a folder of its own.
+
+    At the end all files written there are put beside `path`, the header last. named_by_suffix: the header does not
+    name them, they are found by their suffix, which is upper case where that of `path` is.
+    """
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
+    folder = path.with_name(f".{secrets.token_hex(4)}-parts")
+    try:
+        folder.mkdir()
+        # Lower case, for the libraries that go by the suffix and know no other.
+        header = folder / (path.stem + path.suffix.lower())
+        yield header
+        for part in sorted(folder.iterdir(), key=lambda part: part == header):
+            _flush(part)
+            upper = part == header or named_by_suffix
+            suffix = part.suffix.upper() if upper and path.suffix.isupper() else part.suffix
+            _rename(part, path.with_name(part.stem + suffix))
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        _remove(folder)
+
+
 def _flush(path: Path) -> None:
     """Have the system put a file's bytes on the disk; a folder's files are many, small and rewritten, and are left."""
     if path.is_file():

@@ -60,10 +60,15 @@ def _limits(size: int) -> Limits:
 
 
 def save(path: Path, stored: Stored) -> None:
-    """Write .nrrd or .mha, compressed, atomically. Raises InputError for integers that ITK's files do not hold."""
+    """Write .nrrd or .mha, or .nhdr or .mhd with the voxels beside it; compressed, atomically.
+
+    Raises InputError for integers that ITK's files do not hold.
+    """
     array = _writable(in_memory(stored), path)
     text = _text(path, stored)
-    with _itk() as itk, files.replacing(path) as temporary:
+    is_detached = path.suffix.lower() in (".nhdr", ".mhd")
+    place = files.replacing_parts(path, named_by_suffix=False) if is_detached else files.replacing(path)
+    with _itk() as itk, place as temporary:
         image = _itk_image(itk, array, stored.grid)
         for key, value in text.items():
             image.GetMetaDataDictionary()[key] = value

@@ -61,20 +61,25 @@ def load(path: Path, *, as_labels: bool) -> Stored:
 
 
 def save(path: Path, stored: Stored) -> None:
-    """Write .nii or .nii.gz, atomically (NIfTI-2 where an axis is too long for NIfTI-1)."""
-    image = _image(stored)
+    """Write .nii, .nii.gz or the pair .hdr and .img, atomically (NIfTI-2 where an axis is too long for NIfTI-1)."""
+    is_pair = path.suffix.lower() in (".hdr", ".img")
+    if is_pair:
+        path = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
+    image = _image(stored, is_pair=is_pair)
     text = attributes.to_text(stored)
     if text:
         image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, text.encode()))
-    with files.replacing(path) as temporary:
+    place = files.replacing_parts(path, named_by_suffix=True) if is_pair else files.replacing(path)
+    with place as temporary:
         nib.save(image, temporary)
 
 
-def _image(stored: Stored) -> Any:
+def _image(stored: Stored, *, is_pair: bool) -> Any:
     """The nibabel image: sform and, without shear, the same qform; channels as a vector on the fifth axis."""
     array = in_memory(stored)
     xyz = array.T if array.ndim == 3 else array.transpose(3, 2, 1, 0)[:, :, :, None, :]
-    image_class = nib.Nifti1Image if max(array.shape) <= _NIFTI1_MAX_SIZE else nib.Nifti2Image
+    classes = (nib.Nifti1Pair, nib.Nifti2Pair) if is_pair else (nib.Nifti1Image, nib.Nifti2Image)
+    image_class = classes[max(array.shape) > _NIFTI1_MAX_SIZE]
     affine = geometry.to_nifti(stored.grid.affine)
     image = image_class(xyz, affine, dtype=array.dtype)
     image.set_sform(affine, code=1)

@@ -19,6 +19,7 @@ from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.planes import ModelPlanes
+from napari_medseg.io.folders import images_by_name
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list
     """
     if not images:
         raise InputError("training needs at least one folder of images; got none")
-    folders = [_files_by_name(Path(folder)) for folder in (*images, labels)]
+    folders = [images_by_name(Path(folder)) for folder in (*images, labels)]
     common = sorted(set.intersection(*(set(f) for f in folders)))
     alone = sorted(set.union(*(set(f) for f in folders)) - set(common))
     if not common:
@@ -70,16 +71,6 @@ def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list
         shown = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
         warnings.warn(f"{len(alone)} files without a partner are left out: {shown}", MedsegWarning, stacklevel=2)
     return [_file_case(name, [f[name] for f in folders[:-1]], folders[-1][name]) for name in common]
-
-
-def _files_by_name(folder: Path) -> dict[str, Path]:
-    from napari_medseg.io import FORMATS, strip_suffix
-
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: give the folder that holds the files")
-    suffixes = tuple(s for f in FORMATS.values() for s in f.suffixes)
-    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(suffixes) and not p.name.startswith(".")]
-    return {strip_suffix(p): p for p in files}
 
 
 def _file_case(name: str, images: list[Path], labels: Path) -> Case:
