@@ -13,7 +13,7 @@ import pytest
 
 from grids import grid
 from napari_medseg import geometry, io
-from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io.describe import describe
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -172,9 +172,26 @@ def test_the_fifth_axis_is_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(5, 4, 3, 6), (5, 4, 3, 2, 2), (5, 4, 3, 1, 2, 2)], ids=str)
 def test_a_time_axis_is_not_guessed(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(NotSupportedError, match=r"a\.nii: .*is not guessed: save one 3D volume") as caught:
-        io.read(saved(tmp_path / "a.nii", noise(shape, "int16")))
+    path, voxels = tmp_path / "a.nii", noise(shape, "int16")
+    count = int(np.prod(shape[3:]))
+    says = rf"a\.nii: .*is not guessed: name a\.nii#0 to a\.nii#{count - 1}, or a\.nii#channels"
+    with pytest.raises(InputError, match=says) as caught:
+        io.read(saved(path, voxels))
     assert str(shape) in str(caught.value)
+    points = voxels.T.reshape(count, *shape[2::-1])
+    for chosen in (0, count - 1):
+        volume = io.read(tmp_path / f"a.nii#{chosen}")
+        np.testing.assert_array_equal(np.asarray(volume.data)[0], points[chosen])
+        assert volume.name == f"a#{chosen}"
+    np.testing.assert_array_equal(np.asarray(io.read(tmp_path / "a.nii#channels").data), points)
+    with pytest.raises(InputError, match=rf"#{count} is none of them"):
+        io.read(tmp_path / f"a.nii#{count}")
+
+
+def test_a_choice_among_one_is_told(tmp_path: Path) -> None:
+    saved(tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"a\.nii: #1 chooses nothing"):
+        io.read(tmp_path / "a.nii#1")
 
 
 def test_a_plane_is_one_slice(tmp_path: Path) -> None:
@@ -302,9 +319,10 @@ class TestRealFiles:
         labels = io.read_segmentation(medseg_data / "spine_mr" / "t2_seg-manual_labeled.nii.gz")
         assert labels.data.dtype == np.uint8
 
-    def test_a_diffusion_series_is_refused(self, medseg_data: Path) -> None:
-        with pytest.raises(NotSupportedError, match=r"4D image of shape .* = \(40, 42, 5, 7\)"):
+    def test_of_a_diffusion_series_one_volume_is_chosen(self, medseg_data: Path) -> None:
+        with pytest.raises(InputError, match=r"4D image of shape .* = \(40, 42, 5, 7\)"):
             io.read(medseg_data / "spine_mr" / "dmri.nii.gz")
+        assert io.read(medseg_data / "spine_mr" / "dmri.nii.gz#6").data.shape == (1, 5, 42, 40)
 
     def test_what_is_not_a_nifti(self, medseg_data: Path) -> None:
         with pytest.raises(FileError, match=r"not-nifti\.nii: not a NIfTI file"):

@@ -223,8 +223,20 @@ class TestForeignImages:
         assert np.array_equal(np.asarray(volume.data)[0], values((3, 4, 5)).T)
 
     def test_a_time_series_is_not_guessed(self, tmp_path: Path) -> None:
-        with pytest.raises(NotSupportedError, match=r"\(t, z, y, x\) = \(2, 3, 4, 5\); .*not guessed"):
-            io.read(foreign(tmp_path / "a.zarr", "tzyx", (2, 3, 4, 5)))
+        path = foreign(tmp_path / "a.zarr", "tzyx", (2, 3, 4, 5))
+        says = r"\(t, z, y, x\) = \(2, 3, 4, 5\); .*not guessed: name a\.zarr#0 to a\.zarr#1"
+        with pytest.raises(InputError, match=says):
+            io.read(path)
+        for point in (0, 1):
+            volume = io.read(tmp_path / f"a.zarr#{point}")
+            assert np.array_equal(np.asarray(volume.data)[0], values((2, 3, 4, 5))[point])
+        with pytest.raises(InputError, match="#2 is none of them"):
+            io.read(tmp_path / "a.zarr#2")
+
+    def test_a_choice_among_one_is_told(self, tmp_path: Path) -> None:
+        foreign(tmp_path / "a.zarr", "zyx", (3, 4, 5))
+        with pytest.raises(InputError, match=r"a\.zarr: #1 chooses nothing"):
+            io.read(tmp_path / "a.zarr#1")
 
     def test_channel_names_of_omero(self, tmp_path: Path) -> None:
         path = foreign(tmp_path / "a.zarr", "czyx", (2, 3, 4, 5))

@@ -119,10 +119,10 @@ def load(path: str | PathLike[str], *, as_labels: bool) -> Stored:
 
 
 def format_of(path: Path) -> Format:
-    """The format of an existing file or folder, or of a part of one (`FOLDER#SERIES`). Raises FileError."""
+    """The format of an existing file or folder, or of a part of one (`FOLDER#SERIES`, `FILE#3`). Raises FileError."""
     whole, part = choice.split(path)
     if part:
-        return FORMATS["DICOM"]
+        return _BY_SUFFIX.get(_suffix(whole), FORMATS["DICOM"])
     status = files.status_of(whole)
     suffix = _suffix(path)
     if path.is_dir():
@@ -137,7 +137,10 @@ def format_of(path: Path) -> Format:
 
 
 def strip_suffix(path: str | PathLike[str]) -> str:
-    """The file name without its format's suffix: "a.b.nii.gz" is "a.b"."""
+    """The file name without its format's suffix: "a.b.nii.gz" is "a.b", and of a part "a.nii#3" is "a#3"."""
+    whole, part = choice.split(Path(path))
+    if part:
+        return f"{strip_suffix(whole)}#{part}"
     name = Path(path).name
     return name[: len(name) - len(_suffix(Path(path)))]
 

@@ -1,4 +1,4 @@
-"""A path that chooses a part of what it names: `FOLDER#SERIES`, `FILE#SEGMENTS`."""
+"""A path that chooses a part of what it names: `FOLDER#SERIES`, `FILE#SEGMENTS`, `FILE#TIME`."""
 
 from __future__ import annotations
 
@@ -22,3 +22,22 @@ def split(path: Path) -> tuple[Path, str]:
     if not mark or not name or path.exists():
         return path, ""
     return path.with_name(name), choice
+
+
+def point(path: Path, part: str, count: int, what: str, *others: str) -> int:
+    """Which of `count` time points `part` chooses, counted from 0.
+
+    what: the image in words, for the message; others: further choices that there are. Raises InputError, with the
+    choices, where `part` chooses none.
+    """
+    if part.isdecimal() and int(part) < count:
+        return int(part)
+    chosen = f"#{part} is none of them" if part else "which time point or channel is meant is not guessed"
+    choices = ", or ".join((f"{path.name}#0 to {path.name}#{count - 1}", *others))
+    raise InputError(f"{path}: {what}; {chosen}: name {choices}")
+
+
+def nothing(path: Path, part: str) -> None:
+    """Raise InputError where `part` chooses although there is nothing to choose from."""
+    if part:
+        raise InputError(f"{path}: #{part} chooses nothing, for there is one volume only: name {path.name} alone")

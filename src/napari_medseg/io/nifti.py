@@ -26,7 +26,7 @@ from nibabel.wrapstruct import WrapStructError
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io import attributes, budget, files
+from napari_medseg.io import attributes, budget, choice, files
 from napari_medseg.io.stored import Stored, grid_of, in_memory
 from napari_medseg.volume import Grid
 
@@ -47,12 +47,16 @@ _NIFTI1_MAX_SIZE = 32767
 
 @np.errstate(invalid="ignore", over="ignore")  # a header may hold anything: what is made of its numbers is checked
 def load(path: Path, *, as_labels: bool) -> Stored:
-    """What a NIfTI file holds. Raises FileError (damaged, impossible geometry) and NotSupportedError (time, colour)."""
+    """What a NIfTI file holds, or one time point of it: `FILE#3`; `FILE#channels` takes the fourth axis for channels.
+
+    Raises FileError (damaged, impossible geometry), NotSupportedError (colour), InputError (a time point to choose).
+    """
+    path, part = choice.split(path)
     header_path, data_path = _paths(path)
     header = _read_header(header_path)
     shape = _shape(header, path)
     voxels = _scaled(_read_voxels(header, shape, data_path), header, path)
-    array = _without_extra_axes(voxels, path)
+    array = _without_extra_axes(voxels, path, part)
     own = _own_attributes(header, path)
     grid = grid_of(str(path), array.shape, geometry.from_nifti(_affine_ras(header, path)))
     _warn_of_contradictions(header, grid, path)
@@ -260,18 +264,22 @@ def _scaled(voxels: Array, header: Any, path: Path) -> Array:
     return scaled
 
 
-def _without_extra_axes(voxels: Array, path: Path) -> Array:
-    """(z, y, x), or (c, z, y, x) for a vector axis (the fifth, time being 1); any other extra axis is refused."""
+def _without_extra_axes(voxels: Array, path: Path, part: str) -> Array:
+    """(z, y, x), or (c, z, y, x) for a vector axis (the fifth, time being 1); of any other `part` chooses."""
     extra = voxels.shape[:-3]
     spatial = voxels.shape[-3:]
     if all(n == 1 for n in extra):
+        choice.nothing(path, part)
         return voxels.reshape(spatial)
     if len(extra) >= 2 and all(n == 1 for n in (*extra[:-2], extra[-1])):
+        choice.nothing(path, part)
         return voxels.reshape(extra[-2], *spatial)
-    raise NotSupportedError(
-        f"{path}: a {voxels.ndim}D image of shape (x, y, z, t, ...) = {voxels.shape[::-1]}; which time point or "
-        f"channel is meant is not guessed: save one 3D volume of it, for example nibabel.load(...).slicer[..., 0]"
-    )
+    points = voxels.reshape(-1, *spatial)
+    if part == "channels":
+        return points
+    what = f"a {voxels.ndim}D image of shape (x, y, z, t, ...) = {voxels.shape[::-1]}"
+    chosen: Array = points[choice.point(path, part, len(points), what, f"{path.name}#channels for all as channels")]
+    return chosen
 
 
 def _own_attributes(header: Any, path: Path) -> attributes.Attributes:

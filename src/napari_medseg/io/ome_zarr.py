@@ -21,7 +21,7 @@ from zarr.errors import BaseZarrError
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray, Shape3
-from napari_medseg.io import attributes, files, ome_metadata, pyramid, zarr_metadata
+from napari_medseg.io import attributes, choice, files, ome_metadata, pyramid, zarr_metadata
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.ome_metadata import Multiscale
 from napari_medseg.io.stored import Stored, grid_of, lazy_view, smallest_label_type, with_channel_axis
@@ -38,9 +38,10 @@ _UNREADABLE = (KeyError, ValueError, TypeError, OverflowError, AttributeError, O
 def load(path: Path, *, as_labels: bool) -> Stored:
     """The image of a store, or its labels: those at the root, or the only ones in its labels group.
 
-    Raises FileError for what is not OME-Zarr, InputError where several label images are there, NotSupportedError for
-    time series.
+    Of a time series `STORE#3` is one point. Raises FileError for what is not OME-Zarr, InputError where several label
+    images or time points are there to choose from.
     """
+    path, part = choice.split(path)
     files.status_of(path)
     if zarr_metadata.is_array(path):
         return _plain_array(_opened(path, path), path)
@@ -49,11 +50,11 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     ome = ome_metadata.ome_part(content)
     labels = _names_of_labels(node) if as_labels and "image-label" not in ome else []
     if len(labels) == 1:
-        return load(path / "labels" / labels[0], as_labels=True)
+        return load(path / "labels" / (f"{labels[0]}#{part}" if part else labels[0]), as_labels=True)
     if labels:
         names = ", ".join(str(path / "labels" / name) for name in labels)
         raise InputError(f"{path}: it holds {len(labels)} label images: name one of {names}")
-    return _image(node, content, path)
+    return _image(node, content, path, part)
 
 
 def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
@@ -115,7 +116,7 @@ def _open(path: Path, mode: Any = "r") -> zarr.Group:
         raise FileError(f"{path}: not an OME-Zarr, or its zarr metadata is damaged: {error}") from error
 
 
-def _image(group: zarr.Group, content: Mapping[str, Any], path: Path) -> Stored:
+def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str) -> Stored:
     ome = ome_metadata.ome_part(content)
     if "multiscales" not in ome:
         inside = ", ".join(sorted(group.group_keys()))
@@ -131,7 +132,7 @@ def _image(group: zarr.Group, content: Mapping[str, Any], path: Path) -> Stored:
     own = content.get(KEY)
     if not (isinstance(own, dict) and own.get("complete") is False):  # that one is told of as a whole
         _warn_of_missing_chunks(array, path)
-    return _placed(array, multiscale, content, path)
+    return _placed(array, multiscale, content, path, part)
 
 
 def _opened(where: Path, path: Path) -> StoredArray:
@@ -176,10 +177,12 @@ def _plain_array(array: StoredArray, path: Path) -> Stored:
     return replace(placed, notes=("a plain zarr array: spacing and orientation are unknown; 1 mm is taken",))
 
 
-def _placed(array: StoredArray, multiscale: Multiscale, content: Mapping[str, Any], path: Path) -> Stored:
+def _placed(
+    array: StoredArray, multiscale: Multiscale, content: Mapping[str, Any], path: Path, part: str = ""
+) -> Stored:
     """The array with its grid and names: ours where the group has our attribute, else those of OME-Zarr."""
     ome = ome_metadata.ome_part(content)
-    data = _in_order(array, multiscale.axes, path)
+    data = _in_order(array, multiscale.axes, path, part)
     own, affine = _own(content, multiscale, path)
     grid = grid_of(str(path), data.shape, affine)
     count = data.shape[0] if len(data.shape) == 4 else 1
@@ -189,22 +192,23 @@ def _placed(array: StoredArray, multiscale: Multiscale, content: Mapping[str, An
     return Stored(data, grid, channels, labels, own.provenance, is_labels="image-label" in ome, colours=colours)
 
 
-def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path) -> LazyArray:
+def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) -> LazyArray:
     """The array as (c, z, y, x) or (z, y, x); itself where it is stored so, else a lazy view."""
     if len(array.shape) != len(axes):
         raise FileError(f"{path}: {len(axes)} axes ({', '.join(axes)}) are named for an array of shape {array.shape}")
+    point = 0
     if "t" in axes and array.shape[axes.index("t")] > 1:
-        raise NotSupportedError(
-            f"{path}: a time series, shape ({', '.join(axes)}) = {array.shape}; which point is meant is not guessed: "
-            f"save one of them alone"
-        )
+        what = f"a time series, shape ({', '.join(axes)}) = {array.shape}"
+        point = choice.point(path, part, array.shape[axes.index("t")], what)
+    else:
+        choice.nothing(path, part)
     if axes in (("z", "y", "x"), ("c", "z", "y", "x")):
         return array
     wanted = [axis for axis in "czyx" if axis in axes]
     stored_order = [axis for axis in axes if axis in wanted]
     if stored_order != wanted:
         _warn(f"{path}: the axes are stored in the order {', '.join(axes)}; they are read in the order z, y, x")
-    view = lazy_view(array)[tuple(0 if axis == "t" else slice(None) for axis in axes)]
+    view = lazy_view(array)[tuple(point if axis == "t" else slice(None) for axis in axes)]
     view = view.transpose([stored_order.index(axis) for axis in wanted])
     in_order: LazyArray = view if "z" in axes else view[..., None, :, :]
     return in_order
