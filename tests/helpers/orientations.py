@@ -6,24 +6,13 @@ import itertools
 
 import numpy as np
 
-from napari_medseg.geometry import FloatArray
+from grids import rotation
 from napari_medseg.volume import Grid
 
 ORIENTATIONS = [
     (axes, signs) for axes in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
 ]
 SHAPE = (5, 6, 7)
-
-
-def rotation(angles: tuple[float, float, float]) -> FloatArray:
-    result = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = [k for k in range(3) if k != axis]
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        result = turn @ result
-    return result
 
 
 def grid_of(
