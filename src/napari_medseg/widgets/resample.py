@@ -21,7 +21,7 @@ from napari_medseg.widgets.runner import Runner
 if TYPE_CHECKING:
     from napari import Viewer
 
-_INTERPOLATIONS = {"linear": "linear (labels: each label's mask)", "nearest": "nearest voxel"}
+_INTERPOLATIONS = {"linear": "linear", "nearest": "nearest voxel"}
 
 
 class ResamplePanel(QWidget):
@@ -33,7 +33,8 @@ class ResamplePanel(QWidget):
         self.layer = LayerBox(napari_viewer, (Image, Labels), "The layer to resample; it stays as it is.")
         self.onto = LayerBox(napari_viewer, (Image, Labels), "The layer whose grid the new one gets.")
         self.interpolation = choice(
-            _INTERPOLATIONS, "Linear is smoother; nearest keeps values as they are. Label ids are kept by both."
+            _INTERPOLATIONS,
+            "Linear interpolates values, and of labels the mask of each; nearest takes the nearest voxel. Both keep label ids.",
         )
         self.runner = Runner(self)
         self.grids = caption()
