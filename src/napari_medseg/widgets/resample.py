@@ -34,7 +34,7 @@ class ResamplePanel(QWidget):
         self.onto = LayerBox(napari_viewer, (Image, Labels), "The layer whose grid the new one gets.")
         self.interpolation = choice(
             _INTERPOLATIONS,
-            "Linear interpolates values, and of labels the mask of each; nearest takes the nearest voxel. Both keep label ids.",
+            "Linear interpolates values, and of labels the mask of each. Both keep label ids.",
         )
         self.runner = Runner(self)
         self.grids = caption()
