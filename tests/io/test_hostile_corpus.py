@@ -11,26 +11,28 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from napari_medseg import geometry, io
-from napari_medseg.cli import main
 from napari_medseg.errors import MedsegError
+from napari_medseg.io.describe import describe
 from napari_medseg.volume import Volume
 
 GENERATOR = Path(
     os.environ.get("MEDSEG_BAD_INPUTS", Path(__file__).resolve().parents[3] / "shared" / "tools" / "make_bad_inputs.py")
 )
-KINDS = ("nifti", "itk", "zarr", "omezarr", "label", "fs")
+KINDS = ("nifti", "itk", "zarr", "omezarr", "dicom", "label", "fs")
 STATUS = {0: "ok", 2: "error"}
 #: seconds for what the manifest sets no limit; generous, for a busy machine
 SECONDS = 30
+#: memory for what the manifest sets no limit, of the command and of each of its children
+MIB = 512
 
 
 @pytest.fixture(scope="module")
@@ -77,23 +79,17 @@ def partner(case: Mapping[str, Any]) -> str:
     return str(case["corpus"] / case["partner"])
 
 
-def test_info_says_what_the_manifest_says(
-    case: Mapping[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    monkeypatch.setenv("MEDSEG_CANARY", str(tmp_path / "canary"))
-    started = time.monotonic()
-    status = main(arguments(case))
-    seconds = time.monotonic() - started
-    told = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+def test_info_says_what_the_manifest_says(case: Mapping[str, Any], tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    status, told, seconds, mib = measured(arguments(case), canary)
     outcome = STATUS[status]
     if outcome == "ok" and told:
         outcome = "ok-with-warning"
     assert outcome in {case["expected"], *case.get("allow", [])}, told
-    assert not (tmp_path / "canary").exists()
-    assert seconds < max(SECONDS, case.get("limits", {}).get("seconds", 0))
+    assert not canary.exists()
+    limits = case.get("limits", {})
+    assert seconds < max(SECONDS, limits.get("seconds", 0))
+    assert mib < limits.get("rss_mib", MIB)
     if outcome == "ok":
         return
     assert outcome == "ok-with-warning" or len(told) == 1
@@ -103,6 +99,24 @@ def test_info_says_what_the_manifest_says(
     assert any(word in said for word in case["mention"]), text
 
 
+def measured(command: list[str], canary: Path) -> tuple[int, list[str], float, float]:
+    """A command in a process of its own: its status, lines of stderr, seconds, and the largest process in MiB."""
+    child = [sys.executable, "-c", _MEASURE, sys.executable, "-m", "napari_medseg.cli", *command]
+    done = subprocess.run(child, capture_output=True, check=True, env={**os.environ, "MEDSEG_CANARY": str(canary)})
+    status, said, seconds, kib = json.loads(done.stdout)
+    return status, [line for line in said.splitlines() if line.strip()], seconds, kib / 1024
+
+
+_MEASURE = """
+import json, resource, subprocess, sys, time
+began = time.monotonic()
+done = subprocess.run(sys.argv[1:], capture_output=True)
+said = done.stderr.decode("utf-8", "replace")
+seconds = time.monotonic() - began
+print(json.dumps([done.returncode, said, seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+"""
+
+
 @pytest.mark.filterwarnings("ignore::napari_medseg.errors.MedsegWarning")
 def test_what_is_read_is_right(case: Mapping[str, Any]) -> None:
     if "check" not in case:
@@ -110,7 +124,9 @@ def test_what_is_read_is_right(case: Mapping[str, Any]) -> None:
     facts = case["check"]
     allowed = contextlib.suppress(MedsegError) if "error" in case.get("allow", []) else contextlib.nullcontext()
     with allowed:
-        if case["kind"] == "label":
+        if case["kind"] == "dicom":
+            assert_planes(io.read(path_of(case)), path_of(case), facts)
+        elif case["kind"] == "label":
             assert np.unique(np.asarray(io.read_segmentation(path_of(case)).data)).tolist() == facts["labels"]
         else:
             assert_facts(io.read(path_of(case)), facts, plain_zarr=case["kind"] == "zarr")
@@ -128,3 +144,17 @@ def assert_facts(volume: Volume, facts: Mapping[str, Any], *, plain_zarr: bool) 
     found["ijk_3_4_2_world_ras"] = pytest.approx(world[:3].tolist(), abs=1e-4)
     for name, fact in facts.items():
         assert name == "undetectable" or found[name] == fact, name
+
+
+def assert_planes(volume: Volume, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Every file's pixels, rescaled by its own numbers, lie at its own position, and no text of it is told."""
+    data = np.asarray(volume.data[0])
+    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    assert len(slices) == data.shape[0] == facts.get("n", len(slices))
+    for dataset in slices:
+        index = volume.grid.world_to_index([float(v) for v in dataset.ImagePositionPatient[::-1]])
+        np.testing.assert_allclose(index[1:], 0, atol=1e-3)
+        rescaled = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+        np.testing.assert_allclose(data[round(float(index[0]))], rescaled)
+    assert volume.grid.spacing[::-1] == pytest.approx(facts.get("spacing", volume.grid.spacing[::-1]))
+    assert "CANARY" not in " ".join([volume.name, *volume.channels, *describe(folder)])
