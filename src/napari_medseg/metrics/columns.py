@@ -67,7 +67,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
         "nsd": Column(
             "NSD",
             "1",
-            "normalised surface Dice: fraction of the voxels of S(A) and S(B) within the tolerance of the other surface",
+            "normalised surface Dice: fraction of S(A) and S(B) that lies within the tolerance of the other surface",
             "higher",
         ),
         "sensitivity": Column("sensitivity", "1", "|A∩B| / |A| (recall)", "higher"),
@@ -109,7 +109,8 @@ SUMMARIES: Mapping[str, Column] = MappingProxyType(
 #: {preset: the rules that its columns share}
 RULE_TEXTS: Mapping[Preset, str] = MappingProxyType(
     {
-        "survey": "surface voxels have one of 6 neighbours outside, beyond the image is outside; empty with empty agrees",
+        "survey": "surface voxels have one of 6 neighbours outside, beyond the image is outside; "
+        "empty with empty agrees",
         "lits": "surface voxels have one of 18 neighbours outside, beyond the image is outside; where A or B is empty, "
         "Dice and IoU are 0, VOE is 1, RVD and all distances are 9001",
         "chaos": "surface voxels have one of 6 neighbours outside, the edge of the image is no surface; "
