@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_medseg import geometry
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
@@ -24,6 +25,8 @@ from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
+
+    from napari_medseg.metrics.surface_mesh import SurfaceMesh
 
     LayerData = tuple[Any, dict[str, Any], str]
 
@@ -164,6 +167,19 @@ def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
     return Segmentation(data, grid, segmentation.labels, name=segmentation.name)
 
 
+def world_point(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer] = ()) -> tuple[float, ...]:
+    """Where the viewer shows a voxel of the layer's true Grid: napari's world coordinates. among: see `placement`."""
+    return tuple(float(v) for v in layer.data_to_world(_layer_index(layer, index_zyx, among)))
+
+
+def surface_layer(mesh: SurfaceMesh, beside: Labels, among: Iterable[Layer] = ()) -> LayerData:
+    """The layer of a mesh on the true Grid of `beside`, drawn where that layer is. InputError where it is 2D."""
+    if beside.ndim != 3:
+        raise InputError(f"layer {beside.name!r} must be a volume for a surface in 3D; it has {beside.ndim} dimensions")
+    arguments = {key: getattr(beside, key) for key in ("scale", "translate", "rotate", "shear", "affine", "units")}
+    return (_layer_index(beside, mesh.vertices_zyx, among), mesh.faces, mesh.distance_mm), arguments, "surface"
+
+
 def label_names(layer: Labels) -> dict[int, str]:
     """{id: name} from the layer's features table (columns index and name); empty where it has none."""
     table = layer.features
@@ -195,6 +211,14 @@ def placement(layer: Layer, among: Iterable[Layer] = ()) -> Placement:
             stacklevel=2,
         )
     return Placement(frame, AxisOrder((0, 1, 2), _KEPT))
+
+
+def _layer_index(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer]) -> FloatArray:
+    """(..., 3) indices on the layer's true Grid -> (..., layer.ndim) indices of the layer's own array."""
+    place = placement(layer, among)
+    to_array = np.linalg.inv(place.order.affine(np.eye(4), place.grid.shape))
+    index: FloatArray = np.asarray(index_zyx, dtype=float) @ to_array[:3, :3].T + to_array[:3, 3]
+    return index[..., 3 - layer.ndim :]
 
 
 def _match(layer: Layer, place: Placement) -> Placement | None:

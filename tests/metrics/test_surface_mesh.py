@@ -1,0 +1,81 @@
+"""The coloured mesh lies on the prediction, is closed, and carries the distances of the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from napari_medseg.errors import InputError
+from napari_medseg.metrics.places import label_surfaces
+from napari_medseg.metrics.surface_mesh import surface_distance_mesh
+from napari_medseg.volume import Grid, Segmentation
+
+SHAPE = (20, 30, 32)
+SPACING = (2.0, 1.0, 1.0)
+CENTRE_MM = np.array([20.0, 15.0, 15.0])
+
+
+def ball(radius_mm: float, shift_x_mm: float = 0.0) -> Segmentation:
+    axes = np.ogrid[tuple(slice(n) for n in SHAPE)]
+    centre = CENTRE_MM + np.array([0, 0, shift_x_mm])
+    squares = sum((i * mm - c) ** 2 for i, mm, c in zip(axes, SPACING, centre, strict=True))
+    return Segmentation((squares <= radius_mm**2).astype(np.int32), Grid.from_spacing(SHAPE, SPACING))
+
+
+def volume_mm3(vertices: npt.NDArray[np.float64], faces: npt.NDArray[np.int64]) -> float:
+    """Of a closed mesh, by the divergence theorem."""
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    return abs(float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum())) / 6
+
+
+def test_a_larger_ball_is_too_large_all_around() -> None:
+    mesh = surface_distance_mesh(prediction=ball(12), reference=ball(8))
+    assert mesh.distance_mm.min() > 0
+    np.testing.assert_allclose(mesh.distance_mm, 4, atol=max(SPACING))
+    radii = np.linalg.norm(mesh.vertices_world - CENTRE_MM, axis=1)
+    np.testing.assert_allclose(radii, 12, atol=max(SPACING))
+
+
+def test_a_smaller_ball_falls_short_all_around() -> None:
+    assert surface_distance_mesh(prediction=ball(8), reference=ball(12)).distance_mm.max() < 0
+
+
+def test_a_perfect_prediction_is_at_distance_zero() -> None:
+    assert not surface_distance_mesh(prediction=ball(10), reference=ball(10)).distance_mm.any()
+
+
+def test_the_largest_value_is_the_directed_hausdorff_distance() -> None:
+    a, b = ball(9), ball(9, shift_x_mm=5)
+    (surfaces,) = label_surfaces(prediction=b, reference=a)
+    mesh = surface_distance_mesh(prediction=b, reference=a)
+    assert np.abs(mesh.distance_mm).max() == surfaces.distances.from_prediction.max()
+    assert mesh.distance_mm[mesh.vertices_zyx[:, 2].argmax()] > 0
+    assert mesh.distance_mm[mesh.vertices_zyx[:, 2].argmin()] < 0
+
+
+def test_the_mesh_is_closed_also_at_the_edge_of_the_image() -> None:
+    seg = ball(10)
+    cut = Segmentation(seg.data[:, :, :15], Grid.from_spacing((20, 30, 15), SPACING))
+    mesh = surface_distance_mesh(prediction=cut, reference=cut)
+    edges = np.sort(np.concatenate([mesh.faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])]), axis=1)
+    _, shared_by = np.unique(edges, axis=0, return_counts=True)
+    assert set(shared_by.tolist()) == {2}
+    voxels = np.count_nonzero(np.asarray(cut.data)) * np.prod(SPACING)
+    assert volume_mm3(mesh.vertices_world, mesh.faces) == pytest.approx(voxels, rel=0.1)
+
+
+def test_all_labels_are_one_mesh_and_those_without_a_partner_are_left_out() -> None:
+    a_data, b_data = (np.asarray(ball(radius_mm).data).copy() for radius_mm in (6, 7))
+    a_data[1, 1:4, 1:4], b_data[1, 1:4, 1:5] = 2, 2
+    a_data[18, 27, 30] = 3
+    a, b = (Segmentation(data, Grid.from_spacing(SHAPE, SPACING)) for data in (a_data, b_data))
+    whole = surface_distance_mesh(prediction=b, reference=a)
+    parts = [surface_distance_mesh(prediction=b, reference=a, label=k) for k in (1, 2)]
+    assert len(whole.faces) == sum(len(part.faces) for part in parts)
+    np.testing.assert_array_equal(whole.distance_mm, np.concatenate([part.distance_mm for part in parts]))
+    np.testing.assert_array_equal(
+        whole.vertices_zyx[whole.faces], np.concatenate([part.vertices_zyx[part.faces] for part in parts])
+    )
+    with pytest.raises(InputError, match="label 3 is not in both prediction and reference"):
+        surface_distance_mesh(prediction=b, reference=a, label=3)
