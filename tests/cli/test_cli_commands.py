@@ -147,9 +147,15 @@ def test_networks_are_listed_with_their_presets_and_the_models(
     assert "unet3d" in text
     assert f"models in {ball_model.parent}: balls.safetensors" in text
     assert run("networks", "--json") == 0
-    content = json.loads(capsys.readouterr().out)
-    assert content["models"] == ["balls.safetensors"]
-    assert {"name", "summary", "citation", "presets"} <= set(content["networks"][0])
+    content = {facts["name"]: facts for facts in json.loads(capsys.readouterr().out)}
+    assert {k: content["vnet"][k] for k in ("family", "year", "dims", "parameters_paper", "counting", "reference")} == {
+        "family": "residual and dense",
+        "year": 2016,
+        "dims": [2, 3],
+        "parameters_paper": 45_597_898,
+        "counting": "",
+        "reference": "Milletari et al., 3DV 2016, doi:10.1109/3DV.2016.79",
+    }
 
 
 def test_info_of_a_model(ball_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,7 +164,7 @@ def test_what_cannot_be_taken_is_named(tmp_path: Path, change: Callable[[Any], o
 
 def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle", nn.Conv3d(1, 1, 1))
-    with pytest.raises(MedsegError, match="does not fit network stridedunet: tensor 'weight' is not one of its"):
+    with pytest.raises(MedsegError, match="does not fit network monai_unet: tensor 'weight' is not one of its"):
         convert_model(folder, tmp_path / "m.safetensors")
 
 
@@ -177,7 +177,7 @@ def test_missing_orientation_is_told(tmp_path: Path) -> None:
 DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     "UNet": (
         {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]},
-        "stridedunet",
+        "monai_unet",
     ),
     "BasicUNet": (
         {"spatial_dims": 2, "in_channels": 3, "out_channels": 4, "features": [8, 8, 8, 8, 8, 8]},
@@ -200,7 +200,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "AttentionUnet": (
         {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8, 16], "strides": [2, 2]},
-        "attentionunet",
+        "monai_attention_unet",
     ),
 }
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_medseg.errors import InputError
-from napari_medseg.registry import PresetName, network
+from napari_medseg.registry import network
 from network_suite import NetworkSuite, noise
 
 SMALL: Mapping[str, Any] = {
@@ -22,10 +22,6 @@ SMALL: Mapping[str, Any] = {
 class TestNnUNet(NetworkSuite):
     network = "nnunet"
     small: ClassVar[Mapping[str, object]] = SMALL
-
-    @pytest.fixture
-    def preset(self) -> PresetName:
-        return "default"  # nnU-Net plans for each data set; nothing is published as the network
 
 
 class TestResidualNnUNet(TestNnUNet):

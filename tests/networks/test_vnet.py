@@ -12,14 +12,10 @@ from network_suite import NetworkSuite, noise
 class TestVNet(NetworkSuite):
     network = "vnet"
 
-    @pytest.fixture
-    def preset(self) -> registry.PresetName:
-        return "paper"  # whose arguments are the defaults
-
 
 def test_the_published_arguments_are_the_defaults() -> None:
     spec = registry.network("vnet")
-    assert spec.arguments("paper") == spec.arguments("default")
+    assert spec.arguments("paper") == spec.arguments("default", in_channels=1, out_channels=2)
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])

@@ -13,26 +13,45 @@ NAME = "networks"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="Print one JSON object.")
+    parser.add_argument("--json", action="store_true", help="Print a JSON list of the networks.")
 
 
 def run(args: Namespace) -> None:
+    specs = registry.networks().values()
+    if args.json:
+        terminal.say(json.dumps([_facts(spec) for spec in specs], indent=2, ensure_ascii=False))
+        return
+    for family in registry.FAMILIES:
+        terminal.say(f"{family}:")
+        for spec in specs:
+            if spec.family == family:
+                terminal.say(_line(spec))
+    _say_models()
+
+
+def _line(spec: NetworkSpec) -> str:
+    dims = ", ".join(f"{d}D" for d in spec.dims)
+    count = f"{spec.parameters_paper:,}" if spec.parameters_paper else "-"
+    return f"  {spec.name:<20} {spec.year}  {dims:<6} {count:>11}  {spec.summary}. {spec.reference}"
+
+
+def _say_models() -> None:
     from napari_medseg.modelfile import list_models, models_folder
 
-    specs = list(registry.networks().values())
     models = [path.name for path in list_models()]
-    if args.json:
-        content = {"networks": [_facts(s) for s in specs], "models_folder": str(models_folder()), "models": models}
-        terminal.say(json.dumps(content, indent=2, ensure_ascii=False))
-        return
-    for spec in specs:
-        terminal.say(f"{spec.name:<12} {', '.join(_presets(spec)):<16} {spec.summary}")
     terminal.say(f"models in {models_folder()}: {', '.join(models) or 'none'}")
 
 
-def _presets(spec: NetworkSpec) -> list[str]:
-    return ["default"] if spec.paper is None else ["default", "paper"]
-
-
 def _facts(spec: NetworkSpec) -> dict[str, object]:
-    return {"name": spec.name, "summary": spec.summary, "citation": spec.citation, "presets": _presets(spec)}
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "year": spec.year,
+        "dims": list(spec.dims),
+        "parameters_paper": spec.parameters_paper,
+        "counting": spec.counting,
+        "reference": spec.reference,
+        "summary": spec.summary,
+        "when": spec.when,
+        "presets": ["default"] if spec.paper is None else ["default", "paper"],
+    }

@@ -115,7 +115,7 @@ _SIZES: dict[str, tuple[str, Convert]] = {
     "kernel_size": ("kernel_size", _one),
     "up_kernel_size": ("up_kernel_size", _one),
 }
-_ATTENTION = Counterpart("attentionunet", {**_COMMON, **_SIZES})
+_ATTENTION = Counterpart("monai_attention_unet", {**_COMMON, **_SIZES})
 _DYNUNET = Counterpart(
     "dynunet",
     {
@@ -132,7 +132,7 @@ _DYNUNET = Counterpart(
 )
 _TABLE: Mapping[str, Counterpart] = {
     "UNet": Counterpart(
-        "stridedunet",
+        "monai_unet",
         {
             **_COMMON,
             **_SIZES,

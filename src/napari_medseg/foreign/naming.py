@@ -7,7 +7,7 @@ import re
 from napari_medseg.foreign.imported import Rename
 
 #: our networks that hold a network of MONAI, under this name
-_HOLDERS = {"basicunet": "net", "stridedunet": "net", "segresnet": "net", "attentionunet": "net"}
+_HOLDERS = {"basicunet": "net", "monai_unet": "net", "segresnet": "net", "monai_attention_unet": "net"}
 _NNUNET = (
     (r"encoder\.stem\.convs\.0\.", "stem."),
     (r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\.", r"encoder.\1.\2."),

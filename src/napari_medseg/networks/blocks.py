@@ -1,12 +1,13 @@
-"""What every network shares: any size in, by padding and cropping inside.
+"""What every network shares: any size in, by padding and cropping inside; attention that can be looked at.
 
 N: batch. C: channels. *size: (Z, Y, X) or (Y, X).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -26,6 +27,34 @@ def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
     if not any(missing):
         return x
     return pad(x, [side for m in reversed(missing) for side in (0, m)], mode="replicate")
+
+
+class AttentionMap(nn.Identity):
+    """Where a network's attention passes through, unchanged: what `attention_maps` finds and reads.
+
+    Weights in [0, 1] of shape (N, 1 or C, *size of their level), or (N, heads, queries, keys).
+    """
+
+
+def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """The attention of a network on an image (N, C, *size): {dotted name of the place: detached map}.
+
+    Empty for a network that attends to nothing. The network is run once, as it is (training or not), without gradient.
+    """
+    maps: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, __, output: maps.update({name: output.detach()})
+
+    places = [(name, m) for name, m in network.named_modules() if isinstance(m, AttentionMap)]
+    hooks = [place.register_forward_hook(keep(name)) for name, place in places]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return maps
 
 
 def crop(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one table of networks. Pure data: a network's module (and torch) is imported only when it is built."""
+"""What an entry of the table of networks is. Pure data: a network's module (and torch) is imported when it is built."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from napari_medseg.errors import InputError, UnknownNameError
+from napari_medseg.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
 PresetName = Literal["default", "paper"]
+Supervision = Literal["halving", "equal"]
+Family = Literal[
+    "U-Net", "residual and dense", "attention", "transformer", "hybrid", "light 2D", "interactive and graph"
+]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+"""In the order in which a chooser shows them."""
 Argument = bool | int | float | str | tuple[int, ...] | None
 """What an argument of a network may be: the closed set that a model file can hold."""
 
@@ -81,21 +87,41 @@ COMMON = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
     """A network by name: pure data, with the dotted path of its class, imported when built."""
 
     name: str
     target: str
     """Dotted path "package.module:Class" inside this project."""
+    family: Family
+    """The group in which a chooser shows it."""
+    year: int
+    """Of its publication."""
     summary: str
-    citation: str
+    """What it is, in a phrase."""
+    when: str
+    """When to use it, in one sentence."""
+    reference: str
+    """Authors, place and DOI."""
+    dims: tuple[int, ...] = (2, 3)
+    """The spatial dimensions that it can be built for; the default is the last."""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     """The network's own arguments, beside the common ones."""
     paper: Mapping[str, Argument] | None = None
     """The arguments that differ from the defaults in the published network; None where there is no paper preset."""
+    parameters_paper: int | None = None
+    """Trainable numbers of the paper preset: the sum of numel over its parameters; None where there is no preset."""
+    counting: str = ""
+    """How a published count differs from `parameters_paper`, where it does."""
     deep_supervision: bool = False
-    """Whether the network can return logits of several scales in training."""
+    """Whether the network can return logits of several decoder stages in training."""
+    features_per_level: str = ""
+    """The argument whose length is the number of levels, which a plan fits to the patch; "": the depth is fixed."""
+    supervision: Supervision = "halving"
+    """How the losses of those stages are weighted: each half of the one before, or all alike."""
+    image_to_logits: bool = True
+    """Whether it maps an image to logits, as training and segmenting expect; others have schemes of their own."""
 
     def arguments(self, preset: PresetName = "default", **overrides: object) -> dict[str, Argument]:
         """Every argument of the network after preset and overrides, checked: what a model file stores."""
@@ -109,10 +135,13 @@ class NetworkSpec:
             raise InputError(
                 f"network {self.name} has no argument {shown(unknown[0])}: its arguments are {', '.join(known)}"
             )
-        chosen: dict[str, object] = {name: p.default for name, p in known.items()}
+        chosen: dict[str, object] = {name: p.default for name, p in known.items()} | {"spatial_dims": self.dims[-1]}
         chosen.update((self.paper or {}) if preset == "paper" else {})
         chosen.update(overrides)
-        return {name: known[name].check(f"network {self.name}", name, value) for name, value in chosen.items()}
+        checked = {name: known[name].check(f"network {self.name}", name, value) for name, value in chosen.items()}
+        if (dims := checked["spatial_dims"]) not in self.dims:
+            raise InputError(f"network {self.name} has spatial_dims {' or '.join(map(str, self.dims))}; got {dims}")
+        return checked
 
     def build(self, preset: PresetName = "default", **overrides: object) -> nn.Module:
         """The torch module. overrides: in_channels, out_channels, spatial_dims, then the network's own arguments.
@@ -133,173 +162,3 @@ class NetworkSpec:
         except (ValueError, NotImplementedError) as error:
             raise InputError(f"network {self.name}: these arguments do not go together: {error}") from error
         return network
-
-
-_DROPOUT = Parameter(0.0, "probability of dropping a feature in training", 0, 0.95)
-_NORM = Parameter("instance", "normalisation after each convolution", choices=("instance", "instance_plain", "batch"))
-_NETWORKS = (
-    NetworkSpec(
-        name="unet3d",
-        target="napari_medseg.networks.unet3d:UNet3D",
-        summary="U-Net: strided, instance norm, deep supervision; as published: pooling, batch norm",
-        citation="Çiçek et al., MICCAI 2016, doi:10.1007/978-3-319-46723-8_49",
-        parameters={
-            "channels": Parameter(
-                (32, 64, 128, 256, 320), "features per level, the finest first", 1, 2048, shortest=2, longest=8
-            ),
-            "norm": Parameter("instance", "normalisation after each convolution", choices=("instance", "batch")),
-            "activation": Parameter("leakyrelu", "what follows the normalisation", choices=("leakyrelu", "relu")),
-            "down": Parameter("stride", "how the size is halved", choices=("stride", "maxpool")),
-            "bias": Parameter(False, "whether the 3^n convolutions have biases, which the normalisation undoes"),
-            "narrow_first": Parameter(False, "half the features in the first convolution of each encoder level"),
-            "wide_up": Parameter(False, "up-convolutions keep the features of the coarser level"),
-            "deep_supervision": Parameter(True, "logits of every decoder level in training"),
-        },
-        paper={
-            "channels": (64, 128, 256, 512),
-            "norm": "batch",
-            "activation": "relu",
-            "down": "maxpool",
-            "bias": True,
-            "narrow_first": True,
-            "wide_up": True,
-            "deep_supervision": False,
-        },
-        deep_supervision=True,
-    ),
-    NetworkSpec(
-        name="vnet",
-        target="napari_medseg.networks.vnet:VNet",
-        summary="V-Net: 5^n convolutions in residual stages, batch norm, ELU",
-        citation="Milletari et al., 3DV 2016, doi:10.1109/3DV.2016.79",
-        parameters={
-            "dropout": Parameter(0.0, "probability of dropping a whole feature map in the two deepest levels", 0, 0.95),
-        },
-        paper={},
-    ),
-    NetworkSpec(
-        name="nnunet",
-        target="napari_medseg.networks.nnunet:NnUNet",
-        summary="The U-Net that nnU-Net plans: kernels and strides per level and axis, plain or residual encoder",
-        citation="Isensee et al., Nature Methods 2021, doi:10.1038/s41592-020-01008-z",
-        parameters={
-            "features": Parameter(
-                (32, 64, 128, 256, 320), "features per level, the finest first", 1, 2048, shortest=2, longest=10
-            ),
-            "kernel_sizes": Parameter(
-                (3, 3, 3, 3, 3), "odd kernel sizes, one per level or per level and axis", 1, 7, shortest=2, longest=30
-            ),
-            "strides": Parameter(
-                (1, 2, 2, 2, 2),
-                "steps into each level, one per level or per level and axis",
-                1,
-                8,
-                shortest=2,
-                longest=30,
-            ),
-            "blocks": Parameter((2, 2, 2, 2, 2), "convolutions (or residual blocks) per level", 1, 16, shortest=2),
-            "decoder_blocks": Parameter((2, 2, 2, 2), "convolutions per decoder level, the coarsest first", 1, 16),
-            "residual": Parameter(False, "residual encoder"),
-            "bias": Parameter(True, "whether convolutions have biases"),
-            "deep_supervision": Parameter(True, "logits of every decoder level in training"),
-        },
-        deep_supervision=True,
-    ),
-    NetworkSpec(
-        name="basicunet",
-        target="napari_medseg.networks.ready:BasicUNet",
-        summary="MONAI's BasicUNet: two convolutions per level, max-pooling, five levels",
-        citation="Falk et al., Nature Methods 2019, doi:10.1038/s41592-018-0261-2",
-        parameters={
-            "features": Parameter(
-                (32, 32, 64, 128, 256, 32), "features of five levels and of the output", 1, 2048, shortest=6, longest=6
-            ),
-            "norm": _NORM,
-            "upsample": Parameter("deconv", "how the size is doubled", choices=("deconv", "nontrainable")),
-            "dropout": _DROPOUT,
-        },
-    ),
-    NetworkSpec(
-        name="stridedunet",
-        target="napari_medseg.networks.ready:StridedUNet",
-        summary="MONAI's UNet: strided residual units, PReLU",
-        citation="Kerfoot et al., STACOM 2018, doi:10.1007/978-3-030-12029-0_40",
-        parameters={
-            "channels": Parameter((16, 32, 64, 128, 256), "features per level", 1, 2048, shortest=2, longest=8),
-            "strides": Parameter((2, 2, 2, 2), "steps between the levels", 1, 4, longest=7),
-            "num_res_units": Parameter(2, "convolutions in a residual unit; 0: plain convolutions", 0, 8),
-            "kernel_size": Parameter(3, "kernel of the convolutions", 1, 7),
-            "up_kernel_size": Parameter(3, "kernel of the up-convolutions", 1, 7),
-            "norm": _NORM,
-            "activation": Parameter("PRELU", "what follows the normalisation", choices=("PRELU", "RELU", "LEAKYRELU")),
-            "dropout": _DROPOUT,
-            "bias": Parameter(True, "whether convolutions have biases"),
-        },
-    ),
-    NetworkSpec(
-        name="dynunet",
-        target="napari_medseg.networks.ready:DynUNet",
-        summary="MONAI's DynUNet, after nnU-Net: kernels and strides per level and axis",
-        citation="Isensee et al., Nature Methods 2021, doi:10.1038/s41592-020-01008-z",
-        parameters={
-            "filters": Parameter(
-                (32, 64, 128, 256, 320), "features per level, the finest first", 1, 2048, shortest=3, longest=10
-            ),
-            "kernel_sizes": Parameter(
-                (3, 3, 3, 3, 3), "odd kernel sizes, one per level or per level and axis", 1, 7, shortest=3, longest=30
-            ),
-            "strides": Parameter(
-                (1, 2, 2, 2, 2),
-                "steps into each level, one per level or per level and axis",
-                1,
-                8,
-                shortest=3,
-                longest=30,
-            ),
-            "norm": _NORM,
-            "res_block": Parameter(False, "residual blocks"),
-            "trans_bias": Parameter(False, "whether up-convolutions have biases"),
-            "dropout": _DROPOUT,
-        },
-    ),
-    NetworkSpec(
-        name="segresnet",
-        target="napari_medseg.networks.ready:SegResNet",
-        summary="MONAI's SegResNet: residual encoder with group norm, additive skips",
-        citation="Myronenko, BrainLes 2018, doi:10.1007/978-3-030-11726-9_28",
-        parameters={
-            "init_filters": Parameter(16, "features of the finest level, a multiple of 8", 8, 512),
-            "blocks_down": Parameter((1, 2, 2, 4), "residual blocks per encoder level", 1, 16, shortest=2, longest=8),
-            "blocks_up": Parameter(
-                (1, 1, 1), "residual blocks per decoder level, the coarsest first", 1, 16, longest=7
-            ),
-            "dropout": _DROPOUT,
-        },
-    ),
-    NetworkSpec(
-        name="attentionunet",
-        target="napari_medseg.networks.ready:AttentionUNet",
-        summary="MONAI's Attention U-Net: additive gates on the skips",
-        citation="Oktay et al., MIDL 2018, doi:10.48550/arXiv.1804.03999",
-        parameters={
-            "channels": Parameter((64, 128, 256, 512, 1024), "features per level", 2, 2048, shortest=2, longest=8),
-            "strides": Parameter((2, 2, 2, 2), "steps between the levels", 1, 4, longest=8),
-            "kernel_size": Parameter(3, "kernel of the convolutions", 1, 7),
-            "up_kernel_size": Parameter(3, "kernel of the up-convolutions", 1, 7),
-            "dropout": _DROPOUT,
-        },
-    ),
-)
-_TABLE = {spec.name: spec for spec in _NETWORKS}
-
-
-def networks() -> dict[str, NetworkSpec]:
-    """Every network by name; no torch is loaded."""
-    return dict(_TABLE)
-
-
-def network(name: str) -> NetworkSpec:
-    """The network of that name; UnknownNameError lists the choices."""
-    if name not in _TABLE:
-        raise UnknownNameError(f"unknown network {shown(name)}: choose one of {', '.join(sorted(_TABLE))}")
-    return _TABLE[name]

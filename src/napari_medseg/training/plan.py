@@ -173,10 +173,11 @@ def patch_for(shape: Shape3, spacing: Triple, pools: int, voxels: int) -> Shape3
 
 def _depth_arguments(network_name: str, pools: int, device: str) -> dict[str, Any]:
     """The feature counts of a network whose depth follows the patch; others have a depth of their own."""
-    if "channels" not in network(network_name).parameters:
+    argument = network(network_name).features_per_level
+    if not argument:
         return {}
     finest = 32 if device == "cuda" else 16  # what a CPU trains in minutes
-    return {"channels": tuple(min(320, finest * 2**k) for k in range(pools + 1))}
+    return {argument: tuple(min(320, finest * 2**k) for k in range(pools + 1))}
 
 
 def _normalisation(facts: Sequence[CaseFacts], channel: int, is_ct: bool) -> Normalisation:

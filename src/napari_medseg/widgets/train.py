@@ -42,7 +42,7 @@ class TrainPanel(QWidget):
         self.cases = CaseRows(napari_viewer)
         self.network = choice({name: name for name in registry.networks()})
         for index, spec in enumerate(registry.networks().values()):
-            self.network.setItemData(index, f"{spec.summary}\n{spec.citation}", 3)  # Qt's role of tooltips
+            self.network.setItemData(index, f"{spec.summary}\n{spec.reference}", 3)  # Qt's role of tooltips
         self.network.setToolTip("The architecture; the names in the list have tooltips.")
         self.budget = QSpinBox()
         self.budget.setRange(1, 100_000)

@@ -1,0 +1,21 @@
+"""The one table of networks. Pure data: a network's module (and torch) is imported only when it is built."""
+
+from napari_medseg.errors import UnknownNameError
+from napari_medseg.registry import ready, unets, volumetric
+from napari_medseg.registry.spec import COMMON, FAMILIES, Argument, NetworkSpec, Parameter, PresetName, shown
+
+__all__ = ["COMMON", "FAMILIES", "Argument", "NetworkSpec", "Parameter", "PresetName", "network", "networks", "shown"]
+
+_TABLE: dict[str, NetworkSpec] = {spec.name: spec for part in (unets, volumetric, ready) for spec in part.NETWORKS}
+
+
+def networks() -> dict[str, NetworkSpec]:
+    """Every network by name; no torch is loaded."""
+    return dict(_TABLE)
+
+
+def network(name: str) -> NetworkSpec:
+    """The network of that name; UnknownNameError lists the choices."""
+    if name not in _TABLE:
+        raise UnknownNameError(f"unknown network {shown(name)}: choose one of {', '.join(sorted(_TABLE))}")
+    return _TABLE[name]
