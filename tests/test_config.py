@@ -7,7 +7,14 @@ from dataclasses import FrozenInstanceError, dataclass, fields
 
 import pytest
 
-from napari_medseg.config import MetricsConfig, SegmentConfig, TrainConfig, field_docs
+from napari_medseg.config import (
+    InstancesConfig,
+    MetricsConfig,
+    SegmentConfig,
+    StatisticsConfig,
+    TrainConfig,
+    field_docs,
+)
 from napari_medseg.errors import InputError
 
 WRONG = {
@@ -24,6 +31,13 @@ WRONG = {
     "patch": (lambda: TrainConfig(patch_zyx=(0, 8, 8)), r"patch_zyx needs three positive numbers.*\(0, 8, 8\)"),
     "spacing": (lambda: TrainConfig(spacing_zyx_mm=(1.0, -1.0, 1.0)), "spacing_zyx_mm needs three positive numbers"),
     "preset": (lambda: MetricsConfig(preset="brats"), "preset is survey, lits or chaos; got 'brats'"),  # type: ignore[arg-type]
+    "instances": (lambda: InstancesConfig(instances="blobs"), "instances is components or ids; got 'blobs'"),  # type: ignore[arg-type]
+    "connectivity": (lambda: InstancesConfig(connectivity=8), "connectivity is 6, 18 or 26; got 8"),  # type: ignore[arg-type]
+    "no_threshold": (lambda: InstancesConfig(iou=()), "iou needs one or more thresholds"),
+    "threshold_of_one": (lambda: InstancesConfig(iou=(0.5, 1.0)), "iou needs one or more thresholds from 0 to below 1"),
+    "bootstrap": (lambda: StatisticsConfig(bootstrap=-1), "bootstrap must be at least 0; got -1"),
+    "confidence": (lambda: StatisticsConfig(confidence=1.0), "confidence must lie between 0 and 1; got 1.0"),
+    "statistics_seed": (lambda: StatisticsConfig(seed=-1), "seed must be at least 0; got -1"),
     "tolerance": (lambda: MetricsConfig(nsd_tolerance_mm=-1.0), "nsd_tolerance_mm must be at least 0; got -1.0"),
 }
 
@@ -34,7 +48,11 @@ def test_a_wrong_value_is_refused_by_name(build: Callable[[], object], message: 
         build()
 
 
-@pytest.mark.parametrize("config", [SegmentConfig, TrainConfig, MetricsConfig], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "config",
+    [SegmentConfig, TrainConfig, MetricsConfig, InstancesConfig, StatisticsConfig],
+    ids=lambda c: c.__name__,
+)
 def test_every_field_is_documented_in_a_sentence(config: type) -> None:
     docs = field_docs(config)
     assert list(docs) == [f.name for f in fields(config)]

@@ -17,6 +17,7 @@ from napari_medseg.errors import InputError
 Device = str
 Precision = Literal["auto", "fp32", "bf16"]
 Preset = Literal["survey", "lits", "chaos"]
+Connectivity = Literal[6, 18, 26]
 
 
 def _require(ok: bool, message: str) -> None:
@@ -117,6 +118,43 @@ class MetricsConfig:
     def __post_init__(self) -> None:
         _require(self.preset in ("survey", "lits", "chaos"), f"preset is survey, lits or chaos; got {self.preset!r}")
         _require(self.nsd_tolerance_mm >= 0, f"nsd_tolerance_mm must be at least 0; got {self.nsd_tolerance_mm}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstancesConfig:
+    """What an instance (a lesion) is, and when one of the prediction counts as one of the reference."""
+
+    instances: Literal["components", "ids"] = "components"
+    """components: the connected parts of each label; ids: every id of the label images is one object."""
+    connectivity: Connectivity = 26
+    """Neighbours of a voxel that belong to the same component: 6 (faces), 18 (and edges) or 26 (and corners)."""
+    iou: tuple[float, ...] = (0.5,)
+    """IoU above which two instances count as the same; several give a row each, the first decides the pairs shown."""
+
+    def __post_init__(self) -> None:
+        _require(self.instances in ("components", "ids"), f"instances is components or ids; got {self.instances!r}")
+        _require(self.connectivity in (6, 18, 26), f"connectivity is 6, 18 or 26; got {self.connectivity}")
+        _require(
+            len(self.iou) > 0 and all(0 <= t < 1 for t in self.iou),
+            f"iou needs one or more thresholds from 0 to below 1; got {self.iou}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsConfig:
+    """How cases are summed up."""
+
+    bootstrap: int = 2000
+    """Resamples of the cases behind each confidence interval; 0 for no interval."""
+    confidence: float = 0.95
+    """Coverage of the confidence intervals."""
+    seed: int = 0
+    """Seed of the resamples."""
+
+    def __post_init__(self) -> None:
+        _require(self.bootstrap >= 0, f"bootstrap must be at least 0; got {self.bootstrap}")
+        _require(0 < self.confidence < 1, f"confidence must lie between 0 and 1; got {self.confidence}")
+        _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
 
 
 @functools.cache
