@@ -135,7 +135,8 @@ class NetworkSpec:
             raise InputError(
                 f"network {self.name} has no argument {shown(unknown[0])}: its arguments are {', '.join(known)}"
             )
-        chosen: dict[str, object] = {name: p.default for name, p in known.items()} | {"spatial_dims": self.dims[-1]}
+        chosen: dict[str, object] = {name: p.default for name, p in known.items()}
+        chosen["spatial_dims"] = self.dims[-1]
         chosen.update((self.paper or {}) if preset == "paper" else {})
         chosen.update(overrides)
         checked = {name: known[name].check(f"network {self.name}", name, value) for name, value in chosen.items()}
