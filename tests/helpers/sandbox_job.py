@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from attempts import outcomes
 from napari_medseg.errors import FileError, NotSupportedError
 
 
@@ -40,6 +41,8 @@ def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Any]]:
             return {}, [np.ones(request["bytes"], np.uint8)]
         case "write":
             Path(request["path"]).write_bytes(b"x" * 100)
+        case "attempt":
+            return {"outcomes": outcomes(Path(request["path"]))}, []
         case "objects":
             return {}, [np.array(["a", "b"])]
     return {"pid": os.getpid()}, []

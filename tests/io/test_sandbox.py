@@ -19,11 +19,9 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the system has 
 
 @pytest.fixture(scope="module")
 def child() -> Iterator[Child]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sandbox.JOBS, "test", "sandbox_job")
-        child = Child("test")
-        yield child
-        child.close()
+    child = Child("sandbox_job")
+    yield child
+    child.close()
 
 
 def test_facts_and_arrays_come_back(child: Child) -> None:

@@ -36,8 +36,8 @@ def decode(header: Header, frames: Sequence[int]) -> Array:
             raise FileError(f"{header.path}: {error}") from error
     size = header.decoded_bytes // header.frames * len(frames)
     limits = Limits(memory_bytes=(256 << 20) + 12 * size, seconds=8 + size / _SLOWEST_BYTES_PER_S, reply_bytes=2 * size)
-    request = {"path": str(header.path), "frames": list(frames)}
-    (array,) = sandbox.ask("dicom", str(header.path), request, limits).arrays
+    request = {"path": str(header.path.absolute()), "frames": list(frames)}
+    (array,) = sandbox.ask(dicom_decoder.__name__, str(header.path), request, limits).arrays
     return array
 
 

@@ -29,6 +29,7 @@ from napari_medseg.volume import Colour, Grid
 
 Array = npt.NDArray[Any]
 
+_PARSER = "napari_medseg.io.itk_parser"
 #: the longest text that MetaImage reads back whole; a longer one makes the file unreadable
 _META_TEXT_LIMIT = 30_000
 #: what ITK reads, compressed and on a busy machine
@@ -44,7 +45,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     header = itk_header.read(path)
     budget.check(path, header.size, header.data.stat().st_size)
     itk_header.check_stream(path, header)
-    reply = sandbox.ask("itk", str(path), {"path": str(path), "text": _OWN_TEXT}, _limits(header.size))
+    reply = sandbox.ask(_PARSER, str(path), {"path": str(path.absolute()), "text": _OWN_TEXT}, _limits(header.size))
     if is_nrrd(path) and not header.has_space:
         _warn(f"{path}: no orientation is stored (no space): left and right are unknown")
     (array,) = reply.arrays

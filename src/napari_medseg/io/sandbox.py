@@ -4,9 +4,9 @@ One warm child is kept per kind of work and started again after it died. It is a
 of a process with threads (Qt, torch) are not safe. What comes back is JSON and plain bytes, checked here; nothing that
 a child sends is unpickled or evaluated.
 
-On Linux the child cannot write a byte to any file, may take only the memory and processor time of its request, and
-leaves no core dump. macOS does not honour the limit of memory, and Windows has no limits: there the time-out alone
-holds.
+On Linux the child can only read (`napari_medseg.io.confine`, which says what holds elsewhere), may take only the memory
+and processor time of its request, and leaves no core dump. macOS does not honour the limit of memory, and Windows has
+no limits: there the time-out alone holds.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from napari_medseg.errors import FileError, MedsegError, NotSupportedError
 
 Array = npt.NDArray[Any]
 
-#: the work that children do: a module with `prepare() -> None` and `answer(request) -> (facts, arrays)`
-JOBS = {"itk": "napari_medseg.io.itk_parser", "dicom": "napari_medseg.io.dicom_decoder"}
 #: seconds that a child may take to load its libraries, on a slow disk too
 _START_S = 60.0
 _MAX_TEXT = 16 << 20
@@ -63,10 +61,11 @@ class Reply:
 
 
 def ask(job: str, where: str, request: Mapping[str, object], limits: Limits) -> Reply:
-    """Have the child of a job (a key of `JOBS`) answer a request that JSON can hold.
+    """Have the child of a job answer a request that JSON can hold.
 
-    where: the file, for messages. Raises the FileError or NotSupportedError that the child found, and FileError where
-    the child died, took too long, or sent what cannot be.
+    job: the dotted name of a module with ``prepare() -> None`` and ``answer(request) -> (facts, arrays)``; it refuses
+    by FileError or NotSupportedError. where: the file, for messages. Raises what the child refused by, and FileError
+    where the child died, took too long, or sent what cannot be.
     """
     # By process: a process that was forked off ours must not talk to our child.
     return _child(job, os.getpid()).ask(where, request, limits)
@@ -157,7 +156,8 @@ def _start(job: str) -> subprocess.Popen[bytes]:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
     path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     return subprocess.Popen(
-        [sys.executable, "-m", "napari_medseg.io.sandbox_child", JOBS[job]],
+        # -P: nothing is imported from the folder that the user happens to be in.
+        [sys.executable, "-P", "-W", "ignore", "-m", "napari_medseg.io.sandbox_child", job],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

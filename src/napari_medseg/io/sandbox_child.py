@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from napari_medseg.errors import FileError, NotSupportedError
+from napari_medseg.io.confine import confine
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     answers = _own_output()
     job: Any = importlib.import_module(sys.argv[1])
     job.prepare()
-    _give_up_writing()
+    confine()
     _send(answers, {"ready": True}, ())
     for line in sys.stdin.buffer:
         request = json.loads(line)
@@ -53,16 +54,6 @@ def _send(answers: IO[bytes], content: dict[str, object], arrays: tuple[Any, ...
     for array in arrays:
         answers.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     answers.flush()
-
-
-def _give_up_writing() -> None:
-    """From here on no file can be made longer than 0 bytes, and a crash leaves no core."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _limit(memory_bytes: int, seconds: float) -> None:

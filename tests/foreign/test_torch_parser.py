@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_medseg.foreign.child import NumpyType, number, state_of
+from napari_medseg.foreign.torch_parser import NumpyType, number, state_of
 
 
 @pytest.mark.parametrize(

@@ -1,69 +1,41 @@
-"""The child process that opens a PyTorch file: limits first, then torch.load(weights_only=True), tensors out.
-
-    python -P -m napari_medseg.foreign.child SOURCE TARGET.safetensors
-
-Prints one JSON object: {"names": [...], in the order of the file, "facts": {...}} or {"error": "..."}.
-"""
+"""Opens a PyTorch file, weights only. Runs in a child process only: see `napari_medseg.io.sandbox`."""
 
 from __future__ import annotations
 
-import json
 import pickle
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
 import torch
 
+from napari_medseg.errors import FileError
 from napari_medseg.foreign.checkpoint import NUMPY_SCALARS, NUMPY_TYPES
 
-CPU_SECONDS = 300
-SPARE_BYTES = 512 * 2**20
 #: where training programs keep the weights beside other things
 STATE_KEYS = ("network_weights", "state_dict", "model_state_dict", "model", "net", "network")
 _FACTS = ("trainer_name", "configuration")
+_NO_WEIGHTS = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError)
 
 
-def main(source: str, target: str) -> int:
-    """Read `source`, write its tensors to `target`, print what else is told; exit status 0 unless it dies."""
+def prepare() -> None:
+    """Nothing: torch, which takes seconds, is loaded with this module."""
+
+
+def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[npt.NDArray[np.uint8]]]:
+    """The weights of a file as the bytes of a safetensors file; their names in the file's order, and what it tells.
+
+    request: path. Raises FileError where there are none; without the path, which the parent has.
+    """
     try:
-        limit(Path(source).stat().st_size)
-        content = _load(source)
+        content = _load(request["path"])
         tensors = state_of(content)
-        _save(tensors, target)
-        answer: dict[str, object] = {"names": list(tensors), "facts": _facts(content)}
-    except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError) as error:
-        answer = {"error": _line(error)}
-    except MemoryError:
-        answer = {"error": "it needs more memory than a file of its size should"}
-    sys.stdout.write(json.dumps(answer))
-    return 0
-
-
-def limit(file_bytes: int) -> None:
-    """Bound this process from now on, where the system can: memory and CPU time by the size of the file."""
-    try:
-        import resource
-    except ImportError:  # Windows: the parent's time limit is all there is
-        return
-    memory = _data_bytes() + SPARE_BYTES + 4 * file_bytes
-    for kind, amount in (
-        (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_CPU, CPU_SECONDS),
-        (resource.RLIMIT_FSIZE, SPARE_BYTES + 4 * file_bytes),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(kind)
-        allowed = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
-        resource.setrlimit(kind, (allowed, allowed))
-
-
-def _data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process so far: on Linux its private memory, that of CUDA's libraries too."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 2**34)
+        facts: dict[str, object] = {"names": list(tensors), "told": _facts(content)}
+        return facts, [np.frombuffer(_serialised(tensors), np.uint8)]
+    except _NO_WEIGHTS as error:
+        raise FileError(_line(error)) from error
 
 
 class NumpyType:
@@ -78,8 +50,6 @@ class NumpyType:
 
 def number(kind: NumpyType, raw: bytes) -> float | int | bool:
     """Stands for numpy's scalar: the number of little-endian bytes; ValueError for any but plain kinds."""
-    import numpy as np
-
     if kind.code not in ("f8", "f4", "i8", "i4", "b1"):
         raise ValueError(f"a numpy scalar of type {kind.code[:20]!a} is unsupported")
     value: float | int | bool = np.frombuffer(raw, dtype=np.dtype(f"<{kind.code}"), count=1)[0].item()
@@ -107,13 +77,11 @@ def _all_tensors(table: Mapping[Any, Any]) -> bool:
     return all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in table.items())
 
 
-def _save(tensors: dict[str, torch.Tensor], target: str) -> None:
-    import safetensors.torch
-
+def _serialised(tensors: Mapping[str, torch.Tensor]) -> bytes:
     # Tied tensors, which a safetensors file cannot hold, become copies.
-    safetensors.torch.save_file(
-        {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}, target
-    )
+    copies = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    blob: bytes = safetensors.torch.save(copies)
+    return blob
 
 
 def _facts(content: Any) -> dict[str, str]:
@@ -129,7 +97,3 @@ def _line(error: Exception) -> str:
     return (
         text[:300] or f"PyTorch does not read it as a file of weights ({type(error).__name__}): corrupt or unsupported"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
