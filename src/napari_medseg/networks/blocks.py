@@ -6,6 +6,7 @@ N: batch. C: channels. *size: (Z, Y, X) or (Y, X).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,16 @@ def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
     if not any(missing):
         return x
     return pad(x, [side for m in reversed(missing) for side in (0, m)], mode="replicate")
+
+
+def normalisation(kind: str, channels: int) -> tuple[str, dict[str, bool | int]]:
+    """MONAI's name for a norm with scale and shift: "batch", "instance", or "group" of up to 8 groups.
+
+    A group holds two channels at least, so that a single voxel still has a variance.
+    """
+    if kind == "group":
+        return kind, {"num_groups": max(1, gcd(16, channels) // 2)}
+    return kind, {"affine": True}
 
 
 class AttentionMap(nn.Identity):
