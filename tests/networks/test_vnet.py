@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import pytest
 import torch
 from monai.networks.nets.vnet import VNet as Peer
@@ -11,6 +14,7 @@ from network_suite import NetworkSuite, noise
 
 class TestVNet(NetworkSuite):
     network = "vnet"
+    small: ClassVar[Mapping[str, object]] = {"width": 4}
 
 
 def test_the_published_arguments_are_the_defaults() -> None:
@@ -40,7 +44,7 @@ def test_dropout_is_what_was_asked_for_everywhere(spatial_dims: int) -> None:
     x = noise(2, 1, (16, 16, 16)[:spatial_dims])
     kinds = {2: nn.Dropout2d, 3: nn.Dropout3d}
     for dropout in (0.0, 0.3):
-        network = registry.network("vnet").build(dropout=dropout, spatial_dims=spatial_dims).train()
+        network = registry.network("vnet").build(dropout=dropout, width=2, spatial_dims=spatial_dims).train()
         dropping = [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d | nn.Dropout3d)]
         assert {(type(m), m.p) for m in dropping} == {(kinds[spatial_dims], dropout)}
         assert torch.equal(network(x), network(x)) == (dropout == 0)

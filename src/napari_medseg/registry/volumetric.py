@@ -14,6 +14,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         when="For large structures in volumes, where its 5^n kernels see far; it has many weights.",
         reference="Milletari et al., 3DV 2016, doi:10.1109/3DV.2016.79",
         parameters={
+            "width": Parameter(16, "features of the finest level; twice as many in each coarser one", 1, 128),
             "dropout": Parameter(0.0, "probability of dropping a whole feature map in the two deepest levels", 0, 0.95),
         },
         paper={"in_channels": 1, "out_channels": 2},
