@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_medseg.networks.blocks import crop, pad_to_multiple
+from napari_medseg.networks.blocks import crop, pad_to_multiple, resize
 
 sizes = st.lists(st.integers(1, 9), min_size=2, max_size=3)
 
@@ -29,3 +29,10 @@ def test_padding_repeats_the_last_plane() -> None:
 def test_an_aligned_image_is_not_copied(size: tuple[int, ...]) -> None:
     x = torch.rand(1, 1, *size)
     assert pad_to_multiple(x, 4) is x
+
+
+@pytest.mark.parametrize("size", [(4, 6), (2, 4, 6)], ids=["2D", "3D"])
+def test_resizing_keeps_a_ramp_between_the_edges(size: tuple[int, ...]) -> None:
+    ramp = torch.arange(3.0).expand(1, 1, *(n // 2 for n in size))
+    assert resize(ramp, size).flatten()[:6].tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2]
+    assert resize(ramp, ramp.shape[2:]) is ramp

@@ -10,7 +10,7 @@ from math import gcd
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 
 def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
@@ -73,6 +73,13 @@ def crop(x: Tensor, size: Sequence[int]) -> Tensor:
     for axis, n in enumerate(size, start=2):
         x = x.narrow(axis, 0, n)
     return x
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, C, *other size) -> (N, C, *size) by linear interpolation, the edges of the images (not of voxels) aligned."""
+    if x.shape[2:] == tuple(size):
+        return x
+    return interpolate(x, size=tuple(size), mode="trilinear" if x.ndim == 5 else "bilinear", align_corners=False)
 
 
 def he_init(network: nn.Module, negative_slope: float = 0.0) -> None:

@@ -44,10 +44,10 @@ class ResNetEncoder(nn.Module):
         norm: str = "batch",
     ) -> None:
         super().__init__()
-        self.stem = _unit(spatial_dims, norm, in_channels, width, kernel=7, stride=2)
+        self.stem = conv_unit(spatial_dims, norm, in_channels, width, kernel=7, stride=2)
         self.pool = Pool[Pool.MAX, spatial_dims](kernel_size=3, stride=2, padding=1)
         self.stages = nn.ModuleList()
-        block = partial(_Bottleneck if bottleneck else _Basic, spatial_dims, norm)
+        block = partial(Bottleneck if bottleneck else BasicBlock, spatial_dims, norm)
         expansion = EXPANSION if bottleneck else 1
         before, channels = width, [width]
         for k, (count, dilation) in enumerate(zip(blocks, dilations, strict=True)):
@@ -82,7 +82,7 @@ class _Residual(nn.Module):
         self.body = nn.Sequential()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or before != after:
-            self.shortcut = _unit(spatial_dims, norm, before, after, kernel=1, stride=stride, active=False)
+            self.shortcut = conv_unit(spatial_dims, norm, before, after, kernel=1, stride=stride, active=False)
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,28 +91,28 @@ class _Residual(nn.Module):
         return y
 
 
-class _Basic(_Residual):
+class BasicBlock(_Residual):
     """Two 3^n convolutions."""
 
     def __init__(
         self, spatial_dims: int, norm: str, before: int, after: int, *, stride: int = 1, dilation: int = 1
     ) -> None:
         super().__init__(spatial_dims, norm, before, after, stride)
-        unit = partial(_unit, spatial_dims, norm)
+        unit = partial(conv_unit, spatial_dims, norm)
         self.body = nn.Sequential(
             unit(before, after, stride=stride, dilation=dilation),
             unit(after, after, dilation=dilation, active=False),
         )
 
 
-class _Bottleneck(_Residual):
+class Bottleneck(_Residual):
     """1^n to a quarter of the channels, 3^n (which carries the stride), 1^n back."""
 
     def __init__(
         self, spatial_dims: int, norm: str, before: int, after: int, *, stride: int = 1, dilation: int = 1
     ) -> None:
         super().__init__(spatial_dims, norm, before, after, stride)
-        unit, middle = partial(_unit, spatial_dims, norm), after // EXPANSION
+        unit, middle = partial(conv_unit, spatial_dims, norm), after // EXPANSION
         self.body = nn.Sequential(
             unit(before, middle, kernel=1),
             unit(middle, middle, stride=stride, dilation=dilation),
@@ -120,7 +120,7 @@ class _Bottleneck(_Residual):
         )
 
 
-def _unit(
+def conv_unit(
     spatial_dims: int,
     norm: str,
     before: int,
