@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from numcodecs import LZ4, Blosc, GZip, Zlib, Zstd  # type: ignore[import-untyped]
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+from numcodecs import LZ4, Blosc, Delta, GZip, Shuffle, Zlib, Zstd  # type: ignore[import-untyped]
+from zarr.abc.codec import ArrayBytesCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 
 from napari_medseg.errors import FileError, InputError, NotSupportedError
 from napari_medseg.io import budget
@@ -52,6 +53,81 @@ def test_every_codec_is_read(tmp_path: Path, compressor: Any, shards: tuple[int,
 @pytest.mark.parametrize("compressor", V2_COMPRESSORS.values(), ids=V2_COMPRESSORS)
 def test_every_codec_of_version_2_is_read(tmp_path: Path, compressor: Any) -> None:
     assert np.array_equal(np.asarray(open_array(v2_store(tmp_path / "a.zarr", compressor))), VOXELS)
+
+
+V2_OTHERS = {
+    "Fortran order": {"order": "F", "compressors": Zstd()},
+    "big-endian": {"dtype": ">i2"},
+    "filters": {"filters": [Delta("<i2"), Shuffle(2)], "compressors": GZip()},
+}
+
+
+@pytest.mark.parametrize("options", V2_OTHERS.values(), ids=V2_OTHERS)
+def test_the_rest_of_version_2_is_read(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "a.zarr"
+    options = {"dtype": VOXELS.dtype, **options}
+    zarr.create_array(path, shape=VOXELS.shape, chunks=(3, 4, 4), zarr_format=2, **options)[...] = VOXELS
+    assert np.array_equal(np.asarray(open_array(path)), VOXELS)
+
+
+def sharded(inner: ArrayBytesCodec, **options: Any) -> ShardingCodec:
+    return ShardingCodec(chunk_shape=(2, 3, 4), codecs=[inner], **options)
+
+
+V3_OTHERS = {
+    "transposed": {"filters": TransposeCodec(order=(2, 0, 1)), "compressors": ZstdCodec()},
+    "big-endian": {"serializer": BytesCodec(endian="big"), "compressors": None},
+    "checksums": {"compressors": [GzipCodec(), Crc32cCodec()]},
+    "compressed twice": {"compressors": [ZstdCodec(), BloscCodec()]},
+    "index in front": {"serializer": sharded(BytesCodec(), index_location="start"), "compressors": None},
+    "shards of shards": {
+        "serializer": sharded(ShardingCodec(chunk_shape=(1, 3, 2), codecs=[BytesCodec(), GzipCodec()])),
+        "compressors": None,
+    },
+    "transposed shards": {
+        "filters": TransposeCodec(order=(1, 0, 2)),
+        "serializer": ShardingCodec(chunk_shape=(2, 2, 4), codecs=[BytesCodec()]),
+        "compressors": None,
+    },
+}
+
+
+# "shards of shards": zarr warns that it may become slow, which it does.
+@pytest.mark.filterwarnings("ignore:.*disables partial reads")
+@pytest.mark.parametrize("options", V3_OTHERS.values(), ids=V3_OTHERS)
+def test_the_rest_of_version_3_is_read(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "a.zarr"
+    made = zarr.create_array(path, shape=VOXELS.shape, chunks=(4, 6, 4), dtype=VOXELS.dtype, fill_value=-3, **options)
+    made[:4] = VOXELS[:4]
+    read = np.asarray(open_array(path))
+    assert np.array_equal(read[:4], VOXELS[:4])
+    assert np.array_equal(read, made[...])
+
+
+def test_missing_chunks_of_a_shard_are_filled(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    options: Any = {"shape": VOXELS.shape, "chunks": (2, 3, 4), "shards": (4, 6, 4), "dtype": VOXELS.dtype}
+    zarr.create_array(path, fill_value=9, **options)[2:4, :3] = 5
+    read = np.asarray(open_array(path))
+    assert (read[2:4, :3] == 5).all()
+    assert (np.delete(read[:4], [2, 3], axis=0) == 9).all()
+    assert (read[4:] == 9).all()
+
+
+def test_compressed_shards_are_refused(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.zarr", GzipCodec(), shards=(4, 6, 4))
+    codecs = json.loads((path / "zarr.json").read_text())["codecs"]
+    with pytest.raises(NotSupportedError, match=r"a\.zarr: its shards, or their indices, are compressed"):
+        open_array(edited(path, codecs=[*codecs, {"name": "gzip", "configuration": {"level": 1}}]))
+
+
+def test_a_large_part_asks_for_memory_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zarr.create_array(tmp_path / "a.zarr", shape=(2000, 1000, 1000), chunks=(100, 1000, 1000), dtype="int16")
+    array = open_array(tmp_path / "a.zarr")
+    monkeypatch.setenv(budget.SETTING, "1")
+    with pytest.raises(FileError, match=r"a\.zarr: too large for the memory: 3\.7 GiB needed, 1\.0 GiB allowed"):
+        array[...]
+    assert array[7, ::-1, 3].shape == (1000,)
 
 
 def assert_names_the_chunk(array: StoredArray, key: str) -> None:

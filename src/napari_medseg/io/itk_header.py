@@ -7,7 +7,6 @@ NRRD: teem.sourceforge.net/nrrd/format.html. MetaImage: itk.org/Wiki/MetaIO/Docu
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from napari_medseg.errors import FileError, NotSupportedError
-from napari_medseg.io import files
+from napari_medseg.io import files, inflate
 
 _NRRD = (".nrrd", ".nhdr")
 _MAX_HEADER = 1 << 20
-#: deflate cannot make more than this of one byte
-_MAX_INFLATION = 1032
 _BLOCK = 1 << 20
 _MAX_AXES = 5
 _GZIP, _RAW, _TEXT = ("gzip", "gz"), ("raw",), ("ascii", "text", "txt", "hex")
@@ -78,7 +75,7 @@ def read(path: Path) -> Header:
     size = int(np.prod(sizes, dtype=object)) * _bytes_per_voxel(path, fields)
     header = Header(fields, data, (end if data == path else 0) + skip, _encoding(path, fields), size)
     there = max(0, data.stat().st_size - header.start)
-    most = there * _MAX_INFLATION if header.encoding == "gzip" else there
+    most = there * inflate.MAX_INFLATION if header.encoding == "gzip" else there
     if header.encoding == "text":
         most *= 8  # at least one digit for each voxel of up to 8 bytes
     if size > most:
@@ -90,20 +87,20 @@ def check_stream(path: Path, header: Header) -> None:
     """Inflate compressed voxels once, keeping nothing: FileError where they end early, go on or are damaged."""
     if header.encoding != "gzip":
         return
-    inflate = zlib.decompressobj(wbits=47)  # 47: zlib or gzip, whichever it is
+    stream = inflate.inflater()
     size = 0
     with header.data.open("rb") as file:
         file.seek(header.start)
         try:
-            while (block := file.read(_BLOCK)) and not inflate.eof:
-                while block and size <= header.size:
-                    size += len(inflate.decompress(block, _BLOCK))
-                    block = inflate.unconsumed_tail
-        except zlib.error as error:
+            while not stream.eof and size <= header.size and (block := file.read(_BLOCK)):
+                while part := stream.decompress(block, _BLOCK):  # nothing of b"" once all is told
+                    size += len(part)
+                    block = b"" if stream.eof or size > header.size else stream.unconsumed_tail
+        except inflate.ERRORS as error:
             raise FileError(f"{path}: the compressed voxels are damaged ({error}): copy the file again") from error
     if size > header.size:
         raise FileError(f"{path}: the compressed voxels are larger than the header says ({header.size} bytes)")
-    if not inflate.eof:
+    if not stream.eof:
         raise FileError(f"{path}: the compressed voxels end early (truncated) after {size} bytes: copy the file again")
     if size < header.size:
         raise _cut_short(path, header.size, size)

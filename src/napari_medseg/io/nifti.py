@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
@@ -26,7 +25,7 @@ from nibabel.wrapstruct import WrapStructError
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io import attributes, budget, choice, files
+from napari_medseg.io import attributes, budget, choice, files, inflate
 from napari_medseg.io.stored import Stored, grid_of, in_memory
 from napari_medseg.volume import Grid
 
@@ -34,8 +33,6 @@ Array = npt.NDArray[Any]
 
 #: the unit codes of NIfTI (low three bits of xyzt_units), as (name, mm)
 _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
-#: deflate cannot make more than this of one byte
-_MAX_INFLATION = 1032
 _COMMENT = 6
 _LABEL_INTENT = 1002
 _VECTOR_INTENT = 1007
@@ -123,11 +120,11 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
             yield plain
             return
         try:
-            with gzip.GzipFile(fileobj=plain) as inflated:
+            with inflate.GzipFile(fileobj=plain) as inflated:
                 yield inflated
         except EOFError as error:
             raise FileError(f"{path}: the gzip stream ends early (truncated): copy the file again") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
+        except inflate.ERRORS as error:
             raise FileError(f"{path}: the gzip stream is damaged ({error}): copy the file again") from error
 
 
@@ -180,7 +177,7 @@ def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
     expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
     offset = _offset(header, path)
     with _opened(path) as stream:
-        most = path.stat().st_size * (_MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
+        most = path.stat().st_size * (inflate.MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
         if offset + expected > most:  # before anything is allocated
             raise _cut_short(path, expected, max(0, most - offset))
         budget.check(path, expected, path.stat().st_size if isinstance(stream, gzip.GzipFile) else None)

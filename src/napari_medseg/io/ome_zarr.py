@@ -23,8 +23,9 @@ from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarni
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.io import attributes, choice, files, ome_metadata, pyramid, zarr_metadata
 from napari_medseg.io.attributes import KEY, Attributes
+from napari_medseg.io.axis_view import AxisView
 from napari_medseg.io.ome_metadata import Multiscale
-from napari_medseg.io.stored import Stored, grid_of, lazy_view, smallest_label_type, with_channel_axis
+from napari_medseg.io.stored import Stored, grid_of, smallest_label_type, with_channel_axis
 from napari_medseg.io.zarr_array import StoredArray, open_array
 from napari_medseg.volume import MAX_LABEL, Grid, LazyArray
 
@@ -208,10 +209,9 @@ def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) 
     stored_order = [axis for axis in axes if axis in wanted]
     if stored_order != wanted:
         _warn(f"{path}: the axes are stored in the order {', '.join(axes)}; they are read in the order z, y, x")
-    view = lazy_view(array)[tuple(point if axis == "t" else slice(None) for axis in axes)]
-    view = view.transpose([stored_order.index(axis) for axis in wanted])
-    in_order: LazyArray = view if "z" in axes else view[..., None, :, :]
-    return in_order
+    lead = ("c",) if "c" in axes else ()
+    order = [axes.index(axis) if axis in axes else None for axis in (*lead, "z", "y", "x")]
+    return AxisView(array, order, {axes.index("t"): point} if "t" in axes else {})
 
 
 def _own(content: Mapping[str, Any], multiscale: Multiscale, path: Path) -> tuple[Attributes, FloatArray]:

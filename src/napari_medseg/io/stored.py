@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.geometry import FloatArray
+from napari_medseg.io.axis_view import AxisView
 from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
 
 Array = npt.NDArray[Any]
@@ -88,7 +89,7 @@ def to_segmentation(stored: Stored, name: str) -> Segmentation:
     if len(data.shape) == 4:
         if data.shape[0] != 1:
             raise InputError(f"{name}: labels have one channel; got {data.shape[0]} channels: split them first")
-        data = (data if isinstance(data, np.ndarray) else lazy_view(data))[0]
+        data = data[0] if isinstance(data, np.ndarray) else AxisView(data, (1, 2, 3), {0: 0})
     if np.dtype(data.dtype).kind == "f":
         data = _whole_numbers(np.asarray(data), name)
     elif isinstance(data, np.ndarray) and data.size:
@@ -136,8 +137,7 @@ def with_channel_axis(data: LazyArray) -> LazyArray:
         return data
     if isinstance(data, np.ndarray):
         return data[None]
-    one_channel: LazyArray = lazy_view(data)[None]
-    return one_channel
+    return AxisView(data, (None, 0, 1, 2))
 
 
 def lazy_view(data: LazyArray) -> Any:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.abc.store import RangeByteRequest
-from zarr.core.array import AsyncArray
-from zarr.storage import LocalStore
 
 from napari_medseg.errors import FileError
-from napari_medseg.io import files, zarr_metadata
-from napari_medseg.io.zarr_codecs import bounded
+from napari_medseg.io import budget, files, zarr_metadata
+from napari_medseg.io.axis_view import Region, basic_index
+from napari_medseg.io.zarr_chunks import Room, chunk_of, fill_value_of, pieces
 
 Array = npt.NDArray[Any]
 
 #: what decoding a damaged chunk raises, by codec: blosc and zstd, sizes and checksums, short shards
-_DAMAGE = (RuntimeError, ValueError, TypeError, OSError, EOFError, OverflowError)
+_DAMAGE = (RuntimeError, ValueError, TypeError, OSError, EOFError, ArithmeticError)
 #: more chunks than this are more than dask can list
 _MAX_CHUNKS = 2_000_000
 #: more chunks than this are not looked for one by one
 _MAX_LOOKED_FOR = 200_000
+#: bytes above which the memory is asked first
+_LARGE = 1 << 28
 
 
 class StoredArray:
@@ -35,8 +33,12 @@ class StoredArray:
     read_only = True
 
     def __init__(self, array: zarr.Array[Any], path: Path) -> None:
-        self._array = array
+        self._chunk = chunk_of(array.metadata)
+        self._key_of = array.metadata.encode_chunk_key
+        self._files: tuple[int, ...] = array.shards or array.chunks
+        self._file_kind = "shard" if array.shards else "chunk"
         self._path = path
+        self.fill_value = fill_value_of(array.metadata)
         self.shape: tuple[int, ...] = array.shape
         self.dtype = np.dtype(array.dtype)
         self.chunks: tuple[int, ...] = array.chunks
@@ -45,12 +47,11 @@ class StoredArray:
         self.nbytes = self.size * self.dtype.itemsize
 
     def __getitem__(self, key: Any, /) -> Any:
-        try:
-            return self._array[key]
-        except FileError:
-            raise
-        except _DAMAGE as error:
-            raise self._named(key, error) from error
+        basic = basic_index(key, self.shape)
+        if basic is None:
+            return self[...][key]
+        wanted, rest = basic
+        return self._read(wanted)[rest]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.asarray(self[...], dtype=dtype)
@@ -66,76 +67,40 @@ class StoredArray:
         to be looked for."""
         if math.prod(math.ceil(n / c) for n, c in zip(self.shape, self._files, strict=True)) > _MAX_LOOKED_FOR:
             return []
-        return [key for _, key in self._chunks_of(()) if not (self._path / key).exists()]
+        whole = tuple(slice(0, n) for n in self.shape)
+        keys = (self._key_of(at) for at, _, _ in pieces(whole, self._files))
+        return [key for key in keys if not (self._path / key).exists()]
 
-    @property
-    def fill_value(self) -> Any:
-        return self._array.fill_value
+    def _read(self, wanted: Region) -> Array:
+        shape = tuple(w.stop - w.start for w in wanted)
+        size = math.prod(shape) * self.dtype.itemsize
+        if size > _LARGE:
+            budget.check(self._path, size)
+        target, room = np.empty(shape, self.dtype), Room()
+        for at, inside, where in pieces(wanted, self._files):
+            self._fill(target[where], self._key_of(at), inside, room)
+        return target
 
-    @property
-    def _files(self) -> tuple[int, ...]:
-        """Voxels per file: those of a shard where chunks lie in shards."""
-        return self._array.shards or self._array.chunks
-
-    def _chunks_of(self, key: Any) -> Iterator[tuple[tuple[slice, ...], str]]:
-        """The files that an index touches: their voxels and their names."""
-        ranges = [
-            range(start // step, math.ceil(stop / step))
-            for (start, stop), step in zip(_bounds(key, self.shape), self._files, strict=True)
-        ]
-        for at in itertools.product(*ranges):
-            voxels = tuple(slice(i * step, (i + 1) * step) for i, step in zip(at, self._files, strict=True))
-            yield voxels, self._array.metadata.encode_chunk_key(at)
-
-    def _named(self, key: Any, error: Exception) -> Exception:
-        """The error that names the first damaged chunk; the error itself where every chunk is well (a wrong index)."""
-        for voxels, name in self._chunks_of(key):
-            try:
-                self._array[voxels]
-            except _DAMAGE as damage:
-                where = "shard" if self._array.shards else "chunk"
-                return FileError(f"{self._path}: {where} {name} is corrupt: {damage}: copy the store again")
-        return error
+    def _fill(self, target: Array, key: str, inside: Region, room: Room) -> None:
+        path = self._path / key
+        if not path.exists():
+            target[...] = self.fill_value
+            return
+        files.check_file(path)  # a named pipe would be waited for without end
+        try:
+            with path.open("rb", buffering=0) as file:
+                self._chunk.read(file, inside, target, room)
+        except _DAMAGE as error:
+            raise FileError(
+                f"{self._path}: {self._file_kind} {key} is corrupt: {error}: copy the store again"
+            ) from error
 
 
 def open_array(path: Path) -> StoredArray:
     """Open an array that was not opened yet. Raises FileError and NotSupportedError for what is not safe to read."""
     zarr_metadata.check_node(path)
-    opened = zarr.open_array(CheckedStore(path, read_only=True), mode="r")
+    opened = zarr.open_array(path, mode="r")
     chunks = math.prod(math.ceil(n / c) for n, c in zip(opened.shape, opened.chunks, strict=True))
     if chunks > _MAX_CHUNKS:
         raise FileError(f"{path}: too large an array: shape {opened.shape} in {chunks} chunks of {opened.chunks}")
-    store_path, config = opened.store_path, opened.async_array.config
-    return StoredArray(zarr.Array(AsyncArray(bounded(opened.metadata), store_path, config)), path)
-
-
-class CheckedStore(LocalStore):
-    """A folder of chunks that are regular files: a named pipe would be waited for without end."""
-
-    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-        path = self.root / key
-        if path.exists() and not path.is_dir():
-            size = files.check_file(path)
-            if isinstance(byte_range, RangeByteRequest) and not 0 <= byte_range.start <= byte_range.end <= size:
-                raise FileError(f"{self.root}: shard {key} is cut short: {byte_range.end} bytes expected, {size} there")
-        return await super().get(key, prototype, byte_range)
-
-
-def _bounds(key: Any, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The range of each axis that an index can touch; an axis that is indexed by arrays counts as a whole."""
-    items = list(key) if isinstance(key, tuple) else [key]
-    if any(item is Ellipsis for item in items):
-        at = next(i for i, item in enumerate(items) if item is Ellipsis)
-        items[at : at + 1] = [slice(None)] * (len(shape) - len(items) + 1)
-    items += [slice(None)] * (len(shape) - len(items))
-    return [_range(item, n) for item, n in zip(items, shape, strict=False)]
-
-
-def _range(item: Any, n: int) -> tuple[int, int]:
-    if isinstance(item, int | np.integer):
-        at = int(item) % n
-        return at, at + 1
-    if isinstance(item, slice) and (item.step is None or item.step > 0):
-        start, stop, _ = item.indices(n)
-        return start, max(start, stop)
-    return 0, n
+    return StoredArray(opened, path)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import struct
-import zlib
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import BloscCodec, GzipCodec, ShardingCodec, ZstdCodec
-from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+from numcodecs import blosc, lz4, zstd  # type: ignore[import-untyped]
+
+from napari_medseg.io import inflate
+
+Bytes = npt.NDArray[np.uint8]
+#: undoes one codec: (coded bytes, room for a chunk) -> bytes, of that room where it was used
+Step = Callable[[Any, Bytes], Any]
 
 #: what a checksum behind the voxels may add
 _SLACK = 64
+#: bytes of a CRC-32C
+CRC_BYTES = 4
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -21,102 +28,69 @@ class ChunkError(ValueError):
     """A chunk is not what the array's metadata says."""
 
 
-@dataclass(frozen=True)
-class Bounded(BytesBytesCodec):
-    """A zarr v3 codec that refuses a chunk which would become larger than the chunk's shape needs."""
-
-    codec: BytesBytesCodec
-    is_fixed_size = False
-
-    async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
-        limit = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize + _SLACK
-        content = chunk_data.to_bytes()
-        if isinstance(self.codec, GzipCodec):
-            return chunk_spec.prototype.buffer.from_bytes(inflated(content, limit))
-        if isinstance(self.codec, BloscCodec | ZstdCodec):
-            check_size("blosc" if isinstance(self.codec, BloscCodec) else "zstd", content, limit)
-        return await self.codec._decode_single(chunk_data, chunk_spec)
-
-    def evolve_from_array_spec(self, array_spec: Any) -> Self:
-        return replace(self, codec=self.codec.evolve_from_array_spec(array_spec))
-
-    def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-        return self.codec.compute_encoded_size(input_byte_length, chunk_spec)
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.codec.to_dict()
+def decoded(content: bytes, steps: Iterable[Step], room: Bytes) -> Bytes:
+    """The bytes of a chunk, of the size of `room`, which may be what they lie in. Raises ChunkError or as a codec."""
+    coded: Any = content
+    for step in steps:
+        coded = step(coded, room)
+    chunk = np.frombuffer(coded, np.uint8)
+    if chunk.size != room.size:
+        raise ChunkError(f"it holds {chunk.size} bytes: {room.size} expected")
+    return chunk
 
 
-@dataclass  # not frozen: zarr asks for a codec whose id can be set
-class BoundedNumcodec:
-    """The compressor of a zarr v2 array, bounded in the same way."""
-
-    codec: Any
-    limit: int
-    codec_id: str = ""
-
-    def decode(self, buf: Any, out: Any = None) -> Any:
-        content = bytes(memoryview(buf).cast("B"))
-        if self.codec_id in ("gzip", "zlib"):
-            return inflated(content, self.limit)
-        check_size(self.codec_id, content, self.limit)
-        return self.codec.decode(content, out)
-
-    def encode(self, buf: Any) -> Any:
-        return self.codec.encode(buf)
-
-    def get_config(self) -> Any:
-        return self.codec.get_config()
-
-    @classmethod
-    def from_config(cls, _: Any) -> Self:
-        raise NotImplementedError("made around a codec that zarr opened")
+def step_of(codec_id: str) -> Step:
+    """What undoes a codec that zarr metadata name. Raises KeyError for one that is not known here."""
+    return _STEPS[codec_id]
 
 
-def bounded(metadata: Any) -> Any:
-    """The metadata of an array, with each of its compressors bounded."""
-    if isinstance(metadata, ArrayV3Metadata):
-        return replace(metadata, codecs=tuple(map(_bounded, metadata.codecs)))
-    assert isinstance(metadata, ArrayV2Metadata)
-    if metadata.compressor is None:
-        return metadata
-    limit = math.prod(metadata.chunks) * metadata.dtype.to_native_dtype().itemsize + _SLACK
-    return replace(metadata, compressor=BoundedNumcodec(metadata.compressor, limit, metadata.compressor.codec_id))
+def filter_step(codec: Any) -> Step:
+    """What undoes a filter of numcodecs that keeps the number of bytes (shuffle, delta)."""
+
+    def undo(content: Any, room: Bytes) -> Any:
+        return np.ascontiguousarray(codec.decode(content)).reshape(-1).view(np.uint8)
+
+    return undo
 
 
-def _bounded(codec: Any) -> Any:
-    if isinstance(codec, ShardingCodec):
-        return replace(codec, codecs=tuple(map(_bounded, codec.codecs)))
-    return Bounded(codec) if isinstance(codec, BytesBytesCodec) else codec
-
-
-def inflated(content: bytes, limit: int) -> bytes:
-    """A gzip or zlib stream, of one or several members. Raises ChunkError beyond `limit` bytes and for damage."""
+def inflated(content: bytes, room: Bytes) -> bytes:
+    """A gzip or zlib stream, of one or several members. Raises ChunkError for more than a chunk and for damage."""
+    limit = room.size + _SLACK
+    content = bytes(content)
     parts: list[bytes] = []
     size = 0
     while content:
-        inflate = zlib.decompressobj(wbits=47)  # 47: zlib or gzip, whichever it is
+        stream = inflate.inflater()
         try:
-            parts.append(inflate.decompress(content, limit - size + 1))
-        except zlib.error as error:
+            parts.append(stream.decompress(content, limit - size + 1))
+        except inflate.ERRORS as error:
             raise ChunkError(f"it cannot be decompressed: {error}") from error
         size += len(parts[-1])
         if size > limit:
-            raise ChunkError(f"it would become larger than a chunk's {limit - _SLACK} bytes")
-        if not inflate.eof:
+            raise ChunkError(f"it would become larger than a chunk's {room.size} bytes")
+        if not stream.eof:
             raise ChunkError(f"its compressed bytes end early, after {size} bytes")
-        content = inflate.unused_data
+        content = stream.unused_data
     return b"".join(parts)
 
 
-def check_size(codec_id: str, content: bytes, limit: int) -> None:
-    """Raise ChunkError where the size that a compressed chunk says it has is larger than `limit`."""
-    try:
-        size = _SIZES[codec_id](content) if codec_id in _SIZES else 0
-    except struct.error as error:
-        raise ChunkError("its compressed bytes are too short") from error
-    if not 0 <= size <= limit:
-        raise ChunkError(f"it would become larger ({size} bytes) than a chunk's {limit - _SLACK} bytes")
+def _decompressing(size_of: Callable[[bytes], int], decompress: Callable[..., Any]) -> Step:
+    """For a codec that says how large its content is."""
+
+    def undo(content: Any, room: Bytes) -> Any:
+        content = bytes(content)  # a copy where it lies in the room that is written to
+        try:
+            size = size_of(content)
+        except struct.error as error:
+            raise ChunkError("its compressed bytes are too short") from error
+        if not 0 <= size <= room.size + _SLACK:
+            raise ChunkError(f"it would become larger ({size} bytes) than a chunk's {room.size} bytes")
+        if size != room.size:
+            return decompress(content)
+        decompress(content, room)
+        return room
+
+    return undo
 
 
 def _blosc_size(content: bytes) -> int:
@@ -158,4 +132,19 @@ def _zstd_blocks_size(content: bytes, start: int) -> int:
     return size
 
 
-_SIZES = {"blosc": _blosc_size, "zstd": _zstd_size, "lz4": _lz4_size}
+def _checked(content: Any, room: Bytes) -> Any:
+    """What stands in front of its CRC-32C."""
+    content = bytes(content)
+    if google_crc32c.value(content[:-CRC_BYTES]).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
+        raise ChunkError("its checksum is wrong")
+    return content[:-CRC_BYTES]
+
+
+_STEPS: dict[str, Step] = {
+    "gzip": inflated,
+    "zlib": inflated,
+    "blosc": _decompressing(_blosc_size, blosc.decompress),
+    "zstd": _decompressing(_zstd_size, zstd.decompress),
+    "lz4": _decompressing(_lz4_size, lz4.decompress),
+    "crc32c": _checked,
+}

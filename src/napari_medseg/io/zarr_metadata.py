@@ -103,8 +103,11 @@ def _check_v3_codecs(folder: Path, codecs: object, chunk: list[int], itemsize: i
         if depth == _MAX_SHARDING:
             raise FileError(f"{folder}: its shards are nested too deep")
         inner = _check_shapes(folder, chunk, configuration.get("chunk_shape"), itemsize)
-        for part in ("codecs", "index_codecs"):
-            _check_v3_codecs(folder, configuration.get(part), inner, itemsize, depth + 1)
+        _check_v3_codecs(folder, configuration.get("codecs"), inner, itemsize, depth + 1)
+        index = configuration.get("index_codecs")
+        names = [_dict(part).get("name") for part in index] if isinstance(index, list) else []
+        if codec is not codecs[-1] or names not in (["bytes"], ["bytes", "crc32c"]):
+            raise NotSupportedError(f"{folder}: its shards, or their indices, are compressed: that is not read")
 
 
 def _check_v2(folder: Path, content: Mapping[str, Any]) -> None:

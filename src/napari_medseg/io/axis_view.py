@@ -1,0 +1,100 @@
+"""Basic indexing of arrays that are read when they are indexed, and a view of one with its axes in another order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.volume import LazyArray
+
+Array = npt.NDArray[Any]
+Region = tuple[slice, ...]
+
+
+class AxisView:
+    """A lazy array with axes left out, reordered or added, itself lazy; indexed like numpy.
+
+    Less general than dask, whose graph costs more than reading the chunks.
+    """
+
+    def __init__(self, array: LazyArray, axes: Sequence[int | None], fixed: Mapping[int, int] | None = None) -> None:
+        """axes: the array's axis behind each of the view, None for a new one of length 1. fixed: the index along each
+        axis that is left out."""
+        self._array, self._axes, self._fixed = array, tuple(axes), dict(fixed or {})
+        self.shape: tuple[int, ...] = self._of(array.shape, 1)
+        chunks = getattr(array, "chunks", array.shape)
+        self.chunks: tuple[Any, ...] = self._of(chunks, (1,) if isinstance(chunks[0], tuple) else 1)
+        self.dtype = np.dtype(array.dtype)
+        self.ndim = len(self.shape)
+        self.size = math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def __getitem__(self, key: Any, /) -> Any:
+        basic = basic_index(key, self.shape)
+        if basic is None:
+            return self[...][key]
+        wanted, rest = basic
+        return self._read(wanted)[rest]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[...], dtype=dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<AxisView {self.shape} {self.dtype} of {self._array!r}>"
+
+    def _of(self, values: Sequence[Any], new: Any) -> tuple[Any, ...]:
+        return tuple(new if axis is None else values[axis] for axis in self._axes)
+
+    def _read(self, wanted: Region) -> Array:
+        inner: list[Any] = [slice(None)] * len(self._array.shape)
+        for axis, index in self._fixed.items():
+            inner[axis] = slice(index, index + 1)
+        for axis_or_none, part in zip(self._axes, wanted, strict=True):
+            if axis_or_none is not None:
+                inner[axis_or_none] = part
+        kept = [axis for axis in self._axes if axis is not None]
+        block: Array = np.asarray(self._array[tuple(inner)])
+        block = block.transpose([*self._fixed, *kept])[(0,) * len(self._fixed)]
+        block = block[tuple(None if axis is None else slice(None) for axis in self._axes)]
+        # Of a new axis all was made, of the others only what is wanted.
+        return block[tuple(w if axis is None else slice(None) for axis, w in zip(self._axes, wanted, strict=True))]
+
+
+def basic_index(key: Any, shape: Sequence[int]) -> tuple[Region, tuple[Any, ...]] | None:
+    """An index of whole numbers, slices and an ellipsis as (the region it touches, the index of that region).
+
+    None for other indices. Raises IndexError for one that is out of bounds, or has too many items.
+    """
+    items = _expanded(key, len(shape))
+    if not all(isinstance(item, int | np.integer | slice) for item in items):
+        return None
+    wanted = tuple(_range(item, n) for item, n in zip(items, shape, strict=True))
+    return wanted, tuple(slice(None, None, item.step) if isinstance(item, slice) else 0 for item in items)
+
+
+def _expanded(key: Any, ndim: int) -> list[Any]:
+    """One item of an index per axis."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    at = next((i for i, item in enumerate(items) if item is Ellipsis), len(items))
+    items[at : at + 1] = [slice(None)] * (ndim - len(items) + (at < len(items)))
+    if len(items) != ndim:
+        raise IndexError(f"too many indices: {len(items)} for {ndim} axes")
+    return items
+
+
+def _range(item: Any, n: int) -> slice:
+    """The part of an axis that an index touches."""
+    if isinstance(item, slice):
+        start, stop, step = item.indices(n)
+        # Backwards: the same voxels, of which the first to come is the last.
+        return slice(start, max(start, stop)) if step > 0 else slice(min(start, stop) + 1, start + 1)
+    if not -n <= item < n:
+        raise IndexError(f"index {item} is out of bounds for an axis of {n}")
+    return slice(int(item) % n, int(item) % n + 1)
