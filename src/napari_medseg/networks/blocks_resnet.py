@@ -130,8 +130,9 @@ def conv_unit(
     stride: int = 1,
     dilation: int = 1,
     active: bool = True,
+    bias: bool = False,
 ) -> nn.Module:
-    """Convolution without bias, norm and, where active, ReLU."""
+    """Convolution, norm and, where active, ReLU."""
     unit: nn.Module = Convolution(
         spatial_dims,
         before,
@@ -141,6 +142,6 @@ def conv_unit(
         dilation=dilation,
         norm=normalisation(norm, after),
         act=("relu", {"inplace": True}) if active else None,
-        bias=False,
+        bias=bias,
     )
     return unit

@@ -1,12 +1,34 @@
 """The one table of networks. Pure data: a network's module (and torch) is imported only when it is built."""
 
 from napari_medseg.errors import UnknownNameError
-from napari_medseg.registry import ready, unets, volumetric
-from napari_medseg.registry.spec import COMMON, FAMILIES, Argument, NetworkSpec, Parameter, PresetName, shown
+from napari_medseg.registry import attention, ready, streams, unets, volumetric
+from napari_medseg.registry.spec import (
+    COMMON,
+    FAMILIES,
+    Argument,
+    NetworkSpec,
+    Parameter,
+    PresetName,
+    Supervision,
+    shown,
+)
 
-__all__ = ["COMMON", "FAMILIES", "Argument", "NetworkSpec", "Parameter", "PresetName", "network", "networks", "shown"]
+__all__ = [
+    "COMMON",
+    "FAMILIES",
+    "Argument",
+    "NetworkSpec",
+    "Parameter",
+    "PresetName",
+    "Supervision",
+    "network",
+    "networks",
+    "shown",
+]
 
-_TABLE: dict[str, NetworkSpec] = {spec.name: spec for part in (unets, volumetric, ready) for spec in part.NETWORKS}
+_TABLE: dict[str, NetworkSpec] = {
+    spec.name: spec for part in (unets, volumetric, streams, ready, attention) for spec in part.NETWORKS
+}
 
 
 def networks() -> dict[str, NetworkSpec]:
