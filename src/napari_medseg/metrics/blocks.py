@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,76 @@ def blocks(box: Box, block: Shape3) -> Iterator[Box]:
     yield from itertools.product(*axes)
 
 
+@dataclass(frozen=True)
+class Region:
+    """One place of a walk that reads every voxel once, although each region is seen with its surroundings."""
+
+    part: Box
+    """What is read newly: a block of whole chunks."""
+    core: Box
+    """What can be judged now: the cores tile the image, and lie `halo` voxels behind the parts."""
+    read: Box
+    """The core and `halo` voxels around it, where the image reaches that far."""
+
+    @property
+    def core_in_read(self) -> Box:
+        return within(self.core, self.read)
+
+
+def regions(shape: Shape3, block: Shape3, halo: int) -> Iterator[Region]:
+    """The regions of an image in reading order, for parts of at most `block` voxels per axis."""
+    axes = [_along(n, step, halo) for n, step in zip(shape, block, strict=True)]
+    for z, y, x in itertools.product(*axes):
+        yield Region(*((z[i], y[i], x[i]) for i in range(3)))
+
+
+def rolling(array: LazyArray, walk: Iterable[Region], halo: int) -> Iterator[npt.NDArray[Any]]:
+    """The array inside the `read` box of each of the `regions`; only the parts are read, the rest is remembered.
+
+    What is remembered are 2 * halo planes of the image and a few rows. The arrays may be written to.
+    """
+    beside: npt.NDArray[Any] | None = None
+    above: dict[int, npt.NDArray[Any]] = {}
+    before: dict[tuple[int, int], npt.NDArray[Any]] = {}
+    for region in walk:
+        z, y, x = (p.start - r.start for p, r in zip(region.part, region.read, strict=True))
+        row, column = region.part[1].start, region.part[2].start
+        part = np.asarray(array[region.part])
+        seen = np.empty([r.stop - r.start for r in region.read], part.dtype)
+        seen[z:, y:, x:] = part
+        if beside is not None and x:
+            seen[:, :, :x] = beside
+        if y:
+            seen[:, :y, x:] = above[column]
+        if z:
+            seen[:z, y:, x:] = before[row, column]
+        beside = seen[:, :, -2 * halo :].copy()
+        above[column] = seen[:, -2 * halo :, x:].copy()
+        before[row, column] = seen[-2 * halo :, y:, x:].copy()
+        yield seen
+
+
+def within(box: Box, outer: Box) -> Box:
+    """The box in indices of the array that holds `outer` only."""
+    z, y, x = (slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, outer, strict=True))
+    return z, y, x
+
+
+def first_of(box: Box) -> Shape3:
+    """The index of the box's first voxel."""
+    z, y, x = (b.start for b in box)
+    return z, y, x
+
+
+def is_empty(box: Box) -> bool:
+    return any(b.stop <= b.start for b in box)
+
+
+def overlaps(a: Box, b: Box) -> bool:
+    """Whether the boxes share a voxel."""
+    return all(max(p.start, q.start) < min(p.stop, q.stop) for p, q in zip(a, b, strict=True))
+
+
 def whole(shape: Shape3) -> Box:
     """The box that holds every voxel."""
     return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
@@ -90,6 +160,16 @@ def union(a: Box, b: Box) -> Box:
     """The smallest box that holds both."""
     z, y, x = (slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
     return z, y, x
+
+
+def _along(n: int, step: int, halo: int) -> list[tuple[slice, slice, slice]]:
+    """part, core and read of each region along an axis of n voxels."""
+    found = []
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        core = slice(max(0, start - halo), n if stop == n else max(0, stop - halo))
+        found.append((slice(start, stop), core, slice(max(0, start - 2 * halo), stop)))
+    return found
 
 
 def mask_of(array: LazyArray, label: int, box: Box) -> npt.NDArray[np.bool_]:

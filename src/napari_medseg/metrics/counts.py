@@ -1,12 +1,12 @@
 """Counts of voxels per label, and the overlap metrics that follow from them.
 
-A is the reference and B the prediction, as in the definitions of the metrics.
+A is the reference and B the prediction, as in the definitions of the metrics. Nothing is counted voxel by voxel: a row
+of voxels along x is a few runs of equal ids, and all counts and centres are sums over runs.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_medseg.errors import InputError
+from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.metrics.blocks import BLOCK_VOXELS, Box, block_shape, blocks, common_chunks, shape_of, union, whole
 from napari_medseg.volume import MAX_LABEL, LazyArray
 
@@ -32,6 +33,10 @@ class Overlap:
     reference: int
     prediction: int
     both: int
+
+    def __add__(self, other: Overlap) -> Overlap:
+        """The overlap of two cases together."""
+        return Overlap(self.reference + other.reference, self.prediction + other.prediction, self.both + other.both)
 
     @property
     def any_empty(self) -> bool:
@@ -59,6 +64,54 @@ class Overlap:
             return (self.prediction - self.reference) / self.reference
         return float("nan") if self.prediction else 0.0
 
+    @property
+    def sensitivity(self) -> float:
+        """|A n B| / |A|; 1 where both are empty, NaN where only the reference is."""
+        if self.reference:
+            return self.both / self.reference
+        return float("nan") if self.prediction else 1.0
+
+    @property
+    def precision(self) -> float:
+        """|A n B| / |B|; 1 where both are empty, NaN where only the prediction is."""
+        return self.swapped.sensitivity
+
+    @property
+    def swapped(self) -> Overlap:
+        """The roles of reference and prediction exchanged."""
+        return Overlap(self.prediction, self.reference, self.both)
+
+    def outside(self, voxels: int) -> Overlap:
+        """The overlap of what is not the label, in an image of so many voxels: its sensitivity is the specificity."""
+        return Overlap(voxels - self.reference, voxels - self.prediction, voxels - self.union)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Voxels and centres of every id > 0 in a region, prediction beside reference."""
+
+    labels: Mapping[int, npt.NDArray[np.int64]]
+    """{id: |A|, |B|, |A n B|, sums of the indices (z, y, x) over A, the same over B}, (9,)."""
+    foreground: int
+    """Voxels that hold an id > 0 in either."""
+
+    def overlap(self, label: int) -> Overlap:
+        """The overlap of a label that the region holds."""
+        reference, prediction, both = self.labels[label][:3].tolist()
+        return Overlap(reference, prediction, both)
+
+    def shift(self, label: int) -> FloatArray:
+        """From the centre of the label's voxels in A to that in B, in voxels (z, y, x); NaN where one has none."""
+        row = self.labels[label]
+        if not row[:2].all():
+            return np.full(3, np.nan)
+        return np.asarray(row[6:] / row[1] - row[3:6] / row[0])
+
+    def background(self, voxels: int) -> Overlap:
+        """The overlap of id 0 in an image of so many voxels."""
+        in_reference, in_prediction = (sum(int(row[i]) for row in self.labels.values()) for i in (0, 1))
+        return Overlap(voxels - in_reference, voxels - in_prediction, voxels - self.foreground)
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -78,20 +131,48 @@ def tally(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BL
     Both are read in blocks of whole chunks and at most `block_voxels` voxels (but at least one chunk), so that memory
     stays bounded. Ids may have gaps, up to 2^31 - 1. Raises InputError for an id outside that range.
     """
-    sizes: tuple[Counter[int], Counter[int], Counter[int]] = (Counter(), Counter(), Counter())
+    parts: list[Counts] = []
     boxes: dict[int, Box] = {}
     shape = shape_of(reference)
     for part in blocks(whole(shape), block_shape(shape, common_chunks(prediction, reference), block_voxels)):
-        a, b = _labels(reference[part], "the reference"), _labels(prediction[part], "the prediction")
-        for counter, values in zip(sizes, (a, b, a[a == b]), strict=True):
-            counter.update(_histogram(values))
+        a, b = checked(reference[part], "the reference"), checked(prediction[part], "the prediction")
+        parts.append(count(b, a))
         for values in (a, b):
             for label, box in _boxes(values, part).items():
                 boxes[label] = union(boxes[label], box) if label in boxes else box
-    in_reference, in_prediction, in_both = sizes
-    found = sorted((in_reference.keys() | in_prediction.keys()) - {0})
-    overlaps = {k: Overlap(in_reference[k], in_prediction[k], in_both[k]) for k in found}
-    return Tally(overlaps, boxes, voxels=math.prod(shape), agreeing=in_both.total())
+    counts, voxels = merged(parts), math.prod(shape)
+    overlaps = {label: counts.overlap(label) for label in counts.labels}
+    agreeing = counts.background(voxels).both + sum(o.both for o in overlaps.values())
+    return Tally(overlaps, boxes, voxels, agreeing)
+
+
+def count(prediction: Labels, reference: Labels, first_zyx: Shape3 = (0, 0, 0)) -> Counts:
+    """Count every id > 0 of two arrays (Z, Y, X) of the same shape, whose first voxel has the index `first_zyx`."""
+    a, b = reference.ravel(), prediction.ravel()
+    starts, lengths = _runs(a, b, reference.shape[-1])
+    in_a, in_b = a[starts], b[starts]
+    ids, in_a, in_b = _numbered(in_a, in_b)
+    first = np.unravel_index(starts, reference.shape)
+    z, y, x = (f + o for f, o in zip(first, first_zyx, strict=True))
+    sums = (lengths, lengths * z, lengths * y, lengths * x + lengths * (lengths - 1) // 2)
+    of_a, of_b = ([_summed(index, s, len(ids)) for s in sums] for index in (in_a, in_b))
+    agree = in_a == in_b
+    both = _summed(in_a[agree], lengths[agree], len(ids))
+    table = np.stack([of_a[0], of_b[0], both, *of_a[1:], *of_b[1:]], axis=1)
+    present = np.flatnonzero(table[:, :2].any(axis=1))
+    present = present[ids[present] > 0]
+    return Counts(dict(zip(ids[present].tolist(), table[present], strict=True)), int(lengths.sum()))
+
+
+def merged(parts: Iterable[Counts]) -> Counts:
+    """The counts of regions that do not overlap, as of one; ids ascending."""
+    total: dict[int, npt.NDArray[np.int64]] = {}
+    foreground = 0
+    for part in parts:
+        foreground += part.foreground
+        for label, row in part.labels.items():
+            total[label] = total[label] + row if label in total else row
+    return Counts(dict(sorted(total.items())), foreground)
 
 
 def dice_per_label(
@@ -101,37 +182,50 @@ def dice_per_label(
 
     ignore: True where a voxel counts neither way (not annotated), of the same shape.
     """
-    a, b = _labels(reference, "the reference"), _labels(prediction, "the prediction")
+    a, b = checked(reference, "the reference"), checked(prediction, "the prediction")
     if ignore is not None:
         a, b = a[~ignore], b[~ignore]
-    in_reference, in_prediction, in_both = (Counter(_histogram(v)) for v in (a, b, a[a == b]))
-    return {k: Overlap(in_reference[k], in_prediction[k], in_both[k]).dice for k in labels}
+    found = count(b.reshape(1, 1, -1), a.reshape(1, 1, -1))
+    return {k: found.overlap(k).dice if k in found.labels else 1.0 for k in labels}
 
 
-def _labels(block: Any, who: str) -> Labels:
-    """The block as an array that numpy's counting takes; InputError where an id is none."""
+def checked(block: Any, who: str) -> Labels:
+    """The block as an array of at most 32 bits; InputError where an id lies outside 0 .. 2^31 - 1."""
     values: Labels = np.asarray(block)
     if values.size and not 0 <= int(values.min()) <= int(values.max()) <= MAX_LABEL:
         raise InputError(f"{who} needs label ids from 0 to {MAX_LABEL}; got {values.min()} to {values.max()}")
-    # bincount and find_objects take no bool and no unsigned 64-bit.
-    return values.astype(np.int32) if values.dtype.kind == "b" or values.dtype.itemsize == 8 else values
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
+    return values.astype(np.int32) if values.dtype.itemsize == 8 else values
 
 
-def _numbered(values: Labels) -> tuple[Labels, Labels]:
-    """(ids, index) with ids[index] == values and ids[0] == 0: what lets tables stay small although ids have gaps."""
-    top = int(values.max(initial=0))
+def _runs(a: Labels, b: Labels, row: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """(first voxels, lengths) of the runs of equal pairs of ids in two flat arrays; none crosses a row's end.
+
+    Runs of background in both are left out.
+    """
+    changes = np.ones(a.size, bool)
+    np.not_equal(a[1:], a[:-1], out=changes[1:])
+    changes[1:] |= b[1:] != b[:-1]
+    changes[:: max(1, row)] = True
+    starts = np.flatnonzero(changes)
+    lengths = np.diff(starts, append=a.size)
+    kept = (a[starts] > 0) | (b[starts] > 0)
+    return starts[kept], lengths[kept]
+
+
+def _numbered(*values: Labels) -> list[npt.NDArray[Any]]:
+    """[ids, an index for each of the arrays] with ids[index] == values: tables stay small although ids have gaps."""
+    top = max(int(v.max(initial=0)) for v in values)
     if top < _DIRECT:
-        return np.arange(top + 1), values
-    ids = np.union1d([0], np.unique(values))
-    return ids, np.searchsorted(ids, values)
+        return [np.arange(top + 1), *values]
+    ids = np.unique(np.concatenate([np.zeros(1, np.intp), *(np.unique(v) for v in values)]))
+    return [ids, *(np.searchsorted(ids, v) for v in values)]
 
 
-def _histogram(values: Labels) -> dict[int, int]:
-    """{id: voxels} of the ids that occur."""
-    ids, index = _numbered(values)
-    counts = np.bincount(index.ravel())
-    present = np.flatnonzero(counts)
-    return dict(zip(ids[present].tolist(), counts[present].tolist(), strict=True))
+def _summed(index: npt.NDArray[Any], values: npt.NDArray[np.intp], size: int) -> npt.NDArray[np.int64]:
+    # bincount sums in float64: exact below 2^53, which the indices of a block stay far from.
+    return np.asarray(np.bincount(index, values, minlength=size).astype(np.int64))
 
 
 def _boxes(values: Labels, part: Box) -> dict[int, Box]:

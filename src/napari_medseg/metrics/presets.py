@@ -28,7 +28,7 @@ def _signed(overlap: Overlap) -> float:
 
 
 def _lits(overlap: Overlap) -> float:
-    return Overlap(overlap.prediction, overlap.reference, overlap.both).relative_volume_difference
+    return overlap.swapped.relative_volume_difference
 
 
 def _percent(overlap: Overlap) -> float:

@@ -1,4 +1,4 @@
-"""`evaluate`: a row of metrics per label, their means, and the tables and files made of them."""
+"""Scores: a row of metrics per label, their means, and the tables and files made of them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medseg.config import MetricsConfig, Preset
+from napari_medseg.config import MetricsConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import files
-from napari_medseg.metrics.blocks import Box, Reordered, mask_of
-from napari_medseg.metrics.counts import Overlap, tally
-from napari_medseg.metrics.presets import RULES, Rules
-from napari_medseg.metrics.surface import SurfaceDistances, surface_distances, with_margin
+from napari_medseg.metrics.blocks import Reordered
+from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, Column, columns_of
+from napari_medseg.metrics.counts import Overlap
+from napari_medseg.metrics.presets import Rules
+from napari_medseg.metrics.surface import SurfaceDistances
 from napari_medseg.volume import LazyArray, Segmentation, require_same_grid
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: the columns that have a mean
-METRICS = ("dice", "iou", "voe", "rvd", "asd_mm", "msd_mm", "hd95_mm", "nsd")
+METRICS = tuple(name for name, column in COLUMNS.items() if column.unit not in ("", "voxels"))
 
 Value = str | int | float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """The metrics of one label; the fields are the columns of the table, in its order."""
+    """The metrics of one label; the fields are the columns of the table, in its order, which `COLUMNS` explains."""
 
     case: str = ""
     """Which case of several; empty where there is only one, and then no column."""
@@ -50,6 +51,23 @@ class Row:
     msd_mm: float
     hd95_mm: float
     nsd: float
+    sensitivity: float
+    specificity: float
+    precision: float
+    masd_mm: float
+    hd95_pooled_mm: float
+    centroid_distance_mm: float
+    volume_reference_ml: float
+    volume_prediction_ml: float
+    voxels_both: int
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """What a row needs to know of the image."""
+
+    voxels: int
+    voxel_ml: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +79,8 @@ class Scores:
     voxels: int
     agreeing: int
     """Voxels, background included, that hold the same id in both."""
+    background: Overlap
+    """The voxels of id 0; of all cases together."""
     config: MetricsConfig
     cases: tuple[str, ...] = ()
     """The names of the cases that were combined; empty for a single comparison."""
@@ -69,6 +89,18 @@ class Scores:
     def pa(self) -> float:
         """Pixel accuracy: the fraction of voxels, background included, with the right id; over all cases together."""
         return self.agreeing / self.voxels
+
+    @property
+    def miou(self) -> float:
+        """Mean of the IoU over all classes that occur, background included; over all cases together.
+
+        Of the FCN paper (Long et al., CVPR 2015); ``mean["iou"]`` is that over the labels alone, case by case.
+        """
+        classes = {0: self.background}
+        for row in self.rows:
+            one = Overlap(row.voxels_reference, row.voxels_prediction, row.voxels_both)
+            classes[row.label] = classes.get(row.label, Overlap(0, 0, 0)) + one
+        return _finite_mean(c.iou for c in classes.values() if c.union)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -80,6 +112,12 @@ class Scores:
         """The names of the columns; `case` is the first where there are several cases."""
         names = tuple(f.name for f in fields(Row))
         return names if self.cases else names[1:]
+
+    @property
+    def definitions(self) -> dict[str, Column]:
+        """{column: what it means}, as the preset defines it."""
+        meanings = columns_of(self.config.preset)
+        return {name: meanings[name] for name in self.columns}
 
     def of_label(self, label: int) -> Scores:
         """The rows of one label only: its mean over the cases is ``scores.of_label(2).mean``."""
@@ -118,8 +156,10 @@ class Scores:
         content = {
             "preset": self.config.preset,
             "nsd_tolerance_mm": self.config.nsd_tolerance_mm,
-            "hd95": "larger of the two directed 95th percentiles",
+            "surfaces": RULE_TEXTS[self.config.preset],
+            "definitions": {name: column.formula for name, column in self.definitions.items()},
             "pa": self.pa,
+            "miou": self.miou,
             "mean": _for_json(self.mean),
             "rows": [_for_json(row) for row in self.table()],
         }
@@ -128,41 +168,24 @@ class Scores:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def evaluate(
-    *,
-    prediction: Segmentation,
-    reference: Segmentation,
-    preset: Preset = "survey",
-    nsd_tolerance_mm: float = 1.0,
-) -> Scores:
-    """Compare a segmentation with its reference: a row per label id > 0 that is present in either.
-
-    Both lie on the same grid; grids that are equal up to flips and permutations of the axes are matched without loss.
-    Distances are in mm, by the reference's spacing. numpy, dask and zarr data are read block by block; what is in
-    memory beside a block are a few masks of one label's bounding box.
-
-    Raises GridMismatchError for unequal grids, InputError for a preset or tolerance that is none.
-    """
-    config = MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm)
-    chosen = RULES[preset]
-    b, a = on_grid_of(reference, prediction), reference.data
-    counted = tally(b, a)
-    rows = []
-    for label, overlap in counted.labels.items():
-        distances = _distances(b, a, label, counted.boxes[label], reference, chosen)
-        name = _name(label, prediction, reference)
-        rows.append(score(overlap, distances, chosen, label=label, name=name, nsd_tolerance_mm=nsd_tolerance_mm))
-    return Scores(rows=tuple(rows), voxels=counted.voxels, agreeing=counted.agreeing, config=config)
-
-
 def score(
-    overlap: Overlap, distances: SurfaceDistances, by: Rules, *, label: int, name: str, nsd_tolerance_mm: float
+    overlap: Overlap,
+    distances: SurfaceDistances,
+    centroid_distance_mm: float,
+    image: ImageSize,
+    by: Rules,
+    *,
+    label: int,
+    name: str,
+    nsd_tolerance_mm: float,
 ) -> Row:
     """A label's row from what was counted and measured, by the rules `by` of a preset."""
     penalty = by.penalty if overlap.any_empty else None
     dice, iou = (overlap.dice, overlap.iou) if penalty is None else (0.0, 0.0)
-    measured = (by.rvd(overlap), distances.asd, distances.msd, distances.hd95)
-    rvd, asd, msd, hd95 = measured if penalty is None else (penalty,) * 4
+
+    def measured(value: float) -> float:
+        return value if penalty is None else penalty
+
     return Row(
         label=label,
         name=name,
@@ -171,11 +194,20 @@ def score(
         dice=dice,
         iou=iou,
         voe=1 - iou,
-        rvd=rvd,
-        asd_mm=asd,
-        msd_mm=msd,
-        hd95_mm=hd95,
+        rvd=measured(by.rvd(overlap)),
+        asd_mm=measured(distances.asd),
+        msd_mm=measured(distances.msd),
+        hd95_mm=measured(distances.hd95),
         nsd=distances.nsd(nsd_tolerance_mm),
+        sensitivity=overlap.sensitivity,
+        specificity=overlap.outside(image.voxels).sensitivity,
+        precision=overlap.precision,
+        masd_mm=measured(distances.masd),
+        hd95_pooled_mm=measured(distances.hd95_pooled),
+        centroid_distance_mm=measured(centroid_distance_mm),
+        volume_reference_ml=overlap.reference * image.voxel_ml,
+        volume_prediction_ml=overlap.prediction * image.voxel_ml,
+        voxels_both=overlap.both,
     )
 
 
@@ -190,6 +222,7 @@ def combine(cases: Sequence[tuple[str, Scores]]) -> Scores:
     return Scores(
         rows=tuple(replace(row, case=case) for case, scores in cases for row in scores.rows),
         voxels=sum(scores.voxels for _, scores in cases),
+        background=sum((scores.background for _, scores in cases), Overlap(0, 0, 0)),
         agreeing=sum(scores.agreeing for _, scores in cases),
         config=configs.pop(),
         cases=tuple(case for case, _ in cases),
@@ -203,24 +236,6 @@ def on_grid_of(reference: Segmentation, prediction: Segmentation) -> LazyArray:
         return Reordered(prediction.data, order)
     require_same_grid(prediction, reference, "the prediction", "the reference")
     return prediction.data
-
-
-def _distances(
-    prediction: LazyArray, reference: LazyArray, label: int, box: Box, on: Segmentation, by: Rules
-) -> SurfaceDistances:
-    grown = with_margin(box, on.grid.shape)
-    return surface_distances(
-        mask_of(reference, label, grown),
-        mask_of(prediction, label, grown),
-        on.grid.spacing,
-        neighbours=by.neighbours,
-        beyond_edge=by.beyond_edge,
-    )
-
-
-def _name(label: int, prediction: Segmentation, reference: Segmentation) -> str:
-    """The name that the reference gives a label, else the prediction's, else "label 7"."""
-    return reference.labels.get(label) or prediction.label_name(label)
 
 
 def _finite_mean(values: Iterable[float]) -> float:

@@ -1,0 +1,95 @@
+"""What one region of an image tells about a prediction and its reference; the scores are sums over the regions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_medseg.geometry import Shape3
+from napari_medseg.metrics.blocks import Region, first_of
+from napari_medseg.metrics.counts import Counts, checked, count
+from napari_medseg.metrics.presets import Rules
+from napari_medseg.metrics.surface import (
+    ALL_FACES,
+    REACH,
+    Face,
+    Steps,
+    SurfaceDistances,
+    SurfaceVoxels,
+    distances_between,
+    surface_ids,
+    surface_voxels,
+)
+
+#: voxels around a region that decide what is known of it: a step to the other surface, and the neighbours there
+HALO = REACH + 1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """All that the scores depend on in one region: {id: its surface voxels} of both arrays beside the counts."""
+
+    counts: Counts
+    reference: Mapping[int, SurfaceVoxels]
+    prediction: Mapping[int, SurfaceVoxels]
+
+    @property
+    def surface_voxels(self) -> Counter[int]:
+        """{id: its surface voxels in both arrays}."""
+        return Counter({k: len(v.index) for k, v in self.reference.items()}) + Counter(
+            {k: len(v.index) for k, v in self.prediction.items()}
+        )
+
+    def differing(self, other: Piece) -> set[int]:
+        """The labels about which another piece of the same region tells something else."""
+        either = self.counts.labels.keys() | other.counts.labels.keys()
+        return {label for label in either if not self._agrees(other, label)}
+
+    def _agrees(self, other: Piece, label: int) -> bool:
+        if not np.array_equal(self.counts.labels.get(label, ()), other.counts.labels.get(label, ())):
+            return False
+        sides = ((self.reference, other.reference), (self.prediction, other.prediction))
+        return all(_same(mine.get(label), others.get(label)) for mine, others in sides)
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """Measures an image region by region, and its labels from the pieces."""
+
+    shape: Shape3
+    steps: Steps
+    rules: Rules
+
+    def piece(self, prediction: Any, reference: Any, region: Region) -> Piece:
+        """Measure the arrays that hold the region's `read` box. Raises InputError for ids out of range."""
+        a, b = checked(reference, "the reference"), checked(prediction, "the prediction")
+        core = region.core_in_read
+        counts = count(b[core], a[core], first_of(region.core))
+        if not counts.foreground:
+            return Piece(counts, {}, {})
+        outside = self._outside(region)
+        of_a, of_b = (surface_ids(ids, self.rules.neighbours, outside) for ids in (a, b))
+        return Piece(counts, *surface_voxels(of_a, of_b, region, self.steps))
+
+    def distances(self, pieces: Sequence[Piece], label: int) -> SurfaceDistances:
+        """The label's distances over all pieces, ascending: what follows does not depend on how they were cut."""
+        of_reference = [p.reference[label] for p in pieces if label in p.reference]
+        of_prediction = [p.prediction[label] for p in pieces if label in p.prediction]
+        return distances_between(of_reference, of_prediction, self.steps).ascending
+
+    def _outside(self, region: Region) -> list[Face]:
+        """The faces of the region that are the image's, where background lies beyond it."""
+        if self.rules.beyond_edge:
+            return []
+        ends = [(box.start == 0, box.stop == n) for box, n in zip(region.read, self.shape, strict=True)]
+        return [(axis, end) for axis, end in ALL_FACES if ends[axis][end]]
+
+
+def _same(mine: SurfaceVoxels | None, other: SurfaceVoxels | None) -> bool:
+    if mine is None or other is None:
+        return mine is other
+    return np.array_equal(mine.index, other.index) and np.array_equal(mine.step, other.step)
