@@ -10,7 +10,7 @@ import functools
 import inspect
 from dataclasses import dataclass, fields
 from textwrap import dedent
-from typing import Literal
+from typing import Literal, get_args
 
 from napari_medseg.errors import InputError
 
@@ -18,6 +18,8 @@ Device = str
 Precision = Literal["auto", "fp32", "bf16"]
 Preset = Literal["survey", "lits", "chaos"]
 Connectivity = Literal[6, 18, 26]
+TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
+Cascade = Literal["none", "coarse-to-fine", "detect"]
 
 
 def _require(ok: bool, message: str) -> None:
@@ -64,6 +66,16 @@ class TrainConfig:
     """Patch in voxels at the model's spacing; empty to derive it from the cases."""
     spacing_zyx_mm: tuple[float, float, float] | None = None
     """The model's spacing in mm; empty for the median of the cases."""
+    mode: TrainMode = "auto"
+    """How the network sees a volume: 3d; 2d (slice by slice); 2.5d (adjacent slices as channels); triplanar (slices
+    along each axis, averaged); auto: 3d where network and cases have three dimensions, else 2d."""
+    slices: int = 3
+    """Adjacent slices that are the channels in mode 2.5d; odd."""
+    cascade: Cascade = "none"
+    """none; coarse-to-fine: a first network at low resolution, whose probabilities are channels of the second;
+    detect: a first network finds boxes, the second segments inside them."""
+    first_network: str = ""
+    """The first network of a cascade; empty for the same as the second."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 1e-5
@@ -98,6 +110,14 @@ class TrainConfig:
         _require(0 <= self.foreground <= 1, f"foreground must lie in 0 to 1; got {self.foreground}")
         _require(self.schedule in ("cosine", "poly"), f"schedule is cosine or poly; got {self.schedule!r}")
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision is auto, fp32 or bf16; got {self.precision!r}")
+        _require(
+            self.mode in get_args(TrainMode), f"mode is one of {', '.join(get_args(TrainMode))}; got {self.mode!r}"
+        )
+        _require(self.slices % 2 == 1 and self.slices > 1, f"slices must be an odd number above 1; got {self.slices}")
+        _require(
+            self.cascade in get_args(Cascade),
+            f"cascade is one of {', '.join(get_args(Cascade))}; got {self.cascade!r}",
+        )
         _require(self.validations >= 0, f"validations must be at least 0; got {self.validations}")
         for name, triple in (("patch_zyx", self.patch_zyx), ("spacing_zyx_mm", self.spacing_zyx_mm)):
             _require(
@@ -155,6 +175,20 @@ class StatisticsConfig:
         _require(self.bootstrap >= 0, f"bootstrap must be at least 0; got {self.bootstrap}")
         _require(0 < self.confidence < 1, f"confidence must lie between 0 and 1; got {self.confidence}")
         _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationConfig:
+    """How probabilities are held against what came true."""
+
+    bins: int = 15
+    """Bins of equal width between 0 and 1 into which voxels are sorted by their confidence."""
+    region: Literal["all", "foreground"] = "all"
+    """all: every voxel; foreground: those that hold a label in the reference or where one is the most probable."""
+
+    def __post_init__(self) -> None:
+        _require(self.bins >= 1, f"bins must be at least 1; got {self.bins}")
+        _require(self.region in ("all", "foreground"), f"region is all or foreground; got {self.region!r}")
 
 
 @functools.cache
