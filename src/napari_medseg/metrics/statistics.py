@@ -1,0 +1,288 @@
+"""Scores over cases: their spread, the comparison of two methods, and the agreement of volumes.
+
+Only finite values count; every row says how many there are. A method that misses a label has infinite distances there:
+compare the numbers of cases too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from napari_medseg.config import StatisticsConfig
+from napari_medseg.errors import InputError
+from napari_medseg.geometry import FloatArray
+from napari_medseg.metrics.columns import COLUMNS
+from napari_medseg.metrics.report import Row, Scores
+
+#: of a normal distribution, 95 % lie within so many standard deviations of the mean
+NORMAL_95 = 1.96
+#: differences are compared in so many decimals: what rounding leaves of equal scores is a tie
+_DECIMALS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow:
+    """One metric of one label over the cases."""
+
+    label: int
+    """Id of the label."""
+    name: str
+    """Name of the label."""
+    metric: str
+    """The column of the scores."""
+    cases: int
+    """Cases in which the value is finite; the others count nowhere in this row."""
+    left_out: int
+    """Cases in which it is not."""
+    mean: float
+    """Mean over the cases."""
+    mean_low: float
+    """Lower end of the mean's confidence interval: bootstrap over cases, BCa (Efron, JASA 1987)."""
+    mean_high: float
+    """Its upper end."""
+    sd: float
+    """Standard deviation over the cases (divided by n - 1)."""
+    median: float
+    """Median over the cases."""
+    q1: float
+    """25th percentile over the cases; the interquartile range is q3 - q1."""
+    q3: float
+    """75th percentile over the cases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceRow:
+    """One metric of one label, of two methods on the same cases."""
+
+    label: int
+    """Id of the label."""
+    name: str
+    """Name of the label."""
+    metric: str
+    """The column of the scores."""
+    cases: int
+    """Cases in which both values are finite; the others count nowhere in this row."""
+    left_out: int
+    """Cases in which one of the two is not finite, or the label is in one method's scores only."""
+    median: float
+    """Median of the prediction's values over these cases."""
+    median_compared: float
+    """Median of the compared method's values over these cases."""
+    difference: float
+    """Median of the differences, prediction - compared, case by case."""
+    low: float
+    """Lower end of that median's confidence interval: bootstrap over cases, percentiles."""
+    high: float
+    """Its upper end."""
+    p: float
+    """Wilcoxon signed-rank test, two-sided, cases without a difference left out (Wilcoxon 1945)."""
+    p_holm: float
+    """p after Holm's correction over all rows of this table (Holm 1979)."""
+    better: str
+    """Which method the median difference speaks for, whatever p is: prediction, compared or neither."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeAgreementRow:
+    """How the volumes of one label agree over the cases (Bland and Altman 1986, doi:10.1016/S0140-6736(86)90837-8)."""
+
+    label: int
+    """Id of the label."""
+    name: str
+    """Name of the label."""
+    cases: int
+    """Cases that have the label in reference or prediction."""
+    bias_ml: float
+    """Mean of the differences, prediction - reference."""
+    sd_ml: float
+    """Standard deviation of the differences (divided by n - 1)."""
+    lower_ml: float
+    """Lower limit of agreement, bias - 1.96 sd."""
+    upper_ml: float
+    """Upper limit of agreement, bias + 1.96 sd."""
+
+
+def judged_metrics() -> tuple[str, ...]:
+    """The columns of the scores that say how good a segmentation is: those of which higher or lower is better."""
+    return tuple(f.name for f in fields(Row) if COLUMNS[f.name].better)
+
+
+def summarise(scores: Scores, config: StatisticsConfig | None = None) -> tuple[SummaryRow, ...]:
+    """A row for each label and metric of combined scores (`combine`), labels ascending."""
+    chosen = config or StatisticsConfig()
+    return tuple(
+        _summary(values, chosen, label=label, name=name, metric=metric)
+        for label, name, rows in _by_label(scores)
+        for metric in judged_metrics()
+        for values in [np.array([getattr(row, metric) for row in rows], dtype=float)]
+    )
+
+
+def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = None) -> tuple[DifferenceRow, ...]:
+    """A row for each label and metric of two methods' combined scores, paired by case.
+
+    Raises InputError where the two share no case, or follow different definitions.
+    """
+    if scores.config != compared.config:
+        raise InputError(f"compared scores need the same definitions; got {scores.config} and {compared.config}")
+    common = [case for case in scores.cases if case in compared.cases]
+    if not common:
+        raise InputError("compared scores need cases of the same names: combine each method's with their names")
+    chosen = config or StatisticsConfig()
+    rows = [
+        _difference(*_paired(scores, compared, label, metric, common), chosen, label=label, name=name, metric=metric)
+        for label, name, _ in _by_label(scores, compared)
+        for metric in judged_metrics()
+    ]
+    corrected = holm([row.p for row in rows])
+    return tuple(replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values after Holm's step-down correction (Scandinavian Journal of Statistics 1979); NaN is no test."""
+    p = np.array(p_values, dtype=float)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    p[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return [float(v) for v in p]
+
+
+def volume_agreement(scores: Scores) -> tuple[VolumeAgreementRow, ...]:
+    """A row for each label of combined scores: bias and limits of agreement of its volumes."""
+    rows = []
+    for label, name, of_label in _by_label(scores):
+        differences = np.array([row.volume_prediction_ml - row.volume_reference_ml for row in of_label])
+        bias, sd = float(differences.mean()), _sd(differences)
+        rows.append(
+            VolumeAgreementRow(
+                label=label,
+                name=name,
+                cases=len(of_label),
+                bias_ml=bias,
+                sd_ml=sd,
+                lower_ml=bias - NORMAL_95 * sd,
+                upper_ml=bias + NORMAL_95 * sd,
+            )
+        )
+    return tuple(rows)
+
+
+def bootstrap_interval(
+    values: FloatArray,
+    statistic: Callable[..., Any],
+    config: StatisticsConfig,
+    method: Literal["BCa", "percentile"] = "BCa",
+) -> tuple[float, float]:
+    """The confidence interval of a statistic over cases; NaN for fewer than two cases or no resamples.
+
+    values: (cases,), finite. The seed makes it the same at every call.
+    """
+    if len(values) < 2 or not config.bootstrap:
+        return math.nan, math.nan
+    if np.ptp(values) == 0:  # every resample is the same, of which BCa makes no interval
+        return float(values[0]), float(values[0])
+    found = stats.bootstrap(
+        (values,),
+        statistic,
+        n_resamples=config.bootstrap,
+        confidence_level=config.confidence,
+        method=method,
+        random_state=np.random.default_rng(config.seed),  # `rng` is not known before scipy 1.15
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _summary(values: FloatArray, config: StatisticsConfig, *, label: int, name: str, metric: str) -> SummaryRow:
+    finite = values[np.isfinite(values)]
+    low, high = bootstrap_interval(finite, np.mean, config)
+    q1, median, q3 = np.percentile(finite, (25, 50, 75)).tolist() if len(finite) else (math.nan,) * 3
+    return SummaryRow(
+        label=label,
+        name=name,
+        metric=metric,
+        cases=len(finite),
+        left_out=len(values) - len(finite),
+        mean=float(finite.mean()) if len(finite) else math.nan,
+        mean_low=low,
+        mean_high=high,
+        sd=_sd(finite),
+        median=median,
+        q1=q1,
+        q3=q3,
+    )
+
+
+def _paired(
+    scores: Scores, compared: Scores, label: int, metric: str, cases: Sequence[str]
+) -> tuple[FloatArray, FloatArray]:
+    """A metric's values in both, for each case in which either has the label; NaN where one has no row of it."""
+    first, second = (
+        {row.case: float(getattr(row, metric)) for row in which.rows if row.label == label}
+        for which in (scores, compared)
+    )
+    pairs = [(first.get(case, math.nan), second.get(case, math.nan)) for case in cases if case in {*first, *second}]
+    values = np.array(pairs, dtype=float).reshape(-1, 2)
+    return values[:, 0], values[:, 1]
+
+
+def _difference(
+    first: FloatArray, second: FloatArray, config: StatisticsConfig, *, label: int, name: str, metric: str
+) -> DifferenceRow:
+    both = np.isfinite(first) & np.isfinite(second)
+    a, b = first[both], second[both]
+    differences = np.round(a - b, _DECIMALS)
+    median = _median(differences)
+    low, high = bootstrap_interval(differences, np.median, config, method="percentile")
+    return DifferenceRow(
+        label=label,
+        name=name,
+        metric=metric,
+        cases=len(differences),
+        left_out=len(first) - len(differences),
+        median=_median(a),
+        median_compared=_median(b),
+        difference=median,
+        low=low,
+        high=high,
+        p=wilcoxon(differences),
+        p_holm=math.nan,
+        better=_better(metric, a, b),
+    )
+
+
+def wilcoxon(differences: npt.NDArray[np.float64]) -> float:
+    """The two-sided p value of the signed-rank test; 1 where no case differs, NaN without cases."""
+    if not len(differences):
+        return math.nan
+    return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+
+
+def _better(metric: str, first: FloatArray, second: FloatArray) -> str:
+    """Whom the median difference speaks for; of a metric that is best at 0, the difference of the magnitudes."""
+    direction = COLUMNS[metric].better
+    gain = first - second if direction == "higher" else np.abs(second) - np.abs(first)
+    median = _median(np.round(gain, _DECIMALS))
+    return "prediction" if median > 0 else "compared" if median < 0 else "neither"
+
+
+def _by_label(*scores: Scores) -> Iterable[tuple[int, str, list[Row]]]:
+    """(label, name, its rows), labels ascending; the name is the first that a row gives."""
+    rows = [row for which in scores for row in which.rows]
+    for label in sorted({row.label for row in rows}):
+        of_label = [row for row in rows if row.label == label]
+        yield label, of_label[0].name, of_label
+
+
+def _median(values: FloatArray) -> float:
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def _sd(values: FloatArray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan

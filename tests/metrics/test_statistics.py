@@ -1,0 +1,183 @@
+"""Scores over cases: spread, two methods, volumes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from napari_medseg import Grid, Scores, Segmentation, evaluate
+from napari_medseg.config import StatisticsConfig
+from napari_medseg.errors import InputError
+from napari_medseg.metrics import combine
+from napari_medseg.metrics.statistics import (
+    SummaryRow,
+    bootstrap_interval,
+    compare,
+    holm,
+    judged_metrics,
+    summarise,
+    volume_agreement,
+    wilcoxon,
+)
+
+QUICK = StatisticsConfig(bootstrap=200)
+NONE = StatisticsConfig(bootstrap=0)
+
+
+def scores(dice: Sequence[float], **columns: Sequence[float]) -> Scores:
+    """A case for each value, with one label "liver" whose row has these values."""
+    data = np.ones((1, 1, 2), np.uint8)
+    one = Segmentation(data, Grid.from_spacing(data.shape, (1.0, 1.0, 1.0)), {1: "liver"})
+    measured = evaluate(prediction=one, reference=one)
+    cases = []
+    for number in range(len(dice)):
+        values: dict[str, Any] = {column: of_cases[number] for column, of_cases in columns.items()}
+        row = replace(measured.rows[0], dice=dice[number], **values)
+        cases.append((f"case{number}", replace(measured, rows=(row,))))
+    return combine(cases)
+
+
+def summary(of: Scores, metric: str, config: StatisticsConfig = QUICK) -> SummaryRow:
+    return next(row for row in summarise(of, config) if row.metric == metric)
+
+
+def test_the_summary_of_five_cases_worked_by_hand() -> None:
+    row = summary(scores([0.9, 0.8, 0.7, 0.5, 0.6]), "dice")
+    assert (row.label, row.name, row.cases, row.left_out) == (1, "liver", 5, 0)
+    assert (row.mean, row.median, row.q1, row.q3) == pytest.approx((0.7, 0.7, 0.6, 0.8))
+    assert row.sd == pytest.approx(math.sqrt(0.1 / 4))
+    assert 0.5 < row.mean_low < 0.65
+    assert 0.75 < row.mean_high < 0.9
+
+
+def test_only_finite_values_count_and_their_number_is_told() -> None:
+    row = summary(scores([0.9, 0.8, 0.0], asd_mm=[1.0, 2.0, math.inf]), "asd_mm", NONE)
+    assert (row.cases, row.left_out, row.mean) == (2, 1, 1.5)
+    assert math.isnan(row.mean_low)
+    nowhere = summary(scores([0.0, 0.0], asd_mm=[math.inf, math.nan]), "asd_mm")
+    assert (nowhere.cases, nowhere.left_out) == (0, 2)
+    assert math.isnan(nowhere.mean)
+    assert math.isnan(nowhere.median)
+
+
+def test_every_judged_metric_has_a_row_and_counts_have_none() -> None:
+    assert {"dice", "iou", "voe", "rvd", "asd_mm", "hd95_mm", "nsd"} < set(judged_metrics())
+    assert not {"label", "voxels_reference", "voxels_prediction"} & set(judged_metrics())
+    assert [row.metric for row in summarise(scores([0.5, 0.6]), NONE)] == list(judged_metrics())
+
+
+def test_the_interval_is_that_of_the_normal_distribution_where_it_applies() -> None:
+    values = np.random.default_rng(1).normal(10, 2, 400)
+    low, high = bootstrap_interval(values, np.mean, StatisticsConfig(bootstrap=4000))
+    margin = 1.96 * values.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((values.mean() - margin, values.mean() + margin), abs=0.02)
+
+
+def test_the_seed_fixes_the_interval_and_the_confidence_widens_it() -> None:
+    values = np.random.default_rng(2).exponential(1.0, 30)
+    narrow = bootstrap_interval(values, np.mean, QUICK)
+    assert narrow == bootstrap_interval(values, np.mean, QUICK)
+    assert narrow != bootstrap_interval(values, np.mean, replace(QUICK, seed=1))
+    wide = bootstrap_interval(values, np.mean, replace(QUICK, confidence=0.99))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_equal_cases_have_an_interval_of_no_width_and_one_case_has_none() -> None:
+    assert bootstrap_interval(np.array([0.5, 0.5, 0.5]), np.mean, QUICK) == (0.5, 0.5)
+    assert all(math.isnan(end) for end in bootstrap_interval(np.array([0.5]), np.mean, QUICK))
+
+
+def test_holm_worked_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    np.testing.assert_allclose(holm([0.01, math.nan, 0.02]), [0.02, math.nan, 0.02])
+    assert holm([]) == []
+
+
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_what_its_procedure_rejects(p: list[float]) -> None:
+    """Reject in order of p while p(i) <= alpha / (m - i); the corrected p is the least alpha that rejects."""
+    for alpha in (0.01, 0.05, 0.3):
+        rejected: set[int] = set()
+        for done, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+            if p[i] * (len(p) - done) > alpha:
+                break
+            rejected.add(i)
+        assert rejected == {i for i, corrected in enumerate(holm(p)) if corrected <= alpha}
+
+
+def p_by_every_sign(differences: Sequence[float]) -> float:
+    """The signed-rank test by its definition: all ways to give the ranks signs are equally likely."""
+    ranks = stats.rankdata(np.abs(differences))
+    centre = ranks.sum() / 2
+    observed = abs(ranks[np.array(differences) > 0].sum() - centre)
+    sums = [np.dot(ranks, signs) for signs in itertools.product((0, 1), repeat=len(ranks))]
+    return float(np.mean([abs(total - centre) >= observed - 1e-9 for total in sums]))
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [[0.1, 0.2, 0.3, 0.4, 0.5], [0.1, -0.2, 0.3, 0.4, 0.5, -0.05, 0.25], [0.1, 0.1, -0.1, 0.3, 0.2, 0.2]],
+    ids=["all_up", "mixed", "ties"],
+)
+def test_p_is_that_of_all_signs(differences: list[float]) -> None:
+    assert wilcoxon(np.array(differences)) == pytest.approx(p_by_every_sign(differences))
+
+
+def test_equal_methods_do_not_differ() -> None:
+    rows = compare(scores([0.5, 0.6, 0.7]), scores([0.5, 0.6, 0.7]), QUICK)
+    assert {(row.difference, row.p, row.p_holm, row.better) for row in rows} == {(0.0, 1.0, 1.0, "neither")}
+    assert math.isnan(wilcoxon(np.zeros(0)))
+
+
+def test_two_methods_worked_by_hand() -> None:
+    ours = scores([0.9, 0.8, 0.85, 0.7, 0.95], asd_mm=[1.0, 2.0, 1.5, math.inf, 0.5], rvd=[-0.1, 0.0, 0.1, 0.0, 0.1])
+    other = scores([0.85, 0.7, 0.7, 0.5, 0.7], asd_mm=[2.0, 3.0, 1.0, 4.0, 2.5], rvd=[0.3, 0.2, -0.3, 0.2, 0.3])
+    rows = {row.metric: row for row in compare(ours, other, QUICK)}
+    dice, asd, rvd = rows["dice"], rows["asd_mm"], rows["rvd"]
+    assert (dice.cases, dice.left_out, dice.better) == (5, 0, "prediction")
+    assert (dice.median, dice.median_compared, dice.difference) == pytest.approx((0.85, 0.7, 0.15))
+    assert 0.05 <= dice.low < dice.difference < dice.high <= 0.25
+    assert dice.p == 2 / 2**5
+    assert dice.p_holm == pytest.approx(min(1.0, dice.p * len(rows))), "the smallest p of all"
+    assert (asd.cases, asd.left_out, asd.difference, asd.better) == (4, 1, -1.0, "prediction")
+    assert rvd.difference == pytest.approx(-0.2)
+    assert rvd.better == "prediction", "closer to 0"
+
+
+def test_cases_are_paired_by_name() -> None:
+    ours = scores([0.9, 0.8, 0.7])
+    other = combine([(case, replace(ours, rows=(row,), cases=())) for case, row in zip("ab", ours.rows, strict=False)])
+    with pytest.raises(InputError, match="need cases of the same names"):
+        compare(ours, other, NONE)
+    reversed_cases = replace(ours, rows=ours.rows[::-1], cases=ours.cases[::-1])
+    assert {row.difference for row in compare(ours, reversed_cases, NONE)} == {0.0}
+
+
+def test_unlike_definitions_are_not_compared() -> None:
+    one = scores([0.9])
+    with pytest.raises(InputError, match="need the same definitions"):
+        compare(one, replace(one, config=replace(one.config, preset="chaos")), NONE)
+
+
+def test_a_label_in_one_method_only_is_left_out() -> None:
+    ours = scores([0.9, 0.8])
+    other = replace(ours, rows=ours.rows[:1])
+    assert {(row.cases, row.left_out) for row in compare(ours, other, NONE)} == {(1, 1)}
+
+
+def test_bland_altman_worked_by_hand() -> None:
+    measured = scores([1, 1, 1, 1], volume_reference_ml=[10, 20, 30, 40], volume_prediction_ml=[12, 20, 34, 42])
+    row = volume_agreement(measured)[0]
+    sd = math.sqrt((0 + 4 + 4 + 0) / 3)
+    assert (row.label, row.name, row.cases, row.bias_ml) == (1, "liver", 4, 2.0)
+    assert (row.sd_ml, row.lower_ml, row.upper_ml) == pytest.approx((sd, 2 - 1.96 * sd, 2 + 1.96 * sd))
