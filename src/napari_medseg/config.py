@@ -110,14 +110,12 @@ class TrainConfig:
         _require(0 <= self.foreground <= 1, f"foreground must lie in 0 to 1; got {self.foreground}")
         _require(self.schedule in ("cosine", "poly"), f"schedule is cosine or poly; got {self.schedule!r}")
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision is auto, fp32 or bf16; got {self.precision!r}")
-        _require(
-            self.mode in get_args(TrainMode), f"mode is one of {', '.join(get_args(TrainMode))}; got {self.mode!r}"
-        )
         _require(self.slices % 2 == 1 and self.slices > 1, f"slices must be an odd number above 1; got {self.slices}")
-        _require(
-            self.cascade in get_args(Cascade),
-            f"cascade is one of {', '.join(get_args(Cascade))}; got {self.cascade!r}",
-        )
+        for name, value, choices in (
+            ("mode", self.mode, get_args(TrainMode)),
+            ("cascade", self.cascade, get_args(Cascade)),
+        ):
+            _require(value in choices, f"{name} is one of {', '.join(choices)}; got {value!r}")
         _require(self.validations >= 0, f"validations must be at least 0; got {self.validations}")
         for name, triple in (("patch_zyx", self.patch_zyx), ("spacing_zyx_mm", self.spacing_zyx_mm)):
             _require(

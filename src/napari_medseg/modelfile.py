@@ -39,6 +39,8 @@ __all__ = [
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "napari_medseg"
+FIRST = "first:"
+"""What the names of the tensors of a cascade's first stage start with; no module has a colon in its name."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,24 @@ class Model:
         Raises ModelFileError where the file has changed since it was opened, or a tensor's name, shape or type is not
         the network's.
         """
+        return self._load(self.spec, "", device, dtype)
+
+    def load_first(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
+        """The network of a cascade's first stage; as `load_network`."""
+        assert self.spec.first is not None, "the model is a cascade"
+        return self._load(self.spec.first.model, FIRST, device, dtype)
+
+    def _load(self, spec: ModelSpec, prefix: str, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:
         import safetensors.torch
         import torch
 
         blob = _read(self.path)
         if hashlib.sha256(blob).hexdigest() != self.sha256:
             raise ModelFileError(f"{self.path}: the file has changed since it was opened: open the model again")
-        network = _unallocated(self.spec)
-        _require_fit(self.path, self.spec, _header(self.path, io.BytesIO(blob), len(blob)), network)
-        network = network.to(dtype or torch.float32).to_empty(device=device)
-        network.load_state_dict(safetensors.torch.load(blob), strict=True)
+        _require_fit(self.path, self.spec, _header(self.path, io.BytesIO(blob), len(blob)))
+        network = _unallocated(spec).to(dtype or torch.float32).to_empty(device=device)
+        tensors = safetensors.torch.load(blob)
+        network.load_state_dict({name: tensors[prefix + name] for name in network.state_dict()}, strict=True)
         return network.eval()
 
 
@@ -107,7 +117,7 @@ def write_model(path: str | Path, spec: ModelSpec, state_dict: Mapping[str, torc
         raise ModelFileError(f"{path}: cannot be written: there is no folder {path.parent}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
     blob = safetensors.torch.save(tensors, metadata={METADATA_KEY: spec.to_json()})
-    _require_fit(path, spec, _header(path, io.BytesIO(blob), len(blob)), _unallocated(spec))
+    _require_fit(path, spec, _header(path, io.BytesIO(blob), len(blob)))
     _replace(path, blob)
     return Model(spec, path, hashlib.sha256(blob).hexdigest())
 
@@ -176,12 +186,18 @@ def _unallocated(spec: ModelSpec) -> nn.Module:
         return registry.network(spec.network).build_from(spec.arguments)
 
 
-def _require_fit(path: Path, spec: ModelSpec, header: Header, network: nn.Module) -> None:
-    """Raise ModelFileError, naming the first tensor, unless the file holds exactly the network's state."""
-    expected = {
-        name: Entry("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
-        for name, tensor in network.state_dict().items()
+def _expected(spec: ModelSpec, prefix: str = "") -> dict[str, Entry]:
+    """The tensors of a model's network, and of the one before it in a cascade."""
+    first = {} if spec.first is None else _expected(spec.first.model, FIRST)
+    return first | {
+        prefix + name: Entry("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
+        for name, tensor in _unallocated(spec).state_dict().items()
     }
+
+
+def _require_fit(path: Path, spec: ModelSpec, header: Header) -> None:
+    """Raise ModelFileError, naming the first tensor, unless the file holds exactly the networks' state."""
+    expected = _expected(spec)
     for name, entry in expected.items():
         found = header.tensors.get(name)
         if found is None or found.shape != entry.shape or not _same_kind(found.dtype, entry.dtype):

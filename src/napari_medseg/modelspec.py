@@ -6,10 +6,10 @@ import json
 import math
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from numbers import Integral, Real
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from napari_medseg import registry, strictjson
 from napari_medseg.errors import InputError
@@ -28,7 +28,8 @@ _NAME, _LINE, _PROSE = 200, 1000, 20_000
 
 Modality = Literal["CT", "MR", "other"]
 NormalisationKind = Literal["none", "zscore", "clip_zscore"]
-Mode = Literal["2d", "2.5d", "3d"]
+Mode = Literal["2d", "2.5d", "triplanar", "3d"]
+Guide = Literal["channel", "boxes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,33 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The model that looks first in a cascade, and how it guides the one that it belongs to.
+
+    Raises InputError for a margin out of bounds, or a model that has a stage before it itself.
+    """
+
+    model: ModelSpec
+    """Of its own spacing, patch and normalisation; it sees the same channels and axis order."""
+    guide: Guide
+    """channel: its foreground probabilities are further input channels, and windows in which it sees nothing are left
+    out; boxes: only the boxes around what it finds are segmented."""
+    margin_mm: float = 10.0
+    """Added to every side of a box."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, ModelSpec) or self.model.first is not None:
+            raise InputError(f"the first stage needs a ModelSpec without a stage before it; got {shown(self.model)}")
+        _choice("guide", self.guide, get_args(Guide))
+        object.__setattr__(self, "margin_mm", _number("margin_mm", self.margin_mm, 0, 1000))
+
+    @property
+    def channels(self) -> int:
+        """The input channels that it adds."""
+        return len(self.model.labels) if self.guide == "channel" else 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Everything that is needed to use the weights rightly.
 
@@ -128,9 +156,11 @@ class ModelSpec:
     normalisation: tuple[Normalisation, ...]
     """One per channel."""
     mode: Mode = "3d"
-    """2d: slice by slice; 2.5d: adjacent slices as channels; 3d."""
+    """2d: slice by slice; 2.5d: adjacent slices as channels; triplanar: slices along each axis, averaged; 3d."""
     deep_supervision: bool
     """Whether the network was trained with logits of several scales."""
+    first: Stage | None = None
+    """The model that looks first, in a cascade; its tensors have names that start with "first:"."""
     bf16_ok: bool = False
     """Whether validation in bf16 was within 0.001 Dice of fp32."""
     training: TrainingRecord = field(default_factory=TrainingRecord)
@@ -151,9 +181,11 @@ class ModelSpec:
         if self.spacing_zyx_mm is not None:
             set_(self, "spacing_zyx_mm", _triple("spacing_zyx_mm", self.spacing_zyx_mm, _millimetres))
         _orientation(self.orientation)
-        _choice("mode", self.mode, ("2d", "2.5d", "3d"))
+        _choice("mode", self.mode, get_args(Mode))
         for name in ("deep_supervision", "bf16_ok"):
             _flag(name, getattr(self, name))
+        if not isinstance(self.first, Stage | None):
+            raise InputError(f"first must be a Stage; got {type(self.first).__name__}")
         if not isinstance(self.training, TrainingRecord):
             raise InputError(f"training must be a TrainingRecord; got {type(self.training).__name__}")
         for name, longest in (("licence", _LINE), ("citation", _PROSE), ("description", _PROSE)):
@@ -164,6 +196,7 @@ class ModelSpec:
         """Raise InputError where the parts contradict each other."""
         channels, inputs, outputs = len(self.channels), self.arguments["in_channels"], self.arguments["out_channels"]
         slices = self.patch_zyx[0] if self.mode == "2.5d" else 1
+        guides = self.first.channels if self.first else 0
         supervised = bool(self.arguments.get("deep_supervision", False))
         for ok, message in (
             (
@@ -171,8 +204,9 @@ class ModelSpec:
                 f"{channels} channels need as many normalisations; got {len(self.normalisation)}",
             ),
             (
-                inputs == channels * slices,
-                f"{channels} channels in mode {self.mode} need in_channels {channels * slices}; got {inputs}",
+                inputs == (channels + guides) * slices,
+                f"{channels + guides} channels in mode {self.mode} need in_channels {(channels + guides) * slices}; "
+                f"got {inputs}",
             ),
             (
                 outputs == len(self.labels) + 1,
@@ -181,6 +215,11 @@ class ModelSpec:
             (
                 self.arguments["spatial_dims"] == (3 if self.mode == "3d" else 2),
                 f"mode {self.mode} does not go with spatial_dims {self.arguments['spatial_dims']}",
+            ),
+            (
+                self.first is None
+                or (self.first.model.channels, self.first.model.orientation) == (self.channels, self.orientation),
+                "the first stage needs the same channels and orientation",
             ),
             (self.mode != "2d" or self.patch_zyx[0] == 1, f"mode 2d needs a patch with z = 1; got {self.patch_zyx}"),
             (
@@ -198,7 +237,7 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The document that a model file carries; InputError where it is too long for one."""
-        text = json.dumps({"schema": SCHEMA, **_plain(self)}, allow_nan=False, ensure_ascii=False)
+        text = json.dumps({"schema": SCHEMA, **_document(self)}, allow_nan=False, ensure_ascii=False)
         if len(text.encode()) > MAX_JSON_BYTES:
             raise InputError(f"the ModelSpec of {len(text.encode())} bytes is too long: at most {MAX_JSON_BYTES}")
         return text
@@ -219,18 +258,38 @@ class ModelSpec:
         if not isinstance(document, dict) or type(document.get("schema")) is not int or document["schema"] != SCHEMA:
             raise InputError(f"the ModelSpec needs schema {SCHEMA}; a newer napari-medseg may read others")
         del document["schema"]
-        members = _members("the ModelSpec", cls, document)
-        members["channels"] = tuple(Channel(**_members("a channel", Channel, c)) for c in _list(members, "channels"))
-        members["normalisation"] = tuple(
-            Normalisation(**_members("a normalisation", Normalisation, n)) for n in _list(members, "normalisation")
-        )
-        members["labels"] = {_label_id(k): v for k, v in _object("labels", members["labels"]).items()}
-        members["training"] = TrainingRecord(**_members("training", TrainingRecord, members["training"]))
-        return cls(**members)
+        return _spec(document)
 
     def __reduce__(self) -> tuple[Callable[[str], ModelSpec], tuple[str]]:
         # Read-only mappings cannot be pickled; finished events carry a Model between our own processes.
         return type(self).from_json, (self.to_json(),)
+
+
+def _document(spec: ModelSpec) -> dict[str, Any]:
+    """The spec as JSON has it: without the key `first` where there is no such stage, as in files older than it."""
+    plain: dict[str, Any] = _plain(replace(spec, first=None))
+    if spec.first is None:
+        del plain["first"]
+    else:
+        plain["first"] = {**_plain(spec.first), "model": _document(spec.first.model)}
+    return plain
+
+
+def _spec(document: object) -> ModelSpec:
+    """A document without its schema number as a ModelSpec."""
+    members = _members("the ModelSpec", ModelSpec, {"first": None, **_object("the ModelSpec", document)})
+    members["channels"] = tuple(Channel(**_members("a channel", Channel, c)) for c in _list(members, "channels"))
+    members["normalisation"] = tuple(
+        Normalisation(**_members("a normalisation", Normalisation, n)) for n in _list(members, "normalisation")
+    )
+    members["labels"] = {_label_id(k): v for k, v in _object("labels", members["labels"]).items()}
+    members["training"] = TrainingRecord(**_members("training", TrainingRecord, members["training"]))
+    if members["first"] is not None:
+        stage = _members("first", Stage, members["first"])
+        if isinstance(stage["model"], dict) and stage["model"].get("first") is not None:
+            raise InputError("the first stage has a stage before it: a cascade has two")
+        members["first"] = Stage(**{**stage, "model": _spec(stage["model"])})
+    return ModelSpec(**members)
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from balls import balls, segmentation, volume
 from napari_medseg import Segmentation, Volume, evaluate, iter_train, load_model, segment, train
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
+from napari_medseg.registry import Supervision
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import split
 from napari_medseg.training.losses import deeply_supervised
@@ -170,12 +171,12 @@ def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
     real = deeply_supervised
     calls = 0
 
-    def broken(outputs: Any, classes: torch.Tensor) -> torch.Tensor:
+    def broken(outputs: Any, classes: torch.Tensor, supervision: Supervision) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return real(outputs, classes) * (math.nan if calls > 2 else 1)
+        return real(outputs, classes, supervision) * (math.nan if calls > 2 else 1)
 
-    monkeypatch.setattr("napari_medseg.training.fit.deeply_supervised", broken)
+    monkeypatch.setattr("napari_medseg.training.loop.deeply_supervised", broken)
     notices: list[str] = []
     running = iter_train(pairs(), out=tmp_path / "m.safetensors", **QUICK | {"epochs": 100})
     with pytest.raises(InputError, match="the loss was not finite for 10 steps, last on ball"):
@@ -190,7 +191,7 @@ def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"network": "unet4d"}, UnknownNameError, "unknown network 'unet4d'.*unet3d, vnet"),
+        ({"network": "unet4d"}, UnknownNameError, "unknown network 'unet4d'.*unet3d, .*vnet"),
         ({"out": "model.pt"}, InputError, "a model is written as .safetensors"),
         ({"out": "nowhere/model.safetensors"}, FileError, "nowhere is not a folder"),
         ({"epochs": 3, "minutes": 1}, InputError, "epochs or in minutes, not both"),

@@ -14,24 +14,30 @@ import numpy.typing as npt
 import torch
 
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
-from napari_medseg.inference.planes import ModelPlanes, chunk_edges
-from napari_medseg.inference.windows import WindowGrid
+from napari_medseg.inference.planes import Maps, chunk_edges
+from napari_medseg.inference.windows import Windows
 from napari_medseg.transforms.spatial import resample_axis
 
 
 class RollingLogits:
-    """Weighted logits of the planes that windows still overlap or that the output still interpolates from."""
+    """Weighted logits of the planes that windows still overlap or that the output still interpolates from.
 
-    def __init__(self, classes: int, windows: WindowGrid, planes: ModelPlanes, device: torch.device) -> None:
-        self._maps = planes.to_image
+    maps: per axis from the model's grid to that of the output. averaged: whether the sums are made means although
+    nothing interpolates them, for outputs that need the logits themselves and not only which is the largest.
+    """
+
+    def __init__(
+        self, classes: int, windows: Windows, maps: Maps, device: torch.device, *, averaged: bool = False
+    ) -> None:
+        self._maps = maps
         self._crop = tuple(
             slice(before, before + n) for before, n in zip(windows.pad_before, windows.shape, strict=True)
         )
-        self._depth = ring_depth(windows, planes)
+        self._depth = ring_depth(windows, maps)
         self._ring = torch.zeros((self._depth, classes, *windows.padded[1:]), device=device)
         # The largest class is the same without dividing by the summed weights, until logits are interpolated.
-        resampled = not all(m.is_identity for m in self._maps)
-        self._weights = torch.zeros((self._depth, *windows.padded[1:]), device=device) if resampled else None
+        averaged = averaged or not all(m.is_identity for m in maps)
+        self._weights = torch.zeros((self._depth, *windows.padded[1:]), device=device) if averaged else None
         self._final = 0
         self._emitted = 0
         self._cleared = 0
@@ -51,13 +57,16 @@ class RollingLogits:
             done += count
 
     def finish(self, following: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """Class indices (Y, X) of each image plane that needs no model plane from `following` (padded) on."""
+        """Logits (K, Y, X) of each output plane that needs no model plane from `following` (padded) on.
+
+        They are 0 where there was no window.
+        """
         first_z = self._crop[0].start
         final = min(max(0, following - first_z), self._crop[0].stop - first_z)
         self._divide(following)
         along_z = self._maps[0]
         for k in range(self._emitted, along_z.ready(final)):
-            yield k, self._classes_of(k, along_z)
+            yield k, self._logits_of(k, along_z)
             self._emitted = k + 1
         count = len(along_z.first)
         keep = int(along_z.first[self._emitted]) + first_z if self._emitted < count else following
@@ -68,13 +77,14 @@ class RollingLogits:
         self._cleared = max(self._cleared, min(keep, following))
 
     def _divide(self, following: int) -> None:
-        """Turn sums into means on the planes that became final, where they are interpolated."""
+        """Turn sums into means on the planes that became final."""
         if self._weights is not None:
             for plane in range(self._final, following):
-                self._ring[plane % self._depth].div_(self._weights[plane % self._depth])
+                weights = self._weights[plane % self._depth]
+                self._ring[plane % self._depth].div_(weights.masked_fill(weights == 0, 1))
         self._final = following
 
-    def _classes_of(self, k: int, along_z: AxisMap) -> torch.Tensor:
+    def _logits_of(self, k: int, along_z: AxisMap) -> torch.Tensor:
         first = int(along_z.first[k]) + self._crop[0].start
         _, ys, xs = self._crop
         planes = [self._ring[(first + t) % self._depth][:, ys, xs] for t in range(along_z.taps)]
@@ -83,10 +93,10 @@ class RollingLogits:
             logits = planes[0] * float(along_z.weights[k, 0])
             for t in range(1, along_z.taps):
                 logits.add_(planes[t], alpha=float(along_z.weights[k, t]))
-        return _argmax(resample_axis(resample_axis(logits, self._maps[1], 1), self._maps[2], 2))
+        return resample_axis(resample_axis(logits, self._maps[1], 1), self._maps[2], 2)
 
 
-def _argmax(logits: torch.Tensor) -> torch.Tensor:
+def classes_of(logits: torch.Tensor) -> torch.Tensor:
     """The first class (Y, X) with the largest of the logits (K, Y, X)."""
     best = logits[0].clone()
     classes = torch.zeros(best.shape, dtype=torch.int16, device=best.device)
@@ -96,9 +106,9 @@ def _argmax(logits: torch.Tensor) -> torch.Tensor:
     return classes
 
 
-def ring_depth(windows: WindowGrid, planes: ModelPlanes) -> int:
-    """Planes the accumulator holds: a window, and those that interpolation to the image's planes still needs."""
-    return windows.window[0] + planes.to_image[0].taps - 1
+def ring_depth(windows: Windows, maps: Maps) -> int:
+    """Planes the accumulator holds: a window, and those that interpolation to the output's planes still needs."""
+    return windows.window[0] + maps[0].taps - 1
 
 
 class LabelWriter:

@@ -6,23 +6,24 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from napari_medseg import __version__
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, Started, result_of
-from napari_medseg.geometry import AxisMap
-from napari_medseg.inference.blend import LabelWriter, RollingLogits, ring_depth
-from napari_medseg.inference.device import autocast, choose_device, has_fast_bf16
-from napari_medseg.inference.planes import ModelPlanes, axis_order, model_grid
-from napari_medseg.inference.windows import WindowGrid, gaussian
+from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of, ring_depth
+from napari_medseg.inference.cascade import find_boxes, guided
+from napari_medseg.inference.device import choose_device, has_fast_bf16
+from napari_medseg.inference.planes import ModelPlanes, axis_maps, axis_order, model_grid
+from napari_medseg.inference.runner import WindowRunner, window_of
+from napari_medseg.inference.stream import Plane, blended
+from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
 from napari_medseg.modelfile import Model, as_model
 from napari_medseg.modelspec import ModelSpec
 from napari_medseg.volume import Segmentation, Volume
@@ -61,9 +62,7 @@ def iter_segment(
     model = as_model(model)
     require_fit(volume, model.spec, str(model.path))
     target = choose_device(config.device)
-    network = model.load_network(str(target))
-    precision = resolve_precision(config.precision, model.spec, target)
-    runner = WindowRunner(network, target, precision, is_flat(model.spec))
+    runner = load_runner(model, target, resolve_precision(config.precision, model.spec, target))
     result = _new_segmentation(volume, model, out, {**provenance(model, config), **(origin or {})})
     yield from segment_windows(volume, model.spec, runner, result, config)
     if out is not None:
@@ -77,6 +76,15 @@ def segment(volume: Volume, model: Model | str | Path, **options: Any) -> Segmen
     """Segment a volume and return its labels; the options are those of `iter_segment`."""
     result: Segmentation = result_of(iter_segment(volume, model, **options))
     return result
+
+
+def load_runner(model: Model, device: torch.device, precision: Precision) -> WindowRunner:
+    """A model's networks on a device."""
+    runner = WindowRunner.of(model.load_network(str(device)), model.spec, device, precision)
+    if model.spec.first is None:
+        return runner
+    first = WindowRunner.of(model.load_first(str(device)), model.spec.first.model, device, precision)
+    return replace(runner, first=first)
 
 
 def require_fit(volume: Volume, spec: ModelSpec, model_name: str) -> None:
@@ -97,90 +105,29 @@ def resolve_precision(precision: Precision, spec: ModelSpec, device: torch.devic
     return precision
 
 
-def is_flat(spec: ModelSpec) -> bool:
-    """Whether the model's network is 2D: its windows are single planes."""
-    return spec.arguments["spatial_dims"] == 2
-
-
-@dataclass(frozen=True)
-class WindowRunner:
-    """A network on a device, in a number format: windows in, float32 logits out."""
-
-    network: nn.Module
-    device: torch.device
-    precision: Precision
-    flat: bool = False
-    """Whether the network is 2D and sees the only plane of its windows."""
-
-    @torch.no_grad()
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """(B, C, z, y, x) -> (B, K, z, y, x)."""
-        windows = windows.to(self.device)
-        with autocast(self.device, self.precision):
-            logits: torch.Tensor = self.network(windows.squeeze(2) if self.flat else windows)
-        logits = logits.float()
-        return logits.unsqueeze(2) if self.flat else logits
-
-
 def segment_windows(
     volume: Volume, spec: ModelSpec, runner: WindowRunner, result: Segmentation, config: SegmentConfig
 ) -> Iterator[Event]:
     """Fill `result.data` with the labels of `volume`; yields Started and a Progress per batch of windows."""
     planes = ModelPlanes(volume, spec)
-    windows = WindowGrid(planes.shape, spec.patch_zyx, config.overlap)
+    source = guided(planes, volume, spec.first, runner.first, config)
+    windows: Windows = WindowGrid(planes.shape, window_of(spec), config.overlap)
+    if spec.first is not None and spec.first.guide == "boxes":
+        assert runner.first is not None, "the model of a cascade brings the network of its first stage"
+        boxes = yield from find_boxes(volume, spec.first, planes.grid, runner.first, config)
+        windows = BoxWindows(planes.shape, windows.window, config.overlap, boxes)
     classes = len(spec.label_ids)
-    yield Started(_plan(windows, ring_depth(windows, planes), classes, runner.device, runner.precision), result)
-    weight = torch.from_numpy(gaussian(windows.window)).to(runner.device)
-    blend = RollingLogits(classes, windows, planes, runner.device)
+    depth = ring_depth(windows, planes.to_image)
+    yield Started(_plan(windows, depth, classes, runner.device, runner.precision), result)
+    blend = RollingLogits(classes, windows, planes.to_image, runner.device)
     writer = LabelWriter(result.data, planes.order, spec.label_ids)
-    slab = InputSlab(planes, windows)
-    total, done = len(windows), 0
-    for z, following, corners in windows.rows():
-        slab.advance(z)
-        for i in range(0, len(corners), config.batch_size):
-            some = corners[i : i + config.batch_size]
-            logits = runner(slab.windows(some))
-            for corner, window_logits in zip(some, logits, strict=True):
-                blend.add((z, *corner), window_logits, weight)
-            done += len(some)
-            if done < total:
-                yield Progress(done, total, "windows")
-        for _, indices in blend.finish(following):
-            writer.put(indices)
+    total = len(windows)
+    for done in blended(source, windows, runner, blend, config):
+        if isinstance(done, Plane):
+            writer.put(classes_of(done.logits))
+        elif done < total:
+            yield Progress(done, total, "windows")
     yield Progress(total, total, "windows")
-
-
-class InputSlab:
-    """The padded input planes of one row of windows; planes shared with the row before are kept."""
-
-    def __init__(self, planes: ModelPlanes, windows: WindowGrid) -> None:
-        self._planes = planes
-        self._windows = windows
-        self._slab = torch.zeros((0,))
-        self._start = self._stop = 0
-
-    def advance(self, z: int) -> None:
-        """Hold the padded planes [z, z + window); rows come in ascending order."""
-        stop = z + self._windows.window[0]
-        fresh = self._read_padded(max(z, self._stop), stop)
-        if z < self._stop:
-            fresh = torch.cat([self._slab[:, z - self._start :], fresh], dim=1)
-        self._slab, self._start, self._stop = fresh, z, stop
-
-    def _read_padded(self, start: int, stop: int) -> torch.Tensor:
-        pad, shape, padded = self._windows.pad_before, self._windows.shape, self._windows.padded
-        first, last = max(0, start - pad[0]), min(shape[0], stop - pad[0])
-        values = self._planes.read(first, last)
-        sides: list[int] = []
-        for axis in (2, 1):
-            sides += [pad[axis], padded[axis] - shape[axis] - pad[axis]]
-        sides += [first + pad[0] - start, stop - pad[0] - last]
-        return nn.functional.pad(values, sides) if any(sides) else values
-
-    def windows(self, corners: list[tuple[int, int]]) -> torch.Tensor:
-        """The windows (B, C, z, y, x) at these (y, x) corners."""
-        _, height, width = self._windows.window
-        return torch.stack([self._slab[:, :, y : y + height, x : x + width] for y, x in corners])
 
 
 def label_dtype(label_ids: tuple[int, ...]) -> np.dtype[Any]:
@@ -227,14 +174,14 @@ def estimate(volume: Volume, model: Model, config: SegmentConfig) -> str:
     require_fit(volume, spec, str(model.path))
     image_grid = volume.grid.reordered(axis_order(volume.grid, spec))
     grid = image_grid if spec.spacing_zyx_mm is None else model_grid(image_grid, spec.spacing_zyx_mm)
-    windows = WindowGrid(grid.shape, spec.patch_zyx, config.overlap)
-    depth = windows.window[0] + AxisMap.between(grid.shape[0], image_grid.shape[0]).taps - 1
+    windows = WindowGrid(grid.shape, window_of(spec), config.overlap)
+    depth = ring_depth(windows, axis_maps(grid.shape, image_grid.shape))
     device = choose_device(config.device)
     precision = resolve_precision(config.precision, spec, device)
     return _plan(windows, depth, len(spec.label_ids), device, precision)
 
 
-def _plan(windows: WindowGrid, depth: int, classes: int, device: torch.device, precision: Precision) -> str:
+def _plan(windows: Windows, depth: int, classes: int, device: torch.device, precision: Precision) -> str:
     accumulator = depth * classes * windows.padded[1] * windows.padded[2] * 4
     return (
         f"{device} {precision}: {len(windows)} windows of {'x'.join(map(str, windows.window))} on "

@@ -22,6 +22,7 @@ from napari_medseg.volume import Grid, LazyArray, Volume
 if TYPE_CHECKING:
     from napari_medseg.modelspec import ModelSpec, Normalisation
 
+Maps = tuple[AxisMap, AxisMap, AxisMap]
 _READ_AHEAD = 32
 """Planes read at once from an array without chunks."""
 
@@ -120,6 +121,9 @@ class Normaliser:
 class ModelPlanes:
     """The planes of a volume on the model's grid: reordered, normalised, resampled."""
 
+    guides = 0
+    """None of the channels is a guide: see `stream.PlaneSource`."""
+
     def __init__(self, volume: Volume, spec: ModelSpec) -> None:
         self.order = axis_order(volume.grid, spec)
         self._reader = PlaneReader(volume, self.order)
@@ -154,7 +158,7 @@ def model_grid(image_grid: Grid, spacing_zyx_mm: tuple[float, float, float]) -> 
     return image_grid if close else image_grid.with_spacing(spacing_zyx_mm)
 
 
-def axis_maps(old: Shape3, new: Shape3) -> tuple[AxisMap, AxisMap, AxisMap]:
+def axis_maps(old: Shape3, new: Shape3) -> Maps:
     """Per axis the linear map from the samples of one grid to those of another over the same box."""
     z, y, x = (AxisMap.between(a, b) for a, b in zip(old, new, strict=True))
     return z, y, x

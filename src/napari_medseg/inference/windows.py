@@ -7,6 +7,8 @@ are those of MONAI's `sliding_window_inference`, which the results are compared 
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.geometry import Shape3
+
+Box = tuple[slice, slice, slice]
 
 
 def starts(size: int, window: int, overlap: float) -> list[int]:
@@ -36,13 +40,25 @@ def gaussian(window: Shape3, sigma_scale: float = 0.125) -> npt.NDArray[np.float
     return np.asarray(np.maximum(weight, floor))
 
 
+Row = tuple[int, int, list[tuple[int, int]]]
+"""The first plane of some windows, the planes final once they are done (exclusive), and their (y, x) starts."""
+
+
 @dataclass(frozen=True)
-class WindowGrid:
-    """All windows over an image of `shape`; an image smaller than the window is padded evenly on both sides."""
+class Windows(ABC):
+    """Windows over an image of `shape`; an image smaller than the window is padded evenly on both sides."""
 
     shape: Shape3
     window: Shape3
     overlap: float
+
+    @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """The windows by their first plane, ascending; no two rows are further apart than a window is deep."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many windows there are."""
 
     @property
     def padded(self) -> Shape3:
@@ -54,6 +70,11 @@ class WindowGrid:
         z, y, x = ((p - n) // 2 for p, n in zip(self.padded, self.shape, strict=True))
         return z, y, x
 
+
+@dataclass(frozen=True)
+class WindowGrid(Windows):
+    """Windows everywhere."""
+
     @property
     def starts_zyx(self) -> tuple[list[int], list[int], list[int]]:
         """First voxels of the windows along each axis, in the padded image."""
@@ -64,8 +85,48 @@ class WindowGrid:
         z, y, x = self.starts_zyx
         return len(z) * len(y) * len(x)
 
-    def rows(self) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-        """Per row of windows: its first plane, the planes final once it is done (exclusive), and its (y, x) starts."""
+    def rows(self) -> Iterator[Row]:
         z_starts, y_starts, x_starts = self.starts_zyx
         for z, following in zip(z_starts, [*z_starts[1:], self.padded[0]], strict=True):
             yield z, following, list(itertools.product(y_starts, x_starts))
+
+
+@dataclass(frozen=True)
+class BoxWindows(Windows):
+    """Windows over some boxes only, each box in the middle of its windows."""
+
+    boxes: tuple[Box, ...]
+    """In voxels of the image."""
+
+    def _corners(self) -> dict[int, list[tuple[int, int]]]:
+        corners: dict[int, set[tuple[int, int]]] = defaultdict(set)
+        for box in self.boxes:
+            z_starts, y_starts, x_starts = (self._starts(axis, side) for axis, side in enumerate(box))
+            for z in z_starts:
+                corners[z].update(itertools.product(y_starts, x_starts))
+        return {z: sorted(corners[z]) for z in sorted(corners)}
+
+    def _starts(self, axis: int, side: slice) -> list[int]:
+        """First voxels (padded) of the windows that cover one side of a box."""
+        window, before, size = self.window[axis], self.pad_before[axis], self.padded[axis]
+        covered = max(window, side.stop - side.start)
+        first = before + (side.start + side.stop - covered) // 2
+        first = min(max(0, first), size - covered)
+        return [first + s for s in starts(covered, window, self.overlap)]
+
+    def __len__(self) -> int:
+        return sum(len(row) for row in self._corners().values())
+
+    def rows(self) -> Iterator[Row]:
+        corners = self._corners()
+        stops = [*corners, self.padded[0]]
+        # The accumulator holds one window's depth: what lies between the boxes is passed in steps of it.
+        yield from self._empty(0, stops[0])
+        for z, following in itertools.pairwise(stops):
+            reach = min(following, z + self.window[0])
+            yield z, reach, corners[z]
+            yield from self._empty(reach, following)
+
+    def _empty(self, start: int, stop: int) -> Iterator[Row]:
+        for z in range(start, stop, self.window[0]):
+            yield z, min(stop, z + self.window[0]), []

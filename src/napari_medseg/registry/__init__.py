@@ -1,7 +1,17 @@
 """The one table of networks. Pure data: a network's module (and torch) is imported only when it is built."""
 
 from napari_medseg.errors import UnknownNameError
-from napari_medseg.registry import attention, ready, streams, unets, volumetric
+from napari_medseg.registry import (
+    attention,
+    hybrid,
+    ready,
+    ready_residual,
+    ready_transformers,
+    streams,
+    transformers,
+    unets,
+    volumetric,
+)
 from napari_medseg.registry.spec import (
     COMMON,
     FAMILIES,
@@ -26,9 +36,18 @@ __all__ = [
     "shown",
 ]
 
-_TABLE: dict[str, NetworkSpec] = {
-    spec.name: spec for part in (unets, volumetric, streams, ready, attention) for spec in part.NETWORKS
-}
+_PARTS = (
+    unets,
+    volumetric,
+    hybrid,
+    streams,
+    ready,
+    ready_residual,
+    ready_transformers,
+    attention,
+    transformers,
+)
+_TABLE: dict[str, NetworkSpec] = {spec.name: spec for part in _PARTS for spec in part.NETWORKS}
 
 
 def networks() -> dict[str, NetworkSpec]:

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.geometry import AxisMap
+from napari_medseg.inference.cascade import guided
 from napari_medseg.inference.planes import ModelPlanes
 from napari_medseg.io.folders import images_by_name
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
+    from napari_medseg.inference.runner import WindowRunner
     from napari_medseg.modelspec import ModelSpec
 
 IGNORE = -1
@@ -92,6 +94,18 @@ def _stack(volumes: list[Volume]) -> Volume:
     return Volume(data, first.grid, tuple(c for v in volumes for c in v.channels))
 
 
+def objects_of(case: Case, config: TrainConfig) -> Case:
+    """The case with one label, 1, where it has any: what a detector learns. The ignored label stays."""
+
+    def load() -> tuple[Volume, Segmentation]:
+        volume, segmentation = case.load()
+        ids = np.asarray(segmentation.data[...])
+        objects = np.where((ids != 0) & (ids != config.ignore_label), 1, ids)
+        return volume, Segmentation(objects, segmentation.grid, {1: "object"}, name=segmentation.name)
+
+    return Case(case.name, load)
+
+
 @dataclass(frozen=True)
 class PreparedCase:
     """A case on the model's grid, in memory or mapped from a scratch file, and where its classes lie."""
@@ -101,23 +115,34 @@ class PreparedCase:
     classes: npt.NDArray[np.int16]
     spots: dict[int, npt.NDArray[np.int64]]
     """Per class, background excluded, up to a few thousand of its voxels (n, 3)."""
+    guides: int = 0
+    """How many of the channels, the last ones, are probabilities of a stage before."""
 
 
 def prepare(
-    case: Case, spec: ModelSpec, config: TrainConfig, draw: np.random.Generator, scratch: Path | None
+    case: Case,
+    spec: ModelSpec,
+    config: TrainConfig,
+    draw: np.random.Generator,
+    scratch: Path | None,
+    first: WindowRunner | None = None,
 ) -> PreparedCase:
-    """The case as the network sees it. scratch: the folder for its arrays, None to keep them in memory."""
+    """The case as the network sees it. scratch: the folder for its arrays, None to keep them in memory.
+
+    first: the network of the stage before, in a cascade.
+    """
     volume, segmentation = case.load()
     planes = ModelPlanes(volume, spec)
-    image = _new_array(scratch, f"{case.name}.image", (len(volume.channels), *planes.shape), np.float32)
+    source = guided(planes, volume, spec.first, first, SegmentConfig())
+    image = _new_array(scratch, f"{case.name}.image", (len(volume.channels) + source.guides, *planes.shape), np.float32)
     for start in range(0, planes.shape[0], _PLANES_AT_ONCE):
         stop = min(planes.shape[0], start + _PLANES_AT_ONCE)
-        image[:, start:stop] = planes.read(start, stop).numpy()
+        image[:, start:stop] = source.read(start, stop).numpy()
     stored = planes.order.apply(class_indices(segmentation, spec, config))
     nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, planes.shape, strict=True))
     classes = _new_array(scratch, f"{case.name}.classes", planes.shape, np.int16)
     classes[...] = stored[np.ix_(*nearest)]
-    return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw))
+    return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw), source.guides)
 
 
 def class_indices(segmentation: Segmentation, spec: ModelSpec, config: TrainConfig) -> npt.NDArray[np.int16]:

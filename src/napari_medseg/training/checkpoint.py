@@ -90,7 +90,7 @@ class Checkpoints:
         if self.best_dice:
             best = load_model(self.best_path)
             self._write_history(best.spec)
-            self.model = write_model(self._out, best.spec, best.load_network().state_dict())
+            self.model = write_model(self._out, best.spec, {**self._weights(), **best.load_network().state_dict()})
         else:
             self.finish(spec)
 

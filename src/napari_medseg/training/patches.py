@@ -16,7 +16,14 @@ from torch.nn import functional
 from napari_medseg.config import TrainConfig
 from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.training.cases import IGNORE, PreparedCase
-from napari_medseg.transforms.augment import SpatialRanges, augment_intensity, draw_matrix, planes_axis, sample_grid
+from napari_medseg.transforms.augment import (
+    SpatialRanges,
+    augment_intensity,
+    draw_matrix,
+    planes_axis,
+    sample_grid,
+    worn,
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,13 @@ class PatchSampler:
             flat = planes_axis(self._spacing, self._patch)
             matrix = draw_matrix(draw, self._spacing, SpatialRanges(mirror=self._config.mirror), flat)
         image, classes = cut(case, centre, np.eye(3) if matrix is None else matrix, self._patch, self._device)
-        return (augment_intensity(image, draw) if self._config.augment else image), classes
+        return (self._changed(image, case.guides, draw) if self._config.augment else image), classes
+
+    def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:
+        """Other intensities; the guides, which are probabilities, are worn instead."""
+        if not guides:
+            return augment_intensity(image, draw)
+        return torch.cat([augment_intensity(image[:-guides], draw), worn(image[-guides:], draw)])
 
     def _centre(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
         size, patch = np.array(case.classes.shape), np.array(self._patch)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import TrainConfig, TrainMode
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
-from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, TrainingRecord
-from napari_medseg.registry import network
+from napari_medseg.modelspec import Channel, Mode, ModelSpec, Normalisation, Stage, TrainingRecord
+from napari_medseg.registry import NetworkSpec, network
 from napari_medseg.training.cases import Case
 from napari_medseg.transforms.intensity import as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume, require_same_grid
@@ -27,6 +27,7 @@ _SAMPLES_PER_CASE = 20_000
 _AIR_HU = -500
 """Images whose minimum lies below are taken for CT in Hounsfield units: no other modality goes so far below zero."""
 _PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
+_SLICES_PIXELS = 2**16
 _DEEPEST = 5
 _BOTTLENECK = 4
 """Voxels an axis keeps at the bottom of the network."""
@@ -89,22 +90,36 @@ def require_same_channels(facts: Sequence[CaseFacts]) -> None:
             )
 
 
-def plan(facts: Sequence[CaseFacts], network_name: str, config: TrainConfig, device: str) -> ModelSpec:
-    """The ModelSpec that training fills with weights. device: "cpu", "cuda" or "mps", for the patch's size."""
+def plan(
+    facts: Sequence[CaseFacts],
+    network_name: str,
+    config: TrainConfig,
+    device: str,
+    *,
+    first: Stage | None = None,
+    coarse: bool = False,
+) -> ModelSpec:
+    """The ModelSpec that training fills with weights. device: "cpu", "cuda" or "mps", for the patch's size.
+
+    first: the stage before it in a cascade. coarse: it is such a stage itself, whose patch holds the whole volume.
+    """
     labels = _labels(facts)
     channels = facts[0].channels
     orientation = collections.Counter(f.grid.orientation for f in facts).most_common(1)[0][0]
     grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation)) for f in facts]
     spacing = config.spacing_zyx_mm or _median_triple([g.spacing for g in grids])
+    if coarse:
+        spacing = coarse_spacing(_median_shape(grids, spacing), spacing, _PATCH_VOXELS[device])
     shape = _median_shape(grids, spacing)
-    pools = pools_for(shape)
-    patch = config.patch_zyx or patch_for(shape, spacing, pools, _PATCH_VOXELS[device])
-    is_ct = float(np.median([f.minimum for f in facts])) <= _AIR_HU
     spec = network(network_name)
+    mode = mode_for(spec, shape if config.patch_zyx is None else config.patch_zyx, config.mode)
+    patch, pools = _patch_of(mode, shape, spacing, config, device)
+    is_ct = float(np.median([f.minimum for f in facts])) <= _AIR_HU
+    seen = len(channels) + (first.channels if first else 0)
     arguments = spec.arguments(
-        in_channels=len(channels),
+        in_channels=seen * (patch[0] if mode == "2.5d" else 1),
         out_channels=len(labels) + 1,
-        spatial_dims=2 if patch[0] == 1 else 3,
+        spatial_dims=3 if mode == "3d" else 2,
         **_depth_arguments(network_name, pools, device),
     )
     return ModelSpec(
@@ -116,8 +131,9 @@ def plan(facts: Sequence[CaseFacts], network_name: str, config: TrainConfig, dev
         spacing_zyx_mm=spacing,
         orientation=orientation,
         normalisation=tuple(_normalisation(facts, c, is_ct) for c in range(len(channels))),
-        mode="2d" if patch[0] == 1 else "3d",
-        deep_supervision=spec.deep_supervision,
+        mode=mode,
+        deep_supervision=bool(arguments.get("deep_supervision", False)),
+        first=first,
         training=TrainingRecord(
             fingerprint=_fingerprint(facts, spacing, shape),
             cases=len(facts),
@@ -128,6 +144,47 @@ def plan(facts: Sequence[CaseFacts], network_name: str, config: TrainConfig, dev
             validation={},
         ),
     )
+
+
+def mode_for(spec: NetworkSpec, shape: Shape3, wanted: TrainMode) -> Mode:
+    """The mode in which a network is trained on volumes of this shape; InputError where it has none such."""
+    if wanted == "auto":
+        return "3d" if 3 in spec.dims and (shape[0] > 1 or 2 not in spec.dims) else "2d"
+    if (3 if wanted == "3d" else 2) not in spec.dims:
+        has = " and ".join(f"{d}D" for d in spec.dims)
+        raise InputError(f"mode {wanted} does not go with network {spec.name}, which is for {has}: choose another")
+    return wanted
+
+
+def _patch_of(mode: Mode, shape: Shape3, spacing: Triple, config: TrainConfig, device: str) -> tuple[Shape3, int]:
+    """The patch of a mode and how often the network halves it."""
+    across = {"2d": 1, "2.5d": config.slices}.get(mode)
+    if across is not None:
+        shape = (1, *shape[1:])
+    pools = pools_for(shape)
+    patch = config.patch_zyx or patch_for(shape, spacing, pools, _PATCH_VOXELS[device])
+    return ((across or patch[0]), *patch[1:]), pools
+
+
+def patches_at_once(spec: ModelSpec) -> int:
+    """By how much a batch grows because its patches are slices: up to 16 of them make up for a small volume."""
+    if spec.mode not in ("2d", "2.5d"):
+        return 1
+    _, height, width = spec.patch_zyx
+    return min(16, max(1, _SLICES_PIXELS // (height * width)))
+
+
+def coarse_spacing(shape: Shape3, spacing: Triple, voxels: int) -> Triple:
+    """The spacing at which a volume of this shape (at `spacing`, mm) fits into `voxels`, at least halved.
+
+    The finest axes are made coarser first, as in nnU-Net's low resolution (Isensee et al., Nature Methods 2021).
+    """
+    extent = np.array(shape) * spacing
+    step = 2 * min(spacing)
+    while np.prod(extent / np.maximum(spacing, step)) > voxels:
+        step *= 1.05
+    z, y, x = np.maximum(spacing, step).tolist()
+    return z, y, x
 
 
 def _labels(facts: Sequence[CaseFacts]) -> dict[int, str]:

@@ -91,6 +91,20 @@ def augment_intensity(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
     return patch
 
 
+def worn(guide: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Probabilities (C, z, y, x) of a stage before, made as wrong as they are on cases that it has not seen.
+
+    It has learned the very cases that the next stage learns from. So a guide is now and then missing, or blurred and
+    shifted by some voxels; nnU-Net erodes, dilates and drops parts of its own for the same reason.
+    """
+    if draw.random() < 0.1:
+        return torch.zeros_like(guide)
+    if draw.random() < 0.5:
+        guide = _blur(guide, draw)
+    shifts = [int(draw.integers(-min(2, n - 1), min(2, n - 1) + 1)) for n in guide.shape[1:]]
+    return torch.roll(guide, shifts, (1, 2, 3)) if draw.random() < 0.5 else guide
+
+
 def _noise(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
     generator = torch.Generator(patch.device).manual_seed(int(draw.integers(2**62)))
     noise = torch.randn(patch.shape, generator=generator, device=patch.device)

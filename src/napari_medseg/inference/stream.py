@@ -1,0 +1,116 @@
+"""The core of the engine: planes in, windows through a network, blended logits out plane by plane.
+
+Shapes: planes are (C, n, Y, X), windows (B, C, z, y, x), in the model's axis order and spacing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from napari_medseg.config import SegmentConfig
+from napari_medseg.inference.blend import RollingLogits
+from napari_medseg.inference.runner import WindowRunner
+from napari_medseg.inference.windows import Windows, gaussian
+
+#: the summed foreground probability from which a guide is taken to have seen something in a window
+SEEN = 0.1
+
+
+class PlaneSource(Protocol):
+    """Where the planes of the model's grid come from."""
+
+    guides: int
+    """How many of the channels, the last ones, are foreground probabilities of a stage before."""
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Planes [start, stop) as (C, stop - start, Y, X) float32; asked for in ascending order, each once."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The final logits (K, Y, X) of a plane of the output's grid."""
+
+    logits: torch.Tensor
+
+
+def blended(
+    source: PlaneSource, windows: Windows, runner: WindowRunner, blend: RollingLogits, config: SegmentConfig
+) -> Iterator[int | Plane]:
+    """Run the windows; yields how many are done after each batch, and every plane of the output in order."""
+    weight = torch.from_numpy(gaussian(windows.window)).to(runner.device)
+    slab = InputSlab(source, windows, runner.halo)
+    done = 0
+    for z, following, corners in windows.rows():
+        if corners:
+            slab.advance(z)
+        for i in range(0, len(corners), config.batch_size):
+            some = corners[i : i + config.batch_size]
+            done += len(some)
+            inputs = slab.windows(some)
+            seen = _seen(inputs, source.guides)
+            if seen:
+                logits = runner(inputs[seen])
+                for index, window_logits in zip(seen, logits, strict=True):
+                    blend.add((z, *some[index]), window_logits, weight)
+            yield done
+        for _, plane in blend.finish(following):
+            yield Plane(plane)
+
+
+def _seen(inputs: torch.Tensor, guides: int) -> list[int]:
+    """The windows of a batch that are worth the network: those in which the guide sees something, or all."""
+    if not guides:
+        return list(range(len(inputs)))
+    most = inputs[:, -guides:].sum(1).flatten(1).amax(1)
+    return [i for i, value in enumerate(most.tolist()) if value >= SEEN]
+
+
+class InputSlab:
+    """The padded input planes of one row of windows and of their halo; planes shared with the row before are kept."""
+
+    def __init__(self, source: PlaneSource, windows: Windows, halo: int) -> None:
+        self._source = source
+        self._windows = windows
+        self._halo = halo
+        self._slab = torch.zeros((0,))
+        self._start = self._stop = -halo
+
+    def advance(self, z: int) -> None:
+        """Hold the padded planes [z - halo, z + window + halo); rows come in ascending order."""
+        start, stop = z - self._halo, z + self._windows.window[0] + self._halo
+        fresh = self._read_padded(max(start, self._stop), stop)
+        if start < self._stop:
+            fresh = torch.cat([self._slab[:, start - self._start :], fresh], dim=1)
+        self._slab, self._start, self._stop = fresh, start, stop
+
+    def _read_padded(self, start: int, stop: int) -> torch.Tensor:
+        """Padded planes [start, stop); beyond the first and the last one, these are repeated."""
+        depth = self._windows.padded[0]
+        if start >= depth:  # the last row's halo, past the end
+            return self._slab[:, -1:].expand(-1, stop - start, -1, -1)
+        values = self._read_inside(max(0, start), min(depth, stop))
+        missing = [max(0, -start), max(0, stop - depth)]
+        if any(missing):
+            ends = (values[:, :1].expand(-1, missing[0], -1, -1), values[:, -1:].expand(-1, missing[1], -1, -1))
+            values = torch.cat([ends[0], values, ends[1]], dim=1)
+        return values
+
+    def _read_inside(self, start: int, stop: int) -> torch.Tensor:
+        pad, shape, padded = self._windows.pad_before, self._windows.shape, self._windows.padded
+        first, last = max(0, start - pad[0]), min(shape[0], stop - pad[0])
+        values = self._source.read(first, last)
+        sides: list[int] = []
+        for axis in (2, 1):
+            sides += [pad[axis], padded[axis] - shape[axis] - pad[axis]]
+        sides += [first + pad[0] - start, stop - pad[0] - last]
+        return nn.functional.pad(values, sides) if any(sides) else values
+
+    def windows(self, corners: list[tuple[int, int]]) -> torch.Tensor:
+        """The windows with their halo, (B, C, z + 2 halo, y, x), at these (y, x) corners."""
+        _, height, width = self._windows.window
+        return torch.stack([self._slab[:, :, y : y + height, x : x + width] for y, x in corners])
