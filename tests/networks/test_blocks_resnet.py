@@ -37,3 +37,8 @@ def test_scales_halve_unless_dilated(spatial_dims: int, bottleneck: bool) -> Non
 def test_groups_divide_the_channels_and_hold_two(channels: int, groups: int) -> None:
     assert normalisation("group", channels) == ("group", {"num_groups": groups})
     nn.GroupNorm(groups, channels)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(1024, 32), (64, 32), (32, 16), (8, 4), (1, 1)])
+def test_up_to_32_groups(channels: int, groups: int) -> None:
+    assert normalisation("group32", channels) == ("group", {"num_groups": groups})

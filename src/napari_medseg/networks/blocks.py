@@ -31,12 +31,13 @@ def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
 
 
 def normalisation(kind: str, channels: int) -> tuple[str, dict[str, bool | int]]:
-    """MONAI's name for a norm with scale and shift: "batch", "instance", or "group" of up to 8 groups.
+    """MONAI's name for a norm with scale and shift: "batch", "instance", "group" of up to 8 groups, or "group32".
 
     A group holds two channels at least, so that a single voxel still has a variance.
     """
-    if kind == "group":
-        return kind, {"num_groups": max(1, gcd(16, channels) // 2)}
+    if kind.startswith("group"):
+        at_most = int(kind.removeprefix("group") or 8)
+        return "group", {"num_groups": max(1, gcd(2 * at_most, channels) // 2)}
     return kind, {"affine": True}
 
 

@@ -1,0 +1,50 @@
+"""Networks whose coarse levels are transformers or perceptrons on tokens, and those around the same V-Net."""
+
+from __future__ import annotations
+
+from napari_medseg.registry.spec import NetworkSpec, Parameter
+
+_NORM = Parameter("group", "normalisation after each convolution", choices=("group", "instance", "batch"))
+_GRID = Parameter(
+    (6,), "tokens per axis for which positions are learned (one number, or one per axis); interpolated", 1, 256
+)
+
+NETWORKS: tuple[NetworkSpec, ...] = (
+    NetworkSpec(
+        name="transunet",
+        target="napari_medseg.networks.transunet:TransUNet",
+        family="transformer",
+        year=2021,
+        summary="TransUNet: residual encoder, transformer on its coarsest map, U-Net's decoder",
+        when="For organs that are told apart by their place in the body, when there are some hundred labelled cases.",
+        reference="Chen et al., arXiv 2021, doi:10.48550/arXiv.2102.04306",
+        parameters={
+            "width": Parameter(32, "features of the stem; the stages have 4, 8 and 16 times as many", 1, 256),
+            "blocks": Parameter((3, 4, 9), "residual blocks per stage", 1, 64, shortest=3, longest=3),
+            "hidden": Parameter(384, "features of a token", 1, 4096),
+            "layers": Parameter(6, "transformer layers", 1, 64),
+            "heads": Parameter(6, "attention heads, a divisor of hidden", 1, 64),
+            "mlp": Parameter(1536, "features inside the perceptrons", 1, 16384),
+            "grid": _GRID,
+            "decoder": Parameter((128, 64, 32, 16), "features per decoder stage", 1, 1024, shortest=4, longest=4),
+            "norm": _NORM,
+            "dropout": Parameter(0.0, "probability of dropping a feature of a token", 0, 0.95),
+        },
+        paper={
+            "width": 64,
+            "hidden": 768,
+            "layers": 12,
+            "heads": 12,
+            "mlp": 3072,
+            "grid": (14,),
+            "decoder": (256, 128, 64, 16),
+            "norm": "batch",
+            "dropout": 0.1,
+            "in_channels": 3,
+            "out_channels": 9,
+            "spatial_dims": 2,
+        },
+        parameters_paper=105_277_081,
+        counting="R50-ViT-B/16 at 224 x 224 with the 9 classes of Synapse",
+    ),
+)
