@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_medseg.errors import InputError, UnknownNameError
-from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, TrainingRecord
+from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, Stage, TrainingRecord
 
 names = st.text(string.ascii_letters + "éß日 -", min_size=1, max_size=20)
 finite = st.floats(-1e6, 1e6)
@@ -37,18 +37,31 @@ triples = st.tuples(*[st.floats(0.001, 1000)] * 3)
 
 @st.composite
 def specs(draw: st.DrawFn) -> ModelSpec:
-    """Any valid ModelSpec of a 3D network."""
+    """Any valid ModelSpec of a 3D network, or of a cascade of two."""
     inputs = draw(st.lists(channels, min_size=1, max_size=4))
+    orientation = draw(st.sampled_from([None, "SPL", "SAR", "LPI"]))
+    first = draw(networks_of(inputs, orientation, None)) if draw(st.booleans()) else None
+    guide = draw(st.sampled_from(["channel", "boxes"]))
+    margin = draw(st.floats(0, 1000))
+    stage = first and Stage(model=first, guide=guide, margin_mm=margin)
+    return draw(networks_of(inputs, orientation, stage))
+
+
+@st.composite
+def networks_of(draw: st.DrawFn, inputs: list[Channel], orientation: str | None, first: Stage | None) -> ModelSpec:
+    """A ModelSpec for these channels and axes."""
     named = draw(labels)
     network = draw(st.sampled_from(["unet3d", "vnet"]))
+    seen = len(inputs) + (first.channels if first else 0)
     return ModelSpec(
         network=network,
-        arguments={"in_channels": len(inputs), "out_channels": len(named) + 1},
+        arguments={"in_channels": seen, "out_channels": len(named) + 1},
         channels=tuple(inputs),
         labels=named,
         patch_zyx=draw(st.tuples(*[st.integers(1, 1024)] * 3)),
         spacing_zyx_mm=draw(st.none() | triples),
-        orientation=draw(st.sampled_from([None, "SPL", "SAR", "LPI"])),
+        orientation=orientation,
+        first=first,
         normalisation=tuple(draw(normalisations) for _ in inputs),
         deep_supervision=network == "unet3d",
         bf16_ok=draw(st.booleans()),

@@ -6,7 +6,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -267,11 +267,11 @@ class ModelSpec:
 
 def _document(spec: ModelSpec) -> dict[str, Any]:
     """The spec as JSON has it: without the key `first` where there is no such stage, as in files older than it."""
-    plain: dict[str, Any] = _plain(replace(spec, first=None))
+    plain: dict[str, Any] = _plain(spec)
     if spec.first is None:
         del plain["first"]
     else:
-        plain["first"] = {**_plain(spec.first), "model": _document(spec.first.model)}
+        plain["first"]["model"] = _document(spec.first.model)
     return plain
 
 
