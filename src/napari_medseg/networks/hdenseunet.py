@@ -32,7 +32,7 @@ class HDenseUNet(nn.Module):
 
     Source: Li et al., IEEE TMI 2018. The authors train the 2D part first and then all jointly: `planar` is the whole
     2D part as a network of volumes (its weights are those named "planar." here), so a trainer first fits
-    ``network.planar`` and then ``network`` itself (`stages`).
+    ``network.planar`` and then ``network`` itself (`training_stages`).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class HDenseUNet(nn.Module):
         )
         he_init(self)
 
-    def stages(self) -> dict[str, nn.Module]:
+    def training_stages(self) -> dict[str, nn.Module]:
         """What to train in turn, each a network of volumes: first the 2D part alone, then everything jointly."""
         return {"planar": self.planar, "joint": self}
 
