@@ -30,11 +30,13 @@ def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
     return pad(x, [side for m in reversed(missing) for side in (0, m)], mode="replicate")
 
 
-def normalisation(kind: str, channels: int) -> tuple[str, dict[str, bool | int]]:
+def normalisation(kind: str, channels: int) -> tuple[str, dict[str, bool | int]] | None:
     """MONAI's name for a norm with scale and shift: "batch", "instance", "group" of up to 8 groups, or "group32".
 
-    A group holds two channels at least, so that a single voxel still has a variance.
+    A group holds two channels at least, so that a single voxel still has a variance. None for "none".
     """
+    if kind == "none":
+        return None
     if kind.startswith("group"):
         at_most = int(kind.removeprefix("group") or 8)
         return "group", {"num_groups": max(1, gcd(2 * at_most, channels) // 2)}
