@@ -8,6 +8,7 @@ _NORM = Parameter("group", "normalisation after each convolution", choices=("gro
 _GRID = Parameter(
     (6,), "tokens per axis for which positions are learned (one number, or one per axis); interpolated", 1, 256
 )
+_SUPERVISED = Parameter(True, "logits of every decoder level in training")
 
 NETWORKS: tuple[NetworkSpec, ...] = (
     NetworkSpec(
@@ -46,5 +47,25 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         },
         parameters_paper=105_277_081,
         counting="R50-ViT-B/16 at 224 x 224 with the 9 classes of Synapse",
+    ),
+    NetworkSpec(
+        name="unext",
+        target="napari_medseg.networks.unext:UNeXt",
+        family="transformer",
+        year=2022,
+        summary="UNeXt: narrow convolutions, then perceptrons on tokens whose channels are shifted sideways",
+        when="Where a result is wanted in a moment on a small computer; one of the smallest networks here.",
+        reference="Valanarasu and Patel, MICCAI 2022, doi:10.1007/978-3-031-16443-9_3",
+        parameters={
+            "channels": Parameter(
+                (16, 32, 128, 160, 256), "features of the five stages, the finest first", 1, 1024, shortest=5, longest=5
+            ),
+            "norm": _NORM,
+            "deep_supervision": _SUPERVISED,
+        },
+        paper={"norm": "batch", "deep_supervision": False, "in_channels": 3, "out_channels": 1, "spatial_dims": 2},
+        parameters_paper=1_471_921,
+        counting="of the widths 16, 32, 128, 160 and 256; the text's 32, 64, 128, 160 and 256 would have more",
+        deep_supervision=True,
     ),
 )
