@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from napari_medseg.io import files
 from napari_medseg.metrics.blocks import Reordered
 from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, Column, columns_of
 from napari_medseg.metrics.counts import Overlap
+from napari_medseg.metrics.csv_file import write_csv
 from napari_medseg.metrics.presets import Rules
 from napari_medseg.metrics.surface import SurfaceDistances
 from napari_medseg.volume import LazyArray, Segmentation, require_same_grid
@@ -138,14 +138,7 @@ class Scores:
 
         Raises FileError where the file cannot be written.
         """
-        target = Path(path)
-        with (
-            files.replacing(target) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.table())
+        write_csv(Path(path), self.columns, self.table())
 
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write definitions, pixel accuracy, means and rows. Replaces the file atomically.
@@ -153,7 +146,13 @@ class Scores:
         JSON has no infinity and no NaN: those values are the strings "inf" and "nan", which ``float()`` reads.
         Raises FileError where the file cannot be written.
         """
-        content = {
+        target = Path(path)
+        with files.replacing(target) as temporary:
+            temporary.write_text(json.dumps(self.document(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    def document(self) -> dict[str, object]:
+        """What `to_json` writes."""
+        return {
             "preset": self.config.preset,
             "nsd_tolerance_mm": self.config.nsd_tolerance_mm,
             "surfaces": RULE_TEXTS[self.config.preset],
@@ -163,9 +162,6 @@ class Scores:
             "mean": _for_json(self.mean),
             "rows": [_for_json(row) for row in self.table()],
         }
-        target = Path(path)
-        with files.replacing(target) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def score(
