@@ -1,8 +1,9 @@
-"""Attention as networks share it: every voxel of a map looks at all others.
+"""Attention as networks share it: every voxel of a map looks at all others, or a gate lets voxels through.
 
 N: batch. C: channels. H: heads. Q, K: number of queries and of keys. *size: (Z, Y, X) or (Y, X).
     x        (N, C, *size)
     weights  (N, H, Q, K), each row a distribution over the keys
+    gate     (N, 1, *size), in [0, 1]
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 from functools import partial
 from math import prod
 
+import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import relu, scaled_dot_product_attention
 
 from napari_medseg.networks.blocks import AttentionMap
+from napari_medseg.networks.blocks_resnet import conv_unit
 
 WEIGHTS_AT_MOST = 2**24
 """Of H * Q * K. Larger maps are never held: 64 MiB in float32."""
@@ -80,6 +83,26 @@ class GlobalAggregation(nn.Module):
     def _tokens(self, x: Tensor) -> Tensor:
         """(N, C, *size) -> (N, H, voxels, C / H)."""
         return x.reshape(len(x), self.heads, x.shape[1] // self.heads, prod(x.shape[2:])).transpose(2, 3)
+
+
+class GatedSkip(nn.Module):
+    """An additive gate on the skip, then concatenation (Oktay et al., MIDL 2018, eq. 1 and 2).
+
+    The gate: sigmoid of a 1^n convolution of ReLU(skip + up), each projected by a 1^n convolution to half the channels.
+    """
+
+    def __init__(self, spatial_dims: int, norm: str, channels: int) -> None:
+        super().__init__()
+        project = partial(conv_unit, spatial_dims, norm, channels, max(1, channels // 2), kernel=1, active=False)
+        self.skip = project(bias=True)
+        self.up = project(bias=True)
+        self.score = conv_unit(spatial_dims, norm, max(1, channels // 2), 1, kernel=1, active=False, bias=True)
+        self.map = AttentionMap()
+
+    def forward(self, skip: Tensor, up: Tensor) -> Tensor:
+        """(N, C, *size), (N, C, *size) -> (N, 2 C, *size); the gate is (N, 1, *size)."""
+        gate = self.map(self.score(relu(self.skip(skip) + self.up(up))).sigmoid())
+        return torch.cat((gate * skip, up), dim=1)
 
 
 def at_most(x: Tensor, n: int) -> Tensor:

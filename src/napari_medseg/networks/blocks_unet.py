@@ -9,9 +9,8 @@ N: batch. C: channels. *size: (Z, Y, X) or (Y, X). Level k has size / 2^k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import pairwise
 
 import torch
 from monai.networks.layers.factories import Conv, Pool
@@ -19,9 +18,6 @@ from torch import Tensor, nn
 
 from napari_medseg.networks.blocks import crop, he_init, pad_to_multiple, resize
 from napari_medseg.networks.blocks_resnet import conv_unit
-
-Stage = Callable[[int, int], nn.Module]
-"""(channels before, channels after) -> a module that keeps the size."""
 
 
 class EncoderDecoder(nn.Module):
@@ -110,15 +106,10 @@ class UpSample(nn.Module):
         return resize(x, [self.factor * n for n in x.shape[2:]])
 
 
-def pooled(spatial_dims: int, stage: nn.Module) -> nn.Module:
-    """Half the size by the maximum of 2^n, then the stage."""
-    return nn.Sequential(Pool[Pool.MAX, spatial_dims](kernel_size=2), stage)
-
-
-def stages_down(spatial_dims: int, widths: Sequence[int], stage: Stage) -> list[nn.Module]:
-    """A stage per pair of widths (before, after), all but the first behind a pooling."""
-    made = [stage(before, after) for before, after in pairwise(widths)]
-    return [made[0], *(pooled(spatial_dims, s) for s in made[1:])]
+def pooled_between(spatial_dims: int, stages: Iterable[nn.Module]) -> list[nn.Module]:
+    """The stages, all but the first behind the maximum of 2^n voxels."""
+    first, *others = stages
+    return [first, *(nn.Sequential(Pool[Pool.MAX, spatial_dims](kernel_size=2), stage) for stage in others)]
 
 
 def two_convolutions(spatial_dims: int, norm: str, before: int, after: int) -> nn.Module:
@@ -131,3 +122,8 @@ def heads_1x1(spatial_dims: int, widths: Sequence[int], out_channels: int, deep_
     """1^n convolutions to logits, of every width or of the first only."""
     head = Conv[Conv.CONV, spatial_dims]
     return [head(c, out_channels, kernel_size=1) for c in (widths if deep_supervision else widths[:1])]
+
+
+def interpolated_up(spatial_dims: int, norm: str, before: int, after: int) -> nn.Module:
+    """Double the size linearly, then 3^n convolution (with bias), norm and ReLU."""
+    return nn.Sequential(UpSample(), conv_unit(spatial_dims, norm, before, after, bias=True))

@@ -41,4 +41,31 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         deep_supervision=True,
         features_per_level="channels",
     ),
+    NetworkSpec(
+        name="attention_unet",
+        target="napari_medseg.networks.attention_unet:AttentionUNet",
+        family="attention",
+        year=2018,
+        summary="Attention U-Net: gates on the skips, driven by the level below",
+        when="For small organs in a large field of view; its gates show where it looked.",
+        reference="Oktay et al., MIDL 2018, doi:10.48550/arXiv.1804.03999",
+        parameters={
+            "channels": Parameter(
+                (32, 64, 128, 256, 512), "features per level, the finest first", 1, 2048, shortest=2, longest=8
+            ),
+            "norm": _NORM,
+            "deep_supervision": _SUPERVISED,
+        },
+        paper={
+            "channels": (64, 128, 256, 512, 1024),
+            "norm": "batch",
+            "deep_supervision": False,
+            "in_channels": 3,
+            "out_channels": 1,
+            "spatial_dims": 2,
+        },
+        parameters_paper=34_878_573,
+        deep_supervision=True,
+        features_per_level="channels",
+    ),
 )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from napari_medseg.registry.spec import NetworkSpec, Parameter
+
+_CHANNELS = Parameter((32, 64, 128, 256, 512), "features per level, the finest first", 1, 2048, shortest=2, longest=8)
+_NARROW = replace(_CHANNELS, default=(16, 32, 64, 128, 256))
+_NORM = Parameter("instance", "normalisation after each convolution", choices=("instance", "group", "batch"))
+_SUPERVISED = Parameter(True, "logits of every decoder level in training")
 
 NETWORKS: tuple[NetworkSpec, ...] = (
     NetworkSpec(
@@ -72,5 +79,77 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "deep_supervision": Parameter(True, "logits of every decoder level in training"),
         },
         deep_supervision=True,
+    ),
+    NetworkSpec(
+        name="unet",
+        target="napari_medseg.networks.unet:UNet",
+        family="U-Net",
+        year=2015,
+        summary="The first U-Net: two convolutions per level, pooling, up-convolutions; here padded, and normalised",
+        when="The baseline that others are compared with, above all on slices.",
+        reference="Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28",
+        parameters={
+            "channels": _CHANNELS,
+            "norm": replace(_NORM, choices=("instance", "group", "batch", "none")),
+            "deep_supervision": _SUPERVISED,
+        },
+        paper={
+            "channels": (64, 128, 256, 512, 1024),
+            "norm": "none",
+            "deep_supervision": False,
+            "in_channels": 1,
+            "out_channels": 2,
+            "spatial_dims": 2,
+        },
+        parameters_paper=31_030_658,
+        deep_supervision=True,
+        features_per_level="channels",
+    ),
+    NetworkSpec(
+        name="r2unet",
+        target="napari_medseg.networks.r2unet:R2UNet",
+        family="U-Net",
+        year=2018,
+        summary="R2U-Net: residual stages of convolutions that see their own output again",
+        when="For thin structures such as vessels, when its three-fold computing time is no matter.",
+        reference="Alom et al., 2018, doi:10.48550/arXiv.1802.06955",
+        parameters={
+            "channels": _NARROW,
+            "steps": Parameter(2, "how often each convolution sees its own output", 1, 8),
+            "deep_supervision": _SUPERVISED,
+        },
+        paper={
+            "channels": (64, 128, 256, 512, 1024),
+            "deep_supervision": False,
+            "in_channels": 3,
+            "out_channels": 1,
+            "spatial_dims": 2,
+        },
+        parameters_paper=39_091_393,
+        counting="its norms are instance norms: as many parameters as the batch norms that others share between steps",
+        deep_supervision=True,
+        features_per_level="channels",
+    ),
+    NetworkSpec(
+        name="multiresunet",
+        target="napari_medseg.networks.multiresunet:MultiResUNet",
+        family="U-Net",
+        year=2020,
+        summary="MultiResUNet: several fields of view per stage, residual convolutions along the skips",
+        when="For structures of many sizes in one image, with fewer weights than a U-Net of its width.",
+        reference="Ibtehaz and Rahman, Neural Networks 2020, doi:10.1016/j.neunet.2019.08.025",
+        parameters={"channels": _NARROW, "norm": _NORM, "deep_supervision": _SUPERVISED},
+        paper={
+            "channels": (32, 64, 128, 256, 512),
+            "norm": "batch",
+            "deep_supervision": False,
+            "in_channels": 3,
+            "out_channels": 2,
+            "spatial_dims": 2,
+        },
+        parameters_paper=7_251_372,
+        counting="7,251,376 with the batch norm that a public version has on its logits",
+        deep_supervision=True,
+        features_per_level="channels",
     ),
 )
