@@ -1,0 +1,149 @@
+"""A report in one HTML file: tables whose headings explain themselves, plots, and slices of the worst places.
+
+Nothing in it runs or is loaded from elsewhere: pictures are inside, there is no script, and a policy tells the browser
+so. Every text that comes from a file or a name is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from napari_medseg import __version__
+from napari_medseg.metrics import figures
+from napari_medseg.metrics.columns import RULE_TEXTS, SUMMARIES
+from napari_medseg.metrics.pictures import Picture
+from napari_medseg.metrics.report import Scores, Value
+from napari_medseg.metrics.tables import Table, printable, scores_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th { border-bottom: 2px solid #888; cursor: help; }
+.text { text-align: left; }
+.wide { overflow: auto; max-height: 36em; }
+.row { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
+figure { margin: 0; }
+figcaption { font-size: 13px; color: #555; max-width: 22em; }
+"""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+#: what the plots show
+_PLOTTED = ("dice", "nsd", "hd95_mm", "rvd")
+_LEGEND = (
+    "Reference: green, solid; prediction: orange, dashed. The ring is where the two surfaces of the label are farthest "
+    "apart; of several cases, that with the lowest Dice is shown."
+)
+
+
+def html_document(scores: Scores, tables: Sequence[Table] = (), pictures: Sequence[Picture] = ()) -> str:
+    """The whole report as text."""
+    parts = [
+        _heading(scores),
+        _section("Scores", _table(scores_table(scores))),
+        _section("Plots", f'<div class="row">{"".join(_plots(scores))}</div>'),
+        *(_section(table.title, _table(table)) for table in tables),
+    ]
+    if pictures:
+        shown = "".join(_picture(p) for p in pictures)
+        parts.append(_section("Worst places", f'<p>{_LEGEND}</p><div class="row">{shown}</div>'))
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>Segmentation scores</title><style>{_STYLE}</style>"
+    )
+    body = "\n".join(parts)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _heading(scores: Scores) -> str:
+    """What was measured, by which rules, and the numbers of the whole."""
+    cases = f"{len(scores.cases)} cases. " if scores.cases else ""
+    rules = _text(RULE_TEXTS[scores.config.preset])
+    numbers = ", ".join(
+        f'<span title="{_text(SUMMARIES[name].formula)}">{SUMMARIES[name].title} {value:.4f}</span>'
+        for name, value in (("pa", scores.pa), ("miou", scores.miou))
+    )
+    return (
+        f"<h1>Segmentation scores</h1><p>{cases}{numbers}. A is the reference, B the prediction. Preset "
+        f"{scores.config.preset}: {rules}. NSD at {scores.config.nsd_tolerance_mm:g} mm. The pointer over a heading "
+        f"shows its definition. Made by napari-medseg {__version__}.</p>"
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return f"<h2>{_text(title)}</h2>\n{content}"
+
+
+def _table(table: Table) -> str:
+    texts = {c for c in table.columns if any(isinstance(row[c], str) for row in table.rows)}
+    kinds = {c: ' class="text"' if c in texts else "" for c in table.columns}
+    heads = "".join(
+        f'<th{kinds[c]} title="{_text(meaning)}">{_text(c)}</th>' for c, meaning in table.definitions.items()
+    )
+    rows = (
+        "<tr>" + "".join(f"<td{kinds[c]}>{_cell(row[c])}</td>" for c in table.columns) + "</tr>" for row in table.rows
+    )
+    body = "\n".join(rows)
+    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _cell(value: Value) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _plots(scores: Scores) -> Iterator[str]:
+    """Bars of one case; of several boxes over the cases, and the agreement of each label's volumes."""
+    scores = replace(scores, rows=tuple(replace(row, name=printable(row.name)) for row in scores.rows))
+    labels = sorted({row.label for row in scores.rows})
+    draw = figures.draw_boxes if scores.cases else figures.draw_bars
+    for metric in _PLOTTED if labels else ():
+        yield _plot(partial(draw, scores=scores, column=metric), 0.8 + 0.22 * len(labels), f"{metric} per label")
+    for of_label in (scores.of_label(label) for label in labels):
+        if len(of_label.rows) > 1:
+            text = f"{of_label.rows[0].name}: volumes (Bland-Altman)"
+            yield _plot(partial(figures.draw_bland_altman, scores=of_label), 3.2, text)
+
+
+def _plot(draw: Callable[[Axes], None], height_inches: float, text: str) -> str:
+    """A plot as a picture in the page. Names are shown as they are, never read as formulas."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    file = BytesIO()
+    with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "napari-medseg"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a script that the plot's font lacks shows as boxes
+        figure = Figure(figsize=(5, height_inches), layout="constrained")
+        draw(figure.add_subplot())
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return _figure(_text(text), _data_uri("svg+xml", file.getvalue()))
+
+
+def _picture(picture: Picture) -> str:
+    text = f"{picture.case}, {picture.caption}" if picture.case else picture.caption
+    return _figure(_text(text), _data_uri("png", picture.png))
+
+
+def _figure(caption: str, source: str) -> str:
+    return f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,78 @@
+"""Tables whose columns say what they mean, and their plain files: CSV and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medseg.config import field_docs
+from napari_medseg.metrics.csv_file import write_csv
+from napari_medseg.metrics.report import Scores, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of values under columns that are defined."""
+
+    name: str
+    """One word: the key in JSON, and the end of the name of a CSV file."""
+    title: str
+    """A line for a heading or a caption."""
+    definitions: Mapping[str, str]
+    """{column: what it means}, in the order of the columns."""
+    rows: Sequence[Mapping[str, Value]]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.definitions)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows), columns=list(self.columns))
+
+    def to_csv(self, path: Path) -> None:
+        """Write the rows; values that are not finite are "inf" and "nan". Raises FileError where that fails."""
+        write_csv(path, self.columns, self.rows)
+
+    def document(self) -> dict[str, object]:
+        """What JSON takes; it has no infinity and no NaN, which become "inf" and "nan"."""
+        rows = [{column: _for_json(value) for column, value in row.items()} for row in self.rows]
+        return {"title": self.title, "definitions": dict(self.definitions), "rows": rows}
+
+
+def table_of(rows: Sequence[Any], kind: type, *, name: str, title: str) -> Table:
+    """The table of rows of one dataclass, whose columns are its fields and mean what is written under them.
+
+    The column `case` is left out where no row has one.
+    """
+    meanings = field_docs(kind)
+    columns = [f.name for f in fields(kind) if f.name != "case" or any(row.case for row in rows)]
+    return Table(
+        name=name,
+        title=title,
+        definitions={column: meanings[column] for column in columns},
+        rows=[{column: getattr(row, column) for column in columns} for row in rows],
+    )
+
+
+def scores_table(scores: Scores) -> Table:
+    """The scores as a table like the others."""
+    definitions = {name: column.formula for name, column in scores.definitions.items()}
+    return Table(name="scores", title="Scores", definitions=definitions, rows=scores.table())
+
+
+def printable(text: str) -> str:
+    """The text with a space for each character that does not print: ends of lines, controls, broken file names."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _for_json(value: Value) -> Value:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
