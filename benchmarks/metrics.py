@@ -100,7 +100,7 @@ def ours(prediction: Labels, reference: Labels) -> Callable[[], Result]:
 
     def run() -> Result:
         scores = evaluate(prediction=Segmentation(prediction, grid), reference=Segmentation(reference, grid))
-        return {column: [row[column] for row in scores.table()] for column in scores.mean}
+        return {column: [getattr(row, column) for row in scores.rows] for column in scores.mean}
 
     return run
 
@@ -222,7 +222,7 @@ def measure_large(folder: str) -> dict[str, Any]:
     }
 
 
-STEPS = {"measure": measure, "make_large": make_large, "measure_large": measure_large}
+STEPS: dict[str, Callable[..., dict[str, Any]]] = {"measure": measure, "make_large": make_large, "measure_large": measure_large}
 
 
 def in_fresh_process(step: str, *arguments: str) -> dict[str, Any]:
