@@ -50,7 +50,10 @@ class EncoderDecoder(nn.Module):
 
         In training with deep supervision: the list of logits of every decoder level, full size first.
         """
-        size = x.shape[2:]
+        return supervised(self.heads if self.training else self.heads[:1], self.decoded(x), x.shape[2:])
+
+    def decoded(self, x: Tensor) -> list[Tensor]:
+        """(N, in_channels, *size) -> the features of every decoder level, finest first, of the padded size / 2^k."""
         x = pad_to_multiple(x, self.multiple)
         skips = []
         for stage in self.encoder:
@@ -61,7 +64,7 @@ class EncoderDecoder(nn.Module):
         for up, join, stage in zip(self.up, self.joins, self.decoder, strict=True):
             x = stage(join(skips.pop(), up(x)))
             scales.insert(0, x)
-        return supervised(self.heads if self.training else self.heads[:1], scales, size)
+        return scales
 
 
 def supervised(
