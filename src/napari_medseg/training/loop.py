@@ -55,9 +55,11 @@ class Fit:
         self.spec, self.config, self.device, self.first = spec, config, device, first
         self.network = _new_network(spec, config.seed, initial).to(device)
         self.volumes = in_mode(self.network, spec.mode, spec.patch_zyx[0])
-        """The same network, as one of volumes."""
-        if spec.mode == "3d":
-            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        """The same network, as one of volumes; while an earlier stage is trained, that part of it."""
+        self._stages = _stages_of(self.volumes)
+        self._stage, self.volumes = self._stages[0]
+        self._stage_dice: dict[str, float] = {}
+        _channels_last(self.network)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),
             lr=config.learning_rate,
@@ -97,6 +99,7 @@ class Fit:
         scores = {f"dice {self.spec.labels[k]}"[:200]: v for k, v in self.dice.items()}
         if self.dice:
             scores["dice mean"] = mean_of(self.dice)
+        scores |= {f"dice mean of stage {name}": dice for name, dice in self._stage_dice.items()}
         record = replace(
             self.spec.training,
             epochs=self.steps / self.budget.steps_per_epoch,
@@ -112,6 +115,8 @@ class Fit:
         clock = ValidationClock(self.budget)
         bad, began = 0, time.monotonic()
         for epoch, batch in self._batches():
+            if self._next_stage() != self._stage:
+                yield from self._enter(self._next_stage(), epoch, validation, keeper)
             loss = self.step(batch)
             keeper.note_step(self.steps, loss)
             yield self._progress(epoch, loss)
@@ -134,6 +139,21 @@ class Fit:
                 yield from self._validate(epoch, validation, keeper, self.precision)
                 clock.done(self.steps, time.monotonic() - since)
         yield from self._end(epoch, [] if should_stop() else validation, keeper)
+
+    def _next_stage(self) -> str:
+        """The stage that is due: each has the same share of the budget."""
+        passed = int(self.budget.fraction(self.steps) * len(self._stages))
+        return self._stages[min(passed, len(self._stages) - 1)][0]
+
+    def _enter(self, stage: str, epoch: int, validation: list[Case], keeper: Checkpoints) -> Iterator[Event]:
+        """Validate the stage that is over, for comparison, and go on with the next."""
+        if validation:
+            yield from self._validate(epoch, validation, keeper, self.precision)
+            self._stage_dice[self._stage] = mean_of(self.dice)
+        over = f"mean Dice {mean_of(self.dice):.4f}" if validation else "not validated"
+        yield Notice(f"step {self.steps}: stage {self._stage} is trained ({over}); now stage {stage}")
+        self._stage, self.volumes = stage, dict(self._stages)[stage]
+        self.dice = {}
 
     def _affordable(
         self, validation: list[Case], clock: ValidationClock, seconds_per_patch: float
@@ -196,7 +216,9 @@ class Fit:
 
     def _validate(self, epoch: int, cases: list[Case], keeper: Checkpoints, precision: Precision) -> Iterator[Event]:
         self.dice = yield from validate(cases, self.spec, self._runner(precision), self.config)
-        is_best = keeper.note_validation(self.steps, self.dice, self.spec_now())
+        # What an earlier stage finds says nothing of the whole network, which is what is kept.
+        is_last = self._stage == self._stages[-1][0]
+        is_best = is_last and keeper.note_validation(self.steps, self.dice, self.spec_now())
         yield Validated(epoch, self.steps, self.dice, mean_of(self.dice), is_best)
 
     def _end(self, epoch: int, validation: list[Case], keeper: Checkpoints) -> Iterator[Event]:
@@ -213,6 +235,20 @@ class Fit:
             self.spec = replace(self.spec, bf16_ok=as_good)
             yield Validated(epoch, self.steps, self.dice, mean_of(self.dice), True)
         keeper.finish(self.spec_now())
+
+
+def _channels_last(network: nn.Module) -> None:
+    """Lay convolutions out as they compute fastest; a hybrid has 2D and 3D ones."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+
+
+def _stages_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """What is trained in turn: the parts that a network names, or the network."""
+    stages = getattr(network, "training_stages", None)
+    return [("all", network)] if stages is None else list(stages().items())
 
 
 def windows_of(facts: CaseFacts, spec: ModelSpec) -> int:

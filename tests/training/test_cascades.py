@@ -1,0 +1,139 @@
+"""Networks that are trained in stages: cascades of two, and those that name parts of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, segment, train
+from napari_medseg.config import TrainConfig
+from napari_medseg.errors import InputError
+from napari_medseg.events import Event, Finished, Notice
+from napari_medseg.modelfile import Model
+from napari_medseg.registry import network
+from napari_medseg.training.plan import coarse_spacing, mode_for
+
+QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "augment": False, "seed": 0}
+SHAPE = (16, 24, 24)
+
+
+def case(seed: int) -> tuple[Volume, Segmentation]:
+    """A small bright ball somewhere in noise."""
+    draw = np.random.default_rng(seed)
+    centre = draw.integers(5, np.array(SHAPE) - 5)
+    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    ball = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 < 12
+    data = draw.normal(0, 20, SHAPE) + 200 * ball
+    grid = Grid.from_spacing(SHAPE, (1.0, 1.0, 1.0))
+    return Volume(data[None].astype(np.int16), grid, name=f"ball {seed}"), Segmentation(
+        ball.astype(np.uint8) * 7, grid, {7: "ball"}
+    )
+
+
+def cases(count: int = 3) -> list[tuple[Volume, Segmentation]]:
+    return [case(seed) for seed in range(count)]
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Any:
+    def run(**options: Any) -> tuple[Model, list[Event]]:
+        events = list(iter_train(cases(), out=tmp_path / "m.safetensors", **{**QUICK, "epochs": 1, **options}))
+        assert isinstance(events[-1], Finished)
+        return events[-1].result, events
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("mode", "inputs", "patch"),
+    [("2d", 1, 1), ("2.5d", 5, 5), ("triplanar", 1, 16), ("3d", 1, 16), ("auto", 1, 16)],
+    ids=["2d", "2.5d", "triplanar", "3d", "auto"],
+)
+def test_a_network_is_trained_and_used_in_every_mode(mode: str, inputs: int, patch: int, finished: Any) -> None:
+    model, _ = finished(mode=mode, slices=5, val=0.3)
+    assert model.spec.mode == ("3d" if mode == "auto" else mode)
+    assert model.spec.arguments["in_channels"] == inputs
+    assert model.spec.patch_zyx[0] == patch
+    assert segment(cases()[0][0], model).data.shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("cascade", "guide", "labels", "inputs"),
+    [("coarse-to-fine", "channel", {7: "ball"}, 2), ("detect", "boxes", {1: "object"}, 1)],
+    ids=["coarse-to-fine", "detect"],
+)
+def test_one_command_trains_both_stages_into_one_file(
+    cascade: str, guide: str, labels: dict[int, str], inputs: int, finished: Any
+) -> None:
+    model, events = finished(cascade=cascade, first_network="monai_unet" if cascade == "detect" else "")
+    first = model.spec.first
+    assert (first.guide, dict(first.model.labels)) == (guide, labels)
+    assert first.model.network == ("monai_unet" if cascade == "detect" else "unet3d")
+    assert min(first.model.spacing_zyx_mm) > 1.9
+    assert model.spec.arguments["in_channels"] == inputs
+    assert dict(model.spec.labels) == {7: "ball"}
+    notices = [e.message for e in events if isinstance(e, Notice)]
+    assert [n.split(":")[0] for n in notices] == ["first stage", "second stage"]
+    assert segment(cases()[0][0], model).data.shape == SHAPE
+    assert load_model(model.path.with_suffix(".training") / "first.safetensors").spec == first.model
+
+
+def test_a_cascade_is_fine_tuned_with_its_first_stage_as_it_is(finished: Any, tmp_path: Path) -> None:
+    model, _ = finished(cascade="coarse-to-fine")
+    tuned = train(cases(), out=tmp_path / "tuned.safetensors", init=model, epochs=1, **QUICK)
+    before, after = model.load_first().state_dict(), tuned.load_first().state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert any(
+        not torch.equal(tuned.load_network().state_dict()[name], tensor)
+        for name, tensor in model.load_network().state_dict().items()
+    )
+
+
+def test_a_cascade_takes_no_model_to_start_from(finished: Any, tmp_path: Path) -> None:
+    model, _ = finished()
+    with pytest.raises(InputError, match="a cascade is trained from its first stage on: give no model to start from"):
+        train(cases(), out=tmp_path / "n.safetensors", init=model, cascade="detect", epochs=1, **QUICK)
+
+
+def test_a_hybrid_trains_its_planar_part_first_and_then_everything(finished: Any) -> None:
+    model, events = finished(network="hdenseunet", epochs=2, val=0.3)
+    notices = [e.message for e in events if isinstance(e, Notice)]
+    assert [n for n in notices if "stage planar is trained (mean Dice" in n and n.endswith("now stage joint")]
+    assert {"dice mean of stage planar", "dice mean"} <= set(model.spec.training.validation)
+
+
+def test_the_first_stage_holds_the_whole_volume() -> None:
+    assert coarse_spacing((200, 400, 400), (1.0, 0.5, 0.5), 10**6) == pytest.approx((2.0, 2.0, 2.0), rel=0.05)
+    assert coarse_spacing((20, 40, 40), (5.0, 1.0, 1.0), 10**6) == (5.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "mode"),
+    [("unet3d", (9, 9, 9), "3d"), ("unet3d", (1, 9, 9), "2d"), ("hdenseunet", (1, 9, 9), "3d")],
+    ids=["volume", "slice", "only for volumes"],
+)
+def test_mode_follows_network_and_cases(name: str, shape: tuple[int, int, int], mode: str) -> None:
+    assert mode_for(network(name), shape, "auto") == mode
+
+
+def test_a_mode_that_the_network_lacks() -> None:
+    with pytest.raises(InputError, match=r"mode 2.5d does not go with network hdenseunet, which is for 3D"):
+        mode_for(network("hdenseunet"), (9, 9, 9), "2.5d")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"mode": "4d"}, "mode is one of auto, 2d, 2.5d, triplanar, 3d"),
+        ({"slices": 4}, "slices must be an odd number above 1; got 4"),
+        ({"cascade": "three"}, "cascade is one of none, coarse-to-fine, detect"),
+    ],
+    ids=["mode", "slices", "cascade"],
+)
+def test_refuses(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        TrainConfig(**change)
