@@ -105,6 +105,22 @@ class GatedSkip(nn.Module):
         return torch.cat((gate * skip, up), dim=1)
 
 
+class SqueezeExcitation(nn.Module):
+    """Each channel weighted in [0, 1] by what the mean of all channels says of it (Hu et al., CVPR 2018)."""
+
+    def __init__(self, spatial_dims: int, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        conv, narrow = partial(Conv[Conv.CONV, spatial_dims], kernel_size=1), max(1, channels // reduction)
+        self.weigh = nn.Sequential(
+            conv(channels, narrow), nn.ReLU(inplace=True), conv(narrow, channels), nn.Sigmoid(), AttentionMap()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, *size) -> (N, C, *size)."""
+        weighted: Tensor = x * self.weigh(at_most(x, 1))
+        return weighted
+
+
 def at_most(x: Tensor, n: int) -> Tensor:
     """(N, C, *size) -> the same averaged to at most n along each axis."""
     size = [min(m, n) for m in x.shape[2:]]
