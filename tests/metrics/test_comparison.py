@@ -1,0 +1,199 @@
+"""Comparisons that follow edits: as if measured afresh, though only touched labels are computed and little is read."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from napari_medseg import Grid, Scores, Segmentation, evaluate
+from napari_medseg.config import Preset
+from napari_medseg.errors import InputError
+from napari_medseg.geometry import AxisOrder
+from napari_medseg.metrics import Comparison
+from napari_medseg.metrics.blocks import Box
+
+Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
+SPACING = (2.5, 1.0, 0.5)
+SHAPE = (7, 12, 14)
+
+
+def segmentation(data: Any) -> Segmentation:
+    return Segmentation(data, Grid.from_spacing(data.shape, SPACING))
+
+
+def assert_same(found: Scores, expected: Scores) -> None:
+    pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame(), check_exact=True)
+    assert (found.voxels, found.agreeing, found.background) == (
+        expected.voxels,
+        expected.agreeing,
+        expected.background,
+    )
+
+
+def box(*ends: tuple[int, int]) -> Box:
+    z, y, x = (slice(start, stop) for start, stop in ends)
+    return z, y, x
+
+
+@st.composite
+def strokes(draw: st.DrawFn) -> tuple[Box, int]:
+    ends = [sorted(draw(st.tuples(*[st.integers(0, n)] * 2))) for n in SHAPE]
+    return box(*((low, high) for low, high in ends)), draw(st.integers(0, 4))
+
+
+labels = hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 3), fill=st.just(0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    prediction=labels,
+    reference=labels,
+    painted=st.lists(st.tuples(strokes(), st.booleans()), min_size=1, max_size=4),
+    block_voxels=st.sampled_from([30, 400, 10_000]),
+    preset=st.sampled_from(get_args(Preset)),
+)
+def test_strokes_measure_as_if_afresh(
+    prediction: Labels,
+    reference: Labels,
+    painted: list[tuple[tuple[Box, int], bool]],
+    block_voxels: int,
+    preset: Preset,
+) -> None:
+    b, a = segmentation(prediction), segmentation(reference)
+    comparison = Comparison(prediction=b, reference=a, preset=preset, block_voxels=block_voxels)
+    assert_same(comparison.scores, evaluate(prediction=b, reference=a, preset=preset))
+    for (where, label), in_prediction in painted:
+        array = prediction if in_prediction else reference
+        before, rows = array.copy(), {row.label: row for row in comparison.scores.rows}
+        array[where] = label
+        scores = comparison.update(where)
+        assert_same(scores, evaluate(prediction=b, reference=a, preset=preset))
+        repainted = before != array
+        assert comparison.computed <= set(before[repainted].tolist()) | {label}
+        assert all(row is rows[row.label] for row in scores.rows if row.label not in comparison.computed)
+
+
+def organs() -> tuple[Labels, Labels]:
+    """Three blocks, of which the prediction has each somewhat elsewhere."""
+    reference, prediction = np.zeros((2, 24, 40, 40), np.uint8)
+    for label, start in enumerate((2, 14, 26), start=1):
+        reference[4:20, 5:30, start : start + 10] = label
+        prediction[5:21, 3:29, start + 1 : start + 10] = label
+    return prediction, reference
+
+
+def test_only_the_labels_under_the_brush_are_computed() -> None:
+    prediction, reference = organs()
+    comparison = Comparison(prediction=segmentation(prediction), reference=segmentation(reference))
+    assert comparison.computed == {1, 2, 3}
+    stroke = box((10, 11), (10, 20), (14, 17))  # label 2, and background beside it
+    prediction[stroke] = 3
+    comparison.update(stroke)
+    assert comparison.computed == {2, 3}
+    comparison.update(stroke)
+    assert comparison.computed == frozenset(), "nothing has changed since"
+
+
+def test_a_label_that_is_painted_over_loses_its_row() -> None:
+    prediction, reference = organs()
+    comparison = Comparison(prediction=segmentation(prediction), reference=segmentation(np.zeros_like(reference)))
+    stroke = box((0, 24), (0, 40), (13, 26))
+    prediction[stroke] = 0
+    assert [row.label for row in comparison.update(stroke).rows] == [1, 3]
+    assert comparison.computed == frozenset()
+
+
+def test_a_box_may_leave_the_image() -> None:
+    prediction, reference = organs()
+    comparison = Comparison(prediction=segmentation(prediction), reference=segmentation(reference))
+    prediction[:2, :2, :2] = 7
+    assert comparison.update(box((-5, 2), (-5, 2), (-5, 90))).rows[-1].label == 7
+
+
+def test_the_box_is_in_the_prediction_s_own_order() -> None:
+    prediction, reference = organs()
+    order = AxisOrder.between("SPL", "RAI")
+    moved = Segmentation(
+        np.ascontiguousarray(order.apply(prediction)), Grid.from_spacing(reference.shape, SPACING).reordered(order)
+    )
+    comparison = Comparison(prediction=moved, reference=segmentation(reference), block_voxels=2000)
+    stroke = box((0, 3), (5, 30), (8, 16))
+    np.asarray(moved.data)[stroke] = 9
+    found = comparison.update(stroke)
+    assert found.rows[-1].label == 9
+    assert_same(found, evaluate(prediction=moved, reference=segmentation(reference)))
+
+
+def test_ids_out_of_range_are_refused_in_a_stroke_too() -> None:
+    prediction, reference = organs()
+    signed = prediction.astype(np.int16)
+    comparison = Comparison(prediction=segmentation(signed), reference=segmentation(reference))
+    signed[0, 0, 0] = -1
+    with pytest.raises(InputError, match="the prediction needs label ids from 0 to 2147483647; got -1"):
+        comparison.update(box((0, 1), (0, 1), (0, 1)))
+
+
+@dataclass
+class Spy:
+    """An array that counts how often each voxel is read."""
+
+    data: Labels
+    chunks: tuple[int, int, int]
+    reads: Labels = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reads = np.zeros(self.data.shape, np.int32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    def __getitem__(self, where: Box) -> Labels:
+        self.reads[where] += 1
+        return self.data[where]
+
+
+def test_every_voxel_is_read_once_and_a_stroke_reads_its_surroundings() -> None:
+    b, a = (Spy(array, (5, 8, 8)) for array in organs())
+    comparison = Comparison(prediction=segmentation(b), reference=segmentation(a), block_voxels=2000)
+    for spy in (b, a):
+        assert (spy.reads == 1).all()
+        spy.reads[...] = 0
+    b.data[23, 39, 39] = 1
+    comparison.update(box((23, 24), (39, 40), (39, 40)))
+    assert comparison.computed == {1}
+    for spy in (b, a):
+        assert 0 < np.count_nonzero(spy.reads) < spy.reads.size // 4
+
+
+def test_memory_follows_the_block_and_the_surfaces_not_the_volume() -> None:
+    shape, centres = (192, 320, 320), ((48, 80, 80), (140, 220, 200), (80, 240, 80))
+    grid = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    arrays = []
+    for shift in (0, 2):
+        array = np.zeros(shape, np.uint8)
+        for label, centre in enumerate(centres, start=1):
+            array[sum((g - c - shift) ** 2 for g, c in zip(grid, centre, strict=True)) <= 20**2] = label
+        arrays.append(array)
+    prediction, reference = (segmentation(zarr.array(array, chunks=(16, 32, 32))) for array in arrays)
+    expected = evaluate(prediction=segmentation(arrays[0]), reference=segmentation(arrays[1]))
+    evaluate(prediction=prediction, reference=reference)  # what is loaded lazily is loaded before memory is traced
+    tracemalloc.start()
+    scores = Comparison(prediction=prediction, reference=reference, block_voxels=1 << 16).scores
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert_same(scores, expected)
+    assert peak < arrays[0].size / 4, f"{peak} bytes for two volumes of {arrays[0].size}"
