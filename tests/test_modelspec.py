@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_medseg.errors import InputError, UnknownNameError
-from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, Stage, TrainingRecord
+from napari_medseg.modelspec import Channel, Guide, ModelSpec, Normalisation, Stage, TrainingRecord
 
 names = st.text(string.ascii_letters + "éß日 -", min_size=1, max_size=20)
 finite = st.floats(-1e6, 1e6)
@@ -41,9 +41,9 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     inputs = draw(st.lists(channels, min_size=1, max_size=4))
     orientation = draw(st.sampled_from([None, "SPL", "SAR", "LPI"]))
     first = draw(networks_of(inputs, orientation, None)) if draw(st.booleans()) else None
-    guide = draw(st.sampled_from(["channel", "boxes"]))
+    guide: Guide = draw(st.sampled_from(["channel", "boxes"]))
     margin = draw(st.floats(0, 1000))
-    stage = first and Stage(model=first, guide=guide, margin_mm=margin)
+    stage = None if first is None else Stage(model=first, guide=guide, margin_mm=margin)
     return draw(networks_of(inputs, orientation, stage))
 
 

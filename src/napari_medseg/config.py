@@ -8,11 +8,13 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from textwrap import dedent
 from typing import Literal, get_args
 
 from napari_medseg.errors import InputError
+from napari_medseg.registry.spec import Argument
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16"]
@@ -74,6 +76,8 @@ class TrainConfig:
     cascade: Cascade = "none"
     """none; coarse-to-fine: a first network at low resolution, whose probabilities are channels of the second;
     detect: a first network finds boxes, the second segments inside them."""
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
     learning_rate: float = 1e-3

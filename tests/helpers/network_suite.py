@@ -6,16 +6,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_medseg import registry
+import balls
+from napari_medseg import read, registry, segment, train, write
+from napari_medseg.config import TrainConfig
 from napari_medseg.modelfile import Channel, ModelSpec, Normalisation, load_model, write_model
 from napari_medseg.networks.figures import figures
 from napari_medseg.registry import NetworkSpec
 
-SIZES: dict[int, list[tuple[int, ...]]] = {3: [(16, 16, 16), (5, 18, 11), (1, 20, 9), (1, 1, 1)], 2: [(32, 32), (33, 7), (1, 1)]}
+SIZES: dict[int, list[tuple[int, ...]]] = {
+    3: [(16, 16, 16), (5, 18, 11), (1, 20, 9), (1, 1, 1)],
+    2: [(32, 32), (33, 7), (1, 1)],
+}
 GIB = 2**30
 TRAINING_PATCH: dict[int, tuple[int, ...]] = {3: (96, 96, 96), 2: (512, 512)}
 
@@ -159,6 +165,25 @@ class NetworkSuite:
         with torch.inference_mode():
             x = noise(1, 1, self.size, seed=1)
             assert torch.equal(again(x), network.eval()(x))
+
+    def test_trains_as_the_panel_does_and_segments_a_zarr_volume(self, tmp_path: Path) -> None:
+        volumes = [(balls.volume(seed=seed), balls.segmentation()) for seed in range(2)]
+        model = train(
+            volumes,
+            network=self.network,
+            out=tmp_path / "m.safetensors",
+            epochs=1,
+            device="cpu",
+            config=TrainConfig(arguments=self.small, val=0, patch_zyx=self.training_patch),  # type: ignore[arg-type]
+        )
+        write(tmp_path / "image.zarr", volumes[0][0])
+        labels = segment(read(tmp_path / "image.zarr"), model, out=tmp_path / "labels.zarr")
+        assert labels.data.shape == balls.SHAPE
+        assert set(np.unique(np.asarray(labels.data[...]))) <= {0, 1, 2}
+
+    @property
+    def training_patch(self) -> tuple[int, int, int]:
+        return (1, 16, 16) if self.spec.dims[-1] == 2 else (8, 16, 16)
 
     def model_spec(self, arguments: Mapping[str, registry.Argument]) -> ModelSpec:
         flat = self.spec.dims[-1] == 2

@@ -13,10 +13,12 @@ from napari.utils.notifications import notification_manager
 
 import napari_medseg as ms
 from balls import segmentation, volume
+from napari_medseg import registry
 from napari_medseg.events import Finished, Progress, Started, TrainProgress, Validated
 from napari_medseg.modelfile import list_models, load_model
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.curves import Curves
+from napari_medseg.widgets.forms import choose
 from napari_medseg.widgets.layers import labels_layer, volume_layer
 from napari_medseg.widgets.train import TrainPanel, free_path
 
@@ -169,3 +171,38 @@ def test_curves_are_drawn_at_their_pace_however_fast_the_steps(qtbot: Any) -> No
     qtbot.waitUntil(lambda: len(curves.draw_seconds) > before, timeout=5000)
     assert len(curves.draw_seconds) == before + 1
     assert curves.points <= 500
+
+
+def test_networks_are_offered_by_family_with_advice(panel: TrainPanel) -> None:
+    box = panel.network.box
+    headings = [box.itemText(i) for i in range(box.count()) if box.itemData(i) is None]
+    offered = [box.itemData(i) for i in range(box.count()) if box.itemData(i) is not None]
+    assert set(headings) <= set(registry.FAMILIES)
+    assert sorted(offered) == sorted(n for n, s in registry.networks().items() if s.image_to_logits)
+    assert panel.network.name == "unet3d"
+    assert panel.network.advice.text().startswith(registry.network("unet3d").when)
+    box.setCurrentIndex(box.findData("vnet"))
+    assert panel.network.advice.text() == f"{registry.network('vnet').when} 2D and 3D, 2016."
+
+
+def test_only_modes_that_the_network_has_are_offered(panel: TrainPanel) -> None:
+    def offered() -> set[str]:
+        model: Any = panel.mode.model()
+        return {panel.mode.itemData(i) for i in range(panel.mode.count()) if model.item(i).isEnabled()}
+
+    assert offered() == {"auto", "3d", "2d", "2.5d", "triplanar"}
+    choose(panel.mode, "2.5d")
+    assert panel.config == replace(panel.config, mode="2.5d")
+    choose(panel.network.box, "hdenseunet")
+    assert offered() == {"auto", "3d"}
+    assert panel.config.mode == "auto"
+
+
+def test_a_cascade_is_trained_from_the_panel(
+    panel: TrainPanel, three_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
+) -> None:
+    choose(panel.cascade, "coarse-to-fine")
+    panel.train_button.click()
+    wait(panel, qtbot)
+    assert panel.model is not None
+    assert panel.model.spec.first is not None

@@ -22,14 +22,15 @@ _PARSERS: dict[object, tuple[Callable[[str], Any], str]] = {
 
 
 def add_knob(parser: _ActionsContainer, config: type, name: str, *, metavar: str | None = None) -> None:
-    """Add ``--name`` for the field of that name; a Literal field takes its choices, an empty default is not shown."""
+    """Add a flag for the field of that name; a Literal field takes its choices, an empty default is not shown."""
     kind = get_type_hints(config)[name]
     default = next(f.default for f in fields(config) if f.name == name)
     text = field_docs(config)[name].replace("%", "%%")
-    if default is not None:
+    flag = f"--{name.replace('_', '-')}"
+    if default not in (None, ""):
         text += " (default: %(default)s)"
     if get_origin(kind) is Literal:
-        parser.add_argument(f"--{name}", choices=get_args(kind), default=default, help=text)
+        parser.add_argument(flag, choices=get_args(kind), default=default, help=text)
         return
     parse, letter = _PARSERS[kind]
-    parser.add_argument(f"--{name}", type=parse, default=default, metavar=metavar or letter, help=text)
+    parser.add_argument(flag, type=parse, default=default, metavar=metavar or letter, help=text)

@@ -98,12 +98,13 @@ def _train_cascade(job: _Job) -> Iterator[Event]:
     folder.mkdir(exist_ok=True)
     minutes = None if config.minutes is None else config.minutes * _FIRST_STAGE
     cases = [objects_of(case, config) for case in job.cases] if detect else job.cases
+    arguments = {} if config.first_network else config.arguments
     first_job = replace(
         job,
         cases=cases,
         network=config.first_network or job.network,
         out=folder / "first.safetensors",
-        config=replace(config, minutes=minutes, spacing_zyx_mm=None, patch_zyx=None),
+        config=replace(config, minutes=minutes, spacing_zyx_mm=None, patch_zyx=None, arguments=arguments),
     )
     yield Notice(f"first stage: {first_job.network}, at low resolution")
     found = yield from _until_finished(_train_one(first_job, None, coarse=True))

@@ -120,7 +120,7 @@ def plan(
         in_channels=seen * (patch[0] if mode == "2.5d" else 1),
         out_channels=len(labels) + 1,
         spatial_dims=3 if mode == "3d" else 2,
-        **_depth_arguments(network_name, pools, device),
+        **{**_depth_arguments(network_name, pools, device), **config.arguments},
     )
     return ModelSpec(
         network=network_name,

@@ -17,8 +17,9 @@ from napari_medseg.modelfile import Model, models_folder
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.case_rows import CaseRows
 from napari_medseg.widgets.curves import Curves
-from napari_medseg.widgets.forms import button, caption, choice, form, reporting, row
+from napari_medseg.widgets.forms import button, caption, choice, choose, form, reporting, row
 from napari_medseg.widgets.layers import onto, to_segmentation, to_volume
+from napari_medseg.widgets.network_box import NetworkBox
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.remembered import remember
 from napari_medseg.widgets.runner import Runner, sparing_a_core
@@ -26,6 +27,18 @@ from napari_medseg.widgets.runner import Runner, sparing_a_core
 if TYPE_CHECKING:
     from napari import Viewer
 
+_MODES = {
+    "auto": "as network and images allow",
+    "3d": "3D",
+    "2d": "2D, slice by slice",
+    "2.5d": "2.5D, adjacent slices",
+    "triplanar": "2D in three planes",
+}
+_CASCADES = {
+    "none": "one network",
+    "coarse-to-fine": "coarse to fine: two networks",
+    "detect": "find, then segment: two networks",
+}
 _UNITS = {"minutes": "minutes", "epochs": "epochs"}
 _SLICES = {"background": "background", "ignore": "not annotated (ignored)"}
 _SUFFIX = ".safetensors"
@@ -40,10 +53,9 @@ class TrainPanel(QWidget):
         self.model: Model | None = None
         docs = field_docs(TrainConfig)
         self.cases = CaseRows(napari_viewer)
-        self.network = choice({name: name for name in registry.networks()})
-        for index, spec in enumerate(registry.networks().values()):
-            self.network.setItemData(index, f"{spec.summary}\n{spec.reference}", 3)  # Qt's role of tooltips
-        self.network.setToolTip("The architecture; the names in the list have tooltips.")
+        self.network = NetworkBox()
+        self.mode = choice(_MODES, docs["mode"])
+        self.cascade = choice(_CASCADES, docs["cascade"])
         self.budget = QSpinBox()
         self.budget.setRange(1, 100_000)
         self.budget.setValue(10)
@@ -59,11 +71,13 @@ class TrainPanel(QWidget):
         self.plan = caption()
         self.curves = Curves()
         self._lay_out()
-        remember("train", network=self.network, unit=self.unit)
+        remember("train", network=self.network.box, unit=self.unit)
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._update)
         self.cases.changed.connect(self._update)
         self.name.textChanged.connect(self._update)
+        self.network.changed.connect(self._offer_modes)
+        self._offer_modes()
         self._update()
 
     def _lay_out(self) -> None:
@@ -74,7 +88,14 @@ class TrainPanel(QWidget):
         layout.addWidget(QLabel("Cases: image and its labels"))
         layout.addWidget(self.cases)
         layout.addLayout(
-            form(Network=self.network, Budget=budget, Slices_without_labels=self.slices, Model_name=self.name)
+            form(
+                Network=self.network,
+                Sees=self.mode,
+                Stages=self.cascade,
+                Budget=budget,
+                Slices_without_labels=self.slices,
+                Model_name=self.name,
+            )
         )
         layout.addLayout(row(self.train_button, self.use_button))
         layout.addWidget(ProgressRow(self.runner, "Stop", "Stopping…"))
@@ -90,12 +111,14 @@ class TrainPanel(QWidget):
             minutes=amount if in_minutes else None,
             epochs=None if in_minutes else amount,
             unlabelled_slices=self.slices.currentData(),
+            mode=self.mode.currentData(),
+            cascade=self.cascade.currentData(),
         )
 
     def train(self) -> None:
         """Start the training."""
         with reporting():
-            cases, config, network = self._cases(), self.config, self.network.currentData()
+            cases, config, network = self._cases(), self.config, self.network.name
             out = free_path(models_folder(), self.name.text())
             out.parent.mkdir(parents=True, exist_ok=True)
             self.model = None
@@ -132,6 +155,17 @@ class TrainPanel(QWidget):
         elif isinstance(event, Finished):
             self.model = event.result
             show_info(f"model {event.result.path.stem!r} is trained")
+
+    def _offer_modes(self) -> None:
+        """The modes that the network has; the one chosen gives way where it is not among them."""
+        dims = registry.network(self.network.name).dims
+        model = self.mode.model()
+        for index in range(self.mode.count()):
+            wanted = self.mode.itemData(index)
+            fits = wanted == "auto" or (3 if wanted == "3d" else 2) in dims
+            model.item(index).setEnabled(fits)
+            if not fits and index == self.mode.currentIndex():
+                choose(self.mode, "auto")
 
     def _update(self, _: object = None) -> None:
         ready = not self.runner.is_busy
