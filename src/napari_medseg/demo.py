@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Generator
@@ -16,6 +15,7 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Event, Finished
 from napari_medseg.inference import iter_segment
 from napari_medseg.inference.engine import provenance
+from napari_medseg.io.files import replace_bytes
 from napari_medseg.metrics import Scores, evaluate
 from napari_medseg.modelfile import load_model
 from napari_medseg.overview import save_overview
@@ -38,7 +38,7 @@ def iter_demo(out: Path) -> Generator[Event, None, None]:
 
     The sample's own files are copied beside the results: the image, its true labels and the model.
     """
-    sample = {key: Path(shutil.copy(path, out / path.name)) for key, path in sample_files().items()}
+    sample = {key: _copied(path, out) for key, path in sample_files().items()}
     volume, reference = io.read(sample["image"]), io.read_segmentation(sample["labels"])
     model, config = load_model(sample["model"]), SegmentConfig()
     for event in iter_segment(volume, model):
@@ -52,6 +52,12 @@ def iter_demo(out: Path) -> Generator[Event, None, None]:
     scores.to_csv(table)
     save_overview(picture, volume, prediction)
     yield Finished(DemoResult(scores, (sample["image"], labels), (*sample.values(), labels, table, picture)))
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    copy = folder / path.name
+    replace_bytes(copy, path.read_bytes())
+    return copy
 
 
 def open_in_napari(result: DemoResult) -> str:

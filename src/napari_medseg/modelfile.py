@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from napari_medseg import registry, tensorfile
 from napari_medseg.errors import InputError, ModelFileError, UnknownNameError
+from napari_medseg.io.files import replace_bytes
 from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, TrainingRecord
 from napari_medseg.tensorfile import Entry, Header
 
@@ -106,7 +106,8 @@ def as_model(model: Model | str | Path) -> Model:
 def write_model(path: str | Path, spec: ModelSpec, state_dict: Mapping[str, torch.Tensor]) -> Model:
     """Write a model file in one piece: until it is complete and on the disk, an older one stays.
 
-    Raises ModelFileError for another suffix than .safetensors, a state that is not the network's, or a failed write.
+    Raises ModelFileError for another suffix than .safetensors or a state that is not the network's, FileError where the
+    file cannot be written.
     """
     import safetensors.torch
 
@@ -118,7 +119,7 @@ def write_model(path: str | Path, spec: ModelSpec, state_dict: Mapping[str, torc
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
     blob = safetensors.torch.save(tensors, metadata={METADATA_KEY: spec.to_json()})
     _require_fit(path, spec, _header(path, io.BytesIO(blob), len(blob)))
-    _replace(path, blob)
+    replace_bytes(path, blob)
     return Model(spec, path, hashlib.sha256(blob).hexdigest())
 
 
@@ -212,18 +213,3 @@ def _require_fit(path: Path, spec: ModelSpec, header: Header) -> None:
 
 def _same_kind(found: str, expected: str) -> bool:
     return found == expected or (found in tensorfile.FLOATS and expected in tensorfile.FLOATS)
-
-
-def _replace(path: Path, blob: bytes) -> None:
-    """Write beside the file, to the disk, then take its name in one step."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with beside.open("xb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -85,11 +85,21 @@ def test_a_segmentation_replaces_the_one_before(ball_images: Path, ball_model: P
 
 
 def test_a_later_fault_keeps_the_finished_outputs(ball_images: Path, ball_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "case1.zarr").mkdir()
+    (tmp_path / "case1.zarr" / "thesis.txt").write_text("no store of ours")
+    out = tmp_path / "{name}.zarr"
+    assert run("segment", *sorted(ball_images.iterdir()), "--model", ball_model, "-o", out) == 2
+    assert read_segmentation(tmp_path / "case0.zarr").labels == LABELS
+    assert not (tmp_path / "case2.zarr").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(
+    ball_images: Path, ball_model: Path, tmp_path: Path
+) -> None:
     (tmp_path / "case1").write_text("a file where a folder is needed")
     out = tmp_path / "{name}" / "labels.nii.gz"
     assert run("segment", *sorted(ball_images.iterdir()), "--model", ball_model, "-o", out) == 2
-    assert read_segmentation(tmp_path / "case0" / "labels.nii.gz").labels == LABELS
-    assert not (tmp_path / "case2").exists()
+    assert not (tmp_path / "case0").exists()
 
 
 def test_evaluate_two_files(ball_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,7 +80,8 @@ def test_what_is_written_is_valid(tmp_path: Path, kind: str) -> None:
     elif kind == "labels":
         io.write(path, Segmentation(noise(BIG.shape, "uint8"), BIG, {1: "liver"}))
     else:
-        ome_zarr.create_labels(path, BIG, {1: "liver"}, dtype="uint8")
+        with ome_zarr.filling_labels(path, BIG, {1: "liver"}, dtype="uint8"):
+            pass
     yaozarrs.validate_zarr_store(str(path))
 
 
@@ -109,19 +111,26 @@ def test_other_readers_see_the_centre_in_its_place(tmp_path: Path, orientation: 
     assert seen.spacing == pytest.approx(made.spacing)
 
 
+def fill(path: Path, value: int, *, break_off: bool) -> None:
+    """Fill a store of labels, wholly or until a cancellation."""
+    with suppress(KeyboardInterrupt), ome_zarr.filling_labels(path, grid("SPL"), {}, dtype="uint8") as array:
+        array[...] = value
+        if break_off:
+            raise KeyboardInterrupt
+
+
 class TestLabelStore:
     def test_it_is_filled_and_marked(self, tmp_path: Path) -> None:
         path = tmp_path / "labels.zarr"
-        array = ome_zarr.create_labels(
+        with ome_zarr.filling_labels(
             path, oblique("RSP"), LABELS, dtype="int32", chunks=(2, 2, 2), provenance={"model": "ab12"}
-        )
-        assert (array.shape, array.chunks, array.dtype) == ((3, 4, 5), (2, 2, 2), np.dtype("int32"))
-        array[:2] = 7
-        with pytest.warns(MedsegWarning, match=r"labels\.zarr: the segmentation was not finished"):
-            partial = io.read_segmentation(path)
-        assert np.unique(np.asarray(partial.data)).tolist() == [0, 7]
-        array[2:] = 1
-        ome_zarr.mark_complete(path)
+        ) as array:
+            assert (array.shape, array.chunks, array.dtype) == ((3, 4, 5), (2, 2, 2), np.dtype("int32"))
+            array[:2] = 7
+            with pytest.warns(MedsegWarning, match=r"labels\.zarr: the segmentation was not finished"):
+                partial = io.read_segmentation(path)
+            assert np.unique(np.asarray(partial.data)).tolist() == [0, 7]
+            array[2:] = 1
         whole = io.read_segmentation(path)
         assert np.unique(np.asarray(whole.data)).tolist() == [1, 7]
         assert whole.labels == LABELS
@@ -130,16 +139,33 @@ class TestLabelStore:
 
     def test_a_chunk_of_background_is_not_a_missing_one(self, tmp_path: Path) -> None:
         path = tmp_path / "labels.zarr"
-        array = ome_zarr.create_labels(path, grid("SPL"), {}, dtype="uint8", chunks=(2, 4, 5))
-        assert array.nchunks_initialized == 0
-        array[:2] = 0
-        assert array.nchunks_initialized == 1
+        with ome_zarr.filling_labels(path, grid("SPL"), {}, dtype="uint8", chunks=(2, 4, 5)) as array:
+            assert array.nchunks_initialized == 0
+            array[:2] = 0
+            assert array.nchunks_initialized == 1
 
-    def test_one_of_ours_is_replaced(self, tmp_path: Path) -> None:
+    def test_a_complete_one_stays_until_the_next_is_complete(self, tmp_path: Path) -> None:
         path = tmp_path / "labels.zarr"
-        ome_zarr.create_labels(path, grid("SPL"), {}, dtype="uint8")[...] = 1
-        again = ome_zarr.create_labels(path, grid("SAR", (2, 2, 2)), {}, dtype="uint8")
-        assert np.asarray(again).tolist() == np.zeros((2, 2, 2)).tolist()
+        with ome_zarr.filling_labels(path, grid("SPL"), {}, dtype="uint8") as first:
+            first[...] = 1
+        with ome_zarr.filling_labels(path, grid("SAR", (2, 2, 2)), {}, dtype="uint8") as second:
+            second[...] = 2
+            assert np.unique(np.asarray(io.read_segmentation(path).data)).tolist() == [1]
+        assert np.asarray(io.read_segmentation(path).data).tolist() == np.full((2, 2, 2), 2).tolist()
+        assert np.asarray(second).tolist() == np.full((2, 2, 2), 2).tolist(), "the array was moved with its store"
+        assert [p.name for p in tmp_path.iterdir()] == ["labels.zarr"]
+
+    @pytest.mark.parametrize("before", ["complete", "incomplete", "nothing"])
+    def test_broken_off_it_leaves_the_complete_one_or_itself(self, tmp_path: Path, before: str) -> None:
+        path = tmp_path / "labels.zarr"
+        if before != "nothing":
+            fill(path, 1, break_off=before == "incomplete")
+        fill(path, 2, break_off=True)
+        if before == "complete":
+            assert np.unique(np.asarray(io.read_segmentation(path).data)).tolist() == [1]
+        else:
+            with pytest.warns(MedsegWarning, match="not finished"):
+                assert np.unique(np.asarray(io.read_segmentation(path).data)).tolist() == [2]
         assert [p.name for p in tmp_path.iterdir()] == ["labels.zarr"]
 
     def test_what_is_not_ours_is_kept(self, tmp_path: Path) -> None:
@@ -152,16 +178,15 @@ class TestLabelStore:
             (image, "it holds something else"),
             (folder, "(not an OME-Zarr|was not written by)"),
         ):
-            with pytest.raises(FileError, match=match):
-                ome_zarr.create_labels(path, grid("SPL"), {}, dtype="uint8")
+            with (
+                pytest.raises(FileError, match=match),
+                ome_zarr.filling_labels(path, grid("SPL"), {}, dtype="uint8"),
+            ):
+                pytest.fail("it was made")
             with pytest.raises(FileError, match=match):
                 io.write(path, Segmentation(np.ones((3, 4, 5), np.uint8), grid("SPL")))
         assert (folder / "thesis.txt").read_text() == "years of work"
         assert np.array_equal(np.asarray(io.read(theirs).data)[0], values((3, 4, 5)))
-
-    def test_only_one_of_ours_can_be_marked(self, tmp_path: Path) -> None:
-        with pytest.raises(FileError, match="not a label store of napari-medseg"):
-            ome_zarr.mark_complete(foreign(tmp_path / "a.zarr"))
 
 
 class TestForeignImages:

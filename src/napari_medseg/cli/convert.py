@@ -9,7 +9,7 @@ from typing import get_args
 
 from napari_medseg import io
 from napari_medseg.cli import terminal
-from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, folder_for
+from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, claimed
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import convert_model, is_foreign
 from napari_medseg.io.stored import from_segmentation, from_volume, to_segmentation, to_volume
@@ -58,10 +58,10 @@ def run(args: Namespace) -> None:
     check_keeps_inputs([args.source], [args.output])
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
-    x, provenance = _read(args.source, as_labels=args.output.suffix.lower() == ".dcm")
-    if args.onto is not None:
-        x = resample_onto(x, io.read(args.onto).grid, args.interpolation)
-    with folder_for(args.output):
+    with claimed(args.output):
+        x, provenance = _read(args.source, as_labels=args.output.suffix.lower() == ".dcm")
+        if args.onto is not None:
+            x = resample_onto(x, io.read(args.onto).grid, args.interpolation)
         _write(args, x, provenance)
     terminal.say(f"wrote {args.output}")
 
@@ -70,7 +70,7 @@ def _convert_model(args: Namespace) -> None:
     from napari_medseg.foreign.description import read_labels
 
     labels = read_labels(args.labels) if args.labels else None
-    with folder_for(args.output):
+    with claimed(args.output):
         model = convert_model(args.source, args.output, network=args.network, preset=args.preset, labels=labels)
     terminal.say(f"wrote {args.output}: {model.spec.network}, labels {', '.join(model.spec.labels.values())}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import folder_for
+from napari_medseg.cli.outputs import claimed
 from napari_medseg.config import MetricsConfig, Preset
 from napari_medseg.errors import InputError
 from napari_medseg.io.folders import is_folder_of_images, pairs
@@ -35,7 +35,7 @@ def run(args: Namespace) -> None:
     terminal.say_scores(scores)
     if args.output is not None:
         write = scores.to_json if args.output.suffix.lower() == ".json" else scores.to_csv
-        with folder_for(args.output):
+        with claimed(args.output):
             write(args.output)
         terminal.say(f"wrote {args.output}")
 

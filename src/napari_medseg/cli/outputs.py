@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
+from napari_medseg.io import claims
 
 #: what an output in a folder is called
 DEFAULT_SUFFIX = ".nii.gz"
@@ -48,11 +49,21 @@ def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 @contextmanager
-def folder_for(path: Path) -> Iterator[None]:
-    """Inside, the folder of an output is there; folders that were made for it go again where the work fails.
+def claimed(*paths: Path) -> Iterator[None]:
+    """Inside, the folders of outputs are there and no other run writes to them.
 
-    Raises FileError where the system refuses to make it.
+    Folders that were made go again where the work fails. Raises FileError, before anything else is done, where another
+    run writes to one of them or the system refuses to make a folder.
     """
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(_folder_for(path))
+            stack.enter_context(claims.claimed(path))
+        yield
+
+
+@contextmanager
+def _folder_for(path: Path) -> Iterator[None]:
     missing = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

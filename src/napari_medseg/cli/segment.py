@@ -14,7 +14,7 @@ from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import folder_for, output_paths
+from napari_medseg.cli.outputs import claimed, output_paths
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
 
@@ -48,11 +48,11 @@ def run(args: Namespace) -> None:
     config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
     outputs = output_paths(args.images, args.output)
     sources = [_source(image, target) for image, target in zip(args.images, outputs, strict=True)]
-    model = _checked_model(args.model, args.images, config)
-    for image, target, source in zip(args.images, outputs, sources, strict=True):
-        with folder_for(target):
+    with claimed(*outputs):
+        model = _checked_model(args.model, args.images, config)
+        for image, target, source in zip(args.images, outputs, sources, strict=True):
             _segment_file(image, target, model, config, source)
-        terminal.say(f"wrote {target}")
+            terminal.say(f"wrote {target}")
 
 
 def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Model:

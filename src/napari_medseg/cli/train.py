@@ -18,7 +18,7 @@ from napari_medseg import registry
 from napari_medseg.cli import terminal
 from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import folder_for
+from napari_medseg.cli.outputs import claimed
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 
@@ -53,11 +53,16 @@ def run(args: Namespace) -> None:
     _check_output(args.output)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
+    with claimed(args.output):  # before torch is loaded: what is refused is refused at once
+        _train(args)
+
+
+def _train(args: Namespace) -> None:
     from napari_medseg.training import iter_train
     from napari_medseg.training.cases import cases_from_folders
 
     cases = cases_from_folders(args.images, args.labels)
-    with folder_for(args.output), asked_to_stop() as should_stop:
+    with asked_to_stop() as should_stop:
         events = iter_train(
             cases,
             network=args.network,

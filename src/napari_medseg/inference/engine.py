@@ -6,6 +6,7 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ def iter_segment(
     volume: (C, Z, Y, X), numpy, dask or zarr; read plane by plane, never as a whole. out: a ".zarr" path for the
     labels, else they are an array in memory. Yields `Started` (its result is the Segmentation being filled), a
     `Progress` per batch of windows, and `Finished` with the Segmentation on the volume's grid. `close()` cancels before
-    the next window: what is done stays in the store, which remains marked as incomplete.
+    the next window: what is done stays in the store, which remains marked as incomplete, unless a complete one was
+    there before: it is kept until the new one is complete, too.
 
     origin: what a store at `out` records besides the model, the versions and the parameters, such as the input's
     SHA-256.
@@ -63,12 +65,8 @@ def iter_segment(
     require_fit(volume, model.spec, str(model.path))
     target = choose_device(config.device)
     runner = load_runner(model, target, resolve_precision(config.precision, model.spec, target))
-    result = _new_segmentation(volume, model, out, {**provenance(model, config), **(origin or {})})
-    yield from segment_windows(volume, model.spec, runner, result, config)
-    if out is not None:
-        from napari_medseg.io import ome_zarr
-
-        ome_zarr.mark_complete(out)
+    with _new_segmentation(volume, model, out, {**provenance(model, config), **(origin or {})}) as result:
+        yield from segment_windows(volume, model.spec, runner, result, config)
     yield Finished(result)
 
 
@@ -135,22 +133,25 @@ def label_dtype(label_ids: tuple[int, ...]) -> np.dtype[Any]:
     return np.min_scalar_type(max(label_ids)) if max(label_ids) < 2**16 else np.dtype(np.int32)
 
 
+@contextmanager
 def _new_segmentation(
     volume: Volume, model: Model, out: str | Path | None, made_by: Mapping[str, object]
-) -> Segmentation:
+) -> Iterator[Segmentation]:
+    """The labels to be filled inside, in memory or in the store `out`, which is marked complete at the end."""
     spec = model.spec
     dtype = label_dtype(spec.label_ids)
     name = f"{volume.name} labels" if volume.name else "labels"
     if out is None:
-        return Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, spec.labels, name=name)
+        yield Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, spec.labels, name=name)
+        return
     if Path(out).suffix != ".zarr":
         raise InputError(
             f"{out}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))"
         )
     from napari_medseg.io import ome_zarr
 
-    labels = ome_zarr.create_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=made_by)
-    return Segmentation(labels, volume.grid, spec.labels, name=name)
+    with ome_zarr.filling_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=made_by) as labels:
+        yield Segmentation(labels, volume.grid, spec.labels, name=name)
 
 
 def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:

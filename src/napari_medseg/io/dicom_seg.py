@@ -100,7 +100,7 @@ def save(path: Path, stored: Stored) -> None:
     from napari_medseg.io.dicom_seg_writer import dataset
 
     content = dataset(planes, data, {i: stored.labels.get(i) or f"label {i}" for i in ids}, stored)
-    with files.replacing(path) as temporary:
+    with files.replacing(path, len(content.PixelData)) as temporary:
         content.save_as(temporary, enforce_file_format=True)
 
 

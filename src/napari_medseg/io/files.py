@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from napari_medseg.errors import FileError
+from napari_medseg.io import claims
+
+#: the disk, the user's share of it, or what a file may take, is full
+_WANT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: free bytes below which a disk is called full
+_NO_ROOM_BYTES = 1 << 20
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -53,39 +59,27 @@ def check_file(path: Path) -> int:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, needed_bytes: int | None = None) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffixes; what was written there takes the place of `path` at the end.
 
-    On any fault the temporary file or folder is removed and `path` is as it was. Raises FileError where the system
-    refuses to write.
+    On any fault the temporary file or folder is removed and `path` is as it was. needed_bytes: what it takes where it
+    does not compress, for the message of a full disk. Raises FileError where the system refuses to write, or another
+    process writes there.
     """
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
-    # Lower case, for the libraries that go by the suffix and know no other.
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name.lower()}")
-    try:
+    with _placing(path, needed_bytes) as temporary:
         yield temporary
         _flush(temporary)
-        _rename(temporary, path)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        _remove(temporary)
+        put(temporary, path)
 
 
 @contextmanager
-def replacing_parts(path: Path, *, named_by_suffix: bool) -> Iterator[Path]:
+def replacing_parts(path: Path, needed_bytes: int | None = None, *, named_by_suffix: bool) -> Iterator[Path]:
     """As `replacing`, for a header whose voxels lie in files beside it: the path to write to, in a folder of its own.
 
     At the end all files written there are put beside `path`, the header last. named_by_suffix: the header does not
     name them, they are found by their suffix, which is upper case where that of `path` is.
     """
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
-    folder = path.with_name(f".{secrets.token_hex(4)}-parts")
-    try:
+    with _placing(path, needed_bytes) as folder:
         folder.mkdir()
         # Lower case, for the libraries that go by the suffix and know no other.
         header = folder / (path.stem + path.suffix.lower())
@@ -94,13 +88,99 @@ def replacing_parts(path: Path, *, named_by_suffix: bool) -> Iterator[Path]:
             _flush(part)
             upper = part == header or named_by_suffix
             suffix = part.suffix.upper() if upper and path.suffix.isupper() else part.suffix
-            _rename(part, path.with_name(part.stem + suffix))
+            put(part, path.with_name(part.stem + suffix))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there; FileError where the system refuses."""
+    with told_of_faults(path, path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one piece, as `replacing`."""
+    with replacing(path, len(content)) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _placing(path: Path, needed_bytes: int | None) -> Iterator[Path]:
+    """A claimed path beside `path` for what is not finished; it is gone at the end, and each OSError a FileError."""
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
+    temporary = claims.temporary_beside(path)
+    with claims.claimed(path, whole_process=True):
+        try:
+            with told_of_faults(path, temporary, needed_bytes):
+                yield temporary
+        finally:
+            claims.remove(temporary)
+
+
+def require_room(folder: Path, needed_bytes: int) -> None:
+    """FileError unless a folder of scratch files has room for so many bytes.
+
+    Files that are mapped into memory end the process where there is none.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise FileError(
+            f"{folder}: {needed_bytes} bytes of scratch files are needed and {free} are free: make room there, or set "
+            f"TMPDIR to another folder"
+        )
+
+
+@contextmanager
+def told_of_faults(path: Path, place: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Inside, an OSError of the system becomes a FileError that names `path`, which is being written at `place`.
+
+    For want of room it says how much there is and how much it takes, and what was written is removed.
+    """
+    try:
+        yield
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        _remove(folder)
+        reason = f"{path}: cannot be written: {error.strerror or error}"
+        if error.errno not in _WANT_OF_ROOM:
+            raise FileError(reason) from error
+        written = size_of(place)
+        claims.remove(place)
+        needed = f"more than {written}" if needed_bytes is None else f"about {needed_bytes}"
+        raise _no_room(path, reason, needed) from error
+
+
+def _no_room(path: Path, reason: str, needed: str) -> FileError:
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    return FileError(
+        f"{reason}: it needs {needed} bytes, and {shutil.disk_usage(folder).free} are free in {folder}: make room, or "
+        f"choose another folder"
+    )
+
+
+def is_full(folder: Path) -> bool:
+    """Whether a disk has next to no room; for libraries that do not say why they cannot write."""
+    return shutil.disk_usage(folder).free < _NO_ROOM_BYTES
+
+
+def size_of(path: Path) -> int:
+    """The bytes in a file, or in all files of a folder; 0 where nothing is there."""
+    return sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Put a new file or folder in place; a folder cannot be renamed over another, so the old one steps aside."""
+    if not path.is_dir() or path.is_symlink():
+        temporary.replace(path)
+        return
+    aside = claims.aside(temporary)
+    path.replace(aside)
+    try:
+        temporary.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    claims.remove(aside)
 
 
 def _flush(path: Path) -> None:
@@ -108,26 +188,3 @@ def _flush(path: Path) -> None:
     if path.is_file():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    """Put the new file or folder in place; a folder cannot be renamed over another, so the old one steps aside."""
-    if not path.is_dir() or path.is_symlink():
-        temporary.replace(path)
-        return
-    aside = temporary.with_name(temporary.name + ".old")
-    path.replace(aside)
-    try:
-        temporary.replace(path)
-    except OSError:
-        aside.replace(path)
-        raise
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(FileNotFoundError):
-            path.unlink()

@@ -6,7 +6,9 @@ A file is read by ITK in a child process, after its header was checked here; thi
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
+import os
 import re
 import sys
 import warnings
@@ -68,15 +70,22 @@ def save(path: Path, stored: Stored) -> None:
     array = _writable(in_memory(stored), path)
     text = _text(path, stored)
     is_detached = path.suffix.lower() in (".nhdr", ".mhd")
-    place = files.replacing_parts(path, named_by_suffix=False) if is_detached else files.replacing(path)
+    size = array.nbytes
+    place = files.replacing_parts(path, size, named_by_suffix=False) if is_detached else files.replacing(path, size)
     with _itk() as itk, place as temporary:
         image = _itk_image(itk, array, stored.grid)
         for key, value in text.items():
             image.GetMetaDataDictionary()[key] = value
         try:
-            itk.imwrite(image, str(temporary), compression=True)
-        except RuntimeError as error:
-            raise FileError(f"{path}: cannot be written: {itk_types.reason(error)}") from error
+            with _silent():
+                itk.imwrite(image, str(temporary), compression=True)
+            # ITK does not notice when its last bytes find no room.
+            itk_header.check_stream(temporary, itk_header.read(temporary))
+        except (RuntimeError, FileError) as error:
+            if files.is_full(path.parent):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            reason = itk_types.reason(error) if isinstance(error, RuntimeError) else "ITK left it incomplete"
+            raise FileError(f"{path}: cannot be written: {reason}") from error
 
 
 def _itk_image(itk: Any, array: Array, grid: Grid) -> Any:
@@ -110,6 +119,20 @@ def _itk() -> Iterator[Any]:
 
         yield itk
         _keep_types_of_swig()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """ITK's C++ says on stderr what it raises as well; what other threads say there meanwhile is lost, too."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 @functools.cache

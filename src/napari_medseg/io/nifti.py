@@ -70,7 +70,8 @@ def save(path: Path, stored: Stored) -> None:
     text = attributes.to_text(stored)
     if text:
         image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, text.encode()))
-    place = files.replacing_parts(path, named_by_suffix=True) if is_pair else files.replacing(path)
+    size = image.dataobj.nbytes
+    place = files.replacing_parts(path, size, named_by_suffix=True) if is_pair else files.replacing(path, size)
     with place as temporary:
         nib.save(image, temporary)
 

@@ -7,7 +7,8 @@ lie beside it in the attribute `napari_medseg` of the group, which this reader p
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec
 from zarr.errors import BaseZarrError
+from zarr.storage import LocalStore
 
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray, Shape3
-from napari_medseg.io import attributes, choice, files, ome_metadata, pyramid, zarr_metadata
+from napari_medseg.io import attributes, choice, claims, files, ome_metadata, pyramid, zarr_metadata
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.axis_view import AxisView
 from napari_medseg.io.ome_metadata import Multiscale
@@ -66,14 +68,18 @@ def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
     _check_replaceable(path, is_labels=stored.is_labels)
     levels = pyramid.plan(stored.grid.shape, stored.grid.spacing)
     data, dtype = _as_written(stored)
-    with files.replacing(path) as temporary:
-        arrays = _create(temporary, stored, levels, dtype, chunks=chunks, complete=True)
+    channels = 1 if stored.is_labels else with_channel_axis(stored.data).shape[0]
+    size = sum(_bytes(level.shape, dtype) for level in levels) * channels
+    with files.replacing(path, size) as temporary:
+        arrays = _create(temporary, stored, levels, dtype, chunks=chunks)
         pyramid.copy_blocks(data, arrays[0])
         for level, fine, coarse in zip(levels[1:], arrays, arrays[1:], strict=False):
             pyramid.reduce_blocks(fine, coarse, level.factors, is_labels=stored.is_labels)
+        _mark_complete(temporary)
 
 
-def create_labels(
+@contextmanager
+def filling_labels(
     path: str | Path,
     grid: Grid,
     labels: Mapping[int, str],
@@ -81,28 +87,69 @@ def create_labels(
     dtype: npt.DTypeLike,
     chunks: Shape3 = CHUNKS,
     provenance: Mapping[str, object] | None = None,
-) -> zarr.Array[Any]:
-    """An OME-Zarr 0.5 label image on the grid, to be filled: the array (z, y, x), of zeros, marked as incomplete.
+) -> Iterator[zarr.Array[Any]]:
+    """An OME-Zarr 0.5 label image on the grid, to be filled inside: the array (z, y, x), of zeros.
 
-    Chunks are written also where they hold background only, so that a missing chunk is one that was never computed.
-    An existing label store of ours is replaced at once; FileError where something else is there.
+    The store is marked as incomplete until the end; what is computed stays in it where the work is broken off, but for
+    a full disk. A complete store of ours at `path` is kept until the new one is complete, too. Chunks are written also
+    where they hold background only, so that a missing chunk is one that was never computed. Raises FileError where
+    something else is at `path`, another process writes there, or the disk is full.
     """
     path = Path(path)
-    _check_replaceable(path, is_labels=True)
+    with claims.claimed(path):
+        _check_replaceable(path, is_labels=True)
+        place = claims.temporary_beside(path) if _is_complete(path) else path
+        try:
+            with files.told_of_faults(path, place, _bytes(grid.shape, np.dtype(dtype))):
+                array = _empty_labels(place, grid, labels, np.dtype(dtype), chunks, provenance or {})
+                yield array
+                _mark_complete(place)
+                if place != path:
+                    files.put(place, path)
+                    _follow(array, path)
+        finally:
+            if place != path:
+                claims.remove(place)
+
+
+def _empty_labels(
+    path: Path,
+    grid: Grid,
+    labels: Mapping[int, str],
+    dtype: np.dtype[Any],
+    chunks: Shape3,
+    provenance: Mapping[str, object],
+) -> zarr.Array[Any]:
     empty = np.broadcast_to(np.zeros((), dtype), grid.shape)
-    stored = Stored(empty, grid, (), labels, provenance or {}, is_labels=True)
+    stored = Stored(empty, grid, (), labels, provenance, is_labels=True)
     level = pyramid.Level(grid.shape, (1, 1, 1), (1, 1, 1))
-    with files.replacing(path) as temporary:
-        _create(temporary, stored, [level], np.dtype(dtype), chunks=chunks, complete=False)
+    with files.replacing(path, _bytes(grid.shape, dtype)) as temporary:
+        _create(temporary, stored, [level], dtype, chunks=chunks)
     return zarr.open_array(path / "0", mode="r+").with_config(_WRITE_ALL)
 
 
-def mark_complete(path: str | Path) -> None:
-    """Say in a store of `create_labels` that every voxel is computed. Raises FileError where it is not one."""
-    path = Path(path)
+def _follow(array: zarr.Array[Any], path: Path) -> None:
+    """Have an array read from where its store was put: who was given it keeps it."""
+    store = array.store
+    assert isinstance(store, LocalStore), "opened by a path"
+    store.root = path / "0"
+
+
+def _bytes(shape: Shape3, dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape, dtype=object)) * dtype.itemsize
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a store of ours is there that is not marked as incomplete."""
+    if not path.exists():
+        return False
+    own = _open(path).attrs.get(KEY)
+    return isinstance(own, dict) and own.get("complete") is not False
+
+
+def _mark_complete(path: Path) -> None:
+    """Say in a store of ours that every voxel is computed."""
     group = _open(path, mode="r+")
-    if not isinstance(group.attrs.get(KEY), dict):
-        raise FileError(f"{path}: not a label store of napari-medseg")
     own: Any = group.attrs[KEY]
     group.attrs[KEY] = {**own, "complete": True}
 
@@ -265,10 +312,10 @@ def _as_written(stored: Stored) -> tuple[LazyArray, np.dtype[Any]]:
 
 
 def _create(
-    path: Path, stored: Stored, levels: list[pyramid.Level], dtype: np.dtype[Any], *, chunks: Shape3, complete: bool
+    path: Path, stored: Stored, levels: list[pyramid.Level], dtype: np.dtype[Any], *, chunks: Shape3
 ) -> list[zarr.Array[Any]]:
-    """A new group with its metadata, and one empty array per level."""
-    own = {"affine": stored.grid.affine.tolist(), "complete": complete, **attributes.to_json_object(stored)}
+    """A new group with its metadata, marked as incomplete, and one empty array per level."""
+    own = {"affine": stored.grid.affine.tolist(), "complete": False, **attributes.to_json_object(stored)}
     ome = ome_metadata.for_writing(stored, levels)
     group = zarr.create_group(path, zarr_format=3, attributes={"ome": ome, KEY: own})
     lead = () if stored.is_labels else (int(with_channel_axis(stored.data).shape[0]),)

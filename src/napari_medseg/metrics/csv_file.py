@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
 from napari_medseg.io import files
@@ -18,13 +19,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, st
     Names come from files, and files from strangers: a text that a spreadsheet would run as a formula gets an apostrophe
     in front. Raises FileError where the file cannot be written.
     """
-    with (
-        files.replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({column: _harmless(value) for column, value in row.items()} for row in rows)
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _harmless(value) for column, value in row.items()} for row in rows)
+    files.replace_bytes(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def _harmless(value: str | int | float) -> str | int | float:

@@ -35,9 +35,7 @@ def write_scores(
         ".tex": lambda: latex_document(scores, tables),
         ".html": lambda: html_document(scores, tables, pictures),
     }
-    text = texts[suffix]()
-    with files.replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    files.replace_bytes(target, texts[suffix]().encode())
     return [target]
 
 

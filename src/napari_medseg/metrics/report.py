@@ -146,9 +146,7 @@ class Scores:
         JSON has no infinity and no NaN: those values are the strings "inf" and "nan", which ``float()`` reads.
         Raises FileError where the file cannot be written.
         """
-        target = Path(path)
-        with files.replacing(target) as temporary:
-            temporary.write_text(json.dumps(self.document(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        files.replace_bytes(Path(path), (json.dumps(self.document(), indent=2, allow_nan=False) + "\n").encode())
 
     def document(self) -> dict[str, object]:
         """What `to_json` writes."""

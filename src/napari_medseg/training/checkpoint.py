@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from napari_medseg.errors import FileError, InputError
+from napari_medseg.io.files import make_folder, replace_bytes
 from napari_medseg.modelfile import Model, load_model, write_model
 from napari_medseg.modelspec import ModelSpec
 from napari_medseg.training.validate import mean_of
@@ -58,7 +59,7 @@ class Checkpoints:
 
     def write_last(self, spec: ModelSpec) -> None:
         """Write the last checkpoint."""
-        self._folder.mkdir(exist_ok=True)
+        make_folder(self._folder)
         write_model(self.last_path, spec, self._weights())
 
     def note_validation(self, step: int, dice: dict[int, float], spec: ModelSpec) -> bool:
@@ -78,7 +79,7 @@ class Checkpoints:
 
     def finish(self, spec: ModelSpec) -> None:
         """Write the model with the weights as they are now."""
-        self._folder.mkdir(exist_ok=True)
+        make_folder(self._folder)
         self._write_history(spec)
         self.model = write_model(self._out, spec, self._weights())
 
@@ -98,7 +99,4 @@ class Checkpoints:
         # JSON has no NaN: a step without a finite loss is null.
         losses = [[step, loss if math.isfinite(loss) else None] for step, loss in self._losses]
         content = {"model": json.loads(spec.to_json()), "losses": losses, "validations": self._validations}
-        path = self._folder / "history.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-        os.replace(temporary, path)
+        replace_bytes(self._folder / "history.json", json.dumps(content, allow_nan=False).encode())

@@ -18,6 +18,8 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
 from napari_medseg.inference.device import choose_device
 from napari_medseg.inference.runner import WindowRunner
+from napari_medseg.io.claims import claimed
+from napari_medseg.io.files import make_folder, require_room
 from napari_medseg.modelfile import Model, as_model
 from napari_medseg.modelspec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named
@@ -63,12 +65,10 @@ def iter_train(
         require_trainable(name)
     job = _Job(as_cases(cases), network, require_writable(out), should_stop, config, asked)
     initial = None if init is None else as_model(init)
-    if config.cascade == "none":
-        yield from _train_one(job, initial)
-    elif initial is not None:
+    if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
-    else:
-        yield from _train_cascade(job)
+    with claimed(job.out):
+        yield from _train_one(job, initial) if config.cascade == "none" else _train_cascade(job)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _train_cascade(job: _Job) -> Iterator[Event]:
     config = job.config
     detect = config.cascade == "detect"
     folder = job.out.with_suffix(".training")
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     minutes = None if config.minutes is None else config.minutes * _FIRST_STAGE
     cases = [objects_of(case, config) for case in job.cases] if detect else job.cases
     arguments = {} if config.first_network else config.arguments
@@ -213,6 +213,7 @@ def _prepare(
     scratch = None
     if size > _MEMORY_FOR_CASES:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="napari-medseg-")))
+        require_room(scratch, int(size))
     prepared = []
     for done, case in enumerate(cases, start=1):
         prepared.append(prepare(case, spec, config, draw, scratch, first))
