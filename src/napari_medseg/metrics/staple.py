@@ -1,0 +1,81 @@
+"""The consensus of several readers by STAPLE, as ITK computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_medseg.errors import NotSupportedError
+from napari_medseg.metrics.readers import on_one_grid
+from napari_medseg.volume import Segmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderRow:
+    """What STAPLE thinks of one reader on one label."""
+
+    case: str = ""
+    """Which case of several."""
+    reader: str
+    """The reader."""
+    label: int
+    """Id of the label."""
+    name: str
+    """Name of the label."""
+    sensitivity: float
+    """Estimated probability that the reader marks a voxel of the label (Warfield et al. 2004)."""
+    specificity: float
+    """Estimated probability that the reader leaves out a voxel that is not of the label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consensus:
+    """The labels on which the readers agree, weighted by how good each is."""
+
+    segmentation: Segmentation
+    """Each voxel has its most probable label; background where none is more probable than 1/2."""
+    readers: tuple[ReaderRow, ...]
+
+
+def staple(readers: Mapping[str, Segmentation]) -> Consensus:
+    """The consensus of {name: labels}, two or more, of one image, label by label; on the grid of the first.
+
+    Warfield, Zou and Wells, IEEE Transactions on Medical Imaging 2004, doi:10.1109/TMI.2004.828354, by ITK's filter
+    (SimpleITK). All readers are in memory. Raises NotSupportedError where SimpleITK is not installed, and as
+    `agreement`.
+    """
+    itk = _itk()
+    first = next(iter(readers.values()))
+    stack = [np.asarray(array[:, :, :]) for array in on_one_grid(list(readers.values()))]
+    names = {k: name for reader in reversed(list(readers.values())) for k, name in reader.labels.items()}
+    labels = np.zeros(first.grid.shape, np.int32)
+    best = np.full(first.grid.shape, 0.5)
+    rows: list[ReaderRow] = []
+    for label in sorted({int(k) for array in stack for k in np.unique(array)} - {0}):
+        estimate = itk.STAPLEImageFilter()
+        estimate.SetForegroundValue(1)
+        probable = itk.GetArrayFromImage(
+            estimate.Execute([itk.GetImageFromArray((array == label).astype(np.uint8)) for array in stack])
+        )
+        labels[probable > best] = label
+        np.maximum(best, probable, out=best)
+        quality = zip(readers, estimate.GetSensitivity(), estimate.GetSpecificity(), strict=True)
+        rows += [
+            ReaderRow(reader=reader, label=label, name=names.get(label, f"label {label}"), sensitivity=p, specificity=q)
+            for reader, p, q in quality
+        ]
+    return Consensus(segmentation=Segmentation(labels, first.grid, names, name="STAPLE"), readers=tuple(rows))
+
+
+def _itk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise NotSupportedError(
+            "STAPLE is computed by SimpleITK, which is not installed: pip install 'napari-medseg[readers]', or take "
+            "the majority vote"
+        ) from error
+    return SimpleITK
