@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from napari_medseg.errors import InputError
 from napari_medseg.metrics import blocks
-from napari_medseg.metrics.counts import Overlap, dice_per_label, tally
+from napari_medseg.metrics.counts import Overlap, checked, count, dice_per_label, merged, tally
 from napari_medseg.volume import MAX_LABEL
 
 Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
@@ -45,6 +45,50 @@ def test_tally_equals_counting_by_hand(pair: tuple[Labels, Labels], wrap: Callab
         box = found.boxes[label]
         assert [s.start for s in box] == inside.min(axis=0).tolist()
         assert [s.stop - 1 for s in box] == inside.max(axis=0).tolist()
+
+
+@given(pair=pairs(), cut=st.integers(0, 6))
+def test_counts_of_parts_add_up(pair: tuple[Labels, Labels], cut: int) -> None:
+    prediction, reference = (checked(array, "") for array in pair)
+    at_once = count(prediction, reference)
+    lower = count(prediction[:cut], reference[:cut])
+    upper = count(prediction[cut:], reference[cut:], (cut, 0, 0))
+    together = merged([lower, upper])
+    assert list(together.labels) == list(at_once.labels)
+    assert together.foreground == at_once.foreground == ((prediction > 0) | (reference > 0)).sum()
+    assert together.background(reference.size) == Overlap(
+        (reference == 0).sum(), (prediction == 0).sum(), ((reference == 0) & (prediction == 0)).sum()
+    )
+    for label, row in at_once.labels.items():
+        np.testing.assert_array_equal(together.labels[label], row)
+        centres = [np.argwhere(a == label).mean(axis=0) for a in (reference, prediction) if (a == label).any()]
+        shift = at_once.shift(label)
+        assert np.allclose(shift, centres[1] - centres[0]) if len(centres) == 2 else np.isnan(shift).all()
+
+
+def test_rates_of_one_label() -> None:
+    overlap = Overlap(reference=8, prediction=5, both=4)
+    assert (overlap.sensitivity, overlap.precision) == (0.5, 0.8)
+    assert overlap.outside(voxels=29).sensitivity == 20 / 21, "the specificity"
+    assert overlap.swapped == Overlap(5, 8, 4)
+    assert overlap + overlap == Overlap(16, 10, 8)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "sensitivity", "precision", "specificity"),
+    [
+        pytest.param(Overlap(0, 0, 0), 1, 1, 1, id="both empty"),
+        pytest.param(Overlap(0, 3, 0), np.nan, 0, 0.7, id="reference empty"),
+        pytest.param(Overlap(3, 0, 0), 0, np.nan, 1, id="prediction empty"),
+        pytest.param(Overlap(10, 10, 10), 1, 1, 1, id="both fill the image"),
+        pytest.param(Overlap(10, 4, 4), 0.4, 1, np.nan, id="the reference fills the image"),
+    ],
+)
+def test_rates_where_nothing_is_there(
+    overlap: Overlap, sensitivity: float, precision: float, specificity: float
+) -> None:
+    found = overlap.sensitivity, overlap.precision, overlap.outside(voxels=10).sensitivity
+    np.testing.assert_equal(found, (sensitivity, precision, specificity))
 
 
 def test_block_by_block_equals_whole() -> None:

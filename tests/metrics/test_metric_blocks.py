@@ -12,7 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.metrics.blocks import Box, Reordered, block_shape, blocks, chunks_of, mask_of, union, whole
+from napari_medseg.metrics.blocks import (
+    Box,
+    Reordered,
+    block_shape,
+    blocks,
+    chunks_of,
+    is_empty,
+    mask_of,
+    overlaps,
+    regions,
+    rolling,
+    union,
+    whole,
+)
+from napari_medseg.metrics.surface import with_margin
 
 sizes = st.tuples(*[st.integers(1, 12)] * 3)
 
@@ -29,6 +43,38 @@ def test_blocks_tile_a_box(
         visits[part] += 1
         assert all(p.stop - p.start <= n for p, n in zip(part, block, strict=True))
     np.testing.assert_array_equal(visits, expected)
+
+
+@given(shape=sizes, block=sizes, halo=st.integers(1, 5))
+def test_regions_are_seen_whole_though_only_parts_are_read(
+    shape: tuple[int, int, int], block: tuple[int, int, int], halo: int
+) -> None:
+    array = np.arange(np.prod(shape)).reshape(shape)
+    walk = list(regions(shape, block, halo))
+    read, judged = np.zeros(shape, int), np.zeros(shape, int)
+    for region, seen in zip(walk, rolling(array, walk, halo), strict=True):
+        read[region.part] += 1
+        np.testing.assert_array_equal(seen, array[region.read])
+        if not is_empty(region.core):
+            judged[region.core] += 1
+            assert region.read == with_margin(region.core, shape, halo)
+            np.testing.assert_array_equal(seen[region.core_in_read], array[region.core])
+    assert (read == 1).all()
+    assert (judged == 1).all()
+
+
+@given(corners=st.tuples(*[st.integers(0, 4)] * 12))
+def test_boxes_overlap_where_they_share_a_voxel(corners: tuple[int, ...]) -> None:
+    ends = [sorted(corners[i : i + 2]) for i in range(0, 12, 2)]
+    a, b = (box_of(*(slice(*end) for end in half)) for half in (ends[:3], ends[3:]))
+    first, second = np.zeros((2, 5, 5, 5), bool)
+    first[a], second[b] = True, True
+    assert overlaps(a, b) == (first & second).any()
+    assert is_empty(a) == (not first.any())
+
+
+def box_of(z: slice, y: slice, x: slice) -> Box:
+    return z, y, x
 
 
 @pytest.mark.parametrize(

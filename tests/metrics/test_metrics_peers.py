@@ -62,6 +62,32 @@ def test_equals_medpy(pair: tuple[Mask, Mask], row: Row) -> None:
     assert row.rvd == pytest.approx(binary.ravd(prediction, reference), abs=1e-4)
     assert row.asd_mm == pytest.approx(binary.assd(prediction, reference, SPACING), abs=1e-4)
     assert row.msd_mm == pytest.approx(binary.hd(prediction, reference, SPACING), abs=1e-4)
+    assert row.hd95_pooled_mm == pytest.approx(binary.hd95(prediction, reference, SPACING), abs=1e-4)
+    assert row.sensitivity == pytest.approx(binary.sensitivity(prediction, reference), abs=1e-4)
+    assert row.specificity == pytest.approx(binary.specificity(prediction, reference), abs=1e-4)
+    assert row.precision == pytest.approx(binary.precision(prediction, reference), abs=1e-4)
+    directed = [binary.asd(*masks, SPACING) for masks in ((prediction, reference), (reference, prediction))]
+    assert row.masd_mm == pytest.approx(sum(directed) / 2, abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+def test_the_two_definitions_of_hd95_may_lie_far_apart() -> None:
+    """Two false voxels far off are more than 5 % of a small surface, and less than 5 % of both together."""
+    import torch
+    from medpy.metric import binary
+    from monai import metrics
+
+    reference, prediction = np.zeros((2, 4, 20, 80), bool)
+    reference[2, :, :20] = True
+    prediction[2, range(20), range(20)] = True
+    prediction[2, 5:7, 75] = True
+    b, a = (Segmentation(m.astype(np.uint8), Grid.from_spacing(m.shape, SPACING)) for m in (prediction, reference))
+    row = evaluate(prediction=b, reference=a).rows[0]
+    y_pred, y = (torch.from_numpy(np.stack([~m, m])[None]) for m in (prediction, reference))
+    of_monai = metrics.compute_hausdorff_distance(y_pred, y, percentile=95, spacing=SPACING).item()
+    of_medpy = binary.hd95(prediction, reference, SPACING)
+    assert (row.hd95_mm, row.hd95_pooled_mm) == pytest.approx((of_monai, of_medpy), abs=1e-4)
+    assert row.hd95_mm > 5 * row.hd95_pooled_mm
 
 
 def test_lits_equals_medpy_with_its_neighbourhood(pair: tuple[Mask, Mask]) -> None:
