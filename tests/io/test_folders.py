@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from napari_medseg import Grid, Segmentation, write
 from napari_medseg.errors import FileError, InputError, MedsegWarning
-from napari_medseg.io.folders import images_by_name, is_folder_of_images, pairs
+from napari_medseg.io.folders import images_by_name, is_folder_of_images, pairs, partners, time_points
 
 
 def folder(path: Path, *names: str) -> Path:
@@ -66,3 +69,30 @@ def test_a_zarr_folder_is_an_image_and_not_a_folder_of_images(tmp_path: Path) ->
     assert is_folder_of_images(folder(tmp_path / "images"))
     assert not is_folder_of_images(folder(tmp_path / "image.ome.zarr"))
     assert not is_folder_of_images(tmp_path / "nowhere")
+
+
+def test_partners_have_the_names_asked_for_and_the_rest_is_told(tmp_path: Path) -> None:
+    images = folder(tmp_path / "images", "a.nii.gz", "c.mha", "other.nii")
+    with pytest.warns(MedsegWarning, match="1 cases have no image of their name in .*images: b$"):
+        found = partners(images, ["a", "b", "c"])
+    assert found == {"a": images / "a.nii.gz", "c": images / "c.mha"}
+    assert partners(images / "c.mha", ["x"]) == {"x": images / "c.mha"}, "a file belongs to the only case"
+
+
+def test_a_file_for_several_cases_or_a_folder_for_none_is_refused(tmp_path: Path) -> None:
+    images = folder(tmp_path / "images", "other.nii")
+    with pytest.raises(InputError, match="2 cases need a folder"):
+        partners(images / "other.nii", ["a", "b"])
+    with pytest.raises(InputError, match="has no image of the same name: other against a, b"):
+        partners(images, ["a", "b"])
+
+
+def test_a_time_series_is_a_path_per_point(tmp_path: Path) -> None:
+    series, single = tmp_path / "series.nii", tmp_path / "single.nii"
+    nib.save(nib.Nifti1Image(np.zeros((4, 3, 2, 3), np.uint8), np.eye(4)), series)
+    write(single, Segmentation(np.zeros((2, 3, 4), np.uint8), Grid.from_spacing((2, 3, 4), (1.0, 1.0, 1.0))))
+    assert time_points(series) == [tmp_path / f"series.nii#{n}" for n in range(3)]
+    assert time_points(single) == [single]
+    assert time_points(tmp_path / "series.nii#1") == [tmp_path / "series.nii#1"]
+    with pytest.raises(InputError, match="#7 is none of them"):
+        time_points(tmp_path / "series.nii#7")

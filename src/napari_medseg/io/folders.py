@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.io.choice import PointError
 
 
 def is_folder_of_images(path: Path) -> bool:
@@ -54,6 +56,36 @@ def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
             stacklevel=2,
         )
     return [(name, a[name], b[name]) for name in common]
+
+
+def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
+    """{name: path} of the images of a folder that have these names; one warning tells the names that it has not.
+
+    A file is the partner of a single name. Raises as `images_by_name`, and InputError where none has a partner.
+    """
+    if not is_folder_of_images(path):
+        if len(names) > 1:
+            raise InputError(f"{path}: {len(names)} cases need a folder with an image of the same name for each")
+        return {names[0]: path}
+    there = images_by_name(path)
+    found = {name: there[name] for name in names if name in there}
+    if not found:
+        raise InputError(f"{path} has no image of the same name: {_some(there)} against {_some(list(names))}")
+    missing = [name for name in names if name not in there]
+    if missing:
+        warnings.warn(
+            f"{len(missing)} cases have no image of their name in {path}: {_some(missing)}", MedsegWarning, stacklevel=2
+        )
+    return found
+
+
+def time_points(path: Path) -> list[Path]:
+    """The paths of the points of a label file that holds a time series, in order; a file of one volume is its own."""
+    try:
+        io.read_segmentation(path)
+    except PointError as series:
+        return [Path(point) for point in series.points]
+    return [path]
 
 
 def _some(names: dict[str, Path] | list[str]) -> str:
