@@ -190,13 +190,12 @@ def dice_per_label(
 
 
 def checked(block: Any, who: str) -> Labels:
-    """The block as an array of at most 32 bits; InputError where an id lies outside 0 .. 2^31 - 1."""
+    """The block in the smallest unsigned type that holds its ids; InputError where one lies outside 0 .. 2^31 - 1."""
     values: Labels = np.asarray(block)
-    if values.size and not 0 <= int(values.min()) <= int(values.max()) <= MAX_LABEL:
-        raise InputError(f"{who} needs label ids from 0 to {MAX_LABEL}; got {values.min()} to {values.max()}")
-    if values.dtype.kind == "b":
-        return values.astype(np.uint8)
-    return values.astype(np.int32) if values.dtype.itemsize == 8 else values
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if not 0 <= low <= high <= MAX_LABEL:
+        raise InputError(f"{who} needs label ids from 0 to {MAX_LABEL}; got {low} to {high}")
+    return values.astype(np.min_scalar_type(high), copy=False)
 
 
 def _runs(a: Labels, b: Labels, row: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
