@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,8 @@ class NetworkSuite:
     small: ClassVar[Mapping[str, object]] = {}
     learning_rate: ClassVar[float] = 3e-3
     """With which Adam overfits one small image."""
+    overfit_dims: ClassVar[int] = 0
+    """2 for a network whose fixed widths would train in 3D for minutes."""
     not_exported: ClassVar[str] = ""
     """Why torch.export cannot take the network, where it cannot."""
 
@@ -147,9 +150,10 @@ class NetworkSuite:
         assert (rough - exact).abs().mean() < 0.1 * exact.std()
 
     def test_overfits_one_small_image(self) -> None:
-        network = self.build("default").train()
-        target = ball(self.size, 0.3 * self.size[0])
-        x = target[:, None].float() + 0.5 * noise(1, 1, self.size)
+        size = SIZES[self.overfit_dims][0] if self.overfit_dims else self.size
+        network = self.build("default", spatial_dims=len(size)).train()
+        target = ball(size, 0.3 * size[0])
+        x = target[:, None].float() + 0.5 * noise(1, 1, size)
         assert any(_dice(network, x, target) > 0.95 for _ in _steps(network, x, target, self.learning_rate))
 
     def test_model_file_brings_back_the_same_network(self, tmp_path: Path) -> None:
@@ -220,6 +224,19 @@ class NetworkSuite:
         exported: Any = torch.export.export(network, (x,), strict=False)
         with torch.inference_mode():
             torch.testing.assert_close(exported.module()(x), expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.slow
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's exporter, of itself
+    def test_onnx_computes_the_same(self) -> None:
+        if self.not_exported:
+            pytest.skip(self.not_exported)
+        network = self.build("default").eval()
+        x = noise(1, 1, self.size)
+        program: Any = torch.onnx.export(torch.export.export(network, (x,), strict=False), dynamo=True, verbose=False)
+        session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        with torch.inference_mode():
+            torch.testing.assert_close(torch.from_numpy(found), network(x), rtol=1e-3, atol=1e-3)
 
 
 def _steps(network: nn.Module, x: Tensor, target: Tensor, learning_rate: float) -> Iterator[int]:

@@ -1,8 +1,9 @@
-"""MONAI's networks as they are, behind our contract: any size in, logits out.
+"""MONAI's U-Nets as they are, behind our contract: any size in, logits out.
 
 N: batch. C: channels. *size: (Z, Y, X) or (Y, X).
-    x       (N, in_channels, *size)
-    logits  (N, out_channels, *size)
+    x           (N, in_channels, *size)
+    logits      (N, out_channels, *size)
+    supervised  [(N, out_channels, *ceil(size / 2^k))], of all full size where a network says so
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from math import prod
 
 from monai.networks import nets
+from monai.networks.nets.attentionunet import AttentionBlock
 from torch import Tensor, nn
 
-from napari_medseg.networks.blocks import crop, pad_to_multiple
+from napari_medseg.networks.blocks import AttentionMap, crop, pad_to_multiple
 from napari_medseg.networks.nnunet import Sizes, per_level, require_length
 
-_NORMS = {
+NORMS = {
     "instance": ("instance", {"affine": True}),
     "instance_plain": ("instance", {"affine": False}),
     "batch": ("batch", {}),
@@ -36,6 +38,20 @@ class Wrapped(nn.Module):
         return crop(logits, x.shape[2:])
 
 
+class Supervised(Wrapped):
+    """A network of MONAI that returns its scales in training: full size first, each half of the one before."""
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # type: ignore[override]
+        """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
+
+        In training with deep supervision: the list of logits of every decoder level, full size first.
+        """
+        logits = self.net(pad_to_multiple(x, self.multiple))
+        if isinstance(logits, Tensor):
+            return crop(logits, x.shape[2:])
+        return [crop(scale, [-(-n // 2**k) for n in x.shape[2:]]) for k, scale in enumerate(logits)]
+
+
 class BasicUNet(Wrapped):
     """Two convolutions per level, max-pooling, five levels (Falk et al., Nature Methods 2019)."""
 
@@ -51,9 +67,47 @@ class BasicUNet(Wrapped):
         dropout: float,
     ) -> None:
         net = nets.BasicUNet(
-            spatial_dims, in_channels, out_channels, features, norm=_NORMS[norm], dropout=dropout, upsample=upsample
+            spatial_dims, in_channels, out_channels, features, norm=NORMS[norm], dropout=dropout, upsample=upsample
         )
         super().__init__(net, 16)
+
+
+class BasicUNetPlusPlus(Wrapped):
+    """UNet++ (Zhou et al., DLMIA 2018) on BasicUNet's convolutions; every supervised output has the full size."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int,
+        features: Sizes,
+        norm: str,
+        upsample: str,
+        dropout: float,
+        deep_supervision: bool,
+    ) -> None:
+        net = nets.BasicUNetPlusPlus(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            features,
+            deep_supervision=deep_supervision,
+            norm=NORMS[norm],
+            dropout=dropout,
+            upsample=upsample,
+        )
+        if not deep_supervision:  # MONAI runs the heads all the same, and nothing reads them
+            net.final_conv_0_1 = net.final_conv_0_2 = net.final_conv_0_3 = nn.Identity()
+        super().__init__(net, 16)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # type: ignore[override]
+        """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
+
+        In training with deep supervision: the list of the logits of nodes X(0, 4) to X(0, 1), all of full size.
+        """
+        logits = [crop(node, x.shape[2:]) for node in reversed(self.net(pad_to_multiple(x, self.multiple)))]
+        return logits if self.training and len(logits) > 1 else logits[0]
 
 
 class StridedUNet(Wrapped):
@@ -85,7 +139,7 @@ class StridedUNet(Wrapped):
             up_kernel_size=up_kernel_size,
             num_res_units=num_res_units,
             act=activation,
-            norm=_NORMS[norm],
+            norm=NORMS[norm],
             dropout=dropout,
             bias=bias,
         )
@@ -119,7 +173,7 @@ class DynUNet(Wrapped):
             steps[1:],
             filters,
             dropout=dropout or None,
-            norm_name=_NORMS[norm],
+            norm_name=NORMS[norm],
             res_block=res_block,
             trans_bias=trans_bias,
         )
@@ -127,33 +181,6 @@ class DynUNet(Wrapped):
         for name in ("input_block", "downsamples", "bottleneck", "upsamples"):
             delattr(net, name)
         super().__init__(net, tuple(prod(axis) for axis in zip(*steps, strict=True)))
-
-
-class SegResNet(Wrapped):
-    """Residual encoder with group norm and additive skips (Myronenko, BrainLes 2018), without the autoencoder."""
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        spatial_dims: int,
-        init_filters: int,
-        blocks_down: Sizes,
-        blocks_up: Sizes,
-        dropout: float,
-    ) -> None:
-        require_length("blocks_up", blocks_up, len(blocks_down) - 1)
-        net = nets.SegResNet(
-            spatial_dims,
-            init_filters,
-            in_channels,
-            out_channels,
-            dropout_prob=dropout or None,
-            blocks_down=blocks_down,
-            blocks_up=blocks_up,
-        )
-        super().__init__(net, 2 ** (len(blocks_down) - 1))
 
 
 class AttentionUNet(Wrapped):
@@ -175,4 +202,7 @@ class AttentionUNet(Wrapped):
         net = nets.AttentionUnet(
             spatial_dims, in_channels, out_channels, channels, strides, kernel_size, up_kernel_size, dropout
         )
+        for gate in net.modules():
+            if isinstance(gate, AttentionBlock):
+                gate.psi.append(AttentionMap())
         super().__init__(net, prod(strides))

@@ -1,4 +1,4 @@
-"""Networks that MONAI has ready."""
+"""U-Nets that MONAI has ready."""
 
 from __future__ import annotations
 
@@ -24,6 +24,26 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "upsample": Parameter("deconv", "how the size is doubled", choices=("deconv", "nontrainable")),
             "dropout": _DROPOUT,
         },
+    ),
+    NetworkSpec(
+        name="basicunetplusplus",
+        target="napari_medseg.networks.ready:BasicUNetPlusPlus",
+        family="U-Net",
+        year=2018,
+        summary="MONAI's BasicUNetPlusPlus: nested skips on BasicUNet's convolutions, every head at full size",
+        when="As unetpp, where weights of MONAI are at hand; a third more memory than a plain U-Net.",
+        reference="Zhou et al., DLMIA 2018, doi:10.1007/978-3-030-00889-5_1",
+        parameters={
+            "features": Parameter(
+                (16, 32, 64, 128, 256, 16), "features of five levels and of the output", 2, 2048, shortest=6, longest=6
+            ),
+            "norm": _NORM,
+            "upsample": Parameter("deconv", "how the size is doubled", choices=("deconv", "nontrainable")),
+            "dropout": _DROPOUT,
+            "deep_supervision": Parameter(True, "logits of nodes X(0, 4) to X(0, 1) in training"),
+        },
+        deep_supervision=True,
+        supervision="equal",
     ),
     NetworkSpec(
         name="monai_unet",
@@ -71,23 +91,6 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "norm": _NORM,
             "res_block": Parameter(False, "residual blocks"),
             "trans_bias": Parameter(False, "whether up-convolutions have biases"),
-            "dropout": _DROPOUT,
-        },
-    ),
-    NetworkSpec(
-        name="segresnet",
-        target="napari_medseg.networks.ready:SegResNet",
-        family="residual and dense",
-        year=2018,
-        summary="MONAI's SegResNet: residual encoder with group norm, additive skips",
-        when="For brain tumours and other MR with little data; group norm suits a batch of one.",
-        reference="Myronenko, BrainLes 2018, doi:10.1007/978-3-030-11726-9_28",
-        parameters={
-            "init_filters": Parameter(16, "features of the finest level, a multiple of 8", 8, 512),
-            "blocks_down": Parameter((1, 2, 2, 4), "residual blocks per encoder level", 1, 16, shortest=2, longest=8),
-            "blocks_up": Parameter(
-                (1, 1, 1), "residual blocks per decoder level, the coarsest first", 1, 16, longest=7
-            ),
             "dropout": _DROPOUT,
         },
     ),
