@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint docs wheel ci clean
+.PHONY: demo test slow lint docs wheel ci clean
 
 demo: $(READY)
 	$(BIN)/napari-medseg demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -q
+
+# The tests that take minutes in all, and are no part of `make test`.
+slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
