@@ -9,13 +9,34 @@ from typing import Any
 from unittest.mock import patch
 
 from napari_medseg.cli.parser import build_parser
+from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
 
 HELP = re.compile(r"<!-- help: (?P<command>\w+) -->")
+COLUMNS_MARK, PRESETS_MARK = "<!-- columns -->", "<!-- presets -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the help of a command in the place of its mark."""
+    """Put the help of a command, and what the metrics mean, in the places of their marks."""
+    markdown = markdown.replace(COLUMNS_MARK, columns_table()).replace(PRESETS_MARK, presets_table())
     return HELP.sub(lambda mark: f"```text\n{help_of(mark['command'])}```", markdown)
+
+
+def columns_table() -> str:
+    """The columns of the scores and the numbers beside them, with their definitions."""
+    rows = [(f"`{name}`", column.unit, column.formula) for name, column in {**COLUMNS, **SUMMARIES}.items()]
+    return table([("column", "unit", "definition"), *rows])
+
+
+def presets_table() -> str:
+    """What the presets differ in."""
+    rows = [(f"`{preset}`", rules, columns_of(preset)["rvd"].formula) for preset, rules in RULE_TEXTS.items()]
+    return table([("preset", "surfaces and empty masks", "`rvd`"), *rows])
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of cells as Markdown, the first as the head."""
+    lines = ["| " + " | ".join(cell.replace("|", "&#124;") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 def help_of(command: str) -> str:
