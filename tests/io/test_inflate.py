@@ -80,9 +80,7 @@ def test_a_flipped_bit_is_told(inflater: ModuleType, tmp_path: Path, at: int) ->
     coded = bytearray(gzip.compress(content))
     coded[at] ^= 4
     path.write_bytes(coded)
-    with pytest.raises(
-        FileError, match=r"a\.nii\.gz: the (gzip stream (is damaged|ends)|voxels are cut)"
-    ):
+    with pytest.raises(FileError, match=r"a\.nii\.gz: the (gzip stream (is damaged|ends)|voxels are cut)"):
         io.read(path)
 
 

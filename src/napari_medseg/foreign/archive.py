@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +17,11 @@ MAX_MEMBERS = 20_000
 MAX_BYTES = 16 * 2**30
 MAX_RATIO = 100
 """Weights hardly shrink, and JSON by a factor of ten or twenty."""
+#: what zipfile, which checks little, can raise on a damaged archive; OSError for a place in front of the file
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(ValueError, RuntimeError, OverflowError),
+)
 _MIN_SUSPECT = 2**20
 _BLOCK = 2**20
 
@@ -26,7 +35,7 @@ def checked_members(path: Path) -> Mapping[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise ModelFileError(f"{path}: corrupt or incomplete zip archive: {error}") from None
     if len(entries) > MAX_MEMBERS:
         raise ModelFileError(f"{path}: a zip archive of {len(entries)} members: at most {MAX_MEMBERS}")
@@ -51,7 +60,9 @@ def extract(path: Path, entry: zipfile.ZipInfo, target: Path) -> Path:
         with zipfile.ZipFile(path) as archive, archive.open(entry) as member, target.open("xb") as file:
             while block := member.read(_BLOCK):
                 file.write(block)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of the target: no room, no permission
+            raise
         raise ModelFileError(f"{path}: member {_shown(entry)} is corrupt: {error}") from None
     return target
 

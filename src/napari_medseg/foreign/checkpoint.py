@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseg.errors import ModelFileError
-from napari_medseg.foreign.archive import checked_members
+from napari_medseg.foreign.archive import DAMAGE, checked_members
 from napari_medseg.io.files import check_regular
 
 MAX_PICKLE_BYTES = 16 * 2**20
@@ -80,7 +80,7 @@ def _opcodes(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> It
     try:
         for opcode, argument, _ in pickletools.genops(archive.read(entry)):
             yield opcode.name, argument
-    except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise ModelFileError(f"{path}: its data.pkl is corrupt: {str(error)[:120]}") from None
 
 

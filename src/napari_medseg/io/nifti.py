@@ -253,7 +253,10 @@ def _scaled(voxels: Array, header: Any, path: Path) -> Array:
     stored_slope = float(header["scl_slope"])
     if np.isinf(stored_slope):
         raise FileError(f"{path}: the intensity scale (scl_slope) is not finite: {stored_slope}")
-    slope, intercept = header.get_slope_inter()
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise FileError(f"{path}: the intensity scale (scl_slope, scl_inter) cannot be used: {error}") from error
     if slope is None or (slope, intercept) == (1.0, 0.0):
         return voxels
     # Sixteen bits times a factor fit float32; wider integers need all digits.

@@ -6,6 +6,7 @@ built from the models of yaozarrs, which are strict.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def own_scale(dataset: Mapping[str, Any]) -> list[float]:
     """The scale of a level without that of the whole image; empty where it is not understood."""
     transforms = dataset.get("coordinateTransformations")
     scales = [t.get("scale") for t in transforms if isinstance(t, dict)] if isinstance(transforms, list) else []
-    found = [s for s in scales if isinstance(s, list) and all(isinstance(v, int | float) and v > 0 for v in s)]
+    found = [s for s in scales if isinstance(s, list) and all(_is_finite(v) and v > 0 for v in s)]
     return found[0] if found else []
 
 
@@ -210,16 +211,16 @@ def _finest(multiscale: Mapping[str, Any], where: str) -> tuple[str, list[Any]]:
     if not parts or ".." in parts or PurePosixPath(path).is_absolute() or "\\" in path:
         raise FileError(f"{where}: the path of its first dataset, {path!r}, leads outside of the store")
     transforms = datasets[0].get("coordinateTransformations")
-    if not transforms:
+    if not isinstance(transforms, list) or not transforms:
         _warn(f"{where}: no scale is stored, so that the spacing is unknown; 1 is taken")
         return path, []
-    return path, list(transforms)
+    return path, transforms
 
 
 def _combined(own: list[Any], common: Any, ndim: int, where: str) -> tuple[list[float], list[float]]:
     """Scale and translation after the dataset's transformations and then those of the whole multiscale."""
     scale, translation = np.ones(ndim), np.zeros(ndim)
-    for transform in [*own, *(common or [])]:
+    for transform in [*own, *(common if isinstance(common, list) else [])]:
         kind = transform.get("type") if isinstance(transform, dict) else None
         if kind not in ("scale", "translation", "identity"):
             raise NotSupportedError(f"{where}: a coordinate transformation of type {kind!r} is not read")
@@ -237,11 +238,16 @@ def _numbers(values: Any, ndim: int, kind: str, where: str) -> FloatArray:
         raise FileError(
             f"{where}: its {kind} must have a length of {ndim}, one number for each of the axes; got {values}"
         )
-    if not all(isinstance(v, int | float) for v in values) or not np.isfinite(values).all():
+    if not all(_is_finite(v) for v in values):
         raise FileError(f"{where}: its {kind} must hold finite numbers; got {values}")
     if kind == "scale" and min(values) <= 0:
         raise FileError(f"{where}: its scale (spacing) must be positive; got {values}: neither zero nor negative")
     return np.asarray(values, dtype=float)
+
+
+def _is_finite(value: Any) -> bool:
+    """Of JSON, whose whole numbers may have any number of digits."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _unit(axis: Mapping[str, Any], where: str) -> float | None:
@@ -249,7 +255,7 @@ def _unit(axis: Mapping[str, Any], where: str) -> float | None:
     unit = axis.get("unit")
     if unit is None:
         return None
-    if unit not in _MILLIMETRES:
+    if not isinstance(unit, str) or unit not in _MILLIMETRES:
         raise FileError(
             f"{where}: axis {axis['name']} has the unit {unit!r}: expected one of {', '.join(_MILLIMETRES)}"
         )

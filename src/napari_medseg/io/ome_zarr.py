@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec
-from zarr.errors import BaseZarrError
+from zarr.errors import BaseZarrError, ZarrUserWarning
 from zarr.storage import LocalStore
 
 from napari_medseg import geometry
@@ -38,6 +38,15 @@ _WRITE_ALL: Any = {"write_empty_chunks": True}
 _UNREADABLE = (KeyError, ValueError, TypeError, OverflowError, AttributeError, OSError, BaseZarrError)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what numpy and zarr say of odd metadata: what is made of them is checked here."""
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", over="ignore"):
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        yield
+
+
+@_quiet()
 def load(path: Path, *, as_labels: bool) -> Stored:
     """The image of a store, or its labels: those at the root, or the only ones in its labels group.
 
@@ -51,7 +60,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     node = _open(path)
     content = dict(node.attrs)
     ome = ome_metadata.ome_part(content)
-    labels = _names_of_labels(node) if as_labels and "image-label" not in ome else []
+    labels = _names_of_labels(path) if as_labels and "image-label" not in ome else []
     if len(labels) == 1:
         return load(path / "labels" / (f"{labels[0]}#{part}" if part else labels[0]), as_labels=True)
     if labels:
@@ -244,6 +253,8 @@ def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) 
     """The array as (c, z, y, x) or (z, y, x); itself where it is stored so, else a lazy view."""
     if len(array.shape) != len(axes):
         raise FileError(f"{path}: {len(axes)} axes ({', '.join(axes)}) are named for an array of shape {array.shape}")
+    if 0 in array.shape:
+        raise FileError(f"{path}: an array without voxels, shape {array.shape}")
     point = 0
     if "t" in axes and array.shape[axes.index("t")] > 1:
         what = f"a time series, shape ({', '.join(axes)}) = {array.shape}"
@@ -281,21 +292,22 @@ def _own(content: Mapping[str, Any], multiscale: Multiscale, path: Path) -> tupl
 def _as_affine(value: object, path: Path) -> FloatArray:
     try:
         affine = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         affine = np.empty(0)
     if affine.shape != (4, 4):
         raise FileError(f"{path}: its attribute {KEY} holds no 4x4 affine")
     return affine
 
 
-def _names_of_labels(group: zarr.Group) -> list[str]:
+def _names_of_labels(path: Path) -> list[str]:
     """The label images in the labels group, as its metadata lists them; none where there is no such group."""
-    try:
-        labels = group["labels"]
-    except KeyError:
+    folder = path / "labels"
+    if not zarr_metadata.is_group(folder):
         return []
-    names = ome_metadata.ome_part(dict(labels.attrs)).get("labels")
-    return [str(name) for name in names if Path(str(name)).name == name] if isinstance(names, list) else []
+    names = ome_metadata.ome_part(dict(_open(folder).attrs)).get("labels")
+    texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    # A name that leads elsewhere, or that no folder can have, is passed over.
+    return [name for name in texts if Path(name).name == name and "\0" not in name]
 
 
 def _as_written(stored: Stored) -> tuple[LazyArray, np.dtype[Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,11 @@ class StoredArray:
     def missing_chunks(self) -> list[str]:
         """The keys of the chunks that are not on the disk, and are read as the fill value; none where they are too many
         to be looked for."""
-        if math.prod(math.ceil(n / c) for n, c in zip(self.shape, self._files, strict=True)) > _MAX_LOOKED_FOR:
+        counts = [math.ceil(n / c) for n, c in zip(self.shape, self._files, strict=True)]
+        if math.prod(counts) > _MAX_LOOKED_FOR:
             return []
-        whole = tuple(slice(0, n) for n in self.shape)
-        keys = (self._key_of(at) for at, _, _ in pieces(whole, self._files))
-        return [key for key in keys if not (self._path / key).exists()]
+        keys = (self._key_of(at) for at in itertools.product(*map(range, counts)))
+        return [key for key in keys if not os.path.exists(f"{self._path}/{key}")]
 
     def _read(self, wanted: Region) -> Array:
         shape = tuple(w.stop - w.start for w in wanted)

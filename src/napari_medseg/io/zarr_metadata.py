@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,22 +51,27 @@ def check_node(folder: Path) -> None:
 
 def is_array(folder: Path) -> bool:
     """Whether a folder is an array by its own metadata. Raises FileError where that is damaged."""
-    if (folder / "zarr.json").is_file():
+    if _is_file(folder, "zarr.json"):
         return _json(folder, "zarr.json").get("node_type") == "array"
-    return (folder / ".zarray").is_file()
+    return _is_file(folder, ".zarray")
 
 
 def shape_of(folder: Path) -> tuple[int, ...] | None:
     """The shape of an array by its metadata; None where there is no array of such a shape."""
     if not is_array(folder):
         return None
-    shape = _json(folder, "zarr.json" if (folder / "zarr.json").is_file() else ".zarray").get("shape")
+    shape = _json(folder, "zarr.json" if _is_file(folder, "zarr.json") else ".zarray").get("shape")
     return tuple(shape) if _is_shape(shape, smallest=1) else None
 
 
 def is_group(folder: Path) -> bool:
     """Whether a folder has metadata, and not that of an array."""
-    return any((folder / name).is_file() for name in _NODE_FILES) and not is_array(folder)
+    return any(_is_file(folder, name) for name in _NODE_FILES) and not is_array(folder)
+
+
+def _is_file(folder: Path, name: str) -> bool:
+    """Unlike `Path.is_file` also of a path that no file can have: too long, or with a null byte."""
+    return os.path.isfile(folder / name)
 
 
 def _json(folder: Path, name: str) -> Mapping[str, Any]:
