@@ -133,13 +133,16 @@ def test_the_box_is_in_the_prediction_s_own_order() -> None:
     assert_same(found, evaluate(prediction=moved, reference=segmentation(reference)))
 
 
-def test_ids_out_of_range_are_refused_in_a_stroke_too() -> None:
+def test_a_stroke_of_no_valid_id_is_refused_and_forgotten() -> None:
     prediction, reference = organs()
     signed = prediction.astype(np.int16)
-    comparison = Comparison(prediction=segmentation(signed), reference=segmentation(reference))
-    signed[0, 0, 0] = -1
+    b, a = segmentation(signed), segmentation(reference)
+    comparison = Comparison(prediction=b, reference=a, block_voxels=2000)
+    signed[0, 0, 0], signed[-1, -1, -1] = 2, -1
     with pytest.raises(InputError, match="the prediction needs label ids from 0 to 2147483647; got -1"):
-        comparison.update(box((0, 1), (0, 1), (0, 1)))
+        comparison.update(box((0, 24), (0, 40), (0, 40)))
+    signed[-1, -1, -1] = 0
+    assert_same(comparison.update(box((0, 24), (0, 40), (0, 40))), evaluate(prediction=b, reference=a))
 
 
 @dataclass

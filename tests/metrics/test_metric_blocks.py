@@ -95,6 +95,18 @@ def test_block_shape(
     assert block_shape(shape, chunks, voxels) == expected
 
 
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        pytest.param((1, 20, 20), (8, 20, 20), id="single slices"),
+        pytest.param((3, 4, 16), (9, 8, 16), id="whole chunks"),
+        pytest.param((30, 30, 30), (10, 20, 20), id="no more than there is"),
+    ],
+)
+def test_block_shape_is_never_thin(chunks: tuple[int, int, int], expected: tuple[int, int, int]) -> None:
+    assert block_shape((10, 20, 20), chunks, voxels=1, least=8) == expected
+
+
 def test_chunks_of() -> None:
     array = np.zeros((5, 6, 7), np.uint8)
     assert chunks_of(array) == (1, 1, 1)

@@ -63,9 +63,12 @@ def common_chunks(a: LazyArray, b: LazyArray) -> Shape3:
     return z, y, x
 
 
-def block_shape(shape: Shape3, chunks: Shape3, voxels: int = BLOCK_VOXELS) -> Shape3:
-    """The largest block of whole chunks with at most `voxels` voxels (but at least one chunk), grown along x first."""
-    block = [min(c, n) for c, n in zip(chunks, shape, strict=True)]
+def block_shape(shape: Shape3, chunks: Shape3, voxels: int = BLOCK_VOXELS, least: int = 1) -> Shape3:
+    """The largest block of whole chunks with at most `voxels` voxels, grown along x first.
+
+    But at least one chunk, and at least `least` voxels along each axis.
+    """
+    block = [min(math.ceil(least / c) * c, n) for c, n in zip(chunks, shape, strict=True)]
     for axis in (2, 1, 0):
         room = max(1, voxels // math.prod(block))
         block[axis] = min(shape[axis], block[axis] * room)

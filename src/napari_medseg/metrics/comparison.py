@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +15,7 @@ from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.blocks import (
     BLOCK_VOXELS,
     Box,
+    Region,
     block_shape,
     common_chunks,
     is_empty,
@@ -23,7 +24,7 @@ from napari_medseg.metrics.blocks import (
     rolling,
 )
 from napari_medseg.metrics.counts import merged
-from napari_medseg.metrics.pieces import HALO, Gauge
+from napari_medseg.metrics.pieces import HALO, Gauge, Piece
 from napari_medseg.metrics.presets import RULES
 from napari_medseg.metrics.report import ImageSize, Row, Scores, on_grid_of, score
 from napari_medseg.metrics.surface import Steps, with_margin
@@ -76,15 +77,12 @@ class Comparison:
         self._config = MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm)
         self._prediction, self._reference = prediction, reference
         self._data = on_grid_of(reference, prediction)
-        shape = reference.grid.shape
-        self._gauge = Gauge(shape, Steps.at(reference.grid.spacing), RULES[preset])
-        block = block_shape(shape, common_chunks(self._data, reference.data), block_voxels)
-        walk = list(regions(shape, block, HALO))
-        read = (rolling(data, walk, HALO) for data in (self._data, reference.data))
-        measured = [
-            (r, self._gauge.piece(b, a, r)) for r, b, a in zip(walk, *read, strict=True) if not is_empty(r.core)
-        ]
-        self._regions, self._pieces = [r for r, _ in measured], [p for _, p in measured]
+        self._gauge = Gauge(reference.grid.shape, Steps.at(reference.grid.spacing), RULES[preset])
+        self._regions: list[Region] = []
+        self._pieces: list[Piece] = []
+        for region, piece in self._walk(block_voxels):
+            self._regions.append(region)
+            self._pieces.append(piece)
         self._rows: dict[int, Row] = {}
         self.computed: frozenset[int] = frozenset()
         """The labels that the last measurement computed; the rows of all others were kept."""
@@ -108,14 +106,28 @@ class Comparison:
         image is ignored. Every label that differs from before in the box is computed, whichever array it is in.
         """
         near = with_margin(self._in_reference(changed), self._gauge.shape, HALO)
+        # All are measured before the first is believed: an id that is refused leaves everything as it was.
+        measured = {
+            i: self._gauge.piece(self._data[region.read], self._reference.data[region.read], region)
+            for i, region in enumerate(self._regions)
+            if overlaps(region.core, near)
+        }
         touched: set[int] = set()
-        for i, region in enumerate(self._regions):
-            if overlaps(region.core, near):
-                piece = self._gauge.piece(self._data[region.read], self._reference.data[region.read], region)
-                touched |= piece.differing(self._pieces[i])
-                self._pieces[i] = piece
+        for i, piece in measured.items():
+            touched |= piece.differing(self._pieces[i])
+            self._pieces[i] = piece
         self._compute(touched)
         return self.scores
+
+    def _walk(self, block_voxels: int) -> Iterator[tuple[Region, Piece]]:
+        """Every region of the image with what it tells; each voxel is read once."""
+        a, b, shape = self._reference.data, self._data, self._gauge.shape
+        # Blocks as thin as a stored slice would be mostly surroundings of each other.
+        block = block_shape(shape, common_chunks(b, a), block_voxels, least=2 * HALO)
+        walk = list(regions(shape, block, HALO))
+        for region, of_b, of_a in zip(walk, rolling(b, walk, HALO), rolling(a, walk, HALO), strict=True):
+            if not is_empty(region.core):
+                yield region, self._gauge.piece(of_b, of_a, region)
 
     @property
     def _voxels(self) -> int:
