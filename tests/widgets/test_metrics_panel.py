@@ -1,4 +1,4 @@
-"""The Metrics panel gives what `evaluate` gives."""
+"""The Metrics panel gives what the core gives; without a window, on small labels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
+from napari_medseg.config import InstancesConfig
+from napari_medseg.metrics.instances import match_instances
 from napari_medseg.volume import Grid, Segmentation
 from napari_medseg.widgets.layers import labels_layer, to_segmentation
 from napari_medseg.widgets.metrics import MetricsPanel
-from napari_medseg.widgets.score_table import text_of
 
 SPACING = (2.0, 1.0, 1.0)
 
@@ -46,91 +47,198 @@ def pair(viewer: ViewerModel, panel: MetricsPanel) -> tuple[Any, Any]:
     return reference, prediction
 
 
-def press(panel: MetricsPanel, qtbot: Any, name: str) -> None:
-    getattr(panel, name).click()
+def press(button: Any, panel: MetricsPanel, qtbot: Any) -> None:
+    button.click()
     qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=10_000)
 
 
+def choose_row(panel: MetricsPanel, row: int, qtbot: Any) -> None:
+    table = panel.scored.table
+    table.setCurrentIndex(table.records.index(row, 0))
+    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy, timeout=10_000)
+
+
 def test_the_table_shows_the_scores_of_the_core(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
-    press(panel, qtbot, "measure_button")
+    press(panel.measure_button, panel, qtbot)
     reference, prediction = (to_segmentation(layer) for layer in pair)
     expected = ms.evaluate(prediction=prediction, reference=reference)
     assert panel.scores == expected
-    shown = [panel.table.item(0, c).text() for c in range(panel.table.columnCount())]
+    records = panel.scored.table.records
+    shown = {name: records.index(0, c).data() for c, name in enumerate(records.columns)}
     row = expected.rows[0]
-    assert shown[:3] == ["liver", f"{row.dice:.3f}", f"{row.iou:.3f}"]
-    assert shown[-2:] == ["80", "80"]
-    assert "pixel accuracy 0.9444" in panel.summary.text()
+    assert (shown["dice"], shown["iou"]) == (f"{row.dice:.3f}", f"{row.iou:.3f}")
+    assert (shown["voxels_reference"], shown["voxels_prediction"]) == ("80", "80")
+    assert "pixel accuracy 0.9444" in panel.scored.summary.text()
 
 
 def test_the_preset_and_the_tolerance_reach_the_core(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
-    panel.preset.setCurrentIndex(panel.preset.findData("chaos"))
-    panel.tolerance.setValue(0.5)
-    press(panel, qtbot, "measure_button")
+    panel.definitions.preset.setCurrentIndex(panel.definitions.preset.findData("chaos"))
+    panel.definitions.tolerance.setValue(0.5)
+    press(panel.measure_button, panel, qtbot)
     assert panel.scores is not None
     assert (panel.scores.config.preset, panel.scores.config.nsd_tolerance_mm) == ("chaos", 0.5)
 
 
-def test_a_click_on_a_row_selects_the_label_in_both_layers(
-    panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+def test_a_click_on_a_row_selects_its_label_and_goes_where_it_is_worst(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:
     pair[0].data[0, 0, 0] = 7
-    press(panel, qtbot, "measure_button")
-    panel.table.setCurrentCell(1, 0)
+    press(panel.measure_button, panel, qtbot)
+    choose_row(panel, 0, qtbot)
+    assert [layer.selected_label for layer in pair] == [1, 1]
+    values = [layer.get_value(viewer.dims.point, world=True) for layer in pair]
+    assert values in ([0, 1], [1, 0]), "a voxel that only one of the two has"
+    choose_row(panel, 1, qtbot)
     assert [layer.selected_label for layer in pair] == [7, 7]
+    assert pair[0].get_value(viewer.dims.point, world=True) == 7
 
 
-def test_copy_gives_a_table_that_a_spreadsheet_takes(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
-    press(panel, qtbot, "measure_button")
-    panel.copy_button.click()
+def test_the_worst_place_of_all(viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
+    pair[1].data[7, 8, 9] = 1
+    panel.scored.jump_button.click()
+    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy, timeout=10_000)
+    np.testing.assert_allclose(viewer.dims.point, pair[1].data_to_world((7, 8, 9)))
+
+
+def test_copies_for_a_spreadsheet_and_for_python(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
+    press(panel.measure_button, panel, qtbot)
+    actions = {action.text(): action for action in panel.scored.export.menu().actions()}
+    actions["Copy table"].trigger()
     header, first = QApplication.clipboard().text().splitlines()
     assert header.split("\t")[:5] == ["label", "name", "voxels_reference", "voxels_prediction", "dice"]
     assert first.split("\t")[:4] == ["1", "liver", "80", "80"]
+    actions["Copy as Python"].trigger()
+    assert 'preset="survey", nsd_tolerance_mm=1.0' in QApplication.clipboard().text()
 
 
-def test_export_writes_the_csv_of_the_core(
-    panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("entry", "suffix", "content"),
+    [
+        pytest.param("CSV…", ".csv", "1,liver,80,80", id="csv"),
+        pytest.param("JSON…", ".json", '"preset": "survey"', id="json"),
+        pytest.param("LaTeX…", ".tex", "\\toprule", id="latex"),
+        pytest.param("HTML report…", ".html", "Worst places", id="html"),
+    ],
+)
+def test_exports(
+    panel: MetricsPanel,
+    pair: tuple[Any, Any],
+    qtbot: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    entry: str,
+    suffix: str,
+    content: str,
 ) -> None:
-    press(panel, qtbot, "measure_button")
-    target = tmp_path / "scores"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
-    panel.export_button.click()
-    assert panel.scores is not None
-    panel.scores.to_csv(tmp_path / "expected.csv")
-    assert target.with_suffix(".csv").read_text() == (tmp_path / "expected.csv").read_text()
+    press(panel.measure_button, panel, qtbot)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "scores"), ""))
+    actions = {action.text(): action for action in panel.scored.export.menu().actions()}
+    actions[entry].trigger()
+    qtbot.waitUntil(lambda: not panel.scored.export.background.runner.is_busy, timeout=20_000)
+    assert content in (tmp_path / f"scores{suffix}").read_text(encoding="utf-8")
+    assert notification_manager.records[-1].message == f"wrote {tmp_path / f'scores{suffix}'}"
 
 
 def test_the_error_layer_lies_on_the_reference(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:
-    press(panel, qtbot, "errors_button")
+    press(panel.errors.errors_button, panel, qtbot)
     errors = viewer.layers["net errors"]
     np.testing.assert_array_equal(errors.scale, pair[0].scale)
     values, counts = np.unique(errors.data, return_counts=True)
     assert dict(zip(values.tolist(), counts.tolist(), strict=True)) == {0: 680, 1: 20, 2: 20}
 
 
+@pytest.mark.parametrize("sign", ["signed", "absolute"])
+def test_the_surface_is_coloured_by_its_distance(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any, sign: str
+) -> None:
+    panel.errors.sign.setCurrentIndex(panel.errors.sign.findData(sign))
+    press(panel.errors.surface_button, panel, qtbot)
+    qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3)
+    surface = viewer.layers["all labels: distance (mm)"]
+    assert set(surface.data[2].tolist()) == ({-1.0, 0.0, 1.0} if sign == "signed" else {0.0, 1.0})
+    assert surface.contrast_limits == ([-1.0, 1.0] if sign == "signed" else [0.0, 1.0])
+    assert [layer.visible for layer in viewer.layers] == [False, False, True]
+    assert "-1.00 to +1.00 mm" in panel.errors.range.text()
+    qtbot.waitUntil(lambda: surface.colorbar.visible)
+
+
+def test_the_surface_of_the_label_that_was_clicked(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    for layer in pair:
+        layer.data[0, 0:2, 0:2] = 2
+    press(panel.measure_button, panel, qtbot)
+    choose_row(panel, 1, qtbot)
+    press(panel.errors.surface_button, panel, qtbot)
+    assert not viewer.layers["spleen: distance (mm)"].data[2].any()
+
+
+def test_instances_are_paired_as_the_core_pairs_them(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    pair[1].data[0, 0, 8:] = 1
+    tab = panel.instances
+    tab.connectivity.setCurrentIndex(tab.connectivity.findData(6))
+    tab.thresholds.setText("0.3, 0.75")
+    press(tab.match_button, panel, qtbot)
+    reference, prediction = (to_segmentation(layer) for layer in pair)
+    config = InstancesConfig(connectivity=6, iou=(0.3, 0.75))
+    expected = match_instances(prediction=prediction, reference=reference, config=config)
+    assert tuple(tab.rows.records.rows) == expected.rows
+    assert tuple(tab.pairs.records.rows) == expected.pairs
+    assert [found.state for found in expected.pairs] == ["found", "extra"]
+    tab.pairs.setCurrentIndex(tab.pairs.records.index(1, 0))
+    assert pair[1].selected_label == 1
+    assert pair[1].get_value(viewer.dims.point, world=True) == 1
+    assert viewer.dims.point[0] == pair[1].data_to_world((0, 0, 8))[0]
+
+
+def test_a_threshold_that_is_none_is_refused(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
+    panel.instances.thresholds.setText("half")
+    press(panel.instances.match_button, panel, qtbot)
+    assert "needs numbers such as 0.5, 0.75; got 'half'" in notification_manager.records[-1].message
+
+
+def test_scores_follow_the_brush_and_undo(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
+    prediction = pair[1]
+    assert not panel.live.isEnabled()
+    press(panel.measure_button, panel, qtbot)
+    before = panel.scores
+    assert before is not None
+    prediction.selected_label = 1
+    panel.live.setChecked(True)
+    prediction.data_setitem(tuple(np.array([[2], [2], [2]])), 1)
+    qtbot.waitUntil(lambda: panel.scores != before, timeout=10_000)
+    reference, edited = (to_segmentation(layer) for layer in pair)
+    assert panel.scores == ms.evaluate(prediction=edited, reference=reference)
+    assert panel.scored.table.records.rows[0].voxels_prediction == 81
+    prediction.undo()
+    qtbot.waitUntil(lambda: panel.scores == before, timeout=10_000)
+
+
 def test_unequal_grids_are_refused_in_the_words_of_the_core(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:
     panel.prediction.choose(add(viewer, cube(3, 1, "thick", (3.0, 1.0, 1.0))))
-    press(panel, qtbot, "measure_button")
+    press(panel.measure_button, panel, qtbot)
     message = notification_manager.records[-1].message
     assert "the prediction 'thick' and the reference 'manual' must lie on the same grid" in message
     assert panel.scores is None
 
 
 def test_the_buttons_wait_for_two_layers_and_a_table(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) -> None:
-    buttons = (panel.measure_button, panel.errors_button, panel.copy_button, panel.export_button)
-    assert [b.isEnabled() for b in buttons] == [False, False, False, False]
+    need_layers = (
+        panel.measure_button,
+        panel.scored.jump_button,
+        panel.errors.errors_button,
+        panel.errors.surface_button,
+        panel.instances.match_button,
+    )
+    need_scores = (panel.scored.export, panel.live)
+    assert [b.isEnabled() for b in (*need_layers, *need_scores)] == [False] * 7
     add(viewer, cube(2, 1, "manual"))
-    assert [b.isEnabled() for b in buttons] == [True, True, False, False]
-    press(panel, qtbot, "measure_button")
-    assert [b.isEnabled() for b in buttons] == [True, True, True, True]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(7, "7"), (0.12345, "0.123"), (float("inf"), "∞"), (float("nan"), "–")], ids=str
-)
-def test_numbers_are_short_and_honest(value: float, text: str) -> None:
-    assert text_of(value) == text
+    assert [b.isEnabled() for b in (*need_layers, *need_scores)] == [True] * 5 + [False] * 2
+    press(panel.measure_button, panel, qtbot)
+    assert [b.isEnabled() for b in (*need_layers, *need_scores)] == [True] * 7

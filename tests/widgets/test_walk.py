@@ -110,7 +110,8 @@ def test_the_main_job_in_a_window(
 
     with heart.during("export"):
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "scores.csv"), ""))
-        qtbot.mouseClick(metrics.export_button, Qt.MouseButton.LeftButton)
+        metrics.scored.export.menu().actions()[0].trigger()
+        qtbot.waitUntil(lambda: not metrics.scored.export.background.runner.is_busy, timeout=10_000)
     with (tmp_path / "scores.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(metrics.scores.rows)
 

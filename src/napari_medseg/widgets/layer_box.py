@@ -85,3 +85,4 @@ class Connections:
     def disconnect(self, _destroyed: object = None) -> None:
         for emitter in self._emitters:
             emitter.disconnect(self._callback)
+        self._emitters = ()

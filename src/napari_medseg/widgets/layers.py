@@ -173,11 +173,15 @@ def world_point(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer] =
 
 
 def surface_layer(mesh: SurfaceMesh, beside: Labels, among: Iterable[Layer] = ()) -> LayerData:
-    """The layer of a mesh on the true Grid of `beside`, drawn where that layer is. InputError where it is 2D."""
+    """The layer of a mesh on the true Grid of `beside`, drawn where that layer is. InputError where it is 2D.
+
+    Its vertices are in napari's world: napari lights surfaces that their own transform mirrors from behind.
+    """
     if beside.ndim != 3:
         raise InputError(f"layer {beside.name!r} must be a volume for a surface in 3D; it has {beside.ndim} dimensions")
-    arguments = {key: getattr(beside, key) for key in ("scale", "translate", "rotate", "shear", "affine", "units")}
-    return (_layer_index(beside, mesh.vertices_zyx, among), mesh.faces, mesh.distance_mm), arguments, "surface"
+    origin, *axes = (np.array(world_point(beside, corner, among)) for corner in np.vstack([np.zeros(3), np.eye(3)]))
+    vertices = mesh.vertices_zyx @ (np.array(axes) - origin) + origin
+    return (vertices, mesh.faces, mesh.distance_mm), {"units": beside.units}, "surface"
 
 
 def label_names(layer: Labels) -> dict[int, str]:

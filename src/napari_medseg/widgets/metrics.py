@@ -2,154 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import importlib
+from functools import partial
+from typing import TYPE_CHECKING
 
-from napari.layers import Labels
-from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
-from napari_medseg.config import MetricsConfig, field_docs
-from napari_medseg.events import Event, Finished
-from napari_medseg.metrics import Scores, evaluate
-from napari_medseg.metrics.error_map import error_map
+from napari_medseg.config import MetricsConfig
+from napari_medseg.metrics import Scores
+from napari_medseg.metrics.edits import EditedScores
+from napari_medseg.metrics.places import Place, worst_place
 from napari_medseg.volume import Segmentation
-from napari_medseg.widgets.forms import button, caption, choice, form, reporting, row
-from napari_medseg.widgets.layer_box import LayerBox
-from napari_medseg.widgets.layers import labels_layer, to_segmentation
+from napari_medseg.widgets.background import Background
+from napari_medseg.widgets.cases_tab import CasesTab
+from napari_medseg.widgets.compared_layers import ComparedLayers
+from napari_medseg.widgets.definitions import Definitions
+from napari_medseg.widgets.errors_tab import ErrorsTab
+from napari_medseg.widgets.forms import button, form, reporting, row
+from napari_medseg.widgets.instances_tab import InstancesTab
+from napari_medseg.widgets.jump import show_voxel
+from napari_medseg.widgets.live import LiveUpdates
 from napari_medseg.widgets.progress_row import ProgressRow
-from napari_medseg.widgets.runner import Runner
-from napari_medseg.widgets.score_table import ScoreTable, text_of
+from napari_medseg.widgets.score_view import ScoreView
+from napari_medseg.widgets.table_tab import TableTab
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Labels
 
-_PRESETS = {"survey": "survey (default)", "lits": "LiTS challenge", "chaos": "CHAOS challenge"}
-#: false positive, false negative, wrong label: told apart with any colour vision (Okabe and Ito 2008)
-_ERROR_COLOURS = {0: "transparent", 1: "#E69F00", 2: "#56B4E9", 3: "#CC79A7", None: "transparent"}
+    from napari_medseg.geometry import Shape3
+    from napari_medseg.metrics import Row
+
+_MIN_WIDTH = 350
+"""Pixels in which nothing is cut off but the columns of tables, which scroll."""
 
 
 class MetricsPanel(QWidget):
-    """Measures a Labels layer against another: a table, its export, and a layer of the errors."""
+    """Measures a Labels layer against another: table, export, plots, layers of the errors, instances; and folders."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._compared: tuple[Labels, Labels] | None = None
+        self._measured: tuple[Labels, Labels] | None = None
         self.scores: Scores | None = None
-        docs = field_docs(MetricsConfig)
-        self.reference = LayerBox(napari_viewer, Labels, "The labels that count as true (A).")
-        self.prediction = LayerBox(napari_viewer, Labels, "The labels to judge (B).")
-        self.preset = choice(_PRESETS, docs["preset"])
-        self.tolerance = QDoubleSpinBox()
-        self.tolerance.setRange(0, 1000)
-        self.tolerance.setSuffix(" mm")
-        self.tolerance.setValue(MetricsConfig().nsd_tolerance_mm)
-        self.tolerance.setToolTip(docs["nsd_tolerance_mm"])
-        self.runner = Runner(self)
+        self.compared = ComparedLayers(napari_viewer, self)
+        self.reference, self.prediction = self.compared.reference, self.compared.prediction
+        self.definitions = Definitions()
+        self._measuring, self.looking = Background(self, "Metrics"), Background(self)
+        self.runner = self._measuring.runner
         self.measure_button = button("Measure", self.measure, "Compare the two layers, label by label.")
-        self.table = ScoreTable()
-        self.summary = caption()
-        self.copy_button = button("Copy", self.copy, "Copy the table, for a spreadsheet.")
-        self.export_button = button("Export CSV…", self.export, "Write the table with all digits.")
-        self.errors_button = button(
-            "Show errors", self.show_errors, "A new layer: false positives, false negatives and wrong labels."
-        )
+        self.live = LiveUpdates(self._show_scores)
+        self.scored = TableTab(self.compared, self.jump)
+        self.plots = ScoreView(["bars"], "Measure first: the plots show the numbers of the table.")
+        self.errors = ErrorsTab(napari_viewer, self.compared, self._measuring)
+        self.instances = InstancesTab(self.compared, self._measuring)
+        self.cases = CasesTab(lambda: self.definitions.config)
+        self.tabs = QTabWidget()
         self._lay_out()
-        self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._update_buttons)
-        self.table.label_clicked.connect(self._select_label)
-        for box in (self.reference, self.prediction):
-            box.layer_changed.connect(self._update_buttons)
+        self.scored.table.row_chosen.connect(self._on_row)
+        self.instances.pair_chosen.connect(self._on_pair)
+        self.compared.changed.connect(self._update_buttons)
         self._update_buttons()
 
     def _lay_out(self) -> None:
+        names = ("Table", "Plots", "Errors", "Instances", "Cases")
+        pages = (self.scored, self.plots, self.errors, self.instances, self.cases)
+        for page, name in zip(pages, names, strict=True):
+            self.tabs.addTab(page, name)
+        self.setMinimumWidth(_MIN_WIDTH)
         layout = QVBoxLayout(self)
         layout.addLayout(
             form(
                 Reference=self.reference,
                 Prediction=self.prediction,
-                Definitions=self.preset,
-                NSD_tolerance=self.tolerance,
+                Definitions=self.definitions.preset,
+                NSD_tolerance=self.definitions.tolerance,
             )
         )
-        layout.addWidget(self.measure_button)
+        layout.addLayout(row(self.measure_button, self.live))
         layout.addWidget(ProgressRow(self.runner, end_text=""))
-        layout.addWidget(self.table, stretch=1)
-        layout.addWidget(self.summary)
-        layout.addLayout(row(self.copy_button, self.export_button, self.errors_button))
+        layout.addWidget(self.tabs, stretch=1)
 
     def measure(self) -> None:
         """Compare the two layers in the background."""
-        self._start(evaluate, preset=self.preset.currentData(), nsd_tolerance_mm=self.tolerance.value())
-
-    def show_errors(self) -> None:
-        """Add a layer of the voxels that differ."""
-        self._start(error_map)
-
-    def copy(self) -> None:
-        """The table as tab-separated text to the clipboard."""
-        assert self.scores is not None, "the button is off before the first table"
-        QApplication.clipboard().setText(self.scores.to_frame().to_csv(sep="\t", index=False))
-
-    def export(self) -> None:
-        """Ask for a file and write the table as CSV."""
-        assert self.scores is not None, "the button is off before the first table"
-        path, _ = QFileDialog.getSaveFileName(self, "Export scores", "scores.csv", "CSV (*.csv)")
-        if path:
-            with reporting():
-                self.scores.to_csv(Path(path).with_suffix(".csv"))
-
-    def _start(self, function: Callable[..., Any], **options: Any) -> None:
+        layers = self.compared.layers
+        assert layers is not None, "the button is off before both are chosen"
         with reporting():
-            prediction, reference = self.prediction.layer, self.reference.layer
-            layers = list(self._viewer.layers)
-            pair = {
-                "prediction": to_segmentation(prediction, layers),
-                "reference": to_segmentation(reference, layers),
-            }
-            self._compared = (prediction, reference)
-            self.runner.start(lambda: _finished(function, **pair, **options), "Metrics")
+            compute = partial(_measured, self.definitions.config, **self.compared.pair())
+            self._measuring.ask(compute, partial(self._follow, layers))
 
-    def _on_event(self, event: Event) -> None:
-        if not isinstance(event, Finished):
-            return
-        if isinstance(event.result, Segmentation):
-            self._add_errors(event.result)
-        else:
-            self._show_scores(event.result)
+    def jump(self, label: int | None = None) -> None:
+        """Look at the voxel that is farthest from the other surface: of a label, or of all."""
+        with reporting():
+            preset = self.definitions.config.preset
+            find = partial(worst_place, **self.compared.pair(), label=label, preset=preset)
+            self.looking.ask(find, self._show_place)
+
+    def _follow(self, layers: tuple[Labels, Labels], edited: EditedScores) -> None:
+        self._measured = layers
+        self.live.follow(layers, edited)
+        self._show_scores(edited.scores)
 
     def _show_scores(self, scores: Scores) -> None:
-        assert self._compared is not None
-        prediction, reference = self._compared
+        assert self._measured is not None, "scores come from layers"
         self.scores = scores
-        self.table.show_scores(scores, reference)
-        mean = scores.mean
-        self.summary.setText(
-            f"<b>{prediction.name}</b> against <b>{reference.name}</b> ({scores.config.preset}): mean Dice "
-            f"{text_of(mean['dice'])}, HD95 {text_of(mean['hd95_mm'])} mm, NSD {text_of(mean['nsd'])} at "
-            f"{scores.config.nsd_tolerance_mm:g} mm; pixel accuracy {scores.pa:.4f}"
-        )
+        self.scored.show_scores(scores, *self._measured)
+        self.plots.show_scores(scores)
+        self.errors.show_scores(scores)
 
-    def _add_errors(self, errors: Segmentation) -> None:
-        assert self._compared is not None
-        data, arguments, _ = labels_layer(errors)
-        name = f"{self._compared[0].name} errors"
-        self._viewer.add_labels(data, **{**arguments, "name": name, "colormap": _ERROR_COLOURS})
+    def _on_row(self, chosen: Row) -> None:
+        """Select the label in both layers, and look at where it is worst."""
+        self._select(chosen.label)
+        self.errors.choose_label(chosen.label)
+        if self.compared.layers == self._measured:
+            self.jump(chosen.label)
 
-    def _select_label(self, label: int) -> None:
-        for layer in self._compared or ():
-            if layer in self._viewer.layers:
-                layer.selected_label = label
+    def _on_pair(self, label: int, voxel_zyx: Shape3) -> None:
+        self._select(label)
+        self._look_at(voxel_zyx)
+
+    def _show_place(self, place: Place) -> None:
+        self._look_at(place.index_zyx)
+
+    def _select(self, label: int) -> None:
+        for layer in self.compared.layers or ():
+            layer.selected_label = label
+
+    def _look_at(self, voxel_zyx: Shape3) -> None:
+        """voxel_zyx: on the grid of the reference."""
+        if self.reference.layer is not None:
+            show_voxel(self._viewer, self.reference.layer, voxel_zyx, self.compared.among)
 
     def _update_buttons(self, _: object = None) -> None:
-        ready = not self.runner.is_busy
-        both = self.prediction.layer is not None and self.reference.layer is not None
-        self.measure_button.setEnabled(ready and both)
-        self.errors_button.setEnabled(ready and both)
-        for shown in (self.copy_button, self.export_button):
-            shown.setEnabled(ready and self.scores is not None)
+        ready = not self.runner.is_busy and self.compared.layers is not None
+        self.measure_button.setEnabled(ready)
+        self.scored.jump_button.setEnabled(ready)
+        self.errors.set_ready(ready)
+        self.instances.match_button.setEnabled(ready)
 
 
-def _finished(function: Callable[..., Any], **arguments: Any) -> Iterator[Event]:
-    yield Finished(function(**arguments))
+def _measured(config: MetricsConfig, **pair: Segmentation) -> EditedScores:
+    """In the worker: the scores; and what draws them is loaded, which would hold up the window."""
+    edited = EditedScores(**pair, config=config)
+    importlib.import_module("napari_medseg.widgets.chart")
+    return edited

@@ -55,17 +55,18 @@ class Runner(QObject):
         return self._cancelled.is_set()
 
     def start(self, events: Callable[[], Iterator[Event]], title: str, *, ends_itself: bool = False) -> None:
-        """Run `events()` in a worker thread. title: what napari's progress bar calls it.
+        """Run `events()` in a worker thread. title: what napari's progress bar calls it; none without a title.
 
         ends_itself: from `Started` on, a cancel does not close the generator: it asks `should_stop` and still finishes.
         """
         assert not self.is_busy, "the owner disables its start button while busy"
         self._cancelled.clear()
-        bar = progress(total=0, desc=title)
         worker = create_worker(_relay, events, self._cancelled, ends_itself)
-        worker.yielded.connect(partial(_advance, bar))
+        if title:
+            bar = progress(total=0, desc=title)
+            worker.yielded.connect(partial(_advance, bar))
+            worker.finished.connect(bar.close)
         worker.yielded.connect(self._take)
-        worker.finished.connect(bar.close)
         worker.finished.connect(self._end)
         self._set_busy(True)
         worker.start()

@@ -1,0 +1,67 @@
+"""The two Labels layers that are compared, as the core takes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels
+from qtpy.QtCore import QObject, Signal
+
+from napari_medseg.errors import InputError
+from napari_medseg.volume import Grid, Segmentation, Volume
+from napari_medseg.widgets.layer_box import LayerBox
+from napari_medseg.widgets.layers import placement, to_segmentation, to_volume
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+
+class ComparedLayers(QObject):
+    """Two drop-downs of Labels layers; `changed` tells that others were chosen."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.reference = LayerBox(viewer, Labels, "The labels that count as true (A).")
+        self.prediction = LayerBox(viewer, Labels, "The labels to judge (B).")
+        for box in (self.reference, self.prediction):
+            box.layer_changed.connect(lambda _: self.changed.emit())
+
+    @property
+    def layers(self) -> tuple[Labels, Labels] | None:
+        """(prediction, reference); None until both are chosen."""
+        chosen = (self.prediction.layer, self.reference.layer)
+        return None if None in chosen else chosen
+
+    @property
+    def among(self) -> list[Any]:
+        """The viewer's layers: those without a Grid of ours take that of one that lies where they do."""
+        return list(self._viewer.layers)
+
+    def pair(self) -> dict[str, Segmentation]:
+        """{"prediction": ..., "reference": ...}, wrapped and never copied. Raises MedsegError where a layer is none."""
+        assert self.layers is not None, "the buttons are off before both are chosen"
+        return self.pair_of(*self.layers)
+
+    def pair_of(self, prediction: Labels, reference: Labels) -> dict[str, Segmentation]:
+        """The same for two layers that were chosen before."""
+        return {
+            "prediction": to_segmentation(prediction, self.among),
+            "reference": to_segmentation(reference, self.among),
+        }
+
+    def image_on(self, reference: Labels) -> Volume | None:
+        """The topmost image of the viewer that lies on the reference's grid; None where there is none."""
+        grid = placement(reference, self.among).grid
+        for layer in reversed(self.among):
+            if isinstance(layer, Image) and not layer.rgb and self._lies_on(grid, layer):
+                return to_volume(layer, self.among)
+        return None
+
+    def _lies_on(self, grid: Grid, layer: Image) -> bool:
+        try:
+            return placement(layer, self.among).grid.same_as(grid)
+        except InputError:  # time series, or no lengths on its axes
+            return False

@@ -1,0 +1,153 @@
+"""Where the prediction is wrong: a layer of the voxels that differ, and its surface coloured by its distance."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.utils import Colormap
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_medseg.geometry import FloatArray
+from napari_medseg.metrics.error_map import ERRORS, error_map
+from napari_medseg.metrics.surface_mesh import SurfaceMesh, surface_distance_mesh
+from napari_medseg.volume import Segmentation
+from napari_medseg.widgets.forms import button, caption, choice, choose, form, reporting
+from napari_medseg.widgets.jump import show_surface
+from napari_medseg.widgets.layers import labels_layer, surface_layer
+from napari_medseg.widgets.turns import in_turns
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Labels, Surface
+
+    from napari_medseg.metrics import Scores
+    from napari_medseg.widgets.background import Background
+    from napari_medseg.widgets.compared_layers import ComparedLayers
+
+#: told apart with any colour vision (Okabe and Ito 2008); on surfaces the first two mean the same as on voxels
+_TOO_FAR, _TOO_SHORT, _OTHER = "#E69F00", "#56B4E9", "#CC79A7"
+_COLOURS = {1: _TOO_FAR, 2: _TOO_SHORT, 3: _OTHER}
+_SIGNS = {"signed": "signed", "absolute": "absolute"}
+_ALL_LABELS = {0: "all labels"}
+_COLOURED = 99
+"""Percent of a surface's vertices whose distance the colours tell apart."""
+
+
+class ErrorsTab(QWidget):
+    """Adds layers of the errors of the two layers that are compared."""
+
+    def __init__(self, viewer: Viewer, compared: ComparedLayers, background: Background) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._compared = compared
+        self._background = background
+        self.errors_button = button("Show errors", self.show_errors, "A new layer of the voxels that differ.")
+        self.legend = caption(" &nbsp; ".join(_legend(colour, ERRORS[i]) for i, colour in _COLOURS.items()))
+        self.label = choice({}, "Whose surface; a click on a row of the table chooses it too.")
+        self.sign = choice(_SIGNS, "Signed: orange where the prediction reaches too far, blue where it falls short.")
+        self.surface_button = button(
+            "Show surface distance", self.show_surface, "The prediction's surface in 3D, coloured by its distance."
+        )
+        self.range = caption()
+        self._list_labels({})
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 6, 0, 0)
+        layout.addWidget(self.errors_button)
+        layout.addWidget(self.legend)
+        layout.addSpacing(12)
+        layout.addLayout(form(Label=self.label, Distance=self.sign))
+        layout.addWidget(self.surface_button)
+        layout.addWidget(self.range)
+        layout.addStretch(1)
+
+    def show_scores(self, scores: Scores) -> None:
+        """Offer the labels that both have."""
+        self._list_labels({row.label: row.name for row in scores.rows if np.isfinite(row.msd_mm)})
+
+    def choose_label(self, label: int) -> None:
+        """Choose whose surface to show; nothing happens where the label has none in one of the two."""
+        choose(self.label, label)
+
+    def set_ready(self, ready: bool) -> None:
+        """Whether there are two layers, and nothing runs."""
+        for made in (self.errors_button, self.surface_button):
+            made.setEnabled(ready)
+
+    def show_errors(self) -> None:
+        """Add a layer of the voxels that differ."""
+        with reporting():
+            pair, layers = self._compared.pair(), self._compared.layers
+            assert layers is not None, "a pair has two layers"
+            self._background.ask(partial(error_map, **pair), partial(self._add_errors, layers[0]))
+
+    def show_surface(self) -> None:
+        """Add the surface of the chosen label, or of all, and look at it in 3D."""
+        with reporting():
+            pair, layers = self._compared.pair(), self._compared.layers
+            assert layers is not None, "a pair has two layers"
+            label = self.label.currentData() or None
+            self._background.ask(
+                partial(surface_distance_mesh, **pair, label=label),
+                partial(self._add_surface, layers, self.label.currentText()),
+            )
+
+    def _add_errors(self, prediction: Labels, errors: Segmentation) -> None:
+        data, arguments, _ = labels_layer(errors)
+        nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
+        colours = nothing | _COLOURS
+        self._viewer.add_labels(data, **{**arguments, "name": f"{prediction.name} errors", "colormap": colours})
+
+    def _add_surface(self, layers: tuple[Labels, Labels], label: str, mesh: SurfaceMesh) -> None:
+        (vertices, faces, signed), arguments, _ = surface_layer(mesh, layers[1], self._compared.among)
+        is_signed = self.sign.currentData() == "signed"
+        end = _end_of_colours(signed)
+        for covering in self._viewer.layers:
+            covering.visible = False
+        layer = self._viewer.add_surface(
+            (vertices, faces, signed if is_signed else np.abs(signed)),
+            **arguments,
+            name=f"{label}: distance (mm)",
+            colormap=_diverging() if is_signed else "viridis",
+            contrast_limits=(-end if is_signed else 0.0, end),
+            shading="smooth",
+        )
+        self._describe(label, layers, signed, end)
+        in_turns(lambda: None, partial(show_surface, self._viewer, layer), partial(_show_colour_bar, layer))
+
+    def _describe(self, label: str, layers: tuple[Labels, Labels], signed_mm: FloatArray, end_mm: float) -> None:
+        prediction, reference = layers
+        colours = "orange: too far, blue: too short; " if self.sign.currentData() == "signed" else ""
+        self.range.setText(
+            f"<b>{label}</b>: the surface of {prediction.name} lies {signed_mm.min():.2f} to {signed_mm.max():+.2f} mm "
+            f"off that of {reference.name} ({colours}{_COLOURED} % of it lie within {end_mm:.2f} mm, where the colours "
+            f"end)."
+        )
+
+    def _list_labels(self, names: dict[int, str]) -> None:
+        chosen = self.label.currentData()
+        self.label.clear()
+        for label, name in {**_ALL_LABELS, **names}.items():
+            self.label.addItem(name, label)
+        choose(self.label, chosen)
+
+
+def _legend(colour: str, meaning: str) -> str:
+    """A square of the colour and what it means, kept on one line."""
+    return f"<span style='color:{colour}'>■</span>&nbsp;{meaning.replace(' ', '&nbsp;')}"
+
+
+def _end_of_colours(signed_mm: FloatArray) -> float:
+    """So that a few far places do not take the colours of all the others."""
+    magnitudes = np.abs(signed_mm)
+    return float(np.percentile(magnitudes, _COLOURED)) or float(magnitudes.max()) or 1.0
+
+
+def _show_colour_bar(layer: Surface) -> None:
+    if hasattr(layer, "colorbar"):  # napari 0.7 and later; the caption tells the range in any case
+        layer.colorbar.visible = True
+
+
+def _diverging() -> Colormap:
+    return Colormap([_TOO_SHORT, "#f4f4f4", _TOO_FAR], name="too short - too far")

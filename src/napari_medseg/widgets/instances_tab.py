@@ -1,0 +1,100 @@
+"""Lesions and other instances: how many are found, and which of the prediction is which of the reference."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLineEdit, QStackedWidget, QVBoxLayout, QWidget
+
+from napari_medseg.config import InstancesConfig, field_docs
+from napari_medseg.errors import InputError
+from napari_medseg.metrics.instances import InstanceRow, Instances, Pair, match_instances
+from napari_medseg.volume import Grid
+from napari_medseg.widgets.forms import button, choice, form, reporting
+from napari_medseg.widgets.record_columns import documented_columns
+from napari_medseg.widgets.record_table import RecordTable
+
+if TYPE_CHECKING:
+    from napari_medseg.widgets.background import Background
+    from napari_medseg.widgets.compared_layers import ComparedLayers
+
+_KINDS = {"components": "connected parts", "ids": "every id"}
+_CONNECTIVITY = {26: "26 (corners)", 18: "18 (edges)", 6: "6 (faces)"}
+_VIEWS = {"rows": "Scores per label", "pairs": "Which is which"}
+
+
+class InstancesTab(QWidget):
+    """Matches the instances of the two layers; `pair_chosen` carries a label id and a voxel (z, y, x) to look at."""
+
+    pair_chosen = Signal(int, object)
+
+    def __init__(self, compared: ComparedLayers, background: Background) -> None:
+        super().__init__()
+        self._compared = compared
+        self._background = background
+        self._grid: Grid | None = None
+        docs = field_docs(InstancesConfig)
+        self.kind = choice(_KINDS, docs["instances"])
+        self.connectivity = choice({}, docs["connectivity"])
+        for count, text in _CONNECTIVITY.items():
+            self.connectivity.addItem(text, count)
+        self.thresholds = QLineEdit(", ".join(f"{t:g}" for t in InstancesConfig().iou))
+        self.thresholds.setToolTip(docs["iou"])
+        self.match_button = button("Match instances", self.match, "Pair the instances of the two layers one-to-one.")
+        self.view = choice(_VIEWS, "Scores per label, or every instance with its partner.")
+        self.rows, self.pairs = RecordTable(), RecordTable()
+        self._stack = QStackedWidget()
+        for table in (self.rows, self.pairs):
+            self._stack.addWidget(table)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 6, 0, 0)
+        layout.addLayout(form(Instances=self.kind, Neighbours=self.connectivity, IoU_above=self.thresholds))
+        layout.addWidget(self.match_button)
+        layout.addWidget(self.view)
+        layout.addWidget(self._stack, stretch=1)
+        self.kind.currentIndexChanged.connect(lambda _: self.connectivity.setEnabled(self._by_parts))
+        self.view.currentIndexChanged.connect(self._stack.setCurrentIndex)
+        self.pairs.row_chosen.connect(self._on_pair)
+
+    @property
+    def _by_parts(self) -> bool:
+        return bool(self.kind.currentData() == "components")
+
+    @property
+    def config(self) -> InstancesConfig:
+        """What the user chose. Raises InputError for thresholds that are none."""
+        return InstancesConfig(
+            instances=self.kind.currentData(),
+            connectivity=self.connectivity.currentData(),
+            iou=_numbers(self.thresholds.text()),
+        )
+
+    def match(self) -> None:
+        """Pair the instances in the background."""
+        with reporting():
+            pair, config = self._compared.pair(), self.config
+            self._background.ask(
+                partial(match_instances, **pair, config=config), partial(self._show, pair["reference"].grid)
+            )
+
+    def _show(self, grid: Grid, found: Instances) -> None:
+        self._grid = grid
+        layers = self._compared.layers
+        colour_of = layers[1].get_color if layers else None
+        self.rows.show_records(found.rows, documented_columns(InstanceRow), colour_of)
+        self.pairs.show_records(found.pairs, documented_columns(Pair), colour_of)
+
+    def _on_pair(self, pair: Any) -> None:
+        assert self._grid is not None, "the table is empty before the first matching"
+        voxel = np.rint(self._grid.world_to_index((pair.s_mm, pair.p_mm, pair.l_mm))).astype(int)
+        self.pair_chosen.emit(pair.label or pair.reference_id or pair.prediction_id, tuple(voxel.tolist()))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError as error:
+        raise InputError(f"IoU above: needs numbers such as 0.5, 0.75; got {text!r}") from error

@@ -1,0 +1,37 @@
+"""Which columns a table of records has, in which order, with what heading and meaning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_medseg.config import field_docs
+from napari_medseg.metrics.columns import Column
+
+if TYPE_CHECKING:
+    from napari_medseg.metrics import Scores
+
+#: what the header of each row says already
+_IN_ROW_HEADER = ("name",)
+_UNITS = {"_mm3": "mm³", "_mm": "mm"}
+
+
+def score_columns(scores: Scores) -> dict[str, Column]:
+    """The columns of Scores, as their preset defines them; those that tell how large, not how good, come last."""
+    shown = {name: column for name, column in scores.definitions.items() if name not in _IN_ROW_HEADER}
+    return dict(sorted(shown.items(), key=lambda item: item[1].unit in ("voxels", "ml")))
+
+
+def documented_columns(record: type) -> dict[str, Column]:
+    """The fields of a record class whose docstrings tell what they mean."""
+    return {
+        name: _column(name, meaning)
+        for name, meaning in field_docs(record).items()
+        if name not in (*_IN_ROW_HEADER, "case")
+    }
+
+
+def _column(field: str, meaning: str) -> Column:
+    for suffix, unit in _UNITS.items():
+        if field.endswith(suffix):
+            return Column(field.removesuffix(suffix).replace("_", " "), unit, meaning)
+    return Column(field.replace("_", " "), "", meaning)

@@ -1,0 +1,79 @@
+"""A table of records: a click on a heading sorts, a click on a row tells which it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from qtpy.QtCore import QModelIndex, Qt, Signal
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
+
+from napari_medseg.metrics.columns import Column
+from napari_medseg.widgets.record_model import Record, RecordModel, Rgba
+
+_NAMES_WIDTH = 120
+"""Pixels of the labels' names; longer ones are cut with an ellipsis and whole in the tooltip."""
+_ROWS_MEASURED = 50
+"""Rows that decide how wide a column is: looking at thousands would hold up the window."""
+_ROW_HEIGHT = 22
+
+
+class RecordTable(QTableView):
+    """Shows records; `row_chosen` carries the one that the user chose."""
+
+    row_chosen = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records = RecordModel()
+        self._showing = False
+        self.setModel(self.records)
+        self.setSortingEnabled(True)
+        self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setMinimumHeight(150)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self._style_headers()
+        self.selectionModel().currentRowChanged.connect(self._on_row)
+        self.clicked.connect(self._on_row)
+
+    def _style_headers(self) -> None:
+        across, down = self.horizontalHeader(), self.verticalHeader()
+        across.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        across.setResizeContentsPrecision(_ROWS_MEASURED)
+        across.setHighlightSections(False)
+        down.setTextElideMode(Qt.TextElideMode.ElideRight)
+        down.setMaximumWidth(_NAMES_WIDTH)
+        down.setDefaultSectionSize(_ROW_HEIGHT)
+        down.setHighlightSections(False)
+
+    @property
+    def record(self) -> Any:
+        """The record of the chosen row; None where no row is chosen."""
+        index = self.currentIndex()
+        return self.records.rows[index.row()] if index.isValid() else None
+
+    def show_records(
+        self, rows: Iterable[Record], columns: Mapping[str, Column], colour_of: Callable[[int], Rgba] | None = None
+    ) -> None:
+        """Fill the table; the order that the user gave it and the chosen label stay. See `RecordModel.show`."""
+        chosen, header = self.record, self.horizontalHeader()
+        self._showing = True
+        self.records.show(rows, columns, colour_of)
+        self.records.sort(header.sortIndicatorSection(), header.sortIndicatorOrder())
+        if chosen is not None:
+            self.choose(chosen.label)
+        self._showing = False
+
+    def choose(self, label: int) -> None:
+        """Go to the first row of a label; nothing happens where there is none."""
+        found = [r for r, row in enumerate(self.records.rows) if row.label == label]
+        if found:
+            self.setCurrentIndex(self.records.index(found[0], 0))
+
+    def _on_row(self, index: QModelIndex, _previous: QModelIndex | None = None) -> None:
+        if index.isValid() and not self._showing:
+            self.row_chosen.emit(self.records.rows[index.row()])

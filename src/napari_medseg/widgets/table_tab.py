@@ -1,0 +1,80 @@
+"""The scores of the two layers as a table, with their means, the way to the worst place, and their export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_medseg.metrics import Scores
+from napari_medseg.metrics.exports import write_scores
+from napari_medseg.metrics.pictures import worst_slices
+from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.as_python import evaluation_script
+from napari_medseg.widgets.compared_layers import ComparedLayers
+from napari_medseg.widgets.export_menu import ExportButton
+from napari_medseg.widgets.forms import button, caption, row
+from napari_medseg.widgets.record_columns import score_columns
+from napari_medseg.widgets.record_model import text_of
+from napari_medseg.widgets.record_table import RecordTable
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+_PICTURES = 12
+"""Labels that the report shows: those of the lowest Dice."""
+
+
+class TableTab(QWidget):
+    """Shows Scores of two layers; `jump` is called by the button."""
+
+    def __init__(self, compared: ComparedLayers, jump: Callable[[], None]) -> None:
+        super().__init__()
+        self._compared = compared
+        self._shown: tuple[Labels, Labels, Scores] | None = None
+        self.table = RecordTable()
+        self.summary = caption()
+        self.jump_button = button(
+            "Jump to the worst place", jump, "Go to the voxel of the largest surface distance, over all labels."
+        )
+        self.export = ExportButton(self.as_python, self._writing)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 6, 0, 0)
+        layout.addWidget(self.table, stretch=1)
+        layout.addWidget(self.summary)
+        layout.addLayout(row(self.jump_button, self.export))
+
+    def show_scores(self, scores: Scores, prediction: Labels, reference: Labels) -> None:
+        """Fill the table, in the order that the user gave it."""
+        self._shown = prediction, reference, scores
+        self.table.show_records(scores.rows, score_columns(scores), reference.get_color)
+        self.export.show_scores(scores)
+        mean = scores.mean
+        self.summary.setText(
+            f"<b>{prediction.name}</b> against <b>{reference.name}</b> ({scores.config.preset}): mean Dice "
+            f"{text_of(mean['dice'])}, HD95 {text_of(mean['hd95_mm'])} mm, NSD {text_of(mean['nsd'])} at "
+            f"{scores.config.nsd_tolerance_mm:g} mm; pixel accuracy {scores.pa:.4f}"
+        )
+
+    def as_python(self) -> str:
+        """The script that computes the table."""
+        assert self._shown is not None, "the button is off before the first table"
+        prediction, reference, scores = self._shown
+        return evaluation_script(prediction, reference, scores.config)
+
+    def _writing(self, path: Path) -> Callable[[], object]:
+        assert self._shown is not None, "the button is off before the first table"
+        prediction, reference, scores = self._shown
+        pair = self._compared.pair_of(prediction, reference)
+        return partial(_write, path, scores, pair, self._compared.image_on(reference))
+
+
+def _write(path: Path, scores: Scores, pair: dict[str, Segmentation], image: Volume | None) -> None:
+    """In the worker: the scores, and for a report pictures of the labels that are worst."""
+    worst = sorted(scores.rows, key=lambda row: row.dice)[:_PICTURES]
+    labels = [row.label for row in worst] if path.suffix == ".html" else []
+    pictures = worst_slices(**pair, image=image, labels=labels, preset=scores.config.preset)
+    write_scores(path, scores, pictures=list(pictures))
