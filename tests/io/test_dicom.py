@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
 
 from dicom_files import CANARY, set_pixels, voxels, write_enhanced, write_series
@@ -99,11 +100,31 @@ def test_baseline_jpeg_is_decoded(tmp_path: Path) -> None:
     np.testing.assert_allclose(io.read(path).data[0], [smooth, smooth], atol=3)
 
 
-def test_a_missing_decoder_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("process", ["JPEGLosslessProcess14", "JPEGLosslessProcess14_1"])
+def test_lossless_jpeg_is_decoded(tmp_path: Path, process: str) -> None:
+    gdcm: Any = pytest.importorskip("gdcm", reason="GDCM, the decoder of JPEG Lossless, is not installed")
+    path = write_series(tmp_path, voxels((2, 40, 48)), grid("SPL", shape=(2, 40, 48)))
+    for file in path.iterdir():
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(file))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, process)))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.SetFileName(str(file))
+        assert writer.Write()
+        assert "JPEG Lossless" in pydicom.dcmread(file).file_meta.TransferSyntaxUID.name
+    assert np.array_equal(io.read(path).data[0], voxels((2, 40, 48)))
+
+
+def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def compress(dataset: Dataset, _: int) -> None:
         dataset.compress(RLELossless, generate_instance_uid=False)
         dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
 
+    monkeypatch.setattr(Decoder, "is_available", False)
     with pytest.raises(NotSupportedError, match=r"JPEG Lossless.*pip install python-gdcm"):
         io.read(series(tmp_path, compress))
 

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from dicom_files import CANARY, voxels, write_enhanced, write_series
 from grids import grid
 from napari_medseg import geometry, io
-from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io.dicom_codes import coded
 from napari_medseg.volume import Grid, Segmentation
@@ -205,6 +205,55 @@ def overlapping(folder: Path, series: Path) -> Path:
     )
     segmentation.save_as(folder / "overlaps.dcm")
     return folder / "overlaps.dcm"
+
+
+def fractional(folder: Path, series: Path, kind: str) -> Path:
+    """Two segments in fractions of 200 that together are the whole in the voxels of DATA that are 1."""
+    sources = [pydicom.dcmread(path) for path in sorted(series.iterdir(), reverse=True)]
+    part = np.where(DATA == 1, 0.75, 0.0)
+    description = highdicom.seg.SegmentDescription
+    segmentation = highdicom.seg.Segmentation(
+        with_type_2(sources),
+        np.stack([part, np.where(DATA == 1, 0.25, DATA == 2)], axis=-1),
+        "FRACTIONAL",
+        [description(n, f"part {n}", codes.SCT.Tissue, codes.SCT.Tissue, "MANUAL") for n in (1, 2)],
+        generate_uid(),
+        1,
+        generate_uid(),
+        1,
+        "maker",
+        "model",
+        "1",
+        "1",
+        fractional_type=kind,
+        max_fractional_value=200,
+        omit_empty_frames=False,
+    )
+    segmentation.save_as(folder / "fractions.dcm")
+    return folder / "fractions.dcm"
+
+
+@pytest.mark.parametrize(
+    ("kind", "noun"), [("PROBABILITY", "probabilities"), ("OCCUPANCY", "occupancies")], ids=["probability", "occupancy"]
+)
+def test_fractions_are_labels_from_one_half_on(tmp_path: Path, series: Path, kind: str, noun: str) -> None:
+    path = fractional(tmp_path, series, kind)
+    told = (
+        rf"fractions\.dcm: a segmentation of {noun} from 0 to 200; labels are the voxels of at least 100 \(one half\)"
+    )
+    with pytest.warns(MedsegWarning, match=told):
+        read = io.read_segmentation(path)
+    assert np.array_equal(read.data[:], np.where(DATA < 3, DATA, 0))
+    assert dict(read.labels) == {1: "part 1", 2: "part 2"}
+
+
+def test_fractions_of_nothing_are_refused(tmp_path: Path, series: Path) -> None:
+    path = fractional(tmp_path, series, "PROBABILITY")
+    dataset = pydicom.dcmread(path)
+    del dataset.MaximumFractionalValue
+    dataset.save_as(path)
+    with pytest.raises(FileError, match="its fractions do not say which value is the whole"):
+        io.read_segmentation(path)
 
 
 def with_type_2(sources: list[pydicom.Dataset]) -> list[pydicom.Dataset]:

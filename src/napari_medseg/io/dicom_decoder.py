@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.pixels import iter_pixels
+from pydicom.pixels import get_decoder, iter_pixels
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, JPEGLSNearLossless
 
 from napari_medseg.errors import FileError
 from napari_medseg.io.dicom_files import PARSE_ERRORS, quiet
@@ -17,7 +18,14 @@ Array = npt.NDArray[Any]
 
 
 def prepare() -> None:
-    """Nothing: the decoders are loaded with pydicom."""
+    """Leave to GDCM, where it is installed, what nothing else decodes: JPEG Lossless and 12-bit JPEG.
+
+    The decoders are loaded with pydicom; this changes its table, and is for a process that does nothing else.
+    """
+    for syntax in (JPEGBaseline8Bit, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000):
+        decoder = get_decoder(syntax)
+        if "gdcm" in decoder.available_plugins and len(decoder.available_plugins) > 1:
+            decoder.remove_plugin("gdcm")
 
 
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:

@@ -58,6 +58,8 @@ KEYWORDS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     "SegmentationType",
+    "SegmentationFractionalType",
+    "MaximumFractionalValue",
     "SegmentSequence",
 )
 

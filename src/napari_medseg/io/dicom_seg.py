@@ -1,4 +1,5 @@
-"""DICOM-SEG as labels: BINARY, with overlaps told, and LABELMAP; written through highdicom beside its source series.
+"""DICOM-SEG as labels: BINARY and FRACTIONAL (from one half on), with overlaps told, and LABELMAP; written through
+highdicom beside its source series.
 
 Segment numbers are the label ids. Frames that hold nothing may be absent: the grid spans from the first to the last
 frame that is there.
@@ -7,6 +8,7 @@ frame that is there.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError
+from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, budget, choice, files
 from napari_medseg.io.choice import ChoiceError
@@ -53,6 +55,8 @@ class _Segments:
     """One per frame, in the order of the stack."""
     stack: Stack
     is_labelmap: bool
+    least: int
+    """The stored value from which on a voxel of a mask is the segment's."""
 
     @property
     def where(self) -> Path:
@@ -107,10 +111,8 @@ def save(path: Path, stored: Stored) -> None:
 def _segments(header: Header) -> _Segments:
     check_pixels(header)
     kind = header.text("SegmentationType")
-    if kind not in ("BINARY", "LABELMAP"):
-        raise NotSupportedError(
-            f"{header.path}: a segmentation of fractions (probabilities) is not read: only whole labels"
-        )
+    if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
+        raise NotSupportedError(f"{header.path}: a segmentation of a kind that is not known")
     names: dict[int, str] = {}
     colours: dict[int, Colour] = {}
     for item in items(header.dataset, "SegmentSequence", header.path):
@@ -125,7 +127,27 @@ def _segments(header: Header) -> _Segments:
         stack = sparse_stack(together(planes, str(header.path)))
     except FileError as error:
         raise FileError(f"{header.path}: {error}") from error
-    return _Segments(header, names, colours, [planes[i] for i in stack.order], stack, kind == "LABELMAP")
+    return _Segments(
+        header, names, colours, [planes[i] for i in stack.order], stack, kind == "LABELMAP", _least(header)
+    )
+
+
+def _least(header: Header) -> int:
+    """1, and of fractions half of what stands for the whole, which is told."""
+    if header.text("SegmentationType") != "FRACTIONAL":
+        return 1
+    whole = header.count("MaximumFractionalValue")
+    if whole < 1:
+        raise FileError(f"{header.path}: damaged: its fractions do not say which value is the whole")
+    least = (whole + 1) // 2
+    what = "occupancies" if header.text("SegmentationFractionalType") == "OCCUPANCY" else "probabilities"
+    warnings.warn(
+        f"{header.path}: a segmentation of {what} from 0 to {whole}; labels are the voxels of at least {least} "
+        f"(one half)",
+        MedsegWarning,
+        stacklevel=4,
+    )
+    return least
 
 
 def _colour(item: Dataset, header: Header) -> Colour | None:
@@ -178,7 +200,7 @@ def _combined(segments: _Segments, chosen: set[int]) -> Array:
         owners = np.array([_segment_number(plane) for plane in planes])
         for slot in np.unique(slots).tolist():
             here = np.flatnonzero((slots == slot) & np.isin(owners, list(chosen)))
-            masks = frames[here] != 0
+            masks = frames[here] >= segments.least
             for mask, owner in zip(masks, owners[here], strict=True):
                 data[slot][mask] = owner
             if (masks.sum(axis=0) > 1).any():
