@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,9 @@ def save(path: Path, stored: Stored) -> None:
     from napari_medseg.io.dicom_seg_writer import dataset
 
     content = dataset(planes, data, {i: stored.labels.get(i) or f"label {i}" for i in ids}, stored)
-    with files.replacing(path, len(content.PixelData)) as temporary:
-        content.save_as(temporary, enforce_file_format=True)
+    blob = BytesIO()
+    content.save_as(blob, enforce_file_format=True)
+    files.replace_bytes(path, blob.getvalue())
 
 
 def _segments(header: Header) -> _Segments:

@@ -145,6 +145,8 @@ def told_of_faults(path: Path, place: Path, needed_bytes: int | None = None) -> 
         if error.errno not in _WANT_OF_ROOM:
             raise FileError(reason) from error
         written = size_of(place)
+        for file in _files_in(place):
+            os.truncate(file, 0)  # libraries that failed leave files open, and those keep their bytes
         claims.remove(place)
         needed = f"more than {written}" if needed_bytes is None else f"about {needed_bytes}"
         raise _no_room(path, reason, needed) from error
@@ -165,7 +167,11 @@ def is_full(folder: Path) -> bool:
 
 def size_of(path: Path) -> int:
     """The bytes in a file, or in all files of a folder; 0 where nothing is there."""
-    return sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
+    return sum(file.stat().st_size for file in _files_in(path))
+
+
+def _files_in(path: Path) -> list[Path]:
+    return [file for file in (path, *path.rglob("*")) if file.is_file()]
 
 
 def put(temporary: Path, path: Path) -> None:

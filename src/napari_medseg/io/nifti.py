@@ -10,7 +10,7 @@ import gzip
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.fileholders import FileHolder
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
@@ -72,8 +74,11 @@ def save(path: Path, stored: Stored) -> None:
         image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, text.encode()))
     size = image.dataobj.nbytes
     place = files.replacing_parts(path, size, named_by_suffix=True) if is_pair else files.replacing(path, size)
-    with place as temporary:
-        nib.save(image, temporary)
+    with place as temporary, ExitStack() as stack:
+        # Opened here: nibabel leaves files open that it cannot write.
+        names = {part: holder.filename for part, holder in image.filespec_to_file_map(str(temporary)).items()}
+        opened = {part: stack.enter_context(ImageOpener(name, "wb")) for part, name in names.items()}
+        image.to_file_map({part: FileHolder(fileobj=file) for part, file in opened.items()})
 
 
 def _image(stored: Stored, *, is_pair: bool) -> Any:
