@@ -34,7 +34,7 @@ class Curves(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._canvas)
         layout.addStretch(1)
-        self._loss_axes = self._figure.add_axes((0.13, 0.22, 0.74, 0.72))
+        self._loss_axes = self._figure.add_axes((0.16, 0.22, 0.70, 0.72))
         self._dice_axes = self._loss_axes.twinx()
         (self._loss_line,) = self._loss_axes.plot([], [], color=_LOSS, linewidth=1)
         (self._dice_line,) = self._dice_axes.plot([], [], color=_DICE, linewidth=1.5, marker="o", markersize=3)

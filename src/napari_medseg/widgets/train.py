@@ -90,7 +90,7 @@ class TrainPanel(QWidget):
         layout.addLayout(
             form(
                 Network=self.network,
-                Sees=self.mode,
+                Dimensions=self.mode,
                 Stages=self.cascade,
                 Budget=budget,
                 Slices_without_labels=self.slices,
