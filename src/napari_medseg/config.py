@@ -20,6 +20,7 @@ Device = str
 Precision = Literal["auto", "fp32", "bf16"]
 Preset = Literal["survey", "lits", "chaos"]
 Connectivity = Literal[6, 18, 26]
+Consensus = Literal["none", "vote", "staple"]
 TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
 Cascade = Literal["none", "coarse-to-fine", "detect"]
 
@@ -177,6 +178,18 @@ class StatisticsConfig:
         _require(self.bootstrap >= 0, f"bootstrap must be at least 0; got {self.bootstrap}")
         _require(0 < self.confidence < 1, f"confidence must lie between 0 and 1; got {self.confidence}")
         _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadersConfig:
+    """What several readers of the same images are used for."""
+
+    consensus: Consensus = "none"
+    """What the prediction is measured against where there are further readers: none: the reference alone; vote: what
+    most of the reference and the readers say; staple: their consensus by STAPLE (needs SimpleITK)."""
+
+    def __post_init__(self) -> None:
+        _require(self.consensus in get_args(Consensus), f"consensus is none, vote or staple; got {self.consensus!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ REFUSED = {
     ),
     "scores_suffix": (
         "evaluate --prediction labels --reference labels -o out.xlsx",
-        "out.xlsx: scores are written as .csv or .json",
+        r"out.xlsx: scores are written as .csv, .json, .tex or .html",
     ),
     "info_nowhere": ("info nowhere.nii.gz", "no such file: nowhere.nii.gz"),
     "info_image_alone": ("info labels/case0.nii --image images/case0.nii.gz", "add --labels"),

@@ -24,7 +24,7 @@ SURFACE = {
         "--resume",
     ],
     "train": [
-        "--images required, several times",
+        "--images required several times",
         "--labels required",
         "--network unet3d",
         "--mode auto [auto|2d|2.5d|triplanar|3d]",
@@ -43,6 +43,23 @@ SURFACE = {
         "--reference required",
         "--preset survey [survey|lits|chaos]",
         "-o --output",
+        "--nsd-tolerance 1.0",
+        "--instances [components|ids]",
+        "--iou several times",
+        "--connectivity 26 [6|18|26]",
+        "--shape",
+        "--image",
+        "--probabilities",
+        "--bins 15",
+        "--region all [all|foreground]",
+        "--series",
+        "--reader several times",
+        "--consensus none [none|vote|staple]",
+        "--consensus-output",
+        "--compare",
+        "--bootstrap 2000",
+        "--confidence 0.95",
+        "--seed 0",
     ],
     "networks": ["--json"],
     "info": ["path", "--labels", "--image"],
@@ -63,12 +80,14 @@ SURFACE = {
 def describe(action: argparse.Action) -> str:
     """A flag as one line: its names, its default, and what else is fixed."""
     parts = [" ".join(action.option_strings) or action.dest + ("..." if action.nargs == "+" else "")]
-    if action.default is not None and action.default is not False:
+    if action.default is not None and action.default is not False and action.default not in ("", []):
         parts.append(str(action.default))
     if action.required and action.option_strings:
-        parts.append("required" + (", several times" if type(action).__name__ == "_AppendAction" else ""))
+        parts.append("required")
+    if isinstance(action, argparse._AppendAction):
+        parts.append("several times")
     if action.choices is not None:
-        parts.append(f"[{'|'.join(action.choices)}]")
+        parts.append(f"[{'|'.join(map(str, action.choices))}]")
     return " ".join(parts)
 
 

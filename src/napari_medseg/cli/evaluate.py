@@ -1,62 +1,209 @@
-"""Measure a segmentation against a reference: two files, or two folders matched by file name."""
+"""Measure a segmentation against a reference: two files, or two folders matched by file name.
+
+Scores go to stdout, and with -o to a file; further flags measure more, which adds tables to it.
+"""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import claimed
-from napari_medseg.config import MetricsConfig, Preset
+from napari_medseg.cli.outputs import claimed, output_paths
+from napari_medseg.config import (
+    CalibrationConfig,
+    InstancesConfig,
+    MetricsConfig,
+    ReadersConfig,
+    StatisticsConfig,
+    field_docs,
+)
 from napari_medseg.errors import InputError
-from napari_medseg.io.folders import is_folder_of_images, pairs
 
 if TYPE_CHECKING:
     from napari_medseg.metrics import Scores
+    from napari_medseg.metrics.case_files import CaseFiles, Sources
+    from napari_medseg.metrics.pictures import Picture
+    from napari_medseg.metrics.study import Case, Measured, StudyConfig
 
 NAME = "evaluate"
-SUFFIXES = (".csv", ".json")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--prediction", required=True, type=Path, metavar="PATH", help="Labels to judge.")
     parser.add_argument("--reference", required=True, type=Path, metavar="PATH", help="Labels taken as the truth.")
     add_knob(parser, MetricsConfig, "preset")
-    parser.add_argument("-o", "--output", type=Path, metavar="SCORES", help="File for the scores: .csv or .json.")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="SCORES", help="File for the scores: .csv, .json, .tex or .html."
+    )
+    add_knob(parser, MetricsConfig, "nsd_tolerance_mm", flag="--nsd-tolerance", metavar="MM")
+    _add_instances(parser)
+    _add_beside(parser)
+    _add_readers(parser)
+    _add_statistics(parser)
+
+
+def _add_instances(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("instances, such as lesions")
+    docs = field_docs(InstancesConfig)
+    group.add_argument(
+        "--instances",
+        nargs="?",
+        const="components",
+        choices=("components", "ids"),
+        help=f"Match instances. {docs['instances']}",
+    )
+    group.add_argument(
+        "--iou", type=float, action="append", metavar="F", help=f"{docs['iou']} (default: {InstancesConfig().iou[0]:g})"
+    )
+    add_knob(group, InstancesConfig, "connectivity")
+
+
+def _add_beside(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("more about the labels")
+    group.add_argument("--shape", action="store_true", help="Measure size and shape of every label.")
+    group.add_argument("--image", type=Path, metavar="PATH", help="Images: intensities, and slices in an .html report.")
+    group.add_argument(
+        "--probabilities", type=Path, metavar="PATH", help="Probabilities, a channel per label id: their calibration."
+    )
+    add_knob(group, CalibrationConfig, "bins")
+    add_knob(group, CalibrationConfig, "region")
+    group.add_argument(
+        "--series",
+        action="store_true",
+        help="The cases, in sorted order, are time points of one patient; files may hold them all on a fourth axis.",
+    )
+
+
+def _add_readers(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("several readers")
+    group.add_argument(
+        "--reader",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="Labels of a further reader, beside the reference; several times for several readers.",
+    )
+    add_knob(group, ReadersConfig, "consensus")
+    group.add_argument(
+        "--consensus-output",
+        metavar="OUT",
+        help="Label file for the consensus; for several cases a folder, or a pattern such as out/{name}.nii.gz.",
+    )
+
+
+def _add_statistics(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("over the cases")
+    group.add_argument(
+        "--compare", type=Path, metavar="PATH", help="Predictions of another method: paired comparison, case by case."
+    )
+    for name in ("bootstrap", "confidence", "seed"):
+        add_knob(group, StatisticsConfig, name)
 
 
 def run(args: Namespace) -> None:
-    if args.output is not None and args.output.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{args.output}: scores are written as {' or '.join(SUFFIXES)}")
-    scores = _scores(args.prediction, args.reference, args.preset)
-    terminal.say_scores(scores)
+    from napari_medseg.metrics.case_files import match_files
+    from napari_medseg.metrics.exports import check_suffix, write_scores
+    from napari_medseg.metrics.study import study
+
+    config = _config(args)
     if args.output is not None:
-        write = scores.to_json if args.output.suffix.lower() == ".json" else scores.to_csv
-        with claimed(args.output):
-            write(args.output)
-        terminal.say(f"wrote {args.output}")
+        check_suffix(args.output)
+    cases, unmatched = match_files(_sources(args), series=args.series)
+    consensus = _consensus_paths(args, cases)
+    with claimed(*([args.output] if args.output else []), *consensus.values()):
+        found = study(list(_measured(cases, config, consensus)), config)
+        terminal.say_scores(found.scores)
+        tables = [*found.tables, *([unmatched] if unmatched else [])]
+        if args.output is None:
+            for table in tables:
+                terminal.say_table(table)
+            return
+        pictures = _pictures(cases, config, found.scores) if args.output.suffix.lower() == ".html" else []
+        for path in [*write_scores(args.output, found.scores, tables, pictures), *consensus.values()]:
+            terminal.say(f"wrote {path}")
 
 
-def _scores(prediction: Path, reference: Path, preset: Preset) -> Scores:
-    from napari_medseg.metrics import combine
+def _config(args: Namespace) -> StudyConfig:
+    from napari_medseg.metrics.study import StudyConfig
 
-    folders = [is_folder_of_images(path) for path in (prediction, reference)]
-    if not any(folders):
-        return _scores_of_files(prediction, reference, preset)
-    if not all(folders):
-        raise InputError(f"{prediction} and {reference}: give two files or two folders, not one of each")
-    matched = pairs(prediction, reference)
-    return combine(
-        [(name, _scores_of_files(a, b, preset)) for name, a, b in terminal.counted(matched, "evaluate", "case")]
+    instances = InstancesConfig(
+        instances=args.instances or InstancesConfig().instances,
+        connectivity=args.connectivity,
+        iou=tuple(args.iou or InstancesConfig().iou),
+    )
+    return StudyConfig(
+        metrics=MetricsConfig(preset=args.preset, nsd_tolerance_mm=args.nsd_tolerance_mm),
+        instances=instances if args.instances else None,
+        shape=args.shape,
+        series=args.series,
+        readers=ReadersConfig(consensus=args.consensus),
+        calibration=CalibrationConfig(bins=args.bins, region=args.region),
+        statistics=StatisticsConfig(bootstrap=args.bootstrap, confidence=args.confidence, seed=args.seed),
     )
 
 
-def _scores_of_files(prediction: Path, reference: Path, preset: Preset) -> Scores:
-    from napari_medseg.metrics import evaluate
+def _sources(args: Namespace) -> Sources:
+    from napari_medseg.metrics.case_files import Sources
 
-    return evaluate(
-        prediction=io.read_segmentation(prediction), reference=io.read_segmentation(reference), preset=preset
+    return Sources(
+        prediction=args.prediction,
+        reference=args.reference,
+        compared=args.compare,
+        image=args.image,
+        probabilities=args.probabilities,
+        readers=args.reader,
     )
+
+
+def _consensus_paths(args: Namespace, cases: Sequence[CaseFiles]) -> dict[str, Path]:
+    """{case: where its consensus goes}; none where that is not asked for."""
+    if args.consensus_output is None:
+        return {}
+    if args.consensus == "none" or not args.reader:
+        raise InputError("--consensus-output needs --reader, and --consensus vote or staple")
+    paths = output_paths([case.reference for case in cases], args.consensus_output)
+    return {case.name: path for case, path in zip(cases, paths, strict=True)}
+
+
+def _measured(cases: Sequence[CaseFiles], config: StudyConfig, consensus: Mapping[str, Path]) -> Iterator[Measured]:
+    """What is found in each case; one is in memory at a time."""
+    from napari_medseg.metrics.study import measure
+
+    for files in terminal.counted(cases, NAME, "case") if len(cases) > 1 else cases:
+        case = _read(files, config)
+        if files.name in consensus:
+            io.write(consensus[files.name], case.reference, provenance={"consensus": config.readers.consensus})
+        yield measure(case, config)
+
+
+def _read(files: CaseFiles, config: StudyConfig) -> Case:
+    """The case, its consensus in place of the reference where that is asked for."""
+    from napari_medseg.metrics.study import settled
+
+    return settled(files.read(), config.readers.consensus)
+
+
+def _pictures(cases: Sequence[CaseFiles], config: StudyConfig, scores: Scores) -> list[Picture]:
+    """Each label's worst place, in the case where its Dice is lowest; that case is read again."""
+    from napari_medseg.metrics.pictures import labels_by_worst_case, worst_slices
+
+    worst = labels_by_worst_case(scores)
+    found: list[Picture] = []
+    for files in (files for files in cases if files.name in worst):
+        case = _read(files, config)
+        slices = worst_slices(
+            prediction=case.prediction,
+            reference=case.reference,
+            image=case.image,
+            labels=worst[files.name],
+            preset=config.metrics.preset,
+        )
+        found += [replace(picture, case=files.name) for picture in slices]
+    return found

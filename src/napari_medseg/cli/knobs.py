@@ -21,16 +21,19 @@ _PARSERS: dict[object, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def add_knob(parser: _ActionsContainer, config: type, name: str, *, metavar: str | None = None) -> None:
+def add_knob(
+    parser: _ActionsContainer, config: type, name: str, *, flag: str | None = None, metavar: str | None = None
+) -> None:
     """Add a flag for the field of that name; a Literal field takes its choices, an empty default is not shown."""
     kind = get_type_hints(config)[name]
     default = next(f.default for f in fields(config) if f.name == name)
     text = field_docs(config)[name].replace("%", "%%")
-    flag = f"--{name.replace('_', '-')}"
+    flag = flag or f"--{name.replace('_', '-')}"
     if default not in (None, ""):
         text += " (default: %(default)s)"
     if get_origin(kind) is Literal:
-        parser.add_argument(flag, choices=get_args(kind), default=default, help=text)
+        choices = get_args(kind)
+        parser.add_argument(flag, dest=name, type=type(choices[0]), choices=choices, default=default, help=text)
         return
     parse, letter = _PARSERS[kind]
-    parser.add_argument(flag, type=parse, default=default, metavar=metavar or letter, help=text)
+    parser.add_argument(flag, dest=name, type=parse, default=default, metavar=metavar or letter, help=text)

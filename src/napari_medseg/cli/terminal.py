@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from napari_medseg.metrics import Scores
+    from napari_medseg.metrics.tables import Table
 
 T = TypeVar("T")
 
@@ -33,6 +34,12 @@ def say_scores(scores: Scores) -> None:
             say(f"mean of {name}: {_means(scores.of_label(label))}")
     say(f"mean: {_means(scores)}")
     say(f"PA: {scores.pa:.4f}")
+
+
+def say_table(table: Table) -> None:
+    """A table under its title."""
+    say(f"{table.title}:")
+    say(table.to_frame().to_string(index=False, float_format="{:.4f}".format))
 
 
 def _means(scores: Scores) -> str:

@@ -22,6 +22,8 @@ from napari_medseg.volume import Segmentation, Volume
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from napari_medseg.metrics.report import Scores
+
 #: arrays in this reading order are seen as radiologists see them: axial, coronal and sagittal alike
 _SEEN = "IPL"
 #: what is shown around a label, in mm
@@ -85,6 +87,15 @@ class Slice:
         axes.plot(
             *self.worst_xy, "o", markersize=14, markerfacecolor="none", markeredgecolor=_WORST, markeredgewidth=1.5
         )
+
+
+def labels_by_worst_case(scores: Scores) -> dict[str, list[int]]:
+    """{case: the labels whose lowest Dice is in it}, cases in their order; "" is the only case."""
+    worst: dict[str, list[int]] = {row.case: [] for row in scores.rows}
+    for label in sorted({row.label for row in scores.rows}):
+        lowest = min(scores.of_label(label).rows, key=lambda row: row.dice)
+        worst[lowest.case].append(label)
+    return {case: labels for case, labels in worst.items() if labels}
 
 
 def worst_slices(

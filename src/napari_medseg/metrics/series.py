@@ -40,12 +40,17 @@ def volume_series(points: Mapping[str, Segmentation]) -> tuple[SeriesRow, ...]:
 
     {name of the time point: labels}; each may lie on a grid of its own. Data are read block by block.
     """
-    volumes = [_volumes_ml(segmentation) for segmentation in points.values()]
-    names = {k: s.label_name(k) for s, of in reversed(list(zip(points.values(), volumes, strict=True))) for k in of}
+    volumes = {point: _volumes_ml(segmentation) for point, segmentation in points.items()}
+    names = {k: points[point].label_name(k) for point in reversed(list(points)) for k in volumes[point]}
+    return series_rows(volumes, names)
+
+
+def series_rows(volumes_ml: Mapping[str, Mapping[int, float]], names: Mapping[int, str]) -> tuple[SeriesRow, ...]:
+    """The same of volumes that are known: {time point: {label: ml}}, and the names of the labels wanted."""
     return tuple(
-        _row(label, names[label], step, list(points)[step], [float(of.get(label, 0)) for of in volumes])
+        _row(label, names[label], step, point, [float(of.get(label, 0)) for of in volumes_ml.values()])
         for label in sorted(names)
-        for step in range(len(volumes))
+        for step, point in enumerate(volumes_ml)
     )
 
 

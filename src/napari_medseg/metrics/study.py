@@ -1,0 +1,211 @@
+"""All that can be measured of a set of cases: of one after the other (`measure`), and then of them all (`study`)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from napari_medseg.config import (
+    CalibrationConfig,
+    Consensus,
+    InstancesConfig,
+    MetricsConfig,
+    ReadersConfig,
+    StatisticsConfig,
+)
+from napari_medseg.metrics.calibration import CalibrationRow, ReliabilityRow, calibrate
+from napari_medseg.metrics.comparison import evaluate
+from napari_medseg.metrics.instances import InstanceRow, Pair, match_instances
+from napari_medseg.metrics.intensity import IntensityRow, intensity_statistics
+from napari_medseg.metrics.readers import AgreementRow, PairRow, agreement, majority_vote
+from napari_medseg.metrics.report import Scores, combine
+from napari_medseg.metrics.series import SeriesRow, series_rows
+from napari_medseg.metrics.shape import ShapeRow, shape_statistics
+from napari_medseg.metrics.staple import ReaderRow, staple
+from napari_medseg.metrics.statistics import (
+    DifferenceRow,
+    SummaryRow,
+    VolumeAgreementRow,
+    compare,
+    summarise,
+    volume_agreement,
+)
+from napari_medseg.metrics.tables import Table, scores_table, table_of
+from napari_medseg.volume import Segmentation, Volume
+
+#: {name of a table: the class of its rows, and its title}, in the order of a report
+_TABLES: Mapping[str, tuple[type, str]] = {
+    "statistics": (SummaryRow, "Statistics over the cases"),
+    "comparison": (DifferenceRow, "Prediction against the compared method, paired by case"),
+    "volumes": (VolumeAgreementRow, "Agreement of volumes (Bland-Altman)"),
+    "series_reference": (SeriesRow, "Volumes over time, reference"),
+    "series_prediction": (SeriesRow, "Volumes over time, prediction"),
+    "instances": (InstanceRow, "Instances"),
+    "pairs": (Pair, "Which instance is which"),
+    "shape_reference": (ShapeRow, "Size and shape, reference"),
+    "shape_prediction": (ShapeRow, "Size and shape, prediction"),
+    "intensities": (IntensityRow, "Intensities inside the reference"),
+    "calibration": (CalibrationRow, "Calibration"),
+    "reliability": (ReliabilityRow, "Reliability"),
+    "agreement": (AgreementRow, "Agreement of all readers"),
+    "reader_pairs": (PairRow, "Agreement of every two readers"),
+    "staple": (ReaderRow, "Readers as STAPLE judges them"),
+}
+#: what the prediction is called beside the readers
+PREDICTION = "prediction"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """The images of one case, all on one grid, up to flips and permutations of the axes."""
+
+    name: str = ""
+    """What tells it from the others; empty where it is the only one."""
+    prediction: Segmentation
+    reference: Segmentation
+    compared: Segmentation | None = None
+    """The prediction of another method."""
+    image: Volume | None = None
+    """Measured inside the labels."""
+    probabilities: Volume | None = None
+    """A channel per label, as `calibrate` takes it."""
+    readers: Mapping[str, Segmentation] = field(default_factory=dict)
+    """All readers of the case by name, the reference among them; their agreement is measured where there are two."""
+    reader_rows: tuple[ReaderRow, ...] = ()
+    """What STAPLE thinks of the readers, where it made the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """What is measured beside the scores, and how."""
+
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    instances: InstancesConfig | None = None
+    """Instances are matched where it is given."""
+    shape: bool = False
+    """Measure size and shape of the labels of reference and prediction."""
+    series: bool = False
+    """The cases are time points of one patient, in their order."""
+    readers: ReadersConfig = field(default_factory=ReadersConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """What `measure` finds in one case."""
+
+    name: str
+    scores: Scores
+    compared: Scores | None
+    rows: Mapping[str, Sequence[Any]]
+    """{name of a table: its rows}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The scores of all cases, and every further table that there is."""
+
+    scores: Scores
+    tables: tuple[Table, ...]
+
+
+def measure(case: Case, config: StudyConfig | None = None) -> Measured:
+    """Measure one case. Raises GridMismatchError where its images lie on different grids, and as each measure does."""
+    chosen = config or StudyConfig()
+    return Measured(
+        name=case.name,
+        scores=_scores(case.prediction, case.reference, chosen.metrics),
+        compared=None if case.compared is None else _scores(case.compared, case.reference, chosen.metrics),
+        rows={**_instance_rows(case, chosen), **_label_rows(case, chosen), **_reader_rows(case)},
+    )
+
+
+def settled(case: Case, method: Consensus) -> Case:
+    """The case with the consensus of its readers as the reference; without two readers, or with "none", as it is."""
+    if method == "none" or len(case.readers) < 2:
+        return case
+    if method == "vote":
+        return replace(case, reference=majority_vote(list(case.readers.values())))
+    consensus = staple(case.readers)
+    return replace(case, reference=consensus.segmentation, reader_rows=consensus.readers)
+
+
+def study(measured: Sequence[Measured], config: StudyConfig | None = None) -> Study:
+    """The scores and tables of all cases together; of one case without a name, its own."""
+    chosen = config or StudyConfig()
+    single = len(measured) == 1 and not measured[0].name
+    combined = combine([(m.name, m.scores) for m in measured])
+    rows = {name: [replace(row, case=m.name) for m in measured for row in m.rows.get(name, ())] for name in _TABLES}
+    if not single:
+        rows["statistics"] = list(summarise(combined, chosen.statistics))
+        rows["volumes"] = list(volume_agreement(combined))
+    if chosen.series:
+        rows["series_reference"], rows["series_prediction"] = _series(combined)
+    extra = []
+    compared = [(m.name, m.compared) for m in measured if m.compared is not None]
+    if compared:
+        others = combine(compared)
+        rows["comparison"] = list(compare(combined, others, chosen.statistics))
+        extra = [replace(scores_table(others), name="compared", title="Scores of the compared method")]
+    tables = [
+        table_of(rows[name], kind, name=name, title=title) for name, (kind, title) in _TABLES.items() if rows[name]
+    ]
+    return Study(scores=measured[0].scores if single else combined, tables=(*tables, *extra))
+
+
+def _scores(prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Scores:
+    return evaluate(
+        prediction=prediction,
+        reference=reference,
+        preset=config.preset,
+        nsd_tolerance_mm=config.nsd_tolerance_mm,
+    )
+
+
+def _instance_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
+    if config.instances is None:
+        return {}
+    found = match_instances(prediction=case.prediction, reference=case.reference, config=config.instances)
+    return {"instances": found.rows, "pairs": found.pairs}
+
+
+def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
+    """Shapes, intensities and calibration, of what there is."""
+    rows: dict[str, Sequence[Any]] = {}
+    if config.shape:
+        rows["shape_reference"] = shape_statistics(case.reference)
+        rows["shape_prediction"] = shape_statistics(case.prediction)
+    if case.image is not None:
+        rows["intensities"] = intensity_statistics(case.reference, case.image)
+    if case.probabilities is not None:
+        held = calibrate(probabilities=case.probabilities, reference=case.reference, config=config.calibration)
+        rows["calibration"], rows["reliability"] = held.rows, held.reliability
+    return rows
+
+
+def _reader_rows(case: Case) -> dict[str, Sequence[Any]]:
+    """The readers among themselves, and the prediction beside each of them."""
+    if len(case.readers) < 2:
+        return {}
+    among = agreement(case.readers)
+    beside = (agreement({PREDICTION: case.prediction, name: reader}).pairs for name, reader in case.readers.items())
+    return {
+        "agreement": among.rows,
+        "reader_pairs": [*among.pairs, *itertools.chain.from_iterable(beside)],
+        "staple": case.reader_rows,
+    }
+
+
+def _series(scores: Scores) -> tuple[list[SeriesRow], list[SeriesRow]]:
+    """(of the reference, of the prediction), the cases being the time points."""
+    names = {row.label: row.name for row in reversed(scores.rows)}
+    found = []
+    for column in ("volume_reference_ml", "volume_prediction_ml"):
+        volumes: dict[str, dict[int, float]] = {case: {} for case in scores.cases}
+        for row in scores.rows:
+            volumes[row.case][row.label] = getattr(row, column)
+        found.append(list(series_rows(volumes, names)))
+    return found[0], found[1]
