@@ -4,6 +4,7 @@ from napari_medseg.errors import UnknownNameError
 from napari_medseg.registry import (
     attention,
     hybrid,
+    interactive,
     ready,
     ready_residual,
     ready_transformers,
@@ -46,6 +47,7 @@ _PARTS = (
     ready_transformers,
     attention,
     transformers,
+    interactive,
 )
 _TABLE: dict[str, NetworkSpec] = {spec.name: spec for part in _PARTS for spec in part.NETWORKS}
 
