@@ -176,6 +176,18 @@ def test_info_of_a_model(ball_model: Path, capsys: pytest.CaptureFixture[str]) -
     assert "patch (z, y, x): 8, 16, 16 voxels" in text
 
 
+def test_info_of_a_cascade(
+    ball_images: Path, ball_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "two.safetensors"
+    folders = ("--images", ball_images, "--labels", ball_labels)
+    assert run("train", *folders, "--cascade", "detect", "--epochs", "1", "--val", "0", "-o", out) == 0
+    capsys.readouterr()
+    assert run("info", out) == 0
+    expected = "first stage: unet3d at 2, 2, 2 mm for object; guides by boxes with 10 mm around them"
+    assert expected in capsys.readouterr().out
+
+
 def test_info_of_an_image_and_of_labels(
     ball_images: Path, ball_labels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,8 @@ from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_medseg.modelfile import Model, Normalisation
+    from napari_medseg.modelfile import Model
+    from napari_medseg.modelspec import Normalisation, Stage
 
 NAME = "info"
 
@@ -51,6 +52,7 @@ def _model_lines(model: Model) -> list[str]:
         "channels": ", ".join(f"{channel.name} ({channel.modality})" for channel in spec.channels),
         "labels": ", ".join(f"{label} {name}" for label, name in spec.labels.items()),
         "mode": spec.mode,
+        "first stage": _stage(spec.first) if spec.first else "",
         "spacing (z, y, x)": _numbers(spec.spacing_zyx_mm, " mm") or "as the image's",
         "patch (z, y, x)": _numbers(spec.patch_zyx, " voxels"),
         "orientation": spec.orientation or "as the image's",
@@ -64,6 +66,13 @@ def _model_lines(model: Model) -> list[str]:
         "description": spec.description,
     }
     return [f"{name}: {' '.join(text.split())}" for name, text in facts.items() if text]
+
+
+def _stage(stage: Stage) -> str:
+    """What looks first in a cascade, and how it guides."""
+    guides = "as channels" if stage.guide == "channel" else f"by boxes with {stage.margin_mm:g} mm around them"
+    labels = ", ".join(stage.model.labels.values())
+    return f"{stage.model.network} at {_numbers(stage.model.spacing_zyx_mm, ' mm')} for {labels}; guides {guides}"
 
 
 def _numbers(values: tuple[float, ...] | None, unit: str) -> str:

@@ -88,8 +88,10 @@ def facts_of(model: Model) -> str:
     millimetres = " × ".join(f"{s:.3g}" for s in spec.spacing_zyx_mm or ())
     score = spec.training.validation.get("dice mean")
     validated = "" if score is None else f", Dice {score:.3f} in validation"
+    before = f", after {spec.first.model.network}" if spec.first else ""
+    mode = "" if spec.mode == "3d" else f", {spec.mode}"
     return (
-        f"{spec.network}{validated}\n"
+        f"{spec.network}{mode}{before}{validated}\n"
         f"{len(names)} label{'s' * (len(names) != 1)}: {shown}\n"
         f"{f'spacing {millimetres} mm' if millimetres else 'any spacing'}, patch {patch}\n"
         f"SHA-256 {model.sha256[:12]}"
