@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pydicom
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
@@ -19,8 +21,10 @@ from balls import LABELS, segmentation, volume
 from dicom_files import voxels, write_series
 from napari_medseg import registry
 from napari_medseg.config import SegmentConfig, field_docs
+from napari_medseg.errors import InputError
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.layers import PROVENANCE_KEY, to_segmentation, to_volume
+from napari_medseg.widgets.napari_io import get_reader
 from orientations import ORIENTATIONS, grid_of
 
 SUFFIXES = [".nii.gz", ".nii", ".nrrd", ".mha", ".zarr"]
@@ -58,6 +62,42 @@ def test_each_dicom_series_of_a_folder_opens_as_a_layer(viewer: ViewerModel, tmp
     assert [layer.name[:6] for layer in layers] == ["study#", "study#"]
     (slice_layer,) = viewer.open(tmp_path / "study" / "IM001.dcm", plugin="napari-medseg")
     assert slice_layer.data.shape[-2:] == (4, 5)
+
+
+def test_a_folder_is_opened_where_it_holds_an_image(plugins: PluginManager, tmp_path: Path) -> None:
+    assert "napari-medseg.get_reader" in {reader.command for reader in plugins.iter_compatible_readers([tmp_path])}
+    assert get_reader(str(tmp_path)) is None
+    write_series(tmp_path, voxels((3, 4, 5)), Grid.from_spacing((3, 4, 5), (2.0, 1.0, 1.0)))
+    assert get_reader(str(tmp_path)) is not None
+    assert get_reader([str(tmp_path)]) is None
+
+
+def test_labels_are_saved_as_dicom_beside_their_series(
+    viewer: ViewerModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = grid_of((0, 1, 2), (1, 1, 1), (0.2, 0.1, 0.2), (3, 4, 5))
+    for name, series in (("one", "1.2.3"), ("other", "1.2.4")):
+        write_series(tmp_path / name, voxels((3, 4, 5)), where, series=series)
+        for file in list((tmp_path / name).iterdir()):
+            file.rename(tmp_path / f"{name}_{file.name}")
+        (tmp_path / name).rmdir()
+    viewer.open(tmp_path, plugin="napari-medseg")
+    monkeypatch.setattr("napari.current_viewer", lambda: viewer)
+    viewer.layers.selection.active = viewer.layers[0]
+    viewer._new_labels()
+    drawn = viewer.layers[-1]
+    drawn.data[1, 2, 3] = 1
+    expected = to_segmentation(drawn, list(viewer.layers))
+    drawn.save(tmp_path / "drawn.dcm", plugin="napari-medseg")
+    saved = ms.read_segmentation(tmp_path / "drawn.dcm")
+    np.testing.assert_array_equal(array(saved), array(expected))
+    assert saved.grid.same_as(expected.grid)
+    (reference,) = pydicom.dcmread(tmp_path / "drawn.dcm").ReferencedSeriesSequence
+    assert viewer.layers[0].name.endswith(sha256(reference.SeriesInstanceUID.encode()).hexdigest()[:6])
+    viewer.layers.remove(viewer.layers[0])
+    viewer.layers.remove(viewer.layers[0])
+    with pytest.raises(InputError, match=r"drawn\.dcm: .* open that series beside it, or save as \.nii\.gz"):
+        drawn.save(tmp_path / "drawn.dcm", plugin="napari-medseg")
 
 
 def test_segments_that_overlap_open_as_layers_that_do_not(viewer: ViewerModel, medseg_data: Path) -> None:

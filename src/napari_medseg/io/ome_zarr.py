@@ -307,7 +307,7 @@ def _names_of_labels(path: Path) -> list[str]:
     names = ome_metadata.ome_part(dict(_open(folder).attrs)).get("labels")
     texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     # A name that leads elsewhere, or that no folder can have, is passed over.
-    return [name for name in texts if Path(name).name == name and "\0" not in name]
+    return [name for name in texts if Path(name).name == name and name.isprintable()]
 
 
 def _as_written(stored: Stored) -> tuple[LazyArray, np.dtype[Any]]:

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
 from napari.layers import Layer
 
 from napari_medseg import io
+from napari_medseg.errors import FileError, InputError
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import stored
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.sample import phantom, sample_files
-from napari_medseg.widgets.layers import PROVENANCE_KEY, labels_layer, to_segmentation, to_volume, volume_layer
+from napari_medseg.widgets.layers import (
+    GRID_KEY,
+    PROVENANCE_KEY,
+    labels_layer,
+    to_segmentation,
+    to_volume,
+    volume_layer,
+)
 from napari_medseg.widgets.orientation import show_orientation
 
 if TYPE_CHECKING:
     from napari_medseg.volume import Segmentation, Volume
     from napari_medseg.widgets.layers import LayerData
 
+#: where an image layer's metadata holds the path of the DICOM series that it was read from
+SOURCE_KEY = "napari_medseg_source"
+
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
-    """The reader of one file or folder; None for a stack of several, which medical formats are not."""
-    return read_layers if isinstance(path, str) else None
+    """The reader of one file or folder; None for a stack of several, which medical formats are not, and for a folder
+    without an image of ours, which may be of another plugin."""
+    if not isinstance(path, str) or (Path(path).is_dir() and not _holds_an_image(Path(path))):
+        return None
+    return read_layers
 
 
 def read_layers(path: str) -> list[LayerData]:
@@ -39,12 +55,24 @@ def read_layers(path: str) -> list[LayerData]:
         return [layer for part in several.choices for layer in _layers_of(part)]
 
 
+def _holds_an_image(folder: Path) -> bool:
+    try:
+        io.format_of(folder)
+    except FileError:
+        return False
+    return True
+
+
 def _layers_of(path: str) -> list[LayerData]:
     content = io.load(path, as_labels=False)
     name = io.strip_suffix(path)
     if content.is_labels:
         return [labels_layer(stored.to_segmentation(content, name), content.provenance)]
-    return volume_layer(stored.to_volume(content, name))
+    layers = volume_layer(stored.to_volume(content, name))
+    if io.format_of(Path(path)).name == "DICOM":
+        for _, attributes, _ in layers:
+            attributes["metadata"][SOURCE_KEY] = path
+    return layers
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -55,10 +83,26 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
 
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Save a Labels layer on its true grid, with its names and what made it."""
+    """Save a Labels layer on its true grid, with its names and what made it; as .dcm beside its open DICOM series."""
     layer = Layer.create(data, attributes, "labels")
-    io.write(path, to_segmentation(layer, _open_layers()), provenance=layer.metadata.get(PROVENANCE_KEY))
+    labels = to_segmentation(layer, _open_layers())
+    source = _series_of(labels, path) if path.lower().endswith(".dcm") else None
+    io.write(path, labels, provenance=layer.metadata.get(PROVENANCE_KEY), source=source)
     return [path]
+
+
+def _series_of(labels: Segmentation, path: str) -> str:
+    """Where the open DICOM series was read from that the labels lie on. Raises InputError where none is open."""
+    for layer in _open_layers():
+        grid = layer.metadata.get(GRID_KEY)
+        if SOURCE_KEY in layer.metadata and grid is not None:
+            order = AxisOrder.between(labels.grid.orientation, grid.orientation)
+            if labels.grid.reordered(order).same_as(grid):
+                return str(layer.metadata[SOURCE_KEY])
+    raise InputError(
+        f"{path}: a DICOM segmentation refers to the series that it was drawn on: open that series beside it, or save "
+        f"as .nii.gz"
+    )
 
 
 def sample_ct() -> list[LayerData]:
