@@ -10,12 +10,15 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/napari-medseg demo
 
+# Several tests at once, each on one thread; those of a class or module together, so that they share their fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope
+
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 # The tests that take minutes in all, and are no part of `make test`.
 slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
