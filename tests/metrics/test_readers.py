@@ -92,6 +92,13 @@ def test_readers_agree_as_evaluate_measures_them() -> None:
     assert {row.label: row.dice for row in found.pairs if row.label} == pytest.approx(expected)
 
 
+def test_a_name_comes_from_the_first_who_has_one() -> None:
+    readers = {"a": reader(np.full((1, 1, 2), 7)), "b": reader(np.full((1, 1, 2), 7), l7="left")}
+    assert {row.name for row in agreement(readers).pairs} == {"all labels", "left"}
+    assert agreement(readers, {7: "lung"}).rows[1].name == "lung"
+    assert agreement({"a": readers["a"], "c": readers["a"]}).rows[1].name == "label 7"
+
+
 def test_a_single_category_leaves_nothing_to_chance() -> None:
     found = agreement({"a": line("000"), "b": line("000")})
     assert [row.label for row in found.rows] == [0]

@@ -82,18 +82,19 @@ class Agreement:
         return matrix
 
 
-def agreement(readers: Mapping[str, Segmentation]) -> Agreement:
+def agreement(readers: Mapping[str, Segmentation], names: Mapping[int, str] | None = None) -> Agreement:
     """Compare every two readers, and all of them: {name: labels}, two or more, of one image.
 
+    names: {id: name} that go before those that the readers have.
     Data are read block by block, each once. Raises InputError for fewer than two readers, GridMismatchError unless all
     lie on the same grid, up to flips and permutations of the axes.
     """
-    names, arrays = list(readers), on_one_grid(list(readers.values()))
+    who, arrays = list(readers), on_one_grid(list(readers.values()))
     joints = _joint_counts(arrays)
     labels = sorted({k for joint in joints.values() for pair in joint for k in pair} - {0})
-    named = {k: next(s.label_name(k) for s in _knowing(readers, k)) for k in labels}
-    pairs = tuple(row for (i, j), joint in joints.items() for row in _pair_rows(joint, names[i], names[j], named))
-    rows = tuple(_agreement_row(label, name, pairs, joints, len(names)) for label, name in [ALL_LABELS, *named.items()])
+    named = _named(labels, [names or {}, *(reader.labels for reader in readers.values())])
+    pairs = tuple(row for (i, j), joint in joints.items() for row in _pair_rows(joint, who[i], who[j], named))
+    rows = tuple(_agreement_row(label, name, pairs, joints, len(who)) for label, name in [ALL_LABELS, *named.items()])
     return Agreement(rows=rows, pairs=pairs)
 
 
@@ -118,10 +119,9 @@ def on_one_grid(readers: Sequence[Segmentation]) -> list[LazyArray]:
     return [on_grid_of(readers[0], reader) for reader in readers]
 
 
-def _knowing(readers: Mapping[str, Segmentation], label: int) -> Iterator[Segmentation]:
-    """The readers that have a name for a label, then all."""
-    yield from (reader for reader in readers.values() if label in reader.labels)
-    yield from readers.values()
+def _named(labels: Sequence[int], names: Sequence[Mapping[int, str]]) -> dict[int, str]:
+    """{id: the first name that there is, else "label 7"}."""
+    return {k: next((of[k] for of in names if k in of), f"label {k}") for k in labels}
 
 
 def _stacks(arrays: Sequence[LazyArray]) -> Iterator[tuple[Box, npt.NDArray[Any]]]:

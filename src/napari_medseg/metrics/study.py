@@ -190,8 +190,9 @@ def _reader_rows(case: Case) -> dict[str, Sequence[Any]]:
     """The readers among themselves, and the prediction beside each of them."""
     if len(case.readers) < 2:
         return {}
-    among = agreement(case.readers)
-    beside = (agreement({PREDICTION: case.prediction, name: reader}).pairs for name, reader in case.readers.items())
+    names = case.reference.labels
+    among = agreement(case.readers, names)
+    beside = (agreement({PREDICTION: case.prediction, who: it}, names).pairs for who, it in case.readers.items())
     return {
         "agreement": among.rows,
         "reader_pairs": [*among.pairs, *itertools.chain.from_iterable(beside)],
