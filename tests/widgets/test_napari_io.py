@@ -21,7 +21,7 @@ from balls import LABELS, segmentation, volume
 from dicom_files import voxels, write_series
 from napari_medseg import registry
 from napari_medseg.config import SegmentConfig, field_docs
-from napari_medseg.errors import InputError
+from napari_medseg.errors import FileError
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.layers import PROVENANCE_KEY, to_segmentation, to_volume
 from napari_medseg.widgets.napari_io import get_reader
@@ -96,7 +96,7 @@ def test_labels_are_saved_as_dicom_beside_their_series(
     assert viewer.layers[0].name.endswith(sha256(reference.SeriesInstanceUID.encode()).hexdigest()[:6])
     viewer.layers.remove(viewer.layers[0])
     viewer.layers.remove(viewer.layers[0])
-    with pytest.raises(InputError, match=r"drawn\.dcm: .* open that series beside it, or save as \.nii\.gz"):
+    with pytest.raises(FileError, match=r"drawn\.dcm: .* open that series beside it, or save as \.nii\.gz"):
         drawn.save(tmp_path / "drawn.dcm", plugin="napari-medseg")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import napari
 from napari.layers import Layer
 
 from napari_medseg import io
-from napari_medseg.errors import FileError, InputError
+from napari_medseg.errors import FileError, InputError, MedsegError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import stored
 from napari_medseg.io.choice import ChoiceError
@@ -75,6 +76,18 @@ def _layers_of(path: str) -> list[LayerData]:
     return layers
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Refusals as FileError: napari takes a ValueError for a path that no plugin writes, and drops what it says."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, MedsegError):
+            raise FileError(str(error)) from error
+        raise
+
+
+@_told()
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Save an image layer on its true grid."""
     layer = Layer.create(data, attributes, "image")
@@ -82,6 +95,7 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     return [path]
 
 
+@_told()
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Save a Labels layer on its true grid, with its names and what made it; as .dcm beside its open DICOM series."""
     layer = Layer.create(data, attributes, "labels")
