@@ -12,7 +12,7 @@ import napari
 from napari.layers import Layer
 
 from napari_medseg import io
-from napari_medseg.errors import FileError, InputError, MedsegError
+from napari_medseg.errors import FileError, InputError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import stored
 from napari_medseg.io.choice import ChoiceError
@@ -81,10 +81,8 @@ def _told() -> Iterator[None]:
     """Refusals as FileError: napari takes a ValueError for a path that no plugin writes, and drops what it says."""
     try:
         yield
-    except ValueError as error:
-        if isinstance(error, MedsegError):
-            raise FileError(str(error)) from error
-        raise
+    except InputError as error:
+        raise FileError(str(error)) from error
 
 
 @_told()
