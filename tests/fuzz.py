@@ -29,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 from fuzz_targets import TARGETS, run_case
 
 PER_WORKER = 1000
+#: cases after which the watch for what no signal ends, a loop in C, begins anew
+_WATCHED = 50
 
 
 class TooSlow(BaseException):
@@ -120,7 +122,8 @@ def work(args: argparse.Namespace) -> None:
         at_first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for case in range(args.first, args.first + args.count):
             tell(case=case)
-            faulthandler.dump_traceback_later(6 * args.seconds, exit=True)  # what no signal ends: a loop in C
+            if case % _WATCHED == 0:
+                faulthandler.dump_traceback_later(_WATCHED * args.seconds, exit=True)
             began = time.monotonic()
             try:
                 signal.setitimer(signal.ITIMER_REAL, args.seconds)

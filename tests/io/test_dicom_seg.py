@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,15 @@ def test_highdicom_reads_the_same(tmp_path: Path, series: Path, ids: list[int], 
     assert seen.reordered(order).same_as(GRID)
     assert np.array_equal(order.apply(volume.array), data)
     assert np.array_equal(io.read_segmentation(path).data[:], data)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+def test_an_independent_validator_finds_no_error(tmp_path: Path, series: Path) -> None:
+    """BINARY only: dciodvfy is older than label maps."""
+    path = saved(tmp_path, LABELS, series)
+    told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace").stderr
+    assert "Segmentation" in told.splitlines()  # the kind that it took it for
+    assert not [line for line in told.splitlines() if line.startswith("Error")]
 
 
 def test_each_frame_refers_to_its_slice(tmp_path: Path, series: Path) -> None:
