@@ -82,6 +82,36 @@ def test_strokes_measure_as_if_afresh(
         assert all(row is rows[row.label] for row in scores.rows if row.label not in comparison.computed)
 
 
+def tiles(seed: int, shape: tuple[int, int, int] = (21, 22, 23)) -> Labels:
+    """Boxes of three ids, one over the other: flat faces, some of which meet those of `tiles` of other seeds."""
+    rng, array = np.random.default_rng(seed), np.zeros(shape, np.uint8)
+    for label in rng.integers(0, 4, 12):
+        low = rng.integers(0, 18, 3)
+        high = low + rng.integers(2, 13, 3)
+        z, y, x = (slice(*ends) for ends in zip(low, high, strict=True))
+        array[z, y, x] = label
+    return array
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.2, 1.1), (1.0, 1.0, 1.0)], ids=str)
+def test_scores_do_not_depend_on_the_blocks(spacing: tuple[float, float, float]) -> None:
+    for seed in range(40):
+        pair = [Segmentation(a, Grid.from_spacing(a.shape, spacing)) for a in (tiles(seed), tiles(seed + 100))]
+        small = Comparison(prediction=pair[0], reference=pair[1], block_voxels=1).scores
+        pd.testing.assert_frame_equal(
+            small.to_frame(), evaluate(prediction=pair[0], reference=pair[1]).to_frame(), rtol=1e-12
+        )
+
+
+def test_single_voxels_anywhere_are_followed() -> None:
+    rng, array, reference = np.random.default_rng(0), tiles(1), tiles(2)
+    b, a = segmentation(array), segmentation(reference)
+    comparison = Comparison(prediction=b, reference=a, block_voxels=1)
+    for z, y, x in rng.integers(0, 21, (100, 3)):
+        array[z, y, x] = rng.integers(0, 4)
+        assert_same(comparison.update(box((z, z + 1), (y, y + 1), (x, x + 1))), evaluate(prediction=b, reference=a))
+
+
 def organs() -> tuple[Labels, Labels]:
     """Three blocks, of which the prediction has each somewhat elsewhere."""
     reference, prediction = np.zeros((2, 24, 40, 40), np.uint8)

@@ -77,7 +77,7 @@ class Comparison:
         self._config = MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm)
         self._prediction, self._reference = prediction, reference
         self._data = on_grid_of(reference, prediction)
-        self._gauge = Gauge(reference.grid.shape, Steps.at(reference.grid.spacing), RULES[preset])
+        self._gauge = Gauge(Steps.at(reference.grid.spacing), RULES[preset])
         self._regions: list[Region] = []
         self._pieces: list[Piece] = []
         for region, piece in self._walk(block_voxels):
@@ -105,7 +105,7 @@ class Comparison:
         changed: box of voxels (z, y, x) in the prediction's own array, explicit starts and stops; what lies outside the
         image is ignored. Every label that differs from before in the box is computed, whichever array it is in.
         """
-        near = with_margin(self._in_reference(changed), self._gauge.shape, HALO)
+        near = with_margin(self._in_reference(changed), self._reference.grid.shape, HALO)
         # All are measured before the first is believed: an id that is refused leaves everything as it was.
         measured = {
             i: self._gauge.piece(self._data[region.read], self._reference.data[region.read], region)
@@ -121,7 +121,7 @@ class Comparison:
 
     def _walk(self, block_voxels: int) -> Iterator[tuple[Region, Piece]]:
         """Every region of the image with what it tells; each voxel is read once."""
-        a, b, shape = self._reference.data, self._data, self._gauge.shape
+        a, b, shape = self._reference.data, self._data, self._reference.grid.shape
         # Blocks as thin as a stored slice would be mostly surroundings of each other.
         block = block_shape(shape, common_chunks(b, a), block_voxels, least=2 * HALO)
         walk = list(regions(shape, block, HALO))
@@ -131,7 +131,7 @@ class Comparison:
 
     @property
     def _voxels(self) -> int:
-        return math.prod(self._gauge.shape)
+        return math.prod(self._reference.grid.shape)
 
     def _compute(self, labels: Set[int]) -> None:
         """Make the rows of these labels anew; drop those of labels that are gone."""
@@ -168,4 +168,4 @@ class Comparison:
     def _in_reference(self, box: Box) -> Box:
         """The box of the prediction's array in the reading order of the reference."""
         order = AxisOrder.between(self._prediction.grid.orientation, self._reference.grid.orientation)
-        return order.inverse.source_slices(box, self._gauge.shape)
+        return order.inverse.source_slices(box, self._reference.grid.shape)

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from napari_medseg.geometry import Shape3
 from napari_medseg.metrics.blocks import Region, first_of
 from napari_medseg.metrics.counts import Counts, checked, count
 from napari_medseg.metrics.presets import Rules
 from napari_medseg.metrics.surface import (
     ALL_FACES,
     REACH,
-    Face,
     Steps,
     SurfaceDistances,
     SurfaceVoxels,
@@ -25,7 +23,7 @@ from napari_medseg.metrics.surface import (
     surface_voxels,
 )
 
-#: voxels around a region that decide what is known of it: a step to the other surface, and the neighbours there
+#: voxels around a region that decide what is known of it: a step to the other surface, and the neighbours of that
 HALO = REACH + 1
 
 
@@ -60,7 +58,6 @@ class Piece:
 class Gauge:
     """Measures an image region by region, and its labels from the pieces."""
 
-    shape: Shape3
     steps: Steps
     rules: Rules
 
@@ -71,7 +68,8 @@ class Gauge:
         counts = count(b[core], a[core], first_of(region.core))
         if not counts.foreground:
             return Piece(counts, {}, {})
-        outside = self._outside(region)
+        # What this makes of the faces that cut through the image lies beyond all steps from the core.
+        outside = () if self.rules.beyond_edge else ALL_FACES
         of_a, of_b = (surface_ids(ids, self.rules.neighbours, outside) for ids in (a, b))
         return Piece(counts, *surface_voxels(of_a, of_b, region, self.steps))
 
@@ -81,15 +79,9 @@ class Gauge:
         of_prediction = [p.prediction[label] for p in pieces if label in p.prediction]
         return distances_between(of_reference, of_prediction, self.steps).ascending
 
-    def _outside(self, region: Region) -> list[Face]:
-        """The faces of the region that are the image's, where background lies beyond it."""
-        if self.rules.beyond_edge:
-            return []
-        ends = [(box.start == 0, box.stop == n) for box, n in zip(region.read, self.shape, strict=True)]
-        return [(axis, end) for axis, end in ALL_FACES if ends[axis][end]]
-
 
 def _same(mine: SurfaceVoxels | None, other: SurfaceVoxels | None) -> bool:
+    """Whether both are the same voxels; where all of a label's voxels are, so are the steps between them."""
     if mine is None or other is None:
         return mine is other
-    return np.array_equal(mine.index, other.index) and np.array_equal(mine.step, other.step)
+    return np.array_equal(mine.index, other.index)
