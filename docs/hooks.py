@@ -9,15 +9,19 @@ from typing import Any
 from unittest.mock import patch
 
 from napari_medseg.cli.parser import build_parser
+from napari_medseg.config import field_docs
 from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
+from napari_medseg.metrics.study import TABLES
 
 HELP = re.compile(r"<!-- help: (?P<command>\w+) -->")
+COLUMNS_OF = re.compile(r"<!-- columns of (?P<name>\w+) -->")
 COLUMNS_MARK, PRESETS_MARK = "<!-- columns -->", "<!-- presets -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the help of a command, and what the metrics mean, in the places of their marks."""
     markdown = markdown.replace(COLUMNS_MARK, columns_table()).replace(PRESETS_MARK, presets_table())
+    markdown = COLUMNS_OF.sub(lambda mark: columns_of_table(mark["name"]), markdown)
     return HELP.sub(lambda mark: f"```text\n{help_of(mark['command'])}```", markdown)
 
 
@@ -25,6 +29,13 @@ def columns_table() -> str:
     """The columns of the scores and the numbers beside them, with their definitions."""
     rows = [(f"`{name}`", column.unit, column.formula) for name, column in {**COLUMNS, **SUMMARIES}.items()]
     return table([("column", "unit", "definition"), *rows])
+
+
+def columns_of_table(name: str) -> str:
+    """The columns of one of the further tables of a study, with their definitions."""
+    return table(
+        [("column", "definition"), *((f"`{field}`", text) for field, text in field_docs(TABLES[name][0]).items())]
+    )
 
 
 def presets_table() -> str:

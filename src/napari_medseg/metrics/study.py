@@ -36,7 +36,7 @@ from napari_medseg.metrics.tables import Table, scores_table, table_of
 from napari_medseg.volume import Segmentation, Volume
 
 #: {name of a table: the class of its rows, and its title}, in the order of a report
-_TABLES: Mapping[str, tuple[type, str]] = {
+TABLES: Mapping[str, tuple[type, str]] = {
     "statistics": (SummaryRow, "Statistics over the cases"),
     "comparison": (DifferenceRow, "Prediction against the compared method, paired by case"),
     "volumes": (VolumeAgreementRow, "Agreement of volumes (Bland-Altman)"),
@@ -138,7 +138,7 @@ def study(measured: Sequence[Measured], config: StudyConfig | None = None) -> St
     chosen = config or StudyConfig()
     single = len(measured) == 1 and not measured[0].name
     combined = combine([(m.name, m.scores) for m in measured])
-    rows = {name: [replace(row, case=m.name) for m in measured for row in m.rows.get(name, ())] for name in _TABLES}
+    rows = {name: [replace(row, case=m.name) for m in measured for row in m.rows.get(name, ())] for name in TABLES}
     if not single:
         rows["statistics"] = list(summarise(combined, chosen.statistics))
         rows["volumes"] = list(volume_agreement(combined))
@@ -151,7 +151,7 @@ def study(measured: Sequence[Measured], config: StudyConfig | None = None) -> St
         rows["comparison"] = list(compare(combined, others, chosen.statistics))
         extra = [replace(scores_table(others), name="compared", title="Scores of the compared method")]
     tables = [
-        table_of(rows[name], kind, name=name, title=title) for name, (kind, title) in _TABLES.items() if rows[name]
+        table_of(rows[name], kind, name=name, title=title) for name, (kind, title) in TABLES.items() if rows[name]
     ]
     return Study(scores=measured[0].scores if single else combined, tables=(*tables, *extra))
 
