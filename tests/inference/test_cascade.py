@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from napari_medseg import Grid, Volume, iter_segment, load_model, registry, segment, write
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, ModelFileError
-from napari_medseg.events import Progress, Started
+from napari_medseg.events import Finished, Progress, Started
 from napari_medseg.inference.cascade import boxes_around, probabilities
 from napari_medseg.inference.planes import ModelPlanes, axis_maps
 from napari_medseg.inference.runner import WindowRunner
@@ -165,7 +165,11 @@ def test_where_the_first_stage_sees_nothing_the_second_does_not_look(guide: Any,
     spec = model_spec(3 if guide == "channel" else 1, first=Stage(model=first, guide=guide))
     state = {k: torch.full_like(v, torch.nan) for k, v in network_of(spec, 1).state_dict().items()}
     model = write_model(tmp_path / "m.safetensors", spec, state | {FIRST + k: v for k, v in nowhere(first)})
-    assert not labels_of(volume(), model).any()
+    events = list(iter_segment(volume(), model))
+    assert isinstance(events[0], Started)
+    assert "at most 1 windows" in events[0].message
+    assert isinstance(events[-1], Finished)
+    assert not np.asarray(events[-1].result.data).any()
 
 
 def test_boxes_are_around_each_part_with_the_margin() -> None:

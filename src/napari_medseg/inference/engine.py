@@ -110,16 +110,15 @@ def segment_windows(
     planes = ModelPlanes(volume, spec)
     source = guided(planes, volume, spec.first, runner.first, config)
     windows: Windows = WindowGrid(planes.shape, window_of(spec), config.overlap)
+    yield Started(_plan(windows, ring_depth(windows, planes.to_image), spec, runner.device, runner.precision), result)
     if spec.first is not None and spec.first.guide == "boxes":
         assert runner.first is not None, "the model of a cascade brings the network of its first stage"
         boxes = yield from find_boxes(volume, spec.first, planes.grid, runner.first, config)
         windows = BoxWindows(planes.shape, windows.window, config.overlap, boxes)
     classes = len(spec.label_ids)
-    depth = ring_depth(windows, planes.to_image)
-    yield Started(_plan(windows, depth, classes, runner.device, runner.precision), result)
     blend = RollingLogits(classes, windows, planes.to_image, runner.device)
     writer = LabelWriter(result.data, planes.order, spec.label_ids)
-    total = len(windows)
+    total = max(1, len(windows))  # a first stage may find nothing
     for done in blended(source, windows, runner, blend, config):
         if isinstance(done, Plane):
             writer.put(classes_of(done.logits))
@@ -179,12 +178,13 @@ def estimate(volume: Volume, model: Model, config: SegmentConfig) -> str:
     depth = ring_depth(windows, axis_maps(grid.shape, image_grid.shape))
     device = choose_device(config.device)
     precision = resolve_precision(config.precision, spec, device)
-    return _plan(windows, depth, len(spec.label_ids), device, precision)
+    return _plan(windows, depth, spec, device, precision)
 
 
-def _plan(windows: Windows, depth: int, classes: int, device: torch.device, precision: Precision) -> str:
-    accumulator = depth * classes * windows.padded[1] * windows.padded[2] * 4
+def _plan(windows: Windows, depth: int, spec: ModelSpec, device: torch.device, precision: Precision) -> str:
+    accumulator = depth * len(spec.label_ids) * windows.padded[1] * windows.padded[2] * 4
+    at_most = "" if spec.first is None else "at most "
     return (
-        f"{device} {precision}: {len(windows)} windows of {'x'.join(map(str, windows.window))} on "
+        f"{device} {precision}: {at_most}{len(windows)} windows of {'x'.join(map(str, windows.window))} on "
         f"{'x'.join(map(str, windows.shape))} voxels; about {accumulator / 2**20:.0f} MiB beside the network"
     )
