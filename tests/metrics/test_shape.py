@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK
 import zarr
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
@@ -84,6 +86,29 @@ def test_the_published_shapes_of_two_regions(medseg_data: Path, case: str) -> No
         "Sphericity": row.sphericity,
     }
     assert meshed == pytest.approx({feature: expected(feature) for feature in meshed}, rel=3e-3)
+
+
+@pytest.mark.parametrize("path", ["roi_mr/brain1_label.nrrd", "spine_mr/t2_seg-manual_labeled.nii.gz"])
+def test_centroids_and_sizes_are_those_of_itk(medseg_data: Path, path: str) -> None:
+    """On oblique grids and with flipped axes too."""
+    segmentation = io.read_segmentation(medseg_data / path)
+    image = SimpleITK.Cast(SimpleITK.ReadImage(str(medseg_data / path)), SimpleITK.sitkInt32)
+    expected = SimpleITK.LabelShapeStatisticsImageFilter()
+    expected.Execute(image)
+    rows = shape_statistics(segmentation)
+    assert [row.label for row in rows] == list(expected.GetLabels())
+    for row in rows:
+        assert (row.l_mm, row.p_mm, row.s_mm) == pytest.approx(expected.GetCentroid(row.label), abs=2e-3)
+        assert row.volume_ml * 1000 == pytest.approx(expected.GetPhysicalSize(row.label), rel=1e-5)
+
+
+def test_volumes_of_forty_organs(medseg_data: Path) -> None:
+    folder = medseg_data / "abdomen_ct"
+    published = json.loads((folder / "example_seg_fast_statistics.json").read_text())
+    expected = {k: organ["volume"] for k, organ in enumerate(published.values(), start=1) if organ["volume"]}
+    rows = shape_statistics(io.read_segmentation(folder / "example_seg_fast.nii.gz"))
+    assert {row.label: row.volume_ml * 1000 for row in rows} == pytest.approx(expected)
+    assert len(rows) == 40
 
 
 def test_a_turned_grid_keeps_the_shape_and_moves_the_centroid() -> None:

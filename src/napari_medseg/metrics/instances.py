@@ -11,11 +11,14 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from napari_medseg.config import Connectivity, InstancesConfig
 from napari_medseg.geometry import FloatArray, Triple
@@ -203,14 +206,31 @@ def matched(overlaps: Overlaps, iou_above: float) -> Overlaps:
     found = overlaps.chosen(overlaps.iou > iou_above)
     if _unique(found.a) and _unique(found.b):
         return found
-    rows, i = np.unique(found.a, return_inverse=True)
-    columns, j = np.unique(found.b, return_inverse=True)
+    best = np.zeros(len(found.a), dtype=bool)
+    for group in _groups(found):
+        best[group] = _best(found.chosen(group))
+    return found.chosen(best)
+
+
+def _groups(overlaps: Overlaps) -> list[npt.NDArray[np.int64]]:
+    """The places of the pairs that compete with each other, directly or through others: each group is a small task."""
+    first = int(overlaps.a.max()) + 1
+    instances = first + int(overlaps.b.max()) + 1
+    edges = (np.ones(len(overlaps.a)), (overlaps.a, first + overlaps.b))
+    group = connected_components(coo_array(edges, shape=(instances, instances)), directed=False)[1][overlaps.a]
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+
+
+def _best(overlaps: Overlaps) -> npt.NDArray[np.bool_]:
+    """Which of the pairs to keep: the most that are one-to-one, and of those the ones with the largest sum of IoU."""
+    rows, i = np.unique(overlaps.a, return_inverse=True)
+    columns, j = np.unique(overlaps.b, return_inverse=True)
     weight = np.zeros((len(rows), len(columns)))
-    # One more pair outweighs any gain in IoU.
-    weight[i, j] = 1 + found.iou / len(found.a)
+    weight[i, j] = 1 + overlaps.iou / len(overlaps.a)  # one more pair outweighs any gain in IoU
     best = np.zeros(weight.shape, dtype=bool)
     best[linear_sum_assignment(weight, maximize=True)] = True
-    return found.chosen(best[i, j])
+    return best[i, j]
 
 
 def _unique(values: npt.NDArray[np.int64]) -> bool:
@@ -228,7 +248,7 @@ def _instances(
             box = functools.reduce(union, boxes.values())
             yield *ALL_IDS, _objects(a, box, reference.grid), _objects(b, box, reference.grid)
         return
-    for label, box in sorted(boxes.items(), key=lambda item: item[0]):
+    for label, box in sorted(boxes.items(), key=itemgetter(0)):
         name = reference.labels.get(label) or prediction.label_name(label)
         of_a, of_b = (_components_of(array, label, box, reference.grid, config.connectivity) for array in (a, b))
         yield label, name, of_a, of_b
