@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dicom_files import voxels, write_series
 from napari_medseg import Grid, Segmentation, evaluate, io
 from napari_medseg.cli import main
 from napari_medseg.errors import FileError
+from napari_medseg.foreign import convert_model
 from napari_medseg.io import ome_zarr
 from napari_medseg.modelfile import load_model, write_model
 from napari_medseg.training.checkpoint import Checkpoints
@@ -175,3 +177,21 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     assert list(said) == names
     assert all(f"{name}: cannot be written: File too large: it needs about " in said[name] for name in names)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_is_unpacked(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {
+        "configs/metadata.json": b"{}",
+        "configs/inference.json": b"{}",
+        "models/model.pt": NOISE.data[:].tobytes(),
+    }
+    with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(f"bundle/{name}", content)
+    fill(small_disk, 64 << 10)
+    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
+    with pytest.raises(
+        FileError, match=r"model\.pt: cannot be written: No space left on device: it needs about 262144"
+    ):
+        convert_model(tmp_path / "bundle.zip", tmp_path / "m.safetensors")
+    assert list(contents(small_disk)) == ["filler"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from napari_medseg.io import ome_zarr
 from napari_medseg.io.describe import describe
 from napari_medseg.io.zarr_array import StoredArray
 from napari_medseg.volume import Grid, Segmentation, Volume
+from processes import started
 from reader_suite import LABELS, ReaderSuite, farthest_mm, noise
 
 BIG = Grid.from_spacing((70, 130, 40), (0.7, 1.2, 2.5), (3.0, 1.0, -7.0))
@@ -119,6 +121,17 @@ def fill(path: Path, value: int, *, break_off: bool) -> None:
             raise KeyboardInterrupt
 
 
+FILL_HALF = """
+import sys
+from napari_medseg import Grid
+from napari_medseg.io.ome_zarr import filling_labels
+with filling_labels(sys.argv[1], Grid.from_spacing((4, 5, 6), (1.0, 1.0, 1.0)), {}, dtype="uint8") as array:
+    array[:2] = 2
+    print("half", flush=True)
+    sys.stdin.read()
+"""
+
+
 class TestLabelStore:
     def test_it_is_filled_and_marked(self, tmp_path: Path) -> None:
         path = tmp_path / "labels.zarr"
@@ -166,6 +179,24 @@ class TestLabelStore:
         else:
             with pytest.warns(MedsegWarning, match="not finished"):
                 assert np.unique(np.asarray(io.read_segmentation(path).data)).tolist() == [2]
+        assert [p.name for p in tmp_path.iterdir()] == ["labels.zarr"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not kill so")
+    @pytest.mark.parametrize("before", ["complete", "nothing"])
+    def test_killed_it_never_looks_finished(self, tmp_path: Path, before: str) -> None:
+        path = tmp_path / "labels.zarr"
+        if before == "complete":
+            fill(path, 1, break_off=False)
+        with started(FILL_HALF, path) as process:
+            process.kill()
+            process.wait()
+        halves = [path, *tmp_path.glob(".medseg-*")]
+        if before == "complete":
+            assert np.unique(np.asarray(io.read_segmentation(halves.pop(0)).data)).tolist() == [1]
+        (half,) = halves
+        with pytest.warns(MedsegWarning, match="the segmentation was not finished"):
+            assert np.unique(np.asarray(io.read_segmentation(half).data)).tolist() == [0, 2]
+        fill(path, 3, break_off=False)
         assert [p.name for p in tmp_path.iterdir()] == ["labels.zarr"]
 
     def test_what_is_not_ours_is_kept(self, tmp_path: Path) -> None:

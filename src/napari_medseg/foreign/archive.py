@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from napari_medseg.errors import ModelFileError
+from napari_medseg.io.files import told_of_faults
 
 MAX_MEMBERS = 20_000
 MAX_BYTES = 16 * 2**30
@@ -62,7 +63,8 @@ def extract(path: Path, entry: zipfile.ZipInfo, target: Path) -> Path:
                 file.write(block)
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of the target: no room, no permission
-            raise
+            with told_of_faults(target, target, entry.file_size):
+                raise
         raise ModelFileError(f"{path}: member {_shown(entry)} is corrupt: {error}") from None
     return target
 

@@ -13,6 +13,7 @@ import napari_medseg as ms
 from napari_medseg import registry
 from napari_medseg.config import TrainConfig, field_docs
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
+from napari_medseg.io.files import make_folder
 from napari_medseg.modelfile import Model, models_folder
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.case_rows import CaseRows
@@ -120,7 +121,7 @@ class TrainPanel(QWidget):
         with reporting():
             cases, config, network = self._cases(), self.config, self.network.name
             out = free_path(models_folder(), self.name.text())
-            out.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(out.parent)
             self.model = None
             self.curves.clear()
             self.plan.setText("")
