@@ -41,7 +41,7 @@ class TestMedNeXt(NetworkSuite):
 
 class TestAHNet(NetworkSuite):
     network = "ahnet"
-    overfit_dims = 2
+    overfit_size = (32, 32)
     small: ClassVar[Mapping[str, object]] = {
         "layers": (1, 1, 1, 1),
         "psp_blocks": 1,
@@ -52,7 +52,7 @@ class TestAHNet(NetworkSuite):
 
 class TestFlexibleUNet(NetworkSuite):
     network = "flexibleunet"
-    overfit_dims = 2
+    overfit_size = (32, 32)
     small: ClassVar[Mapping[str, object]] = {
         "backbone": "resnet10",
         "decoder_channels": (32, 16, 8, 8, 8),

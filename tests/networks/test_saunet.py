@@ -27,7 +27,7 @@ class TestSAUNet(NetworkSuite):
     network = "saunet"
     small: ClassVar[Mapping[str, object]] = SMALL
     learning_rate = 1e-2
-    overfit_dims = 2
+    overfit_size = (32, 32)
 
 
 def test_number_of_parameters() -> None:

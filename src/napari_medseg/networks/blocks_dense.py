@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 from monai.networks.blocks import ADN
-from monai.networks.layers.factories import Conv, Pool
+from monai.networks.layers.factories import Conv, Dropout, Pool
 from torch import Tensor, nn
 
 from napari_medseg.networks.blocks import normalisation
@@ -23,7 +23,7 @@ BOTTLENECK = 4
 class DenseLayer(nn.Module):
     """Norm, ReLU, 1^n convolution to a bottleneck; norm, ReLU, 3^n convolution; appended to the input."""
 
-    def __init__(self, spatial_dims: int, norm: str, before: int, growth: int) -> None:
+    def __init__(self, spatial_dims: int, norm: str, before: int, growth: int, dropout: float = 0.0) -> None:
         super().__init__()
         conv, narrow = partial(Conv[Conv.CONV, spatial_dims], bias=False), BOTTLENECK * growth
         self.body = nn.Sequential(
@@ -32,15 +32,19 @@ class DenseLayer(nn.Module):
             norm_relu(spatial_dims, norm, narrow),
             conv(narrow, growth, kernel_size=3, padding=1),
         )
+        if dropout:
+            self.body.append(Dropout[Dropout.DROPOUT, spatial_dims](dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, before, *size) -> (N, before + growth, *size)."""
         return torch.cat((x, self.body(x)), dim=1)
 
 
-def dense_block(spatial_dims: int, norm: str, before: int, growth: int, layers: int) -> nn.Sequential:
+def dense_block(
+    spatial_dims: int, norm: str, before: int, growth: int, layers: int, *, dropout: float = 0.0
+) -> nn.Sequential:
     """Dense layers in a row: (N, before, *size) -> (N, before + layers * growth, *size)."""
-    return nn.Sequential(*(DenseLayer(spatial_dims, norm, before + i * growth, growth) for i in range(layers)))
+    return nn.Sequential(*(DenseLayer(spatial_dims, norm, before + i * growth, growth, dropout) for i in range(layers)))
 
 
 def transition(

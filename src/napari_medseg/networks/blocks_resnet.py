@@ -29,6 +29,7 @@ DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
 class ResNetEncoder(nn.Module):
     """A 7^n stem of stride 2, max-pooling and four stages of basic blocks or bottlenecks; in 2D or 3D.
 
+    `deep_stem`: three 3^n convolutions, the last with twice the width, in place of the 7^n one.
     `dilations`: per stage; above 1 the stage keeps the size and dilates its kernels instead (Yu et al., CVPR 2017).
     """
 
@@ -42,14 +43,20 @@ class ResNetEncoder(nn.Module):
         width: int = 64,
         dilations: tuple[int, ...] = (1, 1, 1, 1),
         norm: str = "batch",
+        deep_stem: bool = False,
     ) -> None:
         super().__init__()
-        self.stem = conv_unit(spatial_dims, norm, in_channels, width, kernel=7, stride=2)
+        self.stem: nn.Module = conv_unit(spatial_dims, norm, in_channels, width, kernel=7, stride=2)
+        before = width
+        if deep_stem:
+            unit = partial(conv_unit, spatial_dims, norm)
+            before = 2 * width
+            self.stem = nn.Sequential(unit(in_channels, width, stride=2), unit(width, width), unit(width, before))
         self.pool = Pool[Pool.MAX, spatial_dims](kernel_size=3, stride=2, padding=1)
         self.stages = nn.ModuleList()
         block = partial(Bottleneck if bottleneck else BasicBlock, spatial_dims, norm)
         expansion = EXPANSION if bottleneck else 1
-        before, channels = width, [width]
+        channels = [before]
         for k, (count, dilation) in enumerate(zip(blocks, dilations, strict=True)):
             after = width * 2**k * expansion
             stride = 2 if k > 0 and dilation == 1 else 1

@@ -5,6 +5,8 @@ from napari_medseg.registry import (
     attention,
     hybrid,
     interactive,
+    light,
+    light_encoders,
     ready,
     ready_residual,
     ready_transformers,
@@ -47,6 +49,8 @@ _PARTS = (
     ready_transformers,
     attention,
     transformers,
+    light,
+    light_encoders,
     interactive,
 )
 _TABLE: dict[str, NetworkSpec] = {spec.name: spec for part in _PARTS for spec in part.NETWORKS}
