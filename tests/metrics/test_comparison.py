@@ -133,6 +133,15 @@ def test_only_the_labels_under_the_brush_are_computed() -> None:
     assert comparison.computed == frozenset(), "nothing has changed since"
 
 
+def test_a_hole_counts_though_the_surface_stays() -> None:
+    prediction, reference = np.zeros((2, 5, 5, 5), np.uint8)
+    prediction[1:4, 1:4, 1:4] = reference[1:4, 1:4, 1:4] = 1  # all of its voxels but one are surface
+    comparison = Comparison(prediction=segmentation(prediction), reference=segmentation(reference))
+    prediction[2, 2, 2] = 0
+    row = comparison.update(box((2, 3), (2, 3), (2, 3))).rows[0]
+    assert (comparison.computed, row.dice, row.asd_mm) == ({1}, 2 * 26 / 53, 0)
+
+
 def test_a_label_that_is_painted_over_loses_its_row() -> None:
     prediction, reference = organs()
     comparison = Comparison(prediction=segmentation(prediction), reference=segmentation(np.zeros_like(reference)))
