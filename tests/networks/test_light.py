@@ -148,6 +148,6 @@ def test_factorised_convolutions_see_a_cross_of_their_dilation() -> None:
     layer = Style(2, "none", bias=False).along_axes(1, 3, 2, active=False, between=False)
     x = torch.zeros(1, 1, 9, 9)
     x[..., 4, 4] = 1
-    for convolution in layer:
-        torch.nn.init.ones_(convolution.conv.weight)
+    for weight in layer.parameters():
+        torch.nn.init.ones_(weight)
     assert layer(x)[0, 0].nonzero().tolist() == [[y, z] for y in (2, 4, 6) for z in (2, 4, 6)]

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
+from napari_medseg.networks.fcn import FCN
+from napari_medseg.networks.light_decoders import SegNet
 from napari_medseg.registry import PresetName, network
 from network_suite import NetworkSuite, noise
 
@@ -61,7 +64,8 @@ class TestFCN3D(NetworkSuite):
 
 def test_unpooling_puts_values_where_the_maxima_were() -> None:
     net = network("segnet").build(features=(4, 4, 4, 4, 4)).eval()
-    seen = []
+    assert isinstance(net, SegNet)
+    seen: list[Tensor] = []
     net.decode[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
         net(noise(1, 1, (32, 64)))
@@ -71,6 +75,7 @@ def test_unpooling_puts_values_where_the_maxima_were() -> None:
 
 def test_scores_are_enlarged_by_linear_interpolation_at_first() -> None:
     net = network("fcn").build(features=(4, 4, 4, 4, 4), hidden=4)
+    assert isinstance(net, FCN)
     ramp = torch.arange(6.0).repeat(6, 1)[None, None].repeat(1, 2, 1, 1)
     doubled = net.up[0](ramp)[0, 1, 6, 2:-2]
     torch.testing.assert_close(doubled, torch.arange(8) / 2 + 0.75)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from napari_medseg.errors import InputError
+from napari_medseg.networks.ready_residual import AHNet
 from napari_medseg.registry import network
 from network_suite import NetworkSuite, noise
 
@@ -82,7 +83,9 @@ def test_sizes_of_mednext(
 
 def test_ahnet_is_anisotropic_along_the_first_axis() -> None:
     net = network("ahnet").build(layers=(1, 1, 1, 1), psp_blocks=1).eval()
+    assert isinstance(net, AHNet)
     x = noise(1, 1, (32, 64, 32))
+    assert isinstance(net.net.conv1, nn.Conv3d)
     assert net.net.conv1.kernel_size == (7, 7, 3)
     with torch.inference_mode():
         assert torch.equal(net(x), net.net(x.movedim(2, 4)).movedim(4, 2))

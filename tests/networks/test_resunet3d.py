@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from napari_medseg.networks.resunet3d import ResUNet3D
 from napari_medseg.registry import network
 from network_suite import NetworkSuite, noise
 
@@ -16,13 +17,14 @@ class TestResUNet3D(NetworkSuite):
 
 def test_logits_are_the_sum_of_three_scales() -> None:
     net = network("resunet3d").build(width=4, spatial_dims=2).eval()
+    assert isinstance(net, ResUNet3D)
     x = noise(1, 1, (32, 32))
     with torch.inference_mode():
         whole = net(x)
-        for head in net.heads:
-            torch.nn.init.zeros_(head.weight)
+        for weight in net.heads.parameters():
+            torch.nn.init.zeros_(weight)
         nothing = net(x)
-        torch.nn.init.ones_(net.heads[0].weight)
+        torch.nn.init.ones_(next(net.heads[0].parameters()))
         coarse = net(x)
     assert whole.abs().min() > 0
     assert not nothing.any()

@@ -69,7 +69,7 @@ class FCN(nn.Module):
 
 def _enlarging(spatial_dims: int, channels: int, factor: int) -> nn.Module:
     """A transposed convolution that begins as linear interpolation, each channel for itself."""
-    up: nn.Module = Conv[Conv.CONVTRANS, spatial_dims](
+    up: nn.ConvTranspose2d | nn.ConvTranspose3d = Conv[Conv.CONVTRANS, spatial_dims](
         channels, channels, kernel_size=2 * factor, stride=factor, padding=factor // 2, bias=False
     )
     ramp = 1 - ((torch.arange(2 * factor) - factor + 0.5) / factor).abs()
@@ -77,6 +77,5 @@ def _enlarging(spatial_dims: int, channels: int, factor: int) -> nn.Module:
     for _ in range(spatial_dims - 1):
         kernel = kernel[..., None] * ramp
     with torch.no_grad():
-        diagonal = torch.eye(channels).reshape(channels, channels, *[1] * spatial_dims)
-        up.weight.copy_(diagonal * kernel)
+        up.weight.copy_(torch.eye(channels).reshape(channels, channels, *[1] * spatial_dims) * kernel)
     return up

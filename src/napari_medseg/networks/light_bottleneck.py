@@ -178,7 +178,7 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
         """(N, before, *size), places (N, after, *size) -> (N, after, *2 size)."""
-        y: Tensor = self.activation(self.body(x) + max_unpool2d(self.project(x), places, 2))
+        y: Tensor = self.activation(self.body(x) + max_unpool2d(self.project(x), places, (2, 2)))
         return y
 
 
@@ -204,6 +204,7 @@ class _Merge(nn.Module):
 def _resizing(style: Style, before: int, after: int, *, down: bool, dropout: float) -> nn.Sequential:
     """To a quarter of the channels and 3 x 3, halving the size first or doubling it then; 1 x 1 to `after`."""
     quarter = before // 4
+    inner: tuple[nn.Module, ...]
     if down:
         inner = (
             nn.Sequential(style.halved_by_two(before, quarter), style.finish(quarter)),

@@ -79,7 +79,7 @@ class SegNet(nn.Module):
             y, indices = max_pool2d(stage(y), 2, return_indices=True)
             places.append(indices)
         for stage in self.decode:
-            y = stage(max_unpool2d(y, places.pop(), 2))
+            y = stage(max_unpool2d(y, places.pop(), (2, 2)))
         return crop(self.head(y), x.shape[2:])
 
 

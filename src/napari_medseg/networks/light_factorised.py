@@ -245,7 +245,7 @@ class _SplitShuffle(nn.Module):
 
 def interleave(x: Tensor) -> Tensor:
     """(N, C, *size) -> the same with channels in the order 0, C/2, 1, C/2 + 1, ... (a shuffle of two groups)."""
-    return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+    return torch.stack(x.chunk(2, dim=1), dim=2).flatten(1, 2)
 
 
 class _AttentionPyramid(nn.Module):

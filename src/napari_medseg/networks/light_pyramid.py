@@ -178,13 +178,13 @@ class FPENet(nn.Module):
         super().__init__()
         style = Style(spatial_dims, norm)
         self.stem = style.convolution(in_channels, width, stride=2)
-        self.stages = nn.ModuleList()
+        self.firsts, self.rests = nn.ModuleList(), nn.ModuleList()
         before = width
         for k, count in enumerate(blocks):
             after, wider = width * 2**k, 1 if k == 0 else 4
-            first = _Cascade(style, before, after, stride=1 if k == 0 else 2, expansion=wider)
+            self.firsts.append(_Cascade(style, before, after, stride=1 if k == 0 else 2, expansion=wider))
             rest = (_Cascade(style, after, after, stride=1, expansion=wider) for _ in range(count - 1))
-            self.stages.append(nn.ModuleList((first, nn.Sequential(*rest))))
+            self.rests.append(nn.Sequential(*rest))
             before = after
         self.up = nn.ModuleList(
             (_MutualUp(style, 4 * width, 2 * width, 4 * width), _MutualUp(style, 4 * width, width, 2 * width))
@@ -197,7 +197,7 @@ class FPENet(nn.Module):
         padded = pad_to_multiple(x, 8)
         y = self.stem(padded)
         scales = []
-        for k, (first, rest) in enumerate(self.stages):
+        for k, (first, rest) in enumerate(zip(self.firsts, self.rests, strict=True)):
             y = first(y)
             y = rest(y) if k == 0 else y + rest(y)
             scales.append(y)
@@ -315,8 +315,8 @@ class _Guided(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, before, *size) -> (N, after, *size), half of it where it is down."""
         y = self.reduce(x)
-        y = self.finish(torch.cat((self.near(y), self.around(y)), dim=1))
-        return x + y if self.adds else y
+        joined: Tensor = self.finish(torch.cat((self.near(y), self.around(y)), dim=1))
+        return x + joined if self.adds else joined
 
 
 class _Cascade(nn.Module):
