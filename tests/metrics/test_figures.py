@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,6 +41,14 @@ def cases() -> Scores:
     return combine([(f"case {moved}", compared(moved)) for moved in range(4)])
 
 
+def floats(values: Any) -> npt.NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)
+
+
+def xs(vertices: Any) -> npt.NDArray[np.float64]:
+    return floats(vertices)[:, 0]
+
+
 def names(axes: Axes) -> list[str]:
     return [label.get_text() for label in axes.get_yticklabels()]
 
@@ -66,12 +76,19 @@ def test_what_is_no_finite_number_is_told_apart(axes: Axes) -> None:
 
 def test_a_box_per_label_over_the_cases(axes: Axes) -> None:
     scores = cases()
-    draw_boxes(axes, scores, "dice")
-    of_liver = [row.dice for row in scores.rows if row.label == 1]
-    medians = [line for line in axes.lines if line.get_color() == "#E69F00"]
-    assert np.asarray(medians[0].get_xdata())[0] == pytest.approx(np.median(of_liver))
-    dots = [line for line in axes.lines if line.get_marker() == "."]
-    np.testing.assert_array_equal(dots[0].get_xdata(), of_liver)
+    far = replace(scores.rows[0], case="far", dice=0.0)
+    draw_boxes(axes, replace(scores, rows=(*scores.rows, far)), "dice")
+    values = [row.dice for row in (*scores.rows, far) if row.label == 1]
+    q1, median, q3 = np.percentile(values, (25, 50, 75))
+    box = axes.patches[0]
+    assert isinstance(box, Rectangle)
+    assert (box.get_x(), box.get_width()) == pytest.approx((q1, q3 - q1))
+    whiskers, medians = ([xs(path.vertices) for path in lines.get_paths()] for lines in axes.collections)
+    assert medians[0].tolist() == pytest.approx([median, median])
+    inside = [value for value in values if value >= q1 - 1.5 * (q3 - q1)]
+    assert whiskers[0].tolist() == pytest.approx([min(inside), q1])
+    (dots,) = axes.lines
+    assert floats(dots.get_xdata())[: len(values)].tolist() == values
     assert names(axes) == ["liver", "spleen"]
 
 
@@ -88,10 +105,10 @@ def test_bland_altman_has_a_dot_per_case_and_its_limits(axes: Axes) -> None:
     dots, mean, lower, upper = axes.lines
     reference = np.array([row.volume_reference_ml for row in scores.rows])
     prediction = np.array([row.volume_prediction_ml for row in scores.rows])
-    np.testing.assert_allclose(dots.get_xdata(), (reference + prediction) / 2)
-    np.testing.assert_allclose(dots.get_ydata(), prediction - reference)
+    np.testing.assert_allclose(floats(dots.get_xdata()), (reference + prediction) / 2)
+    np.testing.assert_allclose(floats(dots.get_ydata()), prediction - reference)
     difference, spread = (prediction - reference).mean(), 1.96 * (prediction - reference).std(ddof=1)
-    heights = [np.asarray(line.get_ydata())[0] for line in (mean, lower, upper)]
+    heights = [floats(line.get_ydata())[0] for line in (mean, lower, upper)]
     np.testing.assert_allclose(heights, [difference, difference - spread, difference + spread])
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: told apart with any colour vision (Okabe and Ito 2008)
 _BLUE, _ORANGE = "#56B4E9", "#E69F00"
 _BAR = 0.7
+_WHISKER = 1.5
+"""Interquartile ranges that a whisker reaches at most (Tukey 1977)."""
 
 
 def draw_bars(axes: Axes, scores: Scores, column: str) -> None:
@@ -46,20 +48,15 @@ def draw_boxes(axes: Axes, scores: Scores, column: str) -> None:
     """
     groups = by_label(scores)
     values = [_finite([getattr(row, column) for row in rows]) for rows in groups.values()]
-    places = np.arange(len(groups))
-    axes.boxplot(
-        values,
-        positions=places,
-        orientation="horizontal",
-        widths=_BAR,
-        showfliers=False,
-        medianprops={"color": _ORANGE},
-        boxprops={"color": _BLUE},
-        whiskerprops={"color": _BLUE},
-        capprops={"color": _BLUE},
-    )
-    for place, of_label in zip(places, values, strict=True):
-        axes.plot(of_label, np.full(len(of_label), place), ".", color=_BLUE, markersize=4, alpha=0.6)
+    # Few artists with many boxes each: matplotlib's own box plot takes some seconds to draw fifty labels.
+    filled = [place for place, of_label in enumerate(values) if of_label]
+    five = np.array([_box(values[place]) for place in filled]).reshape(-1, 5)
+    low, q1, median, q3, high = five.T
+    axes.barh(filled, q3 - q1, left=q1, height=_BAR, facecolor="none", edgecolor=_BLUE)
+    axes.hlines([*filled, *filled], [*low, *q3], [*q1, *high], color=_BLUE, linewidth=1)
+    axes.vlines(median, np.array(filled) - _BAR / 2, np.array(filled) + _BAR / 2, color=_ORANGE)
+    dots = [(value, place) for place, of_label in enumerate(values) for value in of_label]
+    axes.plot(*np.array(dots).reshape(-1, 2).T, ".", color=_BLUE, markersize=4, alpha=0.6)
     names = [
         rows[0].name if len(shown) == len(rows) else f"{rows[0].name} ({len(shown)} of {len(rows)})"
         for rows, shown in zip(groups.values(), values, strict=True)
@@ -103,6 +100,14 @@ def by_label(scores: Scores) -> dict[int, list[Row]]:
     for row in scores.rows:
         groups.setdefault(row.label, []).append(row)
     return groups
+
+
+def _box(values: Sequence[float]) -> tuple[float, float, float, float, float]:
+    """(end of the lower whisker, first quartile, median, third quartile, end of the upper whisker)."""
+    q1, median, q3 = (float(v) for v in np.percentile(values, (25, 50, 75)))
+    reach = _WHISKER * (q3 - q1)
+    low = min(value for value in values if value >= q1 - reach)
+    return low, q1, median, q3, max(value for value in values if value <= q3 + reach)
 
 
 def _finite(values: Sequence[float]) -> list[float]:

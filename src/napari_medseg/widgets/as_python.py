@@ -43,12 +43,13 @@ def folders_script(prediction: Path, reference: Path, config: MetricsConfig) -> 
     return f"""from pathlib import Path
 
 from napari_medseg.config import MetricsConfig
-from napari_medseg.metrics.batch import iter_evaluate_folders
+from napari_medseg.metrics.case_files import Sources, match_files
+from napari_medseg.metrics.study import StudyConfig, measure, study
 
-config = MetricsConfig({_definitions(config)})
-prediction, reference = Path({_quoted(str(prediction))}), Path({_quoted(str(reference))})
-*_, finished = iter_evaluate_folders(prediction=prediction, reference=reference, config=config)
-scores = finished.result
+sources = Sources(prediction=Path({_quoted(str(prediction))}), reference=Path({_quoted(str(reference))}))
+config = StudyConfig(metrics=MetricsConfig({_definitions(config)}))
+cases, unmatched = match_files(sources)
+scores = study([measure(case.read(), config) for case in cases], config).scores
 print(scores.to_frame())
 """
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.config import MetricsConfig
-from napari_medseg.events import Event, Finished
-from napari_medseg.metrics import Scores
-from napari_medseg.metrics.batch import iter_evaluate_folders
+from napari_medseg.events import Event, Finished, Progress
+from napari_medseg.metrics import Scores, combine
+from napari_medseg.metrics.case_files import Sources, match_files
 from napari_medseg.metrics.exports import write_scores
-from napari_medseg.metrics.statistics import SummaryRow, VolumeAgreementRow, summarise, volume_agreement
-from napari_medseg.metrics.tables import table_of
+from napari_medseg.metrics.study import Measured, StudyConfig, measure, study
 from napari_medseg.widgets.as_python import folders_script
 from napari_medseg.widgets.export_menu import ExportButton
 from napari_medseg.widgets.folder_field import FolderField
-from napari_medseg.widgets.forms import button, form, reporting, row
+from napari_medseg.widgets.forms import button, form, row
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.runner import Runner
 from napari_medseg.widgets.score_view import ScoreView
@@ -33,7 +32,8 @@ class CasesTab(QWidget):
     def __init__(self, config: Callable[[], MetricsConfig]) -> None:
         super().__init__()
         self._config = config
-        self._measured: tuple[Path, Path] | None = None
+        self._started: tuple[Sources, StudyConfig] | None = None
+        self._measured: list[Measured] = []
         self.scores: Scores | None = None
         self.reference = FolderField("Folder of the labels that count as true (A).")
         self.prediction = FolderField("Folder of the labels to judge (B).")
@@ -55,44 +55,49 @@ class CasesTab(QWidget):
 
     def measure(self) -> None:
         """Compare the folders in the background, case by case."""
-        with reporting():
-            prediction, reference = self.prediction.path, self.reference.path
-            assert prediction is not None, "the button is off before both folders are named"
-            assert reference is not None, "the button is off before both folders are named"
-            self._measured, config = (prediction, reference), self._config()
-            self.runner.start(lambda: _measured(prediction, reference, config), "Metrics")
+        prediction, reference = self.prediction.path, self.reference.path
+        assert prediction is not None, "the button is off before both folders are named"
+        assert reference is not None, "the button is off before both folders are named"
+        sources, config = Sources(prediction=prediction, reference=reference), StudyConfig(metrics=self._config())
+        self._started = sources, config
+        self.runner.start(lambda: _measured(sources, config), "Metrics")
 
     def as_python(self) -> str:
         """The script that computes the table."""
-        assert self._measured is not None, "the button is off before the first table"
-        assert self.scores is not None, "the button is off before the first table"
-        return folders_script(*self._measured, self.scores.config)
+        assert self._started is not None, "the button is off before the first table"
+        sources, config = self._started
+        return folders_script(sources.prediction, sources.reference, config.metrics)
 
     def _writing(self, path: Path) -> Callable[[], object]:
-        assert self.scores is not None, "the button is off before the first table"
-        return partial(_write, path, self.scores)
+        assert self._started is not None, "the button is off before the first table"
+        sources, config = self._started
+        return partial(_write, path, self._measured, sources, config)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Finished):
-            self.scores = event.result
-            self.view.show_scores(event.result)
-            self.export.show_scores(event.result)
+            self._measured = event.result
+            self.scores = combine([(one.name, one.scores) for one in event.result])
+            self.view.show_scores(self.scores)
+            self.export.show_scores(self.scores)
 
     def _update_button(self, _: object = None) -> None:
         named = None not in (self.prediction.path, self.reference.path)
         self.measure_button.setEnabled(named and not self.runner.is_busy)
 
 
-def _measured(prediction: Path, reference: Path, config: MetricsConfig) -> Iterator[Event]:
-    """In the worker: what draws the scores is loaded too, which would hold up the window."""
+def _measured(sources: Sources, config: StudyConfig) -> Iterator[Event]:
+    """In the worker: case by case; and what draws the scores is loaded, which would hold up the window."""
     importlib.import_module("napari_medseg.widgets.chart")
-    yield from iter_evaluate_folders(prediction=prediction, reference=reference, config=config)
+    cases, _ = match_files(sources)
+    measured = []
+    for done, files in enumerate(cases):
+        yield Progress(done, len(cases), f"cases, now {files.name}")
+        measured.append(measure(files.read(), config))
+    yield Finished(measured)
 
 
-def _write(path: Path, scores: Scores) -> None:
-    """In the worker: the scores, what they are over the cases, and how far volumes agree."""
-    tables = [
-        table_of(summarise(scores), SummaryRow, name="summary", title="Summary over the cases"),
-        table_of(volume_agreement(scores), VolumeAgreementRow, name="volumes", title="Agreement of the volumes"),
-    ]
-    write_scores(path, scores, tables)
+def _write(path: Path, measured: Sequence[Measured], sources: Sources, config: StudyConfig) -> None:
+    """In the worker: the scores, their statistics, and what had no partner."""
+    found = study(measured, config)
+    _, unmatched = match_files(sources)
+    write_scores(path, found.scores, [*found.tables, *([unmatched] if unmatched else [])])
