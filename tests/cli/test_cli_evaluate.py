@@ -96,7 +96,7 @@ def test_an_image_and_probabilities_add_their_tables(folders: Path) -> None:
     p = np.stack([labels == k for k in (0, *LABELS)]).astype(np.float32)
     nib.save(nib.Nifti1Image(p.T, grid), folders / "p.nii")
     nib.save(nib.Nifti1Image(labels.T.astype(np.float32), grid), folders / "image.nii")
-    flags = ("--image", folders / "image.nii", "--probabilities", folders / "p.nii", "--bins", 4, "--shape")
+    flags = ("--image", folders / "image.nii", "--probabilities", folders / "p.nii", "--calibration-bins", 4, "--shape")
     tables = document(folders, *flags, prediction="ours/case0.nii", reference="reference/case0.nii")["tables"]
     assert [row["mean"] for row in tables["intensities"]["rows"]] == list(LABELS)
     assert [row["ece"] for row in tables["calibration"]["rows"]] == [0.0] * (1 + len(LABELS))

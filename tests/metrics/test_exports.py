@@ -165,8 +165,15 @@ def test_plots_and_pictures_in_html_are_whole(tmp_path: Path, single: Scores, se
         assert slices == [pictures[0].png]
 
 
-def test_the_same_scores_give_the_same_file(tmp_path: Path, several: Scores) -> None:
-    paths = [write_scores(tmp_path / name, several)[0] for name in ("a.html", "b.html")]
+def test_one_label_with_a_long_name_leaves_room_for_its_plot(tmp_path: Path, single: Scores) -> None:
+    long = replace(single, rows=(replace(single.rows[0], name="W" * 500),))
+    (path,) = write_scores(tmp_path / "scores.html", long)
+    assert len(list(page(path).all("img"))) == 4
+    assert "W" * 500 in page(path).text, "the table has it whole"
+
+
+def test_the_same_scores_give_the_same_file(tmp_path: Path, single: Scores) -> None:
+    paths = [write_scores(tmp_path / name, single)[0] for name in ("a.html", "b.html")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -183,9 +190,10 @@ def test_no_label_at_all_is_a_report_too(tmp_path: Path) -> None:
         ("a_b & 5 %", r"a\_b \& 5 \%"),
         (r"\input{x}", r"\textbackslash{}input\{x\}"),
         ("~^$#", r"\textasciitilde{}\textasciicircum{}\$\#"),
+        ("<b>|", r"\textless{}b\textgreater{}\textbar{}"),
         ("two\nlines", "two lines"),
     ],
-    ids=["plain", "command", "signs", "lines"],
+    ids=["plain", "command", "signs", "brackets", "lines"],
 )
 def test_latex_sets_a_name_as_it_is(text: str, expected: str) -> None:
     assert escaped(text) == expected
@@ -199,11 +207,13 @@ def test_latex_of_one_case_has_its_values(single: Scores, tables: list[Table]) -
     assert r"$\infty$" in text
     assert r"Instances \& more" in text
     # Nothing but our own commands is left of any name.
-    commands = set(re.findall(r"\\([a-z]+)", text))
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    commands = set(re.findall(r"\\([a-z]+)", body))
     assert commands <= {
         *("begin", "end", "caption", "toprule", "midrule", "bottomrule", "endhead"),
-        *("infty", "pm", "textbackslash", "textasciitilde", "textasciicircum"),
+        *("infty", "pm", "textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar"),
     }
+    assert "% Dice: 2 |A∩B| / (|A| + |B|)" in text.splitlines(), "what the columns mean is told"
 
 
 def test_latex_of_several_cases_has_mean_and_deviation(several: Scores) -> None:

@@ -71,8 +71,8 @@ def _add_beside(parser: ArgumentParser) -> None:
     group.add_argument(
         "--probabilities", type=Path, metavar="PATH", help="Probabilities, a channel per label id: their calibration."
     )
-    add_knob(group, CalibrationConfig, "bins")
-    add_knob(group, CalibrationConfig, "region")
+    for name in ("bins", "region"):
+        add_knob(group, CalibrationConfig, name, flag=f"--calibration-{name}")
     group.add_argument(
         "--series",
         action="store_true",

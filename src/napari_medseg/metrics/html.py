@@ -40,6 +40,8 @@ figcaption { font-size: 13px; color: #555; max-width: 22em; }
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 #: what the plots show
 _PLOTTED = ("dice", "nsd", "hd95_mm", "rvd")
+#: letters of a name in a plot
+_NAME = 28
 _LEGEND = (
     "Reference: green, solid; prediction: orange, dashed. The ring is where the two surfaces of the label are farthest "
     "apart; of several cases, that with the lowest Dice is shown."
@@ -107,11 +109,11 @@ def _cell(value: Value) -> str:
 
 def _plots(scores: Scores) -> Iterator[str]:
     """Bars of one case; of several boxes over the cases, and the agreement of each label's volumes."""
-    scores = replace(scores, rows=tuple(replace(row, name=printable(row.name)) for row in scores.rows))
+    scores = replace(scores, rows=tuple(replace(row, name=_short(row.name)) for row in scores.rows))
     labels = sorted({row.label for row in scores.rows})
     draw = figures.draw_boxes if scores.cases else figures.draw_bars
     for metric in _PLOTTED if labels else ():
-        yield _plot(partial(draw, scores=scores, column=metric), 0.8 + 0.22 * len(labels), f"{metric} per label")
+        yield _plot(partial(draw, scores=scores, column=metric), 1.0 + 0.22 * len(labels), f"{metric} per label")
     for of_label in (scores.of_label(label) for label in labels):
         if len(of_label.rows) > 1:
             text = f"{of_label.rows[0].name}: volumes (Bland-Altman)"
@@ -126,7 +128,7 @@ def _plot(draw: Callable[[Axes], None], height_inches: float, text: str) -> str:
     file = BytesIO()
     with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "napari-medseg"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a script that the plot's font lacks shows as boxes
-        figure = Figure(figsize=(5, height_inches), layout="constrained")
+        figure = Figure(figsize=(6, height_inches), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _figure(_text(text), _data_uri("svg+xml", file.getvalue()))
@@ -139,6 +141,11 @@ def _picture(picture: Picture) -> str:
 
 def _figure(caption: str, source: str) -> str:
     return f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the plot beside it."""
+    return f"{printable(name)[:_NAME]}…" if len(name) > _NAME else printable(name)
 
 
 def _text(text: str) -> str:

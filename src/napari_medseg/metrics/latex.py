@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,9 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
 
@@ -51,7 +54,9 @@ def _whole(table: Table) -> Iterator[str]:
     texts = {c for c in table.columns if any(isinstance(row[c], str) for row in table.rows)}
     heads = [escaped(c) for c in table.columns]
     rows = [[cell(row[c]) for c in table.columns] for row in table.rows]
-    return _longtable(escaped(table.title), "".join("l" if c in texts else "r" for c in table.columns), heads, rows)
+    alignment = "".join("l" if c in texts else "r" for c in table.columns)
+    yield from _meanings(table.definitions)
+    yield from _longtable(escaped(table.title), alignment, heads, rows)
 
 
 def _overview(scores: Scores) -> Iterator[str]:
@@ -68,7 +73,13 @@ def _overview(scores: Scores) -> Iterator[str]:
     caption = "Scores"
     if scores.cases:
         caption = rf"Scores over {len(scores.cases)} cases: mean $\pm$ standard deviation of the finite values"
-    return _longtable(caption, "l" + "r" * len(metrics), heads, rows)
+    yield from _meanings({scores.definitions[m].heading: scores.definitions[m].formula for m in metrics})
+    yield from _longtable(caption, "l" + "r" * len(metrics), heads, rows)
+
+
+def _meanings(definitions: Mapping[str, str]) -> Iterator[str]:
+    """What each column means, as comments for whoever writes the caption."""
+    yield from (f"% {printable(column)}: {printable(meaning)}" for column, meaning in definitions.items())
 
 
 def _spread(values: Sequence[float]) -> str:
