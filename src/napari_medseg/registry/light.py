@@ -65,7 +65,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     _light(
         name="edanet",
-        target="napari_medseg.networks.light_factorised:EDANet",
+        target="napari_medseg.networks.light_asymmetric:EDANet",
         year=2019,
         summary="EDANet: densely connected modules of factorised, dilated convolutions",
         when="For large objects in slices with few weights; logits come from an eighth of the size.",
@@ -81,7 +81,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     _light(
         name="dabnet",
-        target="napari_medseg.networks.light_factorised:DABNet",
+        target="napari_medseg.networks.light_asymmetric:DABNet",
         year=2019,
         summary="DABNet: depthwise factorised bottlenecks, plain beside dilated",
         when="For large objects in slices, where erfnet is too slow.",
@@ -144,7 +144,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     _light(
         name="cgnet",
-        target="napari_medseg.networks.light_pyramid:CGNet",
+        target="napari_medseg.networks.light_guided:CGNet",
         year=2021,
         summary="CGNet: neighbourhood and wider surroundings joined, weighted by the whole image",
         when="For slices in real time where the surroundings tell what a voxel is.",
@@ -161,7 +161,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     _light(
         name="fpenet",
-        target="napari_medseg.networks.light_pyramid:FPENet",
+        target="napari_medseg.networks.light_guided:FPENet",
         year=2019,
         summary="FPENet: dilations passed on between quarters of the channels, attention in the decoder",
         when="For small objects in slices: its decoder goes back to half the size.",
