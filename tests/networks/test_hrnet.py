@@ -15,6 +15,7 @@ class TestHRNet(NetworkSuite):
     network = "hrnet"
     small: ClassVar[Mapping[str, object]] = {"width": 8, "stem": 8, "blocks": 1, "modules": (1, 1, 1)}
     learning_rate = 1e-2
+    overfit_dims = 2
 
 
 @pytest.mark.parametrize(

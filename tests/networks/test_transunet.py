@@ -28,7 +28,7 @@ SMALL: Mapping[str, Any] = {
 
 class TestTransUNet(NetworkSuite):
     network = "transunet"
-    small: ClassVar[Mapping[str, object]] = {**SMALL, "norm": "group", "dropout": 0.0}
+    small: ClassVar[Mapping[str, object]] = {**SMALL, "norm": "group", "dropout": 0.0, "deep_supervision": True}
     learning_rate = 1e-2
 
 

@@ -16,6 +16,7 @@ class TestUNeXt(NetworkSuite):
     network = "unext"
     small: ClassVar[Mapping[str, object]] = {"channels": (4, 4, 8, 8, 8), "norm": "group"}
     learning_rate = 2e-2
+    overfit_dims = 2
 
 
 @pytest.mark.parametrize(

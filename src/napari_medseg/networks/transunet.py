@@ -1,11 +1,12 @@
 """TransUNet: a residual encoder, a transformer on its coarsest map, a U-Net's decoder (Chen et al. 2021).
 
 N: batch. C: channels. *size: (Z, Y, X) or (Y, X).
-    x         (N, in_channels, *size)
-    scales    [(N, width, *size / 2), (N, 4 width, *size / 4), (N, 8 width, *size / 8), (N, 16 width, *size / 16)]
-    hidden    (N, hidden, *size / 16)
-    decoder k (N, decoder[k], *size / 2^(3 - k)), k in 0 .. 3
-    logits    (N, out_channels, *size)
+    x           (N, in_channels, *size)
+    scales      [(N, width, *size / 2), (N, 4 width, *size / 4), (N, 8 width, *size / 8), (N, 16 width, *size / 16)]
+    hidden      (N, hidden, *size / 16)
+    decoder k   (N, decoder[k], *size / 2^(3 - k)), k in 0 .. 3
+    logits      (N, out_channels, *size)
+    supervised  [(N, out_channels, *ceil(size / 2^k)) for k in 0 .. 3]
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from napari_medseg.networks.blocks import crop, he_init, pad_to_multiple, resize
+from napari_medseg.networks.blocks import he_init, pad_to_multiple, resize
 from napari_medseg.networks.blocks_resnet import ResNetEncoder, conv_unit
 from napari_medseg.networks.blocks_transformer import MapTransformer
+from napari_medseg.networks.blocks_unet import supervised
 
 
 class TransUNet(nn.Module):
@@ -48,6 +50,7 @@ class TransUNet(nn.Module):
         decoder: tuple[int, ...],
         norm: str,
         dropout: float,
+        deep_supervision: bool,
     ) -> None:
         super().__init__()
         unit = partial(conv_unit, spatial_dims, norm)
@@ -64,22 +67,28 @@ class TransUNet(nn.Module):
             nn.Sequential(unit(before + skip, after), unit(after, after))
             for before, skip, after in zip(befores, [*skips[::-1], 0], decoder, strict=True)
         )
-        self.head = Conv[Conv.CONV, spatial_dims](decoder[-1], out_channels, kernel_size=3, padding=1)
+        head = partial(Conv[Conv.CONV, spatial_dims], out_channels=out_channels, kernel_size=3, padding=1)
+        self.heads = nn.ModuleList(head(c) for c in (decoder[::-1] if deep_supervision else decoder[-1:]))
         he_init(self)
         for module in self.encoder.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 register_parametrization(module, "weight", _Standardised())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, *size) -> logits (N, out_channels, *size); any size."""
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
+
+        In training with deep supervision: the list of logits of every decoder level, full size first.
+        """
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
         *skips, deepest = self.encoder(x)
         y = self.widen(self.transformer(deepest))
+        scales: list[Tensor] = []
         for stage in self.decoder:
             y = resize(y, [2 * n for n in y.shape[2:]])
             y = stage(torch.cat((y, skips.pop()), dim=1) if skips else y)
-        return crop(self.head(y), size)
+            scales.insert(0, y)
+        return supervised(self.heads if self.training else self.heads[:1], scales, size)
 
 
 class _Standardised(nn.Module):

@@ -45,6 +45,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "decoder": Parameter((128, 64, 32, 16), "features per decoder stage", 1, 1024, shortest=4, longest=4),
             "norm": _NORM,
             "dropout": Parameter(0.0, "probability of dropping a feature of a token", 0, 0.95),
+            "deep_supervision": _SUPERVISED,
         },
         paper={
             "width": 64,
@@ -56,12 +57,14 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "decoder": (256, 128, 64, 16),
             "norm": "batch",
             "dropout": 0.1,
+            "deep_supervision": False,
             "in_channels": 3,
             "out_channels": 9,
             "spatial_dims": 2,
         },
         parameters_paper=105_277_081,
         counting="R50-ViT-B/16 at 224 x 224 with the 9 classes of Synapse",
+        deep_supervision=True,
     ),
     NetworkSpec(
         name="unext",
