@@ -1,6 +1,8 @@
 """Make the pictures of the guide: `xvfb-run -s "-screen 0 1600x1000x24" python docs/screenshots.py`.
 
-Each is a real window that does what the page says, on the sample. Models that are trained go to a temporary folder.
+Each is a real window that does what the page says, on the sample; those of the Metrics panel on a pair of segmentations
+of an abdominal CT (TotalSegmentator's reference files, Apache-2.0) in $MEDSEG_DATA, and without it they stay as they
+are. Models that are trained go to a temporary folder.
 """
 
 from __future__ import annotations
@@ -9,17 +11,54 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import napari
 from qtpy.QtWidgets import QApplication
 
+from napari_medseg import read, read_segmentation
 from napari_medseg.sample import phantom
 from napari_medseg.widgets.layers import labels_layer, volume_layer
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-medseg"
+DATA = Path(os.environ.get("MEDSEG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+#: ids in the pair's files
+ORGANS = {
+    1: "spleen",
+    2: "kidney right",
+    3: "kidney left",
+    4: "gallbladder",
+    5: "liver",
+    6: "stomach",
+    7: "pancreas",
+    8: "adrenal gland right",
+    9: "adrenal gland left",
+    10: "lung upper lobe left",
+    11: "lung lower lobe left",
+    13: "lung middle lobe right",
+    14: "lung lower lobe right",
+    18: "small bowel",
+    19: "duodenum",
+    20: "colon",
+    30: "vertebra L2",
+    31: "vertebra L1",
+    32: "vertebra T12",
+    33: "vertebra T11",
+    52: "aorta",
+    63: "inferior vena cava",
+    64: "portal and splenic vein",
+    79: "spinal cord",
+    86: "autochthon left",
+    87: "autochthon right",
+    88: "iliopsoas left",
+    89: "iliopsoas right",
+    117: "costal cartilages",
+    **{91 + rib: f"rib left {rib}" for rib in range(7, 13)},
+    **{103 + rib: f"rib right {rib}" for rib in range(7, 13)},
+}
 
 
 def wait(done: Callable[[], bool], at_least_s: float = 0.5) -> None:
@@ -30,10 +69,11 @@ def wait(done: Callable[[], bool], at_least_s: float = 0.5) -> None:
         time.sleep(0.005)
 
 
-def shoot(viewer: napari.Viewer, name: str) -> None:
-    """The whole window, notifications gone, the image fitted to the canvas that the panels leave."""
+def shoot(viewer: napari.Viewer, name: str, *, fit: bool = True) -> None:
+    """The whole window, notifications gone; fit: the image as large as the canvas that the panels leave."""
     wait(lambda: True, 6.0)
-    viewer.reset_view(margin=0)
+    if fit:
+        viewer.reset_view(margin=0)
     wait(lambda: True, 1.0)
     viewer.screenshot(IMAGES / f"{name}.png", canvas_only=False, flash=False)
 
@@ -82,17 +122,35 @@ def train(viewer: napari.Viewer) -> None:
     shoot(viewer, "train")
 
 
-def measure(viewer: napari.Viewer, manual: Any, found: Any) -> None:
+def measure(viewer: napari.Viewer) -> None:
+    """A pair of abdominal segmentations: the table and a worst place, a plot, a surface, instances, and cases."""
+    folder = DATA / "abdomen_ct"
+    if not folder.is_dir():
+        print(f"no pictures of the Metrics panel: {folder} is missing")
+        return
+    viewer.layers.clear()
+    image, arguments, _ = volume_layer(read(folder / "example_ct_sm.nii.gz"))[0]
+    viewer.add_image(image, **arguments)
+    for name in ("example_seg", "example_seg_fast"):
+        data, arguments, _ = labels_layer(replace(read_segmentation(folder / f"{name}.nii.gz"), labels=ORGANS))
+        viewer.add_labels(data, **{**arguments, "name": name})
     panel = dock(viewer, "Metrics")
-    panel.reference.choose(manual)
-    panel.prediction.choose(found)
+    panel.reference.choose(viewer.layers["example_seg"])
+    panel.prediction.choose(viewer.layers["example_seg_fast"])
     panel.measure()
     wait(lambda: not panel.runner.is_busy)
-    panel.show_errors()
+    panel.errors.show_errors()
     wait(lambda: not panel.runner.is_busy)
-    found.visible = False
-    panel.table.setCurrentCell(0, 0)
+    panel.scored.table.choose(2)
     shoot(viewer, "measure")
+    panel.tabs.setCurrentWidget(panel.plots)
+    wait(lambda: True)
+    panel.grab().save(str(IMAGES / "measure-plots.png"))
+    panel.tabs.setCurrentWidget(panel.errors)
+    panel.errors.choose_label(5)
+    panel.errors.show_surface()
+    wait(lambda: not panel.runner.is_busy)
+    shoot(viewer, "measure-surface", fit=False)
 
 
 def main() -> None:
@@ -102,9 +160,9 @@ def main() -> None:
         viewer = napari.Viewer(show=True)
         viewer.window.resize(1280, 800)
         manual = open_sample(viewer)
-        found = segment(viewer, manual)
-        measure(viewer, manual, found)
+        segment(viewer, manual)
         train(viewer)
+        measure(viewer)
         viewer.close()
 
 

@@ -21,7 +21,9 @@ _TOP, _BOTTOM, _LEFT, _RIGHT = 46, 12, 12, 14
 _UNDER = 34
 """Pixels for ticks and their label below the axes."""
 _NAME = 22
-"""Letters of a name; longer ones end in an ellipsis."""
+"""Letters of a name; longer ones have an ellipsis in their middle, since sides stand at the end."""
+_MEASURED = 5
+"""Of the longest names, so many are measured: the most letters are not always the widest."""
 _GREY = "#8a8d91"
 
 
@@ -60,8 +62,9 @@ class Chart(QScrollArea):
         if not self._figure.axes:
             return
         width, height = self.canvas.width(), self.canvas.height()
-        longest = max(self.axes.get_yticklabels(), key=lambda label: len(label.get_text()))
-        left = _LEFT + longest.get_window_extent().width / self.canvas.device_pixel_ratio
+        long = sorted(self.axes.get_yticklabels(), key=lambda label: -len(label.get_text()))[:_MEASURED]
+        widest = max(label.get_window_extent().width for label in long)
+        left = _LEFT + widest / self.canvas.device_pixel_ratio
         top, bottom = (_TOP, _BOTTOM) if self.axes.xaxis.get_label_position() == "top" else (_BOTTOM, _UNDER)
         if self.axes.get_ylabel():
             left += _LEFT
@@ -78,8 +81,12 @@ def _style(axes: Axes) -> None:
         text.set(color=_GREY, fontsize=8)
     names = [label.get_text() for label in axes.get_yticklabels()]
     if any(len(name) > _NAME for name in names):
-        short = [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in names]
-        axes.set_yticks(axes.get_yticks(), short, parse_math=False)
+        axes.set_yticks(axes.get_yticks(), [_short(name) for name in names], parse_math=False)
     for side, spine in axes.spines.items():
         spine.set_color(_GREY)
         spine.set_visible(side in ("left", axes.xaxis.get_label_position()))
+
+
+def _short(name: str) -> str:
+    half = _NAME // 2
+    return name if len(name) <= _NAME else f"{name[: half - 1]}…{name[-half:]}"

@@ -121,8 +121,8 @@ class ErrorsTab(QWidget):
         colours = "orange: too far, blue: too short; " if self.sign.currentData() == "signed" else ""
         self.range.setText(
             f"<b>{label}</b>: the surface of {prediction.name} lies {signed_mm.min():.2f} to {signed_mm.max():+.2f} mm "
-            f"off that of {reference.name} ({colours}{_COLOURED} % of it lie within {end_mm:.2f} mm, where the colours "
-            f"end)."
+            f"off that of {reference.name} ({colours}{_COLOURED} % of it lies within {end_mm:.2f} mm, where the "
+            f"colours end)."
         )
 
     def _list_labels(self, names: dict[int, str]) -> None:

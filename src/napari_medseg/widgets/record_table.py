@@ -11,8 +11,9 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 from napari_medseg.metrics.columns import Column
 from napari_medseg.widgets.record_model import Record, RecordModel, Rgba
 
-_NAMES_WIDTH = 120
-"""Pixels of the labels' names; longer ones are cut with an ellipsis and whole in the tooltip."""
+_NAMES_WIDTH = 140
+"""Pixels of the labels' names; longer ones have an ellipsis in their middle (sides stand at the end), and are whole in
+the tooltip."""
 _ROWS_MEASURED = 50
 """Rows that decide how wide a column is: looking at thousands would hold up the window."""
 _ROW_HEIGHT = 22
@@ -45,7 +46,7 @@ class RecordTable(QTableView):
         across.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         across.setResizeContentsPrecision(_ROWS_MEASURED)
         across.setHighlightSections(False)
-        down.setTextElideMode(Qt.TextElideMode.ElideRight)
+        down.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         down.setMaximumWidth(_NAMES_WIDTH)
         down.setDefaultSectionSize(_ROW_HEIGHT)
         down.setHighlightSections(False)
