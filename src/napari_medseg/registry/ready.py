@@ -109,5 +109,8 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "up_kernel_size": Parameter(3, "kernel of the up-convolutions", 1, 7),
             "dropout": _DROPOUT,
         },
+        paper={"in_channels": 1, "out_channels": 2},
+        parameters_paper=94_482_930,
+        counting="in 2D 31,739,250",
     ),
 )
