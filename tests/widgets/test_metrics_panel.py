@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
@@ -216,6 +217,30 @@ def test_scores_follow_the_brush_and_undo(panel: MetricsPanel, pair: tuple[Any, 
     assert panel.scored.table.records.rows[0].voxels_prediction == 81
     prediction.undo()
     qtbot.waitUntil(lambda: panel.scores == before, timeout=10_000)
+
+
+def test_scores_follow_an_array_that_replaces_the_layers(
+    panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    reference, prediction = pair
+    press(panel.measure_button, panel, qtbot)
+    panel.live.setChecked(True)
+    prediction.data = reference.data.copy()
+    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] == 1, timeout=10_000)
+    prediction.data_setitem(tuple(np.array([[2], [2], [2]])), 0)
+    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] < 1, timeout=10_000)
+
+
+def test_names_are_shown_as_they_are(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) -> None:
+    name = "<b>=1+1"
+    odd = Segmentation(cube(2, 1, "").data, cube(2, 1, "").grid, {1: name}, name=name)
+    for box in (panel.reference, panel.prediction):
+        box.choose(add(viewer, odd))
+    press(panel.measure_button, panel, qtbot)
+    assert "&lt;b&gt;=1+1" in panel.scored.summary.text()
+    records = panel.scored.table.records
+    assert records.headerData(0, Qt.Orientation.Vertical) == name
+    assert "&lt;b&gt;" in records.headerData(0, Qt.Orientation.Vertical, Qt.ItemDataRole.ToolTipRole)
 
 
 def test_unequal_grids_are_refused_in_the_words_of_the_core(

@@ -77,7 +77,7 @@ def test_every_column_has_its_unit_and_its_definition(table: RecordTable, scores
 
 def test_a_row_is_headed_by_colour_and_name(table: RecordTable) -> None:
     assert table.records.headerData(0, DOWN) == "organ 1"
-    assert table.records.headerData(0, DOWN, Qt.ItemDataRole.ToolTipRole) == "organ 1, label 1"
+    assert table.records.headerData(0, DOWN, Qt.ItemDataRole.ToolTipRole) == "<p>organ 1, label 1</p>"
     swatch = table.records.headerData(4, DOWN, Qt.ItemDataRole.DecorationRole).pixmap(12, 12).toImage()
     assert QColor(swatch.pixel(5, 5)).getRgbF()[0] == pytest.approx(0.5, abs=0.05)
 

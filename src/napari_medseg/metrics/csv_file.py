@@ -14,16 +14,21 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]]) -> None:
-    """Write the columns of the rows; values that are not finite are "inf" and "nan". Replaces the file atomically.
+    """Write `csv_text`. Replaces the file atomically. Raises FileError where the file cannot be written."""
+    files.replace_bytes(path, csv_text(columns, rows).encode(errors="backslashreplace"))
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]], delimiter: str = ",") -> str:
+    """The columns of the rows, with a header; values that are not finite are "inf" and "nan".
 
     Names come from files, and files from strangers: a text that a spreadsheet would run as a formula gets an apostrophe
-    in front. Raises FileError where the file cannot be written.
+    in front.
     """
     text = StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n", delimiter=delimiter)
     writer.writeheader()
     writer.writerows({column: _harmless(value) for column, value in row.items()} for row in rows)
-    files.replace_bytes(path, text.getvalue().encode(errors="backslashreplace"))
+    return text.getvalue()
 
 
 def _harmless(value: str | int | float) -> str | int | float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,12 +118,12 @@ class ErrorsTab(QWidget):
         in_turns(lambda: None, partial(show_surface, self._viewer, layer), partial(_show_colour_bar, layer))
 
     def _describe(self, label: str, layers: tuple[Labels, Labels], signed_mm: FloatArray, end_mm: float) -> None:
-        prediction, reference = layers
+        prediction, reference = (escape(layer.name) for layer in layers)
         colours = "orange: too far, blue: too short; " if self.sign.currentData() == "signed" else ""
         self.range.setText(
-            f"<b>{label}</b>: the surface of {prediction.name} lies {signed_mm.min():.2f} to {signed_mm.max():+.2f} mm "
-            f"off that of {reference.name} ({colours}{_COLOURED} % of it lies within {end_mm:.2f} mm, where the "
-            f"colours end)."
+            f"<b>{escape(label)}</b>: the surface of {prediction} lies {signed_mm.min():.2f} to {signed_mm.max():+.2f} "
+            f"mm off that of {reference} ({colours}{_COLOURED} % of it lies within {end_mm:.2f} mm, where the colours "
+            f"end)."
         )
 
     def _list_labels(self, names: dict[int, str]) -> None:

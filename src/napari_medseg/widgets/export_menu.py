@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QApplication, QFileDialog, QMenu, QPushButton
 
+from napari_medseg.metrics.csv_file import csv_text
 from napari_medseg.widgets.background import Background
 from napari_medseg.widgets.forms import reporting
 
@@ -57,4 +58,4 @@ class ExportButton(QPushButton):
     def _copy_table(self) -> None:
         """Tab-separated, for a spreadsheet."""
         assert self._scores is not None, "the button is off before the first table"
-        QApplication.clipboard().setText(self._scores.to_frame().to_csv(sep="\t", index=False))
+        QApplication.clipboard().setText(csv_text(self._scores.columns, self._scores.table(), delimiter="\t"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox
@@ -11,6 +13,7 @@ from qtpy.QtWidgets import QCheckBox
 from napari_medseg.metrics import Scores
 from napari_medseg.metrics.edits import EditedScores
 from napari_medseg.widgets.background import Background
+from napari_medseg.widgets.compared_layers import ComparedLayers
 from napari_medseg.widgets.layer_box import Connections
 
 if TYPE_CHECKING:
@@ -20,16 +23,30 @@ _PAUSE_MS = 250
 """How long the brush rests before the scores are computed."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Followed:
+    prediction: Labels
+    reference: Labels
+    arrays: tuple[Any, Any]
+    """What the layers held when they were measured."""
+    edited: EditedScores
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the layers still hold the arrays that are watched; a script may have given them others."""
+        return self.prediction.data is self.arrays[0] and self.reference.data is self.arrays[1]
+
+
 class LiveUpdates(QCheckBox):
     """While it is checked, `show` is called with the scores after each edit of the layers that are followed."""
 
-    def __init__(self, show: Callable[[Scores], None]) -> None:
+    def __init__(self, compared: ComparedLayers, show: Callable[[Scores], None]) -> None:
         super().__init__("Update while painting")
         self.setToolTip("A moment after a brush stroke, compute the labels again that it touched.")
         self.setEnabled(False)
         self.background = Background(self)
-        self._show = show
-        self._edited: EditedScores | None = None
+        self._compared, self._show = compared, show
+        self._followed: _Followed | None = None
         self._connections = Connections((), self._soon)
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
@@ -37,12 +54,14 @@ class LiveUpdates(QCheckBox):
         self._pause.timeout.connect(self._update)
         self.toggled.connect(self._soon)
 
-    def follow(self, layers: tuple[Labels, ...], edited: EditedScores) -> None:
+    def follow(self, prediction: Labels, reference: Labels, edited: EditedScores) -> None:
         """From now on, edits of these layers, whose scores `edited` holds."""
         self._connections.disconnect()
-        self._edited = edited
+        self._followed = _Followed(prediction, reference, (prediction.data, reference.data), edited)
         # Strokes, and whatever draws the layer anew: undo, scripts, and moving through the slices, which edits nothing.
-        events = [emitter for layer in layers for emitter in (layer.events.paint, layer.events.set_data)]
+        events = [
+            emitter for layer in (prediction, reference) for emitter in (layer.events.paint, layer.events.set_data)
+        ]
         self._connections = Connections(events, self._soon)
         self.destroyed.connect(self._connections.disconnect)
         self.setEnabled(True)
@@ -52,9 +71,23 @@ class LiveUpdates(QCheckBox):
             self._pause.start()
 
     def _update(self) -> None:
-        if self._edited is not None:
-            self.background.ask(self._edited.update, self._on_updated)
+        followed = self._followed
+        if followed is None:
+            return
+        if followed.is_whole:
+            self.background.ask(followed.edited.update, partial(self._on_updated, followed))
+        else:
+            pair, config = (
+                self._compared.pair_of(followed.prediction, followed.reference),
+                followed.edited.scores.config,
+            )
+            self.background.ask(partial(EditedScores, **pair, config=config), partial(self._on_measured, followed))
 
-    def _on_updated(self, changed: bool) -> None:
-        if changed and self._edited is not None:
-            self._show(self._edited.scores)
+    def _on_updated(self, followed: _Followed, changed: bool) -> None:
+        if changed and followed is self._followed:
+            self._show(followed.edited.scores)
+
+    def _on_measured(self, followed: _Followed, edited: EditedScores) -> None:
+        if followed is self._followed:
+            self.follow(followed.prediction, followed.reference, edited)
+            self._show(edited.scores)

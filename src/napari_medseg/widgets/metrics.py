@@ -51,7 +51,7 @@ class MetricsPanel(QWidget):
         self._measuring, self.looking = Background(self, "Metrics"), Background(self)
         self.runner = self._measuring.runner
         self.measure_button = button("Measure", self.measure, "Compare the two layers, label by label.")
-        self.live = LiveUpdates(self._show_scores)
+        self.live = LiveUpdates(self.compared, self._show_scores)
         self.scored = TableTab(self.compared, self.jump)
         self.plots = ScoreView(["bars"], "Measure first: the plots show the numbers of the table.")
         self.errors = ErrorsTab(napari_viewer, self.compared, self._measuring)
@@ -101,7 +101,7 @@ class MetricsPanel(QWidget):
 
     def _follow(self, layers: tuple[Labels, Labels], edited: EditedScores) -> None:
         self._measured = layers
-        self.live.follow(layers, edited)
+        self.live.follow(*layers, edited)
         self._show_scores(edited.scores)
 
     def _show_scores(self, scores: Scores) -> None:

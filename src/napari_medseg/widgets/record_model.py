@@ -65,7 +65,7 @@ class RecordModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return text_of(value)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return str(value)
+            return html.escape(str(value))
         if role == Qt.ItemDataRole.TextAlignmentRole and not isinstance(value, str):
             return _RIGHT
         return None
@@ -104,7 +104,7 @@ class RecordModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return row.name
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{row.name}, label {row.label}"
+            return f"<p>{html.escape(row.name)}, label {row.label}</p>"
         if role == Qt.ItemDataRole.DecorationRole:
             return self._swatches.get(row.label)
         if role == Qt.ItemDataRole.TextAlignmentRole:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,8 @@ class TableTab(QWidget):
         self.export.show_scores(scores)
         mean = scores.mean
         self.summary.setText(
-            f"<b>{prediction.name}</b> against <b>{reference.name}</b> ({scores.config.preset}): mean Dice "
-            f"{text_of(mean['dice'])}, HD95 {text_of(mean['hd95_mm'])} mm, NSD {text_of(mean['nsd'])} at "
+            f"<b>{escape(prediction.name)}</b> against <b>{escape(reference.name)}</b> ({scores.config.preset}): "
+            f"mean Dice {text_of(mean['dice'])}, HD95 {text_of(mean['hd95_mm'])} mm, NSD {text_of(mean['nsd'])} at "
             f"{scores.config.nsd_tolerance_mm:g} mm; pixel accuracy {scores.pa:.4f}"
         )
 
