@@ -16,11 +16,13 @@ from network_suite import NetworkSuite, noise
 
 class TestBasicUNet(NetworkSuite):
     network = "basicunet"
+    overfit_size = (32, 32)
     small: ClassVar[Mapping[str, object]] = {"features": (4, 4, 8, 8, 8, 4)}
 
 
 class TestBasicUNetPlusPlus(NetworkSuite):
     network = "basicunetplusplus"
+    overfit_size = (32, 32)
     small: ClassVar[Mapping[str, object]] = {"features": (4, 4, 8, 8, 8, 4)}
 
 

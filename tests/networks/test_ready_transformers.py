@@ -29,6 +29,7 @@ class TestUNETR(NetworkSuite):
 
 class TestSwinUNETR(NetworkSuite):
     network = "swinunetr"
+    overfit_size = (32, 32)
     small: ClassVar[Mapping[str, object]] = {
         "feature_size": 12,
         "depths": (1, 1, 1, 1),
