@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from napari_medseg import load_model
 from napari_medseg.cli import main
+from napari_medseg.cli.outputs import claimed
+from napari_medseg.errors import FileError
 from processes import started
 
 RUN = """
@@ -60,6 +64,15 @@ def test_the_second_training_is_refused_and_a_killed_one_is_not_in_the_way(
     assert main([*train, "--epochs", "1"]) == 0
     assert load_model(out).spec.network == "unet3d"
     assert sorted(tmp_path.iterdir()) == sorted([*before, out, tmp_path / "model.training"])
+
+
+def test_several_outputs_are_claimed_by_their_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / "out" / f"{number}.nii.gz" for number in range(5000)]
+    with claimed(*paths), ThreadPoolExecutor(1) as other_run:
+        assert len(list((tmp_path / "out").iterdir())) == 1
+        with pytest.raises(FileError, match=rf"several outputs: process {os.getpid()} is writing it"):
+            other_run.submit(claimed(*paths[:2]).__enter__).result()
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize(

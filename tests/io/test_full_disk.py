@@ -133,11 +133,11 @@ def test_scores(small_disk: Path, suffix: str) -> None:
 def test_the_command_line_says_it_in_one_line(small_disk: Path, tmp_path: Path) -> None:
     io.write(tmp_path / "noise.nii", NOISE)
     fill(small_disk, 64 << 10)
-    arguments = ["convert", str(tmp_path / "noise.nii"), "-o", str(small_disk / "a.mha")]
+    arguments = ["convert", str(tmp_path / "noise.nii"), "-o", str(small_disk / "a.zarr")]
     command = [sys.executable, "-m", "napari_medseg.cli", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert f"error: {small_disk / 'a.mha'}: cannot be written: No space left on device" in done.stderr
+    assert f"error: {small_disk / 'a.zarr'}: cannot be written: No space left on device" in done.stderr
     assert list(contents(small_disk)) == ["filler"]
 
 

@@ -14,6 +14,8 @@ from napari_medseg.io import claims
 
 #: what an output in a folder is called
 DEFAULT_SUFFIX = ".nii.gz"
+#: what stands for the outputs of a run that writes several into a folder
+_SEVERAL = "several outputs"
 
 
 def output_paths(inputs: Sequence[Path], out: str) -> list[Path]:
@@ -55,10 +57,13 @@ def claimed(*paths: Path) -> Iterator[None]:
     Folders that were made go again where the work fails. Raises FileError, before anything else is done, where another
     run writes to one of them or the system refuses to make a folder.
     """
+    # Of several, their folder: a process cannot hold thousands of files open.
+    targets = set(paths) if len(paths) == 1 else {path.parent / _SEVERAL for path in paths}
     with ExitStack() as stack:
         for path in paths:
             stack.enter_context(_folder_for(path))
-            stack.enter_context(claims.claimed(path))
+        for target in sorted(targets):
+            stack.enter_context(claims.claimed(target))
         yield
 
 

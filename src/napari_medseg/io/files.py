@@ -171,7 +171,7 @@ def size_of(path: Path) -> int:
 
 
 def _files_in(path: Path) -> list[Path]:
-    return [file for file in (path, *path.rglob("*")) if file.is_file()]
+    return [file for file in (path, *path.rglob("*")) if file.is_file() and not file.is_symlink()]
 
 
 def put(temporary: Path, path: Path) -> None:
