@@ -149,7 +149,7 @@ def test_the_suffix_decides_and_csv_has_a_file_per_table(folders: Path, capsys: 
     for suffix in ("csv", "tex", "html"):
         assert evaluate(folders, "--instances", "--iou", 0.05, "-o", folders / f"out.{suffix}") == 0
     written = [line.rpartition("/")[2] for line in capsys.readouterr().out.splitlines() if line.startswith("wrote")]
-    tables = ["statistics", "volumes", "instances", "pairs"]
+    tables = ["statistics", "volumes", "instances", "instances_pooled", "pairs"]
     assert written == ["out.csv", *(f"out_{name}.csv" for name in tables), "out.tex", "out.html"]
     assert pd.read_csv(folders / "out_pairs.csv")["state"].eq("found").all()
     html = (folders / "out.html").read_text()

@@ -18,10 +18,11 @@ from hypothesis.extra import numpy as hnp
 from napari_medseg import Grid, Segmentation, io
 from napari_medseg.config import Connectivity, InstancesConfig
 from napari_medseg.errors import GridMismatchError
-from napari_medseg.metrics.instances import Instances, components, match_instances
+from napari_medseg.metrics.instances import Instances, components, match_instances, pooled
 
 Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
 IDS = InstancesConfig(instances="ids")
+NUMBERS = ("found", "missed", "extra", "recall", "precision", "f1", "sq", "pq", "lesion_dice")
 
 
 def segmentation(data: Any, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Segmentation:
@@ -84,6 +85,20 @@ def test_one_side_without_instances(prediction: str, reference: str, recall: flo
     row = match(prediction, reference).rows[0]
     np.testing.assert_equal((row.recall, row.precision, row.sq), (recall, precision, math.nan))
     assert (row.f1, row.pq, row.lesion_dice) == (0.0, 0.0, 0.0)
+
+
+def test_cases_pooled_are_as_one_large_image(lesions: Instances) -> None:
+    other = match(prediction="1100020", reference="1110022", iou=(0.5, 0.25))
+    side_by_side = match(
+        prediction="0111001100001100011" + "0" + "1100020",
+        reference="1111001100011001000" + "0" + "1110022",
+        iou=(0.5, 0.25),
+    )
+    found = pooled([*lesions.rows, *other.rows])
+    assert [(row.label, row.iou_above) for row in found] == [(1, 0.25), (1, 0.5), (2, 0.25), (2, 0.5)]
+    for row in side_by_side.rows:
+        alike = next(r for r in found if (r.label, r.iou_above) == (row.label, row.iou_above))
+        np.testing.assert_allclose([getattr(alike, f) for f in NUMBERS], [getattr(row, f) for f in NUMBERS])
 
 
 def test_no_instance_at_all() -> None:

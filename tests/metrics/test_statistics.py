@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from napari_medseg import Grid, Scores, Segmentation, evaluate
-from napari_medseg.config import StatisticsConfig
+from napari_medseg.config import InstancesConfig, StatisticsConfig
 from napari_medseg.errors import InputError
 from napari_medseg.metrics import combine
+from napari_medseg.metrics.instances import match_instances
 from napari_medseg.metrics.statistics import (
     SummaryRow,
     bootstrap_interval,
@@ -25,6 +26,7 @@ from napari_medseg.metrics.statistics import (
     holm,
     judged_metrics,
     summarise,
+    summarise_instances,
     volume_agreement,
     wilcoxon,
 )
@@ -73,6 +75,20 @@ def test_every_judged_metric_has_a_row_and_counts_have_none() -> None:
     assert {"dice", "iou", "voe", "rvd", "asd_mm", "hd95_mm", "nsd"} < set(judged_metrics())
     assert not {"label", "voxels_reference", "voxels_prediction"} & set(judged_metrics())
     assert [row.metric for row in summarise(scores([0.5, 0.6]), NONE)] == list(judged_metrics())
+
+
+def test_instances_over_cases_are_summed_up_per_threshold() -> None:
+    data = np.array([[[1, 1, 0, 1, 0, 1]]])
+    one = Segmentation(data, Grid.from_spacing(data.shape, (1.0, 1.0, 1.0)), {1: "lesion"})
+    half = Segmentation(np.array([[[1, 1, 0, 1, 0, 0]]]), one.grid)
+    config = InstancesConfig(iou=(0.5, 0.0))
+    found = [match_instances(prediction=p, reference=one, config=config).rows for p in (one, half)]
+    rows = {row.metric: row for row in summarise_instances([*found[0], *found[1]], NONE)}
+    assert len(rows) == 2 * 6
+    recall = rows["recall, IoU above 0.5"]
+    assert (recall.label, recall.name, recall.cases) == (1, "lesion", 2)
+    assert recall.mean == pytest.approx((1 + 2 / 3) / 2)
+    assert rows["f1, IoU above 0"].mean == pytest.approx((1 + 4 / 5) / 2)
 
 
 def test_the_interval_is_that_of_the_normal_distribution_where_it_applies() -> None:

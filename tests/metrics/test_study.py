@@ -70,6 +70,7 @@ def test_everything_at_once_has_every_table() -> None:
         "series_reference",
         "series_prediction",
         "instances",
+        "instances_pooled",
         "pairs",
         "shape_reference",
         "shape_prediction",
@@ -81,7 +82,7 @@ def test_everything_at_once_has_every_table() -> None:
         "staple",
         "compared",
     ]
-    over_cases = {"statistics", "comparison", "volumes", "series_reference", "series_prediction"}
+    over_cases = {"statistics", "instances_pooled", "comparison", "volumes", "series_reference", "series_prediction"}
     for table in found.tables:
         assert table.rows
         assert all(table.definitions.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -166,11 +166,25 @@ def match_instances(
         overlaps = overlaps_of(a, b)
         matches = [matched(overlaps, threshold) for threshold in chosen.iou]
         rows += [
-            _row(label, name, threshold, (len(a), len(b)), found)
+            _row(
+                label,
+                name,
+                threshold,
+                (len(a), len(b), len(found.a)),
+                (float(found.iou.sum()), float(found.dice.sum())),
+            )
             for threshold, found in zip(chosen.iou, matches, strict=True)
         ]
         pairs += _pairs(label, name, a, b, matches[0])
     return Instances(rows=tuple(rows), pairs=tuple(pairs), config=chosen)
+
+
+def pooled(rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
+    """The rows of several cases as of one, per label and threshold: what panoptic quality is of a set of images."""
+    groups: dict[tuple[int, float], list[InstanceRow]] = {}
+    for row in rows:
+        groups.setdefault((row.label, row.iou_above), []).append(row)
+    return tuple(_pooled(of) for _, of in sorted(groups.items(), key=itemgetter(0)))
 
 
 def components(mask: Mask, connectivity: Connectivity = 26) -> tuple[npt.NDArray[np.int32], int]:
@@ -268,10 +282,13 @@ def _objects(array: LazyArray, box: Box, grid: Grid) -> Parts:
     return parts_of(index, ids[1:].astype(np.int64), box, grid)
 
 
-def _row(label: int, name: str, iou_above: float, counts: tuple[int, int], pairs: Overlaps) -> InstanceRow:
-    in_reference, in_prediction = counts
-    found = len(pairs.a)
+def _row(
+    label: int, name: str, iou_above: float, counts: tuple[int, int, int], sums: tuple[float, float]
+) -> InstanceRow:
+    """counts: instances in the reference, in the prediction, pairs. sums: of the pairs' IoU, and of their Dice."""
+    in_reference, in_prediction, found = counts
     missed, extra = in_reference - found, in_prediction - found
+    iou, dice = sums
     return InstanceRow(
         label=label,
         name=name,
@@ -284,10 +301,20 @@ def _row(label: int, name: str, iou_above: float, counts: tuple[int, int], pairs
         recall=_ratio(found, in_reference),
         precision=_ratio(found, in_prediction),
         f1=_ratio(found, found + (missed + extra) / 2),
-        sq=_ratio(float(pairs.iou.sum()), found),
-        pq=_ratio(float(pairs.iou.sum()), found + (missed + extra) / 2),
-        lesion_dice=_ratio(float(pairs.dice.sum()), found + missed + extra),
+        sq=_ratio(iou, found),
+        pq=_ratio(iou, found + (missed + extra) / 2),
+        lesion_dice=_ratio(dice, found + missed + extra),
     )
+
+
+def _pooled(rows: Sequence[InstanceRow]) -> InstanceRow:
+    counts = [
+        sum(c) for c in zip(*((r.instances_reference, r.instances_prediction, r.found) for r in rows), strict=True)
+    ]
+    iou = sum(row.sq * row.found for row in rows if row.found)
+    dice = sum(row.lesion_dice * (row.found + row.missed + row.extra) for row in rows if row.found)
+    first = rows[0]
+    return _row(first.label, first.name, first.iou_above, (counts[0], counts[1], counts[2]), (iou, dice))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -157,8 +157,8 @@ class Scores:
             "definitions": {name: column.formula for name, column in self.definitions.items()},
             "pa": self.pa,
             "miou": self.miou,
-            "mean": _for_json(self.mean),
-            "rows": [_for_json(row) for row in self.table()],
+            "mean": for_json(self.mean),
+            "rows": [for_json(row) for row in self.table()],
         }
 
 
@@ -237,5 +237,6 @@ def _finite_mean(values: Iterable[float]) -> float:
     return float(np.mean(finite)) if finite else math.nan
 
 
-def _for_json(row: dict[str, Value] | dict[str, float]) -> dict[str, Value]:
+def for_json(row: Mapping[str, Value] | Mapping[str, float]) -> dict[str, Value]:
+    """A row as JSON takes it, which has no infinity and no NaN: they become "inf" and "nan"."""
     return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,15 @@ from napari_medseg.config import StatisticsConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.columns import COLUMNS
+from napari_medseg.metrics.instances import InstanceRow
 from napari_medseg.metrics.report import Row, Scores
+
+AnyRow = TypeVar("AnyRow", Row, InstanceRow)
 
 #: of a normal distribution, 95 % lie within so many standard deviations of the mean
 NORMAL_95 = 1.96
+#: the columns of instances that say how good a segmentation is
+INSTANCE_METRICS = ("recall", "precision", "f1", "sq", "pq", "lesion_dice")
 #: differences are compared in so many decimals: what rounding leaves of equal scores is a tie
 _DECIMALS = 12
 
@@ -118,10 +123,26 @@ def summarise(scores: Scores, config: StatisticsConfig | None = None) -> tuple[S
     """A row for each label and metric of combined scores (`combine`), labels ascending."""
     chosen = config or StatisticsConfig()
     return tuple(
-        _summary(values, chosen, label=label, name=name, metric=metric)
-        for label, name, rows in _by_label(scores)
+        _summary([getattr(row, metric) for row in rows], chosen, label=label, name=name, metric=metric)
+        for label, name, rows in _by_label(scores.rows)
         for metric in judged_metrics()
-        for values in [np.array([getattr(row, metric) for row in rows], dtype=float)]
+    )
+
+
+def summarise_instances(rows: Sequence[InstanceRow], config: StatisticsConfig | None = None) -> tuple[SummaryRow, ...]:
+    """The same of the metrics of instances, whose names then carry the threshold: "f1, IoU above 0.5"."""
+    chosen = config or StatisticsConfig()
+    return tuple(
+        _summary(
+            [getattr(row, metric) for row in of_label if row.iou_above == threshold],
+            chosen,
+            label=label,
+            name=name,
+            metric=f"{metric}, IoU above {threshold:g}",
+        )
+        for label, name, of_label in _by_label(rows)
+        for threshold in dict.fromkeys(row.iou_above for row in of_label)
+        for metric in INSTANCE_METRICS
     )
 
 
@@ -138,7 +159,7 @@ def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = 
     chosen = config or StatisticsConfig()
     rows = [
         _difference(*_paired(scores, compared, label, metric, common), chosen, label=label, name=name, metric=metric)
-        for label, name, _ in _by_label(scores, compared)
+        for label, name, _ in _by_label((*scores.rows, *compared.rows))
         for metric in judged_metrics()
     ]
     corrected = holm([row.p for row in rows])
@@ -157,7 +178,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def volume_agreement(scores: Scores) -> tuple[VolumeAgreementRow, ...]:
     """A row for each label of combined scores: bias and limits of agreement of its volumes."""
     rows = []
-    for label, name, of_label in _by_label(scores):
+    for label, name, of_label in _by_label(scores.rows):
         differences = np.array([row.volume_prediction_ml - row.volume_reference_ml for row in of_label])
         bias, sd = float(differences.mean()), _sd(differences)
         rows.append(
@@ -199,7 +220,8 @@ def bootstrap_interval(
     return float(found.low), float(found.high)
 
 
-def _summary(values: FloatArray, config: StatisticsConfig, *, label: int, name: str, metric: str) -> SummaryRow:
+def _summary(of_cases: Sequence[float], config: StatisticsConfig, *, label: int, name: str, metric: str) -> SummaryRow:
+    values = np.array(of_cases, dtype=float)
     finite = values[np.isfinite(values)]
     low, high = bootstrap_interval(finite, np.mean, config)
     q1, median, q3 = np.percentile(finite, (25, 50, 75)).tolist() if len(finite) else (math.nan,) * 3
@@ -272,9 +294,8 @@ def _better(metric: str, first: FloatArray, second: FloatArray) -> str:
     return "prediction" if median > 0 else "compared" if median < 0 else "neither"
 
 
-def _by_label(*scores: Scores) -> Iterable[tuple[int, str, list[Row]]]:
+def _by_label(rows: Sequence[AnyRow]) -> Iterable[tuple[int, str, list[AnyRow]]]:
     """(label, name, its rows), labels ascending; the name is the first that a row gives."""
-    rows = [row for which in scores for row in which.rows]
     for label in sorted({row.label for row in rows}):
         of_label = [row for row in rows if row.label == label]
         yield label, of_label[0].name, of_label

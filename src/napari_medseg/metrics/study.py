@@ -17,7 +17,7 @@ from napari_medseg.config import (
 )
 from napari_medseg.metrics.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.comparison import evaluate
-from napari_medseg.metrics.instances import InstanceRow, Pair, match_instances
+from napari_medseg.metrics.instances import InstanceRow, Pair, match_instances, pooled
 from napari_medseg.metrics.intensity import IntensityRow, intensity_statistics
 from napari_medseg.metrics.readers import AgreementRow, PairRow, agreement, majority_vote
 from napari_medseg.metrics.report import Scores, combine
@@ -30,6 +30,7 @@ from napari_medseg.metrics.statistics import (
     VolumeAgreementRow,
     compare,
     summarise,
+    summarise_instances,
     volume_agreement,
 )
 from napari_medseg.metrics.tables import Table, scores_table, table_of
@@ -43,6 +44,7 @@ TABLES: Mapping[str, tuple[type, str]] = {
     "series_reference": (SeriesRow, "Volumes over time, reference"),
     "series_prediction": (SeriesRow, "Volumes over time, prediction"),
     "instances": (InstanceRow, "Instances"),
+    "instances_pooled": (InstanceRow, "Instances of all cases together"),
     "pairs": (Pair, "Which instance is which"),
     "shape_reference": (ShapeRow, "Size and shape, reference"),
     "shape_prediction": (ShapeRow, "Size and shape, prediction"),
@@ -140,7 +142,9 @@ def study(measured: Sequence[Measured], config: StudyConfig | None = None) -> St
     combined = combine([(m.name, m.scores) for m in measured])
     rows = {name: [replace(row, case=m.name) for m in measured for row in m.rows.get(name, ())] for name in TABLES}
     if not single:
-        rows["statistics"] = list(summarise(combined, chosen.statistics))
+        of_instances = summarise_instances(rows["instances"], chosen.statistics)
+        rows["statistics"] = [*summarise(combined, chosen.statistics), *of_instances]
+        rows["instances_pooled"] = list(pooled(rows["instances"]))
         rows["volumes"] = list(volume_agreement(combined))
     if chosen.series:
         rows["series_reference"], rows["series_prediction"] = _series(combined)

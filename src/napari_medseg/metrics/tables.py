@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medseg.config import field_docs
 from napari_medseg.metrics.csv_file import write_csv
-from napari_medseg.metrics.report import Scores, Value
+from napari_medseg.metrics.report import Scores, Value, for_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +43,7 @@ class Table:
 
     def document(self) -> dict[str, object]:
         """What JSON takes; it has no infinity and no NaN, which become "inf" and "nan"."""
-        rows = [{column: _for_json(value) for column, value in row.items()} for row in self.rows]
+        rows = [for_json(row) for row in self.rows]
         return {"title": self.title, "definitions": dict(self.definitions), "rows": rows}
 
 
@@ -72,7 +71,3 @@ def scores_table(scores: Scores) -> Table:
 def printable(text: str) -> str:
     """The text with a space for each character that does not print: ends of lines, controls, broken file names."""
     return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _for_json(value: Value) -> Value:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
