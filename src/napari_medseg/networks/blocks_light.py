@@ -95,8 +95,8 @@ class Style:
         layer: nn.Module = ADN("A", act=self._activation(channels))
         return layer
 
-    def halved_by_two(self, before: int, after: int, *, transposed: bool = False) -> nn.Module:
-        """A 2^n convolution of stride 2, or a transposed one, with bias where the style has it."""
+    def by_two(self, before: int, after: int, *, transposed: bool = False) -> nn.Module:
+        """A 2^n convolution of stride 2, which halves the size; transposed, it doubles it."""
         kind = Conv[Conv.CONVTRANS if transposed else Conv.CONV, self.spatial_dims]
         layer: nn.Module = kind(before, after, kernel_size=2, stride=2, bias=self.bias)
         return layer

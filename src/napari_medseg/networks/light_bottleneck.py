@@ -30,32 +30,14 @@ class ENet(nn.Module):
     def __init__(self, *, in_channels: int, out_channels: int, spatial_dims: int, norm: str, dropout: float) -> None:
         super().__init__()
         encoding, decoding = Style(spatial_dims, norm, "prelu"), Style(spatial_dims, norm)
-        plain = partial(_Bottleneck, encoding, 128, dropout=dropout)
-        along = partial(plain, kernel=5, asymmetric=True)
+        shallow = SHALLOW * dropout
         up = partial(_Bottleneck, decoding, dropout=dropout)
         self.first = Halving(encoding, in_channels, 16)
-        self.down = nn.ModuleList(
-            (_Down(encoding, 16, 64, dropout=SHALLOW * dropout), _Down(encoding, 64, 128, dropout=dropout))
-        )
+        self.down = nn.ModuleList((_Down(encoding, 16, 64, dropout=shallow), _Down(encoding, 64, 128, dropout=dropout)))
         self.encode = nn.ModuleList(
             (
-                nn.Sequential(*(_Bottleneck(encoding, 64, dropout=SHALLOW * dropout) for _ in range(4))),
-                nn.Sequential(
-                    *(
-                        block
-                        for _ in range(2)
-                        for block in (
-                            plain(),
-                            plain(dilation=2),
-                            along(),
-                            plain(dilation=4),
-                            plain(),
-                            plain(dilation=8),
-                            along(),
-                            plain(dilation=16),
-                        )
-                    )
-                ),
+                nn.Sequential(*(_Bottleneck(encoding, 64, dropout=shallow) for _ in range(4))),
+                nn.Sequential(*_varied(encoding, 128, dropout), *_varied(encoding, 128, dropout)),
             )
         )
         self.up = nn.ModuleList((_Up(decoding, 128, 64, dropout=dropout), _Up(decoding, 64, 16, dropout=dropout)))
@@ -116,6 +98,22 @@ class FSSNet(nn.Module):
         for up, stage in zip(self.up, self.decode, strict=True):
             y = stage(up(y, skips.pop()))
         return crop(self.head(y), x.shape[2:])
+
+
+def _varied(style: Style, channels: int, dropout: float) -> list[nn.Module]:
+    """Plain, dilated and asymmetric bottlenecks by turns, the dilation doubled each time."""
+    block = partial(_Bottleneck, style, channels, dropout=dropout)
+    along = partial(block, kernel=5, asymmetric=True)
+    return [
+        block(),
+        block(dilation=2),
+        along(),
+        block(dilation=4),
+        block(),
+        block(dilation=8),
+        along(),
+        block(dilation=16),
+    ]
 
 
 class _Bottleneck(nn.Module):
@@ -207,7 +205,7 @@ def _resizing(style: Style, before: int, after: int, *, down: bool, dropout: flo
     inner: tuple[nn.Module, ...]
     if down:
         inner = (
-            nn.Sequential(style.halved_by_two(before, quarter), style.finish(quarter)),
+            nn.Sequential(style.by_two(before, quarter), style.finish(quarter)),
             style.convolution(quarter, quarter),
         )
     else:

@@ -38,7 +38,7 @@ class LinkNet(nn.Module):
         self.head = nn.Sequential(
             biased.convolution(width, half, stride=2, transposed=True),
             biased.convolution(half, half),
-            biased.halved_by_two(half, out_channels, transposed=True),
+            biased.by_two(half, out_channels, transposed=True),
         )
         he_init(self)
 

@@ -43,7 +43,7 @@ class ERFNet(nn.Module):
             style.convolution(64, 16, stride=2, transposed=True),
             block(16),
             block(16),
-            style.halved_by_two(16, out_channels, transposed=True),
+            style.by_two(16, out_channels, transposed=True),
         )
         he_init(self)
 
@@ -74,7 +74,7 @@ class ESNet(nn.Module):
             *(block(64, kernel=5) for _ in range(2)),
             style.convolution(64, 16, stride=2, transposed=True),
             *(block(16) for _ in range(2)),
-            style.halved_by_two(16, out_channels, transposed=True),
+            style.by_two(16, out_channels, transposed=True),
         )
         he_init(self)
 

@@ -43,7 +43,7 @@ class ESPNet(nn.Module):
         self.scores = nn.ModuleList(
             (style.plain(128 + in_channels, c, 1), nn.Sequential(style.plain(256, c, 1), style.finish(c, active=False)))
         )
-        self.up = nn.ModuleList(style.halved_by_two(c, c, transposed=True) for _ in range(3))
+        self.up = nn.ModuleList(style.by_two(c, c, transposed=True) for _ in range(3))
         self.merge = nn.Sequential(style.finish(2 * c), _Pyramid(style, 2 * c, c))
         self.finish_up = style.finish(c)
         self.last = style.convolution(16 + in_channels + c, c)

@@ -1,6 +1,6 @@
 """MONAI's transformers, behind our contract: any size in, logits out, attention to be looked at.
 
-N: batch. C: channels. *size: (Z, Y, X) or (Y, X). P: tokens, one per 16^n voxels.
+N: batch. C: channels. *size: (Z, Y, X) or (Y, X).
     x       (N, in_channels, *size)
     logits  (N, out_channels, *size)
 """
