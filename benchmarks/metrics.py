@@ -222,7 +222,11 @@ def measure_large(folder: str) -> dict[str, Any]:
     }
 
 
-STEPS: dict[str, Callable[..., dict[str, Any]]] = {"measure": measure, "make_large": make_large, "measure_large": measure_large}
+STEPS: dict[str, Callable[..., dict[str, Any]]] = {
+    "measure": measure,
+    "make_large": make_large,
+    "measure_large": measure_large,
+}
 
 
 def in_fresh_process(step: str, *arguments: str) -> dict[str, Any]:
