@@ -11,6 +11,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +24,7 @@ from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 
 NAME = "train"
+_KNOBS = ("epochs", "minutes", "val", "seed", "mode", "slices", "cascade", "first_network")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -38,6 +40,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--network", default="unet3d", metavar="NAME", help="Network to train; see the command networks."
     )
+    add_knob(parser, TrainConfig, "mode")
+    add_knob(parser, TrainConfig, "slices")
+    add_knob(parser, TrainConfig, "cascade")
+    add_knob(parser, TrainConfig, "first_network")
     budget = parser.add_mutually_exclusive_group()
     add_knob(budget, TrainConfig, "epochs")
     add_knob(budget, TrainConfig, "minutes", metavar="M")
@@ -48,16 +54,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    registry.network(args.network)
-    TrainConfig(epochs=args.epochs, minutes=args.minutes, val=args.val, seed=args.seed)
+    for name in (args.network, args.first_network or args.network):
+        registry.network(name)
+    config = TrainConfig(**{name: getattr(args, name) for name in _KNOBS})
     _check_output(args.output)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
     with claimed(args.output):  # before torch is loaded: what is refused is refused at once
-        _train(args)
+        _train(args, config)
 
 
-def _train(args: Namespace) -> None:
+def _train(args: Namespace, config: TrainConfig) -> None:
     from napari_medseg.training import iter_train
     from napari_medseg.training.cases import cases_from_folders
 
@@ -67,10 +74,7 @@ def _train(args: Namespace) -> None:
             cases,
             network=args.network,
             out=args.output,
-            epochs=args.epochs,
-            minutes=_minutes_left(args),
-            val=args.val,
-            seed=args.seed,
+            config=replace(config, minutes=_minutes_left(args)),
             init=args.init,
             should_stop=should_stop,
         )
