@@ -204,17 +204,32 @@ def measure_folders(user: User, true: Path, found: Path, out: Path, patch: pytes
 
 
 def paint(user: User) -> None:
-    before, painted = user.panel.scores, user.window.layers["net"]
-    painted.visible, painted.selected_label = True, 5
-    for x, tab in ((50, "Table"), (80, "Plots")):
+    """Strokes with the mouse, and Ctrl+Z."""
+    painted, canvas = user.window.layers["net"], user.window.window._qt_viewer.canvas.native
+    user.window.layers.selection.active = painted
+    painted.visible, painted.mode, painted.selected_label = True, "paint", 200
+    user.click(user.panel.live)
+    for tab, from_middle in (("Table", 0), ("Plots", 60)):
         user.open_tab(tab)
-        user.panel.live.setChecked(False)
-        user.click(user.panel.live)
         with user.heart.during(f"paint, {tab}"):
-            painted.paint((2, 10, x), 5)
-            user.qtbot.waitUntil(lambda before=before: user.panel.scores != before, timeout=20_000)
+            start = canvas.rect().center() + QPoint(from_middle, 0)
+            user.qtbot.mousePress(canvas, LEFT, pos=start)
+            for step in range(5, 40, 5):
+                user.qtbot.mouseMove(canvas, start + QPoint(step, step))
+                user.qtbot.wait(20)
+            user.qtbot.mouseRelease(canvas, LEFT, pos=start + QPoint(40, 40))
+            user.qtbot.waitUntil(lambda: voxels(user, 200) == np.count_nonzero(painted.data == 200), timeout=20_000)
             user.qtbot.wait(100)
-        before = user.panel.scores
+        assert voxels(user, 200) > 0
+    with user.heart.during("undo"):
+        for _ in range(2):
+            user.qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        user.qtbot.waitUntil(lambda: voxels(user, 200) == 0, timeout=20_000)
+
+
+def voxels(user: User, label: int) -> int:
+    """Of the label in the prediction, as the table has it."""
+    return sum(row.voxels_prediction for row in user.panel.scored.table.records.rows if row.label == label)
 
 
 def clipped(panel: Any) -> list[str]:
