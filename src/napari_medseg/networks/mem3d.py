@@ -46,7 +46,7 @@ class Mem3D(nn.Module):
 
     `aspp`: dilated branches where the decoder starts; without, one convolution (Oh et al., ICCV 2019). `quality`: a
     head that rates the mask, so that the next slice to correct is proposed without the ground truth.
-    Sources: Li, Zhou et al., MICCAI 2021; Zhou et al., MedIA 2023. Raises InputError for other than two classes:
+    Sources: Zhou et al., MICCAI 2021; Zhou et al., MedIA 2023. Raises InputError for other than two classes:
     every object is propagated by itself.
     """
 

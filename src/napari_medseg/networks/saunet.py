@@ -77,13 +77,10 @@ class SAUNet(nn.Module):
 
         In training with deep supervision: the list of logits of every decoder level, full size first.
         """
-        return self._streams(x)[0]
+        return self.logits_and_edges(x)[0]
 
     def logits_and_edges(self, x: Tensor) -> tuple[Tensor | list[Tensor], Tensor]:
         """(N, in_channels, *size) -> what `forward` gives, and the logits (N, 1, *size) of edges, for an edge loss."""
-        return self._streams(x)
-
-    def _streams(self, x: Tensor) -> tuple[Tensor | list[Tensor], Tensor]:
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
         textures = self.texture(x)
@@ -106,31 +103,28 @@ class _Texture(nn.Module):
         self, spatial_dims: int, in_channels: int, *, features: int, growth: int, blocks: tuple[int, ...], norm: str
     ) -> None:
         super().__init__()
-        self.stages = nn.ModuleList()
-        channels: list[int] = []
-        stage = nn.Sequential(
-            Convolution(
-                spatial_dims,
-                in_channels,
-                features,
-                kernel_size=7,
-                strides=2,
-                act=None,
-                norm=normalisation(norm, features),
-                bias=False,
-            )
+        stem = Convolution(
+            spatial_dims,
+            in_channels,
+            features,
+            kernel_size=7,
+            strides=2,
+            act=None,
+            norm=normalisation(norm, features),
+            bias=False,
         )
-        before = features
-        for layers in blocks[:-1]:
+        stages: list[nn.Sequential] = []
+        channels = [features]
+        for layers in blocks:
+            before = channels[-1]
             dense = before + layers * growth
-            stage.extend((dense_block(spatial_dims, norm, before, growth, layers), _halving(spatial_dims, norm, dense)))
-            self.stages.append(stage)
-            before, stage = dense // 2, nn.Sequential()
-            channels.append(before)
-        deepest = before + blocks[-1] * growth
-        stage.extend((dense_block(spatial_dims, norm, before, growth, blocks[-1]), _norm(spatial_dims, norm, deepest)))
-        self.stages.append(stage)
-        self.channels = (*channels, deepest)
+            last = len(stages) == len(blocks) - 1
+            after = dense if last else dense // 2
+            end = _norm(spatial_dims, norm, dense) if last else transition(spatial_dims, norm, dense, after)
+            stages.append(nn.Sequential(dense_block(spatial_dims, norm, before, growth, layers), end))
+            channels.append(after)
+        self.stages = nn.ModuleList([nn.Sequential(stem, stages[0]), *stages[1:]])
+        self.channels = tuple(channels[1:])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, in_channels, *size) -> [(N, channels[k], *size / 4, 8, 16, 16)]."""
@@ -209,11 +203,6 @@ class _DualAttention(nn.Module):
         return attended
 
 
-def _halving(spatial_dims: int, norm: str, channels: int) -> nn.Module:
-    """DenseNet's transition to half the channels and half the size."""
-    return transition(spatial_dims, norm, channels, channels // 2)
-
-
 def _doubled(spatial_dims: int, before: int, after: int) -> nn.Module:
     """A 4^n transposed convolution of stride 2."""
     up: nn.Module = Conv[Conv.CONVTRANS, spatial_dims](before, after, kernel_size=4, stride=2, padding=1)
@@ -221,6 +210,7 @@ def _doubled(spatial_dims: int, before: int, after: int) -> nn.Module:
 
 
 def _norm(spatial_dims: int, norm: str, channels: int) -> nn.Module:
+    """The norm alone."""
     made: nn.Module = ADN("N", in_channels=channels, norm=normalisation(norm, channels), norm_dim=spatial_dims)
     return made
 

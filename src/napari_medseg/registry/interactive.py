@@ -44,7 +44,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         year=2021,
         summary="Volumetric memory network: slices with masks guide the segmentation of the next slice",
         when="To segment any object of a volume from a mask of one slice, without training for that object.",
-        reference="Li et al., MICCAI 2021, doi:10.1007/978-3-030-87196-3_52",
+        reference="Zhou et al., MICCAI 2021, doi:10.48550/arXiv.2106.10686",
         dims=(2,),
         parameters={
             "width": Parameter(
