@@ -168,14 +168,16 @@ class StatisticsConfig:
     """How cases are summed up."""
 
     bootstrap: int = 2000
-    """Resamples of the cases behind each confidence interval; 0 for no interval."""
+    """Resamples of the cases behind each confidence interval, 50 or more; 0 for no interval."""
     confidence: float = 0.95
     """Coverage of the confidence intervals."""
     seed: int = 0
     """Seed of the resamples."""
 
     def __post_init__(self) -> None:
-        _require(self.bootstrap >= 0, f"bootstrap must be at least 0; got {self.bootstrap}")
+        _require(
+            self.bootstrap == 0 or self.bootstrap >= 50, f"bootstrap must be 0 or at least 50; got {self.bootstrap}"
+        )
         _require(0 < self.confidence < 1, f"confidence must lie between 0 and 1; got {self.confidence}")
         _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
 

@@ -175,7 +175,7 @@ def test_the_tolerance_of_nsd_is_a_flag(folders: Path) -> None:
     ("flags", "message"),
     [
         ("--instances --iou 1.5", "iou needs one or more thresholds from 0 to below 1"),
-        ("--bootstrap -1", "bootstrap must be at least 0; got -1"),
+        ("--bootstrap -1", "bootstrap must be 0 or at least 50; got -1"),
         ("--consensus-output out.nii.gz", "--consensus-output needs --reader, and --consensus vote or staple"),
         ("--compare reference/case0.nii", "4 cases need a folder with an image of the same name for each"),
         ("--image nowhere.nii", "4 cases need a folder"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -105,6 +105,13 @@ def test_the_seed_fixes_the_interval_and_the_confidence_widens_it() -> None:
     assert narrow != bootstrap_interval(values, np.mean, replace(QUICK, seed=1))
     wide = bootstrap_interval(values, np.mean, replace(QUICK, confidence=0.99))
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@given(values=st.lists(st.sampled_from([0.0, 1e-9, 0.5, 0.99, 1.0, 7.0]), min_size=2, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_few_cases_and_ties_have_an_interval_about_their_mean(values: list[float]) -> None:
+    low, high = bootstrap_interval(np.array(values), np.mean, StatisticsConfig(bootstrap=50))
+    assert min(values) <= low <= high <= max(values)
 
 
 def test_equal_cases_have_an_interval_of_no_width_and_one_case_has_none() -> None:

@@ -28,6 +28,8 @@ AnyRow = TypeVar("AnyRow", Row, InstanceRow)
 NORMAL_95 = 1.96
 #: the columns of instances that say how good a segmentation is
 INSTANCE_METRICS = ("recall", "precision", "f1", "sq", "pq", "lesion_dice")
+#: resamples in memory at once
+_BATCH = 1000
 #: differences are compared in so many decimals: what rounding leaves of equal scores is a tie
 _DECIMALS = 12
 
@@ -213,6 +215,7 @@ def bootstrap_interval(
         (values,),
         statistic,
         n_resamples=config.bootstrap,
+        batch=_BATCH,
         confidence_level=config.confidence,
         method=method,
         random_state=np.random.default_rng(config.seed),  # `rng` is not known before scipy 1.15
