@@ -29,6 +29,8 @@ LABELS = {1: "liver, left lobe", 7: "Lunge (größer)"}
 NAME = "mutant"
 SHAPE = (6, 5, 4)
 _LOOKED_AT = 1 << 20
+#: characters of a message, most of them a path and choices
+_LONGEST = 1000
 GRID = grid("SAR", SHAPE)
 
 
@@ -69,6 +71,7 @@ def run_case(target: Target, path: Path, files: list[Path], seed: int, case: int
     for text in (refusal, *(str(warning.message) for warning in caught)):
         assert "\n" not in text, f"not one line: {text!r}"
         assert not text or NAME in text, f"names no file: {text}"
+        assert len(text) < _LONGEST, f"too long to be read: {text}"
     return refusal or "read"
 
 

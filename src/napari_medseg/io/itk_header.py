@@ -142,9 +142,9 @@ def _sizes(path: Path, fields: Mapping[str, str]) -> tuple[int, ...]:
     channels = fields.get("elementnumberofchannels", "1")
     sizes = tuple(int(n) for n in text.split() if n.isdecimal())
     if len(sizes) != len(text.split()) or axes != str(len(sizes)) or not 2 <= len(sizes) <= _MAX_AXES or min(sizes) < 1:
-        raise FileError(f"{path}: the header gives impossible dimensions: {axes} axes of sizes {text}")
+        raise FileError(f"{path}: the header gives impossible dimensions: {axes:.20} axes of sizes {text:.100}")
     if not channels.isdecimal() or int(channels) < 1:
-        raise FileError(f"{path}: the header gives an impossible number of channels: {channels}")
+        raise FileError(f"{path}: the header gives an impossible number of channels: {channels:.50}")
     return sizes if channels == "1" else (*sizes, int(channels))
 
 
@@ -152,7 +152,7 @@ def _bytes_per_voxel(path: Path, fields: Mapping[str, str]) -> int:
     name = fields.get("type") if is_nrrd(path) else fields.get("elementtype")
     size = (_NRRD_BYTES if is_nrrd(path) else _META_BYTES).get(name or "")
     if size is None:
-        raise FileError(f"{path}: the type of its voxels is not known: {name}")
+        raise FileError(f"{path}: the type of its voxels is not known: {name!s:.50}")
     return size
 
 
@@ -165,7 +165,7 @@ def _encoding(path: Path, fields: Mapping[str, str]) -> str:
     for kind, names in (("gzip", _GZIP), ("raw", _RAW), ("text", _TEXT)):
         if encoding in names:
             return kind
-    raise NotSupportedError(f"{path}: voxels of encoding {encoding!r} are not read: save it as raw or gzip")
+    raise NotSupportedError(f"{path}: voxels of encoding {encoding!r:.50} are not read: save it as raw or gzip")
 
 
 def _skipped(path: Path, fields: Mapping[str, str], *, attached: bool) -> int:
@@ -177,7 +177,7 @@ def _skipped(path: Path, fields: Mapping[str, str], *, attached: bool) -> int:
     if text == "-1":  # the voxels are at the end of the file
         return 0
     if not text.isdecimal() or (attached and text != "0"):
-        raise FileError(f"{path}: the header gives an impossible offset of the voxels: {text}")
+        raise FileError(f"{path}: the header gives an impossible offset of the voxels: {text:.50}")
     return int(text)
 
 
@@ -187,10 +187,10 @@ def _data_file(path: Path, fields: Mapping[str, str]) -> Path:
     if name.upper() == "LOCAL":
         return path
     if name.upper().startswith("LIST") or "%" in name:
-        raise NotSupportedError(f"{path}: voxels in several files ({name}) are not read: save them as one")
+        raise NotSupportedError(f"{path}: voxels in several files ({name:.100}) are not read: save them as one")
     data = path.parent / name
     if Path(name).name != name.removeprefix("./") or data.resolve().parent != path.parent.resolve():
-        raise FileError(f"{path}: its data file {name!r} lies outside of its folder: that is not allowed")
+        raise FileError(f"{path}: its data file {name!r:.100} lies outside of its folder: that is not allowed")
     try:
         files.check_regular(data)
     except FileError as error:
@@ -217,7 +217,7 @@ def _check_nrrd_geometry(path: Path, fields: Mapping[str, str], axes: int) -> No
     if "spacedirections" in fields:
         vectors = [_vector(path, v) for v in re.findall(r"\([^)]*\)", fields["spacedirections"])]
         if not vectors or any(len(v) != len(vectors) for v in vectors):
-            raise FileError(f"{path}: its space directions fit no space: {fields['spacedirections']}")
+            raise FileError(f"{path}: its space directions fit no space: {fields['spacedirections']:.100}")
         _check_spacing(path, np.linalg.norm(vectors, axis=1))
         _check_direction(path, np.array(vectors))
     if "spaceorigin" in fields:
@@ -236,7 +236,7 @@ def _numbers(path: Path, what: str, text: str, count: int) -> np.ndarray[tuple[i
     except ValueError:
         values = np.empty(0)
     if len(values) != count or not np.isfinite(values).all():
-        raise FileError(f"{path}: its {what} must be {count} finite numbers; got {text}")
+        raise FileError(f"{path}: its {what} must be {count} finite numbers; got {text:.100}")
     return values
 
 

@@ -129,7 +129,7 @@ def parse_multiscale(ome: Mapping[str, Any], where: str) -> Multiscale:
     first = multiscales[0]
     version = str(ome.get("version", first.get("version", VERSIONS[0])))
     if version not in VERSIONS:
-        raise FileError(f"{where}: OME-Zarr version {version} is not known: {' and '.join(VERSIONS)} are read")
+        raise FileError(f"{where}: OME-Zarr version {version:.20} is not known: {' and '.join(VERSIONS)} are read")
     axes = _axes(first, where)
     path, transforms = _finest(first, where)
     names = tuple(str(axis["name"]).lower() for axis in axes)
@@ -197,7 +197,7 @@ def _axes(multiscale: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
         raise FileError(f"{where}: its metadata names no axes, so that z, y and x are unknown")
     names = [str(axis["name"]).lower() for axis in axes]
     if len(set(names)) != len(names) or not set(names) <= set("tczyx") or not {"y", "x"} <= set(names):
-        raise FileError(f"{where}: its axes are {', '.join(names)}: expected z, y and x, and t or c at most once")
+        raise FileError(f"{where}: its axes are {', '.join(names):.100}: expected z, y and x, and t or c at most once")
     return axes
 
 
@@ -209,7 +209,7 @@ def _finest(multiscale: Mapping[str, Any], where: str) -> tuple[str, list[Any]]:
     path = str(datasets[0].get("path", ""))
     parts = PurePosixPath(path).parts
     if not parts or ".." in parts or PurePosixPath(path).is_absolute() or "\\" in path:
-        raise FileError(f"{where}: the path of its first dataset, {path!r}, leads outside of the store")
+        raise FileError(f"{where}: the path of its first dataset, {path!r:.100}, leads outside of the store")
     transforms = datasets[0].get("coordinateTransformations")
     if not isinstance(transforms, list) or not transforms:
         _warn(f"{where}: no scale is stored, so that the spacing is unknown; 1 is taken")
@@ -223,7 +223,7 @@ def _combined(own: list[Any], common: Any, ndim: int, where: str) -> tuple[list[
     for transform in [*own, *(common if isinstance(common, list) else [])]:
         kind = transform.get("type") if isinstance(transform, dict) else None
         if kind not in ("scale", "translation", "identity"):
-            raise NotSupportedError(f"{where}: a coordinate transformation of type {kind!r} is not read")
+            raise NotSupportedError(f"{where}: a coordinate transformation of type {kind!r:.50} is not read")
         if kind == "identity":
             continue
         values = _numbers(transform.get(kind), ndim, str(kind), where)
@@ -236,12 +236,12 @@ def _combined(own: list[Any], common: Any, ndim: int, where: str) -> tuple[list[
 def _numbers(values: Any, ndim: int, kind: str, where: str) -> FloatArray:
     if not isinstance(values, list) or len(values) != ndim:
         raise FileError(
-            f"{where}: its {kind} must have a length of {ndim}, one number for each of the axes; got {values}"
+            f"{where}: its {kind} must have a length of {ndim}, one number for each of the axes; got {values!s:.100}"
         )
     if not all(_is_finite(v) for v in values):
-        raise FileError(f"{where}: its {kind} must hold finite numbers; got {values}")
+        raise FileError(f"{where}: its {kind} must hold finite numbers; got {values!s:.100}")
     if kind == "scale" and min(values) <= 0:
-        raise FileError(f"{where}: its scale (spacing) must be positive; got {values}: neither zero nor negative")
+        raise FileError(f"{where}: its scale (spacing) must be positive; got {values!s:.100} (zero or negative)")
     return np.asarray(values, dtype=float)
 
 
@@ -257,7 +257,7 @@ def _unit(axis: Mapping[str, Any], where: str) -> float | None:
         return None
     if not isinstance(unit, str) or unit not in _MILLIMETRES:
         raise FileError(
-            f"{where}: axis {axis['name']} has the unit {unit!r}: expected one of {', '.join(_MILLIMETRES)}"
+            f"{where}: axis {axis['name']} has the unit {unit!r:.50}: expected one of {', '.join(_MILLIMETRES)}"
         )
     return _MILLIMETRES[unit]
 

@@ -170,7 +170,7 @@ def _open(path: Path, mode: Any = "r") -> zarr.Group:
         # The copies of all metadata in a group are not used: what was checked is each node's own.
         return zarr.open_group(path, mode=mode, use_consolidated=False)
     except _UNREADABLE as error:
-        raise FileError(f"{path}: not an OME-Zarr, or its zarr metadata is damaged: {error}") from error
+        raise FileError(f"{path}: not an OME-Zarr, or its zarr metadata is damaged: {error!s:.200}") from error
 
 
 def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str) -> Stored:
@@ -178,12 +178,12 @@ def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str)
     if "multiscales" not in ome:
         inside = ", ".join(sorted(group.group_keys()))
         raise FileError(
-            f"{path}: a zarr group without an OME-Zarr image (no multiscales); groups in it: {inside or 'none'}"
+            f"{path}: a zarr group without an OME-Zarr image (no multiscales); groups in it: {inside or 'none':.200}"
         )
     multiscale = ome_metadata.parse_multiscale(ome, str(path))
     where = path / multiscale.path
     if not zarr_metadata.is_array(where):
-        raise FileError(f"{path}: the array of its first dataset, {multiscale.path!r}, is missing or damaged")
+        raise FileError(f"{path}: the array of its first dataset, {multiscale.path!r:.100}, is missing or damaged")
     array = _opened(where, path)
     _warn_of_odd_levels(array, ome, path)
     own = content.get(KEY)
@@ -199,7 +199,7 @@ def _opened(where: Path, path: Path) -> StoredArray:
     except MedsegError:
         raise
     except _UNREADABLE as error:
-        raise FileError(f"{path}: its zarr metadata is damaged: {error}") from error
+        raise FileError(f"{path}: its zarr metadata is damaged: {error!s:.200}") from error
 
 
 def _warn_of_missing_chunks(array: StoredArray, path: Path) -> None:
@@ -220,7 +220,7 @@ def _warn_of_odd_levels(array: StoredArray, ome: Mapping[str, Any], path: Path) 
             continue
         apart = np.abs(np.multiply(shape, scale) - np.multiply(array.shape, first))
         if np.any(apart > 1.001 * np.array(scale)):
-            _warn(f"{path}: level {name} of the pyramid has a shape {shape} that does not fit that of the finest level")
+            _warn(f"{path}: level {name:.50} of the pyramid has a shape {shape} that does not fit that of the finest")
 
 
 def _plain_array(array: StoredArray, path: Path) -> Stored:

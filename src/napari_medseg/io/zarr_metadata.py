@@ -87,10 +87,10 @@ def _json(folder: Path, name: str) -> Mapping[str, Any]:
 def _check_v3(folder: Path, content: Mapping[str, Any]) -> None:
     kind = content.get("data_type")
     if kind not in _TYPES:
-        raise NotSupportedError(f"{folder}: an array of type {kind!r} is not read: expected real numbers")
+        raise NotSupportedError(f"{folder}: an array of type {kind!r:.50} is not read: expected real numbers")
     grid = _dict(content.get("chunk_grid"))
     if grid.get("name") != "regular":
-        raise NotSupportedError(f"{folder}: a chunk grid of kind {grid.get('name')!r} is not read")
+        raise NotSupportedError(f"{folder}: a chunk grid of kind {grid.get('name')!r:.50} is not read")
     itemsize = 1 if kind == "bool" else int(re.sub(r"\D", "", kind)) // 8
     shape = content.get("shape")
     chunk = _check_shapes(folder, shape, _dict(grid.get("configuration")).get("chunk_shape"), itemsize)
@@ -120,7 +120,7 @@ def _check_v2(folder: Path, content: Mapping[str, Any]) -> None:
     kind = _V2_TYPE.fullmatch(str(content.get("dtype")))
     if kind is None:
         raise NotSupportedError(
-            f"{folder}: an array of type {content.get('dtype')!r} (objects, text or records) is not read: expected "
+            f"{folder}: an array of type {content.get('dtype')!r:.50} (objects, text or records) is not read: expected "
             f"real numbers"
         )
     _check_shapes(folder, content.get("shape"), content.get("chunks"), int(kind[1]))
@@ -132,7 +132,7 @@ def _check_v2(folder: Path, content: Mapping[str, Any]) -> None:
 def _check_codec(folder: Path, name: object, allowed: tuple[str, ...]) -> None:
     if name not in allowed:
         raise FileError(
-            f"{folder}: its chunks are coded with {name!r}, a codec that is not allowed: expected one of "
+            f"{folder}: its chunks are coded with {name!r:.50}, a codec that is not allowed: expected one of "
             f"{', '.join(allowed)}"
         )
 
@@ -140,12 +140,15 @@ def _check_codec(folder: Path, name: object, allowed: tuple[str, ...]) -> None:
 def _check_shapes(folder: Path, shape: object, chunk: object, itemsize: int) -> list[int]:
     """The chunk shape, where it and the array's shape are possible and a chunk fits the memory."""
     if not _is_shape(shape, smallest=0):
-        raise FileError(f"{folder}: its zarr metadata gives an impossible shape (negative or no numbers): {shape}")
+        told = f"its zarr metadata gives an impossible shape (negative or no numbers): {shape!s:.100}"
+        raise FileError(f"{folder}: {told}")
     if not _is_shape(chunk, smallest=1) or len(chunk) != len(shape):
-        raise FileError(f"{folder}: its zarr metadata gives an impossible chunk shape for the shape {shape}: {chunk}")
+        told = f"its zarr metadata gives an impossible chunk shape for the shape {shape!s:.100}: {chunk!s:.100}"
+        raise FileError(f"{folder}: {told}")
     size = math.prod(chunk) * itemsize
     if size > min(_MAX_CHUNK, budget.limit_bytes()):
-        raise FileError(f"{folder}: one chunk of shape {chunk} takes {size / budget.GIB:.1f} GiB: too large to be read")
+        told = f"one chunk of shape {chunk!s:.100} takes {size / budget.GIB:.1f} GiB: too large to be read"
+        raise FileError(f"{folder}: {told}")
     return chunk
 
 
