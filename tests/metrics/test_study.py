@@ -169,6 +169,8 @@ def test_two_files_are_the_only_case(tmp_path: Path) -> None:
     cases, unmatched = match_files(sources)
     assert [c.name for c in cases] == [""]
     assert unmatched is None
+    with_series, _ = match_files(replace(sources, image=tmp_path / "series"))
+    assert with_series[0].beside["image"] == tmp_path / "series", "a folder of DICOM files is one image"
     assert cases[0].read().compared is not None
 
 

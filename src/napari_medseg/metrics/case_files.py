@@ -95,7 +95,9 @@ def match_files(sources: Sources, *, series: bool = False) -> tuple[list[CaseFil
     else:
         matched = _points(sources) if series else [("", sources.prediction, sources.reference)]
     names = [name for name, _, _ in matched]
-    beside = {what: partners(path, names) for what, path in sources.beside.items()}
+    # The only case takes what is given as it is: an image may be a folder of DICOM files.
+    alone = names == [""]
+    beside = {what: {"": path} if alone else partners(path, names) for what, path in sources.beside.items()}
     cases = [
         CaseFiles(
             name=name,
