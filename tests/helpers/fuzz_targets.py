@@ -15,7 +15,7 @@ from numpy.random import Generator
 from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
 
 import mutations
-from dicom_files import voxels, write_enhanced, write_series
+from dicom_files import CANARY, voxels, write_enhanced, write_series
 from grids import grid
 from mutations import Mutation
 from napari_medseg import io, strictjson
@@ -72,6 +72,7 @@ def run_case(target: Target, path: Path, files: list[Path], seed: int, case: int
         assert "\n" not in text, f"not one line: {text!r}"
         assert not text or NAME in text, f"names no file: {text}"
         assert len(text) < _LONGEST, f"too long to be read: {text}"
+        assert CANARY not in text, f"tells what may name a patient: {text}"
     return refusal or "read"
 
 
