@@ -72,12 +72,17 @@ def test_the_table_shows_the_scores_of_the_core(panel: MetricsPanel, pair: tuple
     assert "pixel accuracy 0.9444" in panel.scored.summary.text()
 
 
-def test_the_preset_and_the_tolerance_reach_the_core(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
+def test_the_definitions_reach_the_core_and_are_remembered(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
     panel.definitions.preset.setCurrentIndex(panel.definitions.preset.findData("chaos"))
     panel.definitions.tolerance.setValue(0.5)
     press(panel.measure_button, panel, qtbot)
     assert panel.scores is not None
     assert (panel.scores.config.preset, panel.scores.config.nsd_tolerance_mm) == ("chaos", 0.5)
+    next_time = MetricsPanel(viewer)
+    qtbot.addWidget(next_time)
+    assert next_time.definitions.config == panel.scores.config
 
 
 def test_a_click_on_a_row_selects_its_label_and_goes_where_it_is_worst(

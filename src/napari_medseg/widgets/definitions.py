@@ -6,12 +6,13 @@ from qtpy.QtWidgets import QDoubleSpinBox
 
 from napari_medseg.config import MetricsConfig, field_docs
 from napari_medseg.widgets.forms import choice
+from napari_medseg.widgets.remembered import remember
 
 _PRESETS = {"survey": "survey (default)", "lits": "LiTS challenge", "chaos": "CHAOS challenge"}
 
 
 class Definitions:
-    """Two fields, for the panel's form."""
+    """Two fields for the panel's form, remembered from session to session."""
 
     def __init__(self) -> None:
         docs = field_docs(MetricsConfig)
@@ -21,6 +22,7 @@ class Definitions:
         self.tolerance.setSuffix(" mm")
         self.tolerance.setValue(MetricsConfig().nsd_tolerance_mm)
         self.tolerance.setToolTip(docs["nsd_tolerance_mm"])
+        remember("metrics", preset=self.preset, nsd_tolerance_mm=self.tolerance)
 
     @property
     def config(self) -> MetricsConfig:
