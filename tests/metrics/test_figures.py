@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -122,3 +123,10 @@ def test_bland_altman_has_a_dot_per_case_and_its_limits(axes: Axes) -> None:
 def test_bland_altman_needs_cases_of_one_label(axes: Axes, scores: Scores, got: str) -> None:
     with pytest.raises(InputError, match=got):
         draw_bland_altman(axes, scores)
+
+
+@pytest.mark.parametrize("draw", [draw_bars, draw_boxes], ids=["bars", "boxes"])
+def test_labels_that_are_nowhere_make_an_empty_plot(axes: Axes, draw: Callable[[Axes, Scores, str], None]) -> None:
+    draw(axes, compared(0).of_label(9), "dice")
+    assert names(axes) == []
+    assert axes.get_xlabel() == "Dice"

@@ -201,6 +201,31 @@ def test_instances_are_paired_as_the_core_pairs_them(
     assert viewer.dims.point[0] == pair[1].data_to_world((0, 0, 8))[0]
 
 
+def test_every_id_as_an_object(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
+    pair[0].data[0, 0, 0] = 7
+    pair[0].show_selected_label = True
+    tab = panel.instances
+    tab.kind.setCurrentIndex(tab.kind.findData("ids"))
+    press(tab.match_button, panel, qtbot)
+    assert [(row.found, row.missed) for row in tab.rows.records.rows] == [(1, 1)]
+    tab.pairs.setCurrentIndex(tab.pairs.records.index(1, 0))
+    assert [layer.selected_label for layer in pair] == [7, 7]
+
+
+def test_two_empty_layers(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) -> None:
+    empty = cube(2, 0, "empty")
+    for box in (panel.reference, panel.prediction):
+        box.choose(add(viewer, empty))
+    panel.show()
+    panel.tabs.setCurrentWidget(panel.plots)
+    press(panel.measure_button, panel, qtbot)
+    assert panel.scored.table.records.rows == []
+    assert "mean Dice –" in panel.scored.summary.text()
+    panel.scored.jump_button.click()
+    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy, timeout=10_000)
+    assert "has any label" in notification_manager.records[-1].message
+
+
 def test_a_threshold_that_is_none_is_refused(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
     panel.instances.thresholds.setText("half")
     press(panel.instances.match_button, panel, qtbot)

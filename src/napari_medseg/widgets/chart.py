@@ -63,7 +63,7 @@ class Chart(QScrollArea):
             return
         width, height = self.canvas.width(), self.canvas.height()
         long = sorted(self.axes.get_yticklabels(), key=lambda label: -len(label.get_text()))[:_MEASURED]
-        widest = max(label.get_window_extent().width for label in long)
+        widest = max((label.get_window_extent().width for label in long), default=0.0)
         left = _LEFT + widest / self.canvas.device_pixel_ratio
         top, bottom = (_TOP, _BOTTOM) if self.axes.xaxis.get_label_position() == "top" else (_BOTTOM, _UNDER)
         if self.axes.get_ylabel():

@@ -49,7 +49,9 @@ class ErrorsTab(QWidget):
         self.label = choice({}, "Whose surface; a click on a row of the table chooses it too.")
         self.sign = choice(_SIGNS, "Signed: orange where the prediction reaches too far, blue where it falls short.")
         self.surface_button = button(
-            "Show surface distance", self.show_surface, "The prediction's surface in 3D, coloured by its distance."
+            "Show surface distance",
+            self.show_surface,
+            "The prediction's surface in 3D, coloured by its distance to the reference's; the other layers are hidden.",
         )
         self.range = caption()
         self._list_labels({})

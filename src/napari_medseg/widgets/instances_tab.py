@@ -83,7 +83,7 @@ class InstancesTab(QWidget):
     def _show(self, grid: Grid, found: Instances) -> None:
         self._grid = grid
         layers = self._compared.layers
-        colour_of = layers[1].get_color if layers else None
+        colour_of = layers[1].colormap.map if layers else None
         self.rows.show_records(found.rows, documented_columns(InstanceRow), colour_of)
         self.pairs.show_records(found.pairs, documented_columns(Pair), colour_of)
 

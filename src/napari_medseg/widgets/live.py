@@ -77,10 +77,8 @@ class LiveUpdates(QCheckBox):
         if followed.is_whole:
             self.background.ask(followed.edited.update, partial(self._on_updated, followed))
         else:
-            pair, config = (
-                self._compared.pair_of(followed.prediction, followed.reference),
-                followed.edited.scores.config,
-            )
+            pair = self._compared.pair_of(followed.prediction, followed.reference)
+            config = followed.edited.scores.config
             self.background.ask(partial(EditedScores, **pair, config=config), partial(self._on_measured, followed))
 
     def _on_updated(self, followed: _Followed, changed: bool) -> None:

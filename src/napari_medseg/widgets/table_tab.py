@@ -51,7 +51,7 @@ class TableTab(QWidget):
     def show_scores(self, scores: Scores, prediction: Labels, reference: Labels) -> None:
         """Fill the table, in the order that the user gave it."""
         self._shown = prediction, reference, scores
-        self.table.show_records(scores.rows, score_columns(scores), reference.get_color)
+        self.table.show_records(scores.rows, score_columns(scores), reference.colormap.map)
         self.export.show_scores(scores)
         mean = scores.mean
         self.summary.setText(
