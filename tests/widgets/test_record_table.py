@@ -73,6 +73,7 @@ def test_every_column_has_its_unit_and_its_definition(table: RecordTable, scores
     assert "pooled" in table.records.headerData(asd, ACROSS, Qt.ItemDataRole.ToolTipRole)
     assert "Lower is better" in table.records.headerData(asd, ACROSS, Qt.ItemDataRole.ToolTipRole)
     assert table.records.headerData(column(table, "dice"), ACROSS) == "Dice"
+    assert table.records.headerData(column(table, "voxels_both"), ACROSS) == "voxels\nA∩B"
 
 
 def test_a_row_is_headed_by_colour_and_name(table: RecordTable) -> None:

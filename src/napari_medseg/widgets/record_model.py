@@ -93,7 +93,7 @@ class RecordModel(QAbstractTableModel):
     def _column_header(self, column: Column, role: int) -> Any:
         if role == Qt.ItemDataRole.DisplayRole:
             unit = "" if column.unit in ("", "1", "voxels") else column.unit
-            return f"{column.title}\n{unit}" if unit else column.title
+            return f"{column.title}\n{unit}" if unit else column.title.replace(" ", "\n", 1)
         if role == Qt.ItemDataRole.ToolTipRole:
             return (
                 f"<p><b>{html.escape(column.heading)}</b><br>{html.escape(column.formula)}</p>{_BETTER[column.better]}"
