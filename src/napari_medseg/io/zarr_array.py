@@ -84,13 +84,14 @@ class StoredArray:
         return target
 
     def _fill(self, target: Array, key: str, inside: Region, room: Room) -> None:
-        path = self._path / key
-        if not path.exists():
+        name = f"{self._path}/{key}"  # no Path: for many chunks that is a tenth of the time
+        if not os.path.isfile(name):
+            if os.path.exists(name):
+                files.check_file(Path(name))  # refuses it: a named pipe would be waited for without end
             target[...] = self.fill_value
             return
-        files.check_file(path)  # a named pipe would be waited for without end
         try:
-            with path.open("rb", buffering=0) as file:
+            with open(name, "rb", buffering=0) as file:
                 self._chunk.read(file, inside, target, room)
         except _DAMAGE as error:
             raise FileError(
