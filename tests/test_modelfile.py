@@ -292,7 +292,9 @@ def test_a_write_that_fails_keeps_the_old_file(model: Model, path: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(FileError, match=r"small\.safetensors: cannot be written: No space left on device: it needs about \d+"):
+    with pytest.raises(
+        FileError, match=r"small\.safetensors: cannot be written: No space left on device: it needs about \d+"
+    ):
         write_model(path, small_spec(), small_state(seed=1))
     assert load_model(path) == model
     assert list(path.parent.iterdir()) == [path], "nothing is left beside it"

@@ -136,3 +136,12 @@ def test_a_transition_averages() -> None:
     x = noise(1, 4, (3, 4, 6))
     assert unit(x).shape == (1, 2, 3, 2, 3)
     torch.testing.assert_close(unit(x), unit[:2](x).unflatten(4, (3, 2)).unflatten(3, (2, 2)).mean((4, 6)))
+
+
+def test_the_whole_starts_from_what_the_2d_part_says() -> None:
+    x = noise(1, 1, (4, 32, 32))
+    whole, alone = build().eval(), build(residual=False).eval()
+    with torch.inference_mode():
+        scores = whole.planar(x)
+        assert (whole(x) - scores).std() < 0.5 * scores.std()
+        assert (alone(x) - alone.planar(x)).std() > 0.5 * scores.std()

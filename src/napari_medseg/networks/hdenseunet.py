@@ -32,7 +32,8 @@ class HDenseUNet(nn.Module):
 
     Source: Li et al., IEEE TMI 2018. The authors train the 2D part first and then all jointly: `planar` is the whole
     2D part as a network of volumes (its weights are those named "planar." here), so a trainer first fits
-    ``network.planar`` and then ``network`` itself (`training_stages`).
+    ``network.planar`` and then ``network`` itself (`training_stages`). With `residual`, which is ours, the fusion
+    corrects the 2D scores instead of replacing them: short trainings then never fall behind their own 2D part.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class HDenseUNet(nn.Module):
         norm: str,
         skips: bool,
         score_scale: float,
+        residual: bool,
         dropout: float,
         deep_supervision: bool,
     ) -> None:
         super().__init__()
         self.deep_supervision = deep_supervision
+        self.residual = residual
         self.score_scale = score_scale
         make = partial(DenseUNet, out_channels=out_channels, features=features, width=width, norm=norm, skips=skips)
         self.planar = PlanarPart(make(2, NEIGHBOURS * in_channels, growth=planar_growth, blocks=planar_blocks))
@@ -67,6 +70,9 @@ class HDenseUNet(nn.Module):
             Conv[Conv.CONV, spatial_dims](width, out_channels, kernel_size=1),
         )
         he_init(self)
+        if residual:
+            with torch.no_grad():
+                self.fusion[-1].weight.mul_(0.1)  # the joint training starts from about what the 2D part has learned
 
     def training_stages(self) -> dict[str, nn.Module]:
         """What to train in turn, each a network of volumes: first the 2D part alone, then everything jointly."""
@@ -82,7 +88,8 @@ class HDenseUNet(nn.Module):
         features, scores = self.planar.features_and_scores(x)
         guided = torch.cat((x, self.score_scale * scores), dim=1)
         volumetric = self.volumetric.features(guided)
-        fused = crop(self.fusion(features + volumetric), size)
+        fused = self.fusion(features + volumetric)
+        fused = crop(fused + scores if self.residual else fused, size)
         if not (self.training and self.deep_supervision):
             return fused
         return [fused, crop(scores, size), crop(self.volumetric.scores(volumetric), size)]

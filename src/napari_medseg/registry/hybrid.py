@@ -30,6 +30,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "score_scale": Parameter(
                 1.0, "factor that brings the 2D scores to the scale of the image; 250 for Hounsfield units", 0.001, 1000
             ),
+            "residual": Parameter(True, "whether the fused logits are a correction of those of the 2D part"),
             "dropout": Parameter(0.0, "probability of dropping a fused feature in training", 0, 0.95),
             "deep_supervision": Parameter(True, "logits of the 2D and of the 3D part too in training"),
         },
@@ -43,6 +44,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "norm": "batch",
             "skips": False,
             "score_scale": 250.0,
+            "residual": False,
             "dropout": 0.3,
             "in_channels": 1,
             "out_channels": 3,
