@@ -64,15 +64,12 @@ class HDenseUNet(nn.Module):
         self.volumetric = make(
             spatial_dims, in_channels + out_channels, growth=growth, blocks=blocks, scored=deep_supervision
         )
-        self.fusion = nn.Sequential(
-            conv_unit(spatial_dims, norm, width, width, bias=True),
-            nn.Dropout(dropout),
-            Conv[Conv.CONV, spatial_dims](width, out_channels, kernel_size=1),
-        )
+        head = Conv[Conv.CONV, spatial_dims](width, out_channels, kernel_size=1)
+        self.fusion = nn.Sequential(conv_unit(spatial_dims, norm, width, width, bias=True), nn.Dropout(dropout), head)
         he_init(self)
         if residual:
             with torch.no_grad():
-                self.fusion[-1].weight.mul_(0.1)  # the joint training starts from about what the 2D part has learned
+                head.weight.mul_(0.1)  # the joint training starts from about what the 2D part has learned
 
     def training_stages(self) -> dict[str, nn.Module]:
         """What to train in turn, each a network of volumes: first the 2D part alone, then everything jointly."""
