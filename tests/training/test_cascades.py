@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ import torch
 from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, segment, train
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Finished, Notice
+from napari_medseg.events import Event, Finished, Notice, TrainProgress
 from napari_medseg.modelfile import Model
 from napari_medseg.registry import network
 from napari_medseg.training.plan import coarse_spacing, mode_for
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "augment": False, "seed": 0}
 SHAPE = (16, 24, 24)
+SMALL_HYBRID: dict[str, Any] = {"features": 4, "width": 4, "planar_growth": 4, "growth": 4} | dict.fromkeys(
+    ("planar_blocks", "blocks"), (1, 1, 1, 1)
+)
 
 
 def case(seed: int) -> tuple[Volume, Segmentation]:
@@ -100,10 +105,74 @@ def test_a_cascade_takes_no_model_to_start_from(finished: Any, tmp_path: Path) -
 
 
 def test_a_hybrid_trains_its_planar_part_first_and_then_everything(finished: Any) -> None:
-    model, events = finished(network="hdenseunet", epochs=2, val=0.3)
+    model, events = finished(network="hdenseunet", arguments=SMALL_HYBRID, epochs=2, val=0.3)
     notices = [e.message for e in events if isinstance(e, Notice)]
     assert [n for n in notices if "stage planar is trained (mean Dice" in n and n.endswith("now stage joint")]
     assert {"dice mean of stage planar", "dice mean"} <= set(model.spec.training.validation)
+
+
+def test_a_hybrid_whose_budget_ends_with_its_planar_part_is_written_whole(finished: Any) -> None:
+    model, events = finished(network="hdenseunet", arguments=SMALL_HYBRID, epochs=1, batch_size=8, val=0.3)
+    assert not [e for e in events if isinstance(e, Notice) and "now stage joint" in e.message]
+    assert "dice mean" in model.spec.training.validation
+    assert segment(cases()[0][0], model).data.shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ({"network": "hdenseunet", "mode": "2d"}, "mode 2d does not go with network hdenseunet"),
+        ({"network": "unet3d", "arguments": {"depth": 3}}, "network unet3d has no argument 'depth'"),
+    ],
+    ids=["mode", "arguments"],
+)
+def test_a_second_stage_that_cannot_be_is_refused_before_the_first_is_trained(
+    second: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    options = {**QUICK, "cascade": "coarse-to-fine", "first_network": "unet", "epochs": 1, **second}
+    with pytest.raises(InputError, match=says):
+        train(cases(), out=tmp_path / "m.safetensors", **options)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("at", [("first", "epoch 1"), ("second", "preparing cases")], ids=["training", "preparing"])
+def test_a_cascade_stopped_before_its_second_stage_is_its_first(at: tuple[str, str], tmp_path: Path) -> None:
+    asked, stage = threading.Event(), ""
+    seen: list[Event] = []
+    out = tmp_path / "m.safetensors"
+    options: dict[str, Any] = {**QUICK, "cascade": "coarse-to-fine", "epochs": 1, "batch_size": 1, "val": 0}
+    for event in iter_train(cases(), out=out, should_stop=asked.is_set, **options):
+        seen.append(event)
+        message = getattr(event, "message", "")
+        stage = message.split()[0] if isinstance(event, Notice) else stage
+        if (stage, message) == at:
+            asked.set()
+    assert isinstance(seen[-2], Notice)
+    assert seen[-2].message == "stopped before the second stage was trained: m.safetensors is the first stage alone"
+    model = load_model(out)
+    assert model.spec == load_model(tmp_path / "m.training" / "first.safetensors").spec
+    assert segment(cases()[0][0], model).data.shape == SHAPE
+
+
+def test_closing_a_cascade_in_its_first_stage_leaves_that_stage(tmp_path: Path) -> None:
+    events = iter_train(cases(), out=tmp_path / "m.safetensors", cascade="detect", epochs=1, batch_size=1, **QUICK)
+    assert isinstance(events, Generator)
+    next(e for e in events if isinstance(e, TrainProgress))
+    events.close()
+    assert load_model(tmp_path / "m.training" / "first.safetensors").spec.first is None
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_detector_finds_objects_also_where_their_id_is_the_ignored_one(finished: Any) -> None:
+    model, _ = finished(cascade="detect", ignore_label=1)
+    assert dict(model.spec.first.model.labels) == {2: "object"}
+
+
+def test_fine_tuning_a_detecting_cascade_shows_it_objects_only(finished: Any, tmp_path: Path) -> None:
+    model, _ = finished(cascade="detect")
+    options = {**QUICK, "init": model, "out": tmp_path / "tuned.safetensors", "epochs": 1}
+    weights = [train(cases(), foreground=f, **options).load_network().state_dict() for f in (0.0, 1.0)]
+    assert all(torch.equal(weights[1][name], tensor) for name, tensor in weights[0].items())
 
 
 def test_the_first_stage_holds_the_whole_volume() -> None:

@@ -117,6 +117,15 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
         plan_from(first, [facts_of(as_cases([(wide, segmentation())])[0], config, np.random.default_rng(0))], config)
 
 
+def test_a_model_of_slices_keeps_its_mode_and_its_slices() -> None:
+    first = planned([pair()], mode="2.5d", slices=5)
+    facts = [facts_of(as_cases([pair()])[0], TrainConfig(), np.random.default_rng(0))]
+    assert plan_from(first, facts, TrainConfig(patch_zyx=(16, 8, 8))).patch_zyx == (5, 8, 8)
+    assert plan_from(first, facts, TrainConfig(mode="2.5d")).patch_zyx == first.patch_zyx
+    with pytest.raises(InputError, match=r"mode 3d does not go with the model to start from, which is of mode 2.5d"):
+        plan_from(first, facts, TrainConfig(mode="3d"))
+
+
 def test_labels_on_another_grid_are_refused() -> None:
     other = Segmentation(balls(), Grid.from_spacing(SHAPE, (2.0, 1.0, 1.1)), LABELS)
     with pytest.raises(

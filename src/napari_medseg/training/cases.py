@@ -95,13 +95,14 @@ def _stack(volumes: list[Volume]) -> Volume:
 
 
 def objects_of(case: Case, config: TrainConfig) -> Case:
-    """The case with one label, 1, where it has any: what a detector learns. The ignored label stays."""
+    """The case with one label where it has any: what a detector learns. The ignored label stays."""
+    object_id = 2 if config.ignore_label == 1 else 1
 
     def load() -> tuple[Volume, Segmentation]:
         volume, segmentation = case.load()
         ids = np.asarray(segmentation.data[...])
-        objects = np.where((ids != 0) & (ids != config.ignore_label), 1, ids)
-        return volume, Segmentation(objects, segmentation.grid, {1: "object"}, name=segmentation.name)
+        objects = np.where((ids != 0) & (ids != config.ignore_label), object_id, ids)
+        return volume, Segmentation(objects, segmentation.grid, {object_id: "object"}, name=segmentation.name)
 
     return Case(case.name, load)
 

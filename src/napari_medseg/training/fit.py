@@ -20,7 +20,7 @@ from napari_medseg.inference.device import choose_device
 from napari_medseg.inference.runner import WindowRunner
 from napari_medseg.io.claims import claimed
 from napari_medseg.io.files import make_folder, require_room
-from napari_medseg.modelfile import Model, as_model
+from napari_medseg.modelfile import Model, as_model, write_model
 from napari_medseg.modelspec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.cases import Case, PreparedCase, as_cases, objects_of, prepare
@@ -55,7 +55,8 @@ def iter_train(
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
     best and the last checkpoint (model files themselves), the history, and the first stage of a cascade, which is
-    trained before; a cascade that is closed while its first stage is trained leaves that stage only.
+    trained before. A cascade that should stop before its second stage has begun ends with its first one as the model,
+    which a Notice says; one that is closed then leaves the first stage in that folder only.
 
     Raises InputError for cases that do not fit together, UnknownNameError for the network, ModelFileError for init.
     """
@@ -107,23 +108,40 @@ def _train_cascade(job: _Job) -> Iterator[Event]:
         config=replace(config, minutes=minutes, spacing_zyx_mm=None, patch_zyx=None, arguments=arguments),
     )
     yield Notice(f"first stage: {first_job.network}, at low resolution")
-    found = yield from _until_finished(_train_one(first_job, None, coarse=True))
+    found = yield from _until_finished(_train_one(first_job, None, guided=job))
     now = time.monotonic()
     left = None if config.minutes is None else max(0.01, config.minutes - (now - job.asked) / 60)
-    foreground = 1.0 if detect else config.foreground  # a detector shows the second stage nothing else
-    second = replace(job, config=replace(config, minutes=left, foreground=foreground), asked=now)
-    stage = Stage(model=found.spec, guide="boxes" if detect else "channel")
+    second = replace(job, config=replace(config, minutes=left), asked=now)
     yield Notice(f"second stage: {job.network}")
-    yield from _train_one(second, None, stage=stage, first=found)
+    with contextlib.closing(_train_one(second, None, stage=_stage(found.spec, config), first=found)) as events:
+        begun = False
+        for event in events:
+            if not begun and job.should_stop():
+                yield from _end_with(found, job.out)
+                return
+            begun = begun or isinstance(event, Started)
+            yield event
 
 
-def _until_finished(events: Iterator[Event]) -> Generator[Event, None, Model]:
+def _stage(spec: ModelSpec, config: TrainConfig) -> Stage:
+    """A first stage that guides as the cascade wants it."""
+    return Stage(model=spec, guide="boxes" if config.cascade == "detect" else "channel")
+
+
+def _end_with(found: Model, out: Path) -> Iterator[Event]:
+    """The first stage as the model: a second one that has learned nothing would spoil what the first has found."""
+    yield Notice(f"stopped before the second stage was trained: {out.name} is the first stage alone")
+    yield Finished(write_model(out, found.spec, found.load_network().state_dict()))
+
+
+def _until_finished(events: Generator[Event, None, None]) -> Generator[Event, None, Model]:
     """Pass the events on but for the last; return its model."""
-    for event in events:
-        if isinstance(event, Finished):
-            model: Model = event.result
-            return model
-        yield event
+    with contextlib.closing(events):
+        for event in events:
+            if isinstance(event, Finished):
+                model: Model = event.result
+                return model
+            yield event
     raise AssertionError("a training ends with Finished")
 
 
@@ -133,9 +151,9 @@ def _train_one(
     *,
     stage: Stage | None = None,
     first: Model | None = None,
-    coarse: bool = False,
-) -> Iterator[Event]:
-    """Train one network. stage, first: what guides it, and that stage's model. coarse: it will guide another."""
+    guided: _Job | None = None,
+) -> Generator[Event, None, None]:
+    """Train one network. stage, first: what guides it, and that stage's model. guided: the one it will guide."""
     config, target = job.config, choose_device(job.config.device)
     training, validation = split(job.cases, config.val)
     with contextlib.ExitStack() as stack:
@@ -144,9 +162,13 @@ def _train_one(
         require_same_channels(all_facts)
         facts = all_facts[: len(training)]
         if initial is None:
-            spec = plan(facts, job.network, config, target.type, first=stage, coarse=coarse)
+            spec = plan(facts, job.network, config, target.type, first=stage, coarse=guided is not None)
         else:
             spec = plan_from(initial.spec, facts, config)
+        if guided is not None:  # refused now, not after the first stage is trained
+            plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
+        if spec.first is not None and spec.first.guide == "boxes":  # in use, it is shown nothing else
+            config = replace(config, foreground=1.0)
         before = _first_runner(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config, draw, stack, before)
         fit = Fit(spec, config, target, prepared, initial, job.asked, before)

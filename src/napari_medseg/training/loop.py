@@ -225,6 +225,7 @@ class Fit:
         if not validation:
             keeper.finish_early(self.spec_now())
             return
+        self._stage, self.volumes = self._stages[-1]  # also where the budget had no step for it: that is what is kept
         yield from self._validate(epoch, validation, keeper, self.precision)
         keeper.load_best(self.network)
         self.dice = keeper.best_dice

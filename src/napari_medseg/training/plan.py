@@ -263,6 +263,12 @@ def plan_from(initial: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfi
             f"the cases have {len(facts[0].channels)} channels, the model to start from {len(initial.channels)}: "
             f"they must agree"
         )
+    if config.mode not in ("auto", initial.mode):
+        raise InputError(
+            f"mode {config.mode} does not go with the model to start from, which is of mode {initial.mode}: leave the "
+            f"mode out"
+        )
+    patch = config.patch_zyx or initial.patch_zyx
     labels = _labels(facts)
     labels = dict(initial.labels) if set(labels) <= set(initial.labels) else labels
     spacing = initial.spacing_zyx_mm or _median_triple([f.grid.spacing for f in facts])
@@ -274,7 +280,7 @@ def plan_from(initial: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfi
         arguments={**initial.arguments, "out_channels": len(labels) + 1},
         labels=labels,
         spacing_zyx_mm=spacing,
-        patch_zyx=config.patch_zyx or initial.patch_zyx,
+        patch_zyx=((patch if initial.mode in ("3d", "triplanar") else initial.patch_zyx)[0], *patch[1:]),
         bf16_ok=False,
         training=record,
     )
