@@ -182,6 +182,11 @@ def unet(**arguments: object) -> Mapping[str, object]:
         pytest.param({"mode": "4d"}, "mode is one of 2d, 2.5d, triplanar, 3d; got '4d'", id="unknown mode"),
         pytest.param({"mode": "2d", "patch_zyx": (1, 8, 8)}, "mode 2d does not go with spatial_dims 3", id="2d in 3D"),
         pytest.param({"mode": "2.5d", "patch_zyx": (3, 8, 8)}, "in mode 2.5d need in_channels 3; got 1", id="slices"),
+        pytest.param(
+            {"mode": "2.5d", "patch_zyx": (4, 8, 8), **unet(in_channels=4, spatial_dims=2)},
+            r"mode 2.5d needs a patch with an odd z.*got \(4, 8, 8\)",
+            id="slices without a middle",
+        ),
         pytest.param({"mode": "2d", **unet(spatial_dims=2)}, "mode 2d needs a patch with z = 1", id="thick 2d patch"),
         pytest.param({"deep_supervision": 1}, "deep_supervision must be true or false", id="flag is a number"),
         pytest.param({"deep_supervision": False}, "the network's argument says True", id="supervision disagrees"),

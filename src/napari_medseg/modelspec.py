@@ -223,6 +223,10 @@ class ModelSpec:
             ),
             (self.mode != "2d" or self.patch_zyx[0] == 1, f"mode 2d needs a patch with z = 1; got {self.patch_zyx}"),
             (
+                self.mode != "2.5d" or self.patch_zyx[0] % 2 == 1,
+                f"mode 2.5d needs a patch with an odd z, a slice in the middle of its neighbours; got {self.patch_zyx}",
+            ),
+            (
                 self.deep_supervision == supervised,
                 f"deep_supervision is {self.deep_supervision} but the network's argument says {supervised}",
             ),
