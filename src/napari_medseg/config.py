@@ -121,6 +121,10 @@ class TrainConfig:
             ("cascade", self.cascade, get_args(Cascade)),
         ):
             _require(value in choices, f"{name} is one of {', '.join(choices)}; got {value!r}")
+        _require(
+            not self.first_network or self.cascade != "none",
+            f"first_network {self.first_network} is the first of a cascade: choose coarse-to-fine or detect",
+        )
         _require(self.validations >= 0, f"validations must be at least 0; got {self.validations}")
         for name, triple in (("patch_zyx", self.patch_zyx), ("spacing_zyx_mm", self.spacing_zyx_mm)):
             _require(

@@ -17,9 +17,10 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, ModelFileError
 from napari_medseg.events import Finished, Progress, Started
 from napari_medseg.inference.cascade import boxes_around, probabilities
+from napari_medseg.inference.engine import load_runner, require_fit
 from napari_medseg.inference.planes import ModelPlanes, axis_maps
 from napari_medseg.inference.runner import WindowRunner
-from napari_medseg.inference.windows import BoxWindows
+from napari_medseg.inference.windows import BoxWindows, WindowGrid
 from napari_medseg.modelfile import FIRST, Model, write_model
 from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, Stage
 from napari_medseg.networks.modes import in_mode
@@ -197,6 +198,36 @@ def test_windows_over_boxes() -> None:
     assert stops[-1] == 40
     assert all(following - z <= 4 for z, following, _ in rows)
     assert [z for z, _, _ in rows] == [0, *stops[:-1]]
+
+
+def test_specks_everywhere_take_no_more_windows_than_everything() -> None:
+    shape, window = (9, 20, 22), (4, 8, 8)
+    specks = [(z, y, x) for z in range(0, 9, 2) for y in range(0, 20, 2) for x in range(0, 10, 2)]
+    boxes = tuple((slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)) for z, y, x in specks)
+    windows, everywhere = BoxWindows(shape, window, 0.5, boxes), WindowGrid(shape, window, 0.5)
+    corners = {(z, *corner) for z, _, row in windows.rows() for corner in row}
+    assert len(windows) == len(corners) < len(everywhere)
+    assert corners < {(z, *corner) for z, _, row in everywhere.rows() for corner in row}
+    for speck in specks:
+        assert any(all(c <= s < c + w for c, s, w in zip(corner, speck, window, strict=True)) for corner in corners)
+
+
+@pytest.mark.parametrize(("validated", "precision"), [(False, "fp32"), (True, "bf16")], ids=["worse", "as good"])
+def test_the_first_stage_runs_in_bf16_only_where_it_was_as_good(
+    validated: bool, precision: str, tmp_path: Path
+) -> None:
+    stage = Stage(model=model_spec(bf16_ok=validated), guide="boxes")
+    model = written(tmp_path / "m.safetensors", model_spec(first=stage))
+    runner = load_runner(model, torch.device("cpu"), "bf16")
+    assert runner.first is not None
+    assert (runner.precision, runner.first.precision) == ("bf16", precision)
+
+
+def test_a_network_from_something_else_than_an_image_does_not_segment() -> None:
+    arguments = registry.network("deepigeos_rnet").arguments(out_channels=3)
+    spec = model_spec(network="deepigeos_rnet", arguments=arguments)
+    with pytest.raises(InputError, match="model m cannot segment: deepigeos_rnet is no network from image to labels"):
+        require_fit(volume(), spec, "m")
 
 
 def test_one_box_around_everything_is_every_window(tmp_path: Path) -> None:

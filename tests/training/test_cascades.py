@@ -200,8 +200,9 @@ def test_a_mode_that_the_network_lacks() -> None:
         ({"mode": "4d"}, "mode is one of auto, 2d, 2.5d, triplanar, 3d"),
         ({"slices": 4}, "slices must be an odd number above 1; got 4"),
         ({"cascade": "three"}, "cascade is one of none, coarse-to-fine, detect"),
+        ({"first_network": "unet"}, "first_network unet is the first of a cascade: choose coarse-to-fine or detect"),
     ],
-    ids=["mode", "slices", "cascade"],
+    ids=["mode", "slices", "cascade", "first of none"],
 )
 def test_refuses(change: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 
 from napari_medseg import registry
 from napari_medseg.errors import InputError
-from napari_medseg.modelfile import Channel, Model, ModelSpec, Normalisation, load_model, write_model
+from napari_medseg.modelfile import FIRST, Channel, Model, ModelSpec, Normalisation, load_model, write_model
+from napari_medseg.modelspec import Stage
 from napari_medseg.training.prune import prune_model
 
 
@@ -40,6 +42,18 @@ def test_a_pruned_model_gives_what_its_head_gave(tmp_path: Path, level: int) -> 
     with torch.inference_mode():
         heads = whole.load_network().train()(x)  # instance norm: training changes only what is returned
         torch.testing.assert_close(pruned.load_network()(x), heads[3 - level])
+
+
+def test_a_pruned_cascade_keeps_its_first_stage(tmp_path: Path) -> None:
+    alone = write(tmp_path / "alone.safetensors")
+    weights = alone.load_network().state_dict()
+    spec = replace(alone.spec, first=Stage(model=alone.spec, guide="boxes"))
+    both = write_model(
+        tmp_path / "both.safetensors", spec, weights | {FIRST + k: v.clone() for k, v in weights.items()}
+    )
+    pruned = prune_model(both, 1, tmp_path / "pruned.safetensors")
+    assert pruned.spec.first == spec.first
+    assert all(torch.equal(v, weights[k]) for k, v in pruned.load_first().state_dict().items())
 
 
 @pytest.mark.parametrize(

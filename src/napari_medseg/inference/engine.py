@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_medseg import __version__
+from napari_medseg import __version__, registry
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, Started, result_of
@@ -81,12 +81,17 @@ def load_runner(model: Model, device: torch.device, precision: Precision) -> Win
     runner = WindowRunner.of(model.load_network(str(device)), model.spec, device, precision)
     if model.spec.first is None:
         return runner
-    first = WindowRunner.of(model.load_first(str(device)), model.spec.first.model, device, precision)
-    return replace(runner, first=first)
+    stage = model.spec.first.model
+    # The second stage was validated with the first in fp32: bf16 only where that is as good.
+    first_precision = precision if stage.bf16_ok else "fp32"
+    return replace(runner, first=WindowRunner.of(model.load_first(str(device)), stage, device, first_precision))
 
 
 def require_fit(volume: Volume, spec: ModelSpec, model_name: str) -> None:
-    """Raise InputError unless the volume has the channels that the model was trained on."""
+    """Raise InputError unless the model segments images, and the volume has the channels that it was trained on."""
+    for stage in (spec, spec.first.model) if spec.first else (spec,):
+        if not registry.network(stage.network).image_to_logits:
+            raise InputError(f"model {model_name} cannot segment: {stage.network} is no network from image to labels")
     have, want = len(volume.channels), len(spec.channels)
     if have != want:
         names = ", ".join(c.name for c in spec.channels)

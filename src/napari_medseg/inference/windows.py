@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -93,18 +94,36 @@ class WindowGrid(Windows):
 
 @dataclass(frozen=True)
 class BoxWindows(Windows):
-    """Windows over some boxes only, each box in the middle of its windows."""
+    """Windows over some boxes only, each box in the middle of its windows; never more of them than everywhere.
+
+    Where so many boxes lie about (specks) that theirs would be more, it is the windows of the grid that touch one.
+    """
 
     boxes: tuple[Box, ...]
     """In voxels of the image."""
 
+    @cached_property
     def _corners(self) -> dict[int, list[tuple[int, int]]]:
+        """The (y, x) starts by the z start, ascending."""
+        everywhere = WindowGrid(self.shape, self.window, self.overlap)
+        centred = self._corners_of(self._starts)
+        if sum(map(len, centred.values())) <= len(everywhere):
+            return centred
+        axes = everywhere.starts_zyx
+        return self._corners_of(lambda axis, side: [s for s in axes[axis] if self._touches(axis, s, side)])
+
+    def _corners_of(self, starts_of: Callable[[int, slice], list[int]]) -> dict[int, list[tuple[int, int]]]:
         corners: dict[int, set[tuple[int, int]]] = defaultdict(set)
         for box in self.boxes:
-            z_starts, y_starts, x_starts = (self._starts(axis, side) for axis, side in enumerate(box))
+            z_starts, y_starts, x_starts = (starts_of(axis, side) for axis, side in enumerate(box))
             for z in z_starts:
                 corners[z].update(itertools.product(y_starts, x_starts))
         return {z: sorted(corners[z]) for z in sorted(corners)}
+
+    def _touches(self, axis: int, start: int, side: slice) -> bool:
+        """Whether the window from `start` (padded) on reaches into one side of a box."""
+        low, high = (int(self.pad_before[axis] + end) for end in (side.start, side.stop))
+        return start < high and start + self.window[axis] > low
 
     def _starts(self, axis: int, side: slice) -> list[int]:
         """First voxels (padded) of the windows that cover one side of a box."""
@@ -115,10 +134,10 @@ class BoxWindows(Windows):
         return [first + s for s in starts(covered, window, self.overlap)]
 
     def __len__(self) -> int:
-        return sum(len(row) for row in self._corners().values())
+        return sum(map(len, self._corners.values()))
 
     def rows(self) -> Iterator[Row]:
-        corners = self._corners()
+        corners = self._corners
         stops = [*corners, self.padded[0]]
         # The accumulator holds one window's depth: what lies between the boxes is passed in steps of it.
         yield from self._empty(0, stops[0])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_medseg.errors import InputError
-from napari_medseg.modelfile import Model, as_model, write_model
+from napari_medseg.modelfile import FIRST, Model, as_model, write_model
 
 PRUNABLE = "unetpp"
 
@@ -36,6 +36,8 @@ def prune_model(model: Model | str | Path, level: int, out: str | Path) -> Model
     arguments = {**spec.arguments, "channels": channels[: level + 1], "deep_supervision": False}
     weights = model.load_network().state_dict()
     kept = {name: tensor for name, tensor in weights.items() if _is_kept(name, level)}
+    if spec.first is not None:
+        kept |= {FIRST + name: tensor for name, tensor in model.load_first().state_dict().items()}
     return write_model(out, replace(spec, arguments=arguments, deep_supervision=False), kept)
 
 
