@@ -198,6 +198,14 @@ def test_only_modes_that_the_network_has_are_offered(panel: TrainPanel) -> None:
     assert panel.config.mode == "auto"
 
 
+def test_each_stage_of_a_cascade_has_its_curves(panel: TrainPanel) -> None:
+    step = TrainProgress(1, 2, "epoch 1", epoch=0, step=1, loss=0.5, learning_rate=1e-3, seconds_left=1.0)
+    for events, points in (((Started("first"), step, step), 2), ((Started("second"),), 0), ((step,), 1)):
+        for event in events:
+            panel.runner.happened.emit(event)
+        assert panel.curves.points == points
+
+
 def test_a_cascade_is_trained_from_the_panel(
     panel: TrainPanel, three_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
 ) -> None:

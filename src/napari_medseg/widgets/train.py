@@ -149,6 +149,7 @@ class TrainPanel(QWidget):
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Started):
             self.plan.setText(event.message)
+            self.curves.clear()  # of the first stage of a cascade: the second counts its steps anew
         elif isinstance(event, TrainProgress):
             self.curves.add_loss(event.step, event.loss)
         elif isinstance(event, Validated):
