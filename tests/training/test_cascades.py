@@ -14,7 +14,7 @@ import torch
 from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, segment, train
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Finished, Notice, TrainProgress
+from napari_medseg.events import Event, Finished, Notice, TrainProgress, Validated
 from napari_medseg.modelfile import Model
 from napari_medseg.registry import network
 from napari_medseg.training.plan import coarse_spacing, mode_for
@@ -109,6 +109,8 @@ def test_a_hybrid_trains_its_planar_part_first_and_then_everything(finished: Any
     notices = [e.message for e in events if isinstance(e, Notice)]
     assert [n for n in notices if "stage planar is trained (mean Dice" in n and n.endswith("now stage joint")]
     assert {"dice mean of stage planar", "dice mean"} <= set(model.spec.training.validation)
+    steps = [e.step for e in events if isinstance(e, Validated)]
+    assert steps == sorted(set(steps)), "the same weights are validated once"
 
 
 def test_a_hybrid_whose_budget_ends_with_its_planar_part_is_written_whole(finished: Any) -> None:

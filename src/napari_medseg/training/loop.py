@@ -73,7 +73,7 @@ class Fit:
         self.precision = config.precision
         if self.precision == "auto":
             self.precision = "bf16" if has_fast_bf16(device) else "fp32"
-        self.steps = 0
+        self.steps = self._validated_step = 0
         self.dice: dict[int, float] = {}
         self.validation_windows: list[int] = []
         """Per validation case, the windows that it takes."""
@@ -148,7 +148,8 @@ class Fit:
     def _enter(self, stage: str, epoch: int, validation: list[Case], keeper: Checkpoints) -> Iterator[Event]:
         """Validate the stage that is over, for comparison, and go on with the next."""
         if validation:
-            yield from self._validate(epoch, validation, keeper, self.precision)
+            if self._validated_step != self.steps:
+                yield from self._validate(epoch, validation, keeper, self.precision)
             self._stage_dice[self._stage] = mean_of(self.dice)
         over = f"mean Dice {mean_of(self.dice):.4f}" if validation else "not validated"
         yield Notice(f"step {self.steps}: stage {self._stage} is trained ({over}); now stage {stage}")
@@ -216,6 +217,7 @@ class Fit:
 
     def _validate(self, epoch: int, cases: list[Case], keeper: Checkpoints, precision: Precision) -> Iterator[Event]:
         self.dice = yield from validate(cases, self.spec, self._runner(precision), self.config)
+        self._validated_step = self.steps
         # What an earlier stage finds says nothing of the whole network, which is what is kept.
         is_last = self._stage == self._stages[-1][0]
         is_best = is_last and keeper.note_validation(self.steps, self.dice, self.spec_now())
