@@ -115,9 +115,21 @@ def test_a_hybrid_trains_its_planar_part_first_and_then_everything(finished: Any
 
 def test_a_hybrid_whose_budget_ends_with_its_planar_part_is_written_whole(finished: Any) -> None:
     model, events = finished(network="hdenseunet", arguments=SMALL_HYBRID, epochs=1, batch_size=8, val=0.3)
-    assert not [e for e in events if isinstance(e, Notice) and "now stage joint" in e.message]
+    notices = [e.message for e in events if isinstance(e, Notice)]
+    assert notices == ["ended in stage planar: the rest of the network has learned nothing; train it longer"]
     assert "dice mean" in model.spec.training.validation
     assert segment(cases()[0][0], model).data.shape == SHAPE
+
+
+def test_a_hybrid_stopped_in_its_planar_part_has_no_score_of_that_part(tmp_path: Path) -> None:
+    validated = threading.Event()
+    options = {**QUICK, "arguments": SMALL_HYBRID, "epochs": 10, "batch_size": 8, "val": 0.3}
+    out = tmp_path / "m.safetensors"
+    for event in iter_train(cases(), network="hdenseunet", out=out, should_stop=validated.is_set, **options):
+        if isinstance(event, Validated):
+            validated.set()
+    assert isinstance(event, Finished)
+    assert "dice mean" not in event.result.spec.training.validation
 
 
 @pytest.mark.parametrize(

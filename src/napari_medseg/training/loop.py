@@ -224,10 +224,13 @@ class Fit:
         yield Validated(epoch, self.steps, self.dice, mean_of(self.dice), is_best)
 
     def _end(self, epoch: int, validation: list[Case], keeper: Checkpoints) -> Iterator[Event]:
+        if self._stage != self._stages[-1][0]:
+            yield Notice(f"ended in stage {self._stage}: the rest of the network has learned nothing; train it longer")
+            self._stage, self.volumes = self._stages[-1]  # what is kept, and so what is validated
+            self.dice = {}
         if not validation:
             keeper.finish_early(self.spec_now())
             return
-        self._stage, self.volumes = self._stages[-1]  # also where the budget had no step for it: that is what is kept
         yield from self._validate(epoch, validation, keeper, self.precision)
         keeper.load_best(self.network)
         self.dice = keeper.best_dice
