@@ -77,7 +77,7 @@ REFUSED = {
         "out/case0.nii.gz: several images would be written there",
     ),
     "output_below_a_file": (SEGMENT.replace("-o out", "-o text.nii.gz/out"), "text.nii.gz/out.nii.gz: its folder"),
-    "unknown_network": (f"{TRAIN} --network unet4d", "unknown network 'unet4d': choose one of .*unet3d, vnet"),
+    "unknown_network": (f"{TRAIN} --network unet4d", "unknown network 'unet4d': choose one of .*unet3d, .*vnet"),
     "model_suffix": (
         TRAIN.replace("out.safetensors", "out.pt"),
         "out.pt: a model's file name must end in",
