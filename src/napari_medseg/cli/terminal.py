@@ -26,8 +26,11 @@ def say(text: str) -> None:
 
 
 def say_scores(scores: Scores) -> None:
-    """The table, then the means: over the cases for each label where there are several cases, and over all rows."""
-    say(scores.to_frame().to_string(index=False, float_format="{:.4f}".format))
+    """The table, then the means: over the cases for each label where there are several cases, and over all rows.
+
+    The columns after `nsd` would not fit on a terminal: they are in the means and in every file of scores.
+    """
+    say(scores.to_frame().loc[:, :"nsd"].to_string(index=False, float_format="{:.4f}".format))
     if "case" in scores.columns:
         names = {row.label: row.name for row in scores.rows}
         for label, name in sorted(names.items()):

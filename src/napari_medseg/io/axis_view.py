@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,30 @@ Array = npt.NDArray[Any]
 Region = tuple[slice, ...]
 
 
-class AxisView:
+class BasicIndexed(ABC):
+    """An array that reads boxes, indexed as numpy indexes: a box where the key is one, else all of it first."""
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def _read(self, wanted: Region) -> Array:
+        """The box `wanted`, with as many axes as the array."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        basic = basic_index(key, self.shape)
+        if basic is None:
+            return self[...][key]
+        wanted, rest = basic
+        return self._read(wanted)[rest]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[...], dtype=dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class AxisView(BasicIndexed):
     """A lazy array with axes left out, reordered or added, itself lazy; indexed like numpy.
 
     Less general than dask, whose graph costs more than reading the chunks.
@@ -32,19 +56,6 @@ class AxisView:
         self.ndim = len(self.shape)
         self.size = math.prod(self.shape)
         self.nbytes = self.size * self.dtype.itemsize
-
-    def __getitem__(self, key: Any, /) -> Any:
-        basic = basic_index(key, self.shape)
-        if basic is None:
-            return self[...][key]
-        wanted, rest = basic
-        return self._read(wanted)[rest]
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        return np.asarray(self[...], dtype=dtype)
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __repr__(self) -> str:
         return f"<AxisView {self.shape} {self.dtype} of {self._array!r}>"

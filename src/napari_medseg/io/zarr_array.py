@@ -14,7 +14,7 @@ import zarr
 
 from napari_medseg.errors import FileError
 from napari_medseg.io import budget, files, zarr_metadata
-from napari_medseg.io.axis_view import Region, basic_index
+from napari_medseg.io.axis_view import BasicIndexed, Region
 from napari_medseg.io.zarr_chunks import Room, chunk_of, fill_value_of, pieces
 
 Array = npt.NDArray[Any]
@@ -29,7 +29,7 @@ _MAX_LOOKED_FOR = 200_000
 _LARGE = 1 << 28
 
 
-class StoredArray:
+class StoredArray(BasicIndexed):
     """A read-only array on the disk, indexed like numpy; FileError names the store and the chunk that is damaged."""
 
     read_only = True
@@ -47,19 +47,6 @@ class StoredArray:
         self.ndim = len(self.shape)
         self.size = math.prod(self.shape)
         self.nbytes = self.size * self.dtype.itemsize
-
-    def __getitem__(self, key: Any, /) -> Any:
-        basic = basic_index(key, self.shape)
-        if basic is None:
-            return self[...][key]
-        wanted, rest = basic
-        return self._read(wanted)[rest]
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        return np.asarray(self[...], dtype=dtype)
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __repr__(self) -> str:
         return f"<StoredArray {self._path} {self.shape} {self.dtype}>"

@@ -171,7 +171,7 @@ def _train_one(
             config = replace(config, foreground=1.0)
         before = _first_runner(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config, draw, stack, before)
-        fit = Fit(spec, config, target, prepared, initial, job.asked, before)
+        fit = Fit(spec, config, target, prepared, initial=initial, asked=job.asked, first=before)
         keeper = Checkpoints(job.out, fit.state)
         fit.validation_windows = [windows_of(f, spec) for f in all_facts[len(training) :]]
         yield Started(fit.describe(len(validation)))

@@ -48,16 +48,16 @@ class Fit:
         config: TrainConfig,
         device: torch.device,
         cases: list[PreparedCase],
+        *,
         initial: Model | None,
         asked: float,
         first: WindowRunner | None,
     ) -> None:
         self.spec, self.config, self.device, self.first = spec, config, device, first
         self.network = _new_network(spec, config.seed, initial).to(device)
-        self.volumes = in_mode(self.network, spec.mode, spec.patch_zyx[0])
-        """The same network, as one of volumes; while an earlier stage is trained, that part of it."""
-        self._stages = _stages_of(self.volumes)
+        self._stages = _stages_of(in_mode(self.network, spec.mode, spec.patch_zyx[0]))
         self._stage, self.volumes = self._stages[0]
+        """The stage that is trained, and the network, or that part of it, as one of volumes."""
         self._stage_dice: dict[str, float] = {}
         _channels_last(self.network)
         self.optimiser = torch.optim.AdamW(
