@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +168,15 @@ def test_networks_are_listed_with_their_presets_and_the_models(
         "counting": "",
         "reference": "Milletari et al., 3DV 2016, doi:10.1109/3DV.2016.79",
     }
+
+
+def test_a_reader_that_stops_reading_is_no_defect() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "napari_medseg.cli", "networks"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_info_of_a_model(ball_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

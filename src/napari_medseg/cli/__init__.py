@@ -6,6 +6,7 @@ defect of ours.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -39,6 +40,9 @@ def _status_of(command: Callable[[Namespace], None], args: Namespace) -> int:
         return REFUSED
     except KeyboardInterrupt:
         terminal.tell("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever reads our output has stopped, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush into the pipe again
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the outermost border: whatever escapes so far is a defect of ours
         terminal.tell(f"error: a defect of napari-medseg, please report it: {type(error).__name__}: {error}")
