@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,13 @@ import napari_medseg
 def viewer() -> ViewerModel:
     """The model of a viewer; the panels need no window."""
     return ViewerModel()
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """On again after each test: a panel may have sent it to rest, and no window is left in which the rest would end."""
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,8 @@
-"""How good a segmentation is: counts of voxels, distances of surfaces, and a report of both per label."""
+"""How good a segmentation is: counts of voxels, distances of surfaces, and a report of both per label.
+
+The modules say `scipy.stats` and not `from scipy import stats`: SciPy loads its parts when they are first used, in the
+worker of a panel, and not while a window waits for the panel to open.
+"""
 
 from napari_medseg.metrics.comparison import Comparison, evaluate
 from napari_medseg.metrics.report import Row, Scores, combine

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray, Shape3
@@ -230,7 +230,7 @@ def _summed(index: npt.NDArray[Any], values: npt.NDArray[np.intp], size: int) ->
 def _boxes(values: Labels, part: Box) -> dict[int, Box]:
     """{id: box} of the ids > 0 that occur in the block at `part`, in indices of the whole array."""
     ids, index = _numbered(values)
-    found = zip(ids[1:].tolist(), ndimage.find_objects(index), strict=True)
+    found = zip(ids[1:].tolist(), scipy.ndimage.find_objects(index), strict=True)
     return {label: _shifted(box, part) for label, box in found if box is not None}
 
 

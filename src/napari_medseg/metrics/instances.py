@@ -15,10 +15,7 @@ from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from napari_medseg.config import Connectivity, InstancesConfig
 from napari_medseg.geometry import FloatArray, Triple
@@ -190,7 +187,7 @@ def pooled(rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
 def components(mask: Mask, connectivity: Connectivity = 26) -> tuple[npt.NDArray[np.int32], int]:
     """(numbers, count): the connected components of a mask (Z, Y, X), numbered from 1 in reading order; 0 is none."""
     order = {6: 1, 18: 2, 26: 3}[connectivity]
-    numbers, count = ndimage.label(mask, ndimage.generate_binary_structure(3, order), output=np.int32)
+    numbers, count = scipy.ndimage.label(mask, scipy.ndimage.generate_binary_structure(3, order), output=np.int32)
     return numbers, int(count)
 
 
@@ -231,7 +228,8 @@ def _groups(overlaps: Overlaps) -> list[npt.NDArray[np.int64]]:
     first = int(overlaps.a.max()) + 1
     instances = first + int(overlaps.b.max()) + 1
     edges = (np.ones(len(overlaps.a)), (overlaps.a, first + overlaps.b))
-    group = connected_components(coo_array(edges, shape=(instances, instances)), directed=False)[1][overlaps.a]
+    graph = scipy.sparse.coo_array(edges, shape=(instances, instances))
+    group = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][overlaps.a]
     order = np.argsort(group, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
 
@@ -243,7 +241,7 @@ def _best(overlaps: Overlaps) -> npt.NDArray[np.bool_]:
     weight = np.zeros((len(rows), len(columns)))
     weight[i, j] = 1 + overlaps.iou / len(overlaps.a)  # one more pair outweighs any gain in IoU
     best = np.zeros(weight.shape, dtype=bool)
-    best[linear_sum_assignment(weight, maximize=True)] = True
+    best[scipy.optimize.linear_sum_assignment(weight, maximize=True)] = True
     return best[i, j]
 
 

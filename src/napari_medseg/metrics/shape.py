@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist
+import scipy
 
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.blocks import Box, mask_of
@@ -125,8 +124,8 @@ def diameter(mask: Mask, step_mm: FloatArray) -> float:
     step_mm: (3, 3), its columns the steps in mm from voxel to voxel along z, y and x.
     """
     points = np.concatenate([_ends(mask, axis) for axis in range(3)]) @ step_mm.T
-    outermost = points[ConvexHull(points).vertices]
-    return float(pdist(outermost).max())
+    outermost = points[scipy.spatial.ConvexHull(points).vertices]
+    return float(scipy.spatial.distance.pdist(outermost).max())
 
 
 def _ends(mask: Mask, axis: int) -> FloatArray:

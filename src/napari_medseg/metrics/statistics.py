@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from napari_medseg.config import StatisticsConfig
 from napari_medseg.errors import InputError
@@ -211,7 +211,7 @@ def bootstrap_interval(
         return math.nan, math.nan
     if np.ptp(values) == 0:  # every resample is the same, of which BCa makes no interval
         return float(values[0]), float(values[0])
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (values,),
         statistic,
         n_resamples=config.bootstrap,
@@ -286,7 +286,7 @@ def wilcoxon(differences: npt.NDArray[np.float64]) -> float:
     """The two-sided p value of the signed-rank test; 1 where no case differs, NaN without cases."""
     if not len(differences):
         return math.nan
-    return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+    return float(scipy.stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 
 
 def _better(metric: str, first: FloatArray, second: FloatArray) -> str:

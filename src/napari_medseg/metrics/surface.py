@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
+import scipy
 
 from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.metrics.blocks import Box, Region, first_of, whole
@@ -257,7 +257,7 @@ def _directed(source: Sequence[SurfaceVoxels], target: Sequence[SurfaceVoxels], 
     if far.any() and target:
         # On the regular positions of voxels, the cheap way of building a tree also answers faster.
         points = np.concatenate([t.positions(steps.spacing_zyx_mm) for t in target])
-        tree = cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
+        tree = scipy.spatial.cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
         asked = np.concatenate([s.positions(steps.spacing_zyx_mm, far=True) for s in source])
         distances[far] = tree.query(asked)[0]
     return distances

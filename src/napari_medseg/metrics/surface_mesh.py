@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
+import scipy
 
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray
@@ -66,7 +66,7 @@ def _mesh(surfaces: LabelSurfaces) -> tuple[FloatArray, npt.NDArray[np.int64], F
     start = np.array([s.start for s in surfaces.box])
     vertices = vertices.astype(np.float64) - 1 + start
     # In voxel units, the voxel that a vertex bounds is half a step away and every other surface voxel farther.
-    _, voxel = cKDTree(surfaces.prediction_points).query(vertices)
+    _, voxel = scipy.spatial.cKDTree(surfaces.prediction_points).query(vertices)
     inside = surfaces.reference[tuple((surfaces.prediction_points - start).astype(int).T)]
     signed = np.where(inside, -1.0, 1.0) * surfaces.distances.from_prediction
     return vertices, faces.astype(np.int64), signed[voxel]

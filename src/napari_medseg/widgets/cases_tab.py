@@ -6,15 +6,13 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.config import MetricsConfig
 from napari_medseg.events import Event, Finished, Progress
 from napari_medseg.metrics import Scores, combine
-from napari_medseg.metrics.case_files import Sources, match_files
-from napari_medseg.metrics.exports import write_scores
-from napari_medseg.metrics.study import Measured, StudyConfig, measure, study
 from napari_medseg.widgets.as_python import folders_script
 from napari_medseg.widgets.export_menu import ExportButton
 from napari_medseg.widgets.folder_field import FolderField
@@ -22,6 +20,10 @@ from napari_medseg.widgets.forms import button, form, row
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.runner import Runner
 from napari_medseg.widgets.score_view import ScoreView
+
+if TYPE_CHECKING:  # they are loaded with the first folders: the panel opens without them
+    from napari_medseg.metrics.case_files import Sources
+    from napari_medseg.metrics.study import Measured, StudyConfig
 
 _NOTE = "Every image of the one folder is compared with that of the same name in the other."
 
@@ -55,6 +57,9 @@ class CasesTab(QWidget):
 
     def measure(self) -> None:
         """Compare the folders in the background, case by case."""
+        from napari_medseg.metrics.case_files import Sources
+        from napari_medseg.metrics.study import StudyConfig
+
         prediction, reference = self.prediction.path, self.reference.path
         assert prediction is not None, "the button is off before both folders are named"
         assert reference is not None, "the button is off before both folders are named"
@@ -87,6 +92,9 @@ class CasesTab(QWidget):
 
 def _measured(sources: Sources, config: StudyConfig) -> Iterator[Event]:
     """In the worker: case by case; and what draws the scores is loaded, which would hold up the window."""
+    from napari_medseg.metrics.case_files import match_files
+    from napari_medseg.metrics.study import measure
+
     importlib.import_module("napari_medseg.widgets.chart")
     cases, _ = match_files(sources)
     measured = []
@@ -98,6 +106,10 @@ def _measured(sources: Sources, config: StudyConfig) -> Iterator[Event]:
 
 def _write(path: Path, measured: Sequence[Measured], sources: Sources, config: StudyConfig) -> None:
     """In the worker: the scores, their statistics, and what had no partner."""
+    from napari_medseg.metrics.case_files import match_files
+    from napari_medseg.metrics.exports import write_scores
+    from napari_medseg.metrics.study import study
+
     found = study(measured, config)
     _, unmatched = match_files(sources)
     write_scores(path, found.scores, [*found.tables, *([unmatched] if unmatched else [])])

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.layers import Surface
 from napari.utils import Colormap
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -21,7 +22,7 @@ from napari_medseg.widgets.turns import in_turns
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Labels, Surface
+    from napari.layers import Labels
 
     from napari_medseg.metrics import Scores
     from napari_medseg.widgets.background import Background
@@ -99,16 +100,14 @@ class ErrorsTab(QWidget):
     def _add_errors(self, prediction: Labels, errors: Segmentation) -> None:
         data, arguments, _ = labels_layer(errors)
         nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
-        colours = nothing | _COLOURS
-        self._viewer.add_labels(data, **{**arguments, "name": f"{prediction.name} errors", "colormap": colours})
+        arguments |= {"name": f"{prediction.name} errors", "colormap": nothing | _COLOURS}
+        in_turns(partial(self._viewer.add_labels, data, **arguments))
 
     def _add_surface(self, layers: tuple[Labels, Labels], label: str, mesh: SurfaceMesh) -> None:
         (vertices, faces, signed), arguments, _ = surface_layer(mesh, layers[1], self._compared.among)
         is_signed = self.sign.currentData() == "signed"
         end = _end_of_colours(signed)
-        for covering in self._viewer.layers:
-            covering.visible = False
-        layer = self._viewer.add_surface(
+        layer = Surface(
             (vertices, faces, signed if is_signed else np.abs(signed)),
             **arguments,
             name=f"{label}: distance (mm)",
@@ -117,7 +116,16 @@ class ErrorsTab(QWidget):
             shading="smooth",
         )
         self._describe(label, layers, signed, end)
-        in_turns(lambda: None, partial(show_surface, self._viewer, layer), partial(_show_colour_bar, layer))
+        in_turns(
+            self._hide_all,
+            partial(self._viewer.add_layer, layer),
+            partial(show_surface, self._viewer, layer),
+            partial(_show_colour_bar, layer),
+        )
+
+    def _hide_all(self) -> None:
+        for covering in self._viewer.layers:
+            covering.visible = False
 
     def _describe(self, label: str, layers: tuple[Labels, Labels], signed_mm: FloatArray, end_mm: float) -> None:
         prediction, reference = (escape(layer.name) for layer in layers)

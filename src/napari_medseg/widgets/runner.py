@@ -20,6 +20,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started
+from napari_medseg.widgets.turns import rest_collector
 
 _SHORTEST_INTERVAL_S = 0.05
 """Progress faster than this is not passed on: the window draws it at this pace at most."""
@@ -60,6 +61,7 @@ class Runner(QObject):
         ends_itself: from `Started` on, a cancel does not close the generator: it asks `should_stop` and still finishes.
         """
         assert not self.is_busy, "the owner disables its start button while busy"
+        rest_collector()
         self._cancelled.clear()
         worker = create_worker(_relay, events, self._cancelled, ends_itself)
         if title:
@@ -78,6 +80,8 @@ class Runner(QObject):
             self.cancelling.emit()
 
     def _take(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            rest_collector()
         if isinstance(event, Notice):
             show_info(event.message)
         elif isinstance(event, Failed):

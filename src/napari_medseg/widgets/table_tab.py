@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.metrics import Scores
-from napari_medseg.metrics.exports import write_scores
-from napari_medseg.metrics.pictures import worst_slices
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.as_python import evaluation_script
 from napari_medseg.widgets.compared_layers import ComparedLayers
@@ -75,6 +73,9 @@ class TableTab(QWidget):
 
 def _write(path: Path, scores: Scores, pair: dict[str, Segmentation], image: Volume | None) -> None:
     """In the worker: the scores, and for a report pictures of the labels that are worst."""
+    from napari_medseg.metrics.exports import write_scores
+    from napari_medseg.metrics.pictures import worst_slices
+
     worst = sorted(scores.rows, key=lambda row: row.dice)[:_PICTURES]
     labels = [row.label for row in worst] if path.suffix == ".html" else []
     pictures = worst_slices(**pair, image=image, labels=labels, preset=scores.config.preset)

@@ -1,0 +1,260 @@
+"""A walk through every control of the Metrics panel, in a real window, on a real pair of 41 organs, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from qtpy.QtCore import QDeadlineTimer, QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QPushButton, QTabBar
+
+import napari_medseg as ms
+from heartbeat import Heartbeat
+from napari_medseg.volume import Segmentation
+from napari_medseg.widgets.layers import labels_layer, volume_layer
+
+LEFT = Qt.MouseButton.LeftButton
+MEAN_DICE = 0.902
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What the walk compares, beside its CT."""
+
+    image: ms.Volume
+    reference: Segmentation
+    prediction: Segmentation
+
+    @classmethod
+    def read(cls, data: Path) -> Pair:
+        """data: the folder that holds abdomen_ct."""
+        folder = data / "abdomen_ct"
+        names = ("example_seg.nii.gz", "example_seg_fast.nii.gz")
+        return cls(ms.read(folder / "example_ct_sm.nii.gz"), *(ms.read_segmentation(folder / name) for name in names))
+
+
+def walk(window: Any, pair: Pair, folder: Path) -> Heartbeat:
+    """Use every control, and check what it shows. folder: an empty one, for cases and exports."""
+    show(window, pair)
+    user = User(window)
+    open_panel(user)
+    measure(user)
+    assert clipped(user.panel) == []
+    sort_and_look(user)
+    plot(user)
+    see_errors(user)
+    match(user)
+    for name, segmentation in (("true", pair.reference), ("found", pair.prediction)):
+        (folder / name).mkdir()
+        for case in "ab":
+            ms.write(folder / name / f"{case}.nii.gz", segmentation)
+    measure_folders(user, folder / "true", folder / "found", folder)
+    paint(user)
+    return user.heart
+
+
+def show(window: Any, pair: Pair) -> None:
+    """The layers "manual" and "net" above the CT."""
+    image, arguments, _ = volume_layer(pair.image)[0]
+    window.add_image(image, **arguments)
+    for name, segmentation in (("manual", pair.reference), ("net", pair.prediction)):
+        data, arguments, _ = labels_layer(segmentation)
+        window.add_labels(data, **{**arguments, "name": name})
+    QTest.qWait(500)
+
+
+def wait_until(happened: Callable[[], object], seconds: int = 60) -> None:
+    """While the window works."""
+    deadline = QDeadlineTimer(1000 * seconds)
+    while not happened():
+        assert not deadline.hasExpired(), "nothing happened"
+        QTest.qWait(10)
+
+
+@dataclass
+class User:
+    """Who clicks; every part of the work is watched by the heartbeat."""
+
+    window: Any
+    panel: Any = None
+    heart: Heartbeat = field(default_factory=Heartbeat)
+
+    def click(self, button: QAbstractButton) -> None:
+        assert button.isVisible()
+        QTest.mouseClick(button, LEFT)
+
+    def open_tab(self, name: str) -> None:
+        bar: QTabBar = self.panel.tabs.tabBar()
+        (index,) = (i for i in range(bar.count()) if bar.tabText(i) == name)
+        QTest.mouseClick(bar, LEFT, pos=bar.tabRect(index).center())
+        QTest.qWait(100)
+
+    def choose(self, box: QComboBox, value: object) -> None:
+        box.setCurrentIndex(box.findData(value))
+        QTest.qWait(100)
+
+    def click_row(self, table: Any, row: int) -> None:
+        table.scrollTo(table.records.index(row, 0))
+        QTest.mouseClick(table.viewport(), LEFT, pos=table.visualRect(table.records.index(row, 0)).center())
+
+    def click_heading(self, table: Any, column: str) -> None:
+        section, header = table.records.columns.index(column), table.horizontalHeader()
+        table.scrollTo(table.records.index(0, section))
+        middle = header.sectionViewportPosition(section) + header.sectionSize(section) // 2
+        QTest.mouseClick(header.viewport(), LEFT, pos=QPoint(middle, header.height() // 2))
+        QTest.qWait(100)
+
+    def wait_for(self, runner: Any) -> None:
+        wait_until(lambda: not runner.is_busy)
+        QTest.qWait(100)
+
+    def labels_here(self) -> list[int]:
+        """Of reference and prediction, where the slices and the camera are."""
+        return [self.window.layers[n].get_value(self.window.dims.point, world=True) for n in ("manual", "net")]
+
+
+def open_panel(user: User) -> None:
+    with user.heart.during("open the panel"):
+        user.panel = user.window.window.add_plugin_dock_widget("napari-medseg", "Metrics")[1]
+        QTest.qWait(100)
+    user.panel.reference.choose(user.window.layers["manual"])
+    user.panel.prediction.choose(user.window.layers["net"])
+    QTest.qWait(100)
+
+
+def measure(user: User) -> None:
+    with user.heart.during("measure"):
+        user.click(user.panel.measure_button)
+        user.wait_for(user.panel.runner)
+    assert abs(user.panel.scores.mean["dice"] - MEAN_DICE) < 5e-4
+    assert "mean Dice 0.902" in user.panel.scored.summary.text()
+
+
+def sort_and_look(user: User) -> None:
+    table = user.panel.scored.table
+    with user.heart.during("sort"):
+        for _ in range(2):
+            user.click_heading(table, "msd_mm")
+    rows = table.records.rows
+    finite = [row.msd_mm for row in rows if np.isfinite(row.msd_mm)]
+    assert [row.msd_mm for row in rows[: len(finite)]] == sorted(finite, reverse=True)
+    assert np.isinf(rows[-1].msd_mm)
+    with user.heart.during("choose a row"):
+        user.click_row(table, 1)
+        user.wait_for(user.panel.looking.runner)
+    assert [user.window.layers[n].selected_label for n in ("manual", "net")] == [rows[1].label] * 2
+    assert user.labels_here().count(rows[1].label) == 1
+    with user.heart.during("jump"):
+        user.click(user.panel.scored.jump_button)
+        user.wait_for(user.panel.looking.runner)
+    assert user.labels_here().count(rows[0].label) == 1
+
+
+def plot(user: User) -> None:
+    with user.heart.during("plots"):
+        user.open_tab("Plots")
+        user.choose(user.panel.plots.metric, "nsd")
+    chart = user.panel.plots.chart
+    assert chart.isVisible()
+    assert chart.axes.get_xlabel() == "NSD"
+    assert len(chart.axes.get_yticklabels()) == len(user.panel.scores.rows)
+
+
+def see_errors(user: User) -> None:
+    errors = user.panel.errors
+    user.open_tab("Errors")
+    with user.heart.during("errors"):
+        user.click(errors.errors_button)
+        user.wait_for(user.panel.runner)
+    assert "net errors" in user.window.layers
+    for sign, name in (("signed", "label 5: distance (mm)"), ("absolute", "label 5: distance (mm) [1]")):
+        with user.heart.during(f"surface, {sign}"):
+            user.choose(errors.label, 5)
+            user.choose(errors.sign, sign)
+            user.click(errors.surface_button)
+            user.wait_for(user.panel.runner)
+            wait_until(partial(has_colour_bar, user, name))
+        assert (user.window.layers[name].contrast_limits[0] < 0) is (sign == "signed")
+    user.window.dims.ndisplay = 2
+
+
+def has_colour_bar(user: User, layer: str) -> bool:
+    return bool(user.window.layers[layer].colorbar.visible)
+
+
+def match(user: User) -> None:
+    instances = user.panel.instances
+    user.open_tab("Instances")
+    with user.heart.during("instances"):
+        user.choose(instances.connectivity, 6)
+        instances.thresholds.setText("0.25, 0.5")
+        user.click(instances.match_button)
+        user.wait_for(user.panel.runner)
+    assert {row.iou_above for row in instances.rows.records.rows} == {0.25, 0.5}
+    user.choose(instances.view, "pairs")
+    user.click_row(instances.pairs, 2)
+    assert user.window.layers["net"].selected_label == instances.pairs.record.label
+    user.choose(instances.kind, "ids")
+    assert not instances.connectivity.isEnabled()
+
+
+def measure_folders(user: User, true: Path, found: Path, out: Path) -> None:
+    cases = user.panel.cases
+    user.open_tab("Cases")
+    with user.heart.during("cases"):
+        QTest.keyClicks(cases.reference.line, str(true))
+        with patch.object(QFileDialog, "getExistingDirectory", return_value=str(found)):
+            user.click(cases.prediction.browse_button)
+        user.click(cases.measure_button)
+        user.wait_for(cases.runner)
+    assert cases.scores.cases == ("a", "b")
+    for kind in ("volumes", "table", "boxes"):
+        with user.heart.during(f"cases as {kind}"):
+            user.choose(cases.view.kind, kind)
+    assert len(cases.view.table.records.rows) == 2 * len(user.panel.scores.rows)
+    with user.heart.during("export"):
+        with patch.object(QFileDialog, "getSaveFileName", return_value=(str(out / "cases.csv"), "")):
+            cases.export.menu().actions()[0].trigger()
+        user.wait_for(cases.export.background.runner)
+    assert {path.name for path in out.glob("*.csv")} == {"cases.csv", "cases_statistics.csv", "cases_volumes.csv"}
+
+
+def paint(user: User) -> None:
+    """Strokes with the mouse, and Ctrl+Z."""
+    painted, canvas = user.window.layers["net"], user.window.window._qt_viewer.canvas.native
+    user.window.layers.selection.active = painted
+    painted.visible, painted.mode, painted.selected_label = True, "paint", 200
+    user.click(user.panel.live)
+    for tab, from_middle in (("Table", 0), ("Plots", 60)):
+        user.open_tab(tab)
+        with user.heart.during(f"paint, {tab}"):
+            start = canvas.rect().center() + QPoint(from_middle, 0)
+            QTest.mousePress(canvas, LEFT, pos=start)
+            for step in range(5, 40, 5):
+                QTest.mouseMove(canvas, start + QPoint(step, step))
+                QTest.qWait(20)
+            QTest.mouseRelease(canvas, LEFT, pos=start + QPoint(40, 40))
+            wait_until(lambda: voxels(user, 200) == np.count_nonzero(painted.data == 200))
+            QTest.qWait(100)
+        assert voxels(user, 200) > 0
+    with user.heart.during("undo"):
+        for _ in range(2):
+            QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        wait_until(lambda: voxels(user, 200) == 0)
+
+
+def voxels(user: User, label: int) -> int:
+    """Of the label in the prediction, as the table has it."""
+    return sum(row.voxels_prediction for row in user.panel.scored.table.records.rows if row.label == label)
+
+
+def clipped(panel: Any) -> list[str]:
+    """The texts of visible buttons that are wider than the button."""
+    buttons = [b for b in panel.findChildren(QPushButton) if b.isVisible()]
+    return [b.text() for b in buttons if b.fontMetrics().horizontalAdvance(b.text()) > b.width()]

@@ -1,0 +1,52 @@
+"""Work of the window in pieces, and the collector of garbage, which waits until they are done."""
+
+from __future__ import annotations
+
+import gc
+from functools import partial
+from typing import Any
+
+import pytest
+from qtpy.QtCore import QTimer
+
+from napari_medseg.widgets.turns import in_turns, rest_collector
+
+
+def test_the_window_works_between_the_turns(qtbot: Any) -> None:
+    order: list[str] = []
+    QTimer.singleShot(0, partial(order.append, "window"))
+    in_turns(partial(order.append, "first"), partial(order.append, "second"), partial(order.append, "third"))
+    assert order == ["first"]
+    qtbot.waitUntil(lambda: order[-1] == "third")
+    assert order == ["first", "window", "second", "third"]
+
+
+def test_the_collector_rests_from_the_first_turn_to_after_the_last(qtbot: Any) -> None:
+    enabled: list[bool] = []
+    steps = [lambda: enabled.append(gc.isenabled())] * 3
+    in_turns(*steps)
+    qtbot.waitUntil(lambda: len(enabled) == 3)
+    assert enabled == [False] * 3
+    qtbot.waitUntil(gc.isenabled)
+
+
+def test_rests_that_overlap_end_with_the_last(qtbot: Any) -> None:
+    rest_collector()
+    qtbot.wait(200)
+    rest_collector()
+    qtbot.wait(200)
+    assert not gc.isenabled()
+    qtbot.waitUntil(gc.isenabled)
+
+
+def test_the_collector_comes_back_after_a_turn_that_fails(qtbot: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        in_turns(lambda: 1 // 0)
+    qtbot.waitUntil(gc.isenabled)
+
+
+def test_who_turned_the_collector_off_keeps_it_off(qtbot: Any) -> None:
+    gc.disable()
+    rest_collector()
+    qtbot.wait(400)
+    assert not gc.isenabled()
