@@ -94,6 +94,9 @@ LIMITS: dict[str, dict[str, tuple[float, float | None]]] = {
 
 
 def ours(prediction: Labels, reference: Labels) -> Callable[[], Result]:
+    import scipy.ndimage
+    import scipy.spatial  # noqa: F401  # both would else be loaded during the call
+
     from napari_medseg import Grid, Segmentation, evaluate
 
     grid = Grid.from_spacing(reference.shape, SPACING_ZYX_MM)
