@@ -160,10 +160,13 @@ def plot(user: User) -> None:
     with user.heart.during("plots"):
         user.open_tab("Plots")
         user.choose(user.panel.plots.metric, "nsd")
+        wait_until(partial(is_drawn, user.panel.plots, "NSD"))
     chart = user.panel.plots.chart
-    assert chart.isVisible()
-    assert chart.axes.get_xlabel() == "NSD"
     assert len(chart.axes.get_yticklabels()) == len(user.panel.scores.rows)
+
+
+def is_drawn(view: Any, metric: str) -> bool:
+    return view.chart is not None and view.chart.isVisible() and view.chart.axes.get_xlabel() == metric
 
 
 def see_errors(user: User) -> None:
@@ -185,7 +188,7 @@ def see_errors(user: User) -> None:
 
 
 def has_colour_bar(user: User, layer: str) -> bool:
-    return bool(user.window.layers[layer].colorbar.visible)
+    return layer in user.window.layers and bool(user.window.layers[layer].colorbar.visible)
 
 
 def match(user: User) -> None:

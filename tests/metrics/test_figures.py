@@ -100,6 +100,18 @@ def test_boxes_say_how_many_cases_are_in_them(axes: Axes) -> None:
     assert names(axes) == ["liver (3 of 4)", "spleen (3 of 4)"]
 
 
+def test_no_dot_lies_on_the_edge(axes: Axes) -> None:
+    draw_boxes(axes, cases(), "msd_mm")
+    left, right = axes.get_xlim()
+    assert left < 0.0 < 3.0 < right, "the distances of the cases"
+
+
+@pytest.mark.parametrize("draw", [draw_bars, draw_boxes], ids=["bars", "boxes"])
+def test_a_fraction_is_drawn_on_its_whole_scale(axes: Axes, draw: Callable[[Axes, Scores, str], None]) -> None:
+    draw(axes, cases(), "dice")
+    assert floats(axes.get_xticks())[[0, -1]].tolist() == [0.0, 1.0]
+
+
 def test_bland_altman_has_a_dot_per_case_and_its_limits(axes: Axes) -> None:
     scores = cases().of_label(1)
     draw_bland_altman(axes, scores)

@@ -178,6 +178,7 @@ def test_the_surface_of_the_label_that_was_clicked(
     press(panel.measure_button, panel, qtbot)
     choose_row(panel, 1, qtbot)
     press(panel.errors.surface_button, panel, qtbot)
+    qtbot.waitUntil(lambda: "spleen: distance (mm)" in viewer.layers)
     assert not viewer.layers["spleen: distance (mm)"].data[2].any()
 
 

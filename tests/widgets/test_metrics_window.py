@@ -14,9 +14,9 @@ import napari_medseg.widgets.chart  # matplotlib is loaded before the walk
 import napari_medseg.widgets.metrics  # noqa: F401  # and so is the panel
 from metrics_walk import Pair, walk
 
-LONGEST_WORK_S = 0.2
-"""Processor time of the window's thread between two ticks that fails the test: other programs are not in it. How long
-the window waits in a process of its own, benchmarks/bench_window.py measures."""
+COMPUTED_IN_THE_WINDOW_S = 1.0
+"""Processor time of the window's thread between two ticks, by which one knows work that belongs into another thread,
+on any machine. How long the window waits in a napari of its own, benchmarks/bench_window.py measures."""
 
 
 @pytest.fixture
@@ -54,4 +54,4 @@ def test_every_control_in_a_window(
     with capsys.disabled():
         for line in ("", *heart.report()):
             request.config.get_terminal_writer().line(line)
-    assert heart.longest_busy < LONGEST_WORK_S
+    assert heart.longest_busy < COMPUTED_IN_THE_WINDOW_S

@@ -13,6 +13,9 @@ from typing import Literal
 
 from napari_medseg.config import Preset
 
+#: {end of a field's name: the unit it says}
+_UNITS: Mapping[str, str] = MappingProxyType({"mm": "mm", "mm2": "mm²", "mm3": "mm³", "ml": "ml"})
+
 Better = Literal["higher", "lower", "zero", ""]
 
 
@@ -28,6 +31,23 @@ class Column:
     """The definition, on one line."""
     better: Better = ""
     """Which values are better; empty where a column is no judgement."""
+
+    @classmethod
+    def of_field(cls, field: str, meaning: str) -> Column:
+        """The column of a record's field, whose name ends in its unit: `l_mm` is "l (mm)"."""
+        title, _, suffix = field.rpartition("_")
+        unit = _UNITS.get(suffix, "")
+        return cls((title if unit else field).replace("_", " "), unit, meaning)
+
+    @property
+    def decimals(self) -> int:
+        """Of a number that is no count, where people read it."""
+        return 1 if self.unit in ("mm²", "mm³") else 3
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether its values lie between 0 and 1, as those of every metric do of which more is better."""
+        return self.better == "higher"
 
     @property
     def heading(self) -> str:

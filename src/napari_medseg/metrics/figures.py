@@ -14,6 +14,7 @@ from napari_medseg.metrics.statistics import volume_agreement
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from napari_medseg.metrics.columns import Column
     from napari_medseg.metrics.report import Row, Scores
 
 #: told apart with any colour vision (Okabe and Ito 2008)
@@ -37,8 +38,8 @@ def draw_bars(axes: Axes, scores: Scores, column: str) -> None:
         is_infinite = math.isinf(values[place])
         axes.text(longest if is_infinite else 0, place, " ∞" if is_infinite else " –", va="center")
     _name_rows(axes, [row.name for row in scores.rows])
-    axes.set_xlabel(scores.definitions[column].heading)
     axes.margins(x=0.15)
+    _scale(axes, scores.definitions[column])
 
 
 def draw_boxes(axes: Axes, scores: Scores, column: str) -> None:
@@ -46,6 +47,7 @@ def draw_boxes(axes: Axes, scores: Scores, column: str) -> None:
 
     Values that are not finite are left out; the label then says how many of how many cases are in its box.
     """
+    axes.use_sticky_edges = False  # the ends of a box are no ends of the scale
     groups = by_label(scores)
     values = [_finite([getattr(row, column) for row in rows]) for rows in groups.values()]
     # Few artists with many boxes each: matplotlib's own box plot takes some seconds to draw fifty labels.
@@ -62,7 +64,7 @@ def draw_boxes(axes: Axes, scores: Scores, column: str) -> None:
         for rows, shown in zip(groups.values(), values, strict=True)
     ]
     _name_rows(axes, names)
-    axes.set_xlabel(scores.definitions[column].heading)
+    _scale(axes, scores.definitions[column])
 
 
 def draw_bland_altman(axes: Axes, scores: Scores) -> None:
@@ -112,6 +114,14 @@ def _box(values: Sequence[float]) -> tuple[float, float, float, float, float]:
 
 def _finite(values: Sequence[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
+
+
+def _scale(axes: Axes, column: Column) -> None:
+    """Say what is drawn; all of a fraction's range is shown, so that plots are compared at a glance."""
+    axes.set_xlabel(column.heading)
+    if column.is_fraction:
+        axes.set_xlim(0, 1.15)  # room for a bar's value
+        axes.set_xticks(np.linspace(0, 1, 6))
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -32,10 +32,13 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th { border-bottom: 2px solid #888; cursor: help; }
 .text { text-align: left; }
+th { position: sticky; top: 0; background: #fff; }
 .wide { overflow: auto; max-height: 36em; }
 .row { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
-figure { margin: 0; }
-figcaption { font-size: 13px; color: #555; max-width: 22em; }
+figure { margin: 0; max-width: 34em; }
+img { max-width: 100%; }
+figcaption { font-size: 13px; color: #555; max-width: 34em; }
+@media print { .wide { max-height: none; overflow: visible; } table { font-size: 8px; } th, td { padding: .1em .3em; } }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 #: what the plots show
@@ -87,24 +90,25 @@ def _section(title: str, content: str) -> str:
 
 
 def _table(table: Table) -> str:
-    texts = {c for c in table.columns if any(isinstance(row[c], str) for row in table.rows)}
-    kinds = {c: ' class="text"' if c in texts else "" for c in table.columns}
+    kinds = {c: ' class="text"' if c in table.texts else "" for c in table.columns}
+    columns = table.columns.items()
     heads = "".join(
-        f'<th{kinds[c]} title="{_text(meaning)}">{_text(c)}</th>' for c, meaning in table.definitions.items()
+        f'<th{kinds[c]} title="{_text(column.formula)}">{_text(column.heading)}</th>' for c, column in columns
     )
     rows = (
-        "<tr>" + "".join(f"<td{kinds[c]}>{_cell(row[c])}</td>" for c in table.columns) + "</tr>" for row in table.rows
+        "<tr>" + "".join(f"<td{kinds[c]}>{_cell(row[c], column.decimals)}</td>" for c, column in columns) + "</tr>"
+        for row in table.rows
     )
     body = "\n".join(rows)
     return f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
-def _cell(value: Value) -> str:
+def _cell(value: Value, decimals: int) -> str:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+    return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"
 
 
 def _plots(scores: Scores) -> Iterator[str]:
@@ -113,7 +117,11 @@ def _plots(scores: Scores) -> Iterator[str]:
     labels = sorted({row.label for row in scores.rows})
     draw = figures.draw_boxes if scores.cases else figures.draw_bars
     for metric in _PLOTTED if labels else ():
-        yield _plot(partial(draw, scores=scores, column=metric), 1.0 + 0.22 * len(labels), f"{metric} per label")
+        yield _plot(
+            partial(draw, scores=scores, column=metric),
+            1.0 + 0.22 * len(labels),
+            f"{scores.definitions[metric].title} per label",
+        )
     for of_label in (scores.of_label(label) for label in labels):
         if len(of_label.rows) > 1:
             text = f"{of_label.rows[0].name}: volumes (Bland-Altman)"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from napari_medseg.metrics.columns import Column
 from napari_medseg.metrics.report import Row, Scores, Value
 from napari_medseg.metrics.statistics import judged_metrics
 from napari_medseg.metrics.tables import Table, printable
@@ -18,8 +22,38 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "∩": r"$\cap$",
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
+_COMMAND = re.compile(r"\$?\\[a-z]*(\{\})?\$?")
+
+_PAGE_WIDTH = 70
+"""Letters that a page of the article class is wide."""
+_GAP = 2.5
+"""Letters between two columns."""
+_WIDEST_TEXT = 24
+"""Letters after which a text goes on in the next line of its cell."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Head and cells are LaTeX."""
+
+    head: str
+    cells: Sequence[str]
+    is_text: bool = False
+
+    @property
+    def width(self) -> float:
+        """About so many letters, with the gap to the next column."""
+        longest = max(len(_COMMAND.sub("x", text)) for text in (self.head, *self.cells))
+        return _GAP + (min(longest, _WIDEST_TEXT) if self.is_text else longest)
+
+    @property
+    def alignment(self) -> str:
+        if not self.is_text:
+            return "r"
+        return "l" if self.width < _WIDEST_TEXT + _GAP else rf"p{{{_WIDEST_TEXT}ex}}"
 
 
 def latex_document(scores: Scores, tables: Sequence[Table] = ()) -> str:
@@ -38,48 +72,50 @@ def escaped(text: str) -> str:
     return "".join(_SPECIAL.get(c, c) for c in printable(text))
 
 
-def cell(value: Value) -> str:
-    """A value as LaTeX: three decimals, infinity as its sign, NaN as a dash."""
+def cell(value: Value, decimals: int = 3) -> str:
+    """A value as LaTeX: infinity as its sign, NaN as a dash."""
     if isinstance(value, str):
         return escaped(value)
     if math.isnan(value):
         return "--"
     if math.isinf(value):
         return r"$\infty$" if value > 0 else r"$-\infty$"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+    return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"
 
 
 def _whole(table: Table) -> Iterator[str]:
     """Every row and column of a table."""
-    texts = {c for c in table.columns if any(isinstance(row[c], str) for row in table.rows)}
-    heads = [escaped(c) for c in table.columns]
-    rows = [[cell(row[c]) for c in table.columns] for row in table.rows]
-    alignment = "".join("l" if c in texts else "r" for c in table.columns)
-    yield from _meanings(table.definitions)
-    yield from _longtable(escaped(table.title), alignment, heads, rows)
+    columns = [
+        _Column(escaped(column.heading), [cell(row[name], column.decimals) for row in table.rows], name in table.texts)
+        for name, column in table.columns.items()
+    ]
+    named = sum(1 for _ in itertools.takewhile(lambda name: name == "label" or name in table.texts, table.columns))
+    yield from _meanings(table.columns.values())
+    yield from _pages(escaped(table.title), columns[:named], columns[named:])
 
 
 def _overview(scores: Scores) -> Iterator[str]:
     """A row per label and a column per metric that judges."""
-    metrics = judged_metrics()
-    heads = ["label", *(escaped(scores.definitions[m].heading) for m in metrics)]
     groups: dict[int, list[Row]] = {}
     for row in scores.rows:
         groups.setdefault(row.label, []).append(row)
-    rows = [
-        [escaped(of_label[0].name), *(_spread([float(getattr(row, m)) for row in of_label]) for m in metrics)]
-        for _, of_label in sorted(groups.items())
+    labels = [rows for _, rows in sorted(groups.items())]
+    metrics = {name: scores.definitions[name] for name in judged_metrics()}
+    names = _Column("label", [escaped(rows[0].name) for rows in labels], is_text=True)
+    columns = [
+        _Column(escaped(metric.heading), [_spread([float(getattr(row, name)) for row in rows]) for rows in labels])
+        for name, metric in metrics.items()
     ]
     caption = "Scores"
     if scores.cases:
         caption = rf"Scores over {len(scores.cases)} cases: mean $\pm$ standard deviation of the finite values"
-    yield from _meanings({scores.definitions[m].heading: scores.definitions[m].formula for m in metrics})
-    yield from _longtable(caption, "l" + "r" * len(metrics), heads, rows)
+    yield from _meanings(metrics.values())
+    yield from _pages(caption, [names], columns)
 
 
-def _meanings(definitions: Mapping[str, str]) -> Iterator[str]:
+def _meanings(columns: Iterable[Column]) -> Iterator[str]:
     """What each column means, as comments for whoever writes the caption."""
-    yield from (f"% {printable(column)}: {printable(meaning)}" for column, meaning in definitions.items())
+    yield from (f"% {printable(column.heading)}: {printable(column.formula)}" for column in columns)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -91,14 +127,24 @@ def _spread(values: Sequence[float]) -> str:
     return rf"{cell(float(np.mean(finite)))} $\pm$ {cell(sd)}"
 
 
-def _longtable(caption: str, alignment: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table that may run over pages, as tables of many cases do; all arguments are LaTeX."""
-    yield rf"\begin{{longtable}}{{{alignment}}}"
+def _pages(caption: str, named: Sequence[_Column], columns: Sequence[_Column]) -> Iterator[str]:
+    """As many tables as a page is too narrow for; each begins with the columns that name the rows."""
+    parts: list[list[_Column]] = [[]]
+    for column in columns:
+        if parts[-1] and sum(c.width for c in (*named, *parts[-1], column)) > _PAGE_WIDTH:
+            parts.append([])
+        parts[-1].append(column)
+    for number, part in enumerate(parts, 1):
+        count = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
+        yield from _longtable(caption + count, [*named, *part])
+
+
+def _longtable(caption: str, columns: Sequence[_Column]) -> Iterator[str]:
+    """A table that may run over pages, as tables of many cases do; the caption is LaTeX."""
+    heads = [r"\toprule", " & ".join(column.head for column in columns) + r" \\", r"\midrule"]
+    yield rf"\begin{{longtable}}{{{''.join(column.alignment for column in columns)}}}"
     yield rf"\caption{{{caption}}} \\"
-    yield r"\toprule"
-    yield " & ".join(heads) + r" \\"
-    yield r"\midrule"
-    yield r"\endhead"
-    yield from (" & ".join(row) + r" \\" for row in rows)
+    yield from (*heads, r"\endfirsthead", *heads, r"\endhead")
+    yield from (" & ".join(row) + r" \\" for row in zip(*(column.cells for column in columns), strict=True))
     yield r"\bottomrule"
     yield r"\end{longtable}"

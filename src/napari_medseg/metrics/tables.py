@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg.config import field_docs
+from napari_medseg.metrics.columns import Column
 from napari_medseg.metrics.csv_file import write_csv
 from napari_medseg.metrics.report import Scores, Value, for_json
 
@@ -23,13 +24,19 @@ class Table:
     """One word: the key in JSON, and the end of the name of a CSV file."""
     title: str
     """A line for a heading or a caption."""
-    definitions: Mapping[str, str]
-    """{column: what it means}, in the order of the columns."""
+    columns: Mapping[str, Column]
+    """{name: heading, unit and meaning}, in their order. Files keep the names, people read the headings."""
     rows: Sequence[Mapping[str, Value]]
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(self.definitions)
+    def definitions(self) -> dict[str, str]:
+        """{column: what it means}."""
+        return {name: column.formula for name, column in self.columns.items()}
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """The columns that hold text."""
+        return frozenset(c for c in self.columns if any(isinstance(row[c], str) for row in self.rows))
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a pandas table."""
@@ -39,12 +46,12 @@ class Table:
 
     def to_csv(self, path: Path) -> None:
         """Write the rows; values that are not finite are "inf" and "nan". Raises FileError where that fails."""
-        write_csv(path, self.columns, self.rows)
+        write_csv(path, list(self.columns), self.rows)
 
     def document(self) -> dict[str, object]:
         """What JSON takes; it has no infinity and no NaN, which become "inf" and "nan"."""
         rows = [for_json(row) for row in self.rows]
-        return {"title": self.title, "definitions": dict(self.definitions), "rows": rows}
+        return {"title": self.title, "definitions": self.definitions, "rows": rows}
 
 
 def table_of(rows: Sequence[Any], kind: type, *, name: str, title: str) -> Table:
@@ -57,15 +64,14 @@ def table_of(rows: Sequence[Any], kind: type, *, name: str, title: str) -> Table
     return Table(
         name=name,
         title=title,
-        definitions={column: meanings[column] for column in columns},
+        columns={column: Column.of_field(column, meanings[column]) for column in columns},
         rows=[{column: getattr(row, column) for column in columns} for row in rows],
     )
 
 
 def scores_table(scores: Scores) -> Table:
     """The scores as a table like the others."""
-    definitions = {name: column.formula for name, column in scores.definitions.items()}
-    return Table(name="scores", title="Scores", definitions=definitions, rows=scores.table())
+    return Table(name="scores", title="Scores", columns=scores.definitions, rows=scores.table())
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 #: what the header of each row says already
 _IN_ROW_HEADER = ("name",)
-_UNITS = {"_mm3": "mm³", "_mm": "mm"}
 
 
 def score_columns(scores: Scores) -> dict[str, Column]:
@@ -24,14 +23,7 @@ def score_columns(scores: Scores) -> dict[str, Column]:
 def documented_columns(record: type) -> dict[str, Column]:
     """The fields of a record class whose docstrings tell what they mean."""
     return {
-        name: _column(name, meaning)
+        name: Column.of_field(name, meaning)
         for name, meaning in field_docs(record).items()
         if name not in (*_IN_ROW_HEADER, "case")
     }
-
-
-def _column(field: str, meaning: str) -> Column:
-    for suffix, unit in _UNITS.items():
-        if field.endswith(suffix):
-            return Column(field.removesuffix(suffix).replace("_", " "), unit, meaning)
-    return Column(field.replace("_", " "), "", meaning)
