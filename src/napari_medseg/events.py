@@ -6,9 +6,9 @@ A generator of ours yields `Started` once, then any number of `Progress` (and ri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -70,6 +70,22 @@ class Finished(Event, Generic[T]):
     """The last event; `result` is a Segmentation or a Model."""
 
     result: T
+
+
+#: work in steps: it yields how far it is, and returns what it made
+Work: TypeAlias = Generator[Progress, None, T]
+
+
+def finishing(work: Work[T]) -> Iterator[Event]:
+    """The work as a generator of ours: its progress, and `Finished` with what it returned."""
+    made = yield from work
+    yield Finished(made)
+
+
+def made_by(work: Work[T]) -> T:
+    """Do the work to its end and return what it made."""
+    made: T = result_of(finishing(work))
+    return made
 
 
 def result_of(events: Iterable[Event]) -> Any:

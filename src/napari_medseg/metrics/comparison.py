@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from napari_medseg.config import MetricsConfig, Preset
+from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.blocks import (
     BLOCK_VOXELS,
@@ -74,19 +75,29 @@ class Comparison:
         nsd_tolerance_mm: float = 1.0,
         block_voxels: int = BLOCK_VOXELS,
     ) -> None:
-        self._config = MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm)
+        self._begin(prediction, reference, MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm))
+        made_by(self._measure(block_voxels))
+
+    @classmethod
+    def measuring(
+        cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig | None = None
+    ) -> Work[Comparison]:
+        """A Comparison made in steps: blocks, then labels. Raises what the constructor raises."""
+        made = cls.__new__(cls)
+        made._begin(prediction, reference, config or MetricsConfig())
+        yield from made._measure(BLOCK_VOXELS)
+        return made
+
+    def _begin(self, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> None:
+        self._config = config
         self._prediction, self._reference = prediction, reference
         self._data = on_grid_of(reference, prediction)
-        self._gauge = Gauge(Steps.at(reference.grid.spacing), RULES[preset])
+        self._gauge = Gauge(Steps.at(reference.grid.spacing), RULES[config.preset])
         self._regions: list[Region] = []
         self._pieces: list[Piece] = []
-        for region, piece in self._walk(block_voxels):
-            self._regions.append(region)
-            self._pieces.append(piece)
         self._rows: dict[int, Row] = {}
         self.computed: frozenset[int] = frozenset()
         """The labels that the last measurement computed; the rows of all others were kept."""
-        self._compute({label for piece in self._pieces for label in piece.counts.labels})
 
     @property
     def scores(self) -> Scores:
@@ -116,32 +127,44 @@ class Comparison:
         for i, piece in measured.items():
             touched |= piece.differing(self._pieces[i])
             self._pieces[i] = piece
-        self._compute(touched)
+        made_by(self._compute(touched))
         return self.scores
 
-    def _walk(self, block_voxels: int) -> Iterator[tuple[Region, Piece]]:
-        """Every region of the image with what it tells; each voxel is read once."""
+    def _measure(self, block_voxels: int) -> Work[None]:
+        """Every region of the image, and then every label; each voxel is read once."""
         a, b, shape = self._reference.data, self._data, self._reference.grid.shape
         # Blocks as thin as a stored slice would be mostly surroundings of each other.
         block = block_shape(shape, common_chunks(b, a), block_voxels, least=2 * HALO)
         walk = list(regions(shape, block, HALO))
-        for region, of_b, of_a in zip(walk, rolling(b, walk, HALO), rolling(a, walk, HALO), strict=True):
+        seen = zip(walk, rolling(b, walk, HALO), rolling(a, walk, HALO), strict=True)
+        for done, (region, of_b, of_a) in enumerate(seen, start=1):
             if not is_empty(region.core):
-                yield region, self._gauge.piece(of_b, of_a, region)
+                self._regions.append(region)
+                self._pieces.append(self._gauge.piece(of_b, of_a, region))
+            yield Progress(done, len(walk), "blocks read")
+        yield from self._compute({label for piece in self._pieces for label in piece.counts.labels})
 
     @property
     def _voxels(self) -> int:
         return math.prod(self._reference.grid.shape)
 
-    def _compute(self, labels: Set[int]) -> None:
-        """Make the rows of these labels anew; drop those of labels that are gone."""
+    def _compute(self, labels: Set[int]) -> Work[None]:
+        """Make the rows of these labels anew; drop those of labels that are gone. Whole, or not at all."""
         self._counts = merged(piece.counts for piece in self._pieces)
         self._background = self._counts.background(self._voxels)
         self.computed = frozenset(labels & self._counts.labels.keys())
-        kept = {label: row for label, row in self._rows.items() if label not in labels}
+        rows = {label: row for label, row in self._rows.items() if label not in labels}
         # SciPy's trees release the interpreter lock; the rest is short, so that a window stays responsive.
         with ThreadPoolExecutor(self._workers(), "metrics") as pool:
-            self._rows = {**kept, **{row.label: row for row in pool.map(self._row, self.computed)}}
+            measured = [pool.submit(self._row, label) for label in sorted(self.computed)]
+            try:
+                for done, row in enumerate(measured, start=1):
+                    rows[row.result().label] = row.result()
+                    yield Progress(done, len(measured), "labels measured")
+            finally:
+                for row in measured:
+                    row.cancel()  # closed early: the pool would wait for those that have not begun
+        self._rows = rows
 
     def _workers(self) -> int:
         """How many labels are measured at once: as many as there are processors, fewer where surfaces are large."""

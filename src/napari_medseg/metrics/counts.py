@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy
 
 from napari_medseg.errors import InputError
+from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.metrics.blocks import BLOCK_VOXELS, Box, block_shape, blocks, common_chunks, shape_of, union, whole
 from napari_medseg.volume import MAX_LABEL, LazyArray
@@ -131,15 +132,22 @@ def tally(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BL
     Both are read in blocks of whole chunks and at most `block_voxels` voxels (but at least one chunk), so that memory
     stays bounded. Ids may have gaps, up to 2^31 - 1. Raises InputError for an id outside that range.
     """
+    return made_by(tallying(prediction, reference, block_voxels=block_voxels))
+
+
+def tallying(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BLOCK_VOXELS) -> Work[Tally]:
+    """`tally`, block by block."""
     parts: list[Counts] = []
     boxes: dict[int, Box] = {}
     shape = shape_of(reference)
-    for part in blocks(whole(shape), block_shape(shape, common_chunks(prediction, reference), block_voxels)):
+    walk = list(blocks(whole(shape), block_shape(shape, common_chunks(prediction, reference), block_voxels)))
+    for done, part in enumerate(walk, start=1):
         a, b = checked(reference[part], "the reference"), checked(prediction[part], "the prediction")
         parts.append(count(b, a))
         for values in (a, b):
             for label, box in _boxes(values, part).items():
                 boxes[label] = union(boxes[label], box) if label in boxes else box
+        yield Progress(done, len(walk), "blocks read")
     counts, voxels = merged(parts), math.prod(shape)
     overlaps = {label: counts.overlap(label) for label in counts.labels}
     agreeing = counts.background(voxels).both + sum(o.both for o in overlaps.values())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from napari_medseg.config import MetricsConfig
+from napari_medseg.events import Work, made_by
 from napari_medseg.metrics.blocks import Box, chunks_of, shape_of, union, whole
 from napari_medseg.metrics.comparison import Comparison
 from napari_medseg.metrics.report import Scores
@@ -27,15 +28,22 @@ class EditedScores:
     """
 
     def __init__(self, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> None:
+        made_by(self._measure(prediction, reference, config))
+
+    @classmethod
+    def measuring(
+        cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig
+    ) -> Work[EditedScores]:
+        """EditedScores made in steps, as `Comparison.measuring`."""
+        made = cls.__new__(cls)
+        yield from made._measure(prediction, reference, config)
+        return made
+
+    def _measure(self, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Work[None]:
         self._prediction, self._reference = prediction, reference
         # Before the arrays are read: what is painted meanwhile is found by the next call.
         self._planes = self._checksums()
-        self._comparison = Comparison(
-            prediction=prediction,
-            reference=reference,
-            preset=config.preset,
-            nsd_tolerance_mm=config.nsd_tolerance_mm,
-        )
+        self._comparison = yield from Comparison.measuring(prediction=prediction, reference=reference, config=config)
 
     @property
     def scores(self) -> Scores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.metrics.blocks import block_shape, blocks, chunks_of, whole
 from napari_medseg.metrics.report import on_grid_of
 from napari_medseg.volume import Segmentation
@@ -18,9 +19,16 @@ def error_map(*, prediction: Segmentation, reference: Segmentation) -> Segmentat
     1: label where the reference has background; 2: background where it has a label; 3: another label than it has.
     Raises GridMismatchError for unequal grids (flips and permutations are matched).
     """
+    return made_by(mapping_errors(prediction=prediction, reference=reference))
+
+
+def mapping_errors(*, prediction: Segmentation, reference: Segmentation) -> Work[Segmentation]:
+    """`error_map`, block by block."""
     b, a = on_grid_of(reference, prediction), reference.data
     errors = np.zeros(reference.grid.shape, np.uint8)
-    for box in blocks(whole(reference.grid.shape), block_shape(reference.grid.shape, chunks_of(a))):
+    walk = list(blocks(whole(reference.grid.shape), block_shape(reference.grid.shape, chunks_of(a))))
+    for done, box in enumerate(walk, start=1):
         predicted, true = np.asarray(b[box]), np.asarray(a[box])
         errors[box] = (predicted != true) * np.where(true == 0, 1, np.where(predicted == 0, 2, 3))
+        yield Progress(done, len(walk), "blocks compared")
     return Segmentation(errors, reference.grid, ERRORS, name="errors")

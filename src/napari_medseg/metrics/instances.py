@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -18,9 +18,10 @@ import numpy.typing as npt
 import scipy
 
 from napari_medseg.config import Connectivity, InstancesConfig
+from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.geometry import FloatArray, Triple
 from napari_medseg.metrics.blocks import Box, mask_of, union
-from napari_medseg.metrics.counts import tally
+from napari_medseg.metrics.counts import tallying
 from napari_medseg.metrics.report import on_grid_of
 from napari_medseg.metrics.surface import Mask
 from napari_medseg.volume import Grid, LazyArray, Segmentation
@@ -156,10 +157,18 @@ def match_instances(
     What is in memory are a few arrays of one label's bounding box; with ids as instances, of the box of them all. Both
     lie on the same grid, up to flips and permutations of the axes; GridMismatchError otherwise.
     """
+    return made_by(matching(prediction=prediction, reference=reference, config=config))
+
+
+def matching(
+    *, prediction: Segmentation, reference: Segmentation, config: InstancesConfig | None = None
+) -> Work[Instances]:
+    """`match_instances`, label by label."""
     chosen = config or InstancesConfig()
     rows: list[InstanceRow] = []
     pairs: list[Pair] = []
-    for label, name, a, b in _instances(prediction, reference, chosen):
+    boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes
+    for done, (label, name, a, b) in enumerate(_instances(prediction, reference, boxes, chosen), start=1):
         overlaps = overlaps_of(a, b)
         matches = [matched(overlaps, threshold) for threshold in chosen.iou]
         rows += [
@@ -173,6 +182,7 @@ def match_instances(
             for threshold, found in zip(chosen.iou, matches, strict=True)
         ]
         pairs += _pairs(label, name, a, b, matches[0])
+        yield Progress(done, 1 if chosen.instances == "ids" else len(boxes), "labels matched")
     return Instances(rows=tuple(rows), pairs=tuple(pairs), config=chosen)
 
 
@@ -250,11 +260,10 @@ def _unique(values: npt.NDArray[np.int64]) -> bool:
 
 
 def _instances(
-    prediction: Segmentation, reference: Segmentation, config: InstancesConfig
+    prediction: Segmentation, reference: Segmentation, boxes: Mapping[int, Box], config: InstancesConfig
 ) -> Iterator[tuple[int, str, Parts, Parts]]:
     """(label, name, instances of the reference, of the prediction), label by label or all ids at once."""
     b, a = on_grid_of(reference, prediction), reference.data
-    boxes = tally(b, a).boxes
     if config.instances == "ids":
         if boxes:
             box = functools.reduce(union, boxes.values())

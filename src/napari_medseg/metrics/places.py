@@ -10,9 +10,10 @@ import numpy as np
 
 from napari_medseg.config import Preset
 from napari_medseg.errors import InputError
+from napari_medseg.events import Work, made_by
 from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.metrics.blocks import Box, mask_of
-from napari_medseg.metrics.counts import tally
+from napari_medseg.metrics.counts import tallying
 from napari_medseg.metrics.presets import RULES, Rules
 from napari_medseg.metrics.report import on_grid_of
 from napari_medseg.metrics.surface import Mask, SurfaceDistances, surface_distances, surface_of, with_margin
@@ -74,15 +75,30 @@ def label_surfaces(
 
     Raises GridMismatchError for unequal grids, InputError where neither has the label, or any.
     """
-    b, a = on_grid_of(reference, prediction), reference.data
-    boxes = tally(b, a).boxes
+    for k, box in made_by(finding_boxes(prediction, reference, label)).items():
+        yield surfaces_of(k, box, prediction, reference, preset)
+
+
+def finding_boxes(prediction: Segmentation, reference: Segmentation, label: int | None) -> Work[dict[int, Box]]:
+    """{label: the box that its surfaces depend on}, of one label or all; the images are read block by block.
+
+    Raises as `label_surfaces`.
+    """
+    boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes
     wanted = list(boxes) if label is None else [label]
     if not wanted or not set(wanted) <= boxes.keys():
         which = "any label" if label is None else f"label {label}"
         raise InputError(f"neither the prediction nor the reference has {which}: choose labels that one of them has")
-    for k in wanted:
-        box = with_margin(boxes[k], reference.grid.shape)
-        yield _measured(k, box, mask_of(a, k, box), mask_of(b, k, box), reference.grid.spacing, RULES[preset])
+    return {k: with_margin(boxes[k], reference.grid.shape) for k in wanted}
+
+
+def surfaces_of(
+    label: int, box: Box, prediction: Segmentation, reference: Segmentation, preset: Preset = "survey"
+) -> LabelSurfaces:
+    """Both surfaces of a label, of which `finding_boxes` knows the box."""
+    b, a = on_grid_of(reference, prediction), reference.data
+    masks = mask_of(a, label, box), mask_of(b, label, box)
+    return _measured(label, box, *masks, reference.grid.spacing, RULES[preset])
 
 
 def _measured(label: int, box: Box, a: Mask, b: Mask, spacing_zyx_mm: Triple, by: Rules) -> LabelSurfaces:

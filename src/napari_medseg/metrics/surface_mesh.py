@@ -9,8 +9,9 @@ import numpy.typing as npt
 import scipy
 
 from napari_medseg.errors import InputError
+from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.geometry import FloatArray
-from napari_medseg.metrics.places import LabelSurfaces, label_surfaces
+from napari_medseg.metrics.places import LabelSurfaces, finding_boxes, surfaces_of
 from napari_medseg.volume import Grid, Segmentation
 
 
@@ -43,8 +44,20 @@ def surface_distance_mesh(
 
     Raises GridMismatchError for unequal grids, InputError where no label is in both.
     """
-    found = label_surfaces(prediction=prediction, reference=reference, label=label)
-    meshes = [_mesh(s) for s in found if len(s.reference_points) and len(s.prediction_points)]
+    return made_by(meshing_surfaces(prediction=prediction, reference=reference, label=label))
+
+
+def meshing_surfaces(
+    *, prediction: Segmentation, reference: Segmentation, label: int | None = None
+) -> Work[SurfaceMesh]:
+    """`surface_distance_mesh`, label by label."""
+    boxes = yield from finding_boxes(prediction, reference, label)
+    meshes = []
+    for done, (k, box) in enumerate(boxes.items(), start=1):
+        surfaces = surfaces_of(k, box, prediction, reference)
+        if len(surfaces.reference_points) and len(surfaces.prediction_points):
+            meshes.append(_mesh(surfaces))
+        yield Progress(done, len(boxes), "labels measured")
     if not meshes:
         which = "no label is" if label is None else f"label {label} is not"
         raise InputError(f"{which} in both prediction and reference: without both surfaces there is no distance")
