@@ -177,6 +177,9 @@ class StatisticsConfig:
     """Coverage of the confidence intervals."""
     seed: int = 0
     """Seed of the resamples."""
+    metrics: tuple[str, ...] | None = None
+    """Columns of the scores by which two methods are compared, such as dice and nsd; Holm's correction is over these
+    and the labels, so that fewer are tested more sharply. Without it: every column of which some values are better."""
 
     def __post_init__(self) -> None:
         _require(
@@ -184,6 +187,10 @@ class StatisticsConfig:
         )
         _require(0 < self.confidence < 1, f"confidence must lie between 0 and 1; got {self.confidence}")
         _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
+        _require(
+            self.metrics is None or (not isinstance(self.metrics, str) and len(self.metrics) > 0),
+            f"metrics needs one or more names of columns, such as ('dice', 'nsd'); got {self.metrics!r}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

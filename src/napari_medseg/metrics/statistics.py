@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy
 
 from napari_medseg.config import StatisticsConfig
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, UnknownNameError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.columns import COLUMNS
 from napari_medseg.metrics.instances import InstanceRow
@@ -121,6 +121,16 @@ def judged_metrics() -> tuple[str, ...]:
     return tuple(f.name for f in fields(Row) if COLUMNS[f.name].better)
 
 
+def compared_metrics(config: StatisticsConfig) -> tuple[str, ...]:
+    """The columns that `compare` compares: those chosen, else all of `judged_metrics`. UnknownNameError for others."""
+    known = judged_metrics()
+    chosen = known if config.metrics is None else tuple(dict.fromkeys(config.metrics))
+    for metric in chosen:
+        if metric not in known:
+            raise UnknownNameError(f"no metric is called {metric!r}; methods are compared by {', '.join(known)}")
+    return chosen
+
+
 def summarise(scores: Scores, config: StatisticsConfig | None = None) -> tuple[SummaryRow, ...]:
     """A row for each label and metric of combined scores (`combine`), labels ascending."""
     chosen = config or StatisticsConfig()
@@ -151,7 +161,9 @@ def summarise_instances(rows: Sequence[InstanceRow], config: StatisticsConfig | 
 def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = None) -> tuple[DifferenceRow, ...]:
     """A row for each label and metric of two methods' combined scores, paired by case.
 
-    Raises InputError where the two share no case, or follow different definitions.
+    The metrics are those of `StatisticsConfig.metrics`; without them, all of `judged_metrics`. Holm's correction is
+    over all rows: labels times metrics. Raises InputError where the two share no case, or follow different definitions,
+    UnknownNameError for a metric that is none.
     """
     if scores.config != compared.config:
         raise InputError(f"compared scores need the same definitions; got {scores.config} and {compared.config}")
@@ -159,10 +171,11 @@ def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = 
     if not common:
         raise InputError("compared scores need cases of the same names: combine each method's with their names")
     chosen = config or StatisticsConfig()
+    metrics = compared_metrics(chosen)
     rows = [
         _difference(*_paired(scores, compared, label, metric, common), chosen, label=label, name=name, metric=metric)
         for label, name, _ in _by_label((*scores.rows, *compared.rows))
-        for metric in judged_metrics()
+        for metric in metrics
     ]
     corrected = holm([row.p for row in rows])
     return tuple(replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True))
