@@ -145,6 +145,23 @@ def test_what_did_not_match_is_in_the_report(folders: Path, capsys: pytest.Captu
     assert len(warnings) == 2
 
 
+def test_a_damaged_case_does_not_take_the_others_with_it(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folders / "ours" / "case1.nii").write_text("not an image")
+    out = folders / "scores.json"
+    assert evaluate(folders, "-o", out) == 2
+    said = capsys.readouterr()
+    assert f"evaluate: case1 is not measured: {folders}/ours/case1.nii: not a NIfTI file" in said.err
+    assert said.err.endswith("error: 1 of 4 cases were not measured, for the reasons above: case1\n")
+    assert f"wrote {out}" in said.out
+    content = json.loads(out.read_text())
+    assert {row["case"] for row in content["rows"]} == {"case0", "case2", "case3"}
+    assert [row["case"] for row in content["tables"]["failed"]["rows"]] == ["case1"]
+    assert evaluate(folders, "-o", folders / "scores.html") == 2
+    html = (folders / "scores.html").read_text()
+    assert "Cases that were not measured" in html
+    assert "not a NIfTI file" in html
+
+
 def test_the_suffix_decides_and_csv_has_a_file_per_table(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for suffix in ("csv", "tex", "html"):
         assert evaluate(folders, "--instances", "--iou", 0.05, "-o", folders / f"out.{suffix}") == 0

@@ -1,17 +1,17 @@
 """Measure a segmentation against a reference: two files, or two folders matched by file name.
 
-Scores go to stdout, and with -o to a file; further flags measure more, which adds tables to it.
+Scores go to stdout, and with -o to a file; further flags measure more, which adds tables to it. A case that cannot be
+measured is told and listed in the output, the others are measured, and the exit status is 2.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import claimed, output_paths
@@ -27,11 +27,14 @@ from napari_medseg.errors import InputError
 
 if TYPE_CHECKING:
     from napari_medseg.metrics import Scores
+    from napari_medseg.metrics.batch import Batch
     from napari_medseg.metrics.case_files import CaseFiles, Sources
     from napari_medseg.metrics.pictures import Picture
-    from napari_medseg.metrics.study import Case, Measured, StudyConfig
+    from napari_medseg.metrics.study import Case, Study, StudyConfig
 
 NAME = "evaluate"
+#: cases that the last line names
+_NAMED = 5
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -108,8 +111,9 @@ def _add_statistics(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    from napari_medseg.metrics.batch import iter_measure
     from napari_medseg.metrics.case_files import match_files
-    from napari_medseg.metrics.exports import check_suffix, write_scores
+    from napari_medseg.metrics.exports import check_suffix
     from napari_medseg.metrics.study import study
 
     config = _config(args)
@@ -118,16 +122,31 @@ def run(args: Namespace) -> None:
     cases, unmatched = match_files(_sources(args), series=args.series)
     consensus = _consensus_paths(args, cases)
     with claimed(*([args.output] if args.output else []), *consensus.values()):
-        found = study(list(_measured(cases, config, consensus)), config)
-        terminal.say_scores(found.scores)
+        batch: Batch = terminal.follow(iter_measure(cases, config, consensus), NAME)
+        found = study(batch.measured, config, batch.failed)
         tables = [*found.tables, *([unmatched] if unmatched else [])]
+        terminal.say_scores(found.scores)
         if args.output is None:
             for table in tables:
                 terminal.say_table(table)
-            return
-        pictures = _pictures(cases, config, found.scores) if args.output.suffix.lower() == ".html" else []
-        for path in [*write_scores(args.output, found.scores, tables, pictures), *consensus.values()]:
+        written = _write(args.output, cases, config, replace(found, tables=tuple(tables))) if args.output else []
+        for path in [*written, *(consensus[m.name] for m in batch.measured if m.name in consensus)]:
             terminal.say(f"wrote {path}")
+    _refuse_failed(batch, len(cases))
+
+
+def _write(output: Path, cases: Sequence[CaseFiles], config: StudyConfig, found: Study) -> list[Path]:
+    from napari_medseg.metrics.exports import write_scores
+
+    pictures = _pictures(cases, config, found.scores) if output.suffix.lower() == ".html" else []
+    return write_scores(output, found.scores, found.tables, pictures)
+
+
+def _refuse_failed(batch: Batch, cases: int) -> None:
+    """InputError where cases were not measured; what was found in the others is written by then."""
+    if batch.failed:
+        names = ", ".join(list(batch.failed)[:_NAMED]) + (", ..." if len(batch.failed) > _NAMED else "")
+        raise InputError(f"{len(batch.failed)} of {cases} cases were not measured, for the reasons above: {names}")
 
 
 def _config(args: Namespace) -> StudyConfig:
@@ -170,17 +189,6 @@ def _consensus_paths(args: Namespace, cases: Sequence[CaseFiles]) -> dict[str, P
         raise InputError("--consensus-output needs --reader, and --consensus vote or staple")
     paths = output_paths([case.reference for case in cases], args.consensus_output)
     return {case.name: path for case, path in zip(cases, paths, strict=True)}
-
-
-def _measured(cases: Sequence[CaseFiles], config: StudyConfig, consensus: Mapping[str, Path]) -> Iterator[Measured]:
-    """What is found in each case; one is in memory at a time."""
-    from napari_medseg.metrics.study import measure
-
-    for files in terminal.counted(cases, NAME, "case") if len(cases) > 1 else cases:
-        case = _read(files, config)
-        if files.name in consensus:
-            io.write(consensus[files.name], case.reference, provenance={"consensus": config.readers.consensus})
-        yield measure(case, config)
 
 
 def _read(files: CaseFiles, config: StudyConfig) -> Case:

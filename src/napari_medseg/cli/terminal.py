@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_medseg.errors import MedsegWarning
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from napari_medseg.metrics import Scores
     from napari_medseg.metrics.tables import Table
-
-T = TypeVar("T")
 
 
 def say(text: str) -> None:
@@ -91,13 +89,6 @@ def follow(events: Iterator[Event], name: str) -> Any:
             if isinstance(event, Finished):
                 return event.result
     raise AssertionError("our generators end with Finished")
-
-
-def counted(items: Sequence[T], name: str, unit: str) -> Iterator[T]:
-    """The items, with a progress line that counts them."""
-    from tqdm import tqdm
-
-    yield from tqdm(items, desc=name, unit=unit, file=sys.stderr, mininterval=_interval_s())
 
 
 class ProgressLine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -114,6 +114,16 @@ class Study:
     tables: tuple[Table, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailedRow:
+    """A case that was not measured: it counts in no other table."""
+
+    case: str
+    """Name of the case."""
+    reason: str
+    """What was wrong with it."""
+
+
 def measure(case: Case, config: StudyConfig | None = None) -> Measured:
     """Measure one case. Raises GridMismatchError where its images lie on different grids, and as each measure does."""
     chosen = config or StudyConfig()
@@ -135,8 +145,13 @@ def settled(case: Case, method: Consensus) -> Case:
     return replace(case, reference=consensus.segmentation, reader_rows=consensus.readers)
 
 
-def study(measured: Sequence[Measured], config: StudyConfig | None = None) -> Study:
-    """The scores and tables of all cases together; of one case without a name, its own."""
+def study(
+    measured: Sequence[Measured], config: StudyConfig | None = None, failed: Mapping[str, str] | None = None
+) -> Study:
+    """The scores and tables of all cases together; of one case without a name, its own.
+
+    failed: {name of a case that was not measured: why}; they are the first table.
+    """
     chosen = config or StudyConfig()
     single = len(measured) == 1 and not measured[0].name
     combined = combine([(m.name, m.scores) for m in measured])
@@ -157,7 +172,13 @@ def study(measured: Sequence[Measured], config: StudyConfig | None = None) -> St
     tables = [
         table_of(rows[name], kind, name=name, title=title) for name, (kind, title) in TABLES.items() if rows[name]
     ]
-    return Study(scores=measured[0].scores if single else combined, tables=(*tables, *extra))
+    return Study(scores=measured[0].scores if single else combined, tables=(*_failed(failed or {}), *tables, *extra))
+
+
+def _failed(failed: Mapping[str, str]) -> Iterator[Table]:
+    if failed:
+        rows = [FailedRow(case=case, reason=reason) for case, reason in failed.items()]
+        yield table_of(rows, FailedRow, name="failed", title="Cases that were not measured")
 
 
 def _scores(prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Scores:
