@@ -15,22 +15,25 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from napari_medseg import Grid, Scores, Segmentation, evaluate
-from napari_medseg.config import InstancesConfig, StatisticsConfig
+from napari_medseg.config import InstancesConfig, MetricsConfig, Preset, StatisticsConfig
 from napari_medseg.errors import InputError, UnknownNameError
 from napari_medseg.metrics import combine
 from napari_medseg.metrics.instances import match_instances
+from napari_medseg.metrics.report import absent
 from napari_medseg.metrics.statistics import (
     SummaryRow,
     bootstrap_interval,
     compare,
     holm,
     judged_metrics,
+    median_interval,
     summarise,
     summarise_instances,
     volume_agreement,
     wilcoxon,
 )
 
+Array = np.ndarray[Any, np.dtype[Any]]
 QUICK = StatisticsConfig(bootstrap=200)
 NONE = StatisticsConfig(bootstrap=0)
 
@@ -173,7 +176,8 @@ def test_two_methods_worked_by_hand() -> None:
     assert 0.05 <= dice.low < dice.difference < dice.high <= 0.25
     assert dice.p == 2 / 2**5
     assert dice.p_holm == pytest.approx(min(1.0, dice.p * len(rows))), "the smallest p of all"
-    assert (asd.cases, asd.left_out, asd.difference, asd.better) == (4, 1, -1.0, "prediction")
+    assert (asd.cases, asd.left_out, asd.difference, asd.better) == (5, 0, -1.0, "prediction")
+    assert asd.p == wilcoxon(np.array([-1.0, -1.0, 0.5, 9.0, -2.0])), "what is infinite has the highest rank"
     assert rvd.difference == pytest.approx(-0.2)
     assert rvd.better == "prediction", "closer to 0"
 
@@ -210,10 +214,92 @@ def test_unlike_definitions_are_not_compared() -> None:
         compare(one, replace(one, config=replace(one.config, preset="chaos")), NONE)
 
 
-def test_a_label_in_one_method_only_is_left_out() -> None:
+def measured(prediction: Array, reference: Array, preset: Preset = "survey") -> Scores:
+    grid = Grid.from_spacing(reference.shape, (1.0, 1.0, 1.0))
+    return evaluate(prediction=Segmentation(prediction, grid), reference=Segmentation(reference, grid), preset=preset)
+
+
+def healthy_and_ill(preset: Preset = "survey") -> tuple[Scores, Scores]:
+    """Every second of ten cases has a lesion. One method finds it, one row off; the other exactly, and others too."""
+    careful, eager = [], []
+    for number in range(10):
+        reference = np.zeros((4, 8, 8), np.uint8)
+        reference[1:3, 2:5, 2:5] = number % 2
+        found = reference if number % 2 else np.ones_like(reference)
+        careful.append((f"case{number}", measured(np.roll(reference, 1, axis=1), reference, preset)))
+        eager.append((f"case{number}", measured(found, reference, preset)))
+    return combine(careful), combine(eager)
+
+
+def test_a_false_positive_loses_against_rightly_predicting_nothing() -> None:
+    careful, eager = healthy_and_ill()
+    assert len(careful.rows) == 5, "a label in neither image has no row"
+    rows = {row.metric: row for row in compare(careful, eager, QUICK)}
+    dice, asd = rows["dice"], rows["asd_mm"]
+    assert (dice.cases, dice.left_out, dice.better) == (10, 0, "prediction")
+    assert (dice.median, dice.median_compared) == pytest.approx(((1 + 2 / 3) / 2, 0.5))
+    assert (asd.cases, asd.left_out, asd.better) == (10, 0, "prediction")
+    assert asd.p == pytest.approx(p_by_every_sign([0.1] * 5 + [-0.2] * 5))
+
+
+def test_what_is_undefined_is_left_out_of_both_methods_and_counted() -> None:
+    rows = {row.metric: row for row in compare(*healthy_and_ill(), NONE)}
+    assert {metric for metric, row in rows.items() if row.left_out} == {"rvd", "sensitivity"}
+    sensitivity = rows["sensitivity"]
+    assert (sensitivity.cases, sensitivity.left_out) == (5, 5)
+    assert (sensitivity.median, sensitivity.median_compared) == pytest.approx((2 / 3, 1)), "of the same cases"
+
+
+def test_two_empty_masks_count_as_the_preset_has_them() -> None:
+    rows = {row.metric: row for row in compare(*healthy_and_ill("lits"), NONE)}
+    careful, eager = rows["dice"].median, rows["dice"].median_compared
+    assert (careful, eager) == pytest.approx(((0 + 2 / 3) / 2, (0 + 1) / 2)), "0 for both in its scorer"
+    assert rows["msd_mm"].left_out == 0
+
+
+@pytest.mark.parametrize(
+    ("preset", "overlap", "error", "distance"), [("survey", 1, 0, 0), ("chaos", 1, 0, 0), ("lits", 0, 1, 9001)]
+)
+def test_the_row_of_two_empty_masks(preset: Preset, overlap: float, error: float, distance: float) -> None:
+    row = absent(3, MetricsConfig(preset=preset))
+    assert (row.dice, row.iou, row.voe) == (overlap, overlap, error)
+    distances = {row.rvd, row.asd_mm, row.msd_mm, row.hd95_mm, row.hd95_pooled_mm, row.masd_mm}
+    assert distances | {row.centroid_distance_mm} == {distance}
+    assert {row.nsd, row.sensitivity, row.specificity, row.precision} == {1}
+
+
+def test_infinite_distances_are_worse_than_all_others_and_equal_among_themselves() -> None:
+    ours = scores([1.0] * 6, msd_mm=[math.inf, 5.0, 3.0, 2.0, math.inf, math.inf])
+    other = scores([1.0] * 6, msd_mm=[math.inf, math.inf, math.inf, math.inf, 9.0, math.inf])
+    (row,) = compare(ours, other, replace(QUICK, metrics=("msd_mm",)))
+    assert (row.cases, row.left_out) == (6, 0)
+    assert row.p == pytest.approx(p_by_every_sign([-1, -1, -1, 1])), "two pairs of infinities are ties"
+    assert (row.median, row.median_compared) == (math.inf, math.inf)
+    assert (row.difference, row.better) == (-math.inf, "prediction")
+    assert (row.low, row.high) == (-math.inf, math.inf)
+
+
+def test_gains_and_losses_of_infinity_cancel_out() -> None:
+    ours, other = scores([1.0, 1.0], asd_mm=[1.0, math.inf]), scores([1.0, 1.0], asd_mm=[math.inf, 1.0])
+    (row,) = compare(ours, other, replace(NONE, metrics=("asd_mm",)))
+    assert (row.difference, row.p, row.better) == (0.0, 1.0, "neither")
+
+
+def test_the_interval_of_a_median_is_that_of_scipy_where_all_is_finite() -> None:
+    values = np.random.default_rng(5).exponential(1.0, 25)
+    found = median_interval(values, StatisticsConfig(bootstrap=3001))
+    expected = stats.bootstrap(
+        (values,), np.median, n_resamples=3001, method="percentile", random_state=np.random.default_rng(0)
+    ).confidence_interval
+    assert found == pytest.approx((expected.low, expected.high))
+    assert all(math.isnan(end) for end in median_interval(values, NONE))
+    assert all(math.isnan(end) for end in median_interval(values[:1], QUICK))
+
+
+def test_methods_of_other_references_are_not_compared() -> None:
     ours = scores([0.9, 0.8])
-    other = replace(ours, rows=ours.rows[:1])
-    assert {(row.cases, row.left_out) for row in compare(ours, other, NONE)} == {(1, 1)}
+    with pytest.raises(InputError, match="need the same references; that of 'case1' has 'liver' for one method only"):
+        compare(ours, replace(ours, rows=ours.rows[:1]), NONE)
 
 
 def test_bland_altman_worked_by_hand() -> None:

@@ -20,7 +20,7 @@ from napari_medseg.metrics.blocks import Reordered
 from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, Column, columns_of
 from napari_medseg.metrics.counts import Overlap
 from napari_medseg.metrics.csv_file import write_csv
-from napari_medseg.metrics.presets import Rules
+from napari_medseg.metrics.presets import RULES, Rules
 from napari_medseg.metrics.surface import SurfaceDistances
 from napari_medseg.volume import LazyArray, Segmentation, require_same_grid
 
@@ -202,6 +202,21 @@ def score(
         volume_reference_ml=overlap.reference * image.voxel_ml,
         volume_prediction_ml=overlap.prediction * image.voxel_ml,
         voxels_both=overlap.both,
+    )
+
+
+def absent(label: int, config: MetricsConfig) -> Row:
+    """The row of a label that neither of the two has, which is in no table: two empty masks, by the preset's rules."""
+    nowhere = SurfaceDistances(np.zeros(0), np.zeros(0))
+    return score(
+        Overlap(0, 0, 0),
+        nowhere,
+        0.0,
+        ImageSize(voxels=1, voxel_ml=0.0),
+        RULES[config.preset],
+        label=label,
+        name=f"label {label}",
+        nsd_tolerance_mm=config.nsd_tolerance_mm,
     )
 
 

@@ -1,7 +1,8 @@
 """Scores over cases: their spread, the comparison of two methods, and the agreement of volumes.
 
-Only finite values count; every row says how many there are. A method that misses a label has infinite distances there:
-compare the numbers of cases too.
+In the spread only finite values count, and every row says how many there are: a method that misses a label has infinite
+distances there. The comparison of two methods is of ranks, in which infinity has its place: it leaves out only what is
+not defined.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import scipy
 
 from napari_medseg.config import StatisticsConfig
@@ -20,7 +20,7 @@ from napari_medseg.errors import InputError, UnknownNameError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.columns import COLUMNS
 from napari_medseg.metrics.instances import InstanceRow
-from napari_medseg.metrics.report import Row, Scores
+from napari_medseg.metrics.report import Row, Scores, absent
 
 AnyRow = TypeVar("AnyRow", Row, InstanceRow)
 
@@ -75,15 +75,15 @@ class DifferenceRow:
     metric: str
     """The column of the scores."""
     cases: int
-    """Cases in which both values are finite; the others count nowhere in this row."""
+    """Cases that have the label in the reference or in either prediction, and in which both values are defined."""
     left_out: int
-    """Cases in which one of the two is not finite, or the label is in one method's scores only."""
+    """Cases in which one is not, such as the sensitivity of an empty reference or the precision of an empty prediction."""
     median: float
     """Median of the prediction's values over these cases."""
     median_compared: float
-    """Median of the compared method's values over these cases."""
+    """Median of the compared method's values over the same cases."""
     difference: float
-    """Median of the differences, prediction - compared, case by case."""
+    """Median of the differences, prediction - compared, case by case; two infinite values do not differ."""
     low: float
     """Lower end of that median's confidence interval: bootstrap over cases, percentiles."""
     high: float
@@ -161,9 +161,13 @@ def summarise_instances(rows: Sequence[InstanceRow], config: StatisticsConfig | 
 def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = None) -> tuple[DifferenceRow, ...]:
     """A row for each label and metric of two methods' combined scores, paired by case.
 
+    Where the reference has no label, a prediction that has none either counts as the preset counts two empty masks (in
+    survey and chaos as agreement: Dice 1, distances 0), so that false positives of the other tell. Infinite distances
+    are worse than all others. What is not defined is left out of both methods, and counted.
+
     The metrics are those of `StatisticsConfig.metrics`; without them, all of `judged_metrics`. Holm's correction is
-    over all rows: labels times metrics. Raises InputError where the two share no case, or follow different definitions,
-    UnknownNameError for a metric that is none.
+    over all rows: labels times metrics. Raises InputError where the two share no case, or follow different definitions
+    or references, UnknownNameError for a metric that is none.
     """
     if scores.config != compared.config:
         raise InputError(f"compared scores need the same definitions; got {scores.config} and {compared.config}")
@@ -173,8 +177,9 @@ def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = 
     chosen = config or StatisticsConfig()
     metrics = compared_metrics(chosen)
     rows = [
-        _difference(*_paired(scores, compared, label, metric, common), chosen, label=label, name=name, metric=metric)
+        _difference(pairs, chosen, label=label, name=name, metric=metric)
         for label, name, _ in _by_label((*scores.rows, *compared.rows))
+        for pairs in [_paired(scores, compared, label, common)]
         for metric in metrics
     ]
     corrected = holm([row.p for row in rows])
@@ -211,12 +216,9 @@ def volume_agreement(scores: Scores) -> tuple[VolumeAgreementRow, ...]:
 
 
 def bootstrap_interval(
-    values: FloatArray,
-    statistic: Callable[..., Any],
-    config: StatisticsConfig,
-    method: Literal["BCa", "percentile"] = "BCa",
+    values: FloatArray, statistic: Callable[..., Any], config: StatisticsConfig
 ) -> tuple[float, float]:
-    """The confidence interval of a statistic over cases; NaN for fewer than two cases or no resamples.
+    """The BCa confidence interval of a statistic over cases; NaN for fewer than two cases or no resamples.
 
     values: (cases,), finite. The seed makes it the same at every call.
     """
@@ -230,10 +232,25 @@ def bootstrap_interval(
         n_resamples=config.bootstrap,
         batch=_BATCH,
         confidence_level=config.confidence,
-        method=method,
         random_state=np.random.default_rng(config.seed),  # `rng` is not known before scipy 1.15
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def median_interval(values: FloatArray, config: StatisticsConfig) -> tuple[float, float]:
+    """The percentile confidence interval of a median over cases; NaN for fewer than two cases or no resamples.
+
+    values: (cases,), infinite ones among them. The ends are medians of resamples: nothing lies between two of them that
+    are infinite. The seed makes it the same at every call.
+    """
+    cases = len(values)
+    if cases < 2 or not config.bootstrap:
+        return math.nan, math.nan
+    rng = np.random.default_rng(config.seed)
+    batches = (min(_BATCH, config.bootstrap - done) for done in range(0, config.bootstrap, _BATCH))
+    medians = np.sort(np.concatenate([_median(values[rng.integers(0, cases, (n, cases))]) for n in batches]))
+    beyond = (1 - config.confidence) / 2 * (config.bootstrap - 1)
+    return float(medians[math.floor(beyond)]), float(medians[-1 - math.floor(beyond)])
 
 
 def _summary(of_cases: Sequence[float], config: StatisticsConfig, *, label: int, name: str, metric: str) -> SummaryRow:
@@ -257,36 +274,41 @@ def _summary(of_cases: Sequence[float], config: StatisticsConfig, *, label: int,
     )
 
 
-def _paired(
-    scores: Scores, compared: Scores, label: int, metric: str, cases: Sequence[str]
-) -> tuple[FloatArray, FloatArray]:
-    """A metric's values in both, for each case in which either has the label; NaN where one has no row of it."""
-    first, second = (
-        {row.case: float(getattr(row, metric)) for row in which.rows if row.label == label}
-        for which in (scores, compared)
-    )
-    pairs = [(first.get(case, math.nan), second.get(case, math.nan)) for case in cases if case in {*first, *second}]
-    values = np.array(pairs, dtype=float).reshape(-1, 2)
-    return values[:, 0], values[:, 1]
+def _paired(scores: Scores, compared: Scores, label: int, cases: Sequence[str]) -> list[tuple[Row, Row]]:
+    """A label's rows of both methods, for each case in which the reference or either prediction has it."""
+    nowhere = absent(label, scores.config)
+    first, second = ({row.case: row for row in of.rows if row.label == label} for of in (scores, compared))
+    present = first.keys() | second.keys()
+    return [_pair(first.get(case), second.get(case), nowhere) for case in cases if case in present]
+
+
+def _pair(first: Row | None, second: Row | None, nowhere: Row) -> tuple[Row, Row]:
+    """The rows of one case; a method that has none has predicted nothing, where the reference has nothing either."""
+    rows = [row for row in (first, second) if row]
+    if len(rows) == 1 and rows[0].voxels_reference:
+        raise InputError(
+            f"compared scores need the same references; that of {rows[0].case!r} has {rows[0].name!r} for one method "
+            f"only: measure both predictions against one file"
+        )
+    return first or nowhere, second or nowhere
 
 
 def _difference(
-    first: FloatArray, second: FloatArray, config: StatisticsConfig, *, label: int, name: str, metric: str
+    pairs: Sequence[tuple[Row, Row]], config: StatisticsConfig, *, label: int, name: str, metric: str
 ) -> DifferenceRow:
-    both = np.isfinite(first) & np.isfinite(second)
-    a, b = first[both], second[both]
-    differences = np.round(a - b, _DECIMALS)
-    median = _median(differences)
-    low, high = bootstrap_interval(differences, np.median, config, method="percentile")
+    values = np.array([[getattr(row, metric) for row in pair] for pair in pairs], dtype=float).reshape(-1, 2)
+    a, b = values[~np.isnan(values).any(axis=1)].T
+    differences = _minus(a, b)
+    low, high = median_interval(differences, config)
     return DifferenceRow(
         label=label,
         name=name,
         metric=metric,
         cases=len(differences),
-        left_out=len(first) - len(differences),
-        median=_median(a),
-        median_compared=_median(b),
-        difference=median,
+        left_out=len(pairs) - len(differences),
+        median=float(_median(a)),
+        median_compared=float(_median(b)),
+        difference=float(_median(differences)),
         low=low,
         high=high,
         p=wilcoxon(differences),
@@ -295,19 +317,30 @@ def _difference(
     )
 
 
-def wilcoxon(differences: npt.NDArray[np.float64]) -> float:
-    """The two-sided p value of the signed-rank test; 1 where no case differs, NaN without cases."""
+def wilcoxon(differences: FloatArray) -> float:
+    """The two-sided p value of the signed-rank test; 1 where no case differs, NaN without cases.
+
+    differences: (cases,); infinite ones have the highest rank.
+    """
     if not len(differences):
         return math.nan
-    return float(scipy.stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+    # The test is of ranks: theirs are the same, and SciPy need not reckon with infinities.
+    ranks = np.sign(differences) * scipy.stats.rankdata(np.abs(differences))
+    return float(scipy.stats.wilcoxon(ranks).pvalue) if ranks.any() else 1.0
 
 
 def _better(metric: str, first: FloatArray, second: FloatArray) -> str:
     """Whom the median difference speaks for; of a metric that is best at 0, the difference of the magnitudes."""
     direction = COLUMNS[metric].better
-    gain = first - second if direction == "higher" else np.abs(second) - np.abs(first)
-    median = _median(np.round(gain, _DECIMALS))
+    gain = _minus(first, second) if direction == "higher" else _minus(np.abs(second), np.abs(first))
+    median = _median(gain)
     return "prediction" if median > 0 else "compared" if median < 0 else "neither"
+
+
+def _minus(first: FloatArray, second: FloatArray) -> FloatArray:
+    """first - second; two that are both infinite do not differ."""
+    with np.errstate(invalid="ignore"):
+        return np.where(first == second, 0.0, np.round(first - second, _DECIMALS))
 
 
 def _by_label(rows: Sequence[AnyRow]) -> Iterable[tuple[int, str, list[AnyRow]]]:
@@ -317,8 +350,12 @@ def _by_label(rows: Sequence[AnyRow]) -> Iterable[tuple[int, str, list[AnyRow]]]
         yield label, of_label[0].name, of_label
 
 
-def _median(values: FloatArray) -> float:
-    return float(np.median(values)) if len(values) else math.nan
+def _median(values: FloatArray) -> FloatArray:
+    """Along the last axis, no value being NaN; NaN of no values. The middle of -inf and inf is 0, as of -x and x."""
+    if not values.shape[-1]:
+        return np.full(values.shape[:-1], math.nan)
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.median(values, axis=-1), nan=0.0, posinf=math.inf, neginf=-math.inf)
 
 
 def _sd(values: FloatArray) -> float:
