@@ -129,7 +129,7 @@ def test_labels_are_counted_slab_by_slab() -> None:
 def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").mkdir()
     (tmp_path / "a.nii.gz" / "kept").touch()
-    with pytest.raises(FileError, match=r"a\.nii\.gz: a folder of that name is there"):
+    with pytest.raises(FileError, match=r"a\.nii\.gz: a folder of this name is there"):
         io.write(
             tmp_path / "a.nii.gz", Volume(np.zeros((1, 2, 3, 4), np.int16), Grid.from_spacing((2, 3, 4), (1, 1, 1)))
         )

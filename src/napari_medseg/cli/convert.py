@@ -51,11 +51,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    check_keeps_inputs([args.source], [args.output])
     if is_foreign(args.source):
         _convert_model(args)
         return
     check_writable(args.output)
-    check_keeps_inputs([args.source], [args.output])
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
     with claimed(args.output):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io import claims
+from napari_medseg.io import claims, files
 
 #: what an output in a folder is called
 DEFAULT_SUFFIX = ".nii.gz"
@@ -21,7 +21,8 @@ _SEVERAL = "several outputs"
 def output_paths(inputs: Sequence[Path], out: str) -> list[Path]:
     """One output per input: `out` is a file for one input, a pattern with "{name}", or a folder.
 
-    Raises InputError for a format that is not written, two inputs with one output, or an output that is an input.
+    Raises InputError for a format that is not written, two inputs with one output, or an output that is an input,
+    FileError where a folder is where a file would go.
     """
     outputs = [Path(text) for text in _spell_out([io.strip_suffix(path) for path in inputs], out)]
     for path in outputs:
@@ -34,12 +35,11 @@ def output_paths(inputs: Sequence[Path], out: str) -> list[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """InputError unless the name ends in the suffix of a format that is written, and no folder has that name."""
+    """InputError unless the name ends in the suffix of a format that is written; FileError where a folder has it."""
     suffixes = [suffix for format_ in io.FORMATS.values() for suffix in format_.written]
     if not path.name.lower().endswith(tuple(suffixes)):
         raise InputError(f"{path}: no format is written under this name: end it in one of {', '.join(suffixes)}")
-    if path.is_dir() and path.suffix.lower() != ".zarr":
-        raise InputError(f"{path}: a folder of this name is there already: give another name")
+    _check_no_folder(path)
 
 
 def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
@@ -50,13 +50,20 @@ def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
             raise InputError(f"{path}: the output would replace its input: give another name")
 
 
+def _check_no_folder(path: Path) -> None:
+    if path.suffix.lower() != ".zarr":
+        files.check_no_folder(path)
+
+
 @contextmanager
 def claimed(*paths: Path) -> Iterator[None]:
     """Inside, the folders of outputs are there and no other run writes to them.
 
     Folders that were made go again where the work fails. Raises FileError, before anything else is done, where another
-    run writes to one of them or the system refuses to make a folder.
+    run writes to one of them, the system refuses to make a folder, or a folder is where a file would go.
     """
+    for path in paths:
+        _check_no_folder(path)
     # Of several, their folder: a process cannot hold thousands of files open.
     targets = set(paths) if len(paths) == 1 else {path.parent / _SEVERAL for path in paths}
     with ExitStack() as stack:

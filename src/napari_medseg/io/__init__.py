@@ -103,8 +103,8 @@ def write(
         raise InputError(
             f"{target}: only DICOM segmentations (.dcm) refer to a source; {format_.name} has no place for it"
         )
-    if target.is_dir() and format_.name != "OME-Zarr":
-        raise FileError(f"{target}: a folder of that name is there: choose another name")
+    if format_.name != "OME-Zarr":
+        files.check_no_folder(target)
     if isinstance(x, Volume):
         content = stored.from_volume(x, provenance or {})
     else:

@@ -58,14 +58,30 @@ def check_file(path: Path) -> int:
     return status.st_size
 
 
+def check_no_folder(path: Path) -> None:
+    """FileError where a folder, or a link to one, has the name of a file to write: no folder makes place for a file."""
+    if path.is_dir():
+        what = "a link to a folder" if path.is_symlink() else "a folder"
+        raise FileError(f"{path}: {what} of this name is there: choose another name, or the name of a file in it")
+
+
+def check_no_file(path: Path) -> None:
+    """FileError where something else than a folder has the name of a folder to write in."""
+    if path.exists() and not path.is_dir():
+        raise FileError(f"{path}: a file of this name is there: choose another name or move it")
+
+
 @contextmanager
-def replacing(path: Path, needed_bytes: int | None = None) -> Iterator[Path]:
+def replacing(path: Path, needed_bytes: int | None = None, *, by_folder: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffixes; what was written there takes the place of `path` at the end.
 
     On any fault the temporary file or folder is removed and `path` is as it was. needed_bytes: what it takes where it
-    does not compress, for the message of a full disk. Raises FileError where the system refuses to write, or another
-    process writes there.
+    does not compress, for the message of a full disk. by_folder: a folder will be written, and the caller knows that
+    one at `path` may go. A link at `path` is replaced, and what it leads to stays. Raises FileError where a folder is
+    in the way of a file, the system refuses to write, or another process writes there.
     """
+    if not by_folder:
+        check_no_folder(path)
     with _placing(path, needed_bytes) as temporary:
         yield temporary
         _flush(temporary)
@@ -77,22 +93,28 @@ def replacing_parts(path: Path, needed_bytes: int | None = None, *, named_by_suf
     """As `replacing`, for a header whose voxels lie in files beside it: the path to write to, in a folder of its own.
 
     At the end all files written there are put beside `path`, the header last. named_by_suffix: the header does not
-    name them, they are found by their suffix, which is upper case where that of `path` is.
+    name them, they are found by their suffix, which is upper case where that of `path` is. Raises as `replacing`.
     """
+    check_no_folder(path)
     with _placing(path, needed_bytes) as folder:
         folder.mkdir()
         # Lower case, for the libraries that go by the suffix and know no other.
         header = folder / (path.stem + path.suffix.lower())
         yield header
+        places = {}
         for part in sorted(folder.iterdir(), key=lambda part: part == header):
             _flush(part)
             upper = part == header or named_by_suffix
             suffix = part.suffix.upper() if upper and path.suffix.isupper() else part.suffix
-            put(part, path.with_name(part.stem + suffix))
+            places[part] = path.with_name(part.stem + suffix)
+            check_no_folder(places[part])
+        for part, place in places.items():
+            put(part, place)
 
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are not there; FileError where the system refuses."""
+    check_no_file(path)
     with told_of_faults(path, path):
         path.mkdir(parents=True, exist_ok=True)
 
@@ -175,7 +197,12 @@ def _files_in(path: Path) -> list[Path]:
 
 
 def put(temporary: Path, path: Path) -> None:
-    """Put a new file or folder in place; a folder cannot be renamed over another, so the old one steps aside."""
+    """Put a new file or folder in place; a folder cannot be renamed over another, so the old one steps aside.
+
+    Raises FileError for a file in the place of a folder, which is left as it is.
+    """
+    if not temporary.is_dir():
+        check_no_folder(path)
     if not path.is_dir() or path.is_symlink():
         temporary.replace(path)
         return

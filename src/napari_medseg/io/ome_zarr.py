@@ -6,6 +6,7 @@ lie beside it in the attribute `napari_medseg` of the group, which this reader p
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
     data, dtype = _as_written(stored)
     channels = 1 if stored.is_labels else with_channel_axis(stored.data).shape[0]
     size = sum(_bytes(level.shape, dtype) for level in levels) * channels
-    with files.replacing(path, size) as temporary:
+    with files.replacing(path, size, by_folder=True) as temporary:
         arrays = _create(temporary, stored, levels, dtype, chunks=chunks)
         pyramid.copy_blocks(data, arrays[0])
         for level, fine, coarse in zip(levels[1:], arrays, arrays[1:], strict=False):
@@ -132,7 +133,7 @@ def _empty_labels(
     empty = np.broadcast_to(np.zeros((), dtype), grid.shape)
     stored = Stored(empty, grid, (), labels, provenance, is_labels=True)
     level = pyramid.Level(grid.shape, (1, 1, 1), (1, 1, 1))
-    with files.replacing(path, _bytes(grid.shape, dtype)) as temporary:
+    with files.replacing(path, _bytes(grid.shape, dtype), by_folder=True) as temporary:
         _create(temporary, stored, [level], dtype, chunks=chunks)
     return zarr.open_array(path / "0", mode="r+").with_config(_WRITE_ALL)
 
@@ -347,18 +348,25 @@ def _create(
 
 
 def _check_replaceable(path: Path, *, is_labels: bool) -> None:
-    """Raise FileError unless nothing is at the path, or a store of ours of the same kind."""
-    if not path.exists() and not path.is_symlink():
+    """Raise FileError unless nothing is at the path, or a store of ours of the same kind with nothing of others in it.
+
+    A link is refused too: a folder cannot take its place, and what it leads to is not ours to remove.
+    """
+    if path.is_symlink():
+        raise FileError(f"{path}: cannot be written: a link is there: name what it leads to, {path.resolve()}")
+    if not path.exists():
         return
     kind = "label image" if is_labels else "image"
     way_out = "choose another name or remove it first"
     if not path.is_dir():
         raise FileError(f"{path}: cannot be written: a file is there: {way_out}")
-    node = None if zarr_metadata.is_array(path) else _open(path)
+    node = _open(path) if zarr_metadata.is_group(path) else None
     if node is None or KEY not in node.attrs:
-        raise FileError(f"{path}: cannot be replaced: it was not written by napari-medseg: {way_out}")
-    if ("image-label" in ome_metadata.ome_part(dict(node.attrs))) != is_labels or "labels" in node:
-        raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else: {way_out}")
+        raise FileError(f"{path}: this folder cannot be replaced: it was not written by napari-medseg: {way_out}")
+    others = sorted(name for name in os.listdir(path) if not (name.isdecimal() or name.startswith(("zarr.", "."))))
+    if ("image-label" in ome_metadata.ome_part(dict(node.attrs))) != is_labels or others:
+        what = f": {others[0]:.100}" if others else ""
+        raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else{what}: {way_out}")
 
 
 def _warn(text: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io.files import make_folder, replace_bytes
+from napari_medseg.io.files import check_no_file, check_no_folder, make_folder, replace_bytes
 from napari_medseg.modelfile import Model, load_model, write_model
 from napari_medseg.modelspec import ModelSpec
 from napari_medseg.training.validate import mean_of
@@ -28,7 +28,9 @@ def require_writable(out: str | Path) -> Path:
         raise InputError(f"{path}: a model is written as {SUFFIX}; name it {path.with_suffix(SUFFIX).name}")
     if not path.parent.is_dir():
         raise FileError(f"{path.parent} is not a folder: make it first, or choose another place for the model")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    check_no_folder(path)
+    check_no_file(path.with_suffix(".training"))
+    if not os.access(path.parent, os.W_OK):
         raise FileError(f"{path} cannot be written: choose another place for the model")
     return path
 
