@@ -77,7 +77,7 @@ class DifferenceRow:
     cases: int
     """Cases that have the label in the reference or in either prediction, and in which both values are defined."""
     left_out: int
-    """Cases in which one is not, such as the sensitivity of an empty reference or the precision of an empty prediction."""
+    """Cases in which one of them is not, such as RVD of an empty reference or the precision of an empty prediction."""
     median: float
     """Median of the prediction's values over these cases."""
     median_compared: float
