@@ -89,6 +89,39 @@ def test_the_last_cases_validate_and_the_best_checkpoint_wins(tmp_path: Path) ->
     assert [v["step"] for v in history["validations"]] == [e.step for e in events if isinstance(e, Validated)]
 
 
+def test_a_model_that_is_there_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    whole: list[dict[str, bytes]] = []
+    notices = []
+    for seed in range(3):
+        events = list(iter_train(pairs(2), out=out, **QUICK | {"epochs": 1, "seed": seed, "val": 0.5}))
+        notices += [e.message for e in events if isinstance(e, Notice)]
+        whole.append({p.name: p.read_bytes() for p in (out, *(tmp_path / "m.training").iterdir())})
+    assert notices == [
+        f"a model of this name is there: it will be kept as m.previous{n}.safetensors" for n in ("", "-2")
+    ]
+    for before, name in zip(whole, ("m.previous", "m.previous-2", "m"), strict=True):
+        kept = {p.name: p.read_bytes() for p in (tmp_path / f"{name}.training").iterdir()}
+        assert {out.name: (tmp_path / f"{name}.safetensors").read_bytes(), **kept} == before
+    assert len({blob for files in whole for file, blob in files.items() if file == out.name}) == 3
+
+
+def test_a_model_is_trained_on_in_place(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    before = train(pairs(2), out=out, **QUICK)
+    after = train(pairs(2), out=out, init=tmp_path / "m.training" / "last.safetensors", **QUICK | {"seed": 1})
+    assert after.path == out
+    assert load_model(tmp_path / "m.previous.safetensors").sha256 == before.sha256 != after.sha256
+
+
+def test_a_training_that_is_refused_moves_nothing(tmp_path: Path) -> None:
+    train(pairs(2), out=tmp_path / "m.safetensors", **QUICK)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.*") if p.is_file()}
+    with pytest.raises(InputError, match="channels"):
+        train([*pairs(1), (volume(channels=2), segmentation())], out=tmp_path / "m.safetensors", **QUICK)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.*") if p.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("count", "fraction", "validating"), [(160, 0.2, 32), (5, 0.2, 1), (2, 0.2, 0), (1, 0.9, 0), (4, 0, 0), (2, 0.9, 1)]
 )

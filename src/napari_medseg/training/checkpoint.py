@@ -16,6 +16,7 @@ from napari_medseg.errors import FileError, InputError
 from napari_medseg.io.files import check_no_file, check_no_folder, make_folder, replace_bytes
 from napari_medseg.modelfile import Model, load_model, write_model
 from napari_medseg.modelspec import ModelSpec
+from napari_medseg.training.previous import stepping_aside
 from napari_medseg.training.validate import mean_of
 
 SUFFIX = ".safetensors"
@@ -29,10 +30,21 @@ def require_writable(out: str | Path) -> Path:
     if not path.parent.is_dir():
         raise FileError(f"{path.parent} is not a folder: make it first, or choose another place for the model")
     check_no_folder(path)
-    check_no_file(path.with_suffix(".training"))
+    check_no_file(folder_of(path))
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"{path} cannot be written: choose another place for the model")
     return path
+
+
+def folder_of(out: Path) -> Path:
+    """Where the checkpoints of the training of that model lie."""
+    return out.with_suffix(".training")
+
+
+def write_result(out: Path, spec: ModelSpec, weights: Mapping[str, torch.Tensor]) -> Model:
+    """Write what a training has made; a model that was there is kept as NAME.previous.safetensors."""
+    with stepping_aside(out):
+        return write_model(out, spec, weights)
 
 
 class Checkpoints:
@@ -41,7 +53,7 @@ class Checkpoints:
     def __init__(self, out: Path, weights: Callable[[], Mapping[str, torch.Tensor]]) -> None:
         self._out = out
         self._weights = weights
-        self._folder = out.with_suffix(".training")
+        self._folder = folder_of(out)
         self._losses: list[tuple[int, float]] = []
         self._validations: list[dict[str, object]] = []
         self.best_dice: dict[int, float] = {}
@@ -83,7 +95,7 @@ class Checkpoints:
         """Write the model with the weights as they are now."""
         make_folder(self._folder)
         self._write_history(spec)
-        self.model = write_model(self._out, spec, self._weights())
+        self.model = write_result(self._out, spec, self._weights())
 
     def finish_early(self, spec: ModelSpec) -> None:
         """End without another validation: the best checkpoint where there is one, else the weights as they are."""
@@ -93,7 +105,7 @@ class Checkpoints:
         if self.best_dice:
             best = load_model(self.best_path)
             self._write_history(best.spec)
-            self.model = write_model(self._out, best.spec, {**self._weights(), **best.load_network().state_dict()})
+            self.model = write_result(self._out, best.spec, {**self._weights(), **best.load_network().state_dict()})
         else:
             self.finish(spec)
 

@@ -19,14 +19,15 @@ from napari_medseg.events import Event, Finished, Notice, Progress, Started, res
 from napari_medseg.inference.device import choose_device
 from napari_medseg.inference.runner import WindowRunner
 from napari_medseg.io.claims import claimed
-from napari_medseg.io.files import make_folder, require_room
-from napari_medseg.modelfile import Model, as_model, write_model
+from napari_medseg.io.files import require_room
+from napari_medseg.modelfile import Model, as_model
 from napari_medseg.modelspec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.cases import Case, PreparedCase, as_cases, objects_of, prepare
-from napari_medseg.training.checkpoint import Checkpoints, require_writable
+from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result
 from napari_medseg.training.loop import Fit, ShouldStop, windows_of
 from napari_medseg.training.plan import CaseFacts, facts_of, plan, plan_from, require_same_channels
+from napari_medseg.training.previous import kept_name, step_aside
 from napari_medseg.volume import Segmentation, Volume
 
 _MEMORY_FOR_CASES = 4 * 2**30
@@ -55,8 +56,9 @@ def iter_train(
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
     best and the last checkpoint (model files themselves), the history, and the first stage of a cascade, which is
-    trained before. A cascade that should stop before its second stage has begun ends with its first one as the model,
-    which a Notice says; one that is closed then leaves the first stage in that folder only.
+    trained before. What an earlier training left under these names is kept as "NAME.previous". A cascade that should
+    stop before its second stage has begun ends with its first one as the model, which a Notice says; one that is closed
+    then leaves the first stage in that folder only.
 
     Raises InputError for cases that do not fit together, UnknownNameError for the network, ModelFileError for init.
     """
@@ -69,6 +71,8 @@ def iter_train(
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     with claimed(job.out):
+        if job.out.exists():
+            yield Notice(f"a model of this name is there: it will be kept as {kept_name(job.out).name}")
         yield from _train_one(job, initial) if config.cascade == "none" else _train_cascade(job)
 
 
@@ -95,8 +99,7 @@ def _train_cascade(job: _Job) -> Iterator[Event]:
     """The first stage, then the second, which the first guides."""
     config = job.config
     detect = config.cascade == "detect"
-    folder = job.out.with_suffix(".training")
-    make_folder(folder)
+    folder = folder_of(job.out)
     minutes = None if config.minutes is None else config.minutes * _FIRST_STAGE
     cases = [objects_of(case, config) for case in job.cases] if detect else job.cases
     arguments = {} if config.first_network else config.arguments
@@ -131,7 +134,7 @@ def _stage(spec: ModelSpec, config: TrainConfig) -> Stage:
 def _end_with(found: Model, out: Path) -> Iterator[Event]:
     """The first stage as the model: a second one that has learned nothing would spoil what the first has found."""
     yield Notice(f"stopped before the second stage was trained: {out.name} is the first stage alone")
-    yield Finished(write_model(out, found.spec, found.load_network().state_dict()))
+    yield Finished(write_result(out, found.spec, found.load_network().state_dict()))
 
 
 def _until_finished(events: Generator[Event, None, None]) -> Generator[Event, None, Model]:
@@ -172,6 +175,8 @@ def _train_one(
         before = _first_runner(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config, draw, stack, before)
         fit = Fit(spec, config, target, prepared, initial=initial, asked=job.asked, first=before)
+        if stage is None:  # the second stage of a cascade adds to the folder of its first
+            step_aside(folder_of(job.out if guided is None else guided.out))
         keeper = Checkpoints(job.out, fit.state)
         fit.validation_windows = [windows_of(f, spec) for f in all_facts[len(training) :]]
         yield Started(fit.describe(len(validation)))

@@ -1,0 +1,39 @@
+"""What an earlier training left under the same name is kept, under another one: it may have taken a night."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_medseg.io.files import told_of_faults
+
+
+def kept_name(path: Path) -> Path:
+    """The first free name beside `path` of NAME.previous, NAME.previous-2 and so on, with the suffix of `path`."""
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (path.with_name(f"{path.stem}.previous{ending}{path.suffix}") for ending in endings)
+    return next(name for name in names if not name.exists())
+
+
+def step_aside(path: Path) -> Path | None:
+    """Rename what is at `path`, and return the new name; None where nothing is there. Raises FileError."""
+    if not path.exists():
+        return None
+    kept = kept_name(path)
+    with told_of_faults(path, kept):
+        path.replace(kept)
+    return kept
+
+
+@contextmanager
+def stepping_aside(path: Path) -> Iterator[None]:
+    """Inside, what was at `path` lies beside it under another name; where the work fails, it comes back."""
+    kept = step_aside(path)
+    try:
+        yield
+    except BaseException:
+        if kept is not None:
+            kept.replace(path)
+        raise
