@@ -24,7 +24,8 @@ CHUNKS = (200, 96, 96)
 GRID = Grid.from_spacing(SHAPE, (1.0, 1.0, 1.0))
 CONFIG = MetricsConfig()
 
-Pair = dict[str, Segmentation]
+Pair = dict[str, Any]
+"""The two segmentations by the names of their arguments."""
 
 
 class Counted:
@@ -61,7 +62,7 @@ WORKS: dict[str, Callable[[Pair], Work[Any]]] = {
 PLAIN: dict[str, Callable[[Pair], object]] = {
     "scores": lambda pair: evaluate(**pair),
     "edits": lambda pair: evaluate(**pair),
-    "errors": lambda pair: error_map(**pair).data.tolist(),
+    "errors": lambda pair: np.asarray(error_map(**pair).data).tolist(),
     "surface": lambda pair: surface_distance_mesh(**pair).distance_mm.tolist(),
     "instances": lambda pair: match_instances(**pair),
 }
@@ -72,7 +73,7 @@ def value(made: Any) -> object:
     if isinstance(made, Comparison | EditedScores):
         return made.scores
     if isinstance(made, Segmentation):
-        return made.data.tolist()
+        return np.asarray(made.data).tolist()
     return made.distance_mm.tolist() if hasattr(made, "distance_mm") else made
 
 

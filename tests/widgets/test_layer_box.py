@@ -53,6 +53,36 @@ def test_the_chosen_layer_stays_chosen(viewer: ViewerModel, box: LayerBox) -> No
     assert (box.layer, box.currentText(), changes) == (first, "renamed", [])
 
 
+@pytest.fixture
+def two(viewer: ViewerModel, qtbot: Any) -> tuple[LayerBox, LayerBox]:
+    """One that begins with the oldest layer, and one with the newest, which is unlike it."""
+    first = LayerBox(viewer, Image, oldest=True)
+    second = LayerBox(viewer, Image, unlike=first)
+    for box in (first, second):
+        qtbot.addWidget(box)
+    return first, second
+
+
+def test_two_boxes_choose_different_layers(viewer: ViewerModel, two: tuple[LayerBox, LayerBox]) -> None:
+    a = viewer.add_image(np.zeros((4, 4)), name="a")
+    assert [box.layer for box in two] == [a, a], "there is no other"
+    b = viewer.add_image(np.zeros((4, 4)), name="b")
+    assert [box.layer for box in two] == [a, b]
+    c = viewer.add_image(np.zeros((4, 4)), name="c")
+    assert [box.layer for box in two] == [a, b], "what was chosen stays"
+    viewer.layers.remove(a)
+    assert [box.layer for box in two] == [b, c]
+
+
+def test_two_boxes_have_the_same_layer_where_the_user_wants_it(
+    viewer: ViewerModel, two: tuple[LayerBox, LayerBox]
+) -> None:
+    a, _ = (viewer.add_image(np.zeros((4, 4)), name=name) for name in "ab")
+    two[1].choose(a)
+    viewer.add_image(np.zeros((4, 4)), name="c")
+    assert [box.layer for box in two] == [a, a]
+
+
 def test_another_is_chosen_when_it_is_removed(viewer: ViewerModel, box: LayerBox) -> None:
     first = viewer.add_image(np.zeros((4, 4)), name="a")
     second = viewer.add_image(np.zeros((4, 4)), name="b")

@@ -106,6 +106,17 @@ def test_the_worst_place_of_all(viewer: ViewerModel, panel: MetricsPanel, pair: 
     np.testing.assert_allclose(viewer.dims.point, pair[1].data_to_world((7, 8, 9)))
 
 
+def test_the_worst_place_is_named_and_its_row_marked(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
+    for layer in pair:
+        layer.data[0, 0:2, 0:2] = 2
+    press(panel.measure_button, panel, qtbot)
+    panel.scored.jump_button.click()
+    qtbot.waitUntil(lambda: "<b>liver</b>: 1.00 mm" in panel.scored.place.text())
+    assert panel.scored.table.record.label == 1
+    assert [layer.selected_label for layer in pair] == [1, 1]
+    assert not panel.looking.runner.is_busy, "the marked row is not looked for again"
+
+
 def test_copies_for_a_spreadsheet_and_for_python(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
     press(panel.measure_button, panel, qtbot)
     actions = {action.text(): action for action in panel.scored.export.menu().actions()}
@@ -145,6 +156,17 @@ def test_exports(
     assert notification_manager.records[-1].message == f"wrote {tmp_path / f'scores{suffix}'}"
 
 
+def test_instances_that_were_matched_are_exported_too(
+    panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for button in (panel.measure_button, panel.instances.match_button):
+        press(button, panel, qtbot)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "scores.csv"), ""))
+    panel.scored.export.menu().actions()[0].trigger()
+    qtbot.waitUntil(lambda: not panel.scored.export.background.runner.is_busy, timeout=20_000)
+    assert {"scores.csv", "scores_instances.csv", "scores_pairs.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_the_error_layer_lies_on_the_reference(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:
@@ -180,6 +202,31 @@ def test_the_surface_of_the_label_that_was_clicked(
     press(panel.errors.surface_button, panel, qtbot)
     qtbot.waitUntil(lambda: "spleen: distance (mm)" in viewer.layers)
     assert not viewer.layers["spleen: distance (mm)"].data[2].any()
+
+
+def test_the_way_back_from_a_surface_to_the_slices(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    pair[1].visible = False
+    assert not panel.errors.slices_button.isEnabled()
+    for count in (3, 4):
+        press(panel.errors.surface_button, panel, qtbot)
+        qtbot.waitUntil(lambda n=count: len(viewer.layers) == n and viewer.layers[-1].colorbar.visible)
+    assert [layer.visible for layer in viewer.layers] == [False, False, False, True]
+    panel.errors.slices_button.click()
+    assert viewer.dims.ndisplay == 2
+    assert [layer.visible for layer in viewer.layers] == [True, False, False, False], "as before the first surface"
+    assert not panel.errors.slices_button.isEnabled()
+
+
+def test_a_jump_from_a_surface_shows_the_place(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    press(panel.errors.surface_button, panel, qtbot)
+    qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3)
+    panel.scored.jump_button.click()
+    qtbot.waitUntil(lambda: viewer.dims.ndisplay == 2)
+    assert [layer.visible for layer in pair] == [True, True]
 
 
 def test_instances_are_paired_as_the_core_pairs_them(
@@ -262,6 +309,28 @@ def test_scores_follow_an_array_that_replaces_the_layers(
     qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] < 1, timeout=10_000)
 
 
+def test_scores_follow_the_voxels_when_they_become_larger(
+    panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    press(panel.measure_button, panel, qtbot)
+    panel.live.setChecked(True)
+    for layer in pair:
+        layer.scale = [2 * s for s in layer.scale]
+    reference, prediction = (to_segmentation(layer) for layer in pair)
+    expected = ms.evaluate(prediction=prediction, reference=reference)
+    qtbot.waitUntil(lambda: panel.scores == expected, timeout=10_000)
+    assert expected.rows[0].volume_reference_ml == pytest.approx(8 * 0.16)
+
+
+def test_the_panel_says_what_it_waits_for(viewer: ViewerModel, panel: MetricsPanel) -> None:
+    assert panel.hint.text().startswith("Open or paint two Labels layers")
+    manual = add(viewer, cube(2, 1, "manual"))
+    assert "the same layer: choose two" in panel.hint.text()
+    net = add(viewer, cube(3, 1, "net"))
+    assert (panel.hint.text(), panel.hint.isHidden()) == ("", True)
+    assert (panel.reference.layer, panel.prediction.layer) == (manual, net)
+
+
 def test_names_are_shown_as_they_are(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) -> None:
     name = "<b>=1+1"
     odd = Segmentation(cube(2, 1, "").data, cube(2, 1, "").grid, {1: name}, name=name)
@@ -295,6 +364,8 @@ def test_the_buttons_wait_for_two_layers_and_a_table(viewer: ViewerModel, panel:
     need_scores = (panel.scored.export, panel.live)
     assert [b.isEnabled() for b in (*need_layers, *need_scores)] == [False] * 7
     add(viewer, cube(2, 1, "manual"))
+    assert [b.isEnabled() for b in (*need_layers, *need_scores)] == [False] * 7, "there is nothing to compare it with"
+    add(viewer, cube(3, 1, "net"))
     assert [b.isEnabled() for b in (*need_layers, *need_scores)] == [True] * 5 + [False] * 2
     press(panel.measure_button, panel, qtbot)
     assert [b.isEnabled() for b in (*need_layers, *need_scores)] == [True] * 7

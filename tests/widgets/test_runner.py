@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from napari.utils.notifications import notification_manager
 from napari.utils.progress import progress
+from qtpy.QtCore import QThreadPool
+from qtpy.QtWidgets import QDockWidget, QWidget
 
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress
@@ -129,6 +131,42 @@ def test_an_error_becomes_one_notification(error: Exception, runner: Runner, see
     (record,) = notification_manager.records[before:]
     assert str(error) in record.message
     assert str(record.severity) == "error"
+
+
+def test_the_work_ends_when_its_panel_is_closed(qtbot: Any) -> None:
+    dock, panel = QDockWidget(), QWidget()
+    qtbot.addWidget(dock)
+    dock.setWidget(panel)
+    page = QWidget(panel)
+    runner, ended = Runner(page), threading.Event()
+
+    def endless() -> Iterator[Event]:
+        try:
+            while True:
+                time.sleep(0.01)
+                yield Progress(0, 1)
+        finally:
+            ended.set()
+
+    runner.start(endless, "work")
+    panel.setParent(None)  # as napari does when the cross of the dock is clicked
+    qtbot.waitUntil(lambda: not runner.is_busy, timeout=5000)
+    assert ended.is_set()
+
+
+def test_no_work_waits_for_a_thread(qtbot: Any) -> None:
+    together = threading.Barrier(QThreadPool.globalInstance().maxThreadCount() + 2)
+    met: list[int] = []
+
+    def meeting() -> Iterator[Event]:
+        met.append(together.wait(timeout=10))
+        yield Finished(None)
+
+    runners = [Runner() for _ in range(together.parties)]
+    for runner in runners:
+        runner.start(meeting, "")
+    qtbot.waitUntil(lambda: not any(runner.is_busy for runner in runners), timeout=15_000)
+    assert sorted(met) == list(range(together.parties))
 
 
 def test_torch_leaves_a_core_to_the_window(runner: Runner, qtbot: Any) -> None:

@@ -46,6 +46,7 @@ def test_the_collector_comes_back_after_a_turn_that_fails(qtbot: Any) -> None:
 
 
 def test_who_turned_the_collector_off_keeps_it_off(qtbot: Any) -> None:
+    qtbot.wait(400)  # what tests before this one have begun is over
     gc.disable()
     rest_collector()
     qtbot.wait(400)

@@ -1,20 +1,21 @@
-"""One computation at a time: while one runs, a newer request waits and replaces whatever waited before it."""
+"""One work at a time: while one is done, a newer request waits and replaces whatever waited before it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QObject
 
-from napari_medseg.events import Event, Finished
+from napari_medseg.events import Event, Finished, Work, finishing
 from napari_medseg.widgets.runner import Runner
 
 
 @dataclass(frozen=True)
 class _Request:
-    compute: Callable[[], Any]
+    work: Callable[[], Work[Any]]
     then: Callable[[Any], None]
 
 
@@ -32,20 +33,25 @@ class Background(QObject):
 
     def ask(self, compute: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Run `compute()` in the worker as soon as it is free, and `then(result)` on the thread of the window."""
-        self._waiting = _Request(compute, then)
+        self.ask_for(partial(_in_one_step, compute), then)
+
+    def ask_for(self, work: Callable[[], Work[Any]], then: Callable[[Any], None]) -> None:
+        """The same for work in steps, which tells how far it is and can be cancelled."""
+        self._waiting = _Request(work, then)
         self._start_waiting(self.runner.is_busy)
 
     def _start_waiting(self, busy: bool) -> None:
         if busy or self._waiting is None:
             return
         self._running, self._waiting = self._waiting, None
-        compute = self._running.compute
-        self.runner.start(lambda: _finished(compute), self._title)
+        work = self._running.work
+        self.runner.start(lambda: finishing(work()), self._title)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Finished) and self._running is not None:
             self._running.then(event.result)
 
 
-def _finished(compute: Callable[[], Any]) -> Iterator[Event]:
-    yield Finished(compute())
+def _in_one_step(compute: Callable[[], Any]) -> Work[Any]:
+    yield from ()
+    return compute()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from napari_medseg.metrics import Scores, combine
 from napari_medseg.widgets.as_python import folders_script
 from napari_medseg.widgets.export_menu import ExportButton
 from napari_medseg.widgets.folder_field import FolderField
-from napari_medseg.widgets.forms import button, form, row
+from napari_medseg.widgets.forms import button, caption, form, row
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.runner import Runner
 from napari_medseg.widgets.score_view import ScoreView
@@ -24,8 +26,22 @@ from napari_medseg.widgets.score_view import ScoreView
 if TYPE_CHECKING:  # they are loaded with the first folders: the panel opens without them
     from napari_medseg.metrics.case_files import Sources
     from napari_medseg.metrics.study import Measured, StudyConfig
+    from napari_medseg.metrics.tables import Table
 
+_NAMED = 5
+"""Files without a partner that are told by name; the export has all."""
 _NOTE = "Every image of the one folder is compared with that of the same name in the other."
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What was measured, from where and how: what is exported belongs to what is shown."""
+
+    sources: Sources
+    config: StudyConfig
+    measured: Sequence[Measured]
+    unmatched: Table | None
+    """Files without a partner, where there are some."""
 
 
 class CasesTab(QWidget):
@@ -34,13 +50,13 @@ class CasesTab(QWidget):
     def __init__(self, config: Callable[[], MetricsConfig]) -> None:
         super().__init__()
         self._config = config
-        self._started: tuple[Sources, StudyConfig] | None = None
-        self._measured: list[Measured] = []
+        self._shown: _Shown | None = None
         self.scores: Scores | None = None
         self.reference = FolderField("Folder of the labels that count as true (A).")
         self.prediction = FolderField("Folder of the labels to judge (B).")
         self.runner = Runner(self)
         self.measure_button = button("Measure folders", self.measure, "Compare all cases of the two folders.")
+        self.left_out = caption()
         self.view = ScoreView(["boxes", "volumes", "table"], _NOTE)
         self.export = ExportButton(self.as_python, self._writing)
         layout = QVBoxLayout(self)
@@ -48,6 +64,7 @@ class CasesTab(QWidget):
         layout.addLayout(form(References=self.reference, Predictions=self.prediction))
         layout.addLayout(row(self.measure_button, self.export))
         layout.addWidget(ProgressRow(self.runner))
+        layout.addWidget(self.left_out)
         layout.addWidget(self.view, stretch=1)
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._update_button)
@@ -64,24 +81,23 @@ class CasesTab(QWidget):
         assert prediction is not None, "the button is off before both folders are named"
         assert reference is not None, "the button is off before both folders are named"
         sources, config = Sources(prediction=prediction, reference=reference), StudyConfig(metrics=self._config())
-        self._started = sources, config
         self.runner.start(lambda: _measured(sources, config), "Metrics")
 
     def as_python(self) -> str:
         """The script that computes the table."""
-        assert self._started is not None, "the button is off before the first table"
-        sources, config = self._started
-        return folders_script(sources.prediction, sources.reference, config.metrics)
+        assert self._shown is not None, "the button is off before the first table"
+        sources = self._shown.sources
+        return folders_script(sources.prediction, sources.reference, self._shown.config.metrics)
 
     def _writing(self, path: Path) -> Callable[[], object]:
-        assert self._started is not None, "the button is off before the first table"
-        sources, config = self._started
-        return partial(_write, path, self._measured, sources, config)
+        assert self._shown is not None, "the button is off before the first table"
+        return partial(_write, path, self._shown)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Finished):
-            self._measured = event.result
-            self.scores = combine([(one.name, one.scores) for one in event.result])
+            self._shown = event.result
+            self.scores = combine([(one.name, one.scores) for one in event.result.measured])
+            self.left_out.setText(_left_out(event.result.unmatched))
             self.view.show_scores(self.scores)
             self.export.show_scores(self.scores)
 
@@ -96,20 +112,27 @@ def _measured(sources: Sources, config: StudyConfig) -> Iterator[Event]:
     from napari_medseg.metrics.study import measure
 
     importlib.import_module("napari_medseg.widgets.chart")
-    cases, _ = match_files(sources)
+    cases, unmatched = match_files(sources)
     measured = []
     for done, files in enumerate(cases):
         yield Progress(done, len(cases), f"cases, now {files.name}")
         measured.append(measure(files.read(), config))
-    yield Finished(measured)
+    yield Finished(_Shown(sources, config, measured, unmatched))
 
 
-def _write(path: Path, measured: Sequence[Measured], sources: Sources, config: StudyConfig) -> None:
+def _left_out(unmatched: Table | None) -> str:
+    """Which files were not measured, the first few by name."""
+    if unmatched is None:
+        return ""
+    names = [f"{escape(str(row['case']))} (no {row['missing']})" for row in unmatched.rows]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"<b>Not measured:</b> {', '.join(names[:_NAMED])}{more}."
+
+
+def _write(path: Path, shown: _Shown) -> None:
     """In the worker: the scores, their statistics, and what had no partner."""
-    from napari_medseg.metrics.case_files import match_files
     from napari_medseg.metrics.exports import write_scores
     from napari_medseg.metrics.study import study
 
-    found = study(measured, config)
-    _, unmatched = match_files(sources)
-    write_scores(path, found.scores, [*found.tables, *([unmatched] if unmatched else [])])
+    found = study(shown.measured, shown.config)
+    write_scores(path, found.scores, [*found.tables, *([shown.unmatched] if shown.unmatched else [])])

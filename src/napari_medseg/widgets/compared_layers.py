@@ -24,16 +24,25 @@ class ComparedLayers(QObject):
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self.reference = LayerBox(viewer, Labels, "The labels that count as true (A).")
-        self.prediction = LayerBox(viewer, Labels, "The labels to judge (B).")
+        self.reference = LayerBox(viewer, Labels, "The labels that count as true (A).", oldest=True)
+        self.prediction = LayerBox(viewer, Labels, "The labels to judge (B).", unlike=self.reference)
         for box in (self.reference, self.prediction):
             box.layer_changed.connect(lambda _: self.changed.emit())
 
     @property
     def layers(self) -> tuple[Labels, Labels] | None:
-        """(prediction, reference); None until both are chosen."""
+        """(prediction, reference); None until two are chosen."""
         chosen = (self.prediction.layer, self.reference.layer)
-        return None if None in chosen else chosen
+        return None if None in chosen or chosen[0] is chosen[1] else chosen
+
+    @property
+    def missing(self) -> str:
+        """What the user has to do first; empty where two layers are chosen."""
+        if not self.prediction.layers:
+            return "Open or paint two Labels layers: the prediction, and the reference that it is compared with."
+        if self.layers is None:
+            return "Reference and prediction are the same layer: choose two, or open another one."
+        return ""
 
     @property
     def among(self) -> list[Any]:

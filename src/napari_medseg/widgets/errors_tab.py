@@ -12,17 +12,17 @@ from napari.utils import Colormap
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.geometry import FloatArray
-from napari_medseg.metrics.error_map import ERRORS, error_map
-from napari_medseg.metrics.surface_mesh import SurfaceMesh, surface_distance_mesh
+from napari_medseg.metrics.error_map import ERRORS, mapping_errors
+from napari_medseg.metrics.surface_mesh import SurfaceMesh, meshing_surfaces
 from napari_medseg.volume import Segmentation
-from napari_medseg.widgets.forms import button, caption, choice, choose, form, reporting
+from napari_medseg.widgets.forms import button, caption, choice, choose, form, reporting, row
 from napari_medseg.widgets.jump import show_surface
 from napari_medseg.widgets.layers import labels_layer, surface_layer
 from napari_medseg.widgets.turns import in_turns
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_medseg.metrics import Scores
     from napari_medseg.widgets.background import Background
@@ -54,7 +54,12 @@ class ErrorsTab(QWidget):
             self.show_surface,
             "The prediction's surface in 3D, coloured by its distance to the reference's; the other layers are hidden.",
         )
+        self.slices_button = button("Back to slices", self.show_slices, "Show again what the surface hid, in 2D.")
+        self.slices_button.setEnabled(False)
         self.range = caption()
+        self._hidden: list[Layer] = []
+        """By the surfaces that are looked at."""
+        self._surfaces: list[Layer] = []
         self._list_labels({})
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 6, 0, 0)
@@ -62,7 +67,7 @@ class ErrorsTab(QWidget):
         layout.addWidget(self.legend)
         layout.addSpacing(12)
         layout.addLayout(form(Label=self.label, Distance=self.sign))
-        layout.addWidget(self.surface_button)
+        layout.addLayout(row(self.surface_button, self.slices_button))
         layout.addWidget(self.range)
         layout.addStretch(1)
 
@@ -84,7 +89,7 @@ class ErrorsTab(QWidget):
         with reporting():
             pair, layers = self._compared.pair(), self._compared.layers
             assert layers is not None, "a pair has two layers"
-            self._background.ask(partial(error_map, **pair), partial(self._add_errors, layers[0]))
+            self._background.ask_for(partial(mapping_errors, **pair), partial(self._add_errors, layers[0]))
 
     def show_surface(self) -> None:
         """Add the surface of the chosen label, or of all, and look at it in 3D."""
@@ -92,15 +97,17 @@ class ErrorsTab(QWidget):
             pair, layers = self._compared.pair(), self._compared.layers
             assert layers is not None, "a pair has two layers"
             label = self.label.currentData() or None
-            self._background.ask(
-                partial(surface_distance_mesh, **pair, label=label),
+            self._background.ask_for(
+                partial(meshing_surfaces, **pair, label=label),
                 partial(self._add_surface, layers, self.label.currentText()),
             )
 
     def _add_errors(self, prediction: Labels, errors: Segmentation) -> None:
         data, arguments, _ = labels_layer(errors)
         nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
-        arguments |= {"name": f"{prediction.name} errors", "colormap": nothing | _COLOURS}
+        # Opaque: its colours, mixed with those of the labels beneath, would mean nothing.
+        arguments |= {"name": f"{prediction.name} errors", "colormap": nothing | _COLOURS, "opacity": 1.0}
+        self.show_slices()
         in_turns(partial(self._viewer.add_labels, data, **arguments))
 
     def _add_surface(self, layers: tuple[Labels, Labels], label: str, mesh: SurfaceMesh) -> None:
@@ -117,15 +124,32 @@ class ErrorsTab(QWidget):
         )
         self._describe(label, layers, signed, end)
         in_turns(
-            self._hide_all,
+            partial(self._hide_all, layer),
             partial(self._viewer.add_layer, layer),
             partial(show_surface, self._viewer, layer),
             partial(_show_colour_bar, layer),
         )
 
-    def _hide_all(self) -> None:
-        for covering in self._viewer.layers:
+    def show_slices(self) -> None:
+        """Undo what showing surfaces did to the view; they stay in the list, hidden."""
+        if not self._hidden:
+            return
+        for hidden in self._hidden:
+            hidden.visible = True
+        for surface in self._surfaces:
+            surface.visible = False
+        self._hidden, self._surfaces = [], []
+        self.slices_button.setEnabled(False)
+        self._viewer.dims.ndisplay = 2
+
+    def _hide_all(self, surface: Layer) -> None:
+        """Everything but the surface that comes; the surfaces before it are not shown again."""
+        shown = [layer for layer in self._viewer.layers if layer.visible]
+        self._hidden += [layer for layer in shown if layer not in self._surfaces]
+        self._surfaces.append(surface)
+        for covering in shown:
             covering.visible = False
+        self.slices_button.setEnabled(True)
 
     def _describe(self, label: str, layers: tuple[Labels, Labels], signed_mm: FloatArray, end_mm: float) -> None:
         prediction, reference = (escape(layer.name) for layer in layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,16 @@ from qtpy.QtWidgets import QLineEdit, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_medseg.config import InstancesConfig, field_docs
 from napari_medseg.errors import InputError
-from napari_medseg.metrics.instances import InstanceRow, Instances, Pair, match_instances
+from napari_medseg.metrics.instances import InstanceRow, Instances, Pair, matching
 from napari_medseg.volume import Grid
 from napari_medseg.widgets.forms import button, choice, form, reporting
 from napari_medseg.widgets.record_columns import documented_columns
 from napari_medseg.widgets.record_table import RecordTable
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_medseg.metrics.tables import Table
     from napari_medseg.widgets.background import Background
     from napari_medseg.widgets.compared_layers import ComparedLayers
 
@@ -36,6 +40,9 @@ class InstancesTab(QWidget):
         self._compared = compared
         self._background = background
         self._grid: Grid | None = None
+        self._found: Instances | None = None
+        self.matched: tuple[Labels, Labels] | None = None
+        """(prediction, reference), which the tables tell about."""
         docs = field_docs(InstancesConfig)
         self.kind = choice(_KINDS, docs["instances"])
         self.connectivity = choice({}, docs["connectivity"])
@@ -75,15 +82,22 @@ class InstancesTab(QWidget):
     def match(self) -> None:
         """Pair the instances in the background."""
         with reporting():
-            pair, config = self._compared.pair(), self.config
-            self._background.ask(
-                partial(match_instances, **pair, config=config), partial(self._show, pair["reference"].grid)
+            pair, config, layers = self._compared.pair(), self.config, self._compared.layers
+            assert layers is not None, "a pair has two layers"
+            self._background.ask_for(
+                partial(matching, **pair, config=config), partial(self._show, layers, pair["reference"].grid)
             )
 
-    def _show(self, grid: Grid, found: Instances) -> None:
-        self._grid = grid
-        layers = self._compared.layers
-        colour_of = layers[1].colormap.map if layers else None
+    @property
+    def tables(self) -> list[Table]:
+        """What the tab shows, for files; none before the first matching."""
+        if self._found is None:
+            return []
+        return [_table(self._found.rows, "instances"), _table(self._found.pairs, "pairs")]
+
+    def _show(self, layers: tuple[Labels, Labels], grid: Grid, found: Instances) -> None:
+        self.matched, self._grid, self._found = layers, grid, found
+        colour_of = layers[1].colormap.map
         self.rows.show_records(found.rows, documented_columns(InstanceRow), colour_of)
         self.pairs.show_records(found.pairs, documented_columns(Pair), colour_of)
 
@@ -91,6 +105,14 @@ class InstancesTab(QWidget):
         assert self._grid is not None, "the table is empty before the first matching"
         voxel = np.rint(self._grid.world_to_index((pair.s_mm, pair.p_mm, pair.l_mm))).astype(int)
         self.pair_chosen.emit(pair.label or pair.reference_id or pair.prediction_id, tuple(voxel.tolist()))
+
+
+def _table(rows: Sequence[InstanceRow] | Sequence[Pair], name: str) -> Table:
+    from napari_medseg.metrics.study import TABLES
+    from napari_medseg.metrics.tables import table_of
+
+    kind, title = TABLES[name]
+    return table_of(rows, kind, name=name, title=title)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

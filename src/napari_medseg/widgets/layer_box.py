@@ -18,26 +18,41 @@ class LayerBox(QComboBox):
     """Follows layers as they are added, removed, renamed and reordered; the chosen layer stays chosen.
 
     `layer_changed` carries the chosen layer, or None, when it becomes another. `layers` are those to choose from.
+    oldest: choose the lowest layer of the list at first, not the top one. unlike: choose another layer than that box
+    where there is one, until the user chooses.
     """
 
     layer_changed = Signal(object)
 
-    def __init__(self, viewer: Viewer, kind: type[Layer] | tuple[type[Layer], ...], tooltip: str = "") -> None:
+    def __init__(
+        self,
+        viewer: Viewer,
+        kind: type[Layer] | tuple[type[Layer], ...],
+        tooltip: str = "",
+        *,
+        oldest: bool = False,
+        unlike: LayerBox | None = None,
+    ) -> None:
         super().__init__()
+        self._unlike = unlike
+        self._first = -1 if oldest else 0
         self._kinds = kind if isinstance(kind, tuple) else (kind,)
         self.layers: list[Layer] = []
         self._list = viewer.layers
         self._chosen: Layer | None = None
+        self._chosen_by_user = False
         self.setToolTip(tooltip)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.currentIndexChanged.connect(self._on_index)
+        self.currentIndexChanged.connect(self._on_choice)
         events = viewer.layers.events
         self._connections = Connections(
             (events.inserted, events.removed, events.reordered, events.renamed), self.refresh
         )
         self.destroyed.connect(self._connections.disconnect)
+        if unlike is not None:
+            unlike.layer_changed.connect(self.refresh)
         self.refresh()
 
     @property
@@ -55,14 +70,25 @@ class LayerBox(QComboBox):
         self.blockSignals(True)
         self.clear()
         self.addItems([layer.name for layer in self.layers])
-        kept = self.layers.index(self._chosen) if self._chosen in self.layers else 0
-        self.setCurrentIndex(kept if self.layers else -1)
+        self.setCurrentIndex(self.layers.index(self._kept()) if self.layers else -1)
         self.blockSignals(False)
         self.setEnabled(bool(self.layers))
         self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} layer yet")
         self._on_index()
 
-    def _on_index(self, _index: int = 0) -> None:
+    def _kept(self) -> Layer:
+        """What stays chosen, or is before the user has chosen."""
+        taken = self._unlike.layer if self._unlike is not None else None
+        if self._chosen in self.layers and (self._chosen_by_user or self._chosen is not taken):
+            return self._chosen
+        self._chosen_by_user = False
+        return ([layer for layer in self.layers if layer is not taken] or self.layers)[self._first]
+
+    def _on_choice(self, _index: int) -> None:
+        self._chosen_by_user = True
+        self._on_index()
+
+    def _on_index(self) -> None:
         index = self.currentIndex()
         layer = self.layers[index] if index >= 0 else None
         if layer is not self._chosen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,16 @@ from qtpy.QtWidgets import QCheckBox
 
 from napari_medseg.metrics import Scores
 from napari_medseg.metrics.edits import EditedScores
+from napari_medseg.volume import Grid, Segmentation
 from napari_medseg.widgets.background import Background
 from napari_medseg.widgets.compared_layers import ComparedLayers
+from napari_medseg.widgets.forms import reporting
 from napari_medseg.widgets.layer_box import Connections
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+_EDITS = ("paint", "set_data", "scale", "translate", "rotate", "shear", "affine", "units")
 _PAUSE_MS = 250
 """How long the brush rests before the scores are computed."""
 
@@ -27,14 +30,17 @@ _PAUSE_MS = 250
 class _Followed:
     prediction: Labels
     reference: Labels
-    arrays: tuple[Any, Any]
-    """What the layers held when they were measured."""
+    held: tuple[Any, Any]
+    """The arrays that the layers held when they were measured."""
+    grids: tuple[Grid, Grid]
     edited: EditedScores
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the layers still hold the arrays that are watched; a script may have given them others."""
-        return self.prediction.data is self.arrays[0] and self.reference.data is self.arrays[1]
+    def is_whole(self, pair: Mapping[str, Segmentation]) -> bool:
+        """Whether the layers, now `pair`, still hold the arrays that are watched, on their grids."""
+        arrays = self.prediction.data, self.reference.data
+        return all(now is then for now, then in zip(arrays, self.held, strict=True)) and all(
+            now.grid.same_as(then) for now, then in zip(pair.values(), self.grids, strict=True)
+        )
 
 
 class LiveUpdates(QCheckBox):
@@ -57,11 +63,10 @@ class LiveUpdates(QCheckBox):
     def follow(self, prediction: Labels, reference: Labels, edited: EditedScores) -> None:
         """From now on, edits of these layers, whose scores `edited` holds."""
         self._connections.disconnect()
-        self._followed = _Followed(prediction, reference, (prediction.data, reference.data), edited)
+        b, a = self._compared.pair_of(prediction, reference).values()
+        self._followed = _Followed(prediction, reference, (prediction.data, reference.data), (b.grid, a.grid), edited)
         # Strokes, and whatever draws the layer anew: undo, scripts, and moving through the slices, which edits nothing.
-        events = [
-            emitter for layer in (prediction, reference) for emitter in (layer.events.paint, layer.events.set_data)
-        ]
+        events = [layer.events[name] for layer in (prediction, reference) for name in _EDITS]
         self._connections = Connections(events, self._soon)
         self.destroyed.connect(self._connections.disconnect)
         self.setEnabled(True)
@@ -74,12 +79,13 @@ class LiveUpdates(QCheckBox):
         followed = self._followed
         if followed is None:
             return
-        if followed.is_whole:
-            self.background.ask(followed.edited.update, partial(self._on_updated, followed))
-        else:
+        with reporting():
             pair = self._compared.pair_of(followed.prediction, followed.reference)
-            config = followed.edited.scores.config
-            self.background.ask(partial(EditedScores, **pair, config=config), partial(self._on_measured, followed))
+            if followed.is_whole(pair):
+                self.background.ask(followed.edited.update, partial(self._on_updated, followed))
+            else:
+                config = followed.edited.scores.config
+                self.background.ask(partial(EditedScores, **pair, config=config), partial(self._on_measured, followed))
 
     def _on_updated(self, followed: _Followed, changed: bool) -> None:
         if changed and followed is self._followed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_medseg.config import MetricsConfig
+from napari_medseg.events import Work
 from napari_medseg.metrics import Scores
 from napari_medseg.metrics.edits import EditedScores
 from napari_medseg.metrics.places import Place, worst_place
@@ -18,7 +19,7 @@ from napari_medseg.widgets.cases_tab import CasesTab
 from napari_medseg.widgets.compared_layers import ComparedLayers
 from napari_medseg.widgets.definitions import Definitions
 from napari_medseg.widgets.errors_tab import ErrorsTab
-from napari_medseg.widgets.forms import button, form, reporting, row
+from napari_medseg.widgets.forms import button, caption, form, reporting, row
 from napari_medseg.widgets.instances_tab import InstancesTab
 from napari_medseg.widgets.jump import show_voxel
 from napari_medseg.widgets.live import LiveUpdates
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_medseg.geometry import Shape3
     from napari_medseg.metrics import Row
+    from napari_medseg.metrics.tables import Table
 
 _MIN_WIDTH = 350
 """Pixels in which nothing is cut off but the columns of tables, which scroll."""
@@ -51,8 +53,9 @@ class MetricsPanel(QWidget):
         self._measuring, self.looking = Background(self, "Metrics"), Background(self)
         self.runner = self._measuring.runner
         self.measure_button = button("Measure", self.measure, "Compare the two layers, label by label.")
+        self.hint = caption()
         self.live = LiveUpdates(self.compared, self._show_scores)
-        self.scored = TableTab(self.compared, self.jump)
+        self.scored = TableTab(self.compared, self.jump, self._tables)
         self.plots = ScoreView(["bars"], "Measure first: the plots show the numbers of the table.")
         self.errors = ErrorsTab(napari_viewer, self.compared, self._measuring)
         self.instances = InstancesTab(self.compared, self._measuring)
@@ -81,7 +84,8 @@ class MetricsPanel(QWidget):
             )
         )
         layout.addLayout(row(self.measure_button, self.live))
-        layout.addWidget(ProgressRow(self.runner, end_text=""))
+        layout.addWidget(self.hint)
+        layout.addWidget(ProgressRow(self.runner))
         layout.addWidget(self.tabs, stretch=1)
 
     def measure(self) -> None:
@@ -89,8 +93,8 @@ class MetricsPanel(QWidget):
         layers = self.compared.layers
         assert layers is not None, "the button is off before both are chosen"
         with reporting():
-            compute = partial(_measured, self.definitions.config, **self.compared.pair())
-            self._measuring.ask(compute, partial(self._follow, layers))
+            work = partial(_measured, self.definitions.config, **self.compared.pair())
+            self._measuring.ask_for(work, partial(self._follow, layers))
 
     def jump(self, label: int | None = None) -> None:
         """Look at the voxel that is farthest from the other surface: of a label, or of all."""
@@ -98,6 +102,10 @@ class MetricsPanel(QWidget):
             preset = self.definitions.config.preset
             find = partial(worst_place, **self.compared.pair(), label=label, preset=preset)
             self.looking.ask(find, self._show_place)
+
+    def _tables(self) -> list[Table]:
+        """What is exported beside the scores."""
+        return self.instances.tables if self.instances.matched == self._measured else []
 
     def _follow(self, layers: tuple[Labels, Labels], edited: EditedScores) -> None:
         self._measured = layers
@@ -114,7 +122,6 @@ class MetricsPanel(QWidget):
     def _on_row(self, chosen: Row) -> None:
         """Select the label in both layers, and look at where it is worst."""
         self._select(chosen.label)
-        self.errors.choose_label(chosen.label)
         if self.compared.layers == self._measured:
             self.jump(chosen.label)
 
@@ -123,18 +130,24 @@ class MetricsPanel(QWidget):
         self._look_at(voxel_zyx)
 
     def _show_place(self, place: Place) -> None:
+        self._select(place.label)
+        self.scored.show_place(place)
         self._look_at(place.index_zyx)
 
     def _select(self, label: int) -> None:
+        self.errors.choose_label(label)
         for layer in self.compared.layers or ():
             layer.selected_label = label
 
     def _look_at(self, voxel_zyx: Shape3) -> None:
         """voxel_zyx: on the grid of the reference."""
         if self.reference.layer is not None:
+            self.errors.show_slices()
             show_voxel(self._viewer, self.reference.layer, voxel_zyx, self.compared.among)
 
     def _update_buttons(self, _: object = None) -> None:
+        self.hint.setText(self.compared.missing)
+        self.hint.setVisible(bool(self.compared.missing))
         ready = not self.runner.is_busy and self.compared.layers is not None
         self.measure_button.setEnabled(ready)
         self.scored.jump_button.setEnabled(ready)
@@ -142,8 +155,8 @@ class MetricsPanel(QWidget):
         self.instances.match_button.setEnabled(ready)
 
 
-def _measured(config: MetricsConfig, **pair: Segmentation) -> EditedScores:
+def _measured(config: MetricsConfig, **pair: Segmentation) -> Work[EditedScores]:
     """In the worker: the scores; and what draws them is loaded, which would hold up the window."""
-    edited = EditedScores(**pair, config=config)
+    edited = yield from EditedScores.measuring(**pair, config=config)
     importlib.import_module("napari_medseg.widgets.chart")
     return edited

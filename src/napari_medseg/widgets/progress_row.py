@@ -19,7 +19,7 @@ class ProgressRow(QWidget):
         super().__init__()
         self._end_text, self._ending_text = end_text, ending_text
         self._began = 0.0
-        self._first: tuple[float, int] | None = None
+        self._first: tuple[float, Progress] | None = None
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(14)
@@ -81,10 +81,10 @@ class ProgressRow(QWidget):
         if isinstance(event, TrainProgress):
             return event.seconds_left
         now = time.monotonic()
-        if self._first is None:
-            self._first = (now, event.done)
-        began, done_then = self._first
-        done = event.done - done_then
+        if self._first is None or self._first[1].total != event.total:  # each stage has a pace of its own
+            self._first = (now, event)
+        began, first = self._first
+        done = event.done - first.done
         return (now - began) / done * (event.total - event.done) if done else math.nan
 
 

@@ -75,6 +75,12 @@ class RecordTable(QTableView):
         if found:
             self.setCurrentIndex(self.records.index(found[0], 0))
 
+    def mark(self, label: int) -> None:
+        """Go to the first row of a label that was looked at already: `row_chosen` is silent."""
+        self._showing = True
+        self.choose(label)
+        self._showing = False
+
     def _on_row(self, index: QModelIndex, _previous: QModelIndex | None = None) -> None:
         if index.isValid() and not self._showing:
             self.row_chosen.emit(self.records.rows[index.row()])

@@ -16,7 +16,8 @@ from functools import partial
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error, show_info
 from napari.utils.progress import progress
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QEvent, QObject, QThreadPool, Signal
+from qtpy.QtWidgets import QDockWidget
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started
@@ -37,7 +38,7 @@ class Runner(QObject):
     """Runs one generator of events at a time; all signals arrive on the thread of the window.
 
     `happened` carries every event (fast progress thinned out), `busy` whether something runs: False comes last. The
-    owner keeps it as a child: when it is destroyed, the work ends at its next step.
+    owner keeps it as a child: when it is destroyed, or its panel is closed, the work ends at its next step.
     """
 
     happened = Signal(object)
@@ -48,6 +49,7 @@ class Runner(QObject):
         super().__init__(parent)
         self.is_busy = False
         self._cancelled = threading.Event()
+        self._panel: QObject | None = None
         # The flag's own method: the runner's cannot run any more when Qt says that it is destroyed.
         self.destroyed.connect(self._cancelled.set)
 
@@ -62,6 +64,7 @@ class Runner(QObject):
         """
         assert not self.is_busy, "the owner disables its start button while busy"
         rest_collector()
+        _make_room()
         self._cancelled.clear()
         worker = create_worker(_relay, events, self._cancelled, ends_itself)
         if title:
@@ -71,6 +74,9 @@ class Runner(QObject):
         worker.yielded.connect(self._take)
         worker.finished.connect(self._end)
         self._set_busy(True)
+        self._panel = _panel_of(self)
+        if self._panel is not None:
+            self._panel.installEventFilter(self)
         worker.start()
 
     def cancel(self) -> None:
@@ -88,12 +94,34 @@ class Runner(QObject):
             _notify(event.error)
         self.happened.emit(event)
 
+    def eventFilter(self, panel: QObject, event: QEvent) -> bool:  # noqa: N802  # Qt's name
+        """napari takes a panel whose ✕ was clicked out of its window, and keeps it."""
+        if event.type() == QEvent.Type.ParentChange and panel.parent() is None:
+            self.cancel()
+        return False
+
     def _end(self) -> None:
+        if self._panel is not None:
+            self._panel.removeEventFilter(self)
         self._set_busy(False)
 
     def _set_busy(self, is_busy: bool) -> None:
         self.is_busy = is_busy
         self.busy.emit(is_busy)
+
+
+def _make_room() -> None:
+    """Qt's threads are as few as the processors; while they all train or segment, another work would wait unseen."""
+    pool = QThreadPool.globalInstance()
+    pool.setMaxThreadCount(max(pool.maxThreadCount(), pool.activeThreadCount() + 1))
+
+
+def _panel_of(child: QObject) -> QObject | None:
+    """What lies in a dock, of all that the child is a part of."""
+    inner, outer = None, child.parent()
+    while outer is not None and not isinstance(outer, QDockWidget):
+        inner, outer = outer, outer.parent()
+    return inner
 
 
 def _advance(bar: progress, event: Event) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -23,27 +24,37 @@ from napari_medseg.widgets.record_table import RecordTable
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+    from napari_medseg.metrics.places import Place
+    from napari_medseg.metrics.tables import Table
+
 _PICTURES = 12
 """Labels that the report shows: those of the lowest Dice."""
 
 
 class TableTab(QWidget):
-    """Shows Scores of two layers; `jump` is called by the button."""
+    """Shows Scores of two layers; `jump` is called by the button, `tables` for what is exported beside the scores."""
 
-    def __init__(self, compared: ComparedLayers, jump: Callable[[], None]) -> None:
+    def __init__(
+        self, compared: ComparedLayers, jump: Callable[[], None], tables: Callable[[], Sequence[Table]]
+    ) -> None:
         super().__init__()
         self._compared = compared
+        self._tables = tables
         self._shown: tuple[Labels, Labels, Scores] | None = None
         self.table = RecordTable()
         self.summary = caption()
         self.jump_button = button(
-            "Jump to the worst place", jump, "Go to the voxel of the largest surface distance, over all labels."
+            "Jump to the worst place",
+            jump,
+            "Go to the voxel of the largest surface distance, over all labels that both layers have.",
         )
+        self.place = caption()
         self.export = ExportButton(self.as_python, self._writing)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 6, 0, 0)
         layout.addWidget(self.table, stretch=1)
         layout.addWidget(self.summary)
+        layout.addWidget(self.place)
         layout.addLayout(row(self.jump_button, self.export))
 
     def show_scores(self, scores: Scores, prediction: Labels, reference: Labels) -> None:
@@ -58,6 +69,17 @@ class TableTab(QWidget):
             f"{scores.config.nsd_tolerance_mm:g} mm; pixel accuracy {scores.pa:.4f}"
         )
 
+    def show_place(self, place: Place) -> None:
+        """Mark the label's row, and tell how far its surfaces are apart there."""
+        self.table.mark(place.label)
+        name = self._name_of(place.label)
+        apart = f"{place.distance_mm:.2f} mm" if math.isfinite(place.distance_mm) else "only one of the two has it"
+        self.place.setText(f"Worst place of <b>{escape(name)}</b>: {apart}.")
+
+    def _name_of(self, label: int) -> str:
+        rows = self._shown[2].rows if self._shown else ()
+        return next((row.name for row in rows if row.label == label), f"label {label}")
+
     def as_python(self) -> str:
         """The script that computes the table."""
         assert self._shown is not None, "the button is off before the first table"
@@ -68,10 +90,12 @@ class TableTab(QWidget):
         assert self._shown is not None, "the button is off before the first table"
         prediction, reference, scores = self._shown
         pair = self._compared.pair_of(prediction, reference)
-        return partial(_write, path, scores, pair, self._compared.image_on(reference))
+        return partial(_write, path, scores, self._tables(), pair, self._compared.image_on(reference))
 
 
-def _write(path: Path, scores: Scores, pair: dict[str, Segmentation], image: Volume | None) -> None:
+def _write(
+    path: Path, scores: Scores, tables: Sequence[Table], pair: dict[str, Segmentation], image: Volume | None
+) -> None:
     """In the worker: the scores, and for a report pictures of the labels that are worst."""
     from napari_medseg.metrics.exports import write_scores
     from napari_medseg.metrics.pictures import worst_slices
@@ -79,4 +103,4 @@ def _write(path: Path, scores: Scores, pair: dict[str, Segmentation], image: Vol
     worst = sorted(scores.rows, key=lambda row: row.dice)[:_PICTURES]
     labels = [row.label for row in worst] if path.suffix == ".html" else []
     pictures = worst_slices(**pair, image=image, labels=labels, preset=scores.config.preset)
-    write_scores(path, scores, pictures=list(pictures))
+    write_scores(path, scores, tables, pictures=list(pictures))
