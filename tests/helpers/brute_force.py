@@ -47,6 +47,8 @@ def _row(b: Array, a: Array, spacing: Array, preset: str, tolerance: float) -> d
     either, image = float((a | b).sum()), float(a.size)
     surface_a, surface_b = (_surface(mask, convention) for mask in (a, b))
     from_a, from_b = _directed(surface_a, surface_b, spacing), _directed(surface_b, surface_a, spacing)
+    if not (size_a and size_b):
+        from_a, from_b = [math.inf], []
     pooled = from_a + from_b
     means = [math.fsum(d) / len(d) for d in (from_a, from_b) if d]
     millilitres = float(np.prod(spacing)) / 1000
@@ -85,13 +87,12 @@ def _rvd(size_b: float, size_a: float, preset: str) -> float:
 
 
 def _surface(mask: Array, convention: Convention) -> Array:
-    """(N, 3): voxels of the mask that have a neighbour outside it."""
+    """(N, 3): voxels of the mask that have a neighbour outside it; none of them along an axis of a single voxel."""
     padded = np.pad(mask, 1, constant_values=convention.beyond_edge)
     inside = np.argwhere(mask)
-    neighbours = [
-        o for o in itertools.product((-1, 0, 1), repeat=3) if 1 <= np.abs(o).sum() <= convention.differing_axes
-    ]
-    looked_up = [padded[tuple((inside + 1 + offset).T)] for offset in neighbours]
+    steps = [(0,) if n == 1 else (-1, 0, 1) for n in mask.shape]
+    neighbours = [o for o in itertools.product(*steps) if 1 <= np.abs(o).sum() <= convention.differing_axes]
+    looked_up = [np.ones(len(inside), bool), *(padded[tuple((inside + 1 + o).T)] for o in neighbours)]
     surface: Array = inside[~np.all(looked_up, axis=0)]
     return surface
 

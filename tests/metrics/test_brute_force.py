@@ -82,11 +82,11 @@ def gaps(rng: Rng) -> Pair:
 
 
 def slices(rng: Rng) -> Pair:
-    """One slice thick along some axis, often filled to the border."""
-    size = list(shape(rng))
-    size[rng.integers(3)] = 1
+    """One slice, at times one row or voxel, along any axes; often filled to the border, or empty."""
+    size = np.array(shape(rng, 12))
+    size[rng.permutation(3)[: rng.choice([1, 1, 1, 2, 3])]] = 1
     a, b = boxes(rng, 2, tuple(size)), boxes(rng, 2, tuple(size))
-    return (np.ones_like(b) if rng.random() < 0.3 else b), a
+    return (np.full_like(b, rng.integers(2)) if rng.random() < 0.4 else b), a
 
 
 KINDS = (noise, organs, edited, single_voxels, far_apart, one_sided, gaps, slices)

@@ -112,6 +112,25 @@ def test_single_voxels_anywhere_are_followed() -> None:
         assert_same(comparison.update(box((z, z + 1), (y, y + 1), (x, x + 1))), evaluate(prediction=b, reference=a))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["z", "y", "x"])
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_one_slice_is_measured_in_its_plane_in_blocks_and_after_strokes(axis: int, preset: Preset) -> None:
+    prediction, reference = (np.expand_dims(tiles(seed).max(axis), axis) for seed in (1, 2))
+    stored, other = (zarr.array(array, chunks=(4, 4, 4)) for array in (prediction, reference))
+    b, a = segmentation(stored), segmentation(other)
+    comparison = Comparison(prediction=b, reference=a, preset=preset, block_voxels=1)
+    whole = evaluate(prediction=segmentation(prediction), reference=segmentation(reference), preset=preset)
+    pd.testing.assert_frame_equal(comparison.scores.to_frame(), whole.to_frame(), rtol=1e-12)
+    stroke = [slice(5, 12)] * 3
+    stroke[axis] = slice(0, 1)
+    z, y, x = stroke
+    stored[z, y, x] = prediction[z, y, x] = 3
+    painted = comparison.update((z, y, x))
+    afresh = evaluate(prediction=segmentation(prediction), reference=segmentation(reference), preset=preset)
+    pd.testing.assert_frame_equal(painted.to_frame(), afresh.to_frame(), rtol=1e-12)
+    assert (painted.rows[-1].label, painted.rows[-1].asd_mm) != (3, whole.rows[-1].asd_mm)
+
+
 def organs() -> tuple[Labels, Labels]:
     """Three blocks, of which the prediction has each somewhat elsewhere."""
     reference, prediction = np.zeros((2, 24, 40, 40), np.uint8)

@@ -90,6 +90,29 @@ def test_the_two_definitions_of_hd95_may_lie_far_apart() -> None:
     assert row.hd95_mm > 5 * row.hd95_pooled_mm
 
 
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["z", "y", "x"])
+def test_one_slice_equals_monai_and_medpy_in_two_dimensions(pair: tuple[Mask, Mask], axis: int) -> None:
+    import torch
+    from medpy.metric import binary
+    from monai import metrics
+
+    images = [m.take(m.shape[axis] // 2, axis) for m in pair]
+    spacing = tuple(np.delete(SPACING, axis).tolist())
+    b, a = (np.expand_dims(image, axis).astype(np.uint8) for image in images)
+    grid = Grid.from_spacing(a.shape, SPACING)
+    row = evaluate(prediction=Segmentation(b, grid), reference=Segmentation(a, grid), nsd_tolerance_mm=1.2).rows[0]
+    y_pred, y = (torch.from_numpy(np.stack([~image, image])[None]) for image in images)
+    asd = metrics.compute_average_surface_distance(y_pred, y, symmetric=True, spacing=spacing).item()
+    hd95 = metrics.compute_hausdorff_distance(y_pred, y, percentile=95, spacing=spacing).item()
+    nsd = metrics.compute_surface_dice(y_pred, y, class_thresholds=[1.2], spacing=spacing).item()
+    assert (row.asd_mm, row.hd95_mm, row.nsd) == pytest.approx((asd, hd95, nsd), abs=1e-4)
+    assert row.asd_mm == pytest.approx(binary.assd(*images, spacing), abs=1e-4)
+    assert row.hd95_pooled_mm == pytest.approx(binary.hd95(*images, spacing), abs=1e-4)
+    lits = evaluate(prediction=Segmentation(b, grid), reference=Segmentation(a, grid), preset="lits").rows[0]
+    assert lits.asd_mm == pytest.approx(binary.assd(*images, spacing, connectivity=2), abs=1e-4)
+
+
 def test_lits_equals_medpy_with_its_neighbourhood(pair: tuple[Mask, Mask]) -> None:
     from medpy.metric import binary
 

@@ -64,9 +64,11 @@ def test_single_voxels(axis: int) -> None:
 
 @given(mask=masks, neighbours=st.sampled_from([6, 18, 26]), beyond_edge=st.booleans())
 def test_surface_equals_erosion(mask: Mask, neighbours: Neighbours, beyond_edge: bool) -> None:
-    structure = ndimage.generate_binary_structure(3, CONNECTIVITY[neighbours])
-    eroded = ndimage.binary_erosion(mask, structure, border_value=beyond_edge)
-    np.testing.assert_array_equal(surface_of(mask, neighbours=neighbours, beyond_edge=beyond_edge), mask & ~eroded)
+    image = mask.squeeze()  # a slice has no neighbours but those in it
+    structure = ndimage.generate_binary_structure(image.ndim, min(image.ndim, CONNECTIVITY[neighbours]))
+    eroded = ndimage.binary_erosion(image, structure, border_value=beyond_edge) if image.ndim else image
+    found = surface_of(mask, neighbours=neighbours, beyond_edge=beyond_edge)
+    np.testing.assert_array_equal(found.squeeze(), image & ~eroded)
 
 
 @given(mask=masks, other=masks)
@@ -81,11 +83,21 @@ def test_distances_equal_a_distance_transform(mask: Mask, other: Mask) -> None:
     np.testing.assert_allclose(found.from_prediction, to_a[surface_b], atol=1e-12)
 
 
-def test_one_slice_is_all_surface_unless_the_edge_is_none() -> None:
-    mask = np.zeros((1, 7, 7), bool)
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["z", "y", "x"])
+@pytest.mark.parametrize("beyond_edge", [False, True], ids=["background beyond", "goes on beyond"])
+def test_the_surface_in_one_slice_is_its_outline(axis: int, beyond_edge: bool) -> None:
+    outline = np.zeros((7, 7), bool)
+    outline[1:6, 1:6] = True
+    square = np.expand_dims(outline, axis).copy()
+    outline[2:5, 2:5] = False
+    found = surface_of(square, beyond_edge=beyond_edge)
+    np.testing.assert_array_equal(found, np.expand_dims(outline, axis))
+
+
+def test_a_thin_label_in_a_thick_image_is_all_surface() -> None:
+    mask = np.zeros((2, 7, 7), bool)
     mask[0, 1:6, 1:6] = True
     assert surface_of(mask).sum() == 25
-    assert surface_of(mask, beyond_edge=True).sum() == 16
 
 
 def test_a_mask_that_fills_the_image_has_no_surface_without_the_edge() -> None:

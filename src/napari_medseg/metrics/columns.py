@@ -129,12 +129,12 @@ SUMMARIES: Mapping[str, Column] = MappingProxyType(
 #: {preset: the rules that its columns share}
 RULE_TEXTS: Mapping[Preset, str] = MappingProxyType(
     {
-        "survey": "surface voxels have one of 6 neighbours outside, beyond the image is outside; "
-        "empty with empty agrees",
-        "lits": "surface voxels have one of 18 neighbours outside, beyond the image is outside; where A or B is empty, "
-        "Dice and IoU are 0, VOE is 1, RVD and all distances are 9001",
-        "chaos": "surface voxels have one of 6 neighbours outside, the edge of the image is no surface; "
-        "empty with empty agrees",
+        "survey": "surface voxels have one of 6 neighbours outside (in a single slice, one of 4), beyond the image is "
+        "outside; empty with empty agrees",
+        "lits": "surface voxels have one of 18 neighbours outside (in a single slice, one of 8), beyond the image is "
+        "outside; where A or B is empty, Dice and IoU are 0, VOE is 1, RVD and all distances are 9001",
+        "chaos": "surface voxels have one of 6 neighbours outside (in a single slice, one of 4), the edge of the image "
+        "is no surface; empty with empty agrees",
     }
 )
 

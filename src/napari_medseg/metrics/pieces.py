@@ -13,7 +13,6 @@ from napari_medseg.metrics.blocks import Region, first_of
 from napari_medseg.metrics.counts import Counts, checked, count
 from napari_medseg.metrics.presets import Rules
 from napari_medseg.metrics.surface import (
-    ALL_FACES,
     REACH,
     Steps,
     SurfaceDistances,
@@ -69,8 +68,8 @@ class Gauge:
         if not counts.foreground:
             return Piece(counts, {}, {})
         # What this makes of the faces that cut through the image lies beyond all steps from the core.
-        outside = () if self.rules.beyond_edge else ALL_FACES
-        of_a, of_b = (surface_ids(ids, self.rules.neighbours, outside) for ids in (a, b))
+        neighbours, beyond_edge = self.rules.neighbours, self.rules.beyond_edge
+        of_a, of_b = (surface_ids(ids, neighbours, beyond_edge=beyond_edge) for ids in (a, b))
         return Piece(counts, *surface_voxels(of_a, of_b, region, self.steps))
 
     def distances(self, pieces: Sequence[Piece], label: int) -> SurfaceDistances:

@@ -15,7 +15,7 @@ class Rules:
     """How surfaces are found, what RVD means, and what an empty mask scores."""
 
     neighbours: Neighbours
-    """A voxel of a mask is surface where one of so many neighbours lies outside the mask."""
+    """A voxel of a mask is surface where one of so many neighbours lies outside it; in a single slice, those in it."""
     beyond_edge: bool
     """Whether voxels beyond the edge of the image count as inside the mask: then the edge is no surface."""
     rvd: Callable[[Overlap], float]

@@ -21,7 +21,7 @@ from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, Column, columns_o
 from napari_medseg.metrics.counts import Overlap
 from napari_medseg.metrics.csv_file import write_csv
 from napari_medseg.metrics.presets import RULES, Rules
-from napari_medseg.metrics.surface import SurfaceDistances
+from napari_medseg.metrics.surface import ONE_MISSING, SurfaceDistances
 from napari_medseg.volume import LazyArray, Segmentation, require_same_grid
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def score(
     nsd_tolerance_mm: float,
 ) -> Row:
     """A label's row from what was counted and measured, by the rules `by` of a preset."""
+    if overlap.union and overlap.any_empty:
+        distances = ONE_MISSING  # whatever was measured: a mask that fills the image may have no surface either
     penalty = by.penalty if overlap.any_empty else None
     dice, iou = (overlap.dice, overlap.iou) if penalty is None else (0.0, 0.0)
 

@@ -1,8 +1,7 @@
 """Surfaces of labels (Z, Y, X), and the distances between two of them in mm.
 
-A surface voxel belongs to a label and has a neighbour outside it. In a volume of one slice, the neighbours above and
-below lie beyond the edge of the image: with background outside (survey, lits), every voxel of a label is then surface;
-without (chaos), the surface is the outline in the slice.
+A surface voxel belongs to a label and has a neighbour outside it. An axis along which an image has one voxel is no
+direction to have neighbours in: a volume of one slice is measured in its plane, where a surface is an outline.
 
 The surfaces of all labels are found at once, as the voxels whose neighbours hold another id. Most of them have the
 other surface within a few voxels: these distances are looked up, step by step. What is farther is asked of a k-d tree.
@@ -11,7 +10,7 @@ other surface within a few voxels: these distances are looked up, step by step. 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,10 +24,6 @@ from napari_medseg.metrics.counts import Labels
 
 Mask = npt.NDArray[np.bool_]
 Neighbours = Literal[6, 18, 26]
-
-#: an axis and one of its ends, 0 or -1: a face of an array
-Face = tuple[int, int]
-ALL_FACES: tuple[Face, ...] = tuple(itertools.product(range(3), (0, -1)))
 
 #: of every two opposite directions one; neighbours differ in one, two or three axes at most
 _HALF = [(z, y, x) for z, y, x in itertools.product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0)]
@@ -106,6 +101,10 @@ class SurfaceDistances:
         return int(within) / self._voxels
 
 
+#: of a mask and an empty one
+ONE_MISSING = SurfaceDistances(np.full(1, np.inf), np.zeros(0))
+
+
 @dataclass(frozen=True)
 class Steps:
     """The steps from a voxel to those around it, nearest first, in a grid of a given spacing."""
@@ -168,14 +167,14 @@ def surface_distances(
 
 
 def surface_of(mask: Mask, *, neighbours: Neighbours = 6, beyond_edge: bool = False) -> Mask:
-    """The voxels of the mask that are lost when it is eroded by its 6, 18 or 26 neighbours."""
-    return surface_ids(mask, neighbours, () if beyond_edge else ALL_FACES)
+    """The voxels of the mask that are lost when it is eroded by its 6, 18 or 26 neighbours; in one slice by 4 or 8."""
+    return surface_ids(mask, neighbours, beyond_edge=beyond_edge)
 
 
-def surface_ids(ids: npt.NDArray[Any], neighbours: Neighbours, outside: Iterable[Face]) -> npt.NDArray[Any]:
-    """The ids (Z, Y, X) where a neighbour holds another one, else 0.
+def surface_ids(ids: npt.NDArray[Any], neighbours: Neighbours, *, beyond_edge: bool) -> npt.NDArray[Any]:
+    """The ids (Z, Y, X) where a neighbour holds another one, else 0; of an image, or a part as thin only where it is.
 
-    outside: the faces of the array beyond which lies background; beyond the others, ids go on as they are.
+    beyond_edge: whether ids go on beyond the faces of the array as they are; otherwise, background lies there.
     """
     edge = np.zeros(ids.shape, bool)
     for direction in _DIRECTIONS[neighbours]:
@@ -183,8 +182,9 @@ def surface_ids(ids: npt.NDArray[Any], neighbours: Neighbours, outside: Iterable
         differs = ids[here] != ids[there]
         edge[here] |= differs
         edge[there] |= differs
-    for axis, end in outside:
-        np.moveaxis(edge, axis, 0)[end] = True
+    if not beyond_edge:
+        for axis in (axis for axis, voxels in enumerate(ids.shape) if voxels > 1):
+            np.moveaxis(edge, axis, 0)[[0, -1]] = True
     return np.asarray(ids * edge)
 
 
