@@ -105,6 +105,51 @@ def test_an_image_and_probabilities_add_their_tables(folders: Path) -> None:
     assert shapes[0] == shapes[1] > 0
 
 
+def test_every_export_says_how_the_numbers_were_made(folders: Path) -> None:
+    readers = ("--reader", folders / "ann", "--reader", folders / "ben", "--consensus", "vote")
+    flags = (*readers, "--confidence", 0.9, "--seed", 7, "--instances", "--connectivity", 6)
+    tables = document(folders, *flags)["tables"]
+    assert tables["statistics"]["settings"] == {
+        "preset": "survey",
+        "nsd_tolerance_mm": 1.0,
+        "rvd_unit": "fraction",
+        "consensus": "vote",
+        "instances": "components",
+        "connectivity": 6,
+        "iou_thresholds": "0.5",
+        "bootstrap": 50,
+        "confidence": 0.9,
+        "seed": 7,
+    }
+    for suffix in ("csv", "tex", "html"):
+        assert evaluate(folders, *flags, "-o", folders / f"out.{suffix}") == 0
+    assert pd.read_csv(folders / "out.csv")["consensus"].eq("vote").all()
+    assert pd.read_csv(folders / "out_statistics.csv")["seed"].eq(7).all()
+    for suffix, percent in (("tex", r"\%"), ("html", "%")):
+        text = (folders / f"out.{suffix}").read_text()
+        assert f"90 {percent} intervals of 50 bootstrap resamples, seed 7" in text
+        assert text.count("against the majority vote of the readers") >= 5
+
+
+def test_percent_is_told_on_the_terminal(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = {"prediction": "ours/case0.nii", "reference": "reference/case0.nii"}
+    assert evaluate(folders, "--preset", "chaos", **where) == 0
+    chaos = capsys.readouterr().out.splitlines()
+    assert " rvd (%) " in chaos[0]
+    assert ", rvd (%) " in next(line for line in chaos if line.startswith("mean: "))
+    assert evaluate(folders, **where) == 0
+    assert "%" not in capsys.readouterr().out
+
+
+def test_no_label_at_all_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "empty.nii", replace(segmentation(), data=np.zeros(segmentation().grid.shape, np.uint8)))
+    assert evaluate(tmp_path, prediction="empty.nii", reference="empty.nii") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "neither prediction nor reference has a label above 0: there is nothing to measure",
+        "PA: 1.0000",
+    ]
+
+
 @pytest.mark.parametrize("method", ["vote", "staple"])
 def test_readers_agree_and_their_consensus_judges(folders: Path, method: str) -> None:
     flags = ["--reader", folders / "ann", "--reader", folders / "ben", "--consensus", method]

@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_medseg import Grid, Scores, Segmentation, Volume, evaluate, io
+from napari_medseg import Grid, Scores, Segmentation, Volume, __version__, evaluate, io
+from napari_medseg.config import InstancesConfig, ReadersConfig
 from napari_medseg.errors import FileError, GridMismatchError, InputError
 from napari_medseg.metrics import combine
 from napari_medseg.metrics.exports import write_scores
 from napari_medseg.metrics.instances import InstanceRow, Pair, match_instances
 from napari_medseg.metrics.latex import escaped, latex_document
 from napari_medseg.metrics.pictures import Picture, worst_slices
+from napari_medseg.metrics.settings import instances_settings, readers_settings
 from napari_medseg.metrics.tables import Table, table_of
 
 HOSTILE = {
@@ -110,6 +112,65 @@ def test_csv_of_several_tables_lie_beside_each_other(tmp_path: Path, several: Sc
     scores, pairs = pd.read_csv(written[0]), pd.read_csv(written[2])
     assert scores["dice"].tolist() == several.to_frame()["dice"].tolist()
     assert pairs["iou"].tolist() == tables[1].to_frame()["iou"].tolist()
+
+
+def tell(tables: list[Table]) -> list[Table]:
+    """The tables, the first of which says how it was made."""
+    return [replace(tables[0], settings=instances_settings(InstancesConfig(connectivity=18))), *tables[1:]]
+
+
+STAPLE = readers_settings(ReadersConfig(consensus="staple"))
+
+
+def test_every_line_of_csv_says_how_it_was_made(tmp_path: Path, several: Scores, tables: list[Table]) -> None:
+    written = write_scores(tmp_path / "scores.csv", several, tell(tables), settings=STAPLE)
+    scores, instances, pairs = (pd.read_csv(path) for path in written)
+    assert [*scores.columns] == [*several.columns, "preset", "nsd_tolerance_mm", "rvd_unit", "consensus"]
+    assert scores.groupby("preset")["consensus"].unique().to_dict() == {"survey": ["staple"]}
+    assert [*instances.columns[-3:]] == ["instances", "connectivity", "iou_thresholds"]
+    assert instances["connectivity"].eq(18).all()
+    assert [*pairs.columns] == [*tables[1].columns]
+
+
+def test_json_says_how_each_table_was_made(tmp_path: Path, single: Scores, tables: list[Table]) -> None:
+    (path,) = write_scores(tmp_path / "scores.json", single, tell(tables), settings=STAPLE)
+    content = json.loads(path.read_text())
+    assert content["napari_medseg"] == __version__
+    assert content["settings"] == {
+        "preset": "survey",
+        "nsd_tolerance_mm": 1.0,
+        "rvd_unit": "fraction",
+        "consensus": "staple",
+    }
+    settings = {name: table["settings"] for name, table in content["tables"].items()}
+    assert settings == {
+        "instances": {"instances": "components", "connectivity": 18, "iou_thresholds": "0.5"},
+        "pairs": {},
+    }
+
+
+def test_a_page_says_how_each_table_was_made(tmp_path: Path, single: Scores, tables: list[Table]) -> None:
+    (path,) = write_scores(tmp_path / "scores.html", single, tell(tables), settings=STAPLE)
+    text = page(path).text
+    assert "preset survey, NSD at 1 mm, against the consensus of the readers by STAPLE" in text
+    assert "Instances & more\ncomponents of 18-neighbours, pairs above IoU 0.5" in text
+
+
+def test_captions_in_latex_say_how_the_numbers_were_made(single: Scores, tables: list[Table]) -> None:
+    text = latex_document(single, tell(tables), STAPLE)
+    assert rf"\caption{{Scores (preset survey, NSD at 1 mm, {STAPLE[0].text})" in text
+    assert r"\caption{Instances \& more (components of 18-neighbours, pairs above IoU 0.5)" in text
+
+
+def test_percent_is_told_where_a_preset_has_it(tmp_path: Path) -> None:
+    prediction, reference = pair()
+    scores = evaluate(prediction=prediction, reference=reference, preset="chaos")
+    (csv,), (html,) = (write_scores(tmp_path / name, scores) for name in ("scores.csv", "scores.html"))
+    frame = pd.read_csv(csv)
+    assert frame["rvd_unit"].eq("percent").all()
+    assert frame["rvd"][0] == pytest.approx(100 / 6), "a row of six is missing"
+    assert "RVD (%)" in page(html).text
+    assert r"RVD (\%)" in latex_document(scores)
 
 
 def test_no_name_is_a_formula_in_a_spreadsheet(tmp_path: Path, several: Scores) -> None:

@@ -87,6 +87,17 @@ def test_everything_at_once_has_every_table() -> None:
         assert table.rows
         assert all(table.definitions.values())
         assert ("case" in table.columns) == (table.name not in over_cases)
+        assert not {setting.name for setting in table.settings} & set(table.columns), "no column is lost in a file"
+    made_by = {table.name: [setting.name for setting in table.settings] for table in found.tables}
+    of_scores = ["preset", "nsd_tolerance_mm", "rvd_unit", "consensus"]
+    of_instances = ["instances", "connectivity", "iou_thresholds"]
+    assert made_by["statistics"] == [*of_scores, *of_instances, "bootstrap", "confidence", "seed"]
+    assert made_by["comparison"] == [*of_scores, "bootstrap", "confidence", "seed"]
+    assert made_by["compared"] == of_scores
+    assert made_by["pairs"] == made_by["instances_pooled"] == ["consensus", *of_instances]
+    assert made_by["reliability"] == ["consensus", "bins", "region"]
+    assert made_by["shape_prediction"] == made_by["agreement"] == []
+    assert [setting.value for setting in found.settings] == ["staple"]
     pairs = next(table for table in found.tables if table.name == "reader_pairs")
     assert {(row["reader"], row["other"]) for row in pairs.rows} == {
         *[("reference", "reader 1"), ("reference", "reader 2"), ("reader 1", "reader 2")],
@@ -102,6 +113,11 @@ def test_the_compared_method_is_measured_against_the_same_reference() -> None:
     comparison = next(table for table in found.tables if table.name == "comparison")
     dice = next(row for row in comparison.rows if row["metric"] == "dice")
     assert (dice["cases"], dice["better"]) == (3, "prediction")
+
+
+def test_a_consensus_without_readers_is_none() -> None:
+    found = study([measure(case())], StudyConfig(readers=ReadersConfig(consensus="vote")))
+    assert found.settings == ()
 
 
 def test_a_consensus_takes_the_place_of_the_reference_and_the_readers_stay() -> None:

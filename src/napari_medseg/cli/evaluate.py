@@ -139,7 +139,7 @@ def _write(output: Path, cases: Sequence[CaseFiles], config: StudyConfig, found:
     from napari_medseg.metrics.exports import write_scores
 
     pictures = _pictures(cases, config, found.scores) if output.suffix.lower() == ".html" else []
-    return write_scores(output, found.scores, found.tables, pictures)
+    return write_scores(output, found.scores, found.tables, pictures, found.settings)
 
 
 def _refuse_failed(batch: Batch, cases: int) -> None:

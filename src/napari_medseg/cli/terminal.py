@@ -28,23 +28,37 @@ def say_scores(scores: Scores) -> None:
 
     The columns after `nsd` would not fit on a terminal: they are in the means and in every file of scores.
     """
-    say(scores.to_frame().loc[:, :"nsd"].to_string(index=False, float_format="{:.4f}".format))
+    if scores.rows:
+        _say_rows(scores)
+    else:
+        say("neither prediction nor reference has a label above 0: there is nothing to measure")
+    say(f"PA: {scores.pa:.4f}")
+
+
+def _say_rows(scores: Scores) -> None:
+    frame = scores.to_frame().loc[:, :"nsd"].rename(columns=_in_percent(scores))
+    say(frame.to_string(index=False, float_format="{:.4f}".format))
     if "case" in scores.columns:
         names = {row.label: row.name for row in scores.rows}
         for label, name in sorted(names.items()):
             say(f"mean of {name}: {_means(scores.of_label(label))}")
     say(f"mean: {_means(scores)}")
-    say(f"PA: {scores.pa:.4f}")
 
 
 def say_table(table: Table) -> None:
-    """A table under its title."""
-    say(f"{table.title}:")
+    """A table under its title, which says how its numbers were made."""
+    say(f"{table.caption}:")
     say(table.to_frame().to_string(index=False, float_format="{:.4f}".format))
 
 
 def _means(scores: Scores) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in scores.mean.items())
+    headings = _in_percent(scores)
+    return ", ".join(f"{headings.get(name, name)} {value:.4f}" for name, value in scores.mean.items())
+
+
+def _in_percent(scores: Scores) -> dict[str, str]:
+    """{column: its heading} of those that a preset gives in percent; all others' names say their unit."""
+    return {name: f"{name} (%)" for name, column in scores.definitions.items() if column.unit == "%"}
 
 
 def tell(text: str) -> None:

@@ -7,33 +7,40 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from napari_medseg import __version__
 from napari_medseg.errors import InputError
 from napari_medseg.io import files
 from napari_medseg.metrics.html import html_document
 from napari_medseg.metrics.latex import latex_document
 from napari_medseg.metrics.pictures import Picture
 from napari_medseg.metrics.report import Scores
-from napari_medseg.metrics.tables import Table
+from napari_medseg.metrics.settings import Setting, values_of
+from napari_medseg.metrics.tables import Table, scores_table
 
 SUFFIXES = (".csv", ".json", ".tex", ".html")
 
 
 def write_scores(
-    path: str | PathLike[str], scores: Scores, tables: Sequence[Table] = (), pictures: Sequence[Picture] = ()
+    path: str | PathLike[str],
+    scores: Scores,
+    tables: Sequence[Table] = (),
+    pictures: Sequence[Picture] = (),
+    settings: tuple[Setting, ...] = (),
 ) -> list[Path]:
     """Write scores, with further tables, as .csv, .json, .tex or .html, and return the files that were written.
 
-    A CSV file holds one table: the further ones lie beside it, ``scores_NAME.csv`` beside ``scores.csv``. Pictures are
-    in .html only. Files are replaced at the end. Raises InputError for another suffix, FileError where that fails.
+    A CSV file holds one table: the further ones lie beside it, ``scores_NAME.csv`` beside ``scores.csv``; its last
+    columns say how the numbers were made. Pictures are in .html only. settings: of the scores, beside those that they
+    know. Files are replaced at the end. Raises InputError for another suffix, FileError where that fails.
     """
     target = Path(path)
     suffix = check_suffix(target)
     if suffix == ".csv":
-        return _write_csv(target, scores, tables)
+        return _write_csv(target, [scores_table(scores, settings), *tables])
     texts = {
-        ".json": lambda: _json(scores, tables),
-        ".tex": lambda: latex_document(scores, tables),
-        ".html": lambda: html_document(scores, tables, pictures),
+        ".json": lambda: _json(scores, tables, settings),
+        ".tex": lambda: latex_document(scores, tables, settings),
+        ".html": lambda: html_document(scores, tables, pictures, settings),
     }
     files.replace_bytes(target, texts[suffix]().encode())
     return [target]
@@ -47,16 +54,17 @@ def check_suffix(path: Path) -> str:
     return suffix
 
 
-def _write_csv(target: Path, scores: Scores, tables: Sequence[Table]) -> list[Path]:
-    scores.to_csv(target)
-    beside = [target.with_name(f"{target.stem}_{table.name}{target.suffix}") for table in tables]
-    for path, table in zip(beside, tables, strict=True):
+def _write_csv(target: Path, tables: Sequence[Table]) -> list[Path]:
+    first, *beside = tables
+    paths = [target, *(target.with_name(f"{target.stem}_{table.name}{target.suffix}") for table in beside)]
+    for path, table in zip(paths, (first, *beside), strict=True):
         table.to_csv(path)
-    return [target, *beside]
+    return paths
 
 
-def _json(scores: Scores, tables: Sequence[Table]) -> str:
-    content = scores.document()
+def _json(scores: Scores, tables: Sequence[Table], settings: tuple[Setting, ...]) -> str:
+    content = {"napari_medseg": __version__, **scores.document()}
+    content["settings"] = values_of(scores_table(scores, settings).settings)
     if tables:
         content["tables"] = {table.name: table.document() for table in tables}
     return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -21,6 +21,7 @@ from napari_medseg.metrics import figures
 from napari_medseg.metrics.columns import RULE_TEXTS, SUMMARIES
 from napari_medseg.metrics.pictures import Picture
 from napari_medseg.metrics.report import Scores, Value
+from napari_medseg.metrics.settings import Setting, metrics_settings, text_of
 from napari_medseg.metrics.tables import Table, printable, scores_table
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ th { position: sticky; top: 0; background: #fff; }
 .row { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
 figure { margin: 0; max-width: 34em; }
 img { max-width: 100%; }
-figcaption { font-size: 13px; color: #555; max-width: 34em; }
+figcaption, .note { font-size: 13px; color: #555; max-width: 34em; }
+.note { max-width: none; margin: -.4em 0 .6em; }
 @media print { .wide { max-height: none; overflow: visible; } table { font-size: 8px; } th, td { padding: .1em .3em; } }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -51,13 +53,18 @@ _LEGEND = (
 )
 
 
-def html_document(scores: Scores, tables: Sequence[Table] = (), pictures: Sequence[Picture] = ()) -> str:
-    """The whole report as text."""
+def html_document(
+    scores: Scores,
+    tables: Sequence[Table] = (),
+    pictures: Sequence[Picture] = (),
+    settings: tuple[Setting, ...] = (),
+) -> str:
+    """The whole report as text. settings: of the scores, beside those that they know."""
     parts = [
-        _heading(scores),
+        _heading(scores, settings),
         _section("Scores", _table(scores_table(scores))),
         _section("Plots", f'<div class="row">{"".join(_plots(scores))}</div>'),
-        *(_section(table.title, _table(table)) for table in tables),
+        *(_section(table.title, _note(table.settings) + _table(table)) for table in tables),
     ]
     if pictures:
         shown = "".join(_picture(p) for p in pictures)
@@ -70,7 +77,7 @@ def html_document(scores: Scores, tables: Sequence[Table] = (), pictures: Sequen
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
-def _heading(scores: Scores) -> str:
+def _heading(scores: Scores, settings: tuple[Setting, ...]) -> str:
     """What was measured, by which rules, and the numbers of the whole."""
     cases = f"{len(scores.cases)} cases. " if scores.cases else ""
     rules = _text(RULE_TEXTS[scores.config.preset])
@@ -79,10 +86,15 @@ def _heading(scores: Scores) -> str:
         for name, value in (("pa", scores.pa), ("miou", scores.miou))
     )
     return (
-        f"<h1>Segmentation scores</h1><p>{cases}{numbers}. A is the reference, B the prediction. Preset "
-        f"{scores.config.preset}: {rules}. NSD at {scores.config.nsd_tolerance_mm:g} mm. The pointer over a heading "
-        f"shows its definition. Made by napari-medseg {__version__}.</p>"
+        f"<h1>Segmentation scores</h1><p>{cases}{numbers}. A is the reference, B the prediction; surfaces: {rules}. "
+        f"The pointer over a heading shows its definition. Made by napari-medseg {__version__}.</p>"
+        f"{_note((*metrics_settings(scores.config), *settings))}"
     )
+
+
+def _note(settings: tuple[Setting, ...]) -> str:
+    """How numbers were made, below their title."""
+    return f'<p class="note">{_text(text_of(settings))}</p>' if text_of(settings) else ""
 
 
 def _section(title: str, content: str) -> str:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_medseg.metrics.columns import Column
+from napari_medseg import __version__
+from napari_medseg.metrics.columns import RULE_TEXTS, Column
 from napari_medseg.metrics.report import Row, Scores, Value
+from napari_medseg.metrics.settings import Setting, metrics_settings, text_of
 from napari_medseg.metrics.statistics import judged_metrics
 from napari_medseg.metrics.tables import Table, printable
 
@@ -56,12 +58,15 @@ class _Column:
         return "l" if self.width < _WIDEST_TEXT + _GAP else rf"p{{{_WIDEST_TEXT}ex}}"
 
 
-def latex_document(scores: Scores, tables: Sequence[Table] = ()) -> str:
+def latex_document(scores: Scores, tables: Sequence[Table] = (), settings: tuple[Setting, ...] = ()) -> str:
     """The scores, as mean and standard deviation over the cases where there are several, then the other tables.
 
-    To be put into a document by an input command; it needs the packages booktabs and longtable.
+    To be put into a document by an input command; it needs the packages booktabs and longtable. settings: of the
+    scores, beside those that they know.
     """
-    parts = ["% needs the packages booktabs and longtable", *_overview(scores)]
+    made_by = f"% made by napari-medseg {__version__}; surfaces: {printable(RULE_TEXTS[scores.config.preset])}"
+    text = text_of((*metrics_settings(scores.config), *settings))
+    parts = ["% needs the packages booktabs and longtable", made_by, *_overview(scores, text)]
     for table in tables:
         parts += ["", *_whole(table)]
     return "\n".join(parts) + "\n"
@@ -91,10 +96,10 @@ def _whole(table: Table) -> Iterator[str]:
     ]
     named = sum(1 for _ in itertools.takewhile(lambda name: name == "label" or name in table.texts, table.columns))
     yield from _meanings(table.columns.values())
-    yield from _pages(escaped(table.title), columns[:named], columns[named:])
+    yield from _pages(escaped(table.caption), columns[:named], columns[named:])
 
 
-def _overview(scores: Scores) -> Iterator[str]:
+def _overview(scores: Scores, settings: str) -> Iterator[str]:
     """A row per label and a column per metric that judges."""
     groups: dict[int, list[Row]] = {}
     for row in scores.rows:
@@ -110,7 +115,7 @@ def _overview(scores: Scores) -> Iterator[str]:
     if scores.cases:
         caption = rf"Scores over {len(scores.cases)} cases: mean $\pm$ standard deviation of the finite values"
     yield from _meanings(metrics.values())
-    yield from _pages(caption, [names], columns)
+    yield from _pages(f"{caption} ({escaped(settings)})", [names], columns)
 
 
 def _meanings(columns: Iterable[Column]) -> Iterator[str]:

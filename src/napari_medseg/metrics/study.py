@@ -22,6 +22,14 @@ from napari_medseg.metrics.intensity import IntensityRow, intensity_statistics
 from napari_medseg.metrics.readers import AgreementRow, PairRow, agreement, majority_vote
 from napari_medseg.metrics.report import Scores, combine
 from napari_medseg.metrics.series import SeriesRow, series_rows
+from napari_medseg.metrics.settings import (
+    Setting,
+    calibration_settings,
+    instances_settings,
+    metrics_settings,
+    readers_settings,
+    statistics_settings,
+)
 from napari_medseg.metrics.shape import ShapeRow, shape_statistics
 from napari_medseg.metrics.staple import ReaderRow, staple
 from napari_medseg.metrics.statistics import (
@@ -54,6 +62,20 @@ TABLES: Mapping[str, tuple[type, str]] = {
     "agreement": (AgreementRow, "Agreement of all readers"),
     "reader_pairs": (PairRow, "Agreement of every two readers"),
     "staple": (ReaderRow, "Readers as STAPLE judges them"),
+}
+#: {name of a table: the fields of StudyConfig that its numbers follow}, of those that follow any
+_FOLLOWED: Mapping[str, tuple[str, ...]] = {
+    "statistics": ("metrics", "readers", "instances", "statistics"),
+    "comparison": ("metrics", "readers", "statistics"),
+    "volumes": ("readers",),
+    "series_reference": ("readers",),
+    "instances": ("readers", "instances"),
+    "instances_pooled": ("readers", "instances"),
+    "pairs": ("readers", "instances"),
+    "shape_reference": ("readers",),
+    "intensities": ("readers",),
+    "calibration": ("readers", "calibration"),
+    "reliability": ("readers", "calibration"),
 }
 #: what the prediction is called beside the readers
 PREDICTION = "prediction"
@@ -112,6 +134,8 @@ class Study:
 
     scores: Scores
     tables: tuple[Table, ...]
+    settings: tuple[Setting, ...] = ()
+    """How the scores were made, beside what they know themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +187,37 @@ def study(
         rows["volumes"] = list(volume_agreement(combined))
     if chosen.series:
         rows["series_reference"], rows["series_prediction"] = _series(combined)
+    settings = _settings(replace(chosen, metrics=combined.config), has_readers=bool(rows["agreement"]))
     extra = []
     compared = [(m.name, m.compared) for m in measured if m.compared is not None]
     if compared:
         others = combine(compared)
         rows["comparison"] = list(compare(combined, others, chosen.statistics))
-        extra = [replace(scores_table(others), name="compared", title="Scores of the compared method")]
+        table = scores_table(others, settings["scores"])
+        extra = [replace(table, name="compared", title="Scores of the compared method")]
     tables = [
-        table_of(rows[name], kind, name=name, title=title) for name, (kind, title) in TABLES.items() if rows[name]
+        table_of(rows[name], kind, name=name, title=title, settings=settings[name])
+        for name, (kind, title) in TABLES.items()
+        if rows[name]
     ]
-    return Study(scores=measured[0].scores if single else combined, tables=(*_failed(failed or {}), *tables, *extra))
+    return Study(
+        scores=measured[0].scores if single else combined,
+        tables=(*_failed(failed or {}), *tables, *extra),
+        settings=settings["scores"],
+    )
+
+
+def _settings(config: StudyConfig, *, has_readers: bool) -> dict[str, tuple[Setting, ...]]:
+    """{name of a table: how its numbers were made}; "scores" is what the scores do not know of themselves."""
+    of = {
+        "metrics": metrics_settings(config.metrics),
+        "readers": readers_settings(config.readers) if has_readers else (),
+        "instances": instances_settings(config.instances) if config.instances else (),
+        "calibration": calibration_settings(config.calibration),
+        "statistics": statistics_settings(config.statistics),
+    }
+    followed = {name: _FOLLOWED.get(name, ()) for name in TABLES} | {"scores": ("readers",)}
+    return {name: tuple(setting for field in fields for setting in of[field]) for name, fields in followed.items()}
 
 
 def _failed(failed: Mapping[str, str]) -> Iterator[Table]:

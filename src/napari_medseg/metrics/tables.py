@@ -11,6 +11,7 @@ from napari_medseg.config import field_docs
 from napari_medseg.metrics.columns import Column
 from napari_medseg.metrics.csv_file import write_csv
 from napari_medseg.metrics.report import Scores, Value, for_json
+from napari_medseg.metrics.settings import Setting, metrics_settings, text_of, values_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,13 @@ class Table:
     columns: Mapping[str, Column]
     """{name: heading, unit and meaning}, in their order. Files keep the names, people read the headings."""
     rows: Sequence[Mapping[str, Value]]
+    settings: tuple[Setting, ...] = ()
+    """How the numbers were made."""
+
+    @property
+    def caption(self) -> str:
+        """The title, and how the numbers were made."""
+        return f"{self.title} ({text_of(self.settings)})" if text_of(self.settings) else self.title
 
     @property
     def definitions(self) -> dict[str, str]:
@@ -45,16 +53,21 @@ class Table:
         return pd.DataFrame(list(self.rows), columns=list(self.columns))
 
     def to_csv(self, path: Path) -> None:
-        """Write the rows; values that are not finite are "inf" and "nan". Raises FileError where that fails."""
-        write_csv(path, list(self.columns), self.rows)
+        """Write the rows; the last columns say how they were made. Values that are not finite are "inf" and "nan".
+
+        Raises FileError where that fails.
+        """
+        made_by = values_of(self.settings)
+        write_csv(path, [*self.columns, *made_by], [{**row, **made_by} for row in self.rows])
 
     def document(self) -> dict[str, object]:
         """What JSON takes; it has no infinity and no NaN, which become "inf" and "nan"."""
         rows = [for_json(row) for row in self.rows]
-        return {"title": self.title, "definitions": self.definitions, "rows": rows}
+        settings = values_of(self.settings)
+        return {"title": self.title, "settings": settings, "definitions": self.definitions, "rows": rows}
 
 
-def table_of(rows: Sequence[Any], kind: type, *, name: str, title: str) -> Table:
+def table_of(rows: Sequence[Any], kind: type, *, name: str, title: str, settings: tuple[Setting, ...] = ()) -> Table:
     """The table of rows of one dataclass, whose columns are its fields and mean what is written under them.
 
     The column `case` is left out where no row has one.
@@ -66,12 +79,14 @@ def table_of(rows: Sequence[Any], kind: type, *, name: str, title: str) -> Table
         title=title,
         columns={column: Column.of_field(column, meanings[column]) for column in columns},
         rows=[{column: getattr(row, column) for column in columns} for row in rows],
+        settings=settings,
     )
 
 
-def scores_table(scores: Scores) -> Table:
-    """The scores as a table like the others."""
-    return Table(name="scores", title="Scores", columns=scores.definitions, rows=scores.table())
+def scores_table(scores: Scores, more: tuple[Setting, ...] = ()) -> Table:
+    """The scores as a table like the others. more: settings beside those that the scores know."""
+    settings = (*metrics_settings(scores.config), *more)
+    return Table(name="scores", title="Scores", columns=scores.definitions, rows=scores.table(), settings=settings)
 
 
 def printable(text: str) -> str:
