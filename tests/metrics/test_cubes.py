@@ -34,9 +34,9 @@ def test_one_voxel_is_an_octahedron() -> None:
     assert area_and_volume(one, ANISOTROPIC) == pytest.approx((8 * triangle, 1.5 * 0.75 * 0.25 * 8 / 6))
 
 
-def test_a_block_is_a_box_with_bevelled_edges() -> None:
+@pytest.mark.parametrize(("a", "b", "c"), [(3, 4, 6), (1, 4, 6)], ids=["block", "one slice"])
+def test_a_block_is_a_box_with_bevelled_edges(a: int, b: int, c: int) -> None:
     """By hand, for a x b x c voxels: faces of (a - 1)(b - 1), strips of width sqrt(1/2) along edges, 8 corners."""
-    a, b, c = 3, 4, 6
     faces = 2 * ((a - 1) * (b - 1) + (a - 1) * (c - 1) + (b - 1) * (c - 1))
     edges = 4 * (a - 1 + b - 1 + c - 1)
     area, volume = area_and_volume(np.ones((a, b, c), bool), MM)

@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from napari_medseg.config import Preset
 from napari_medseg.errors import GridMismatchError, InputError
+from napari_medseg.geometry import Shape3
 from napari_medseg.metrics import evaluate
 from napari_medseg.metrics.places import Place, worst_place
 from napari_medseg.volume import Grid, Segmentation
@@ -56,6 +58,27 @@ def test_a_missed_label_is_shown_at_its_middle_and_ranks_last() -> None:
     assert missed.distance_mm == math.inf
     assert np.abs(np.array(missed.index_zyx) - (7, 10.5, 10.5)).max() <= 1.5
     assert worst_place(prediction=prediction, reference=reference).label == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "preset"), [((4, 5, 6), "chaos"), ((1, 1, 1), "survey")], ids=["edge that is none", "single voxel"]
+)
+def test_a_label_that_fills_the_image_has_a_place_though_no_surface(shape: Shape3, preset: Preset) -> None:
+    grid = Grid.from_spacing(shape, SPACING)
+    full, none = (Segmentation(np.full(shape, value, np.uint8), grid) for value in (1, 0))
+    for prediction, expected in ((full, 0.0), (none, math.inf)):
+        place = worst_place(prediction=prediction, reference=full, preset=preset)
+        (row,) = evaluate(prediction=prediction, reference=full, preset=preset).rows
+        assert place.distance_mm == row.msd_mm == expected
+        assert all(0 <= i < n for i, n in zip(place.index_zyx, shape, strict=True))
+
+
+def test_the_worst_place_in_one_slice_is_on_its_outline() -> None:
+    a, b = np.zeros((2, 1, 12, 12), np.uint8)
+    a[0, 2:5, 2:7], b[0, 2:5, 2:10] = 1, 1
+    grid = Grid.from_spacing(a.shape, SPACING)
+    place = worst_place(prediction=Segmentation(b, grid), reference=Segmentation(a, grid))
+    assert (place.index_zyx[2], place.distance_mm) == (9, 3.0)
 
 
 def test_a_flipped_prediction_is_matched() -> None:

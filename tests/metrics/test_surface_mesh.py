@@ -65,6 +65,24 @@ def test_the_mesh_is_closed_also_at_the_edge_of_the_image() -> None:
     assert volume_mm3(mesh.vertices_world, mesh.faces) == pytest.approx(voxels, rel=0.1)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["z", "y", "x"])
+def test_in_one_slice_the_mesh_is_a_wall_along_the_outline(axis: int) -> None:
+    shape = tuple(np.insert((40, 44), axis, 1).tolist())
+    y, x = np.ogrid[:40, :44]
+    discs = (
+        ((y - 20) ** 2 + (x - middle) ** 2 <= radius**2).astype(np.uint8) for middle, radius in ((20, 10), (23, 12))
+    )
+    a, b = (Segmentation(np.expand_dims(disc, axis), Grid.from_spacing(shape, SPACING)) for disc in discs)
+    mesh = surface_distance_mesh(prediction=b, reference=a)
+    (surfaces,) = label_surfaces(prediction=b, reference=a)
+    high, along = mesh.vertices_zyx[:, axis], np.delete(mesh.vertices_zyx, axis, axis=1)
+    assert set(high.tolist()) == {-0.5, 0.0, 0.5}
+    outline = np.delete(surfaces.prediction_points, axis, axis=1)
+    apart = np.linalg.norm(along[:, None] - outline[None], axis=-1)
+    assert (apart.min(axis=1) == 0.5).all(), "nothing inside the outline"
+    np.testing.assert_array_equal(np.abs(mesh.distance_mm), surfaces.distances.from_prediction[apart.argmin(axis=1)])
+
+
 def test_all_labels_are_one_mesh_and_those_without_a_partner_are_left_out() -> None:
     a_data, b_data = (np.asarray(ball(radius_mm).data).copy() for radius_mm in (6, 7))
     a_data[1, 1:4, 1:4], b_data[1, 1:4, 1:5] = 2, 2

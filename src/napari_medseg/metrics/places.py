@@ -47,9 +47,12 @@ class LabelSurfaces:
 
     @property
     def worst(self) -> Place:
-        """The farthest voxel; of infinitely far ones that nearest to their middle."""
+        """The farthest voxel; of infinitely far ones that nearest to their middle; any voxel of what has no surface."""
         points = np.concatenate([self.reference_points, self.prediction_points])
         mm = np.concatenate([self.distances.from_reference, self.distances.from_prediction])
+        if not len(points):  # the label fills the image, whose edge is no surface
+            points = np.argwhere(self.reference | self.prediction).astype(float)
+            mm = np.full(len(points), 0.0 if self.reference.any() and self.prediction.any() else np.inf)
         off_middle = np.linalg.norm(points - points.mean(axis=0), axis=1)
         at = int(off_middle.argmin() if np.isinf(mm).any() else mm.argmax())
         z, y, x = (int(i) for i in points[at])

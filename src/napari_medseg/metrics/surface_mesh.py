@@ -12,6 +12,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.places import LabelSurfaces, finding_boxes, surfaces_of
+from napari_medseg.metrics.surface import Mask
 from napari_medseg.volume import Grid, Segmentation
 
 
@@ -40,7 +41,7 @@ def surface_distance_mesh(
 
     Marching cubes (Lorensen and Cline 1987, in Lewiner's variant) on each mask. A vertex has the distance of the
     surface voxel that it bounds, so that the numbers are those of the survey preset: the largest magnitude is the
-    directed Hausdorff distance, prediction to reference.
+    directed Hausdorff distance, prediction to reference. Of a single slice, it is a wall along the outline.
 
     Raises GridMismatchError for unequal grids, InputError where no label is in both.
     """
@@ -72,14 +73,23 @@ def meshing_surfaces(
 
 def _mesh(surfaces: LabelSurfaces) -> tuple[FloatArray, npt.NDArray[np.int64], FloatArray]:
     """(vertices on the whole grid, faces, signed distances) of one label."""
-    from skimage.measure import marching_cubes
-
-    # Background all around closes the surface where the label touches the edge of the image.
-    vertices, faces, _, _ = marching_cubes(np.pad(surfaces.prediction, 1).astype(np.float32), 0.5)
     start = np.array([s.start for s in surfaces.box])
-    vertices = vertices.astype(np.float64) - 1 + start
+    vertices, faces = _boundary(surfaces.prediction)
+    vertices = vertices + start
     # In voxel units, the voxel that a vertex bounds is half a step away and every other surface voxel farther.
     _, voxel = scipy.spatial.cKDTree(surfaces.prediction_points).query(vertices)
     inside = surfaces.reference[tuple((surfaces.prediction_points - start).astype(int).T)]
     signed = np.where(inside, -1.0, 1.0) * surfaces.distances.from_prediction
-    return vertices, faces.astype(np.int64), signed[voxel]
+    return vertices, faces, signed[voxel]
+
+
+def _boundary(mask: Mask) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """(vertices, faces) between a mask and what is not: closed, and in a slice a wall as high as the slice is thick."""
+    from skimage.measure import marching_cubes
+
+    thin = np.array(mask.shape) == 1
+    # Background all around closes the surface where the label touches the edge of the image, but above and below a
+    # slice the label goes on: there, the cubes end at the centres of the next voxels, twice too high.
+    padded = np.pad(np.pad(mask, [(int(not t),) * 2 for t in thin]), [(int(t),) * 2 for t in thin], mode="edge")
+    vertices, faces, _, _ = marching_cubes(padded.astype(np.float32), 0.5)
+    return (vertices.astype(np.float64) - 1) * np.where(thin, 0.5, 1.0), faces.astype(np.int64)
