@@ -12,10 +12,11 @@ from unittest.mock import patch
 import numpy as np
 from qtpy.QtCore import QDeadlineTimer, QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QPushButton, QTabBar
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QFileDialog, QPushButton, QTabBar
 
 import napari_medseg as ms
 from heartbeat import Heartbeat
+from napari_medseg.config import MetricsConfig
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.layers import labels_layer, volume_layer
 
@@ -44,8 +45,11 @@ def walk(window: Any, pair: Pair, folder: Path) -> Heartbeat:
     show(window, pair)
     user = User(window)
     open_panel(user)
+    cancel(user)
+    define(user)
     measure(user)
     assert clipped(user.panel) == []
+    export_table(user, folder)
     sort_and_look(user)
     plot(user)
     see_errors(user)
@@ -99,6 +103,10 @@ class User:
         box.setCurrentIndex(box.findData(value))
         QTest.qWait(100)
 
+    def choose_layer(self, box: QComboBox, name: str) -> None:
+        box.setCurrentIndex(box.findText(name))
+        QTest.qWait(100)
+
     def click_row(self, table: Any, row: int) -> None:
         table.scrollTo(table.records.index(row, 0))
         QTest.mouseClick(table.viewport(), LEFT, pos=table.visualRect(table.records.index(row, 0)).center())
@@ -123,17 +131,67 @@ def open_panel(user: User) -> None:
     with user.heart.during("open the panel"):
         user.panel = user.window.window.add_plugin_dock_widget("napari-medseg", "Metrics")[1]
         QTest.qWait(100)
-    user.panel.reference.choose(user.window.layers["manual"])
-    user.panel.prediction.choose(user.window.layers["net"])
-    QTest.qWait(100)
+    layers = user.window.layers
+    assert (user.panel.reference.layer, user.panel.prediction.layer) == (layers["manual"], layers["net"])
+    user.choose_layer(user.panel.prediction, "manual")
+    assert "the same layer" in user.panel.hint.text()
+    assert not user.panel.measure_button.isEnabled()
+    user.choose_layer(user.panel.prediction, "net")
+    assert user.panel.hint.isHidden()
+
+
+def cancel(user: User) -> None:
+    with user.heart.during("cancel"):
+        user.click(user.panel.measure_button)
+        user.click(user.panel.progress.end_button)
+        user.wait_for(user.panel.runner)
+    assert user.panel.progress.text.text().startswith("Ended early")
+    assert user.panel.scores is None
+
+
+def define(user: User) -> None:
+    """By other definitions than those that are on, and back."""
+    definitions = user.panel.definitions
+    for preset, tolerance_mm in (("lits", 2.5), ("survey", 1.0)):
+        user.choose(definitions.preset, preset)
+        definitions.tolerance.selectAll()
+        QTest.keyClicks(definitions.tolerance, f"{tolerance_mm:g}")
+        QTest.keyClick(definitions.tolerance, Qt.Key.Key_Return)
+        if preset == "lits":
+            measure_once(user, "measure, LiTS")
+            assert user.panel.scores.config == MetricsConfig(preset="lits", nsd_tolerance_mm=2.5)
+
+
+def measure_once(user: User, part: str) -> None:
+    with user.heart.during(part):
+        user.click(user.panel.measure_button)
+        user.wait_for(user.panel.runner)
 
 
 def measure(user: User) -> None:
-    with user.heart.during("measure"):
-        user.click(user.panel.measure_button)
-        user.wait_for(user.panel.runner)
+    measure_once(user, "measure")
+    assert user.panel.scores.config == MetricsConfig()
     assert abs(user.panel.scores.mean["dice"] - MEAN_DICE) < 5e-4
     assert "mean Dice 0.902" in user.panel.scored.summary.text()
+
+
+def export_table(user: User, out: Path) -> None:
+    export = user.panel.scored.export
+    entries = {action.text(): action for action in export.menu().actions()}
+    for name, suffix in (("CSV", ".csv"), ("JSON", ".json"), ("LaTeX", ".tex"), ("HTML report", ".html")):
+        path = out / f"table{suffix}"
+        with (
+            user.heart.during(f"export, {name}"),
+            patch.object(QFileDialog, "getSaveFileName", return_value=(str(path), "")),
+        ):
+            entries[f"{name}…"].trigger()
+            user.wait_for(export.background.runner)
+        assert path.stat().st_size > 0
+        path.unlink()
+    clipboard = QApplication.clipboard()
+    for entry, beginning in (("Copy table", "label\t"), ("Copy as Python", "import ")):
+        entries[entry].trigger()
+        assert clipboard.text().startswith(beginning)
 
 
 def sort_and_look(user: User) -> None:
@@ -184,7 +242,12 @@ def see_errors(user: User) -> None:
             user.wait_for(user.panel.runner)
             wait_until(partial(has_colour_bar, user, name))
         assert (user.window.layers[name].contrast_limits[0] < 0) is (sign == "signed")
-    user.window.dims.ndisplay = 2
+    with user.heart.during("back to slices"):
+        user.click(errors.slices_button)
+        wait_until(lambda: user.window.layers["net errors"].visible)
+        QTest.qWait(200)
+    assert user.window.dims.ndisplay == 2
+    assert [user.window.layers[name].visible for name in ("net", "label 5: distance (mm)")] == [True, False]
 
 
 def has_colour_bar(user: User, layer: str) -> bool:

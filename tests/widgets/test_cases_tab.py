@@ -47,8 +47,18 @@ def test_files_without_a_partner_are_named(tab: CasesTab, tmp_path: Path, qtbot:
     assert tab.scores is not None
     assert tab.scores.cases == ("a", "b")
     text = tab.left_out.text()
-    assert "&lt;i&gt; (no prediction), extra0 (no reference)" in text
-    assert text.endswith("and 1 more.")
+    assert "<br>&lt;i&gt; (no prediction)<br>extra0 (no reference)<br>" in text
+    assert text.endswith("<br>and 1 more")
+
+
+def test_a_damaged_case_is_named_and_the_others_are_shown(tab: CasesTab, tmp_path: Path, qtbot: Any) -> None:
+    true, found = write(tmp_path / "true", "a", "b", "c"), write(tmp_path / "found", "a", "b", "c", start=2)
+    (found / "b.nii.gz").write_bytes(b"no image")
+    measure(tab, true, found, qtbot)
+    assert tab.scores is not None
+    assert tab.scores.cases == ("a", "c")
+    assert "<br>b: " in tab.left_out.text()
+    assert "b.nii.gz" in tab.left_out.text()
 
 
 def test_nothing_is_said_where_all_have_partners(tab: CasesTab, tmp_path: Path, qtbot: Any) -> None:

@@ -214,6 +214,7 @@ def test_the_way_back_from_a_surface_to_the_slices(
         qtbot.waitUntil(lambda n=count: len(viewer.layers) == n and viewer.layers[-1].colorbar.visible)
     assert [layer.visible for layer in viewer.layers] == [False, False, False, True]
     panel.errors.slices_button.click()
+    qtbot.waitUntil(lambda: pair[0].visible)
     assert viewer.dims.ndisplay == 2
     assert [layer.visible for layer in viewer.layers] == [True, False, False, False], "as before the first surface"
     assert not panel.errors.slices_button.isEnabled()
@@ -226,7 +227,7 @@ def test_a_jump_from_a_surface_shows_the_place(
     qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3)
     panel.scored.jump_button.click()
     qtbot.waitUntil(lambda: viewer.dims.ndisplay == 2)
-    assert [layer.visible for layer in pair] == [True, True]
+    qtbot.waitUntil(lambda: all(layer.visible for layer in pair))
 
 
 def test_instances_are_paired_as_the_core_pairs_them(

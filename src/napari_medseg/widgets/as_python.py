@@ -43,13 +43,16 @@ def folders_script(prediction: Path, reference: Path, config: MetricsConfig) -> 
     return f"""from pathlib import Path
 
 from napari_medseg.config import MetricsConfig
+from napari_medseg.events import result_of
+from napari_medseg.metrics.batch import iter_measure
 from napari_medseg.metrics.case_files import Sources, match_files
-from napari_medseg.metrics.study import StudyConfig, measure, study
+from napari_medseg.metrics.study import StudyConfig, study
 
 sources = Sources(prediction=Path({_quoted(str(prediction))}), reference=Path({_quoted(str(reference))}))
 config = StudyConfig(metrics=MetricsConfig({_definitions(config)}))
 cases, unmatched = match_files(sources)
-scores = study([measure(case.read(), config) for case in cases], config).scores
+batch = result_of(iter_measure(cases, config))
+scores = study(batch.measured, config, batch.failed).scores
 print(scores.to_frame())
 """
 

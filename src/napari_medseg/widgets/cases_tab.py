@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.config import MetricsConfig
-from napari_medseg.events import Event, Finished, Progress
+from napari_medseg.events import Event, Finished, Notice
 from napari_medseg.metrics import Scores, combine
 from napari_medseg.widgets.as_python import folders_script
 from napari_medseg.widgets.export_menu import ExportButton
@@ -24,12 +24,13 @@ from napari_medseg.widgets.runner import Runner
 from napari_medseg.widgets.score_view import ScoreView
 
 if TYPE_CHECKING:  # they are loaded with the first folders: the panel opens without them
+    from napari_medseg.metrics.batch import Batch
     from napari_medseg.metrics.case_files import Sources
-    from napari_medseg.metrics.study import Measured, StudyConfig
+    from napari_medseg.metrics.study import StudyConfig
     from napari_medseg.metrics.tables import Table
 
 _NAMED = 5
-"""Files without a partner that are told by name; the export has all."""
+"""Cases that are told by name where they were not measured; the export has all."""
 _NOTE = "Every image of the one folder is compared with that of the same name in the other."
 
 
@@ -39,7 +40,7 @@ class _Shown:
 
     sources: Sources
     config: StudyConfig
-    measured: Sequence[Measured]
+    batch: Batch
     unmatched: Table | None
     """Files without a partner, where there are some."""
 
@@ -96,8 +97,8 @@ class CasesTab(QWidget):
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Finished):
             self._shown = event.result
-            self.scores = combine([(one.name, one.scores) for one in event.result.measured])
-            self.left_out.setText(_left_out(event.result.unmatched))
+            self.scores = combine([(one.name, one.scores) for one in event.result.batch.measured])
+            self.left_out.setText(_left_out(event.result))
             self.view.show_scores(self.scores)
             self.export.show_scores(self.scores)
 
@@ -108,25 +109,25 @@ class CasesTab(QWidget):
 
 def _measured(sources: Sources, config: StudyConfig) -> Iterator[Event]:
     """In the worker: case by case; and what draws the scores is loaded, which would hold up the window."""
+    from napari_medseg.metrics.batch import iter_measure
     from napari_medseg.metrics.case_files import match_files
-    from napari_medseg.metrics.study import measure
 
     importlib.import_module("napari_medseg.widgets.chart")
     cases, unmatched = match_files(sources)
-    measured = []
-    for done, files in enumerate(cases):
-        yield Progress(done, len(cases), f"cases, now {files.name}")
-        measured.append(measure(files.read(), config))
-    yield Finished(_Shown(sources, config, measured, unmatched))
+    for event in iter_measure(cases, config):
+        if isinstance(event, Finished):
+            yield Finished(_Shown(sources, config, event.result, unmatched))
+        elif not isinstance(event, Notice):  # they would be a notification for each case; the tab lists them
+            yield event
 
 
-def _left_out(unmatched: Table | None) -> str:
-    """Which files were not measured, the first few by name."""
-    if unmatched is None:
-        return ""
-    names = [f"{escape(str(row['case']))} (no {row['missing']})" for row in unmatched.rows]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"<b>Not measured:</b> {', '.join(names[:_NAMED])}{more}."
+def _left_out(shown: _Shown) -> str:
+    """What was not measured and why, the first few."""
+    missing = shown.unmatched.rows if shown.unmatched else ()
+    faults = [f"{row['case']} (no {row['missing']})" for row in missing]
+    faults += [f"{case}: {why}" for case, why in shown.batch.failed.items()]
+    more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
+    return "<br>".join(["<b>Not measured</b>", *map(escape, faults[:_NAMED]), *more]) if faults else ""
 
 
 def _write(path: Path, shown: _Shown) -> None:
@@ -134,5 +135,5 @@ def _write(path: Path, shown: _Shown) -> None:
     from napari_medseg.metrics.exports import write_scores
     from napari_medseg.metrics.study import study
 
-    found = study(shown.measured, shown.config)
+    found = study(shown.batch.measured, shown.config, shown.batch.failed)
     write_scores(path, found.scores, [*found.tables, *([shown.unmatched] if shown.unmatched else [])])

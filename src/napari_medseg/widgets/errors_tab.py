@@ -134,13 +134,13 @@ class ErrorsTab(QWidget):
         """Undo what showing surfaces did to the view; they stay in the list, hidden."""
         if not self._hidden:
             return
-        for hidden in self._hidden:
-            hidden.visible = True
-        for surface in self._surfaces:
-            surface.visible = False
+        shows = [(surface, False) for surface in self._surfaces] + [(hidden, True) for hidden in self._hidden]
         self._hidden, self._surfaces = [], []
         self.slices_button.setEnabled(False)
-        self._viewer.dims.ndisplay = 2
+        in_turns(
+            partial(setattr, self._viewer.dims, "ndisplay", 2),
+            *(partial(setattr, layer, "visible", visible) for layer, visible in shows),
+        )
 
     def _hide_all(self, surface: Layer) -> None:
         """Everything but the surface that comes; the surfaces before it are not shown again."""

@@ -52,6 +52,7 @@ class MetricsPanel(QWidget):
         self.definitions = Definitions()
         self._measuring, self.looking = Background(self, "Metrics"), Background(self)
         self.runner = self._measuring.runner
+        self.progress = ProgressRow(self.runner)
         self.measure_button = button("Measure", self.measure, "Compare the two layers, label by label.")
         self.hint = caption()
         self.live = LiveUpdates(self.compared, self._show_scores)
@@ -85,7 +86,7 @@ class MetricsPanel(QWidget):
         )
         layout.addLayout(row(self.measure_button, self.live))
         layout.addWidget(self.hint)
-        layout.addWidget(ProgressRow(self.runner))
+        layout.addWidget(self.progress)
         layout.addWidget(self.tabs, stretch=1)
 
     def measure(self) -> None:
