@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -171,6 +171,19 @@ def test_staple_beats_the_vote_where_one_reader_is_better() -> None:
     assert np.mean(consensus == truth) > np.mean(np.asarray(majority_vote(readers).data) == truth)
 
 
+@settings(max_examples=30, deadline=None)
+@given(data=hnp.arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 3)), count=st.integers(2, 4))
+@example(data=np.ones((2, 3, 4), np.uint8), count=2)
+@example(data=np.zeros((2, 3, 4), np.uint8), count=3)
+def test_staple_of_readers_who_agree_is_what_they_say(data: Array, count: int) -> None:
+    found = staple({f"reader {n}": reader(data) for n in range(count)})
+    np.testing.assert_array_equal(found.segmentation.data, data)
+    for row in found.readers:
+        assert row.sensitivity == pytest.approx(1)
+        everywhere = bool((data == row.label).all())
+        assert row.specificity == pytest.approx(math.nan if everywhere else 1, nan_ok=True)
+
+
 def test_staple_of_several_labels_keeps_them_apart() -> None:
     data = np.zeros((4, 6, 8), np.uint8)
     data[:, :, :3], data[:, :, 5:] = 2, 9
@@ -191,6 +204,8 @@ def test_staple_without_itk_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 def test_one_reader_or_another_grid_is_refused() -> None:
     with pytest.raises(InputError, match="two readers or more; got 1"):
         agreement({"a": line("01")})
+    with pytest.raises(InputError, match="two readers or more; got 0"):
+        staple({})
     with pytest.raises(GridMismatchError, match="must lie on the same grid"):
         majority_vote([line("01"), line("011")])
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from napari_medseg.errors import NotSupportedError
+from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.readers import on_one_grid
+from napari_medseg.metrics.surface import Mask
 from napari_medseg.volume import Segmentation
 
 
@@ -28,7 +31,7 @@ class ReaderRow:
     sensitivity: float
     """Estimated probability that the reader marks a voxel of the label (Warfield et al. 2004)."""
     specificity: float
-    """Estimated probability that the reader leaves out a voxel that is not of the label."""
+    """Estimated probability that the reader leaves out a voxel that is not of the label; NaN where every voxel is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +51,41 @@ def staple(readers: Mapping[str, Segmentation]) -> Consensus:
     `agreement`.
     """
     itk = _itk()
-    first = next(iter(readers.values()))
     stack = [np.asarray(array[:, :, :]) for array in on_one_grid(list(readers.values()))]
+    first = next(iter(readers.values()))
     names = {k: name for reader in reversed(list(readers.values())) for k, name in reader.labels.items()}
     labels = np.zeros(first.grid.shape, np.int32)
     best = np.full(first.grid.shape, 0.5)
     rows: list[ReaderRow] = []
     for label in sorted({int(k) for array in stack for k in np.unique(array)} - {0}):
-        estimate = itk.STAPLEImageFilter()
-        estimate.SetForegroundValue(1)
-        probable = itk.GetArrayFromImage(
-            estimate.Execute([itk.GetImageFromArray((array == label).astype(np.uint8)) for array in stack])
-        )
-        labels[probable > best] = label
-        np.maximum(best, probable, out=best)
-        quality = zip(readers, estimate.GetSensitivity(), estimate.GetSpecificity(), strict=True)
+        found = _estimate(itk, [array == label for array in stack])
+        labels[found.probable > best] = label
+        np.maximum(best, found.probable, out=best)
         rows += [
             ReaderRow(reader=reader, label=label, name=names.get(label, f"label {label}"), sensitivity=p, specificity=q)
-            for reader, p, q in quality
+            for reader, p, q in zip(readers, found.sensitivity, found.specificity, strict=True)
         ]
     return Consensus(segmentation=Segmentation(labels, first.grid, names, name="STAPLE"), readers=tuple(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class _Estimate:
+    """What STAPLE makes of one label."""
+
+    probable: FloatArray
+    """(Z, Y, X): the probability of the label."""
+    sensitivity: Sequence[float]
+    specificity: Sequence[float]
+
+
+def _estimate(itk: Any, masks: Sequence[Mask]) -> _Estimate:
+    """The estimate of one label from each reader's mask of it, not all of which are empty."""
+    if all(mask.all() for mask in masks):  # nothing is outside, by whose count ITK divides
+        return _Estimate(np.ones(masks[0].shape), [1.0] * len(masks), [math.nan] * len(masks))
+    weigh = itk.STAPLEImageFilter()
+    weigh.SetForegroundValue(1)
+    probable = itk.GetArrayFromImage(weigh.Execute([itk.GetImageFromArray(mask.astype(np.uint8)) for mask in masks]))
+    return _Estimate(probable, weigh.GetSensitivity(), weigh.GetSpecificity())
 
 
 def _itk() -> Any:
