@@ -41,7 +41,8 @@ def folders(tmp_path: Path) -> Path:
 
 def evaluate(folder: Path, *flags: object, prediction: str = "ours", reference: str = "reference") -> int:
     paths = ("--prediction", folder / prediction, "--reference", folder / reference)
-    return main([str(a) for a in ("evaluate", *paths, "--bootstrap", 50, *flags)])
+    few = ("--bootstrap", 50) if (folder / prediction).is_dir() or "--series" in flags else ()
+    return main([str(a) for a in ("evaluate", *paths, *few, *flags)])
 
 
 def document(folder: Path, *flags: object, **where: str) -> dict[str, Any]:
@@ -78,6 +79,22 @@ def test_two_methods_are_compared_case_by_case(folders: Path) -> None:
     assert (dice["cases"], dice["better"], dice["p"]) == (4, "prediction", 2 / 2**4)
     assert dice["p"] <= dice["p_holm"] <= 1
     assert {row["case"] for row in tables["compared"]["rows"]} == {f"case{n}" for n in range(4)}
+
+
+def test_two_methods_are_compared_by_the_chosen_metrics(folders: Path) -> None:
+    rows = document(folders, "--compare", folders / "theirs", "--metrics", "nsd, dice")["tables"]["comparison"]["rows"]
+    assert [row["metric"] for row in rows] == ["nsd", "dice"] * len(LABELS)
+    least = min(row["p"] for row in rows)
+    assert min(row["p_holm"] for row in rows) == pytest.approx(min(1.0, least * len(rows)))
+
+
+@pytest.mark.parametrize("flag", ["--bootstrap 100", "--confidence 0.9", "--seed 3"])
+def test_there_are_no_statistics_over_one_case(folders: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    where = {"prediction": "ours/case0.nii", "reference": "reference/case0.nii"}
+    assert evaluate(folders, *flag.split(), **where) == 2
+    said = capsys.readouterr()
+    assert said.err == f"error: {flag.split()[0]} needs folders, or --series: without it nothing would change\n"
+    assert said.out == ""
 
 
 def test_instances_are_matched_at_several_thresholds(folders: Path) -> None:
@@ -240,11 +257,30 @@ def test_the_tolerance_of_nsd_is_a_flag(folders: Path) -> None:
         ("--bootstrap -1", "bootstrap must be 0 or at least 50; got -1"),
         ("--consensus-output out.nii.gz", "--consensus-output needs --reader, and --consensus vote or staple"),
         ("--compare reference/case0.nii", "4 cases need a folder with an image of the same name for each"),
-        ("--image nowhere.nii", "4 cases need a folder"),
+        ("--image nowhere.nii", "no such file or folder: nowhere.nii"),
+        ("--compare reference --metrics dise,nsd", "no metric is called 'dise';"),
+        ("--consensus vote", "--consensus needs --reader: without it nothing would change"),
+        ("--iou 0.3", "--iou needs --instances:"),
+        ("--connectivity 6", "--connectivity needs --instances components:"),
+        ("--instances ids --connectivity 6", "--connectivity needs --instances components:"),
+        ("--calibration-bins 10", "--calibration-bins needs --probabilities:"),
+        ("--calibration-region foreground", "--calibration-region needs --probabilities:"),
+        ("--metrics dice", "--metrics needs --compare:"),
         ("-o out.xlsx", "scores are written as .csv, .json, .tex or .html"),
         ("--nsd-tolerance -1", "nsd_tolerance_mm must be at least 0"),
     ],
-    ids=["iou", "bootstrap", "no_readers", "file_for_cases", "no_image", "suffix", "tolerance"],
+    ids=[
+        *("iou", "bootstrap", "no_readers", "file_for_cases", "no_image", "metric", "idle_consensus", "idle_iou"),
+        *(
+            "idle_connectivity",
+            "connectivity_of_ids",
+            "idle_bins",
+            "idle_region",
+            "idle_metrics",
+            "suffix",
+            "tolerance",
+        ),
+    ],
 )
 def test_a_wrong_request_is_refused_before_the_work(
     flags: str, message: str, folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

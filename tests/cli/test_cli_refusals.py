@@ -89,7 +89,7 @@ REFUSED = {
     "no_time": (f"{TRAIN.replace('--epochs 1', '--minutes 0.000001')}", "the time is over before the training"),
     "other_grid": (
         "evaluate --prediction moved.nii --reference labels/case0.nii -o out.csv",
-        "the prediction 'moved' and the reference 'case0' must lie on the same grid",
+        "the prediction 'moved.nii' and the reference 'labels/case0.nii' must lie on the same grid",
     ),
     "file_and_folder": (
         "evaluate --prediction labels --reference labels/case0.nii -o out.csv",

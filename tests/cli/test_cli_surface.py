@@ -57,6 +57,7 @@ SURFACE = {
         "--consensus none [none|vote|staple]",
         "--consensus-output",
         "--compare",
+        "--metrics",
         "--bootstrap 2000",
         "--confidence 0.95",
         "--seed 0",

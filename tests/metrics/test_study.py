@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from balls import segmentation as balls
 from balls import volume
 from napari_medseg import Grid, Segmentation, Volume, evaluate, write
 from napari_medseg.config import InstancesConfig, ReadersConfig, StatisticsConfig
-from napari_medseg.errors import InputError, MedsegWarning
+from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.case_files import Sources, match_files
 from napari_medseg.metrics.readers import majority_vote
 from napari_medseg.metrics.study import Case, Study, StudyConfig, measure, settled, study
@@ -185,9 +187,61 @@ def test_two_files_are_the_only_case(tmp_path: Path) -> None:
     cases, unmatched = match_files(sources)
     assert [c.name for c in cases] == [""]
     assert unmatched is None
+    (tmp_path / "series").mkdir()
     with_series, _ = match_files(replace(sources, image=tmp_path / "series"))
     assert with_series[0].beside["image"] == tmp_path / "series", "a folder of DICOM files is one image"
     assert cases[0].read().compared is not None
+
+
+@pytest.mark.parametrize("what", ["prediction", "reference", "compared", "image", "probabilities", "readers"])
+def test_what_is_not_there_is_named(tmp_path: Path, what: str) -> None:
+    labels, nowhere = folder(tmp_path / "p", "a.nii"), tmp_path / "nowhere"
+    given = {"prediction": labels, "reference": labels}
+    sources = Sources(**{**given, what: [nowhere] if what == "readers" else nowhere})  # type: ignore[arg-type]
+    with pytest.raises(FileError, match=rf"^no such file or folder: {re.escape(str(nowhere))}$"):
+        match_files(sources)
+
+
+def test_a_file_and_a_folder_are_no_pair(tmp_path: Path) -> None:
+    labels = folder(tmp_path / "p", "a.nii")
+    with pytest.raises(InputError, match="give two files or two folders, not one of each"):
+        match_files(Sources(prediction=labels, reference=labels / "a.nii"))
+
+
+@pytest.mark.parametrize("what", ["prediction", "compared", "image", "probabilities", "reader 1"])
+def test_an_image_on_another_grid_is_named_by_role_and_path(tmp_path: Path, what: str) -> None:
+    labels = folder(tmp_path / "p", "a.nii") / "a.nii"
+    moved = Grid.from_spacing(balls().grid.shape, balls().grid.spacing, (50.0, 0.0, 0.0))
+    bad = tmp_path / "bad" / "a.nii"
+    bad.parent.mkdir()
+    write(bad, replace(balls(), grid=moved))
+    sources = Sources(prediction=labels, reference=labels)
+    sources = replace(sources, **({"readers": [bad]} if what == "reader 1" else {what: bad}))
+    (case,), _ = match_files(sources)
+    role = {"compared": "the compared prediction", "reader 1": "reader 1"}.get(what, f"the {what}")
+    with pytest.raises(GridMismatchError, match=rf"^{role} '{bad}' and the reference '{labels}' must lie on the same"):
+        case.read()
+
+
+@pytest.mark.parametrize("what", ["prediction", "reference", "compared", "readers"])
+def test_labels_that_are_none_are_named_by_path(tmp_path: Path, what: str) -> None:
+    labels = folder(tmp_path / "p", "a.nii") / "a.nii"
+    bad = tmp_path / "bad" / "a.nii"
+    bad.parent.mkdir()
+    nib.save(nib.Nifti1Image(np.full((3, 3, 3), 0.5, np.float32), np.eye(4)), bad)
+    given = {"prediction": labels, "reference": labels}
+    (case,), _ = match_files(Sources(**{**given, what: [bad] if what == "readers" else bad}))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=rf"^{bad}: labels must be whole numbers"):
+        case.read()
+
+
+def test_an_image_that_is_flipped_lies_on_the_grid_of_its_case() -> None:
+    flipped = replace(
+        balls(),
+        data=np.asarray(balls().data)[::-1],
+        grid=balls().grid.reordered(AxisOrder.between(balls().grid.orientation, "IPL")),
+    )
+    assert Case(prediction=flipped, reference=balls(), image=volume(seed=0)).prediction is flipped
 
 
 def test_the_points_of_two_series_are_the_cases(tmp_path: Path) -> None:
@@ -203,8 +257,7 @@ def test_the_points_of_two_series_are_the_cases(tmp_path: Path) -> None:
 def test_the_fourth_axis_of_probabilities_is_the_labels(tmp_path: Path) -> None:
     p = np.stack([np.full((4, 3, 2), 0.25), np.full((4, 3, 2), 0.75)], axis=-1).astype(np.float32)
     nib.save(nib.Nifti1Image(p, np.eye(4)), tmp_path / "p.nii")
-    labels = Segmentation(np.ones((2, 3, 4), np.uint8), Grid.from_spacing((2, 3, 4), (1.0, 1.0, 1.0)))
-    write(tmp_path / "labels.nii", labels)
+    nib.save(nib.Nifti1Image(np.ones((4, 3, 2), np.uint8), np.eye(4)), tmp_path / "labels.nii")
     sources = Sources(
         prediction=tmp_path / "labels.nii", reference=tmp_path / "labels.nii", probabilities=tmp_path / "p.nii"
     )

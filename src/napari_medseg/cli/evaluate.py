@@ -106,20 +106,34 @@ def _add_statistics(parser: ArgumentParser) -> None:
     group.add_argument(
         "--compare", type=Path, metavar="PATH", help="Predictions of another method: paired comparison, case by case."
     )
+    group.add_argument(
+        "--metrics",
+        type=_names,
+        metavar="NAME,...",
+        help=field_docs(StatisticsConfig)["metrics"],
+    )
     for name in ("bootstrap", "confidence", "seed"):
         add_knob(group, StatisticsConfig, name)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def run(args: Namespace) -> None:
     from napari_medseg.metrics.batch import iter_measure
     from napari_medseg.metrics.case_files import match_files
     from napari_medseg.metrics.exports import check_suffix
+    from napari_medseg.metrics.statistics import compared_metrics
     from napari_medseg.metrics.study import study
 
     config = _config(args)
+    compared_metrics(config.statistics)
     if args.output is not None:
         check_suffix(args.output)
     cases, unmatched = match_files(_sources(args), series=args.series)
+    _refuse_idle_flags(args, has_cases=any(case.name for case in cases))
     consensus = _consensus_paths(args, cases)
     with claimed(*([args.output] if args.output else []), *consensus.values()):
         batch: Batch = terminal.follow(iter_measure(cases, config, consensus), NAME)
@@ -149,6 +163,30 @@ def _refuse_failed(batch: Batch, cases: int) -> None:
         raise InputError(f"{len(batch.failed)} of {cases} cases were not measured, for the reasons above: {names}")
 
 
+def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:
+    """InputError for a flag that would change nothing, because what it belongs to was not asked for."""
+    instances, calibration, statistics = InstancesConfig(), CalibrationConfig(), StatisticsConfig()
+    needs = (
+        ("--consensus", args.consensus != ReadersConfig().consensus, args.reader, "--reader"),
+        ("--iou", args.iou is not None, args.instances, "--instances"),
+        (
+            "--connectivity",
+            args.connectivity != instances.connectivity,
+            args.instances == "components",
+            "--instances components",
+        ),
+        ("--calibration-bins", args.bins != calibration.bins, args.probabilities, "--probabilities"),
+        ("--calibration-region", args.region != calibration.region, args.probabilities, "--probabilities"),
+        ("--metrics", args.metrics is not None, args.compare, "--compare"),
+        ("--bootstrap", args.bootstrap != statistics.bootstrap, has_cases, "folders, or --series"),
+        ("--confidence", args.confidence != statistics.confidence, has_cases, "folders, or --series"),
+        ("--seed", args.seed != statistics.seed, has_cases, "folders, or --series"),
+    )
+    for flag, is_given, has_needed, needed in needs:
+        if is_given and not has_needed:
+            raise InputError(f"{flag} needs {needed}: without it nothing would change")
+
+
 def _config(args: Namespace) -> StudyConfig:
     from napari_medseg.metrics.study import StudyConfig
 
@@ -164,7 +202,9 @@ def _config(args: Namespace) -> StudyConfig:
         series=args.series,
         readers=ReadersConfig(consensus=args.consensus),
         calibration=CalibrationConfig(bins=args.bins, region=args.region),
-        statistics=StatisticsConfig(bootstrap=args.bootstrap, confidence=args.confidence, seed=args.seed),
+        statistics=StatisticsConfig(
+            bootstrap=args.bootstrap, confidence=args.confidence, seed=args.seed, metrics=args.metrics
+        ),
     )
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_medseg import io
-from napari_medseg.errors import InputError
-from napari_medseg.io.choice import PointError
+from napari_medseg.errors import FileError, InputError
+from napari_medseg.io import choice, stored
 from napari_medseg.io.folders import images_by_name, is_folder_of_images, pairs, partners, time_points
 from napari_medseg.metrics.study import Case
 from napari_medseg.metrics.tables import Table, table_of
-from napari_medseg.volume import Volume
+from napari_medseg.volume import Segmentation, Volume
 
 #: what the reference is called among the readers
 REFERENCE = "reference"
@@ -50,16 +50,16 @@ class CaseFiles:
     """As `Sources.beside`, of what this case has."""
 
     def read(self) -> Case:
-        """Open them all. Raises FileError and InputError as `io.read` does."""
-        labels = {what: io.read_segmentation(path) for what, path in self.beside.items() if what not in _IMAGES}
-        reference = io.read_segmentation(self.reference)
+        """Open them all, each named by its whole path: file names are the same. Raises as `io.read` and `Case`."""
+        labels = {what: _labels(path) for what, path in self.beside.items() if what not in _IMAGES}
+        reference = _labels(self.reference)
         compared = labels.pop("compared", None)
         return Case(
             name=self.name,
-            prediction=io.read_segmentation(self.prediction),
+            prediction=_labels(self.prediction),
             reference=reference,
             compared=compared,
-            image=io.read(self.beside["image"]) if "image" in self.beside else None,
+            image=_image(self.beside["image"]) if "image" in self.beside else None,
             probabilities=_probabilities(self.beside["probabilities"]) if "probabilities" in self.beside else None,
             readers={REFERENCE: reference, **labels},
         )
@@ -82,9 +82,11 @@ def match_files(sources: Sources, *, series: bool = False) -> tuple[list[CaseFil
     """The cases, sorted by name, and a table of the names that were not matched everywhere; None where all were.
 
     A case needs prediction and reference; one warning per folder tells what is left out. series: prediction and
-    reference are files of several time points, which are the cases. Raises InputError where nothing matches, or a file
-    meets a folder.
+    reference are files of several time points, which are the cases. Raises FileError for what is not there, InputError
+    where nothing matches, or a file meets a folder.
     """
+    for path in (sources.prediction, sources.reference, *sources.beside.values()):
+        _require_there(path)
     folders = [is_folder_of_images(path) for path in (sources.prediction, sources.reference)]
     if all(folders):
         matched = pairs(sources.prediction, sources.reference)
@@ -108,6 +110,12 @@ def match_files(sources: Sources, *, series: bool = False) -> tuple[list[CaseFil
         for name, prediction, reference in matched
     ]
     return cases, _report(_alone(sources) if all(folders) else [], names, beside)
+
+
+def _require_there(path: Path) -> None:
+    whole, _ = choice.split(path)
+    if not whole.exists():
+        raise FileError(f"no such file or folder: {path}")
 
 
 def _points(sources: Sources) -> list[tuple[str, Path, Path]]:
@@ -141,9 +149,17 @@ def _missing(names: Sequence[str], beside: Mapping[str, Mapping[str, Path]]) -> 
         yield from (UnmatchedRow(case=name, missing=what) for name in names if name not in found)
 
 
+def _labels(path: Path) -> Segmentation:
+    return stored.to_segmentation(io.load(path, as_labels=True), str(path))
+
+
+def _image(path: Path) -> Volume:
+    return stored.to_volume(io.load(path, as_labels=False), str(path))
+
+
 def _probabilities(path: Path) -> Volume:
     """An image whose channels are labels; the fourth axis of a NIfTI file, which may be time, is that here."""
     try:
-        return io.read(path)
-    except PointError:
-        return io.read(path.with_name(f"{path.name}#channels"))
+        return _image(path)
+    except choice.PointError:
+        return _image(path.with_name(f"{path.name}#channels"))

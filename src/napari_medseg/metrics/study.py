@@ -15,6 +15,7 @@ from napari_medseg.config import (
     ReadersConfig,
     StatisticsConfig,
 )
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.comparison import evaluate
 from napari_medseg.metrics.instances import InstanceRow, Pair, match_instances, pooled
@@ -42,7 +43,7 @@ from napari_medseg.metrics.statistics import (
     volume_agreement,
 )
 from napari_medseg.metrics.tables import Table, scores_table, table_of
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 #: {name of a table: the class of its rows, and its title}, in the order of a report
 TABLES: Mapping[str, tuple[type, str]] = {
@@ -100,6 +101,19 @@ class Case:
     reader_rows: tuple[ReaderRow, ...] = ()
     """What STAPLE thinks of the readers, where it made the reference."""
 
+    def __post_init__(self) -> None:
+        """Raise GridMismatchError, naming the image, unless all lie on the reference's grid."""
+        roles: dict[str, Segmentation | Volume | None] = {
+            "the prediction": self.prediction,
+            "the compared prediction": self.compared,
+            "the image": self.image,
+            "the probabilities": self.probabilities,
+            **self.readers,
+        }
+        for role, other in roles.items():
+            if other is not None and not _fits(other, self.reference):
+                require_same_grid(other, self.reference, role, "the reference")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
@@ -148,8 +162,14 @@ class FailedRow:
     """What was wrong with it."""
 
 
+def _fits(image: Segmentation | Volume, reference: Segmentation) -> bool:
+    """Whether both lie on the same grid, up to flips and permutations of the axes."""
+    order = AxisOrder.between(image.grid.orientation, reference.grid.orientation)
+    return image.grid.reordered(order).same_as(reference.grid)
+
+
 def measure(case: Case, config: StudyConfig | None = None) -> Measured:
-    """Measure one case. Raises GridMismatchError where its images lie on different grids, and as each measure does."""
+    """Measure one case. Raises as each measure does."""
     chosen = config or StudyConfig()
     return Measured(
         name=case.name,
