@@ -51,7 +51,7 @@ class ExportButton(QPushButton):
     def _ask_for_file(self, suffix: str, name: str) -> None:
         chosen, _ = QFileDialog.getSaveFileName(self, "Export scores", f"scores{suffix}", f"{name} (*{suffix})")
         if chosen:
-            path = Path(chosen).with_suffix(suffix)
+            path = _named(chosen, suffix)
             with reporting():
                 self.background.ask(self._writing(path), lambda _: show_info(f"wrote {path}"))
 
@@ -59,3 +59,9 @@ class ExportButton(QPushButton):
         """Tab-separated, for a spreadsheet."""
         assert self._scores is not None, "the button is off before the first table"
         QApplication.clipboard().setText(csv_text(self._scores.columns, self._scores.table(), delimiter="\t"))
+
+
+def _named(chosen: str, suffix: str) -> Path:
+    """The chosen path, ending in the suffix: dots inside a name stay, the suffix of another format goes."""
+    path = Path(chosen)
+    return path.with_suffix(suffix) if path.suffix.lower() in _FILES else path.with_name(f"{path.name}{suffix}")
