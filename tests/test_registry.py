@@ -23,7 +23,8 @@ def test_the_table_cannot_be_changed_from_outside() -> None:
 
 
 def test_unknown_network_lists_the_choices() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown network 'unet4d': choose one of .*unet3d, .*vnet"):
+    message = r"unknown network 'unet4d': did you mean unet3d.*\? choose one of .*unet3d, .*vnet"
+    with pytest.raises(UnknownNameError, match=message):
         registry.network("unet4d")
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from textwrap import dedent
-from typing import Literal, get_args
+from types import MappingProxyType, NoneType
+from typing import Literal, get_args, get_type_hints
 
 from napari_medseg.errors import InputError
 from napari_medseg.registry.spec import Argument
@@ -25,9 +27,32 @@ TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
 Cascade = Literal["none", "coarse-to-fine", "detect"]
 
 
+#: {type of a field: what its value must be, and how messages say it}, of the numbers among them
+_NUMBERS: Mapping[object, tuple[tuple[type, ...], str]] = MappingProxyType(
+    {
+        int: ((Integral,), "a whole number"),
+        float: ((Real,), "a number"),
+        int | None: ((Integral, NoneType), "a whole number"),
+        float | None: ((Real, NoneType), "a number"),
+    }
+)
+
+
 def _require(ok: bool, message: str) -> None:
     if not ok:
         raise InputError(message)
+
+
+def _require_numbers(config: object) -> None:
+    """Raise InputError unless each field that is a number holds one."""
+    kinds = get_type_hints(type(config))
+    for name, (allowed, what) in ((name, _NUMBERS[kind]) for name, kind in kinds.items() if kind in _NUMBERS):
+        value = getattr(config, name)
+        _require(isinstance(value, allowed), f"{name} must be {what}; got {value!r}")
+
+
+def _is_threshold(value: object) -> bool:
+    return isinstance(value, Real) and 0 <= value < 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +69,7 @@ class SegmentConfig:
     """Windows that run through the network at once."""
 
     def __post_init__(self) -> None:
+        _require_numbers(self)
         _require(0 <= self.overlap < 1, f"overlap must be at least 0 and below 1; got {self.overlap}")
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision is auto, fp32 or bf16; got {self.precision!r}")
         _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
@@ -54,7 +80,7 @@ class TrainConfig:
     """How a network is trained. A budget in epochs or minutes ends the training; without either, 100 epochs."""
 
     epochs: int | None = None
-    """Passes over the training cases; empty when the budget is in minutes."""
+    """Passes over the training cases; 100 where there is no budget in minutes either."""
     minutes: float | None = None
     """Wall time of the whole training, reading and validation included; empty when the budget is in epochs."""
     val: float = 0.2
@@ -105,6 +131,7 @@ class TrainConfig:
     """Validations on whole volumes, spread evenly over the budget."""
 
     def __post_init__(self) -> None:
+        _require_numbers(self)
         _require(self.epochs is None or self.minutes is None, "give a budget in epochs or in minutes, not both")
         _require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1; got {self.epochs}")
         _require(self.minutes is None or self.minutes > 0, f"minutes must be above 0; got {self.minutes}")
@@ -143,6 +170,7 @@ class MetricsConfig:
     """Distance in mm within which a surface voxel counts as right in NSD."""
 
     def __post_init__(self) -> None:
+        _require_numbers(self)
         _require(self.preset in ("survey", "lits", "chaos"), f"preset is survey, lits or chaos; got {self.preset!r}")
         _require(self.nsd_tolerance_mm >= 0, f"nsd_tolerance_mm must be at least 0; got {self.nsd_tolerance_mm}")
 
@@ -162,7 +190,7 @@ class InstancesConfig:
         _require(self.instances in ("components", "ids"), f"instances is components or ids; got {self.instances!r}")
         _require(self.connectivity in (6, 18, 26), f"connectivity is 6, 18 or 26; got {self.connectivity}")
         _require(
-            len(self.iou) > 0 and all(0 <= t < 1 for t in self.iou),
+            isinstance(self.iou, Sequence) and len(self.iou) > 0 and all(_is_threshold(t) for t in self.iou),
             f"iou needs one or more thresholds from 0 to below 1; got {self.iou}",
         )
 
@@ -182,13 +210,14 @@ class StatisticsConfig:
     and the labels, so that fewer are tested more sharply. Without it: every column of which some values are better."""
 
     def __post_init__(self) -> None:
+        _require_numbers(self)
         _require(
             self.bootstrap == 0 or self.bootstrap >= 50, f"bootstrap must be 0 or at least 50; got {self.bootstrap}"
         )
         _require(0 < self.confidence < 1, f"confidence must lie between 0 and 1; got {self.confidence}")
         _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
         _require(
-            self.metrics is None or (not isinstance(self.metrics, str) and len(self.metrics) > 0),
+            self.metrics is None or (isinstance(self.metrics, (tuple, list)) and len(self.metrics) > 0),
             f"metrics needs one or more names of columns, such as ('dice', 'nsd'); got {self.metrics!r}",
         )
 
@@ -215,6 +244,7 @@ class CalibrationConfig:
     """all: every voxel; foreground: those that hold a label in the reference or where one is the most probable."""
 
     def __post_init__(self) -> None:
+        _require_numbers(self)
         _require(self.bins >= 1, f"bins must be at least 1; got {self.bins}")
         _require(self.region in ("all", "foreground"), f"region is all or foreground; got {self.region!r}")
 

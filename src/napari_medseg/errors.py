@@ -6,6 +6,8 @@ status 2; whatever else escapes is a defect of ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class MedsegError(Exception):
     """The input or the request is wrong; the message is a single line fit to show to the user."""
@@ -40,3 +42,11 @@ class NotSupportedError(MedsegError, NotImplementedError):
 
 class MedsegWarning(UserWarning):
     """Something odd about an input that the user should know; the work goes on."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """ "did you mean unet3d? " of a name that is nearly one of the choices; else nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(name.lower(), list(choices), n=2)
+    return f"did you mean {' or '.join(close)}? " if close else ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from napari_medseg import registry, tensorfile
-from napari_medseg.errors import InputError, ModelFileError, UnknownNameError
+from napari_medseg.errors import InputError, ModelFileError, UnknownNameError, did_you_mean
 from napari_medseg.io.files import replace_bytes
 from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, TrainingRecord
 from napari_medseg.tensorfile import Entry, Header
@@ -148,8 +148,9 @@ def _find(path_or_name: str | Path) -> Path:
     named = models_folder() / (path.name if path.suffix == SUFFIX else path.name + SUFFIX)
     if named.is_file():
         return named
-    names = ", ".join(p.stem for p in list_models()) or "none"
-    raise ModelFileError(f"{path}: no such file, and no such model in {models_folder()}; models there: {names}")
+    known = [p.stem for p in list_models()]
+    hint, names = did_you_mean(path.name.removesuffix(SUFFIX), known), ", ".join(known) or "none"
+    raise ModelFileError(f"{path}: no such file, and no such model in {models_folder()}: {hint}models there: {names}")
 
 
 def _read(path: Path) -> bytes:

@@ -206,6 +206,10 @@ class Segmentation:
         return self.labels.get(label) or f"label {label}"
 
 
+#: how one volume comes onto the grid of another, as messages say it
+RESAMPLE = "`napari-medseg convert IN -o OUT --onto REFERENCE`, with --as-labels for labels"
+
+
 def require_same_grid(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> None:
     """Raise GridMismatchError, naming both and both grids, unless they lie on the same grid."""
     from napari_medseg.errors import GridMismatchError
@@ -214,5 +218,5 @@ def require_same_grid(a: Volume | Segmentation, b: Volume | Segmentation, a_is: 
         name_a, name_b = (f"{what} {x.name!r}" if x.name else what for what, x in ((a_is, a), (b_is, b)))
         raise GridMismatchError(
             f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "
-            f"{name_b} has {b.grid.describe()}: resample one onto the other first"
+            f"{name_b} has {b.grid.describe()}: resample one onto the other first: {RESAMPLE}"
         )

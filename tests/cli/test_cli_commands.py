@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from balls import LABELS, segmentation, volume
-from napari_medseg import Grid, Volume, evaluate, load_model, read, read_segmentation, segment, write
+from balls import LABELS, balls, segmentation, volume
+from napari_medseg import Grid, Volume, evaluate, load_model, networks, read, read_segmentation, segment, write
 from napari_medseg.cli import main
 from napari_medseg.cli.segment import sha256_of
+from napari_medseg.transforms.regrid import resample_onto
 
 
 def run(*argv: object) -> int:
@@ -170,6 +172,20 @@ def test_networks_are_listed_with_their_presets_and_the_models(
     }
 
 
+def test_networks_are_as_wide_as_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "72")
+    run("networks")
+    piped = capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    run("networks")
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("models in")) <= 72
+    assert shown.split() == piped.split()
+    assert sum(" 2D" in line or " 3D" in line for line in piped.splitlines()) >= len(networks()), "a line each"
+
+
 def test_a_reader_that_stops_reading_is_no_defect() -> None:
     read, write = os.pipe()
     os.close(read)
@@ -293,6 +309,34 @@ def test_convert_onto_the_grid_of_another_image(tmp_path: Path) -> None:
     found = read_segmentation(tmp_path / "out.nii.gz")
     assert found.grid.same_as(fine)
     np.testing.assert_array_equal(np.asarray(found.data), np.asarray(segmentation().data).repeat(2, axis=0))
+
+
+@pytest.fixture
+def unmarked(tmp_path: Path) -> list[str]:
+    """The command that resamples labels, in a file that does not say so, onto a grid between their voxels."""
+    between = Grid.from_spacing((12, 20, 16), (2.0, 1.0, 1.0), (1.0, 0.5, 0.5))
+    write(tmp_path / "between.nii", Volume(np.zeros((1, *between.shape), np.int16), between))
+    write(tmp_path / "unmarked.nii", Volume(balls()[None], segmentation().grid))
+    names = {name: str(tmp_path / f"{name}.nii") for name in ("between", "unmarked", "out")}
+    return ["convert", names["unmarked"], "-o", names["out"], "--onto", names["between"]]
+
+
+def test_convert_takes_a_file_as_labels(unmarked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*unmarked, "--as-labels"]) == 0
+    assert capsys.readouterr().err == ""
+    found = read_segmentation(unmarked[3])
+    assert set(np.unique(np.asarray(found.data))) == {0, 1, 2}
+    assert np.array_equal(np.asarray(found.data), np.asarray(resample_onto(segmentation(), found.grid).data))
+
+
+def test_convert_warns_where_labels_are_interpolated_as_an_image(
+    unmarked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(unmarked) == 0
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"warning: [^\n]*unmarked.nii: few values, [^\n]*: if they are labels, add --as-labels\n", said)
+    assert main([*unmarked, "--interpolation", "nearest"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["found.nii.gz", "found.zarr"])

@@ -27,9 +27,11 @@ def workplace(
     write(tmp_path / "two_channels.nii.gz", volume(channels=2))
     write(tmp_path / "moved.nii", Segmentation(balls(), Grid.from_spacing((12, 20, 16), (2.0, 1.0, 1.0), (5.0, 0, 0))))
     (tmp_path / "empty").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "liver.safetensors").touch()
     (tmp_path / "folder" / "case0.nii.gz").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEDSEG_MODELS", str(tmp_path / "empty"))
+    monkeypatch.setenv("MEDSEG_MODELS", str(tmp_path / "models"))
     return tmp_path
 
 
@@ -47,12 +49,18 @@ REFUSED = {
         r"two_channels has 2 channels but model model.safetensors needs 1 \(CT\)",
     ),
     "dicom": (SEGMENT.replace("images/case0.nii.gz", "slice.dcm"), r"slice.dcm: its transfer syntax \(none\) "),
-    "no_such_model": (SEGMENT.replace("model.safetensors", "liver"), "liver: no such file, and no such model in"),
+    "no_such_model": (SEGMENT.replace("model.safetensors", "brain"), "brain: no such file, and no such model in"),
     "image_as_model": (SEGMENT.replace("model.safetensors", "images/case0.nii.gz"), "case0.nii.gz: not a model file"),
     "foreign_model": (
         SEGMENT.replace("model.safetensors", "foreign.pth"),
         "foreign.pth: a bare Python pickle",
     ),
+    "folder_of_files": (
+        SEGMENT.replace("images/case0.nii.gz", "images"),
+        r"images: a folder of 3 files such as case0.nii.gz, where one image is expected: .*: images/\*.nii.gz",
+    ),
+    "nearly_a_model": (SEGMENT.replace("model.safetensors", "lever"), "did you mean liver\\? models there: liver$"),
+    "train_device": (f"{TRAIN} --device tpu", "unknown device 'tpu'"),
     "resume": (f"{SEGMENT} --resume", "--resume is not supported in this version"),
     "overlap": (f"{SEGMENT} --overlap 1", "overlap must be at least 0 and below 1; got 1.0"),
     "device": (f"{SEGMENT} --device tpu", "unknown device 'tpu'"),
@@ -77,7 +85,10 @@ REFUSED = {
         "out/case0.nii.gz: several images would be written there",
     ),
     "output_below_a_file": (SEGMENT.replace("-o out", "-o text.nii.gz/out"), "text.nii.gz/out.nii.gz: its folder"),
-    "unknown_network": (f"{TRAIN} --network unet4d", "unknown network 'unet4d': choose one of .*unet3d, .*vnet"),
+    "unknown_network": (
+        f"{TRAIN} --network unet4d",
+        r"unknown network 'unet4d': did you mean unet3d.*\? choose one of .*unet3d, .*vnet",
+    ),
     "model_suffix": (
         TRAIN.replace("out.safetensors", "out.pt"),
         "out.pt: a model's file name must end in",

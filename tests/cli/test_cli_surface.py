@@ -35,6 +35,7 @@ SURFACE = {
         "--minutes",
         "--val 0.2",
         "--seed 0",
+        "--device auto",
         "--init",
         "-o --output required",
     ],
@@ -69,6 +70,7 @@ SURFACE = {
         "-o --output required",
         "--chunks 64",
         "--source",
+        "--as-labels",
         "--onto",
         "--interpolation linear [linear|nearest]",
         "--network",
@@ -127,6 +129,30 @@ def test_the_help_of_a_knob_is_its_field_text(command: str, flag: str, text: str
     assert action.help.startswith(text)
 
 
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == build_parser().format_help()
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["segmnt"], "did you mean segment?"),
+        (["evaluate", "--preset", "surve"], "did you mean survey?"),
+        (["qqqq"], "'convert'):"),
+    ],
+    ids=["command", "choice", "nothing_like_it"],
+)
+def test_a_name_that_was_meant_is_told(argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    said = capsys.readouterr().err
+    assert f"{meant} see napari-medseg" in said
+    assert said.count("\n") == 1
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
@@ -134,7 +160,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 WRONG_FLAGS = {
-    "no_command": [],
     "unknown_command": ["segmentt"],
     "unknown_flag": ["networks", "--yaml"],
     "missing_flag": ["segment", "a.nii.gz", "-o", "b.nii.gz"],
@@ -159,4 +184,4 @@ WRONG_FLAGS = {
 def test_a_wrong_flag_is_refused_in_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(argv)
-    assert re.fullmatch(r"error: [^\n]+: see napari-medseg[^\n]* --help\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: [^\n]+(:|\?) see napari-medseg[^\n]* --help\n", capsys.readouterr().err)

@@ -9,7 +9,7 @@ import zarr
 
 from grids import grid
 from napari_medseg.errors import FileError, InputError, MedsegWarning
-from napari_medseg.io.stored import Stored, grid_of, in_memory, to_segmentation, to_volume
+from napari_medseg.io.stored import Stored, grid_of, in_memory, looks_like_labels, to_segmentation, to_volume
 from napari_medseg.volume import MAX_LABEL, LazyArray
 
 GRID = grid("SPL")
@@ -110,6 +110,24 @@ def test_labels_take_the_smallest_type_where_64_bits_are_too_many(data: LazyArra
     assert written.dtype == np.dtype(dtype)
     assert written.dtype.isnative
     assert np.array_equal(written, np.asarray(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (np.array([[[0, 1, 117]]], np.uint16), True),
+        (np.array([[[0.0, 3.0]]]), True),
+        (np.zeros((1, 1, 1), bool), True),
+        (da.zeros((2, 3, 4), dtype=np.uint8), True),
+        (np.array([[[-1, 1]]]), False),
+        (np.array([[[0.0, 0.5]]]), False),
+        (np.array([[[0.0, np.nan]]]), False),
+        (np.arange(300).reshape(1, 1, 300), False),
+    ],
+    ids=["ids", "floats", "mask", "lazy", "negative", "fraction", "nan", "many"],
+)
+def test_what_could_be_labels(data: LazyArray, expected: bool) -> None:
+    assert looks_like_labels(data) is expected
 
 
 def test_an_odd_spacing_is_told() -> None:

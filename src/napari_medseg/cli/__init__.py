@@ -26,7 +26,11 @@ DONE, DEFECT, REFUSED, INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; --help (0) and a wrong flag (2) leave by argparse's SystemExit."""
     started_s = time.monotonic()
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.run is None:
+        parser.print_help(sys.stderr)
+        return REFUSED
     args.started_s = started_s
     with terminal.warnings_as_lines():
         return _status_of(args.run, args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import get_args
 from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, claimed
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.foreign import convert_model, is_foreign
-from napari_medseg.io.stored import from_segmentation, from_volume, to_segmentation, to_volume
+from napari_medseg.io.stored import from_segmentation, from_volume, looks_like_labels, to_segmentation, to_volume
 from napari_medseg.registry import PresetName
 from napari_medseg.transforms.regrid import Interpolation, resample_onto
 from napari_medseg.volume import Segmentation, Volume
@@ -34,12 +35,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--source", dest="series", type=Path, metavar="SERIES", help="The DICOM series that labels lie on; for .dcm."
     )
+    parser.add_argument(
+        "--as-labels", action="store_true", help="SOURCE holds labels, also where its file does not say so."
+    )
     parser.add_argument("--onto", type=Path, metavar="IMAGE", help="Resample onto the grid of this image first.")
     parser.add_argument(
         "--interpolation",
         choices=get_args(Interpolation),
         default="linear",
-        help="How --onto resamples; linear interpolates the mask of each label.",
+        help="How --onto resamples; of labels, linear interpolates the mask of each. (default: %(default)s)",
     )
     parser.add_argument("--network", metavar="NAME", help="Network of a state dict: one that `networks` lists.")
     parser.add_argument(
@@ -59,9 +63,9 @@ def run(args: Namespace) -> None:
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
     with claimed(args.output):
-        x, provenance = _read(args.source, as_labels=args.output.suffix.lower() == ".dcm")
+        x, provenance = _read(args.source, as_labels=args.as_labels or args.output.suffix.lower() == ".dcm")
         if args.onto is not None:
-            x = resample_onto(x, io.read(args.onto).grid, args.interpolation)
+            x = _resampled(x, args)
         _write(args, x, provenance)
     terminal.say(f"wrote {args.output}")
 
@@ -80,6 +84,19 @@ def _read(path: Path, *, as_labels: bool) -> tuple[Volume | Segmentation, Mappin
     content = io.load(path, as_labels=as_labels)
     as_noun = to_segmentation if content.is_labels or as_labels else to_volume
     return as_noun(content, io.strip_suffix(path)), content.provenance
+
+
+def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentation:
+    """On the grid of --onto; with a warning where an image that looks like labels has got values between them."""
+    made = resample_onto(x, io.read(args.onto).grid, args.interpolation)
+    if isinstance(x, Volume) and looks_like_labels(x.data) and not looks_like_labels(made.data):
+        warnings.warn(
+            f"{args.source}: few values, all of them whole numbers, as labels have, now with others between them: if "
+            f"they are labels, add --as-labels",
+            MedsegWarning,
+            stacklevel=2,
+        )
+    return made
 
 
 def _write(args: Namespace, x: Volume | Segmentation, provenance: Mapping[str, object]) -> None:

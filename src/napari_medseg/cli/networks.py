@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from argparse import ArgumentParser, Namespace
 
 from napari_medseg import registry
@@ -10,6 +13,7 @@ from napari_medseg.cli import terminal
 from napari_medseg.registry import NetworkSpec
 
 NAME = "networks"
+_INDENT = " " * 6
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -21,18 +25,25 @@ def run(args: Namespace) -> None:
     if args.json:
         terminal.say(json.dumps([_facts(spec) for spec in specs], indent=2, ensure_ascii=False))
         return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for family in registry.FAMILIES:
         terminal.say(f"{family}:")
         for spec in specs:
             if spec.family == family:
-                terminal.say(_line(spec))
+                terminal.say(_entry(spec, width))
     _say_models()
 
 
-def _line(spec: NetworkSpec) -> str:
+def _entry(spec: NetworkSpec, width: int | None) -> str:
+    """A network in lines no wider than the terminal; in one line where there is none, for `grep` and the like."""
     dims = ", ".join(f"{d}D" for d in spec.dims)
     count = f"{spec.parameters_paper:,}" if spec.parameters_paper else "-"
-    return f"  {spec.name:<20} {spec.year}  {dims:<6} {count:>11}  {spec.summary}. {spec.reference}"
+    facts = f"  {spec.name:<20} {spec.year}  {dims:<6} {count:>11}"
+    text = f"{spec.summary}. {spec.reference}"
+    if width is None:
+        return f"{facts}  {text}"
+    lines = textwrap.wrap(text, max(40, width - len(_INDENT)), break_long_words=False, break_on_hyphens=False)
+    return "\n".join([facts, *(_INDENT + line for line in lines)])
 
 
 def _say_models() -> None:

@@ -24,7 +24,7 @@ from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 
 NAME = "train"
-_KNOBS = ("epochs", "minutes", "val", "seed", "mode", "slices", "cascade", "first_network")
+_KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(budget, TrainConfig, "minutes", metavar="M")
     add_knob(parser, TrainConfig, "val")
     add_knob(parser, TrainConfig, "seed")
+    add_knob(parser, TrainConfig, "device")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="MODEL", help="Model file (.safetensors).")
 

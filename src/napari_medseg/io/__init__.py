@@ -158,4 +158,10 @@ def _format_of_folder(path: Path) -> Format:
         return FORMATS["OME-Zarr"]
     if any(is_dicom(file) for file in sorted(path.iterdir())):
         return FORMATS["DICOM"]
+    inside = sorted(file.name for file in path.iterdir() if _suffix(file) in _BY_SUFFIX and file.name[0] != ".")
+    if inside:
+        raise FileError(
+            f"{path}: a folder of {len(inside)} files such as {inside[0]:.100}, where one image is expected: name one "
+            f"of them; `napari-medseg segment` takes several: {path}/*{_suffix(path / inside[0])}"
+        )
     raise FileError(f"{path}: no image in this folder: neither an OME-Zarr (zarr.json, .zattrs) nor a DICOM series")

@@ -33,7 +33,7 @@ from napari_medseg.io.dicom_pixels import decode
 from napari_medseg.io.dicom_planes import Plane, planes_of, together
 from napari_medseg.io.dicom_series import Series, choose
 from napari_medseg.io.stored import Stored, grid_of, in_memory, smallest_label_type
-from napari_medseg.volume import Colour, Grid
+from napari_medseg.volume import RESAMPLE, Colour, Grid
 
 Array = npt.NDArray[Any]
 
@@ -260,6 +260,6 @@ def _on_planes(path: Path, stored: Stored, stack: Stack) -> Array:
     if not stored.grid.reordered(order).same_as(grid):
         raise GridMismatchError(
             f"{path}: the labels must lie on the grid of their source {stored.source}; it has {grid.describe()}, the "
-            f"labels {stored.grid.describe()}: resample them first"
+            f"labels {stored.grid.describe()}: resample them first: {RESAMPLE}"
         )
     return np.ascontiguousarray(order.apply(in_memory(stored)))

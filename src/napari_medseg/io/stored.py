@@ -29,6 +29,8 @@ _SHEAR = 1e-3
 _EXTREME = 1e19
 #: spacings in mm outside of which the unit is surely wrong
 _PLAUSIBLE_MM = (1e-3, 1e2)
+#: more different values than labels have, among so many voxels evenly drawn from the array
+_MANY_VALUES, _DRAWN = 256, 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +140,14 @@ def with_channel_axis(data: LazyArray) -> LazyArray:
     if isinstance(data, np.ndarray):
         return data[None]
     return AxisView(data, (None, 0, 1, 2))
+
+
+def looks_like_labels(data: LazyArray) -> bool:
+    """Whether an array without a word about it could be labels: few values, whole numbers, none negative."""
+    flat = np.asarray(data[...]).ravel()
+    drawn = np.unique(flat[:: max(1, flat.size // _DRAWN)])
+    whole = drawn.dtype.kind in "uib" or bool((drawn == np.rint(drawn)).all())
+    return whole and len(drawn) <= _MANY_VALUES and bool(drawn.size) and bool(drawn[0] >= 0)
 
 
 def lazy_view(data: LazyArray) -> Any:

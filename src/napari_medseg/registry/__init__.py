@@ -1,6 +1,6 @@
 """The one table of networks. Pure data: a network's module (and torch) is imported only when it is built."""
 
-from napari_medseg.errors import UnknownNameError
+from napari_medseg.errors import UnknownNameError, did_you_mean
 from napari_medseg.registry import (
     attention,
     hybrid,
@@ -64,5 +64,6 @@ def networks() -> dict[str, NetworkSpec]:
 def network(name: str) -> NetworkSpec:
     """The network of that name; UnknownNameError lists the choices."""
     if name not in _TABLE:
-        raise UnknownNameError(f"unknown network {shown(name)}: choose one of {', '.join(sorted(_TABLE))}")
+        hint, choices = did_you_mean(name, _TABLE), ", ".join(sorted(_TABLE))
+        raise UnknownNameError(f"unknown network {shown(name)}: {hint}choose one of {choices}")
     return _TABLE[name]
