@@ -43,6 +43,22 @@ def test_a_turned_camera_turns_the_letters(shown: ViewerModel) -> None:
     assert letters(shown) == "PALR"
 
 
+def luminance(channels: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """Of sRGB channels from 0 to 1, as the Web Content Accessibility Guidelines 2.2 define it."""
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("grey", [0.0, 0.5, 1.0], ids=["black", "grey", "white"])
+def test_the_letters_can_be_read_on_image_and_canvas(shown: ViewerModel, grey: float) -> None:
+    for name, overlay in shown.canvas.overlays.items():
+        if name.startswith("napari_medseg "):
+            assert overlay.box
+            colour, box = (np.asarray(c, dtype=np.float64) for c in (overlay.color, overlay.box_color))
+            behind = luminance(box[:3] * box[3] + grey * (1 - box[3]))
+            assert (luminance(colour[:3]) + 0.05) / (behind + 0.05) >= 4.5, "the least contrast of text"
+
+
 def test_there_are_none_in_3d_and_without_our_layers(shown: ViewerModel) -> None:
     shown.dims.ndisplay = 3
     assert letters(shown) == ""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _ENDS = (("S", "I"), ("A", "P"), ("R", "L"))
 _EDGES = ("top_center", "bottom_center", "middle_left", "middle_right")
 _PREFIX = "napari_medseg "
+#: readable on any image and in any theme (RGBA)
+_LETTER, _BOX = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 0.6)
 
 
 def show_orientation(viewer: ViewerModel) -> None:
@@ -26,7 +28,11 @@ def show_orientation(viewer: ViewerModel) -> None:
     from napari.components.overlays import TextOverlay
 
     for edge in _EDGES:
-        canvas.overlays[_PREFIX + edge] = TextOverlay(position=edge, font_size=12, box=False)
+        # Without a colour and a box of their own they take the canvas' opposite: black in the light theme, where they
+        # lie on the dark image.
+        canvas.overlays[_PREFIX + edge] = TextOverlay(
+            position=edge, font_size=12, color=_LETTER, box=True, box_color=_BOX
+        )
 
     def update(_event: Any = None) -> None:
         placed = any(GRID_KEY in layer.metadata for layer in viewer.layers)
