@@ -25,6 +25,8 @@ WRONG = {
     "precision": (lambda: SegmentConfig(precision="fp16"), "precision is auto, fp32 or bf16; got 'fp16'"),  # type: ignore[arg-type]
     "batch_size": (lambda: SegmentConfig(batch_size=0), "batch_size must be at least 1; got 0"),
     "two_budgets": (lambda: TrainConfig(epochs=1, minutes=1.0), "epochs or in minutes, not both"),
+    "text_for_a_fraction": (lambda: SegmentConfig(overlap="half"), "overlap must be a number; got 'half'"),  # type: ignore[arg-type]
+    "half_an_epoch": (lambda: TrainConfig(epochs=0.5), "epochs must be a whole number; got 0.5"),  # type: ignore[arg-type]
     "no_epochs": (lambda: TrainConfig(epochs=0), "epochs must be at least 1; got 0"),
     "no_minutes": (lambda: TrainConfig(minutes=0.0), "minutes must be above 0; got 0.0"),
     "all_for_validation": (lambda: TrainConfig(val=1.0), "val must be at least 0 and below 1; got 1.0"),
@@ -43,6 +45,15 @@ WRONG = {
     "consensus": (lambda: ReadersConfig(consensus="mean"), "consensus is none, vote or staple; got 'mean'"),  # type: ignore[arg-type]
     "no_bins": (lambda: CalibrationConfig(bins=0), "bins must be at least 1; got 0"),
     "region": (lambda: CalibrationConfig(region="brain"), "region is all or foreground; got 'brain'"),  # type: ignore[arg-type]
+    "text_for_a_tolerance": (
+        lambda: MetricsConfig(nsd_tolerance_mm="a"),  # type: ignore[arg-type]
+        "nsd_tolerance_mm must be a number; got 'a'",
+    ),
+    "no_tolerance": (lambda: MetricsConfig(nsd_tolerance_mm=None), "nsd_tolerance_mm must be a number; got None"),  # type: ignore[arg-type]
+    "single_threshold": (lambda: InstancesConfig(iou=0.5), "iou needs one or more thresholds .* got 0.5"),  # type: ignore[arg-type]
+    "text_for_thresholds": (lambda: InstancesConfig(iou="a"), "iou needs one or more thresholds .* got a"),  # type: ignore[arg-type]
+    "half_a_resample": (lambda: StatisticsConfig(bootstrap=99.5), "bootstrap must be a whole number; got 99.5"),  # type: ignore[arg-type]
+    "half_a_bin": (lambda: CalibrationConfig(bins=2.5), "bins must be a whole number; got 2.5"),  # type: ignore[arg-type]
     "tolerance": (lambda: MetricsConfig(nsd_tolerance_mm=-1.0), "nsd_tolerance_mm must be at least 0; got -1.0"),
 }
 

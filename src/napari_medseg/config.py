@@ -52,7 +52,7 @@ def _require_numbers(config: object) -> None:
 
 
 def _is_threshold(value: object) -> bool:
-    return isinstance(value, Real) and 0 <= value < 1
+    return isinstance(value, Real) and 0 <= float(value) < 1
 
 
 @dataclass(frozen=True, kw_only=True)
