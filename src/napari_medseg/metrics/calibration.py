@@ -13,6 +13,7 @@ from napari_medseg.config import CalibrationConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.blocks import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, whole
+from napari_medseg.metrics.inputs import label_ids, require_segmentation, require_volume
 from napari_medseg.metrics.intensity import channel_in
 from napari_medseg.volume import Segmentation, Volume
 
@@ -100,11 +101,13 @@ def calibrate(
     probabilities: a channel per label, 0 to 1 and together 1 in every voxel (a softmax); a single channel is the
     probability of any label against background. labels: the id of each channel; without it channel 2 is id 2.
     Raises GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes, InputError for
-    values that are no probabilities.
+    values that are no probabilities, and for bare arrays.
     """
+    require_volume(probabilities, "the probabilities")
+    require_segmentation(reference, "the reference")
     chosen = config or CalibrationConfig()
     channels = len(probabilities.channels)
-    ids = list(labels) if labels is not None else list(range(max(2, channels)))
+    ids = label_ids(labels) if labels is not None else list(range(max(2, channels)))
     if channels > 1 and len(ids) != channels:
         raise InputError(f"probabilities need an id for each channel; got {channels} channels and the ids {ids}")
     names = {k: reference.label_name(k) for k in ids if k > 0}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.blocks import Box, mask_of
 from napari_medseg.metrics.counts import tally
+from napari_medseg.metrics.inputs import require_segmentation, require_volume
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 
@@ -52,8 +53,10 @@ def intensity_statistics(segmentation: Segmentation, image: Volume) -> tuple[Int
     """A row for each label id > 0 that is there and each channel.
 
     What is in memory is one channel of one label's bounding box. Raises GridMismatchError unless both lie on the same
-    grid, up to flips and permutations of the axes.
+    grid, up to flips and permutations of the axes, InputError for bare arrays.
     """
+    require_segmentation(segmentation, "the segmentation")
+    require_volume(image, "the image")
     boxes = tally(segmentation.data, segmentation.data).boxes
     rows = []
     for label, box in sorted(boxes.items(), key=lambda item: item[0]):

@@ -14,7 +14,7 @@ from napari_medseg.events import Work, made_by
 from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.metrics.blocks import Box, mask_of
 from napari_medseg.metrics.counts import tallying
-from napari_medseg.metrics.presets import RULES, Rules
+from napari_medseg.metrics.presets import Rules, rules_of
 from napari_medseg.metrics.report import on_grid_of
 from napari_medseg.metrics.surface import Mask, SurfaceDistances, surface_distances, surface_of, with_margin
 from napari_medseg.volume import Segmentation
@@ -101,7 +101,7 @@ def surfaces_of(
     """Both surfaces of a label, of which `finding_boxes` knows the box."""
     b, a = on_grid_of(reference, prediction), reference.data
     masks = mask_of(a, label, box), mask_of(b, label, box)
-    return _measured(label, box, *masks, reference.grid.spacing, RULES[preset])
+    return _measured(label, box, *masks, reference.grid.spacing, rules_of(preset))
 
 
 def _measured(label: int, box: Box, a: Mask, b: Mask, spacing_zyx_mm: Triple, by: Rules) -> LabelSurfaces:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from napari_medseg.config import MetricsConfig, Preset
 from napari_medseg.metrics.counts import Overlap
 from napari_medseg.metrics.surface import Neighbours
 
@@ -21,6 +22,11 @@ class Rules:
     rvd: Callable[[Overlap], float]
     penalty: float | None = None
     """What RVD, ASD, MSD and HD95 are where a mask is empty (Dice and IoU 0, VOE 1); None: the survey's rules."""
+
+
+def rules_of(preset: Preset) -> Rules:
+    """The rules of a preset. InputError for a name that is none."""
+    return RULES[MetricsConfig(preset=preset).preset]
 
 
 def _signed(overlap: Overlap) -> float:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from napari_medseg.errors import InputError
 from napari_medseg.metrics.blocks import Box, block_shape, blocks, chunks_of, whole
+from napari_medseg.metrics.inputs import require_named, require_segmentation
 from napari_medseg.metrics.report import on_grid_of
 from napari_medseg.volume import LazyArray, Segmentation
 
@@ -89,6 +90,7 @@ def agreement(readers: Mapping[str, Segmentation], names: Mapping[int, str] | No
     Data are read block by block, each once. Raises InputError for fewer than two readers, GridMismatchError unless all
     lie on the same grid, up to flips and permutations of the axes.
     """
+    require_named(readers, "reader")
     who, arrays = list(readers), on_one_grid(list(readers.values()))
     joints = _joint_counts(arrays)
     labels = sorted({k for joint in joints.values() for pair in joint for k in pair} - {0})
@@ -103,6 +105,8 @@ def majority_vote(readers: Sequence[Segmentation]) -> Segmentation:
 
     On the grid of the first reader. Raises as `agreement`.
     """
+    for number, reader in enumerate(readers, start=1):
+        require_segmentation(reader, f"reader {number}")
     arrays = on_one_grid(readers)
     first = readers[0]
     votes = np.zeros(first.grid.shape, np.int32)

@@ -20,6 +20,7 @@ from napari_medseg.metrics.blocks import Reordered
 from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, Column, columns_of
 from napari_medseg.metrics.counts import Overlap
 from napari_medseg.metrics.csv_file import write_csv
+from napari_medseg.metrics.inputs import require_segmentation
 from napari_medseg.metrics.presets import RULES, Rules
 from napari_medseg.metrics.surface import ONE_MISSING, SurfaceDistances
 from napari_medseg.volume import LazyArray, Segmentation, require_same_grid
@@ -225,8 +226,13 @@ def absent(label: int, config: MetricsConfig) -> Row:
 def combine(cases: Sequence[tuple[str, Scores]]) -> Scores:
     """The scores of several cases as one: every row with its case's name before it, in the order given.
 
-    Raises InputError where there is no case, or cases follow different definitions.
+    Raises InputError where there is no case, one has no name, or cases follow different definitions.
     """
+    for case in cases:
+        if not (isinstance(case, tuple) and len(case) == 2):
+            raise InputError(
+                f"combined scores need a name for each case: give (name, Scores); got {type(case).__name__}"
+            )
     configs = {scores.config for _, scores in cases}
     if len(configs) != 1:
         raise InputError(f"combined scores need one case or more, of one preset and one NSD tolerance; got {configs}")
@@ -241,7 +247,12 @@ def combine(cases: Sequence[tuple[str, Scores]]) -> Scores:
 
 
 def on_grid_of(reference: Segmentation, prediction: Segmentation) -> LazyArray:
-    """The prediction's data in the reading order of the reference; GridMismatchError where no reordering fits."""
+    """The prediction's data in the reading order of the reference.
+
+    Raises InputError unless both are Segmentations, GridMismatchError where no reordering fits.
+    """
+    require_segmentation(prediction, "the prediction")
+    require_segmentation(reference, "the reference")
     order = AxisOrder.between(prediction.grid.orientation, reference.grid.orientation)
     if not order.is_identity and prediction.grid.reordered(order).same_as(reference.grid):
         return Reordered(prediction.data, order)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_medseg.metrics.blocks import block_shape, blocks, chunks_of, whole
+from napari_medseg.metrics.inputs import require_named
 from napari_medseg.volume import Segmentation
 
 
@@ -38,8 +39,10 @@ class SeriesRow:
 def volume_series(points: Mapping[str, Segmentation]) -> tuple[SeriesRow, ...]:
     """A row for each label id > 0 that is there at any time and each time point, in the order of `points`.
 
-    {name of the time point: labels}; each may lie on a grid of its own. Data are read block by block.
+    {name of the time point: labels}; each may lie on a grid of its own. Data are read block by block. Raises InputError
+    for what is no Segmentation.
     """
+    require_named(points, "time point")
     volumes = {point: _volumes_ml(segmentation) for point, segmentation in points.items()}
     names = {k: points[point].label_name(k) for point in reversed(list(points)) for k in volumes[point]}
     return series_rows(volumes, names)

@@ -13,6 +13,7 @@ from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.blocks import Box, mask_of
 from napari_medseg.metrics.counts import tally
 from napari_medseg.metrics.cubes import area_and_volume
+from napari_medseg.metrics.inputs import label_ids, require_segmentation
 from napari_medseg.metrics.surface import Mask
 from napari_medseg.volume import Grid, Segmentation
 
@@ -67,9 +68,12 @@ def shape_statistics(segmentation: Segmentation, *, labels: Sequence[int] | None
     """A row for each label id > 0 that is there, ascending, or for those of `labels` that are.
 
     numpy, dask and zarr data are read block by block; what is in memory beside a block is one label's bounding box.
+    Raises InputError for what is no Segmentation, or no label ids.
     """
+    require_segmentation(segmentation, "the segmentation")
+    chosen = None if labels is None else label_ids(labels)
     boxes = tally(segmentation.data, segmentation.data).boxes
-    wanted = sorted(boxes if labels is None else boxes.keys() & set(labels))
+    wanted = sorted(boxes if chosen is None else boxes.keys() & set(chosen))
     return tuple(_row(segmentation, label, boxes[label]) for label in wanted)
 
 

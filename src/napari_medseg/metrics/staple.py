@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.geometry import FloatArray
+from napari_medseg.metrics.inputs import require_named
 from napari_medseg.metrics.readers import on_one_grid
 from napari_medseg.metrics.surface import Mask
 from napari_medseg.volume import Segmentation
@@ -50,6 +51,7 @@ def staple(readers: Mapping[str, Segmentation]) -> Consensus:
     (SimpleITK). All readers are in memory. Raises NotSupportedError where SimpleITK is not installed, and as
     `agreement`.
     """
+    require_named(readers, "reader")
     itk = _itk()
     stack = [np.asarray(array[:, :, :]) for array in on_one_grid(list(readers.values()))]
     first = next(iter(readers.values()))
