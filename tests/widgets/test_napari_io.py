@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 import pydicom
@@ -20,6 +22,7 @@ import napari_medseg as ms
 from balls import LABELS, segmentation, volume
 from dicom_files import voxels, write_series
 from napari_medseg import registry
+from napari_medseg.cli import main
 from napari_medseg.config import SegmentConfig, field_docs
 from napari_medseg.errors import FileError
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -62,6 +65,34 @@ def test_each_dicom_series_of_a_folder_opens_as_a_layer(viewer: ViewerModel, tmp
     assert [layer.name[:6] for layer in layers] == ["study#", "study#"]
     (slice_layer,) = viewer.open(tmp_path / "study" / "IM001.dcm", plugin="napari-medseg")
     assert slice_layer.data.shape[-2:] == (4, 5)
+
+
+def four_dimensional(path: Path, count: int) -> npt.NDArray[np.int16]:
+    """A NIfTI file of so many volumes, and its voxels (t, z, y, x)."""
+    data = np.arange(count * 60, dtype=np.int16).reshape(count, 3, 4, 5)
+    nibabel.save(nibabel.Nifti1Image(data.T, np.diag([1.0, 1.0, 2.0, 1.0])), path)
+    return data
+
+
+def test_each_of_a_few_time_points_opens_as_a_layer(viewer: ViewerModel, tmp_path: Path) -> None:
+    data = four_dimensional(tmp_path / "series.nii.gz", 3)
+    layers = viewer.open(tmp_path / "series.nii.gz", plugin="napari-medseg")
+    assert [layer.name for layer in layers] == [f"series#{n}" for n in range(3)]
+    for layer, point in zip(layers, data, strict=True):
+        np.testing.assert_array_equal(array(to_volume(layer, layers))[0], point)
+
+
+def test_of_many_time_points_one_is_opened_by_what_the_refusal_says(
+    viewer: ViewerModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = four_dimensional(tmp_path / "series.nii.gz", 9)
+    with pytest.raises(FileError, match=r"series\.nii\.gz: 9 volumes in one file, too many for layers") as told:
+        viewer.open(tmp_path / "series.nii.gz", plugin="napari-medseg")
+    monkeypatch.chdir(tmp_path)
+    command = str(told.value).split("napari-medseg convert ")[1].split(" (")[0]
+    assert main(["convert", *shlex.split(command)]) == 0
+    (layer,) = viewer.open(tmp_path / "one.nii.gz", plugin="napari-medseg")
+    np.testing.assert_array_equal(array(to_volume(layer, [layer]))[0], data[0])
 
 
 def test_a_folder_is_opened_where_it_holds_an_image(plugins: PluginManager, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import stored
-from napari_medseg.io.choice import ChoiceError
+from napari_medseg.io.choice import ChoiceError, PointError
 from napari_medseg.sample import phantom, sample_files
 from napari_medseg.widgets.layers import (
     GRID_KEY,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: where an image layer's metadata holds the path of the DICOM series that it was read from
 SOURCE_KEY = "napari_medseg_source"
+#: so many time points, or contrasts on a fourth axis, open as layers
+_MOST_POINTS = 8
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
@@ -47,13 +49,21 @@ def read_layers(path: str) -> list[LayerData]:
     """Labels where the file says that it holds labels, else one image layer per channel.
 
     NIfTI and the like rarely say so: napari's "Convert to Labels" makes such an image a Labels layer, in its place. Of
-    several DICOM series in a folder, and of segments that overlap, each is opened.
+    several DICOM series in a folder, of segments that overlap, and of a few time points, each is opened. Raises
+    FileError for more time points than a list of layers is fit for.
     """
     _letter_the_canvas()
     try:
         return _layers_of(path)
     except ChoiceError as several:
-        return [layer for part in several.choices for layer in _layers_of(part)]
+        return _layers_of_all(several.choices)
+    except PointError as series:
+        if len(series.points) > _MOST_POINTS:  # and napari opens no path such as a.nii.gz#3
+            raise FileError(
+                f"{path}: {len(series.points)} volumes in one file, too many for layers: write one to its own file "
+                f"and open that: napari-medseg convert '{series.points[0]}' -o one.nii.gz (#0 is the first)"
+            ) from series
+        return _layers_of_all(series.points)
 
 
 def _holds_an_image(folder: Path) -> bool:
@@ -62,6 +72,10 @@ def _holds_an_image(folder: Path) -> bool:
     except FileError:
         return False
     return True
+
+
+def _layers_of_all(paths: Iterable[str]) -> list[LayerData]:
+    return [layer for path in paths for layer in _layers_of(path)]
 
 
 def _layers_of(path: str) -> list[LayerData]:
