@@ -329,6 +329,20 @@ def test_pictures_show_both_outlines_and_ring_the_worst_place() -> None:
     assert reference.data[s // 3, p, l] == 1
 
 
+def test_an_image_of_one_slice_is_shown_as_it_is() -> None:
+    """And not along the largest spacing, where it would be a line."""
+    from io import BytesIO
+
+    from matplotlib.image import imread
+
+    data = np.zeros((1, 40, 50), np.uint8)
+    data[0, 10:30, 10:30] = 1
+    one = Segmentation(data, Grid.from_spacing(data.shape, (1.0, 2.0, 1.0)))
+    (picture,) = worst_slices(prediction=one, reference=one)
+    height, width, _ = imread(BytesIO(picture.png)).shape
+    assert 1 < height / width < 2, "40 mm high and 20 mm wide, with as much around on each side"
+
+
 def test_a_picture_needs_the_image_on_the_same_grid() -> None:
     prediction, reference = pair()
     image = Volume(np.zeros((1, 4, 12, 30)), Grid.from_spacing((4, 12, 30), (3.0, 1.0, 2.0)))

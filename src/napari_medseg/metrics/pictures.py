@@ -108,8 +108,9 @@ def worst_slices(
 ) -> Iterator[Picture]:
     """For each label, or those of `labels`, the slice in which its two surfaces are farthest apart, that place ringed.
 
-    Slices run along the axis of the largest spacing, so that they are as sharp as the image is. Raises
-    GridMismatchError unless all lie on the same grid, up to flips and permutations of the axes.
+    Slices run along the axis of the largest spacing, so that they are as sharp as the image is; an image of one slice
+    is shown as it is. Raises GridMismatchError unless all lie on the same grid, up to flips and permutations of the
+    axes.
     """
     seen = _as_seen(reference)
     for label in [None] if labels is None else labels:
@@ -127,7 +128,7 @@ def _as_seen(reference: Segmentation) -> Segmentation:
 
 def _picture(surfaces: LabelSurfaces, seen: Segmentation, image: Volume | None, name: str) -> Picture:
     worst, spacing = surfaces.worst, seen.grid.spacing
-    axis = int(np.argmax(spacing))
+    axis = max(range(3), key=lambda k: (seen.grid.shape[k] == 1, spacing[k]))  # one voxel is no side of a picture
     around = _around(surfaces.box, seen, axis, worst.index_zyx[axis])
     rows, columns = (k for k in range(3) if k != axis)
     shown = Slice(
