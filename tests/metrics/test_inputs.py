@@ -20,6 +20,7 @@ from napari_medseg.metrics.readers import agreement, majority_vote
 from napari_medseg.metrics.series import volume_series
 from napari_medseg.metrics.shape import shape_statistics
 from napari_medseg.metrics.staple import staple
+from napari_medseg.metrics.study import Case
 from napari_medseg.metrics.surface_mesh import surface_distance_mesh
 
 ARRAY: Any = np.ones((2, 3, 4), np.uint8)
@@ -27,7 +28,7 @@ GRID = Grid.from_spacing((2, 3, 4), (1.0, 1.0, 1.0))
 LABELS: Any = Segmentation(ARRAY, GRID)
 IMAGE: Any = Volume(ARRAY[None], GRID)
 
-PAIRED = (evaluate, Comparison, match_instances, error_map, worst_place, surface_distance_mesh)
+PAIRED = (evaluate, Comparison, Case, match_instances, error_map, worst_place, surface_distance_mesh)
 ALONE: dict[str, tuple[Callable[[], object], str]] = {
     "shape": (lambda: shape_statistics(ARRAY), "the segmentation must be a Segmentation"),
     "shape of an image": (lambda: shape_statistics(IMAGE), "the segmentation must be a Segmentation, .*; got Volume"),

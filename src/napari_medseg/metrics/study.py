@@ -18,6 +18,7 @@ from napari_medseg.config import (
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.comparison import evaluate
+from napari_medseg.metrics.inputs import require_segmentation
 from napari_medseg.metrics.instances import InstanceRow, Pair, match_instances, pooled
 from napari_medseg.metrics.intensity import IntensityRow, intensity_statistics
 from napari_medseg.metrics.readers import AgreementRow, PairRow, agreement, majority_vote
@@ -102,7 +103,9 @@ class Case:
     """What STAPLE thinks of the readers, where it made the reference."""
 
     def __post_init__(self) -> None:
-        """Raise GridMismatchError, naming the image, unless all lie on the reference's grid."""
+        """Raise GridMismatchError, naming the image, unless all lie on the reference's grid; InputError for arrays."""
+        require_segmentation(self.prediction, "the prediction")
+        require_segmentation(self.reference, "the reference")
         roles: dict[str, Segmentation | Volume | None] = {
             "the prediction": self.prediction,
             "the compared prediction": self.compared,
