@@ -213,7 +213,7 @@ def test_a_damaged_case_does_not_take_the_others_with_it(folders: Path, capsys: 
     assert evaluate(folders, "-o", out) == 2
     said = capsys.readouterr()
     assert f"evaluate: case1 is not measured: {folders}/ours/case1.nii: not a NIfTI file" in said.err
-    assert said.err.endswith("error: 1 of 4 cases were not measured, for the reasons above: case1\n")
+    assert said.err.endswith("error: 1 of 4 cases not measured, for the reasons above: case1\n")
     assert f"wrote {out}" in said.out
     content = json.loads(out.read_text())
     assert {row["case"] for row in content["rows"]} == {"case0", "case2", "case3"}
@@ -258,7 +258,7 @@ def test_the_tolerance_of_nsd_is_a_flag(folders: Path) -> None:
         ("--consensus-output out.nii.gz", "--consensus-output needs --reader, and --consensus vote or staple"),
         ("--compare reference/case0.nii", "4 cases need a folder with an image of the same name for each"),
         ("--image nowhere.nii", "no such file or folder: nowhere.nii"),
-        ("--compare reference --metrics dise,nsd", "no metric is called 'dise';"),
+        ("--compare reference --metrics dise,nsd", "no metric is called 'dise'; did you mean dice?"),
         ("--consensus vote", "--consensus needs --reader: without it nothing would change"),
         ("--iou 0.3", "--iou needs --instances:"),
         ("--connectivity 6", "--connectivity needs --instances components:"),

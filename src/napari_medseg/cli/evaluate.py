@@ -42,7 +42,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--reference", required=True, type=Path, metavar="PATH", help="Labels taken as the truth.")
     add_knob(parser, MetricsConfig, "preset")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="SCORES", help="File for the scores: .csv, .json, .tex or .html."
+        "-o",
+        "--output",
+        type=Path,
+        metavar="SCORES",
+        help="File for the scores: .csv, .json, .tex or .html. Of .csv, further tables lie beside it: SCORES_NAME.csv. "
+        "What is there is replaced.",
     )
     add_knob(parser, MetricsConfig, "nsd_tolerance_mm", flag="--nsd-tolerance", metavar="MM")
     _add_instances(parser)
@@ -160,7 +165,7 @@ def _refuse_failed(batch: Batch, cases: int) -> None:
     """InputError where cases were not measured; what was found in the others is written by then."""
     if batch.failed:
         names = ", ".join(list(batch.failed)[:_NAMED]) + (", ..." if len(batch.failed) > _NAMED else "")
-        raise InputError(f"{len(batch.failed)} of {cases} cases were not measured, for the reasons above: {names}")
+        raise InputError(f"{len(batch.failed)} of {cases} cases not measured, for the reasons above: {names}")
 
 
 def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import scipy
 
 from napari_medseg.config import StatisticsConfig
-from napari_medseg.errors import InputError, UnknownNameError
+from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.columns import COLUMNS
 from napari_medseg.metrics.instances import InstanceRow
@@ -127,7 +127,8 @@ def compared_metrics(config: StatisticsConfig) -> tuple[str, ...]:
     chosen = known if config.metrics is None else tuple(dict.fromkeys(config.metrics))
     for metric in chosen:
         if metric not in known:
-            raise UnknownNameError(f"no metric is called {metric!r}; methods are compared by {', '.join(known)}")
+            meant = did_you_mean(metric, known)
+            raise UnknownNameError(f"no metric is called {metric!r}; {meant}methods are compared by {', '.join(known)}")
     return chosen
 
 
