@@ -241,6 +241,7 @@ def see_errors(user: User) -> None:
             user.click(errors.surface_button)
             user.wait_for(user.panel.runner)
             wait_until(partial(has_colour_bar, user, name))
+            QTest.qWait(100)  # until it is drawn
         assert (user.window.layers[name].contrast_limits[0] < 0) is (sign == "signed")
     with user.heart.during("back to slices"):
         user.click(errors.slices_button)

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
-from napari_medseg.config import InstancesConfig
+from napari_medseg.config import InstancesConfig, MetricsConfig
 from napari_medseg.metrics.instances import match_instances
 from napari_medseg.volume import Grid, Segmentation
 from napari_medseg.widgets.layers import labels_layer, to_segmentation
@@ -32,6 +32,7 @@ def cube(start: int, label: int, name: str, spacing: tuple[float, float, float] 
 def panel(viewer: ViewerModel, qtbot: Any) -> MetricsPanel:
     made = MetricsPanel(viewer)
     qtbot.addWidget(made)
+    qtbot.waitUntil(lambda: made.definitions.are_recalled)
     return made
 
 
@@ -79,10 +80,11 @@ def test_the_definitions_reach_the_core_and_are_remembered(
     panel.definitions.tolerance.setValue(0.5)
     press(panel.measure_button, panel, qtbot)
     assert panel.scores is not None
-    assert (panel.scores.config.preset, panel.scores.config.nsd_tolerance_mm) == ("chaos", 0.5)
+    expected = MetricsConfig(preset="chaos", nsd_tolerance_mm=0.5)
+    assert panel.scores.config == expected
     next_time = MetricsPanel(viewer)
     qtbot.addWidget(next_time)
-    assert next_time.definitions.config == panel.scores.config
+    qtbot.waitUntil(lambda: next_time.definitions.config == expected)
 
 
 def test_a_click_on_a_row_selects_its_label_and_goes_where_it_is_worst(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QScrollArea
+
+from napari_medseg.widgets.turns import in_turns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +44,9 @@ class Chart(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumHeight(_HEIGHT)
+        self._is_drawn = True
         self.canvas.mpl_connect("resize_event", lambda _: self._place())
+        self.canvas.mpl_connect("draw_event", self._on_draw)
 
     @property
     def axes(self) -> Axes:
@@ -49,13 +54,23 @@ class Chart(QScrollArea):
         return self._figure.axes[0]
 
     def plot(self, draw: Callable[[Axes], None], rows: int = 0) -> None:
-        """Replace the plot by what `draw` puts on fresh axes. rows: names down the left side."""
+        """Replace the plot by what `draw` puts on fresh axes, and show it in the next turn. rows: names at the left."""
+        in_turns(self, partial(self._make, draw, rows), self._show)
+
+    def _make(self, draw: Callable[[Axes], None], rows: int) -> None:
+        self._is_drawn = False
         self._figure.clear()
         draw(self._figure.add_subplot())
         _style(self.axes)
         self.canvas.setFixedHeight(_TOP + _BOTTOM + _ROW_HEIGHT * rows if rows else _HEIGHT)
         self._place()
-        self.canvas.draw_idle()
+
+    def _show(self) -> None:
+        if not self._is_drawn:  # a change of its size has drawn it
+            self.canvas.draw_idle()
+
+    def _on_draw(self, _event: object) -> None:
+        self._is_drawn = True
 
     def _place(self) -> None:
         """Axes as wide as names and ticks leave them. matplotlib's own layout draws everything to find that out."""

@@ -12,17 +12,22 @@ _PRESETS = {"survey": "survey (default)", "lits": "LiTS challenge", "chaos": "CH
 
 
 class Definitions:
-    """Two fields for the panel's form, remembered from session to session."""
+    """Two fields for the panel's form, remembered from session to session once they were recalled."""
 
     def __init__(self) -> None:
         docs = field_docs(MetricsConfig)
+        self.are_recalled = False
         self.preset = choice(_PRESETS, docs["preset"])
         self.tolerance = QDoubleSpinBox()
         self.tolerance.setRange(0, 1000)
         self.tolerance.setSuffix(" mm")
         self.tolerance.setValue(MetricsConfig().nsd_tolerance_mm)
         self.tolerance.setToolTip(docs["nsd_tolerance_mm"])
+
+    def recall(self) -> None:
+        """Take what was chosen in the session before; napari looks for it for a moment."""
         remember("metrics", preset=self.preset, nsd_tolerance_mm=self.tolerance)
+        self.are_recalled = True
 
     @property
     def config(self) -> MetricsConfig:

@@ -108,7 +108,7 @@ class ErrorsTab(QWidget):
         # Opaque: its colours, mixed with those of the labels beneath, would mean nothing.
         arguments |= {"name": f"{prediction.name} errors", "colormap": nothing | _COLOURS, "opacity": 1.0}
         self.show_slices()
-        in_turns(partial(self._viewer.add_labels, data, **arguments))
+        in_turns(self, partial(self._viewer.add_labels, data, **arguments))
 
     def _add_surface(self, layers: tuple[Labels, Labels], label: str, mesh: SurfaceMesh) -> None:
         (vertices, faces, signed), arguments, _ = surface_layer(mesh, layers[1], self._compared.among)
@@ -124,6 +124,7 @@ class ErrorsTab(QWidget):
         )
         self._describe(label, layers, signed, end)
         in_turns(
+            self,
             partial(self._hide_all, layer),
             partial(self._viewer.add_layer, layer),
             partial(show_surface, self._viewer, layer),
@@ -138,6 +139,7 @@ class ErrorsTab(QWidget):
         self._hidden, self._surfaces = [], []
         self.slices_button.setEnabled(False)
         in_turns(
+            self,
             partial(setattr, self._viewer.dims, "ndisplay", 2),
             *(partial(setattr, layer, "visible", visible) for layer, visible in shows),
         )

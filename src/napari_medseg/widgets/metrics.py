@@ -26,6 +26,7 @@ from napari_medseg.widgets.live import LiveUpdates
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.score_view import ScoreView
 from napari_medseg.widgets.table_tab import TableTab
+from napari_medseg.widgets.turns import in_turns
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -67,7 +68,7 @@ class MetricsPanel(QWidget):
         self.scored.table.row_chosen.connect(self._on_row)
         self.instances.pair_chosen.connect(self._on_pair)
         self.compared.changed.connect(self._update_buttons)
-        self._update_buttons()
+        in_turns(self, self._update_buttons, self.definitions.recall)
 
     def _lay_out(self) -> None:
         names = ("Table", "Plots", "Errors", "Instances", "Cases")

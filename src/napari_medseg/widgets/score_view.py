@@ -13,7 +13,6 @@ from napari_medseg.metrics.figures import by_label, draw_bars, draw_bland_altman
 from napari_medseg.widgets.forms import caption, choice, choose, reporting, row
 from napari_medseg.widgets.record_columns import score_columns
 from napari_medseg.widgets.record_table import RecordTable
-from napari_medseg.widgets.turns import in_turns
 
 if TYPE_CHECKING:
     from napari_medseg.metrics import Scores
@@ -76,7 +75,7 @@ class ScoreView(QWidget):
             self._stack.setCurrentWidget(self.table)
         elif self.isVisible():
             with reporting():
-                in_turns(partial(self._plot, kind, self.scores))
+                self._plot(kind, self.scores)
 
     def _plot(self, kind: str, scores: Scores) -> None:
         column, chart = self.metric.currentData(), self._chart()

@@ -8,17 +8,25 @@ from functools import partial
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer
 
-_NEXT_MS = 1
-"""Not 0, which Qt makes a call among the paint events, before the keys and clicks that wait."""
+_NEXT_MS = 10
+"""Qt draws 5 ms after it was asked to: sooner, several turns would be drawn at once, in one long piece. And with 0 it
+calls the next among the paint events, before the keys and clicks that wait."""
 _REST_MS = 300
 
 
-def in_turns(first: Callable[[], object], *rest: Callable[[], object]) -> None:
-    """Call the first now, and each of the others as soon as the window has done what was waiting."""
+def in_turns(owner: QObject, first: Callable[[], object], *rest: Callable[[], object]) -> None:
+    """Call the first now, and each of the others as soon as the window has done what was waiting.
+
+    What is left when the owner is destroyed is never called.
+    """
     rest_collector()
     first()
     if rest:
-        QTimer.singleShot(_NEXT_MS, partial(in_turns, *rest))
+        next_turn = QTimer(owner)
+        next_turn.setSingleShot(True)
+        next_turn.timeout.connect(next_turn.deleteLater)
+        next_turn.timeout.connect(partial(in_turns, owner, *rest))
+        next_turn.start(_NEXT_MS)
 
 
 def rest_collector() -> None:
