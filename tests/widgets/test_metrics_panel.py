@@ -167,6 +167,9 @@ def test_instances_that_were_matched_are_exported_too(
     panel.scored.export.menu().actions()[0].trigger()
     qtbot.waitUntil(lambda: not panel.scored.export.background.runner.is_busy, timeout=20_000)
     assert {"scores.csv", "scores_instances.csv", "scores_pairs.csv"} <= {path.name for path in tmp_path.iterdir()}
+    assert (
+        (tmp_path / "scores_pairs.csv").read_text().splitlines()[0].endswith(",instances,connectivity,iou_thresholds")
+    )
 
 
 def test_the_error_layer_lies_on_the_reference(

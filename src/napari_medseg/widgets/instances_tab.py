@@ -93,7 +93,8 @@ class InstancesTab(QWidget):
         """What the tab shows, for files; none before the first matching."""
         if self._found is None:
             return []
-        return [_table(self._found.rows, "instances"), _table(self._found.pairs, "pairs")]
+        config = self._found.config
+        return [_table(self._found.rows, "instances", config), _table(self._found.pairs, "pairs", config)]
 
     def _show(self, layers: tuple[Labels, Labels], grid: Grid, found: Instances) -> None:
         self.matched, self._grid, self._found = layers, grid, found
@@ -107,12 +108,13 @@ class InstancesTab(QWidget):
         self.pair_chosen.emit(pair.label or pair.reference_id or pair.prediction_id, tuple(voxel.tolist()))
 
 
-def _table(rows: Sequence[InstanceRow] | Sequence[Pair], name: str) -> Table:
+def _table(rows: Sequence[InstanceRow] | Sequence[Pair], name: str, config: InstancesConfig) -> Table:
+    from napari_medseg.metrics.settings import instances_settings
     from napari_medseg.metrics.study import TABLES
     from napari_medseg.metrics.tables import table_of
 
     kind, title = TABLES[name]
-    return table_of(rows, kind, name=name, title=title)
+    return table_of(rows, kind, name=name, title=title, settings=instances_settings(config))
 
 
 def _numbers(text: str) -> tuple[float, ...]:
