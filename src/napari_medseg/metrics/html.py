@@ -86,7 +86,7 @@ def _heading(scores: Scores, settings: tuple[Setting, ...]) -> str:
         for name, value in (("pa", scores.pa), ("miou", scores.miou))
     )
     return (
-        f"<h1>Segmentation scores</h1><p>{cases}{numbers}. A is the reference, B the prediction; surfaces: {rules}. "
+        f"<h1>Segmentation scores</h1><p>{cases}{numbers}. A is the reference, B the prediction; {rules}. "
         f"The pointer over a heading shows its definition. Made by napari-medseg {__version__}.</p>"
         f"{_note((*metrics_settings(scores.config), *settings))}"
     )

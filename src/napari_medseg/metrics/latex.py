@@ -64,7 +64,7 @@ def latex_document(scores: Scores, tables: Sequence[Table] = (), settings: tuple
     To be put into a document by an input command; it needs the packages booktabs and longtable. settings: of the
     scores, beside those that they know.
     """
-    made_by = f"% made by napari-medseg {__version__}; surfaces: {printable(RULE_TEXTS[scores.config.preset])}"
+    made_by = f"% made by napari-medseg {__version__}; {printable(RULE_TEXTS[scores.config.preset])}"
     text = text_of((*metrics_settings(scores.config), *settings))
     parts = ["% needs the packages booktabs and longtable", made_by, *_overview(scores, text)]
     for table in tables:
