@@ -75,14 +75,10 @@ class CasesTab(QWidget):
 
     def measure(self) -> None:
         """Compare the folders in the background, case by case."""
-        from napari_medseg.metrics.case_files import Sources
-        from napari_medseg.metrics.study import StudyConfig
-
         prediction, reference = self.prediction.path, self.reference.path
         assert prediction is not None, "the button is off before both folders are named"
         assert reference is not None, "the button is off before both folders are named"
-        sources, config = Sources(prediction=prediction, reference=reference), StudyConfig(metrics=self._config())
-        self.runner.start(lambda: _measured(sources, config), "Metrics")
+        self.runner.start(partial(_measured, prediction, reference, self._config()), "Metrics")
 
     def as_python(self) -> str:
         """The script that computes the table."""
@@ -107,11 +103,13 @@ class CasesTab(QWidget):
         self.measure_button.setEnabled(named and not self.runner.is_busy)
 
 
-def _measured(sources: Sources, config: StudyConfig) -> Iterator[Event]:
-    """In the worker: case by case; and what draws the scores is loaded, which would hold up the window."""
+def _measured(prediction: Path, reference: Path, definitions: MetricsConfig) -> Iterator[Event]:
+    """In the worker: case by case; and what measures and draws is loaded, which would hold up the window."""
     from napari_medseg.metrics.batch import iter_measure
-    from napari_medseg.metrics.case_files import match_files
+    from napari_medseg.metrics.case_files import Sources, match_files
+    from napari_medseg.metrics.study import StudyConfig
 
+    sources, config = Sources(prediction=prediction, reference=reference), StudyConfig(metrics=definitions)
     importlib.import_module("napari_medseg.widgets.chart")
     cases, unmatched = match_files(sources)
     for event in iter_measure(cases, config):

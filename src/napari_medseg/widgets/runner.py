@@ -26,6 +26,9 @@ from napari_medseg.widgets.turns import rest_collector
 _SHORTEST_INTERVAL_S = 0.05
 """Progress faster than this is not passed on: the window draws it at this pace at most."""
 
+_BEGINNING_MS = 3000
+"""In which a work loads what it needs; short works end in it."""
+
 
 @dataclass(frozen=True)
 class Failed(Event):
@@ -63,7 +66,7 @@ class Runner(QObject):
         ends_itself: from `Started` on, a cancel does not close the generator: it asks `should_stop` and still finishes.
         """
         assert not self.is_busy, "the owner disables its start button while busy"
-        rest_collector()
+        rest_collector(_BEGINNING_MS)
         _make_room()
         self._cancelled.clear()
         worker = create_worker(_relay, events, self._cancelled, ends_itself)

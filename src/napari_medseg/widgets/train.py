@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 import napari_medseg as ms
 from napari_medseg import registry
@@ -52,6 +53,7 @@ class TrainPanel(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self.model: Model | None = None
+        self._training = _Training()
         docs = field_docs(TrainConfig)
         self.cases = CaseRows(napari_viewer)
         self.network = NetworkBox()
@@ -126,8 +128,9 @@ class TrainPanel(QWidget):
             self.curves.clear()
             self.plan.setText("")
             stop = self.runner.should_stop
+
             self.runner.start(
-                lambda: sparing_a_core(ms.iter_train(cases, network=network, out=out, config=config, should_stop=stop)),
+                lambda: self._training.events(cases, network=network, out=out, config=config, should_stop=stop),
                 f"Train {out.stem}",
                 ends_itself=True,
             )
@@ -173,6 +176,29 @@ class TrainPanel(QWidget):
         ready = not self.runner.is_busy
         self.train_button.setEnabled(ready and bool(self.cases.pairs) and bool(_safe(self.name.text())))
         self.use_button.setEnabled(ready and self.model is not None)
+
+
+class _Training:
+    """The training that runs, closed when napari quits: then it writes its model as far as it is.
+
+    napari ends its workers between two steps, and leaves their generators as they are.
+    """
+
+    def __init__(self) -> None:
+        self._events: Iterator[Event] | None = None
+        app = QApplication.instance()
+        assert app is not None, "panels are made in an application"
+        app.aboutToQuit.connect(lambda: self.close())  # a function: it outlives the panel, which is gone by then
+
+    def events(self, cases: list[tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
+        """As `iter_train`; asked for in the worker, where torch is loaded."""
+        self._events = ms.iter_train(cases, **options)
+        return sparing_a_core(self._events)
+
+    def close(self) -> None:
+        """End the training where it is, between two steps."""
+        if isinstance(self._events, Generator):
+            self._events.close()
 
 
 def free_path(folder: Path, name: str) -> Path:

@@ -29,15 +29,15 @@ def in_turns(owner: QObject, first: Callable[[], object], *rest: Callable[[], ob
         next_turn.start(_NEXT_MS)
 
 
-def rest_collector() -> None:
-    """For the next 0.3 s, Python does not search for cyclic garbage; call it before work that the user waits for.
+def rest_collector(ms: int = _REST_MS) -> None:
+    """For so long, Python does not search for cyclic garbage; call it before work that the user waits for.
 
     The search looks at every object of the program at once, which takes 0.1 to 0.2 s in napari, and holds up the window
     in whichever thread it happens. It comes afterwards, when nothing else does.
     """
     application = QCoreApplication.instance()
     rest = application.findChild(_Rest) or _Rest(application)
-    rest.begin()
+    rest.begin(ms)
 
 
 class _Rest(QTimer):
@@ -46,10 +46,9 @@ class _Rest(QTimer):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self.setSingleShot(True)
-        self.setInterval(_REST_MS)
         self.timeout.connect(gc.enable)
 
-    def begin(self) -> None:
+    def begin(self, ms: int) -> None:
         if gc.isenabled() or self.isActive():  # else somebody else turned it off, and turns it on again
             gc.disable()
-            self.start()
+            self.start(max(ms, self.remainingTime()))
