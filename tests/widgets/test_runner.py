@@ -221,10 +221,10 @@ def test_the_time_left_of_a_training_is_the_one_it_says(runner: Runner, qtbot: A
     qtbot.addWidget(row)
 
     def training() -> Iterator[Event]:
-        yield TrainProgress(3, 10, "steps", seconds_left=125.0)
+        yield TrainProgress(3, 10, "epoch 1", step=3, seconds_left=125.0)
 
     run(runner, qtbot, training)
-    assert row.text.text() == "3 of 10 steps, 2 min 05 s left"
+    assert row.text.text() == "step 3, epoch 1, 2 min 05 s left"
 
 
 @pytest.mark.parametrize(

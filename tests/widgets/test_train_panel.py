@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 from napari.components import ViewerModel
+from napari.qt.threading import GeneratorWorker
 from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QApplication
 
 import napari_medseg as ms
 from balls import segmentation, volume
@@ -97,6 +100,27 @@ def test_stop_leaves_a_usable_model(
     assert panel.model is not None
     labels = ms.segment(volume(seed=5), panel.model)
     assert labels.grid.same_as(volume().grid)
+    assert re.fullmatch(r"Stopped after [1-9]\d* steps; model 'my model' is written\.", panel.progress.text.text())
+
+
+def test_progress_counts_steps_also_where_the_budget_is_in_minutes(panel: TrainPanel) -> None:
+    event = TrainProgress(302, 1000, "epoch 4", epoch=3, step=57, loss=0.5, learning_rate=1e-3, seconds_left=61.0)
+    panel.runner.happened.emit(event)
+    assert panel.progress.text.text() == "step 57, epoch 4, 1 min 01 s left"
+
+
+@pytest.mark.usefixtures("three_cases")
+def test_a_training_that_napari_ends_by_quitting_leaves_its_model(
+    panel: TrainPanel, models_folder: Path, qtbot: Any
+) -> None:
+    panel.budget.setValue(100_000)
+    with qtbot.waitSignal(panel.runner.happened, check_params_cb=lambda e: isinstance(e, TrainProgress)):
+        panel.train_button.click()
+    GeneratorWorker.await_workers()  # as napari does, before anything else, when the application is about to quit
+    assert list_models() == []
+    QApplication.instance().aboutToQuit.emit()
+    assert list_models() == [models_folder / "my model.safetensors"]
+    assert ms.segment(volume(seed=5), "my model").grid.same_as(volume().grid)
 
 
 def test_a_model_that_is_there_is_not_overwritten(models_folder: Path) -> None:

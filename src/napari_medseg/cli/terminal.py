@@ -134,7 +134,8 @@ class ProgressLine:
         bar = self._bars[phase]
         if isinstance(event, TrainProgress):
             left = bar.format_interval(max(0.0, event.seconds_left))
-            bar.set_postfix_str(f"loss {event.loss:.3f}{self._val_dice}, {left} left", refresh=False)
+            text = f"step {event.step}, loss {event.loss:.3f}{self._val_dice}, {left} left"
+            bar.set_postfix_str(text, refresh=False)
         bar.total = event.total
         bar.update(event.done - bar.n)
         if event.done >= event.total:
@@ -144,14 +145,15 @@ class ProgressLine:
 def _new_bar(name: str, first: Progress, *, leave: bool) -> tqdm[Any]:
     from tqdm import tqdm
 
-    # tqdm guesses the time left from the steps done; a training knows it from its budget.
-    counts = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}"
-    ending = "{postfix}]" if isinstance(first, TrainProgress) else "<{remaining}]"
+    # tqdm guesses the time left from the steps done; a training knows it from its budget, which may be in minutes: then
+    # what it counts are parts of it, not steps.
+    in_training = isinstance(first, TrainProgress)
+    text = "[{elapsed}{postfix}]" if in_training else "{n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
     return tqdm(
         desc=name,
         total=first.total,
         file=sys.stderr,
-        bar_format=counts + ending,
+        bar_format="{l_bar}{bar}| " + text,
         mininterval=_interval_s(),
         leave=leave,
     )

@@ -74,7 +74,7 @@ class ProgressRow(QWidget):
             self.bar.setValue(event.done)
             left = self._seconds_left(event)
             time_left = f", {duration(left)} left" if math.isfinite(left) else ""
-            self.text.setText(f"{event.done} of {event.total} {event.message}{time_left}")
+            self.text.setText(f"{_so_far(event)}{time_left}")
 
     def _seconds_left(self, event: Progress) -> float:
         """What the event says, else at the pace since the first progress (start-up does not count)."""
@@ -86,6 +86,13 @@ class ProgressRow(QWidget):
         began, first = self._first
         done = event.done - first.done
         return (now - began) / done * (event.total - event.done) if done else math.nan
+
+
+def _so_far(event: Progress) -> str:
+    """How much is done, in words; a training whose budget is in minutes counts in parts of it, which say nothing."""
+    if isinstance(event, TrainProgress):
+        return f"step {event.step}, {event.message}"
+    return f"{event.done} of {event.total} {event.message}"
 
 
 def duration(seconds: float) -> str:

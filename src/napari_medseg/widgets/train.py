@@ -54,6 +54,7 @@ class TrainPanel(QWidget):
         self._viewer = napari_viewer
         self.model: Model | None = None
         self._training = _Training()
+        self._steps = 0
         docs = field_docs(TrainConfig)
         self.cases = CaseRows(napari_viewer)
         self.network = NetworkBox()
@@ -69,6 +70,7 @@ class TrainPanel(QWidget):
         self.name = QLineEdit("my model")
         self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")
         self.runner = Runner(self)
+        self.progress = ProgressRow(self.runner, "Stop", "Stopping…")
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
         self.plan = caption()
@@ -101,7 +103,7 @@ class TrainPanel(QWidget):
             )
         )
         layout.addLayout(row(self.train_button, self.use_button))
-        layout.addWidget(ProgressRow(self.runner, "Stop", "Stopping…"))
+        layout.addWidget(self.progress)
         layout.addWidget(self.plan)
         layout.addWidget(self.curves, stretch=1)
 
@@ -154,12 +156,16 @@ class TrainPanel(QWidget):
             self.plan.setText(event.message)
             self.curves.clear()  # of the first stage of a cascade: the second counts its steps anew
         elif isinstance(event, TrainProgress):
+            self._steps = event.step
             self.curves.add_loss(event.step, event.loss)
         elif isinstance(event, Validated):
             self.curves.add_dice(event.step, event.mean_dice)
         elif isinstance(event, Finished):
             self.model = event.result
-            show_info(f"model {event.result.path.stem!r} is trained")
+            name = event.result.path.stem
+            if self.runner.should_stop():
+                self.progress.text.setText(f"Stopped after {self._steps} steps; model {name!r} is written.")
+            show_info(f"model {name!r} is trained")
 
     def _offer_modes(self) -> None:
         """The modes that the network has; the one chosen gives way where it is not among them."""
