@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from qtpy.QtWidgets import QApplication
 
-from napari_medseg import read, read_segmentation
+from napari_medseg import read, read_segmentation, write
 from napari_medseg.sample import phantom
 from napari_medseg.widgets.layers import labels_layer, volume_layer
 
@@ -135,8 +136,6 @@ def measure(viewer: napari.Viewer) -> None:
         data, arguments, _ = labels_layer(replace(read_segmentation(folder / f"{name}.nii.gz"), labels=ORGANS))
         viewer.add_labels(data, **{**arguments, "name": name})
     panel = dock(viewer, "Metrics")
-    panel.reference.choose(viewer.layers["example_seg"])
-    panel.prediction.choose(viewer.layers["example_seg_fast"])
     panel.measure()
     wait(lambda: not panel.runner.is_busy)
     panel.errors.show_errors()
@@ -151,6 +150,30 @@ def measure(viewer: napari.Viewer) -> None:
     panel.errors.show_surface()
     wait(lambda: not panel.runner.is_busy)
     shoot(viewer, "measure-surface", fit=False)
+    panel.tabs.setCurrentWidget(panel.instances)
+    panel.instances.match()
+    wait(lambda: not panel.runner.is_busy)
+    panel.grab().save(str(IMAGES / "measure-instances.png"))
+    with tempfile.TemporaryDirectory() as cases:
+        measure_cases(panel, Path(cases))
+    panel.grab().save(str(IMAGES / "measure-cases.png"))
+
+
+def measure_cases(panel: Any, folder: Path) -> None:
+    """Phantoms against themselves, moved; of the last two one has no partner and one is damaged."""
+    for name, shift in (("references", 0), ("predictions", 1)):
+        (folder / name).mkdir()
+        for case in range(6):
+            _, labels = phantom("ct", seed=0)
+            moved = replace(labels, data=np.roll(labels.data, shift * case, axis=2))
+            write(folder / name / f"case {case}.nii.gz", moved)
+    (folder / "references" / "case 4.nii.gz").unlink()
+    (folder / "predictions" / "case 5.nii.gz").write_bytes(b"cut off")
+    panel.tabs.setCurrentWidget(panel.cases)
+    panel.cases.reference.line.setText(str(folder / "references"))
+    panel.cases.prediction.line.setText(str(folder / "predictions"))
+    panel.cases.measure()
+    wait(lambda: not panel.cases.runner.is_busy, 2.0)
 
 
 def main() -> None:

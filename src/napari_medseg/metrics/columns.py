@@ -14,7 +14,12 @@ from typing import Literal
 from napari_medseg.config import Preset
 
 #: {end of a field's name: the unit it says}
-_UNITS: Mapping[str, str] = MappingProxyType({"mm": "mm", "mm2": "mm²", "mm3": "mm³", "ml": "ml"})
+_UNITS: Mapping[str, str] = MappingProxyType({"mm": "mm", "mm2": "mm²", "mm3": "mm³", "ml": "ml", "percent": "%"})
+#: {a word of a field's name: how people write it}
+_WRITTEN: Mapping[str, str] = MappingProxyType(
+    {word.lower(): word for word in ("Dice", "IoU", "F1", "SQ", "PQ", "ECE", "MCE", "Brier", "SD", "ID")}
+    | {"fleiss": "Fleiss'", "holm": "Holm", "upto": "up to"}
+)
 
 Better = Literal["higher", "lower", "zero", ""]
 
@@ -35,9 +40,10 @@ class Column:
     @classmethod
     def of_field(cls, field: str, meaning: str) -> Column:
         """The column of a record's field, whose name ends in its unit: `l_mm` is "l (mm)"."""
-        title, _, suffix = field.rpartition("_")
+        *words, suffix = field.split("_")
         unit = _UNITS.get(suffix, "")
-        return cls((title if unit else field).replace("_", " "), unit, meaning)
+        words = words if unit else [*words, suffix]
+        return cls(" ".join(_WRITTEN.get(word, word) for word in words), unit, meaning)
 
     @property
     def decimals(self) -> int:
