@@ -18,6 +18,8 @@ from balls import LABELS, balls, segmentation, volume
 from napari_medseg import Grid, Volume, evaluate, load_model, networks, read, read_segmentation, segment, write
 from napari_medseg.cli import main
 from napari_medseg.cli.segment import sha256_of
+from napari_medseg.cli.terminal import ProgressLine
+from napari_medseg.events import TrainProgress
 from napari_medseg.transforms.regrid import resample_onto
 
 
@@ -266,6 +268,15 @@ def test_train_then_segment(
     assert dict(model.spec.labels) == LABELS
     assert model.spec.training.cases == 2
     assert run("segment", ball_images / "case0.nii.gz", "--model", out, "-o", tmp_path / "a.nii") == 0
+
+
+def test_a_training_in_minutes_shows_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ProgressLine("balls")
+    line.show(TrainProgress(302, 1000, "epoch 4", epoch=3, step=57, loss=0.5, seconds_left=61.0))
+    line.close()
+    shown = capsys.readouterr().err
+    assert "step 57, loss 0.500, 01:01 left" in shown
+    assert "302/1000" not in shown
 
 
 def test_train_takes_several_folders_as_channels(ball_images: Path, ball_labels: Path, tmp_path: Path) -> None:

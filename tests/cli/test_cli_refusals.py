@@ -26,6 +26,8 @@ def workplace(
     (tmp_path / "slice.dcm").write_bytes(bytes(128) + b"DICM")
     write(tmp_path / "two_channels.nii.gz", volume(channels=2))
     write(tmp_path / "moved.nii", Segmentation(balls(), Grid.from_spacing((12, 20, 16), (2.0, 1.0, 1.0), (5.0, 0, 0))))
+    write(tmp_path / "pair.hdr", volume())
+    shutil.copytree(ball_labels, tmp_path / "readers")
     (tmp_path / "empty").mkdir()
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "liver.safetensors").touch()
@@ -71,6 +73,15 @@ REFUSED = {
     "output_is_input": (
         SEGMENT.replace("-o out", "-o images/case0"),
         "case0.nii.gz: the output would replace",
+    ),
+    "output_is_the_header_of_the_input": (
+        "segment pair.img --model model.safetensors -o pair.hdr",
+        "pair.hdr: the output would replace its input",
+    ),
+    "consensus_is_a_reader": (
+        "evaluate --prediction labels --reference labels --reader readers --consensus vote "
+        "--consensus-output readers/{name}.nii",
+        "readers/case0.nii: the output would replace its input",
     ),
     "output_is_a_folder": (
         SEGMENT.replace("-o out.nii.gz", "-o folder"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import claimed, output_paths
+from napari_medseg.cli.outputs import check_keeps_inputs, claimed, output_paths
 from napari_medseg.config import (
     CalibrationConfig,
     InstancesConfig,
@@ -233,6 +233,8 @@ def _consensus_paths(args: Namespace, cases: Sequence[CaseFiles]) -> dict[str, P
     if args.consensus == "none" or not args.reader:
         raise InputError("--consensus-output needs --reader, and --consensus vote or staple")
     paths = output_paths([case.reference for case in cases], args.consensus_output)
+    for case in cases:
+        check_keeps_inputs([case.prediction, *case.beside.values()], paths)
     return {case.name: path for case, path in zip(cases, paths, strict=True)}
 
 

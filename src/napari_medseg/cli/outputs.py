@@ -44,10 +44,16 @@ def check_writable(path: Path) -> None:
 
 def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
     """InputError where an output would replace an input."""
-    kept = {path.resolve() for path in inputs}
+    kept = {_header(path) for path in inputs}
     for path in outputs:
-        if path.resolve() in kept:
+        if _header(path) in kept:
             raise InputError(f"{path}: the output would replace its input: give another name")
+
+
+def _header(path: Path) -> Path:
+    """What a path leads to; of both halves of a NIfTI pair the header, for each is written with the other."""
+    whole = path.resolve()
+    return whole.with_suffix(".hdr") if whole.suffix.lower() in (".img", ".hdr") else whole
 
 
 def _check_no_folder(path: Path) -> None:
