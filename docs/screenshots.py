@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,8 @@ def measure(viewer: napari.Viewer) -> None:
     panel.instances.match()
     wait(lambda: not panel.runner.is_busy)
     panel.grab().save(str(IMAGES / "measure-instances.png"))
-    with tempfile.TemporaryDirectory() as cases:
-        measure_cases(panel, Path(cases))
+    with tempfile.TemporaryDirectory() as cases, chdir(cases):
+        measure_cases(panel, Path())
     panel.grab().save(str(IMAGES / "measure-cases.png"))
 
 

@@ -200,7 +200,7 @@ def test_the_row_shows_plan_pace_and_end(runner: Runner, qtbot: Any) -> None:
     run(runner, qtbot, lambda: windows(3, 0.06))
     assert texts[:2] == ["cpu fp32: a plan", "1 of 3 windows"]
     assert texts[2] == "2 of 3 windows, 0 s left"
-    assert texts[-1] == "Done in 0 s."
+    assert texts[-1] == "Done in less than a second."
     assert row.bar.isHidden()
     assert row.end_button.isHidden()
 
@@ -213,7 +213,7 @@ def test_the_button_reads_cancelling_until_the_work_has_ended(runner: Runner, qt
     assert row.end_button.text() == row.text.text() == "Cancelling…"
     assert not row.end_button.isEnabled()
     qtbot.waitUntil(lambda: not runner.is_busy, timeout=5000)
-    assert row.text.text() == "Ended early after 0 s."
+    assert row.text.text() == "Ended early after less than a second."
 
 
 def test_the_time_left_of_a_training_is_the_one_it_says(runner: Runner, qtbot: Any) -> None:

@@ -52,8 +52,12 @@ class ProgressRow(QWidget):
             self.end_button.setText(self._end_text)
             self.end_button.setEnabled(True)
         elif self.text.text() == self._ending_text:  # neither finished nor failed
-            self.text.setText(f"Ended early after {duration(time.monotonic() - self._began)}.")
+            self.text.setText(f"Ended early after {self._took()}.")
         self._show_running(busy)
+
+    def _took(self) -> str:
+        seconds = time.monotonic() - self._began
+        return duration(seconds) if seconds >= 1 else "less than a second"
 
     def _on_cancelling(self) -> None:
         self.end_button.setText(self._ending_text)
@@ -62,7 +66,7 @@ class ProgressRow(QWidget):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Finished):
-            self.text.setText(f"Done in {duration(time.monotonic() - self._began)}.")
+            self.text.setText(f"Done in {self._took()}.")
         elif isinstance(event, Failed):
             self.text.setText(str(event.error))
         elif not self.end_button.isEnabled():
