@@ -209,6 +209,18 @@ def test_the_surface_of_the_label_that_was_clicked(
     assert not viewer.layers["spleen: distance (mm)"].data[2].any()
 
 
+def test_a_large_surface_is_drawn_coarser_and_says_so(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_medseg.widgets.errors_tab._MOST_FACES", 50)
+    press(panel.errors.surface_button, panel, qtbot)
+    qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3)
+    faces = len(viewer.layers[-1].data[1])
+    assert faces <= 50
+    assert f"Drawn with {faces} of " in panel.errors.range.text()
+    assert "-1.00 to +1.00 mm" in panel.errors.range.text()
+
+
 def test_the_way_back_from_a_surface_to_the_slices(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.places import LabelSurfaces, finding_boxes, surfaces_of
 from napari_medseg.metrics.surface import Mask
 from napari_medseg.volume import Grid, Segmentation
+
+_COARSER = 1.1
+"""Factor on the side of a cell until few enough triangles are left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,33 @@ class SurfaceMesh:
     def vertices_world(self) -> FloatArray:
         """(V, 3) world positions (S, P, L) in mm."""
         return self.grid.index_to_world(self.vertices_zyx)
+
+    def thinned(self, faces: int) -> SurfaceMesh:
+        """A coarser mesh of at most so many triangles, for drawing; itself where it has no more.
+
+        All vertices in a cell of a regular lattice become one (Rossignac and Borrel 1993), which has the distance of
+        the farthest: no error is drawn smaller than it is.
+        """
+        a, b, c = (self.vertices_world[self.faces[:, corner]] for corner in range(3))
+        area_mm2 = float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
+        thin, side_mm = self, math.sqrt(2 * area_mm2 / faces)
+        while len(thin.faces) > faces:
+            thin = self._clustered(side_mm)
+            side_mm *= _COARSER
+        return thin
+
+    def _clustered(self, side_mm: float) -> SurfaceMesh:
+        cell = np.floor(self.vertices_zyx * self.grid.spacing / side_mm).astype(np.int64)
+        cell -= cell.min(axis=0)
+        codes = np.ravel_multi_index(tuple(cell.T), tuple(cell.max(axis=0) + 1))
+        _, number, count = np.unique(codes, return_inverse=True, return_counts=True)
+        middles = [np.bincount(number, weights=along) / count for along in self.vertices_zyx.T]
+        farthest = np.empty(len(count))
+        last = np.argsort(np.abs(self.distance_mm))  # of several values for one place, the last one stays
+        farthest[number[last]] = self.distance_mm[last]
+        corners = number[self.faces]
+        distinct = (corners != np.roll(corners, 1, axis=1)).all(axis=1)
+        return SurfaceMesh(np.stack(middles, axis=1), corners[distinct], farthest, self.grid)
 
 
 def surface_distance_mesh(

@@ -11,6 +11,7 @@ from napari.layers import Surface
 from napari.utils import Colormap
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_medseg.events import Work
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.error_map import ERRORS, mapping_errors
 from napari_medseg.metrics.surface_mesh import SurfaceMesh, meshing_surfaces
@@ -33,6 +34,8 @@ _TOO_FAR, _TOO_SHORT, _OTHER = "#E69F00", "#56B4E9", "#CC79A7"
 _COLOURS = {1: _TOO_FAR, 2: _TOO_SHORT, 3: _OTHER}
 _SIGNS = {"signed": "signed", "absolute": "absolute"}
 _ALL_LABELS = {0: "all labels"}
+_MOST_FACES = 50_000
+"""Each takes the window some two microseconds before it is first drawn."""
 _COLOURED = 99
 """Percent of a surface's vertices whose distance the colours tell apart."""
 
@@ -98,7 +101,7 @@ class ErrorsTab(QWidget):
             assert layers is not None, "a pair has two layers"
             label = self.label.currentData() or None
             self._background.ask_for(
-                partial(meshing_surfaces, **pair, label=label),
+                partial(_drawable, pair, label),
                 partial(self._add_surface, layers, self.label.currentText()),
             )
 
@@ -110,10 +113,12 @@ class ErrorsTab(QWidget):
         self.show_slices()
         in_turns(self, partial(self._viewer.add_labels, data, **arguments))
 
-    def _add_surface(self, layers: tuple[Labels, Labels], label: str, mesh: SurfaceMesh) -> None:
-        (vertices, faces, signed), arguments, _ = surface_layer(mesh, layers[1], self._compared.among)
+    def _add_surface(self, layers: tuple[Labels, Labels], label: str, meshes: tuple[SurfaceMesh, SurfaceMesh]) -> None:
+        """meshes: the true one, and the one to draw."""
+        measured, drawn = meshes
+        (vertices, faces, signed), arguments, _ = surface_layer(drawn, layers[1], self._compared.among)
         is_signed = self.sign.currentData() == "signed"
-        end = _end_of_colours(signed)
+        end = _end_of_colours(measured.distance_mm)
         layer = Surface(
             (vertices, faces, signed if is_signed else np.abs(signed)),
             **arguments,
@@ -122,7 +127,9 @@ class ErrorsTab(QWidget):
             contrast_limits=(-end if is_signed else 0.0, end),
             shading="smooth",
         )
-        self._describe(label, layers, signed, end)
+        self._describe(label, layers, measured.distance_mm, end)
+        if drawn is not measured:
+            self.range.setText(f"{self.range.text()} Drawn with {len(faces):,} of {len(measured.faces):,} triangles.")
         in_turns(
             self,
             partial(self._hide_all, layer),
@@ -168,6 +175,12 @@ class ErrorsTab(QWidget):
         for label, name in {**_ALL_LABELS, **names}.items():
             self.label.addItem(name, label)
         choose(self.label, chosen)
+
+
+def _drawable(pair: dict[str, Segmentation], label: int | None) -> Work[tuple[SurfaceMesh, SurfaceMesh]]:
+    """In the worker: the mesh, and one that the window takes in without a pause."""
+    mesh = yield from meshing_surfaces(**pair, label=label)
+    return mesh, mesh.thinned(_MOST_FACES)
 
 
 def _legend(colour: str, meaning: str) -> str:
