@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from napari import Viewer
 
 
+_CONVERT = "(Labels that opened as an image: right-click the layer > Convert to Labels.)"
+
+
 class ComparedLayers(QObject):
     """Two drop-downs of Labels layers; `changed` tells that others were chosen."""
 
@@ -39,9 +42,9 @@ class ComparedLayers(QObject):
     def missing(self) -> str:
         """What the user has to do first; empty where two layers are chosen."""
         if not self.prediction.layers:
-            return "Open or paint two Labels layers: the prediction, and the reference that it is compared with."
+            return f"Open or paint two Labels layers: the prediction, and the reference to compare it with. {_CONVERT}"
         if self.layers is None:
-            return "Reference and prediction are the same layer: choose two, or open another one."
+            return f"Reference and prediction are the same layer: choose two, or open another one. {_CONVERT}"
         return ""
 
     @property
