@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_medseg.metrics.batch import Batch
     from napari_medseg.metrics.case_files import CaseFiles, Sources
     from napari_medseg.metrics.pictures import Picture
-    from napari_medseg.metrics.study import Case, Study, StudyConfig
+    from napari_medseg.metrics.study import Study, StudyConfig
 
 NAME = "evaluate"
 #: cases that the last line names
@@ -233,26 +233,19 @@ def _consensus_paths(args: Namespace, cases: Sequence[CaseFiles]) -> dict[str, P
     if args.consensus == "none" or not args.reader:
         raise InputError("--consensus-output needs --reader, and --consensus vote or staple")
     paths = output_paths([case.reference for case in cases], args.consensus_output)
-    for case in cases:
-        check_keeps_inputs([case.prediction, *case.beside.values()], paths)
+    check_keeps_inputs([path for case in cases for path in (case.prediction, *case.beside.values())], paths)
     return {case.name: path for case, path in zip(cases, paths, strict=True)}
-
-
-def _read(files: CaseFiles, config: StudyConfig) -> Case:
-    """The case, its consensus in place of the reference where that is asked for."""
-    from napari_medseg.metrics.study import settled
-
-    return settled(files.read(), config.readers.consensus)
 
 
 def _pictures(cases: Sequence[CaseFiles], config: StudyConfig, scores: Scores) -> list[Picture]:
     """Each label's worst place, in the case where its Dice is lowest; that case is read again."""
     from napari_medseg.metrics.pictures import labels_by_worst_case, worst_slices
+    from napari_medseg.metrics.study import settled
 
     worst = labels_by_worst_case(scores)
     found: list[Picture] = []
     for files in (files for files in cases if files.name in worst):
-        case = _read(files, config)
+        case = settled(files.read(), config.readers.consensus)
         slices = worst_slices(
             prediction=case.prediction,
             reference=case.reference,
