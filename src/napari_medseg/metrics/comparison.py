@@ -149,21 +149,21 @@ class Comparison:
         return math.prod(self._reference.grid.shape)
 
     def _compute(self, labels: Set[int]) -> Work[None]:
-        """Make the rows of these labels anew; drop those of labels that are gone. Whole, or not at all."""
+        """Make the rows of these labels anew, and drop those of labels that are gone; until then, the old rows stay."""
         self._counts = merged(piece.counts for piece in self._pieces)
         self._background = self._counts.background(self._voxels)
         self.computed = frozenset(labels & self._counts.labels.keys())
         rows = {label: row for label, row in self._rows.items() if label not in labels}
         # SciPy's trees release the interpreter lock; the rest is short, so that a window stays responsive.
         with ThreadPoolExecutor(self._workers(), "metrics") as pool:
-            measured = [pool.submit(self._row, label) for label in sorted(self.computed)]
+            futures = {label: pool.submit(self._row, label) for label in sorted(self.computed)}
             try:
-                for done, row in enumerate(measured, start=1):
-                    rows[row.result().label] = row.result()
-                    yield Progress(done, len(measured), "labels measured")
+                for done, (label, future) in enumerate(futures.items(), start=1):
+                    rows[label] = future.result()
+                    yield Progress(done, len(futures), "labels measured")
             finally:
-                for row in measured:
-                    row.cancel()  # closed early: the pool would wait for those that have not begun
+                for future in futures.values():
+                    future.cancel()  # closed early: the pool would wait for those that have not begun
         self._rows = rows
 
     def _workers(self) -> int:

@@ -14,7 +14,7 @@ from napari_medseg.metrics.html import html_document
 from napari_medseg.metrics.latex import latex_document
 from napari_medseg.metrics.pictures import Picture
 from napari_medseg.metrics.report import Scores
-from napari_medseg.metrics.settings import Setting, values_of
+from napari_medseg.metrics.settings import Setting, metrics_settings, values_of
 from napari_medseg.metrics.tables import Table, scores_table
 
 SUFFIXES = (".csv", ".json", ".tex", ".html")
@@ -55,16 +55,15 @@ def check_suffix(path: Path) -> str:
 
 
 def _write_csv(target: Path, tables: Sequence[Table]) -> list[Path]:
-    first, *beside = tables
-    paths = [target, *(target.with_name(f"{target.stem}_{table.name}{target.suffix}") for table in beside)]
-    for path, table in zip(paths, (first, *beside), strict=True):
+    paths = [target, *(target.with_name(f"{target.stem}_{table.name}{target.suffix}") for table in tables[1:])]
+    for path, table in zip(paths, tables, strict=True):
         table.to_csv(path)
     return paths
 
 
 def _json(scores: Scores, tables: Sequence[Table], settings: tuple[Setting, ...]) -> str:
     content = {"napari_medseg": __version__, **scores.document()}
-    content["settings"] = values_of(scores_table(scores, settings).settings)
+    content["settings"] = values_of((*metrics_settings(scores.config), *settings))
     if tables:
         content["tables"] = {table.name: table.document() for table in tables}
     return json.dumps(content, indent=2, allow_nan=False) + "\n"

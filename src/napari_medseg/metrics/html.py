@@ -31,15 +31,14 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th { border-bottom: 2px solid #888; cursor: help; }
+th { border-bottom: 2px solid #888; cursor: help; position: sticky; top: 0; background: #fff; }
 .text { text-align: left; }
-th { position: sticky; top: 0; background: #fff; }
 .wide { overflow: auto; max-height: 36em; }
 .row { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
 figure { margin: 0; max-width: 34em; }
 img { max-width: 100%; }
-figcaption, .note { font-size: 13px; color: #555; max-width: 34em; }
-.note { max-width: none; margin: -.4em 0 .6em; }
+figcaption, .note { font-size: 13px; color: #555; }
+.note { margin: -.4em 0 .6em; }
 @media print { .wide { max-height: none; overflow: visible; } table { font-size: 8px; } th, td { padding: .1em .3em; } }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -30,16 +30,16 @@ _SPECIAL = {
 _COMMAND = re.compile(r"\$?\\[a-z]*(\{\})?\$?")
 
 _PAGE_WIDTH = 70
-"""Letters that a page of the article class is wide."""
+"""Letters across a page of the article class."""
 _GAP = 2.5
 """Letters between two columns."""
 _WIDEST_TEXT = 24
-"""Letters after which a text goes on in the next line of its cell."""
+"""Letters after which text wraps inside its cell."""
 
 
 @dataclass(frozen=True)
-class _Column:
-    """Head and cells are LaTeX."""
+class _TexColumn:
+    """A column of a table; head and cells are LaTeX."""
 
     head: str
     cells: Sequence[str]
@@ -47,7 +47,7 @@ class _Column:
 
     @property
     def width(self) -> float:
-        """About so many letters, with the gap to the next column."""
+        """In letters, roughly, with the gap to the next column."""
         longest = max(len(_COMMAND.sub("x", text)) for text in (self.head, *self.cells))
         return _GAP + (min(longest, _WIDEST_TEXT) if self.is_text else longest)
 
@@ -64,9 +64,9 @@ def latex_document(scores: Scores, tables: Sequence[Table] = (), settings: tuple
     To be put into a document by an input command; it needs the packages booktabs and longtable. settings: of the
     scores, beside those that they know.
     """
-    made_by = f"% made by napari-medseg {__version__}; {printable(RULE_TEXTS[scores.config.preset])}"
+    origin = f"% made by napari-medseg {__version__}; {printable(RULE_TEXTS[scores.config.preset])}"
     text = text_of((*metrics_settings(scores.config), *settings))
-    parts = ["% needs the packages booktabs and longtable", made_by, *_overview(scores, text)]
+    parts = ["% needs the packages booktabs and longtable", origin, *_overview(scores, text)]
     for table in tables:
         parts += ["", *_whole(table)]
     return "\n".join(parts) + "\n"
@@ -91,7 +91,9 @@ def cell(value: Value, decimals: int = 3) -> str:
 def _whole(table: Table) -> Iterator[str]:
     """Every row and column of a table."""
     columns = [
-        _Column(escaped(column.heading), [cell(row[name], column.decimals) for row in table.rows], name in table.texts)
+        _TexColumn(
+            escaped(column.heading), [cell(row[name], column.decimals) for row in table.rows], name in table.texts
+        )
         for name, column in table.columns.items()
     ]
     named = sum(1 for _ in itertools.takewhile(lambda name: name == "label" or name in table.texts, table.columns))
@@ -106,9 +108,9 @@ def _overview(scores: Scores, settings: str) -> Iterator[str]:
         groups.setdefault(row.label, []).append(row)
     labels = [rows for _, rows in sorted(groups.items())]
     metrics = {name: scores.definitions[name] for name in judged_metrics()}
-    names = _Column("label", [escaped(rows[0].name) for rows in labels], is_text=True)
+    names = _TexColumn("label", [escaped(rows[0].name) for rows in labels], is_text=True)
     columns = [
-        _Column(escaped(metric.heading), [_spread([float(getattr(row, name)) for row in rows]) for rows in labels])
+        _TexColumn(escaped(metric.heading), [_spread([float(getattr(row, name)) for row in rows]) for rows in labels])
         for name, metric in metrics.items()
     ]
     caption = "Scores"
@@ -132,9 +134,9 @@ def _spread(values: Sequence[float]) -> str:
     return rf"{cell(float(np.mean(finite)))} $\pm$ {cell(sd)}"
 
 
-def _pages(caption: str, named: Sequence[_Column], columns: Sequence[_Column]) -> Iterator[str]:
-    """As many tables as a page is too narrow for; each begins with the columns that name the rows."""
-    parts: list[list[_Column]] = [[]]
+def _pages(caption: str, named: Sequence[_TexColumn], columns: Sequence[_TexColumn]) -> Iterator[str]:
+    """The table, in parts that fit the width of a page; each begins with the columns that name the rows."""
+    parts: list[list[_TexColumn]] = [[]]
     for column in columns:
         if parts[-1] and sum(c.width for c in (*named, *parts[-1], column)) > _PAGE_WIDTH:
             parts.append([])
@@ -144,7 +146,7 @@ def _pages(caption: str, named: Sequence[_Column], columns: Sequence[_Column]) -
         yield from _longtable(caption + count, [*named, *part])
 
 
-def _longtable(caption: str, columns: Sequence[_Column]) -> Iterator[str]:
+def _longtable(caption: str, columns: Sequence[_TexColumn]) -> Iterator[str]:
     """A table that may run over pages, as tables of many cases do; the caption is LaTeX."""
     heads = [r"\toprule", " & ".join(column.head for column in columns) + r" \\", r"\midrule"]
     yield rf"\begin{{longtable}}{{{''.join(column.alignment for column in columns)}}}"

@@ -77,6 +77,7 @@ class _Estimate:
     probable: FloatArray
     """(Z, Y, X): the probability of the label."""
     sensitivity: Sequence[float]
+    """Of each reader, as `ReaderRow` has it; so is `specificity`."""
     specificity: Sequence[float]
 
 
@@ -84,10 +85,11 @@ def _estimate(itk: Any, masks: Sequence[Mask]) -> _Estimate:
     """The estimate of one label from each reader's mask of it, not all of which are empty."""
     if all(mask.all() for mask in masks):  # nothing is outside, by whose count ITK divides
         return _Estimate(np.ones(masks[0].shape), [1.0] * len(masks), [math.nan] * len(masks))
-    weigh = itk.STAPLEImageFilter()
-    weigh.SetForegroundValue(1)
-    probable = itk.GetArrayFromImage(weigh.Execute([itk.GetImageFromArray(mask.astype(np.uint8)) for mask in masks]))
-    return _Estimate(probable, weigh.GetSensitivity(), weigh.GetSpecificity())
+    images = [itk.GetImageFromArray(mask.astype(np.uint8)) for mask in masks]
+    estimator = itk.STAPLEImageFilter()
+    estimator.SetForegroundValue(1)
+    probable = itk.GetArrayFromImage(estimator.Execute(images))
+    return _Estimate(probable, estimator.GetSensitivity(), estimator.GetSpecificity())
 
 
 def _itk() -> Any:

@@ -177,10 +177,11 @@ def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = 
         raise InputError("compared scores need cases of the same names: combine each method's with their names")
     chosen = config or StatisticsConfig()
     metrics = compared_metrics(chosen)
+    labels = [(label, name) for label, name, _ in _by_label((*scores.rows, *compared.rows))]
+    paired = [(label, name, _paired(scores, compared, label, common)) for label, name in labels]
     rows = [
         _difference(pairs, chosen, label=label, name=name, metric=metric)
-        for label, name, _ in _by_label((*scores.rows, *compared.rows))
-        for pairs in [_paired(scores, compared, label, common)]
+        for label, name, pairs in paired
         for metric in metrics
     ]
     corrected = holm([row.p for row in rows])

@@ -172,8 +172,9 @@ def surface_of(mask: Mask, *, neighbours: Neighbours = 6, beyond_edge: bool = Fa
 
 
 def surface_ids(ids: npt.NDArray[Any], neighbours: Neighbours, *, beyond_edge: bool) -> npt.NDArray[Any]:
-    """The ids (Z, Y, X) where a neighbour holds another one, else 0; of an image, or a part as thin only where it is.
+    """The ids where a neighbour holds another one, else 0.
 
+    ids: (Z, Y, X), an image or a part of it; a part may be one voxel thick along an axis only if the image is.
     beyond_edge: whether ids go on beyond the faces of the array as they are; otherwise, background lies there.
     """
     edge = np.zeros(ids.shape, bool)

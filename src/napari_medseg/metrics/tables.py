@@ -57,8 +57,8 @@ class Table:
 
         Raises FileError where that fails.
         """
-        made_by = values_of(self.settings)
-        write_csv(path, [*self.columns, *made_by], [{**row, **made_by} for row in self.rows])
+        settings = values_of(self.settings)
+        write_csv(path, [*self.columns, *settings], [{**row, **settings} for row in self.rows])
 
     def document(self) -> dict[str, object]:
         """What JSON takes; it has no infinity and no NaN, which become "inf" and "nan"."""
