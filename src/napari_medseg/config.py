@@ -27,7 +27,7 @@ TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
 Cascade = Literal["none", "coarse-to-fine", "detect"]
 
 
-#: {type of a field: what its value must be, and how messages say it}, of the numbers among them
+#: {type of a numeric field: (the types that its value may have, what messages call them)}
 _NUMBERS: Mapping[object, tuple[tuple[type, ...], str]] = MappingProxyType(
     {
         int: ((Integral,), "a whole number"),
@@ -45,10 +45,11 @@ def _require(ok: bool, message: str) -> None:
 
 def _require_numbers(config: object) -> None:
     """Raise InputError unless each field that is a number holds one."""
-    kinds = get_type_hints(type(config))
-    for name, (allowed, what) in ((name, _NUMBERS[kind]) for name, kind in kinds.items() if kind in _NUMBERS):
-        value = getattr(config, name)
-        _require(isinstance(value, allowed), f"{name} must be {what}; got {value!r}")
+    for name, kind in get_type_hints(type(config)).items():
+        if kind in _NUMBERS:
+            allowed, what = _NUMBERS[kind]
+            value = getattr(config, name)
+            _require(isinstance(value, allowed), f"{name} must be {what}; got {value!r}")
 
 
 def _is_threshold(value: object) -> bool:

@@ -59,14 +59,14 @@ def check_file(path: Path) -> int:
 
 
 def check_no_folder(path: Path) -> None:
-    """FileError where a folder, or a link to one, has the name of a file to write: no folder makes place for a file."""
+    """FileError where a folder, or a link to one, has the name of a file to write: a file never replaces a folder."""
     if path.is_dir():
         what = "a link to a folder" if path.is_symlink() else "a folder"
         raise FileError(f"{path}: {what} of this name is there: choose another name, or the name of a file in it")
 
 
 def check_no_file(path: Path) -> None:
-    """FileError where something else than a folder has the name of a folder to write in."""
+    """FileError where something other than a folder has the name of a folder to write in."""
     if path.exists() and not path.is_dir():
         raise FileError(f"{path}: a file of this name is there: choose another name or move it")
 
@@ -76,9 +76,9 @@ def replacing(path: Path, needed_bytes: int | None = None, *, by_folder: bool = 
     """A temporary path beside `path`, with its suffixes; what was written there takes the place of `path` at the end.
 
     On any fault the temporary file or folder is removed and `path` is as it was. needed_bytes: what it takes where it
-    does not compress, for the message of a full disk. by_folder: a folder will be written, and the caller knows that
-    one at `path` may go. A link at `path` is replaced, and what it leads to stays. Raises FileError where a folder is
-    in the way of a file, the system refuses to write, or another process writes there.
+    does not compress, for the message of a full disk. by_folder: a folder will be written, and the caller has checked
+    that one at `path` may be replaced. A link at `path` is replaced, and what it leads to stays. Raises FileError where
+    a folder is in the way of a file, the system refuses to write, or another process writes there.
     """
     if not by_folder:
         check_no_folder(path)
@@ -199,7 +199,7 @@ def _files_in(path: Path) -> list[Path]:
 def put(temporary: Path, path: Path) -> None:
     """Put a new file or folder in place; a folder cannot be renamed over another, so the old one steps aside.
 
-    Raises FileError for a file in the place of a folder, which is left as it is.
+    Raises FileError where a file would take the place of a folder, which stays as it is.
     """
     if not temporary.is_dir():
         check_no_folder(path)

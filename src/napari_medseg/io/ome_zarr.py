@@ -6,7 +6,6 @@ lie beside it in the attribute `napari_medseg` of the group, which this reader p
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -363,7 +362,7 @@ def _check_replaceable(path: Path, *, is_labels: bool) -> None:
     node = _open(path) if zarr_metadata.is_group(path) else None
     if node is None or KEY not in node.attrs:
         raise FileError(f"{path}: this folder cannot be replaced: it was not written by napari-medseg: {way_out}")
-    others = sorted(name for name in os.listdir(path) if not (name.isdecimal() or name.startswith(("zarr.", "."))))
+    others = sorted(p.name for p in path.iterdir() if not (p.name.isdecimal() or p.name.startswith(("zarr.", "."))))
     if ("image-label" in ome_metadata.ome_part(dict(node.attrs))) != is_labels or others:
         what = f": {others[0]:.100}" if others else ""
         raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else{what}: {way_out}")

@@ -29,8 +29,8 @@ _SHEAR = 1e-3
 _EXTREME = 1e19
 #: spacings in mm outside of which the unit is surely wrong
 _PLAUSIBLE_MM = (1e-3, 1e2)
-#: more different values than labels have, among so many voxels evenly drawn from the array
-_MANY_VALUES, _DRAWN = 256, 1 << 20
+#: labels have at most so many different values; looked for among so many voxels, evenly spaced in the array
+_MOST_LABELS, _LOOKED_AT = 256, 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,11 +143,11 @@ def with_channel_axis(data: LazyArray) -> LazyArray:
 
 
 def looks_like_labels(data: LazyArray) -> bool:
-    """Whether an array without a word about it could be labels: few values, whole numbers, none negative."""
+    """Whether an array could be labels by its values alone: few, whole numbers, none negative."""
     flat = np.asarray(data[...]).ravel()
-    drawn = np.unique(flat[:: max(1, flat.size // _DRAWN)])
-    whole = drawn.dtype.kind in "uib" or bool((drawn == np.rint(drawn)).all())
-    return whole and len(drawn) <= _MANY_VALUES and bool(drawn.size) and bool(drawn[0] >= 0)
+    values = np.unique(flat[:: max(1, flat.size // _LOOKED_AT)])
+    whole = values.dtype.kind in "uib" or bool((values == np.rint(values)).all())
+    return whole and 0 < len(values) <= _MOST_LABELS and bool(values[0] >= 0)
 
 
 def lazy_view(data: LazyArray) -> Any:
