@@ -47,6 +47,14 @@ ALONE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: agreement([LABELS, LABELS]),  # type: ignore[arg-type]
         r"each reader needs a name: give \{name: Segmentation\}; got list",
     ),
+    "case with an array to compare": (
+        lambda: Case(prediction=LABELS, reference=LABELS, compared=ARRAY),
+        "the compared prediction must be a Segmentation",
+    ),
+    "case with an array as its image": (
+        lambda: Case(prediction=LABELS, reference=LABELS, image=ARRAY),
+        "the image must be a Volume",
+    ),
     "vote": (lambda: majority_vote([LABELS, ARRAY]), "reader 2 must be a Segmentation"),
     "vote of the named": (lambda: majority_vote({"Ann": LABELS}), "reader 1 must be a Segmentation, .*; got str"),  # type: ignore[arg-type]
     "staple": (lambda: staple({"Ann": ARRAY, "Ben": LABELS}), "reader 'Ann' must be a Segmentation"),

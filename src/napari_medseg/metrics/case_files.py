@@ -50,7 +50,7 @@ class CaseFiles:
     """As `Sources.beside`, of what this case has."""
 
     def read(self) -> Case:
-        """Open them all, each named by its whole path: file names are the same. Raises as `io.read` and `Case`."""
+        """Open them all, each named by its whole path: file names are alike. Raises as `io.read` and `Case`."""
         labels = {what: _labels(path) for what, path in self.beside.items() if what not in _IMAGES}
         reference = _labels(self.reference)
         compared = labels.pop("compared", None)

@@ -18,7 +18,7 @@ from napari_medseg.config import (
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.comparison import evaluate
-from napari_medseg.metrics.inputs import require_segmentation
+from napari_medseg.metrics.inputs import require_segmentation, require_volume
 from napari_medseg.metrics.instances import InstanceRow, Pair, match_instances, pooled
 from napari_medseg.metrics.intensity import IntensityRow, intensity_statistics
 from napari_medseg.metrics.readers import AgreementRow, PairRow, agreement, majority_vote
@@ -106,16 +106,13 @@ class Case:
         """Raise GridMismatchError, naming the image, unless all lie on the reference's grid; InputError for arrays."""
         require_segmentation(self.prediction, "the prediction")
         require_segmentation(self.reference, "the reference")
-        roles: dict[str, Segmentation | Volume | None] = {
-            "the prediction": self.prediction,
-            "the compared prediction": self.compared,
-            "the image": self.image,
-            "the probabilities": self.probabilities,
-            **self.readers,
-        }
-        for role, other in roles.items():
-            if other is not None and not _fits(other, self.reference):
-                require_same_grid(other, self.reference, role, "the reference")
+        labels = {"the prediction": self.prediction, "the compared prediction": self.compared, **self.readers}
+        images = {"the image": self.image, "the probabilities": self.probabilities}
+        for role, other in (*labels.items(), *images.items()):
+            if other is not None:
+                require = require_segmentation if role in labels else require_volume
+                require(other, role)
+                _require_one_grid(other, self.reference, role)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +162,11 @@ class FailedRow:
     """What was wrong with it."""
 
 
-def _fits(image: Segmentation | Volume, reference: Segmentation) -> bool:
-    """Whether both lie on the same grid, up to flips and permutations of the axes."""
+def _require_one_grid(image: Segmentation | Volume, reference: Segmentation, role: str) -> None:
+    """Raise GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes."""
     order = AxisOrder.between(image.grid.orientation, reference.grid.orientation)
-    return image.grid.reordered(order).same_as(reference.grid)
+    if not image.grid.reordered(order).same_as(reference.grid):
+        require_same_grid(image, reference, role, "the reference")
 
 
 def measure(case: Case, config: StudyConfig | None = None) -> Measured:
@@ -240,7 +238,7 @@ def _settings(config: StudyConfig, *, has_readers: bool) -> dict[str, tuple[Sett
         "statistics": statistics_settings(config.statistics),
     }
     followed = {name: _FOLLOWED.get(name, ()) for name in TABLES} | {"scores": ("readers",)}
-    return {name: tuple(setting for field in fields for setting in of[field]) for name, fields in followed.items()}
+    return {name: tuple(setting for part in parts for setting in of[part]) for name, parts in followed.items()}
 
 
 def _failed(failed: Mapping[str, str]) -> Iterator[Table]:
