@@ -162,11 +162,11 @@ def measure(viewer: napari.Viewer) -> None:
 
 def measure_cases(panel: Any, folder: Path) -> None:
     """Phantoms against themselves, moved; of the last two one has no partner and one is damaged."""
+    _, labels = phantom("ct", seed=0)
     for name, shift in (("references", 0), ("predictions", 1)):
         (folder / name).mkdir()
         for case in range(6):
-            _, labels = phantom("ct", seed=0)
-            moved = replace(labels, data=np.roll(labels.data, shift * case, axis=2))
+            moved = replace(labels, data=np.roll(np.asarray(labels.data), shift * case, axis=2))
             write(folder / name / f"case {case}.nii.gz", moved)
     (folder / "references" / "case 4.nii.gz").unlink()
     (folder / "predictions" / "case 5.nii.gz").write_bytes(b"cut off")
