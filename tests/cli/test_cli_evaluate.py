@@ -250,38 +250,32 @@ def test_the_tolerance_of_nsd_is_a_flag(folders: Path) -> None:
     assert strict["mean"]["nsd"] < lenient["mean"]["nsd"] == 1
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ("--instances --iou 1.5", "iou needs one or more thresholds from 0 to below 1"),
-        ("--bootstrap -1", "bootstrap must be 0 or at least 50; got -1"),
-        ("--consensus-output out.nii.gz", "--consensus-output needs --reader, and --consensus vote or staple"),
-        ("--compare reference/case0.nii", "4 cases need a folder with an image of the same name for each"),
-        ("--image nowhere.nii", "no such file or folder: nowhere.nii"),
-        ("--compare reference --metrics dise,nsd", "no metric is called 'dise'; did you mean dice?"),
-        ("--consensus vote", "--consensus needs --reader: without it nothing would change"),
-        ("--iou 0.3", "--iou needs --instances:"),
-        ("--connectivity 6", "--connectivity needs --instances components:"),
-        ("--instances ids --connectivity 6", "--connectivity needs --instances components:"),
-        ("--calibration-bins 10", "--calibration-bins needs --probabilities:"),
-        ("--calibration-region foreground", "--calibration-region needs --probabilities:"),
-        ("--metrics dice", "--metrics needs --compare:"),
-        ("-o out.xlsx", "scores are written as .csv, .json, .tex or .html"),
-        ("--nsd-tolerance -1", "nsd_tolerance_mm must be at least 0"),
-    ],
-    ids=[
-        *("iou", "bootstrap", "no_readers", "file_for_cases", "no_image", "metric", "idle_consensus", "idle_iou"),
-        *(
-            "idle_connectivity",
-            "connectivity_of_ids",
-            "idle_bins",
-            "idle_region",
-            "idle_metrics",
-            "suffix",
-            "tolerance",
-        ),
-    ],
-)
+REFUSED = {
+    "iou": ("--instances --iou 1.5", "iou needs one or more thresholds from 0 to below 1"),
+    "bootstrap": ("--bootstrap -1", "bootstrap must be 0 or at least 50; got -1"),
+    "no_readers": (
+        "--consensus-output out.nii.gz",
+        "--consensus-output needs --reader, and --consensus vote or staple",
+    ),
+    "file_for_cases": (
+        "--compare reference/case0.nii",
+        "4 cases need a folder with an image of the same name for each",
+    ),
+    "no_image": ("--image nowhere.nii", "no such file or folder: nowhere.nii"),
+    "metric": ("--compare reference --metrics dise,nsd", "no metric is called 'dise'; did you mean dice?"),
+    "idle_consensus": ("--consensus vote", "--consensus needs --reader: without it nothing would change"),
+    "idle_iou": ("--iou 0.3", "--iou needs --instances:"),
+    "idle_connectivity": ("--connectivity 6", "--connectivity needs --instances components:"),
+    "connectivity_of_ids": ("--instances ids --connectivity 6", "--connectivity needs --instances components:"),
+    "idle_bins": ("--calibration-bins 10", "--calibration-bins needs --probabilities:"),
+    "idle_region": ("--calibration-region foreground", "--calibration-region needs --probabilities:"),
+    "idle_metrics": ("--metrics dice", "--metrics needs --compare:"),
+    "suffix": ("-o out.xlsx", "scores are written as .csv, .json, .tex or .html"),
+    "tolerance": ("--nsd-tolerance -1", "nsd_tolerance_mm must be at least 0"),
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_wrong_request_is_refused_before_the_work(
     flags: str, message: str, folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,14 +71,13 @@ STORES: Mapping[str, Writer] = {
 
 def content(folder: Path) -> dict[str, bytes | str]:
     """{path below a folder: the bytes of a file, where a link leads, or that it is a folder}."""
-    return {
-        str(path.relative_to(folder)): os.readlink(path)
-        if path.is_symlink()
-        else path.read_bytes()
-        if path.is_file()
-        else "folder"
-        for path in sorted(folder.rglob("*"))
-    }
+    return {str(path.relative_to(folder)): held(path) for path in sorted(folder.rglob("*"))}
+
+
+def held(path: Path) -> bytes | str:
+    if path.is_symlink():
+        return os.readlink(path)
+    return path.read_bytes() if path.is_file() else "folder"
 
 
 def thesis(path: Path) -> Path:
@@ -103,7 +102,7 @@ PLACES = [(name, place) for name, (_, beside) in FILES.items() for place in (nam
 
 @pytest.mark.parametrize("is_link", [False, True], ids=["folder", "link"])
 @pytest.mark.parametrize(("name", "place"), PLACES, ids=[f"{name}-{place}" for name, place in PLACES])
-def test_no_folder_makes_place_for_a_file(tmp_path: Path, name: str, place: str, is_link: bool) -> None:
+def test_a_file_never_replaces_a_folder(tmp_path: Path, name: str, place: str, is_link: bool) -> None:
     there = thesis(tmp_path / ("elsewhere" if is_link else place))
     if is_link:
         (tmp_path / place).symlink_to(there)
@@ -129,36 +128,35 @@ def test_a_store_of_ours_is_replaced(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / name / ".DS_Store").exists()
 
 
-def in_the_way() -> Mapping[str, tuple[Callable[[Path], object], str]]:
-    """{what: (what makes it where a store should go, the message)}."""
-
-    def link(path: Path) -> None:
-        ours = path.with_name(f"ours-{path.name}")
-        STORES[path.name](ours)
-        path.symlink_to(ours)
-
-    def with_notes(path: Path) -> None:
-        STORES[path.name](path)
-        (path / "notes").mkdir()
-        (path / "notes" / "thesis.txt").write_text("years of work")
-
-    def other_kind(path: Path) -> None:
-        (write_labels if path.name == "image.zarr" else STORES["image.zarr"])(path)
-
-    return {
-        "file": (lambda path: path.write_text("years of work"), "cannot be written: a file is there"),
-        "folder": (thesis, "this folder cannot be replaced: it was not written by napari-medseg"),
-        "link_to_a_store": (link, r"a link is there: name what it leads to, .*ours-\w+\.zarr"),
-        "link_to_nothing": (lambda path: path.symlink_to("nowhere"), "a link is there: name what it leads to"),
-        "store_with_more_in_it": (with_notes, "it holds something else: notes: choose another name"),
-        "store_of_another_kind": (other_kind, "cannot be replaced by the new .*: it holds something else"),
-    }
+def link_to_a_store(path: Path) -> None:
+    ours = path.with_name(f"ours-{path.name}")
+    STORES[path.name](ours)
+    path.symlink_to(ours)
 
 
-@pytest.mark.parametrize("what", in_the_way())
+def store_with_notes(path: Path) -> None:
+    STORES[path.name](path)
+    thesis(path / "notes")
+
+
+def store_of_another_kind(path: Path) -> None:
+    (write_labels if path.name == "image.zarr" else STORES["image.zarr"])(path)
+
+
+#: {what: (what makes it where a store should go, the message)}
+IN_THE_WAY: Mapping[str, tuple[Writer, str]] = {
+    "file": (lambda path: path.write_text("years of work"), "cannot be written: a file is there"),
+    "folder": (thesis, "this folder cannot be replaced: it was not written by napari-medseg"),
+    "link_to_a_store": (link_to_a_store, r"a link is there: name what it leads to, .*ours-\w+\.zarr"),
+    "link_to_nothing": (lambda path: path.symlink_to("nowhere"), "a link is there: name what it leads to"),
+    "store_with_more_in_it": (store_with_notes, "it holds something else: notes: choose another name"),
+    "store_of_another_kind": (store_of_another_kind, "cannot be replaced by the new .*: it holds something else"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), IN_THE_WAY.values(), ids=IN_THE_WAY)
 @pytest.mark.parametrize("name", STORES)
-def test_what_is_no_store_of_ours_is_kept(tmp_path: Path, name: str, what: str) -> None:
-    make, message = in_the_way()[what]
+def test_what_is_no_store_of_ours_is_kept(tmp_path: Path, name: str, make: Writer, message: str) -> None:
     make(tmp_path / name)
     refused(STORES[name], tmp_path / name, rf"{name}: .*{message}")
 
@@ -182,12 +180,7 @@ COMMANDS = {
 @pytest.mark.usefixtures("ball_images", "ball_labels")
 @pytest.mark.parametrize(("command", "name"), COMMANDS.values(), ids=COMMANDS)
 def test_commands_refuse_at_once(
-    tmp_path: Path,
-    ball_model: Path,
-    command: str,
-    name: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, command: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if name == "keep.training":
@@ -195,7 +188,7 @@ def test_commands_refuse_at_once(
     else:
         thesis(tmp_path / name)
     before = content(tmp_path)
-    assert main(command.format(model=ball_model, out=name).split()) == 2
+    assert main(command.format(out=name).split()) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert re.fullmatch(rf"error: [^\n]*{re.escape(name)}: a f[^\n]* is there: [^\n]*another name[^\n]*\n", said.err)

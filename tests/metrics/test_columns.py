@@ -11,7 +11,7 @@ import pytest
 from napari_medseg import Grid, Segmentation, evaluate
 from napari_medseg.config import Preset
 from napari_medseg.metrics import Row, Scores
-from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
+from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, SUMMARIES, Column, columns_of
 
 UNITS = {"_mm": "mm", "_ml": "ml"}
 
@@ -28,6 +28,21 @@ def test_the_unit_in_a_name_is_the_column_s(name: str) -> None:
     assert (column.unit in UNITS.values()) == (name[-3:] in UNITS)
     assert "\n" not in column.formula
     assert column.heading == (f"{column.title} ({column.unit})" if name[-3:] in UNITS else column.title)
+
+
+@pytest.mark.parametrize(
+    ("field", "heading"),
+    [
+        ("l_mm", "l (mm)"),
+        ("surface_mm2", "surface (mm²)"),
+        ("change_percent", "change (%)"),
+        ("iou_above", "IoU above"),
+        ("p_holm", "p Holm"),
+    ],
+    ids=["length", "area", "percent", "name", "person"],
+)
+def test_a_field_is_written_as_people_write_it(field: str, heading: str) -> None:
+    assert Column.of_field(field, "").heading == heading
 
 
 @pytest.mark.parametrize("preset", get_args(Preset))

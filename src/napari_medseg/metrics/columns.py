@@ -26,12 +26,12 @@ Better = Literal["higher", "lower", "zero", ""]
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table of scores, or one number of a whole comparison."""
+    """A column of a table, or one number of a whole comparison."""
 
     title: str
     """Short heading, without the unit."""
     unit: str
-    """"mm", "ml", "%", "voxels", "1" for a fraction or ratio; empty for text."""
+    """"mm", "ml", "%", "voxels", "1" for a fraction or ratio; empty for text, and where a field's name says none."""
     formula: str
     """The definition, on one line."""
     better: Better = ""
