@@ -45,8 +45,9 @@ class MedsegWarning(UserWarning):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """ "did you mean unet3d? " of a name that is nearly one of the choices; else nothing."""
+    """ "did you mean unet3d? " of a name that is nearly one of the choices, in any case of letters; else nothing."""
     import difflib
 
-    close = difflib.get_close_matches(name.lower(), list(choices), n=2)
-    return f"did you mean {' or '.join(close)}? " if close else ""
+    written = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(name.lower(), written, n=2)
+    return f"did you mean {' or '.join(written[choice] for choice in close)}? " if close else ""
