@@ -37,7 +37,7 @@ class SurfaceMesh:
         """(V, 3) world positions (S, P, L) in mm."""
         return self.grid.index_to_world(self.vertices_zyx)
 
-    def thinned(self, faces: int) -> SurfaceMesh:
+    def thinned(self, most_faces: int) -> SurfaceMesh:
         """A coarser mesh of at most so many triangles, for drawing; itself where it has no more.
 
         All vertices in a cell of a regular lattice become one (Rossignac and Borrel 1993), which has the distance of
@@ -45,8 +45,8 @@ class SurfaceMesh:
         """
         a, b, c = (self.vertices_world[self.faces[:, corner]] for corner in range(3))
         area_mm2 = float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
-        thin, side_mm = self, math.sqrt(2 * area_mm2 / faces)
-        while len(thin.faces) > faces:
+        thin, side_mm = self, math.sqrt(2 * area_mm2 / most_faces)
+        while len(thin.faces) > most_faces:
             thin = self._clustered(side_mm)
             side_mm *= _COARSER
         return thin
