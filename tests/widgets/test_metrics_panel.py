@@ -112,11 +112,14 @@ def test_the_worst_place_is_named_and_its_row_marked(panel: MetricsPanel, pair: 
     for layer in pair:
         layer.data[0, 0:2, 0:2] = 2
     press(panel.measure_button, panel, qtbot)
+    busy: list[bool] = []
+    panel.looking.runner.busy.connect(busy.append)
     panel.scored.jump_button.click()
     qtbot.waitUntil(lambda: "<b>liver</b>: 1.00 mm" in panel.scored.place.text())
     assert panel.scored.table.record.label == 1
     assert [layer.selected_label for layer in pair] == [1, 1]
-    assert not panel.looking.runner.is_busy, "the marked row is not looked for again"
+    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy, timeout=10_000)
+    assert busy == [True, False], "the marked row is not looked for again"
 
 
 def test_copies_for_a_spreadsheet_and_for_python(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
