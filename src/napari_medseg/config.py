@@ -207,8 +207,8 @@ class StatisticsConfig:
     seed: int = 0
     """Seed of the resamples."""
     metrics: tuple[str, ...] | None = None
-    """Columns of the scores by which two methods are compared, such as dice and nsd; Holm's correction is over these
-    and the labels, so that fewer are tested more sharply. Without it: every column of which some values are better."""
+    """Columns of the scores by which two methods are compared, such as dice and nsd; empty for all that judge. Holm's
+    correction is over these and the labels: the fewer they are, the sharper is each test."""
 
     def __post_init__(self) -> None:
         _require_numbers(self)

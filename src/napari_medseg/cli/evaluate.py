@@ -1,7 +1,7 @@
 """Measure a segmentation against a reference: two files, or two folders matched by file name.
 
-Scores go to stdout, and with -o to a file; further flags measure more, which adds tables to it. A case that cannot be
-measured is told and listed in the output, the others are measured, and the exit status is 2.
+Scores go to stdout, and with -o to a file; further flags measure more, which adds tables to it. Where some of several
+cases cannot be measured, the others are, the output lists those left out, and the exit status is 2.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="SCORES",
-        help="File for the scores: .csv, .json, .tex or .html. Of .csv, further tables lie beside it: SCORES_NAME.csv. "
-        "What is there is replaced.",
+        help="File for the scores: .csv, .json, .tex or .html. With .csv, further tables go beside it, as "
+        "SCORES_NAME.csv. Files that are there are replaced.",
     )
     add_knob(parser, MetricsConfig, "nsd_tolerance_mm", flag="--nsd-tolerance", metavar="MM")
     _add_instances(parser)
@@ -111,18 +111,13 @@ def _add_statistics(parser: ArgumentParser) -> None:
     group.add_argument(
         "--compare", type=Path, metavar="PATH", help="Predictions of another method: paired comparison, case by case."
     )
-    group.add_argument(
-        "--metrics",
-        type=_names,
-        metavar="NAME,...",
-        help=field_docs(StatisticsConfig)["metrics"],
-    )
+    group.add_argument("--metrics", type=_names, metavar="NAME,...", help=field_docs(StatisticsConfig)["metrics"])
     for name in ("bootstrap", "confidence", "seed"):
         add_knob(group, StatisticsConfig, name)
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """The names in a list with commas."""
+    """The names of a comma-separated list."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -171,15 +166,11 @@ def _refuse_failed(batch: Batch, cases: int) -> None:
 def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:
     """InputError for a flag that would change nothing, because what it belongs to was not asked for."""
     instances, calibration, statistics = InstancesConfig(), CalibrationConfig(), StatisticsConfig()
+    in_components, connectivity = args.instances == "components", args.connectivity != instances.connectivity
     needs = (
         ("--consensus", args.consensus != ReadersConfig().consensus, args.reader, "--reader"),
         ("--iou", args.iou is not None, args.instances, "--instances"),
-        (
-            "--connectivity",
-            args.connectivity != instances.connectivity,
-            args.instances == "components",
-            "--instances components",
-        ),
+        ("--connectivity", connectivity, in_components, "--instances components"),
         ("--calibration-bins", args.bins != calibration.bins, args.probabilities, "--probabilities"),
         ("--calibration-region", args.region != calibration.region, args.probabilities, "--probabilities"),
         ("--metrics", args.metrics is not None, args.compare, "--compare"),

@@ -1,4 +1,4 @@
-"""Cases in files, measured one after the other; one that cannot be measured is told, and the others go on."""
+"""Cases in files, measured one after the other; one that cannot be measured is reported, and the others go on."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def iter_measure(
     """Measure each case against its reference, or the consensus of its readers; one is in memory at a time.
 
     Yields Progress where there are several, a Notice for each case that cannot be read or measured, and last Finished
-    with a Batch. consensus: {name of a case: where the consensus of its readers is written}. Of the only case the fault
-    is raised; where all of several fail, InputError.
+    with a Batch. consensus: {name of a case: where the consensus of its readers is written}. Raises the fault of an
+    only case as it is, InputError where all of several fail or there is none.
     """
     chosen = config or StudyConfig()
     measured: list[Measured] = []
