@@ -345,7 +345,9 @@ def test_convert_warns_where_labels_are_interpolated_as_an_image(
 ) -> None:
     assert main(unmarked) == 0
     said = capsys.readouterr().err
-    assert re.fullmatch(r"warning: [^\n]*unmarked.nii: few values, [^\n]*: if they are labels, add --as-labels\n", said)
+    assert re.fullmatch(
+        r"warning: [^\n]*unmarked.nii: it holds few values, [^\n]*: if they are labels, add --as-labels\n", said
+    )
     assert main([*unmarked, "--interpolation", "nearest"]) == 0
     assert capsys.readouterr().err == ""
 

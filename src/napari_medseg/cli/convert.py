@@ -87,12 +87,12 @@ def _read(path: Path, *, as_labels: bool) -> tuple[Volume | Segmentation, Mappin
 
 
 def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentation:
-    """On the grid of --onto; with a warning where an image that looks like labels has got values between them."""
+    """On the grid of --onto, with a warning where what looks like labels was interpolated as an image."""
     made = resample_onto(x, io.read(args.onto).grid, args.interpolation)
     if isinstance(x, Volume) and looks_like_labels(x.data) and not looks_like_labels(made.data):
         warnings.warn(
-            f"{args.source}: few values, all of them whole numbers, as labels have, now with others between them: if "
-            f"they are labels, add --as-labels",
+            f"{args.source}: it holds few values, all whole numbers, and resampling has put others between them: if they "
+            f"are labels, add --as-labels",
             MedsegWarning,
             stacklevel=2,
         )
