@@ -91,8 +91,8 @@ def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentati
     made = resample_onto(x, io.read(args.onto).grid, args.interpolation)
     if isinstance(x, Volume) and looks_like_labels(x.data) and not looks_like_labels(made.data):
         warnings.warn(
-            f"{args.source}: it holds few values, all whole numbers, and resampling has put others between them: if they "
-            f"are labels, add --as-labels",
+            f"{args.source}: it holds few values, all whole numbers, and resampling has put others between them: if "
+            f"they are labels, add --as-labels",
             MedsegWarning,
             stacklevel=2,
         )
