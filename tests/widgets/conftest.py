@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from napari.components import ViewerModel
 from npe2 import PluginManager, PluginManifest
+from qtpy.QtWidgets import QApplication
 
 import napari_medseg
+from napari_medseg.widgets.collector import _Rest
 
 
 @pytest.fixture
@@ -23,6 +25,8 @@ def viewer() -> ViewerModel:
 def collector() -> Iterator[None]:
     """On again after each test: a panel may have sent it to rest, and no window is left in which the rest would end."""
     yield
+    for rest in QApplication.instance().findChildren(_Rest) if QApplication.instance() else ():
+        rest.stop()
     gc.enable()
 
 

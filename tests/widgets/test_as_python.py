@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import nibabel
+import numpy as np
 import pytest
 from napari.components import ViewerModel
 
@@ -39,6 +41,23 @@ def test_layers_from_files_are_read_from_them(viewer: ViewerModel, tmp_path: Pat
     assert scores.config == expected.config
     assert [row.dice for row in scores.rows] == [row.dice for row in expected.rows]
     assert "left ball" in printed
+
+
+def test_parts_of_a_file_are_told_apart(viewer: ViewerModel, tmp_path: Path) -> None:
+    first = np.zeros((3, 4, 5), np.int16)
+    first[1, 1:3, 1:3] = 1
+    series = np.stack([first, np.roll(first, 1, axis=2)])
+    nibabel.save(nibabel.Nifti1Image(series.T, np.diag([1.0, 1.0, 2.0, 1.0])), tmp_path / "series.nii.gz")
+    viewer.open(tmp_path / "series.nii.gz", plugin="napari-medseg", layer_type="labels")
+    reference, prediction = viewer.layers
+    scores, _ = run(evaluation_script(prediction, reference, CONFIG))
+    assert scores.rows[0].voxels_both == 2
+
+
+def test_a_script_says_what_the_files_have_not(viewer: ViewerModel, tmp_path: Path) -> None:
+    ms.write(tmp_path / "a.nii.gz", segmentation())
+    viewer.open(tmp_path / "a.nii.gz", plugin="napari-medseg", layer_type="labels")
+    assert "what was painted since" in evaluation_script(viewer.layers[0], viewer.layers[0], CONFIG)
 
 
 def test_other_layers_are_taken_from_the_viewer(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -352,6 +352,39 @@ def test_the_panel_says_what_it_waits_for(viewer: ViewerModel, panel: MetricsPan
     assert (panel.reference.layer, panel.prediction.layer) == (manual, net)
 
 
+def test_layers_that_change_while_they_are_measured_are_measured_again(
+    panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    reference, prediction = pair
+    panel.measure_button.click()
+    prediction.data = reference.data.copy()  # the worker has the array before
+    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=10_000)
+    assert panel.scores is not None
+    assert panel.scores.mean["dice"] < 1
+    panel.live.setChecked(True)
+    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] == 1, timeout=10_000)
+
+
+def test_a_label_that_one_layer_cannot_hold_is_looked_at(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    reference, prediction = pair
+    reference.data = reference.data.astype(np.uint16)
+    reference.data[0, 0, 0] = 300
+    press(panel.measure_button, panel, qtbot)
+    choose_row(panel, 1, qtbot)
+    assert (reference.selected_label, prediction.selected_label) == (300, 1)
+    assert reference.get_value(viewer.dims.point, world=True) == 300
+
+
+def test_a_surface_needs_volumes(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) -> None:
+    for name in ("manual", "net"):
+        viewer.add_labels(np.ones((4, 5), np.uint8), name=name, units=("mm", "mm"))
+    panel.errors.surface_button.click()
+    assert not panel.runner.is_busy
+    assert "'manual' must be a volume for a surface in 3D" in notification_manager.records[-1].message
+
+
 def test_names_are_shown_as_they_are(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) -> None:
     name = "<b>=1+1"
     odd = Segmentation(cube(2, 1, "").data, cube(2, 1, "").grid, {1: name}, name=name)

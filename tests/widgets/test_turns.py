@@ -1,4 +1,4 @@
-"""Work of the window in pieces, and the collector of garbage, which waits until they are done."""
+"""Work of the window in pieces, during which the collector of garbage rests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from qtpy.QtCore import QObject, QTimer
 
-from napari_medseg.widgets.turns import in_turns, rest_collector
+from napari_medseg.widgets.turns import in_turns
 
 
 @pytest.fixture
@@ -44,24 +44,7 @@ def test_the_collector_rests_from_the_first_turn_to_after_the_last(owner: QObjec
     qtbot.waitUntil(gc.isenabled)
 
 
-def test_rests_that_overlap_end_with_the_last(qtbot: Any) -> None:
-    rest_collector()
-    qtbot.wait(200)
-    rest_collector()
-    qtbot.wait(200)
-    assert not gc.isenabled()
-    qtbot.waitUntil(gc.isenabled)
-
-
 def test_the_collector_comes_back_after_a_turn_that_fails(owner: QObject, qtbot: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         in_turns(owner, lambda: 1 // 0)
     qtbot.waitUntil(gc.isenabled)
-
-
-def test_who_turned_the_collector_off_keeps_it_off(qtbot: Any) -> None:
-    qtbot.wait(400)  # what tests before this one have begun is over
-    gc.disable()
-    rest_collector()
-    qtbot.wait(400)
-    assert not gc.isenabled()

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_medseg.widgets.layers import path_of
+
 if TYPE_CHECKING:
     from napari.layers import Labels
 
@@ -23,13 +25,15 @@ _FROM_VIEWER = [
 def evaluation_script(prediction: Labels, reference: Labels, config: MetricsConfig) -> str:
     """The call of `evaluate` on the two layers.
 
-    Layers that were opened from a file are read from it (what was painted since is not in the file); others are taken
-    from the viewer, and then the script runs in napari's console.
+    Layers that were opened from a file are read from it, and the script says that what was painted since is not in it;
+    others are taken from the viewer, and then the script runs in napari's console.
     """
     sources = {"prediction": prediction, "reference": reference}
     lines = ["import napari_medseg as ms", ""]
-    if not all(layer.source.path for layer in sources.values()):
+    if not all(path_of(layer) for layer in sources.values()):
         lines = [*_FROM_VIEWER]
+    if any(path_of(layer) for layer in sources.values()):
+        lines.append("# Of the files as they are: what was painted since and not saved is not in them.")
     lines += [f"{role} = {_source(layer)}" for role, layer in sources.items()]
     lines += [
         f"scores = ms.evaluate(prediction=prediction, reference=reference, {_definitions(config)})",
@@ -62,8 +66,9 @@ def _definitions(config: MetricsConfig) -> str:
 
 
 def _source(layer: Labels) -> str:
-    if layer.source.path:
-        return f"ms.read_segmentation({_quoted(layer.source.path)})"
+    path = path_of(layer)
+    if path:
+        return f"ms.read_segmentation({_quoted(path)})"
     return f"to_segmentation(layers[{_quoted(layer.name)}], layers)"
 
 

@@ -33,9 +33,9 @@ class Background(QObject):
 
     def ask(self, compute: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Run `compute()` in the worker as soon as it is free, and `then(result)` on the thread of the window."""
-        self.ask_for(partial(_in_one_step, compute), then)
+        self.ask_in_steps(partial(_in_one_step, compute), then)
 
-    def ask_for(self, work: Callable[[], Work[Any]], then: Callable[[Any], None]) -> None:
+    def ask_in_steps(self, work: Callable[[], Work[Any]], then: Callable[[Any], None]) -> None:
         """The same for work in steps, which tells how far it is and can be cancelled."""
         self._waiting = _Request(work, then)
         self._start_waiting(self.runner.is_busy)

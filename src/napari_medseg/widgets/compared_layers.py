@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
 
 
 _CONVERT = "(Labels that opened as an image: right-click the layer > Convert to Labels.)"
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPair:
+    """Two layers as they were at a moment; a script may give them other arrays, or another place, at any time."""
+
+    layers: tuple[Labels, Labels]
+    """(prediction, reference), as in `arrays`."""
+    arrays: tuple[Any, Any]
+    """What the layers held."""
+    segmentations: dict[str, Segmentation]
+    """{"prediction": ..., "reference": ...}: what the core takes."""
+
+    def same_as(self, other: LayerPair) -> bool:
+        """Whether the arrays, whatever was painted into them, and their grids are those of the other."""
+        if any(mine is not its for mine, its in zip(self.arrays, other.arrays, strict=True)):
+            return False
+        return all(mine.grid.same_as(other.segmentations[role].grid) for role, mine in self.segmentations.items())
 
 
 class ComparedLayers(QObject):
@@ -52,17 +71,18 @@ class ComparedLayers(QObject):
         """The viewer's layers: those without a Grid of ours take that of one that lies where they do."""
         return list(self._viewer.layers)
 
-    def pair(self) -> dict[str, Segmentation]:
-        """{"prediction": ..., "reference": ...}, wrapped and never copied. Raises MedsegError where a layer is none."""
+    def pair(self) -> LayerPair:
+        """The two as they are now, wrapped and never copied. Raises MedsegError where a layer is none."""
         assert self.layers is not None, "the buttons are off before both are chosen"
         return self.pair_of(*self.layers)
 
-    def pair_of(self, prediction: Labels, reference: Labels) -> dict[str, Segmentation]:
+    def pair_of(self, prediction: Labels, reference: Labels) -> LayerPair:
         """The same for two layers that were chosen before."""
-        return {
+        segmentations = {
             "prediction": to_segmentation(prediction, self.among),
             "reference": to_segmentation(reference, self.among),
         }
+        return LayerPair((prediction, reference), (prediction.data, reference.data), segmentations)
 
     def image_on(self, reference: Labels) -> Volume | None:
         """The topmost image of the viewer that lies on the reference's grid; None where there is none."""

@@ -17,13 +17,12 @@ from napari_medseg.metrics.error_map import ERRORS, mapping_errors
 from napari_medseg.metrics.surface_mesh import SurfaceMesh, meshing_surfaces
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.forms import button, caption, choice, choose, form, reporting, row
-from napari_medseg.widgets.jump import show_surface
-from napari_medseg.widgets.layers import labels_layer, surface_layer
-from napari_medseg.widgets.turns import in_turns
+from napari_medseg.widgets.layers import check_volume, labels_layer, surface_layer
+from napari_medseg.widgets.stage import Stage
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Labels, Layer
+    from napari.layers import Labels
 
     from napari_medseg.metrics import Scores
     from napari_medseg.widgets.background import Background
@@ -57,12 +56,11 @@ class ErrorsTab(QWidget):
             self.show_surface,
             "The prediction's surface in 3D, coloured by its distance to the reference's; the other layers are hidden.",
         )
-        self.slices_button = button("Back to slices", self.show_slices, "Show again what the surface hid, in 2D.")
+        self.stage = Stage(viewer, self)
+        self.slices_button = button("Back to slices", self.stage.show_slices, "Show again what the surface hid, in 2D.")
         self.slices_button.setEnabled(False)
+        self.stage.is_set.connect(self.slices_button.setEnabled)
         self.range = caption()
-        self._hidden: list[Layer] = []
-        """By the surfaces that are looked at."""
-        self._surfaces: list[Layer] = []
         self._list_labels({})
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 6, 0, 0)
@@ -90,19 +88,19 @@ class ErrorsTab(QWidget):
     def show_errors(self) -> None:
         """Add a layer of the voxels that differ."""
         with reporting():
-            pair, layers = self._compared.pair(), self._compared.layers
-            assert layers is not None, "a pair has two layers"
-            self._background.ask_for(partial(mapping_errors, **pair), partial(self._add_errors, layers[0]))
+            pair = self._compared.pair()
+            work = partial(mapping_errors, **pair.segmentations)
+            self._background.ask_in_steps(work, partial(self._add_errors, pair.layers[0]))
 
     def show_surface(self) -> None:
         """Add the surface of the chosen label, or of all, and look at it in 3D."""
         with reporting():
-            pair, layers = self._compared.pair(), self._compared.layers
-            assert layers is not None, "a pair has two layers"
+            pair = self._compared.pair()
+            check_volume(pair.layers[1])
             label = self.label.currentData() or None
-            self._background.ask_for(
-                partial(_drawable, pair, label),
-                partial(self._add_surface, layers, self.label.currentText()),
+            self._background.ask_in_steps(
+                partial(_drawable, pair.segmentations, label),
+                partial(self._add_surface, pair.layers, self.label.currentText()),
             )
 
     def _add_errors(self, prediction: Labels, errors: Segmentation) -> None:
@@ -110,8 +108,8 @@ class ErrorsTab(QWidget):
         nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
         # Opaque: its colours, mixed with those of the labels beneath, would mean nothing.
         arguments |= {"name": f"{prediction.name} errors", "colormap": nothing | _COLOURS, "opacity": 1.0}
-        self.show_slices()
-        in_turns(self, partial(self._viewer.add_labels, data, **arguments))
+        self.stage.show_slices()
+        self._viewer.add_labels(data, **arguments)
 
     def _add_surface(self, layers: tuple[Labels, Labels], label: str, meshes: tuple[SurfaceMesh, SurfaceMesh]) -> None:
         """meshes: the true one, and the one to draw."""
@@ -130,35 +128,7 @@ class ErrorsTab(QWidget):
         self._describe(label, layers, measured.distance_mm, end)
         if drawn is not measured:
             self.range.setText(f"{self.range.text()} Drawn with {len(faces):,} of {len(measured.faces):,} triangles.")
-        in_turns(
-            self,
-            partial(self._hide_all, layer),
-            partial(self._viewer.add_layer, layer),
-            partial(show_surface, self._viewer, layer),
-            partial(_show_colour_bar, layer),
-        )
-
-    def show_slices(self) -> None:
-        """Undo what showing surfaces did to the view; they stay in the list, hidden."""
-        if not self._hidden:
-            return
-        shows = [(surface, False) for surface in self._surfaces] + [(hidden, True) for hidden in self._hidden]
-        self._hidden, self._surfaces = [], []
-        self.slices_button.setEnabled(False)
-        in_turns(
-            self,
-            partial(setattr, self._viewer.dims, "ndisplay", 2),
-            *(partial(setattr, layer, "visible", visible) for layer, visible in shows),
-        )
-
-    def _hide_all(self, surface: Layer) -> None:
-        """Everything but the surface that comes; the surfaces before it are not shown again."""
-        shown = [layer for layer in self._viewer.layers if layer.visible]
-        self._hidden += [layer for layer in shown if layer not in self._surfaces]
-        self._surfaces.append(surface)
-        for covering in shown:
-            covering.visible = False
-        self.slices_button.setEnabled(True)
+        self.stage.show(layer)
 
     def _describe(self, label: str, layers: tuple[Labels, Labels], signed_mm: FloatArray, end_mm: float) -> None:
         prediction, reference = (escape(layer.name) for layer in layers)
@@ -192,11 +162,6 @@ def _end_of_colours(signed_mm: FloatArray) -> float:
     """So that a few far places do not take the colours of all the others."""
     magnitudes = np.abs(signed_mm)
     return float(np.percentile(magnitudes, _COLOURED)) or float(magnitudes.max()) or 1.0
-
-
-def _show_colour_bar(layer: Surface) -> None:
-    if hasattr(layer, "colorbar"):  # napari 0.7 and later; the caption tells the range in any case
-        layer.colorbar.visible = True
 
 
 def _diverging() -> Colormap:

@@ -42,11 +42,12 @@ class ExportButton(QPushButton):
         menu.addAction("Copy as Python", lambda: QApplication.clipboard().setText(as_python()))
         self.setMenu(menu)
         self.setEnabled(False)
+        self.background.runner.busy.connect(lambda busy: self.setEnabled(not busy and self._scores is not None))
 
     def show_scores(self, scores: Scores) -> None:
         """Export these from now on."""
         self._scores = scores
-        self.setEnabled(True)
+        self.setEnabled(not self.background.runner.is_busy)
 
     def _ask_for_file(self, suffix: str, name: str) -> None:
         chosen, _ = QFileDialog.getSaveFileName(self, "Export scores", f"scores{suffix}", f"{name} (*{suffix})")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_medseg.metrics.tables import Table
     from napari_medseg.widgets.background import Background
-    from napari_medseg.widgets.compared_layers import ComparedLayers
+    from napari_medseg.widgets.compared_layers import ComparedLayers, LayerPair
 
 _KINDS = {"components": "connected parts", "ids": "every id"}
 _CONNECTIVITY = {26: "26 (corners)", 18: "18 (edges)", 6: "6 (faces)"}
@@ -82,10 +82,9 @@ class InstancesTab(QWidget):
     def match(self) -> None:
         """Pair the instances in the background."""
         with reporting():
-            pair, config, layers = self._compared.pair(), self.config, self._compared.layers
-            assert layers is not None, "a pair has two layers"
-            self._background.ask_for(
-                partial(matching, **pair, config=config), partial(self._show, layers, pair["reference"].grid)
+            pair = self._compared.pair()
+            self._background.ask_in_steps(
+                partial(matching, **pair.segmentations, config=self.config), partial(self._show, pair)
             )
 
     @property
@@ -96,9 +95,9 @@ class InstancesTab(QWidget):
         config = self._found.config
         return [_table(self._found.rows, "instances", config), _table(self._found.pairs, "pairs", config)]
 
-    def _show(self, layers: tuple[Labels, Labels], grid: Grid, found: Instances) -> None:
-        self.matched, self._grid, self._found = layers, grid, found
-        colour_of = layers[1].colormap.map
+    def _show(self, of: LayerPair, found: Instances) -> None:
+        self.matched, self._grid, self._found = of.layers, of.segmentations["reference"].grid, found
+        colour_of = of.layers[1].colormap.map
         self.rows.show_records(found.rows, documented_columns(InstanceRow), colour_of)
         self.pairs.show_records(found.pairs, documented_columns(Pair), colour_of)
 

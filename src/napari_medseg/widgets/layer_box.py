@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QSizePolicy
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LayerBox(QComboBox):
     ) -> None:
         super().__init__()
         self._unlike = unlike
-        self._first = -1 if oldest else 0
+        self._begins_with_oldest = oldest
         self._kinds = kind if isinstance(kind, tuple) else (kind,)
         self.layers: list[Layer] = []
         self._list = viewer.layers
@@ -47,10 +47,17 @@ class LayerBox(QComboBox):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.currentIndexChanged.connect(self._on_choice)
         events = viewer.layers.events
-        self._connections = Connections(
-            (events.inserted, events.removed, events.reordered, events.renamed), self.refresh
-        )
-        self.destroyed.connect(self._connections.disconnect)
+        # napari is still taking a removed layer out of the canvas when it says so: to draw the window then is to draw
+        # that layer, and a crash.
+        self._when_removed = QTimer(self)
+        self._when_removed.setSingleShot(True)
+        self._when_removed.timeout.connect(self.refresh)
+        self._connections = [
+            Connections((events.inserted, events.reordered, events.renamed), self.refresh),
+            Connections((events.removed,), self._refresh_soon),
+        ]
+        for connections in self._connections:
+            self.destroyed.connect(connections.disconnect)
         if unlike is not None:
             unlike.layer_changed.connect(self.refresh)
         self.refresh()
@@ -70,19 +77,33 @@ class LayerBox(QComboBox):
         self.blockSignals(True)
         self.clear()
         self.addItems([layer.name for layer in self.layers])
-        self.setCurrentIndex(self.layers.index(self._kept()) if self.layers else -1)
+        keeps = self._keeps()
+        self._chosen_by_user = self._chosen_by_user and keeps
+        chosen = self._chosen if keeps else self._first()
+        self.setCurrentIndex(self.layers.index(chosen) if chosen else -1)
         self.blockSignals(False)
         self.setEnabled(bool(self.layers))
         self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} layer yet")
         self._on_index()
 
-    def _kept(self) -> Layer:
-        """What stays chosen, or is before the user has chosen."""
-        taken = self._unlike.layer if self._unlike is not None else None
-        if self._chosen in self.layers and (self._chosen_by_user or self._chosen is not taken):
-            return self._chosen
-        self._chosen_by_user = False
-        return ([layer for layer in self.layers if layer is not taken] or self.layers)[self._first]
+    def _refresh_soon(self, _event: object) -> None:
+        self._when_removed.start()
+
+    @property
+    def _taken(self) -> Layer | None:
+        """What the user wants to find in another box."""
+        return self._unlike.layer if self._unlike is not None else None
+
+    def _keeps(self) -> bool:
+        """Whether the chosen layer stays chosen."""
+        return self._chosen in self.layers and (self._chosen_by_user or self._chosen is not self._taken)
+
+    def _first(self) -> Layer | None:
+        """What is chosen before the user has chosen."""
+        others = [layer for layer in self.layers if layer is not self._taken] or self.layers
+        if not others:
+            return None
+        return others[-1] if self._begins_with_oldest else others[0]
 
     def _on_choice(self, _index: int) -> None:
         self._chosen_by_user = True

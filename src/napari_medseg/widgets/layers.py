@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 GRID_KEY = "napari_medseg"
 #: where a Labels layer's metadata holds what made it (model, SHA-256); written with it into files
 PROVENANCE_KEY = "napari_medseg_provenance"
+#: where a layer's metadata holds the path of its part of a file ("series.nii.gz#3"), where it is a part
+PART_KEY = "napari_medseg_part"
 #: where an image layer's metadata holds the name of its channel ("FLAIR"); a layer's own name may be anything
 CHANNEL_KEY = "napari_medseg_channel"
 
@@ -177,11 +179,16 @@ def surface_layer(mesh: SurfaceMesh, beside: Labels, among: Iterable[Layer] = ()
 
     Its vertices are in napari's world: napari lights surfaces that their own transform mirrors from behind.
     """
-    if beside.ndim != 3:
-        raise InputError(f"layer {beside.name!r} must be a volume for a surface in 3D; it has {beside.ndim} dimensions")
+    check_volume(beside)
     origin, *axes = (np.array(world_point(beside, corner, among)) for corner in np.vstack([np.zeros(3), np.eye(3)]))
     vertices = mesh.vertices_zyx @ (np.array(axes) - origin) + origin
     return (vertices, mesh.faces, mesh.distance_mm), {"units": beside.units}, "surface"
+
+
+def path_of(layer: Layer) -> str | None:
+    """What `io.read` takes for the layer as it was opened; None where it was not opened from a file."""
+    path = layer.source.path
+    return str(layer.metadata.get(PART_KEY, path)) if path else None
 
 
 def label_names(layer: Labels) -> dict[int, str]:
@@ -190,6 +197,18 @@ def label_names(layer: Labels) -> dict[int, str]:
     if not {"index", "name"} <= set(table.columns):
         return {}
     return {int(i): str(name) for i, name in zip(table["index"], table["name"], strict=True) if name}
+
+
+def largest_label(layer: Labels) -> int:
+    """The largest id that the layer's array can hold."""
+    dtype = np.dtype(layer.dtype)
+    return 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
+
+
+def check_volume(layer: Labels) -> None:
+    """Raise InputError unless the layer is a volume, which can have a surface in 3D."""
+    if layer.ndim != 3:
+        raise InputError(f"layer {layer.name!r} must be a volume for a surface in 3D; it has {layer.ndim} dimensions")
 
 
 def placement(layer: Layer, among: Iterable[Layer] = ()) -> Placement:

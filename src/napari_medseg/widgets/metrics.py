@@ -6,7 +6,7 @@ import importlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout
 
 from napari_medseg.config import MetricsConfig
 from napari_medseg.events import Work
@@ -16,13 +16,15 @@ from napari_medseg.metrics.places import Place, worst_place
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.background import Background
 from napari_medseg.widgets.cases_tab import CasesTab
-from napari_medseg.widgets.compared_layers import ComparedLayers
+from napari_medseg.widgets.compared_layers import ComparedLayers, LayerPair
 from napari_medseg.widgets.definitions import Definitions
 from napari_medseg.widgets.errors_tab import ErrorsTab
 from napari_medseg.widgets.forms import button, caption, form, reporting, row
 from napari_medseg.widgets.instances_tab import InstancesTab
 from napari_medseg.widgets.jump import show_voxel
+from napari_medseg.widgets.layers import largest_label
 from napari_medseg.widgets.live import LiveUpdates
+from napari_medseg.widgets.panel import Panel
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.score_view import ScoreView
 from napari_medseg.widgets.table_tab import TableTab
@@ -40,7 +42,7 @@ _MIN_WIDTH = 350
 """Pixels in which nothing is cut off but the columns of tables, which scroll."""
 
 
-class MetricsPanel(QWidget):
+class MetricsPanel(Panel):
     """Measures a Labels layer against another: table, export, plots, layers of the errors, instances; and folders."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -92,26 +94,25 @@ class MetricsPanel(QWidget):
 
     def measure(self) -> None:
         """Compare the two layers in the background."""
-        layers = self.compared.layers
-        assert layers is not None, "the button is off before both are chosen"
         with reporting():
-            work = partial(_measured, self.definitions.config, **self.compared.pair())
-            self._measuring.ask_for(work, partial(self._follow, layers))
+            pair = self.compared.pair()
+            work = partial(_measured, self.definitions.config, **pair.segmentations)
+            self._measuring.ask_in_steps(work, partial(self._follow, pair))
 
     def jump(self, label: int | None = None) -> None:
         """Look at the voxel that is farthest from the other surface: of a label, or of all."""
         with reporting():
             preset = self.definitions.config.preset
-            find = partial(worst_place, **self.compared.pair(), label=label, preset=preset)
+            find = partial(worst_place, **self.compared.pair().segmentations, label=label, preset=preset)
             self.looking.ask(find, self._show_place)
 
     def _tables(self) -> list[Table]:
         """What is exported beside the scores."""
         return self.instances.tables if self.instances.matched == self._measured else []
 
-    def _follow(self, layers: tuple[Labels, Labels], edited: EditedScores) -> None:
-        self._measured = layers
-        self.live.follow(*layers, edited)
+    def _follow(self, pair: LayerPair, edited: EditedScores) -> None:
+        self._measured = pair.layers
+        self.live.follow(pair, edited)
         self._show_scores(edited.scores)
 
     def _show_scores(self, scores: Scores) -> None:
@@ -139,12 +140,13 @@ class MetricsPanel(QWidget):
     def _select(self, label: int) -> None:
         self.errors.choose_label(label)
         for layer in self.compared.layers or ():
-            layer.selected_label = label
+            if label <= largest_label(layer):  # else it has no such label, and napari does not take it
+                layer.selected_label = label
 
     def _look_at(self, voxel_zyx: Shape3) -> None:
         """voxel_zyx: on the grid of the reference."""
         if self.reference.layer is not None:
-            self.errors.show_slices()
+            self.errors.stage.show_slices()
             show_voxel(self._viewer, self.reference.layer, voxel_zyx, self.compared.among)
 
     def _update_buttons(self, _: object = None) -> None:

@@ -19,6 +19,7 @@ from napari_medseg.io.choice import ChoiceError, PointError
 from napari_medseg.sample import phantom, sample_files
 from napari_medseg.widgets.layers import (
     GRID_KEY,
+    PART_KEY,
     PROVENANCE_KEY,
     labels_layer,
     to_segmentation,
@@ -74,8 +75,13 @@ def _holds_an_image(folder: Path) -> bool:
     return True
 
 
-def _layers_of_all(paths: Iterable[str]) -> list[LayerData]:
-    return [layer for path in paths for layer in _layers_of(path)]
+def _layers_of_all(parts: Iterable[str]) -> list[LayerData]:
+    layers = []
+    for part in parts:
+        for data, attributes, kind in _layers_of(part):
+            attributes["metadata"][PART_KEY] = part
+            layers.append((data, attributes, kind))
+    return layers
 
 
 def _layers_of(path: str) -> list[LayerData]:

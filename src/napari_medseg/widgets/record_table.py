@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from qtpy.QtCore import QModelIndex, Qt, Signal
@@ -27,7 +28,7 @@ class RecordTable(QTableView):
     def __init__(self) -> None:
         super().__init__()
         self.records = RecordModel()
-        self._showing = False
+        self._is_silent = False
         self.setModel(self.records)
         self.setSortingEnabled(True)
         self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
@@ -62,12 +63,11 @@ class RecordTable(QTableView):
     ) -> None:
         """Fill the table; the order that the user gave it and the chosen label stay. See `RecordModel.show`."""
         chosen, header = self.record, self.horizontalHeader()
-        self._showing = True
-        self.records.show(rows, columns, colour_of)
-        self.records.sort(header.sortIndicatorSection(), header.sortIndicatorOrder())
-        if chosen is not None:
-            self.choose(chosen.label)
-        self._showing = False
+        with self._silence():
+            self.records.show(rows, columns, colour_of)
+            self.records.sort(header.sortIndicatorSection(), header.sortIndicatorOrder())
+            if chosen is not None:
+                self.choose(chosen.label)
 
     def choose(self, label: int) -> None:
         """Go to the first row of a label; nothing happens where there is none."""
@@ -77,10 +77,18 @@ class RecordTable(QTableView):
 
     def mark(self, label: int) -> None:
         """Go to the first row of a label that was looked at already: `row_chosen` is silent."""
-        self._showing = True
-        self.choose(label)
-        self._showing = False
+        with self._silence():
+            self.choose(label)
+
+    @contextmanager
+    def _silence(self) -> Iterator[None]:
+        """What is chosen in it is not the user's choice."""
+        self._is_silent = True
+        try:
+            yield
+        finally:
+            self._is_silent = False
 
     def _on_row(self, index: QModelIndex, _previous: QModelIndex | None = None) -> None:
-        if index.isValid() and not self._showing:
+        if index.isValid() and not self._is_silent:
             self.row_chosen.emit(self.records.rows[index.row()])

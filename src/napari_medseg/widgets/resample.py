@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout
 
 from napari_medseg.events import Event, Finished
 from napari_medseg.transforms.regrid import Interpolation, resample_onto
@@ -15,6 +15,7 @@ from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.forms import button, caption, choice, form, reporting
 from napari_medseg.widgets.layer_box import LayerBox
 from napari_medseg.widgets.layers import labels_layer, placement, to_segmentation, to_volume, volume_layer
+from napari_medseg.widgets.panel import Panel
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.runner import Runner
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _INTERPOLATIONS = {"linear": "linear", "nearest": "nearest voxel"}
 
 
-class ResamplePanel(QWidget):
+class ResamplePanel(Panel):
     """Makes a new layer: the chosen one on the grid of another."""
 
     def __init__(self, napari_viewer: Viewer) -> None:

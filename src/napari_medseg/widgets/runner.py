@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QDockWidget
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started
-from napari_medseg.widgets.turns import rest_collector
+from napari_medseg.widgets.collector import rest_collector
 
 _SHORTEST_INTERVAL_S = 0.05
 """Progress faster than this is not passed on: the window draws it at this pace at most."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QLabel, QVBoxLayout
 
 import napari_medseg as ms
 from napari_medseg.config import SegmentConfig, field_docs
@@ -21,8 +21,9 @@ from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.estimate import Estimate
 from napari_medseg.widgets.forms import button, choice, form, reporting, row
 from napari_medseg.widgets.layer_box import LayerBox
-from napari_medseg.widgets.layers import labels_layer, to_volume
+from napari_medseg.widgets.layers import labels_layer, path_of, to_volume
 from napari_medseg.widgets.model_box import ModelBox
+from napari_medseg.widgets.panel import Panel
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.remembered import remember
 from napari_medseg.widgets.runner import Runner, sparing_a_core
@@ -48,7 +49,7 @@ class Run:
     is_complete: bool = False
 
 
-class SegmentPanel(QWidget):
+class SegmentPanel(Panel):
     """Runs a model over an image layer, or over several as its channels."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -130,7 +131,7 @@ class SegmentPanel(QWidget):
     def copy_as_python(self) -> None:
         """The call that the button makes, as a script, to the clipboard."""
         assert self.models.model is not None, "the button is off without a model"
-        paths = [box.layer.source.path or f"{box.layer.name}.nii.gz" for box in self.images]
+        paths = [path_of(box.layer) or f"{box.layer.name}.nii.gz" for box in self.images]
         QApplication.clipboard().setText(as_python(paths, self.models.model, self.config))
 
     def _volume(self) -> Volume:

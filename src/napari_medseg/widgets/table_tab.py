@@ -90,7 +90,7 @@ class TableTab(QWidget):
         assert self._shown is not None, "the button is off before the first table"
         prediction, reference, scores = self._shown
         pair = self._compared.pair_of(prediction, reference)
-        return partial(_write, path, scores, self._tables(), pair, self._compared.image_on(reference))
+        return partial(_write, path, scores, self._tables(), pair.segmentations, self._compared.image_on(reference))
 
 
 def _write(

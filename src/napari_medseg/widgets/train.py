@@ -22,6 +22,7 @@ from napari_medseg.widgets.curves import Curves
 from napari_medseg.widgets.forms import button, caption, choice, choose, form, reporting, row
 from napari_medseg.widgets.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.network_box import NetworkBox
+from napari_medseg.widgets.panel import Panel
 from napari_medseg.widgets.progress_row import ProgressRow
 from napari_medseg.widgets.remembered import remember
 from napari_medseg.widgets.runner import Runner, sparing_a_core
@@ -46,7 +47,7 @@ _SLICES = {"background": "background", "ignore": "not annotated (ignored)"}
 _SUFFIX = ".safetensors"
 
 
-class TrainPanel(QWidget):
+class TrainPanel(Panel):
     """Trains a network on open layers; the model goes to the models folder."""
 
     def __init__(self, napari_viewer: Viewer) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from functools import partial
 
-from qtpy.QtCore import QCoreApplication, QObject, QTimer
+from qtpy.QtCore import QObject, QTimer
+
+from napari_medseg.widgets.collector import rest_collector
 
 _NEXT_MS = 10
 """Qt draws 5 ms after it was asked to: sooner, several turns would be drawn at once, in one long piece. And with 0 it
 calls the next among the paint events, before the keys and clicks that wait."""
-_REST_MS = 300
 
 
 def in_turns(owner: QObject, first: Callable[[], object], *rest: Callable[[], object]) -> None:
     """Call the first now, and each of the others as soon as the window has done what was waiting.
 
-    What is left when the owner is destroyed is never called.
+    What is left when the owner is destroyed is never called. Meanwhile the collector of garbage rests.
     """
     rest_collector()
     first()
@@ -27,28 +27,3 @@ def in_turns(owner: QObject, first: Callable[[], object], *rest: Callable[[], ob
         next_turn.timeout.connect(next_turn.deleteLater)
         next_turn.timeout.connect(partial(in_turns, owner, *rest))
         next_turn.start(_NEXT_MS)
-
-
-def rest_collector(ms: int = _REST_MS) -> None:
-    """For so long, Python does not search for cyclic garbage; call it before work that the user waits for.
-
-    The search looks at every object of the program at once, which takes 0.1 to 0.2 s in napari, and holds up the window
-    in whichever thread it happens. It comes afterwards, when nothing else does.
-    """
-    application = QCoreApplication.instance()
-    rest = application.findChild(_Rest) or _Rest(application)
-    rest.begin(ms)
-
-
-class _Rest(QTimer):
-    """Of the whole program, so that overlapping calls make one rest, to the end of the last."""
-
-    def __init__(self, parent: QObject) -> None:
-        super().__init__(parent)
-        self.setSingleShot(True)
-        self.timeout.connect(gc.enable)
-
-    def begin(self, ms: int) -> None:
-        if gc.isenabled() or self.isActive():  # else somebody else turned it off, and turns it on again
-            gc.disable()
-            self.start(max(ms, self.remainingTime()))

@@ -1,0 +1,51 @@
+"""The collector of garbage rests while the user waits, and never for long."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from napari_medseg.widgets.collector import rest_collector
+
+
+class Node:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_rests_that_overlap_end_with_the_last(qtbot: Any) -> None:
+    rest_collector(2000)
+    rest_collector(10)
+    qtbot.wait(100)
+    assert not gc.isenabled()
+    qtbot.waitUntil(gc.isenabled)
+
+
+def test_no_rest_is_long(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_medseg.widgets.collector._LONGEST_MS", 200)
+    for _ in range(100):
+        rest_collector(60_000)
+        qtbot.wait(20)
+        if gc.isenabled():
+            return
+    pytest.fail("it rests as long as it is asked to")
+
+
+def test_what_was_made_in_the_rest_is_collected_after_it(qtbot: Any) -> None:
+    rest_collector()
+    made = weakref.ref(Node())
+    assert made() is not None
+    qtbot.waitUntil(gc.isenabled)
+    assert made() is None
+
+
+def test_who_turned_the_collector_off_keeps_it_off(qtbot: Any) -> None:
+    gc.disable()
+    rest_collector(10)
+    qtbot.wait(100)
+    assert not gc.isenabled()

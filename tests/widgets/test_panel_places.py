@@ -1,0 +1,32 @@
+"""Our panels share their place in the window, which stays as high as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QDockWidget
+
+
+def test_a_panel_opens_as_a_tab_in_front_of_the_others(make_napari_viewer: Any, qtbot: Any) -> None:
+    window = make_napari_viewer(show=True).window
+    window._qt_window.resize(1200, 700)
+    qtbot.wait(200)
+    height = window._qt_window.height()
+    docks: list[QDockWidget] = []
+    for name in ("Segment", "Resample", "Metrics"):
+        dock, panel = window.add_plugin_dock_widget("napari-medseg", name)
+        qtbot.waitUntil(lambda shown=panel: not shown.visibleRegion().isEmpty())
+        docks.append(dock)
+    assert {*window._qt_window.tabifiedDockWidgets(docks[0])} == {*docks[1:]}
+    assert window._qt_window.height() == height
+    assert docks[0].widget().visibleRegion().isEmpty()
+
+
+def test_a_panel_that_floats_is_joined_by_none(make_napari_viewer: Any, qtbot: Any) -> None:
+    window = make_napari_viewer(show=True).window
+    first, _ = window.add_plugin_dock_widget("napari-medseg", "Segment")
+    first.setFloating(True)
+    second, panel = window.add_plugin_dock_widget("napari-medseg", "Metrics")
+    qtbot.waitUntil(panel.isVisible)
+    assert first.isFloating()
+    assert window._qt_window.tabifiedDockWidgets(second) == []
