@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from qtpy.QtWidgets import QDockWidget
 
 
@@ -20,6 +21,20 @@ def test_a_panel_opens_as_a_tab_in_front_of_the_others(make_napari_viewer: Any, 
     assert {*window._qt_window.tabifiedDockWidgets(docks[0])} == {*docks[1:]}
     assert window._qt_window.height() == height
     assert docks[0].widget().visibleRegion().isEmpty()
+
+
+def test_what_the_metrics_panel_says_does_not_move_the_window(make_napari_viewer: Any, qtbot: Any) -> None:
+    viewer = make_napari_viewer(show=True)
+    viewer.window._qt_window.resize(1000, 600)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-medseg", "Metrics")
+    qtbot.waitUntil(lambda: panel.isVisible())
+    qtbot.wait(100)
+    before = viewer.window._qt_window.height()
+    viewer.add_labels(np.zeros((4, 8, 8), np.uint8))
+    assert panel.hint.isVisible()
+    panel.hint.setText("A sentence that is longer than the panel is wide. " * 5)
+    qtbot.wait(100)
+    assert viewer.window._qt_window.height() == before
 
 
 def test_a_panel_that_floats_is_joined_by_none(make_napari_viewer: Any, qtbot: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QSizePolicy
 
 if TYPE_CHECKING:
@@ -47,17 +47,10 @@ class LayerBox(QComboBox):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.currentIndexChanged.connect(self._on_choice)
         events = viewer.layers.events
-        # napari is still taking a removed layer out of the canvas when it says so: to draw the window then is to draw
-        # that layer, and a crash.
-        self._when_removed = QTimer(self)
-        self._when_removed.setSingleShot(True)
-        self._when_removed.timeout.connect(self.refresh)
-        self._connections = [
-            Connections((events.inserted, events.reordered, events.renamed), self.refresh),
-            Connections((events.removed,), self._refresh_soon),
-        ]
-        for connections in self._connections:
-            self.destroyed.connect(connections.disconnect)
+        self._connections = Connections(
+            (events.inserted, events.removed, events.reordered, events.renamed), self.refresh
+        )
+        self.destroyed.connect(self._connections.disconnect)
         if unlike is not None:
             unlike.layer_changed.connect(self.refresh)
         self.refresh()
@@ -85,9 +78,6 @@ class LayerBox(QComboBox):
         self.setEnabled(bool(self.layers))
         self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} layer yet")
         self._on_index()
-
-    def _refresh_soon(self, _event: object) -> None:
-        self._when_removed.start()
 
     @property
     def _taken(self) -> Layer | None:

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from napari_medseg.metrics import Row
     from napari_medseg.metrics.tables import Table
 
-_MIN_WIDTH = 350
-"""Pixels in which nothing is cut off but the columns of tables, which scroll."""
+_MIN_WIDTH, _MIN_HEIGHT = 350, 580
+"""Pixels in which nothing is cut off but tables, which scroll. Said here, for else each line of text that comes or goes
+would push at the window, which draws the canvas at once, wherever napari is in its work on the layers, and may crash."""
 
 
 class MetricsPanel(Panel):
@@ -77,7 +78,7 @@ class MetricsPanel(Panel):
         pages = (self.scored, self.plots, self.errors, self.instances, self.cases)
         for page, name in zip(pages, names, strict=True):
             self.tabs.addTab(page, name)
-        self.setMinimumWidth(_MIN_WIDTH)
+        self.setMinimumSize(_MIN_WIDTH, _MIN_HEIGHT)
         layout = QVBoxLayout(self)
         layout.addLayout(
             form(
