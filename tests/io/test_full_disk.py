@@ -20,6 +20,8 @@ from napari_medseg.cli import main
 from napari_medseg.errors import FileError
 from napari_medseg.foreign import convert_model
 from napari_medseg.io import ome_zarr
+from napari_medseg.metrics.exports import write_scores
+from napari_medseg.metrics.tables import scores_table
 from napari_medseg.modelfile import load_model, write_model
 from napari_medseg.training.checkpoint import Checkpoints
 
@@ -128,6 +130,21 @@ def test_scores(small_disk: Path, suffix: str) -> None:
     path = small_disk / f"a.{suffix}"
     (scores.to_csv if suffix == "csv" else scores.to_json)(path)
     check(small_disk, path.name, lambda: (many.to_csv if suffix == "csv" else many.to_json)(path), r"about \d{6,}")
+
+
+def test_scores_whose_second_table_has_no_room(small_disk: Path) -> None:
+    scores = evaluate(prediction=SMALL, reference=SMALL)
+    path, second = small_disk / "a.csv", dataclasses.replace(scores_table(scores), name="compared")
+    write_scores(path, scores, [second])
+    twice = dataclasses.replace(scores, rows=scores.rows * 2)
+    many = dataclasses.replace(second, rows=[*second.rows] * 4000)
+    fill(small_disk, 64 << 10)
+    before = contents(small_disk)
+    with pytest.raises(
+        FileError, match=r"a_compared\.csv: cannot be written: .*it needs about \d{6,} bytes, and \d+ are"
+    ):
+        write_scores(path, twice, [many])
+    assert contents(small_disk) == before
 
 
 def test_the_command_line_says_it_in_one_line(small_disk: Path, tmp_path: Path) -> None:

@@ -74,3 +74,9 @@ def test_a_consensus_is_written_of_what_was_measured(tmp_path: Path, cases: list
     config = StudyConfig(readers=ReadersConfig(consensus="vote"))
     result_of(iter_measure(with_readers, config, out))
     assert [path.exists() for path in out.values()] == [True, False, False, True]
+
+
+def test_a_consensus_that_cannot_be_written_is_no_fault_of_its_case(tmp_path: Path, cases: list[CaseFiles]) -> None:
+    out = {case.name: tmp_path / "nowhere" / f"{case.name}.nii" for case in cases}
+    with pytest.raises(FileError, match=r"c0\.nii: cannot be written: no such folder"):
+        result_of(iter_measure(cases, CONFIG, out))

@@ -24,7 +24,8 @@ from napari_medseg.metrics.instances import InstanceRow, Pair, match_instances
 from napari_medseg.metrics.latex import escaped, latex_document
 from napari_medseg.metrics.pictures import Picture, worst_slices
 from napari_medseg.metrics.settings import instances_settings, readers_settings
-from napari_medseg.metrics.tables import Table, table_of
+from napari_medseg.metrics.study import FailedRow
+from napari_medseg.metrics.tables import Table, scores_table, table_of
 
 HOSTILE = {
     1: "<script>alert(1)</script>",
@@ -112,6 +113,39 @@ def test_csv_of_several_tables_lie_beside_each_other(tmp_path: Path, several: Sc
     scores, pairs = pd.read_csv(written[0]), pd.read_csv(written[2])
     assert scores["dice"].tolist() == several.to_frame()["dice"].tolist()
     assert pairs["iou"].tolist() == tables[1].to_frame()["iou"].tolist()
+
+
+def test_tables_that_an_earlier_csv_had_are_removed(tmp_path: Path, several: Scores, tables: list[Table]) -> None:
+    failed = table_of([FailedRow(case="a", reason="b")], FailedRow, name="failed", title="Failed")
+    compared = replace(scores_table(several), name="compared")
+    path = tmp_path / "scores.csv"
+    write_scores(path, several, [*tell(tables), failed, compared])
+    (written,) = write_scores(path, several)
+    assert [written] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["scores_failed.csv", "scores_notes.csv", "other_failed.csv", "scores_pairs.csv", "scores_failed.txt"],
+    ids=["a_column_more", "no_table", "another_export", "another_table", "another_suffix"],
+)
+def test_a_file_that_no_export_wrote_stays(tmp_path: Path, single: Scores, name: str) -> None:
+    mine = tmp_path / name
+    mine.write_text("case,reason,mine\nc1,damaged,repaired\n" if name == "scores_failed.csv" else "case,reason\n")
+    (tmp_path / "scores_volumes.csv").mkdir()
+    (tmp_path / "scores_shape_reference.csv").write_bytes(b"\xff\x00" * 5000)
+    before = {*tmp_path.iterdir(), tmp_path / "scores.csv"}
+    write_scores(tmp_path / "scores.csv", single)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_folder_in_the_way_of_a_table_leaves_all_as_it_was(
+    tmp_path: Path, single: Scores, tables: list[Table]
+) -> None:
+    (tmp_path / "scores_pairs.csv").mkdir()
+    with pytest.raises(FileError, match=r"scores_pairs\.csv: a folder of this name is there"):
+        write_scores(tmp_path / "scores.csv", single, tables)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores_pairs.csv"]
 
 
 def tell(tables: list[Table]) -> list[Table]:
@@ -327,6 +361,12 @@ def test_pictures_show_both_outlines_and_ring_the_worst_place() -> None:
     assert "one of the two is missing" in found[4].caption
     s, p, l = (int(v) for v in re.findall(r"[SPL] (-?\d+)", found[0].caption))  # noqa: E741
     assert reference.data[s // 3, p, l] == 1
+
+
+def test_labels_that_are_gone_have_no_picture() -> None:
+    prediction, reference = pair()
+    assert [p.label for p in worst_slices(prediction=prediction, reference=reference, labels=[99, 2, 1])] == [2, 1]
+    assert not list(worst_slices(prediction=prediction, reference=reference, labels=[99]))
 
 
 def test_an_image_of_one_slice_is_shown_as_it_is() -> None:

@@ -123,6 +123,12 @@ def test_equal_cases_have_an_interval_of_no_width_and_one_case_has_none() -> Non
     assert all(math.isnan(end) for end in bootstrap_interval(np.array([0.5]), np.mean, QUICK))
 
 
+def test_cases_that_are_equal_but_for_rounding_have_an_interval_of_next_to_no_width() -> None:
+    values = np.array([2.0, 2.0 + 4e-16, 2.0 - 4e-16] * 8)
+    assert np.unique(values).size > 1
+    assert bootstrap_interval(values, np.mean, QUICK) == (values.min(), values.max())
+
+
 def test_holm_worked_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
@@ -178,8 +184,21 @@ def test_two_methods_worked_by_hand() -> None:
     assert dice.p_holm == pytest.approx(min(1.0, dice.p * len(rows))), "the smallest p of all"
     assert (asd.cases, asd.left_out, asd.difference, asd.better) == (5, 0, -1.0, "prediction")
     assert asd.p == wilcoxon(np.array([-1.0, -1.0, 0.5, 9.0, -2.0])), "what is infinite has the highest rank"
-    assert rvd.difference == pytest.approx(-0.2)
+    assert (rvd.median, rvd.median_compared, rvd.difference) == pytest.approx((0.1, 0.3, -0.2))
     assert rvd.better == "prediction", "closer to 0"
+
+
+def test_of_a_metric_that_is_best_at_zero_all_numbers_are_about_the_magnitudes() -> None:
+    """One method too large, the other too small by as much and a bit more: only the signs differ clearly."""
+    ours = scores([1.0] * 6, rvd=[0.30, 0.28, 0.31, 0.29, 0.33, 0.27])
+    other = scores([1.0] * 6, rvd=[-0.31, -0.27, -0.33, -0.32, -0.31, -0.29])
+    (row,) = compare(ours, other, replace(QUICK, metrics=("rvd",)))
+    gains = [-0.01, 0.01, -0.02, -0.03, 0.02, -0.02]
+    assert row.p == pytest.approx(p_by_every_sign(gains)), "of the signed values it is 2 / 2**6"
+    assert row.difference == pytest.approx(np.median(gains))
+    assert -0.03 <= row.low < row.difference < row.high <= 0.02
+    assert (row.median, row.median_compared) == pytest.approx((0.295, 0.31))
+    assert row.better == "prediction"
 
 
 def test_the_correction_is_over_the_chosen_metrics() -> None:

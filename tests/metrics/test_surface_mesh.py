@@ -49,6 +49,20 @@ def test_a_thinned_mesh_is_the_same_surface_with_the_same_extremes(faces: int) -
     assert volume_mm3(thin.vertices_world, thin.faces) == pytest.approx(whole, rel=0.15)
 
 
+@pytest.mark.parametrize("faces", [400, 30, 1])
+def test_an_island_smaller_than_a_cell_is_drawn_with_its_error(faces: int) -> None:
+    """Its triangles all vanish into one vertex, but for that of the farthest."""
+    with_island = np.asarray(ball(12).data).copy()
+    with_island[19, 29, 31] = 1
+    mesh = surface_distance_mesh(
+        prediction=Segmentation(with_island, Grid.from_spacing(SHAPE, SPACING)), reference=ball(12)
+    )
+    thin = mesh.thinned(faces)
+    assert 0 < len(thin.faces) <= faces
+    np.testing.assert_array_equal(np.unique(thin.faces), np.arange(len(thin.distance_mm)), "nothing but what is drawn")
+    assert thin.distance_mm.max() == mesh.distance_mm.max() > 10
+
+
 def test_a_mesh_of_few_triangles_is_drawn_as_it_is() -> None:
     mesh = surface_distance_mesh(prediction=ball(12), reference=ball(8))
     assert mesh.thinned(len(mesh.faces)) is mesh

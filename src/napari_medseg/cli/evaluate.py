@@ -47,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         metavar="SCORES",
         help="File for the scores: .csv, .json, .tex or .html. With .csv, further tables go beside it, as "
-        "SCORES_NAME.csv. Files that are there are replaced.",
+        "SCORES_NAME.csv. Files that are there are replaced, and tables that an earlier run left beside it removed.",
     )
     add_knob(parser, MetricsConfig, "nsd_tolerance_mm", flag="--nsd-tolerance", metavar="MM")
     _add_instances(parser)

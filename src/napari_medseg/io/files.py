@@ -6,8 +6,8 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from napari_medseg.errors import FileError
@@ -121,8 +121,22 @@ def make_folder(path: Path) -> None:
 
 def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file in one piece, as `replacing`."""
-    with replacing(path, len(content)) as temporary:
-        temporary.write_bytes(content)
+    replace_all({path: content})
+
+
+def replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, as `replacing`; none is put in its place before all are written."""
+    with ExitStack() as places:
+        for path, content in contents.items():
+            places.enter_context(replacing(path, len(content))).write_bytes(content)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; FileError where the system refuses."""
+    try:
+        path.unlink()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be removed: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress
 from napari_medseg.metrics.case_files import CaseFiles
 from napari_medseg.metrics.study import Measured, StudyConfig, measure, settled
+from napari_medseg.volume import Segmentation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +30,8 @@ def iter_measure(
 
     Yields Progress where there are several, a Notice for each case that cannot be read or measured, and last Finished
     with a Batch. consensus: {name of a case: where the consensus of its readers is written}. Raises the fault of an
-    only case as it is, InputError where all of several fail or there is none.
+    only case as it is, InputError where all of several fail or there is none, FileError where a consensus cannot be
+    written.
     """
     chosen = config or StudyConfig()
     measured: list[Measured] = []
@@ -38,12 +40,17 @@ def iter_measure(
         if len(cases) > 1:
             yield Progress(done, len(cases), "cases")
         try:
-            measured.append(_measured(files, chosen, (consensus or {}).get(files.name)))
+            found, reference = _measured(files, chosen)
         except MedsegError as error:
             if len(cases) == 1:
                 raise
             failed[files.name] = str(error)
             yield Notice(f"{files.name} is not measured: {error}")
+            continue
+        measured.append(found)
+        if consensus and files.name in consensus:
+            io.write(consensus[files.name], reference, provenance={"consensus": chosen.readers.consensus})
+        del reference  # before the next is read
     if not measured:
         raise InputError(f"none of the {len(cases)} cases could be measured; {_first(failed)}")
     if len(cases) > 1:
@@ -51,12 +58,10 @@ def iter_measure(
     yield Finished(Batch(measured=tuple(measured), failed=failed))
 
 
-def _measured(files: CaseFiles, config: StudyConfig, consensus: Path | None) -> Measured:
+def _measured(files: CaseFiles, config: StudyConfig) -> tuple[Measured, Segmentation]:
+    """(what was found in a case, the reference or consensus that it was measured against)."""
     case = settled(files.read(), config.readers.consensus)
-    found = measure(case, config)
-    if consensus is not None:
-        io.write(consensus, case.reference, provenance={"consensus": config.readers.consensus})
-    return found
+    return measure(case, config), case.reference
 
 
 def _first(failed: Mapping[str, str]) -> str:

@@ -14,8 +14,13 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]]) -> None:
-    """Write `csv_text`. Replaces the file atomically. Raises FileError where the file cannot be written."""
-    files.replace_bytes(path, csv_text(columns, rows).encode(errors="backslashreplace"))
+    """Write `csv_bytes`. Replaces the file atomically. Raises FileError where the file cannot be written."""
+    files.replace_bytes(path, csv_bytes(columns, rows))
+
+
+def csv_bytes(columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]]) -> bytes:
+    """`csv_text` as a file holds it; what of a file's name is no text is escaped."""
+    return csv_text(columns, rows).encode(errors="backslashreplace")
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]], delimiter: str = ",") -> str:

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.config import Preset
+from napari_medseg.events import made_by
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.blocks import Box, Reordered
 from napari_medseg.metrics.intensity import channel_in
-from napari_medseg.metrics.places import LabelSurfaces, label_surfaces
+from napari_medseg.metrics.places import LabelSurfaces, finding_all_boxes, surfaces_of
 from napari_medseg.metrics.surface import Mask
 from napari_medseg.volume import Segmentation, Volume
 
@@ -108,15 +109,17 @@ def worst_slices(
 ) -> Iterator[Picture]:
     """For each label, or those of `labels`, the slice in which its two surfaces are farthest apart, that place ringed.
 
+    Labels that neither of the two has are left out: they may have been erased since the scores were made.
+
     Slices run along the axis of the largest spacing, so that they are as sharp as the image is; an image of one slice
     is shown as it is. Raises GridMismatchError unless all lie on the same grid, up to flips and permutations of the
     axes.
     """
     seen = _as_seen(reference)
-    for label in [None] if labels is None else labels:
-        for surfaces in label_surfaces(prediction=prediction, reference=seen, label=label, preset=preset):
-            name = reference.labels.get(surfaces.label) or prediction.label_name(surfaces.label)
-            yield _picture(surfaces, seen, image, name)
+    boxes = made_by(finding_all_boxes(prediction, seen)) if labels is None or labels else {}
+    for label in boxes if labels is None else [k for k in labels if k in boxes]:
+        surfaces = surfaces_of(label, boxes[label], prediction, seen, preset)
+        yield _picture(surfaces, seen, image, reference.labels.get(label) or prediction.label_name(label))
 
 
 def _as_seen(reference: Segmentation) -> Segmentation:

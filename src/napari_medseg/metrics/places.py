@@ -87,12 +87,18 @@ def finding_boxes(prediction: Segmentation, reference: Segmentation, label: int 
 
     Raises as `label_surfaces`.
     """
-    boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes
+    boxes = yield from finding_all_boxes(prediction, reference)
     wanted = list(boxes) if label is None else [label]
     if not wanted or not set(wanted) <= boxes.keys():
         which = "any label" if label is None else f"label {label}"
         raise InputError(f"neither the prediction nor the reference has {which}: choose labels that one of them has")
-    return {k: with_margin(boxes[k], reference.grid.shape) for k in wanted}
+    return {k: boxes[k] for k in wanted}
+
+
+def finding_all_boxes(prediction: Segmentation, reference: Segmentation) -> Work[dict[int, Box]]:
+    """{label: the box that its surfaces depend on} of the labels of both, if any. Raises GridMismatchError."""
+    boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes
+    return {k: with_margin(box, reference.grid.shape) for k, box in boxes.items()}
 
 
 def surfaces_of(

@@ -77,6 +77,18 @@ def statistics_settings(config: StatisticsConfig) -> tuple[Setting, ...]:
     )
 
 
+def setting_names() -> frozenset[str]:
+    """The names of all settings that there are."""
+    every = (
+        *metrics_settings(MetricsConfig()),
+        *readers_settings(ReadersConfig(consensus="vote")),
+        *instances_settings(InstancesConfig()),
+        *calibration_settings(CalibrationConfig()),
+        *statistics_settings(StatisticsConfig()),
+    )
+    return frozenset(setting.name for setting in every)
+
+
 def values_of(settings: Iterable[Setting]) -> Mapping[str, Value]:
     """{name: value}."""
     return {setting.name: setting.value for setting in settings}

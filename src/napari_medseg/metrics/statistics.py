@@ -32,6 +32,8 @@ INSTANCE_METRICS = ("recall", "precision", "f1", "sq", "pq", "lesion_dice")
 _BATCH = 1000
 #: differences are compared in so many decimals: what rounding leaves of equal scores is a tie
 _DECIMALS = 12
+#: values that differ by no more than this fraction are equal but for rounding
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,8 @@ class DifferenceRow:
     left_out: int
     """Cases in which one of them is not, such as RVD of an empty reference or the precision of an empty prediction."""
     median: float
-    """Median of the prediction's values over these cases."""
+    """Median of the prediction's values over these cases; of RVD, which is best at 0, this and all that follows is of
+    the magnitudes."""
     median_compared: float
     """Median of the compared method's values over the same cases."""
     difference: float
@@ -164,7 +167,8 @@ def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = 
 
     Where the reference has no label, a prediction that has none either counts as the preset counts two empty masks (in
     survey and chaos as agreement: Dice 1, distances 0), so that false positives of the other tell. Infinite distances
-    are worse than all others. What is not defined is left out of both methods, and counted.
+    are worse than all others. What is not defined is left out of both methods, and counted. Metrics that are best at 0,
+    such as RVD, are compared by their magnitudes.
 
     The metrics are those of `StatisticsConfig.metrics`; without them, all of `judged_metrics`. Holm's correction is
     over all rows: labels times metrics. Raises InputError where the two share no case, or follow different definitions
@@ -226,8 +230,9 @@ def bootstrap_interval(
     """
     if len(values) < 2 or not config.bootstrap:
         return math.nan, math.nan
-    if np.ptp(values) == 0:  # every resample is the same, of which BCa makes no interval
-        return float(values[0]), float(values[0])
+    low, high = float(values.min()), float(values.max())
+    if high - low <= _ROUNDING * max(abs(low), abs(high)):  # so is every resample, of which BCa makes no interval
+        return low, high
     found = scipy.stats.bootstrap(
         (values,),
         statistic,
@@ -299,8 +304,9 @@ def _difference(
     pairs: Sequence[tuple[Row, Row]], config: StatisticsConfig, *, label: int, name: str, metric: str
 ) -> DifferenceRow:
     values = np.array([[getattr(row, metric) for row in pair] for pair in pairs], dtype=float).reshape(-1, 2)
-    a, b = values[~np.isnan(values).any(axis=1)].T
+    a, b = (np.abs(values) if COLUMNS[metric].better == "zero" else values)[~np.isnan(values).any(axis=1)].T
     differences = _minus(a, b)
+    difference = float(_median(differences))
     low, high = median_interval(differences, config)
     return DifferenceRow(
         label=label,
@@ -310,12 +316,12 @@ def _difference(
         left_out=len(pairs) - len(differences),
         median=float(_median(a)),
         median_compared=float(_median(b)),
-        difference=float(_median(differences)),
+        difference=difference,
         low=low,
         high=high,
         p=wilcoxon(differences),
         p_holm=math.nan,
-        better=_better(metric, a, b),
+        better=_better(metric, difference),
     )
 
 
@@ -331,12 +337,10 @@ def wilcoxon(differences: FloatArray) -> float:
     return float(scipy.stats.wilcoxon(ranks).pvalue) if ranks.any() else 1.0
 
 
-def _better(metric: str, first: FloatArray, second: FloatArray) -> str:
-    """Whom the median difference speaks for; of a metric that is best at 0, the difference of the magnitudes."""
-    direction = COLUMNS[metric].better
-    gain = _minus(first, second) if direction == "higher" else _minus(np.abs(second), np.abs(first))
-    median = _median(gain)
-    return "prediction" if median > 0 else "compared" if median < 0 else "neither"
+def _better(metric: str, difference: float) -> str:
+    """Whom the median difference speaks for; of all metrics but those of which more is better, a negative one."""
+    gain = difference if COLUMNS[metric].better == "higher" else -difference
+    return "prediction" if gain > 0 else "compared" if gain < 0 else "neither"
 
 
 def _minus(first: FloatArray, second: FloatArray) -> FloatArray:

@@ -38,10 +38,11 @@ class SurfaceMesh:
         return self.grid.index_to_world(self.vertices_zyx)
 
     def thinned(self, most_faces: int) -> SurfaceMesh:
-        """A coarser mesh of at most so many triangles, for drawing; itself where it has no more.
+        """A coarser mesh of at most so many triangles, one or more, for drawing; itself where it has no more.
 
         All vertices in a cell of a regular lattice become one (Rossignac and Borrel 1993), which has the distance of
-        the farthest: no error is drawn smaller than it is.
+        the farthest. Where no triangle is left at a cell, as of an island within it, that of its farthest vertex stays
+        as it was: every cell's largest error is drawn, and so is the largest of all.
         """
         a, b, c = (self.vertices_world[self.faces[:, corner]] for corner in range(3))
         area_mm2 = float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
@@ -52,17 +53,28 @@ class SurfaceMesh:
         return thin
 
     def _clustered(self, side_mm: float) -> SurfaceMesh:
-        cell = np.floor(self.vertices_zyx * self.grid.spacing / side_mm).astype(np.int64)
-        cell -= cell.min(axis=0)
+        first_zyx = self.vertices_zyx.min(axis=0)  # of the lattice, so that one large enough cell holds all
+        cell = ((self.vertices_zyx - first_zyx) * self.grid.spacing / side_mm).astype(np.int64)
         codes = np.ravel_multi_index(tuple(cell.T), tuple(cell.max(axis=0) + 1))
         _, number, count = np.unique(codes, return_inverse=True, return_counts=True)
         middles = [np.bincount(number, weights=along) / count for along in self.vertices_zyx.T]
-        farthest = np.empty(len(count))
-        last = np.argsort(np.abs(self.distance_mm))  # of several values for one place, the last one stays
-        farthest[number[last]] = self.distance_mm[last]
+        farthest = np.empty(len(count), np.int64)
+        last = np.argsort(np.abs(self.distance_mm))  # of several vertices for one cell, the last one stays
+        farthest[number[last]] = last
         corners = number[self.faces]
-        distinct = (corners != np.roll(corners, 1, axis=1)).all(axis=1)
-        return SurfaceMesh(np.stack(middles, axis=1), corners[distinct], farthest, self.grid)
+        left = corners[(corners != np.roll(corners, 1, axis=1)).all(axis=1)]
+        lost = np.setdiff1d(np.arange(len(count)), left)
+        kept = self._triangles_at(farthest[lost]) + len(count)
+        drawn, faces = np.unique(np.concatenate([left, kept]), return_inverse=True)
+        vertices = np.concatenate([np.stack(middles, axis=1), self.vertices_zyx])
+        values = np.concatenate([self.distance_mm[farthest], self.distance_mm])
+        return SurfaceMesh(vertices[drawn], faces.reshape(-1, 3), values[drawn], self.grid)
+
+    def _triangles_at(self, vertices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(n, 3) a triangle of each of n vertices."""
+        one_of = np.zeros(len(self.distance_mm), np.int64)
+        one_of[self.faces] = np.arange(len(self.faces))[:, None]
+        return self.faces[one_of[vertices]]
 
 
 def surface_distance_mesh(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg.config import field_docs
 from napari_medseg.metrics.columns import Column
-from napari_medseg.metrics.csv_file import write_csv
+from napari_medseg.metrics.csv_file import csv_bytes
 from napari_medseg.metrics.report import Scores, Value, for_json
 from napari_medseg.metrics.settings import Setting, metrics_settings, text_of, values_of
 
@@ -52,13 +51,10 @@ class Table:
 
         return pd.DataFrame(list(self.rows), columns=list(self.columns))
 
-    def to_csv(self, path: Path) -> None:
-        """Write the rows; the last columns say how they were made. Values that are not finite are "inf" and "nan".
-
-        Raises FileError where that fails.
-        """
+    def csv(self) -> bytes:
+        """The rows as a CSV file; the last columns say how they were made. Not finite values are "inf" and "nan"."""
         settings = values_of(self.settings)
-        write_csv(path, [*self.columns, *settings], [{**row, **settings} for row in self.rows])
+        return csv_bytes([*self.columns, *settings], [{**row, **settings} for row in self.rows])
 
     def document(self) -> dict[str, object]:
         """What JSON takes; it has no infinity and no NaN, which become "inf" and "nan"."""
