@@ -240,8 +240,8 @@ def see_errors(user: User) -> None:
             user.choose(errors.sign, sign)
             user.click(errors.surface_button)
             user.wait_for(user.panel.runner)
-            wait_until(partial(has_colour_bar, user, name))
-            QTest.qWait(100)  # until it is drawn
+            wait_until(partial(is_on_stage, user, name))
+            QTest.qWait(300)  # until it is drawn
         assert (user.window.layers[name].contrast_limits[0] < 0) is (sign == "signed")
     with user.heart.during("back to slices"):
         user.click(errors.slices_button)
@@ -251,8 +251,10 @@ def see_errors(user: User) -> None:
     assert [user.window.layers[name].visible for name in ("net", "label 5: distance (mm)")] == [True, False]
 
 
-def has_colour_bar(user: User, layer: str) -> bool:
-    return layer in user.window.layers and bool(user.window.layers[layer].colorbar.visible)
+def is_on_stage(user: User, name: str) -> bool:
+    if name not in user.window.layers or user.window.dims.ndisplay == 2:
+        return False
+    return bool(user.window.layers[name].visible and user.window.layers[name].colorbar.visible)
 
 
 def match(user: User) -> None:

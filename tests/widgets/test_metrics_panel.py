@@ -231,7 +231,7 @@ def test_the_way_back_from_a_surface_to_the_slices(
     assert not panel.errors.slices_button.isEnabled()
     for count in (3, 4):
         press(panel.errors.surface_button, panel, qtbot)
-        qtbot.waitUntil(lambda n=count: len(viewer.layers) == n and viewer.layers[-1].colorbar.visible)
+        qtbot.waitUntil(lambda n=count: len(viewer.layers) == n and viewer.layers[-1].visible)
     assert [layer.visible for layer in viewer.layers] == [False, False, False, True]
     panel.errors.slices_button.click()
     qtbot.waitUntil(lambda: pair[0].visible)

@@ -59,7 +59,7 @@ def test_the_way_back_where_everything_was_hidden(viewer: ViewerModel, stage: St
     assert viewer.dims.ndisplay == 2
 
 
-@pytest.mark.parametrize("after_ms", [0, 5, 15, 25, 40])
+@pytest.mark.parametrize("after_ms", [0, 5, 15, 30, 45, 60])
 def test_the_way_back_before_the_surface_is_there(viewer: ViewerModel, stage: Stage, qtbot: Any, after_ms: int) -> None:
     stage.show(surface())
     qtbot.wait(after_ms)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from napari_medseg.metrics.tables import Table
 
 _MIN_WIDTH, _MIN_HEIGHT = 350, 580
-"""Pixels in which nothing is cut off but tables, which scroll. Said here, for else each line of text that comes or goes
-would push at the window, which draws the canvas at once, wherever napari is in its work on the layers, and may crash."""
+"""Pixels in which nothing is cut off but tables, which scroll. Without a height, each line of text that comes or goes
+would push at the window; that draws the canvas at once, wherever napari is in its work on the layers, and may crash."""
 
 
 class MetricsPanel(Panel):

@@ -30,11 +30,17 @@ class Stage(QObject):
         """Those that were shown since."""
 
     def show(self, surface: Surface) -> None:
-        """Add a surface, hide everything else, and look at it, in turns; none of them comes after `show_slices`."""
+        """Add a surface, hide everything else, and look at it, in turns; none of them comes after `show_slices`.
+
+        Each turn draws for the first time one thing that takes long: the colour bar is drawn on the empty slices.
+        """
+        surface.visible = False
         steps = (
             partial(self._viewer.add_layer, surface),
-            partial(show_surface, self._viewer, surface),
             partial(_show_colour_bar, surface),
+            partial(setattr, surface, "visible", True),
+            partial(setattr, self._viewer.dims, "ndisplay", 3),
+            partial(show_surface, self._viewer, surface),
         )
         in_turns(
             self, partial(self._clear_for, surface), *(partial(self._unless_left, surface, step) for step in steps)

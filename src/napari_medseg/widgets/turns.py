@@ -9,9 +9,10 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_medseg.widgets.collector import rest_collector
 
-_NEXT_MS = 10
-"""Qt draws 5 ms after it was asked to: sooner, several turns would be drawn at once, in one long piece. And with 0 it
-calls the next among the paint events, before the keys and clicks that wait."""
+_DRAWN_MS = 10
+"""Qt draws 5 ms after it was asked to: sooner, several turns would be drawn at once, in one long piece."""
+_ANSWERED_MS = 1
+"""What waited while it was drawn comes first. Not 0, which is a call among the paint events, before keys and clicks."""
 
 
 def in_turns(owner: QObject, first: Callable[[], object], *rest: Callable[[], object]) -> None:
@@ -22,8 +23,12 @@ def in_turns(owner: QObject, first: Callable[[], object], *rest: Callable[[], ob
     rest_collector()
     first()
     if rest:
-        next_turn = QTimer(owner)
-        next_turn.setSingleShot(True)
-        next_turn.timeout.connect(next_turn.deleteLater)
-        next_turn.timeout.connect(partial(in_turns, owner, *rest))
-        next_turn.start(_NEXT_MS)
+        _after(_DRAWN_MS, owner, partial(_after, _ANSWERED_MS, owner, partial(in_turns, owner, *rest)))
+
+
+def _after(ms: int, owner: QObject, call: Callable[[], None]) -> None:
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.timeout.connect(timer.deleteLater)
+    timer.timeout.connect(call)
+    timer.start(ms)
