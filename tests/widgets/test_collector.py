@@ -1,4 +1,4 @@
-"""The collector of garbage rests while the user waits, and never for long."""
+"""The collector of garbage rests while the user waits, and what was made meanwhile does not stay."""
 
 from __future__ import annotations
 
@@ -26,14 +26,28 @@ def test_rests_that_overlap_end_with_the_last(qtbot: Any) -> None:
     qtbot.waitUntil(gc.isenabled)
 
 
-def test_no_rest_is_long(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rests_without_a_pause_leave_no_garbage(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_medseg.widgets.collector._LONGEST_MS", 200)
+    made = weakref.ref(Node())
     for _ in range(100):
-        rest_collector(60_000)
+        rest_collector(150)
         qtbot.wait(20)
-        if gc.isenabled():
+        assert not gc.isenabled()
+        if made() is None:
             return
-    pytest.fail("it rests as long as it is asked to")
+    pytest.fail("nothing is collected as long as one asks for rest")
+
+
+def test_of_many_rests_in_a_row_one_searches_all(monkeypatch: pytest.MonkeyPatch, qtbot: Any) -> None:
+    monkeypatch.setattr("napari_medseg.widgets.collector._LONGEST_MS", 0)
+    monkeypatch.setattr("napari_medseg.widgets.collector._RESTS", 3)
+    made = Node()
+    gc.collect(1)  # it is old now
+    alive = weakref.ref(made)
+    del made
+    for _ in range(8):
+        rest_collector(1)
+    assert alive() is None
 
 
 def test_what_was_made_in_the_rest_is_collected_after_it(qtbot: Any) -> None:

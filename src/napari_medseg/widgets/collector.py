@@ -9,16 +9,18 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer
 
 _REST_MS = 300
 _LONGEST_MS = 3000
-"""A rest ends then, whoever asks for more: what one draws meanwhile (matplotlib) makes much garbage."""
-_YOUNG = 1
-"""The generation up to which garbage is collected after a rest: what was made in it, in a few milliseconds."""
+"""A rest ends then, and another one begins: what draws meanwhile (matplotlib) makes much garbage."""
+_YOUNG, _ALL = 1, 2
+"""Generations: what was made in a rest is collected after it, in some milliseconds."""
+_RESTS = 100
+"""In a row, after which all is searched."""
 
 
 def rest_collector(ms: int = _REST_MS) -> None:
-    """For so long, 3 s at most, Python does not search for cyclic garbage; call it before work that the user waits for.
+    """For so long, Python does not search for cyclic garbage; call it before work that the user waits for.
 
     The search looks at every object of the program at once, which takes 0.1 to 0.2 s in napari, and holds up the window
-    in whichever thread it happens. It comes afterwards, when nothing else does.
+    in whichever thread it happens. It comes afterwards, when nothing else does. ms: 3000 at most.
     """
     application = QCoreApplication.instance()
     rest = application.findChild(_Rest) or _Rest(application)
@@ -35,15 +37,17 @@ class _Rest(QTimer):
         self.timeout.connect(self._end)
 
     def begin(self, ms: int) -> None:
-        """Or go on, where it has begun."""
+        """Or go on, where it has begun and is not too long then."""
+        if self.isActive() and self._ends_at < time.monotonic() + ms / 1000:
+            self._end()
         if self.isActive():
-            left_ms = max(0, round(1000 * (self._ends_at - time.monotonic())))
-            self.start(min(left_ms, max(ms, self.remainingTime())))
+            self.start(max(ms, self.remainingTime()))
         elif gc.isenabled():  # else somebody else turned it off, and turns it on again
             self._ends_at = time.monotonic() + _LONGEST_MS / 1000
             gc.disable()
-            self.start(min(ms, _LONGEST_MS))
+            self.start(ms)
 
     def _end(self) -> None:
+        self.stop()
         gc.enable()
-        gc.collect(_YOUNG)
+        gc.collect(_YOUNG if gc.get_count()[_ALL] < _RESTS else _ALL)
