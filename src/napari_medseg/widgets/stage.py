@@ -32,11 +32,11 @@ class Stage(QObject):
     def show(self, surface: Surface) -> None:
         """Add a surface, hide everything else, and look at it, in turns; none of them comes after `show_slices`.
 
-        Each turn draws for the first time one thing that takes long: the colour bar is drawn on the empty slices.
+        Each turn draws for the first time one thing that takes long; the colour bar is made while it is not drawn.
         """
-        surface.visible = False
         steps = (
             partial(self._viewer.add_layer, surface),
+            partial(setattr, surface, "visible", False),
             partial(_show_colour_bar, surface),
             partial(setattr, surface, "visible", True),
             partial(setattr, self._viewer.dims, "ndisplay", 3),
