@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
@@ -32,7 +32,7 @@ def cube(start: int, label: int, name: str, spacing: tuple[float, float, float] 
 def panel(viewer: ViewerModel, qtbot: Any) -> MetricsPanel:
     made = MetricsPanel(viewer)
     qtbot.addWidget(made)
-    qtbot.waitUntil(lambda: made.definitions.are_recalled)
+    qtbot.waitUntil(lambda: not made.findChildren(QTimer, options=Qt.FindChildOption.FindDirectChildrenOnly))  # turns
     return made
 
 

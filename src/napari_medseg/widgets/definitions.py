@@ -16,7 +16,6 @@ class Definitions:
 
     def __init__(self) -> None:
         docs = field_docs(MetricsConfig)
-        self.are_recalled = False
         self.preset = choice(_PRESETS, docs["preset"])
         self.tolerance = QDoubleSpinBox()
         self.tolerance.setRange(0, 1000)
@@ -27,7 +26,6 @@ class Definitions:
     def recall(self) -> None:
         """Take what was chosen in the session before; napari looks for it for a moment."""
         remember("metrics", preset=self.preset, nsd_tolerance_mm=self.tolerance)
-        self.are_recalled = True
 
     @property
     def config(self) -> MetricsConfig:

@@ -72,13 +72,9 @@ class TableTab(QWidget):
     def show_place(self, place: Place) -> None:
         """Mark the label's row, and tell how far its surfaces are apart there."""
         self.table.mark(place.label)
-        name = self._name_of(place.label)
+        name = next((row.name for row in self.table.records.rows if row.label == place.label), f"label {place.label}")
         apart = f"{place.distance_mm:.2f} mm" if math.isfinite(place.distance_mm) else "only one of the two has it"
         self.place.setText(f"Worst place of <b>{escape(name)}</b>: {apart}.")
-
-    def _name_of(self, label: int) -> str:
-        rows = self._shown[2].rows if self._shown else ()
-        return next((row.name for row in rows if row.label == label), f"label {label}")
 
     def as_python(self) -> str:
         """The script that computes the table."""
