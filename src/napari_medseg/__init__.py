@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from napari_medseg._version import __version__
+
 if TYPE_CHECKING:
     from napari_medseg.inference import iter_segment, segment
     from napari_medseg.io import read, read_segmentation, write
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from napari_medseg.registry import NetworkSpec, networks
     from napari_medseg.training import iter_train, train
     from napari_medseg.volume import Grid, Segmentation, Volume
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Grid": "volume",

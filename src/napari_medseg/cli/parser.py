@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from napari_medseg import __version__
+from napari_medseg._version import __version__
 from napari_medseg.cli import convert, demo, evaluate, info, networks, segment, train
 from napari_medseg.errors import did_you_mean
 

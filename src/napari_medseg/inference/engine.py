@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_medseg import __version__, registry
+from napari_medseg import registry
+from napari_medseg._version import __version__
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, Started, result_of

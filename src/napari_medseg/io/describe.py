@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg import io
 from napari_medseg.errors import MedsegWarning
-from napari_medseg.io import pyramid, stored
+from napari_medseg.io import formats, pyramid, stored
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_same_grid
 
@@ -34,12 +33,12 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
 
     Raises as `read` and `read_segmentation`, and GridMismatchError where labels and image lie apart.
     """
-    content = io.load(path, as_labels=labels)
-    name = io.strip_suffix(path)
+    content = formats.load(path, as_labels=labels)
+    name = formats.strip_suffix(path)
     noun = stored.to_segmentation(content, name) if labels else stored.to_volume(content, name)
     lines = [
         f"file: {_printable(path)}",
-        f"format: {io.format_of(Path(path)).name}",
+        f"format: {formats.format_of(Path(path)).name}",
         *_array_lines(noun.data),
         *_grid_lines(noun.grid),
     ]
@@ -48,7 +47,7 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
     else:
         lines += _image_lines(noun)
     if isinstance(noun, Segmentation) and image is not None:
-        reference = io.read(image)
+        reference = formats.read(image)
         require_same_grid(noun, reference, "labels", "image")
         lines.append(f"grid: the same as that of {_printable(image)}")
     notes = [f"note: {note}" for note in content.notes]

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from napari_medseg import __version__
+from napari_medseg._version import __version__
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.io import attributes
 from napari_medseg.io.dicom_codes import description

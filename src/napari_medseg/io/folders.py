@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 
 
@@ -25,7 +25,7 @@ def images_by_name(folder: Path) -> dict[str, Path]:
         raise FileError(f"no such folder: {folder}")
     found: dict[str, Path] = {}
     for path in filter(_is_image, sorted(folder.iterdir())):
-        name = io.strip_suffix(path)
+        name = formats.strip_suffix(path)
         if name in found:
             raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: keep one of them")
         found[name] = path
@@ -34,7 +34,7 @@ def images_by_name(folder: Path) -> dict[str, Path]:
 
 def _is_image(path: Path) -> bool:
     """Whether a name says that it is an image; of a NIfTI pair only the header counts."""
-    suffixes = tuple(suffix for format_ in io.FORMATS.values() for suffix in format_.suffixes)
+    suffixes = tuple(suffix for format_ in formats.FORMATS.values() for suffix in format_.suffixes)
     is_second_half = path.suffix == ".img" and path.with_suffix(".hdr").exists()
     return path.name.lower().endswith(suffixes) and not path.name.startswith(".") and not is_second_half
 
@@ -82,7 +82,7 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
 def time_points(path: Path) -> list[Path]:
     """The paths of the points of a label file that holds a time series, in order; a file of one volume is its own."""
     try:
-        io.load(path, as_labels=True)
+        formats.load(path, as_labels=True)
     except PointError as series:
         return [Path(point) for point in series.points]
     return [path]

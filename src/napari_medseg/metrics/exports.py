@@ -9,7 +9,7 @@ from dataclasses import fields
 from os import PathLike
 from pathlib import Path
 
-from napari_medseg import __version__
+from napari_medseg._version import __version__
 from napari_medseg.errors import InputError
 from napari_medseg.io import files
 from napari_medseg.metrics.case_files import UnmatchedRow

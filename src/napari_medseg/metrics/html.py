@@ -16,7 +16,7 @@ from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from napari_medseg import __version__
+from napari_medseg._version import __version__
 from napari_medseg.metrics import figures
 from napari_medseg.metrics.columns import RULE_TEXTS, SUMMARIES
 from napari_medseg.metrics.pictures import Picture

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_medseg import __version__
+from napari_medseg._version import __version__
 from napari_medseg.metrics.columns import RULE_TEXTS, Column
 from napari_medseg.metrics.report import Row, Scores, Value
 from napari_medseg.metrics.settings import Setting, metrics_settings, text_of

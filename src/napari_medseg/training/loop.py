@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_medseg import __version__
+from napari_medseg._version import __version__
 from napari_medseg.config import Precision, SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, TrainProgress, Validated

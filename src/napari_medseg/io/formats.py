@@ -1,0 +1,167 @@
+"""Volumes and labels from files and back: `read`, `read_segmentation`, `write`.
+
+A format is a row in one table: its suffixes and the module that is imported when it is needed. That module has
+``load(path, *, as_labels) -> Stored`` and ``save(path, stored)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from napari_medseg.errors import FileError, InputError
+from napari_medseg.io import choice, files, stored
+from napari_medseg.io.dicom_mark import is_dicom
+from napari_medseg.io.stored import Stored
+from napari_medseg.volume import Segmentation, Volume
+
+__all__ = ["FORMATS", "Format", "load", "read", "read_segmentation", "strip_suffix", "write"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: pure data; its module is imported when a file of it is met."""
+
+    name: str
+    module: str
+    written: tuple[str, ...]
+    """Suffixes that are read and written, lower case."""
+    read_only: tuple[str, ...] = ()
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return self.written + self.read_only
+
+    def load(self, path: Path, *, as_labels: bool) -> Stored:
+        """What the file holds, before it is taken as an image or as labels."""
+        loaded: Stored = importlib.import_module(self.module).load(path, as_labels=as_labels)
+        return loaded
+
+    def save(self, path: Path, content: Stored) -> None:
+        """Write to a path of one of the written suffixes, atomically."""
+        importlib.import_module(self.module).save(path, content)
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("NIfTI", "napari_medseg.io.nifti", (".nii.gz", ".nii", ".hdr", ".img")),
+        Format("NRRD", "napari_medseg.io.itk_formats", (".nrrd", ".nhdr")),
+        Format("MetaImage", "napari_medseg.io.itk_formats", (".mha", ".mhd")),
+        Format("OME-Zarr", "napari_medseg.io.ome_zarr", (".ome.zarr", ".zarr")),
+        Format("DICOM", "napari_medseg.io.dicom", (".dcm",), (".ima",)),
+    )
+}
+_BY_SUFFIX = {suffix: f for f in FORMATS.values() for suffix in f.suffixes}
+_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+
+
+def read(path: str | PathLike[str]) -> Volume:
+    """The image in a file or an OME-Zarr folder, as stored: axes (k, j, i), never flipped or permuted.
+
+    Formats in one file are read into memory with their type kept; OME-Zarr is opened and not read. Raises FileError
+    for what is missing, damaged or of no known format, NotSupportedError for time series and colour.
+    """
+    content = load(path, as_labels=False)
+    return stored.to_volume(content, strip_suffix(path))
+
+
+def read_segmentation(path: str | PathLike[str]) -> Segmentation:
+    """The labels in a file, an OME-Zarr label image or the one in an image's labels group.
+
+    Float labels within 1e-3 of whole numbers are rounded with a warning. Raises as `read`, and InputError for
+    fractions, NaN, several channels and ids outside 0 .. 2^31 - 1.
+    """
+    content = load(path, as_labels=True)
+    return stored.to_segmentation(content, strip_suffix(path))
+
+
+def write(
+    path: str | PathLike[str],
+    x: Volume | Segmentation,
+    *,
+    provenance: Mapping[str, object] | None = None,
+    source: str | PathLike[str] | None = None,
+) -> None:
+    """Write an image or labels; the suffix decides the format, and the stored axis order and affine are kept.
+
+    provenance: how it was made (anything that JSON can hold); it goes to the format's place for text. source: the
+    DICOM series that labels lie on, which a .dcm (DICOM-SEG) refers to. An existing file is replaced at the end, or
+    left as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without a source, FileError where
+    the file cannot be written.
+    """
+    target = Path(path)
+    suffix = _suffix(target)
+    format_ = _BY_SUFFIX.get(suffix)
+    if format_ is None or suffix not in format_.written:
+        known = ", ".join(s for f in FORMATS.values() for s in f.written)
+        raise InputError(f"{target}: no format is written under this name: end it in one of {known}")
+    if source is not None and format_.name != "DICOM":
+        raise InputError(
+            f"{target}: only DICOM segmentations (.dcm) refer to a source; {format_.name} has no place for it"
+        )
+    if format_.name != "OME-Zarr":
+        files.check_no_folder(target)
+    if isinstance(x, Volume):
+        content = stored.from_volume(x, provenance or {})
+    else:
+        content = stored.from_segmentation(x, provenance or {})
+    format_.save(target, content if source is None else replace(content, source=Path(source)))
+
+
+def load(path: str | PathLike[str], *, as_labels: bool) -> Stored:
+    """What a file holds, with its provenance, before it is taken as an image or as labels."""
+    source = Path(path)
+    return format_of(source).load(source, as_labels=as_labels)
+
+
+def format_of(path: Path) -> Format:
+    """The format of an existing file or folder, or of a part of one (`FOLDER#SERIES`, `FILE#3`). Raises FileError."""
+    whole, part = choice.split(path)
+    if part:
+        return _BY_SUFFIX.get(_suffix(whole), FORMATS["DICOM"])
+    status = files.status_of(whole)
+    suffix = _suffix(path)
+    if path.is_dir():
+        return _format_of_folder(path)
+    if suffix in (".ome.zarr", ".zarr"):
+        raise FileError(f"{path}: an OME-Zarr is a folder; this is a file of {status.st_size} bytes")
+    if suffix not in _BY_SUFFIX and is_dicom(path):
+        return FORMATS["DICOM"]
+    if suffix not in _BY_SUFFIX:
+        raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
+    return _BY_SUFFIX[suffix]
+
+
+def strip_suffix(path: str | PathLike[str]) -> str:
+    """The file name without its format's suffix: "a.b.nii.gz" is "a.b", and of a part "a.nii#3" is "a#3"."""
+    whole, part = choice.split(Path(path))
+    if part:
+        return f"{strip_suffix(whole)}#{part}"
+    name = Path(path).name
+    return name[: len(name) - len(_suffix(Path(path)))]
+
+
+def _suffix(path: Path) -> str:
+    """The known suffix of a name, lower case, the longest first; the last one of an unknown name."""
+    name = path.name.lower()
+    known = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix) and name != suffix]
+    # A number behind a dot is part of the name: folders of DICOM series are often called by their UIDs.
+    return max(known, key=len, default="" if path.suffix[1:].isdecimal() else path.suffix.lower())
+
+
+def _format_of_folder(path: Path) -> Format:
+    if any((path / name).is_file() for name in _ZARR_FILES) or path.suffix.lower() == ".zarr":
+        return FORMATS["OME-Zarr"]
+    if any(is_dicom(file) for file in sorted(path.iterdir())):
+        return FORMATS["DICOM"]
+    inside = sorted(file.name for file in path.iterdir() if _suffix(file) in _BY_SUFFIX and file.name[0] != ".")
+    if inside:
+        raise FileError(
+            f"{path}: a folder of {len(inside)} files such as {inside[0]:.100}, where one image is expected: name one "
+            f"of them; `napari-medseg segment` takes several: {path}/*{_suffix(path / inside[0])}"
+        )
+    raise FileError(f"{path}: no image in this folder: neither an OME-Zarr (zarr.json, .zattrs) nor a DICOM series")
