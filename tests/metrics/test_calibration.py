@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_medseg import Grid, Segmentation, Volume
+from napari_medseg.arrays import boxes
 from napari_medseg.config import CalibrationConfig
 from napari_medseg.errors import GridMismatchError, InputError
-from napari_medseg.metrics import blocks
 from napari_medseg.metrics.calibration import Calibration, calibrate
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -107,7 +107,7 @@ def test_lazy_arrays_in_small_blocks_give_the_same(monkeypatch: pytest.MonkeyPat
     truth = rng.integers(0, 2, (5, 6, 7))
     whole = calibrate(probabilities=Volume(p, on_grid(p)), reference=Segmentation(truth, on_grid(truth)))
     monkeypatch.setattr("napari_medseg.metrics.calibration.BLOCK_VOXELS", 20)
-    assert blocks.BLOCK_VOXELS > 20
+    assert boxes.BLOCK_VOXELS > 20
     lazy = calibrate(
         probabilities=Volume(zarr.array(p, chunks=(1, 2, 3, 3)), on_grid(p)),
         reference=Segmentation(zarr.array(truth, chunks=(2, 2, 3)), on_grid(truth)),

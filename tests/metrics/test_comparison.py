@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_medseg import Grid, Scores, Segmentation, evaluate
+from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import Preset
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics import Comparison
-from napari_medseg.metrics.blocks import Box
 
 Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
 SPACING = (2.5, 1.0, 0.5)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from napari_medseg.arrays import boxes
 from napari_medseg.errors import InputError
-from napari_medseg.metrics import blocks
 from napari_medseg.metrics.counts import Overlap, checked, count, dice_per_label, merged, tally
 from napari_medseg.volume import MAX_LABEL
 
@@ -106,13 +106,13 @@ def test_never_more_than_a_block_is_read() -> None:
     class Spy:
         shape, dtype = (40, 512, 512), np.dtype(np.uint8)
 
-        def __getitem__(self, part: blocks.Box) -> Labels:
+        def __getitem__(self, part: boxes.Box) -> Labels:
             size = [s.stop - s.start for s in part]
             asked.append(int(np.prod(size)))
             return np.ones(size, np.uint8)
 
     assert tally(Spy(), Spy()).labels[1] == Overlap(*[40 * 512 * 512] * 3)
-    assert max(asked) <= blocks.BLOCK_VOXELS
+    assert max(asked) <= boxes.BLOCK_VOXELS
     assert sum(asked) == 2 * 40 * 512 * 512
 
 

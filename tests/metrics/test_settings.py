@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_medseg.config import (
-    CalibrationConfig,
-    InstancesConfig,
-    MetricsConfig,
-    ReadersConfig,
-    StatisticsConfig,
-)
+from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, ReadersConfig, StatisticsConfig
 from napari_medseg.metrics.settings import (
     Setting,
     calibration_settings,

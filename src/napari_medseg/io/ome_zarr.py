@@ -21,11 +21,11 @@ from zarr.errors import BaseZarrError, ZarrUserWarning
 from zarr.storage import LocalStore
 
 from napari_medseg import geometry
+from napari_medseg.arrays.views import AxisView
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.io import attributes, choice, claims, files, ome_metadata, pyramid, zarr_metadata
 from napari_medseg.io.attributes import KEY, Attributes
-from napari_medseg.io.axis_view import AxisView
 from napari_medseg.io.ome_metadata import Multiscale
 from napari_medseg.io.stored import Stored, grid_of, smallest_label_type, with_channel_axis
 from napari_medseg.io.zarr_array import StoredArray, open_array

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.views import AxisView
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io.axis_view import AxisView
 from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
 
 Array = npt.NDArray[Any]

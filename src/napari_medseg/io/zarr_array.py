@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from napari_medseg.arrays.views import BasicIndexed, Region
 from napari_medseg.errors import FileError
 from napari_medseg.io import budget, files, zarr_metadata
-from napari_medseg.io.axis_view import BasicIndexed, Region
 from napari_medseg.io.zarr_chunks import Room, chunk_of, fill_value_of, pieces
 
 Array = npt.NDArray[Any]

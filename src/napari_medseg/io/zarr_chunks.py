@@ -18,7 +18,7 @@ import numpy.typing as npt
 from zarr.codecs import ShardingCodec, TransposeCodec
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 
-from napari_medseg.io.axis_view import Region
+from napari_medseg.arrays.views import Region
 from napari_medseg.io.zarr_codecs import CRC_BYTES, ChunkError, Step, decoded, filter_step, step_of
 
 Array = npt.NDArray[Any]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, whole
 from napari_medseg.config import CalibrationConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.metrics.blocks import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, whole
 from napari_medseg.metrics.inputs import label_ids, require_segmentation, require_volume
 from napari_medseg.metrics.intensity import channel_in
 from napari_medseg.volume import Segmentation, Volume

@@ -10,10 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from napari_medseg.config import MetricsConfig, Preset
-from napari_medseg.events import Progress, Work, made_by
-from napari_medseg.geometry import AxisOrder
-from napari_medseg.metrics.blocks import (
+from napari_medseg.arrays.boxes import (
     BLOCK_VOXELS,
     Box,
     Region,
@@ -24,6 +21,9 @@ from napari_medseg.metrics.blocks import (
     regions,
     rolling,
 )
+from napari_medseg.config import MetricsConfig, Preset
+from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.counts import merged
 from napari_medseg.metrics.pieces import HALO, Gauge, Piece
 from napari_medseg.metrics.presets import RULES

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
+from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, common_chunks, shape_of, union, whole
 from napari_medseg.errors import InputError
 from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.geometry import FloatArray, Shape3
-from napari_medseg.metrics.blocks import BLOCK_VOXELS, Box, block_shape, blocks, common_chunks, shape_of, union, whole
 from napari_medseg.volume import MAX_LABEL, LazyArray
 
 Labels = npt.NDArray[np.integer[Any]]

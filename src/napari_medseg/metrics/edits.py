@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from napari_medseg.arrays.boxes import Box, chunks_of, shape_of, union, whole
 from napari_medseg.config import MetricsConfig
 from napari_medseg.events import Work, made_by
-from napari_medseg.metrics.blocks import Box, chunks_of, shape_of, union, whole
 from napari_medseg.metrics.comparison import Comparison
 from napari_medseg.metrics.report import Scores
 from napari_medseg.volume import LazyArray, Segmentation

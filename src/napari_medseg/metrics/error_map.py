@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, whole
 from napari_medseg.events import Progress, Work, made_by
-from napari_medseg.metrics.blocks import block_shape, blocks, chunks_of, whole
 from napari_medseg.metrics.report import on_grid_of
 from napari_medseg.volume import Segmentation
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
+from napari_medseg.arrays.boxes import Box, mask_of, union
 from napari_medseg.config import Connectivity, InstancesConfig
 from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.geometry import FloatArray, Triple
-from napari_medseg.metrics.blocks import Box, mask_of, union
 from napari_medseg.metrics.counts import tallying
 from napari_medseg.metrics.report import on_grid_of
 from napari_medseg.metrics.surface import Mask

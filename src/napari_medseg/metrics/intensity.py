@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import Box, mask_of
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.metrics.blocks import Box, mask_of
 from napari_medseg.metrics.counts import tally
 from napari_medseg.metrics.inputs import require_segmentation, require_volume
 from napari_medseg.volume import Segmentation, Volume, require_same_grid

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import Box, Reordered
 from napari_medseg.config import Preset
 from napari_medseg.events import made_by
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.metrics.blocks import Box, Reordered
 from napari_medseg.metrics.intensity import channel_in
 from napari_medseg.metrics.places import LabelSurfaces, finding_all_boxes, surfaces_of
 from napari_medseg.metrics.surface import Mask

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_medseg.metrics.blocks import Region, first_of
+from napari_medseg.arrays.boxes import Region, first_of
 from napari_medseg.metrics.counts import Counts, checked, count
 from napari_medseg.metrics.presets import Rules
 from napari_medseg.metrics.surface import (

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_medseg.arrays.boxes import Box, mask_of
 from napari_medseg.config import Preset
 from napari_medseg.errors import InputError
 from napari_medseg.events import Work, made_by
 from napari_medseg.geometry import FloatArray, Shape3, Triple
-from napari_medseg.metrics.blocks import Box, mask_of
 from napari_medseg.metrics.counts import tallying
 from napari_medseg.metrics.presets import Rules, rules_of
 from napari_medseg.metrics.report import on_grid_of

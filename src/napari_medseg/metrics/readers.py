@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import Box, block_shape, blocks, chunks_of, whole
 from napari_medseg.errors import InputError
-from napari_medseg.metrics.blocks import Box, block_shape, blocks, chunks_of, whole
 from napari_medseg.metrics.inputs import require_named, require_segmentation
 from napari_medseg.metrics.report import on_grid_of
 from napari_medseg.volume import LazyArray, Segmentation

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_medseg.metrics.blocks import block_shape, blocks, chunks_of, whole
+from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, whole
 from napari_medseg.metrics.inputs import require_named
 from napari_medseg.volume import Segmentation
 

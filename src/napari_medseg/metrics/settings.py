@@ -6,13 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_medseg.config import (
-    CalibrationConfig,
-    InstancesConfig,
-    MetricsConfig,
-    ReadersConfig,
-    StatisticsConfig,
-)
+from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, ReadersConfig, StatisticsConfig
 from napari_medseg.metrics.columns import columns_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from napari_medseg.arrays.boxes import Box, mask_of
 from napari_medseg.geometry import FloatArray
-from napari_medseg.metrics.blocks import Box, mask_of
 from napari_medseg.metrics.counts import tally
 from napari_medseg.metrics.cubes import area_and_volume
 from napari_medseg.metrics.inputs import label_ids, require_segmentation

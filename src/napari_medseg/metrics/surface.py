@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
+from napari_medseg.arrays.boxes import Box, Region, first_of, whole
 from napari_medseg.geometry import FloatArray, Shape3, Triple
-from napari_medseg.metrics.blocks import Box, Region, first_of, whole
 from napari_medseg.metrics.counts import Labels
 
 Mask = npt.NDArray[np.bool_]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_medseg.io.axis_view import AxisView
+from napari_medseg.arrays.views import AxisView
 from napari_medseg.io.zarr_array import StoredArray, open_array
 
 SHAPE = (5, 4, 3)

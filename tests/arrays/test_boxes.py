@@ -11,8 +11,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_medseg.geometry import AxisOrder
-from napari_medseg.metrics.blocks import (
+from napari_medseg.arrays.boxes import (
     Box,
     Reordered,
     block_shape,
@@ -26,6 +25,7 @@ from napari_medseg.metrics.blocks import (
     union,
     whole,
 )
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.surface import with_margin
 
 sizes = st.tuples(*[st.integers(1, 12)] * 3)
