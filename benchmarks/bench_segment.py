@@ -52,8 +52,8 @@ def prepare(image: Path, folder: Path, classes: int, window: int) -> None:
     import torch
 
     import napari_medseg as ms
-    from napari_medseg.modelfile import write_model
-    from napari_medseg.modelspec import Channel, ModelSpec, Normalisation
+    from napari_medseg.models.file import write_model
+    from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 
     volume = ms.read(image)
     ms.write(folder / "whole.zarr", volume)

@@ -17,8 +17,8 @@ from tqdm import tqdm
 import napari_medseg as ms
 from napari_medseg.config import TrainConfig
 from napari_medseg.events import TrainProgress
-from napari_medseg.modelfile import write_model
-from napari_medseg.modelspec import Channel, ModelSpec, Normalisation
+from napari_medseg.models.file import write_model
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from napari_medseg.registry import network
 from napari_medseg.sample import LABELS, phantom
 

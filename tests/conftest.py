@@ -12,7 +12,7 @@ import pytest
 
 from balls import LABELS, segmentation, volume
 from napari_medseg import registry, write
-from napari_medseg.modelfile import Channel, ModelSpec, Normalisation, write_model
+from napari_medseg.models.file import Channel, ModelSpec, Normalisation, write_model
 
 
 @pytest.fixture(scope="session")

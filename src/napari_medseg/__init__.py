@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_medseg.inference import iter_segment, segment
     from napari_medseg.io import read, read_segmentation, write
     from napari_medseg.metrics import Scores, evaluate
-    from napari_medseg.modelfile import Model, ModelSpec, load_model
+    from napari_medseg.models.file import Model, ModelSpec, load_model
     from napari_medseg.registry import NetworkSpec, networks
     from napari_medseg.training import iter_train, train
     from napari_medseg.volume import Grid, Segmentation, Volume
@@ -25,9 +25,9 @@ _HOME = {
     "Segmentation": "volume",
     "NetworkSpec": "registry",
     "networks": "registry",
-    "Model": "modelfile",
-    "ModelSpec": "modelfile",
-    "load_model": "modelfile",
+    "Model": "models.file",
+    "ModelSpec": "models.file",
+    "load_model": "models.file",
     "read": "io",
     "read_segmentation": "io",
     "write": "io",

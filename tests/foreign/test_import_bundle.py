@@ -18,7 +18,7 @@ from napari_medseg.foreign import convert_model
 from napari_medseg.foreign.monai_networks import network_of
 from napari_medseg.foreign.monai_transforms import preprocessing_of
 from napari_medseg.inference import segment
-from napari_medseg.modelfile import Normalisation
+from napari_medseg.models.file import Normalisation
 from napari_medseg.registry import network
 from napari_medseg.volume import Grid, Volume
 

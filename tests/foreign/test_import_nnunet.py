@@ -13,7 +13,7 @@ import torch
 from napari_medseg.errors import MedsegError, MedsegWarning, NotSupportedError
 from napari_medseg.foreign import convert_model
 from napari_medseg.inference import segment
-from napari_medseg.modelfile import Normalisation
+from napari_medseg.models.file import Normalisation
 from napari_medseg.volume import Grid, Volume
 from network_suite import noise
 from nnunet_peer import ARCH_KWARGS, DATASET, PLANS, PlainConvUNet, write_folder

@@ -16,7 +16,7 @@ from napari_medseg.cli import main
 from napari_medseg.errors import InputError, MedsegError, MedsegWarning, ModelFileError
 from napari_medseg.foreign import convert_model
 from napari_medseg.foreign.tensors import read_weights
-from napari_medseg.modelfile import load_model
+from napari_medseg.models.file import load_model
 from napari_medseg.registry import network
 from network_suite import noise
 

@@ -207,7 +207,7 @@ def dicom_seg(ids: tuple[int, ...]) -> Callable[[Path], Path]:
 
 def model_file(folder: Path) -> Path:
     from napari_medseg import registry
-    from napari_medseg.modelfile import Channel, ModelSpec, Normalisation, write_model
+    from napari_medseg.models.file import Channel, ModelSpec, Normalisation, write_model
 
     arguments: dict[str, Any] = {"channels": (1, 2), "out_channels": 2, "deep_supervision": False}
     spec = ModelSpec(
@@ -224,7 +224,7 @@ def model_file(folder: Path) -> Path:
 
 
 def read_model(path: Path, _: int) -> object:
-    from napari_medseg.modelfile import load_model
+    from napari_medseg.models.file import load_model
 
     return load_model(path).load_network()
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import balls
 from napari_medseg import read, registry, segment, train, write
 from napari_medseg.config import TrainConfig
-from napari_medseg.modelfile import Channel, ModelSpec, Normalisation, load_model, write_model
+from napari_medseg.models.file import Channel, ModelSpec, Normalisation, load_model, write_model
 from napari_medseg.networks.figures import figures
 from napari_medseg.registry import NetworkSpec
 

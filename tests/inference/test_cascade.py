@@ -21,8 +21,8 @@ from napari_medseg.inference.engine import load_runner, require_fit
 from napari_medseg.inference.planes import ModelPlanes, axis_maps
 from napari_medseg.inference.runner import WindowRunner
 from napari_medseg.inference.windows import BoxWindows, WindowGrid
-from napari_medseg.modelfile import FIRST, Model, write_model
-from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, Stage
+from napari_medseg.models.file import FIRST, Model, write_model
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Stage
 from napari_medseg.networks.modes import in_mode
 from napari_medseg.transforms.spatial import resample
 

@@ -21,8 +21,8 @@ from napari_medseg.events import Finished, Progress, Started
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.engine import resolve_precision
 from napari_medseg.inference.planes import axis_maps
-from napari_medseg.modelfile import Model, write_model
-from napari_medseg.modelspec import Channel, ModelSpec, Normalisation
+from napari_medseg.models.file import Model, write_model
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from napari_medseg.transforms.spatial import resample
 
 WINDOW = (16, 24, 24)

@@ -22,7 +22,7 @@ from napari_medseg.foreign import convert_model
 from napari_medseg.io import ome_zarr
 from napari_medseg.metrics.exports import write_scores
 from napari_medseg.metrics.tables import scores_table
-from napari_medseg.modelfile import load_model, write_model
+from napari_medseg.models.file import load_model, write_model
 from napari_medseg.training.checkpoint import Checkpoints
 
 GRID = Grid.from_spacing((32, 64, 64), (1.0, 1.0, 1.0))

@@ -15,7 +15,7 @@ from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, se
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, TrainProgress, Validated
-from napari_medseg.modelfile import Model
+from napari_medseg.models.file import Model
 from napari_medseg.registry import network
 from napari_medseg.training.plan import coarse_spacing, mode_for
 

@@ -11,7 +11,7 @@ from napari_medseg import ModelSpec, Segmentation, Volume, write
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.modelfile import load_model
+from napari_medseg.models.file import load_model
 from napari_medseg.training.cases import IGNORE, Case, as_cases, cases_from_folders, class_indices, prepare
 
 

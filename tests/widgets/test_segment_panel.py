@@ -18,8 +18,8 @@ from balls import volume
 from napari_medseg import registry
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Finished, Progress, Started
-from napari_medseg.modelfile import load_model, write_model
-from napari_medseg.modelspec import Channel
+from napari_medseg.models.file import load_model, write_model
+from napari_medseg.models.spec import Channel
 from napari_medseg.sample import sample_files
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.layers import PROVENANCE_KEY, to_segmentation, volume_layer

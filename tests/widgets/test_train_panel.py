@@ -18,7 +18,7 @@ import napari_medseg as ms
 from balls import segmentation, volume
 from napari_medseg import registry
 from napari_medseg.events import Finished, Progress, Started, TrainProgress, Validated
-from napari_medseg.modelfile import list_models, load_model
+from napari_medseg.models.file import list_models, load_model
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.curves import Curves
 from napari_medseg.widgets.forms import choose

@@ -18,7 +18,7 @@ import napari_medseg.io.nifti
 import napari_medseg.training
 import napari_medseg.widgets.train  # noqa: F401  # nibabel, torch and matplotlib are loaded before the walk
 from heartbeat import Heartbeat
-from napari_medseg.modelfile import list_models
+from napari_medseg.models.file import list_models
 
 LONGEST_GAP_S = 1.0
 """What fails the test on a machine of its own; the aim is 0.2 s, and the figures are printed."""

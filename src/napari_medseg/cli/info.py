@@ -11,8 +11,8 @@ from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_medseg.modelfile import Model
-    from napari_medseg.modelspec import Normalisation, Stage
+    from napari_medseg.models.file import Model
+    from napari_medseg.models.spec import Normalisation, Stage
 
 NAME = "info"
 
@@ -33,7 +33,7 @@ def run(args: Namespace) -> None:
 
 def _lines(args: Namespace) -> list[str]:
     if args.path.suffix.lower() == ".safetensors":
-        from napari_medseg.modelfile import load_model
+        from napari_medseg.models.file import load_model
 
         return _model_lines(load_model(args.path))
     from napari_medseg.io.describe import describe

@@ -47,7 +47,7 @@ def _entry(spec: NetworkSpec, width: int | None) -> str:
 
 
 def _say_models() -> None:
-    from napari_medseg.modelfile import list_models, models_folder
+    from napari_medseg.models.file import list_models, models_folder
 
     models = [path.name for path in list_models()]
     terminal.say(f"models in {models_folder()}: {', '.join(models) or 'none'}")

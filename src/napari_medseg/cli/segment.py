@@ -19,7 +19,7 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
 
 if TYPE_CHECKING:
-    from napari_medseg.modelfile import Model
+    from napari_medseg.models.file import Model
 
 NAME = "segment"
 
@@ -57,7 +57,7 @@ def run(args: Namespace) -> None:
 
 def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Model:
     """The model, once it, the device and every image have been opened and fit together."""
-    from napari_medseg.modelfile import load_model
+    from napari_medseg.models.file import load_model
 
     model = load_model(name)  # before torch is loaded: what is refused is refused at once
     from napari_medseg.inference import require_fit

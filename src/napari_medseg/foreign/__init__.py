@@ -14,7 +14,7 @@ from napari_medseg.errors import InputError, MedsegError, MedsegWarning, ModelFi
 
 if TYPE_CHECKING:
     from napari_medseg.foreign.imported import Imported
-    from napari_medseg.modelfile import Model
+    from napari_medseg.models.file import Model
     from napari_medseg.registry import PresetName
 
 CHECKPOINTS = (".pt", ".pth", ".ckpt")
@@ -56,7 +56,7 @@ def convert_model(
     What is not the same as in the program it comes from is warned of, one line each. Nothing in the source is run,
     evaluated or imported. Raises ModelFileError, NotSupportedError or InputError for what cannot be taken.
     """
-    from napari_medseg.modelfile import SUFFIX, write_model
+    from napari_medseg.models.file import SUFFIX, write_model
 
     source, out = Path(source), Path(out)
     with TemporaryDirectory(prefix="medseg-") as scratch:

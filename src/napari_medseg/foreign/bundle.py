@@ -18,7 +18,7 @@ from napari_medseg.foreign.monai_networks import network_of
 from napari_medseg.foreign.monai_transforms import Preprocessing, preprocessing_of
 from napari_medseg.foreign.naming import renamer
 from napari_medseg.foreign.tensors import read_weights
-from napari_medseg.modelspec import Channel, ModelSpec
+from napari_medseg.models.spec import Channel, ModelSpec
 from napari_medseg.registry import Argument
 
 METADATA, INFERENCE, WEIGHTS = "configs/metadata.json", "configs/inference.json", "models/model.pt"

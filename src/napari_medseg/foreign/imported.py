@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from napari_medseg.modelspec import ModelSpec
+    from napari_medseg.models.spec import ModelSpec
     from napari_medseg.registry import Argument
 
 DEFAULT_PATCH_3D, DEFAULT_PATCH_2D = (96, 96, 96), (1, 256, 256)

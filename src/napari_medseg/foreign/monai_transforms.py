@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_medseg.errors import ModelFileError
 from napari_medseg.geometry import Triple
-from napari_medseg.modelspec import Normalisation
+from napari_medseg.models.spec import Normalisation
 from napari_medseg.registry import shown
 
 _PACKAGE = "monai.transforms."

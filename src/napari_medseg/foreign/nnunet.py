@@ -17,7 +17,7 @@ from napari_medseg.foreign.imported import Imported, fitted
 from napari_medseg.foreign.naming import renamer
 from napari_medseg.foreign.nnunet_plans import Configuration, configuration_of
 from napari_medseg.foreign.tensors import Weights, read_weights
-from napari_medseg.modelspec import Channel, Modality, ModelSpec, Normalisation
+from napari_medseg.models.spec import Channel, Modality, ModelSpec, Normalisation
 from napari_medseg.registry import shown
 
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")

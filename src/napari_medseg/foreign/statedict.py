@@ -13,7 +13,7 @@ from napari_medseg.foreign.checkpoint import check_checkpoint
 from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted
 from napari_medseg.foreign.naming import renamer
 from napari_medseg.foreign.tensors import read_weights
-from napari_medseg.modelspec import Channel, ModelSpec, Normalisation
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 
 if TYPE_CHECKING:
     from napari_medseg.registry import Argument, PresetName

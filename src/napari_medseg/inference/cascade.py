@@ -23,7 +23,7 @@ from napari_medseg.inference.planes import Maps, ModelPlanes, axis_maps
 from napari_medseg.inference.runner import WindowRunner, window_of
 from napari_medseg.inference.stream import Plane, PlaneSource, blended
 from napari_medseg.inference.windows import Box, WindowGrid
-from napari_medseg.modelspec import ModelSpec, Stage
+from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.volume import Grid, Volume
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)

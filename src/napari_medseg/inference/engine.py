@@ -26,8 +26,8 @@ from napari_medseg.inference.planes import ModelPlanes, axis_maps, axis_order, m
 from napari_medseg.inference.runner import WindowRunner, window_of
 from napari_medseg.inference.stream import Plane, blended
 from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
-from napari_medseg.modelfile import Model, as_model
-from napari_medseg.modelspec import ModelSpec
+from napari_medseg.models.file import Model, as_model
+from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from napari_medseg.transforms.spatial import resample_axis
 from napari_medseg.volume import Grid, LazyArray, Volume
 
 if TYPE_CHECKING:
-    from napari_medseg.modelspec import ModelSpec, Normalisation
+    from napari_medseg.models.spec import ModelSpec, Normalisation
 
 Maps = tuple[AxisMap, AxisMap, AxisMap]
 _READ_AHEAD = 32

@@ -13,7 +13,7 @@ from torch import nn
 
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.device import autocast
-from napari_medseg.modelspec import ModelSpec
+from napari_medseg.models.spec import ModelSpec
 from napari_medseg.networks.modes import in_mode
 
 if TYPE_CHECKING:

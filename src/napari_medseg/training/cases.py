@@ -25,7 +25,7 @@ from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
     from napari_medseg.inference.runner import WindowRunner
-    from napari_medseg.modelspec import ModelSpec
+    from napari_medseg.models.spec import ModelSpec
 
 IGNORE = -1
 _PLANES_AT_ONCE = 32

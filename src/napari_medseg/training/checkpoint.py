@@ -14,8 +14,8 @@ from torch import nn
 
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io.files import check_no_file, check_no_folder, make_folder, replace_bytes
-from napari_medseg.modelfile import Model, load_model, write_model
-from napari_medseg.modelspec import ModelSpec
+from napari_medseg.models.file import Model, load_model, write_model
+from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.previous import stepping_aside
 from napari_medseg.training.validate import mean_of
 

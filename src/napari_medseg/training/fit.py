@@ -20,8 +20,8 @@ from napari_medseg.inference.device import choose_device
 from napari_medseg.inference.runner import WindowRunner
 from napari_medseg.io.claims import claimed
 from napari_medseg.io.files import require_room
-from napari_medseg.modelfile import Model, as_model
-from napari_medseg.modelspec import ModelSpec, Stage
+from napari_medseg.models.file import Model, as_model
+from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.cases import Case, PreparedCase, as_cases, objects_of, prepare
 from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result

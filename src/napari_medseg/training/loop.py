@@ -20,8 +20,8 @@ from napari_medseg.inference.device import autocast, has_fast_bf16
 from napari_medseg.inference.planes import axis_order, model_grid
 from napari_medseg.inference.runner import WindowRunner, window_of
 from napari_medseg.inference.windows import WindowGrid
-from napari_medseg.modelfile import FIRST, Model
-from napari_medseg.modelspec import ModelSpec
+from napari_medseg.models.file import FIRST, Model
+from napari_medseg.models.spec import ModelSpec
 from napari_medseg.networks.modes import in_mode
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, ValidationClock

@@ -13,7 +13,7 @@ from napari_medseg.widgets.forms import caption
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
-    from napari_medseg.modelfile import Model
+    from napari_medseg.models.file import Model
     from napari_medseg.volume import Volume
 
     Question = tuple[Volume, Model, SegmentConfig]

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_medseg.errors import FileError, MedsegError
-from napari_medseg.modelfile import Model, list_models, load_model, models_folder
+from napari_medseg.models.file import Model, list_models, load_model, models_folder
 from napari_medseg.sample import sample_files
 from napari_medseg.widgets.forms import button, caption, choice, row
 

@@ -16,7 +16,7 @@ import napari_medseg as ms
 from napari_medseg.config import SegmentConfig, field_docs
 from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.events import Event, Finished, Progress, Started
-from napari_medseg.modelfile import Model
+from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.estimate import Estimate
 from napari_medseg.widgets.forms import button, choice, form, reporting, row

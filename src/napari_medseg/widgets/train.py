@@ -15,7 +15,7 @@ from napari_medseg import registry
 from napari_medseg.config import TrainConfig, field_docs
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.files import make_folder
-from napari_medseg.modelfile import Model, models_folder
+from napari_medseg.models.file import Model, models_folder
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.case_rows import CaseRows
 from napari_medseg.widgets.curves import Curves

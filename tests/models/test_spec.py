@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_medseg.errors import InputError, UnknownNameError
-from napari_medseg.modelspec import Channel, Guide, ModelSpec, Normalisation, Stage, TrainingRecord
+from napari_medseg.models.spec import Channel, Guide, ModelSpec, Normalisation, Stage, TrainingRecord
 
 names = st.text(string.ascii_letters + "éß日 -", min_size=1, max_size=20)
 finite = st.floats(-1e6, 1e6)

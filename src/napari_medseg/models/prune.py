@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_medseg.errors import InputError
-from napari_medseg.modelfile import FIRST, Model, as_model, write_model
+from napari_medseg.models.file import FIRST, Model, as_model, write_model
 
 PRUNABLE = "unetpp"
 

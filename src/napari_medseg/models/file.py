@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from napari_medseg import registry, tensorfile
+from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError, UnknownNameError, did_you_mean
 from napari_medseg.io.files import replace_bytes
-from napari_medseg.modelspec import Channel, ModelSpec, Normalisation, TrainingRecord
-from napari_medseg.tensorfile import Entry, Header
+from napari_medseg.models.header import FLOATS, Entry, Header, read_header
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
 if TYPE_CHECKING:
     import torch
@@ -162,7 +162,7 @@ def _read(path: Path) -> bytes:
 
 def _header(path: Path, file: BinaryIO, size: int) -> Header:
     try:
-        return tensorfile.read_header(file, size)
+        return read_header(file, size)
     except ValueError as error:
         raise ModelFileError(f"{path}: not a model file ({SUFFIX}): {error}") from None
 
@@ -213,4 +213,4 @@ def _require_fit(path: Path, spec: ModelSpec, header: Header) -> None:
 
 
 def _same_kind(found: str, expected: str) -> bool:
-    return found == expected or (found in tensorfile.FLOATS and expected in tensorfile.FLOATS)
+    return found == expected or (found in FLOATS and expected in FLOATS)

@@ -9,9 +9,9 @@ import torch
 
 from napari_medseg import registry
 from napari_medseg.errors import InputError
-from napari_medseg.modelfile import FIRST, Channel, Model, ModelSpec, Normalisation, load_model, write_model
-from napari_medseg.modelspec import Stage
-from napari_medseg.training.prune import prune_model
+from napari_medseg.models.file import FIRST, Channel, Model, ModelSpec, Normalisation, load_model, write_model
+from napari_medseg.models.prune import prune_model
+from napari_medseg.models.spec import Stage
 
 
 def write(path: Path, network: str = "unetpp", **arguments: Any) -> Model:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_medseg.tensorfile import MAX_HEADER_BYTES, Entry, Header, read_header
+from napari_medseg.models.header import MAX_HEADER_BYTES, Entry, Header, read_header
 
 
 def raw(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:

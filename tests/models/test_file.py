@@ -19,7 +19,7 @@ import torch
 
 from napari_medseg import registry
 from napari_medseg.errors import FileError, ModelFileError
-from napari_medseg.modelfile import (
+from napari_medseg.models.file import (
     METADATA_KEY,
     Channel,
     Model,
@@ -247,7 +247,7 @@ def test_a_hostile_file_is_refused_quickly_in_little_memory(path: Path) -> None:
 
 def test_loading_takes_no_torch(model: Model, path: Path) -> None:
     code = (
-        "import sys; from napari_medseg.modelfile import load_model, list_models; "
+        "import sys; from napari_medseg.models.file import load_model, list_models; "
         f"print(load_model({str(path)!r}).sha256); list_models(); print('torch' in sys.modules)"
     )
     done = subprocess.run(
