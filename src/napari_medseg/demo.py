@@ -15,7 +15,7 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Event, Finished
 from napari_medseg.inference import iter_segment
 from napari_medseg.inference.engine import provenance
-from napari_medseg.io.files import replace_bytes
+from napari_medseg.io.disk.files import replace_bytes
 from napari_medseg.metrics import Scores, evaluate
 from napari_medseg.models.file import load_model
 from napari_medseg.overview import save_overview

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.io import files
+from napari_medseg.io.disk import files
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_medseg.arrays.views import AxisView
-from napari_medseg.io.zarr_array import StoredArray, open_array
+from napari_medseg.io.zarr.array import StoredArray, open_array
 
 SHAPE = (5, 4, 3)
 VALUES = np.arange(60, dtype=np.int16).reshape(SHAPE)

@@ -37,7 +37,7 @@ cli.main(sys.argv[1:])
 HOLD = """
 import sys
 from pathlib import Path
-from napari_medseg.io.claims import claimed
+from napari_medseg.io.disk.locks import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -19,9 +19,9 @@ from dicom_files import CANARY, voxels, write_enhanced, write_series
 from grids import grid
 from mutations import Mutation
 from napari_medseg import io, strictjson
+from napari_medseg.cli.describe import describe
 from napari_medseg.errors import FileError, MedsegError, MedsegWarning
-from napari_medseg.io import sandbox
-from napari_medseg.io.describe import describe
+from napari_medseg.io.sandbox.parent import Limits, ask
 from napari_medseg.volume import Segmentation, Volume
 
 LABELS = {1: "liver, left lobe", 7: "Lunge (größer)"}
@@ -262,11 +262,11 @@ def read_state_dict(path: Path, _: int) -> object:
 
 def unchecked(job: str, **request: object) -> Callable[[Path, int], object]:
     """Straight to the parser in the child process, past the checks that keep most files from it."""
-    limits = sandbox.Limits(memory_bytes=512 << 20, seconds=8, reply_bytes=1 << 26)
+    limits = Limits(memory_bytes=512 << 20, seconds=8, reply_bytes=1 << 26)
 
     def read(path: Path, _: int) -> object:
         file = next(path.iterdir()) if path.is_dir() else path
-        return sandbox.ask(job, str(file), {"path": str(file), **request}, limits)
+        return ask(job, str(file), {"path": str(file), **request}, limits)
 
     return read
 
@@ -298,7 +298,7 @@ def raw_nrrd(folder: Path) -> Path:
 
 #: without checksums, so that what lies in them is reached
 _UNSUMMED = ShardingCodec(chunk_shape=(3, 5, 2), codecs=[BytesCodec(), ZstdCodec()], index_codecs=[BytesCodec()])
-_ITK, _DICOM = "napari_medseg.io.itk_parser", "napari_medseg.io.dicom_decoder"
+_ITK, _DICOM = "napari_medseg.io.itk.parser", "napari_medseg.io.dicom.decoder"
 _TORCH = "napari_medseg.foreign.torch_parser"
 _RLE, _J2K = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"
 TARGETS: dict[str, Target] = {

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from grids import ORIENTATIONS, grid, grids, oblique
 from napari_medseg import io
+from napari_medseg.cli.describe import describe
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io import files
-from napari_medseg.io.describe import describe
+from napari_medseg.io.disk import files
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
 
 #: every subclass runs the same inherited function, which hypothesis would otherwise take for a mistake

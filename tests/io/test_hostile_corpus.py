@@ -20,8 +20,8 @@ import pydicom
 import pytest
 
 from napari_medseg import geometry, io
+from napari_medseg.cli.describe import describe
 from napari_medseg.errors import MedsegError
-from napari_medseg.io.describe import describe
 from napari_medseg.volume import Volume
 
 GENERATOR = Path(

@@ -13,9 +13,9 @@ import pytest
 
 from grids import grid
 from napari_medseg import geometry, io
+from napari_medseg.cli.describe import describe
 from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io.describe import describe
 from napari_medseg.volume import Grid, Segmentation, Volume
 from reader_suite import DetachedReaderSuite, FileReaderSuite, farthest_mm, noise
 

@@ -9,8 +9,8 @@ import pytest
 
 from grids import grid
 from napari_medseg import io
+from napari_medseg.cli.describe import count_labels, describe
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning
-from napari_medseg.io.describe import count_labels, describe
 from napari_medseg.volume import Grid, Segmentation, Volume
 
 IMAGE = Volume(np.arange(60, dtype=np.int16).reshape(1, 3, 4, 5), grid("SAR"))

@@ -103,7 +103,7 @@ def _write(args: Namespace, x: Volume | Segmentation, provenance: Mapping[str, o
     if args.output.suffix.lower() != ".zarr":
         io.write(args.output, x, provenance=provenance, source=args.series)
         return
-    from napari_medseg.io import ome_zarr
+    from napari_medseg.io.zarr.format import save
 
     content = from_volume(x, provenance) if isinstance(x, Volume) else from_segmentation(x, provenance)
-    ome_zarr.save(args.output, content, chunks=(args.chunks, args.chunks, args.chunks))
+    save(args.output, content, chunks=(args.chunks, args.chunks, args.chunks))

@@ -36,7 +36,7 @@ def _lines(args: Namespace) -> list[str]:
         from napari_medseg.models.file import load_model
 
         return _model_lines(load_model(args.path))
-    from napari_medseg.io.describe import describe
+    from napari_medseg.cli.describe import describe
 
     return describe(args.path, labels=args.labels, image=args.image)
 

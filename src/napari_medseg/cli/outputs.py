@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io import claims, files
+from napari_medseg.io.disk import files, locks
 
 #: what an output in a folder is called
 DEFAULT_SUFFIX = ".nii.gz"
@@ -76,7 +76,7 @@ def claimed(*paths: Path) -> Iterator[None]:
         for path in paths:
             stack.enter_context(_folder_for(path))
         for target in sorted(targets):
-            stack.enter_context(claims.claimed(target))
+            stack.enter_context(locks.claimed(target))
         yield
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from napari_medseg.errors import ModelFileError
-from napari_medseg.io.files import told_of_faults
+from napari_medseg.io.disk.files import told_of_faults
 
 MAX_MEMBERS = 20_000
 MAX_BYTES = 16 * 2**30

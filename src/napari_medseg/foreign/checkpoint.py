@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_medseg.errors import ModelFileError
 from napari_medseg.foreign.archive import DAMAGE, checked_members
-from napari_medseg.io.files import check_regular
+from napari_medseg.io.disk.files import check_regular
 
 MAX_PICKLE_BYTES = 16 * 2**20
 _PICKLE, _DATA = "data.pkl", "/data/"

@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_medseg import strictjson
 from napari_medseg.errors import ModelFileError
-from napari_medseg.io.files import check_regular
+from napari_medseg.io.disk.files import check_regular
 from napari_medseg.registry import shown
 
 MAX_BYTES = 64 * 2**20

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_medseg.errors import FileError, ModelFileError
 from napari_medseg.foreign.checkpoint import check_checkpoint
-from napari_medseg.io import sandbox
-from napari_medseg.io.sandbox import Limits
+from napari_medseg.io.sandbox.parent import Limits, ask
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +42,7 @@ def read_weights(path: Path, *, seconds: float = SECONDS) -> Weights:
     # What torch reads, a copy, the bytes to send, and as much again for tensors that share their storage.
     limits = Limits(memory_bytes=(512 << 20) + 6 * size, seconds=seconds, reply_bytes=(16 << 20) + 2 * size)
     try:
-        reply = sandbox.ask(_PARSER, str(path), {"path": str(path.absolute())}, limits)
+        reply = ask(_PARSER, str(path), {"path": str(path.absolute())}, limits)
     except FileError as error:
         raise ModelFileError(str(error)) from None
     (blob,) = reply.arrays

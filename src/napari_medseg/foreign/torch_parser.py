@@ -1,4 +1,4 @@
-"""Opens a PyTorch file, weights only. Runs in a child process only: see `napari_medseg.io.sandbox`."""
+"""Opens a PyTorch file, weights only. Runs in a child process only: see `napari_medseg.io.sandbox.parent`."""
 
 from __future__ import annotations
 

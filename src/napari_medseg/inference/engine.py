@@ -153,9 +153,9 @@ def _new_segmentation(
         raise InputError(
             f"{out}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))"
         )
-    from napari_medseg.io import ome_zarr
+    from napari_medseg.io.zarr.format import filling_labels
 
-    with ome_zarr.filling_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=made_by) as labels:
+    with filling_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=made_by) as labels:
         yield Segmentation(labels, volume.grid, spec.labels, name=name)
 
 

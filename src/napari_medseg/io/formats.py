@@ -13,8 +13,9 @@ from os import PathLike
 from pathlib import Path
 
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io import choice, files, stored
-from napari_medseg.io.dicom_mark import is_dicom
+from napari_medseg.io import choice, stored
+from napari_medseg.io.dicom.mark import is_dicom
+from napari_medseg.io.disk import files
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Segmentation, Volume
 
@@ -49,10 +50,10 @@ FORMATS = {
     f.name: f
     for f in (
         Format("NIfTI", "napari_medseg.io.nifti", (".nii.gz", ".nii", ".hdr", ".img")),
-        Format("NRRD", "napari_medseg.io.itk_formats", (".nrrd", ".nhdr")),
-        Format("MetaImage", "napari_medseg.io.itk_formats", (".mha", ".mhd")),
-        Format("OME-Zarr", "napari_medseg.io.ome_zarr", (".ome.zarr", ".zarr")),
-        Format("DICOM", "napari_medseg.io.dicom", (".dcm",), (".ima",)),
+        Format("NRRD", "napari_medseg.io.itk.format", (".nrrd", ".nhdr")),
+        Format("MetaImage", "napari_medseg.io.itk.format", (".mha", ".mhd")),
+        Format("OME-Zarr", "napari_medseg.io.zarr.format", (".ome.zarr", ".zarr")),
+        Format("DICOM", "napari_medseg.io.dicom.format", (".dcm",), (".ima",)),
     )
 }
 _BY_SUFFIX = {suffix: f for f in FORMATS.values() for suffix in f.suffixes}

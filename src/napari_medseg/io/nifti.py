@@ -27,7 +27,8 @@ from nibabel.wrapstruct import WrapStructError
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io import attributes, budget, choice, files, inflate
+from napari_medseg.io import attributes, choice
+from napari_medseg.io.disk import files, inflate, memory
 from napari_medseg.io.stored import Stored, grid_of, in_memory
 from napari_medseg.volume import Grid
 
@@ -186,7 +187,7 @@ def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
         most = path.stat().st_size * (inflate.MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
         if offset + expected > most:  # before anything is allocated
             raise _cut_short(path, expected, max(0, most - offset))
-        budget.check(path, expected, path.stat().st_size if isinstance(stream, gzip.GzipFile) else None)
+        memory.check(path, expected, path.stat().st_size if isinstance(stream, gzip.GzipFile) else None)
         stream.seek(offset)
         array = _read_exactly(stream, shape[::-1], dtype, path)
         extra = _count_rest(stream, path)

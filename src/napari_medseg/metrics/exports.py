@@ -11,7 +11,7 @@ from pathlib import Path
 
 from napari_medseg._version import __version__
 from napari_medseg.errors import InputError
-from napari_medseg.io import files
+from napari_medseg.io.disk import files
 from napari_medseg.metrics.case_files import UnmatchedRow
 from napari_medseg.metrics.html import html_document
 from napari_medseg.metrics.latex import latex_document

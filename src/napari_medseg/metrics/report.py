@@ -16,7 +16,7 @@ from napari_medseg.arrays.boxes import Reordered
 from napari_medseg.config import MetricsConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.io import files
+from napari_medseg.io.disk import files
 from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, Column, columns_of
 from napari_medseg.metrics.counts import Overlap
 from napari_medseg.metrics.csv_file import write_csv

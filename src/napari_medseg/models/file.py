@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError, UnknownNameError, did_you_mean
-from napari_medseg.io.files import replace_bytes
+from napari_medseg.io.disk.files import replace_bytes
 from napari_medseg.models.header import FLOATS, Entry, Header, read_header
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io.files import check_no_file, check_no_folder, make_folder, replace_bytes
+from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_folder, replace_bytes
 from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.previous import stepping_aside

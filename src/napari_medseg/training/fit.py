@@ -18,8 +18,8 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
 from napari_medseg.inference.device import choose_device
 from napari_medseg.inference.runner import WindowRunner
-from napari_medseg.io.claims import claimed
-from napari_medseg.io.files import require_room
+from napari_medseg.io.disk.files import require_room
+from napari_medseg.io.disk.locks import claimed
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named

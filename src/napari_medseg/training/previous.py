@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from napari_medseg.io.files import told_of_faults
+from napari_medseg.io.disk.files import told_of_faults
 
 
 def kept_name(path: Path) -> Path:

@@ -14,7 +14,7 @@ import napari_medseg as ms
 from napari_medseg import registry
 from napari_medseg.config import TrainConfig, field_docs
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
-from napari_medseg.io.files import make_folder
+from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.case_rows import CaseRows

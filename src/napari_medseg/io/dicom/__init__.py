@@ -1,0 +1,1 @@
+"""DICOM series and DICOM-SEG. `format` reads and writes; the other modules are its parts."""

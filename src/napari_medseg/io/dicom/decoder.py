@@ -1,0 +1,45 @@
+"""Takes pixels out of a DICOM file; compressed ones in a child process only: see `napari_medseg.io.sandbox.parent`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.pixels import get_decoder, iter_pixels
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, JPEGLSNearLossless
+
+from napari_medseg.errors import FileError
+from napari_medseg.io.dicom.header import PARSE_ERRORS, quiet
+
+Array = npt.NDArray[Any]
+
+
+def prepare() -> None:
+    """Leave to GDCM, where it is installed, what nothing else decodes: JPEG Lossless and 12-bit JPEG.
+
+    The decoders are loaded with pydicom; this changes its table, and is for a process that does nothing else.
+    """
+    for syntax in (JPEGBaseline8Bit, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000):
+        decoder = get_decoder(syntax)
+        if "gdcm" in decoder.available_plugins and len(decoder.available_plugins) > 1:
+            decoder.remove_plugin("gdcm")
+
+
+def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:
+    """The stored values (frame, row, column) of some frames. request: path, frames (from 0).
+
+    Raises FileError where they are damaged; without the path, which the parent has.
+    """
+    return {}, [decode(Path(request["path"]), request["frames"])]
+
+
+def decode(path: Path, frames: Sequence[int]) -> Array:
+    """The stored values (frame, row, column) of some frames. Raises FileError, without the path, where damaged."""
+    try:
+        with quiet():
+            return np.stack(list(iter_pixels(path, indices=frames, raw=True)))
+    except PARSE_ERRORS as error:
+        raise FileError(f"damaged: its pixel data cannot be decoded ({type(error).__name__})") from error

@@ -1,0 +1,312 @@
+"""One DICOM file: its header, and whether its pixels are all there. Pure Python; nothing is decoded here.
+
+Only the attributes that identify, place and scale the pixels are taken; those that may name a patient are skipped
+unread, and no text of a file goes into a message.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.pixels import get_decoder
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+from napari_medseg.errors import FileError, NotSupportedError
+from napari_medseg.geometry import FloatArray
+from napari_medseg.io.dicom.mark import PREAMBLE, is_dicom
+from napari_medseg.io.disk import files
+
+KEYWORDS = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "SeriesNumber",
+    "ImageType",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "SegmentationType",
+    "SegmentationFractionalType",
+    "MaximumFractionalValue",
+    "SegmentSequence",
+)
+
+#: our own JSON (labels' whole names, provenance) in a private block
+PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_TEXT = 0x0077, "napari_medseg", 0x01
+_PRIVATE_TAGS = (PRIVATE_GROUP << 16 | 0x0010, PRIVATE_GROUP << 16 | 0x1000 | PRIVATE_TEXT)
+#: what pydicom, which checks little, can raise on a file that breaks the rules
+PARSE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    BytesLengthException,
+    InvalidDicomError,
+    struct.error,
+    zlib.error,
+)
+_ITEM, _DELIMITER = 0xFFFEE000, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+_WITH_LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"UN")
+#: bytes of one decoded frame, and decoded bytes per compressed one, above which a compressed file is not believed
+_MAX_FRAME = 1 << 28
+_MAX_INFLATION = 1 << 14
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its pixels, and where they lie in it."""
+
+    path: Path
+    dataset: Dataset
+    syntax: UID
+    pixels_at: int
+    """Offset of the pixels in the file; 0 where it has none."""
+    pixels_length: int
+    """Bytes of pixels, as stated; 2^32 - 1 for compressed ones, whose items state theirs."""
+
+    def text(self, keyword: str) -> str:
+        """A UID or code; empty where it is absent."""
+        return text(self.dataset, keyword, self.path)
+
+    def count(self, keyword: str, default: int = 0) -> int:
+        """A whole number of at least 0. Raises FileError for others."""
+        with _told(self.path, keyword):
+            value = self.dataset.get(keyword)
+            number = default if value in (None, "") else int(value)
+        if number < 0:
+            raise FileError(f"{self.path}: {keyword} must not be negative; got {number}")
+        return number
+
+    @property
+    def private_text(self) -> str:
+        """Our own JSON; empty where it is absent."""
+        with _told(self.path, "its private block"):
+            creator, text = (self.dataset.get(tag) for tag in _PRIVATE_TAGS)
+            return (
+                str(text.value) if text is not None and creator is not None and creator.value == PRIVATE_CREATOR else ""
+            )
+
+    @property
+    def is_segmentation(self) -> bool:
+        return self.text("SOPClassUID") in ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+
+    @property
+    def frames(self) -> int:
+        return self.count("NumberOfFrames", 1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows, columns."""
+        return self.count("Rows"), self.count("Columns")
+
+    @property
+    def decoded_bytes(self) -> int:
+        rows, columns = self.size
+        bits = rows * columns * self.count("SamplesPerPixel", 1) * self.frames * self.count("BitsAllocated")
+        return (bits + 7) // 8
+
+
+def read_header(path: Path) -> Header:
+    """The header of a file. Raises FileError where it is no DICOM or damaged, NotSupportedError for deflated ones."""
+    size = files.check_regular(path)
+    if not is_dicom(path):
+        raise FileError(f"{path}: not a DICOM file: the mark DICM does not stand after its first {PREAMBLE} bytes")
+    with _told(path), path.open("rb") as file:
+        syntax = UID(str(read_file_meta_info(path).get("TransferSyntaxUID", "")))
+        if syntax.is_private or not syntax.is_transfer_syntax:
+            raise NotSupportedError(
+                f"{path}: its transfer syntax {_shown(syntax)} (the kind of compression) is not known"
+            )
+        if syntax.is_deflated:
+            raise NotSupportedError(f"{path}: deflated DICOM files are not read: rewrite it uncompressed (dcmconv +te)")
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*KEYWORDS, *_PRIVATE_TAGS])
+        if file.tell() > size:
+            raise FileError(
+                f"{path}: cut short (truncated): an element's length goes past the end of file ({size} bytes)"
+            )
+        at, length = _pixel_element(file, syntax)
+    return Header(path, dataset, syntax, at, length)
+
+
+def check_pixels(header: Header) -> None:
+    """Raise unless the pixels are there, whole, of one value each, and can be decoded here."""
+    path = header.path
+    if not header.pixels_at:
+        raise FileError(f"{path}: no pixel data: not an image (a report, a plan, or cut short)")
+    if not header.decoded_bytes:
+        raise FileError(f"{path}: rows, columns and bits of its pixels must be stated; got {header.size}")
+    colour = header.text("PhotometricInterpretation")
+    has_palette = colour == "PALETTE COLOR" and header.is_segmentation
+    if header.count("SamplesPerPixel", 1) != 1 or not (colour.startswith("MONOCHROME") or has_palette):
+        raise NotSupportedError(f"{path}: a colour image (RGB or palette), not a volume of one value per voxel")
+    if header.syntax.is_encapsulated:
+        _check_compressed(header)
+    else:
+        _check_native(header)
+
+
+def numbers(item: Dataset, keyword: str, count: int, path: Path) -> FloatArray | None:
+    """Finite numbers of an attribute; None where it is absent or empty. Raises FileError for anything else."""
+    with _told(path, keyword):
+        value = item.get(keyword)
+        if value is None or value == "":
+            return None
+        array = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    if array.shape != (count,) or not np.isfinite(array).all():
+        raise FileError(f"{path}: {keyword} must be {count} finite numbers; got {array.size}")
+    return array
+
+
+def text(item: Dataset, keyword: str, path: Path) -> str:
+    """A text; empty where it is absent."""
+    with _told(path, keyword):
+        return str(item.get(keyword) or "")
+
+
+def items(dataset: Dataset, keyword: str, path: Path) -> list[Dataset]:
+    """The items of a sequence; none where it is absent."""
+    with _told(path, keyword):
+        return list(dataset.get(keyword) or [])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without pydicom's warnings: they quote the file's text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _told(path: Path, what: str = "its header") -> Iterator[None]:
+    """Whatever pydicom raises inside, as one line that quotes nothing."""
+    try:
+        with quiet():
+            yield
+    except (FileError, NotSupportedError):
+        raise
+    except RecursionError as error:
+        raise FileError(f"{path}: damaged: its sequences are nested too deep") from error
+    except PARSE_ERRORS as error:
+        raise FileError(f"{path}: damaged: {what} cannot be parsed ({type(error).__name__})") from error
+
+
+def _pixel_element(file: BinaryIO, syntax: UID) -> tuple[int, int]:
+    """Offset and stated length of the pixels, in front of which the file stands; zeros where there are none."""
+    order = "<" if syntax.is_little_endian else ">"
+    start = file.read(8)
+    if len(start) < 8:
+        return 0, 0
+    group, element, kind, length = struct.unpack(f"{order}HH2sH", start)
+    if BaseTag(group << 16 | element) not in (0x7FE00008, 0x7FE00009, 0x7FE00010):
+        return 0, 0
+    if syntax.is_implicit_VR:
+        length = struct.unpack(f"{order}L", start[4:])[0]
+    elif kind in _WITH_LONG_LENGTH:
+        length = struct.unpack(f"{order}L", file.read(4))[0]
+    return file.tell(), length
+
+
+def _check_native(header: Header) -> None:
+    there = min(header.pixels_length, header.path.stat().st_size - header.pixels_at)
+    expected = header.decoded_bytes
+    if header.pixels_length == _UNDEFINED:
+        raise FileError(f"{header.path}: damaged: its pixels state no length although they are not compressed")
+    if there < expected:
+        raise FileError(
+            f"{header.path}: the pixel data are cut short (truncated): {expected} bytes expected for {header.frames} "
+            f"frames of size {header.size}, {there} there"
+        )
+
+
+def _check_compressed(header: Header) -> None:
+    _check_decoder(header)
+    there = _compressed_bytes(header)
+    expected = header.decoded_bytes
+    if expected > header.frames * _MAX_FRAME or expected > there * _MAX_INFLATION:
+        raise FileError(
+            f"{header.path}: {there} bytes of compressed pixel data cannot hold the stated size: {header.frames} "
+            f"frames of {header.size}, {expected} bytes"
+        )
+
+
+def _check_decoder(header: Header) -> None:
+    """Raise NotSupportedError, with what to install, where no decoder for the compression is here."""
+    syntax = header.syntax
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise NotSupportedError(
+            f"{header.path}: its transfer syntax {_shown(syntax)} is not of pixels that can be read"
+        ) from None
+    if not decoder.is_available:
+        raise NotSupportedError(
+            f"{header.path}: no decoder for its transfer syntax is installed ({_shown(syntax)}): install one with "
+            f"`pip install python-gdcm`, or rewrite the files uncompressed (dcmdjpeg)"
+        )
+
+
+def _compressed_bytes(header: Header) -> int:
+    """The bytes in the items of compressed pixels. Raises FileError where the last one is cut."""
+    size, total = header.path.stat().st_size, 0
+    with header.path.open("rb") as file:
+        file.seek(header.pixels_at)
+        while len(start := file.read(8)) == 8:
+            group, element, length = struct.unpack("<HHL", start)
+            tag = group << 16 | element
+            if tag == _DELIMITER:
+                return total
+            if tag != _ITEM or file.tell() + length > size:
+                break
+            total += length
+            file.seek(length, 1)
+    raise FileError(
+        f"{header.path}: the compressed pixel data are cut short (truncated) or damaged: they do not end after {total} "
+        f"bytes in a file of {size}"
+    )
+
+
+def _shown(syntax: UID) -> str:
+    """A known syntax's name from pydicom's table, else the UID's digits."""
+    return (
+        syntax.name if syntax.is_transfer_syntax else "".join(c for c in syntax if c in "0123456789.")[:64] or "(none)"
+    )

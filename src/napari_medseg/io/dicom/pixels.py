@@ -1,0 +1,101 @@
+"""Voxels of DICOM planes: decoded, and scaled to what they mean (Hounsfield units, activity, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.errors import FileError
+from napari_medseg.io.dicom import decoder
+from napari_medseg.io.dicom.header import Header
+from napari_medseg.io.dicom.planes import Plane
+from napari_medseg.io.sandbox.parent import Limits, ask
+
+Array = npt.NDArray[Any]
+
+#: JPEG 2000, the slowest, on a slow machine
+_SLOWEST_BYTES_PER_S = 2e6
+
+
+def decode(header: Header, frames: Sequence[int]) -> Array:
+    """Stored values (frame, row, column) of some frames of a checked file.
+
+    Decoders of compressed pixels are C code that is not trusted: they run in a child process. Raises FileError where
+    the pixels are damaged.
+    """
+    if header.count("BitsAllocated") == 1 and not header.syntax.is_encapsulated:
+        return _unpacked(header, frames)
+    if not header.syntax.is_encapsulated:
+        try:
+            return decoder.decode(header.path, frames)
+        except FileError as error:
+            raise FileError(f"{header.path}: {error}") from error
+    size = header.decoded_bytes // header.frames * len(frames)
+    limits = Limits(memory_bytes=(256 << 20) + 12 * size, seconds=8 + size / _SLOWEST_BYTES_PER_S, reply_bytes=2 * size)
+    request = {"path": str(header.path.absolute()), "frames": list(frames)}
+    (array,) = ask(decoder.__name__, str(header.path), request, limits).arrays
+    return array
+
+
+def _unpacked(header: Header, frames: Sequence[int]) -> Array:
+    """Frames of single bits, which need not begin at a byte."""
+    rows, columns = header.size
+    count = rows * columns
+    planes = np.empty((len(frames), rows, columns), np.uint8)
+    with header.path.open("rb") as file:
+        for plane, frame in zip(planes, frames, strict=True):
+            byte, bit = divmod(frame * count, 8)
+            file.seek(header.pixels_at + byte)
+            packed = np.frombuffer(file.read((bit + count + 7) // 8), np.uint8)
+            plane[...] = np.unpackbits(packed, bitorder="little")[bit : bit + count].reshape(rows, columns)
+    return planes
+
+
+def stored_values(planes: Sequence[Plane]) -> Array:
+    """(plane, row, column) as stored, in the order of the planes."""
+    parts = []
+    for _, group in groupby(planes, key=lambda plane: plane.path):
+        of_file = list(group)
+        parts.append(decode(of_file[0].header, [plane.frame for plane in of_file]))
+    kinds = {part.dtype for part in parts}
+    if {part.shape[1:] for part in parts} != {planes[0].header.size}:
+        raise FileError(f"{planes[0].path}: damaged: decoded planes are not of the stated size")
+    return np.concatenate(parts, dtype=np.result_type(*kinds), casting="safe")
+
+
+def scaled(values: Array, slopes: Sequence[float], intercepts: Sequence[float]) -> Array:
+    """Each plane's slope and intercept applied; whole numbers stay such, in int16 or int32.
+
+    Fractions give float32, or float64 where float32 would not hold the stored values.
+    """
+    slope, intercept = np.array(slopes)[:, None, None], np.array(intercepts)[:, None, None]
+    if (slope == 1).all() and (intercept == 0).all():
+        return values
+    if values.dtype.kind in "iu" and (slope == np.rint(slope)).all() and (intercept == np.rint(intercept)).all():
+        low, high = _range(values, slope, intercept)
+        for kind in (np.int16, np.int32):
+            if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+                return _whole(values, slope, intercept, kind)
+    is_short = values.dtype.itemsize <= 2 or values.dtype == np.float32
+    result: Array = np.empty(values.shape, np.float32 if is_short else np.float64)
+    np.multiply(values, slope, out=result, casting="same_kind")
+    np.add(result, intercept, out=result, casting="same_kind")
+    return result
+
+
+def _range(values: Array, slope: Array, intercept: Array) -> tuple[float, float]:
+    ends = np.stack([values.min(axis=(1, 2), keepdims=True), values.max(axis=(1, 2), keepdims=True)]).astype(float)
+    ends = ends * slope + intercept
+    return float(ends.min()), float(ends.max())
+
+
+def _whole(values: Array, slope: Array, intercept: Array, kind: npt.DTypeLike) -> Array:
+    """Plane by plane in 64 bits, so that nothing overflows on the way to a type that holds the result."""
+    result = np.empty(values.shape, kind)
+    for plane, target, a, b in zip(values, result, slope.ravel(), intercept.ravel(), strict=True):
+        target[...] = plane.astype(np.int64) * int(a) + int(b)
+    return result

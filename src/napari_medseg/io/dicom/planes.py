@@ -1,0 +1,137 @@
+"""The planes of a DICOM series, from classic and enhanced files: where each lies and how its values are scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from napari_medseg.errors import FileError, NotSupportedError
+from napari_medseg.geometry import FloatArray
+from napari_medseg.io.dicom.geometry import Planes, odd_ones, unit_cosines
+from napari_medseg.io.dicom.header import Header, items, numbers
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice of a patient: a file, or a frame of one."""
+
+    header: Header
+    frame: int
+    """From 0."""
+    position_mm: FloatArray
+    """(3,): the first pixel's centre, (L, P, S)."""
+    orientation: FloatArray
+    """(6,): direction cosines of a row, then of a column."""
+    spacing_mm: FloatArray
+    """(2,): between rows, between columns."""
+    gap_mm: float | None
+    """To the next plane, as stated: SpacingBetweenSlices, else SliceThickness."""
+    slope: float
+    intercept: float
+    groups: tuple[Dataset, ...]
+    """The functional groups that hold for it, its own first; none of a classic file."""
+
+    @property
+    def path(self) -> Path:
+        return self.header.path
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.name} frame {self.frame + 1}" if self.header.frames > 1 else self.path.name
+
+
+def planes_of(header: Header) -> list[Plane]:
+    """The planes in a file. Raises FileError where one has no place, NotSupportedError for several slices in a tile."""
+    path, dataset = header.path, header.dataset
+    if "MOSAIC" in header.text("ImageType"):
+        raise NotSupportedError(f"{path}: a mosaic (slices tiled in one picture) is not read: convert it with dcm2niix")
+    shared = items(dataset, "SharedFunctionalGroupsSequence", path)
+    own = items(dataset, "PerFrameFunctionalGroupsSequence", path)
+    if not own:
+        if header.frames != 1:
+            raise NotSupportedError(f"{path}: {header.frames} frames without positions of their own: not a volume")
+        return [_plane(header, 0, [])]
+    if len(own) != header.frames:
+        raise FileError(f"{path}: damaged: {header.frames} frames are stated, {len(own)} described")
+    return [_plane(header, frame, [groups, *shared]) for frame, groups in enumerate(own)]
+
+
+def together(planes: Sequence[Plane], where: str) -> Planes:
+    """What the planes share. Raises FileError, naming the odd ones, where sizes, orientations or spacings differ."""
+    sizes = np.array([p.header.size for p in planes], dtype=float)
+    orientations = np.array([p.orientation for p in planes])
+    spacings = np.array([p.spacing_mm for p in planes])
+    _check_alike(where, "sizes (rows, columns) of slices", planes, odd_ones(sizes))
+    _check_alike(where, "orientations of slices", planes, odd_ones(orientations))
+    _check_alike(where, "pixel spacings of slices", planes, odd_ones(spacings))
+    try:
+        row, column = unit_cosines(orientations.mean(axis=0))
+    except ValueError as error:
+        raise FileError(f"{where}: its image orientation is {error}: {orientations[0].tolist()}") from error
+    if spacings.min() <= 0:
+        raise FileError(f"{where}: its pixel spacing must be positive; got {spacings[0].tolist()} mm")
+    return Planes(
+        [p.name for p in planes],
+        np.array([p.position_mm for p in planes]),
+        row,
+        column,
+        (float(spacings[0, 0]), float(spacings[0, 1])),
+        planes[0].header.size,
+        planes[0].gap_mm,
+    )
+
+
+def _check_alike(where: str, what: str, planes: Sequence[Plane], odd: Iterable[int]) -> None:
+    names = [planes[i].name for i in odd]
+    if names:
+        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise FileError(f"{where}: the {what} differ: {len(names)} of {len(planes)} are unlike the others ({listed})")
+
+
+def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane:
+    if items(header.dataset, "ModalityLUTSequence", header.path):
+        raise NotSupportedError(f"{header.path}: values through a lookup table (Modality LUT) are not read")
+    return Plane(
+        header,
+        frame,
+        _needed(header, groups, "PlanePositionSequence", "ImagePositionPatient", 3),
+        _needed(header, groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        _needed(header, groups, "PixelMeasuresSequence", "PixelSpacing", 2),
+        _gap(header, groups),
+        *_scaling(header, groups),
+        tuple(groups),
+    )
+
+
+def _needed(header: Header, groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -> FloatArray:
+    value = _find(header, groups, sequence, keyword, count)
+    if value is None:
+        raise FileError(f"{header.path}: no {keyword}: the spacing and place of its pixels in the patient are unknown")
+    return value
+
+
+def _find(header: Header, groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -> FloatArray | None:
+    """From the first functional group that has it; of a classic file from its top."""
+    places = [item for group in groups for item in items(group, sequence, header.path)] or [header.dataset]
+    found = (numbers(place, keyword, count, header.path) for place in places)
+    return next((value for value in found if value is not None), None)
+
+
+def _gap(header: Header, groups: Sequence[Dataset]) -> float | None:
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        value = _find(header, groups, "PixelMeasuresSequence", keyword, 1)
+        if value is not None and value[0] > 0:
+            return float(value[0])
+    return None
+
+
+def _scaling(header: Header, groups: Sequence[Dataset]) -> tuple[float, float]:
+    slope, intercept = (
+        _find(header, groups, "PixelValueTransformationSequence", keyword, 1)
+        for keyword in ("RescaleSlope", "RescaleIntercept")
+    )
+    return (1.0 if slope is None else float(slope[0])), (0.0 if intercept is None else float(intercept[0]))

@@ -1,0 +1,134 @@
+"""The series of a folder of DICOM files: listed without any text of a patient, and one chosen."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from napari_medseg.errors import FileError, InputError
+from napari_medseg.io import choice
+from napari_medseg.io.choice import ChoiceError
+from napari_medseg.io.dicom.header import Header, items, numbers, read_header
+from napari_medseg.io.dicom.mark import is_dicom
+from napari_medseg.io.disk import files
+
+#: names that a file must not have to be passed over in silence when it is no DICOM
+_SUFFIXES = (".dcm", ".ima")
+_DIRECTORY = "1.2.840.10008.1.3.10"
+#: a modality is a code; anything else in its place could be anybody's text
+_CODE = re.compile(r"[A-Z]{2,10}")
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Series:
+    """A DICOM series in a folder, in numbers and codes only."""
+
+    id: str
+    """Six hexadecimal digits of the SHA-256 of its UID: `FOLDER#ID` names it."""
+    modality: str
+    """"CT", "MR", ...; "?" where it is no code."""
+    number: int
+    slices: int
+    size: tuple[int, int]
+    """Rows, columns."""
+    spacing_mm: tuple[float, float] | None
+    """Between rows, between columns; None where it is not stated."""
+    headers: tuple[Header, ...]
+
+    @property
+    def is_segmentation(self) -> bool:
+        return self.headers[0].is_segmentation
+
+    @property
+    def has_pixels(self) -> bool:
+        """False of reports, plans and the like."""
+        return any(header.pixels_at for header in self.headers)
+
+    def describe(self) -> str:
+        """One line: id, modality, number, slices, size, spacing."""
+        spacing = f" at {self.spacing_mm[0]:.4g}, {self.spacing_mm[1]:.4g} mm" if self.spacing_mm else ""
+        rows, columns = self.size
+        return f"#{self.id} {self.modality}, series {self.number}, {self.slices} slices of {rows} x {columns}{spacing}"
+
+
+def list_series(path: str | PathLike[str]) -> list[Series]:
+    """The series of the DICOM files in a folder (not below it), or of one file, by number and id.
+
+    Files that are no DICOM are passed over, unless they are empty or their names say otherwise. Raises FileError for
+    those, for damaged ones, and for a folder without any.
+    """
+    found: dict[str, list[Header]] = {}
+    for file in _files(Path(path)):
+        header = read_header(file)
+        if header.text("SOPClassUID") == _DIRECTORY:
+            continue
+        uid = header.text("SeriesInstanceUID")
+        if not uid:
+            raise FileError(f"{file}: no SeriesInstanceUID: not an image, or cut short (truncated)")
+        found.setdefault(uid, []).append(header)
+    if not found:
+        raise FileError(f"{path}: no DICOM image in this folder")
+    return sorted((_series(uid, headers) for uid, headers in found.items()), key=lambda s: (s.number, s.id))
+
+
+def choose(path: Path, *, as_labels: bool) -> Series:
+    """The series that a path means: the only one, or that behind the "#".
+
+    Among images and segmentations the verb decides: an image is read from images where there are any, labels from
+    segmentations. Raises ChoiceError, listing the series, where several are left, InputError where none has the id.
+    """
+    folder, wanted = choice.split(path)
+    series = list_series(folder)
+    if folder.is_dir() and wanted:
+        chosen = [s for s in series if s.id == wanted.lower()]
+    else:
+        chosen = [s for s in series if s.has_pixels and s.is_segmentation == as_labels] or series
+    if len(chosen) == 1:
+        return chosen[0]
+    listed = "; ".join(s.describe() for s in series[:_LISTED]) + ("; ..." if len(series) > _LISTED else "")
+    if not chosen:
+        raise InputError(f"{path}: no series #{wanted} in this folder: it holds {listed}")
+    raise ChoiceError(
+        f"{path}: {len(chosen)} series in this folder: select one as {folder}#{chosen[0].id}: {listed}",
+        [f"{folder}#{s.id}" for s in chosen],
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    """The files to read; of a folder those that are DICOM, or should be by their names."""
+    files.status_of(path)
+    if not path.is_dir():
+        return [path]
+    visible = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    return [p for p in visible if p.suffix.lower() in _SUFFIXES or p.stat().st_size == 0 or is_dicom(p)]
+
+
+def _series(uid: str, headers: Sequence[Header]) -> Series:
+    first = headers[0]
+    modality = first.text("Modality")
+    return Series(
+        hashlib.sha256(uid.encode()).hexdigest()[:6],
+        modality if _CODE.fullmatch(modality) else "?",
+        first.count("SeriesNumber"),
+        sum(header.frames for header in headers),
+        first.size,
+        _spacing(first),
+        tuple(headers),
+    )
+
+
+def _spacing(header: Header) -> tuple[float, float] | None:
+    """Of one file, at its top or in the groups that its frames share."""
+    places = [header.dataset]
+    for group in items(header.dataset, "SharedFunctionalGroupsSequence", header.path):
+        places += items(group, "PixelMeasuresSequence", header.path)
+    for place in places:
+        spacing = numbers(place, "PixelSpacing", 2, header.path)
+        if spacing is not None:
+            return float(spacing[0]), float(spacing[1])
+    return None

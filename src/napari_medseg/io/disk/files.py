@@ -1,0 +1,237 @@
+"""Files as such: is it there, is it whole, and how a new one takes the place of an old one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from napari_medseg.errors import FileError
+from napari_medseg.io.disk import locks
+
+#: the disk, the user's share of it, or what a file may take, is full
+_WANT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: free bytes below which a disk is called full
+_NO_ROOM_BYTES = 1 << 20
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def _kind(status: os.stat_result) -> str:
+    return next((text for test, text in _KINDS if test(status.st_mode)), "something else")
+
+
+def status_of(path: Path) -> os.stat_result:
+    """The status of what a path leads to; FileError where it leads nowhere."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        raise FileError(f"no such file: {path}" + (" (a link to nothing)" if path.is_symlink() else "")) from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def check_regular(path: Path) -> int:
+    """The size in bytes of a regular, readable file that is not empty; FileError otherwise. Nothing is opened."""
+    if check_file(path) == 0:
+        raise FileError(f"{path}: the file is empty (0 bytes)")
+    if not os.access(path, os.R_OK):
+        raise FileError(f"{path}: cannot be opened: no permission to read it")
+    return path.stat().st_size
+
+
+def check_file(path: Path) -> int:
+    """The size of a regular file that may be empty; FileError for a pipe or a device, which would be waited for."""
+    status = status_of(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{path}: not a regular file but {_kind(status)}")
+    return status.st_size
+
+
+def check_no_folder(path: Path) -> None:
+    """FileError where a folder, or a link to one, has the name of a file to write: a file never replaces a folder."""
+    if path.is_dir():
+        what = "a link to a folder" if path.is_symlink() else "a folder"
+        raise FileError(f"{path}: {what} of this name is there: choose another name, or the name of a file in it")
+
+
+def check_no_file(path: Path) -> None:
+    """FileError where something other than a folder has the name of a folder to write in."""
+    if path.exists() and not path.is_dir():
+        raise FileError(f"{path}: a file of this name is there: choose another name or move it")
+
+
+@contextmanager
+def replacing(path: Path, needed_bytes: int | None = None, *, by_folder: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffixes; what was written there takes the place of `path` at the end.
+
+    On any fault the temporary file or folder is removed and `path` is as it was. needed_bytes: what it takes where it
+    does not compress, for the message of a full disk. by_folder: a folder will be written, and the caller has checked
+    that one at `path` may be replaced. A link at `path` is replaced, and what it leads to stays. Raises FileError where
+    a folder is in the way of a file, the system refuses to write, or another process writes there.
+    """
+    if not by_folder:
+        check_no_folder(path)
+    with _placing(path, needed_bytes) as temporary:
+        yield temporary
+        _flush(temporary)
+        put(temporary, path)
+
+
+@contextmanager
+def replacing_parts(path: Path, needed_bytes: int | None = None, *, named_by_suffix: bool) -> Iterator[Path]:
+    """As `replacing`, for a header whose voxels lie in files beside it: the path to write to, in a folder of its own.
+
+    At the end all files written there are put beside `path`, the header last. named_by_suffix: the header does not
+    name them, they are found by their suffix, which is upper case where that of `path` is. Raises as `replacing`.
+    """
+    check_no_folder(path)
+    with _placing(path, needed_bytes) as folder:
+        folder.mkdir()
+        # Lower case, for the libraries that go by the suffix and know no other.
+        header = folder / (path.stem + path.suffix.lower())
+        yield header
+        places = {}
+        for part in sorted(folder.iterdir(), key=lambda part: part == header):
+            _flush(part)
+            upper = part == header or named_by_suffix
+            suffix = part.suffix.upper() if upper and path.suffix.isupper() else part.suffix
+            places[part] = path.with_name(part.stem + suffix)
+            check_no_folder(places[part])
+        for part, place in places.items():
+            put(part, place)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there; FileError where the system refuses."""
+    check_no_file(path)
+    with told_of_faults(path, path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one piece, as `replacing`."""
+    replace_all({path: content})
+
+
+def replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, as `replacing`; none is put in its place before all are written."""
+    with ExitStack() as places:
+        for path, content in contents.items():
+            places.enter_context(replacing(path, len(content))).write_bytes(content)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; FileError where the system refuses."""
+    try:
+        path.unlink()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be removed: {error.strerror or error}") from error
+
+
+@contextmanager
+def _placing(path: Path, needed_bytes: int | None) -> Iterator[Path]:
+    """A claimed path beside `path` for what is not finished; it is gone at the end, and each OSError a FileError."""
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
+    temporary = locks.temporary_beside(path)
+    with locks.claimed(path, whole_process=True):
+        try:
+            with told_of_faults(path, temporary, needed_bytes):
+                yield temporary
+        finally:
+            locks.remove(temporary)
+
+
+def require_room(folder: Path, needed_bytes: int) -> None:
+    """FileError unless a folder of scratch files has room for so many bytes.
+
+    Files that are mapped into memory end the process where there is none.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise FileError(
+            f"{folder}: {needed_bytes} bytes of scratch files are needed and {free} are free: make room there, or set "
+            f"TMPDIR to another folder"
+        )
+
+
+@contextmanager
+def told_of_faults(path: Path, place: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Inside, an OSError of the system becomes a FileError that names `path`, which is being written at `place`.
+
+    For want of room it says how much there is and how much it takes, and what was written is removed.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        reason = f"{path}: cannot be written: {error.strerror or error}"
+        if error.errno not in _WANT_OF_ROOM:
+            raise FileError(reason) from error
+        written = size_of(place)
+        for file in _files_in(place):
+            os.truncate(file, 0)  # libraries that failed leave files open, and those keep their bytes
+        locks.remove(place)
+        needed = f"more than {written}" if needed_bytes is None else f"about {needed_bytes}"
+        raise _no_room(path, reason, needed) from error
+
+
+def _no_room(path: Path, reason: str, needed: str) -> FileError:
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    return FileError(
+        f"{reason}: it needs {needed} bytes, and {shutil.disk_usage(folder).free} are free in {folder}: make room, or "
+        f"choose another folder"
+    )
+
+
+def is_full(folder: Path) -> bool:
+    """Whether a disk has next to no room; for libraries that do not say why they cannot write."""
+    return shutil.disk_usage(folder).free < _NO_ROOM_BYTES
+
+
+def size_of(path: Path) -> int:
+    """The bytes in a file, or in all files of a folder; 0 where nothing is there."""
+    return sum(file.stat().st_size for file in _files_in(path))
+
+
+def _files_in(path: Path) -> list[Path]:
+    return [file for file in (path, *path.rglob("*")) if file.is_file() and not file.is_symlink()]
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Put a new file or folder in place; a folder cannot be renamed over another, so the old one steps aside.
+
+    Raises FileError where a file would take the place of a folder, which stays as it is.
+    """
+    if not temporary.is_dir():
+        check_no_folder(path)
+    if not path.is_dir() or path.is_symlink():
+        temporary.replace(path)
+        return
+    aside = locks.aside(temporary)
+    path.replace(aside)
+    try:
+        temporary.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    locks.remove(aside)
+
+
+def _flush(path: Path) -> None:
+    """Have the system put a file's bytes on the disk; a folder's files are many, small and rewritten, and are left."""
+    if path.is_file():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())

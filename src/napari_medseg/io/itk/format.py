@@ -1,0 +1,211 @@
+"""NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd) through ITK, whose world (L, P, S) in array order is ours.
+
+A file is read by ITK in a child process, after its header was checked here; this process loads ITK for writing only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg import geometry
+from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.io import attributes
+from napari_medseg.io.attributes import KEY, Attributes
+from napari_medseg.io.disk import files, memory
+from napari_medseg.io.itk import types
+from napari_medseg.io.itk.header import check_stream, is_nrrd, read
+from napari_medseg.io.sandbox.parent import Limits, ask
+from napari_medseg.io.stored import Stored, grid_of, in_memory
+from napari_medseg.volume import Colour, Grid
+
+Array = npt.NDArray[Any]
+
+_PARSER = "napari_medseg.io.itk.parser"
+#: the longest text that MetaImage reads back whole; a longer one makes the file unreadable
+_META_TEXT_LIMIT = 30_000
+#: what ITK reads, compressed and on a busy machine
+_SLOWEST_BYTES_PER_S = 20e6
+#: the keys of 3D Slicer's segmentations
+_SLICER_KEY = re.compile(r"Segment(\d+)_(LabelValue|Name|Color)")
+#: the only texts that leave the child: others may name a patient
+_OWN_TEXT = rf"{KEY}|{_SLICER_KEY.pattern}"
+
+
+def load(path: Path, *, as_labels: bool) -> Stored:
+    """What an NRRD or MetaImage file holds. Raises FileError (damaged, impossible geometry) and NotSupportedError."""
+    header = read(path)
+    memory.check(path, header.size, header.data.stat().st_size)
+    check_stream(path, header)
+    reply = ask(_PARSER, str(path), {"path": str(path.absolute()), "text": _OWN_TEXT}, _limits(header.size))
+    if is_nrrd(path) and not header.has_space:
+        _warn(f"{path}: no orientation is stored (no space): left and right are unknown")
+    (array,) = reply.arrays
+    grid = grid_of(str(path), array.shape, geometry.from_itk(reply.facts["affine_lps_xyz"]))
+    own = _attributes(reply.facts["text"], str(path))
+    return Stored(array, grid, own.channels, own.labels, own.provenance, is_labels=own.is_labels, colours=own.colours)
+
+
+def _limits(size: int) -> Limits:
+    """What ITK may take for an image of so many bytes: the stored and the converted array, and a copy to send."""
+    # Types that ITK's Python lacks are read as double; the smallest of them has one byte.
+    return Limits(memory_bytes=(256 << 20) + 18 * size, seconds=8 + size / _SLOWEST_BYTES_PER_S, reply_bytes=2 * size)
+
+
+def save(path: Path, stored: Stored) -> None:
+    """Write .nrrd or .mha, or .nhdr or .mhd with the voxels beside it; compressed, atomically.
+
+    Raises InputError for integers that ITK's files do not hold.
+    """
+    array = _writable(in_memory(stored), path)
+    text = _text(path, stored)
+    is_detached = path.suffix.lower() in (".nhdr", ".mhd")
+    size = array.nbytes
+    place = files.replacing_parts(path, size, named_by_suffix=False) if is_detached else files.replacing(path, size)
+    with _itk() as itk, place as temporary:
+        image = _itk_image(itk, array, stored.grid)
+        for key, value in text.items():
+            image.GetMetaDataDictionary()[key] = value
+        try:
+            with _silent():
+                itk.imwrite(image, str(temporary), compression=True)
+            # ITK does not notice when its last bytes find no room.
+            check_stream(temporary, read(temporary))
+        except (RuntimeError, FileError) as error:
+            if files.is_full(path.parent):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            reason = types.reason(error) if isinstance(error, RuntimeError) else "ITK left it incomplete"
+            raise FileError(f"{path}: cannot be written: {reason}") from error
+
+
+def _itk_image(itk: Any, array: Array, grid: Grid) -> Any:
+    several = array.ndim == 4
+    image = (itk.VectorImage if several else itk.Image)[types.pixel_type(itk, array.dtype, several=several), 3].New()
+    image.SetRegions([int(n) for n in array.shape[:-4:-1]])
+    if several:
+        image.SetNumberOfComponentsPerPixel(array.shape[0])
+    image.Allocate()
+    # Not image_from_array: it turns an array such as (2, 1, 1), contiguous in both orders, the wrong way round.
+    itk.array_view_from_image(image)[...] = np.moveaxis(array, 0, -1) if several else array
+    affine = geometry.to_itk(grid.affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection(itk.matrix_from_array(affine[:3, :3] / spacing))
+    return image
+
+
+@contextmanager
+def _itk() -> Iterator[Any]:
+    """The itk package, without its warnings that its wrappings are older than Python's rules for types.
+
+    As errors (in tests) those would be raised inside its C++, which crashes.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import itk
+
+        yield itk
+        _keep_types_of_swig()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """ITK's C++ says on stderr what it raises as well; what other threads say there meanwhile is lost, too."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
+@functools.cache
+def _keep_types_of_swig() -> None:
+    """Have the table of types that ITK's wrappings share outlive the interpreter.
+
+    When the interpreter ends, SWIG frees that table with the help of a type that may be gone by then, and the process
+    crashes (seen with ITK 5.4.7 after napari's widgets). A reference that nobody returns keeps it.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("swig_runtime_data"):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(module.type_pointer_capsule))
+
+
+def _writable(array: Array, path: Path) -> Array:
+    """The array in a type that ITK's Python writes; InputError where none holds its values."""
+    if array.dtype == np.int8:
+        return array.astype(np.int16)
+    wide = array.dtype.kind in "iu" and (array.dtype.itemsize == 8 or (array.ndim == 4 and array.dtype.itemsize == 4))
+    if not wide:
+        return array
+    low, high = int(array.min()), int(array.max())
+    for kind in (np.int16, np.uint16) if array.ndim == 4 else (np.int32, np.uint32):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return array.astype(kind)
+    raise InputError(f"{path}: values from {low} to {high} do not fit this format: write .nii.gz instead")
+
+
+def _text(path: Path, stored: Stored) -> dict[str, str]:
+    """The metadata to write: our JSON, and in NRRD the names of labels as 3D Slicer has them."""
+    own = attributes.to_text(stored)
+    if not is_nrrd(path):
+        if len(own) > _META_TEXT_LIMIT:
+            _warn(f"{path}: names and provenance are too long for MetaImage and are left out: write .nrrd to keep them")
+            own = ""
+        return {KEY: own} if own else {}
+    text = {KEY: own} if own else {}
+    for number, (label, name) in enumerate(stored.labels.items()):
+        text[f"Segment{number}_ID"] = f"Segment_{label}"
+        text[f"Segment{number}_LabelValue"] = str(label)
+        text[f"Segment{number}_Layer"] = "0"
+        text[f"Segment{number}_Name"] = name
+        if label in stored.colours:  # from 0 to 1
+            text[f"Segment{number}_Color"] = " ".join(f"{value / 255:.6g}" for value in stored.colours[label])
+    return text
+
+
+def _attributes(text: Mapping[str, str], where: str) -> Attributes:
+    """Our JSON where it is there, else Slicer's names of labels."""
+    own = attributes.from_text(text.get(KEY, ""), where)
+    if own is not None:
+        return own
+    segments: dict[str, dict[str, str]] = {}
+    for key, value in text.items():
+        match = _SLICER_KEY.fullmatch(key)
+        if match:
+            segments.setdefault(match[1], {})[match[2]] = value
+    complete = [s for s in segments.values() if "Name" in s and s.get("LabelValue", "").isdecimal()]
+    colours = {int(s["LabelValue"]): _colour(s.get("Color", "")) for s in complete}
+    return Attributes(
+        {int(s["LabelValue"]): s["Name"] for s in complete},
+        is_labels=bool(complete),
+        colours={label: colour for label, colour in colours.items() if colour is not None},
+    )
+
+
+def _colour(text: str) -> Colour | None:
+    """Slicer's three fractions of 1."""
+    try:
+        return attributes.colour_of([round(float(part) * 255) for part in text.split()])
+    except (ValueError, OverflowError):
+        return None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, MedsegWarning, stacklevel=4)

@@ -1,0 +1,239 @@
+"""Parsers that are not trusted run in a child process: what crashes, hangs or swells there does so without us.
+
+One warm child is kept per kind of work and started again after it died. It is a fresh interpreter, never a fork: forks
+of a process with threads (Qt, torch) are not safe. What comes back is JSON and plain bytes, checked here; nothing that
+a child sends is unpickled or evaluated.
+
+On Linux the child can only read (see `confine`, which says what holds elsewhere), may take only the memory and
+processor time of its request, and leaves no core dump. macOS does not honour the limit of memory, and Windows has
+no limits: there the time-out alone holds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock, Timer
+from typing import IO, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.errors import FileError, MedsegError, NotSupportedError
+
+Array = npt.NDArray[Any]
+
+#: seconds that a child may take to load its libraries, on a slow disk too
+_START_S = 60.0
+_MAX_TEXT = 16 << 20
+#: the signal of a process that is out of processor time; Windows has no name for it
+_SIGXCPU = 24
+_PLAIN_TYPE = re.compile(r"[<>|][iuf][1248]")
+_REFUSALS = {"FileError": FileError, "NotSupportedError": NotSupportedError}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take."""
+
+    memory_bytes: int
+    """Beyond that of the loaded libraries."""
+    seconds: float
+    """By the clock, and of the processor."""
+    reply_bytes: int
+    """Of all arrays that come back."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a child found."""
+
+    facts: Mapping[str, Any]
+    arrays: tuple[Array, ...]
+
+
+def ask(job: str, where: str, request: Mapping[str, object], limits: Limits) -> Reply:
+    """Have the child of a job answer a request that JSON can hold.
+
+    job: the dotted name of a module with ``prepare() -> None`` and ``answer(request) -> (facts, arrays)``; it refuses
+    by FileError or NotSupportedError. where: the file, for messages. Raises what the child refused by, and FileError
+    where the child died, took too long, or sent what cannot be.
+    """
+    # By process: a process that was forked off ours must not talk to our child.
+    return _child(job, os.getpid()).ask(where, request, limits)
+
+
+@cache
+def _child(job: str, _pid: int) -> Child:
+    child = Child(job)
+    atexit.register(child.close)
+    return child
+
+
+class Child:
+    """A child process and its two pipes. One request at a time; others wait."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+        self._lock = Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, where: str, request: Mapping[str, object], limits: Limits) -> Reply:
+        """See the function `ask`."""
+        with self._lock:
+            process = self._running(where)
+            order = {**request, "memory_bytes": limits.memory_bytes, "seconds": limits.seconds}
+            deadline = _Deadline(process, limits.seconds)
+            try:
+                with deadline:
+                    _pipe(process.stdin).write(json.dumps(order).encode() + b"\n")
+                    _pipe(process.stdin).flush()
+                    return _reply(_pipe(process.stdout), where, limits)
+            except _RefusedError as refused:
+                raise refused.reason from None
+            except (EOFError, BrokenPipeError):
+                raise _lost(where, self._stop(patience_s=2), deadline, limits.seconds) from None
+            except BaseException:  # an answer half read, by Ctrl-C too: what is still in the pipe belongs to no one
+                self._stop()
+                raise
+
+    def close(self) -> None:
+        """End the child; the next request starts another."""
+        self._stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None before the first request and after a death."""
+        return self._process.pid if self._process else None
+
+    def _running(self, where: str) -> subprocess.Popen[bytes]:
+        """The child, started and ready."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._stop()
+        process = self._process = _start(self._job)
+        deadline = _Deadline(process, _START_S)
+        try:
+            with deadline:
+                _line(_pipe(process.stdout))
+        except EOFError:
+            raise _lost(where, self._stop(patience_s=2), deadline, _START_S) from None
+        return process
+
+    def _stop(self, patience_s: float = 0.0) -> int:
+        """Kill the child where it still runs; its exit status, negative for a signal."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with suppress(subprocess.TimeoutExpired):  # one that has just died is given the time to say of what
+            process.wait(patience_s)
+        ended = process.poll()
+        process.kill()
+        status = process.wait()
+        _pipe(process.stdout).close()
+        with suppress(BrokenPipeError):  # the rest of a request that no one reads any more
+            _pipe(process.stdin).close()
+        return status if ended is None else ended
+
+
+class _RefusedError(Exception):
+    """The child is well, and refuses the file."""
+
+    def __init__(self, reason: MedsegError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _start(job: str) -> subprocess.Popen[bytes]:
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
+    path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    return subprocess.Popen(
+        # -P: nothing is imported from the folder that the user happens to be in.
+        [sys.executable, "-P", "-W", "ignore", "-m", "napari_medseg.io.sandbox.child", job],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **one_thread, **path},
+        start_new_session=True,  # Ctrl-C in the terminal is for us alone
+    )
+
+
+class _Deadline:
+    """Kills a process that is still at it after some seconds; its pipes then end. (Pipes have no time-outs.)"""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self._process = process
+        self._timer = Timer(seconds, self._end)
+        self._timer.daemon = True
+        self.passed = False
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        self.passed = True
+        self._process.kill()
+
+
+def _lost(where: str, status: int, deadline: _Deadline, seconds: float) -> FileError:
+    if deadline.passed or status == -_SIGXCPU:
+        return FileError(f"{where}: cannot be read: its reader took longer than {seconds:g} s and was stopped")
+    return FileError(f"{where}: cannot be read: its reader crashed (exit status {status}): the file is damaged")
+
+
+def _reply(stream: IO[bytes], where: str, limits: Limits) -> Reply:
+    """What a child sent: one line of JSON, then the bytes of its arrays. FileError where that cannot be."""
+    try:
+        content = json.loads(_line(stream))
+        if "refused" in content:
+            raise _RefusedError(_REFUSALS[content["refused"]](f"{where}: {content['reason']}"))
+        kinds = [(_plain_type(a["dtype"]), tuple(int(n) for n in a["shape"])) for a in content["arrays"]]
+        facts = dict(content["facts"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{where}: cannot be read: its reader sent nonsense") from error
+    sizes = [dtype.itemsize * int(np.prod(shape, dtype=object)) for dtype, shape in kinds]
+    if any(n < 0 for _, shape in kinds for n in shape) or sum(sizes) > limits.reply_bytes:
+        raise FileError(f"{where}: cannot be read: its reader found {sum(sizes)} bytes, more than the header says")
+    return Reply(facts, tuple(_array(stream, dtype, shape) for dtype, shape in kinds))
+
+
+def _plain_type(name: object) -> np.dtype[Any]:
+    if not isinstance(name, str) or not _PLAIN_TYPE.fullmatch(name):
+        raise ValueError(f"not a plain type: {name!r}")
+    return np.dtype(name)
+
+
+def _array(stream: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    array = np.empty(shape, dtype)
+    target = memoryview(array.reshape(-1).view(np.uint8).data)
+    done = 0
+    while done < len(target):
+        count: int = stream.readinto(target[done:])  # type: ignore[attr-defined]  # a BufferedReader
+        if not count:
+            raise EOFError
+        done += count
+    return array
+
+
+def _line(stream: IO[bytes]) -> bytes:
+    line = stream.readline(_MAX_TEXT)
+    if not line.endswith(b"\n"):
+        raise EOFError
+    return line
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None, "started with PIPE"
+    return pipe

@@ -1,0 +1,97 @@
+"""A zarr array from the disk that is read as needed and never trusted: see `open_array`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from napari_medseg.arrays.views import BasicIndexed, Region
+from napari_medseg.errors import FileError
+from napari_medseg.io.disk import files, memory
+from napari_medseg.io.zarr import metadata
+from napari_medseg.io.zarr.chunks import Room, chunk_of, fill_value_of, pieces
+
+Array = npt.NDArray[Any]
+
+#: what decoding a damaged chunk raises, by codec: blosc and zstd, sizes and checksums, short shards
+_DAMAGE = (RuntimeError, ValueError, TypeError, OSError, EOFError, ArithmeticError)
+#: more chunks than this are more than dask can list
+_MAX_CHUNKS = 2_000_000
+#: more chunks than this are not looked for one by one
+_MAX_LOOKED_FOR = 200_000
+#: bytes above which the memory is asked first
+_LARGE = 1 << 28
+
+
+class StoredArray(BasicIndexed):
+    """A read-only array on the disk, indexed like numpy; FileError names the store and the chunk that is damaged."""
+
+    read_only = True
+
+    def __init__(self, array: zarr.Array[Any], path: Path) -> None:
+        self._chunk = chunk_of(array.metadata)
+        self._key_of = array.metadata.encode_chunk_key
+        self._files: tuple[int, ...] = array.shards or array.chunks
+        self._file_kind = "shard" if array.shards else "chunk"
+        self._path = path
+        self.fill_value = fill_value_of(array.metadata)
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype = np.dtype(array.dtype)
+        self.chunks: tuple[int, ...] = array.chunks
+        self.ndim = len(self.shape)
+        self.size = math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return f"<StoredArray {self._path} {self.shape} {self.dtype}>"
+
+    def missing_chunks(self) -> list[str]:
+        """The keys of the chunks that are not on the disk, and are read as the fill value; none where they are too many
+        to be looked for."""
+        counts = [math.ceil(n / c) for n, c in zip(self.shape, self._files, strict=True)]
+        if math.prod(counts) > _MAX_LOOKED_FOR:
+            return []
+        keys = (self._key_of(at) for at in itertools.product(*map(range, counts)))
+        return [key for key in keys if not os.path.exists(f"{self._path}/{key}")]
+
+    def _read(self, wanted: Region) -> Array:
+        shape = tuple(w.stop - w.start for w in wanted)
+        size = math.prod(shape) * self.dtype.itemsize
+        if size > _LARGE:
+            memory.check(self._path, size)
+        target, room = np.empty(shape, self.dtype), Room()
+        for at, inside, where in pieces(wanted, self._files):
+            self._fill(target[where], self._key_of(at), inside, room)
+        return target
+
+    def _fill(self, target: Array, key: str, inside: Region, room: Room) -> None:
+        name = f"{self._path}/{key}"  # no Path: for many chunks that is a tenth of the time
+        if not os.path.isfile(name):
+            if os.path.exists(name):
+                files.check_file(Path(name))  # refuses it: a named pipe would be waited for without end
+            target[...] = self.fill_value
+            return
+        try:
+            with open(name, "rb", buffering=0) as file:
+                self._chunk.read(file, inside, target, room)
+        except _DAMAGE as error:
+            raise FileError(
+                f"{self._path}: {self._file_kind} {key} is corrupt: {error}: copy the store again"
+            ) from error
+
+
+def open_array(path: Path) -> StoredArray:
+    """Open an array that was not opened yet. Raises FileError and NotSupportedError for what is not safe to read."""
+    metadata.check_node(path)
+    opened = zarr.open_array(path, mode="r")
+    chunks = math.prod(math.ceil(n / c) for n, c in zip(opened.shape, opened.chunks, strict=True))
+    if chunks > _MAX_CHUNKS:
+        raise FileError(f"{path}: too large an array: shape {opened.shape} in {chunks} chunks of {opened.chunks}")
+    return StoredArray(opened, path)

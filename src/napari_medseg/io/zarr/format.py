@@ -1,0 +1,384 @@
+"""OME-Zarr: images and labels on the disk that are opened and not read. 0.4 and 0.5 are read, 0.5 is written.
+
+OME-Zarr holds a scale and a translation per axis only; the full affine, the provenance and whether a store is complete
+lie beside it in the attribute `napari_medseg` of the group, which this reader prefers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.errors import BaseZarrError, ZarrUserWarning
+from zarr.storage import LocalStore
+
+from napari_medseg import geometry
+from napari_medseg.arrays.views import AxisView
+from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
+from napari_medseg.geometry import FloatArray, Shape3
+from napari_medseg.io import attributes, choice
+from napari_medseg.io.attributes import KEY, Attributes
+from napari_medseg.io.disk import files, locks
+from napari_medseg.io.stored import Stored, grid_of, smallest_label_type, with_channel_axis
+from napari_medseg.io.zarr import metadata, pyramid
+from napari_medseg.io.zarr.array import StoredArray, open_array
+from napari_medseg.io.zarr.ome import (
+    Multiscale,
+    channel_names,
+    coarser_levels,
+    for_writing,
+    label_colours,
+    label_names,
+    ome_part,
+    own_scale,
+    parse_multiscale,
+)
+from napari_medseg.volume import MAX_LABEL, Grid, LazyArray
+
+CHUNKS: Shape3 = (64, 64, 64)
+"""Default chunk (z, y, x): small enough for a window of a network, large enough for the file system."""
+# A chunk of background is written too, so that a missing chunk is one that was never computed.
+_WRITE_ALL: Any = {"write_empty_chunks": True}
+_UNREADABLE = (KeyError, ValueError, TypeError, OverflowError, AttributeError, OSError, BaseZarrError)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what numpy and zarr say of odd metadata: what is made of them is checked here."""
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", over="ignore"):
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        yield
+
+
+@_quiet()
+def load(path: Path, *, as_labels: bool) -> Stored:
+    """The image of a store, or its labels: those at the root, or the only ones in its labels group.
+
+    Of a time series `STORE#3` is one point. Raises FileError for what is not OME-Zarr, InputError where several label
+    images or time points are there to choose from.
+    """
+    path, part = choice.split(path)
+    files.status_of(path)
+    if metadata.is_array(path):
+        return _plain_array(_opened(path, path), path)
+    node = _open(path)
+    content = dict(node.attrs)
+    ome = ome_part(content)
+    labels = _names_of_labels(path) if as_labels and "image-label" not in ome else []
+    if len(labels) == 1:
+        return load(path / "labels" / (f"{labels[0]}#{part}" if part else labels[0]), as_labels=True)
+    if labels:
+        names = ", ".join(str(path / "labels" / name) for name in labels)
+        raise InputError(f"{path}: it holds {len(labels)} label images: name one of {names}")
+    return _image(node, content, path, part)
+
+
+def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
+    """Write an image (c, z, y, x) or labels (z, y, x) as OME-Zarr 0.5 with a pyramid, atomically.
+
+    An existing store is replaced where it is one of ours and of the same kind; FileError otherwise.
+    """
+    _check_replaceable(path, is_labels=stored.is_labels)
+    levels = pyramid.plan(stored.grid.shape, stored.grid.spacing)
+    data, dtype = _as_written(stored)
+    channels = 1 if stored.is_labels else with_channel_axis(stored.data).shape[0]
+    size = sum(_bytes(level.shape, dtype) for level in levels) * channels
+    with files.replacing(path, size, by_folder=True) as temporary:
+        arrays = _create(temporary, stored, levels, dtype, chunks=chunks)
+        pyramid.copy_blocks(data, arrays[0])
+        for level, fine, coarse in zip(levels[1:], arrays, arrays[1:], strict=False):
+            pyramid.reduce_blocks(fine, coarse, level.factors, is_labels=stored.is_labels)
+        _mark_complete(temporary)
+
+
+@contextmanager
+def filling_labels(
+    path: str | Path,
+    grid: Grid,
+    labels: Mapping[int, str],
+    *,
+    dtype: npt.DTypeLike,
+    chunks: Shape3 = CHUNKS,
+    provenance: Mapping[str, object] | None = None,
+) -> Iterator[zarr.Array[Any]]:
+    """An OME-Zarr 0.5 label image on the grid, to be filled inside: the array (z, y, x), of zeros.
+
+    The store is marked as incomplete until the end; what is computed stays in it where the work is broken off, but for
+    a full disk. A complete store of ours at `path` is kept until the new one is complete, too. Chunks are written also
+    where they hold background only, so that a missing chunk is one that was never computed. Raises FileError where
+    something else is at `path`, another process writes there, or the disk is full.
+    """
+    path = Path(path)
+    with locks.claimed(path):
+        _check_replaceable(path, is_labels=True)
+        place = locks.temporary_beside(path) if _is_complete(path) else path
+        try:
+            with files.told_of_faults(path, place, _bytes(grid.shape, np.dtype(dtype))):
+                array = _empty_labels(place, grid, labels, np.dtype(dtype), chunks, provenance or {})
+                yield array
+                _mark_complete(place)
+                if place != path:
+                    files.put(place, path)
+                    _follow(array, path)
+        finally:
+            if place != path:
+                locks.remove(place)
+
+
+def _empty_labels(
+    path: Path,
+    grid: Grid,
+    labels: Mapping[int, str],
+    dtype: np.dtype[Any],
+    chunks: Shape3,
+    provenance: Mapping[str, object],
+) -> zarr.Array[Any]:
+    empty = np.broadcast_to(np.zeros((), dtype), grid.shape)
+    stored = Stored(empty, grid, (), labels, provenance, is_labels=True)
+    level = pyramid.Level(grid.shape, (1, 1, 1), (1, 1, 1))
+    with files.replacing(path, _bytes(grid.shape, dtype), by_folder=True) as temporary:
+        _create(temporary, stored, [level], dtype, chunks=chunks)
+    return zarr.open_array(path / "0", mode="r+").with_config(_WRITE_ALL)
+
+
+def _follow(array: zarr.Array[Any], path: Path) -> None:
+    """Have an array read from where its store was put: who was given it keeps it."""
+    store = array.store
+    assert isinstance(store, LocalStore), "opened by a path"
+    store.root = path / "0"
+
+
+def _bytes(shape: Shape3, dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape, dtype=object)) * dtype.itemsize
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a store of ours is there that is not marked as incomplete."""
+    if not path.exists():
+        return False
+    own = _open(path).attrs.get(KEY)
+    return isinstance(own, dict) and own.get("complete") is not False
+
+
+def _mark_complete(path: Path) -> None:
+    """Say in a store of ours that every voxel is computed."""
+    group = _open(path, mode="r+")
+    own: Any = group.attrs[KEY]
+    group.attrs[KEY] = {**own, "complete": True}
+
+
+def _open(path: Path, mode: Any = "r") -> zarr.Group:
+    files.status_of(path)
+    metadata.check_node(path)
+    try:
+        # The copies of all metadata in a group are not used: what was checked is each node's own.
+        return zarr.open_group(path, mode=mode, use_consolidated=False)
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: not an OME-Zarr, or its zarr metadata is damaged: {error!s:.200}") from error
+
+
+def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str) -> Stored:
+    ome = ome_part(content)
+    if "multiscales" not in ome:
+        inside = ", ".join(sorted(group.group_keys()))
+        raise FileError(
+            f"{path}: a zarr group without an OME-Zarr image (no multiscales); groups in it: {inside or 'none':.200}"
+        )
+    multiscale = parse_multiscale(ome, str(path))
+    where = path / multiscale.path
+    if not metadata.is_array(where):
+        raise FileError(f"{path}: the array of its first dataset, {multiscale.path!r:.100}, is missing or damaged")
+    array = _opened(where, path)
+    _warn_of_odd_levels(array, ome, path)
+    own = content.get(KEY)
+    if not (isinstance(own, dict) and own.get("complete") is False):  # that one is told of as a whole
+        _warn_of_missing_chunks(array, path)
+    return _placed(array, multiscale, content, path, part)
+
+
+def _opened(where: Path, path: Path) -> StoredArray:
+    """An array of a store. FileError names the store where it is damaged."""
+    try:
+        return open_array(where)
+    except MedsegError:
+        raise
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: its zarr metadata is damaged: {error!s:.200}") from error
+
+
+def _warn_of_missing_chunks(array: StoredArray, path: Path) -> None:
+    missing = array.missing_chunks()
+    if missing:
+        _warn(
+            f"{path}: {len(missing)} chunks are missing ({missing[0]}{', ...' if missing[1:] else ''}) and read as "
+            f"{array.fill_value}: background that was not written, or an incomplete copy"
+        )
+
+
+def _warn_of_odd_levels(array: StoredArray, ome: Mapping[str, Any], path: Path) -> None:
+    """Warn where a coarser level does not cover the box of the finest; only the finest is read."""
+    first = own_scale(ome["multiscales"][0]["datasets"][0])
+    for name, scale in coarser_levels(ome):
+        shape = metadata.shape_of(path / name) if Path(name).name == name else None
+        if shape is None or not len(shape) == len(scale) == len(first) == len(array.shape):
+            continue
+        apart = np.abs(np.multiply(shape, scale) - np.multiply(array.shape, first))
+        if np.any(apart > 1.001 * np.array(scale)):
+            _warn(f"{path}: level {name:.50} of the pyramid has a shape {shape} that does not fit that of the finest")
+
+
+def _plain_array(array: StoredArray, path: Path) -> Stored:
+    """An array without OME metadata around it: its last axes are z, y, x and the spacing is unknown."""
+    count = len(array.shape)
+    if count not in (3, 4):
+        raise NotSupportedError(f"{path}: a zarr array of {count} axes, shape {array.shape}: expected (z, y, x)")
+    _warn_of_missing_chunks(array, path)
+    axes = ("c", "z", "y", "x")[4 - count :]
+    placed = _placed(array, Multiscale("", axes, {}, {}), {}, path)
+    return replace(placed, notes=("a plain zarr array: spacing and orientation are unknown; 1 mm is taken",))
+
+
+def _placed(
+    array: StoredArray, multiscale: Multiscale, content: Mapping[str, Any], path: Path, part: str = ""
+) -> Stored:
+    """The array with its grid and names: ours where the group has our attribute, else those of OME-Zarr."""
+    ome = ome_part(content)
+    data = _in_order(array, multiscale.axes, path, part)
+    own, affine = _own(content, multiscale, path)
+    grid = grid_of(str(path), data.shape, affine)
+    count = data.shape[0] if len(data.shape) == 4 else 1
+    channels = own.channels or channel_names(ome, count)
+    labels = own.labels or label_names(ome)
+    colours = own.colours or label_colours(ome)
+    return Stored(data, grid, channels, labels, own.provenance, is_labels="image-label" in ome, colours=colours)
+
+
+def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) -> LazyArray:
+    """The array as (c, z, y, x) or (z, y, x); itself where it is stored so, else a lazy view."""
+    if len(array.shape) != len(axes):
+        raise FileError(f"{path}: {len(axes)} axes ({', '.join(axes)}) are named for an array of shape {array.shape}")
+    if 0 in array.shape:
+        raise FileError(f"{path}: an array without voxels, shape {array.shape}")
+    point = 0
+    if "t" in axes and array.shape[axes.index("t")] > 1:
+        what = f"a time series, shape ({', '.join(axes)}) = {array.shape}"
+        point = choice.point(path, part, array.shape[axes.index("t")], what)
+    else:
+        choice.nothing(path, part)
+    if axes in (("z", "y", "x"), ("c", "z", "y", "x")):
+        return array
+    wanted = [axis for axis in "czyx" if axis in axes]
+    stored_order = [axis for axis in axes if axis in wanted]
+    if stored_order != wanted:
+        _warn(f"{path}: the axes are stored in the order {', '.join(axes)}; they are read in the order z, y, x")
+    lead = ("c",) if "c" in axes else ()
+    order = [axes.index(axis) if axis in axes else None for axis in (*lead, "z", "y", "x")]
+    return AxisView(array, order, {axes.index("t"): point} if "t" in axes else {})
+
+
+def _own(content: Mapping[str, Any], multiscale: Multiscale, path: Path) -> tuple[Attributes, FloatArray]:
+    """Our attribute and the affine: ours, unless a later tool has changed the scale and left our attribute behind."""
+    own = content.get(KEY)
+    if not isinstance(own, dict):
+        return Attributes(), multiscale.affine
+    if own.get("complete") is False:
+        _warn(f"{path}: the segmentation was not finished: voxels that were not reached are 0")
+    attributes_ = attributes.from_json_object(own, str(path))
+    affine = _as_affine(own.get("affine"), path)
+    if not np.allclose(geometry.spacing_of(affine), geometry.spacing_of(multiscale.affine), rtol=0.01):
+        _warn(
+            f"{path}: the scale was changed after napari-medseg wrote it; the scale is used and the orientation is lost"
+        )
+        return attributes_, multiscale.affine
+    return attributes_, affine
+
+
+def _as_affine(value: object, path: Path) -> FloatArray:
+    try:
+        affine = np.asarray(value, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        affine = np.empty(0)
+    if affine.shape != (4, 4):
+        raise FileError(f"{path}: its attribute {KEY} holds no 4x4 affine")
+    return affine
+
+
+def _names_of_labels(path: Path) -> list[str]:
+    """The label images in the labels group, as its metadata lists them; none where there is no such group."""
+    folder = path / "labels"
+    if not metadata.is_group(folder):
+        return []
+    names = ome_part(dict(_open(folder).attrs)).get("labels")
+    texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    # A name that leads elsewhere, or that no folder can have, is passed over.
+    return [name for name in texts if Path(name).name == name and name.isprintable()]
+
+
+def _as_written(stored: Stored) -> tuple[LazyArray, np.dtype[Any]]:
+    """The array with the axes of the store, and the type it is stored in."""
+    data = stored.data if stored.is_labels else with_channel_axis(stored.data)
+    dtype = np.dtype(data.dtype).newbyteorder("=")
+    if dtype.kind == "b":
+        return data, np.dtype(np.uint8)
+    if stored.is_labels and dtype.itemsize == 8:
+        # The largest id of a lazy array is not known without reading it; the largest there can be fits 32 bits.
+        largest = int(data.max(initial=0)) if isinstance(data, np.ndarray) else MAX_LABEL
+        return data, np.dtype(smallest_label_type(largest))
+    return data, dtype
+
+
+def _create(
+    path: Path, stored: Stored, levels: list[pyramid.Level], dtype: np.dtype[Any], *, chunks: Shape3
+) -> list[zarr.Array[Any]]:
+    """A new group with its metadata, marked as incomplete, and one empty array per level."""
+    own = {"affine": stored.grid.affine.tolist(), "complete": False, **attributes.to_json_object(stored)}
+    ome = for_writing(stored, levels)
+    group = zarr.create_group(path, zarr_format=3, attributes={"ome": ome, KEY: own})
+    lead = () if stored.is_labels else (int(with_channel_axis(stored.data).shape[0]),)
+    names = ("z", "y", "x") if stored.is_labels else ("c", "z", "y", "x")
+    return [
+        group.create_array(
+            str(number),
+            shape=(*lead, *level.shape),
+            dtype=dtype,
+            chunks=(*(1 for _ in lead), *(min(c, n) for c, n in zip(chunks, level.shape, strict=True))),
+            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle" if stored.is_labels else "shuffle"),
+            dimension_names=names,
+            config=_WRITE_ALL,
+        )
+        for number, level in enumerate(levels)
+    ]
+
+
+def _check_replaceable(path: Path, *, is_labels: bool) -> None:
+    """Raise FileError unless nothing is at the path, or a store of ours of the same kind with nothing of others in it.
+
+    A link is refused too: a folder cannot take its place, and what it leads to is not ours to remove.
+    """
+    if path.is_symlink():
+        raise FileError(f"{path}: cannot be written: a link is there: name what it leads to, {path.resolve()}")
+    if not path.exists():
+        return
+    kind = "label image" if is_labels else "image"
+    way_out = "choose another name or remove it first"
+    if not path.is_dir():
+        raise FileError(f"{path}: cannot be written: a file is there: {way_out}")
+    node = _open(path) if metadata.is_group(path) else None
+    if node is None or KEY not in node.attrs:
+        raise FileError(f"{path}: this folder cannot be replaced: it was not written by napari-medseg: {way_out}")
+    others = sorted(p.name for p in path.iterdir() if not (p.name.isdecimal() or p.name.startswith(("zarr.", "."))))
+    if ("image-label" in ome_part(dict(node.attrs))) != is_labels or others:
+        what = f": {others[0]:.100}" if others else ""
+        raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else{what}: {way_out}")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, MedsegWarning, stacklevel=4)

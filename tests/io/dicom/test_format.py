@@ -1,0 +1,319 @@
+"""DICOM series lie where their planes say, or are refused with the reason; no text of a patient comes out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
+
+from dicom_files import CANARY, set_pixels, voxels, write_enhanced, write_series
+from grids import ORIENTATIONS, grid, grids
+from napari_medseg import io
+from napari_medseg.cli.describe import describe
+from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.geometry import AxisOrder
+from napari_medseg.io.choice import ChoiceError
+from napari_medseg.io.dicom.format import list_series
+from napari_medseg.volume import Grid, Volume
+from reader_suite import farthest_mm
+
+GRID = grid("SPL", shape=(4, 5, 6))
+DATA = voxels(GRID.shape)
+
+
+def series(folder: Path, tweak: Callable[[Dataset, int], None] | None = None) -> Path:
+    return write_series(folder / "series", DATA, GRID, tweak=tweak)
+
+
+def same_up_to_order(read: Volume, data: npt.NDArray[Any], where: Grid) -> bool:
+    """The same voxels in the same places; a series' slices always run along their normal."""
+    order = AxisOrder.between(where.orientation, read.grid.orientation)
+    assert farthest_mm(read.grid, where.reordered(order)) < 0.01
+    return np.array_equal(read.data[0], order.apply(data))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=grids.filter(lambda g: g.shape[0] > 1), seed=st.integers(0, 99))
+def test_a_series_comes_back_in_its_place(tmp_path_factory: pytest.TempPathFactory, drawn: Grid, seed: int) -> None:
+    data = voxels(drawn.shape, seed)
+    path = write_series(tmp_path_factory.mktemp("dicom"), data, drawn)
+    assert same_up_to_order(io.read(path), data, drawn)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_every_orientation(tmp_path: Path, orientation: str) -> None:
+    oblique = grid(orientation, angles_rad=(0.2, -0.15, 0.1))
+    data = voxels(oblique.shape)
+    assert same_up_to_order(io.read(write_series(tmp_path, data, oblique)), data, oblique)
+
+
+def test_an_enhanced_file_is_a_volume(tmp_path: Path) -> None:
+    read = io.read(write_enhanced(tmp_path / "all.dcm", DATA, GRID))
+    assert same_up_to_order(read, DATA, GRID)
+    assert read.name == "all"
+
+
+def test_one_file_is_one_slice(tmp_path: Path) -> None:
+    read = io.read(series(tmp_path) / "IM004.dcm")
+    assert np.array_equal(read.data[0], DATA[:1])
+    assert read.grid.spacing == pytest.approx(GRID.spacing)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=["rle", "jpeg2000"])
+def test_compressed_pixels_are_decoded(tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+    larger = grid("SPL", shape=(2, 40, 48))
+    data = voxels(larger.shape)
+    path = write_series(
+        tmp_path, data, larger, tweak=lambda dataset, _: dataset.compress(syntax, generate_instance_uid=False)
+    )
+    assert np.array_equal(io.read(path).data[0], data)
+
+
+def test_baseline_jpeg_is_decoded(tmp_path: Path) -> None:
+    def compress(dataset: Dataset, _: int) -> None:
+        picture = BytesIO()
+        Image.fromarray(smooth).save(picture, "JPEG", quality=100)
+        set_pixels(dataset, smooth)
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        dataset.PixelData = encapsulate([picture.getvalue()])
+        dataset["PixelData"].VR = "OB"
+
+    smooth = np.add.outer(np.arange(0, 80, 2), np.arange(48)).astype(np.uint8)
+    path = write_series(tmp_path, voxels((2, 40, 48)), grid("SPL", shape=(2, 40, 48)), tweak=compress)
+    np.testing.assert_allclose(io.read(path).data[0], [smooth, smooth], atol=3)
+
+
+@pytest.mark.parametrize("process", ["JPEGLosslessProcess14", "JPEGLosslessProcess14_1"])
+def test_lossless_jpeg_is_decoded(tmp_path: Path, process: str) -> None:
+    gdcm: Any = pytest.importorskip("gdcm", reason="GDCM, the decoder of JPEG Lossless, is not installed")
+    path = write_series(tmp_path, voxels((2, 40, 48)), grid("SPL", shape=(2, 40, 48)))
+    for file in path.iterdir():
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(file))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, process)))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.SetFileName(str(file))
+        assert writer.Write()
+        assert "JPEG Lossless" in pydicom.dcmread(file).file_meta.TransferSyntaxUID.name
+    assert np.array_equal(io.read(path).data[0], voxels((2, 40, 48)))
+
+
+def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compress(dataset: Dataset, _: int) -> None:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+
+    monkeypatch.setattr(Decoder, "is_available", False)
+    with pytest.raises(NotSupportedError, match=r"JPEG Lossless.*pip install python-gdcm"):
+        io.read(series(tmp_path, compress))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "dtype"),
+    [(1, -1024, "int16"), (3, 0, "int16"), (100, 0, "int32"), (0.5, 1, "float32")],
+    ids=["ct", "whole", "wide", "fraction"],
+)
+def test_values_are_rescaled(tmp_path: Path, slope: float, intercept: float, dtype: str) -> None:
+    def scale(dataset: Dataset, _: int) -> None:
+        dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
+
+    read = io.read(series(tmp_path, scale))
+    assert read.data.dtype == dtype
+    np.testing.assert_allclose(read.data[0], DATA.astype(float) * slope + intercept)
+
+
+def test_each_slice_has_its_own_scale(tmp_path: Path) -> None:
+    read = io.read(series(tmp_path, lambda dataset, k: setattr(dataset, "RescaleSlope", k + 1)))
+    np.testing.assert_array_equal(read.data[0], DATA * np.arange(1, 5)[:, None, None])
+
+
+def test_inverted_images_are_told(tmp_path: Path) -> None:
+    path = series(tmp_path, lambda dataset, _: setattr(dataset, "PhotometricInterpretation", "MONOCHROME1"))
+    with pytest.warns(MedsegWarning, match="MONOCHROME1"):
+        assert np.array_equal(io.read(path).data[0], DATA)
+
+
+def test_a_tilted_series_is_resampled(tmp_path: Path) -> None:
+    def tilt(dataset: Dataset, k: int) -> None:
+        left, back, up = (float(x) for x in dataset.ImagePositionPatient)
+        dataset.ImagePositionPatient = [left, back + k * GRID.spacing[1], up]
+
+    with pytest.warns(MedsegWarning, match="gantry tilt of 15.6 degrees: each position is 0.7 mm aside"):
+        read = io.read(series(tmp_path, tilt))
+    assert read.grid.shape == (4, 8, 6)
+    for k in range(4):
+        assert np.array_equal(read.data[0, k, k : k + 5], DATA[k])
+
+
+def moved(dataset: Dataset, k: int) -> None:
+    if k == 2:
+        dataset.ImagePositionPatient[2] = dataset.ImagePositionPatient[2] + 0.6
+
+
+def test_an_uneven_series_is_resampled(tmp_path: Path) -> None:
+    with pytest.warns(MedsegWarning, match=r"unevenly spaced slices \(1.9 to 3.1 mm apart\)"):
+        read = io.read(series(tmp_path, moved))
+    assert np.array_equal(read.data[0, 0], DATA[0])
+    assert np.array_equal(read.data[0, -1], DATA[-1])
+
+
+REFUSED: dict[str, tuple[Callable[[Dataset, int], None], type[Exception], str]] = {
+    "orientation": (
+        lambda d, k: setattr(d, "ImageOrientationPatient", [0, 1, 0, 0, 0, -1]) if k == 1 else None,
+        FileError,
+        r"orientations of slices differ: 1 of 4 are unlike the others \(IM003.dcm\)",
+    ),
+    "size": (
+        lambda d, k: setattr(d, "Rows", 4) if k == 3 else None,
+        FileError,
+        r"sizes \(rows, columns\) of slices differ: 1 of 4 .*IM001.dcm",
+    ),
+    "same_position": (
+        lambda d, k: setattr(d, "ImagePositionPatient", [0, 0, 0]),
+        FileError,
+        r"IM00\d.dcm and IM00\d.dcm lie at the same position \(3 such pairs\)",
+    ),
+    "no_position": (lambda d, _: d.pop("ImagePositionPatient"), FileError, "no ImagePositionPatient"),
+    "no_spacing": (lambda d, _: d.pop("PixelSpacing"), FileError, "no PixelSpacing"),
+    "no_pixels": (lambda d, _: d.pop("PixelData"), FileError, "no pixel data"),
+    "short_pixels": (
+        lambda d, _: setattr(d, "PixelData", bytes(20)),
+        FileError,
+        "cut short.*60 bytes expected.*20 there",
+    ),
+    "colour": (lambda d, _: setattr(d, "PhotometricInterpretation", "RGB"), NotSupportedError, "a colour image"),
+    "mosaic": (lambda d, _: setattr(d, "ImageType", ["ORIGINAL", "MOSAIC"]), NotSupportedError, "a mosaic"),
+    "many_frames": (lambda d, _: setattr(d, "NumberOfFrames", 9), FileError, "cut short"),
+    "bad_number": (
+        lambda d, _: d.add_new("ImagePositionPatient", "LO", ["here", "there", CANARY]),
+        FileError,
+        "damaged: ImagePositionPatient cannot be parsed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("tweak", "kind", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_volume_is_refused(
+    tmp_path: Path, tweak: Callable[[Dataset, int], None], kind: type[Exception], reason: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pydicom's, on writing what is wrong
+        path = series(tmp_path, tweak)
+    with pytest.raises(kind, match=reason) as caught:
+        io.read(path)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_missing_slice_is_named(tmp_path: Path) -> None:
+    path = series(tmp_path)
+    (path / "IM002.dcm").unlink()
+    with pytest.raises(FileError, match=r"missing.*5 mm between IM003.dcm and IM001.dcm"):
+        io.read(path)
+
+
+@pytest.mark.parametrize("keep", [-7, 600, 140, 100, 0])
+def test_a_cut_file_is_named(tmp_path: Path, keep: int) -> None:
+    path = series(tmp_path)
+    cut = path / "IM002.dcm"
+    cut.write_bytes(cut.read_bytes()[:keep])
+    with pytest.raises((FileError, NotSupportedError), match=r"IM002.dcm"):
+        io.read(path)
+
+
+def test_a_cut_compressed_file_is_named(tmp_path: Path) -> None:
+    path = series(tmp_path, lambda dataset, _: dataset.compress(RLELossless, generate_instance_uid=False))
+    cut = path / "IM002.dcm"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    with pytest.raises(FileError, match=r"IM002.dcm: the compressed pixel data are cut short"):
+        io.read(path)
+
+
+def test_series_are_listed_and_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "both"
+    write_series(path, DATA, GRID)
+    write_series(path / "more", DATA[:3] + 1, grid("SPL", shape=(3, 5, 6)), series="1.2.3")
+    for file in (path / "more").iterdir():
+        file.rename(path / f"more_{file.name}")
+    (path / "more").rmdir()
+    (path / "notes.txt").write_text("no image")
+    listed = list_series(path)
+    assert sorted(s.slices for s in listed) == [3, 4]
+    assert {(s.modality, s.number, s.size) for s in listed} == {("CT", 3, (5, 6))}
+    with pytest.raises(ChoiceError, match=r"2 series in this folder: select one as .*both#[0-9a-f]{6}: #") as several:
+        io.read(path)
+    assert several.value.choices == tuple(f"{path}#{found.id}" for found in listed)
+    with pytest.raises(InputError, match="no series #abc"):
+        io.read(f"{path}#abc")
+    for found in listed:
+        assert io.read(f"{path}#{found.id}").grid.shape[0] == found.slices
+
+
+def test_a_folder_without_dicom_has_no_series(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no DICOM image"):
+        list_series(tmp_path)
+
+
+def test_no_text_of_a_patient_comes_out(tmp_path: Path) -> None:
+    path = series(tmp_path)
+    volume = io.read(path)
+    io.write(tmp_path / "out.nrrd", volume)
+    said = [*describe(path), volume.name, repr(list_series(path)[0].describe())]
+    assert CANARY not in " ".join(said)
+    assert CANARY.encode() not in (tmp_path / "out.nrrd").read_bytes()
+
+
+def truth_of(volume: Volume, truth: Volume) -> tuple[float, float]:
+    """(farthest voxel from the truth's grid in voxels, largest difference of values there)."""
+    index = np.indices(volume.grid.shape).reshape(3, -1).T
+    at = truth.grid.world_to_index(volume.grid.index_to_world(index))
+    nearest = np.rint(at).astype(int)
+    values = truth.data[0][tuple(nearest.T)].astype(float)
+    return float(np.abs(at - nearest).max()), float(np.abs(values - volume.data[0].ravel()).max())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "failing/slicecount/001",
+        "generic/anatomical/001",
+        "generic/anatomical/002_non_isotropic",
+        "generic/compressed_j2k/001",
+        "hitachi/anatomical/001",
+        "philips_enhanced/anatomical/001",
+    ],
+)
+def test_real_series_equal_their_truth(medseg_data: Path, name: str) -> None:
+    volume = io.read(medseg_data / "dicom" / name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MedsegWarning)
+        truth = io.read(medseg_data / "dicom" / f"{name}_ground_truth.nii.gz")
+    off, difference = truth_of(volume, truth)
+    assert off < 1e-3
+    assert difference < 1e-3
+
+
+def test_a_real_tilted_series_is_resampled(medseg_data: Path) -> None:
+    with pytest.warns(MedsegWarning, match="gantry tilt of 14.0 degrees: each position is 1.21 mm aside"):
+        volume = io.read(medseg_data / "dicom" / "failing" / "gantrytilting" / "001")
+    assert volume.grid.shape == (4, 521, 512)
+    assert io.read(medseg_data / "dicom" / "hippocampus" / "Study1" / "13_HCropVolume").grid.shape == (32, 51, 35)
