@@ -83,8 +83,8 @@ def cost(name: str) -> dict[str, Any]:
     """Size, multiply-adds and memory from the shapes; time and memory of one forward pass."""
     import torch
 
-    from napari_medseg.networks.figures import figures
-    from napari_medseg.networks.modes import in_mode
+    from napari_medseg.architectures.costs import figures
+    from napari_medseg.architectures.modes import in_mode
 
     torch.set_num_threads(1)
     spec = registry.network(name)

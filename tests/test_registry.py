@@ -30,7 +30,7 @@ def test_unknown_network_lists_the_choices() -> None:
 
 def test_every_entry_is_complete(spec: NetworkSpec) -> None:
     assert registry.networks()[spec.name] is spec
-    assert spec.target.startswith("napari_medseg.networks.")
+    assert spec.target.startswith("napari_medseg.architectures.")
     assert spec.summary
     assert spec.when.endswith(".")
     assert str(spec.year) in spec.reference

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import balls
 from napari_medseg import read, registry, segment, train, write
+from napari_medseg.architectures.costs import figures
 from napari_medseg.config import TrainConfig
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, load_model, write_model
-from napari_medseg.networks.figures import figures
 from napari_medseg.registry import NetworkSpec
 
 SIZES: dict[int, list[tuple[int, ...]]] = {

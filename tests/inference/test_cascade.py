@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseg import Grid, Volume, iter_segment, load_model, registry, segment, write
+from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, ModelFileError
 from napari_medseg.events import Finished, Progress, Started
@@ -23,7 +24,6 @@ from napari_medseg.inference.runner import WindowRunner
 from napari_medseg.inference.windows import BoxWindows, WindowGrid
 from napari_medseg.models.file import FIRST, Model, write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Stage
-from napari_medseg.networks.modes import in_mode
 from napari_medseg.transforms.spatial import resample
 
 SHAPE = (12, 20, 24)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from napari_medseg.architectures.modes import in_mode
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.device import autocast
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.networks.modes import in_mode
 
 if TYPE_CHECKING:
     from napari_medseg.config import Precision

@@ -1,20 +1,7 @@
 """The one table of networks. Pure data: a network's module (and torch) is imported only when it is built."""
 
 from napari_medseg.errors import UnknownNameError, did_you_mean
-from napari_medseg.registry import (
-    attention,
-    hybrid,
-    interactive,
-    light,
-    light_encoders,
-    ready,
-    ready_residual,
-    ready_transformers,
-    streams,
-    transformers,
-    unets,
-    volumetric,
-)
+from napari_medseg.registry import interactive, light, monai, residual, transformers, unets
 from napari_medseg.registry.spec import (
     COMMON,
     FAMILIES,
@@ -39,20 +26,7 @@ __all__ = [
     "shown",
 ]
 
-_PARTS = (
-    unets,
-    volumetric,
-    hybrid,
-    streams,
-    ready,
-    ready_residual,
-    ready_transformers,
-    attention,
-    transformers,
-    light,
-    light_encoders,
-    interactive,
-)
+_PARTS = (unets, residual, monai, transformers, light, interactive)
 _TABLE: dict[str, NetworkSpec] = {spec.name: spec for part in _PARTS for spec in part.NETWORKS}
 
 

@@ -13,7 +13,7 @@ _DEEPIGEOS_REFERENCE = "Wang et al., TPAMI 2018, doi:10.1109/TPAMI.2018.2840695"
 NETWORKS: tuple[NetworkSpec, ...] = (
     NetworkSpec(
         name="deepigeos_pnet",
-        target="napari_medseg.networks.deepigeos:PNet",
+        target="napari_medseg.architectures.interactive.deepigeos:PNet",
         family="interactive and graph",
         year=2018,
         summary="DeepIGeoS' P-Net: dilated convolutions at full size, very few weights",
@@ -25,7 +25,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="deepigeos_rnet",
-        target="napari_medseg.networks.deepigeos:RNet",
+        target="napari_medseg.architectures.interactive.deepigeos:RNet",
         family="interactive and graph",
         year=2018,
         summary="DeepIGeoS' R-Net: P-Net on the image, a first segmentation and the distances to clicks",
@@ -39,7 +39,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="mem3d",
-        target="napari_medseg.networks.mem3d:Mem3D",
+        target="napari_medseg.architectures.interactive.mem3d:Mem3D",
         family="interactive and graph",
         year=2021,
         summary="Volumetric memory network: slices with masks guide the segmentation of the next slice",
@@ -65,7 +65,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="graph_unet",
-        target="napari_medseg.networks.graph_unet:GraphUNet",
+        target="napari_medseg.architectures.interactive.graph_unet:GraphUNet",
         family="interactive and graph",
         year=2019,
         summary="Graph U-Net: graph convolutions, top-k pooling and un-pooling on supervoxels",

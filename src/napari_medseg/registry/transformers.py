@@ -1,34 +1,18 @@
-"""Networks whose coarse levels are transformers or perceptrons on tokens, and those around the same V-Net."""
+"""Networks whose coarse levels are transformers or perceptrons on tokens."""
 
 from __future__ import annotations
 
-from napari_medseg.registry.spec import Argument, NetworkSpec, Parameter
+from napari_medseg.registry.parameters import NORM_GROUP, SUPERVISED
+from napari_medseg.registry.spec import NetworkSpec, Parameter
 
-_NORM = Parameter("group", "normalisation after each convolution", choices=("group", "instance", "batch"))
 _GRID = Parameter(
     (6,), "tokens per axis for which positions are learned (one number, or one per axis); interpolated", 1, 256
 )
-_SUPERVISED = Parameter(True, "logits of every decoder level in training")
-_VNET = {
-    "width": Parameter(16, "features of the finest level; each further level has twice as many", 1, 256),
-    "norm": _NORM,
-    "dropout": Parameter(0.0, "probability of dropping a feature map at the coarsest level and at the end", 0, 0.95),
-    "sdf": Parameter(False, "a second head, of signed distances, which only the shape-aware scheme trains and reads"),
-    "deep_supervision": _SUPERVISED,
-}
-_PUBLISHED_VNET: dict[str, Argument] = {
-    "norm": "batch",
-    "dropout": 0.5,
-    "sdf": True,
-    "deep_supervision": False,
-    "in_channels": 1,
-    "out_channels": 1,
-}
 
 NETWORKS: tuple[NetworkSpec, ...] = (
     NetworkSpec(
         name="transunet",
-        target="napari_medseg.networks.transunet:TransUNet",
+        target="napari_medseg.architectures.transformers.transunet:TransUNet",
         family="transformer",
         year=2021,
         summary="TransUNet: residual encoder, transformer on its coarsest map, U-Net's decoder",
@@ -43,9 +27,9 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "mlp": Parameter(1536, "features inside the perceptrons", 1, 16384),
             "grid": _GRID,
             "decoder": Parameter((128, 64, 32, 16), "features per decoder stage", 1, 1024, shortest=4, longest=4),
-            "norm": _NORM,
+            "norm": NORM_GROUP,
             "dropout": Parameter(0.0, "probability of dropping a feature of a token", 0, 0.95),
-            "deep_supervision": _SUPERVISED,
+            "deep_supervision": SUPERVISED,
         },
         paper={
             "width": 64,
@@ -68,7 +52,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="unext",
-        target="napari_medseg.networks.unext:UNeXt",
+        target="napari_medseg.architectures.transformers.unext:UNeXt",
         family="transformer",
         year=2022,
         summary="UNeXt: narrow convolutions, then perceptrons on tokens whose channels are shifted sideways",
@@ -78,47 +62,12 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "channels": Parameter(
                 (16, 32, 128, 160, 256), "features of the five stages, the finest first", 1, 1024, shortest=5, longest=5
             ),
-            "norm": _NORM,
-            "deep_supervision": _SUPERVISED,
+            "norm": NORM_GROUP,
+            "deep_supervision": SUPERVISED,
         },
         paper={"norm": "batch", "deep_supervision": False, "in_channels": 3, "out_channels": 1, "spatial_dims": 2},
         parameters_paper=1_471_921,
         counting="of the widths 16, 32, 128, 160 and 256; the text's 32, 64, 128, 160 and 256 would have more",
-        deep_supervision=True,
-    ),
-    NetworkSpec(
-        name="sassnet",
-        target="napari_medseg.networks.sassnet:SASSNet",
-        family="residual and dense",
-        year=2020,
-        summary="SASSNet's V-Net: 3^n convolutions, skips added, a second head for signed distances",
-        when="When few of many volumes are labelled: the network that the shape-aware semi-supervised scheme trains.",
-        reference="Li et al., MICCAI 2020, doi:10.1007/978-3-030-59710-8_54",
-        parameters=_VNET,
-        paper=_PUBLISHED_VNET,
-        parameters_paper=9_448_866,
-        counting="one class as a sigmoid and its signed distance; two classes without the distances are as many",
-        deep_supervision=True,
-    ),
-    NetworkSpec(
-        name="canet",
-        target="napari_medseg.networks.sassnet:CANet",
-        family="transformer",
-        year=2023,
-        summary="CA-Net: SASSNet's V-Net with a transformer on its coarsest level",
-        when="As sassnet, for structures such as the left atrium whose outline needs the whole volume's context.",
-        reference="Zhao et al., Expert Systems with Applications 2023, doi:10.1016/j.eswa.2022.119105",
-        parameters={
-            **_VNET,
-            "hidden": Parameter(168, "features of a token", 1, 4096),
-            "layers": Parameter(12, "transformer layers", 1, 64),
-            "heads": Parameter(12, "attention heads, a divisor of hidden", 1, 64),
-            "mlp": Parameter(3072, "features inside the perceptrons", 1, 16384),
-            "grid": _GRID,
-        },
-        paper={**_PUBLISHED_VNET, "grid": (5, 7, 7)},
-        parameters_paper=24_491_330,
-        counting="positions for the 245 tokens of 80 x 112 x 112 voxels (Z, Y, X)",
         deep_supervision=True,
     ),
 )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from napari_medseg.registry.parameters import NORM_INSTANCE, SUPERVISED
 from napari_medseg.registry.spec import NetworkSpec, Parameter
 
 _CHANNELS = Parameter((32, 64, 128, 256, 512), "features per level, the finest first", 1, 2048, shortest=2, longest=8)
 _NARROW = replace(_CHANNELS, default=(16, 32, 64, 128, 256))
-_NORM = Parameter("instance", "normalisation after each convolution", choices=("instance", "group", "batch"))
-_SUPERVISED = Parameter(True, "logits of every decoder level in training")
 
 NETWORKS: tuple[NetworkSpec, ...] = (
     NetworkSpec(
         name="unet3d",
-        target="napari_medseg.networks.unet3d:UNet3D",
+        target="napari_medseg.architectures.unets.unet3d:UNet3D",
         family="U-Net",
         year=2016,
         summary="U-Net: strided, instance norm, deep supervision; as published: pooling, batch norm",
@@ -51,7 +50,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="nnunet",
-        target="napari_medseg.networks.nnunet:NnUNet",
+        target="napari_medseg.architectures.unets.nnunet:NnUNet",
         family="U-Net",
         year=2021,
         summary="The U-Net that nnU-Net plans: kernels and strides per level and axis, plain or residual encoder",
@@ -82,7 +81,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="unet",
-        target="napari_medseg.networks.unet:UNet",
+        target="napari_medseg.architectures.unets.unet:UNet",
         family="U-Net",
         year=2015,
         summary="The first U-Net: two convolutions per level, pooling, up-convolutions; here padded, and normalised",
@@ -90,8 +89,8 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         reference="Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28",
         parameters={
             "channels": _CHANNELS,
-            "norm": replace(_NORM, choices=("instance", "group", "batch", "none")),
-            "deep_supervision": _SUPERVISED,
+            "norm": replace(NORM_INSTANCE, choices=("instance", "group", "batch", "none")),
+            "deep_supervision": SUPERVISED,
         },
         paper={
             "channels": (64, 128, 256, 512, 1024),
@@ -107,7 +106,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="r2unet",
-        target="napari_medseg.networks.r2unet:R2UNet",
+        target="napari_medseg.architectures.unets.r2unet:R2UNet",
         family="U-Net",
         year=2018,
         summary="R2U-Net: residual stages of convolutions that see their own output again",
@@ -116,7 +115,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         parameters={
             "channels": _NARROW,
             "steps": Parameter(2, "how often each convolution sees its own output", 1, 8),
-            "deep_supervision": _SUPERVISED,
+            "deep_supervision": SUPERVISED,
         },
         paper={
             "channels": (64, 128, 256, 512, 1024),
@@ -132,13 +131,13 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="multiresunet",
-        target="napari_medseg.networks.multiresunet:MultiResUNet",
+        target="napari_medseg.architectures.unets.multiresunet:MultiResUNet",
         family="U-Net",
         year=2020,
         summary="MultiResUNet: several fields of view per stage, residual convolutions along the skips",
         when="For structures of many sizes in one image, with fewer weights than a U-Net of its width.",
         reference="Ibtehaz and Rahman, Neural Networks 2020, doi:10.1016/j.neunet.2019.08.025",
-        parameters={"channels": _NARROW, "norm": _NORM, "deep_supervision": _SUPERVISED},
+        parameters={"channels": _NARROW, "norm": NORM_INSTANCE, "deep_supervision": SUPERVISED},
         paper={
             "channels": (32, 64, 128, 256, 512),
             "norm": "batch",
@@ -154,13 +153,13 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="unetpp",
-        target="napari_medseg.networks.unetpp:UNetPlusPlus",
+        target="napari_medseg.architectures.unets.unetpp:UNetPlusPlus",
         family="U-Net",
         year=2018,
         summary="UNet++: U-Nets of all depths, nested; can be pruned to a shallower one after training",
         when="When the depth that the task needs is unknown, or a smaller model is to be cut from a trained one.",
         reference="Zhou et al., DLMIA 2018, doi:10.1007/978-3-030-00889-5_1",
-        parameters={"channels": _NARROW, "norm": _NORM, "deep_supervision": _SUPERVISED},
+        parameters={"channels": _NARROW, "norm": NORM_INSTANCE, "deep_supervision": SUPERVISED},
         paper={
             "channels": (32, 64, 128, 256, 512),
             "norm": "batch",
@@ -177,7 +176,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="unet3plus",
-        target="napari_medseg.networks.unet3plus:UNet3Plus",
+        target="napari_medseg.architectures.unets.unet3plus:UNet3Plus",
         family="U-Net",
         year=2020,
         summary="UNet 3+: every decoder node sees all scales; can learn whether there is anything to find",
@@ -186,9 +185,9 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         parameters={
             "channels": _NARROW,
             "branch_channels": Parameter(8, "features that a decoder node takes from each scale", 1, 512),
-            "norm": _NORM,
+            "norm": NORM_INSTANCE,
             "guided": Parameter(False, "the classification-guided module: foreground only where there is any"),
-            "deep_supervision": _SUPERVISED,
+            "deep_supervision": SUPERVISED,
         },
         paper={
             "channels": (64, 128, 256, 512, 1024),
@@ -206,7 +205,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
     ),
     NetworkSpec(
         name="cenet",
-        target="napari_medseg.networks.cenet:CENet",
+        target="napari_medseg.architectures.unets.cenet:CENet",
         family="U-Net",
         year=2019,
         summary="CE-Net: ResNet-34 encoder, Inception-like dilated context and pooled context, added skips",
@@ -215,8 +214,8 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         parameters={
             "width": Parameter(32, "features of the stem and the first stage; each further stage doubles them", 1, 512),
             "blocks": Parameter((3, 4, 6, 3), "residual blocks of the four stages", 1, 64, shortest=4, longest=4),
-            "norm": _NORM,
-            "deep_supervision": _SUPERVISED,
+            "norm": NORM_INSTANCE,
+            "deep_supervision": SUPERVISED,
         },
         paper={
             "width": 64,
@@ -228,5 +227,65 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         },
         parameters_paper=29_003_093,
         deep_supervision=True,
+    ),
+    NetworkSpec(
+        name="nonlocal_unet",
+        target="napari_medseg.architectures.unets.nonlocal_unet:NonLocalUNet",
+        family="attention",
+        year=2020,
+        summary="Non-local U-Net: three levels of residual blocks; the bottom and the first up-sampling see everything",
+        when="For structures that only their surroundings tell apart, such as brain tissues; it is small.",
+        reference="Wang et al., AAAI 2020, doi:10.1609/aaai.v34i04.6100",
+        parameters={
+            "channels": Parameter(
+                (32, 64, 128), "features per level, the finest first", 1, 1024, shortest=2, longest=6
+            ),
+            "norm": NORM_INSTANCE,
+            "dropout": Parameter(
+                0.0, "probability of dropping an attention weight, and a feature before a head", 0, 0.95
+            ),
+            "keys_per_axis": Parameter(
+                12, "voxels per axis to which the image is averaged before it is attended to", 1, 16
+            ),
+            "deep_supervision": SUPERVISED,
+        },
+        paper={
+            "norm": "batch",
+            "dropout": 0.5,
+            "keys_per_axis": 16,
+            "deep_supervision": False,
+            "in_channels": 2,
+            "out_channels": 4,
+        },
+        parameters_paper=1_760_452,
+        deep_supervision=True,
+        features_per_level="channels",
+    ),
+    NetworkSpec(
+        name="attention_unet",
+        target="napari_medseg.architectures.unets.attention_unet:AttentionUNet",
+        family="attention",
+        year=2018,
+        summary="Attention U-Net: gates on the skips, driven by the level below",
+        when="For small organs in a large field of view; its gates show where it looked.",
+        reference="Oktay et al., MIDL 2018, doi:10.48550/arXiv.1804.03999",
+        parameters={
+            "channels": Parameter(
+                (32, 64, 128, 256, 512), "features per level, the finest first", 1, 2048, shortest=2, longest=8
+            ),
+            "norm": NORM_INSTANCE,
+            "deep_supervision": SUPERVISED,
+        },
+        paper={
+            "channels": (64, 128, 256, 512, 1024),
+            "norm": "batch",
+            "deep_supervision": False,
+            "in_channels": 3,
+            "out_channels": 1,
+            "spatial_dims": 2,
+        },
+        parameters_paper=34_878_573,
+        deep_supervision=True,
+        features_per_level="channels",
     ),
 )

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from napari_medseg._version import __version__
+from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import Precision, SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, TrainProgress, Validated
@@ -22,7 +23,6 @@ from napari_medseg.inference.runner import WindowRunner, window_of
 from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.models.file import FIRST, Model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.networks.modes import in_mode
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, ValidationClock
 from napari_medseg.training.cases import Case, PreparedCase

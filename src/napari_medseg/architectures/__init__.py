@@ -1,0 +1,1 @@
+"""One module per architecture: wiring of blocks, tensors in, logits out; listed in `napari_medseg.registry`."""

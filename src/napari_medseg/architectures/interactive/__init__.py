@@ -1,0 +1,1 @@
+"""Networks that a user guides, and one on graphs."""

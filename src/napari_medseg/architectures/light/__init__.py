@@ -1,0 +1,1 @@
+"""Light networks for slices."""

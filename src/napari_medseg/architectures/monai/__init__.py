@@ -1,0 +1,1 @@
+"""MONAI's networks as they are, behind our contract."""

@@ -1,0 +1,1 @@
+"""Residual, dense and multi-stream networks."""

@@ -1,0 +1,1 @@
+"""Networks whose coarse levels are transformers or perceptrons on tokens."""
