@@ -10,8 +10,8 @@ from unittest.mock import patch
 
 from napari_medseg.cli.parser import build_parser
 from napari_medseg.config import field_docs
-from napari_medseg.metrics.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
-from napari_medseg.metrics.study import TABLES
+from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
+from napari_medseg.metrics.study.study import TABLES
 
 HELP = re.compile(r"<!-- help: (?P<command>\w+) -->")
 COLUMNS_OF = re.compile(r"<!-- columns of (?P<name>\w+) -->")

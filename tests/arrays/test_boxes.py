@@ -26,7 +26,7 @@ from napari_medseg.arrays.boxes import (
     whole,
 )
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.metrics.surface import with_margin
+from napari_medseg.metrics.pairwise.surface import with_margin
 
 sizes = st.tuples(*[st.integers(1, 12)] * 3)
 

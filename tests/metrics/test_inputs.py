@@ -11,17 +11,17 @@ import pytest
 from napari_medseg import Grid, Segmentation, Volume, evaluate
 from napari_medseg.errors import InputError
 from napari_medseg.metrics import Comparison, combine
-from napari_medseg.metrics.calibration import calibrate
-from napari_medseg.metrics.error_map import error_map
-from napari_medseg.metrics.instances import match_instances
-from napari_medseg.metrics.intensity import intensity_statistics
-from napari_medseg.metrics.places import worst_place
-from napari_medseg.metrics.readers import agreement, majority_vote
-from napari_medseg.metrics.series import volume_series
-from napari_medseg.metrics.shape import shape_statistics
-from napari_medseg.metrics.staple import staple
-from napari_medseg.metrics.study import Case
-from napari_medseg.metrics.surface_mesh import surface_distance_mesh
+from napari_medseg.metrics.agreement.calibration import calibrate
+from napari_medseg.metrics.agreement.raters import agreement, majority_vote
+from napari_medseg.metrics.agreement.staple import staple
+from napari_medseg.metrics.descriptive.intensity import intensity_statistics
+from napari_medseg.metrics.descriptive.series import volume_series
+from napari_medseg.metrics.descriptive.shape import shape_statistics
+from napari_medseg.metrics.pairwise.error_map import error_map
+from napari_medseg.metrics.pairwise.instances import match_instances
+from napari_medseg.metrics.pairwise.places import worst_place
+from napari_medseg.metrics.pairwise.surface_mesh import surface_distance_mesh
+from napari_medseg.metrics.study.study import Case
 
 ARRAY: Any = np.ones((2, 3, 4), np.uint8)
 GRID = Grid.from_spacing((2, 3, 4), (1.0, 1.0, 1.0))

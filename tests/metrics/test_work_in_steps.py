@@ -13,10 +13,10 @@ import zarr
 from napari_medseg.config import MetricsConfig
 from napari_medseg.events import Finished, Progress, Work, finishing
 from napari_medseg.metrics import Comparison, evaluate
-from napari_medseg.metrics.edits import EditedScores
-from napari_medseg.metrics.error_map import error_map, mapping_errors
-from napari_medseg.metrics.instances import match_instances, matching
-from napari_medseg.metrics.surface_mesh import meshing_surfaces, surface_distance_mesh
+from napari_medseg.metrics.pairwise.edits import EditedScores
+from napari_medseg.metrics.pairwise.error_map import error_map, mapping_errors
+from napari_medseg.metrics.pairwise.instances import match_instances, matching
+from napari_medseg.metrics.pairwise.surface_mesh import meshing_surfaces, surface_distance_mesh
 from napari_medseg.volume import Grid, Segmentation
 
 SHAPE = (400, 96, 96)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_medseg.metrics.surface_mesh import surface_distance_mesh
+from napari_medseg.metrics.pairwise.surface_mesh import surface_distance_mesh
 from napari_medseg.volume import Grid, Segmentation
 from napari_medseg.widgets.jump import show_surface, show_voxel
 from napari_medseg.widgets.layers import labels_layer, surface_layer, world_point

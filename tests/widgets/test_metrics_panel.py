@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
 from napari_medseg.config import InstancesConfig, MetricsConfig
-from napari_medseg.metrics.instances import match_instances
+from napari_medseg.metrics.pairwise.instances import match_instances
 from napari_medseg.volume import Grid, Segmentation
 from napari_medseg.widgets.layers import labels_layer, to_segmentation
 from napari_medseg.widgets.metrics import MetricsPanel

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import napari_medseg.metrics.batch
-import napari_medseg.metrics.exports
+import napari_medseg.metrics.reports.exports
+import napari_medseg.metrics.study.batch
 import napari_medseg.widgets.chart  # matplotlib is loaded before the walk
 import napari_medseg.widgets.errors_tab
 import napari_medseg.widgets.instances_tab
 import napari_medseg.widgets.metrics
 from metrics_walk import Pair, walk
-from napari_medseg.metrics.edits import EditedScores
+from napari_medseg.metrics.pairwise.edits import EditedScores
 
 COMPUTING: Mapping[str, tuple[Any, str]] = {
     "scores": (EditedScores, "_measure"),
@@ -27,8 +27,8 @@ COMPUTING: Mapping[str, tuple[Any, str]] = {
     "errors": (napari_medseg.widgets.errors_tab, "mapping_errors"),
     "surface": (napari_medseg.widgets.errors_tab, "meshing_surfaces"),
     "instances": (napari_medseg.widgets.instances_tab, "matching"),
-    "cases": (napari_medseg.metrics.batch, "iter_measure"),
-    "export": (napari_medseg.metrics.exports, "write_scores"),
+    "cases": (napari_medseg.metrics.study.batch, "iter_measure"),
+    "export": (napari_medseg.metrics.reports.exports, "write_scores"),
 }
 """What the window has computed for it, and where its calls go through."""
 LONGEST_WORK_S = 0.5

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 
 from napari_medseg.metrics import Scores, evaluate
-from napari_medseg.metrics.instances import Pair
+from napari_medseg.metrics.pairwise.instances import Pair
 from napari_medseg.volume import Grid, Segmentation
 from napari_medseg.widgets.record_columns import documented_columns, score_columns
 from napari_medseg.widgets.record_model import text_of

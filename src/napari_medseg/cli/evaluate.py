@@ -27,10 +27,10 @@ from napari_medseg.errors import InputError
 
 if TYPE_CHECKING:
     from napari_medseg.metrics import Scores
-    from napari_medseg.metrics.batch import Batch
-    from napari_medseg.metrics.case_files import CaseFiles, Sources
-    from napari_medseg.metrics.pictures import Picture
-    from napari_medseg.metrics.study import Study, StudyConfig
+    from napari_medseg.metrics.reports.slices import Picture
+    from napari_medseg.metrics.study.batch import Batch
+    from napari_medseg.metrics.study.case_files import CaseFiles, Sources
+    from napari_medseg.metrics.study.study import Study, StudyConfig
 
 NAME = "evaluate"
 #: cases that the last line names
@@ -122,11 +122,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def run(args: Namespace) -> None:
-    from napari_medseg.metrics.batch import iter_measure
-    from napari_medseg.metrics.case_files import match_files
-    from napari_medseg.metrics.exports import check_suffix
-    from napari_medseg.metrics.statistics import compared_metrics
-    from napari_medseg.metrics.study import study
+    from napari_medseg.metrics.reports.exports import check_suffix
+    from napari_medseg.metrics.study.batch import iter_measure
+    from napari_medseg.metrics.study.case_files import match_files
+    from napari_medseg.metrics.study.statistics import compared_metrics
+    from napari_medseg.metrics.study.study import study
 
     config = _config(args)
     compared_metrics(config.statistics)
@@ -150,7 +150,7 @@ def run(args: Namespace) -> None:
 
 
 def _write(output: Path, cases: Sequence[CaseFiles], config: StudyConfig, found: Study) -> list[Path]:
-    from napari_medseg.metrics.exports import write_scores
+    from napari_medseg.metrics.reports.exports import write_scores
 
     pictures = _pictures(cases, config, found.scores) if output.suffix.lower() == ".html" else []
     return write_scores(output, found.scores, found.tables, pictures, found.settings)
@@ -184,7 +184,7 @@ def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:
 
 
 def _config(args: Namespace) -> StudyConfig:
-    from napari_medseg.metrics.study import StudyConfig
+    from napari_medseg.metrics.study.study import StudyConfig
 
     instances = InstancesConfig(
         instances=args.instances or InstancesConfig().instances,
@@ -205,7 +205,7 @@ def _config(args: Namespace) -> StudyConfig:
 
 
 def _sources(args: Namespace) -> Sources:
-    from napari_medseg.metrics.case_files import Sources
+    from napari_medseg.metrics.study.case_files import Sources
 
     return Sources(
         prediction=args.prediction,
@@ -230,8 +230,8 @@ def _consensus_paths(args: Namespace, cases: Sequence[CaseFiles]) -> dict[str, P
 
 def _pictures(cases: Sequence[CaseFiles], config: StudyConfig, scores: Scores) -> list[Picture]:
     """Each label's worst place, in the case where its Dice is lowest; that case is read again."""
-    from napari_medseg.metrics.pictures import labels_by_worst_case, worst_slices
-    from napari_medseg.metrics.study import settled
+    from napari_medseg.metrics.reports.slices import labels_by_worst_case, worst_slices
+    from napari_medseg.metrics.study.study import settled
 
     worst = labels_by_worst_case(scores)
     found: list[Picture] = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from napari_medseg.metrics import Scores
-    from napari_medseg.metrics.tables import Table
+    from napari_medseg.metrics.study.tables import Table
 
 
 def say(text: str) -> None:

@@ -4,7 +4,7 @@ The modules say `scipy.stats` and not `from scipy import stats`: SciPy loads its
 worker of a panel, and not while a window waits for the panel to open.
 """
 
-from napari_medseg.metrics.comparison import Comparison, evaluate
-from napari_medseg.metrics.report import Row, Scores, combine
+from napari_medseg.metrics.pairwise.comparison import Comparison, evaluate
+from napari_medseg.metrics.pairwise.scores import Row, Scores, combine
 
 __all__ = ["Comparison", "Row", "Scores", "combine", "evaluate"]

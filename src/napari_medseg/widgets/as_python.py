@@ -48,9 +48,9 @@ def folders_script(prediction: Path, reference: Path, config: MetricsConfig) -> 
 
 from napari_medseg.config import MetricsConfig
 from napari_medseg.events import result_of
-from napari_medseg.metrics.batch import iter_measure
-from napari_medseg.metrics.case_files import Sources, match_files
-from napari_medseg.metrics.study import StudyConfig, study
+from napari_medseg.metrics.study.batch import iter_measure
+from napari_medseg.metrics.study.case_files import Sources, match_files
+from napari_medseg.metrics.study.study import StudyConfig, study
 
 sources = Sources(prediction=Path({_quoted(str(prediction))}), reference=Path({_quoted(str(reference))}))
 config = StudyConfig(metrics=MetricsConfig({_definitions(config)}))

@@ -24,10 +24,10 @@ from napari_medseg.widgets.runner import Runner
 from napari_medseg.widgets.score_view import ScoreView
 
 if TYPE_CHECKING:  # they are loaded with the first folders: the panel opens without them
-    from napari_medseg.metrics.batch import Batch
-    from napari_medseg.metrics.case_files import Sources
-    from napari_medseg.metrics.study import StudyConfig
-    from napari_medseg.metrics.tables import Table
+    from napari_medseg.metrics.study.batch import Batch
+    from napari_medseg.metrics.study.case_files import Sources
+    from napari_medseg.metrics.study.study import StudyConfig
+    from napari_medseg.metrics.study.tables import Table
 
 _NAMED = 5
 """Cases that are told by name where they were not measured; the export has all."""
@@ -105,9 +105,9 @@ class CasesTab(QWidget):
 
 def _measured(prediction: Path, reference: Path, definitions: MetricsConfig) -> Iterator[Event]:
     """In the worker: case by case; and what measures and draws is loaded, which would hold up the window."""
-    from napari_medseg.metrics.batch import iter_measure
-    from napari_medseg.metrics.case_files import Sources, match_files
-    from napari_medseg.metrics.study import StudyConfig
+    from napari_medseg.metrics.study.batch import iter_measure
+    from napari_medseg.metrics.study.case_files import Sources, match_files
+    from napari_medseg.metrics.study.study import StudyConfig
 
     sources, config = Sources(prediction=prediction, reference=reference), StudyConfig(metrics=definitions)
     importlib.import_module("napari_medseg.widgets.chart")
@@ -130,8 +130,8 @@ def _left_out(shown: _Shown) -> str:
 
 def _write(path: Path, shown: _Shown) -> None:
     """In the worker: the scores, their statistics, and what had no partner."""
-    from napari_medseg.metrics.exports import write_scores
-    from napari_medseg.metrics.study import study
+    from napari_medseg.metrics.reports.exports import write_scores
+    from napari_medseg.metrics.study.study import study
 
     found = study(shown.batch.measured, shown.config, shown.batch.failed)
     write_scores(path, found.scores, [*found.tables, *([shown.unmatched] if shown.unmatched else [])])

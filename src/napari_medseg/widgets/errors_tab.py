@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.events import Work
 from napari_medseg.geometry import FloatArray
-from napari_medseg.metrics.error_map import ERRORS, mapping_errors
-from napari_medseg.metrics.surface_mesh import SurfaceMesh, meshing_surfaces
+from napari_medseg.metrics.pairwise.error_map import ERRORS, mapping_errors
+from napari_medseg.metrics.pairwise.surface_mesh import SurfaceMesh, meshing_surfaces
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.forms import button, caption, choice, choose, form, reporting, row
 from napari_medseg.widgets.layers import check_volume, labels_layer, surface_layer

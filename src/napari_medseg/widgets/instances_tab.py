@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QLineEdit, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_medseg.config import InstancesConfig, field_docs
 from napari_medseg.errors import InputError
-from napari_medseg.metrics.instances import InstanceRow, Instances, Pair, matching
+from napari_medseg.metrics.pairwise.instances import InstanceRow, Instances, Pair, matching
 from napari_medseg.volume import Grid
 from napari_medseg.widgets.forms import button, choice, form, reporting
 from napari_medseg.widgets.record_columns import documented_columns
@@ -21,7 +21,7 @@ from napari_medseg.widgets.record_table import RecordTable
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_medseg.metrics.tables import Table
+    from napari_medseg.metrics.study.tables import Table
     from napari_medseg.widgets.background import Background
     from napari_medseg.widgets.compared_layers import ComparedLayers, LayerPair
 
@@ -108,9 +108,9 @@ class InstancesTab(QWidget):
 
 
 def _table(rows: Sequence[InstanceRow] | Sequence[Pair], name: str, config: InstancesConfig) -> Table:
-    from napari_medseg.metrics.settings import instances_settings
-    from napari_medseg.metrics.study import TABLES
-    from napari_medseg.metrics.tables import table_of
+    from napari_medseg.metrics.study.settings import instances_settings
+    from napari_medseg.metrics.study.study import TABLES
+    from napari_medseg.metrics.study.tables import table_of
 
     kind, title = TABLES[name]
     return table_of(rows, kind, name=name, title=title, settings=instances_settings(config))

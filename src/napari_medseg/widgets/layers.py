@@ -26,7 +26,7 @@ from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
 
-    from napari_medseg.metrics.surface_mesh import SurfaceMesh
+    from napari_medseg.metrics.pairwise.surface_mesh import SurfaceMesh
 
     LayerData = tuple[Any, dict[str, Any], str]
 

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox
 
 from napari_medseg.metrics import Scores
-from napari_medseg.metrics.edits import EditedScores
+from napari_medseg.metrics.pairwise.edits import EditedScores
 from napari_medseg.widgets.background import Background
 from napari_medseg.widgets.compared_layers import ComparedLayers, LayerPair
 from napari_medseg.widgets.forms import reporting

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QTabWidget, QVBoxLayout
 from napari_medseg.config import MetricsConfig
 from napari_medseg.events import Work
 from napari_medseg.metrics import Scores
-from napari_medseg.metrics.edits import EditedScores
-from napari_medseg.metrics.places import Place, worst_place
+from napari_medseg.metrics.pairwise.edits import EditedScores
+from napari_medseg.metrics.pairwise.places import Place, worst_place
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.background import Background
 from napari_medseg.widgets.cases_tab import CasesTab
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from napari_medseg.geometry import Shape3
     from napari_medseg.metrics import Row
-    from napari_medseg.metrics.tables import Table
+    from napari_medseg.metrics.study.tables import Table
 
 _MIN_WIDTH, _MIN_HEIGHT = 350, 580
 """Pixels in which nothing is cut off but tables, which scroll. Without a height, each line of text that comes or goes

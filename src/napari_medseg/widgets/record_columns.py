@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_medseg.config import field_docs
-from napari_medseg.metrics.columns import Column
+from napari_medseg.metrics.pairwise.columns import Column
 
 if TYPE_CHECKING:
     from napari_medseg.metrics import Scores

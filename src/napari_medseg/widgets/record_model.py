@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 
-from napari_medseg.metrics.columns import Column
+from napari_medseg.metrics.pairwise.columns import Column
 
 Rgba = tuple[float, float, float, float]
 

@@ -9,7 +9,7 @@ from typing import Any
 from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
-from napari_medseg.metrics.columns import Column
+from napari_medseg.metrics.pairwise.columns import Column
 from napari_medseg.widgets.record_model import Record, RecordModel, Rgba
 
 _NAMES_WIDTH = 140

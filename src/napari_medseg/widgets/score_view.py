@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QComboBox, QStackedWidget, QVBoxLayout, QWidget
 
-from napari_medseg.metrics.figures import by_label, draw_bars, draw_bland_altman, draw_boxes
+from napari_medseg.metrics.reports.plots import by_label, draw_bars, draw_bland_altman, draw_boxes
 from napari_medseg.widgets.forms import caption, choice, choose, reporting, row
 from napari_medseg.widgets.record_columns import score_columns
 from napari_medseg.widgets.record_table import RecordTable

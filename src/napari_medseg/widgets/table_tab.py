@@ -24,8 +24,8 @@ from napari_medseg.widgets.record_table import RecordTable
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_medseg.metrics.places import Place
-    from napari_medseg.metrics.tables import Table
+    from napari_medseg.metrics.pairwise.places import Place
+    from napari_medseg.metrics.study.tables import Table
 
 _PICTURES = 12
 """Labels that the report shows: those of the lowest Dice."""
@@ -93,8 +93,8 @@ def _write(
     path: Path, scores: Scores, tables: Sequence[Table], pair: dict[str, Segmentation], image: Volume | None
 ) -> None:
     """In the worker: the scores, and for a report pictures of the labels that are worst."""
-    from napari_medseg.metrics.exports import write_scores
-    from napari_medseg.metrics.pictures import worst_slices
+    from napari_medseg.metrics.reports.exports import write_scores
+    from napari_medseg.metrics.reports.slices import worst_slices
 
     worst = sorted(scores.rows, key=lambda row: row.dice)[:_PICTURES]
     labels = [row.label for row in worst] if path.suffix == ".html" else []

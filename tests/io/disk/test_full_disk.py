@@ -20,8 +20,8 @@ from napari_medseg.cli import main
 from napari_medseg.errors import FileError
 from napari_medseg.foreign import convert_model
 from napari_medseg.io.zarr.format import filling_labels
-from napari_medseg.metrics.exports import write_scores
-from napari_medseg.metrics.tables import scores_table
+from napari_medseg.metrics.reports.exports import write_scores
+from napari_medseg.metrics.study.tables import scores_table
 from napari_medseg.models.file import load_model, write_model
 from napari_medseg.training.checkpoint import Checkpoints
 

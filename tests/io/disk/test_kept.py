@@ -17,7 +17,7 @@ from napari_medseg import evaluate, io
 from napari_medseg.cli import main
 from napari_medseg.errors import FileError
 from napari_medseg.io.zarr.format import filling_labels
-from napari_medseg.metrics.exports import write_scores
+from napari_medseg.metrics.reports.exports import write_scores
 from napari_medseg.models.file import load_model, write_model
 from napari_medseg.overview import save_overview
 from napari_medseg.volume import Segmentation, Volume

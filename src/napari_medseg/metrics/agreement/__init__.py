@@ -1,0 +1,1 @@
+"""Several raters of one image, and whether probabilities mean what they say."""

@@ -1,0 +1,199 @@
+"""Whether probabilities mean what they say: of voxels called 80 % sure, are 80 % right?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, whole
+from napari_medseg.config import CalibrationConfig
+from napari_medseg.errors import InputError
+from napari_medseg.geometry import FloatArray
+from napari_medseg.metrics.descriptive.intensity import channel_in
+from napari_medseg.metrics.inputs import label_ids, require_segmentation, require_volume
+from napari_medseg.volume import Segmentation, Volume
+
+#: the row that judges the most probable label of each voxel, whichever it is
+ALL_LABELS = (0, "all labels")
+#: how far probabilities may lie outside 0 to 1, or their sum from 1: what rounding to 8 bits leaves
+_ROUNDING = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRow:
+    """How well the probabilities of one label, or of the most probable one, are calibrated."""
+
+    case: str = ""
+    """Which case of several."""
+    label: int
+    """Id of the label; 0 for the most probable label of each voxel, whichever it is."""
+    name: str
+    """Name of the label."""
+    voxels: int
+    """Voxels that were judged."""
+    ece: float
+    """Expected calibration error: mean over voxels of their bin's |accuracy - confidence| (Guo et al. 2017)."""
+    mce: float
+    """Maximum calibration error: the largest |accuracy - confidence| of a bin (Guo et al. 2017)."""
+    brier: float
+    """Brier score: mean of (p - y)^2, y being 1 where the label is true; over all labels their sum (Brier 1950)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityRow:
+    """One bin of a reliability diagram."""
+
+    case: str = ""
+    """Which case of several."""
+    label: int
+    """Id of the label; 0 for the most probable label of each voxel, whichever it is."""
+    name: str
+    """Name of the label."""
+    above: float
+    """Voxels of the bin have a confidence above this (the first bin holds 0 too)."""
+    upto: float
+    """And up to this."""
+    voxels: int
+    """Voxels in the bin."""
+    confidence: float
+    """Their mean confidence: the probability of the label."""
+    accuracy: float
+    """The fraction of them that hold the label in the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What `calibrate` finds: for all labels together, then for each label id > 0."""
+
+    rows: tuple[CalibrationRow, ...]
+    reliability: tuple[ReliabilityRow, ...]
+    config: CalibrationConfig
+
+
+class _Bins:
+    """Running sums of one row: per bin voxels, confidence and hits, and squared errors over all."""
+
+    def __init__(self, bins: int) -> None:
+        self.edges = np.linspace(0, 1, bins + 1)
+        self.sums = np.zeros((3, bins))
+        self.squared = 0.0
+
+    def add(self, confidence: FloatArray, hit: npt.NDArray[np.bool_], squared: FloatArray) -> None:
+        index = np.clip(np.searchsorted(self.edges, confidence, side="left") - 1, 0, len(self.edges) - 2)
+        for total, weights in zip(self.sums, (None, confidence, hit), strict=True):
+            total += np.bincount(index, weights=weights, minlength=len(total))
+        self.squared += float(squared.sum())
+
+
+def calibrate(
+    *,
+    probabilities: Volume,
+    reference: Segmentation,
+    labels: Sequence[int] | None = None,
+    config: CalibrationConfig | None = None,
+) -> Calibration:
+    """Hold probabilities against a reference, block by block.
+
+    probabilities: a channel per label, 0 to 1 and together 1 in every voxel (a softmax); a single channel is the
+    probability of any label against background. labels: the id of each channel; without it channel 2 is id 2.
+    Raises GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes, InputError for
+    values that are no probabilities, and for bare arrays.
+    """
+    require_volume(probabilities, "the probabilities")
+    require_segmentation(reference, "the reference")
+    chosen = config or CalibrationConfig()
+    channels = len(probabilities.channels)
+    ids = label_ids(labels) if labels is not None else list(range(max(2, channels)))
+    if channels > 1 and len(ids) != channels:
+        raise InputError(f"probabilities need an id for each channel; got {channels} channels and the ids {ids}")
+    names = {k: reference.label_name(k) for k in ids if k > 0}
+    if channels == 1:
+        names = {1: "any label"}
+    judged = dict([ALL_LABELS, *names.items()])
+    bins = {k: _Bins(chosen.bins) for k in judged}
+    for p, truth in _voxels(probabilities, reference, ids, chosen):
+        _add(bins, p, truth, ids)
+    return Calibration(
+        rows=tuple(_row(bins[k], label=k, name=name) for k, name in judged.items()),
+        reliability=tuple(row for k, name in judged.items() for row in _reliability(bins[k], label=k, name=name)),
+        config=chosen,
+    )
+
+
+def _voxels(
+    probabilities: Volume, reference: Segmentation, ids: Sequence[int], config: CalibrationConfig
+) -> Iterator[tuple[FloatArray, npt.NDArray[Any]]]:
+    """Block by block (labels, voxels) probabilities and (voxels,) ids of the reference, of the chosen region."""
+    shape = reference.grid.shape
+    block = block_shape(shape, chunks_of(reference.data), max(1, BLOCK_VOXELS // len(ids)))
+    for box in blocks(whole(shape), block):
+        p = _checked(_read(probabilities, reference, box), probabilities)
+        truth = np.asarray(reference.data[box]).ravel()
+        if len(probabilities.channels) == 1:
+            truth = (truth > 0).astype(np.uint8)
+        if config.region == "foreground":
+            kept = (truth > 0) | (np.asarray(ids)[p.argmax(axis=0)] > 0)
+            p, truth = p[:, kept], truth[kept]
+        yield p, truth
+
+
+def _read(probabilities: Volume, reference: Segmentation, box: Box) -> FloatArray:
+    """(labels, voxels); of a single channel its complement is the first row."""
+    count = len(probabilities.channels)
+    p = np.stack([channel_in(probabilities, c, reference, box).ravel() for c in range(count)]).astype(np.float64)
+    return p if count > 1 else np.concatenate([1 - p, p])
+
+
+def _checked(p: FloatArray, probabilities: Volume) -> FloatArray:
+    total = p.sum(axis=0)
+    inside = p.min() >= -_ROUNDING and p.max() <= 1 + _ROUNDING  # false for NaN
+    if not (inside and np.abs(total - 1).max() <= _ROUNDING):
+        raise InputError(
+            f"probabilities {probabilities.name!r} need values from 0 to 1 that add up to 1; got {p.min():.4g} "
+            f"to {p.max():.4g}, sums from {total.min():.4g} to {total.max():.4g}: apply softmax to logits first"
+        )
+    return p.clip(0, 1)
+
+
+def _add(bins: dict[int, _Bins], p: FloatArray, truth: npt.NDArray[Any], ids: Sequence[int]) -> None:
+    top = p.argmax(axis=0)
+    hits = np.stack([truth == k for k in ids])
+    squared = (p - hits) ** 2
+    everywhere = np.arange(p.shape[1])
+    bins[ALL_LABELS[0]].add(p[top, everywhere], hits[top, everywhere], squared.sum(axis=0))
+    for place, k in enumerate(ids):
+        if k > 0:
+            bins[k].add(p[place], hits[place], squared[place])
+
+
+def _row(bins: _Bins, *, label: int, name: str) -> CalibrationRow:
+    count, confidence, hits = bins.sums
+    voxels = int(count.sum())
+    gap = np.abs(hits - confidence)[count > 0]
+    return CalibrationRow(
+        label=label,
+        name=name,
+        voxels=voxels,
+        ece=float(gap.sum()) / voxels if voxels else float("nan"),
+        mce=float((gap / count[count > 0]).max()) if voxels else float("nan"),
+        brier=bins.squared / voxels if voxels else float("nan"),
+    )
+
+
+def _reliability(bins: _Bins, *, label: int, name: str) -> Iterator[ReliabilityRow]:
+    for (above, upto), (count, confidence, hits) in zip(
+        zip(bins.edges[:-1].tolist(), bins.edges[1:].tolist(), strict=True), bins.sums.T.tolist(), strict=True
+    ):
+        yield ReliabilityRow(
+            label=label,
+            name=name,
+            above=above,
+            upto=upto,
+            voxels=int(count),
+            confidence=confidence / count if count else float("nan"),
+            accuracy=hits / count if count else float("nan"),
+        )

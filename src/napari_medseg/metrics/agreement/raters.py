@@ -1,0 +1,244 @@
+"""Several readers of the same image: how far they agree, and the labels that most of them gave."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.arrays.boxes import Box, block_shape, blocks, chunks_of, whole
+from napari_medseg.errors import InputError
+from napari_medseg.metrics.inputs import require_named, require_segmentation
+from napari_medseg.metrics.pairwise.scores import on_grid_of
+from napari_medseg.volume import LazyArray, Segmentation
+
+#: the rows that judge all ids, background included, at once
+ALL_LABELS = (0, "all labels")
+
+Joint = Counter[tuple[int, int]]
+"""{(id of one reader, id of another): voxels}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRow:
+    """How far two readers agree on one label."""
+
+    case: str = ""
+    """Which case of several."""
+    reader: str
+    """One reader."""
+    other: str
+    """The other."""
+    label: int
+    """Id of the label; 0 for all ids at once, background included."""
+    name: str
+    """Name of the label."""
+    dice: float
+    """2 |A n B| / (|A| + |B|) of the two; of all ids at once the mean over the labels. 1 where neither has it."""
+    kappa: float
+    """Cohen's kappa over all voxels (Cohen 1960): agreement beyond chance; of all ids at once, each is a category."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementRow:
+    """How far all readers agree on one label."""
+
+    case: str = ""
+    """Which case of several."""
+    label: int
+    """Id of the label; 0 for all ids at once, background included."""
+    name: str
+    """Name of the label."""
+    readers: int
+    """How many readers there are."""
+    mean_dice: float
+    """Mean of the Dice of all pairs of readers."""
+    least_dice: float
+    """The lowest Dice of a pair of readers."""
+    fleiss_kappa: float
+    """Fleiss' kappa over all voxels (Fleiss 1971): agreement beyond chance of any number of readers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What `agreement` finds."""
+
+    rows: tuple[AgreementRow, ...]
+    pairs: tuple[PairRow, ...]
+
+    def dice_matrix(self, label: int, readers: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(readers, readers): the Dice of every two on a label, 1 on the diagonal; NaN for pairs not measured."""
+        matrix = np.full((len(readers), len(readers)), np.nan)
+        np.fill_diagonal(matrix, 1.0)
+        for row in self.pairs:
+            if row.label == label and {row.reader, row.other} <= set(readers):
+                i, j = readers.index(row.reader), readers.index(row.other)
+                matrix[i, j] = matrix[j, i] = row.dice
+        return matrix
+
+
+def agreement(readers: Mapping[str, Segmentation], names: Mapping[int, str] | None = None) -> Agreement:
+    """Compare every two readers, and all of them: {name: labels}, two or more, of one image.
+
+    names: {id: name} that go before those that the readers have.
+    Data are read block by block, each once. Raises InputError for fewer than two readers, GridMismatchError unless all
+    lie on the same grid, up to flips and permutations of the axes.
+    """
+    require_named(readers, "reader")
+    who, arrays = list(readers), on_one_grid(list(readers.values()))
+    joints = _joint_counts(arrays)
+    labels = sorted({k for joint in joints.values() for pair in joint for k in pair} - {0})
+    named = _named(labels, [names or {}, *(reader.labels for reader in readers.values())])
+    pairs = tuple(row for (i, j), joint in joints.items() for row in _pair_rows(joint, who[i], who[j], named))
+    rows = tuple(_agreement_row(label, name, pairs, joints, len(who)) for label, name in [ALL_LABELS, *named.items()])
+    return Agreement(rows=rows, pairs=pairs)
+
+
+def majority_vote(readers: Sequence[Segmentation]) -> Segmentation:
+    """The label that most readers gave to each voxel; where several have as many votes, the smallest id of them.
+
+    On the grid of the first reader. Raises as `agreement`.
+    """
+    for number, reader in enumerate(readers, start=1):
+        require_segmentation(reader, f"reader {number}")
+    arrays = on_one_grid(readers)
+    first = readers[0]
+    votes = np.zeros(first.grid.shape, np.int32)
+    for box, stack in _stacks(arrays):
+        votes[box] = _most_frequent(stack)
+    names = {k: name for reader in reversed(readers) for k, name in reader.labels.items()}
+    return Segmentation(votes, first.grid, names, name="majority vote")
+
+
+def on_one_grid(readers: Sequence[Segmentation]) -> list[LazyArray]:
+    """The readers' data in the reading order of the first. Raises as `agreement`."""
+    if len(readers) < 2:
+        raise InputError(f"agreement needs two readers or more; got {len(readers)}")
+    return [on_grid_of(readers[0], reader) for reader in readers]
+
+
+def _named(labels: Sequence[int], names: Sequence[Mapping[int, str]]) -> dict[int, str]:
+    """{id: the first name that there is, else "label 7"}."""
+    return {k: next((of[k] for of in names if k in of), f"label {k}") for k in labels}
+
+
+def _stacks(arrays: Sequence[LazyArray]) -> Iterator[tuple[Box, npt.NDArray[Any]]]:
+    """(box, (readers, Z, Y, X) ids), block by block."""
+    z, y, x = arrays[0].shape
+    chunks = np.max([chunks_of(array) for array in arrays], axis=0).tolist()
+    for box in blocks(whole((z, y, x)), block_shape((z, y, x), (chunks[0], chunks[1], chunks[2]))):
+        yield box, np.stack([np.asarray(array[box]) for array in arrays])
+
+
+def _joint_counts(arrays: Sequence[LazyArray]) -> dict[tuple[int, int], Joint]:
+    """{(place of a reader, of another): voxels of each pair of ids}."""
+    joints: dict[tuple[int, int], Joint] = {p: Counter() for p in itertools.combinations(range(len(arrays)), 2)}
+    for _, stack in _stacks(arrays):
+        ids, index = _numbered(stack.reshape(len(arrays), -1))
+        for (i, j), joint in joints.items():
+            found, voxels = np.unique(index[i] * len(ids) + index[j], return_counts=True)
+            for a, b, n in zip(ids[found // len(ids)], ids[found % len(ids)], voxels, strict=True):
+                joint[int(a), int(b)] += int(n)
+    return joints
+
+
+def _numbered(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """(ids, index) with ids[index] == values."""
+    ids, index = np.unique(values, return_inverse=True)
+    return ids, index.reshape(values.shape)
+
+
+def _most_frequent(stack: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(readers, ...) ids -> the most frequent one of each voxel, the smallest of several."""
+    best, winner = np.zeros(stack.shape[1:], np.int32), np.zeros(stack.shape[1:], stack.dtype)
+    for label in np.unique(stack):
+        votes = np.count_nonzero(stack == label, axis=0)
+        winner[votes > best] = label
+        np.maximum(best, votes, out=best)
+    return winner
+
+
+def _pair_rows(joint: Joint, reader: str, other: str, named: Mapping[int, str]) -> Iterator[PairRow]:
+    rows = [
+        PairRow(reader=reader, other=other, label=k, name=name, dice=_dice(joint, k), kappa=_cohen(_only(joint, k)))
+        for k, name in named.items()
+    ]
+    mean = float(np.mean([row.dice for row in rows])) if rows else 1.0
+    label, name = ALL_LABELS
+    yield PairRow(reader=reader, other=other, label=label, name=name, dice=mean, kappa=_cohen(joint))
+    yield from rows
+
+
+def _agreement_row(
+    label: int, name: str, pairs: Sequence[PairRow], joints: Mapping[tuple[int, int], Joint], readers: int
+) -> AgreementRow:
+    dice = [row.dice for row in pairs if row.label == label]
+    judged = joints if label == ALL_LABELS[0] else {pair: _only(joint, label) for pair, joint in joints.items()}
+    return AgreementRow(
+        label=label,
+        name=name,
+        readers=readers,
+        mean_dice=float(np.mean(dice)),
+        least_dice=min(dice),
+        fleiss_kappa=_fleiss(judged, readers),
+    )
+
+
+def _only(joint: Joint, label: int) -> Joint:
+    """The same with two categories: the label, and all else."""
+    two: Joint = Counter()
+    for (a, b), n in joint.items():
+        two[int(a == label), int(b == label)] += n
+    return two
+
+
+def _dice(joint: Joint, label: int) -> float:
+    two = _only(joint, label)
+    size = 2 * two[1, 1] + two[0, 1] + two[1, 0]
+    return 2 * two[1, 1] / size if size else 1.0
+
+
+def _cohen(joint: Joint) -> float:
+    """(observed - expected) / (1 - expected) agreement, each reader with his own share of every category."""
+    first, second, agreeing = _margins(joint)
+    total = joint.total()
+    expected = sum(first[k] * second[k] for k in first) / total**2
+    return _beyond_chance(agreeing / total, expected)
+
+
+def _fleiss(joints: Mapping[tuple[int, int], Joint], readers: int) -> float:
+    """The same for all readers, with the share that they give to a category together.
+
+    The mean over voxels of the fraction of pairs that agree is the mean over pairs of the fraction of voxels.
+    """
+    total = next(iter(joints.values())).total()
+    shares: Counter[int] = Counter()
+    agreeing = 0
+    for joint in joints.values():
+        first, second, both = _margins(joint)
+        shares.update(first)
+        shares.update(second)
+        agreeing += both
+    # Every reader is in (readers - 1) pairs: the shares are those of the readers, counted that often.
+    expected = sum((n / shares.total()) ** 2 for n in shares.values())
+    return _beyond_chance(agreeing / (total * math.comb(readers, 2)), expected)
+
+
+def _margins(joint: Joint) -> tuple[Counter[int], Counter[int], int]:
+    first: Counter[int] = Counter()
+    second: Counter[int] = Counter()
+    for (a, b), n in joint.items():
+        first[a] += n
+        second[b] += n
+    return first, second, sum(n for (a, b), n in joint.items() if a == b)
+
+
+def _beyond_chance(observed: float, expected: float) -> float:
+    """Kappa; NaN where there is one category only, in which chance agrees always."""
+    return (observed - expected) / (1 - expected) if expected < 1 else math.nan

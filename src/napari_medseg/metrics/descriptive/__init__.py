@@ -1,0 +1,1 @@
+"""What labels are by themselves: size, shape, intensity, change over time."""

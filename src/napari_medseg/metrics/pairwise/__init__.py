@@ -1,0 +1,1 @@
+"""A prediction against its reference: counts, surfaces, instances, and the scores that follow."""

@@ -1,0 +1,194 @@
+"""`evaluate`, and the comparison behind it, which measures again only what has changed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Set
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from napari_medseg.arrays.boxes import (
+    BLOCK_VOXELS,
+    Box,
+    Region,
+    block_shape,
+    common_chunks,
+    is_empty,
+    overlaps,
+    regions,
+    rolling,
+)
+from napari_medseg.config import MetricsConfig, Preset
+from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.geometry import AxisOrder
+from napari_medseg.metrics.pairwise.counts import merged
+from napari_medseg.metrics.pairwise.pieces import HALO, Gauge, Piece
+from napari_medseg.metrics.pairwise.presets import RULES
+from napari_medseg.metrics.pairwise.scores import ImageSize, Row, Scores, on_grid_of, score
+from napari_medseg.metrics.pairwise.surface import Steps, with_margin
+from napari_medseg.volume import Segmentation
+
+#: labels that are measured at once
+_WORKERS = 4
+#: surface voxels of the labels that are measured at once, of which each needs some 100 bytes meanwhile
+_VOXELS_AT_ONCE = 1 << 22
+
+
+def evaluate(
+    *,
+    prediction: Segmentation,
+    reference: Segmentation,
+    preset: Preset = "survey",
+    nsd_tolerance_mm: float = 1.0,
+) -> Scores:
+    """Compare a segmentation with its reference: a row per label id > 0 that is present in either.
+
+    Both lie on the same grid; grids that are equal up to flips and permutations of the axes are matched without loss.
+    Distances are in mm, by the reference's spacing. numpy, dask and zarr data are read once, block by block; what is in
+    memory beside a block are the surface voxels of the labels.
+
+    Raises GridMismatchError for unequal grids, InputError for a preset or tolerance that is none.
+    """
+    return Comparison(
+        prediction=prediction, reference=reference, preset=preset, nsd_tolerance_mm=nsd_tolerance_mm
+    ).scores
+
+
+class Comparison:
+    """A prediction beside its reference, measured again only where it has changed.
+
+    Made for editing: after a brush stroke, `update` reads the surroundings of the stroke, and only the labels that it
+    touched are computed. Remembered are the surface voxels (5 bytes each), never a copy of the images.
+
+    Raises GridMismatchError for unequal grids, InputError for a preset or tolerance that is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        prediction: Segmentation,
+        reference: Segmentation,
+        preset: Preset = "survey",
+        nsd_tolerance_mm: float = 1.0,
+        block_voxels: int = BLOCK_VOXELS,
+    ) -> None:
+        self._begin(prediction, reference, MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm))
+        made_by(self._measure(block_voxels))
+
+    @classmethod
+    def measuring(
+        cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig | None = None
+    ) -> Work[Comparison]:
+        """A Comparison made in steps: blocks, then labels. Raises what the constructor raises."""
+        made = cls.__new__(cls)
+        made._begin(prediction, reference, config or MetricsConfig())
+        yield from made._measure(BLOCK_VOXELS)
+        return made
+
+    def _begin(self, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> None:
+        self._config = config
+        self._prediction, self._reference = prediction, reference
+        self._data = on_grid_of(reference, prediction)
+        self._gauge = Gauge(Steps.at(reference.grid.spacing), RULES[config.preset])
+        self._regions: list[Region] = []
+        self._pieces: list[Piece] = []
+        self._rows: dict[int, Row] = {}
+        self.computed: frozenset[int] = frozenset()
+        """The labels that the last measurement computed; the rows of all others were kept."""
+
+    @property
+    def scores(self) -> Scores:
+        """The scores as of the last measurement."""
+        return Scores(
+            rows=tuple(row for _, row in sorted(self._rows.items())),
+            voxels=self._voxels,
+            agreeing=self._background.both + sum(row.voxels_both for row in self._rows.values()),
+            background=self._background,
+            config=self._config,
+        )
+
+    def update(self, changed: Box) -> Scores:
+        """Measure again after the arrays were changed in place, inside the box only.
+
+        changed: box of voxels (z, y, x) in the prediction's own array, explicit starts and stops; what lies outside the
+        image is ignored. Every label that differs from before in the box is computed, whichever array it is in.
+        """
+        near = with_margin(self._in_reference(changed), self._reference.grid.shape, HALO)
+        # All are measured before the first is believed: an id that is refused leaves everything as it was.
+        measured = {
+            i: self._gauge.piece(self._data[region.read], self._reference.data[region.read], region)
+            for i, region in enumerate(self._regions)
+            if overlaps(region.core, near)
+        }
+        touched: set[int] = set()
+        for i, piece in measured.items():
+            touched |= piece.differing(self._pieces[i])
+            self._pieces[i] = piece
+        made_by(self._compute(touched))
+        return self.scores
+
+    def _measure(self, block_voxels: int) -> Work[None]:
+        """Every region of the image, and then every label; each voxel is read once."""
+        a, b, shape = self._reference.data, self._data, self._reference.grid.shape
+        # Blocks as thin as a stored slice would be mostly surroundings of each other.
+        block = block_shape(shape, common_chunks(b, a), block_voxels, least=2 * HALO)
+        walk = list(regions(shape, block, HALO))
+        seen = zip(walk, rolling(b, walk, HALO), rolling(a, walk, HALO), strict=True)
+        for done, (region, of_b, of_a) in enumerate(seen, start=1):
+            if not is_empty(region.core):
+                self._regions.append(region)
+                self._pieces.append(self._gauge.piece(of_b, of_a, region))
+            yield Progress(done, len(walk), "blocks read")
+        yield from self._compute({label for piece in self._pieces for label in piece.counts.labels})
+
+    @property
+    def _voxels(self) -> int:
+        return math.prod(self._reference.grid.shape)
+
+    def _compute(self, labels: Set[int]) -> Work[None]:
+        """Make the rows of these labels anew, and drop those of labels that are gone; until then, the old rows stay."""
+        self._counts = merged(piece.counts for piece in self._pieces)
+        self._background = self._counts.background(self._voxels)
+        self.computed = frozenset(labels & self._counts.labels.keys())
+        rows = {label: row for label, row in self._rows.items() if label not in labels}
+        # SciPy's trees release the interpreter lock; the rest is short, so that a window stays responsive.
+        with ThreadPoolExecutor(self._workers(), "metrics") as pool:
+            futures = {label: pool.submit(self._row, label) for label in sorted(self.computed)}
+            try:
+                for done, (label, future) in enumerate(futures.items(), start=1):
+                    rows[label] = future.result()
+                    yield Progress(done, len(futures), "labels measured")
+            finally:
+                for future in futures.values():
+                    future.cancel()  # closed early: the pool would wait for those that have not begun
+        self._rows = rows
+
+    def _workers(self) -> int:
+        """How many labels are measured at once: as many as there are processors, fewer where surfaces are large."""
+        voxels = sum((piece.surface_voxels for piece in self._pieces), Counter())
+        largest = max((voxels[label] for label in self.computed), default=0)
+        return max(1, min(_WORKERS, os.cpu_count() or 1, _VOXELS_AT_ONCE // max(1, largest)))
+
+    def _row(self, label: int) -> Row:
+        return score(
+            self._counts.overlap(label),
+            self._gauge.distances(self._pieces, label),
+            self._centroid_distance_mm(label),
+            ImageSize(self._voxels, self._reference.grid.voxel_volume_mm3 / 1000),
+            self._gauge.rules,
+            label=label,
+            name=self._reference.labels.get(label) or self._prediction.label_name(label),
+            nsd_tolerance_mm=self._config.nsd_tolerance_mm,
+        )
+
+    def _centroid_distance_mm(self, label: int) -> float:
+        distance = float(np.linalg.norm(self._reference.grid.affine[:3, :3] @ self._counts.shift(label)))
+        return math.inf if math.isnan(distance) else distance
+
+    def _in_reference(self, box: Box) -> Box:
+        """The box of the prediction's array in the reading order of the reference."""
+        order = AxisOrder.between(self._prediction.grid.orientation, self._reference.grid.orientation)
+        return order.inverse.source_slices(box, self._reference.grid.shape)

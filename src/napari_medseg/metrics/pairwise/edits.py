@@ -1,0 +1,88 @@
+"""Scores that follow what is painted: what changed is found by the arrays themselves, whoever changed them, and how."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from napari_medseg.arrays.boxes import Box, chunks_of, shape_of, union, whole
+from napari_medseg.config import MetricsConfig
+from napari_medseg.events import Work, made_by
+from napari_medseg.metrics.pairwise.comparison import Comparison
+from napari_medseg.metrics.pairwise.scores import Scores
+from napari_medseg.volume import LazyArray, Segmentation
+
+#: a checksum per plane (z) of an array
+Planes = tuple[int, ...]
+
+
+class EditedScores:
+    """The scores of two segmentations that are painted in place, brought up to date at a call.
+
+    A checksum per plane tells where an array has changed: strokes, fills, undo and scripts are found alike, and no copy
+    of the arrays is kept. Then only the labels that differ there are computed (`Comparison.update`).
+
+    Raises GridMismatchError for unequal grids.
+    """
+
+    def __init__(self, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> None:
+        made_by(self._measure(prediction, reference, config))
+
+    @classmethod
+    def measuring(
+        cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig
+    ) -> Work[EditedScores]:
+        """EditedScores made in steps, as `Comparison.measuring`."""
+        made = cls.__new__(cls)
+        yield from made._measure(prediction, reference, config)
+        return made
+
+    def _measure(self, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Work[None]:
+        self._prediction, self._reference = prediction, reference
+        # Before the arrays are read: what is painted meanwhile is found by the next call.
+        self._planes = self._checksums()
+        self._comparison = yield from Comparison.measuring(prediction=prediction, reference=reference, config=config)
+
+    @property
+    def scores(self) -> Scores:
+        """As of the last call."""
+        return self._comparison.scores
+
+    @property
+    def computed(self) -> frozenset[int]:
+        """The labels that the last call computed; all other rows were kept."""
+        return self._comparison.computed
+
+    def update(self) -> bool:
+        """Compute again what has changed since the last call; whether anything had."""
+        planes = self._checksums()
+        before, self._planes = self._planes, planes
+        boxes = [self._changed(old, new) for old, new in zip(before, planes, strict=True)]
+        in_prediction, in_reference = boxes
+        if in_reference is not None and self._prediction.grid.orientation != self._reference.grid.orientation:
+            in_reference = whole(self._prediction.grid.shape)
+        changed = [box for box in (in_prediction, in_reference) if box is not None]
+        if changed:
+            self._comparison.update(union(changed[0], changed[-1]))
+        return bool(changed)
+
+    def _checksums(self) -> tuple[Planes, Planes]:
+        return tuple(_checksums(self._prediction.data)), tuple(_checksums(self._reference.data))
+
+    def _changed(self, before: Planes, after: Planes) -> Box | None:
+        """The box of the planes from the first to the last that differ."""
+        differing = np.flatnonzero(np.not_equal(before, after))
+        if not differing.size:
+            return None
+        _, y, x = self._prediction.grid.shape
+        return slice(int(differing[0]), int(differing[-1]) + 1), slice(0, y), slice(0, x)
+
+
+def _checksums(array: LazyArray) -> Iterator[int]:
+    """CRC-32 of each plane; chunks are read once."""
+    depth = chunks_of(array)[0]
+    for z in range(0, shape_of(array)[0], depth):
+        for plane in np.asarray(array[z : z + depth]):
+            yield zlib.crc32(np.ascontiguousarray(plane).data)

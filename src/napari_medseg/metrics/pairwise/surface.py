@@ -1,0 +1,271 @@
+"""Surfaces of labels (Z, Y, X), and the distances between two of them in mm.
+
+A surface voxel belongs to a label and has a neighbour outside it. An axis along which an image has one voxel is no
+direction to have neighbours in: a volume of one slice is measured in its plane, where a surface is an outline.
+
+The surfaces of all labels are found at once, as the voxels whose neighbours hold another id. Most of them have the
+other surface within a few voxels: these distances are looked up, step by step. What is farther is asked of a k-d tree.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+
+from napari_medseg.arrays.boxes import Box, Region, first_of, whole
+from napari_medseg.geometry import FloatArray, Shape3, Triple
+from napari_medseg.metrics.pairwise.counts import Labels
+
+Mask = npt.NDArray[np.bool_]
+Neighbours = Literal[6, 18, 26]
+
+#: of every two opposite directions one; neighbours differ in one, two or three axes at most
+_HALF = [(z, y, x) for z, y, x in itertools.product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0)]
+_DIRECTIONS: dict[Neighbours, list[Shape3]] = {
+    6: [d for d in _HALF if d.count(0) == 2],
+    18: [d for d in _HALF if d.count(0) >= 1],
+    26: _HALF,
+}
+#: how many voxels a step to the other surface spans at most along each axis
+REACH = 3
+#: the steps that are tried; more would cost more than the tree that answers for the rest
+_STEPS = 100
+#: stands for "farther than every step"
+_FAR = 255
+#: so that a distance that is the tolerance counts as within it, although spacings are rounded in files
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """For every surface voxel of the reference and of the prediction the distance in mm to the other surface.
+
+    An empty surface is infinitely far from another one; two empty ones agree.
+    """
+
+    from_reference: FloatArray
+    from_prediction: FloatArray
+
+    @property
+    def _voxels(self) -> int:
+        return self.from_reference.size + self.from_prediction.size
+
+    @property
+    def ascending(self) -> SurfaceDistances:
+        """The same distances in ascending order."""
+        return SurfaceDistances(np.sort(self.from_reference), np.sort(self.from_prediction))
+
+    @property
+    def asd(self) -> float:
+        """Average symmetric surface distance, pooled over the voxels of both surfaces."""
+        if not self._voxels:
+            return 0.0
+        return float(self.from_reference.sum() + self.from_prediction.sum()) / self._voxels
+
+    @property
+    def masd(self) -> float:
+        """Mean of the two directed average surface distances (Maier-Hein et al., doi:10.1038/s41592-023-02151-z)."""
+        directed = [d.mean() for d in (self.from_reference, self.from_prediction) if d.size]
+        return float(np.mean(directed)) if directed else 0.0
+
+    @property
+    def msd(self) -> float:
+        """Maximum symmetric surface distance: the Hausdorff distance."""
+        return float(max(self.from_reference.max(initial=0), self.from_prediction.max(initial=0)))
+
+    @property
+    def hd95(self) -> float:
+        """The larger of the two directed 95th percentiles, as MONAI has it."""
+        return max(_percentile95(self.from_reference), _percentile95(self.from_prediction))
+
+    @property
+    def hd95_pooled(self) -> float:
+        """The 95th percentile of both directions together, as medpy has it."""
+        return _percentile95(np.concatenate([self.from_reference, self.from_prediction]))
+
+    def nsd(self, tolerance_mm: float) -> float:
+        """Normalised surface Dice: the fraction of both surfaces' voxels within the tolerance of the other surface.
+
+        Nikolov et al., J Med Internet Res 2021, doi:10.2196/26151, counted in voxels instead of areas.
+        """
+        if not self._voxels:
+            return 1.0
+        limit = tolerance_mm * (1 + _ROUNDING)
+        within = np.count_nonzero(self.from_reference <= limit) + np.count_nonzero(self.from_prediction <= limit)
+        return int(within) / self._voxels
+
+
+#: of a mask and an empty one
+ONE_MISSING = SurfaceDistances(np.full(1, np.inf), np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps from a voxel to those around it, nearest first, in a grid of a given spacing."""
+
+    spacing_zyx_mm: Triple
+    voxels: npt.NDArray[np.intp]
+    """(N, 3): (z, y, x); no step that is missing is shorter than the last one."""
+    mm: FloatArray
+    """(256,): the length of each, infinite beyond the last."""
+
+    @classmethod
+    def at(cls, spacing_zyx_mm: Triple) -> Steps:
+        """The steps of a grid with this spacing, the one of length 0 included."""
+        voxels = np.array(list(itertools.product(range(-REACH, REACH + 1), repeat=3)))
+        lengths = np.linalg.norm(voxels * spacing_zyx_mm, axis=1)
+        nearest = np.argsort(lengths, kind="stable")[:_STEPS]
+        nearest = nearest[lengths[nearest] <= (REACH + 1) * min(spacing_zyx_mm)]
+        mm = np.full(256, np.inf)
+        mm[: len(nearest)] = lengths[nearest]
+        return cls(spacing_zyx_mm, voxels[nearest], mm)
+
+
+@dataclass(frozen=True)
+class SurfaceVoxels:
+    """The surface voxels of one label in a region of one array."""
+
+    first_zyx: Shape3
+    """Where the region begins in the image."""
+    shape: Shape3
+    """The region's shape."""
+    index: npt.NDArray[np.uint32]
+    """(N,): the voxels' flat indices in the region, ascending."""
+    step: npt.NDArray[np.uint8]
+    """(N,): the shortest of the `Steps` to the same label's surface in the other array."""
+
+    def positions(self, spacing_zyx_mm: Triple, *, far: bool = False) -> FloatArray:
+        """(N, 3): centres in mm; far: only of the voxels that no step takes to the other surface."""
+        index = self.index[self.step == _FAR] if far else self.index
+        zyx = np.unravel_index(index, self.shape)
+        return np.stack([(i + o) * s for i, o, s in zip(zyx, self.first_zyx, spacing_zyx_mm, strict=True)], axis=1)
+
+
+def surface_distances(
+    reference: Mask,
+    prediction: Mask,
+    spacing_zyx_mm: Triple,
+    *,
+    neighbours: Neighbours = 6,
+    beyond_edge: bool = False,
+) -> SurfaceDistances:
+    """The distances between the surfaces of two masks (Z, Y, X) of the same shape, voxel by voxel in reading order.
+
+    beyond_edge: whether voxels beyond the edge of the array count as inside the masks.
+    """
+    a, b = (surface_of(m, neighbours=neighbours, beyond_edge=beyond_edge) for m in (reference, prediction))
+    everywhere = whole((a.shape[0], a.shape[1], a.shape[2]))
+    region, steps = Region(everywhere, everywhere, everywhere), Steps.at(spacing_zyx_mm)
+    of_a, of_b = surface_voxels(a.view(np.uint8), b.view(np.uint8), region, steps)
+    return distances_between(list(of_a.values()), list(of_b.values()), steps)
+
+
+def surface_of(mask: Mask, *, neighbours: Neighbours = 6, beyond_edge: bool = False) -> Mask:
+    """The voxels of the mask that are lost when it is eroded by its 6, 18 or 26 neighbours; in one slice by 4 or 8."""
+    return surface_ids(mask, neighbours, beyond_edge=beyond_edge)
+
+
+def surface_ids(ids: npt.NDArray[Any], neighbours: Neighbours, *, beyond_edge: bool) -> npt.NDArray[Any]:
+    """The ids where a neighbour holds another one, else 0.
+
+    ids: (Z, Y, X), an image or a part of it; a part may be one voxel thick along an axis only if the image is.
+    beyond_edge: whether ids go on beyond the faces of the array as they are; otherwise, background lies there.
+    """
+    edge = np.zeros(ids.shape, bool)
+    for direction in _DIRECTIONS[neighbours]:
+        here, there = (tuple(_moved(sign * d) for d in direction) for sign in (1, -1))
+        differs = ids[here] != ids[there]
+        edge[here] |= differs
+        edge[there] |= differs
+    if not beyond_edge:
+        for axis in (axis for axis, voxels in enumerate(ids.shape) if voxels > 1):
+            np.moveaxis(edge, axis, 0)[[0, -1]] = True
+    return np.asarray(ids * edge)
+
+
+def surface_voxels(
+    reference: Labels, prediction: Labels, region: Region, steps: Steps
+) -> tuple[dict[int, SurfaceVoxels], dict[int, SurfaceVoxels]]:
+    """{id: its surface voxels} of the reference and of the prediction, inside the region's core.
+
+    reference, prediction: what `surface_ids` makes of the region's `read` box, which reaches `REACH` voxels beyond the
+    core where the image does.
+    """
+    a, b = (np.pad(ids, REACH) for ids in (reference, prediction))
+    return _inside(reference, b, region, steps), _inside(prediction, a, region, steps)
+
+
+def distances_between(
+    reference: Sequence[SurfaceVoxels], prediction: Sequence[SurfaceVoxels], steps: Steps
+) -> SurfaceDistances:
+    """The distances between two surfaces of a label, each given region by region, in the regions' order."""
+    return SurfaceDistances(_directed(reference, prediction, steps), _directed(prediction, reference, steps))
+
+
+def with_margin(box: Box, shape: Shape3, voxels: int = 1) -> Box:
+    """The box grown by some voxels, where the image reaches that far; by one: what its content's surface depends on."""
+    z, y, x = (slice(max(0, b.start - voxels), min(n, b.stop + voxels)) for b, n in zip(box, shape, strict=True))
+    return z, y, x
+
+
+def _moved(step: int) -> slice:
+    """Of an axis the voxels that have another one `step` further on; by -step, those other voxels."""
+    return (slice(None), slice(None, -1), slice(1, None))[step]
+
+
+def _inside(surface: Labels, target: Labels, region: Region, steps: Steps) -> dict[int, SurfaceVoxels]:
+    """The core's surface voxels of each id; `target`, the other surface, is `REACH` wider on each side."""
+    core = region.core_in_read
+    inside = surface[core]
+    index = np.flatnonzero(inside)
+    ids = inside.ravel()[index]
+    in_target = tuple(i + c.start + REACH for i, c in zip(np.unravel_index(index, inside.shape), core, strict=True))
+    step = _steps_to(target, np.ravel_multi_index(in_target, target.shape), ids, steps)
+    order = np.argsort(ids, kind="stable")
+    present, starts = np.unique(ids[order], return_index=True)
+    groups = np.split(order, starts)[1:]
+    first, shape = first_of(region.core), (inside.shape[0], inside.shape[1], inside.shape[2])
+    return {
+        label: SurfaceVoxels(first, shape, index[group].astype(np.uint32), step[group])
+        for label, group in zip(present.tolist(), groups, strict=True)
+    }
+
+
+def _steps_to(target: Labels, index: npt.NDArray[np.intp], ids: Labels, steps: Steps) -> npt.NDArray[np.uint8]:
+    """For each flat index in `target` the first of the steps that ends on the same id there, or `_FAR`."""
+    found = np.full(index.size, _FAR, np.uint8)
+    there = target.ravel()
+    _, rows, columns = target.shape
+    left = np.arange(index.size)
+    for number, jump in enumerate(steps.voxels @ (rows * columns, columns, 1)):
+        hit = there[index + jump] == ids
+        found[left[hit]] = number
+        left, index, ids = left[~hit], index[~hit], ids[~hit]
+    return found
+
+
+def _directed(source: Sequence[SurfaceVoxels], target: Sequence[SurfaceVoxels], steps: Steps) -> FloatArray:
+    """From each voxel of the source surface to the nearest one of the target surface, in mm."""
+    step = np.concatenate([np.zeros(0, np.uint8), *(s.step for s in source)])
+    distances: FloatArray = steps.mm[step]
+    far = step == _FAR
+    if far.any() and target:
+        # On the regular positions of voxels, the cheap way of building a tree also answers faster.
+        points = np.concatenate([t.positions(steps.spacing_zyx_mm) for t in target])
+        tree = scipy.spatial.cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
+        asked = np.concatenate([s.positions(steps.spacing_zyx_mm, far=True) for s in source])
+        distances[far] = tree.query(asked)[0]
+    return distances
+
+
+def _percentile95(distances: FloatArray) -> float:
+    if not distances.size:
+        return 0.0
+    # Interpolation between infinities is not a number.
+    return float(np.percentile(distances, 95)) if np.isfinite(distances).all() else float("inf")

@@ -1,0 +1,1 @@
+"""Scores as files, tables, plots and pictures."""

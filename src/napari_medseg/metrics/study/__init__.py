@@ -1,0 +1,1 @@
+"""Many cases: which files belong together, their scores, and statistics over them."""

@@ -1,0 +1,93 @@
+"""How numbers were made: the choices behind a table, for those who read it and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, ReadersConfig, StatisticsConfig
+from napari_medseg.metrics.pairwise.columns import columns_of
+
+if TYPE_CHECKING:
+    from napari_medseg.metrics.pairwise.scores import Value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One choice."""
+
+    name: str
+    """A column of a CSV file, a key in JSON."""
+    value: Value
+    text: str
+    """What a title says of it; empty where another one says it, or it goes without saying."""
+
+
+def metrics_settings(config: MetricsConfig) -> tuple[Setting, ...]:
+    """Of the scores. RVD is a fraction or, by some presets, in percent."""
+    in_percent = columns_of(config.preset)["rvd"].unit == "%"
+    return (
+        Setting("preset", config.preset, f"preset {config.preset}"),
+        Setting("nsd_tolerance_mm", config.nsd_tolerance_mm, f"NSD at {config.nsd_tolerance_mm:g} mm"),
+        Setting("rvd_unit", "percent" if in_percent else "fraction", "RVD in %" if in_percent else ""),
+    )
+
+
+def readers_settings(config: ReadersConfig) -> tuple[Setting, ...]:
+    """Of what is measured against several readers; none where the reference alone counts."""
+    if config.consensus == "none":
+        return ()
+    names = {"vote": "majority vote of the readers", "staple": "consensus of the readers by STAPLE"}
+    return (Setting("consensus", config.consensus, f"against the {names[config.consensus]}"),)
+
+
+def instances_settings(config: InstancesConfig) -> tuple[Setting, ...]:
+    """Of instances; connectivity is one of components only."""
+    thresholds = ", ".join(f"{t:g}" for t in config.iou)
+    above = Setting("iou_thresholds", thresholds, f"pairs above IoU {thresholds}")
+    if config.instances == "ids":
+        return Setting("instances", "ids", "every id is an instance"), above
+    return (
+        Setting("instances", "components", ""),
+        Setting("connectivity", config.connectivity, f"components of {config.connectivity}-neighbours"),
+        above,
+    )
+
+
+def calibration_settings(config: CalibrationConfig) -> tuple[Setting, ...]:
+    """Of probabilities."""
+    region = "all voxels" if config.region == "all" else "voxels of the foreground"
+    return Setting("bins", config.bins, f"{config.bins} bins"), Setting("region", config.region, region)
+
+
+def statistics_settings(config: StatisticsConfig) -> tuple[Setting, ...]:
+    """Of confidence intervals over cases."""
+    resamples = f"{config.confidence * 100:g} % intervals of {config.bootstrap} bootstrap resamples, seed {config.seed}"
+    return (
+        Setting("bootstrap", config.bootstrap, resamples if config.bootstrap else "no confidence intervals"),
+        Setting("confidence", config.confidence, ""),
+        Setting("seed", config.seed, ""),
+    )
+
+
+def setting_names() -> frozenset[str]:
+    """The names of all settings that there are."""
+    every = (
+        *metrics_settings(MetricsConfig()),
+        *readers_settings(ReadersConfig(consensus="vote")),
+        *instances_settings(InstancesConfig()),
+        *calibration_settings(CalibrationConfig()),
+        *statistics_settings(StatisticsConfig()),
+    )
+    return frozenset(setting.name for setting in every)
+
+
+def values_of(settings: Iterable[Setting]) -> Mapping[str, Value]:
+    """{name: value}."""
+    return {setting.name: setting.value for setting in settings}
+
+
+def text_of(settings: Iterable[Setting]) -> str:
+    """On one line, as a title says it."""
+    return ", ".join(setting.text for setting in settings if setting.text)

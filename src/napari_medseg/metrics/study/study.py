@@ -1,0 +1,303 @@
+"""All that can be measured of a set of cases: of one after the other (`measure`), and then of them all (`study`)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from napari_medseg.config import (
+    CalibrationConfig,
+    Consensus,
+    InstancesConfig,
+    MetricsConfig,
+    ReadersConfig,
+    StatisticsConfig,
+)
+from napari_medseg.geometry import AxisOrder
+from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
+from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement, majority_vote
+from napari_medseg.metrics.agreement.staple import ReaderRow, staple
+from napari_medseg.metrics.descriptive.intensity import IntensityRow, intensity_statistics
+from napari_medseg.metrics.descriptive.series import SeriesRow, series_rows
+from napari_medseg.metrics.descriptive.shape import ShapeRow, shape_statistics
+from napari_medseg.metrics.inputs import require_segmentation, require_volume
+from napari_medseg.metrics.pairwise.comparison import evaluate
+from napari_medseg.metrics.pairwise.instances import InstanceRow, Pair, match_instances, pooled
+from napari_medseg.metrics.pairwise.scores import Scores, combine
+from napari_medseg.metrics.study.settings import (
+    Setting,
+    calibration_settings,
+    instances_settings,
+    metrics_settings,
+    readers_settings,
+    statistics_settings,
+)
+from napari_medseg.metrics.study.statistics import (
+    DifferenceRow,
+    SummaryRow,
+    VolumeAgreementRow,
+    compare,
+    summarise,
+    summarise_instances,
+    volume_agreement,
+)
+from napari_medseg.metrics.study.tables import Table, scores_table, table_of
+from napari_medseg.volume import Segmentation, Volume, require_same_grid
+
+#: {name of a table: the class of its rows, and its title}, in the order of a report
+TABLES: Mapping[str, tuple[type, str]] = {
+    "statistics": (SummaryRow, "Statistics over the cases"),
+    "comparison": (DifferenceRow, "Prediction against the compared method, paired by case"),
+    "volumes": (VolumeAgreementRow, "Agreement of volumes (Bland-Altman)"),
+    "series_reference": (SeriesRow, "Volumes over time, reference"),
+    "series_prediction": (SeriesRow, "Volumes over time, prediction"),
+    "instances": (InstanceRow, "Instances"),
+    "instances_pooled": (InstanceRow, "Instances of all cases together"),
+    "pairs": (Pair, "Which instance is which"),
+    "shape_reference": (ShapeRow, "Size and shape, reference"),
+    "shape_prediction": (ShapeRow, "Size and shape, prediction"),
+    "intensities": (IntensityRow, "Intensities inside the reference"),
+    "calibration": (CalibrationRow, "Calibration"),
+    "reliability": (ReliabilityRow, "Reliability"),
+    "agreement": (AgreementRow, "Agreement of all readers"),
+    "reader_pairs": (PairRow, "Agreement of every two readers"),
+    "staple": (ReaderRow, "Readers as STAPLE judges them"),
+}
+#: {name of a table: the fields of StudyConfig that its numbers follow}, of those that follow any
+_FOLLOWED: Mapping[str, tuple[str, ...]] = {
+    "statistics": ("metrics", "readers", "instances", "statistics"),
+    "comparison": ("metrics", "readers", "statistics"),
+    "volumes": ("readers",),
+    "series_reference": ("readers",),
+    "instances": ("readers", "instances"),
+    "instances_pooled": ("readers", "instances"),
+    "pairs": ("readers", "instances"),
+    "shape_reference": ("readers",),
+    "intensities": ("readers",),
+    "calibration": ("readers", "calibration"),
+    "reliability": ("readers", "calibration"),
+}
+#: what the prediction is called beside the readers
+PREDICTION = "prediction"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """The images of one case, all on one grid, up to flips and permutations of the axes."""
+
+    name: str = ""
+    """What tells it from the others; empty where it is the only one."""
+    prediction: Segmentation
+    reference: Segmentation
+    compared: Segmentation | None = None
+    """The prediction of another method."""
+    image: Volume | None = None
+    """Measured inside the labels."""
+    probabilities: Volume | None = None
+    """A channel per label, as `calibrate` takes it."""
+    readers: Mapping[str, Segmentation] = field(default_factory=dict)
+    """All readers of the case by name, the reference among them; their agreement is measured where there are two."""
+    reader_rows: tuple[ReaderRow, ...] = ()
+    """What STAPLE thinks of the readers, where it made the reference."""
+
+    def __post_init__(self) -> None:
+        """Raise GridMismatchError, naming the image, unless all lie on the reference's grid; InputError for arrays."""
+        require_segmentation(self.prediction, "the prediction")
+        require_segmentation(self.reference, "the reference")
+        labels = {"the prediction": self.prediction, "the compared prediction": self.compared, **self.readers}
+        images = {"the image": self.image, "the probabilities": self.probabilities}
+        for role, other in (*labels.items(), *images.items()):
+            if other is not None:
+                require = require_segmentation if role in labels else require_volume
+                require(other, role)
+                _require_one_grid(other, self.reference, role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """What is measured beside the scores, and how."""
+
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    instances: InstancesConfig | None = None
+    """Instances are matched where it is given."""
+    shape: bool = False
+    """Measure size and shape of the labels of reference and prediction."""
+    series: bool = False
+    """The cases are time points of one patient, in their order."""
+    readers: ReadersConfig = field(default_factory=ReadersConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """What `measure` finds in one case."""
+
+    name: str
+    scores: Scores
+    compared: Scores | None
+    rows: Mapping[str, Sequence[Any]]
+    """{name of a table: its rows}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The scores of all cases, and every further table that there is."""
+
+    scores: Scores
+    tables: tuple[Table, ...]
+    settings: tuple[Setting, ...] = ()
+    """How the scores were made, beside what they know themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedRow:
+    """A case that was not measured: it counts in no other table."""
+
+    case: str
+    """Name of the case."""
+    reason: str
+    """What was wrong with it."""
+
+
+def _require_one_grid(image: Segmentation | Volume, reference: Segmentation, role: str) -> None:
+    """Raise GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes."""
+    order = AxisOrder.between(image.grid.orientation, reference.grid.orientation)
+    if not image.grid.reordered(order).same_as(reference.grid):
+        require_same_grid(image, reference, role, "the reference")
+
+
+def measure(case: Case, config: StudyConfig | None = None) -> Measured:
+    """Measure one case. Raises as each measure does."""
+    chosen = config or StudyConfig()
+    return Measured(
+        name=case.name,
+        scores=_scores(case.prediction, case.reference, chosen.metrics),
+        compared=None if case.compared is None else _scores(case.compared, case.reference, chosen.metrics),
+        rows={**_instance_rows(case, chosen), **_label_rows(case, chosen), **_reader_rows(case)},
+    )
+
+
+def settled(case: Case, method: Consensus) -> Case:
+    """The case with the consensus of its readers as the reference; without two readers, or with "none", as it is."""
+    if method == "none" or len(case.readers) < 2:
+        return case
+    if method == "vote":
+        return replace(case, reference=majority_vote(list(case.readers.values())))
+    consensus = staple(case.readers)
+    return replace(case, reference=consensus.segmentation, reader_rows=consensus.readers)
+
+
+def study(
+    measured: Sequence[Measured], config: StudyConfig | None = None, failed: Mapping[str, str] | None = None
+) -> Study:
+    """The scores and tables of all cases together; of one case without a name, its own.
+
+    failed: {name of a case that was not measured: why}; they are the first table.
+    """
+    chosen = config or StudyConfig()
+    single = len(measured) == 1 and not measured[0].name
+    combined = combine([(m.name, m.scores) for m in measured])
+    rows = {name: [replace(row, case=m.name) for m in measured for row in m.rows.get(name, ())] for name in TABLES}
+    if not single:
+        of_instances = summarise_instances(rows["instances"], chosen.statistics)
+        rows["statistics"] = [*summarise(combined, chosen.statistics), *of_instances]
+        rows["instances_pooled"] = list(pooled(rows["instances"]))
+        rows["volumes"] = list(volume_agreement(combined))
+    if chosen.series:
+        rows["series_reference"], rows["series_prediction"] = _series(combined)
+    settings = _settings(replace(chosen, metrics=combined.config), has_readers=bool(rows["agreement"]))
+    extra = []
+    compared = [(m.name, m.compared) for m in measured if m.compared is not None]
+    if compared:
+        others = combine(compared)
+        rows["comparison"] = list(compare(combined, others, chosen.statistics))
+        table = scores_table(others, settings["scores"])
+        extra = [replace(table, name="compared", title="Scores of the compared method")]
+    tables = [
+        table_of(rows[name], kind, name=name, title=title, settings=settings[name])
+        for name, (kind, title) in TABLES.items()
+        if rows[name]
+    ]
+    return Study(
+        scores=measured[0].scores if single else combined,
+        tables=(*_failed(failed or {}), *tables, *extra),
+        settings=settings["scores"],
+    )
+
+
+def _settings(config: StudyConfig, *, has_readers: bool) -> dict[str, tuple[Setting, ...]]:
+    """{name of a table: how its numbers were made}; "scores" is what the scores do not know of themselves."""
+    of = {
+        "metrics": metrics_settings(config.metrics),
+        "readers": readers_settings(config.readers) if has_readers else (),
+        "instances": instances_settings(config.instances) if config.instances else (),
+        "calibration": calibration_settings(config.calibration),
+        "statistics": statistics_settings(config.statistics),
+    }
+    followed = {name: _FOLLOWED.get(name, ()) for name in TABLES} | {"scores": ("readers",)}
+    return {name: tuple(setting for part in parts for setting in of[part]) for name, parts in followed.items()}
+
+
+def _failed(failed: Mapping[str, str]) -> Iterator[Table]:
+    if failed:
+        rows = [FailedRow(case=case, reason=reason) for case, reason in failed.items()]
+        yield table_of(rows, FailedRow, name="failed", title="Cases that were not measured")
+
+
+def _scores(prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Scores:
+    return evaluate(
+        prediction=prediction,
+        reference=reference,
+        preset=config.preset,
+        nsd_tolerance_mm=config.nsd_tolerance_mm,
+    )
+
+
+def _instance_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
+    if config.instances is None:
+        return {}
+    found = match_instances(prediction=case.prediction, reference=case.reference, config=config.instances)
+    return {"instances": found.rows, "pairs": found.pairs}
+
+
+def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
+    """Shapes, intensities and calibration, of what there is."""
+    rows: dict[str, Sequence[Any]] = {}
+    if config.shape:
+        rows["shape_reference"] = shape_statistics(case.reference)
+        rows["shape_prediction"] = shape_statistics(case.prediction)
+    if case.image is not None:
+        rows["intensities"] = intensity_statistics(case.reference, case.image)
+    if case.probabilities is not None:
+        held = calibrate(probabilities=case.probabilities, reference=case.reference, config=config.calibration)
+        rows["calibration"], rows["reliability"] = held.rows, held.reliability
+    return rows
+
+
+def _reader_rows(case: Case) -> dict[str, Sequence[Any]]:
+    """The readers among themselves, and the prediction beside each of them."""
+    if len(case.readers) < 2:
+        return {}
+    names = case.reference.labels
+    among = agreement(case.readers, names)
+    beside = (agreement({PREDICTION: case.prediction, who: it}, names).pairs for who, it in case.readers.items())
+    return {
+        "agreement": among.rows,
+        "reader_pairs": [*among.pairs, *itertools.chain.from_iterable(beside)],
+        "staple": case.reader_rows,
+    }
+
+
+def _series(scores: Scores) -> tuple[list[SeriesRow], list[SeriesRow]]:
+    """(of the reference, of the prediction), the cases being the time points."""
+    names = {row.label: row.name for row in reversed(scores.rows)}
+    found = []
+    for column in ("volume_reference_ml", "volume_prediction_ml"):
+        volumes: dict[str, dict[int, float]] = {case: {} for case in scores.cases}
+        for row in scores.rows:
+            volumes[row.case][row.label] = getattr(row, column)
+        found.append(list(series_rows(volumes, names)))
+    return found[0], found[1]
