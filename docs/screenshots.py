@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_medseg import read, read_segmentation, write
 from napari_medseg.sample import phantom
-from napari_medseg.widgets.layers import labels_layer, volume_layer
+from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-medseg"

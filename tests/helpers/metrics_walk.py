@@ -18,7 +18,7 @@ import napari_medseg as ms
 from heartbeat import Heartbeat
 from napari_medseg.config import MetricsConfig
 from napari_medseg.volume import Segmentation
-from napari_medseg.widgets.layers import labels_layer, volume_layer
+from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
 
 LEFT = Qt.MouseButton.LeftButton
 MEAN_DICE = 0.902

@@ -12,7 +12,7 @@ from npe2 import PluginManager, PluginManifest
 from qtpy.QtWidgets import QApplication
 
 import napari_medseg
-from napari_medseg.widgets.collector import _Rest
+from napari_medseg.widgets.work.collector import _Rest
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 
 from napari_medseg.transforms.regrid import resample_onto
 from napari_medseg.volume import Grid, Segmentation, Volume
-from napari_medseg.widgets.layers import labels_layer, to_segmentation, to_volume, volume_layer
+from napari_medseg.widgets.canvas.layers import labels_layer, to_segmentation, to_volume, volume_layer
 from napari_medseg.widgets.resample import ResamplePanel
 
 COARSE, FINE = Grid.from_spacing((6, 7, 8), (2.0, 2.0, 2.0)), Grid.from_spacing((12, 14, 16), (1.0, 1.0, 1.0))

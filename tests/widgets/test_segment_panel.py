@@ -22,8 +22,8 @@ from napari_medseg.models.file import load_model, write_model
 from napari_medseg.models.spec import Channel
 from napari_medseg.sample import sample_files
 from napari_medseg.volume import Grid, Segmentation, Volume
-from napari_medseg.widgets.layers import PROVENANCE_KEY, to_segmentation, volume_layer
-from napari_medseg.widgets.model_box import facts_of, known_models
+from napari_medseg.widgets.canvas.layers import PROVENANCE_KEY, to_segmentation, volume_layer
+from napari_medseg.widgets.fields.model_box import facts_of, known_models
 from napari_medseg.widgets.segment import SegmentPanel, as_python
 
 
@@ -208,7 +208,7 @@ def test_nothing_can_run_without_an_image(viewer: ViewerModel, panel: SegmentPan
 def test_without_any_model_the_panel_says_where_one_comes_from(
     viewer: ViewerModel, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_medseg.widgets.model_box.known_models", dict)
+    monkeypatch.setattr("napari_medseg.widgets.fields.model_box.known_models", dict)
     panel = SegmentPanel(viewer)
     qtbot.addWidget(panel)
     add(viewer, volume())

@@ -20,10 +20,10 @@ from napari_medseg import registry
 from napari_medseg.events import Finished, Progress, Started, TrainProgress, Validated
 from napari_medseg.models.file import list_models, load_model
 from napari_medseg.volume import Grid, Segmentation, Volume
-from napari_medseg.widgets.curves import Curves
-from napari_medseg.widgets.forms import choose
-from napari_medseg.widgets.layers import labels_layer, volume_layer
+from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
+from napari_medseg.widgets.fields.forms import choose
 from napari_medseg.widgets.train import TrainPanel, free_path
+from napari_medseg.widgets.views.curves import Curves
 
 
 def add(viewer: ViewerModel, noun: Volume | Segmentation) -> Any:

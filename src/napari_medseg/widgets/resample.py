@@ -12,12 +12,12 @@ from qtpy.QtWidgets import QVBoxLayout
 from napari_medseg.events import Event, Finished
 from napari_medseg.transforms.regrid import Interpolation, resample_onto
 from napari_medseg.volume import Grid, Segmentation, Volume
-from napari_medseg.widgets.forms import button, caption, choice, form, reporting
-from napari_medseg.widgets.layer_box import LayerBox
-from napari_medseg.widgets.layers import labels_layer, placement, to_segmentation, to_volume, volume_layer
-from napari_medseg.widgets.panel import Panel
-from napari_medseg.widgets.progress_row import ProgressRow
-from napari_medseg.widgets.runner import Runner
+from napari_medseg.widgets.canvas.layers import labels_layer, placement, to_segmentation, to_volume, volume_layer
+from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting
+from napari_medseg.widgets.fields.layer_box import LayerBox
+from napari_medseg.widgets.fields.panel import Panel
+from napari_medseg.widgets.work.progress_row import ProgressRow
+from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:
     from napari import Viewer

@@ -18,15 +18,15 @@ from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.events import Event, Finished, Progress, Started
 from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
-from napari_medseg.widgets.estimate import Estimate
-from napari_medseg.widgets.forms import button, choice, form, reporting, row
-from napari_medseg.widgets.layer_box import LayerBox
-from napari_medseg.widgets.layers import labels_layer, path_of, to_volume
-from napari_medseg.widgets.model_box import ModelBox
-from napari_medseg.widgets.panel import Panel
-from napari_medseg.widgets.progress_row import ProgressRow
-from napari_medseg.widgets.remembered import remember
-from napari_medseg.widgets.runner import Runner, sparing_a_core
+from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
+from napari_medseg.widgets.fields.forms import button, choice, form, reporting, row
+from napari_medseg.widgets.fields.layer_box import LayerBox
+from napari_medseg.widgets.fields.model_box import ModelBox
+from napari_medseg.widgets.fields.panel import Panel
+from napari_medseg.widgets.fields.remembered import remember
+from napari_medseg.widgets.work.estimate import Estimate
+from napari_medseg.widgets.work.progress_row import ProgressRow
+from napari_medseg.widgets.work.runner import Runner, sparing_a_core
 
 if TYPE_CHECKING:
     from napari import Viewer

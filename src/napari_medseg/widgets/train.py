@@ -17,15 +17,15 @@ from napari_medseg.events import Event, Finished, Started, TrainProgress, Valida
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.volume import Segmentation, Volume
-from napari_medseg.widgets.case_rows import CaseRows
-from napari_medseg.widgets.curves import Curves
-from napari_medseg.widgets.forms import button, caption, choice, choose, form, reporting, row
-from napari_medseg.widgets.layers import onto, to_segmentation, to_volume
-from napari_medseg.widgets.network_box import NetworkBox
-from napari_medseg.widgets.panel import Panel
-from napari_medseg.widgets.progress_row import ProgressRow
-from napari_medseg.widgets.remembered import remember
-from napari_medseg.widgets.runner import Runner, sparing_a_core
+from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
+from napari_medseg.widgets.fields.case_rows import CaseRows
+from napari_medseg.widgets.fields.forms import button, caption, choice, choose, form, reporting, row
+from napari_medseg.widgets.fields.network_box import NetworkBox
+from napari_medseg.widgets.fields.panel import Panel
+from napari_medseg.widgets.fields.remembered import remember
+from napari_medseg.widgets.views.curves import Curves
+from napari_medseg.widgets.work.progress_row import ProgressRow
+from napari_medseg.widgets.work.runner import Runner, sparing_a_core
 
 if TYPE_CHECKING:
     from napari import Viewer

@@ -1,0 +1,1 @@
+"""What the panels put on napari's canvas, and the one translator between layers and nouns."""

@@ -1,0 +1,165 @@
+"""napari's readers, writers and samples: our files as layers and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import napari
+from napari.layers import Layer
+
+from napari_medseg import io
+from napari_medseg.errors import FileError, InputError
+from napari_medseg.geometry import AxisOrder
+from napari_medseg.io import stored
+from napari_medseg.io.choice import ChoiceError, PointError
+from napari_medseg.sample import phantom, sample_files
+from napari_medseg.widgets.canvas.layers import (
+    GRID_KEY,
+    PART_KEY,
+    PROVENANCE_KEY,
+    labels_layer,
+    to_segmentation,
+    to_volume,
+    volume_layer,
+)
+from napari_medseg.widgets.canvas.orientation import show_orientation
+
+if TYPE_CHECKING:
+    from napari_medseg.volume import Segmentation, Volume
+    from napari_medseg.widgets.canvas.layers import LayerData
+
+#: where an image layer's metadata holds the path of the DICOM series that it was read from
+SOURCE_KEY = "napari_medseg_source"
+#: so many time points, or contrasts on a fourth axis, open as layers
+_MOST_POINTS = 8
+
+
+def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
+    """The reader of one file or folder; None for a stack of several, which medical formats are not, and for a folder
+    without an image of ours, which may be of another plugin."""
+    if not isinstance(path, str) or (Path(path).is_dir() and not _holds_an_image(Path(path))):
+        return None
+    return read_layers
+
+
+def read_layers(path: str) -> list[LayerData]:
+    """Labels where the file says that it holds labels, else one image layer per channel.
+
+    NIfTI and the like rarely say so: napari's "Convert to Labels" makes such an image a Labels layer, in its place. Of
+    several DICOM series in a folder, of segments that overlap, and of a few time points, each is opened. Raises
+    FileError for more time points than a list of layers is fit for.
+    """
+    _letter_the_canvas()
+    try:
+        return _layers_of(path)
+    except ChoiceError as several:
+        return _layers_of_all(several.choices)
+    except PointError as series:
+        if len(series.points) > _MOST_POINTS:  # and napari opens no path such as a.nii.gz#3
+            raise FileError(
+                f"{path}: {len(series.points)} volumes in one file, too many for layers: write one to its own file "
+                f"and open that: napari-medseg convert '{series.points[0]}' -o one.nii.gz (#0 is the first)"
+            ) from series
+        return _layers_of_all(series.points)
+
+
+def _holds_an_image(folder: Path) -> bool:
+    try:
+        io.format_of(folder)
+    except FileError:
+        return False
+    return True
+
+
+def _layers_of_all(parts: Iterable[str]) -> list[LayerData]:
+    layers = []
+    for part in parts:
+        for data, attributes, kind in _layers_of(part):
+            attributes["metadata"][PART_KEY] = part
+            layers.append((data, attributes, kind))
+    return layers
+
+
+def _layers_of(path: str) -> list[LayerData]:
+    content = io.load(path, as_labels=False)
+    name = io.strip_suffix(path)
+    if content.is_labels:
+        return [labels_layer(stored.to_segmentation(content, name), content.provenance)]
+    layers = volume_layer(stored.to_volume(content, name))
+    if io.format_of(Path(path)).name == "DICOM":
+        for _, attributes, _ in layers:
+            attributes["metadata"][SOURCE_KEY] = path
+    return layers
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Refusals as FileError: napari takes a ValueError for a path that no plugin writes, and drops what it says."""
+    try:
+        yield
+    except InputError as error:
+        raise FileError(str(error)) from error
+
+
+@_told()
+def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Save an image layer on its true grid."""
+    layer = Layer.create(data, attributes, "image")
+    io.write(path, to_volume(layer, _open_layers()))
+    return [path]
+
+
+@_told()
+def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Save a Labels layer on its true grid, with its names and what made it; as .dcm beside its open DICOM series."""
+    layer = Layer.create(data, attributes, "labels")
+    labels = to_segmentation(layer, _open_layers())
+    source = _series_of(labels, path) if path.lower().endswith(".dcm") else None
+    io.write(path, labels, provenance=layer.metadata.get(PROVENANCE_KEY), source=source)
+    return [path]
+
+
+def _series_of(labels: Segmentation, path: str) -> str:
+    """Where the open DICOM series was read from that the labels lie on. Raises InputError where none is open."""
+    for layer in _open_layers():
+        grid = layer.metadata.get(GRID_KEY)
+        if SOURCE_KEY in layer.metadata and grid is not None:
+            order = AxisOrder.between(labels.grid.orientation, grid.orientation)
+            if labels.grid.reordered(order).same_as(grid):
+                return str(layer.metadata[SOURCE_KEY])
+    raise InputError(
+        f"{path}: a DICOM segmentation refers to the series that it was drawn on: open that series beside it, or save "
+        f"as .nii.gz"
+    )
+
+
+def sample_ct() -> list[LayerData]:
+    """The CT phantom that the sample model is made for, and its exact labels."""
+    files = sample_files()
+    return _sample(io.read(files["image"]), io.read_segmentation(files["labels"]), "CT phantom")
+
+
+def sample_mr() -> list[LayerData]:
+    """An MR phantom of other anatomy, with coil shading, and its exact labels."""
+    return _sample(*phantom("mr", seed=1), "MR phantom")
+
+
+def _sample(image: Volume, truth: Segmentation, name: str) -> list[LayerData]:
+    _letter_the_canvas()
+    return [*volume_layer(replace(image, name=name)), labels_layer(replace(truth, name=f"{name} truth"))]
+
+
+def _letter_the_canvas() -> None:
+    viewer = napari.current_viewer()
+    if viewer:
+        show_orientation(viewer)
+
+
+def _open_layers() -> list[Any]:
+    """The viewer's layers: labels drawn over an image are saved on its grid."""
+    viewer = napari.current_viewer()
+    return list(viewer.layers) if viewer else []

@@ -1,0 +1,1 @@
+"""What a user chooses with: layers, models, networks, folders, cases."""

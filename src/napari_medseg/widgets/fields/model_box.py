@@ -1,0 +1,98 @@
+"""Choosing a model: those of the models folder, or a file."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
+
+from napari_medseg.errors import FileError, MedsegError
+from napari_medseg.models.file import Model, list_models, load_model, models_folder
+from napari_medseg.sample import sample_files
+from napari_medseg.widgets.fields.forms import button, caption, choice, row
+
+
+class ModelBox(QWidget):
+    """A drop-down of models, a button for others, and the facts of the chosen one.
+
+    `model_changed` carries the Model, or None where the file is not one (the facts then say why).
+    """
+
+    model_changed = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: Model | None = None
+        self.setToolTip(f"The network and its weights. Models in {models_folder()} are listed.")
+        self.box: QComboBox = choice({})
+        self.box.setPlaceholderText("no model yet: train one, or browse")
+        self.browse_button = button("Browse…", self.browse, "Choose a model file (.safetensors) anywhere.")
+        self.facts = caption()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        line = row(self.box, self.browse_button)
+        line.setStretch(0, 1)
+        layout.addLayout(line)
+        layout.addWidget(self.facts)
+        for name, path in known_models().items():
+            self.box.addItem(name, path)
+        self.box.setCurrentIndex(min(0, self.box.count() - 1))
+        self.box.currentIndexChanged.connect(self._load)
+        self._load()
+
+    def browse(self) -> None:
+        """Ask for a file and choose it."""
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a model", str(models_folder()), "Models (*.safetensors)")
+        if path:
+            self.select(Path(path))
+
+    def select(self, path: Path) -> None:
+        """Choose a model file; it is read again even where it is the chosen one."""
+        index = self.box.findData(path)
+        if index < 0:
+            self.box.addItem(path.stem, path)
+            index = self.box.count() - 1
+        self.box.setCurrentIndex(index)
+        self._load()
+
+    def _load(self, _index: int = 0) -> None:
+        path = self.box.currentData()
+        self.model = None
+        self.facts.setText("")
+        if path is not None:
+            try:
+                self.model = load_model(path)
+                self.facts.setText(facts_of(self.model))
+            except MedsegError as error:
+                self.facts.setText(str(error))
+        self.facts.setVisible(path is not None)
+        self.model_changed.emit(self.model)
+
+
+def known_models() -> dict[str, Path]:
+    """{what the user reads: file}: the models folder's, then the sample's."""
+    models = {path.stem: path for path in list_models()}
+    with suppress(FileError):  # a package without its sample files segments as well
+        models["sample (CT phantom)"] = sample_files()["model"]
+    return models
+
+
+def facts_of(model: Model) -> str:
+    """What the user should know of a model before a run, in a few short lines."""
+    spec = model.spec
+    names = [name or f"label {label}" for label, name in spec.labels.items()]
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    patch = " × ".join(map(str, spec.patch_zyx))
+    millimetres = " × ".join(f"{s:.3g}" for s in spec.spacing_zyx_mm or ())
+    score = spec.training.validation.get("dice mean")
+    validated = "" if score is None else f", Dice {score:.3f} in validation"
+    before = f", after {spec.first.model.network}" if spec.first else ""
+    mode = "" if spec.mode == "3d" else f", {spec.mode}"
+    return (
+        f"{spec.network}{mode}{before}{validated}\n"
+        f"{len(names)} label{'s' * (len(names) != 1)}: {shown}\n"
+        f"{f'spacing {millimetres} mm' if millimetres else 'any spacing'}, patch {patch}\n"
+        f"SHA-256 {model.sha256[:12]}"
+    )

@@ -1,0 +1,1 @@
+"""The Metrics panel and its tabs."""

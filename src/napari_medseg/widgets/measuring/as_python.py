@@ -1,0 +1,76 @@
+"""What the panel would do, as a script."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medseg.widgets.canvas.layers import path_of
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_medseg.config import MetricsConfig
+
+_FROM_VIEWER = [
+    "import napari",
+    "import napari_medseg as ms",
+    "from napari_medseg.widgets.canvas.layers import to_segmentation",
+    "",
+    "layers = napari.current_viewer().layers",
+]
+
+
+def evaluation_script(prediction: Labels, reference: Labels, config: MetricsConfig) -> str:
+    """The call of `evaluate` on the two layers.
+
+    Layers that were opened from a file are read from it, and the script says that what was painted since is not in it;
+    others are taken from the viewer, and then the script runs in napari's console.
+    """
+    sources = {"prediction": prediction, "reference": reference}
+    lines = ["import napari_medseg as ms", ""]
+    if not all(path_of(layer) for layer in sources.values()):
+        lines = [*_FROM_VIEWER]
+    if any(path_of(layer) for layer in sources.values()):
+        lines.append("# Of the files as they are: what was painted since and not saved is not in them.")
+    lines += [f"{role} = {_source(layer)}" for role, layer in sources.items()]
+    lines += [
+        f"scores = ms.evaluate(prediction=prediction, reference=reference, {_definitions(config)})",
+        "print(scores.to_frame())",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def folders_script(prediction: Path, reference: Path, config: MetricsConfig) -> str:
+    """The call that measures two folders, matched by name."""
+    return f"""from pathlib import Path
+
+from napari_medseg.config import MetricsConfig
+from napari_medseg.events import result_of
+from napari_medseg.metrics.study.batch import iter_measure
+from napari_medseg.metrics.study.case_files import Sources, match_files
+from napari_medseg.metrics.study.study import StudyConfig, study
+
+sources = Sources(prediction=Path({_quoted(str(prediction))}), reference=Path({_quoted(str(reference))}))
+config = StudyConfig(metrics=MetricsConfig({_definitions(config)}))
+cases, unmatched = match_files(sources)
+batch = result_of(iter_measure(cases, config))
+scores = study(batch.measured, config, batch.failed).scores
+print(scores.to_frame())
+"""
+
+
+def _definitions(config: MetricsConfig) -> str:
+    return f"preset={_quoted(config.preset)}, nsd_tolerance_mm={config.nsd_tolerance_mm!r}"
+
+
+def _source(layer: Labels) -> str:
+    path = path_of(layer)
+    if path:
+        return f"ms.read_segmentation({_quoted(path)})"
+    return f"to_segmentation(layers[{_quoted(layer.name)}], layers)"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,99 @@
+"""The two Labels layers that are compared, as the core takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels
+from qtpy.QtCore import QObject, Signal
+
+from napari_medseg.errors import InputError
+from napari_medseg.volume import Grid, Segmentation, Volume
+from napari_medseg.widgets.canvas.layers import placement, to_segmentation, to_volume
+from napari_medseg.widgets.fields.layer_box import LayerBox
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+
+_CONVERT = "(Labels that opened as an image: right-click the layer > Convert to Labels.)"
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPair:
+    """Two layers as they were at a moment; a script may give them other arrays, or another place, at any time."""
+
+    layers: tuple[Labels, Labels]
+    """(prediction, reference), as in `arrays`."""
+    arrays: tuple[Any, Any]
+    """What the layers held."""
+    segmentations: dict[str, Segmentation]
+    """{"prediction": ..., "reference": ...}: what the core takes."""
+
+    def same_as(self, other: LayerPair) -> bool:
+        """Whether the arrays, whatever was painted into them, and their grids are those of the other."""
+        if any(mine is not its for mine, its in zip(self.arrays, other.arrays, strict=True)):
+            return False
+        return all(mine.grid.same_as(other.segmentations[role].grid) for role, mine in self.segmentations.items())
+
+
+class ComparedLayers(QObject):
+    """Two drop-downs of Labels layers; `changed` tells that others were chosen."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.reference = LayerBox(viewer, Labels, "The labels that count as true (A).", oldest=True)
+        self.prediction = LayerBox(viewer, Labels, "The labels to judge (B).", unlike=self.reference)
+        for box in (self.reference, self.prediction):
+            box.layer_changed.connect(lambda _: self.changed.emit())
+
+    @property
+    def layers(self) -> tuple[Labels, Labels] | None:
+        """(prediction, reference); None until two are chosen."""
+        chosen = (self.prediction.layer, self.reference.layer)
+        return None if None in chosen or chosen[0] is chosen[1] else chosen
+
+    @property
+    def missing(self) -> str:
+        """What the user has to do first; empty where two layers are chosen."""
+        if not self.prediction.layers:
+            return f"Open or paint two Labels layers: the prediction, and the reference to compare it with. {_CONVERT}"
+        if self.layers is None:
+            return f"Reference and prediction are the same layer: choose two, or open another one. {_CONVERT}"
+        return ""
+
+    @property
+    def among(self) -> list[Any]:
+        """The viewer's layers: those without a Grid of ours take that of one that lies where they do."""
+        return list(self._viewer.layers)
+
+    def pair(self) -> LayerPair:
+        """The two as they are now, wrapped and never copied. Raises MedsegError where a layer is none."""
+        assert self.layers is not None, "the buttons are off before both are chosen"
+        return self.pair_of(*self.layers)
+
+    def pair_of(self, prediction: Labels, reference: Labels) -> LayerPair:
+        """The same for two layers that were chosen before."""
+        segmentations = {
+            "prediction": to_segmentation(prediction, self.among),
+            "reference": to_segmentation(reference, self.among),
+        }
+        return LayerPair((prediction, reference), (prediction.data, reference.data), segmentations)
+
+    def image_on(self, reference: Labels) -> Volume | None:
+        """The topmost image of the viewer that lies on the reference's grid; None where there is none."""
+        grid = placement(reference, self.among).grid
+        for layer in reversed(self.among):
+            if isinstance(layer, Image) and not layer.rgb and self._lies_on(grid, layer):
+                return to_volume(layer, self.among)
+        return None
+
+    def _lies_on(self, grid: Grid, layer: Image) -> bool:
+        try:
+            return placement(layer, self.among).grid.same_as(grid)
+        except InputError:  # time series, or no lengths on its axes
+            return False

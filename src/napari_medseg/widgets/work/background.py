@@ -1,0 +1,57 @@
+"""One work at a time: while one is done, a newer request waits and replaces whatever waited before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from qtpy.QtCore import QObject
+
+from napari_medseg.events import Event, Finished, Work, finishing
+from napari_medseg.widgets.work.runner import Runner
+
+
+@dataclass(frozen=True)
+class _Request:
+    work: Callable[[], Work[Any]]
+    then: Callable[[Any], None]
+
+
+class Background(QObject):
+    """Computes in a worker thread and hands the result to the window."""
+
+    def __init__(self, parent: QObject, title: str = "") -> None:
+        super().__init__(parent)
+        self.runner = Runner(self)
+        self._title = title
+        self._running: _Request | None = None
+        self._waiting: _Request | None = None
+        self.runner.happened.connect(self._on_event)
+        self.runner.busy.connect(self._start_waiting)
+
+    def ask(self, compute: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Run `compute()` in the worker as soon as it is free, and `then(result)` on the thread of the window."""
+        self.ask_in_steps(partial(_in_one_step, compute), then)
+
+    def ask_in_steps(self, work: Callable[[], Work[Any]], then: Callable[[Any], None]) -> None:
+        """The same for work in steps, which tells how far it is and can be cancelled."""
+        self._waiting = _Request(work, then)
+        self._start_waiting(self.runner.is_busy)
+
+    def _start_waiting(self, busy: bool) -> None:
+        if busy or self._waiting is None:
+            return
+        self._running, self._waiting = self._waiting, None
+        work = self._running.work
+        self.runner.start(lambda: finishing(work()), self._title)
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Finished) and self._running is not None:
+            self._running.then(event.result)
+
+
+def _in_one_step(compute: Callable[[], Any]) -> Work[Any]:
+    yield from ()
+    return compute()

@@ -1,0 +1,109 @@
+"""The row under a panel's buttons: what runs, how far it is, how long it takes, and a button that ends it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QWidget
+
+from napari_medseg.events import Event, Finished, Progress, Started, TrainProgress
+from napari_medseg.widgets.work.runner import Failed, Runner
+
+
+class ProgressRow(QWidget):
+    """Shows a runner; its button reads `end_text` (empty: no button), and `ending_text` once it was pressed."""
+
+    def __init__(self, runner: Runner, end_text: str = "Cancel", ending_text: str = "Cancelling…") -> None:
+        super().__init__()
+        self._end_text, self._ending_text = end_text, ending_text
+        self._began = 0.0
+        self._first: tuple[float, Progress] | None = None
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(14)
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.end_button = QPushButton(end_text)
+        self.end_button.clicked.connect(runner.cancel)
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.bar, 0, 0)
+        layout.addWidget(self.end_button, 0, 1)
+        layout.addWidget(self.text, 1, 0, 1, 2)
+        layout.setColumnStretch(0, 1)
+        self._show_running(False)
+        runner.busy.connect(self._on_busy)
+        runner.cancelling.connect(self._on_cancelling)
+        runner.happened.connect(self._on_event)
+
+    def _show_running(self, running: bool) -> None:
+        self.bar.setVisible(running)
+        self.end_button.setVisible(running and bool(self._end_text))
+
+    def _on_busy(self, busy: bool) -> None:
+        if busy:
+            self._began, self._first = time.monotonic(), None
+            self.bar.setRange(0, 0)
+            self.text.setText("Preparing…")
+            self.end_button.setText(self._end_text)
+            self.end_button.setEnabled(True)
+        elif self.text.text() == self._ending_text:  # neither finished nor failed
+            self.text.setText(f"Ended early after {self._took()}.")
+        self._show_running(busy)
+
+    def _took(self) -> str:
+        seconds = time.monotonic() - self._began
+        return duration(seconds) if seconds >= 1 else "less than a second"
+
+    def _on_cancelling(self) -> None:
+        self.end_button.setText(self._ending_text)
+        self.end_button.setEnabled(False)
+        self.text.setText(self._ending_text)
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self.text.setText(f"Done in {self._took()}.")
+        elif isinstance(event, Failed):
+            self.text.setText(str(event.error))
+        elif not self.end_button.isEnabled():
+            return  # it is ending: nothing newer to say
+        elif isinstance(event, Started):
+            self.text.setText(event.message)
+        elif isinstance(event, Progress):
+            self.bar.setRange(0, event.total)
+            self.bar.setValue(event.done)
+            left = self._seconds_left(event)
+            time_left = f", {duration(left)} left" if math.isfinite(left) else ""
+            self.text.setText(f"{_so_far(event)}{time_left}")
+
+    def _seconds_left(self, event: Progress) -> float:
+        """What the event says, else at the pace since the first progress (start-up does not count)."""
+        if isinstance(event, TrainProgress):
+            return event.seconds_left
+        now = time.monotonic()
+        if self._first is None or self._first[1].total != event.total:  # each stage has a pace of its own
+            self._first = (now, event)
+        began, first = self._first
+        done = event.done - first.done
+        return (now - began) / done * (event.total - event.done) if done else math.nan
+
+
+def _so_far(event: Progress) -> str:
+    """How much is done, in words; a training whose budget is in minutes counts in parts of it, which say nothing."""
+    if isinstance(event, TrainProgress):
+        return f"step {event.step}, {event.message}"
+    return f"{event.done} of {event.total} {event.message}"
+
+
+def duration(seconds: float) -> str:
+    """ "8 s", "2 min 05 s" or "1 h 03 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
