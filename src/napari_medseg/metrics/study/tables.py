@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg.config import field_docs
+from napari_medseg.metrics.csv_file import csv_bytes
 from napari_medseg.metrics.pairwise.columns import Column
 from napari_medseg.metrics.pairwise.scores import Scores, Value, for_json
-from napari_medseg.metrics.reports.csv_file import csv_bytes
 from napari_medseg.metrics.study.settings import Setting, metrics_settings, text_of, values_of
 
 if TYPE_CHECKING:

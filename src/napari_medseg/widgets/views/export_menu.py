@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QApplication, QFileDialog, QMenu, QPushButton
 
-from napari_medseg.metrics.reports.csv_file import csv_text
+from napari_medseg.metrics.csv_file import csv_text
 from napari_medseg.widgets.fields.forms import reporting
 from napari_medseg.widgets.work.background import Background
 
