@@ -45,5 +45,5 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'segmentt'"):
+    with pytest.raises(AttributeError, match="No napari_medseg attribute segmentt"):
         importlib.import_module("napari_medseg").__getattr__("segmentt")

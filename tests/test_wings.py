@@ -69,7 +69,8 @@ def members(layer: str) -> set[str]:
 
 def upwards(graph: grimp.ImportGraph, container: str, layers: list[str]) -> list[tuple[str, str]]:
     """(importer, imported) of the layers that reach upwards."""
-    found = graph.find_illegal_dependencies_for_layers([members(layer) for layer in layers], containers={container})
+    as_layers = [grimp.Layer(*members(layer), independent="|" in layer) for layer in layers]
+    found = graph.find_illegal_dependencies_for_layers(as_layers, containers={container})
     return sorted((dependency.importer, dependency.imported) for dependency in found)
 
 

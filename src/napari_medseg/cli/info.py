@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg.cli import terminal
-from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.errors import InputError
+from napari_medseg.foreign import refuse_foreign_model
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from napari_medseg import io
 from napari_medseg.cli import terminal
-from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import claimed, output_paths
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
+from napari_medseg.foreign import refuse_foreign_model
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model

@@ -17,11 +17,11 @@ from types import FrameType
 
 from napari_medseg import registry
 from napari_medseg.cli import terminal
-from napari_medseg.cli.foreign import refuse_foreign_model
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import claimed
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
+from napari_medseg.foreign import refuse_foreign_model
 
 NAME = "train"
 _KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")

@@ -73,6 +73,21 @@ def convert_model(
     return write_model(out, imported.spec, imported.tensors)
 
 
+def refuse_foreign_model(path: Path) -> None:
+    """Raise MedsegError for a model file of another program: what is wrong with it, else how it is converted."""
+    from napari_medseg.foreign.checkpoint import check_checkpoint
+
+    if not is_foreign(path):
+        return
+    refuse_kind(path)
+    if path.suffix.lower() in CHECKPOINTS:
+        check_checkpoint(path)
+    raise NotSupportedError(
+        f"{path}: weights or a model of another program without a ModelSpec: if it is one that can be taken, "
+        f"`napari-medseg convert {path.name} -o model.safetensors` makes a model file of it"
+    )
+
+
 def refuse_kind(source: Path) -> None:
     """Raise NotSupportedError for a kind of file, told by its suffix, that is never opened."""
     name = source.name.lower()
