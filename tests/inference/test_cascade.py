@@ -23,7 +23,6 @@ from napari_medseg.inference.engine import require_fit
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, axis_maps, resolve
 from napari_medseg.inference.planes import ChannelStatistics, ModelPlanes, PlaneReader, measuring
 from napari_medseg.inference.predictor import Predictor, load_predictor
-from napari_medseg.inference.windows import BoxWindows, WindowGrid
 from napari_medseg.models.file import FIRST, Model, write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Stage
 from napari_medseg.transforms.spatial import resample
@@ -199,34 +198,6 @@ def test_boxes_are_around_each_part_with_the_margin() -> None:
         (slice(0, 8), slice(2, 10), slice(14, 22)),
         (slice(8, 12), slice(16, 20), slice(0, 4)),
     )
-
-
-def test_windows_over_boxes() -> None:
-    boxes = ((slice(2, 5), slice(0, 2), slice(6, 10)), (slice(30, 34), slice(4, 8), slice(0, 8)))
-    windows = BoxWindows((40, 8, 10), (4, 4, 4), 0.5, boxes)
-    rows = list(windows.rows())
-    assert [row for row in rows if row[2]] == [
-        (1, 5, [(0, 6)]),
-        (30, 34, [(4, 0), (4, 2), (4, 4)]),
-    ]
-    assert len(windows) == 4
-    stops = [following for _, following, _ in rows]
-    assert stops == sorted(stops)
-    assert stops[-1] == 40
-    assert all(following - z <= 4 for z, following, _ in rows)
-    assert [z for z, _, _ in rows] == [0, *stops[:-1]]
-
-
-def test_specks_everywhere_take_no_more_windows_than_everything() -> None:
-    shape, window = (9, 20, 22), (4, 8, 8)
-    specks = [(z, y, x) for z in range(0, 9, 2) for y in range(0, 20, 2) for x in range(0, 10, 2)]
-    boxes = tuple((slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)) for z, y, x in specks)
-    windows, everywhere = BoxWindows(shape, window, 0.5, boxes), WindowGrid(shape, window, 0.5)
-    corners = {(z, *corner) for z, _, row in windows.rows() for corner in row}
-    assert len(windows) == len(corners) < len(everywhere)
-    assert corners < {(z, *corner) for z, _, row in everywhere.rows() for corner in row}
-    for speck in specks:
-        assert any(all(c <= s < c + w for c, s, w in zip(corner, speck, window, strict=True)) for corner in corners)
 
 
 @pytest.mark.parametrize(("validated", "precision"), [(False, "fp32"), (True, "bf16")], ids=["worse", "as good"])

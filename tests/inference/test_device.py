@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from napari_medseg.errors import InputError
-from napari_medseg.inference.device import Devices, autocast, choose_device, has_fast_bf16, machine_for, spare_one_core
+from napari_medseg.inference.device import (
+    Devices,
+    Machine,
+    autocast,
+    choose_device,
+    has_fast_bf16,
+    machine_for,
+    spare_one_core,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +54,17 @@ def test_a_device_that_is_not_there_is_refused(devices: Devices, asked: str, say
 
 def test_this_machine() -> None:
     assert choose_device("cpu") == torch.device("cpu")
-    machine = machine_for("cpu")
-    assert machine.device == "cpu"
-    assert machine.fast_bf16 == has_fast_bf16(torch.device("cpu"))
     assert machine_for("auto").device == Devices.seen().choose("auto")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fast"), [({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)], ids=str
+)
+def test_a_cpu_is_fast_in_bf16_where_its_hardware_multiplies_it(
+    capabilities: dict[str, bool], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert machine_for("cpu") == Machine("cpu", fast_bf16=fast)
 
 
 def test_a_torch_that_knows_no_capabilities_is_slow_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,10 @@ class PlaneSource(Protocol):
     """How many of the channels, the last ones, are foreground probabilities of the first stage."""
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Planes [start, stop) as (C, stop - start, Y, X) float32; asked for in ascending order, each at most once."""
+        """Planes [start, stop) as (C, stop - start, Y, X) float32.
+
+        Calls come in ascending order, and ask for each plane at most once.
+        """
 
 
 @dataclass(frozen=True)
