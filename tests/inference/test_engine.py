@@ -15,12 +15,13 @@ import zarr
 from monai.inferers import sliding_window_inference
 
 from napari_medseg import Grid, Segmentation, Volume, iter_segment, read_segmentation, registry, segment
-from napari_medseg.config import Precision
+from napari_medseg.config import Precision, SegmentConfig
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.events import Finished, Progress, Started
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.device import Machine
-from napari_medseg.inference.plan import axis_maps, precision_for
+from napari_medseg.inference.engine import estimate
+from napari_medseg.inference.plan import InferencePlan, axis_maps, precision_for
 from napari_medseg.models.file import Model, write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from napari_medseg.transforms.spatial import resample
@@ -188,6 +189,10 @@ def test_events_and_that_they_can_be_pickled(model: Model) -> None:
     progress = [e for e in events if isinstance(e, Progress)]
     assert [e.done for e in progress if e.message == "windows"] == list(range(1, progress[-1].total + 1))
     assert [(e.done, e.total) for e in progress if e.message == "statistics"] == [(1, 2), (2, 2)]  # 37 planes by 32
+    plan = pickle.loads(pickle.dumps(events[0])).plan
+    assert isinstance(plan, InferencePlan)
+    assert len(plan.windows) == progress[-1].total
+    assert plan.describe() == events[0].message == estimate(image(), model, SegmentConfig())
     for event in events:
         assert type(pickle.loads(pickle.dumps(event))) is type(event)
     again = pickle.loads(pickle.dumps(events[-1])).result
