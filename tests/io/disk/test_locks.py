@@ -19,15 +19,15 @@ from grids import grid
 from napari_medseg import io
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk import files, locks
-from napari_medseg.io.disk.locks import claimed
+from napari_medseg.io.disk.locks import locked
 from napari_medseg.volume import Segmentation
 from processes import started
 
 HOLD = """
 import sys
 from pathlib import Path
-from napari_medseg.io.disk.locks import claimed
-with claimed(Path(sys.argv[1])):
+from napari_medseg.io.disk.locks import locked
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -35,13 +35,13 @@ with claimed(Path(sys.argv[1])):
 
 @contextmanager
 def held(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Inside, another process holds the claim."""
+    """Inside, another process holds the lock."""
     with started(HOLD, path) as process:
         yield process
 
 
 def attempt(path: Path, *, whole_process: bool = False) -> None:
-    with claimed(path, whole_process=whole_process):
+    with locked(path, whole_process=whole_process):
         pass
 
 
@@ -69,9 +69,9 @@ def test_a_killed_process_blocks_no_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_claim_within_itself_is_granted(tmp_path: Path) -> None:
+def test_a_lock_within_itself_is_granted(tmp_path: Path) -> None:
     path = tmp_path / "a.nii"
-    with claimed(path), ThreadPoolExecutor(1) as other_thread:
+    with locked(path), ThreadPoolExecutor(1) as other_thread:
         attempt(path)
         other_thread.submit(attempt, path, whole_process=True).result()
         with pytest.raises(FileError, match=f"process {os.getpid()} is writing it"):
@@ -79,8 +79,8 @@ def test_a_claim_within_itself_is_granted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fault_inside_ends_the_claim(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError, match="inside"), claimed(tmp_path / "a.nii"):
+def test_a_fault_inside_ends_the_lock(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError, match="inside"), locked(tmp_path / "a.nii"):
         raise ZeroDivisionError("inside")
     assert list(tmp_path.iterdir()) == []
 

@@ -141,11 +141,11 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def _placing(path: Path, needed_bytes: int | None) -> Iterator[Path]:
-    """A claimed path beside `path` for what is not finished; it is gone at the end, and each OSError a FileError."""
+    """A locked path beside `path` for what is unfinished. It is gone at the end; each OSError becomes a FileError."""
     if not path.parent.is_dir():
         raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
     temporary = locks.temporary_beside(path)
-    with locks.claimed(path, whole_process=True):
+    with locks.locked(path, whole_process=True):
         try:
             with told_of_faults(path, temporary, needed_bytes):
                 yield temporary

@@ -117,7 +117,7 @@ def filling_labels(
     something else is at `path`, another process writes there, or the disk is full.
     """
     path = Path(path)
-    with locks.claimed(path):
+    with locks.locked(path):
         _check_replaceable(path, is_labels=True)
         place = locks.temporary_beside(path) if _is_complete(path) else path
         try:
