@@ -115,7 +115,7 @@ def replacing_parts(path: Path, needed_bytes: int | None = None, *, named_by_suf
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are not there; FileError where the system refuses."""
     check_no_file(path)
-    with told_of_faults(path, path):
+    with os_errors_as_file_errors(path, path):
         path.mkdir(parents=True, exist_ok=True)
 
 
@@ -147,7 +147,7 @@ def _placing(path: Path, needed_bytes: int | None) -> Iterator[Path]:
     temporary = locks.temporary_beside(path)
     with locks.locked(path, whole_process=True):
         try:
-            with told_of_faults(path, temporary, needed_bytes):
+            with os_errors_as_file_errors(path, temporary, needed_bytes):
                 yield temporary
         finally:
             locks.remove(temporary)
@@ -167,7 +167,7 @@ def require_room(folder: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def told_of_faults(path: Path, place: Path, needed_bytes: int | None = None) -> Iterator[None]:
+def os_errors_as_file_errors(path: Path, place: Path, needed_bytes: int | None = None) -> Iterator[None]:
     """Inside, an OSError of the system becomes a FileError that names `path`, which is being written at `place`.
 
     For want of room it says how much there is and how much it takes, and what was written is removed.

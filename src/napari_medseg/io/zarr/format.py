@@ -121,7 +121,7 @@ def filling_labels(
         _check_replaceable(path, is_labels=True)
         place = locks.temporary_beside(path) if _is_complete(path) else path
         try:
-            with files.told_of_faults(path, place, _bytes(grid.shape, np.dtype(dtype))):
+            with files.os_errors_as_file_errors(path, place, _bytes(grid.shape, np.dtype(dtype))):
                 array = _empty_labels(place, grid, labels, np.dtype(dtype), chunks, provenance or {})
                 yield array
                 _mark_complete(place)
@@ -272,7 +272,7 @@ def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) 
         what = f"a time series, shape ({', '.join(axes)}) = {array.shape}"
         point = choice.point(path, part, array.shape[axes.index("t")], what)
     else:
-        choice.nothing(path, part)
+        choice.refuse_part(path, part)
     if axes in (("z", "y", "x"), ("c", "z", "y", "x")):
         return array
     wanted = [axis for axis in "czyx" if axis in axes]
