@@ -25,7 +25,7 @@ from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.disk import files, inflate, memory
@@ -174,7 +174,7 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
     if not 1 <= count <= 7 or min(shape) < 1:
         raise FileError(f"{path}: the header gives impossible dimensions: dim = {header['dim'].tolist()}")
     if count < 3:
-        _warn(f"{path}: a {count}D image; it is read as one slice")
+        warn(f"{path}: a {count}D image; it is read as one slice")
     return shape + (1,) * (3 - count)
 
 
@@ -192,7 +192,7 @@ def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
         array = _read_exactly(stream, shape[::-1], dtype, path)
         extra = _count_rest(stream, path)
     if extra:
-        _warn(f"{path}: {extra} extra bytes after the voxels (the file is longer than its header says)")
+        warn(f"{path}: {extra} extra bytes after the voxels (the file is longer than its header says)")
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
@@ -215,7 +215,7 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
             f"{path}: voxels of {what} are not read: convert them to grey values (real numbers) first"
         )
     if int(header["bitpix"]) != dtype.itemsize * 8:
-        _warn(
+        warn(
             f"{path}: bitpix is {int(header['bitpix'])} but the type {dtype} has {dtype.itemsize * 8}; the type is used"
         )
     return dtype
@@ -310,10 +310,10 @@ def _affine_ras(header: Any, path: Path) -> FloatArray:
         affine = _qform(header, path)
     else:
         affine = header.get_base_affine()
-        _warn(f"{path}: no orientation is stored (no sform, no qform): left and right are unknown")
+        warn(f"{path}: no orientation is stored (no sform, no qform): left and right are unknown")
     unit = _UNITS.get(int(header["xyzt_units"]) & 7)
     if unit:
-        _warn(f"{path}: the unit is {unit[0]}; positions are converted to mm")
+        warn(f"{path}: the unit is {unit[0]}; positions are converted to mm")
     return np.asarray(np.diag([_millimetres(header)] * 3 + [1.0]) @ affine)
 
 
@@ -337,7 +337,7 @@ def _warn_of_contradictions(header: Any, grid: Grid, path: Path) -> None:
     mm = _millimetres(header)
     pixdim = np.abs(header["pixdim"][3:0:-1]) * mm
     if not np.allclose(grid.spacing, pixdim, rtol=0.01):
-        _warn(f"{path}: sform and pixdim disagree on the spacing ({grid.spacing} and {pixdim} mm); the sform is used")
+        warn(f"{path}: sform and pixdim disagree on the spacing ({grid.spacing} and {pixdim} mm); the sform is used")
     if int(header["qform_code"]) <= 0:
         return
     qform = geometry.from_nifti(np.diag([mm, mm, mm, 1.0]) @ _qform(header, path))
@@ -346,8 +346,4 @@ def _warn_of_contradictions(header: Any, grid: Grid, path: Path) -> None:
     ]
     apart = np.linalg.norm((qform - grid.affine) @ np.transpose(corners), axis=0).max()
     if not apart <= 0.01 * min(grid.spacing):
-        _warn(f"{path}: sform and qform disagree on where the image lies (by {apart:.4g} mm); the sform is used")
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)
+        warn(f"{path}: sform and qform disagree on where the image lies (by {apart:.4g} mm); the sform is used")

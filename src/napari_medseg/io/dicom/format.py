@@ -6,11 +6,10 @@ A path is a file (that file alone), a folder, or `FOLDER#ID` for one of several 
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 
 from napari_medseg import geometry
-from napari_medseg.errors import MedsegWarning
+from napari_medseg.errors import warn
 from napari_medseg.io import choice
 from napari_medseg.io.dicom import seg
 from napari_medseg.io.dicom.geometry import resample
@@ -38,9 +37,9 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     where = str(choice.split(path)[0])
     planes, stack = arranged(series, where)
     for oddity in stack.oddities:
-        _warn(f"{where}: {oddity}")
+        warn(f"{where}: {oddity}")
     if any(h.text("PhotometricInterpretation") == "MONOCHROME1" for h in series.headers):
-        _warn(f"{where}: low values are meant to be shown bright (MONOCHROME1); the values are kept as they are")
+        warn(f"{where}: low values are meant to be shown bright (MONOCHROME1); the values are kept as they are")
     sizes = [(header.decoded_bytes, header.path.stat().st_size) for header in series.headers]
     needed = max(sum(decoded for decoded, _ in sizes), _VOXEL_BYTES * math.prod(stack.shape))
     memory.check(where, needed, sum(stored for _, stored in sizes))
@@ -53,7 +52,3 @@ def load(path: Path, *, as_labels: bool) -> Stored:
 def save(path: Path, stored: Stored) -> None:
     """Write labels as DICOM-SEG; `stored.source` is the series that they belong to."""
     seg.save(path, stored)
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)

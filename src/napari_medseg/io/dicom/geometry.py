@@ -47,7 +47,7 @@ class Resampling:
 
 
 @dataclass(frozen=True)
-class Stack:
+class PlaneStack:
     """A regular grid, and the planes that fill it."""
 
     order: tuple[int, ...]
@@ -63,7 +63,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Planes:
+class SeriesGeometry:
     """What all planes of a series share, and where each lies."""
 
     names: Sequence[str]
@@ -104,7 +104,7 @@ def odd_ones(values: FloatArray, tolerance: float = _COSINE) -> list[int]:
     return np.flatnonzero(np.abs(values - usual).max(axis=1) > tolerance).tolist()
 
 
-def stack(planes: Planes) -> Stack:
+def stack(planes: SeriesGeometry) -> PlaneStack:
     """The grid of an image series. Raises FileError for planes at the same position and for missing ones."""
     order = np.argsort(planes.along, kind="stable")
     if len(order) == 1:
@@ -114,12 +114,12 @@ def stack(planes: Planes) -> Stack:
     step = (positions[-1] - positions[0]) / (len(order) - 1)
     if _is_regular(planes, positions, step):
         count = len(order)
-        return Stack(tuple(order), (count, *planes.size), _affine(planes, positions[0], step), tuple(range(count)))
+        return PlaneStack(tuple(order), (count, *planes.size), _affine(planes, positions[0], step), tuple(range(count)))
     _check_none_missing(planes, order)
     return _resampled(planes, order)
 
 
-def sparse_stack(planes: Planes) -> Stack:
+def sparse_stack(planes: SeriesGeometry) -> PlaneStack:
     """The grid of frames that may share a position and may leave slices out, as a segmentation's do.
 
     Raises FileError where the positions fit no regular grid.
@@ -138,7 +138,9 @@ def sparse_stack(planes: Planes) -> Stack:
     off = np.linalg.norm(planes.positions_mm[order] - first - slots[:, None] * step, axis=1).max()
     if off > _REGULAR * min(*planes.spacing_mm, gap):
         raise FileError("the planes of its frames fit no regular grid")
-    return Stack(tuple(order), (int(slots[-1]) + 1, *planes.size), _affine(planes, first, step), tuple(slots.tolist()))
+    return PlaneStack(
+        tuple(order), (int(slots[-1]) + 1, *planes.size), _affine(planes, first, step), tuple(slots.tolist())
+    )
 
 
 def resample(plan: Resampling, shape: Shape3, planes: Array) -> Array:
@@ -167,14 +169,14 @@ def resample(plan: Resampling, shape: Shape3, planes: Array) -> Array:
     return result
 
 
-def _single(planes: Planes) -> Stack:
+def _single(planes: SeriesGeometry) -> PlaneStack:
     gap = planes.gap_mm
     oddity = () if gap else ("one slice that states no thickness: 1 mm is taken",)
     affine = _affine(planes, planes.positions_mm[0], planes.normal * (gap or 1.0))
-    return Stack((0,), (1, *planes.size), affine, (0,), oddities=oddity)
+    return PlaneStack((0,), (1, *planes.size), affine, (0,), oddities=oddity)
 
 
-def _affine(planes: Planes, origin: FloatArray, step: FloatArray) -> FloatArray:
+def _affine(planes: SeriesGeometry, origin: FloatArray, step: FloatArray) -> FloatArray:
     affine = np.eye(4)
     affine[:3, 0] = planes.row_cosine * planes.spacing_mm[1]
     affine[:3, 1] = planes.column_cosine * planes.spacing_mm[0]
@@ -183,7 +185,7 @@ def _affine(planes: Planes, origin: FloatArray, step: FloatArray) -> FloatArray:
     return affine
 
 
-def _check_apart(planes: Planes, order: npt.NDArray[np.intp]) -> None:
+def _check_apart(planes: SeriesGeometry, order: npt.NDArray[np.intp]) -> None:
     gaps = np.diff(planes.along[order])
     if gaps.min() < _SAME_MM:
         k = int(gaps.argmin())
@@ -197,7 +199,7 @@ def _count(gaps: FloatArray) -> int:
     return int((gaps < _SAME_MM).sum())
 
 
-def _is_regular(planes: Planes, positions: FloatArray, step: FloatArray) -> bool:
+def _is_regular(planes: SeriesGeometry, positions: FloatArray, step: FloatArray) -> bool:
     expected = positions[0] + np.arange(len(positions))[:, None] * step
     off = np.linalg.norm(positions - expected, axis=1).max()
     gap = float(step @ planes.normal)
@@ -211,7 +213,7 @@ def _off_multiple(lengths: FloatArray, unit: float) -> bool:
     return bool(np.abs(ratios - np.rint(ratios)).max(initial=0) > _MULTIPLE)
 
 
-def _check_none_missing(planes: Planes, order: npt.NDArray[np.intp]) -> None:
+def _check_none_missing(planes: SeriesGeometry, order: npt.NDArray[np.intp]) -> None:
     gaps = np.diff(planes.along[order])
     largest, smallest = gaps.max(), gaps.min()
     is_multiple = round(largest / smallest) >= 2 and not _off_multiple(gaps, smallest)
@@ -224,7 +226,7 @@ def _check_none_missing(planes: Planes, order: npt.NDArray[np.intp]) -> None:
     )
 
 
-def _resampled(planes: Planes, order: npt.NDArray[np.intp]) -> Stack:
+def _resampled(planes: SeriesGeometry, order: npt.NDArray[np.intp]) -> PlaneStack:
     """The upright grid that holds all planes, as dense as the densest of them (half the usual gap at the least)."""
     along = planes.along[order]
     gaps = np.diff(along)
@@ -240,7 +242,7 @@ def _resampled(planes: Planes, order: npt.NDArray[np.intp]) -> Stack:
     gap = (along[-1] - along[0]) / (count - 1)
     rows, columns = np.array(planes.size) + np.ceil(extent).astype(int)
     corner = planes.positions_mm[order[0]] + (low * spacing) @ in_plane
-    return Stack(
+    return PlaneStack(
         tuple(order),
         (count, int(rows), int(columns)),
         _affine(planes, corner, planes.normal * gap),
@@ -250,7 +252,7 @@ def _resampled(planes: Planes, order: npt.NDArray[np.intp]) -> Stack:
     )
 
 
-def _oddities(planes: Planes, order: npt.NDArray[np.intp], gap: float, *, even: bool) -> tuple[str, ...]:
+def _oddities(planes: SeriesGeometry, order: npt.NDArray[np.intp], gap: float, *, even: bool) -> tuple[str, ...]:
     gaps = np.diff(planes.along[order])
     shifts = np.diff(planes.positions_mm[order], axis=0)
     sideways = np.linalg.norm(shifts - (shifts @ planes.normal)[:, None] * planes.normal, axis=1)

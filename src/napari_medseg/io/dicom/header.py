@@ -92,7 +92,7 @@ _MAX_INFLATION = 1 << 14
 
 
 @dataclass(frozen=True)
-class Header:
+class DicomHeader:
     """What a file says about its pixels, and where they lie in it."""
 
     path: Path
@@ -109,7 +109,7 @@ class Header:
 
     def count(self, keyword: str, default: int = 0) -> int:
         """A whole number of at least 0. Raises FileError for others."""
-        with _told(self.path, keyword):
+        with _parse_errors_as_file_errors(self.path, keyword):
             value = self.dataset.get(keyword)
             number = default if value in (None, "") else int(value)
         if number < 0:
@@ -119,7 +119,7 @@ class Header:
     @property
     def private_text(self) -> str:
         """Our own JSON; empty where it is absent."""
-        with _told(self.path, "its private block"):
+        with _parse_errors_as_file_errors(self.path, "its private block"):
             creator, text = (self.dataset.get(tag) for tag in _PRIVATE_TAGS)
             return (
                 str(text.value) if text is not None and creator is not None and creator.value == PRIVATE_CREATOR else ""
@@ -145,12 +145,12 @@ class Header:
         return (bits + 7) // 8
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> DicomHeader:
     """The header of a file. Raises FileError where it is no DICOM or damaged, NotSupportedError for deflated ones."""
     size = files.check_regular(path)
     if not is_dicom(path):
         raise FileError(f"{path}: not a DICOM file: the mark DICM does not stand after its first {PREAMBLE} bytes")
-    with _told(path), path.open("rb") as file:
+    with _parse_errors_as_file_errors(path), path.open("rb") as file:
         syntax = UID(str(read_file_meta_info(path).get("TransferSyntaxUID", "")))
         if syntax.is_private or not syntax.is_transfer_syntax:
             raise NotSupportedError(
@@ -164,10 +164,10 @@ def read_header(path: Path) -> Header:
                 f"{path}: cut short (truncated): an element's length goes past the end of file ({size} bytes)"
             )
         at, length = _pixel_element(file, syntax)
-    return Header(path, dataset, syntax, at, length)
+    return DicomHeader(path, dataset, syntax, at, length)
 
 
-def check_pixels(header: Header) -> None:
+def check_pixels(header: DicomHeader) -> None:
     """Raise unless the pixels are there, whole, of one value each, and can be decoded here."""
     path = header.path
     if not header.pixels_at:
@@ -186,7 +186,7 @@ def check_pixels(header: Header) -> None:
 
 def numbers(item: Dataset, keyword: str, count: int, path: Path) -> FloatArray | None:
     """Finite numbers of an attribute; None where it is absent or empty. Raises FileError for anything else."""
-    with _told(path, keyword):
+    with _parse_errors_as_file_errors(path, keyword):
         value = item.get(keyword)
         if value is None or value == "":
             return None
@@ -198,13 +198,13 @@ def numbers(item: Dataset, keyword: str, count: int, path: Path) -> FloatArray |
 
 def text(item: Dataset, keyword: str, path: Path) -> str:
     """A text; empty where it is absent."""
-    with _told(path, keyword):
+    with _parse_errors_as_file_errors(path, keyword):
         return str(item.get(keyword) or "")
 
 
 def items(dataset: Dataset, keyword: str, path: Path) -> list[Dataset]:
     """The items of a sequence; none where it is absent."""
-    with _told(path, keyword):
+    with _parse_errors_as_file_errors(path, keyword):
         return list(dataset.get(keyword) or [])
 
 
@@ -217,7 +217,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _told(path: Path, what: str = "its header") -> Iterator[None]:
+def _parse_errors_as_file_errors(path: Path, what: str = "its header") -> Iterator[None]:
     """Whatever pydicom raises inside, as one line that quotes nothing."""
     try:
         with quiet():
@@ -246,7 +246,7 @@ def _pixel_element(file: BinaryIO, syntax: UID) -> tuple[int, int]:
     return file.tell(), length
 
 
-def _check_native(header: Header) -> None:
+def _check_native(header: DicomHeader) -> None:
     there = min(header.pixels_length, header.path.stat().st_size - header.pixels_at)
     expected = header.decoded_bytes
     if header.pixels_length == _UNDEFINED:
@@ -258,7 +258,7 @@ def _check_native(header: Header) -> None:
         )
 
 
-def _check_compressed(header: Header) -> None:
+def _check_compressed(header: DicomHeader) -> None:
     _check_decoder(header)
     there = _compressed_bytes(header)
     expected = header.decoded_bytes
@@ -269,7 +269,7 @@ def _check_compressed(header: Header) -> None:
         )
 
 
-def _check_decoder(header: Header) -> None:
+def _check_decoder(header: DicomHeader) -> None:
     """Raise NotSupportedError, with what to install, where no decoder for the compression is here."""
     syntax = header.syntax
     try:
@@ -285,7 +285,7 @@ def _check_decoder(header: Header) -> None:
         )
 
 
-def _compressed_bytes(header: Header) -> int:
+def _compressed_bytes(header: DicomHeader) -> int:
     """The bytes in the items of compressed pixels. Raises FileError where the last one is cut."""
     size, total = header.path.stat().st_size, 0
     with header.path.open("rb") as file:

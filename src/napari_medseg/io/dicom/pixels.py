@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from napari_medseg.errors import FileError
 from napari_medseg.io.dicom import decoder
-from napari_medseg.io.dicom.header import Header
-from napari_medseg.io.dicom.planes import Plane
+from napari_medseg.io.dicom.header import DicomHeader
+from napari_medseg.io.dicom.planes import DicomPlane
 from napari_medseg.io.sandbox.parent import Limits, ask
 
 Array = npt.NDArray[Any]
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 _SLOWEST_BYTES_PER_S = 2e6
 
 
-def decode(header: Header, frames: Sequence[int]) -> Array:
+def decode(header: DicomHeader, frames: Sequence[int]) -> Array:
     """Stored values (frame, row, column) of some frames of a checked file.
 
     Decoders of compressed pixels are C code that is not trusted: they run in a child process. Raises FileError where
@@ -41,7 +41,7 @@ def decode(header: Header, frames: Sequence[int]) -> Array:
     return array
 
 
-def _unpacked(header: Header, frames: Sequence[int]) -> Array:
+def _unpacked(header: DicomHeader, frames: Sequence[int]) -> Array:
     """Frames of single bits, which need not begin at a byte."""
     rows, columns = header.size
     count = rows * columns
@@ -55,7 +55,7 @@ def _unpacked(header: Header, frames: Sequence[int]) -> Array:
     return planes
 
 
-def stored_values(planes: Sequence[Plane]) -> Array:
+def stored_values(planes: Sequence[DicomPlane]) -> Array:
     """(plane, row, column) as stored, in the order of the planes."""
     parts = []
     for _, group in groupby(planes, key=lambda plane: plane.path):

@@ -8,7 +8,6 @@ frame that is there.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,15 +20,15 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError, warn
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom.codes import colour_of
-from napari_medseg.io.dicom.geometry import Stack, sparse_stack
-from napari_medseg.io.dicom.header import Header, check_pixels, items, numbers, text
+from napari_medseg.io.dicom.geometry import PlaneStack, sparse_stack
+from napari_medseg.io.dicom.header import DicomHeader, check_pixels, items, numbers, text
 from napari_medseg.io.dicom.pixels import decode
-from napari_medseg.io.dicom.planes import Plane, planes_of, together
+from napari_medseg.io.dicom.planes import DicomPlane, geometry_of, planes_of
 from napari_medseg.io.dicom.series import Series, choose
 from napari_medseg.io.dicom.stacks import arranged
 from napari_medseg.io.disk import files, memory
@@ -50,12 +49,12 @@ _VOXEL_BYTES = 4
 class _Segments:
     """What a file says it holds."""
 
-    header: Header
+    header: DicomHeader
     names: Mapping[int, str]
     colours: Mapping[int, Colour]
-    planes: Sequence[Plane]
+    planes: Sequence[DicomPlane]
     """One per frame, in the order of the stack."""
-    stack: Stack
+    stack: PlaneStack
     is_labelmap: bool
     least: int
     """The stored value from which on a voxel of a mask is the segment's."""
@@ -111,7 +110,7 @@ def save(path: Path, stored: Stored) -> None:
     files.replace_bytes(path, blob.getvalue())
 
 
-def _segments(header: Header) -> _Segments:
+def _segments(header: DicomHeader) -> _Segments:
     check_pixels(header)
     kind = header.text("SegmentationType")
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
@@ -127,7 +126,7 @@ def _segments(header: Header) -> _Segments:
                 colours[int(number[0])] = colour
     planes = planes_of(header)
     try:
-        stack = sparse_stack(together(planes, str(header.path)))
+        stack = sparse_stack(geometry_of(planes, str(header.path)))
     except FileError as error:
         raise FileError(f"{header.path}: {error}") from error
     return _Segments(
@@ -135,7 +134,7 @@ def _segments(header: Header) -> _Segments:
     )
 
 
-def _least(header: Header) -> int:
+def _least(header: DicomHeader) -> int:
     """1, and of fractions half of what stands for the whole, which is told."""
     if header.text("SegmentationType") != "FRACTIONAL":
         return 1
@@ -144,16 +143,14 @@ def _least(header: Header) -> int:
         raise FileError(f"{header.path}: damaged: its fractions do not say which value is the whole")
     least = (whole + 1) // 2
     what = "occupancies" if header.text("SegmentationFractionalType") == "OCCUPANCY" else "probabilities"
-    warnings.warn(
+    warn(
         f"{header.path}: a segmentation of {what} from 0 to {whole}; labels are the voxels of at least {least} "
-        f"(one half)",
-        MedsegWarning,
-        stacklevel=4,
+        f"(one half)"
     )
     return least
 
 
-def _colour(item: Dataset, header: Header) -> Colour | None:
+def _colour(item: Dataset, header: DicomHeader) -> Colour | None:
     cielab = numbers(item, "RecommendedDisplayCIELabValue", 3, header.path)
     if cielab is None or cielab.min() < 0 or cielab.max() > _MAX_CIELAB:
         return None
@@ -172,7 +169,7 @@ def _chosen(path: Path, segments: _Segments) -> set[int]:
     return chosen
 
 
-def _batches(planes: Sequence[Plane], slots: Sequence[int]) -> Iterator[tuple[Array, Sequence[Plane], Array]]:
+def _batches(planes: Sequence[DicomPlane], slots: Sequence[int]) -> Iterator[tuple[Array, Sequence[DicomPlane], Array]]:
     """(frames, their planes, their slots) in the order of the stack; a slot is never divided."""
     start = 0
     while start < len(planes):
@@ -213,7 +210,7 @@ def _combined(segments: _Segments, chosen: set[int]) -> Array:
     return data
 
 
-def _segment_number(plane: Plane) -> int:
+def _segment_number(plane: DicomPlane) -> int:
     for group in plane.groups:
         for item in items(group, "SegmentIdentificationSequence", plane.path):
             number = numbers(item, "ReferencedSegmentNumber", 1, plane.path)
@@ -250,7 +247,7 @@ def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[
     )
 
 
-def _on_planes(path: Path, stored: Stored, stack: Stack) -> Array:
+def _on_planes(path: Path, stored: Stored, stack: PlaneStack) -> Array:
     """The labels on the planes of the source (plane, row, column), flipped and permuted where the grids differ so."""
     if stack.resampling is not None:
         raise NotSupportedError(

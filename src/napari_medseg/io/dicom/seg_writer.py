@@ -23,8 +23,8 @@ from napari_medseg._version import __version__
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.io import attributes
 from napari_medseg.io.dicom.codes import description
-from napari_medseg.io.dicom.header import PRIVATE_CREATOR, PRIVATE_GROUP, PRIVATE_TEXT, Header
-from napari_medseg.io.dicom.planes import Plane
+from napari_medseg.io.dicom.header import PRIVATE_CREATOR, PRIVATE_GROUP, PRIVATE_TEXT, DicomHeader
+from napari_medseg.io.dicom.planes import DicomPlane
 from napari_medseg.io.stored import Stored
 
 Array = npt.NDArray[Any]
@@ -47,7 +47,7 @@ _MAX_BINARY = 16
 _SERIES_NUMBER = 9000
 
 
-def dataset(planes: Sequence[Plane], data: Array, names: Mapping[int, str], stored: Stored) -> Segmentation:
+def dataset(planes: Sequence[DicomPlane], data: Array, names: Mapping[int, str], stored: Stored) -> Segmentation:
     """The segmentation of labels (plane, row, column), with a name for every id.
 
     The same labels on the same series get the same UIDs. Raises NotSupportedError for a series of several enhanced
@@ -78,7 +78,7 @@ def dataset(planes: Sequence[Plane], data: Array, names: Mapping[int, str], stor
     return segmentation
 
 
-def _sources(planes: Sequence[Plane], gap_mm: float) -> list[Dataset]:
+def _sources(planes: Sequence[DicomPlane], gap_mm: float) -> list[Dataset]:
     """A header per file, in the order of the planes."""
     if len({id(plane.header) for plane in planes}) == len(planes) and planes[0].header.frames == 1:
         return [_classic(plane, planes[0], gap_mm) for plane in planes]
@@ -88,14 +88,14 @@ def _sources(planes: Sequence[Plane], gap_mm: float) -> list[Dataset]:
     return [_enhanced(planes, gap_mm)]
 
 
-def _gap(planes: Sequence[Plane]) -> float:
+def _gap(planes: Sequence[DicomPlane]) -> float:
     """mm between neighbouring planes, of a regular stack; of a single one as it states."""
     if len(planes) == 1:
         return planes[0].gap_mm or 1.0
     return float(np.linalg.norm(planes[-1].position_mm - planes[0].position_mm)) / (len(planes) - 1)
 
 
-def _in_order_of_sources(planes: Sequence[Plane], data: Array) -> Array:
+def _in_order_of_sources(planes: Sequence[DicomPlane], data: Array) -> Array:
     """Slices as the source has them: by frame in a multi-frame file, as they are where each plane is a file."""
     data = data.astype(np.uint8 if data.max() < 256 else np.uint16, copy=False)
     if len(planes) > 1 and planes[0].header is planes[1].header:
@@ -103,7 +103,7 @@ def _in_order_of_sources(planes: Sequence[Plane], data: Array) -> Array:
     return data
 
 
-def _classic(plane: Plane, first: Plane, gap_mm: float) -> Dataset:
+def _classic(plane: DicomPlane, first: DicomPlane, gap_mm: float) -> Dataset:
     reference = _reference(plane.header)
     reference.ImagePositionPatient = _decimal(plane.position_mm)
     reference.ImageOrientationPatient = _decimal(first.orientation)
@@ -112,7 +112,7 @@ def _classic(plane: Plane, first: Plane, gap_mm: float) -> Dataset:
     return reference
 
 
-def _enhanced(planes: Sequence[Plane], gap_mm: float) -> Dataset:
+def _enhanced(planes: Sequence[DicomPlane], gap_mm: float) -> Dataset:
     first = planes[0]
     shared = Dataset()
     shared.PixelMeasuresSequence = PixelMeasuresSequence(first.spacing_mm.tolist(), gap_mm, gap_mm)
@@ -129,7 +129,7 @@ def _enhanced(planes: Sequence[Plane], gap_mm: float) -> Dataset:
     return reference
 
 
-def _reference(header: Header) -> Dataset:
+def _reference(header: DicomHeader) -> Dataset:
     """What every source states: its UIDs and its size; nothing of the patient and the study but the study's UID."""
     reference = Dataset()
     reference.file_meta = FileMetaDataset()

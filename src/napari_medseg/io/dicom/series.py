@@ -12,7 +12,7 @@ from pathlib import Path
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io import choice
 from napari_medseg.io.choice import ChoiceError
-from napari_medseg.io.dicom.header import Header, items, numbers, read_header
+from napari_medseg.io.dicom.header import DicomHeader, items, numbers, read_header
 from napari_medseg.io.dicom.mark import is_dicom
 from napari_medseg.io.disk import files
 
@@ -38,7 +38,7 @@ class Series:
     """Rows, columns."""
     spacing_mm: tuple[float, float] | None
     """Between rows, between columns; None where it is not stated."""
-    headers: tuple[Header, ...]
+    headers: tuple[DicomHeader, ...]
 
     @property
     def is_segmentation(self) -> bool:
@@ -62,7 +62,7 @@ def list_series(path: str | PathLike[str]) -> list[Series]:
     Files that are no DICOM are passed over, unless they are empty or their names say otherwise. Raises FileError for
     those, for damaged ones, and for a folder without any.
     """
-    found: dict[str, list[Header]] = {}
+    found: dict[str, list[DicomHeader]] = {}
     for file in _files(Path(path)):
         header = read_header(file)
         if header.text("SOPClassUID") == _DIRECTORY:
@@ -108,7 +108,7 @@ def _files(path: Path) -> list[Path]:
     return [p for p in visible if p.suffix.lower() in _SUFFIXES or p.stat().st_size == 0 or is_dicom(p)]
 
 
-def _series(uid: str, headers: Sequence[Header]) -> Series:
+def _series(uid: str, headers: Sequence[DicomHeader]) -> Series:
     first = headers[0]
     modality = first.text("Modality")
     return Series(
@@ -122,7 +122,7 @@ def _series(uid: str, headers: Sequence[Header]) -> Series:
     )
 
 
-def _spacing(header: Header) -> tuple[float, float] | None:
+def _spacing(header: DicomHeader) -> tuple[float, float] | None:
     """Of one file, at its top or in the groups that its frames share."""
     places = [header.dataset]
     for group in items(header.dataset, "SharedFunctionalGroupsSequence", header.path):

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.errors import FileError, InputError, warn
 from napari_medseg.io import attributes
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.disk import files, memory
@@ -51,7 +51,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     check_stream(path, header)
     reply = ask(_PARSER, str(path), {"path": str(path.absolute()), "text": _OWN_TEXT}, _limits(header.size))
     if is_nrrd(path) and not header.has_space:
-        _warn(f"{path}: no orientation is stored (no space): left and right are unknown")
+        warn(f"{path}: no orientation is stored (no space): left and right are unknown")
     (array,) = reply.arrays
     grid = grid_of(str(path), array.shape, geometry.from_itk(reply.facts["affine_lps_xyz"]))
     own = _attributes(reply.facts["text"], str(path))
@@ -166,7 +166,7 @@ def _text(path: Path, stored: Stored) -> dict[str, str]:
     own = attributes.to_text(stored)
     if not is_nrrd(path):
         if len(own) > _META_TEXT_LIMIT:
-            _warn(f"{path}: names and provenance are too long for MetaImage and are left out: write .nrrd to keep them")
+            warn(f"{path}: names and provenance are too long for MetaImage and are left out: write .nrrd to keep them")
             own = ""
         return {KEY: own} if own else {}
     text = {KEY: own} if own else {}
@@ -205,7 +205,3 @@ def _colour(text: str) -> Colour | None:
         return attributes.colour_of([round(float(part) * 255) for part in text.split()])
     except (ValueError, OverflowError):
         return None
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)

@@ -39,7 +39,7 @@ _NRRD_BYTES = {
 
 
 @dataclass(frozen=True)
-class Header:
+class ItkHeader:
     """A header whose claims were checked."""
 
     fields: Mapping[str, str]
@@ -63,7 +63,7 @@ def is_nrrd(path: Path) -> bool:
     return path.suffix.lower() in _NRRD
 
 
-def read(path: Path) -> Header:
+def read(path: Path) -> ItkHeader:
     """The header of a file. Raises FileError for claims that cannot be true, NotSupportedError for voxels elsewhere."""
     files.check_regular(path)
     fields, end = _fields(path)
@@ -73,7 +73,7 @@ def read(path: Path) -> Header:
     data = _data_file(path, fields)
     skip = _skipped(path, fields, attached=data == path)
     size = int(np.prod(sizes, dtype=object)) * _bytes_per_voxel(path, fields)
-    header = Header(fields, data, (end if data == path else 0) + skip, _encoding(path, fields), size)
+    header = ItkHeader(fields, data, (end if data == path else 0) + skip, _encoding(path, fields), size)
     there = max(0, data.stat().st_size - header.start)
     most = there * inflate.MAX_INFLATION if header.encoding == "gzip" else there
     if header.encoding == "text":
@@ -83,7 +83,7 @@ def read(path: Path) -> Header:
     return header
 
 
-def check_stream(path: Path, header: Header) -> None:
+def check_stream(path: Path, header: ItkHeader) -> None:
     """Inflate compressed voxels once, keeping nothing: FileError where they end early, go on or are damaged."""
     if header.encoding != "gzip":
         return

@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from napari_medseg import geometry
 from napari_medseg.arrays.views import AxisView
-from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, InputError, MedsegError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.attributes import KEY, Attributes
@@ -217,7 +217,7 @@ def _opened(where: Path, path: Path) -> StoredArray:
 def _warn_of_missing_chunks(array: StoredArray, path: Path) -> None:
     missing = array.missing_chunks()
     if missing:
-        _warn(
+        warn(
             f"{path}: {len(missing)} chunks are missing ({missing[0]}{', ...' if missing[1:] else ''}) and read as "
             f"{array.fill_value}: background that was not written, or an incomplete copy"
         )
@@ -232,7 +232,7 @@ def _warn_of_odd_levels(array: StoredArray, ome: Mapping[str, Any], path: Path) 
             continue
         apart = np.abs(np.multiply(shape, scale) - np.multiply(array.shape, first))
         if np.any(apart > 1.001 * np.array(scale)):
-            _warn(f"{path}: level {name:.50} of the pyramid has a shape {shape} that does not fit that of the finest")
+            warn(f"{path}: level {name:.50} of the pyramid has a shape {shape} that does not fit that of the finest")
 
 
 def _plain_array(array: StoredArray, path: Path) -> Stored:
@@ -278,7 +278,7 @@ def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) 
     wanted = [axis for axis in "czyx" if axis in axes]
     stored_order = [axis for axis in axes if axis in wanted]
     if stored_order != wanted:
-        _warn(f"{path}: the axes are stored in the order {', '.join(axes)}; they are read in the order z, y, x")
+        warn(f"{path}: the axes are stored in the order {', '.join(axes)}; they are read in the order z, y, x")
     lead = ("c",) if "c" in axes else ()
     order = [axes.index(axis) if axis in axes else None for axis in (*lead, "z", "y", "x")]
     return AxisView(array, order, {axes.index("t"): point} if "t" in axes else {})
@@ -290,11 +290,11 @@ def _own(content: Mapping[str, Any], multiscale: Multiscale, path: Path) -> tupl
     if not isinstance(own, dict):
         return Attributes(), multiscale.affine
     if own.get("complete") is False:
-        _warn(f"{path}: the segmentation was not finished: voxels that were not reached are 0")
+        warn(f"{path}: the segmentation was not finished: voxels that were not reached are 0")
     attributes_ = attributes.from_json_object(own, str(path))
     affine = _as_affine(own.get("affine"), path)
     if not np.allclose(geometry.spacing_of(affine), geometry.spacing_of(multiscale.affine), rtol=0.01):
-        _warn(
+        warn(
             f"{path}: the scale was changed after napari-medseg wrote it; the scale is used and the orientation is lost"
         )
         return attributes_, multiscale.affine
@@ -378,7 +378,3 @@ def _check_replaceable(path: Path, *, is_labels: bool) -> None:
     if ("image-label" in ome_part(dict(node.attrs))) != is_labels or others:
         what = f": {others[0]:.100}" if others else ""
         raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else{what}: {way_out}")
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)

@@ -7,7 +7,6 @@ built from the models of yaozarrs, which are strict.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io.attributes import colour_of
 from napari_medseg.io.stored import Stored
@@ -212,7 +211,7 @@ def _finest(multiscale: Mapping[str, Any], where: str) -> tuple[str, list[Any]]:
         raise FileError(f"{where}: the path of its first dataset, {path!r:.100}, leads outside of the store")
     transforms = datasets[0].get("coordinateTransformations")
     if not isinstance(transforms, list) or not transforms:
-        _warn(f"{where}: no scale is stored, so that the spacing is unknown; 1 is taken")
+        warn(f"{where}: no scale is stored, so that the spacing is unknown; 1 is taken")
         return path, []
     return path, transforms
 
@@ -264,8 +263,4 @@ def _unit(axis: Mapping[str, Any], where: str) -> float | None:
 
 def _warn_of_missing_units(names: list[str], where: str) -> None:
     if names:
-        _warn(f"{where}: no unit is stored for the axes {', '.join(names)}; mm are taken")
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)
+        warn(f"{where}: no unit is stored for the axes {', '.join(names)}; mm are taken")
