@@ -1,19 +1,21 @@
-"""Basic indexing of arrays that are read when they are indexed, and a view of one with its axes in another order."""
+"""Arrays that are read when they are indexed, and lazy views of them with the axes in another order."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import Box, BoxND, chunks_of, shape_of
+from napari_medseg.geometry import AxisOrder, Shape3
 from napari_medseg.volume import LazyArray
 
 Array = npt.NDArray[Any]
-Region = tuple[slice, ...]
 
 
 class BasicIndexed(ABC):
@@ -22,7 +24,7 @@ class BasicIndexed(ABC):
     shape: tuple[int, ...]
 
     @abstractmethod
-    def _read(self, wanted: Region) -> Array:
+    def _read(self, wanted: BoxND) -> Array:
         """The box `wanted`, with as many axes as the array."""
 
     def __getitem__(self, key: Any, /) -> Any:
@@ -63,7 +65,7 @@ class AxisView(BasicIndexed):
     def _of(self, values: Sequence[Any], new: Any) -> tuple[Any, ...]:
         return tuple(new if axis is None else values[axis] for axis in self._axes)
 
-    def _read(self, wanted: Region) -> Array:
+    def _read(self, wanted: BoxND) -> Array:
         inner: list[Any] = [slice(None)] * len(self._array.shape)
         for axis, index in self._fixed.items():
             inner[axis] = slice(index, index + 1)
@@ -78,7 +80,39 @@ class AxisView(BasicIndexed):
         return block[tuple(w if axis is None else slice(None) for axis, w in zip(self._axes, wanted, strict=True))]
 
 
-def basic_index(key: Any, shape: Sequence[int]) -> tuple[Region, tuple[Any, ...]] | None:
+@dataclass(frozen=True)
+class Reordered:
+    """An array (Z, Y, X) seen with its axes permuted and flipped, read box by box: nothing is copied beforehand."""
+
+    source: LazyArray
+    order: AxisOrder
+
+    @property
+    def shape(self) -> Shape3:
+        return self.order.shape(shape_of(self.source))
+
+    @property
+    def dtype(self) -> Any:
+        return self.source.dtype
+
+    @property
+    def chunks(self) -> Shape3:
+        return self.order.shape(chunks_of(self.source))
+
+    def __getitem__(self, box: Box) -> npt.NDArray[Any]:
+        return self.order.apply(np.asarray(self.source[self.order.source_slices(box, shape_of(self.source))]))
+
+
+def lazy_view(data: LazyArray) -> Any:
+    """A dask array over an array on the disk, chunk by chunk: it can be indexed and transposed without reading."""
+    import dask.array as da
+
+    if isinstance(data, da.Array):
+        return data
+    return da.from_array(data, chunks=getattr(data, "chunks", "auto"), name=False)
+
+
+def basic_index(key: Any, shape: Sequence[int]) -> tuple[BoxND, tuple[Any, ...]] | None:
     """An index of whole numbers, slices and an ellipsis as (the region it touches, the index of that region).
 
     None for other indices. Raises IndexError for one that is out of bounds, or has too many items.

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_medseg.arrays.boxes import chunk_edges
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
-from napari_medseg.inference.planes import Maps, chunk_edges
+from napari_medseg.inference.planes import Maps
 from napari_medseg.inference.windows import Windows
 from napari_medseg.transforms.spatial import resample_axis
 

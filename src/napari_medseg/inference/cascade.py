@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
+from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Progress
 from napari_medseg.geometry import Shape3
@@ -22,7 +23,7 @@ from napari_medseg.inference.blend import RollingLogits, classes_of
 from napari_medseg.inference.planes import Maps, ModelPlanes, axis_maps
 from napari_medseg.inference.runner import WindowRunner, window_of
 from napari_medseg.inference.stream import Plane, PlaneSource, blended
-from napari_medseg.inference.windows import Box, WindowGrid
+from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.volume import Grid, Volume
 

@@ -7,37 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_medseg.arrays.boxes import chunk_edges
 from napari_medseg.errors import FileError
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
 from napari_medseg.transforms.intensity import Float32Array, as_float32, standardise, statistics
 from napari_medseg.transforms.spatial import resample_axis
-from napari_medseg.volume import Grid, LazyArray, Volume
+from napari_medseg.volume import Grid, Volume
 
 if TYPE_CHECKING:
     from napari_medseg.models.spec import ModelSpec, Normalisation
 
 Maps = tuple[AxisMap, AxisMap, AxisMap]
-_READ_AHEAD = 32
-"""Planes read at once from an array without chunks."""
-
-
-def chunk_edges(data: LazyArray, axis: int) -> list[int]:
-    """Where the chunks of an array end along an axis (numpy: blocks of a fixed size)."""
-    size = int(data.shape[axis])
-    chunks: Any = getattr(data, "shards", None) or getattr(data, "chunks", None)
-    if chunks is None:
-        step = _READ_AHEAD
-    elif isinstance(chunks[axis], tuple):  # dask: the sizes themselves
-        return [int(e) for e in np.cumsum(chunks[axis])]
-    else:
-        step = int(chunks[axis])
-    return [*range(step, size, step), size]
 
 
 class PlaneReader:

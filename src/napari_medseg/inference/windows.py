@@ -16,9 +16,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import Box
 from napari_medseg.geometry import Shape3
-
-Box = tuple[slice, slice, slice]
 
 
 def starts(size: int, window: int, overlap: float) -> list[int]:

@@ -55,10 +55,3 @@ def test_blocks_give_the_reduction_of_the_whole(shape: tuple[int, ...], factors:
         ]
         expected = corners[0] if is_labels else np.rint(np.mean(corners, axis=0))
         assert np.array_equal(target[...], expected)
-
-
-def test_blocks_cover_an_array_once() -> None:
-    seen = np.zeros((5, 7), int)
-    for block in pyramid.blocks((5, 7), (2, 3)):
-        seen[block] += 1
-    assert seen.tolist() == np.ones((5, 7)).tolist()

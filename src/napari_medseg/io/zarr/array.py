@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from napari_medseg.arrays.views import BasicIndexed, Region
+from napari_medseg.arrays.boxes import BoxND
+from napari_medseg.arrays.views import BasicIndexed
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk import files, memory
 from napari_medseg.io.zarr import metadata
@@ -61,7 +62,7 @@ class StoredArray(BasicIndexed):
         keys = (self._key_of(at) for at in itertools.product(*map(range, counts)))
         return [key for key in keys if not os.path.exists(f"{self._path}/{key}")]
 
-    def _read(self, wanted: Region) -> Array:
+    def _read(self, wanted: BoxND) -> Array:
         shape = tuple(w.stop - w.start for w in wanted)
         size = math.prod(shape) * self.dtype.itemsize
         if size > _LARGE:
@@ -71,7 +72,7 @@ class StoredArray(BasicIndexed):
             self._fill(target[where], self._key_of(at), inside, room)
         return target
 
-    def _fill(self, target: Array, key: str, inside: Region, room: Room) -> None:
+    def _fill(self, target: Array, key: str, inside: BoxND, room: Room) -> None:
         name = f"{self._path}/{key}"  # no Path: for many chunks that is a tenth of the time
         if not os.path.isfile(name):
             if os.path.exists(name):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from zarr.codecs import ShardingCodec, TransposeCodec
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 
-from napari_medseg.arrays.views import Region
+from napari_medseg.arrays.boxes import BoxND, whole
 from napari_medseg.io.zarr.codecs import CRC_BYTES, ChunkError, Step, decoded, filter_step, step_of
 
 Array = npt.NDArray[Any]
@@ -30,7 +30,7 @@ _ABSENT = 2**64 - 1
 class Chunk(Protocol):
     """How the bytes of a chunk, or of a shard of chunks, become voxels."""
 
-    def read(self, file: BinaryIO, inside: Region, target: Array, room: Room) -> None:
+    def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
         """Fill the target with a region of the chunk that a file holds. Raises ChunkError, or as a codec does."""
 
 
@@ -55,7 +55,7 @@ class Plain:
     dtype: np.dtype[Any]
     steps: tuple[Step, ...]
 
-    def read(self, file: BinaryIO, inside: Region, target: Array, room: Room) -> None:
+    def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
         chunk = decoded(file.read(), self.steps, room.of(math.prod(self.shape) * self.dtype.itemsize))
         target[...] = chunk.view(self.dtype).reshape(self.shape)[inside]
 
@@ -68,7 +68,7 @@ class Transposed:
     """Of the stored axes, as axes of the array."""
     stored: Chunk
 
-    def read(self, file: BinaryIO, inside: Region, target: Array, room: Room) -> None:
+    def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
         self.stored.read(file, tuple(inside[axis] for axis in self.order), target.transpose(self.order), room)
 
 
@@ -84,7 +84,7 @@ class Shard:
     index_at_end: bool
     fill_value: Any
 
-    def read(self, file: BinaryIO, inside: Region, target: Array, room: Room) -> None:
+    def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
         size = file.seek(0, io.SEEK_END)
         index = self._index(file, size, room)
         for at, within, where in pieces(inside, self.inner_shape):
@@ -102,8 +102,7 @@ class Shard:
             raise ChunkError(f"it is cut short: its index has {self.index_bytes} bytes, {size} there")
         file.seek(size - self.index_bytes if self.index_at_end else 0)
         index = np.empty(self.index.shape, np.uint64)
-        whole = tuple(slice(0, n) for n in index.shape)
-        self.index.read(io.BytesIO(file.read(self.index_bytes)), whole, index, room)
+        self.index.read(io.BytesIO(file.read(self.index_bytes)), whole(index.shape), index, room)
         return index
 
 
@@ -155,7 +154,7 @@ def _shard(codec: ShardingCodec, shape: Shape, dtype: np.dtype[Any], fill_value:
     )
 
 
-def pieces(wanted: Region, chunk: Shape) -> Iterator[tuple[Shape, Region, Region]]:
+def pieces(wanted: BoxND, chunk: Shape) -> Iterator[tuple[Shape, BoxND, BoxND]]:
     """The chunks that a region touches: (number along each axis, region of the chunk, region of what is wanted)."""
     for at in itertools.product(
         *(range(w.start // c, math.ceil(w.stop / c)) for w, c in zip(wanted, chunk, strict=True))
