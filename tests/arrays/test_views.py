@@ -40,7 +40,7 @@ VIEWS: dict[str, tuple[Callable[[StoredArray], StoredArray | AxisView], npt.NDAr
 
 
 @pytest.mark.parametrize(("view", "expected"), VIEWS.values(), ids=VIEWS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_index_means_what_it_means_to_numpy(
     stored: StoredArray,

@@ -127,13 +127,26 @@ def test_an_old_folder_that_stepped_aside_comes_back(tmp_path: Path, placed: boo
 
 WRITE = """
 import sys
+from contextlib import suppress
 from pathlib import Path
 import numpy as np
 from napari_medseg import Grid, Segmentation, write
-data = np.random.default_rng(0).integers(0, 2**31 - 1, (160, 160, 160), np.int32)
-print("ready", flush=True)
-write(sys.argv[1], Segmentation(data, Grid.from_spacing(data.shape, (1.0, 1.0, 1.0))))
+from napari_medseg.io.disk.files import size_of
+path = Path(sys.argv[1])
+
+def stop_half_way(event, arguments):
+    if event != "open" or ".medseg-" not in str(arguments[0]):
+        return
+    with suppress(FileNotFoundError):  # zarr renames files meanwhile
+        if any(map(size_of, path.parent.glob(".medseg-*"))):
+            print("writing", flush=True)
+            sys.stdin.read()
+
+sys.addaudithook(stop_half_way)
+data = np.arange(40**3, dtype=np.int32).reshape(40, 40, 40)
+write(path, Segmentation(data, Grid.from_spacing(data.shape, (1.0, 1.0, 1.0))))
 """
+"""Writes labels, and waits as soon as a file of theirs holds bytes and is opened again, or the next file is."""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not kill so")
@@ -145,10 +158,9 @@ def test_killed_while_it_writes(tmp_path: Path, name: str) -> None:
     entries = {p.name for p in tmp_path.iterdir()}
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     with started(WRITE, path) as process:
-        while not any(files.size_of(p) for p in tmp_path.glob(".medseg-*")):
-            assert process.poll() is None, "it ended before it was seen"
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert any(files.size_of(left) for left in tmp_path.glob(".medseg-*"))
     assert {p: p.read_bytes() for p in before} == before
     assert np.unique(np.asarray(io.read_segmentation(path).data)).tolist() == [7]
     left = {p.name for p in tmp_path.iterdir()} - entries

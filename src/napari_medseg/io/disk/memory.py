@@ -17,12 +17,13 @@ _LARGE = 2 * GIB
 _PLAUSIBLE_INFLATION = 500
 
 
-def check(where: object, needed: int, stored: int | None = None) -> None:
-    """Raise FileError, naming the setting, where an array of `needed` bytes is too large to be read into memory.
+def check(where: object, needed: int, stored: int | None = None, *, allowed: int | None = None) -> None:
+    """Raise FileError, naming the setting, for an array of `needed` bytes that is too large for the memory.
 
-    stored: the bytes on the disk that it is inflated from, where it is compressed.
+    stored: the bytes on the disk that it is inflated from, for compressed ones. allowed: bytes; by default
+    `limit_bytes`.
     """
-    limit = limit_bytes()
+    limit = limit_bytes() if allowed is None else allowed
     way_out = f"set {SETTING} to the GiB that it may take, or convert it to OME-Zarr elsewhere"
     if needed > limit:
         raise FileError(

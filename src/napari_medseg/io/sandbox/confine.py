@@ -100,11 +100,11 @@ def confine() -> tuple[str, ...]:
 
     Landlock binds this thread and those that it starts, the others the whole process.
     """
-    layers = {"landlock": _landlock, "seccomp": _seccomp, "rlimit": _rlimit}
+    layers = {"landlock": landlock, "seccomp": seccomp, "rlimit": rlimit}
     return tuple(name for name, holds in layers.items() if holds())
 
 
-def _landlock() -> bool:
+def landlock() -> bool:
     if sys.platform != "linux":
         return False
     version = _syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
@@ -122,7 +122,7 @@ def _landlock() -> bool:
     return holds
 
 
-def _seccomp() -> bool:
+def seccomp() -> bool:
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _MACHINES or sys.maxsize < 2**32:
         return False
@@ -134,7 +134,7 @@ def _seccomp() -> bool:
     return _no_new_privileges() and not _syscall(call, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, argument)
 
 
-def _rlimit() -> bool:
+def rlimit() -> bool:
     """No file can be made longer than 0 bytes, and a crash leaves no core."""
     if sys.platform == "win32":
         return False
