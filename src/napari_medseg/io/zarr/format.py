@@ -33,12 +33,10 @@ from napari_medseg.io.zarr.array import StoredArray, open_array
 from napari_medseg.io.zarr.ome import (
     Multiscale,
     channel_names,
-    coarser_levels,
     for_writing,
     label_colours,
     label_names,
     ome_part,
-    own_scale,
     parse_multiscale,
 )
 from napari_medseg.volume import MAX_LABEL, Grid, LazyArray
@@ -197,7 +195,7 @@ def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str)
     if not metadata.is_array(where):
         raise FileError(f"{path}: the array of its first dataset, {multiscale.path!r:.100}, is missing or damaged")
     array = _opened(where, path)
-    _warn_of_odd_levels(array, ome, path)
+    _warn_of_odd_levels(array, multiscale, path)
     own = content.get(KEY)
     if not (isinstance(own, dict) and own.get("complete") is False):  # that one is told of as a whole
         _warn_of_missing_chunks(array, path)
@@ -223,10 +221,10 @@ def _warn_of_missing_chunks(array: StoredArray, path: Path) -> None:
         )
 
 
-def _warn_of_odd_levels(array: StoredArray, ome: Mapping[str, Any], path: Path) -> None:
+def _warn_of_odd_levels(array: StoredArray, multiscale: Multiscale, path: Path) -> None:
     """Warn where a coarser level does not cover the box of the finest; only the finest is read."""
-    first = own_scale(ome["multiscales"][0]["datasets"][0])
-    for name, scale in coarser_levels(ome):
+    (_, first), *coarser = multiscale.levels
+    for name, scale in coarser:
         shape = metadata.shape_of(path / name) if Path(name).name == name else None
         if shape is None or not len(shape) == len(scale) == len(first) == len(array.shape):
             continue
