@@ -155,13 +155,12 @@ def _shard(codec: ShardingCodec, shape: Shape, dtype: np.dtype[Any], fill_value:
 
 
 def pieces(wanted: BoxND, chunk: Shape) -> Iterator[tuple[Shape, BoxND, BoxND]]:
-    """The chunks that a region touches: (number along each axis, region of the chunk, region of what is wanted)."""
-    for at in itertools.product(
-        *(range(w.start // c, math.ceil(w.stop / c)) for w, c in zip(wanted, chunk, strict=True))
-    ):
+    """The chunks that a box touches: (number along each axis, box in the chunk, box in what is wanted)."""
+    sides = list(zip(wanted, chunk, strict=True))
+    numbers = [range(w.start // n, math.ceil(w.stop / n)) if w.stop > w.start else range(0) for w, n in sides]
+    for at in itertools.product(*numbers):
         spans = [
-            (max(w.start, i * c), min(w.stop, (i + 1) * c), i * c, w.start)
-            for i, w, c in zip(at, wanted, chunk, strict=True)
+            (max(w.start, i * n), min(w.stop, (i + 1) * n), i * n, w.start) for i, (w, n) in zip(at, sides, strict=True)
         ]
         yield (
             at,
