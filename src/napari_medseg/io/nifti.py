@@ -34,14 +34,14 @@ from napari_medseg.volume import Grid
 
 Array = npt.NDArray[Any]
 
-#: the unit codes of NIfTI (low three bits of xyzt_units), as (name, mm)
 _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
+"""The unit codes of NIfTI (low three bits of xyzt_units), as (name, mm)."""
 _COMMENT = 6
 _LABEL_INTENT = 1002
 _VECTOR_INTENT = 1007
 _BLOCK = 1 << 20
-#: bytes behind the voxels that are read over
 _MAX_EXTRA = 64 << 20
+"""Bytes behind the voxels that are read over."""
 _NIFTI1_MAX_SIZE = 32767
 
 

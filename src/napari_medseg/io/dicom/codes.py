@@ -14,13 +14,13 @@ from pydicom.sr.coding import Code
 
 from napari_medseg.volume import Colour
 
-#: the keywords of pydicom's table of SNOMED CT that names are looked up in
 _ANATOMY = (
     "AdrenalGland Amygdala Aorta Bladder Bone Brain Breast Cerebellum CerebrospinalFluid Colon Duodenum Esophagus "
     "Femur Gallbladder GrayMatter Heart Hippocampus InferiorVenaCava Kidney Liver Lung Muscle Pancreas Pelvis "
     "PortalVein Prostate Rectum Rib Sacrum Skin SmallIntestine SpinalCord Spine Spleen Stomach Thalamus Thyroid "
     "Trachea Uterus Vertebra WhiteMatter"
 )
+"""The keywords of pydicom's table of SNOMED CT that names are looked up in."""
 _ABNORMAL = "Cyst Edema Lesion Mass Necrosis Neoplasm Nodule"
 _ALIASES = {
     "gall bladder": "gallbladder",
@@ -33,10 +33,10 @@ _ALIASES = {
     "vena cava inferior": "inferiorvenacava",
 }
 _SIDES = {"left": codes.SCT.Left, "right": codes.SCT.Right}
-#: the longest label that DICOM holds (value representation LO)
 _MAX_LABEL_LENGTH = 64
-#: steps of the hue by the golden ratio: neighbours differ, and a label has the same colour in every file
+"""The longest label that DICOM holds (value representation LO)."""
 _HUE_STEP = 0.618034
+"""Steps of the hue by the golden ratio: neighbours differ, and a label has the same colour in every file."""
 
 
 def description(number: int, name: str, colour: Colour | None, provenance: Mapping[str, object]) -> SegmentDescription:

@@ -19,8 +19,8 @@ from napari_medseg.io.dicom.stacks import arranged
 from napari_medseg.io.disk import memory
 from napari_medseg.io.stored import Stored, grid_of
 
-#: of a voxel that is resampled
 _VOXEL_BYTES = 4
+"""Of a voxel that is resampled."""
 
 __all__ = ["Series", "list_series", "load", "save"]
 

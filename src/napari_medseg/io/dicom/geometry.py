@@ -18,22 +18,22 @@ from napari_medseg.geometry import FloatArray, Shape3
 
 Array = npt.NDArray[Any]
 
-#: how far a plane may lie from where a regular grid has it, in parts of the smallest spacing
 _REGULAR = 0.01
-#: sideways shift per gap above which a stack is called tilted
+"""How far a plane may lie from where a regular grid has it, in parts of the smallest spacing."""
 _TILT = 1e-3
-#: planes nearer than this lie at the same position
+"""Sideways shift per gap above which a stack is called tilted."""
 _SAME_MM = 0.01
-#: how far direction cosines may be from those of the other planes, or from unit length and a right angle
+"""Planes nearer than this lie at the same position."""
 _COSINE = 1e-3
-#: a gap this near to a whole multiple of the smallest one is that of missing slices
+"""How far direction cosines may be from those of the other planes, or from unit length and a right angle."""
 _MULTIPLE = 0.05
-#: a gap of more than this many usual ones is not interpolated over
+"""A gap this near to a whole multiple of the smallest one is that of missing slices."""
 _WIDEST = 4
-#: the most slices that frames with gaps between them may span
+"""A gap of more than this many usual ones is not interpolated over."""
 _MAX_SLICES = 10_000
-#: planes that spread sideways over more than this many of their own sizes are no stack
+"""The most slices that frames with gaps between them may span."""
 _SPREAD = 3
+"""Planes that spread sideways over more than this many of their own sizes are no stack."""
 
 
 @dataclass(frozen=True)

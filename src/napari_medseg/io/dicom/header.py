@@ -63,10 +63,9 @@ KEYWORDS = (
     "SegmentSequence",
 )
 
-#: our own JSON (labels' whole names, provenance) in a private block
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_TEXT = 0x0077, "napari_medseg", 0x01
+"""Our own JSON (labels' whole names, provenance) in a private block."""
 _PRIVATE_TAGS = (PRIVATE_GROUP << 16 | 0x0010, PRIVATE_GROUP << 16 | 0x1000 | PRIVATE_TEXT)
-#: what pydicom, which checks little, can raise on a file that breaks the rules
 PARSE_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -83,11 +82,12 @@ PARSE_ERRORS = (
     struct.error,
     zlib.error,
 )
+"""What pydicom, which checks little, can raise on a file that breaks the rules."""
 _ITEM, _DELIMITER = 0xFFFEE000, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _WITH_LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"UN")
-#: bytes of one decoded frame, and decoded bytes per compressed one, above which a compressed file is not believed
 _MAX_FRAME = 1 << 28
+"""Bytes of one decoded frame, and decoded bytes per compressed one, above which a compressed file is not believed."""
 _MAX_INFLATION = 1 << 14
 
 

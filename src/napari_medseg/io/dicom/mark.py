@@ -6,8 +6,8 @@ from pathlib import Path
 
 from napari_medseg.errors import FileError
 
-#: bytes in front of the mark
 PREAMBLE = 128
+"""Bytes in front of the mark."""
 
 
 def is_dicom(path: Path) -> bool:

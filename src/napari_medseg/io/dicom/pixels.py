@@ -17,8 +17,8 @@ from napari_medseg.io.sandbox.parent import Limits, ask
 
 Array = npt.NDArray[Any]
 
-#: JPEG 2000, the slowest, on a slow machine
 _SLOWEST_BYTES_PER_S = 2e6
+"""JPEG 2000, the slowest, on a slow machine."""
 
 
 def decode(header: DicomHeader, frames: Sequence[int]) -> Array:

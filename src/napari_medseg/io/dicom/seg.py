@@ -37,12 +37,12 @@ from napari_medseg.volume import RESAMPLE, Colour, Grid
 
 Array = npt.NDArray[Any]
 
-#: frames that are decoded at once
 _BATCH = 256
+"""Frames that are decoded at once."""
 _MAX_LABELMAP = 2**16 - 1
 _MAX_CIELAB = 2**16 - 1
-#: of a label, at the most
 _VOXEL_BYTES = 4
+"""Of a label, at the most."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from napari_medseg.io.stored import Stored
 Array = npt.NDArray[Any]
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-#: attributes of type 2: they must be there, and may be empty
 _EMPTY = (
     "PatientID",
     "PatientName",
@@ -42,8 +41,9 @@ _EMPTY = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-#: segments up to which one bit each takes no more room than the source's two bytes
+"""Attributes of type 2: they must be there, and may be empty."""
 _MAX_BINARY = 16
+"""Segments up to which one bit each takes no more room than the source's two bytes."""
 _SERIES_NUMBER = 9000
 
 

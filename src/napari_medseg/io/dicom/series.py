@@ -16,11 +16,11 @@ from napari_medseg.io.dicom.header import DicomHeader, items, numbers, read_head
 from napari_medseg.io.dicom.mark import is_dicom
 from napari_medseg.io.disk import files
 
-#: names that a file must not have to be passed over in silence when it is no DICOM
 _SUFFIXES = (".dcm", ".ima")
+"""Names that a file must not have to be passed over in silence when it is no DICOM."""
 _DIRECTORY = "1.2.840.10008.1.3.10"
-#: a modality is a code; anything else in its place could be anybody's text
 _CODE = re.compile(r"[A-Z]{2,10}")
+"""A modality is a code; anything else in its place could be anybody's text."""
 _LISTED = 20
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk import locks
 
-#: the disk, the user's share of it, or what a file may take, is full
 _WANT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: free bytes below which a disk is called full
+"""The disk, the user's share of it, or what a file may take, is full."""
 _NO_ROOM_BYTES = 1 << 20
+"""Free bytes below which a disk is called full."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),

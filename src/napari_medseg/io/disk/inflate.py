@@ -9,8 +9,8 @@ import zlib
 from typing import Any
 
 GzipFile: type[gzip.GzipFile]
-#: what a damaged stream raises; one that is cut raises EOFError from a file
 ERRORS: tuple[Any, ...]
+"""What a damaged stream raises; one that is cut raises EOFError from a file."""
 
 try:
     from isal import igzip, isal_zlib
@@ -21,8 +21,8 @@ else:
     GzipFile, ERRORS = igzip.IGzipFile, (gzip.BadGzipFile, zlib.error, isal_zlib.error)
     _decompressobj = isal_zlib.decompressobj
 
-#: deflate cannot make more than this of one byte
 MAX_INFLATION = 1032
+"""Deflate cannot make more than this of one byte."""
 _EITHER = 47
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from napari_medseg.errors import FileError, InputError
 
-#: GiB that one image may take in memory; by default what the system has left
 SETTING = "MEDSEG_MEMORY_GIB"
+"""GiB that one image may take in memory; by default what the system has left."""
 GIB = 1 << 30
-#: an array of this size and more is believed only where its file is not suspiciously small for it
 _LARGE = 2 * GIB
-#: images shrink to a half or a tenth, labels to a hundredth; deflate reaches its limit of 1032 with zeros alone
+"""An array of this size and more is believed only where its file is not suspiciously small for it."""
 _PLAUSIBLE_INFLATION = 500
+"""Images shrink to a half or a tenth, labels to a hundredth; deflate reaches its limit of 1032 with zeros alone."""
 
 
 def check(where: object, needed: int, stored: int | None = None, *, allowed: int | None = None) -> None:

@@ -34,14 +34,14 @@ from napari_medseg.volume import Colour, Grid
 Array = npt.NDArray[Any]
 
 _PARSER = "napari_medseg.io.itk.parser"
-#: the longest text that MetaImage reads back whole; a longer one makes the file unreadable
 _META_TEXT_LIMIT = 30_000
-#: what ITK reads, compressed and on a busy machine
+"""The longest text that MetaImage reads back whole; a longer one makes the file unreadable."""
 _SLOWEST_BYTES_PER_S = 20e6
-#: the keys of 3D Slicer's segmentations
+"""What ITK reads, compressed and on a busy machine."""
 _SLICER_KEY = re.compile(r"Segment(\d+)_(LabelValue|Name|Color)")
-#: the only texts that leave the child: others may name a patient
+"""The keys of 3D Slicer's segmentations."""
 _OWN_TEXT = rf"{KEY}|{_SLICER_KEY.pattern}"
+"""The only texts that leave the child: others may name a patient."""
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:

@@ -27,27 +27,26 @@ _PR_SET_NO_NEW_PRIVS = 38
 # The numbers of Landlock's calls, as of all later ones, are the same on every machine.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
 _LANDLOCK_CREATE_RULESET_VERSION = 1
-#: (version of Landlock, the rights it is the first to refuse): LANDLOCK_ACCESS_FS_*
 _ACCESS_FS = (
     (1, 0b1_1111_1111_0011),  # all but READ_FILE and READ_DIR: EXECUTE, WRITE_FILE, REMOVE_*, MAKE_*
     (2, 1 << 13),  # REFER, to move between folders
     (3, 1 << 14),  # TRUNCATE
     (5, 1 << 15),  # IOCTL_DEV
 )
-#: LANDLOCK_ACCESS_NET_*: BIND_TCP and CONNECT_TCP
+"""(version of Landlock, the rights it is the first to refuse): LANDLOCK_ACCESS_FS_*."""
 _ACCESS_NET = ((4, 0b11),)
-#: LANDLOCK_SCOPE_*: ABSTRACT_UNIX_SOCKET and SIGNAL
+"""LANDLOCK_ACCESS_NET_*: BIND_TCP and CONNECT_TCP."""
 _SCOPES = ((6, 0b11),)
+"""LANDLOCK_SCOPE_*: ABSTRACT_UNIX_SOCKET and SIGNAL."""
 
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 _RET_ALLOW, _RET_ERRNO = 0x7FFF_0000, 0x0005_0000
-#: {machine: (its AUDIT_ARCH, the number of its call seccomp, its column in the tables below)}
 _MACHINES = {"x86_64": (0xC000_003E, 317, 0), "aarch64": (0xC000_00B7, 277, 1)}
-#: O_WRONLY, O_RDWR, O_CREAT and O_TRUNC, the same on both machines
+"""{machine: (its AUDIT_ARCH, the number of its call seccomp, its column in the tables below)}."""
 _TO_WRITE = 0o1 | 0o2 | 0o100 | 0o1000
-#: {call: (number on x86-64, on aarch64, which of its arguments holds the flags)}; refused with the flags above
+"""O_WRONLY, O_RDWR, O_CREAT and O_TRUNC, the same on both machines."""
 _OPENING: dict[str, tuple[int, int | None, int]] = {"open": (2, None, 1), "openat": (257, 56, 2)}
-#: {call: (number on x86-64, on aarch64)}; refused always
+"""{call: (number on x86-64, on aarch64, which of its arguments holds the flags)}; refused with the flags above."""
 _REFUSED: dict[str, tuple[int, int | None]] = {
     "creat": (85, None),
     "truncate": (76, 45),
@@ -91,8 +90,9 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "ptrace": (101, 117),
     "process_vm_writev": (311, 271),
 }
-#: from here on calls have one number on all machines, and are younger than Linux 5.1: programs do without them
+"""{call: (number on x86-64, on aarch64)}; refused always."""
 _FIRST_YOUNG = 424
+"""From here on calls have one number on all machines, and are younger than Linux 5.1: programs do without them."""
 
 
 def confine() -> tuple[str, ...]:

@@ -31,11 +31,11 @@ from napari_medseg.errors import FileError, MedsegError, NotSupportedError
 
 Array = npt.NDArray[Any]
 
-#: seconds that a child may take to load its libraries, on a slow disk too
 _START_S = 60.0
+"""Seconds that a child may take to load its libraries, on a slow disk too."""
 _MAX_TEXT = 16 << 20
-#: the signal of a process that is out of processor time; Windows has no name for it
 _SIGXCPU = 24
+"""The signal of a process that is out of processor time; Windows has no name for it."""
 _PLAIN_TYPE = re.compile(r"[<>|][iuf][1248]")
 _REFUSALS = {"FileError": FileError, "NotSupportedError": NotSupportedError}
 

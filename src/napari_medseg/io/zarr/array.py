@@ -21,14 +21,14 @@ from napari_medseg.io.zarr.chunks import Room, chunk_of, fill_value_of, pieces
 
 Array = npt.NDArray[Any]
 
-#: what decoding a damaged chunk raises, by codec: blosc and zstd, sizes and checksums, short shards
 _DAMAGE = (RuntimeError, ValueError, TypeError, OSError, EOFError, ArithmeticError)
-#: more chunks than this are more than dask can list
+"""What decoding a damaged chunk raises, by codec: blosc and zstd, sizes and checksums, short shards."""
 _MAX_CHUNKS = 2_000_000
-#: more chunks than this are not looked for one by one
+"""More chunks than this are more than dask can list."""
 _MAX_LOOKED_FOR = 200_000
-#: bytes above which the memory is asked first
+"""More chunks than this are not looked for one by one."""
 _LARGE = 1 << 28
+"""Bytes above which the memory is asked first."""
 
 
 class StoredArray(BasicIndexed):

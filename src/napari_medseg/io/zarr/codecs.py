@@ -14,13 +14,13 @@ from numcodecs import blosc, lz4, zstd  # type: ignore[import-untyped]
 from napari_medseg.io.disk import inflate
 
 Bytes = npt.NDArray[np.uint8]
-#: undoes one codec: (coded bytes, room for a chunk) -> bytes, of that room where it was used
 Step = Callable[[Any, Bytes], Any]
+"""Undoes one codec: (coded bytes, room for a chunk) -> bytes, of that room where it was used."""
 
-#: what a checksum behind the voxels may add
 _SLACK = 64
-#: bytes of a CRC-32C
+"""What a checksum behind the voxels may add."""
 CRC_BYTES = 4
+"""Bytes of a CRC-32C."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 

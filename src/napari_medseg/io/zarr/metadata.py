@@ -17,10 +17,10 @@ from typing import Any, TypeGuard
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.io.disk import files, memory
 
-#: zarr v3 codecs, by what they turn into what
 V3_CODECS = ("bytes", "transpose", "gzip", "zstd", "blosc", "crc32c", "sharding_indexed")
-#: numcodecs of zarr v2
+"""Zarr v3 codecs, by what they turn into what."""
 V2_CODECS = ("blosc", "gzip", "zlib", "zstd", "lz4", "shuffle", "delta")
+"""Numcodecs of zarr v2."""
 _TYPES = (
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
