@@ -32,7 +32,7 @@ def shape_of(array: LazyArray) -> Shape3:
 
 
 def chunks_of(array: LazyArray) -> Shape3:
-    """The (z, y, x) piece that is read at once: the chunk of a zarr or dask array, one voxel of a numpy array."""
+    """The shape (z, y, x) that is read at once: a chunk of a zarr or dask array, one voxel of a numpy array."""
     chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None) or (1, 1, 1)
     z, y, x = chunks
     return int(z), int(y), int(x)
@@ -63,7 +63,7 @@ def common_chunks(a: LazyArray, b: LazyArray) -> Shape3:
 def block_shape(shape: Shape3, chunks: Shape3, voxels: int = BLOCK_VOXELS, least: int = 1) -> Shape3:
     """The largest block of whole chunks with at most `voxels` voxels, grown along x first.
 
-    But at least one chunk, and at least `least` voxels along each axis.
+    It has at least one chunk, and at least `least` voxels along each axis.
     """
     block = [min(math.ceil(least / c) * c, n) for c, n in zip(chunks, shape, strict=True)]
     for axis in (2, 1, 0):
@@ -90,14 +90,14 @@ def blocks(box: BoxND, block: tuple[int, ...]) -> Iterator[BoxND]:
 
 @dataclass(frozen=True)
 class Region:
-    """One place of a walk that reads every voxel once, although each region is seen with its surroundings."""
+    """One place of a walk that reads every voxel once and yet shows each place with its surroundings."""
 
     part: Box
-    """What is read newly: a block of whole chunks."""
+    """The voxels that are read now: a block of whole chunks."""
     core: Box
-    """What can be judged now: the cores tile the image, and lie `halo` voxels behind the parts."""
+    """The voxels that can be judged now. The cores tile the image, and lie `halo` voxels behind the parts."""
     read: Box
-    """The core and `halo` voxels around it, where the image reaches that far."""
+    """The core and `halo` voxels around it, inside the image."""
 
     @property
     def core_in_read(self) -> Box:
@@ -112,9 +112,9 @@ def regions(shape: Shape3, block: Shape3, halo: int) -> Iterator[Region]:
 
 
 def rolling(array: LazyArray, walk: Iterable[Region], halo: int) -> Iterator[npt.NDArray[Any]]:
-    """The array inside the `read` box of each of the `regions`; only the parts are read, the rest is remembered.
+    """The array inside the `read` box of each of the `regions`. Only the parts are read; the rest is remembered.
 
-    What is remembered are 2 * halo planes of the image and a few rows. The arrays may be written to.
+    The memory holds 2 * halo planes of the image and a few rows. The caller may write to the arrays.
     """
     beside: npt.NDArray[Any] | None = None
     above: dict[int, npt.NDArray[Any]] = {}
@@ -174,7 +174,7 @@ def union(a: Box, b: Box) -> Box:
 
 
 def mask_of(array: LazyArray, label: int, box: Box) -> npt.NDArray[np.bool_]:
-    """Where the array holds the label, inside the box only; one block at a time is read."""
+    """The voxels of the box that hold the label; one block at a time is read."""
     mask = np.empty([b.stop - b.start for b in box], dtype=bool)
     for part in blocks(box, block_shape(shape_of(array), chunks_of(array))):
         mask[within(part, box)] = np.asarray(array[part]) == label

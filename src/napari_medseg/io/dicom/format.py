@@ -1,6 +1,6 @@
 """DICOM series, classic and enhanced, as volumes; DICOM-SEG as labels (`seg`).
 
-A path is a file (that file alone), a folder, or `FOLDER#ID` for one of several series in a folder.
+A path is a file, which is read alone, or a folder, or `FOLDER#ID` for one of several series in a folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from napari_medseg.io.disk import memory
 from napari_medseg.io.stored import Stored, grid_of
 
 _VOXEL_BYTES = 4
-"""Of a voxel that is resampled."""
+"""A voxel of a resampled volume."""
 
 __all__ = ["Series", "list_series", "load", "save"]
 
@@ -28,8 +28,8 @@ __all__ = ["Series", "list_series", "load", "save"]
 def load(path: Path, *, as_labels: bool) -> Stored:
     """The volume or the labels of a series.
 
-    Raises FileError for what is damaged, incomplete or no volume, InputError (with a list) where a series must be
-    chosen, NotSupportedError for colour, time and compressions without a decoder. Warns where planes are resampled.
+    Raises FileError for damage, missing slices and planes that are no volume, InputError (with a list) for several
+    series, NotSupportedError for colour, time and compressions without a decoder. Warns about resampled planes.
     """
     series = choose(path, as_labels=as_labels)
     if series.is_segmentation:
@@ -50,5 +50,5 @@ def load(path: Path, *, as_labels: bool) -> Stored:
 
 
 def save(path: Path, stored: Stored) -> None:
-    """Write labels as DICOM-SEG; `stored.source` is the series that they belong to."""
+    """Write labels as DICOM-SEG; `stored.source` is the series of the labels."""
     seg.save(path, stored)

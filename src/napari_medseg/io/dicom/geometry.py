@@ -1,7 +1,7 @@
 """Where the planes of a DICOM series lie, and the regular grid they make: pure maths on positions in mm, (L, P, S).
 
-Most series are regular: their planes are the slices of the grid. Planes of a tilted gantry or with uneven gaps are
-resampled from their own positions; planes that make no volume are refused.
+Most series are regular: their planes are the slices of the grid. Planes of a tilted gantry, or with uneven gaps, are
+resampled. Planes that make no volume are refused.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from napari_medseg.geometry import FloatArray, Shape3
 Array = npt.NDArray[Any]
 
 _REGULAR = 0.01
-"""How far a plane may lie from where a regular grid has it, in parts of the smallest spacing."""
+"""The greatest distance of a plane from its place in a regular grid, as a fraction of the smallest spacing."""
 _TILT = 1e-3
-"""Sideways shift per gap above which a stack is called tilted."""
+"""The sideways shift per gap from which on a stack is tilted."""
 _SAME_MM = 0.01
-"""Planes nearer than this lie at the same position."""
+"""Planes nearer to each other lie at the same position."""
 _COSINE = 1e-3
-"""How far direction cosines may be from those of the other planes, or from unit length and a right angle."""
+"""The greatest error of direction cosines: against the other planes, unit length and a right angle."""
 _MULTIPLE = 0.05
-"""A gap this near to a whole multiple of the smallest one is that of missing slices."""
+"""A gap this near to a whole multiple of the smallest gap comes from missing slices."""
 _WIDEST = 4
-"""A gap of more than this many usual ones is not interpolated over."""
+"""Usual gaps: a wider gap is not interpolated over."""
 _MAX_SLICES = 10_000
-"""The most slices that frames with gaps between them may span."""
+"""The most slices from the first to the last of frames with gaps between them."""
 _SPREAD = 3
-"""Planes that spread sideways over more than this many of their own sizes are no stack."""
+"""Sizes of a plane: planes that spread sideways further are no stack."""
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How planes (in the order of their stack) become slices of a regular grid."""
+    """The way from planes, in the order of their stack, to the slices of a regular grid."""
 
     offsets_px: FloatArray
-    """(n, 2): row and column of the grid at which each plane's first pixel lies."""
+    """(n, 2): the row and column of the grid where each plane's first pixel lies."""
     heights: FloatArray
-    """(n,): slice of the grid, fractional, in which each plane lies; increasing."""
+    """(n,): the slice of the grid, a fraction, where each plane lies; increasing."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class PlaneStack:
     """The slice of each plane, in the stack's order; without meaning where planes are resampled."""
     resampling: Resampling | None = None
     oddities: tuple[str, ...] = ()
-    """What the user should know of, in words with numbers."""
+    """What the user should know, in words with numbers."""
 
 
 @dataclass(frozen=True)
 class SeriesGeometry:
-    """What all planes of a series share, and where each lies."""
+    """The properties that all planes of a series share, and the place of each."""
 
     names: Sequence[str]
     positions_mm: FloatArray
@@ -90,7 +90,7 @@ class SeriesGeometry:
 
 
 def unit_cosines(orientation: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Row and column cosines of length one. Raises ValueError where the six numbers are none."""
+    """Row and column cosines of length one. Raises ValueError if the six numbers are no two directions."""
     row, column = orientation[:3], orientation[3:]
     lengths = np.linalg.norm(orientation.reshape(2, 3), axis=1)
     if max(np.abs(lengths - 1).max(), abs(row @ column)) > _COSINE:
@@ -120,9 +120,9 @@ def stack(planes: SeriesGeometry) -> PlaneStack:
 
 
 def sparse_stack(planes: SeriesGeometry) -> PlaneStack:
-    """The grid of frames that may share a position and may leave slices out, as a segmentation's do.
+    """The grid of frames that may share a position and may leave slices out, as those of a segmentation.
 
-    Raises FileError where the positions fit no regular grid.
+    Raises FileError if the positions fit no regular grid.
     """
     order = np.argsort(planes.along, kind="stable")
     gaps = np.diff(planes.along[order])
@@ -144,9 +144,9 @@ def sparse_stack(planes: SeriesGeometry) -> PlaneStack:
 
 
 def resample(plan: Resampling, shape: Shape3, planes: Array) -> Array:
-    """Planes (n, rows, columns), in the stack's order, on the regular grid (z, y, x), linearly; the type is kept.
+    """Planes (n, rows, columns), in the stack's order, resampled linearly on the regular grid (z, y, x) in their type.
 
-    Where no plane reaches, the smallest value of all stands (air in CT).
+    Voxels beyond all planes get the smallest value of all (air in CT).
     """
     from scipy import ndimage
 
@@ -231,7 +231,7 @@ def _resampled(planes: SeriesGeometry, order: npt.NDArray[np.intp]) -> PlaneStac
     along = planes.along[order]
     gaps = np.diff(along)
     in_plane, spacing = np.stack([planes.column_cosine, planes.row_cosine]), np.array(planes.spacing_mm)
-    # Rounded, so that a whole shift is one: an edge must not fall outside by the noise of a subtraction.
+    # Rounded, so that a whole shift stays whole: the noise of a subtraction must not put an edge outside.
     offsets = np.round((planes.positions_mm[order] - planes.positions_mm[order[0]]) @ in_plane.T / spacing, 6)
     low, extent = offsets.min(axis=0), np.ptp(offsets, axis=0)
     if (extent > _SPREAD * np.array(planes.size)).any():

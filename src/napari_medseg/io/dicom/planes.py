@@ -17,7 +17,7 @@ from napari_medseg.io.dicom.header import DicomHeader, items, numbers
 
 @dataclass(frozen=True)
 class DicomPlane:
-    """One slice of a patient: a file, or a frame of one."""
+    """One slice of a patient: a file, or a frame of a file."""
 
     header: DicomHeader
     frame: int
@@ -33,7 +33,7 @@ class DicomPlane:
     slope: float
     intercept: float
     groups: tuple[Dataset, ...]
-    """The functional groups that hold for it, its own first; none of a classic file."""
+    """The functional groups of the frame, its own before the shared ones; none in a classic file."""
 
     @property
     def path(self) -> Path:
@@ -45,7 +45,7 @@ class DicomPlane:
 
 
 def planes_of(header: DicomHeader) -> list[DicomPlane]:
-    """The planes in a file. Raises FileError where one has no place, NotSupportedError for several slices in a tile."""
+    """The planes in a file. Raises FileError if one has no place, NotSupportedError for slices tiled in a picture."""
     path, dataset = header.path, header.dataset
     if "MOSAIC" in header.text("ImageType"):
         raise NotSupportedError(f"{path}: a mosaic (slices tiled in one picture) is not read: convert it with dcm2niix")
@@ -61,7 +61,7 @@ def planes_of(header: DicomHeader) -> list[DicomPlane]:
 
 
 def geometry_of(planes: Sequence[DicomPlane], where: str) -> SeriesGeometry:
-    """What the planes share. Raises FileError, naming the odd ones, where sizes, orientations or spacings differ."""
+    """The geometry of the planes. FileError names those whose size, orientation or spacing differs from the others."""
     sizes = np.array([p.header.size for p in planes], dtype=float)
     orientations = np.array([p.orientation for p in planes])
     spacings = np.array([p.spacing_mm for p in planes])
@@ -115,7 +115,7 @@ def _needed(header: DicomHeader, groups: Sequence[Dataset], sequence: str, keywo
 
 
 def _find(header: DicomHeader, groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -> FloatArray | None:
-    """From the first functional group that has it; of a classic file from its top."""
+    """The numbers in the first functional group that has them; in a classic file, at its top."""
     places = [item for group in groups for item in items(group, sequence, header.path)] or [header.dataset]
     found = (numbers(place, keyword, count, header.path) for place in places)
     return next((value for value in found if value is not None), None)

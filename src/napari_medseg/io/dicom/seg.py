@@ -1,8 +1,7 @@
-"""DICOM-SEG as labels: BINARY and FRACTIONAL (from one half on), with overlaps told, and LABELMAP; written through
-highdicom beside its source series.
+"""DICOM-SEG as labels: BINARY, FRACTIONAL (from one half on) and LABELMAP are read; highdicom writes them.
 
-Segment numbers are the label ids. Frames that hold nothing may be absent: the grid spans from the first to the last
-frame that is there.
+Segment numbers are the label ids. Overlapping segments are refused, with sets of segments that do not overlap. Empty
+frames may be absent: the grid spans from the first to the last frame that is there.
 """
 
 from __future__ import annotations
@@ -42,22 +41,22 @@ _BATCH = 256
 _MAX_LABELMAP = 2**16 - 1
 _MAX_CIELAB = 2**16 - 1
 _VOXEL_BYTES = 4
-"""Of a label, at the most."""
+"""The largest type of a label."""
 
 
 @dataclass(frozen=True)
 class _Segments:
-    """What a file says it holds."""
+    """The description of a file's segments."""
 
     header: DicomHeader
     names: Mapping[int, str]
     colours: Mapping[int, Colour]
     planes: Sequence[DicomPlane]
-    """One per frame, in the order of the stack."""
+    """One for each frame, in the order of the stack."""
     stack: PlaneStack
     is_labelmap: bool
     least: int
-    """The stored value from which on a voxel of a mask is the segment's."""
+    """The least stored value of a voxel that belongs to the segment."""
 
     @property
     def where(self) -> Path:
@@ -65,10 +64,10 @@ class _Segments:
 
 
 def load(path: Path, series: Series) -> Stored:
-    """The labels of a segmentation file, all of them or those chosen: `FILE#1,3`.
+    """The labels of a segmentation file: all of them, or some: `FILE#1,3`.
 
-    Raises ChoiceError where segments overlap, InputError where a chosen one is not there, FileError for a damaged file,
-    NotSupportedError for fractions.
+    Raises ChoiceError if segments overlap, InputError if a chosen one is absent, FileError for a damaged file,
+    NotSupportedError for other kinds.
     """
     if len(series.headers) > 1:
         names = ", ".join(h.path.name for h in series.headers[:5])
@@ -80,7 +79,7 @@ def load(path: Path, series: Series) -> Stored:
     grid = grid_of(str(segments.where), segments.stack.shape, geometry.from_itk(segments.stack.affine_lps_xyz))
     own = attributes.from_text(series.headers[0].private_text, str(segments.where)) or attributes.Attributes()
     labels = {number: own.labels.get(number, name) for number, name in segments.names.items() if number in chosen}
-    # Our own JSON keeps the numbers that were written; through CIELab they come back rounded.
+    # Our own JSON keeps the exact colours; those in CIELab come back rounded.
     colours = {i: own.colours.get(i, colour) for i, colour in segments.colours.items() if i in chosen}
     return Stored(data, grid, labels=labels, provenance=own.provenance, is_labels=True, colours=colours)
 
@@ -88,9 +87,9 @@ def load(path: Path, series: Series) -> Stored:
 def save(path: Path, stored: Stored) -> None:
     """Write labels as DICOM-SEG that refers to the series `stored.source`, atomically.
 
-    BINARY where ids run from 1 without gaps to 16 at the most, else LABELMAP. No text about the patient is copied;
-    the study and the frame of reference say whose it is. Raises InputError for images, for labels without a source and
-    for ids above 65535, GridMismatchError where the labels do not lie on the series' grid.
+    BINARY if the ids run from 1 without gaps to 16 at the most, else LABELMAP. No text about the patient is copied: the
+    study and the frame of reference identify it. Raises InputError for images, for labels without a source and for ids
+    above 65535, GridMismatchError if the labels do not lie on the series' grid.
     """
     if not stored.is_labels:
         raise InputError(f"{path}: images are not written as DICOM: write .nii.gz, or give labels")
@@ -135,7 +134,7 @@ def _segments(header: DicomHeader) -> _Segments:
 
 
 def _least(header: DicomHeader) -> int:
-    """1, and of fractions half of what stands for the whole, which is told."""
+    """The least stored value of a segment's voxel: 1; of fractions one half, with a warning."""
     if header.text("SegmentationType") != "FRACTIONAL":
         return 1
     whole = header.count("MaximumFractionalValue")
@@ -158,7 +157,7 @@ def _colour(item: Dataset, header: DicomHeader) -> Colour | None:
 
 
 def _chosen(path: Path, segments: _Segments) -> set[int]:
-    """The segments that the path names behind its "#"; all where it names none or is a folder."""
+    """The segments that the path names behind its "#"; all if it names none or is a folder."""
     whole, wanted = choice.split(path)
     if not wanted or whole.is_dir():
         return set(segments.names)
@@ -170,7 +169,7 @@ def _chosen(path: Path, segments: _Segments) -> set[int]:
 
 
 def _batches(planes: Sequence[DicomPlane], slots: Sequence[int]) -> Iterator[tuple[Array, Sequence[DicomPlane], Array]]:
-    """(frames, their planes, their slots) in the order of the stack; a slot is never divided."""
+    """(frames, their planes, their slots) in the order of the stack; frames of one slot stay together."""
     start = 0
     while start < len(planes):
         stop = min(start + _BATCH, len(planes))
@@ -182,7 +181,7 @@ def _batches(planes: Sequence[DicomPlane], slots: Sequence[int]) -> Iterator[tup
 
 
 def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
-    """(z, y, x) where each frame holds the numbers of its slice."""
+    """(z, y, x) from frames that hold the segment number of each voxel."""
     data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
     if len(set(segments.stack.slots)) < len(segments.planes):
         raise FileError(f"{segments.where}: damaged: two frames of its label map lie at the same position")
@@ -193,7 +192,7 @@ def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
 
 
 def _combined(segments: _Segments, chosen: set[int]) -> Array:
-    """(z, y, x) of the masks of the chosen segments; ChoiceError, with the numbers, where two of them overlap."""
+    """(z, y, x) from the masks of the chosen segments; ChoiceError, with the numbers, if two of them overlap."""
     data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
     overlaps: dict[tuple[int, int], int] = {}
     for frames, planes, slots in _batches(segments.planes, segments.stack.slots):
@@ -228,7 +227,7 @@ def _count_overlaps(overlaps: dict[tuple[int, int], int], owners: Sequence[int],
 
 
 def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[int, int], int]) -> ChoiceError:
-    """The refusal: which segments overlap, and sets of them that do not."""
+    """The refusal: the segments that overlap, and sets of segments that do not."""
     groups: list[list[int]] = []
     for number in sorted(chosen):
         free = (g for g in groups if not any((min(number, m), max(number, m)) in overlaps for m in g))
@@ -248,7 +247,7 @@ def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[
 
 
 def _on_planes(path: Path, stored: Stored, stack: PlaneStack) -> Array:
-    """The labels on the planes of the source (plane, row, column), flipped and permuted where the grids differ so."""
+    """The labels on the planes of the source (plane, row, column); flipped and permuted as the grids demand."""
     if stack.resampling is not None:
         raise NotSupportedError(
             f"{path}: the source {stored.source} is {stack.oddities[0]}: its slices cannot be labelled"

@@ -1,7 +1,7 @@
 """A DICOM-SEG data set of labels on the planes of their source series, built by highdicom.
 
-highdicom takes geometry, and the patient's and the study's text, from the headers of the sources; it is handed headers
-made here, of UIDs and numbers only.
+highdicom copies the geometry, and texts about the patient and the study, from the headers of the sources. It gets
+headers made here, which hold UIDs and numbers only.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _EMPTY = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-"""Attributes of type 2: they must be there, and may be empty."""
+"""Attributes of type 2: they must be present and may be empty."""
 _MAX_BINARY = 16
-"""Segments up to which one bit each takes no more room than the source's two bytes."""
+"""The most segments whose bits take no more room than the two bytes of a voxel of the source."""
 _SERIES_NUMBER = 9000
 
 
@@ -79,7 +79,7 @@ def dataset(planes: Sequence[DicomPlane], data: Array, names: Mapping[int, str],
 
 
 def _sources(planes: Sequence[DicomPlane], gap_mm: float) -> list[Dataset]:
-    """A header per file, in the order of the planes."""
+    """A header for each file, in the order of the planes."""
     if len({id(plane.header) for plane in planes}) == len(planes) and planes[0].header.frames == 1:
         return [_classic(plane, planes[0], gap_mm) for plane in planes]
     header = planes[0].header
@@ -89,14 +89,14 @@ def _sources(planes: Sequence[DicomPlane], gap_mm: float) -> list[Dataset]:
 
 
 def _gap(planes: Sequence[DicomPlane]) -> float:
-    """mm between neighbouring planes, of a regular stack; of a single one as it states."""
+    """mm between neighbouring planes of a regular stack; a single plane states it."""
     if len(planes) == 1:
         return planes[0].gap_mm or 1.0
     return float(np.linalg.norm(planes[-1].position_mm - planes[0].position_mm)) / (len(planes) - 1)
 
 
 def _in_order_of_sources(planes: Sequence[DicomPlane], data: Array) -> Array:
-    """Slices as the source has them: by frame in a multi-frame file, as they are where each plane is a file."""
+    """Slices in the order of the source: by frame in a multi-frame file; unchanged if each plane is a file."""
     data = data.astype(np.uint8 if data.max() < 256 else np.uint16, copy=False)
     if len(planes) > 1 and planes[0].header is planes[1].header:
         return data[np.argsort([plane.frame for plane in planes])]
@@ -130,7 +130,7 @@ def _enhanced(planes: Sequence[DicomPlane], gap_mm: float) -> Dataset:
 
 
 def _reference(header: DicomHeader) -> Dataset:
-    """What every source states: its UIDs and its size; nothing of the patient and the study but the study's UID."""
+    """The attributes of every source: its UIDs and its size; nothing about the patient, and the study's UID only."""
     reference = Dataset()
     reference.file_meta = FileMetaDataset()
     reference.file_meta.TransferSyntaxUID = header.syntax
@@ -141,7 +141,7 @@ def _reference(header: DicomHeader) -> Dataset:
         setattr(reference, keyword, "")
     reference.Modality = header.text("Modality")
     reference.Rows, reference.Columns = header.size
-    # A frame of reference lost in anonymisation: one for the whole series, the same at every writing.
+    # Anonymisation may remove the frame of reference. The new one is the same for all files and at every writing.
     seed = [header.text("SeriesInstanceUID"), "frame of reference"]
     reference.FrameOfReferenceUID = header.text("FrameOfReferenceUID") or generate_uid(entropy_srcs=seed)
     return reference

@@ -1,4 +1,4 @@
-"""The series of a folder of DICOM files: listed without any text of a patient, and one chosen."""
+"""The series of a folder of DICOM files: a list without any text of a patient, and the choice of one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from napari_medseg.io.dicom.mark import is_dicom
 from napari_medseg.io.disk import files
 
 _SUFFIXES = (".dcm", ".ima")
-"""Names that a file must not have to be passed over in silence when it is no DICOM."""
+"""A file with such a name that is no DICOM is an error; other files are passed over."""
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _CODE = re.compile(r"[A-Z]{2,10}")
-"""A modality is a code; anything else in its place could be anybody's text."""
+"""A modality is a code; anything else in its place could be a text about a patient."""
 _LISTED = 20
 
 
@@ -31,13 +31,13 @@ class Series:
     id: str
     """Six hexadecimal digits of the SHA-256 of its UID: `FOLDER#ID` names it."""
     modality: str
-    """"CT", "MR", ...; "?" where it is no code."""
+    """"CT", "MR", ...; "?" if it is no code."""
     number: int
     slices: int
     size: tuple[int, int]
     """Rows, columns."""
     spacing_mm: tuple[float, float] | None
-    """Between rows, between columns; None where it is not stated."""
+    """Between rows, between columns; None if it is not stated."""
     headers: tuple[DicomHeader, ...]
 
     @property
@@ -59,8 +59,8 @@ class Series:
 def list_series(path: str | PathLike[str]) -> list[Series]:
     """The series of the DICOM files in a folder (not below it), or of one file, by number and id.
 
-    Files that are no DICOM are passed over, unless they are empty or their names say otherwise. Raises FileError for
-    those, for damaged ones, and for a folder without any.
+    Files that are no DICOM are passed over. Raises FileError for those that are empty or have the name of a DICOM file,
+    for damaged files, and for a folder without any DICOM file.
     """
     found: dict[str, list[DicomHeader]] = {}
     for file in _files(Path(path)):
@@ -77,10 +77,10 @@ def list_series(path: str | PathLike[str]) -> list[Series]:
 
 
 def choose(path: Path, *, as_labels: bool) -> Series:
-    """The series that a path means: the only one, or that behind the "#".
+    """The series that a path means: the only one, or the one behind the "#".
 
-    Among images and segmentations the verb decides: an image is read from images where there are any, labels from
-    segmentations. Raises ChoiceError, listing the series, where several are left, InputError where none has the id.
+    An image is read from images if there are any, labels from segmentations. Raises ChoiceError, with a list, if
+    several series remain, InputError if none has the id.
     """
     folder, wanted = choice.split(path)
     series = list_series(folder)
@@ -100,7 +100,7 @@ def choose(path: Path, *, as_labels: bool) -> Series:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files to read; of a folder those that are DICOM, or should be by their names."""
+    """The files to read; in a folder those that are DICOM, or should be by their names."""
     files.status_of(path)
     if not path.is_dir():
         return [path]
@@ -123,7 +123,7 @@ def _series(uid: str, headers: Sequence[DicomHeader]) -> Series:
 
 
 def _spacing(header: DicomHeader) -> tuple[float, float] | None:
-    """Of one file, at its top or in the groups that its frames share."""
+    """The spacing that a file states at its top or in the groups that its frames share."""
     places = [header.dataset]
     for group in items(header.dataset, "SharedFunctionalGroupsSequence", header.path):
         places += items(group, "PixelMeasuresSequence", header.path)

@@ -1,4 +1,4 @@
-"""The planes of a series in the order in which they lie: what reading and labelling a series share."""
+"""The planes of a series in their order, for reading a series and for labelling it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_medseg.io.dicom.series import Series
 
 
 def arranged(series: Series, where: str) -> tuple[Sequence[DicomPlane], PlaneStack]:
-    """The planes of an image series in the order of their stack; every file is checked, none is decoded."""
+    """The planes of an image series in the order of their stack. Every file is checked, and none is decoded."""
     for header in series.headers:
         check_pixels(header)
     planes = [plane for header in series.headers for plane in planes_of(header)]

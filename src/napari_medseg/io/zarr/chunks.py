@@ -1,7 +1,6 @@
-"""The chunks of a zarr array as arrays, without zarr's own pipeline, which costs more than the decoding itself.
+"""The chunks of a zarr array as arrays, without zarr's own pipeline, which costs more than the decoding.
 
-A region is a slice per axis with start and stop, of the array or of a chunk. Made from metadata that zarr has parsed
-and `zarr_metadata` has checked.
+Chunks are built from metadata that zarr has parsed and `zarr.metadata` has checked.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ class Chunk(Protocol):
     """How the bytes of a chunk, or of a shard of chunks, become voxels."""
 
     def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
-        """Fill the target with a region of the chunk that a file holds. Raises ChunkError, or as a codec does."""
+        """Fill the target with the box `inside` the chunk in a file. Raises ChunkError, or the error of a codec."""
 
 
 class Room:
-    """Memory that chunks are decoded into one after the other, so that it is not asked for again for each."""
+    """Memory for the decoding of one chunk after the other: it is asked for once."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
     def of(self, size: int) -> npt.NDArray[np.uint8]:
-        """So many bytes; what was there before is lost."""
+        """Memory of `size` bytes; its former content is lost."""
         if self._bytes.size < size:
             self._bytes = np.empty(size, np.uint8)
         return self._bytes[:size]
@@ -74,12 +73,12 @@ class Transposed:
 
 @dataclass(frozen=True)
 class Shard:
-    """Chunks one behind the other, with an index of where they lie; only those that are wanted are read."""
+    """Chunks one behind the other, with an index of their places; only the wanted ones are read."""
 
     inner_shape: Shape
     inner: Chunk
     index: Plain
-    """(..., 2): where each chunk starts, and its length, in bytes."""
+    """(..., 2): the start and the length of each chunk, in bytes."""
     index_bytes: int
     index_at_end: bool
     fill_value: Any
@@ -107,7 +106,7 @@ class Shard:
 
 
 def chunk_of(metadata: Any) -> Chunk:
-    """How the files of an array are read: chunks, or shards of chunks."""
+    """The reader of an array's files: chunks, or shards of chunks."""
     fill_value = fill_value_of(metadata)
     dtype = np.dtype(metadata.dtype.to_native_dtype())
     if isinstance(metadata, ArrayV3Metadata):
@@ -121,7 +120,7 @@ def chunk_of(metadata: Any) -> Chunk:
 
 
 def fill_value_of(metadata: Any) -> Any:
-    """What a voxel of a missing chunk is; version 2 may leave it open."""
+    """The value of a voxel in a missing chunk; 0 if metadata of version 2 leave it open."""
     return 0 if metadata.fill_value is None else metadata.fill_value
 
 

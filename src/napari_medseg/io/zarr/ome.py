@@ -29,7 +29,7 @@ VERSIONS = ("0.4", "0.5")
 _SPACE = "zyx"
 T = TypeVar("T")
 _MISFITS = (ValidationError, UnicodeError)
-"""What msgspec raises: UnicodeError for half a character, which JSON can hold."""
+"""The errors of msgspec; UnicodeError is for half a character, which JSON can hold."""
 _MILLIMETRES = {
     "angstrom": 1e-7,
     "nanometer": 1e-6,
@@ -46,7 +46,7 @@ _MILLIMETRES = {
     "cm": 10.0,
     "m": 1000.0,
 }
-"""mm of each unit."""
+"""{unit: its length in mm}."""
 
 
 class _Ome(Struct):
@@ -139,7 +139,7 @@ def for_writing(stored: Stored, levels: Sequence[Level]) -> dict[str, Any]:
 
 
 def _image_label(stored: Stored) -> dict[str, Any]:
-    """What makes an image a label image; the names are properties that readers of others can show."""
+    """The part that makes an image a label image; other programs show its properties, the names."""
     rows = [{"label-value": label, "name": name} for label, name in stored.labels.items()]
     colours = [{"label-value": label, "rgba": [*colour, 255]} for label, colour in stored.colours.items()]
     return {
@@ -150,10 +150,10 @@ def _image_label(stored: Stored) -> dict[str, Any]:
 
 
 def _transforms(stored: Stored, level: Level, lead: int) -> list[Any]:
-    """Scale and translation of a level: the centre of the whole volume lies in the right place along each array axis.
+    """Scale and translation of a level: they put the centre of the volume in its place along each array axis.
 
-    OME-Zarr has no direction: positions along an array axis are measured along the world axis nearest to it, in the
-    direction the array runs to.
+    OME-Zarr has no direction. A position along an array axis is measured along the nearest world axis, in the direction
+    of the array.
     """
     from yaozarrs import v05
 
@@ -163,7 +163,7 @@ def _transforms(stored: Stored, level: Level, lead: int) -> list[Any]:
     centre = centre_world[list(axes)] * signs
     spacing = np.array(grid.spacing)
     first = centre - spacing * (np.array(grid.shape) - 1) / 2
-    # The mean of a block lies at the block's centre; a label is that of the block's first voxel.
+    # A mean lies at the centre of its block. A label is that of the block's first voxel, and lies there.
     shift = np.zeros(3) if stored.is_labels else (np.array(level.scale) - 1) / 2 * spacing
     scale = spacing * level.scale
     return [
@@ -228,7 +228,7 @@ def _as(kind: type[T], content: object, where: str, at: str) -> T:
 
 
 def _understood(kind: type[T], rows: Sequence[object]) -> list[T]:
-    """Those rows that have a structure."""
+    """The rows that have a structure; the others are passed over."""
     found = []
     for row in rows:
         with suppress(*_MISFITS):

@@ -1,6 +1,6 @@
-"""Resolution levels of a stored array, made block by block: memory does not grow with the volume.
+"""The resolution levels of a stored array, made block by block: memory does not grow with the volume.
 
-Arrays are (..., Z, Y, X); axes in front of the last three are never reduced.
+Arrays are (..., Z, Y, X); only the last three axes are reduced.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Level:
-    """One level: its shape, and how many voxels of the level before make one of it, per axis."""
+    """One level: its shape, and per axis the voxels of the level before that make one of its own."""
 
     shape: Shape3
     factors: Shape3
     scale: Shape3
-    """Voxels of the finest level along one of this."""
+    """Per axis the voxels of the finest level that make one of its own."""
 
 
 def plan(shape: Shape3, spacing_zyx_mm: Triple, *, smallest: int = 64) -> list[Level]:
     """The levels, the finest first, until the longest axis has at most `smallest` voxels.
 
-    The axes with the finer spacing are halved first, so that voxels become cubes rather than rods.
+    The axes with the finer spacing are halved first, so that voxels become cubes and not rods.
     """
     levels = [Level(shape, (1, 1, 1), (1, 1, 1))]
     while max(levels[-1].shape) > smallest:
