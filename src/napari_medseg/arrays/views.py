@@ -82,7 +82,7 @@ class AxisView(BasicIndexed):
 
 @dataclass(frozen=True)
 class Reordered:
-    """A view of an array (Z, Y, X) with its axes permuted and flipped. It reads box by box; nothing is copied before."""
+    """An array (Z, Y, X) seen with its axes permuted and flipped. It reads box by box and copies nothing before."""
 
     source: LazyArray
     order: AxisOrder

@@ -85,14 +85,26 @@ def test_a_fault_inside_ends_the_lock(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows always has locks")
-def test_a_disk_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+def failing_lock(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", flock)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows always has locks")
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=os.strerror)
+def test_a_disk_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    failing_lock(error, monkeypatch)
     attempt(tmp_path / "a.nii")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such call")
+def test_a_lock_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_lock(errno.EIO, monkeypatch)
+    with pytest.raises(FileError, match=r"a\.nii: cannot be written: Input/output error"):
+        attempt(tmp_path / "a.nii")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links")
