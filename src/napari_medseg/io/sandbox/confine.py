@@ -92,7 +92,7 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
 }
 """{call: (number on x86-64, on aarch64)}; refused always."""
 _FIRST_YOUNG = 424
-"""The first call that is younger than Linux 5.1: it has one number on all machines, and programs do without it."""
+"""Calls from here on are younger than Linux 5.1: they have one number on all machines, and programs do without them."""
 
 
 def confine() -> tuple[str, ...]:
@@ -106,6 +106,7 @@ def confine() -> tuple[str, ...]:
 
 
 def landlock() -> bool:
+    """Refuse writing, TCP and signals by the object; whether the kernel has Landlock and it holds."""
     if sys.platform != "linux":
         return False
     version = _syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
@@ -125,6 +126,7 @@ def landlock() -> bool:
 
 
 def seccomp() -> bool:
+    """Refuse the system calls of the tables above; whether the kernel has seccomp and it holds."""
     machine = platform.machine()
     # Why the size: a 32-bit program on a 64-bit kernel has call numbers of its own.
     if sys.platform != "linux" or machine not in _MACHINES or sys.maxsize < 2**32:
@@ -139,7 +141,7 @@ def seccomp() -> bool:
 
 
 def rlimit() -> bool:
-    """No file grows beyond 0 bytes, and a crash leaves no core."""
+    """Let no file grow beyond 0 bytes, and no crash leave a core; whether the system has such limits."""
     if sys.platform == "win32":
         return False
     import resource
