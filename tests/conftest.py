@@ -8,11 +8,18 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from balls import LABELS, segmentation, volume
 from napari_medseg import registry, write
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, write_model
+
+# By default an example that takes 200 ms fails, and so do examples that are made slowly: no test asserts a time.
+hypothesis.settings.register_profile(
+    "without clocks", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("without clocks")
 
 
 @pytest.fixture(scope="session")

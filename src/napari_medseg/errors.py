@@ -6,6 +6,7 @@ status 2; whatever else escapes is a defect of ours.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 
@@ -42,6 +43,12 @@ class NotSupportedError(MedsegError, NotImplementedError):
 
 class MedsegWarning(UserWarning):
     """Something odd about an input that the user should know; the work goes on."""
+
+
+def warn(text: str) -> None:
+    """Warn the user of something odd: one line that names the file or layer."""
+    # The warning points at whoever called the library: this is 1, its caller 2, a function of the reader 3.
+    warnings.warn(text, MedsegWarning, stacklevel=4)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

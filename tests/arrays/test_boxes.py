@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import dask.array as da
 import numpy as np
 import pytest
@@ -13,9 +11,9 @@ from hypothesis import strategies as st
 
 from napari_medseg.arrays.boxes import (
     Box,
-    Reordered,
     block_shape,
     blocks,
+    chunk_edges,
     chunks_of,
     is_empty,
     mask_of,
@@ -25,8 +23,6 @@ from napari_medseg.arrays.boxes import (
     union,
     whole,
 )
-from napari_medseg.geometry import AxisOrder
-from napari_medseg.metrics.pairwise.surface import with_margin
 
 sizes = st.tuples(*[st.integers(1, 12)] * 3)
 
@@ -45,6 +41,15 @@ def test_blocks_tile_a_box(
     np.testing.assert_array_equal(visits, expected)
 
 
+def test_blocks_tile_an_array_of_any_axes() -> None:
+    assert list(blocks(whole((3, 5)), (2, 3))) == [
+        (slice(0, 2), slice(0, 3)),
+        (slice(0, 2), slice(3, 5)),
+        (slice(2, 3), slice(0, 3)),
+        (slice(2, 3), slice(3, 5)),
+    ]
+
+
 @given(shape=sizes, block=sizes, halo=st.integers(1, 5))
 def test_regions_are_seen_whole_though_only_parts_are_read(
     shape: tuple[int, int, int], block: tuple[int, int, int], halo: int
@@ -57,7 +62,10 @@ def test_regions_are_seen_whole_though_only_parts_are_read(
         np.testing.assert_array_equal(seen, array[region.read])
         if not is_empty(region.core):
             judged[region.core] += 1
-            assert region.read == with_margin(region.core, shape, halo)
+            assert region.read == tuple(
+                slice(max(0, core.start - halo), min(n, core.stop + halo))
+                for core, n in zip(region.core, shape, strict=True)
+            )
             np.testing.assert_array_equal(seen[region.core_in_read], array[region.core])
     assert (read == 1).all()
     assert (judged == 1).all()
@@ -114,6 +122,15 @@ def test_chunks_of() -> None:
     assert chunks_of(da.from_array(array, chunks=(3, 3, 3))) == (3, 3, 3)
 
 
+def test_chunk_edges() -> None:
+    array = np.zeros((70, 6, 7), np.uint8)
+    assert chunk_edges(array, 0) == [32, 64, 70]
+    assert chunk_edges(zarr.array(array, chunks=(30, 3, 4)), 0) == [30, 60, 70]
+    sharded = zarr.create_array({}, shape=array.shape, dtype=array.dtype, chunks=(10, 3, 4), shards=(40, 6, 8))
+    assert chunk_edges(sharded, 0) == [40, 70]
+    assert chunk_edges(da.from_array(array, chunks=((9, 60, 1), 6, 7)), 0) == [9, 69, 70]
+
+
 def test_union() -> None:
     a: Box = (slice(1, 3), slice(0, 2), slice(5, 6))
     b: Box = (slice(2, 4), slice(1, 2), slice(0, 1))
@@ -124,20 +141,3 @@ def test_mask_of_reads_the_box_only() -> None:
     array = np.arange(60).reshape(3, 4, 5) % 4
     box = (slice(1, 3), slice(1, 4), slice(0, 2))
     np.testing.assert_array_equal(mask_of(zarr.array(array, chunks=(2, 2, 2)), 3, box), array[box] == 3)
-
-
-ORDERS = [
-    AxisOrder((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
-    for axes in itertools.permutations(range(3))
-    for flips in itertools.product([False, True], repeat=3)
-]
-
-
-@pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_reordered_equals_the_reordered_array(order: AxisOrder) -> None:
-    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
-    view, expected = Reordered(zarr.array(array, chunks=(1, 2, 3)), order), order.apply(array)
-    assert view.shape == expected.shape
-    assert view.chunks == order.shape((1, 2, 3))
-    for part in blocks(whole(view.shape), (2, 1, 2)):
-        np.testing.assert_array_equal(view[part], expected[part])

@@ -13,7 +13,7 @@ import pytest
 
 from napari_medseg import load_model
 from napari_medseg.cli import main
-from napari_medseg.cli.outputs import claimed
+from napari_medseg.cli.outputs import locked
 from napari_medseg.errors import FileError
 from processes import started
 
@@ -37,8 +37,8 @@ cli.main(sys.argv[1:])
 HOLD = """
 import sys
 from pathlib import Path
-from napari_medseg.io.disk.locks import claimed
-with claimed(Path(sys.argv[1])):
+from napari_medseg.io.disk.locks import locked
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -66,12 +66,12 @@ def test_the_second_training_is_refused_and_a_killed_one_is_not_in_the_way(
     assert sorted(tmp_path.iterdir()) == sorted([*before, out, tmp_path / "model.training"])
 
 
-def test_several_outputs_are_claimed_by_their_folder(tmp_path: Path) -> None:
+def test_several_outputs_are_locked_by_their_folder(tmp_path: Path) -> None:
     paths = [tmp_path / "out" / f"{number}.nii.gz" for number in range(5000)]
-    with claimed(*paths), ThreadPoolExecutor(1) as other_run:
+    with locked(*paths), ThreadPoolExecutor(1) as other_run:
         assert len(list((tmp_path / "out").iterdir())) == 1
         with pytest.raises(FileError, match=rf"several outputs: process {os.getpid()} is writing it"):
-            other_run.submit(claimed(*paths[:2]).__enter__).result()
+            other_run.submit(locked(*paths[:2]).__enter__).result()
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -24,7 +24,6 @@ from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
 #: every subclass runs the same inherited function, which hypothesis would otherwise take for a mistake
 inherited = settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture],
 )
 LABELS = {1: "liver, left lobe", 7: "Lunge (größer)", MAX_LABEL: "the last"}

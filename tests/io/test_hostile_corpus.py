@@ -29,10 +29,10 @@ GENERATOR = Path(
 )
 KINDS = ("nifti", "itk", "zarr", "omezarr", "dicom", "label", "fs")
 STATUS = {0: "ok", 2: "error"}
-#: seconds for what the manifest sets no limit
-SECONDS = 10
-#: memory for what the manifest sets no limit, of the command and of each of its children
 MIB = 512
+"""Memory of the command and of each of its children, where the manifest sets no limit."""
+HANGING_S = 600
+"""A command that takes so long waits for what never comes. How long each takes: benchmarks/bench_bad_inputs.py."""
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +81,13 @@ def partner(case: Mapping[str, Any]) -> str:
 
 def test_info_says_what_the_manifest_says(case: Mapping[str, Any], tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    status, told, seconds, mib = measured(arguments(case), canary)
+    status, told, mib = measured(arguments(case), canary)
     outcome = STATUS[status]
     if outcome == "ok" and told:
         outcome = "ok-with-warning"
     assert outcome in {case["expected"], *case.get("allow", [])}, told
     assert not canary.exists()
-    limits = case.get("limits", {})
-    assert seconds < limits.get("seconds", SECONDS)
-    assert mib < limits.get("rss_mib", MIB)
+    assert mib < case.get("limits", {}).get("rss_mib", MIB)
     if outcome == "ok":
         return
     assert outcome == "ok-with-warning" or len(told) == 1
@@ -99,24 +97,20 @@ def test_info_says_what_the_manifest_says(case: Mapping[str, Any], tmp_path: Pat
     assert any(word in said for word in case["mention"]), text
 
 
-def measured(command: list[str], canary: Path) -> tuple[int, list[str], float, float]:
-    """A command in a process of its own: its status, lines of stderr, CPU seconds, and the largest process in MiB.
-
-    CPU time, for on a busy machine the clock says nothing; one that waits for what never comes is stopped.
-    """
+def measured(command: list[str], canary: Path) -> tuple[int, list[str], float]:
+    """A command in a process of its own: its status, lines of stderr, and the largest process in MiB."""
     child = [sys.executable, "-c", _MEASURE, sys.executable, "-m", "napari_medseg.cli", *command]
     environment = {**os.environ, "MEDSEG_CANARY": str(canary)}
-    done = subprocess.run(child, capture_output=True, check=True, env=environment, timeout=120)
-    status, said, seconds, kib = json.loads(done.stdout)
-    return status, [line for line in said.splitlines() if line.strip()], seconds, kib / 1024
+    done = subprocess.run(child, capture_output=True, check=True, env=environment, timeout=HANGING_S)
+    status, said, kib = json.loads(done.stdout)
+    return status, [line for line in said.splitlines() if line.strip()], kib / 1024
 
 
 _MEASURE = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], capture_output=True)
 said = done.stderr.decode("utf-8", "replace")
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([done.returncode, said, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+print(json.dumps([done.returncode, said, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
 
 

@@ -1,1 +1,1 @@
-"""Boxes, walks in blocks and lazy views over arrays of any kind: pure index code, numpy only."""
+"""Boxes, walks in blocks and lazy views over arrays of any kind: pure index code."""

@@ -1,4 +1,4 @@
-"""Pure index code: walking over lazy arrays (Z, Y, X) in blocks of bounded size, in any reading order."""
+"""Boxes of voxels, and walks over lazy arrays in blocks of bounded size. Pure index code."""
 
 from __future__ import annotations
 
@@ -6,44 +6,23 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.geometry import AxisOrder, Shape3
+from napari_medseg.geometry import Shape3
 from napari_medseg.volume import LazyArray
 
 Box = tuple[slice, slice, slice]
-"""A box of voxels; every slice has an explicit start and stop."""
+"""A box of voxels (z, y, x); every slice has an explicit start and stop."""
+BoxND = tuple[slice, ...]
+"""A box of an array with any number of axes."""
 
-#: voxels of a block: large enough for numpy to be fast, small enough that some copies cost little memory
 BLOCK_VOXELS = 1 << 21
+"""Voxels of a block: large enough for numpy to be fast, small enough that a few copies cost little memory."""
 _READ_AHEAD = 32
 """Planes that are read at once from an array without chunks."""
-
-
-@dataclass(frozen=True)
-class Reordered:
-    """An array (Z, Y, X) seen with its axes permuted and flipped, read box by box: nothing is copied beforehand."""
-
-    source: LazyArray
-    order: AxisOrder
-
-    @property
-    def shape(self) -> Shape3:
-        return self.order.shape(shape_of(self.source))
-
-    @property
-    def dtype(self) -> Any:
-        return self.source.dtype
-
-    @property
-    def chunks(self) -> Shape3:
-        return self.order.shape(chunks_of(self.source))
-
-    def __getitem__(self, box: Box) -> npt.NDArray[Any]:
-        return self.order.apply(np.asarray(self.source[self.order.source_slices(box, shape_of(self.source))]))
 
 
 def shape_of(array: LazyArray) -> Shape3:
@@ -53,7 +32,7 @@ def shape_of(array: LazyArray) -> Shape3:
 
 
 def chunks_of(array: LazyArray) -> Shape3:
-    """The (z, y, x) piece that is read at once: the chunk of a zarr or dask array, one voxel of a numpy array."""
+    """The shape (z, y, x) that is read at once: a chunk of a zarr or dask array, one voxel of a numpy array."""
     chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None) or (1, 1, 1)
     z, y, x = chunks
     return int(z), int(y), int(x)
@@ -84,7 +63,7 @@ def common_chunks(a: LazyArray, b: LazyArray) -> Shape3:
 def block_shape(shape: Shape3, chunks: Shape3, voxels: int = BLOCK_VOXELS, least: int = 1) -> Shape3:
     """The largest block of whole chunks with at most `voxels` voxels, grown along x first.
 
-    But at least one chunk, and at least `least` voxels along each axis.
+    It has at least one chunk, and at least `least` voxels along each axis.
     """
     block = [min(math.ceil(least / c) * c, n) for c, n in zip(chunks, shape, strict=True)]
     for axis in (2, 1, 0):
@@ -93,8 +72,15 @@ def block_shape(shape: Shape3, chunks: Shape3, voxels: int = BLOCK_VOXELS, least
     return block[0], block[1], block[2]
 
 
-def blocks(box: Box, block: Shape3) -> Iterator[Box]:
-    """Boxes of at most `block` voxels per axis that tile `box`; their edges lie on multiples of `block`."""
+@overload
+def blocks(box: Box, block: Shape3) -> Iterator[Box]: ...
+@overload
+def blocks(box: BoxND, block: tuple[int, ...]) -> Iterator[BoxND]: ...
+def blocks(box: BoxND, block: tuple[int, ...]) -> Iterator[BoxND]:
+    """Boxes of at most `block` voxels per axis that tile `box`, the last axis fastest.
+
+    Their edges lie on multiples of `block`, so that a block of whole chunks reads no chunk twice.
+    """
     axes = [
         [slice(max(start, b.start), min(start + n, b.stop)) for start in range(b.start // n * n, b.stop, n)]
         for b, n in zip(box, block, strict=True)
@@ -104,14 +90,14 @@ def blocks(box: Box, block: Shape3) -> Iterator[Box]:
 
 @dataclass(frozen=True)
 class Region:
-    """One place of a walk that reads every voxel once, although each region is seen with its surroundings."""
+    """One place of a walk that reads every voxel once and yet shows each place with its surroundings."""
 
     part: Box
-    """What is read newly: a block of whole chunks."""
+    """The voxels that are read now: a block of whole chunks."""
     core: Box
-    """What can be judged now: the cores tile the image, and lie `halo` voxels behind the parts."""
+    """The voxels that can be judged now. The cores tile the image, and lie `halo` voxels behind the parts."""
     read: Box
-    """The core and `halo` voxels around it, where the image reaches that far."""
+    """The core and `halo` voxels around it, inside the image."""
 
     @property
     def core_in_read(self) -> Box:
@@ -126,9 +112,9 @@ def regions(shape: Shape3, block: Shape3, halo: int) -> Iterator[Region]:
 
 
 def rolling(array: LazyArray, walk: Iterable[Region], halo: int) -> Iterator[npt.NDArray[Any]]:
-    """The array inside the `read` box of each of the `regions`; only the parts are read, the rest is remembered.
+    """The array inside the `read` box of each of the `regions`. Only the parts are read; the rest is remembered.
 
-    What is remembered are 2 * halo planes of the image and a few rows. The arrays may be written to.
+    The memory holds 2 * halo planes of the image and a few rows. The caller may write to the arrays.
     """
     beside: npt.NDArray[Any] | None = None
     above: dict[int, npt.NDArray[Any]] = {}
@@ -172,15 +158,27 @@ def overlaps(a: Box, b: Box) -> bool:
     return all(max(p.start, q.start) < min(p.stop, q.stop) for p, q in zip(a, b, strict=True))
 
 
-def whole(shape: Shape3) -> Box:
+@overload
+def whole(shape: Shape3) -> Box: ...
+@overload
+def whole(shape: tuple[int, ...]) -> BoxND: ...
+def whole(shape: tuple[int, ...]) -> BoxND:
     """The box that holds every voxel."""
-    return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    return tuple(slice(0, n) for n in shape)
 
 
 def union(a: Box, b: Box) -> Box:
     """The smallest box that holds both."""
     z, y, x = (slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
     return z, y, x
+
+
+def mask_of(array: LazyArray, label: int, box: Box) -> npt.NDArray[np.bool_]:
+    """The voxels of the box that hold the label; one block at a time is read."""
+    mask = np.empty([b.stop - b.start for b in box], dtype=bool)
+    for part in blocks(box, block_shape(shape_of(array), chunks_of(array))):
+        mask[within(part, box)] = np.asarray(array[part]) == label
+    return mask
 
 
 def _along(n: int, step: int, halo: int) -> list[tuple[slice, slice, slice]]:
@@ -191,12 +189,3 @@ def _along(n: int, step: int, halo: int) -> list[tuple[slice, slice, slice]]:
         core = slice(max(0, start - halo), n if stop == n else max(0, stop - halo))
         found.append((slice(start, stop), core, slice(max(0, start - 2 * halo), stop)))
     return found
-
-
-def mask_of(array: LazyArray, label: int, box: Box) -> npt.NDArray[np.bool_]:
-    """Where the array holds the label, inside the box only; one block at a time is read."""
-    mask = np.empty([b.stop - b.start for b in box], dtype=bool)
-    for part in blocks(box, block_shape(shape_of(array), chunks_of(array))):
-        inside = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
-        mask[inside] = np.asarray(array[part]) == label
-    return mask

@@ -1,28 +1,30 @@
-"""Basic indexing of arrays that are read when they are indexed, and a view of one with its axes in another order."""
+"""Arrays that are read when they are indexed, and lazy views of them with the axes in another order."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import Box, BoxND, chunks_of, shape_of
+from napari_medseg.geometry import AxisOrder, Shape3
 from napari_medseg.volume import LazyArray
 
 Array = npt.NDArray[Any]
-Region = tuple[slice, ...]
 
 
 class BasicIndexed(ABC):
-    """An array that reads boxes, indexed as numpy indexes: a box where the key is one, else all of it first."""
+    """An array that reads boxes, indexed like numpy. An index other than numbers and slices reads all of it first."""
 
     shape: tuple[int, ...]
 
     @abstractmethod
-    def _read(self, wanted: Region) -> Array:
+    def _read(self, wanted: BoxND) -> Array:
         """The box `wanted`, with as many axes as the array."""
 
     def __getitem__(self, key: Any, /) -> Any:
@@ -40,14 +42,14 @@ class BasicIndexed(ABC):
 
 
 class AxisView(BasicIndexed):
-    """A lazy array with axes left out, reordered or added, itself lazy; indexed like numpy.
+    """A lazy view of a lazy array with axes left out, reordered or added; indexed like numpy.
 
-    Less general than dask, whose graph costs more than reading the chunks.
+    Less general than dask, whose graph costs more time than the chunks.
     """
 
     def __init__(self, array: LazyArray, axes: Sequence[int | None], fixed: Mapping[int, int] | None = None) -> None:
-        """axes: the array's axis behind each of the view, None for a new one of length 1. fixed: the index along each
-        axis that is left out."""
+        """axes: for each axis of the view that of the array, None for a new one of length 1. fixed: the index along
+        each axis that is left out."""
         self._array, self._axes, self._fixed = array, tuple(axes), dict(fixed or {})
         self.shape: tuple[int, ...] = self._of(array.shape, 1)
         chunks = getattr(array, "chunks", array.shape)
@@ -63,7 +65,7 @@ class AxisView(BasicIndexed):
     def _of(self, values: Sequence[Any], new: Any) -> tuple[Any, ...]:
         return tuple(new if axis is None else values[axis] for axis in self._axes)
 
-    def _read(self, wanted: Region) -> Array:
+    def _read(self, wanted: BoxND) -> Array:
         inner: list[Any] = [slice(None)] * len(self._array.shape)
         for axis, index in self._fixed.items():
             inner[axis] = slice(index, index + 1)
@@ -74,14 +76,46 @@ class AxisView(BasicIndexed):
         block: Array = np.asarray(self._array[tuple(inner)])
         block = block.transpose([*self._fixed, *kept])[(0,) * len(self._fixed)]
         block = block[tuple(None if axis is None else slice(None) for axis in self._axes)]
-        # Of a new axis all was made, of the others only what is wanted.
+        # A new axis is whole by now; the others hold the wanted part.
         return block[tuple(w if axis is None else slice(None) for axis, w in zip(self._axes, wanted, strict=True))]
 
 
-def basic_index(key: Any, shape: Sequence[int]) -> tuple[Region, tuple[Any, ...]] | None:
-    """An index of whole numbers, slices and an ellipsis as (the region it touches, the index of that region).
+@dataclass(frozen=True)
+class Reordered:
+    """An array (Z, Y, X) seen with its axes permuted and flipped. It reads box by box and copies nothing before."""
 
-    None for other indices. Raises IndexError for one that is out of bounds, or has too many items.
+    source: LazyArray
+    order: AxisOrder
+
+    @property
+    def shape(self) -> Shape3:
+        return self.order.shape(shape_of(self.source))
+
+    @property
+    def dtype(self) -> Any:
+        return self.source.dtype
+
+    @property
+    def chunks(self) -> Shape3:
+        return self.order.shape(chunks_of(self.source))
+
+    def __getitem__(self, box: Box) -> npt.NDArray[Any]:
+        return self.order.apply(np.asarray(self.source[self.order.source_slices(box, shape_of(self.source))]))
+
+
+def lazy_view(data: LazyArray) -> Any:
+    """A dask array over an array on the disk, chunk by chunk: it can be indexed and transposed without reading."""
+    import dask.array as da
+
+    if isinstance(data, da.Array):
+        return data
+    return da.from_array(data, chunks=getattr(data, "chunks", "auto"), name=False)
+
+
+def basic_index(key: Any, shape: Sequence[int]) -> tuple[BoxND, tuple[Any, ...]] | None:
+    """An index of whole numbers, slices and an ellipsis as (the box that it touches, the index inside that box).
+
+    None for other indices. Raises IndexError for an index that is out of bounds or has too many items.
     """
     items = _expanded(key, len(shape))
     if not all(isinstance(item, int | np.integer | slice) for item in items):
@@ -104,7 +138,7 @@ def _range(item: Any, n: int) -> slice:
     """The part of an axis that an index touches."""
     if isinstance(item, slice):
         start, stop, step = item.indices(n)
-        # Backwards: the same voxels, of which the first to come is the last.
+        # Backwards: the same voxels; the first of them comes last.
         return slice(start, max(start, stop)) if step > 0 else slice(min(start, stop) + 1, start + 1)
     if not -n <= item < n:
         raise IndexError(f"index {item} is out of bounds for an axis of {n}")

@@ -10,7 +10,7 @@ from typing import get_args
 
 from napari_medseg import io
 from napari_medseg.cli import terminal
-from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, claimed
+from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, locked
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.foreign import convert_model, is_foreign
 from napari_medseg.io.stored import from_segmentation, from_volume, looks_like_labels, to_segmentation, to_volume
@@ -62,7 +62,7 @@ def run(args: Namespace) -> None:
     check_writable(args.output)
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
-    with claimed(args.output):
+    with locked(args.output):
         x, provenance = _read(args.source, as_labels=args.as_labels or args.output.suffix.lower() == ".dcm")
         if args.onto is not None:
             x = _resampled(x, args)
@@ -74,7 +74,7 @@ def _convert_model(args: Namespace) -> None:
     from napari_medseg.foreign.description import read_labels
 
     labels = read_labels(args.labels) if args.labels else None
-    with claimed(args.output):
+    with locked(args.output):
         model = convert_model(args.source, args.output, network=args.network, preset=args.preset, labels=labels)
     terminal.say(f"wrote {args.output}: {model.spec.network}, labels {', '.join(model.spec.labels.values())}")
 

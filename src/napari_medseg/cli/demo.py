@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_medseg.cli import terminal
-from napari_medseg.cli.outputs import claimed
+from napari_medseg.cli.outputs import locked
 
 NAME = "demo"
 
@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from napari_medseg import demo
 
-    with claimed(args.out / "labels.nii.gz"):
+    with locked(args.out / "labels.nii.gz"):
         result = terminal.follow(demo.iter_demo(args.out), "demo")
     terminal.say_scores(result.scores)
     for path in result.written:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import blocks, whole
 from napari_medseg.errors import MedsegWarning
 from napari_medseg.io import formats, stored
 from napari_medseg.io.stored import Stored
-from napari_medseg.io.zarr import pyramid
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_same_grid
 
 _SLAB = 64
@@ -129,7 +129,7 @@ def _is_read_through(data: LazyArray) -> bool:
 def _blocks(data: LazyArray) -> Iterator[npt.NDArray[Any]]:
     """The array piece by piece: the chunks of one on the disk."""
     slabs = (*data.shape[:-3], _SLAB, *data.shape[-2:])
-    for block in pyramid.blocks(data.shape, _regular(getattr(data, "chunks", slabs))):
+    for block in blocks(whole(data.shape), _regular(getattr(data, "chunks", slabs))):
         yield np.asarray(data[block])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import check_keeps_inputs, claimed, output_paths
+from napari_medseg.cli.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.config import (
     CalibrationConfig,
     InstancesConfig,
@@ -135,7 +135,7 @@ def run(args: Namespace) -> None:
     cases, unmatched = match_files(_sources(args), series=args.series)
     _refuse_idle_flags(args, has_cases=any(case.name for case in cases))
     consensus = _consensus_paths(args, cases)
-    with claimed(*([args.output] if args.output else []), *consensus.values()):
+    with locked(*([args.output] if args.output else []), *consensus.values()):
         batch: Batch = terminal.follow(iter_measure(cases, config, consensus), NAME)
         found = study(batch.measured, config, batch.failed)
         tables = [*found.tables, *([unmatched] if unmatched else [])]

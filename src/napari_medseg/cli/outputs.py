@@ -62,7 +62,7 @@ def _check_no_folder(path: Path) -> None:
 
 
 @contextmanager
-def claimed(*paths: Path) -> Iterator[None]:
+def locked(*paths: Path) -> Iterator[None]:
     """Inside, the folders of outputs are there and no other run writes to them.
 
     Folders that were made go again where the work fails. Raises FileError, before anything else is done, where another
@@ -76,7 +76,7 @@ def claimed(*paths: Path) -> Iterator[None]:
         for path in paths:
             stack.enter_context(_folder_for(path))
         for target in sorted(targets):
-            stack.enter_context(locks.claimed(target))
+            stack.enter_context(locks.locked(target))
         yield
 
 

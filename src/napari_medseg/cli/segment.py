@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import claimed, output_paths
+from napari_medseg.cli.outputs import locked, output_paths
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.foreign import refuse_foreign_model
@@ -48,7 +48,7 @@ def run(args: Namespace) -> None:
     config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
     outputs = output_paths(args.images, args.output)
     sources = [_source(image, target) for image, target in zip(args.images, outputs, strict=True)]
-    with claimed(*outputs):
+    with locked(*outputs):
         model = _checked_model(args.model, args.images, config)
         for image, target, source in zip(args.images, outputs, sources, strict=True):
             _segment_file(image, target, model, config, source)

@@ -18,7 +18,7 @@ from types import FrameType
 from napari_medseg import registry
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import claimed
+from napari_medseg.cli.outputs import locked
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
@@ -61,7 +61,7 @@ def run(args: Namespace) -> None:
     _check_output(args.output)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
-    with claimed(args.output):  # before torch is loaded: what is refused is refused at once
+    with locked(args.output):  # before torch is loaded: what is refused is refused at once
         _train(args, config)
 
 

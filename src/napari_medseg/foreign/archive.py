@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from napari_medseg.errors import ModelFileError
-from napari_medseg.io.disk.files import told_of_faults
+from napari_medseg.io.disk.files import os_errors_as_file_errors
 
 MAX_MEMBERS = 20_000
 MAX_BYTES = 16 * 2**30
@@ -63,7 +63,7 @@ def extract(path: Path, entry: zipfile.ZipInfo, target: Path) -> Path:
                 file.write(block)
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of the target: no room, no permission
-            with told_of_faults(target, target, entry.file_size):
+            with os_errors_as_file_errors(target, target, entry.file_size):
                 raise
         raise ModelFileError(f"{path}: member {_shown(entry)} is corrupt: {error}") from None
     return target

@@ -46,7 +46,7 @@ def point(path: Path, part: str, count: int, what: str, *others: str) -> int:
     raise InputError(message) if part else PointError(message, [f"{path}#{n}" for n in range(count)])
 
 
-def nothing(path: Path, part: str) -> None:
+def refuse_part(path: Path, part: str) -> None:
     """Raise InputError where `part` chooses although there is nothing to choose from."""
     if part:
         raise InputError(f"{path}: #{part} chooses nothing, for there is one volume only: name {path.name} alone")

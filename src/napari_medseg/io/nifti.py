@@ -1,5 +1,5 @@
-"""NIfTI-1 and NIfTI-2: .nii, .nii.gz and .hdr/.img pairs. The header is nibabel's; the voxels are read here, once, so
-that a cut or damaged file is told from a whole one.
+"""NIfTI-1 and NIfTI-2: .nii, .nii.gz and .hdr/.img pairs. nibabel parses the header. The voxels are read here, once, so
+that a cut or damaged file is noticed.
 
 Voxels lie x fastest, so that the file's bytes in C order are (c, t, z, y, x): nothing is permuted.
 """
@@ -25,7 +25,7 @@ from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.disk import files, inflate, memory
@@ -34,20 +34,20 @@ from napari_medseg.volume import Grid
 
 Array = npt.NDArray[Any]
 
-#: the unit codes of NIfTI (low three bits of xyzt_units), as (name, mm)
 _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
+"""The unit codes of NIfTI (low three bits of xyzt_units), as (name, mm)."""
 _COMMENT = 6
 _LABEL_INTENT = 1002
 _VECTOR_INTENT = 1007
 _BLOCK = 1 << 20
-#: bytes behind the voxels that are read over
 _MAX_EXTRA = 64 << 20
+"""The most bytes behind the voxels that are passed over."""
 _NIFTI1_MAX_SIZE = 32767
 
 
-@np.errstate(invalid="ignore", over="ignore")  # a header may hold anything: what is made of its numbers is checked
+@np.errstate(invalid="ignore", over="ignore")  # a header may hold any number; the values made of them are checked
 def load(path: Path, *, as_labels: bool) -> Stored:
-    """What a NIfTI file holds, or one time point of it: `FILE#3`; `FILE#channels` takes the fourth axis for channels.
+    """The content of a NIfTI file, or one time point: `FILE#3`. `FILE#channels` takes the fourth axis for channels.
 
     Raises FileError (damaged, impossible geometry), NotSupportedError (colour), InputError (a time point to choose).
     """
@@ -146,16 +146,16 @@ def _read_header(path: Path) -> Any:
         header_class = _header_class(stream.read(540), path)
         stream.seek(0)
         try:
-            with warnings.catch_warnings():  # of odd sizes of extensions, which are read all the same
+            with warnings.catch_warnings():  # about odd sizes of extensions, which are read all the same
                 warnings.simplefilter("ignore", UserWarning)
-                # Unchecked: nibabel's check repairs in silence what is refused or told here.
+                # Unchecked: nibabel's check silently repairs faults that are refused or reported here.
                 return header_class.from_fileobj(stream, check=False)
         except (HeaderDataError, WrapStructError, ValueError, OverflowError, struct.error) as error:
             raise FileError(f"{path}: the NIfTI header is damaged: {error}") from error
 
 
 def _header_class(start: bytes, path: Path) -> Any:
-    """The nibabel class for a header that starts so; FileError where it is none."""
+    """The nibabel class for a header with this start; FileError if it is none."""
     for order in ("<i", ">i"):
         size = struct.unpack(order, start[:4])[0] if len(start) >= 4 else 0
         if size == 348 and start[344:347] in (b"n+1", b"ni1"):
@@ -174,12 +174,12 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
     if not 1 <= count <= 7 or min(shape) < 1:
         raise FileError(f"{path}: the header gives impossible dimensions: dim = {header['dim'].tolist()}")
     if count < 3:
-        _warn(f"{path}: a {count}D image; it is read as one slice")
+        warn(f"{path}: a {count}D image; it is read as one slice")
     return shape + (1,) * (3 - count)
 
 
 def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
-    """(..., z, y, x) as stored, native byte order. The stream is read to its end, so that its checksum is checked."""
+    """(..., z, y, x) as stored, in native byte order. The stream is read to its end, which verifies its checksum."""
     dtype = _dtype(header, path)
     expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
     offset = _offset(header, path)
@@ -192,12 +192,12 @@ def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
         array = _read_exactly(stream, shape[::-1], dtype, path)
         extra = _count_rest(stream, path)
     if extra:
-        _warn(f"{path}: {extra} extra bytes after the voxels (the file is longer than its header says)")
+        warn(f"{path}: {extra} extra bytes after the voxels (the file is longer than its header says)")
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
 def _offset(header: Any, path: Path) -> int:
-    """Where the voxels start, in bytes."""
+    """Offset of the voxels in bytes."""
     offset = float(header["vox_offset"])
     if not (np.isfinite(offset) and offset >= 0):
         raise FileError(f"{path}: the header gives an impossible offset of the voxels: {offset}")
@@ -215,7 +215,7 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
             f"{path}: voxels of {what} are not read: convert them to grey values (real numbers) first"
         )
     if int(header["bitpix"]) != dtype.itemsize * 8:
-        _warn(
+        warn(
             f"{path}: bitpix is {int(header['bitpix'])} but the type {dtype} has {dtype.itemsize * 8}; the type is used"
         )
     return dtype
@@ -232,7 +232,7 @@ def _read_exactly(stream: BufferedIOBase, shape: tuple[int, ...], dtype: np.dtyp
     while done < len(target):
         try:
             count = stream.readinto(target[done : done + _BLOCK])
-        except EOFError:  # what a gzip stream without an end raises
+        except EOFError:  # a gzip stream without an end
             count = 0
         if not count:
             raise _cut_short(path, len(target), done)
@@ -241,7 +241,7 @@ def _read_exactly(stream: BufferedIOBase, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _count_rest(stream: BufferedIOBase, path: Path) -> int:
-    """The bytes behind the voxels, up to where they are no longer an oversight; read, so that a checksum is checked."""
+    """The bytes behind the voxels. They are read, which verifies the checksum; FileError if they are too many."""
     extra = 0
     while block := stream.read(_BLOCK):
         extra += len(block)
@@ -272,14 +272,14 @@ def _scaled(voxels: Array, header: Any, path: Path) -> Array:
 
 
 def _without_extra_axes(voxels: Array, path: Path, part: str) -> Array:
-    """(z, y, x), or (c, z, y, x) for a vector axis (the fifth, time being 1); of any other `part` chooses."""
+    """(z, y, x), or (c, z, y, x) for a vector axis (the fifth, with one time point); `part` chooses of other axes."""
     extra = voxels.shape[:-3]
     spatial = voxels.shape[-3:]
     if all(n == 1 for n in extra):
-        choice.nothing(path, part)
+        choice.refuse_part(path, part)
         return voxels.reshape(spatial)
     if len(extra) >= 2 and all(n == 1 for n in (*extra[:-2], extra[-1])):
-        choice.nothing(path, part)
+        choice.refuse_part(path, part)
         return voxels.reshape(extra[-2], *spatial)
     points = voxels.reshape(-1, *spatial)
     if part == "channels":
@@ -290,7 +290,7 @@ def _without_extra_axes(voxels: Array, path: Path, part: str) -> Array:
 
 
 def _own_attributes(header: Any, path: Path) -> attributes.Attributes:
-    """Our JSON among the comments of the header; nothing where there is none."""
+    """Our JSON among the comments of the header; empty if there is none."""
     for extension in header.extensions:
         if extension.get_code() == _COMMENT:
             text = bytes(extension.content if isinstance(extension.content, bytes) else str(extension.content).encode())
@@ -310,15 +310,15 @@ def _affine_ras(header: Any, path: Path) -> FloatArray:
         affine = _qform(header, path)
     else:
         affine = header.get_base_affine()
-        _warn(f"{path}: no orientation is stored (no sform, no qform): left and right are unknown")
+        warn(f"{path}: no orientation is stored (no sform, no qform): left and right are unknown")
     unit = _UNITS.get(int(header["xyzt_units"]) & 7)
     if unit:
-        _warn(f"{path}: the unit is {unit[0]}; positions are converted to mm")
+        warn(f"{path}: the unit is {unit[0]}; positions are converted to mm")
     return np.asarray(np.diag([_millimetres(header)] * 3 + [1.0]) @ affine)
 
 
 def _millimetres(header: Any) -> float:
-    """What one unit of the header is in mm; an unknown unit is taken as mm."""
+    """One unit of the header in mm; an unknown unit is taken as mm."""
     return _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))[1]
 
 
@@ -331,13 +331,13 @@ def _qform(header: Any, path: Path) -> FloatArray:
 
 
 def _warn_of_contradictions(header: Any, grid: Grid, path: Path) -> None:
-    """Warn where the qform or the stored spacing contradicts the sform, which is used."""
+    """Warn if the qform or the stored spacing contradicts the sform, which is used."""
     if int(header["sform_code"]) <= 0:
         return
     mm = _millimetres(header)
     pixdim = np.abs(header["pixdim"][3:0:-1]) * mm
     if not np.allclose(grid.spacing, pixdim, rtol=0.01):
-        _warn(f"{path}: sform and pixdim disagree on the spacing ({grid.spacing} and {pixdim} mm); the sform is used")
+        warn(f"{path}: sform and pixdim disagree on the spacing ({grid.spacing} and {pixdim} mm); the sform is used")
     if int(header["qform_code"]) <= 0:
         return
     qform = geometry.from_nifti(np.diag([mm, mm, mm, 1.0]) @ _qform(header, path))
@@ -346,8 +346,4 @@ def _warn_of_contradictions(header: Any, grid: Grid, path: Path) -> None:
     ]
     apart = np.linalg.norm((qform - grid.affine) @ np.transpose(corners), axis=0).max()
     if not apart <= 0.01 * min(grid.spacing):
-        _warn(f"{path}: sform and qform disagree on where the image lies (by {apart:.4g} mm); the sform is used")
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)
+        warn(f"{path}: sform and qform disagree on where the image lies (by {apart:.4g} mm); the sform is used")

@@ -150,15 +150,6 @@ def looks_like_labels(data: LazyArray) -> bool:
     return whole and 0 < len(values) <= _MOST_LABELS and bool(values[0] >= 0)
 
 
-def lazy_view(data: LazyArray) -> Any:
-    """A dask array over an array on the disk, chunk by chunk: what can be indexed and transposed without reading."""
-    import dask.array as da
-
-    return (
-        data if isinstance(data, da.Array) else da.from_array(data, chunks=getattr(data, "chunks", "auto"), name=False)
-    )
-
-
 def _finite(data: Array, name: str) -> Array:
     """The array with its NaN and Inf set to 0 and told; NaN is passed on by minimum and maximum."""
     if np.isfinite(data.min()) and np.isfinite(data.max()):

@@ -19,7 +19,7 @@ from napari_medseg.events import Event, Finished, Notice, Progress, Started, res
 from napari_medseg.inference.device import choose_device
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.io.disk.files import require_room
-from napari_medseg.io.disk.locks import claimed
+from napari_medseg.io.disk.locks import locked
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named
@@ -70,7 +70,7 @@ def iter_train(
     initial = None if init is None else as_model(init)
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
-    with claimed(job.out):
+    with locked(job.out):
         if job.out.exists():
             yield Notice(f"a model of this name is there: it will be kept as {kept_name(job.out).name}")
         yield from _train_one(job, initial) if config.cascade == "none" else _train_cascade(job)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from napari_medseg.io.disk.files import told_of_faults
+from napari_medseg.io.disk.files import os_errors_as_file_errors
 
 
 def kept_name(path: Path) -> Path:
@@ -22,7 +22,7 @@ def step_aside(path: Path) -> Path | None:
     if not path.exists():
         return None
     kept = kept_name(path)
-    with told_of_faults(path, kept):
+    with os_errors_as_file_errors(path, kept):
         path.replace(kept)
     return kept
 

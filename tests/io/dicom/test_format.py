@@ -46,7 +46,7 @@ def same_up_to_order(read: Volume, data: npt.NDArray[Any], where: Grid) -> bool:
     return np.array_equal(read.data[0], order.apply(data))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=grids.filter(lambda g: g.shape[0] > 1), seed=st.integers(0, 99))
 def test_a_series_comes_back_in_its_place(tmp_path_factory: pytest.TempPathFactory, drawn: Grid, seed: int) -> None:
     data = voxels(drawn.shape, seed)

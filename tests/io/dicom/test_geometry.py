@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from napari_medseg.errors import FileError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io.dicom.geometry import Planes, resample, sparse_stack, stack, unit_cosines
+from napari_medseg.io.dicom.geometry import SeriesGeometry, resample, sparse_stack, stack, unit_cosines
 
 X, Y = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
 
 
-def planes(z_mm: list[float], *, y_mm: list[float] | None = None, gap_mm: float | None = None) -> Planes:
+def planes(z_mm: list[float], *, y_mm: list[float] | None = None, gap_mm: float | None = None) -> SeriesGeometry:
     """Axial planes of 3 x 4 pixels of 2 x 1 mm."""
     positions = np.array([[10.0, y, z] for z, y in zip(z_mm, y_mm or [0.0] * len(z_mm), strict=True)])
-    return Planes([f"IM{i}" for i in range(len(z_mm))], positions, X, Y, (2.0, 1.0), (3, 4), gap_mm)
+    return SeriesGeometry([f"IM{i}" for i in range(len(z_mm))], positions, X, Y, (2.0, 1.0), (3, 4), gap_mm)
 
 
 def test_planes_in_any_order_make_a_grid() -> None:

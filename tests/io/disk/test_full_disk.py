@@ -27,8 +27,8 @@ from napari_medseg.training.checkpoint import Checkpoints
 
 GRID = Grid.from_spacing((32, 64, 64), (1.0, 1.0, 1.0))
 SMALL = Segmentation(np.full(GRID.shape, 7, np.uint8), GRID, {7: "old"})
-#: 256 KiB that do not compress, in ids that DICOM holds
 NOISE = Segmentation(np.random.default_rng(0).integers(1, 2**16 - 1, GRID.shape, np.uint16), GRID)
+"""256 KiB that do not compress, in ids that DICOM holds."""
 IMAGES = ("nii", "nii.gz", "hdr", "nrrd", "nhdr", "mha", "mhd", "zarr")
 
 

@@ -45,7 +45,6 @@ def write_labels(path: Path) -> None:
     io.write(path, LABELS)
 
 
-#: {file name: (what writes it, the files that lie beside it)}
 FILES: Mapping[str, tuple[Writer, tuple[str, ...]]] = {
     "a.nii.gz": (write_labels, ()),
     "a.nii": (write_labels, ()),
@@ -62,6 +61,7 @@ FILES: Mapping[str, tuple[Writer, tuple[str, ...]]] = {
     "a.html": (write_table, ()),
     "a.png": (lambda path: save_overview(path, IMAGE, LABELS), ()),
 }
+"""{file name: (what writes it, the files that lie beside it)}."""
 STORES: Mapping[str, Writer] = {
     "image.zarr": lambda path: io.write(path, IMAGE),
     "labels.zarr": write_labels,
@@ -143,7 +143,6 @@ def store_of_another_kind(path: Path) -> None:
     (write_labels if path.name == "image.zarr" else STORES["image.zarr"])(path)
 
 
-#: {what: (what makes it where a store should go, the message)}
 IN_THE_WAY: Mapping[str, tuple[Writer, str]] = {
     "file": (lambda path: path.write_text("years of work"), "cannot be written: a file is there"),
     "folder": (thesis, "this folder cannot be replaced: it was not written by napari-medseg"),
@@ -152,6 +151,7 @@ IN_THE_WAY: Mapping[str, tuple[Writer, str]] = {
     "store_with_more_in_it": (store_with_notes, "it holds something else: notes: choose another name"),
     "store_of_another_kind": (store_of_another_kind, "cannot be replaced by the new .*: it holds something else"),
 }
+"""{what: (what makes it where a store should go, the message)}."""
 
 
 @pytest.mark.parametrize(("make", "message"), IN_THE_WAY.values(), ids=IN_THE_WAY)

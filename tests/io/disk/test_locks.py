@@ -19,15 +19,15 @@ from grids import grid
 from napari_medseg import io
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk import files, locks
-from napari_medseg.io.disk.locks import claimed
+from napari_medseg.io.disk.locks import locked
 from napari_medseg.volume import Segmentation
 from processes import started
 
 HOLD = """
 import sys
 from pathlib import Path
-from napari_medseg.io.disk.locks import claimed
-with claimed(Path(sys.argv[1])):
+from napari_medseg.io.disk.locks import locked
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -35,13 +35,13 @@ with claimed(Path(sys.argv[1])):
 
 @contextmanager
 def held(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Inside, another process holds the claim."""
+    """Inside, another process holds the lock."""
     with started(HOLD, path) as process:
         yield process
 
 
 def attempt(path: Path, *, whole_process: bool = False) -> None:
-    with claimed(path, whole_process=whole_process):
+    with locked(path, whole_process=whole_process):
         pass
 
 
@@ -69,9 +69,9 @@ def test_a_killed_process_blocks_no_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_claim_within_itself_is_granted(tmp_path: Path) -> None:
+def test_a_lock_within_itself_is_granted(tmp_path: Path) -> None:
     path = tmp_path / "a.nii"
-    with claimed(path), ThreadPoolExecutor(1) as other_thread:
+    with locked(path), ThreadPoolExecutor(1) as other_thread:
         attempt(path)
         other_thread.submit(attempt, path, whole_process=True).result()
         with pytest.raises(FileError, match=f"process {os.getpid()} is writing it"):
@@ -79,20 +79,32 @@ def test_a_claim_within_itself_is_granted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fault_inside_ends_the_claim(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError, match="inside"), claimed(tmp_path / "a.nii"):
+def test_a_fault_inside_ends_the_lock(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError, match="inside"), locked(tmp_path / "a.nii"):
         raise ZeroDivisionError("inside")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows always has locks")
-def test_a_disk_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+def failing_lock(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", flock)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows always has locks")
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=os.strerror)
+def test_a_disk_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    failing_lock(error, monkeypatch)
     attempt(tmp_path / "a.nii")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such call")
+def test_a_lock_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_lock(errno.EIO, monkeypatch)
+    with pytest.raises(FileError, match=r"a\.nii: cannot be written: Input/output error"):
+        attempt(tmp_path / "a.nii")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links")
@@ -127,13 +139,26 @@ def test_an_old_folder_that_stepped_aside_comes_back(tmp_path: Path, placed: boo
 
 WRITE = """
 import sys
+from contextlib import suppress
 from pathlib import Path
 import numpy as np
 from napari_medseg import Grid, Segmentation, write
-data = np.random.default_rng(0).integers(0, 2**31 - 1, (160, 160, 160), np.int32)
-print("ready", flush=True)
-write(sys.argv[1], Segmentation(data, Grid.from_spacing(data.shape, (1.0, 1.0, 1.0))))
+from napari_medseg.io.disk.files import size_of
+path = Path(sys.argv[1])
+
+def stop_half_way(event, arguments):
+    if event != "open" or ".medseg-" not in str(arguments[0]):
+        return
+    with suppress(FileNotFoundError):  # zarr renames files meanwhile
+        if any(map(size_of, path.parent.glob(".medseg-*"))):
+            print("writing", flush=True)
+            sys.stdin.read()
+
+sys.addaudithook(stop_half_way)
+data = np.arange(40**3, dtype=np.int32).reshape(40, 40, 40)
+write(path, Segmentation(data, Grid.from_spacing(data.shape, (1.0, 1.0, 1.0))))
 """
+"""Writes labels, and waits as soon as a file of theirs holds bytes and is opened again, or the next file is."""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not kill so")
@@ -145,10 +170,9 @@ def test_killed_while_it_writes(tmp_path: Path, name: str) -> None:
     entries = {p.name for p in tmp_path.iterdir()}
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     with started(WRITE, path) as process:
-        while not any(files.size_of(p) for p in tmp_path.glob(".medseg-*")):
-            assert process.poll() is None, "it ended before it was seen"
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert any(files.size_of(left) for left in tmp_path.glob(".medseg-*"))
     assert {p: p.read_bytes() for p in before} == before
     assert np.unique(np.asarray(io.read_segmentation(path).data)).tolist() == [7]
     left = {p.name for p in tmp_path.iterdir()} - entries

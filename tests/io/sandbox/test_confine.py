@@ -17,8 +17,8 @@ _LAYER = """
 import json, sys
 from pathlib import Path
 from attempts import outcomes
-from napari_medseg.io import confine
-holds = getattr(confine, "_" + sys.argv[1])()
+from napari_medseg.io.sandbox import confine
+holds = getattr(confine, sys.argv[1])()
 print(json.dumps([holds, outcomes(Path(sys.argv[2])) if holds else {}]))
 """
 _NAMES = "from napari_medseg.io.sandbox.confine import confine; print(*confine())"

@@ -14,7 +14,7 @@ from numcodecs import LZ4, Blosc, Delta, GZip, Shuffle, Zlib, Zstd  # type: igno
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 
-from napari_medseg.errors import FileError, InputError, NotSupportedError
+from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.io.disk import memory
 from napari_medseg.io.zarr.array import StoredArray, open_array
 from reader_suite import noise
@@ -259,30 +259,3 @@ def test_damaged_metadata_are_told(tmp_path: Path, content: str) -> None:
     (path / "zarr.json").write_text(content)
     with pytest.raises(FileError, match=r"a\.zarr: its zarr metadata zarr\.json is damaged"):
         open_array(path)
-
-
-class TestBudget:
-    def test_the_setting_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv(memory.SETTING, "0.5")
-        memory.check("a.nii", 1 << 29)
-        with pytest.raises(
-            FileError, match=r"a\.nii: too large for the memory: 1\.0 GiB needed, 0\.5 GiB allowed: set"
-        ):
-            memory.check("a.nii", 1 << 30)
-
-    def test_a_large_image_in_a_small_file_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(memory, "available_bytes", lambda: 64 << 30)
-        memory.check("a.nii.gz", 1 << 33, 1 << 26)
-        with pytest.raises(FileError, match=r"\(8\.0 GiB in memory\) in a suspiciously small file \(1 : 1024\)"):
-            memory.check("a.nii.gz", 1 << 33, 1 << 23)
-        monkeypatch.setenv(memory.SETTING, "16")
-        memory.check("a.nii.gz", 1 << 33, 1 << 23)
-
-    @pytest.mark.parametrize("setting", ["much", "-1", "nan", "inf"])
-    def test_a_wrong_setting_is_told(self, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
-        monkeypatch.setenv(memory.SETTING, setting)
-        with pytest.raises(InputError, match="MEDSEG_MEMORY_GIB must be a number of GiB"):
-            memory.limit_bytes()
-
-    def test_the_system_tells_its_memory(self) -> None:
-        assert 1 << 26 < memory.available_bytes() < 1 << 50

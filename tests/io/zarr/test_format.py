@@ -309,9 +309,13 @@ class TestForeignImages:
             pytest.param({"scale": (float("nan"), 1, 1)}, "finite numbers", id="NaN scale"),
             pytest.param({"scale": (1, 1)}, "length of 3, one number for each of the axes", id="two scales"),
             pytest.param({"unit": "parsec"}, "unit 'parsec': expected one of", id="unit"),
-            pytest.param({"changes": {"datasets": []}}, "no datasets", id="no datasets"),
+            pytest.param(
+                {"changes": {"datasets": []}},
+                r"multiscales\[0\]: Expected `array` of length >= 1 - at `\$\.datasets`",
+                id="no datasets",
+            ),
             pytest.param({"changes": {"datasets": [{"path": "../b.zarr/0"}]}}, "leads outside of the store", id="path"),
-            pytest.param({"changes": {"axes": None}}, "names no axes", id="no axes"),
+            pytest.param({"changes": {"axes": None}}, r"Expected `array`, got `null` - at `\$\.axes`", id="no axes"),
             pytest.param(
                 {"changes": {"axes": [{"name": "z"}, {"name": "x"}, {"name": "x"}]}}, "its axes are z, x, x", id="twice"
             ),
@@ -322,10 +326,9 @@ class TestForeignImages:
         with pytest.raises(FileError, match=rf"a\.zarr: .*{match}"):
             io.read(foreign(tmp_path / "a.zarr", **arguments))
 
-    @pytest.mark.parametrize("kind", ["rotation", 3])
-    def test_other_transformations_are_refused(self, tmp_path: Path, kind: object) -> None:
-        datasets = [{"path": "0", "coordinateTransformations": [{"type": kind}]}]
-        with pytest.raises(NotSupportedError, match=r"transformation of type .* is not read"):
+    def test_other_transformations_are_refused(self, tmp_path: Path) -> None:
+        datasets = [{"path": "0", "coordinateTransformations": [{"type": "rotation"}]}]
+        with pytest.raises(NotSupportedError, match="transformation of type 'rotation' is not read"):
             io.read(foreign(tmp_path / "a.zarr", changes={"datasets": datasets}))
 
     @pytest.mark.filterwarnings("ignore:.*no scale is stored")

@@ -1,4 +1,4 @@
-"""What a label is called in DICOM: SNOMED CT codes for common names, a generic code for others, and a colour."""
+"""A label's name and colour in DICOM: SNOMED CT codes for common names, a generic code for others."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pydicom.sr.coding import Code
 
 from napari_medseg.volume import Colour
 
-#: the keywords of pydicom's table of SNOMED CT that names are looked up in
 _ANATOMY = (
     "AdrenalGland Amygdala Aorta Bladder Bone Brain Breast Cerebellum CerebrospinalFluid Colon Duodenum Esophagus "
     "Femur Gallbladder GrayMatter Heart Hippocampus InferiorVenaCava Kidney Liver Lung Muscle Pancreas Pelvis "
     "PortalVein Prostate Rectum Rib Sacrum Skin SmallIntestine SpinalCord Spine Spleen Stomach Thalamus Thyroid "
     "Trachea Uterus Vertebra WhiteMatter"
 )
+"""The keywords of pydicom's table of SNOMED CT in which names are looked up."""
 _ABNORMAL = "Cyst Edema Lesion Mass Necrosis Neoplasm Nodule"
 _ALIASES = {
     "gall bladder": "gallbladder",
@@ -33,14 +33,14 @@ _ALIASES = {
     "vena cava inferior": "inferiorvenacava",
 }
 _SIDES = {"left": codes.SCT.Left, "right": codes.SCT.Right}
-#: the longest label that DICOM holds (value representation LO)
 _MAX_LABEL_LENGTH = 64
-#: steps of the hue by the golden ratio: neighbours differ, and a label has the same colour in every file
+"""Characters of the longest label that DICOM holds (value representation LO)."""
 _HUE_STEP = 0.618034
+"""The golden ratio as the step of the hue: neighbours differ, and a label has the same colour in every file."""
 
 
 def description(number: int, name: str, colour: Colour | None, provenance: Mapping[str, object]) -> SegmentDescription:
-    """The segment of a label, which a model made where the provenance says so, a person otherwise."""
+    """The segment of a label. A model made it if the provenance says so, else a person."""
     category, kind, side = coded(name)
     model = str(provenance.get("model_sha256", ""))
     segment = SegmentDescription(
@@ -61,7 +61,7 @@ def description(number: int, name: str, colour: Colour | None, provenance: Mappi
 def coded(name: str) -> tuple[Code, Code, Code | None]:
     """(category, type, laterality) of a label's name in any case and spelling: "Left_kidney", "kidney left", "liver".
 
-    Names that are not in the table are Tissue.
+    Names outside the table are Tissue.
     """
     words = name.lower().replace("_", " ").replace("-", " ").split()
     side = next((_SIDES[word] for word in words if word in _SIDES), None)
@@ -84,7 +84,7 @@ def own_colour(number: int) -> Colour:
 
 
 def colour_of(cielab: Sequence[int]) -> Colour | None:
-    """DICOM's three numbers from 0 to 65535 as red, green, blue; None for a colour that no screen has."""
+    """DICOM's three numbers from 0 to 65535 as red, green, blue; None for a colour that no screen shows."""
     try:
         red, green, blue = CIELabColor.from_dicom_value(cielab).to_rgb()
     except ValueError:

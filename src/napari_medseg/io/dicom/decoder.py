@@ -1,4 +1,4 @@
-"""Takes pixels out of a DICOM file; compressed ones in a child process only: see `napari_medseg.io.sandbox.parent`."""
+"""Decodes the pixels of a DICOM file. Compressed ones are decoded in a child process only: see `io.sandbox.parent`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Array = npt.NDArray[Any]
 
 
 def prepare() -> None:
-    """Leave to GDCM, where it is installed, what nothing else decodes: JPEG Lossless and 12-bit JPEG.
+    """Have GDCM, if it is installed, decode only what no other decoder can: JPEG Lossless and 12-bit JPEG.
 
-    The decoders are loaded with pydicom; this changes its table, and is for a process that does nothing else.
+    This changes pydicom's table of decoders, and is for a process that does nothing else.
     """
     for syntax in (JPEGBaseline8Bit, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000):
         decoder = get_decoder(syntax)
@@ -31,13 +31,13 @@ def prepare() -> None:
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:
     """The stored values (frame, row, column) of some frames. request: path, frames (from 0).
 
-    Raises FileError where they are damaged; without the path, which the parent has.
+    Raises FileError for damage. The parent adds the path to the message.
     """
     return {}, [decode(Path(request["path"]), request["frames"])]
 
 
 def decode(path: Path, frames: Sequence[int]) -> Array:
-    """The stored values (frame, row, column) of some frames. Raises FileError, without the path, where damaged."""
+    """The stored values (frame, row, column) of some frames. Raises FileError, without the path, for damage."""
     try:
         with quiet():
             return np.stack(list(iter_pixels(path, indices=frames, raw=True)))

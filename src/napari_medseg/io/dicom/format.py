@@ -1,16 +1,15 @@
 """DICOM series, classic and enhanced, as volumes; DICOM-SEG as labels (`seg`).
 
-A path is a file (that file alone), a folder, or `FOLDER#ID` for one of several series in a folder.
+A path is a file, which is read alone, or a folder, or `FOLDER#ID` for one of several series in a folder.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 
 from napari_medseg import geometry
-from napari_medseg.errors import MedsegWarning
+from napari_medseg.errors import warn
 from napari_medseg.io import choice
 from napari_medseg.io.dicom import seg
 from napari_medseg.io.dicom.geometry import resample
@@ -20,8 +19,8 @@ from napari_medseg.io.dicom.stacks import arranged
 from napari_medseg.io.disk import memory
 from napari_medseg.io.stored import Stored, grid_of
 
-#: of a voxel that is resampled
 _VOXEL_BYTES = 4
+"""A voxel of a resampled volume."""
 
 __all__ = ["Series", "list_series", "load", "save"]
 
@@ -29,8 +28,8 @@ __all__ = ["Series", "list_series", "load", "save"]
 def load(path: Path, *, as_labels: bool) -> Stored:
     """The volume or the labels of a series.
 
-    Raises FileError for what is damaged, incomplete or no volume, InputError (with a list) where a series must be
-    chosen, NotSupportedError for colour, time and compressions without a decoder. Warns where planes are resampled.
+    Raises FileError for damage, missing slices and planes that are no volume, InputError (with a list) for several
+    series, NotSupportedError for colour, time and compressions without a decoder. Warns about resampled planes.
     """
     series = choose(path, as_labels=as_labels)
     if series.is_segmentation:
@@ -38,9 +37,9 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     where = str(choice.split(path)[0])
     planes, stack = arranged(series, where)
     for oddity in stack.oddities:
-        _warn(f"{where}: {oddity}")
+        warn(f"{where}: {oddity}")
     if any(h.text("PhotometricInterpretation") == "MONOCHROME1" for h in series.headers):
-        _warn(f"{where}: low values are meant to be shown bright (MONOCHROME1); the values are kept as they are")
+        warn(f"{where}: low values are meant to be shown bright (MONOCHROME1); the values are kept as they are")
     sizes = [(header.decoded_bytes, header.path.stat().st_size) for header in series.headers]
     needed = max(sum(decoded for decoded, _ in sizes), _VOXEL_BYTES * math.prod(stack.shape))
     memory.check(where, needed, sum(stored for _, stored in sizes))
@@ -51,9 +50,5 @@ def load(path: Path, *, as_labels: bool) -> Stored:
 
 
 def save(path: Path, stored: Stored) -> None:
-    """Write labels as DICOM-SEG; `stored.source` is the series that they belong to."""
+    """Write labels as DICOM-SEG; `stored.source` is the series of the labels."""
     seg.save(path, stored)
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)

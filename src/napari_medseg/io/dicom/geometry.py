@@ -1,7 +1,7 @@
 """Where the planes of a DICOM series lie, and the regular grid they make: pure maths on positions in mm, (L, P, S).
 
-Most series are regular: their planes are the slices of the grid. Planes of a tilted gantry or with uneven gaps are
-resampled from their own positions; planes that make no volume are refused.
+Most series are regular: their planes are the slices of the grid. Planes of a tilted gantry, or with uneven gaps, are
+resampled. Planes that make no volume are refused.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from napari_medseg.geometry import FloatArray, Shape3
 
 Array = npt.NDArray[Any]
 
-#: how far a plane may lie from where a regular grid has it, in parts of the smallest spacing
 _REGULAR = 0.01
-#: sideways shift per gap above which a stack is called tilted
+"""The greatest distance of a plane from its place in a regular grid, as a fraction of the smallest spacing."""
 _TILT = 1e-3
-#: planes nearer than this lie at the same position
+"""The sideways shift per gap from which on a stack is tilted."""
 _SAME_MM = 0.01
-#: how far direction cosines may be from those of the other planes, or from unit length and a right angle
+"""Planes nearer to each other lie at the same position."""
 _COSINE = 1e-3
-#: a gap this near to a whole multiple of the smallest one is that of missing slices
+"""The greatest error of direction cosines: against the other planes, unit length and a right angle."""
 _MULTIPLE = 0.05
-#: a gap of more than this many usual ones is not interpolated over
+"""A gap this near to a whole multiple of the smallest gap comes from missing slices."""
 _WIDEST = 4
-#: the most slices that frames with gaps between them may span
+"""Usual gaps: a wider gap is not interpolated over."""
 _MAX_SLICES = 10_000
-#: planes that spread sideways over more than this many of their own sizes are no stack
+"""The most slices from the first to the last of frames with gaps between them."""
 _SPREAD = 3
+"""Sizes of a plane: planes that spread sideways further are no stack."""
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How planes (in the order of their stack) become slices of a regular grid."""
+    """The way from planes, in the order of their stack, to the slices of a regular grid."""
 
     offsets_px: FloatArray
-    """(n, 2): row and column of the grid at which each plane's first pixel lies."""
+    """(n, 2): the row and column of the grid where each plane's first pixel lies."""
     heights: FloatArray
-    """(n,): slice of the grid, fractional, in which each plane lies; increasing."""
+    """(n,): the slice of the grid, a fraction, where each plane lies; increasing."""
 
 
 @dataclass(frozen=True)
-class Stack:
+class PlaneStack:
     """A regular grid, and the planes that fill it."""
 
     order: tuple[int, ...]
@@ -59,12 +59,12 @@ class Stack:
     """The slice of each plane, in the stack's order; without meaning where planes are resampled."""
     resampling: Resampling | None = None
     oddities: tuple[str, ...] = ()
-    """What the user should know of, in words with numbers."""
+    """What the user should know, in words with numbers."""
 
 
 @dataclass(frozen=True)
-class Planes:
-    """What all planes of a series share, and where each lies."""
+class SeriesGeometry:
+    """The properties that all planes of a series share, and the place of each."""
 
     names: Sequence[str]
     positions_mm: FloatArray
@@ -90,7 +90,7 @@ class Planes:
 
 
 def unit_cosines(orientation: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Row and column cosines of length one. Raises ValueError where the six numbers are none."""
+    """Row and column cosines of length one. Raises ValueError if the six numbers are no two directions."""
     row, column = orientation[:3], orientation[3:]
     lengths = np.linalg.norm(orientation.reshape(2, 3), axis=1)
     if max(np.abs(lengths - 1).max(), abs(row @ column)) > _COSINE:
@@ -104,7 +104,7 @@ def odd_ones(values: FloatArray, tolerance: float = _COSINE) -> list[int]:
     return np.flatnonzero(np.abs(values - usual).max(axis=1) > tolerance).tolist()
 
 
-def stack(planes: Planes) -> Stack:
+def stack(planes: SeriesGeometry) -> PlaneStack:
     """The grid of an image series. Raises FileError for planes at the same position and for missing ones."""
     order = np.argsort(planes.along, kind="stable")
     if len(order) == 1:
@@ -114,15 +114,15 @@ def stack(planes: Planes) -> Stack:
     step = (positions[-1] - positions[0]) / (len(order) - 1)
     if _is_regular(planes, positions, step):
         count = len(order)
-        return Stack(tuple(order), (count, *planes.size), _affine(planes, positions[0], step), tuple(range(count)))
+        return PlaneStack(tuple(order), (count, *planes.size), _affine(planes, positions[0], step), tuple(range(count)))
     _check_none_missing(planes, order)
     return _resampled(planes, order)
 
 
-def sparse_stack(planes: Planes) -> Stack:
-    """The grid of frames that may share a position and may leave slices out, as a segmentation's do.
+def sparse_stack(planes: SeriesGeometry) -> PlaneStack:
+    """The grid of frames that may share a position and may leave slices out, as those of a segmentation.
 
-    Raises FileError where the positions fit no regular grid.
+    Raises FileError if the positions fit no regular grid.
     """
     order = np.argsort(planes.along, kind="stable")
     gaps = np.diff(planes.along[order])
@@ -138,13 +138,15 @@ def sparse_stack(planes: Planes) -> Stack:
     off = np.linalg.norm(planes.positions_mm[order] - first - slots[:, None] * step, axis=1).max()
     if off > _REGULAR * min(*planes.spacing_mm, gap):
         raise FileError("the planes of its frames fit no regular grid")
-    return Stack(tuple(order), (int(slots[-1]) + 1, *planes.size), _affine(planes, first, step), tuple(slots.tolist()))
+    return PlaneStack(
+        tuple(order), (int(slots[-1]) + 1, *planes.size), _affine(planes, first, step), tuple(slots.tolist())
+    )
 
 
 def resample(plan: Resampling, shape: Shape3, planes: Array) -> Array:
-    """Planes (n, rows, columns), in the stack's order, on the regular grid (z, y, x), linearly; the type is kept.
+    """Planes (n, rows, columns), in the stack's order, resampled linearly on the regular grid (z, y, x) in their type.
 
-    Where no plane reaches, the smallest value of all stands (air in CT).
+    Voxels beyond all planes get the smallest value of all (air in CT).
     """
     from scipy import ndimage
 
@@ -167,14 +169,14 @@ def resample(plan: Resampling, shape: Shape3, planes: Array) -> Array:
     return result
 
 
-def _single(planes: Planes) -> Stack:
+def _single(planes: SeriesGeometry) -> PlaneStack:
     gap = planes.gap_mm
     oddity = () if gap else ("one slice that states no thickness: 1 mm is taken",)
     affine = _affine(planes, planes.positions_mm[0], planes.normal * (gap or 1.0))
-    return Stack((0,), (1, *planes.size), affine, (0,), oddities=oddity)
+    return PlaneStack((0,), (1, *planes.size), affine, (0,), oddities=oddity)
 
 
-def _affine(planes: Planes, origin: FloatArray, step: FloatArray) -> FloatArray:
+def _affine(planes: SeriesGeometry, origin: FloatArray, step: FloatArray) -> FloatArray:
     affine = np.eye(4)
     affine[:3, 0] = planes.row_cosine * planes.spacing_mm[1]
     affine[:3, 1] = planes.column_cosine * planes.spacing_mm[0]
@@ -183,7 +185,7 @@ def _affine(planes: Planes, origin: FloatArray, step: FloatArray) -> FloatArray:
     return affine
 
 
-def _check_apart(planes: Planes, order: npt.NDArray[np.intp]) -> None:
+def _check_apart(planes: SeriesGeometry, order: npt.NDArray[np.intp]) -> None:
     gaps = np.diff(planes.along[order])
     if gaps.min() < _SAME_MM:
         k = int(gaps.argmin())
@@ -197,7 +199,7 @@ def _count(gaps: FloatArray) -> int:
     return int((gaps < _SAME_MM).sum())
 
 
-def _is_regular(planes: Planes, positions: FloatArray, step: FloatArray) -> bool:
+def _is_regular(planes: SeriesGeometry, positions: FloatArray, step: FloatArray) -> bool:
     expected = positions[0] + np.arange(len(positions))[:, None] * step
     off = np.linalg.norm(positions - expected, axis=1).max()
     gap = float(step @ planes.normal)
@@ -211,7 +213,7 @@ def _off_multiple(lengths: FloatArray, unit: float) -> bool:
     return bool(np.abs(ratios - np.rint(ratios)).max(initial=0) > _MULTIPLE)
 
 
-def _check_none_missing(planes: Planes, order: npt.NDArray[np.intp]) -> None:
+def _check_none_missing(planes: SeriesGeometry, order: npt.NDArray[np.intp]) -> None:
     gaps = np.diff(planes.along[order])
     largest, smallest = gaps.max(), gaps.min()
     is_multiple = round(largest / smallest) >= 2 and not _off_multiple(gaps, smallest)
@@ -224,12 +226,12 @@ def _check_none_missing(planes: Planes, order: npt.NDArray[np.intp]) -> None:
     )
 
 
-def _resampled(planes: Planes, order: npt.NDArray[np.intp]) -> Stack:
+def _resampled(planes: SeriesGeometry, order: npt.NDArray[np.intp]) -> PlaneStack:
     """The upright grid that holds all planes, as dense as the densest of them (half the usual gap at the least)."""
     along = planes.along[order]
     gaps = np.diff(along)
     in_plane, spacing = np.stack([planes.column_cosine, planes.row_cosine]), np.array(planes.spacing_mm)
-    # Rounded, so that a whole shift is one: an edge must not fall outside by the noise of a subtraction.
+    # Rounded, so that a whole shift stays whole: the noise of a subtraction must not put an edge outside.
     offsets = np.round((planes.positions_mm[order] - planes.positions_mm[order[0]]) @ in_plane.T / spacing, 6)
     low, extent = offsets.min(axis=0), np.ptp(offsets, axis=0)
     if (extent > _SPREAD * np.array(planes.size)).any():
@@ -240,7 +242,7 @@ def _resampled(planes: Planes, order: npt.NDArray[np.intp]) -> Stack:
     gap = (along[-1] - along[0]) / (count - 1)
     rows, columns = np.array(planes.size) + np.ceil(extent).astype(int)
     corner = planes.positions_mm[order[0]] + (low * spacing) @ in_plane
-    return Stack(
+    return PlaneStack(
         tuple(order),
         (count, int(rows), int(columns)),
         _affine(planes, corner, planes.normal * gap),
@@ -250,7 +252,7 @@ def _resampled(planes: Planes, order: npt.NDArray[np.intp]) -> Stack:
     )
 
 
-def _oddities(planes: Planes, order: npt.NDArray[np.intp], gap: float, *, even: bool) -> tuple[str, ...]:
+def _oddities(planes: SeriesGeometry, order: npt.NDArray[np.intp], gap: float, *, even: bool) -> tuple[str, ...]:
     gaps = np.diff(planes.along[order])
     shifts = np.diff(planes.positions_mm[order], axis=0)
     sideways = np.linalg.norm(shifts - (shifts @ planes.normal)[:, None] * planes.normal, axis=1)

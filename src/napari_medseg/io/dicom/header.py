@@ -1,7 +1,7 @@
 """One DICOM file: its header, and whether its pixels are all there. Pure Python; nothing is decoded here.
 
-Only the attributes that identify, place and scale the pixels are taken; those that may name a patient are skipped
-unread, and no text of a file goes into a message.
+Only the attributes that identify, place and scale the pixels are read. Those that may name a patient are skipped, and
+no text of a file goes into a message.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ KEYWORDS = (
     "SegmentSequence",
 )
 
-#: our own JSON (labels' whole names, provenance) in a private block
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_TEXT = 0x0077, "napari_medseg", 0x01
+"""The private block of our own JSON: the whole names of labels, and the provenance."""
 _PRIVATE_TAGS = (PRIVATE_GROUP << 16 | 0x0010, PRIVATE_GROUP << 16 | 0x1000 | PRIVATE_TEXT)
-#: what pydicom, which checks little, can raise on a file that breaks the rules
 PARSE_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -83,33 +82,34 @@ PARSE_ERRORS = (
     struct.error,
     zlib.error,
 )
+"""The errors of pydicom, which checks little, on a file that breaks the rules."""
 _ITEM, _DELIMITER = 0xFFFEE000, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _WITH_LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"UN")
-#: bytes of one decoded frame, and decoded bytes per compressed one, above which a compressed file is not believed
 _MAX_FRAME = 1 << 28
+"""The most bytes of a decoded frame, and of decoded bytes per compressed one; a file that states more is refused."""
 _MAX_INFLATION = 1 << 14
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a file says about its pixels, and where they lie in it."""
+class DicomHeader:
+    """The description of a file's pixels, and their place in it."""
 
     path: Path
     dataset: Dataset
     syntax: UID
     pixels_at: int
-    """Offset of the pixels in the file; 0 where it has none."""
+    """Offset of the pixels in the file; 0 if it has none."""
     pixels_length: int
     """Bytes of pixels, as stated; 2^32 - 1 for compressed ones, whose items state theirs."""
 
     def text(self, keyword: str) -> str:
-        """A UID or code; empty where it is absent."""
+        """A UID or code; empty if it is absent."""
         return text(self.dataset, keyword, self.path)
 
     def count(self, keyword: str, default: int = 0) -> int:
         """A whole number of at least 0. Raises FileError for others."""
-        with _told(self.path, keyword):
+        with _parse_errors_as_file_errors(self.path, keyword):
             value = self.dataset.get(keyword)
             number = default if value in (None, "") else int(value)
         if number < 0:
@@ -118,8 +118,8 @@ class Header:
 
     @property
     def private_text(self) -> str:
-        """Our own JSON; empty where it is absent."""
-        with _told(self.path, "its private block"):
+        """Our own JSON; empty if it is absent."""
+        with _parse_errors_as_file_errors(self.path, "its private block"):
             creator, text = (self.dataset.get(tag) for tag in _PRIVATE_TAGS)
             return (
                 str(text.value) if text is not None and creator is not None and creator.value == PRIVATE_CREATOR else ""
@@ -145,12 +145,12 @@ class Header:
         return (bits + 7) // 8
 
 
-def read_header(path: Path) -> Header:
-    """The header of a file. Raises FileError where it is no DICOM or damaged, NotSupportedError for deflated ones."""
+def read_header(path: Path) -> DicomHeader:
+    """The header of a file. Raises FileError if it is damaged or no DICOM, NotSupportedError if it is deflated."""
     size = files.check_regular(path)
     if not is_dicom(path):
         raise FileError(f"{path}: not a DICOM file: the mark DICM does not stand after its first {PREAMBLE} bytes")
-    with _told(path), path.open("rb") as file:
+    with _parse_errors_as_file_errors(path), path.open("rb") as file:
         syntax = UID(str(read_file_meta_info(path).get("TransferSyntaxUID", "")))
         if syntax.is_private or not syntax.is_transfer_syntax:
             raise NotSupportedError(
@@ -164,10 +164,10 @@ def read_header(path: Path) -> Header:
                 f"{path}: cut short (truncated): an element's length goes past the end of file ({size} bytes)"
             )
         at, length = _pixel_element(file, syntax)
-    return Header(path, dataset, syntax, at, length)
+    return DicomHeader(path, dataset, syntax, at, length)
 
 
-def check_pixels(header: Header) -> None:
+def check_pixels(header: DicomHeader) -> None:
     """Raise unless the pixels are there, whole, of one value each, and can be decoded here."""
     path = header.path
     if not header.pixels_at:
@@ -185,8 +185,8 @@ def check_pixels(header: Header) -> None:
 
 
 def numbers(item: Dataset, keyword: str, count: int, path: Path) -> FloatArray | None:
-    """Finite numbers of an attribute; None where it is absent or empty. Raises FileError for anything else."""
-    with _told(path, keyword):
+    """Finite numbers of an attribute; None if it is absent or empty. Raises FileError for anything else."""
+    with _parse_errors_as_file_errors(path, keyword):
         value = item.get(keyword)
         if value is None or value == "":
             return None
@@ -197,28 +197,28 @@ def numbers(item: Dataset, keyword: str, count: int, path: Path) -> FloatArray |
 
 
 def text(item: Dataset, keyword: str, path: Path) -> str:
-    """A text; empty where it is absent."""
-    with _told(path, keyword):
+    """A text; empty if it is absent."""
+    with _parse_errors_as_file_errors(path, keyword):
         return str(item.get(keyword) or "")
 
 
 def items(dataset: Dataset, keyword: str, path: Path) -> list[Dataset]:
-    """The items of a sequence; none where it is absent."""
-    with _told(path, keyword):
+    """The items of a sequence; none if it is absent."""
+    with _parse_errors_as_file_errors(path, keyword):
         return list(dataset.get(keyword) or [])
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's warnings: they quote the file's text."""
+    """Without pydicom's warnings, which quote the file's text."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def _told(path: Path, what: str = "its header") -> Iterator[None]:
-    """Whatever pydicom raises inside, as one line that quotes nothing."""
+def _parse_errors_as_file_errors(path: Path, what: str = "its header") -> Iterator[None]:
+    """Inside, an error of pydicom becomes a FileError of one line that quotes nothing."""
     try:
         with quiet():
             yield
@@ -231,7 +231,7 @@ def _told(path: Path, what: str = "its header") -> Iterator[None]:
 
 
 def _pixel_element(file: BinaryIO, syntax: UID) -> tuple[int, int]:
-    """Offset and stated length of the pixels, in front of which the file stands; zeros where there are none."""
+    """Offset and stated length of the pixels, which come next in the file; zeros if there are none."""
     order = "<" if syntax.is_little_endian else ">"
     start = file.read(8)
     if len(start) < 8:
@@ -246,7 +246,7 @@ def _pixel_element(file: BinaryIO, syntax: UID) -> tuple[int, int]:
     return file.tell(), length
 
 
-def _check_native(header: Header) -> None:
+def _check_native(header: DicomHeader) -> None:
     there = min(header.pixels_length, header.path.stat().st_size - header.pixels_at)
     expected = header.decoded_bytes
     if header.pixels_length == _UNDEFINED:
@@ -258,7 +258,7 @@ def _check_native(header: Header) -> None:
         )
 
 
-def _check_compressed(header: Header) -> None:
+def _check_compressed(header: DicomHeader) -> None:
     _check_decoder(header)
     there = _compressed_bytes(header)
     expected = header.decoded_bytes
@@ -269,8 +269,8 @@ def _check_compressed(header: Header) -> None:
         )
 
 
-def _check_decoder(header: Header) -> None:
-    """Raise NotSupportedError, with what to install, where no decoder for the compression is here."""
+def _check_decoder(header: DicomHeader) -> None:
+    """Raise NotSupportedError, with the package to install, if no decoder for the compression is here."""
     syntax = header.syntax
     try:
         decoder = get_decoder(syntax)
@@ -285,8 +285,8 @@ def _check_decoder(header: Header) -> None:
         )
 
 
-def _compressed_bytes(header: Header) -> int:
-    """The bytes in the items of compressed pixels. Raises FileError where the last one is cut."""
+def _compressed_bytes(header: DicomHeader) -> int:
+    """The bytes in the items of compressed pixels. Raises FileError if the last item is cut."""
     size, total = header.path.stat().st_size, 0
     with header.path.open("rb") as file:
         file.seek(header.pixels_at)

@@ -1,4 +1,4 @@
-"""Whether a file is a DICOM file: by its mark, for many have no suffix."""
+"""Whether a file is a DICOM file: judged by its mark, because many have no suffix."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from pathlib import Path
 
 from napari_medseg.errors import FileError
 
-#: bytes in front of the mark
 PREAMBLE = 128
+"""Bytes in front of the mark."""
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file has the DICOM mark after its preamble; other things than files have not.
-
-    Raises FileError where a file cannot be opened.
-    """
+    """Whether a path is a file with the DICOM mark after its preamble. FileError for one that cannot be opened."""
     if not path.is_file():
         return False
     try:

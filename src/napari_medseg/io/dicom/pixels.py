@@ -1,4 +1,4 @@
-"""Voxels of DICOM planes: decoded, and scaled to what they mean (Hounsfield units, activity, ...)."""
+"""The voxels of DICOM planes: decoded, and scaled to their meaning (Hounsfield units, activity, ...)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy.typing as npt
 
 from napari_medseg.errors import FileError
 from napari_medseg.io.dicom import decoder
-from napari_medseg.io.dicom.header import Header
-from napari_medseg.io.dicom.planes import Plane
+from napari_medseg.io.dicom.header import DicomHeader
+from napari_medseg.io.dicom.planes import DicomPlane
 from napari_medseg.io.sandbox.parent import Limits, ask
 
 Array = npt.NDArray[Any]
 
-#: JPEG 2000, the slowest, on a slow machine
 _SLOWEST_BYTES_PER_S = 2e6
+"""The pace of the slowest decoder, that of JPEG 2000, on a slow machine."""
 
 
-def decode(header: Header, frames: Sequence[int]) -> Array:
+def decode(header: DicomHeader, frames: Sequence[int]) -> Array:
     """Stored values (frame, row, column) of some frames of a checked file.
 
-    Decoders of compressed pixels are C code that is not trusted: they run in a child process. Raises FileError where
-    the pixels are damaged.
+    Decoders of compressed pixels are C code that is not trusted: they run in a child process. Raises FileError for
+    damaged pixels.
     """
     if header.count("BitsAllocated") == 1 and not header.syntax.is_encapsulated:
         return _unpacked(header, frames)
@@ -41,8 +41,8 @@ def decode(header: Header, frames: Sequence[int]) -> Array:
     return array
 
 
-def _unpacked(header: Header, frames: Sequence[int]) -> Array:
-    """Frames of single bits, which need not begin at a byte."""
+def _unpacked(header: DicomHeader, frames: Sequence[int]) -> Array:
+    """Frames of single bits; a frame may begin inside a byte."""
     rows, columns = header.size
     count = rows * columns
     planes = np.empty((len(frames), rows, columns), np.uint8)
@@ -55,7 +55,7 @@ def _unpacked(header: Header, frames: Sequence[int]) -> Array:
     return planes
 
 
-def stored_values(planes: Sequence[Plane]) -> Array:
+def stored_values(planes: Sequence[DicomPlane]) -> Array:
     """(plane, row, column) as stored, in the order of the planes."""
     parts = []
     for _, group in groupby(planes, key=lambda plane: plane.path):
@@ -68,9 +68,9 @@ def stored_values(planes: Sequence[Plane]) -> Array:
 
 
 def scaled(values: Array, slopes: Sequence[float], intercepts: Sequence[float]) -> Array:
-    """Each plane's slope and intercept applied; whole numbers stay such, in int16 or int32.
+    """Each plane's values times its slope, plus its intercept. Whole numbers stay whole, in int16 or int32.
 
-    Fractions give float32, or float64 where float32 would not hold the stored values.
+    Fractions give float32, or float64 if float32 does not hold the stored values.
     """
     slope, intercept = np.array(slopes)[:, None, None], np.array(intercepts)[:, None, None]
     if (slope == 1).all() and (intercept == 0).all():
@@ -94,7 +94,7 @@ def _range(values: Array, slope: Array, intercept: Array) -> tuple[float, float]
 
 
 def _whole(values: Array, slope: Array, intercept: Array, kind: npt.DTypeLike) -> Array:
-    """Plane by plane in 64 bits, so that nothing overflows on the way to a type that holds the result."""
+    """Plane by plane in 64 bits, so that no step before the result overflows."""
     result = np.empty(values.shape, kind)
     for plane, target, a, b in zip(values, result, slope.ravel(), intercept.ravel(), strict=True):
         target[...] = plane.astype(np.int64) * int(a) + int(b)

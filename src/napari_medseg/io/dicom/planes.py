@@ -11,15 +11,15 @@ from pydicom.dataset import Dataset
 
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io.dicom.geometry import Planes, odd_ones, unit_cosines
-from napari_medseg.io.dicom.header import Header, items, numbers
+from napari_medseg.io.dicom.geometry import SeriesGeometry, odd_ones, unit_cosines
+from napari_medseg.io.dicom.header import DicomHeader, items, numbers
 
 
 @dataclass(frozen=True)
-class Plane:
-    """One slice of a patient: a file, or a frame of one."""
+class DicomPlane:
+    """One slice of a patient: a file, or a frame of a file."""
 
-    header: Header
+    header: DicomHeader
     frame: int
     """From 0."""
     position_mm: FloatArray
@@ -33,7 +33,7 @@ class Plane:
     slope: float
     intercept: float
     groups: tuple[Dataset, ...]
-    """The functional groups that hold for it, its own first; none of a classic file."""
+    """The functional groups of the frame, its own before the shared ones; none in a classic file."""
 
     @property
     def path(self) -> Path:
@@ -44,8 +44,8 @@ class Plane:
         return f"{self.path.name} frame {self.frame + 1}" if self.header.frames > 1 else self.path.name
 
 
-def planes_of(header: Header) -> list[Plane]:
-    """The planes in a file. Raises FileError where one has no place, NotSupportedError for several slices in a tile."""
+def planes_of(header: DicomHeader) -> list[DicomPlane]:
+    """The planes in a file. Raises FileError if one has no place, NotSupportedError for slices tiled in a picture."""
     path, dataset = header.path, header.dataset
     if "MOSAIC" in header.text("ImageType"):
         raise NotSupportedError(f"{path}: a mosaic (slices tiled in one picture) is not read: convert it with dcm2niix")
@@ -60,8 +60,8 @@ def planes_of(header: Header) -> list[Plane]:
     return [_plane(header, frame, [groups, *shared]) for frame, groups in enumerate(own)]
 
 
-def together(planes: Sequence[Plane], where: str) -> Planes:
-    """What the planes share. Raises FileError, naming the odd ones, where sizes, orientations or spacings differ."""
+def geometry_of(planes: Sequence[DicomPlane], where: str) -> SeriesGeometry:
+    """The geometry of the planes. FileError names those whose size, orientation or spacing differs from the others."""
     sizes = np.array([p.header.size for p in planes], dtype=float)
     orientations = np.array([p.orientation for p in planes])
     spacings = np.array([p.spacing_mm for p in planes])
@@ -74,7 +74,7 @@ def together(planes: Sequence[Plane], where: str) -> Planes:
         raise FileError(f"{where}: its image orientation is {error}: {orientations[0].tolist()}") from error
     if spacings.min() <= 0:
         raise FileError(f"{where}: its pixel spacing must be positive; got {spacings[0].tolist()} mm")
-    return Planes(
+    return SeriesGeometry(
         [p.name for p in planes],
         np.array([p.position_mm for p in planes]),
         row,
@@ -85,17 +85,17 @@ def together(planes: Sequence[Plane], where: str) -> Planes:
     )
 
 
-def _check_alike(where: str, what: str, planes: Sequence[Plane], odd: Iterable[int]) -> None:
+def _check_alike(where: str, what: str, planes: Sequence[DicomPlane], odd: Iterable[int]) -> None:
     names = [planes[i].name for i in odd]
     if names:
         listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise FileError(f"{where}: the {what} differ: {len(names)} of {len(planes)} are unlike the others ({listed})")
 
 
-def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane:
+def _plane(header: DicomHeader, frame: int, groups: Sequence[Dataset]) -> DicomPlane:
     if items(header.dataset, "ModalityLUTSequence", header.path):
         raise NotSupportedError(f"{header.path}: values through a lookup table (Modality LUT) are not read")
-    return Plane(
+    return DicomPlane(
         header,
         frame,
         _needed(header, groups, "PlanePositionSequence", "ImagePositionPatient", 3),
@@ -107,21 +107,21 @@ def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane:
     )
 
 
-def _needed(header: Header, groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -> FloatArray:
+def _needed(header: DicomHeader, groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -> FloatArray:
     value = _find(header, groups, sequence, keyword, count)
     if value is None:
         raise FileError(f"{header.path}: no {keyword}: the spacing and place of its pixels in the patient are unknown")
     return value
 
 
-def _find(header: Header, groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -> FloatArray | None:
-    """From the first functional group that has it; of a classic file from its top."""
+def _find(header: DicomHeader, groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -> FloatArray | None:
+    """The numbers in the first functional group that has them; in a classic file, at its top."""
     places = [item for group in groups for item in items(group, sequence, header.path)] or [header.dataset]
     found = (numbers(place, keyword, count, header.path) for place in places)
     return next((value for value in found if value is not None), None)
 
 
-def _gap(header: Header, groups: Sequence[Dataset]) -> float | None:
+def _gap(header: DicomHeader, groups: Sequence[Dataset]) -> float | None:
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
         value = _find(header, groups, "PixelMeasuresSequence", keyword, 1)
         if value is not None and value[0] > 0:
@@ -129,7 +129,7 @@ def _gap(header: Header, groups: Sequence[Dataset]) -> float | None:
     return None
 
 
-def _scaling(header: Header, groups: Sequence[Dataset]) -> tuple[float, float]:
+def _scaling(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, float]:
     slope, intercept = (
         _find(header, groups, "PixelValueTransformationSequence", keyword, 1)
         for keyword in ("RescaleSlope", "RescaleIntercept")

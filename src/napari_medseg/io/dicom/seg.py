@@ -1,14 +1,12 @@
-"""DICOM-SEG as labels: BINARY and FRACTIONAL (from one half on), with overlaps told, and LABELMAP; written through
-highdicom beside its source series.
+"""DICOM-SEG as labels: BINARY, FRACTIONAL (from one half on) and LABELMAP are read; highdicom writes them.
 
-Segment numbers are the label ids. Frames that hold nothing may be absent: the grid spans from the first to the last
-frame that is there.
+Segment numbers are the label ids. Overlapping segments are refused, with sets of segments that do not overlap. Empty
+frames may be absent: the grid spans from the first to the last frame that is there.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,15 +19,15 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError, warn
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom.codes import colour_of
-from napari_medseg.io.dicom.geometry import Stack, sparse_stack
-from napari_medseg.io.dicom.header import Header, check_pixels, items, numbers, text
+from napari_medseg.io.dicom.geometry import PlaneStack, sparse_stack
+from napari_medseg.io.dicom.header import DicomHeader, check_pixels, items, numbers, text
 from napari_medseg.io.dicom.pixels import decode
-from napari_medseg.io.dicom.planes import Plane, planes_of, together
+from napari_medseg.io.dicom.planes import DicomPlane, geometry_of, planes_of
 from napari_medseg.io.dicom.series import Series, choose
 from napari_medseg.io.dicom.stacks import arranged
 from napari_medseg.io.disk import files, memory
@@ -38,27 +36,27 @@ from napari_medseg.volume import RESAMPLE, Colour, Grid
 
 Array = npt.NDArray[Any]
 
-#: frames that are decoded at once
 _BATCH = 256
+"""Frames that are decoded at once."""
 _MAX_LABELMAP = 2**16 - 1
 _MAX_CIELAB = 2**16 - 1
-#: of a label, at the most
 _VOXEL_BYTES = 4
+"""The largest type of a label."""
 
 
 @dataclass(frozen=True)
 class _Segments:
-    """What a file says it holds."""
+    """The description of a file's segments."""
 
-    header: Header
+    header: DicomHeader
     names: Mapping[int, str]
     colours: Mapping[int, Colour]
-    planes: Sequence[Plane]
-    """One per frame, in the order of the stack."""
-    stack: Stack
+    planes: Sequence[DicomPlane]
+    """One for each frame, in the order of the stack."""
+    stack: PlaneStack
     is_labelmap: bool
     least: int
-    """The stored value from which on a voxel of a mask is the segment's."""
+    """The least stored value of a voxel that belongs to the segment."""
 
     @property
     def where(self) -> Path:
@@ -66,10 +64,10 @@ class _Segments:
 
 
 def load(path: Path, series: Series) -> Stored:
-    """The labels of a segmentation file, all of them or those chosen: `FILE#1,3`.
+    """The labels of a segmentation file: all of them, or some: `FILE#1,3`.
 
-    Raises ChoiceError where segments overlap, InputError where a chosen one is not there, FileError for a damaged file,
-    NotSupportedError for fractions.
+    Raises ChoiceError if segments overlap, InputError if a chosen one is absent, FileError for a damaged file,
+    NotSupportedError for other kinds.
     """
     if len(series.headers) > 1:
         names = ", ".join(h.path.name for h in series.headers[:5])
@@ -81,7 +79,7 @@ def load(path: Path, series: Series) -> Stored:
     grid = grid_of(str(segments.where), segments.stack.shape, geometry.from_itk(segments.stack.affine_lps_xyz))
     own = attributes.from_text(series.headers[0].private_text, str(segments.where)) or attributes.Attributes()
     labels = {number: own.labels.get(number, name) for number, name in segments.names.items() if number in chosen}
-    # Our own JSON keeps the numbers that were written; through CIELab they come back rounded.
+    # Our own JSON keeps the exact colours; those in CIELab come back rounded.
     colours = {i: own.colours.get(i, colour) for i, colour in segments.colours.items() if i in chosen}
     return Stored(data, grid, labels=labels, provenance=own.provenance, is_labels=True, colours=colours)
 
@@ -89,9 +87,9 @@ def load(path: Path, series: Series) -> Stored:
 def save(path: Path, stored: Stored) -> None:
     """Write labels as DICOM-SEG that refers to the series `stored.source`, atomically.
 
-    BINARY where ids run from 1 without gaps to 16 at the most, else LABELMAP. No text about the patient is copied;
-    the study and the frame of reference say whose it is. Raises InputError for images, for labels without a source and
-    for ids above 65535, GridMismatchError where the labels do not lie on the series' grid.
+    BINARY if the ids run from 1 without gaps to 16 at the most, else LABELMAP. No text about the patient is copied: the
+    study and the frame of reference identify it. Raises InputError for images, for labels without a source and for ids
+    above 65535, GridMismatchError if the labels do not lie on the series' grid.
     """
     if not stored.is_labels:
         raise InputError(f"{path}: images are not written as DICOM: write .nii.gz, or give labels")
@@ -111,7 +109,7 @@ def save(path: Path, stored: Stored) -> None:
     files.replace_bytes(path, blob.getvalue())
 
 
-def _segments(header: Header) -> _Segments:
+def _segments(header: DicomHeader) -> _Segments:
     check_pixels(header)
     kind = header.text("SegmentationType")
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
@@ -127,7 +125,7 @@ def _segments(header: Header) -> _Segments:
                 colours[int(number[0])] = colour
     planes = planes_of(header)
     try:
-        stack = sparse_stack(together(planes, str(header.path)))
+        stack = sparse_stack(geometry_of(planes, str(header.path)))
     except FileError as error:
         raise FileError(f"{header.path}: {error}") from error
     return _Segments(
@@ -135,8 +133,8 @@ def _segments(header: Header) -> _Segments:
     )
 
 
-def _least(header: Header) -> int:
-    """1, and of fractions half of what stands for the whole, which is told."""
+def _least(header: DicomHeader) -> int:
+    """The least stored value of a segment's voxel: 1; of fractions one half, with a warning."""
     if header.text("SegmentationType") != "FRACTIONAL":
         return 1
     whole = header.count("MaximumFractionalValue")
@@ -144,16 +142,14 @@ def _least(header: Header) -> int:
         raise FileError(f"{header.path}: damaged: its fractions do not say which value is the whole")
     least = (whole + 1) // 2
     what = "occupancies" if header.text("SegmentationFractionalType") == "OCCUPANCY" else "probabilities"
-    warnings.warn(
+    warn(
         f"{header.path}: a segmentation of {what} from 0 to {whole}; labels are the voxels of at least {least} "
-        f"(one half)",
-        MedsegWarning,
-        stacklevel=4,
+        f"(one half)"
     )
     return least
 
 
-def _colour(item: Dataset, header: Header) -> Colour | None:
+def _colour(item: Dataset, header: DicomHeader) -> Colour | None:
     cielab = numbers(item, "RecommendedDisplayCIELabValue", 3, header.path)
     if cielab is None or cielab.min() < 0 or cielab.max() > _MAX_CIELAB:
         return None
@@ -161,7 +157,7 @@ def _colour(item: Dataset, header: Header) -> Colour | None:
 
 
 def _chosen(path: Path, segments: _Segments) -> set[int]:
-    """The segments that the path names behind its "#"; all where it names none or is a folder."""
+    """The segments that the path names behind its "#"; all if it names none or is a folder."""
     whole, wanted = choice.split(path)
     if not wanted or whole.is_dir():
         return set(segments.names)
@@ -172,8 +168,8 @@ def _chosen(path: Path, segments: _Segments) -> set[int]:
     return chosen
 
 
-def _batches(planes: Sequence[Plane], slots: Sequence[int]) -> Iterator[tuple[Array, Sequence[Plane], Array]]:
-    """(frames, their planes, their slots) in the order of the stack; a slot is never divided."""
+def _batches(planes: Sequence[DicomPlane], slots: Sequence[int]) -> Iterator[tuple[Array, Sequence[DicomPlane], Array]]:
+    """(frames, their planes, their slots) in the order of the stack; frames of one slot stay together."""
     start = 0
     while start < len(planes):
         stop = min(start + _BATCH, len(planes))
@@ -185,7 +181,7 @@ def _batches(planes: Sequence[Plane], slots: Sequence[int]) -> Iterator[tuple[Ar
 
 
 def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
-    """(z, y, x) where each frame holds the numbers of its slice."""
+    """(z, y, x) from frames that hold the segment number of each voxel."""
     data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
     if len(set(segments.stack.slots)) < len(segments.planes):
         raise FileError(f"{segments.where}: damaged: two frames of its label map lie at the same position")
@@ -196,7 +192,7 @@ def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
 
 
 def _combined(segments: _Segments, chosen: set[int]) -> Array:
-    """(z, y, x) of the masks of the chosen segments; ChoiceError, with the numbers, where two of them overlap."""
+    """(z, y, x) from the masks of the chosen segments; ChoiceError, with the numbers, if two of them overlap."""
     data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
     overlaps: dict[tuple[int, int], int] = {}
     for frames, planes, slots in _batches(segments.planes, segments.stack.slots):
@@ -213,7 +209,7 @@ def _combined(segments: _Segments, chosen: set[int]) -> Array:
     return data
 
 
-def _segment_number(plane: Plane) -> int:
+def _segment_number(plane: DicomPlane) -> int:
     for group in plane.groups:
         for item in items(group, "SegmentIdentificationSequence", plane.path):
             number = numbers(item, "ReferencedSegmentNumber", 1, plane.path)
@@ -231,7 +227,7 @@ def _count_overlaps(overlaps: dict[tuple[int, int], int], owners: Sequence[int],
 
 
 def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[int, int], int]) -> ChoiceError:
-    """The refusal: which segments overlap, and sets of them that do not."""
+    """The refusal: the segments that overlap, and sets of segments that do not."""
     groups: list[list[int]] = []
     for number in sorted(chosen):
         free = (g for g in groups if not any((min(number, m), max(number, m)) in overlaps for m in g))
@@ -250,8 +246,8 @@ def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[
     )
 
 
-def _on_planes(path: Path, stored: Stored, stack: Stack) -> Array:
-    """The labels on the planes of the source (plane, row, column), flipped and permuted where the grids differ so."""
+def _on_planes(path: Path, stored: Stored, stack: PlaneStack) -> Array:
+    """The labels on the planes of the source (plane, row, column); flipped and permuted as the grids demand."""
     if stack.resampling is not None:
         raise NotSupportedError(
             f"{path}: the source {stored.source} is {stack.oddities[0]}: its slices cannot be labelled"

@@ -1,7 +1,7 @@
 """A DICOM-SEG data set of labels on the planes of their source series, built by highdicom.
 
-highdicom takes geometry, and the patient's and the study's text, from the headers of the sources; it is handed headers
-made here, of UIDs and numbers only.
+highdicom copies the geometry, and texts about the patient and the study, from the headers of the sources. It gets
+headers made here, which hold UIDs and numbers only.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from napari_medseg._version import __version__
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.io import attributes
 from napari_medseg.io.dicom.codes import description
-from napari_medseg.io.dicom.header import PRIVATE_CREATOR, PRIVATE_GROUP, PRIVATE_TEXT, Header
-from napari_medseg.io.dicom.planes import Plane
+from napari_medseg.io.dicom.header import PRIVATE_CREATOR, PRIVATE_GROUP, PRIVATE_TEXT, DicomHeader
+from napari_medseg.io.dicom.planes import DicomPlane
 from napari_medseg.io.stored import Stored
 
 Array = npt.NDArray[Any]
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-#: attributes of type 2: they must be there, and may be empty
 _EMPTY = (
     "PatientID",
     "PatientName",
@@ -42,12 +41,13 @@ _EMPTY = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-#: segments up to which one bit each takes no more room than the source's two bytes
+"""Attributes of type 2: they must be present and may be empty."""
 _MAX_BINARY = 16
+"""The most segments whose bits take no more room than the two bytes of a voxel of the source."""
 _SERIES_NUMBER = 9000
 
 
-def dataset(planes: Sequence[Plane], data: Array, names: Mapping[int, str], stored: Stored) -> Segmentation:
+def dataset(planes: Sequence[DicomPlane], data: Array, names: Mapping[int, str], stored: Stored) -> Segmentation:
     """The segmentation of labels (plane, row, column), with a name for every id.
 
     The same labels on the same series get the same UIDs. Raises NotSupportedError for a series of several enhanced
@@ -78,8 +78,8 @@ def dataset(planes: Sequence[Plane], data: Array, names: Mapping[int, str], stor
     return segmentation
 
 
-def _sources(planes: Sequence[Plane], gap_mm: float) -> list[Dataset]:
-    """A header per file, in the order of the planes."""
+def _sources(planes: Sequence[DicomPlane], gap_mm: float) -> list[Dataset]:
+    """A header for each file, in the order of the planes."""
     if len({id(plane.header) for plane in planes}) == len(planes) and planes[0].header.frames == 1:
         return [_classic(plane, planes[0], gap_mm) for plane in planes]
     header = planes[0].header
@@ -88,22 +88,22 @@ def _sources(planes: Sequence[Plane], gap_mm: float) -> list[Dataset]:
     return [_enhanced(planes, gap_mm)]
 
 
-def _gap(planes: Sequence[Plane]) -> float:
-    """mm between neighbouring planes, of a regular stack; of a single one as it states."""
+def _gap(planes: Sequence[DicomPlane]) -> float:
+    """mm between neighbouring planes of a regular stack; a single plane states it."""
     if len(planes) == 1:
         return planes[0].gap_mm or 1.0
     return float(np.linalg.norm(planes[-1].position_mm - planes[0].position_mm)) / (len(planes) - 1)
 
 
-def _in_order_of_sources(planes: Sequence[Plane], data: Array) -> Array:
-    """Slices as the source has them: by frame in a multi-frame file, as they are where each plane is a file."""
+def _in_order_of_sources(planes: Sequence[DicomPlane], data: Array) -> Array:
+    """Slices in the order of the source: by frame in a multi-frame file; unchanged if each plane is a file."""
     data = data.astype(np.uint8 if data.max() < 256 else np.uint16, copy=False)
     if len(planes) > 1 and planes[0].header is planes[1].header:
         return data[np.argsort([plane.frame for plane in planes])]
     return data
 
 
-def _classic(plane: Plane, first: Plane, gap_mm: float) -> Dataset:
+def _classic(plane: DicomPlane, first: DicomPlane, gap_mm: float) -> Dataset:
     reference = _reference(plane.header)
     reference.ImagePositionPatient = _decimal(plane.position_mm)
     reference.ImageOrientationPatient = _decimal(first.orientation)
@@ -112,7 +112,7 @@ def _classic(plane: Plane, first: Plane, gap_mm: float) -> Dataset:
     return reference
 
 
-def _enhanced(planes: Sequence[Plane], gap_mm: float) -> Dataset:
+def _enhanced(planes: Sequence[DicomPlane], gap_mm: float) -> Dataset:
     first = planes[0]
     shared = Dataset()
     shared.PixelMeasuresSequence = PixelMeasuresSequence(first.spacing_mm.tolist(), gap_mm, gap_mm)
@@ -129,8 +129,8 @@ def _enhanced(planes: Sequence[Plane], gap_mm: float) -> Dataset:
     return reference
 
 
-def _reference(header: Header) -> Dataset:
-    """What every source states: its UIDs and its size; nothing of the patient and the study but the study's UID."""
+def _reference(header: DicomHeader) -> Dataset:
+    """The attributes of every source: its UIDs and its size; nothing about the patient, and the study's UID only."""
     reference = Dataset()
     reference.file_meta = FileMetaDataset()
     reference.file_meta.TransferSyntaxUID = header.syntax
@@ -141,7 +141,7 @@ def _reference(header: Header) -> Dataset:
         setattr(reference, keyword, "")
     reference.Modality = header.text("Modality")
     reference.Rows, reference.Columns = header.size
-    # A frame of reference lost in anonymisation: one for the whole series, the same at every writing.
+    # Anonymisation may remove the frame of reference. The new one is the same for all files and at every writing.
     seed = [header.text("SeriesInstanceUID"), "frame of reference"]
     reference.FrameOfReferenceUID = header.text("FrameOfReferenceUID") or generate_uid(entropy_srcs=seed)
     return reference

@@ -1,4 +1,4 @@
-"""The series of a folder of DICOM files: listed without any text of a patient, and one chosen."""
+"""The series of a folder of DICOM files: a list without any text of a patient, and the choice of one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io import choice
 from napari_medseg.io.choice import ChoiceError
-from napari_medseg.io.dicom.header import Header, items, numbers, read_header
+from napari_medseg.io.dicom.header import DicomHeader, items, numbers, read_header
 from napari_medseg.io.dicom.mark import is_dicom
 from napari_medseg.io.disk import files
 
-#: names that a file must not have to be passed over in silence when it is no DICOM
 _SUFFIXES = (".dcm", ".ima")
+"""A file with such a name that is no DICOM is an error; other files are passed over."""
 _DIRECTORY = "1.2.840.10008.1.3.10"
-#: a modality is a code; anything else in its place could be anybody's text
 _CODE = re.compile(r"[A-Z]{2,10}")
+"""A modality is a code; anything else in its place could be a text about a patient."""
 _LISTED = 20
 
 
@@ -31,14 +31,14 @@ class Series:
     id: str
     """Six hexadecimal digits of the SHA-256 of its UID: `FOLDER#ID` names it."""
     modality: str
-    """"CT", "MR", ...; "?" where it is no code."""
+    """"CT", "MR", ...; "?" if it is no code."""
     number: int
     slices: int
     size: tuple[int, int]
     """Rows, columns."""
     spacing_mm: tuple[float, float] | None
-    """Between rows, between columns; None where it is not stated."""
-    headers: tuple[Header, ...]
+    """Between rows, between columns; None if it is not stated."""
+    headers: tuple[DicomHeader, ...]
 
     @property
     def is_segmentation(self) -> bool:
@@ -59,10 +59,10 @@ class Series:
 def list_series(path: str | PathLike[str]) -> list[Series]:
     """The series of the DICOM files in a folder (not below it), or of one file, by number and id.
 
-    Files that are no DICOM are passed over, unless they are empty or their names say otherwise. Raises FileError for
-    those, for damaged ones, and for a folder without any.
+    Files that are no DICOM are passed over. Raises FileError for those that are empty or have the name of a DICOM file,
+    for damaged files, and for a folder without any DICOM file.
     """
-    found: dict[str, list[Header]] = {}
+    found: dict[str, list[DicomHeader]] = {}
     for file in _files(Path(path)):
         header = read_header(file)
         if header.text("SOPClassUID") == _DIRECTORY:
@@ -77,10 +77,10 @@ def list_series(path: str | PathLike[str]) -> list[Series]:
 
 
 def choose(path: Path, *, as_labels: bool) -> Series:
-    """The series that a path means: the only one, or that behind the "#".
+    """The series that a path means: the only one, or the one behind the "#".
 
-    Among images and segmentations the verb decides: an image is read from images where there are any, labels from
-    segmentations. Raises ChoiceError, listing the series, where several are left, InputError where none has the id.
+    An image is read from images if there are any, labels from segmentations. Raises ChoiceError, with a list, if
+    several series remain, InputError if none has the id.
     """
     folder, wanted = choice.split(path)
     series = list_series(folder)
@@ -100,7 +100,7 @@ def choose(path: Path, *, as_labels: bool) -> Series:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files to read; of a folder those that are DICOM, or should be by their names."""
+    """The files to read; in a folder those that are DICOM, or should be by their names."""
     files.status_of(path)
     if not path.is_dir():
         return [path]
@@ -108,7 +108,7 @@ def _files(path: Path) -> list[Path]:
     return [p for p in visible if p.suffix.lower() in _SUFFIXES or p.stat().st_size == 0 or is_dicom(p)]
 
 
-def _series(uid: str, headers: Sequence[Header]) -> Series:
+def _series(uid: str, headers: Sequence[DicomHeader]) -> Series:
     first = headers[0]
     modality = first.text("Modality")
     return Series(
@@ -122,8 +122,8 @@ def _series(uid: str, headers: Sequence[Header]) -> Series:
     )
 
 
-def _spacing(header: Header) -> tuple[float, float] | None:
-    """Of one file, at its top or in the groups that its frames share."""
+def _spacing(header: DicomHeader) -> tuple[float, float] | None:
+    """The spacing that a file states at its top or in the groups that its frames share."""
     places = [header.dataset]
     for group in items(header.dataset, "SharedFunctionalGroupsSequence", header.path):
         places += items(group, "PixelMeasuresSequence", header.path)

@@ -1,1 +1,1 @@
-"""Files as such: whole or damaged, locked, replaced at once, and within the memory that there is."""
+"""Files as such: whole or damaged, locked, replaced at once, and small enough for the memory."""

@@ -1,4 +1,4 @@
-"""Files as such: is it there, is it whole, and how a new one takes the place of an old one."""
+"""Files as such: whether one is there and whole, and how a new one takes the place of an old one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk import locks
 
-#: the disk, the user's share of it, or what a file may take, is full
 _WANT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: free bytes below which a disk is called full
+"""Errors of a full disk, of a user's full share of it, and of a file at its greatest size."""
 _NO_ROOM_BYTES = 1 << 20
+"""A disk with fewer free bytes is full."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -32,7 +32,7 @@ def _kind(status: os.stat_result) -> str:
 
 
 def status_of(path: Path) -> os.stat_result:
-    """The status of what a path leads to; FileError where it leads nowhere."""
+    """The status of the file or folder at a path; FileError where nothing is there."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -51,7 +51,7 @@ def check_regular(path: Path) -> int:
 
 
 def check_file(path: Path) -> int:
-    """The size of a regular file that may be empty; FileError for a pipe or a device, which would be waited for."""
+    """The size of a regular file, which may be empty; FileError for a pipe or a device: reading one may never end."""
     status = status_of(path)
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{path}: not a regular file but {_kind(status)}")
@@ -59,26 +59,26 @@ def check_file(path: Path) -> int:
 
 
 def check_no_folder(path: Path) -> None:
-    """FileError where a folder, or a link to one, has the name of a file to write: a file never replaces a folder."""
+    """FileError where a folder, or a link to one, is at the path of a new file: a file never replaces a folder."""
     if path.is_dir():
         what = "a link to a folder" if path.is_symlink() else "a folder"
         raise FileError(f"{path}: {what} of this name is there: choose another name, or the name of a file in it")
 
 
 def check_no_file(path: Path) -> None:
-    """FileError where something other than a folder has the name of a folder to write in."""
+    """FileError where something other than a folder is at the path of a folder to write in."""
     if path.exists() and not path.is_dir():
         raise FileError(f"{path}: a file of this name is there: choose another name or move it")
 
 
 @contextmanager
 def replacing(path: Path, needed_bytes: int | None = None, *, by_folder: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffixes; what was written there takes the place of `path` at the end.
+    """A temporary path beside `path`, with its suffixes. At the end the file written there takes the place of `path`.
 
-    On any fault the temporary file or folder is removed and `path` is as it was. needed_bytes: what it takes where it
-    does not compress, for the message of a full disk. by_folder: a folder will be written, and the caller has checked
-    that one at `path` may be replaced. A link at `path` is replaced, and what it leads to stays. Raises FileError where
-    a folder is in the way of a file, the system refuses to write, or another process writes there.
+    On any fault the temporary file or folder is removed and `path` is as it was. needed_bytes: its size if it does not
+    compress, for the message of a full disk. by_folder: the caller writes a folder, and has checked that one at `path`
+    may be replaced. A link at `path` is replaced, and its target stays. Raises FileError where a folder is in the way
+    of a file, the system refuses to write, or another process writes there.
     """
     if not by_folder:
         check_no_folder(path)
@@ -90,15 +90,15 @@ def replacing(path: Path, needed_bytes: int | None = None, *, by_folder: bool = 
 
 @contextmanager
 def replacing_parts(path: Path, needed_bytes: int | None = None, *, named_by_suffix: bool) -> Iterator[Path]:
-    """As `replacing`, for a header whose voxels lie in files beside it: the path to write to, in a folder of its own.
+    """As `replacing`, for a header whose voxels lie in files beside it: a path to write to, in a folder of its own.
 
-    At the end all files written there are put beside `path`, the header last. named_by_suffix: the header does not
-    name them, they are found by their suffix, which is upper case where that of `path` is. Raises as `replacing`.
+    At the end all files written there move beside `path`, the header last. named_by_suffix: the header does not name
+    its files; readers find them by their suffix, which is upper case if that of `path` is. Raises as `replacing`.
     """
     check_no_folder(path)
     with _placing(path, needed_bytes) as folder:
         folder.mkdir()
-        # Lower case, for the libraries that go by the suffix and know no other.
+        # In lower case: libraries that choose a format by the suffix know no other.
         header = folder / (path.stem + path.suffix.lower())
         yield header
         places = {}
@@ -113,9 +113,9 @@ def replacing_parts(path: Path, needed_bytes: int | None = None, *, named_by_suf
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are not there; FileError where the system refuses."""
+    """Make a folder and the missing ones above it; FileError where the system refuses."""
     check_no_file(path)
-    with told_of_faults(path, path):
+    with os_errors_as_file_errors(path, path):
         path.mkdir(parents=True, exist_ok=True)
 
 
@@ -125,7 +125,7 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:
-    """Write several files, as `replacing`; none is put in its place before all are written."""
+    """Write several files, as `replacing`; all are written before the first takes its place."""
     with ExitStack() as places:
         for path, content in contents.items():
             places.enter_context(replacing(path, len(content))).write_bytes(content)
@@ -141,22 +141,22 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def _placing(path: Path, needed_bytes: int | None) -> Iterator[Path]:
-    """A claimed path beside `path` for what is not finished; it is gone at the end, and each OSError a FileError."""
+    """A locked path beside `path` for what is unfinished. It is gone at the end; each OSError becomes a FileError."""
     if not path.parent.is_dir():
         raise FileError(f"{path}: cannot be written: no such folder: {path.parent}")
     temporary = locks.temporary_beside(path)
-    with locks.claimed(path, whole_process=True):
+    with locks.locked(path, whole_process=True):
         try:
-            with told_of_faults(path, temporary, needed_bytes):
+            with os_errors_as_file_errors(path, temporary, needed_bytes):
                 yield temporary
         finally:
             locks.remove(temporary)
 
 
 def require_room(folder: Path, needed_bytes: int) -> None:
-    """FileError unless a folder of scratch files has room for so many bytes.
+    """FileError unless a folder of scratch files has room for `needed_bytes`.
 
-    Files that are mapped into memory end the process where there is none.
+    Without room, writing to a file that is mapped into memory ends the process.
     """
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
@@ -167,10 +167,10 @@ def require_room(folder: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def told_of_faults(path: Path, place: Path, needed_bytes: int | None = None) -> Iterator[None]:
-    """Inside, an OSError of the system becomes a FileError that names `path`, which is being written at `place`.
+def os_errors_as_file_errors(path: Path, place: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Inside, an OSError of the system becomes a FileError that names `path`, whose new content is written at `place`.
 
-    For want of room it says how much there is and how much it takes, and what was written is removed.
+    On a full disk the message says how much is free and how much is needed, and the content at `place` is removed.
     """
     try:
         yield
@@ -182,7 +182,7 @@ def told_of_faults(path: Path, place: Path, needed_bytes: int | None = None) -> 
             raise FileError(reason) from error
         written = size_of(place)
         for file in _files_in(place):
-            os.truncate(file, 0)  # libraries that failed leave files open, and those keep their bytes
+            os.truncate(file, 0)  # a library that failed may hold the file open, which keeps its bytes on the disk
         locks.remove(place)
         needed = f"more than {written}" if needed_bytes is None else f"about {needed_bytes}"
         raise _no_room(path, reason, needed) from error
@@ -197,7 +197,7 @@ def _no_room(path: Path, reason: str, needed: str) -> FileError:
 
 
 def is_full(folder: Path) -> bool:
-    """Whether a disk has next to no room; for libraries that do not say why they cannot write."""
+    """Whether a disk has next to no room: for libraries that do not say why they cannot write."""
     return shutil.disk_usage(folder).free < _NO_ROOM_BYTES
 
 
@@ -211,9 +211,9 @@ def _files_in(path: Path) -> list[Path]:
 
 
 def put(temporary: Path, path: Path) -> None:
-    """Put a new file or folder in place; a folder cannot be renamed over another, so the old one steps aside.
+    """Put a new file or folder in place. A folder cannot be renamed over another, so the old one steps aside.
 
-    Raises FileError where a file would take the place of a folder, which stays as it is.
+    Raises FileError where a file would take the place of a folder; the folder stays as it is.
     """
     if not temporary.is_dir():
         check_no_folder(path)
@@ -231,7 +231,7 @@ def put(temporary: Path, path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the system put a file's bytes on the disk; a folder's files are many, small and rewritten, and are left."""
+    """Have the system put a file's bytes on the disk. Folders are left: their files are many, small and rewritten."""
     if path.is_file():
         with path.open("rb+") as file:
             os.fsync(file.fileno())

@@ -1,5 +1,6 @@
-"""Deflated bytes, inflated by ISA-L where it is installed (a quarter of zlib's time), else by zlib; both check the
-checksums of gzip and zlib streams.
+"""Inflates deflated bytes by ISA-L if it is installed (a quarter of zlib's time), else by zlib.
+
+Both verify the checksums of gzip and zlib streams.
 """
 
 from __future__ import annotations
@@ -9,23 +10,23 @@ import zlib
 from typing import Any
 
 GzipFile: type[gzip.GzipFile]
-#: what a damaged stream raises; one that is cut raises EOFError from a file
 ERRORS: tuple[Any, ...]
+"""The errors of a damaged stream. A file that is cut short raises EOFError."""
 
 try:
     from isal import igzip, isal_zlib
-except ImportError:  # a platform that it has no wheel for
+except ImportError:  # a platform without a wheel of ISA-L
     GzipFile, ERRORS = gzip.GzipFile, (gzip.BadGzipFile, zlib.error)
     _decompressobj: Any = zlib.decompressobj
 else:
     GzipFile, ERRORS = igzip.IGzipFile, (gzip.BadGzipFile, zlib.error, isal_zlib.error)
     _decompressobj = isal_zlib.decompressobj
 
-#: deflate cannot make more than this of one byte
 MAX_INFLATION = 1032
+"""Bytes: deflate makes no more of one byte."""
 _EITHER = 47
 
 
 def inflater(wbits: int = _EITHER) -> Any:
-    """A `zlib.decompressobj`, by default for gzip and zlib streams, whichever it is given first."""
+    """A `zlib.decompressobj`; by default it finds out whether a stream is gzip or zlib."""
     return _decompressobj(wbits=wbits)

@@ -1,12 +1,13 @@
-"""One writer for one target: a lock beside it that dies with its process, and the names of what is not finished yet.
+"""One writer for one target: a lock beside it that ends with its process, and the names of unfinished files.
 
-Beside a target X lie, while it is written, the lock ".x.lock" and the temporary file or folder ".medseg-1a2b3c4d-x".
-A process that is killed leaves them behind. They block no one: the lock is one of the system (flock(2); on Windows
-LockFile), which ends with the process, and the next writer of X removes what it finds.
+While a target X is written, two things lie beside it: the lock ".x.lock" and the temporary file or folder
+".medseg-1a2b3c4d-x". A killed process leaves them behind, and they block no one: the system frees the lock (flock(2);
+on Windows LockFileEx), and the next writer of X removes what it finds.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -16,41 +17,49 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_medseg.errors import FileError
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 _ASIDE = ".old"
-#: where Windows locks a byte, which no one else can read then: far behind what is written
-_LOCKED_BYTE = 1 << 30
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""How a file system says that it has no locks."""
 
 
 @contextmanager
-def claimed(path: Path, *, whole_process: bool = False) -> Iterator[None]:
-    """Inside, no other run writes to `path`, whose folder exists; FileError names the process that does already.
+def locked(path: Path, *, whole_process: bool = False) -> Iterator[None]:
+    """Inside, no other run writes to `path`, whose folder exists. FileError names the process that already does.
 
-    A claim is granted again within itself: to the same thread, or with whole_process to all threads. Where the file
-    system has no locks, it is granted to everyone.
+    A lock within a lock is granted: to the same thread, or with whole_process to all threads. A file system without
+    locks grants it to everyone.
     """
     # Names that differ by case only may be the same file.
-    lock = path.with_name(f".{path.name.lower()}.lock")
+    place = path.with_name(f".{path.name.lower()}.lock")
     try:
-        handle = _take(path, lock, whole_process=whole_process)
+        lock = _take(path, place, whole_process=whole_process)
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
-    if handle is None:
+    if lock is None:
         yield
         return
     try:
         _clear(path)
         yield
     finally:
-        _release(handle, lock)
+        # Removed while it is locked: afterwards it may be the lock of another. Windows removes no open file; there
+        # filelock removes it after the release.
+        if sys.platform != "win32":
+            place.unlink(missing_ok=True)
+        lock.release()
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new name beside `path`, with its suffixes in lower case, which libraries that go by the suffix know."""
+    """A new name beside `path`. Its suffixes are in lower case, for libraries that choose a format by the suffix."""
     return path.with_name(f".medseg-{secrets.token_hex(4)}-{path.name.lower()}")
 
 
@@ -60,7 +69,7 @@ def aside(temporary: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, where it is there."""
+    """Remove a file or a folder if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -68,27 +77,43 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def _take(path: Path, lock: Path, *, whole_process: bool) -> int | None:
-    """The open lock; None where the claim is ours already, or no locks are to be had. Raises FileError where held."""
+def _take(path: Path, place: Path, *, whole_process: bool) -> BaseFileLock | None:
+    """The lock; None where it is already ours, or the file system has none. FileError where another has it."""
+    from filelock import FileLock, Timeout
+
+    # No fallback: the soft lock of filelock is a file, which would outlive a killed process.
+    lock = FileLock(place, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=_sign)
     while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            _lock(handle)
-        except BlockingIOError:
-            holder = os.read(handle, 64).decode().split()
-            os.close(handle)
+            lock.acquire()
+            return lock
+        except Timeout:
+            try:
+                holder = _signature(place)
+            except FileNotFoundError:  # the other has just released it
+                continue
             if holder[: 2 - whole_process] == _ourselves()[: 2 - whole_process]:
                 return None
             raise _held(path, holder) from None
-        except OSError:
-            _release(handle, lock)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            place.unlink(missing_ok=True)
             return None
-        if _is_at(handle, lock):
-            with suppress(OSError):  # on a full disk it holds all the same, and names no one
-                os.truncate(handle, 0)
-                os.write(handle, " ".join(_ourselves()).encode())
-            return handle
-        os.close(handle)  # its holder has just removed it: it locks nothing any more
+
+
+def _sign(handle: int) -> None:
+    """Write our process and thread into the lock, behind its first byte: Windows lets no one else read that one."""
+    with suppress(OSError):  # on a full disk the lock holds without a name
+        os.truncate(handle, 0)
+        os.write(handle, f" {' '.join(_ourselves())}".encode())
+
+
+def _signature(place: Path) -> list[str]:
+    """Process and thread of the holder; empty where it has not signed."""
+    with place.open("rb") as file:
+        file.seek(1)
+        return file.read(64).decode().split()
 
 
 def _ourselves() -> list[str]:
@@ -100,42 +125,8 @@ def _held(path: Path, holder: list[str]) -> FileError:
     return FileError(f"{path}: {who} is writing it: wait until that has ended, or choose another name")
 
 
-def _lock(handle: int) -> None:
-    """Lock an open file for this opening of it. BlockingIOError where another has it, OSError without locks."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError(*error.args) from None
-        finally:
-            os.lseek(handle, 0, os.SEEK_SET)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _is_at(handle: int, lock: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(handle), lock.stat())
-    return False
-
-
-def _release(handle: int, lock: Path) -> None:
-    if sys.platform == "win32":  # which removes no open file
-        os.close(handle)
-        with suppress(OSError):
-            lock.unlink()
-    else:  # while it is locked: afterwards it may be another's
-        lock.unlink(missing_ok=True)
-        os.close(handle)
-
-
 def _clear(path: Path) -> None:
-    """Remove what killed writers of `path` left; an old folder that had made place for a new one comes back."""
+    """Remove what killed writers of `path` left; an old folder that stepped aside for a new one comes back."""
     name = re.compile(rf"\.medseg-[0-9a-f]{{8}}-{re.escape(path.name.lower())}({re.escape(_ASIDE)})?")
     for left in sorted(path.parent.glob(".medseg-*")):
         match = name.fullmatch(left.name)

@@ -1,4 +1,4 @@
-"""How much memory a file may ask for: judged from what its header claims, before anything of that size is allocated."""
+"""How much memory a file may take: judged by its header, before anything of that size is allocated."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from pathlib import Path
 
 from napari_medseg.errors import FileError, InputError
 
-#: GiB that one image may take in memory; by default what the system has left
 SETTING = "MEDSEG_MEMORY_GIB"
+"""The environment variable with the GiB that one image may take in memory; by default, what the system has left."""
 GIB = 1 << 30
-#: an array of this size and more is believed only where its file is not suspiciously small for it
 _LARGE = 2 * GIB
-#: images shrink to a half or a tenth, labels to a hundredth; deflate reaches its limit of 1032 with zeros alone
+"""Bytes. An array of this size or more is refused if its file is suspiciously small."""
 _PLAUSIBLE_INFLATION = 500
+"""Bytes out of one. Images shrink to a half or a tenth, labels to a hundredth; only zeros reach deflate's 1032."""
 
 
-def check(where: object, needed: int, stored: int | None = None) -> None:
-    """Raise FileError, naming the setting, where an array of `needed` bytes is too large to be read into memory.
+def check(where: object, needed: int, stored: int | None = None, *, allowed: int | None = None) -> None:
+    """Raise FileError, naming the setting, for an array of `needed` bytes that is too large for the memory.
 
-    stored: the bytes on the disk that it is inflated from, where it is compressed.
+    stored: the bytes on the disk that it is inflated from, for compressed ones. allowed: bytes; by default
+    `limit_bytes`.
     """
-    limit = limit_bytes()
+    limit = limit_bytes() if allowed is None else allowed
     way_out = f"set {SETTING} to the GiB that it may take, or convert it to OME-Zarr elsewhere"
     if needed > limit:
         raise FileError(
@@ -38,7 +39,7 @@ def check(where: object, needed: int, stored: int | None = None) -> None:
 
 
 def limit_bytes() -> int:
-    """The bytes that one array may take: the setting, else the memory that is available. Raises InputError."""
+    """The bytes that one array may take: the setting, else the available memory. InputError for a wrong setting."""
     setting = os.environ.get(SETTING)
     if setting is None:
         return available_bytes()
@@ -52,12 +53,12 @@ def limit_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """The memory that the system can still give (Linux), else all that it has; no limit where it tells neither."""
+    """The memory that the system can still give (Linux), else all that it has; no limit if it tells neither."""
     known = [2**63 - 1]
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         known.append(int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))) * 1024)
-    with suppress(OSError, ValueError):  # "max" where a container has no limit
+    with suppress(OSError, ValueError):  # it holds "max" if a container has no limit
         known.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
     if len(known) == 1 and hasattr(os, "sysconf"):
         with suppress(OSError, ValueError):

@@ -1,6 +1,6 @@
 """NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd) through ITK, whose world (L, P, S) in array order is ours.
 
-A file is read by ITK in a child process, after its header was checked here; this process loads ITK for writing only.
+ITK reads a file in a child process, after its header was checked here. This process loads ITK for writing only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.errors import FileError, InputError, warn
 from napari_medseg.io import attributes
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.disk import files, memory
@@ -34,24 +34,24 @@ from napari_medseg.volume import Colour, Grid
 Array = npt.NDArray[Any]
 
 _PARSER = "napari_medseg.io.itk.parser"
-#: the longest text that MetaImage reads back whole; a longer one makes the file unreadable
 _META_TEXT_LIMIT = 30_000
-#: what ITK reads, compressed and on a busy machine
+"""Characters of the longest text that MetaImage reads back; a longer one makes the file unreadable."""
 _SLOWEST_BYTES_PER_S = 20e6
-#: the keys of 3D Slicer's segmentations
+"""ITK's pace on compressed voxels and a busy machine."""
 _SLICER_KEY = re.compile(r"Segment(\d+)_(LabelValue|Name|Color)")
-#: the only texts that leave the child: others may name a patient
+"""The keys of 3D Slicer's segmentations."""
 _OWN_TEXT = rf"{KEY}|{_SLICER_KEY.pattern}"
+"""The keys of the only texts that leave the child: others may name a patient."""
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:
-    """What an NRRD or MetaImage file holds. Raises FileError (damaged, impossible geometry) and NotSupportedError."""
+    """The content of an NRRD or MetaImage file. Raises FileError (damaged, impossible geometry), NotSupportedError."""
     header = read(path)
     memory.check(path, header.size, header.data.stat().st_size)
     check_stream(path, header)
     reply = ask(_PARSER, str(path), {"path": str(path.absolute()), "text": _OWN_TEXT}, _limits(header.size))
     if is_nrrd(path) and not header.has_space:
-        _warn(f"{path}: no orientation is stored (no space): left and right are unknown")
+        warn(f"{path}: no orientation is stored (no space): left and right are unknown")
     (array,) = reply.arrays
     grid = grid_of(str(path), array.shape, geometry.from_itk(reply.facts["affine_lps_xyz"]))
     own = _attributes(reply.facts["text"], str(path))
@@ -59,8 +59,8 @@ def load(path: Path, *, as_labels: bool) -> Stored:
 
 
 def _limits(size: int) -> Limits:
-    """What ITK may take for an image of so many bytes: the stored and the converted array, and a copy to send."""
-    # Types that ITK's Python lacks are read as double; the smallest of them has one byte.
+    """What ITK may take for an image of `size` bytes: the stored and the converted array, and a copy to send."""
+    # ITK reads types that its Python lacks as double; the smallest of them has one byte.
     return Limits(memory_bytes=(256 << 20) + 18 * size, seconds=8 + size / _SLOWEST_BYTES_PER_S, reply_bytes=2 * size)
 
 
@@ -81,7 +81,7 @@ def save(path: Path, stored: Stored) -> None:
         try:
             with _silent():
                 itk.imwrite(image, str(temporary), compression=True)
-            # ITK does not notice when its last bytes find no room.
+            # ITK does not notice a disk that is full at its last bytes.
             check_stream(temporary, read(temporary))
         except (RuntimeError, FileError) as error:
             if files.is_full(path.parent):
@@ -97,7 +97,7 @@ def _itk_image(itk: Any, array: Array, grid: Grid) -> Any:
     if several:
         image.SetNumberOfComponentsPerPixel(array.shape[0])
     image.Allocate()
-    # Not image_from_array: it turns an array such as (2, 1, 1), contiguous in both orders, the wrong way round.
+    # Not image_from_array: it reverses the axes of an array such as (2, 1, 1), which is contiguous in both orders.
     itk.array_view_from_image(image)[...] = np.moveaxis(array, 0, -1) if several else array
     affine = geometry.to_itk(grid.affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -109,9 +109,9 @@ def _itk_image(itk: Any, array: Array, grid: Grid) -> Any:
 
 @contextmanager
 def _itk() -> Iterator[Any]:
-    """The itk package, without its warnings that its wrappings are older than Python's rules for types.
+    """The itk package, without its deprecation warnings: its wrappings are older than Python's rules for types.
 
-    As errors (in tests) those would be raised inside its C++, which crashes.
+    As errors, in tests, they would be raised inside its C++, which then crashes.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -123,7 +123,7 @@ def _itk() -> Iterator[Any]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """ITK's C++ says on stderr what it raises as well; what other threads say there meanwhile is lost, too."""
+    """Without stderr, where ITK's C++ repeats its errors. What other threads write there meanwhile is lost too."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -137,10 +137,10 @@ def _silent() -> Iterator[None]:
 
 @functools.cache
 def _keep_types_of_swig() -> None:
-    """Have the table of types that ITK's wrappings share outlive the interpreter.
+    """Keep the table of types that ITK's wrappings share beyond the end of the interpreter.
 
-    When the interpreter ends, SWIG frees that table with the help of a type that may be gone by then, and the process
-    crashes (seen with ITK 5.4.7 after napari's widgets). A reference that nobody returns keeps it.
+    At its end SWIG frees that table by means of a type that may be gone already, and the process crashes (seen with ITK
+    5.4.7 after napari's widgets). A reference that nobody returns keeps the table.
     """
     for name, module in list(sys.modules.items()):
         if name.startswith("swig_runtime_data"):
@@ -148,7 +148,7 @@ def _keep_types_of_swig() -> None:
 
 
 def _writable(array: Array, path: Path) -> Array:
-    """The array in a type that ITK's Python writes; InputError where none holds its values."""
+    """The array in a type that ITK's Python writes; InputError if none holds its values."""
     if array.dtype == np.int8:
         return array.astype(np.int16)
     wide = array.dtype.kind in "iu" and (array.dtype.itemsize == 8 or (array.ndim == 4 and array.dtype.itemsize == 4))
@@ -162,11 +162,11 @@ def _writable(array: Array, path: Path) -> Array:
 
 
 def _text(path: Path, stored: Stored) -> dict[str, str]:
-    """The metadata to write: our JSON, and in NRRD the names of labels as 3D Slicer has them."""
+    """The metadata to write: our JSON, and in NRRD the names of labels in the form of 3D Slicer."""
     own = attributes.to_text(stored)
     if not is_nrrd(path):
         if len(own) > _META_TEXT_LIMIT:
-            _warn(f"{path}: names and provenance are too long for MetaImage and are left out: write .nrrd to keep them")
+            warn(f"{path}: names and provenance are too long for MetaImage and are left out: write .nrrd to keep them")
             own = ""
         return {KEY: own} if own else {}
     text = {KEY: own} if own else {}
@@ -181,7 +181,7 @@ def _text(path: Path, stored: Stored) -> dict[str, str]:
 
 
 def _attributes(text: Mapping[str, str], where: str) -> Attributes:
-    """Our JSON where it is there, else Slicer's names of labels."""
+    """Our JSON, or else Slicer's names of labels."""
     own = attributes.from_text(text.get(KEY, ""), where)
     if own is not None:
         return own
@@ -205,7 +205,3 @@ def _colour(text: str) -> Colour | None:
         return attributes.colour_of([round(float(part) * 255) for part in text.split()])
     except (ValueError, OverflowError):
         return None
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)

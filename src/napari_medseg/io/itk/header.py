@@ -1,5 +1,5 @@
 """The headers of NRRD and MetaImage, read strictly: only a file whose sizes, type, geometry and bytes fit together is
-handed to ITK's parsers, which trust what a header says.
+handed to ITK's parsers, which trust the header.
 
 NRRD: teem.sourceforge.net/nrrd/format.html. MetaImage: itk.org/Wiki/MetaIO/Documentation.
 """
@@ -21,11 +21,11 @@ _MAX_HEADER = 1 << 20
 _BLOCK = 1 << 20
 _MAX_AXES = 5
 _GZIP, _RAW, _TEXT = ("gzip", "gz"), ("raw",), ("ascii", "text", "txt", "hex")
-#: the bytes of a voxel of each type
 _META_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
     "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
 }  # fmt: skip
+"""The bytes of a voxel of each type."""
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
     **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
@@ -39,15 +39,15 @@ _NRRD_BYTES = {
 
 
 @dataclass(frozen=True)
-class Header:
-    """A header whose claims were checked."""
+class ItkHeader:
+    """A header whose numbers were checked against each other and against the file."""
 
     fields: Mapping[str, str]
     """Keys in lower case without blanks."""
     data: Path
     """The file with the voxels: the same or one beside it."""
     start: int
-    """Where in that file they start, in bytes."""
+    """Their offset in that file, in bytes."""
     encoding: str
     """"raw", "gzip" (a gzip or zlib stream) or "text"."""
     size: int
@@ -55,7 +55,7 @@ class Header:
 
     @property
     def has_space(self) -> bool:
-        """Whether an NRRD says what its axes mean in the patient."""
+        """Whether an NRRD says how its axes lie in the patient."""
         return "space" in self.fields or "spacedimension" in self.fields
 
 
@@ -63,8 +63,8 @@ def is_nrrd(path: Path) -> bool:
     return path.suffix.lower() in _NRRD
 
 
-def read(path: Path) -> Header:
-    """The header of a file. Raises FileError for claims that cannot be true, NotSupportedError for voxels elsewhere."""
+def read(path: Path) -> ItkHeader:
+    """The header of a file. Raises FileError for impossible values, NotSupportedError for voxels in several files."""
     files.check_regular(path)
     fields, end = _fields(path)
     check_geometry = _check_nrrd_geometry if is_nrrd(path) else _check_meta_geometry
@@ -73,7 +73,7 @@ def read(path: Path) -> Header:
     data = _data_file(path, fields)
     skip = _skipped(path, fields, attached=data == path)
     size = int(np.prod(sizes, dtype=object)) * _bytes_per_voxel(path, fields)
-    header = Header(fields, data, (end if data == path else 0) + skip, _encoding(path, fields), size)
+    header = ItkHeader(fields, data, (end if data == path else 0) + skip, _encoding(path, fields), size)
     there = max(0, data.stat().st_size - header.start)
     most = there * inflate.MAX_INFLATION if header.encoding == "gzip" else there
     if header.encoding == "text":
@@ -83,8 +83,8 @@ def read(path: Path) -> Header:
     return header
 
 
-def check_stream(path: Path, header: Header) -> None:
-    """Inflate compressed voxels once, keeping nothing: FileError where they end early, go on or are damaged."""
+def check_stream(path: Path, header: ItkHeader) -> None:
+    """Inflate compressed voxels once, keeping nothing: FileError if they are damaged, too few or too many."""
     if header.encoding != "gzip":
         return
     stream = inflate.inflater()
@@ -93,7 +93,7 @@ def check_stream(path: Path, header: Header) -> None:
         file.seek(header.start)
         try:
             while not stream.eof and size <= header.size and (block := file.read(_BLOCK)):
-                while part := stream.decompress(block, _BLOCK):  # nothing of b"" once all is told
+                while part := stream.decompress(block, _BLOCK):  # empty once all of the input is inflated
                     size += len(part)
                     block = b"" if stream.eof or size > header.size else stream.unconsumed_tail
         except inflate.ERRORS as error:
@@ -107,7 +107,7 @@ def check_stream(path: Path, header: Header) -> None:
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:
-    """The text in front of the voxels, and its length. FileError where it is not of the format that the name says."""
+    """The fields in front of the voxels, and their length. FileError if the file is of another format than its name."""
     with path.open("rb") as file:
         start = file.read(_MAX_HEADER)
     nrrd = is_nrrd(path)
@@ -122,7 +122,7 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
     pairs = [re.split(r"\s*(?::=?|=)\s*", line, maxsplit=1) for line in lines if not line.startswith("#")]
     keyed = [(p[0].replace(" ", "").lower(), p[1].strip()) for p in pairs if len(p) == 2]
     fields = dict(keyed)
-    # A reader of the first and a checker of the last would see different files.
+    # A checker that takes the last of two and a parser that takes the first would see different files.
     twice = [key for key in _DECISIVE if sum(key == k for k, _ in keyed) > 1]
     if twice:
         raise FileError(f"{path}: the header is damaged: {twice[0]!r} stands in it twice")
@@ -136,7 +136,7 @@ _DECISIVE = (
 
 
 def _sizes(path: Path, fields: Mapping[str, str]) -> tuple[int, ...]:
-    """Voxels along each axis, and components of a voxel where a MetaImage has several."""
+    """Voxels along each axis; last the components of a voxel, if a MetaImage has several."""
     text = fields.get("sizes") or fields.get("dimsize") or ""
     axes = fields.get("dimension") or fields.get("ndims") or ""
     channels = fields.get("elementnumberofchannels", "1")
@@ -169,7 +169,7 @@ def _encoding(path: Path, fields: Mapping[str, str]) -> str:
 
 
 def _skipped(path: Path, fields: Mapping[str, str], *, attached: bool) -> int:
-    """Bytes in front of the voxels that are to be skipped."""
+    """Bytes to skip in front of the voxels."""
     text = fields.get("byteskip") or fields.get("headersize") or "0"
     lines = fields.get("lineskip", "0")
     if lines != "0":
@@ -182,7 +182,7 @@ def _skipped(path: Path, fields: Mapping[str, str], *, attached: bool) -> int:
 
 
 def _data_file(path: Path, fields: Mapping[str, str]) -> Path:
-    """The file with the voxels: this one or one beside it. Raises FileError for one that is elsewhere or missing."""
+    """The file with the voxels: this one or one beside it. Raises FileError for a file elsewhere or a missing one."""
     name = fields.get("datafile") or fields.get("elementdatafile") or "LOCAL"
     if name.upper() == "LOCAL":
         return path
@@ -230,7 +230,7 @@ def _vector(path: Path, text: str) -> np.ndarray[tuple[int], np.dtype[np.float64
 
 
 def _numbers(path: Path, what: str, text: str, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """So many finite numbers; FileError otherwise."""
+    """`count` finite numbers; FileError otherwise."""
     try:
         values = np.array([float(n) for n in text.split()])
     except ValueError:

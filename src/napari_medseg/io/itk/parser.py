@@ -1,4 +1,4 @@
-"""What hands a file to ITK's C++ parsers. Runs in a child process only: see `napari_medseg.io.sandbox.parent`."""
+"""Hands a file to ITK's C++ parsers. Runs in a child process only: see `napari_medseg.io.sandbox.parent`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Array = npt.NDArray[Any]
 
 
 def prepare() -> None:
-    """Load ITK (seconds) and its readers of both formats, so that requests do not wait for it."""
-    warnings.simplefilter("ignore", DeprecationWarning)  # its wrappings are older than Python's rules for types
+    """Load ITK (seconds) and its readers of both formats before the first request."""
+    warnings.simplefilter("ignore", DeprecationWarning)  # ITK's wrappings are older than Python's rules for types
     import itkConfig  # type: ignore[import-untyped]
 
     itkConfig.DefaultFactoryLoading = False  # by default ITK loads every reader it has, a fifth of its memory
@@ -32,10 +32,10 @@ def prepare() -> None:
 
 
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:
-    """The array of a file, its affine (i, j, k) -> (L, P, S), and the texts that are asked for.
+    """The array of a file, its affine (i, j, k) -> (L, P, S), and some of its texts.
 
-    request: path, and text: a pattern of the keys that are wanted; other texts may name a patient and stay here.
-    Raises FileError with ITK's own reason, NotSupportedError for a time series; without the path, which the parent has.
+    request: path, and text: a pattern of the wanted keys; other texts may name a patient and stay here. Raises
+    FileError with ITK's own reason, NotSupportedError for a time series. The parent adds the path to the message.
     """
     try:
         return _parsed(Path(request["path"]), re.compile(request["text"]))
@@ -48,7 +48,7 @@ def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:
 def _parsed(path: Path, wanted: re.Pattern[str]) -> tuple[dict[str, object], list[Array]]:
     import itk
 
-    # By name and not by ITK's own guess, which knows no upper-case suffixes.
+    # Chosen by the name: ITK's own choice knows no upper-case suffixes.
     image_io = itk.NrrdImageIO.New() if is_nrrd(path) else itk.MetaImageIO.New()
     image_io.SetFileName(str(path))
     image_io.ReadImageInformation()

@@ -1,7 +1,7 @@
 """The child process of `napari_medseg.io.sandbox.parent`: ``python -m napari_medseg.io.sandbox.child MODULE``.
 
-It loads its libraries, says that it is ready, gives up what it will not need, and answers one request per line until
-its input ends. A refusal is an answer; anything else that goes wrong ends the process, and the parent starts another.
+It loads its libraries, gives up its rights, says that it is ready, and answers one request per line until its input
+ends. A refusal is an answer. Any other fault ends the process, and the parent starts another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from napari_medseg.io.sandbox.confine import confine
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when we end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
     answers = _own_output()
     job: Any = importlib.import_module(sys.argv[1])
     job.prepare()
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _own_output() -> IO[bytes]:
-    """The pipe to the parent, out of the reach of libraries that print."""
+    """The pipe to the parent, where no library prints: their standard output leads nowhere."""
     answers = os.fdopen(os.dup(1), "wb")
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)
@@ -57,7 +57,7 @@ def _send(answers: IO[bytes], content: dict[str, object], arrays: tuple[Any, ...
 
 
 def _limit(memory_bytes: int, seconds: float) -> None:
-    """Limit the next request: memory and processor time beyond what was used so far."""
+    """Limit the memory and the processor time of the next request, beyond what the process has used so far."""
     if sys.platform == "win32":
         return
     import resource

@@ -1,13 +1,13 @@
-"""What a process gives up before it reads a file that is not trusted: to write, to reach out, to start programs.
+"""A process gives up its rights before it reads a file that is not trusted: to write, to reach out, to start programs.
 
-Linux has two means for it; both are used where they are there, and neither needs a privilege:
+Linux has two means. Neither needs a privilege, and both are used, because a kernel may lack either:
 
-- Landlock (5.13 and later) refuses by the object: no file is written, made, moved, removed or executed, no TCP port is
-  used, and no process outside is signalled or traced.
+- Landlock (5.13 and later) refuses by the object: a process writes, makes, moves, removes and executes no file, uses no
+  TCP port, and signals or traces no process outside.
 - seccomp refuses by the system call, on x86-64 and aarch64: also modes, owners, times, attributes and every socket.
 
-Where neither is there, as on macOS, what is left are the limits of POSIX: empty files can be made, and files removed,
-but not a byte is written. Windows has not even those.
+macOS has neither. There the limits of POSIX remain: a process can make empty files and remove files, but it writes no
+byte. Windows has no such limits.
 
 Sources: landlock(7), landlock_create_ruleset(2), seccomp(2), prctl(2), setrlimit(2) and the kernel's headers of them.
 """
@@ -27,27 +27,26 @@ _PR_SET_NO_NEW_PRIVS = 38
 # The numbers of Landlock's calls, as of all later ones, are the same on every machine.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
 _LANDLOCK_CREATE_RULESET_VERSION = 1
-#: (version of Landlock, the rights it is the first to refuse): LANDLOCK_ACCESS_FS_*
 _ACCESS_FS = (
     (1, 0b1_1111_1111_0011),  # all but READ_FILE and READ_DIR: EXECUTE, WRITE_FILE, REMOVE_*, MAKE_*
     (2, 1 << 13),  # REFER, to move between folders
     (3, 1 << 14),  # TRUNCATE
     (5, 1 << 15),  # IOCTL_DEV
 )
-#: LANDLOCK_ACCESS_NET_*: BIND_TCP and CONNECT_TCP
+"""(version of Landlock, the rights that it can refuse first): LANDLOCK_ACCESS_FS_*."""
 _ACCESS_NET = ((4, 0b11),)
-#: LANDLOCK_SCOPE_*: ABSTRACT_UNIX_SOCKET and SIGNAL
+"""LANDLOCK_ACCESS_NET_*: BIND_TCP and CONNECT_TCP."""
 _SCOPES = ((6, 0b11),)
+"""LANDLOCK_SCOPE_*: ABSTRACT_UNIX_SOCKET and SIGNAL."""
 
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 _RET_ALLOW, _RET_ERRNO = 0x7FFF_0000, 0x0005_0000
-#: {machine: (its AUDIT_ARCH, the number of its call seccomp, its column in the tables below)}
 _MACHINES = {"x86_64": (0xC000_003E, 317, 0), "aarch64": (0xC000_00B7, 277, 1)}
-#: O_WRONLY, O_RDWR, O_CREAT and O_TRUNC, the same on both machines
+"""{machine: (its AUDIT_ARCH, the number of its call seccomp, its column in the tables below)}."""
 _TO_WRITE = 0o1 | 0o2 | 0o100 | 0o1000
-#: {call: (number on x86-64, on aarch64, which of its arguments holds the flags)}; refused with the flags above
+"""O_WRONLY, O_RDWR, O_CREAT and O_TRUNC, the same on both machines."""
 _OPENING: dict[str, tuple[int, int | None, int]] = {"open": (2, None, 1), "openat": (257, 56, 2)}
-#: {call: (number on x86-64, on aarch64)}; refused always
+"""{call: (number on x86-64, on aarch64, which of its arguments holds the flags)}; refused with the flags above."""
 _REFUSED: dict[str, tuple[int, int | None]] = {
     "creat": (85, None),
     "truncate": (76, 45),
@@ -91,51 +90,58 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "ptrace": (101, 117),
     "process_vm_writev": (311, 271),
 }
-#: from here on calls have one number on all machines, and are younger than Linux 5.1: programs do without them
+"""{call: (number on x86-64, on aarch64)}; refused always."""
 _FIRST_YOUNG = 424
+"""Calls from here on are younger than Linux 5.1: they have one number on all machines, and programs do without them."""
 
 
 def confine() -> tuple[str, ...]:
-    """Give up all that for good, in this process; the names of what holds: landlock, seccomp, rlimit.
+    """Give up these rights for good, in this process. Returns the names of the means that hold.
 
-    Landlock binds this thread and those that it starts, the others the whole process.
+    Landlock binds this thread and the threads that it starts; seccomp and rlimit bind the whole process.
     """
-    layers = {"landlock": _landlock, "seccomp": _seccomp, "rlimit": _rlimit}
+    # This order: once seccomp holds, it refuses the calls that Landlock is made of (they are young).
+    layers = {"landlock": landlock, "seccomp": seccomp, "rlimit": rlimit}
     return tuple(name for name, holds in layers.items() if holds())
 
 
-def _landlock() -> bool:
+def landlock() -> bool:
+    """Refuse writing, TCP and signals by the object; whether the kernel has Landlock and it holds."""
     if sys.platform != "linux":
         return False
     version = _syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
     if version < 1:
         return False
+    # Why by version: a kernel refuses the whole ruleset where it does not know one of the rights.
     rights = (sum(bits for since, bits in table if since <= version) for table in (_ACCESS_FS, _ACCESS_NET, _SCOPES))
-    # struct landlock_ruleset_attr; older kernels take a longer one where the rest is 0.
+    # struct landlock_ruleset_attr; an older kernel takes a longer one if the rest is 0.
     ruleset = struct.pack("=3Q", *rights)
     handle = _syscall(_LANDLOCK_CREATE_RULESET, ruleset, len(ruleset), 0)
     if handle < 0:
         return False
-    # A ruleset without a rule allows nothing of what it handles.
+    # Why no rule is added: each rule would allow something, and a ruleset without one allows nothing that it handles.
     holds = _no_new_privileges() and _syscall(_LANDLOCK_RESTRICT_SELF, handle, 0) == 0
     os.close(handle)
     return holds
 
 
-def _seccomp() -> bool:
+def seccomp() -> bool:
+    """Refuse the system calls of the tables above; whether the kernel has seccomp and it holds."""
     machine = platform.machine()
+    # Why the size: a 32-bit program on a 64-bit kernel has call numbers of its own.
     if sys.platform != "linux" or machine not in _MACHINES or sys.maxsize < 2**32:
         return False
     instructions = b"".join(_filter(machine))
     program = ctypes.create_string_buffer(instructions, len(instructions))
-    # struct sock_fprog
+    # struct sock_fprog: how many instructions of 8 bytes, and where they lie
     argument = struct.pack("@HP", len(instructions) // 8, ctypes.addressof(program))
     call = _MACHINES[machine][1]
+    # Why TSYNC: libraries have started threads before, and without it those would keep their rights.
     return _no_new_privileges() and not _syscall(call, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, argument)
 
 
-def _rlimit() -> bool:
-    """No file can be made longer than 0 bytes, and a crash leaves no core."""
+def rlimit() -> bool:
+    """Let no file grow beyond 0 bytes, and no crash leave a core; whether the system has such limits."""
     if sys.platform == "win32":
         return False
     import resource
@@ -146,16 +152,24 @@ def _rlimit() -> bool:
 
 
 def _filter(machine: str) -> Iterator[bytes]:
-    """The filter's instructions, each a struct sock_filter of classic BPF over struct seccomp_data."""
+    """The filter's instructions: each is a struct sock_filter of classic BPF over struct seccomp_data.
+
+    A jump skips as many of the following instructions as it says.
+    """
     architecture, _, column = _MACHINES[machine]
     refuse, allow = _return(_RET_ERRNO | errno.EPERM), _return(_RET_ALLOW)
     number, flags_of = 0, (16, 24, 32)  # offsets: of the call's number, and of its first three arguments
+    # Why the architecture first: x86-64 kernels also take 32-bit calls, where the same numbers mean other calls.
     yield from (_load(4), _jump_if_equal(architecture, then=1, otherwise=0), refuse)
     yield _load(number)
+    # Why ENOSYS, and not EPERM: the C library then does the same by an older call, which the table judges. This also
+    # refuses the calls of the x32 interface, whose numbers begin at 2^30.
     yield from (_jump_if_at_least(_FIRST_YOUNG, then=0, otherwise=1), _return(_RET_ERRNO | errno.ENOSYS))
     for calls in _OPENING.values():
         call = calls[column]
         if call is not None:
+            # Why by flags: reading opens files too. The flags of openat2 lie in memory, where a filter cannot see them;
+            # it is one of the young calls.
             yield _jump_if_equal(call, then=0, otherwise=4)
             yield from (_load(flags_of[calls[2]]), _jump_if_any_bit(_TO_WRITE, then=0, otherwise=1), refuse, allow)
     for names in _REFUSED.values():
@@ -190,14 +204,15 @@ def _instruction(code: int, if_true: int, if_false: int, value: int) -> bytes:
 
 
 def _no_new_privileges() -> bool:
-    """What both ask of a process that is not root: to gain no privilege by starting a program."""
+    """Both means ask this of a process that is not root: it gains no privilege by starting a program."""
     return bool(_c_library().prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))) == 0)
 
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:
-    """The call's result, -1 where the kernel refuses or does not know it."""
+    """The call's result; -1 where the kernel refuses it or does not know it."""
     syscall = _c_library().syscall
     syscall.restype = ctypes.c_long
+    # Why wide: without a type, ctypes passes 32 bits, and the upper half of the register is undefined.
     wide = (ctypes.c_long(a) if isinstance(a, int) else ctypes.c_char_p(a) for a in arguments)
     return int(syscall(ctypes.c_long(number), *wide))
 

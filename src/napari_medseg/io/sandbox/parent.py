@@ -1,12 +1,12 @@
-"""Parsers that are not trusted run in a child process: what crashes, hangs or swells there does so without us.
+"""Parsers that are not trusted run in a child process: a crash, a hang or a flood of memory there does not reach us.
 
-One warm child is kept per kind of work and started again after it died. It is a fresh interpreter, never a fork: forks
-of a process with threads (Qt, torch) are not safe. What comes back is JSON and plain bytes, checked here; nothing that
-a child sends is unpickled or evaluated.
+One warm child is kept per kind of work, and started again after its death. It is a fresh interpreter and never a fork:
+forks of a process with threads (Qt, torch) are not safe. It sends JSON and plain bytes, which are checked here; nothing
+that it sends is unpickled or evaluated.
 
-On Linux the child can only read (see `confine`, which says what holds elsewhere), may take only the memory and
-processor time of its request, and leaves no core dump. macOS does not honour the limit of memory, and Windows has
-no limits: there the time-out alone holds.
+On Linux the child can only read (see `confine`, also for other systems), it gets only the memory and processor time of
+its request, and it leaves no core dump. macOS ignores the limit of memory, and Windows has no limits: there only the
+time-out holds.
 """
 
 from __future__ import annotations
@@ -31,43 +31,43 @@ from napari_medseg.errors import FileError, MedsegError, NotSupportedError
 
 Array = npt.NDArray[Any]
 
-#: seconds that a child may take to load its libraries, on a slow disk too
 _START_S = 60.0
+"""Seconds that a child gets to load its libraries; enough for a slow disk."""
 _MAX_TEXT = 16 << 20
-#: the signal of a process that is out of processor time; Windows has no name for it
 _SIGXCPU = 24
+"""The signal to a process that has used up its processor time; Windows has no name for it."""
 _PLAIN_TYPE = re.compile(r"[<>|][iuf][1248]")
 _REFUSALS = {"FileError": FileError, "NotSupportedError": NotSupportedError}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may take."""
+    """The most that one request may take."""
 
     memory_bytes: int
-    """Beyond that of the loaded libraries."""
+    """In addition to that of the loaded libraries."""
     seconds: float
-    """By the clock, and of the processor."""
+    """Each of wall time and of processor time."""
     reply_bytes: int
     """Of all arrays that come back."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a child found."""
+    """The answer of a child."""
 
     facts: Mapping[str, Any]
     arrays: tuple[Array, ...]
 
 
 def ask(job: str, where: str, request: Mapping[str, object], limits: Limits) -> Reply:
-    """Have the child of a job answer a request that JSON can hold.
+    """The answer of a job's child to a request that JSON can hold.
 
-    job: the dotted name of a module with ``prepare() -> None`` and ``answer(request) -> (facts, arrays)``; it refuses
-    by FileError or NotSupportedError. where: the file, for messages. Raises what the child refused by, and FileError
-    where the child died, took too long, or sent what cannot be.
+    job: the dotted name of a module with ``prepare() -> None`` and ``answer(request) -> (facts, arrays)``; it refuses a
+    file by FileError or NotSupportedError. where: the file, for messages. Raises the child's refusal, and FileError
+    where the child dies, takes too long, or sends what cannot be.
     """
-    # By process: a process that was forked off ours must not talk to our child.
+    # Cached by process: a process that is forked off ours must not talk to our child.
     return _child(job, os.getpid()).ask(where, request, limits)
 
 
@@ -101,7 +101,8 @@ class Child:
                 raise refused.reason from None
             except (EOFError, BrokenPipeError):
                 raise _lost(where, self._stop(patience_s=2), deadline, limits.seconds) from None
-            except BaseException:  # an answer half read, by Ctrl-C too: what is still in the pipe belongs to no one
+            except BaseException:
+                # Ctrl-C too: the pipe may hold half an answer, which must not answer the next request.
                 self._stop()
                 raise
 
@@ -133,19 +134,19 @@ class Child:
         process, self._process = self._process, None
         if process is None:
             return 0
-        with suppress(subprocess.TimeoutExpired):  # one that has just died is given the time to say of what
+        with suppress(subprocess.TimeoutExpired):  # a child that has just died has its own exit status a moment later
             process.wait(patience_s)
         ended = process.poll()
         process.kill()
         status = process.wait()
         _pipe(process.stdout).close()
-        with suppress(BrokenPipeError):  # the rest of a request that no one reads any more
+        with suppress(BrokenPipeError):  # closing writes the rest of a request, which no one reads any more
             _pipe(process.stdin).close()
         return status if ended is None else ended
 
 
 class _RefusedError(Exception):
-    """The child is well, and refuses the file."""
+    """The child is well and refuses the file."""
 
     def __init__(self, reason: MedsegError) -> None:
         super().__init__(reason)
@@ -162,12 +163,12 @@ def _start(job: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **one_thread, **path},
-        start_new_session=True,  # Ctrl-C in the terminal is for us alone
+        start_new_session=True,  # Ctrl-C in the terminal then reaches us alone
     )
 
 
 class _Deadline:
-    """Kills a process that is still at it after some seconds; its pipes then end. (Pipes have no time-outs.)"""
+    """Kills a process that still works after some seconds. That ends its pipes, which have no time-outs."""
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         self._process = process
@@ -194,7 +195,7 @@ def _lost(where: str, status: int, deadline: _Deadline, seconds: float) -> FileE
 
 
 def _reply(stream: IO[bytes], where: str, limits: Limits) -> Reply:
-    """What a child sent: one line of JSON, then the bytes of its arrays. FileError where that cannot be."""
+    """The answer in a child's pipe: one line of JSON, then the bytes of its arrays. FileError where that cannot be."""
     try:
         content = json.loads(_line(stream))
         if "refused" in content:

@@ -1,4 +1,4 @@
-"""A zarr array from the disk that is read as needed and never trusted: see `open_array`."""
+"""A zarr array on the disk that is read as needed and never trusted: see `open_array`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from napari_medseg.arrays.views import BasicIndexed, Region
+from napari_medseg.arrays.boxes import BoxND
+from napari_medseg.arrays.views import BasicIndexed
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk import files, memory
 from napari_medseg.io.zarr import metadata
@@ -20,18 +21,18 @@ from napari_medseg.io.zarr.chunks import Room, chunk_of, fill_value_of, pieces
 
 Array = npt.NDArray[Any]
 
-#: what decoding a damaged chunk raises, by codec: blosc and zstd, sizes and checksums, short shards
 _DAMAGE = (RuntimeError, ValueError, TypeError, OSError, EOFError, ArithmeticError)
-#: more chunks than this are more than dask can list
+"""The errors of decoding a damaged chunk: of blosc and zstd, of sizes and checksums, of short shards."""
 _MAX_CHUNKS = 2_000_000
-#: more chunks than this are not looked for one by one
+"""The most chunks: dask cannot list more."""
 _MAX_LOOKED_FOR = 200_000
-#: bytes above which the memory is asked first
+"""The most chunks that are looked for one by one."""
 _LARGE = 1 << 28
+"""Bytes of a part above which the available memory is checked first."""
 
 
 class StoredArray(BasicIndexed):
-    """A read-only array on the disk, indexed like numpy; FileError names the store and the chunk that is damaged."""
+    """A read-only array on the disk, indexed like numpy; FileError names the store and its damaged chunk."""
 
     read_only = True
 
@@ -53,15 +54,17 @@ class StoredArray(BasicIndexed):
         return f"<StoredArray {self._path} {self.shape} {self.dtype}>"
 
     def missing_chunks(self) -> list[str]:
-        """The keys of the chunks that are not on the disk, and are read as the fill value; none where they are too many
-        to be looked for."""
+        """The keys of the chunks that are not on the disk, which are read as the fill value.
+
+        Empty if the array has too many chunks to look for each.
+        """
         counts = [math.ceil(n / c) for n, c in zip(self.shape, self._files, strict=True)]
         if math.prod(counts) > _MAX_LOOKED_FOR:
             return []
         keys = (self._key_of(at) for at in itertools.product(*map(range, counts)))
         return [key for key in keys if not os.path.exists(f"{self._path}/{key}")]
 
-    def _read(self, wanted: Region) -> Array:
+    def _read(self, wanted: BoxND) -> Array:
         shape = tuple(w.stop - w.start for w in wanted)
         size = math.prod(shape) * self.dtype.itemsize
         if size > _LARGE:
@@ -71,11 +74,11 @@ class StoredArray(BasicIndexed):
             self._fill(target[where], self._key_of(at), inside, room)
         return target
 
-    def _fill(self, target: Array, key: str, inside: Region, room: Room) -> None:
-        name = f"{self._path}/{key}"  # no Path: for many chunks that is a tenth of the time
+    def _fill(self, target: Array, key: str, inside: BoxND, room: Room) -> None:
+        name = f"{self._path}/{key}"  # a Path would cost a tenth of the time of many chunks
         if not os.path.isfile(name):
             if os.path.exists(name):
-                files.check_file(Path(name))  # refuses it: a named pipe would be waited for without end
+                files.check_file(Path(name))  # refuses it: opening a named pipe may never end
             target[...] = self.fill_value
             return
         try:
@@ -88,7 +91,7 @@ class StoredArray(BasicIndexed):
 
 
 def open_array(path: Path) -> StoredArray:
-    """Open an array that was not opened yet. Raises FileError and NotSupportedError for what is not safe to read."""
+    """An array of a store. Raises FileError and NotSupportedError for what is not safe to read."""
     metadata.check_node(path)
     opened = zarr.open_array(path, mode="r")
     chunks = math.prod(math.ceil(n / c) for n, c in zip(opened.shape, opened.chunks, strict=True))

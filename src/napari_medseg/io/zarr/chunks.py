@@ -1,7 +1,6 @@
-"""The chunks of a zarr array as arrays, without zarr's own pipeline, which costs more than the decoding itself.
+"""The chunks of a zarr array as arrays, without zarr's own pipeline, which costs more than the decoding.
 
-A region is a slice per axis with start and stop, of the array or of a chunk. Made from metadata that zarr has parsed
-and `zarr_metadata` has checked.
+Chunks are built from metadata that zarr has parsed and `zarr.metadata` has checked.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from zarr.codecs import ShardingCodec, TransposeCodec
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 
-from napari_medseg.arrays.views import Region
+from napari_medseg.arrays.boxes import BoxND, whole
 from napari_medseg.io.zarr.codecs import CRC_BYTES, ChunkError, Step, decoded, filter_step, step_of
 
 Array = npt.NDArray[Any]
@@ -30,18 +29,18 @@ _ABSENT = 2**64 - 1
 class Chunk(Protocol):
     """How the bytes of a chunk, or of a shard of chunks, become voxels."""
 
-    def read(self, file: BinaryIO, inside: Region, target: Array, room: Room) -> None:
-        """Fill the target with a region of the chunk that a file holds. Raises ChunkError, or as a codec does."""
+    def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
+        """Fill the target with the box `inside` the chunk in a file. Raises ChunkError, or the error of a codec."""
 
 
 class Room:
-    """Memory that chunks are decoded into one after the other, so that it is not asked for again for each."""
+    """Memory for the decoding of one chunk after the other: it is asked for once."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
     def of(self, size: int) -> npt.NDArray[np.uint8]:
-        """So many bytes; what was there before is lost."""
+        """Memory of `size` bytes; its former content is lost."""
         if self._bytes.size < size:
             self._bytes = np.empty(size, np.uint8)
         return self._bytes[:size]
@@ -55,7 +54,7 @@ class Plain:
     dtype: np.dtype[Any]
     steps: tuple[Step, ...]
 
-    def read(self, file: BinaryIO, inside: Region, target: Array, room: Room) -> None:
+    def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
         chunk = decoded(file.read(), self.steps, room.of(math.prod(self.shape) * self.dtype.itemsize))
         target[...] = chunk.view(self.dtype).reshape(self.shape)[inside]
 
@@ -68,23 +67,23 @@ class Transposed:
     """Of the stored axes, as axes of the array."""
     stored: Chunk
 
-    def read(self, file: BinaryIO, inside: Region, target: Array, room: Room) -> None:
+    def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
         self.stored.read(file, tuple(inside[axis] for axis in self.order), target.transpose(self.order), room)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Chunks one behind the other, with an index of where they lie; only those that are wanted are read."""
+    """Chunks one behind the other, with an index of their places; only the wanted ones are read."""
 
     inner_shape: Shape
     inner: Chunk
     index: Plain
-    """(..., 2): where each chunk starts, and its length, in bytes."""
+    """(..., 2): the start and the length of each chunk, in bytes."""
     index_bytes: int
     index_at_end: bool
     fill_value: Any
 
-    def read(self, file: BinaryIO, inside: Region, target: Array, room: Room) -> None:
+    def read(self, file: BinaryIO, inside: BoxND, target: Array, room: Room) -> None:
         size = file.seek(0, io.SEEK_END)
         index = self._index(file, size, room)
         for at, within, where in pieces(inside, self.inner_shape):
@@ -102,13 +101,12 @@ class Shard:
             raise ChunkError(f"it is cut short: its index has {self.index_bytes} bytes, {size} there")
         file.seek(size - self.index_bytes if self.index_at_end else 0)
         index = np.empty(self.index.shape, np.uint64)
-        whole = tuple(slice(0, n) for n in index.shape)
-        self.index.read(io.BytesIO(file.read(self.index_bytes)), whole, index, room)
+        self.index.read(io.BytesIO(file.read(self.index_bytes)), whole(index.shape), index, room)
         return index
 
 
 def chunk_of(metadata: Any) -> Chunk:
-    """How the files of an array are read: chunks, or shards of chunks."""
+    """The reader of an array's files: chunks, or shards of chunks."""
     fill_value = fill_value_of(metadata)
     dtype = np.dtype(metadata.dtype.to_native_dtype())
     if isinstance(metadata, ArrayV3Metadata):
@@ -122,7 +120,7 @@ def chunk_of(metadata: Any) -> Chunk:
 
 
 def fill_value_of(metadata: Any) -> Any:
-    """What a voxel of a missing chunk is; version 2 may leave it open."""
+    """The value of a voxel in a missing chunk; 0 if metadata of version 2 leave it open."""
     return 0 if metadata.fill_value is None else metadata.fill_value
 
 
@@ -155,14 +153,13 @@ def _shard(codec: ShardingCodec, shape: Shape, dtype: np.dtype[Any], fill_value:
     )
 
 
-def pieces(wanted: Region, chunk: Shape) -> Iterator[tuple[Shape, Region, Region]]:
-    """The chunks that a region touches: (number along each axis, region of the chunk, region of what is wanted)."""
-    for at in itertools.product(
-        *(range(w.start // c, math.ceil(w.stop / c)) for w, c in zip(wanted, chunk, strict=True))
-    ):
+def pieces(wanted: BoxND, chunk: Shape) -> Iterator[tuple[Shape, BoxND, BoxND]]:
+    """The chunks that a box touches: (number along each axis, box in the chunk, box in what is wanted)."""
+    sides = list(zip(wanted, chunk, strict=True))
+    numbers = [range(w.start // n, math.ceil(w.stop / n)) if w.stop > w.start else range(0) for w, n in sides]
+    for at in itertools.product(*numbers):
         spans = [
-            (max(w.start, i * c), min(w.stop, (i + 1) * c), i * c, w.start)
-            for i, w, c in zip(at, wanted, chunk, strict=True)
+            (max(w.start, i * n), min(w.stop, (i + 1) * n), i * n, w.start) for i, (w, n) in zip(at, sides, strict=True)
         ]
         yield (
             at,

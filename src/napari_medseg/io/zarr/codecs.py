@@ -1,4 +1,4 @@
-"""Compressed chunks that cannot become larger than a chunk: each codec is asked, or bounded, before it inflates."""
+"""Compressed chunks, which never inflate beyond a chunk's size: each codec states its size first, or is bounded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numcodecs import blosc, lz4, zstd  # type: ignore[import-untyped]
 from napari_medseg.io.disk import inflate
 
 Bytes = npt.NDArray[np.uint8]
-#: undoes one codec: (coded bytes, room for a chunk) -> bytes, of that room where it was used
 Step = Callable[[Any, Bytes], Any]
+"""Undoes one codec: (coded bytes, room for a chunk) -> bytes, which may lie in that room."""
 
-#: what a checksum behind the voxels may add
 _SLACK = 64
-#: bytes of a CRC-32C
+"""Bytes that a checksum behind the voxels may add."""
 CRC_BYTES = 4
+"""Bytes of a CRC-32C."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -29,7 +29,7 @@ class ChunkError(ValueError):
 
 
 def decoded(content: bytes, steps: Iterable[Step], room: Bytes) -> Bytes:
-    """The bytes of a chunk, of the size of `room`, which may be what they lie in. Raises ChunkError or as a codec."""
+    """The bytes of a chunk: as many as `room` has, and perhaps in it. Raises ChunkError or the error of a codec."""
     coded: Any = content
     for step in steps:
         coded = step(coded, room)
@@ -40,12 +40,12 @@ def decoded(content: bytes, steps: Iterable[Step], room: Bytes) -> Bytes:
 
 
 def step_of(codec_id: str) -> Step:
-    """What undoes a codec that zarr metadata name. Raises KeyError for one that is not known here."""
+    """The step that undoes a codec of zarr metadata. Raises KeyError for an unknown name."""
     return _STEPS[codec_id]
 
 
 def filter_step(codec: Any) -> Step:
-    """What undoes a filter of numcodecs that keeps the number of bytes (shuffle, delta)."""
+    """The step that undoes a filter of numcodecs; such filters keep the number of bytes (shuffle, delta)."""
 
     def undo(content: Any, room: Bytes) -> Any:
         return np.ascontiguousarray(codec.decode(content)).reshape(-1).view(np.uint8)
@@ -54,7 +54,7 @@ def filter_step(codec: Any) -> Step:
 
 
 def inflated(content: bytes, room: Bytes) -> bytes:
-    """A gzip or zlib stream, of one or several members. Raises ChunkError for more than a chunk and for damage."""
+    """A gzip or zlib stream of one or several members. Raises ChunkError for damage and for more than a chunk."""
     limit = room.size + _SLACK
     content = bytes(content)
     parts: list[bytes] = []
@@ -75,10 +75,10 @@ def inflated(content: bytes, room: Bytes) -> bytes:
 
 
 def _decompressing(size_of: Callable[[bytes], int], decompress: Callable[..., Any]) -> Step:
-    """For a codec that says how large its content is."""
+    """The step of a codec that states the size of its content."""
 
     def undo(content: Any, room: Bytes) -> Any:
-        content = bytes(content)  # a copy where it lies in the room that is written to
+        content = bytes(content)  # a copy: it may lie in the room that is written to
         try:
             size = size_of(content)
         except struct.error as error:
@@ -95,7 +95,7 @@ def _decompressing(size_of: Callable[[bytes], int], decompress: Callable[..., An
 
 def _blosc_size(content: bytes) -> int:
     inflated_size, _, compressed_size = struct.unpack_from("<III", content, 4)
-    if compressed_size > len(content):  # c-blosc would read on behind the chunk
+    if compressed_size > len(content):  # c-blosc would read beyond the end
         raise ChunkError(f"its compressed bytes end early: {compressed_size} expected, {len(content)} there")
     return int(inflated_size)
 
@@ -105,7 +105,10 @@ def _lz4_size(content: bytes) -> int:
 
 
 def _zstd_size(content: bytes) -> int:
-    """Of the first frame, the only one that is read; where it does not say, all that its blocks can hold (RFC 8878)."""
+    """The size that the first frame states, or else the most that its blocks can hold (RFC 8878).
+
+    Only the first frame is read.
+    """
     if not content.startswith(_ZSTD_MAGIC):
         raise ChunkError("it cannot be decompressed: no zstd frame")
     descriptor = struct.unpack_from("<B", content, 4)[0]
@@ -124,7 +127,7 @@ def _zstd_blocks_size(content: bytes, start: int) -> int:
         low, high = struct.unpack_from("<HB", content, start)
         header = low | high << 16
         last, kind, length = bool(header & 1), header >> 1 & 3, header >> 3
-        # A raw block holds itself, one of a repeated byte says its length, a compressed one makes at most 128 KiB.
+        # Kind 0, raw, and kind 1, one byte repeated, state their size. A compressed block makes at most 128 KiB.
         size += length if kind < 2 else 0
         compressed = kind == 2
         size += (1 << 17) if compressed and not last else 0
@@ -133,7 +136,7 @@ def _zstd_blocks_size(content: bytes, start: int) -> int:
 
 
 def _checked(content: Any, room: Bytes) -> Any:
-    """What stands in front of its CRC-32C."""
+    """The bytes in front of their CRC-32C."""
     content = bytes(content)
     if google_crc32c.value(content[:-CRC_BYTES]).to_bytes(CRC_BYTES, "little") != content[-CRC_BYTES:]:
         raise ChunkError("its checksum is wrong")

@@ -1,7 +1,7 @@
 """OME-Zarr: images and labels on the disk that are opened and not read. 0.4 and 0.5 are read, 0.5 is written.
 
-OME-Zarr holds a scale and a translation per axis only; the full affine, the provenance and whether a store is complete
-lie beside it in the attribute `napari_medseg` of the group, which this reader prefers.
+OME-Zarr has a scale and a translation per axis only. The full affine, the provenance and whether a store is complete
+lie beside them, in the attribute `napari_medseg` of the group; this reader prefers that attribute.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from napari_medseg import geometry
 from napari_medseg.arrays.views import AxisView
-from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, InputError, MedsegError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.attributes import KEY, Attributes
@@ -33,26 +33,24 @@ from napari_medseg.io.zarr.array import StoredArray, open_array
 from napari_medseg.io.zarr.ome import (
     Multiscale,
     channel_names,
-    coarser_levels,
     for_writing,
     label_colours,
     label_names,
     ome_part,
-    own_scale,
     parse_multiscale,
 )
 from napari_medseg.volume import MAX_LABEL, Grid, LazyArray
 
 CHUNKS: Shape3 = (64, 64, 64)
 """Default chunk (z, y, x): small enough for a window of a network, large enough for the file system."""
-# A chunk of background is written too, so that a missing chunk is one that was never computed.
 _WRITE_ALL: Any = {"write_empty_chunks": True}
+"""Chunks of background are written too, so that a missing chunk was never computed."""
 _UNREADABLE = (KeyError, ValueError, TypeError, OverflowError, AttributeError, OSError, BaseZarrError)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what numpy and zarr say of odd metadata: what is made of them is checked here."""
+    """Without the warnings of numpy and zarr about odd metadata: the values that come of them are checked here."""
     with warnings.catch_warnings(), np.errstate(invalid="ignore", over="ignore"):
         warnings.simplefilter("ignore", ZarrUserWarning)
         yield
@@ -62,8 +60,8 @@ def _quiet() -> Iterator[None]:
 def load(path: Path, *, as_labels: bool) -> Stored:
     """The image of a store, or its labels: those at the root, or the only ones in its labels group.
 
-    Of a time series `STORE#3` is one point. Raises FileError for what is not OME-Zarr, InputError where several label
-    images or time points are there to choose from.
+    `STORE#3` is one point of a time series. Raises FileError for what is not OME-Zarr, InputError where the store holds
+    several label images or time points and the path chooses none.
     """
     path, part = choice.split(path)
     files.status_of(path)
@@ -84,7 +82,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
 def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
     """Write an image (c, z, y, x) or labels (z, y, x) as OME-Zarr 0.5 with a pyramid, atomically.
 
-    An existing store is replaced where it is one of ours and of the same kind; FileError otherwise.
+    An existing store is replaced if it is ours and of the same kind; FileError otherwise.
     """
     _check_replaceable(path, is_labels=stored.is_labels)
     levels = pyramid.plan(stored.grid.shape, stored.grid.spacing)
@@ -111,17 +109,17 @@ def filling_labels(
 ) -> Iterator[zarr.Array[Any]]:
     """An OME-Zarr 0.5 label image on the grid, to be filled inside: the array (z, y, x), of zeros.
 
-    The store is marked as incomplete until the end; what is computed stays in it where the work is broken off, but for
-    a full disk. A complete store of ours at `path` is kept until the new one is complete, too. Chunks are written also
-    where they hold background only, so that a missing chunk is one that was never computed. Raises FileError where
-    something else is at `path`, another process writes there, or the disk is full.
+    The store is marked as incomplete until the end. Work that is broken off leaves its voxels in the store, unless the
+    disk is full. A complete store of ours at `path` stays until the new one is complete. Chunks of background are
+    written too, so that a missing chunk was never computed. Raises FileError where something else is at `path`, another
+    process writes there, or the disk is full.
     """
     path = Path(path)
-    with locks.claimed(path):
+    with locks.locked(path):
         _check_replaceable(path, is_labels=True)
         place = locks.temporary_beside(path) if _is_complete(path) else path
         try:
-            with files.told_of_faults(path, place, _bytes(grid.shape, np.dtype(dtype))):
+            with files.os_errors_as_file_errors(path, place, _bytes(grid.shape, np.dtype(dtype))):
                 array = _empty_labels(place, grid, labels, np.dtype(dtype), chunks, provenance or {})
                 yield array
                 _mark_complete(place)
@@ -150,7 +148,7 @@ def _empty_labels(
 
 
 def _follow(array: zarr.Array[Any], path: Path) -> None:
-    """Have an array read from where its store was put: who was given it keeps it."""
+    """Have an array, which its caller keeps, read from the new place of its store."""
     store = array.store
     assert isinstance(store, LocalStore), "opened by a path"
     store.root = path / "0"
@@ -161,7 +159,7 @@ def _bytes(shape: Shape3, dtype: np.dtype[Any]) -> int:
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether a store of ours is there that is not marked as incomplete."""
+    """Whether a store of ours is at the path and not marked as incomplete."""
     if not path.exists():
         return False
     own = _open(path).attrs.get(KEY)
@@ -169,7 +167,7 @@ def _is_complete(path: Path) -> bool:
 
 
 def _mark_complete(path: Path) -> None:
-    """Say in a store of ours that every voxel is computed."""
+    """Mark a store of ours: every voxel is computed."""
     group = _open(path, mode="r+")
     own: Any = group.attrs[KEY]
     group.attrs[KEY] = {**own, "complete": True}
@@ -179,7 +177,7 @@ def _open(path: Path, mode: Any = "r") -> zarr.Group:
     files.status_of(path)
     metadata.check_node(path)
     try:
-        # The copies of all metadata in a group are not used: what was checked is each node's own.
+        # A group may hold copies of the metadata of its nodes. They are not used: only each node's own were checked.
         return zarr.open_group(path, mode=mode, use_consolidated=False)
     except _UNREADABLE as error:
         raise FileError(f"{path}: not an OME-Zarr, or its zarr metadata is damaged: {error!s:.200}") from error
@@ -197,9 +195,9 @@ def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str)
     if not metadata.is_array(where):
         raise FileError(f"{path}: the array of its first dataset, {multiscale.path!r:.100}, is missing or damaged")
     array = _opened(where, path)
-    _warn_of_odd_levels(array, ome, path)
+    _warn_of_odd_levels(array, multiscale, path)
     own = content.get(KEY)
-    if not (isinstance(own, dict) and own.get("complete") is False):  # that one is told of as a whole
+    if not (isinstance(own, dict) and own.get("complete") is False):  # an incomplete store has a warning of its own
         _warn_of_missing_chunks(array, path)
     return _placed(array, multiscale, content, path, part)
 
@@ -217,26 +215,26 @@ def _opened(where: Path, path: Path) -> StoredArray:
 def _warn_of_missing_chunks(array: StoredArray, path: Path) -> None:
     missing = array.missing_chunks()
     if missing:
-        _warn(
+        warn(
             f"{path}: {len(missing)} chunks are missing ({missing[0]}{', ...' if missing[1:] else ''}) and read as "
             f"{array.fill_value}: background that was not written, or an incomplete copy"
         )
 
 
-def _warn_of_odd_levels(array: StoredArray, ome: Mapping[str, Any], path: Path) -> None:
-    """Warn where a coarser level does not cover the box of the finest; only the finest is read."""
-    first = own_scale(ome["multiscales"][0]["datasets"][0])
-    for name, scale in coarser_levels(ome):
+def _warn_of_odd_levels(array: StoredArray, multiscale: Multiscale, path: Path) -> None:
+    """Warn if a coarser level does not cover the box of the finest; only the finest is read."""
+    (_, first), *coarser = multiscale.levels
+    for name, scale in coarser:
         shape = metadata.shape_of(path / name) if Path(name).name == name else None
         if shape is None or not len(shape) == len(scale) == len(first) == len(array.shape):
             continue
         apart = np.abs(np.multiply(shape, scale) - np.multiply(array.shape, first))
         if np.any(apart > 1.001 * np.array(scale)):
-            _warn(f"{path}: level {name:.50} of the pyramid has a shape {shape} that does not fit that of the finest")
+            warn(f"{path}: level {name:.50} of the pyramid has a shape {shape} that does not fit that of the finest")
 
 
 def _plain_array(array: StoredArray, path: Path) -> Stored:
-    """An array without OME metadata around it: its last axes are z, y, x and the spacing is unknown."""
+    """An array without OME metadata around it: its last axes are z, y, x, and its spacing is unknown."""
     count = len(array.shape)
     if count not in (3, 4):
         raise NotSupportedError(f"{path}: a zarr array of {count} axes, shape {array.shape}: expected (z, y, x)")
@@ -249,7 +247,7 @@ def _plain_array(array: StoredArray, path: Path) -> Stored:
 def _placed(
     array: StoredArray, multiscale: Multiscale, content: Mapping[str, Any], path: Path, part: str = ""
 ) -> Stored:
-    """The array with its grid and names: ours where the group has our attribute, else those of OME-Zarr."""
+    """The array with its grid and names: those of our attribute if the group has it, else those of OME-Zarr."""
     ome = ome_part(content)
     data = _in_order(array, multiscale.axes, path, part)
     own, affine = _own(content, multiscale, path)
@@ -262,7 +260,7 @@ def _placed(
 
 
 def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) -> LazyArray:
-    """The array as (c, z, y, x) or (z, y, x); itself where it is stored so, else a lazy view."""
+    """The array as (c, z, y, x) or (z, y, x): itself if it is stored so, else a lazy view."""
     if len(array.shape) != len(axes):
         raise FileError(f"{path}: {len(axes)} axes ({', '.join(axes)}) are named for an array of shape {array.shape}")
     if 0 in array.shape:
@@ -272,29 +270,29 @@ def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) 
         what = f"a time series, shape ({', '.join(axes)}) = {array.shape}"
         point = choice.point(path, part, array.shape[axes.index("t")], what)
     else:
-        choice.nothing(path, part)
+        choice.refuse_part(path, part)
     if axes in (("z", "y", "x"), ("c", "z", "y", "x")):
         return array
     wanted = [axis for axis in "czyx" if axis in axes]
     stored_order = [axis for axis in axes if axis in wanted]
     if stored_order != wanted:
-        _warn(f"{path}: the axes are stored in the order {', '.join(axes)}; they are read in the order z, y, x")
+        warn(f"{path}: the axes are stored in the order {', '.join(axes)}; they are read in the order z, y, x")
     lead = ("c",) if "c" in axes else ()
     order = [axes.index(axis) if axis in axes else None for axis in (*lead, "z", "y", "x")]
     return AxisView(array, order, {axes.index("t"): point} if "t" in axes else {})
 
 
 def _own(content: Mapping[str, Any], multiscale: Multiscale, path: Path) -> tuple[Attributes, FloatArray]:
-    """Our attribute and the affine: ours, unless a later tool has changed the scale and left our attribute behind."""
+    """Our attribute and affine; the affine of the scale if a later tool has changed that and left our attribute."""
     own = content.get(KEY)
     if not isinstance(own, dict):
         return Attributes(), multiscale.affine
     if own.get("complete") is False:
-        _warn(f"{path}: the segmentation was not finished: voxels that were not reached are 0")
+        warn(f"{path}: the segmentation was not finished: voxels that were not reached are 0")
     attributes_ = attributes.from_json_object(own, str(path))
     affine = _as_affine(own.get("affine"), path)
     if not np.allclose(geometry.spacing_of(affine), geometry.spacing_of(multiscale.affine), rtol=0.01):
-        _warn(
+        warn(
             f"{path}: the scale was changed after napari-medseg wrote it; the scale is used and the orientation is lost"
         )
         return attributes_, multiscale.affine
@@ -312,13 +310,13 @@ def _as_affine(value: object, path: Path) -> FloatArray:
 
 
 def _names_of_labels(path: Path) -> list[str]:
-    """The label images in the labels group, as its metadata lists them; none where there is no such group."""
+    """The label images in the labels group, as its metadata lists them; none if there is no such group."""
     folder = path / "labels"
     if not metadata.is_group(folder):
         return []
     names = ome_part(dict(_open(folder).attrs)).get("labels")
     texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-    # A name that leads elsewhere, or that no folder can have, is passed over.
+    # Names that lead elsewhere, or that no folder can have, are passed over.
     return [name for name in texts if Path(name).name == name and name.isprintable()]
 
 
@@ -329,7 +327,7 @@ def _as_written(stored: Stored) -> tuple[LazyArray, np.dtype[Any]]:
     if dtype.kind == "b":
         return data, np.dtype(np.uint8)
     if stored.is_labels and dtype.itemsize == 8:
-        # The largest id of a lazy array is not known without reading it; the largest there can be fits 32 bits.
+        # The largest id of a lazy array is unknown without reading it. No id is larger than 32 bits hold.
         largest = int(data.max(initial=0)) if isinstance(data, np.ndarray) else MAX_LABEL
         return data, np.dtype(smallest_label_type(largest))
     return data, dtype
@@ -359,9 +357,9 @@ def _create(
 
 
 def _check_replaceable(path: Path, *, is_labels: bool) -> None:
-    """Raise FileError unless nothing is at the path, or a store of ours of the same kind with nothing of others in it.
+    """Raise FileError unless the path is free, or a store of ours of the same kind without other files is there.
 
-    A link is refused too: a folder cannot take its place, and what it leads to is not ours to remove.
+    A link is refused too: a folder cannot take its place, and its target is not ours to remove.
     """
     if path.is_symlink():
         raise FileError(f"{path}: cannot be written: a link is there: name what it leads to, {path.resolve()}")
@@ -378,7 +376,3 @@ def _check_replaceable(path: Path, *, is_labels: bool) -> None:
     if ("image-label" in ome_part(dict(node.attrs))) != is_labels or others:
         what = f": {others[0]:.100}" if others else ""
         raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else{what}: {way_out}")
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)

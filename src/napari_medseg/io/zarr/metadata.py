@@ -1,7 +1,7 @@
-"""What a zarr array says about itself, checked before zarr sees it: sizes that cannot be, codecs that are not arrays'.
+"""The metadata of a zarr array, checked before zarr sees it: impossible sizes and forbidden codecs are refused.
 
-A codec is named in the file, and some of those that numcodecs knows run what they read (pickle): only the codecs in the
-tables here are accepted, whatever else is installed.
+The file names its codecs, and some codecs of numcodecs run what they read (pickle). Only the codecs in the tables here
+are accepted, whatever else is installed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, TypeGuard
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.io.disk import files, memory
 
-#: zarr v3 codecs, by what they turn into what
 V3_CODECS = ("bytes", "transpose", "gzip", "zstd", "blosc", "crc32c", "sharding_indexed")
-#: numcodecs of zarr v2
+"""The codecs of zarr v3 that are read."""
 V2_CODECS = ("blosc", "gzip", "zlib", "zstd", "lz4", "shuffle", "delta")
+"""The codecs of numcodecs that are read in zarr v2."""
 _TYPES = (
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -36,7 +36,7 @@ _MAX_SHARDING = 2
 
 
 def check_node(folder: Path) -> None:
-    """Raise FileError or NotSupportedError where a node of a store, array or group, is not safe to open with zarr."""
+    """Raise FileError or NotSupportedError if a node of a store, array or group, is not safe to open with zarr."""
     for name in _NODE_FILES:
         if not (folder / name).exists():
             continue
@@ -50,14 +50,14 @@ def check_node(folder: Path) -> None:
 
 
 def is_array(folder: Path) -> bool:
-    """Whether a folder is an array by its own metadata. Raises FileError where that is damaged."""
+    """Whether a folder is an array by its own metadata. Raises FileError for damaged metadata."""
     if _is_file(folder, "zarr.json"):
         return _json(folder, "zarr.json").get("node_type") == "array"
     return _is_file(folder, ".zarray")
 
 
 def shape_of(folder: Path) -> tuple[int, ...] | None:
-    """The shape of an array by its metadata; None where there is no array of such a shape."""
+    """The shape of an array by its metadata; None if there is no array or its shape is impossible."""
     if not is_array(folder):
         return None
     shape = _json(folder, "zarr.json" if _is_file(folder, "zarr.json") else ".zarray").get("shape")
@@ -65,12 +65,12 @@ def shape_of(folder: Path) -> tuple[int, ...] | None:
 
 
 def is_group(folder: Path) -> bool:
-    """Whether a folder has metadata, and not that of an array."""
+    """Whether a folder has metadata, but not those of an array."""
     return any(_is_file(folder, name) for name in _NODE_FILES) and not is_array(folder)
 
 
 def _is_file(folder: Path, name: str) -> bool:
-    """Unlike `Path.is_file` also of a path that no file can have: too long, or with a null byte."""
+    """As `Path.is_file`, but also for a path that no file can have: too long, or with a null byte."""
     return os.path.isfile(folder / name)
 
 
@@ -138,7 +138,7 @@ def _check_codec(folder: Path, name: object, allowed: tuple[str, ...]) -> None:
 
 
 def _check_shapes(folder: Path, shape: object, chunk: object, itemsize: int) -> list[int]:
-    """The chunk shape, where it and the array's shape are possible and a chunk fits the memory."""
+    """The chunk shape. Raises FileError if it or the array's shape is impossible, or a chunk exceeds the memory."""
     if not _is_shape(shape, smallest=0):
         told = f"its zarr metadata gives an impossible shape (negative or no numbers): {shape!s:.100}"
         raise FileError(f"{folder}: {told}")

@@ -1,22 +1,24 @@
 """The OME-Zarr 0.4 and 0.5 metadata that say what lies where: JSON in, checked values out. No store is touched.
 
-The reader is lenient where a volume can still be placed (a missing unit) and strict where it cannot; what we write is
+The reader is lenient where a volume can still be placed (a missing unit) and strict where it cannot. The structures
+below say what must be there, and msgspec checks it; keys that no structure names are passed over. What we write is
 built from the models of yaozarrs, which are strict.
 """
 
 from __future__ import annotations
 
-import sys
-import warnings
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from msgspec import Meta, Struct, ValidationError, convert
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
+from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io.attributes import colour_of
 from napari_medseg.io.stored import Stored
@@ -25,6 +27,9 @@ from napari_medseg.volume import MAX_LABEL, Colour
 
 VERSIONS = ("0.4", "0.5")
 _SPACE = "zyx"
+T = TypeVar("T")
+_MISFITS = (ValidationError, UnicodeError)
+"""The errors of msgspec; UnicodeError is for half a character, which JSON can hold."""
 _MILLIMETRES = {
     "angstrom": 1e-7,
     "nanometer": 1e-6,
@@ -41,6 +46,56 @@ _MILLIMETRES = {
     "cm": 10.0,
     "m": 1000.0,
 }
+"""{unit: its length in mm}."""
+
+
+class _Ome(Struct):
+    multiscales: Annotated[list[Any], Meta(min_length=1)]
+    """Only the first is read."""
+    version: str | float | None = None
+    """Since 0.5."""
+
+
+class _Version(Struct):
+    version: str | float = VERSIONS[0]
+    """Of a multiscale, before 0.5."""
+
+
+class _Axis(Struct):
+    name: str
+    unit: str | None = None
+
+
+class _Transform(Struct):
+    type: str
+    scale: list[float] = []
+    translation: list[float] = []
+
+
+class _Multiscale(Struct, rename={"transforms": "coordinateTransformations"}):
+    axes: list[_Axis]
+    datasets: Annotated[list[Any], Meta(min_length=1)]
+    """The first, the finest, must be a _Dataset; the others are only looked at."""
+    transforms: list[_Transform] = []
+
+
+class _Dataset(Struct, rename={"transforms": "coordinateTransformations"}):
+    path: str
+    transforms: list[_Transform] = []
+
+
+class _Name(Struct, rename={"label": "label-value"}):
+    label: int
+    name: str
+
+
+class _Colour(Struct, rename={"label": "label-value"}):
+    label: Annotated[int, Meta(ge=0, le=MAX_LABEL)]
+    rgba: list[Any]
+
+
+class _Channel(Struct):
+    label: Annotated[str, Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -55,6 +110,8 @@ class Multiscale:
     """Per space axis."""
     translation_mm: Mapping[str, float]
     """Per space axis: position of the first voxel's centre."""
+    levels: tuple[tuple[str, list[float]], ...] = ()
+    """Path and own scale of each resolution level that is understood, the finest first."""
 
     @property
     def affine(self) -> FloatArray:
@@ -82,7 +139,7 @@ def for_writing(stored: Stored, levels: Sequence[Level]) -> dict[str, Any]:
 
 
 def _image_label(stored: Stored) -> dict[str, Any]:
-    """What makes an image a label image; the names are properties that readers of others can show."""
+    """The part that makes an image a label image; other programs show its properties, the names."""
     rows = [{"label-value": label, "name": name} for label, name in stored.labels.items()]
     colours = [{"label-value": label, "rgba": [*colour, 255]} for label, colour in stored.colours.items()]
     return {
@@ -93,10 +150,10 @@ def _image_label(stored: Stored) -> dict[str, Any]:
 
 
 def _transforms(stored: Stored, level: Level, lead: int) -> list[Any]:
-    """Scale and translation of a level: the centre of the whole volume lies in the right place along each array axis.
+    """Scale and translation of a level: they put the centre of the volume in its place along each array axis.
 
-    OME-Zarr has no direction: positions along an array axis are measured along the world axis nearest to it, in the
-    direction the array runs to.
+    OME-Zarr has no direction. A position along an array axis is measured along the nearest world axis, in the direction
+    of the array.
     """
     from yaozarrs import v05
 
@@ -106,7 +163,7 @@ def _transforms(stored: Stored, level: Level, lead: int) -> list[Any]:
     centre = centre_world[list(axes)] * signs
     spacing = np.array(grid.spacing)
     first = centre - spacing * (np.array(grid.shape) - 1) / 2
-    # The mean of a block lies at the block's centre; a label is that of the block's first voxel.
+    # A mean lies at the centre of its block. A label is that of the block's first voxel, and lies there.
     shift = np.zeros(3) if stored.is_labels else (np.array(level.scale) - 1) / 2 * spacing
     scale = spacing * level.scale
     return [
@@ -121,151 +178,130 @@ def ome_part(group_attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def parse_multiscale(ome: Mapping[str, Any], where: str) -> Multiscale:
+def parse_multiscale(part: Mapping[str, Any], where: str) -> Multiscale:
     """The first multiscale image of a group. FileError for what cannot be placed; a warning where units are missing."""
-    multiscales = ome.get("multiscales")
-    if not isinstance(multiscales, list) or not multiscales or not isinstance(multiscales[0], dict):
-        raise FileError(f"{where}: not an OME-Zarr image: its metadata has no list of multiscales")
-    first = multiscales[0]
-    version = str(ome.get("version", first.get("version", VERSIONS[0])))
-    if version not in VERSIONS:
-        raise FileError(f"{where}: OME-Zarr version {version:.20} is not known: {' and '.join(VERSIONS)} are read")
-    axes = _axes(first, where)
-    path, transforms = _finest(first, where)
-    names = tuple(str(axis["name"]).lower() for axis in axes)
-    scale, translation = _combined(transforms, first.get("coordinateTransformations", []), len(axes), where)
-    unit = {name: _unit(axis, where) for name, axis in zip(names, axes, strict=True) if name in _SPACE}
-    _warn_of_missing_units([n for n, u in unit.items() if u is None], where)
-    mm = {name: 1.0 if factor is None else factor for name, factor in unit.items()}
-    at = {name: names.index(name) for name in mm}
+    ome = _as(_Ome, part, where, "")
+    first, at_first = ome.multiscales[0], " in multiscales[0]"
+    _check_version(ome.version or _as(_Version, first, where, at_first).version, where)
+    image = _as(_Multiscale, first, where, at_first)
+    names = _axis_names(image, where)
+    finest = _as(_Dataset, image.datasets[0], where, f"{at_first}.datasets[0]")
+    _check_path(finest.path, where)
+    if not finest.transforms:
+        warn(f"{where}: no scale is stored, so that the spacing is unknown; 1 is taken")
+    scale, translation = _combined([*finest.transforms, *image.transforms], len(names), where)
+    mm = _millimetres(image, where)
     return Multiscale(
-        path,
+        finest.path,
         names,
-        {name: scale[i] * mm[name] for name, i in at.items()},
-        {name: translation[i] * mm[name] for name, i in at.items()},
+        {name: scale[names.index(name)] * factor for name, factor in mm.items()},
+        {name: translation[names.index(name)] * factor for name, factor in mm.items()},
+        tuple((level.path, _own_scale(level)) for level in _understood(_Dataset, image.datasets)),
     )
-
-
-def coarser_levels(ome: Mapping[str, Any]) -> list[tuple[str, list[float]]]:
-    """Path and own scale of each level but the finest, as far as they can be understood: they are only looked at."""
-    datasets = [d for d in ome["multiscales"][0]["datasets"][1:] if isinstance(d, dict)]
-    return [(str(d.get("path", "")), own_scale(d)) for d in datasets]
-
-
-def own_scale(dataset: Mapping[str, Any]) -> list[float]:
-    """The scale of a level without that of the whole image; empty where it is not understood."""
-    transforms = dataset.get("coordinateTransformations")
-    scales = [t.get("scale") for t in transforms if isinstance(t, dict)] if isinstance(transforms, list) else []
-    found = [s for s in scales if isinstance(s, list) and all(_is_finite(v) and v > 0 for v in s)]
-    return found[0] if found else []
 
 
 def label_names(ome: Mapping[str, Any]) -> dict[int, str]:
     """The names of labels in the image-label metadata of others; empty where there are none."""
-    image_label = ome.get("image-label")
-    properties = image_label.get("properties") if isinstance(image_label, dict) else None
-    rows = [row for row in properties if isinstance(row, dict)] if isinstance(properties, list) else []
-    return {
-        int(row["label-value"]): str(row["name"])
-        for row in rows
-        if "name" in row and isinstance(row.get("label-value"), int)
-    }
+    return {row.label: row.name for row in _understood(_Name, _inside(ome, "image-label", "properties"))}
 
 
 def label_colours(ome: Mapping[str, Any]) -> dict[int, Colour]:
     """The colours of labels in the image-label metadata of others; empty where there are none."""
-    image_label = ome.get("image-label")
-    listed = image_label.get("colors") if isinstance(image_label, dict) else None
-    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-    found = {r["label-value"]: colour_of(r.get("rgba")) for r in rows if isinstance(r.get("label-value"), int)}
-    return {label: colour for label, colour in found.items() if colour is not None and 0 <= label <= MAX_LABEL}
+    rows = _understood(_Colour, _inside(ome, "image-label", "colors"))
+    found = {row.label: colour_of(row.rgba) for row in rows}
+    return {label: colour for label, colour in found.items() if colour is not None}
 
 
 def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """The channel labels in the omero metadata of others; empty where they do not fit."""
-    omero = ome.get("omero")
-    channels = omero.get("channels") if isinstance(omero, dict) else None
-    if not isinstance(channels, list) or len(channels) != count:
-        return ()
-    names = tuple(str(c.get("label", "")) if isinstance(c, dict) else "" for c in channels)
-    return names if all(names) else ()
+    """The channel labels in the omero metadata of others; empty unless each of the `count` channels has one."""
+    channels = _inside(ome, "omero", "channels")
+    names = tuple(channel.label for channel in _understood(_Channel, channels))
+    return names if len(names) == len(channels) == count else ()
 
 
-def _axes(multiscale: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
-    axes = multiscale.get("axes")
-    if not isinstance(axes, list) or not all(isinstance(axis, dict) and "name" in axis for axis in axes):
-        raise FileError(f"{where}: its metadata names no axes, so that z, y and x are unknown")
-    names = [str(axis["name"]).lower() for axis in axes]
+def _as(kind: type[T], content: object, where: str, at: str) -> T:
+    """JSON as a structure; FileError names the part that is missing or of another type."""
+    try:
+        return convert(content, kind)
+    except _MISFITS as error:
+        raise FileError(f"{where}: its OME metadata are not those of an image{at}: {error}") from error
+
+
+def _understood(kind: type[T], rows: Sequence[object]) -> list[T]:
+    """The rows that have a structure; the others are passed over."""
+    found = []
+    for row in rows:
+        with suppress(*_MISFITS):
+            found.append(convert(row, kind))
+    return found
+
+
+def _inside(ome: Mapping[str, Any], key: str, list_key: str) -> list[Any]:
+    """A list inside an object of the metadata; empty where there is none."""
+    part = ome.get(key)
+    rows = part.get(list_key) if isinstance(part, dict) else None
+    return rows if isinstance(rows, list) else []
+
+
+def _check_version(version: str | float, where: str) -> None:
+    if str(version) not in VERSIONS:
+        raise FileError(f"{where}: OME-Zarr version {version!s:.20} is not known: {' and '.join(VERSIONS)} are read")
+
+
+def _axis_names(image: _Multiscale, where: str) -> tuple[str, ...]:
+    names = tuple(axis.name.lower() for axis in image.axes)
     if len(set(names)) != len(names) or not set(names) <= set("tczyx") or not {"y", "x"} <= set(names):
         raise FileError(f"{where}: its axes are {', '.join(names):.100}: expected z, y and x, and t or c at most once")
-    return axes
+    return names
 
 
-def _finest(multiscale: Mapping[str, Any], where: str) -> tuple[str, list[Any]]:
-    """Path and transformations of the first dataset."""
-    datasets = multiscale.get("datasets")
-    if not isinstance(datasets, list) or not datasets or not isinstance(datasets[0], dict):
-        raise FileError(f"{where}: its metadata lists no datasets (resolution levels)")
-    path = str(datasets[0].get("path", ""))
+def _check_path(path: str, where: str) -> None:
     parts = PurePosixPath(path).parts
     if not parts or ".." in parts or PurePosixPath(path).is_absolute() or "\\" in path:
         raise FileError(f"{where}: the path of its first dataset, {path!r:.100}, leads outside of the store")
-    transforms = datasets[0].get("coordinateTransformations")
-    if not isinstance(transforms, list) or not transforms:
-        _warn(f"{where}: no scale is stored, so that the spacing is unknown; 1 is taken")
-        return path, []
-    return path, transforms
 
 
-def _combined(own: list[Any], common: Any, ndim: int, where: str) -> tuple[list[float], list[float]]:
-    """Scale and translation after the dataset's transformations and then those of the whole multiscale."""
+def _combined(transforms: Sequence[_Transform], ndim: int, where: str) -> tuple[list[float], list[float]]:
+    """Scale and translation of all transformations, applied in their order: the dataset's, then the whole image's."""
     scale, translation = np.ones(ndim), np.zeros(ndim)
-    for transform in [*own, *(common if isinstance(common, list) else [])]:
-        kind = transform.get("type") if isinstance(transform, dict) else None
-        if kind not in ("scale", "translation", "identity"):
-            raise NotSupportedError(f"{where}: a coordinate transformation of type {kind!r:.50} is not read")
-        if kind == "identity":
-            continue
-        values = _numbers(transform.get(kind), ndim, str(kind), where)
-        scale, translation = (
-            (scale * values, translation * values) if kind == "scale" else (scale, translation + values)
-        )
+    for transform in transforms:
+        if transform.type == "scale":
+            factors = _numbers(transform.scale, ndim, "scale", where)
+            if factors.min() <= 0:
+                raise FileError(f"{where}: its scale (spacing) must be positive; got {transform.scale!s:.100}")
+            scale, translation = scale * factors, translation * factors
+        elif transform.type == "translation":
+            translation = translation + _numbers(transform.translation, ndim, "translation", where)
+        elif transform.type != "identity":
+            raise NotSupportedError(f"{where}: a coordinate transformation of type {transform.type!r:.50} is not read")
     return scale.tolist(), translation.tolist()
 
 
-def _numbers(values: Any, ndim: int, kind: str, where: str) -> FloatArray:
-    if not isinstance(values, list) or len(values) != ndim:
+def _numbers(values: list[float], ndim: int, kind: str, where: str) -> FloatArray:
+    if len(values) != ndim:
         raise FileError(
             f"{where}: its {kind} must have a length of {ndim}, one number for each of the axes; got {values!s:.100}"
         )
-    if not all(_is_finite(v) for v in values):
+    if not all(map(math.isfinite, values)):
         raise FileError(f"{where}: its {kind} must hold finite numbers; got {values!s:.100}")
-    if kind == "scale" and min(values) <= 0:
-        raise FileError(f"{where}: its scale (spacing) must be positive; got {values!s:.100} (zero or negative)")
     return np.asarray(values, dtype=float)
 
 
-def _is_finite(value: Any) -> bool:
-    """Of JSON, whose whole numbers may have any number of digits."""
-    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+def _own_scale(dataset: _Dataset) -> list[float]:
+    """The scale of a level without that of the whole image; empty where it has none."""
+    scales = (t.scale for t in dataset.transforms if t.scale and all(0 < v < math.inf for v in t.scale))
+    return next(scales, [])
 
 
-def _unit(axis: Mapping[str, Any], where: str) -> float | None:
-    """What one unit is in mm; None where it is missing."""
-    unit = axis.get("unit")
-    if unit is None:
-        return None
-    if not isinstance(unit, str) or unit not in _MILLIMETRES:
-        raise FileError(
-            f"{where}: axis {axis['name']} has the unit {unit!r:.50}: expected one of {', '.join(_MILLIMETRES)}"
-        )
-    return _MILLIMETRES[unit]
-
-
-def _warn_of_missing_units(names: list[str], where: str) -> None:
-    if names:
-        _warn(f"{where}: no unit is stored for the axes {', '.join(names)}; mm are taken")
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, MedsegWarning, stacklevel=4)
+def _millimetres(image: _Multiscale, where: str) -> dict[str, float]:
+    """What one unit along each space axis is in mm; a missing unit is taken as mm, with a warning."""
+    units = {axis.name.lower(): axis.unit for axis in image.axes if axis.name.lower() in _SPACE}
+    for name, unit in units.items():
+        if unit is not None and unit not in _MILLIMETRES:
+            raise FileError(
+                f"{where}: axis {name} has the unit {unit!r:.50}: expected one of {', '.join(_MILLIMETRES)}"
+            )
+    missing = [name for name, unit in units.items() if unit is None]
+    if missing:
+        warn(f"{where}: no unit is stored for the axes {', '.join(missing)}; mm are taken")
+    return {name: 1.0 if unit is None else _MILLIMETRES[unit] for name, unit in units.items()}

@@ -1,18 +1,17 @@
-"""Resolution levels of a stored array, made block by block: memory does not grow with the volume.
+"""The resolution levels of a stored array, made block by block: memory does not grow with the volume.
 
-Arrays are (..., Z, Y, X); axes in front of the last three are never reduced.
+Arrays are (..., Z, Y, X); only the last three axes are reduced.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import blocks, whole
 from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.volume import LazyArray
 
@@ -21,18 +20,18 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Level:
-    """One level: its shape, and how many voxels of the level before make one of it, per axis."""
+    """One level: its shape, and per axis the voxels of the level before that make one of its own."""
 
     shape: Shape3
     factors: Shape3
     scale: Shape3
-    """Voxels of the finest level along one of this."""
+    """Per axis the voxels of the finest level that make one of its own."""
 
 
 def plan(shape: Shape3, spacing_zyx_mm: Triple, *, smallest: int = 64) -> list[Level]:
     """The levels, the finest first, until the longest axis has at most `smallest` voxels.
 
-    The axes with the finer spacing are halved first, so that voxels become cubes rather than rods.
+    The axes with the finer spacing are halved first, so that voxels become cubes and not rods.
     """
     levels = [Level(shape, (1, 1, 1), (1, 1, 1))]
     while max(levels[-1].shape) > smallest:
@@ -50,7 +49,7 @@ def _coarser(level: Level, spacing_zyx_mm: Triple) -> Level:
 
 def copy_blocks(source: LazyArray, target: Any) -> None:
     """Fill a zarr array from an array of the same shape, a block of whole chunks at a time."""
-    for block in blocks(target.shape, target.chunks):
+    for block in blocks(whole(target.shape), target.chunks):
         target[block] = np.asarray(source[block]).astype(target.dtype, copy=False)
 
 
@@ -58,19 +57,10 @@ def reduce_blocks(source: Any, target: Any, factors: Shape3, *, is_labels: bool)
     """Fill a coarser level from the one before: the mean of an image, one voxel of labels."""
     lead = len(target.shape) - 3
     steps = (1,) * lead + factors
-    for block in blocks(target.shape, target.chunks):
+    for block in blocks(whole(target.shape), target.chunks):
         fine = tuple(slice(b.start * f, b.stop * f) for b, f in zip(block, steps, strict=True))
         values = np.asarray(source[fine])
         target[block] = values[tuple(slice(None, None, f) for f in steps)] if is_labels else _mean(values, steps)
-
-
-def blocks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """The chunks of an array as slices, the last axis fastest."""
-    ranges = (
-        [slice(start, min(start + step, n)) for start in range(0, n, step)]
-        for n, step in zip(shape, chunks, strict=True)
-    )
-    yield from itertools.product(*ranges)
 
 
 def _mean(values: Array, steps: tuple[int, ...]) -> Array:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medseg.arrays.boxes import Reordered
+from napari_medseg.arrays.views import Reordered
 from napari_medseg.config import MetricsConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder

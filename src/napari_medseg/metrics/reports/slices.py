@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.arrays.boxes import Box, Reordered
+from napari_medseg.arrays.boxes import Box
+from napari_medseg.arrays.views import Reordered
 from napari_medseg.config import Preset
 from napari_medseg.events import made_by
 from napari_medseg.geometry import AxisOrder

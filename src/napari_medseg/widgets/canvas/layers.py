@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg import geometry
+from napari_medseg.arrays.views import lazy_view
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder, FloatArray
-from napari_medseg.io.stored import lazy_view
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
 
 if TYPE_CHECKING:
