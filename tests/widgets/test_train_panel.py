@@ -202,7 +202,7 @@ def test_networks_are_offered_by_family_with_advice(panel: TrainPanel) -> None:
     headings = [box.itemText(i) for i in range(box.count()) if box.itemData(i) is None]
     offered = [box.itemData(i) for i in range(box.count()) if box.itemData(i) is not None]
     assert set(headings) <= set(registry.FAMILIES)
-    assert sorted(offered) == sorted(n for n, s in registry.networks().items() if s.image_to_logits)
+    assert sorted(offered) == sorted(n for n, s in registry.networks().items() if s.takes == "image")
     assert panel.network.name == "unet3d"
     assert panel.network.advice.text().startswith(registry.network("unet3d").when)
     box.setCurrentIndex(box.findData("vnet"))

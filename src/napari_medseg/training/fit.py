@@ -91,7 +91,7 @@ class _Job:
 
 def require_trainable(name: str) -> None:
     """Raise UnknownNameError for no network, InputError for one that does not map images to logits."""
-    if not network_named(name).image_to_logits:
+    if network_named(name).takes != "image":
         raise InputError(f"network {name} is no network from image to labels: it is trained by a scheme of its own")
 
 
