@@ -278,7 +278,7 @@ def test_refuses_to_write_what_could_not_be_loaded(path: Path, change: Callable[
 
 @pytest.mark.parametrize("name", ["model.pt", "model", "model.nii.gz"])
 def test_refuses_to_write_under_another_suffix(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelFileError, match=r"a model file is named \*\.safetensors; got suffix"):
+    with pytest.raises(ModelFileError, match=r"a model is written as \*\.safetensors; got suffix"):
         write_model(tmp_path / name, small_spec(), small_state())
 
 
@@ -331,6 +331,12 @@ def test_models_are_found_by_name(folder: Path) -> None:
     assert load_model("kidney.v2") == load_model("kidney.v2.safetensors") == kidney
     with pytest.raises(ModelFileError, match=r"spleen: no such file, and no such model.*there: kidney\.v2, liver"):
         load_model("spleen")
+
+
+def test_a_suffix_in_capitals_is_a_suffix(folder: Path) -> None:
+    model = write_model(folder / "LIVER.SAFETENSORS", small_spec(), small_state())
+    assert list_models() == [folder / "LIVER.SAFETENSORS"]
+    assert load_model("LIVER") == load_model("LIVER.SAFETENSORS") == load_model(model.path) == model
 
 
 def test_a_file_in_the_working_folder_comes_first(folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_medseg.training.checkpoint import require_writable
 from napari_medseg.training.previous import kept_name, step_aside, stepping_aside
 
 
@@ -16,6 +17,10 @@ def test_the_first_free_name_is_taken(tmp_path: Path) -> None:
         names.append(kept_name(path).name)
         kept_name(path).touch()
     assert names == ["a.b.previous.safetensors", "a.b.previous-2.safetensors", "a.b.previous-3.safetensors"]
+
+
+def test_a_model_may_have_its_suffix_in_capitals(tmp_path: Path) -> None:
+    assert require_writable(tmp_path / "A.SAFETENSORS") == tmp_path / "A.SAFETENSORS"
 
 
 def test_nothing_has_no_place_to_go(tmp_path: Path) -> None:

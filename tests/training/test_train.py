@@ -225,7 +225,7 @@ def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
     ("change", "error", "says"),
     [
         ({"network": "unet4d"}, UnknownNameError, "unknown network 'unet4d'.*unet3d, .*vnet"),
-        ({"out": "model.pt"}, InputError, "a model is written as .safetensors"),
+        ({"out": "model.pt"}, InputError, r"a model is written as \*\.safetensors"),
         ({"out": "nowhere/model.safetensors"}, FileError, "nowhere is not a folder"),
         ({"epochs": 3, "minutes": 1}, InputError, "epochs or in minutes, not both"),
         ({"init": "missing.safetensors"}, FileError, "missing.safetensors"),

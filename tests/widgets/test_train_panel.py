@@ -127,6 +127,7 @@ def test_a_model_that_is_there_is_not_overwritten(models_folder: Path) -> None:
     for name in ("liver.safetensors", "liver 2.safetensors"):
         (models_folder / name).touch()
     assert free_path(models_folder, "liver") == models_folder / "liver 3.safetensors"
+    assert free_path(models_folder, "spleen.SAFETENSORS") == models_folder / "spleen.safetensors"
     assert free_path(models_folder, "../liver.safetensors") == models_folder / "_liver.safetensors"
 
 

@@ -18,6 +18,7 @@ from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError, UnknownNameError, did_you_mean
 from napari_medseg.io.disk.files import replace_bytes
 from napari_medseg.models.header import FLOATS, Entry, Header, read_header
+from napari_medseg.models.naming import SUFFIX, is_model_path, require_model_path
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ __all__ = [
     "write_model",
 ]
 
-SUFFIX = ".safetensors"
 METADATA_KEY = "napari_medseg"
 FIRST = "first:"
 """What the names of the tensors of a cascade's first stage start with; no module has a colon in its name."""
@@ -112,8 +112,7 @@ def write_model(path: str | Path, spec: ModelSpec, state_dict: Mapping[str, torc
     import safetensors.torch
 
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise ModelFileError(f"{path}: a model file is named *{SUFFIX}; got suffix {path.suffix!r}")
+    require_model_path(path, ModelFileError)
     if not path.parent.is_dir():
         raise ModelFileError(f"{path}: cannot be written: there is no folder {path.parent}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
@@ -133,7 +132,7 @@ def models_folder() -> Path:
 
 def list_models() -> list[Path]:
     """The model files in the models folder, sorted by name; they are not opened."""
-    return sorted(path for path in models_folder().glob(f"*{SUFFIX}") if path.is_file())
+    return sorted(path for path in models_folder().glob("*") if is_model_path(path) and path.is_file())
 
 
 def _find(path_or_name: str | Path) -> Path:
@@ -145,11 +144,13 @@ def _find(path_or_name: str | Path) -> Path:
         raise ModelFileError(f"{path}: a model is a {SUFFIX} file; this is a folder or a device")
     if len(path.parts) != 1:
         raise ModelFileError(f"{path}: no such file")
-    named = models_folder() / (path.name if path.suffix == SUFFIX else path.name + SUFFIX)
-    if named.is_file():
+    models = list_models()
+    named = next((model for model in models if path.name in (model.name, model.stem)), None)
+    if named is not None:
         return named
-    known = [p.stem for p in list_models()]
-    hint, names = did_you_mean(path.name.removesuffix(SUFFIX), known), ", ".join(known) or "none"
+    known = [model.stem for model in models]
+    wanted = path.stem if is_model_path(path) else path.name
+    hint, names = did_you_mean(wanted, known), ", ".join(known) or "none"
     raise ModelFileError(f"{path}: no such file, and no such model in {models_folder()}: {hint}models there: {names}")
 
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_medseg.io.disk.files import told_of_faults
+from napari_medseg.models.naming import first_free
 
 
 def kept_name(path: Path) -> Path:
     """The first free name beside `path` of NAME.previous, NAME.previous-2 and so on, with the suffix of `path`."""
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (path.with_name(f"{path.stem}.previous{ending}{path.suffix}") for ending in endings)
-    return next(name for name in names if not name.exists())
+    return first_free(path.with_name(f"{path.stem}.previous{ending}{path.suffix}") for ending in endings)
 
 
 def step_aside(path: Path) -> Path | None:
