@@ -81,6 +81,19 @@ def test_ct_is_clipped_to_its_labelled_voxels_and_mr_standardised_per_image() ->
     assert rule.mean == pytest.approx(inside.mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("ct_first", [True, False])
+def test_pet_beside_ct_is_not_clipped_as_ct(ct_first: bool) -> None:
+    pet = np.asarray(volume().data, dtype=np.float32)
+    ct = pet.copy()
+    ct[0, 0, 0, 0] = -1000
+    both = np.concatenate([ct, pet] if ct_first else [pet, ct])
+    image, labels = pair()
+    spec = planned([(Volume(both, image.grid, ("a", "b")), labels)])
+    found = [(c.name, c.modality, n.kind) for c, n in zip(spec.channels, spec.normalisation, strict=True)]
+    kinds = [("CT", "clip_zscore"), ("other", "zscore")]
+    assert found == [(name, *kind) for name, kind in zip("ab", kinds if ct_first else kinds[::-1], strict=True)]
+
+
 def test_labels_are_the_union_with_their_gaps() -> None:
     image, _ = pair()
     first = Segmentation(np.where(balls() == 1, 3, 0), image.grid, {3: "three"})

@@ -21,11 +21,11 @@ from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, S
 from napari_medseg.registry import NetworkSpec, network
 from napari_medseg.training.cases import Case
 from napari_medseg.transforms.intensity import as_float32
-from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume, require_same_grid
+from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
 
 _SAMPLES_PER_CASE = 20_000
 _AIR_HU = -500
-"""Images whose minimum lies below are taken for CT in Hounsfield units: no other modality goes so far below zero."""
+"""A channel whose minimum lies below is taken for CT in Hounsfield units: no other modality goes so far below zero."""
 _PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
 _SLICES_PIXELS = 2**16
 _DEEPEST = 5
@@ -42,7 +42,8 @@ class CaseFacts:
     channels: tuple[str, ...]
     label_names: dict[int, str]
     label_voxels: dict[int, int]
-    minimum: float
+    minima: tuple[float, ...]
+    """Lowest intensity of each channel."""
     samples: npt.NDArray[np.float32] = field(repr=False)
     """(C, n) intensities of labelled voxels, of any voxels where nothing is labelled."""
 
@@ -52,7 +53,8 @@ def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> Case
     volume, segmentation = case.load()
     image, labels = replace(volume, name=case.name), replace(segmentation, name=case.name)
     require_same_grid(image, labels, "the image of", "the labels of")
-    ids, counts, samples = _label_facts(volume, segmentation, config, draw)
+    image_data = np.asarray(volume.data[...])
+    ids, counts, samples = _label_facts(image_data, segmentation, config, draw)
     names = {i: segmentation.label_name(i) for i in ids}
     return CaseFacts(
         case.name,
@@ -60,13 +62,13 @@ def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> Case
         volume.channels,
         names,
         dict(zip(ids, counts, strict=True)),
-        float(as_float32(np.asarray(volume.data[0])).min()),
+        tuple(float(as_float32(channel).min()) for channel in image_data),
         samples,
     )
 
 
 def _label_facts(
-    volume: Volume, segmentation: Segmentation, config: TrainConfig, draw: np.random.Generator
+    image_data: npt.NDArray[np.generic], segmentation: Segmentation, config: TrainConfig, draw: np.random.Generator
 ) -> tuple[list[int], list[int], npt.NDArray[np.float32]]:
     labels = np.asarray(segmentation.data[...])
     found, counts = np.unique(labels, return_counts=True)
@@ -74,8 +76,7 @@ def _label_facts(
     inside = np.flatnonzero(np.isin(labels, found[keep]))
     where = inside if len(inside) else np.arange(labels.size)
     some = np.unravel_index(draw.choice(where, min(len(where), _SAMPLES_PER_CASE), replace=False), labels.shape)
-    data = np.asarray(volume.data[...])
-    samples = np.stack([as_float32(channel[some]) for channel in data])
+    samples = np.stack([as_float32(channel[some]) for channel in image_data])
     return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], samples
 
 
@@ -114,7 +115,7 @@ def plan(
     spec = network(network_name)
     mode = mode_for(spec, shape if config.patch_zyx is None else config.patch_zyx, config.mode)
     patch, pools = _patch_of(mode, shape, spacing, config, device)
-    is_ct = float(np.median([f.minimum for f in facts])) <= _AIR_HU
+    is_ct = (np.median([f.minima for f in facts], axis=0) <= _AIR_HU).tolist()
     seen = len(channels) + (first.channels if first else 0)
     arguments = spec.arguments(
         in_channels=seen * (patch[0] if mode == "2.5d" else 1),
@@ -125,12 +126,12 @@ def plan(
     return ModelSpec(
         network=network_name,
         arguments=arguments,
-        channels=tuple(Channel(name=c, modality="CT" if is_ct else "other") for c in channels),
+        channels=tuple(Channel(name=c, modality="CT" if ct else "other") for c, ct in zip(channels, is_ct, strict=True)),
         labels=labels,
         patch_zyx=patch,
         spacing_zyx_mm=spacing,
         orientation=orientation,
-        normalisation=tuple(_normalisation(facts, c, is_ct) for c in range(len(channels))),
+        normalisation=tuple(_normalisation(facts, c, ct) for c, ct in enumerate(is_ct)),
         mode=mode,
         deep_supervision=bool(arguments.get("deep_supervision", False)),
         first=first,
