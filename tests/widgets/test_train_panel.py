@@ -164,7 +164,7 @@ def test_labels_on_another_grid_are_refused_in_the_words_of_the_core(
 @pytest.mark.parametrize(("value", "meaning"), [("background", "background"), ("ignore", "ignore")])
 def test_what_empty_slices_mean_reaches_the_core(panel: TrainPanel, value: str, meaning: str) -> None:
     panel.slices.setCurrentIndex(panel.slices.findData(value))
-    assert panel.config.unlabelled_slices == meaning
+    assert panel.config.loss.unlabelled_slices == meaning
 
 
 @pytest.mark.parametrize(("unit", "expected"), [("minutes", (7.0, None)), ("epochs", (None, 7))])
@@ -173,7 +173,7 @@ def test_the_budget_is_in_minutes_or_epochs(
 ) -> None:
     panel.unit.setCurrentIndex(panel.unit.findData(unit))
     panel.budget.setValue(7)
-    assert (panel.config.minutes, panel.config.epochs) == expected
+    assert (panel.config.budget.minutes, panel.config.budget.epochs) == expected
 
 
 def test_nothing_can_run_without_layers_or_name(viewer: ViewerModel, panel: TrainPanel) -> None:

@@ -11,7 +11,6 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -19,7 +18,7 @@ from napari_medseg import registry
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import claimed
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.models.naming import require_model_path
@@ -58,7 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     for name in (args.network, args.first_network or args.network):
         registry.network(name)
-    config = TrainConfig(**{name: getattr(args, name) for name in _KNOBS})
+    config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
     require_model_path(args.output)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
@@ -76,7 +75,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             cases,
             network=args.network,
             out=args.output,
-            config=replace(config, minutes=_minutes_left(args)),
+            config=configured(TrainConfig, config, {"minutes": _minutes_left(args)}),
             init=args.init,
             should_stop=should_stop,
         )

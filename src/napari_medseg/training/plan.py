@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.config import TrainConfig, TrainMode
+from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Stage, TrainingRecord
@@ -48,13 +48,13 @@ class CaseFacts:
     """(C, n) intensities of labelled voxels, of any voxels where nothing is labelled."""
 
 
-def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> CaseFacts:
+def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFacts:
     """Read a case once and keep its numbers. Raises GridMismatchError where image and labels lie apart."""
     volume, segmentation = case.load()
     image, labels = replace(volume, name=case.name), replace(segmentation, name=case.name)
     require_same_grid(image, labels, "the image of", "the labels of")
     image_data = np.asarray(volume.data[...])
-    ids, counts, samples = _label_facts(image_data, segmentation, config, draw)
+    ids, counts, samples = _label_facts(image_data, segmentation, loss, draw)
     names = {i: segmentation.label_name(i) for i in ids}
     return CaseFacts(
         case.name,
@@ -68,11 +68,11 @@ def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> Case
 
 
 def _label_facts(
-    image_data: npt.NDArray[np.generic], segmentation: Segmentation, config: TrainConfig, draw: np.random.Generator
+    image_data: npt.NDArray[np.generic], segmentation: Segmentation, loss: LossConfig, draw: np.random.Generator
 ) -> tuple[list[int], list[int], npt.NDArray[np.float32]]:
     labels = np.asarray(segmentation.data[...])
     found, counts = np.unique(labels, return_counts=True)
-    keep = (found > 0) & (found != config.ignore_label)
+    keep = (found > 0) & (found != loss.ignore_label)
     inside = np.flatnonzero(np.isin(labels, found[keep]))
     where = inside if len(inside) else np.arange(labels.size)
     some = np.unravel_index(draw.choice(where, min(len(where), _SAMPLES_PER_CASE), replace=False), labels.shape)
@@ -108,12 +108,12 @@ def plan(
     channels = facts[0].channels
     orientation = collections.Counter(f.grid.orientation for f in facts).most_common(1)[0][0]
     grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation)) for f in facts]
-    spacing = config.spacing_zyx_mm or _median_triple([g.spacing for g in grids])
+    spacing = config.sampling.spacing_zyx_mm or _median_triple([g.spacing for g in grids])
     if coarse:
         spacing = coarse_spacing(_median_shape(grids, spacing), spacing, _PATCH_VOXELS[device])
     shape = _median_shape(grids, spacing)
     spec = network(network_name)
-    mode = mode_for(spec, shape if config.patch_zyx is None else config.patch_zyx, config.mode)
+    mode = mode_for(spec, shape if config.sampling.patch_zyx is None else config.sampling.patch_zyx, config.mode)
     patch, pools = _patch_of(mode, shape, spacing, config, device)
     is_ct = (np.median([f.minima for f in facts], axis=0) <= _AIR_HU).tolist()
     seen = len(channels) + (first.channels if first else 0)
@@ -126,7 +126,9 @@ def plan(
     return ModelSpec(
         network=network_name,
         arguments=arguments,
-        channels=tuple(Channel(name=c, modality="CT" if ct else "other") for c, ct in zip(channels, is_ct, strict=True)),
+        channels=tuple(
+            Channel(name=c, modality="CT" if ct else "other") for c, ct in zip(channels, is_ct, strict=True)
+        ),
         labels=labels,
         patch_zyx=patch,
         spacing_zyx_mm=spacing,
@@ -163,7 +165,7 @@ def _patch_of(mode: Mode, shape: Shape3, spacing: Triple, config: TrainConfig, d
     if across is not None:
         shape = (1, *shape[1:])
     pools = pools_for(shape)
-    patch = config.patch_zyx or patch_for(shape, spacing, pools, _PATCH_VOXELS[device])
+    patch = config.sampling.patch_zyx or patch_for(shape, spacing, pools, _PATCH_VOXELS[device])
     return ((across or patch[0]), *patch[1:]), pools
 
 
@@ -269,7 +271,7 @@ def plan_from(initial: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfi
             f"mode {config.mode} does not go with the model to start from, which is of mode {initial.mode}: leave the "
             f"mode out"
         )
-    patch = config.patch_zyx or initial.patch_zyx
+    patch = config.sampling.patch_zyx or initial.patch_zyx
     labels = _labels(facts)
     labels = dict(initial.labels) if set(labels) <= set(initial.labels) else labels
     spacing = initial.spacing_zyx_mm or _median_triple([f.grid.spacing for f in facts])

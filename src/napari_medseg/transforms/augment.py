@@ -91,7 +91,7 @@ def augment_intensity(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
     return patch
 
 
-def worn(guide: torch.Tensor, draw: Draw) -> torch.Tensor:
+def degrade_guide(guide: torch.Tensor, draw: Draw) -> torch.Tensor:
     """Probabilities (C, z, y, x) of a stage before, made as wrong as they are on cases that it has not seen.
 
     It has learned the very cases that the next stage learns from. So a guide is now and then missing, or blurred and

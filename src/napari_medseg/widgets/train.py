@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QSpinBox, QVBoxLayou
 
 import napari_medseg as ms
 from napari_medseg import registry
-from napari_medseg.config import TrainConfig, field_docs
+from napari_medseg.config import TrainConfig, configured, field_docs
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
@@ -114,13 +114,14 @@ class TrainPanel(Panel):
         """The options as the panel shows them."""
         amount = self.budget.value()
         in_minutes = self.unit.currentData() == "minutes"
-        return TrainConfig(
-            minutes=amount if in_minutes else None,
-            epochs=None if in_minutes else amount,
-            unlabelled_slices=self.slices.currentData(),
-            mode=self.mode.currentData(),
-            cascade=self.cascade.currentData(),
-        )
+        knobs = {
+            "minutes": amount if in_minutes else None,
+            "epochs": None if in_minutes else amount,
+            "unlabelled_slices": self.slices.currentData(),
+            "mode": self.mode.currentData(),
+            "cascade": self.cascade.currentData(),
+        }
+        return configured(TrainConfig, None, knobs)
 
     def train(self) -> None:
         """Start the training."""

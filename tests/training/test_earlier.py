@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from napari_medseg.training.checkpoint import require_writable
-from napari_medseg.training.previous import kept_name, step_aside, stepping_aside
+from napari_medseg.training.earlier import name_to_keep, step_aside, stepping_aside
 
 
 def test_the_first_free_name_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "a.b.safetensors"
     names = []
     for _ in range(3):
-        names.append(kept_name(path).name)
-        kept_name(path).touch()
+        names.append(name_to_keep(path).name)
+        name_to_keep(path).touch()
     assert names == ["a.b.previous.safetensors", "a.b.previous-2.safetensors", "a.b.previous-3.safetensors"]
 
 
