@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.losses import DiceLoss
 from torch.nn import functional
 
 from napari_medseg.registry import Supervision
 from napari_medseg.training.cases import IGNORE
 
+_DICE = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, ignore_index=IGNORE)
+
 
 def dice_ce(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Soft Dice over the foreground classes of the whole batch (Milletari et al. 2016) plus cross-entropy.
 
-    Sums over the batch rather than per patch, so that a class absent from one patch does not pull its Dice to zero.
+    Dice sums over the batch rather than per patch: a class absent from one patch does not pull its Dice to zero.
     """
     logits = logits.float()
-    known = classes != IGNORE
-    count = known.sum().clamp(min=1)
+    # A mean would be NaN where no voxel is annotated.
+    count = (classes != IGNORE).sum().clamp(min=1)
     entropy = functional.cross_entropy(logits, classes, ignore_index=IGNORE, reduction="sum") / count
-    probability = logits.softmax(dim=1) * known.unsqueeze(1)
-    truth = functional.one_hot(classes.clamp(min=0), logits.shape[1]).movedim(-1, 1) * known.unsqueeze(1)
-    over = (0, *range(2, logits.ndim))
-    both = (probability * truth).sum(over)
-    total = probability.sum(over) + truth.sum(over)
-    dice = (2 * both + 1e-5) / (total + 1e-5)
-    return entropy + 1 - dice[1:].mean()
+    dice: torch.Tensor = _DICE(logits, classes.unsqueeze(1))
+    return entropy + dice
 
 
 def full_size(outputs: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
