@@ -5,7 +5,6 @@ import pickle
 import struct
 import subprocess
 import sys
-import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -231,17 +230,15 @@ def test_refuses_weights_of_other_arguments_before_allocating(
     assert str(refused.value).startswith(f"{path}: does not fit network unet3d")
 
 
-def test_a_hostile_file_is_refused_quickly_in_little_memory(path: Path) -> None:
+def test_a_hostile_file_is_refused_in_little_memory(path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", 2**32))
         file.truncate(2**33)  # sparse: takes no room on the disk
     tracemalloc.start()
-    start = time.perf_counter()
     with pytest.raises(ModelFileError, match="header of 4294967296 bytes is too long"):
         load_model(path)
-    seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert seconds < 2
     assert peak < 2**20
 
 

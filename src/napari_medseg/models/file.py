@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError, UnknownNameError, did_you_mean
 from napari_medseg.io.disk.files import replace_bytes
-from napari_medseg.models.header import FLOATS, Entry, Header, read_header
+from napari_medseg.models.header import FLOATS, Entry, SafetensorsHeader, read_header
 from napari_medseg.models.naming import SUFFIX, is_model_path, require_model_path
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
@@ -39,8 +39,9 @@ __all__ = [
 ]
 
 METADATA_KEY = "napari_medseg"
+"""Under which the header's metadata holds the ModelSpec."""
 FIRST = "first:"
-"""What the names of the tensors of a cascade's first stage start with; no module has a colon in its name."""
+"""Prefix of the tensors of a cascade's first stage; no module has a colon in its name."""
 
 
 @dataclass(frozen=True)
@@ -161,14 +162,14 @@ def _read(path: Path) -> bytes:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _header(path: Path, file: BinaryIO, size: int) -> Header:
+def _header(path: Path, file: BinaryIO, size: int) -> SafetensorsHeader:
     try:
         return read_header(file, size)
     except ValueError as error:
         raise ModelFileError(f"{path}: not a model file ({SUFFIX}): {error}") from None
 
 
-def _spec(path: Path, header: Header) -> ModelSpec:
+def _spec(path: Path, header: SafetensorsHeader) -> ModelSpec:
     document = header.metadata.get(METADATA_KEY)
     if document is None:
         raise ModelFileError(
@@ -198,7 +199,7 @@ def _expected(spec: ModelSpec, prefix: str = "") -> dict[str, Entry]:
     }
 
 
-def _require_fit(path: Path, spec: ModelSpec, header: Header) -> None:
+def _require_fit(path: Path, spec: ModelSpec, header: SafetensorsHeader) -> None:
     """Raise ModelFileError, naming the first tensor, unless the file holds exactly the networks' state."""
     expected = _expected(spec)
     for name, entry in expected.items():
