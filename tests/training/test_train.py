@@ -258,10 +258,11 @@ def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
         ({"out": "model.pt"}, InputError, r"a model is written as \*\.safetensors"),
         ({"out": "nowhere/model.safetensors"}, FileError, "nowhere is not a folder"),
         ({"epochs": 3, "minutes": 1}, InputError, "epochs or in minutes, not both"),
+        ({"epoch": 3}, UnknownNameError, "TrainConfig has no knob 'epoch': did you mean epochs"),
         ({"init": "missing.safetensors"}, FileError, "missing.safetensors"),
         ({"device": "tpu"}, InputError, "unknown device"),
     ],
-    ids=["network", "suffix", "folder", "budget", "init", "device"],
+    ids=["network", "suffix", "folder", "budget", "knob", "init", "device"],
 )
 def test_a_wrong_request_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], error: type[Exception], says: str

@@ -40,16 +40,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--network", default="unet3d", metavar="NAME", help="Network to train; see the command networks."
     )
-    add_knob(parser, TrainConfig, "mode")
-    add_knob(parser, TrainConfig, "slices")
-    add_knob(parser, TrainConfig, "cascade")
-    add_knob(parser, TrainConfig, "first_network")
+    for name in ("mode", "slices", "cascade", "first_network"):
+        add_knob(parser, TrainConfig, name)
     budget = parser.add_mutually_exclusive_group()
     add_knob(budget, TrainConfig, "epochs")
     add_knob(budget, TrainConfig, "minutes", metavar="M")
-    add_knob(parser, TrainConfig, "val")
-    add_knob(parser, TrainConfig, "seed")
-    add_knob(parser, TrainConfig, "device")
+    for name in ("val", "seed", "device"):
+        add_knob(parser, TrainConfig, name)
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="MODEL", help="Model file (.safetensors).")
 
@@ -61,7 +58,7 @@ def run(args: Namespace) -> None:
     require_model_path(args.output)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
-    with claimed(args.output):  # before torch is loaded: what is refused is refused at once
+    with claimed(args.output):  # before torch is loaded, so that a refusal comes at once
         _train(args, config)
 
 

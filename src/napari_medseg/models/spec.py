@@ -1,4 +1,4 @@
-"""What a model is, beside its weights: frozen values, valid once built, and the closed JSON schema of a model file."""
+"""What a model is, beside its weights: frozen values, valid once built, and their JSON document in a model file."""
 
 from __future__ import annotations
 

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from napari_medseg.models.spec import ModelSpec
 
 IGNORE = -1
+"""Class index of voxels that nobody annotated."""
 _PLANES_AT_ONCE = 32
+"""Planes normalised and resampled at once."""
 _SPOTS_PER_CLASS = 4000
-"""Voxels per class and case remembered as centres of patches: enough that each epoch draws others."""
+"""Voxels per class and case that can be centres of patches: enough for each epoch to draw others."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _stack(volumes: list[Volume]) -> Volume:
 
 
 def objects_of(case: Case, loss: LossConfig) -> Case:
-    """The case with one label where it has any: what a detector learns. The ignored label stays."""
+    """The case with one label, object, in place of all others but the ignored one: a detector learns from it."""
     object_id = 2 if loss.ignore_label == 1 else 1
 
     def load() -> tuple[Volume, Segmentation]:

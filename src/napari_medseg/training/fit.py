@@ -32,11 +32,11 @@ from napari_medseg.training.losses import deeply_supervised
 from napari_medseg.training.patches import PatchSampler
 from napari_medseg.training.plan import CaseFacts, facts_of, patches_at_once, plan, plan_from, require_same_channels
 from napari_medseg.training.record import described
-from napari_medseg.training.state import Loss, Setup, new_state, resolve_precision
+from napari_medseg.training.state import Loss, Setup, new_state, training_precision
 from napari_medseg.volume import Segmentation, Volume
 
 _MEMORY_FOR_CASES = 4 * 2**30
-"""Bytes of prepared cases kept in memory; beyond, they go to scratch files and patches are read from there."""
+"""Bytes of prepared cases kept in memory; more go to scratch files, from which patches are read."""
 _FIRST_STAGE = 0.4
 """Fraction of a budget in minutes that the first stage of a cascade gets."""
 
@@ -60,12 +60,13 @@ def iter_train(
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
-    best and the last checkpoint (model files themselves), the history, and the first stage of a cascade, which is
-    trained before. What an earlier training left under these names is kept as "NAME.previous". A cascade that should
-    stop before its second stage has begun ends with its first one as the model, which a Notice says; one that is closed
-    then leaves the first stage in that folder only.
+    best and the last checkpoint (model files themselves), the history, and the first stage of a cascade. Files that an
+    earlier training left under these names are kept as "NAME.previous". A cascade that should stop before its second
+    stage has begun ends with its first stage as the model, and a Notice says so; one that is closed before then leaves
+    the first stage in that folder only.
 
-    Raises InputError for cases that do not fit together, UnknownNameError for the network, ModelFileError for init.
+    Raises InputError for cases that do not fit together, UnknownNameError for a network or a knob that does not exist,
+    ModelFileError for init.
     """
     asked = time.monotonic()
     config = configured(TrainConfig, config, knobs)
@@ -155,7 +156,7 @@ def _end_with(found: Model, out: Path) -> Iterator[Event]:
 
 
 def _until_finished(events: Generator[Event, None, None]) -> Generator[Event, None, Model]:
-    """Pass the events on but for the last; return its model."""
+    """Pass on all events but the last; return the model of the last."""
     with contextlib.closing(events):
         for event in events:
             if isinstance(event, Finished):
@@ -173,7 +174,10 @@ def _train_one(
     first: Model | None = None,
     guided: Job | None = None,
 ) -> Generator[Event, None, None]:
-    """Train one network. stage, first: what guides it, and that stage's model. guided: the one it will guide."""
+    """Train one network.
+
+    stage, first: the stage before it in a cascade, and that stage's model. guided: the training of the stage after it.
+    """
     config, target = job.config, choose_device(job.config.device)
     training, validation = split(job.cases, config.validation.val)
     with contextlib.ExitStack() as stack:
@@ -187,7 +191,7 @@ def _train_one(
             spec = plan_from(initial.spec, facts, config)
         if guided is not None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
-        if spec.first is not None and spec.first.guide == "boxes":  # in use, it is shown nothing else
+        if spec.first is not None and spec.first.guide == "boxes":  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_runner(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
@@ -227,7 +231,7 @@ def _setup(
         device=device,
     )
     budget = Budget(config.budget, sampler.steps_per_epoch, job.now, asked=job.asked, began=job.now())
-    precision = resolve_precision(config.precision, device)
+    precision = training_precision(config.precision, device)
     return Setup(spec, config, device, precision, sampler, budget, job.loss, first)
 
 

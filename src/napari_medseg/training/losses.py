@@ -28,20 +28,20 @@ def dice_ce(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 
 def full_size(outputs: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
-    """The logits at the size of the input, of a network with or without deep supervision."""
+    """The logits at the size of the input; a network with deep supervision gives smaller ones too."""
     return outputs if isinstance(outputs, torch.Tensor) else outputs[0]
 
 
 def deeply_supervised(
     outputs: torch.Tensor | Sequence[torch.Tensor], classes: torch.Tensor, supervision: Supervision = "halving"
 ) -> torch.Tensor:
-    """`dice_ce` of every stage, the weights equal or each half of the one before, to a sum of 1.
+    """`dice_ce` of every output, with equal weights or each half of the one before; the weights sum to 1.
 
-    The classes are sampled at the size of each stage.
+    The classes are sampled at the size of each output.
     """
-    stages = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
-    weights = [0.5**i if supervision == "halving" else 1.0 for i in range(len(stages))]
-    losses = [w * dice_ce(s, _at_scale(classes, s.shape[2:])) for w, s in zip(weights, stages, strict=True)]
+    scales = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    weights = [0.5**i if supervision == "halving" else 1.0 for i in range(len(scales))]
+    losses = [w * dice_ce(s, _at_scale(classes, s.shape[2:])) for w, s in zip(weights, scales, strict=True)]
     return torch.stack(losses).sum() / sum(weights)
 
 

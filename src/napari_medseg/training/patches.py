@@ -29,7 +29,7 @@ from napari_medseg.transforms.augment import (
 
 @dataclass(frozen=True)
 class PatchBatch:
-    """Patches of one step and the cases they come from."""
+    """The patches of one step and the cases that they come from."""
 
     images: torch.Tensor
     classes: torch.Tensor

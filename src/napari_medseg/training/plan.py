@@ -1,7 +1,7 @@
 """From the cases' fingerprint to the plan of a model: spacing, patch, depth, normalisation.
 
 The rules are those of nnU-Net (Isensee et al., Nature Methods 2021), cut to what a single resolution needs. The plan is
-a ModelSpec: shown, stored in the model, and all that inference knows.
+a ModelSpec: it is shown, stored in the model, and all that inference knows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ from napari_medseg.transforms.intensity import as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
 
 _SAMPLES_PER_CASE = 20_000
+"""Intensities of a case from which those of all cases are judged."""
 _AIR_HU = -500
 """A channel whose minimum lies below is taken for CT in Hounsfield units: no other modality goes so far below zero."""
 _PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
+"""{device: voxels of the largest patch}."""
 _SLICES_PIXELS = 2**16
+"""Pixels of the slices that stand for one patch of a batch."""
 _DEEPEST = 5
+"""Most times that the network halves its input."""
 _BOTTLENECK = 4
-"""Voxels an axis keeps at the bottom of the network."""
+"""Fewest voxels of an axis at the bottom of the network."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def plan(
 ) -> ModelSpec:
     """The ModelSpec that training fills with weights. device: "cpu", "cuda" or "mps", for the patch's size.
 
-    first: the stage before it in a cascade. coarse: it is such a stage itself, whose patch holds the whole volume.
+    first: the stage before it in a cascade. coarse: the model is such a stage itself; its patch holds the whole volume.
     """
     labels = _labels(facts)
     channels = facts[0].channels
@@ -150,7 +154,7 @@ def plan(
 
 
 def mode_for(spec: NetworkSpec, shape: Shape3, wanted: TrainMode) -> Mode:
-    """The mode in which a network is trained on volumes of this shape; InputError where it has none such."""
+    """The mode in which a network is trained on volumes of this shape. Raises InputError where the network lacks it."""
     if wanted == "auto":
         return "3d" if 3 in spec.dims and (shape[0] > 1 or 2 not in spec.dims) else "2d"
     if (3 if wanted == "3d" else 2) not in spec.dims:
@@ -170,7 +174,7 @@ def _patch_of(mode: Mode, shape: Shape3, spacing: Triple, config: TrainConfig, d
 
 
 def patches_at_once(spec: ModelSpec) -> int:
-    """By how much a batch grows because its patches are slices: up to 16 of them make up for a small volume."""
+    """The patches that stand for one of a batch: 1, or in modes of slices up to 16, whose pixels make up a volume."""
     if spec.mode not in ("2d", "2.5d"):
         return 1
     _, height, width = spec.patch_zyx

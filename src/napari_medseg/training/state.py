@@ -1,4 +1,4 @@
-"""What changes while a network is trained, as one value; and what stays, as another."""
+"""What changes while a network is trained (TrainState), and what stays as it is (Setup)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device, initia
     return TrainState(network, phases, optimiser, phase=next(iter(phases)))
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+def training_precision(precision: Precision, device: torch.device) -> Precision:
     """fp32 or bf16: "auto" is bf16 where the hardware is fast at it."""
     if precision == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"

@@ -92,10 +92,10 @@ def augment_intensity(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
 
 
 def degrade_guide(guide: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Probabilities (C, z, y, x) of a stage before, made as wrong as they are on cases that it has not seen.
+    """Make probabilities (C, z, y, x) of the stage before as wrong as they are on cases that it has not seen.
 
-    It has learned the very cases that the next stage learns from. So a guide is now and then missing, or blurred and
-    shifted by some voxels; nnU-Net erodes, dilates and drops parts of its own for the same reason.
+    That stage has learned the very cases that the next stage learns from. So a guide is now and then missing, or
+    blurred and shifted by some voxels; nnU-Net erodes, dilates and drops parts of its own for the same reason.
     """
     if draw.random() < 0.1:
         return torch.zeros_like(guide)
