@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def _enter(
     state.enter(phase)
 
 
-def _give_up(setup: Setup, state: TrainState, keeper: Checkpoints, batch: PatchBatch) -> None:
+def _give_up(setup: Setup, state: TrainState, keeper: Checkpoints, batch: PatchBatch) -> NoReturn:
     """Write the weights, which are finite because those steps changed nothing, and raise InputError."""
     keeper.write_last(recorded(setup, state), weights_of(setup, state))
     raise InputError(
