@@ -52,7 +52,7 @@ def main() -> None:
         return
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in args.networks:
-        if registry.network(name).image_to_logits:
+        if registry.network(name).takes == "image":
             measure(name, results.setdefault(name, {}), args)
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(page(results), encoding="utf-8")

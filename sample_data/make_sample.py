@@ -15,7 +15,6 @@ import torch
 from tqdm import tqdm
 
 import napari_medseg as ms
-from napari_medseg.config import TrainConfig
 from napari_medseg.events import TrainProgress
 from napari_medseg.models.file import write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
@@ -26,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 SAMPLE_SEED = 0
 FEATURES = (8, 16, 32, 64)
 TRAINING_SEEDS = range(1, 25)
-TRAINING = TrainConfig(epochs=30, learning_rate=4e-3, val=0, seed=0, device="cpu", precision="fp32")
+TRAINING = {"epochs": 30, "learning_rate": 4e-3, "val": 0, "seed": 0, "device": "cpu", "precision": "fp32"}
 
 
 def untrained(path: Path) -> ms.Model:
@@ -58,7 +57,7 @@ def train(out: Path) -> ms.Model:
     with tempfile.TemporaryDirectory() as folder:
         start = untrained(Path(folder) / "untrained.safetensors")
         trained = Path(folder) / out.name  # beside it, the trainer keeps its checkpoints
-        events = ms.iter_train(cases, out=trained, init=start, config=TRAINING)
+        events = ms.iter_train(cases, out=trained, init=start, **TRAINING)
         with tqdm(unit="step") as bar:
             for event in events:
                 if isinstance(event, TrainProgress):

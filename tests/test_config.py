@@ -8,32 +8,56 @@ from dataclasses import FrozenInstanceError, dataclass, fields
 import pytest
 
 from napari_medseg.config import (
+    AugmentationConfig,
+    BudgetConfig,
     CalibrationConfig,
     InstancesConfig,
+    LossConfig,
     MetricsConfig,
+    OptimiserConfig,
     ReadersConfig,
+    SamplingConfig,
     SegmentConfig,
     StatisticsConfig,
     TrainConfig,
+    ValidationConfig,
+    configured,
     field_docs,
+    knobs_of,
 )
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, UnknownNameError
 
+GROUPS: dict[str, type] = {
+    "budget": BudgetConfig,
+    "sampling": SamplingConfig,
+    "optimiser": OptimiserConfig,
+    "augmentation": AugmentationConfig,
+    "loss": LossConfig,
+    "validation": ValidationConfig,
+}
 WRONG = {
     "overlap_of_all": (lambda: SegmentConfig(overlap=1.0), "overlap must be at least 0 and below 1; got 1.0"),
     "overlap_nan": (lambda: SegmentConfig(overlap=float("nan")), "overlap must be at least 0"),
     "precision": (lambda: SegmentConfig(precision="fp16"), "precision is auto, fp32 or bf16; got 'fp16'"),  # type: ignore[arg-type]
     "batch_size": (lambda: SegmentConfig(batch_size=0), "batch_size must be at least 1; got 0"),
-    "two_budgets": (lambda: TrainConfig(epochs=1, minutes=1.0), "epochs or in minutes, not both"),
+    "two_budgets": (lambda: BudgetConfig(epochs=1, minutes=1.0), "epochs or in minutes, not both"),
     "text_for_a_fraction": (lambda: SegmentConfig(overlap="half"), "overlap must be a number; got 'half'"),  # type: ignore[arg-type]
-    "half_an_epoch": (lambda: TrainConfig(epochs=0.5), "epochs must be a whole number; got 0.5"),  # type: ignore[arg-type]
-    "no_epochs": (lambda: TrainConfig(epochs=0), "epochs must be at least 1; got 0"),
-    "no_minutes": (lambda: TrainConfig(minutes=0.0), "minutes must be above 0; got 0.0"),
-    "all_for_validation": (lambda: TrainConfig(val=1.0), "val must be at least 0 and below 1; got 1.0"),
-    "learning_rate": (lambda: TrainConfig(learning_rate=0.0), "learning_rate must be above 0; got 0.0"),
-    "foreground": (lambda: TrainConfig(foreground=1.5), "foreground must lie in 0 to 1; got 1.5"),
-    "patch": (lambda: TrainConfig(patch_zyx=(0, 8, 8)), r"patch_zyx needs three positive numbers.*\(0, 8, 8\)"),
-    "spacing": (lambda: TrainConfig(spacing_zyx_mm=(1.0, -1.0, 1.0)), "spacing_zyx_mm needs three positive numbers"),
+    "half_an_epoch": (lambda: BudgetConfig(epochs=0.5), "epochs must be a whole number; got 0.5"),  # type: ignore[arg-type]
+    "no_epochs": (lambda: BudgetConfig(epochs=0), "epochs must be at least 1; got 0"),
+    "no_minutes": (lambda: BudgetConfig(minutes=0.0), "minutes must be above 0; got 0.0"),
+    "all_for_validation": (lambda: ValidationConfig(val=1.0), "val must be at least 0 and below 1; got 1.0"),
+    "learning_rate": (lambda: OptimiserConfig(learning_rate=0.0), "learning_rate must be above 0; got 0.0"),
+    "weight_decay": (lambda: OptimiserConfig(weight_decay=-1.0), "weight_decay must be at least 0; got -1.0"),
+    "gradient_clip": (lambda: OptimiserConfig(gradient_clip=0.0), "gradient_clip must be above 0; got 0.0"),
+    "schedule": (lambda: OptimiserConfig(schedule="step"), "schedule is cosine or poly; got 'step'"),  # type: ignore[arg-type]
+    "unlabelled": (
+        lambda: LossConfig(unlabelled_slices="skip"),  # type: ignore[arg-type]
+        "unlabelled_slices is background or ignore; got 'skip'",
+    ),
+    "validations": (lambda: ValidationConfig(validations=-1), "validations must be at least 0; got -1"),
+    "foreground": (lambda: SamplingConfig(foreground=1.5), "foreground must lie in 0 to 1; got 1.5"),
+    "patch": (lambda: SamplingConfig(patch_zyx=(0, 8, 8)), r"patch_zyx needs three positive numbers.*\(0, 8, 8\)"),
+    "spacing": (lambda: SamplingConfig(spacing_zyx_mm=(1.0, -1.0, 1.0)), "spacing_zyx_mm needs three positive numbers"),
     "preset": (lambda: MetricsConfig(preset="brats"), "preset is survey, lits or chaos; got 'brats'"),  # type: ignore[arg-type]
     "instances": (lambda: InstancesConfig(instances="blobs"), "instances is components or ids; got 'blobs'"),  # type: ignore[arg-type]
     "connectivity": (lambda: InstancesConfig(connectivity=8), "connectivity is 6, 18 or 26; got 8"),  # type: ignore[arg-type]
@@ -66,13 +90,59 @@ def test_a_wrong_value_is_refused_by_name(build: Callable[[], object], message: 
 
 @pytest.mark.parametrize(
     "config",
-    [SegmentConfig, TrainConfig, MetricsConfig, InstancesConfig, StatisticsConfig, CalibrationConfig, ReadersConfig],
+    [
+        SegmentConfig,
+        *GROUPS.values(),
+        MetricsConfig,
+        InstancesConfig,
+        StatisticsConfig,
+        CalibrationConfig,
+        ReadersConfig,
+    ],
     ids=lambda c: c.__name__,
 )
 def test_every_field_is_documented_in_a_sentence(config: type) -> None:
     docs = field_docs(config)
     assert list(docs) == [f.name for f in fields(config)]
     assert all(text.endswith(".") for text in docs.values())
+
+
+def test_the_knobs_of_the_groups_stand_beside_those_of_the_training() -> None:
+    own = [f.name for f in fields(TrainConfig) if f.name not in GROUPS]
+    grouped = [f.name for group in GROUPS.values() for f in fields(group)]
+    knobs = knobs_of(TrainConfig)
+    assert list(knobs) == list(field_docs(TrainConfig)) == own + grouped
+    assert len({*own, *grouped, *GROUPS}) == len(own) + len(grouped) + len(GROUPS), "no name is there twice"
+    assert all(knob.doc.endswith(".") for knob in knobs.values())
+    epochs, seed = knobs["epochs"], knobs["seed"]
+    assert (epochs.group, epochs.kind, epochs.default) == ("budget", int | None, None)
+    assert (seed.group, seed.kind, seed.default) == ("", int, 0)
+
+
+def test_knobs_find_their_groups() -> None:
+    config = configured(TrainConfig, None, {"seed": 3, "epochs": 5, "val": 0.5, "validations": 2})
+    assert config == TrainConfig(
+        seed=3, budget=BudgetConfig(epochs=5), validation=ValidationConfig(val=0.5, validations=2)
+    )
+    assert configured(TrainConfig, config, {"val": 0.0}).validation == ValidationConfig(val=0.0, validations=2)
+    assert configured(TrainConfig, config, {}) == config
+    assert configured(SegmentConfig, None, {"overlap": 0.25}) == SegmentConfig(overlap=0.25)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "error", "says"),
+    [
+        ({"epoch": 3}, UnknownNameError, "TrainConfig has no knob 'epoch': did you mean epochs.*its knobs are seed, "),
+        ({"budget": BudgetConfig()}, UnknownNameError, "TrainConfig has no knob 'budget'"),
+        ({"epochs": 3, "minutes": 1}, InputError, "epochs or in minutes, not both"),
+        ({"mode": "4d"}, InputError, "mode is auto, 2d, 2.5d, triplanar or 3d; got '4d'"),
+    ],
+    ids=["unknown", "group", "both budgets", "choice"],
+)
+def test_a_wrong_knob_is_refused_in_a_line(knobs: dict[str, object], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says) as refused:
+        configured(TrainConfig, None, knobs)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_field_without_its_text_is_a_defect() -> None:

@@ -1,6 +1,8 @@
 """The knobs, each documented once under its field; tooltips, `--help` and the docs read that text.
 
-All are frozen and keyword-only, and valid once built.
+All config classes are frozen and keyword-only, and valid once built. A class with many knobs holds them in groups:
+fields that are config classes themselves. Users name a knob without its group (`epochs=3`, `--epochs 3`): `configured`
+finds the group, and `knobs_of` lists all knobs of a class.
 """
 
 from __future__ import annotations
@@ -9,14 +11,17 @@ import ast
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from numbers import Integral, Real
 from textwrap import dedent
 from types import MappingProxyType, NoneType
-from typing import Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from napari_medseg.errors import InputError
-from napari_medseg.registry.spec import Argument
+from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
+from napari_medseg.registry.spec import Argument, shown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16"]
@@ -26,8 +31,8 @@ Consensus = Literal["none", "vote", "staple"]
 TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
 Cascade = Literal["none", "coarse-to-fine", "detect"]
 
+C = TypeVar("C", bound="DataclassInstance")
 
-#: {type of a numeric field: (the types that its value may have, what messages call them)}
 _NUMBERS: Mapping[object, tuple[tuple[type, ...], str]] = MappingProxyType(
     {
         int: ((Integral,), "a whole number"),
@@ -36,6 +41,7 @@ _NUMBERS: Mapping[object, tuple[tuple[type, ...], str]] = MappingProxyType(
         float | None: ((Real, NoneType), "a number"),
     }
 )
+"""{type of a numeric field: (the types that its value may have, what messages call them)}."""
 
 
 def _require(ok: bool, message: str) -> None:
@@ -43,13 +49,23 @@ def _require(ok: bool, message: str) -> None:
         raise InputError(message)
 
 
-def _require_numbers(config: object) -> None:
-    """Raise InputError unless each field that is a number holds one."""
+def _require_types(config: object) -> None:
+    """Raise InputError unless each numeric field holds a number, and each Literal field one of its choices."""
     for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
         if kind in _NUMBERS:
             allowed, what = _NUMBERS[kind]
-            value = getattr(config, name)
             _require(isinstance(value, allowed), f"{name} must be {what}; got {value!r}")
+        elif get_origin(kind) is Literal:
+            *most, last = map(str, get_args(kind))
+            _require(value in get_args(kind), f"{name} is {', '.join(most)} or {last}; got {value!r}")
+
+
+def _require_triple(name: str, value: tuple[float, ...] | None) -> None:
+    _require(
+        value is None or (len(value) == 3 and min(value) > 0),
+        f"{name} needs three positive numbers (z, y, x); got {value}",
+    )
 
 
 def _is_threshold(value: object) -> bool:
@@ -70,44 +86,52 @@ class SegmentConfig:
     """Windows that run through the network at once."""
 
     def __post_init__(self) -> None:
-        _require_numbers(self)
+        _require_types(self)
         _require(0 <= self.overlap < 1, f"overlap must be at least 0 and below 1; got {self.overlap}")
-        _require(self.precision in ("auto", "fp32", "bf16"), f"precision is auto, fp32 or bf16; got {self.precision!r}")
         _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a network is trained. A budget in epochs or minutes ends the training; without either, 100 epochs."""
+class BudgetConfig:
+    """How long a training lasts: a number of epochs or of minutes; without either, 100 epochs."""
 
     epochs: int | None = None
     """Passes over the training cases; 100 where there is no budget in minutes either."""
     minutes: float | None = None
     """Wall time of the whole training, reading and validation included; empty when the budget is in epochs."""
-    val: float = 0.2
-    """Fraction of the cases, the last in sorted name order, kept for validation; 0 means none."""
-    seed: int = 0
-    """Seed of the weights, the patches and the augmentation."""
-    device: Device = "auto"
-    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+
+    def __post_init__(self) -> None:
+        _require_types(self)
+        _require(self.epochs is None or self.minutes is None, "give a budget in epochs or in minutes, not both")
+        _require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1; got {self.epochs}")
+        _require(self.minutes is None or self.minutes > 0, f"minutes must be above 0; got {self.minutes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """What a step of the training sees."""
+
     batch_size: int = 2
     """Patches in a step."""
     patch_zyx: tuple[int, int, int] | None = None
     """Patch in voxels at the model's spacing; empty to derive it from the cases."""
     spacing_zyx_mm: tuple[float, float, float] | None = None
     """The model's spacing in mm; empty for the median of the cases."""
-    mode: TrainMode = "auto"
-    """How the network sees a volume: 3d; 2d (slice by slice); 2.5d (adjacent slices as channels); triplanar (slices
-    along each axis, averaged); auto: 3d where network and cases have three dimensions, else 2d."""
-    slices: int = 3
-    """Adjacent slices that are the channels in mode 2.5d; odd."""
-    cascade: Cascade = "none"
-    """none; coarse-to-fine: a first network at low resolution, whose probabilities are channels of the second;
-    detect: a first network finds boxes, the second segments inside them."""
-    arguments: Mapping[str, Argument] = field(default_factory=dict)
-    """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
-    first_network: str = ""
-    """The first network of a cascade; empty for the same as the second."""
+    foreground: float = 0.67
+    """Fraction of the patches centred on a label (drawn evenly over the labels); the rest lie anywhere."""
+
+    def __post_init__(self) -> None:
+        _require_types(self)
+        _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
+        _require(0 <= self.foreground <= 1, f"foreground must lie in 0 to 1; got {self.foreground}")
+        _require_triple("patch_zyx", self.patch_zyx)
+        _require_triple("spacing_zyx_mm", self.spacing_zyx_mm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How a step changes the weights."""
+
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 1e-5
@@ -116,49 +140,95 @@ class TrainConfig:
     """How the learning rate falls to zero over the budget, after a short warm-up."""
     gradient_clip: float = 12.0
     """Largest gradient norm; larger ones are scaled down to it."""
-    foreground: float = 0.67
-    """Fraction of the patches centred on a label (drawn evenly over the labels); the rest lie anywhere."""
+
+    def __post_init__(self) -> None:
+        _require_types(self)
+        _require(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
+        _require(self.weight_decay >= 0, f"weight_decay must be at least 0; got {self.weight_decay}")
+        _require(self.gradient_clip > 0, f"gradient_clip must be above 0; got {self.gradient_clip}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """How the patches are varied."""
+
     augment: bool = True
     """Random rotation, scaling, noise, blur, brightness, contrast and gamma, made on the device."""
     mirror: bool = False
     """Random mirroring too; leave off where labels are sided (left and right kidney)."""
-    precision: Precision = "auto"
-    """fp32, bf16, or auto: bf16 where the hardware has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Which voxels the loss and the validation count."""
+
     ignore_label: int | None = None
     """A label id whose voxels count in no loss and no metric: not annotated."""
     unlabelled_slices: Literal["background", "ignore"] = "background"
     """What slices without any label mean: background, or not annotated and ignored."""
+
+    def __post_init__(self) -> None:
+        _require_types(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """On which cases the training is validated, and how often."""
+
+    val: float = 0.2
+    """Fraction of the cases, the last in sorted name order, kept for validation; 0 means none."""
     validations: int = 10
     """Validations on whole volumes, spread evenly over the budget."""
 
     def __post_init__(self) -> None:
-        _require_numbers(self)
-        _require(self.epochs is None or self.minutes is None, "give a budget in epochs or in minutes, not both")
-        _require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1; got {self.epochs}")
-        _require(self.minutes is None or self.minutes > 0, f"minutes must be above 0; got {self.minutes}")
+        _require_types(self)
         _require(0 <= self.val < 1, f"val must be at least 0 and below 1; got {self.val}")
+        _require(self.validations >= 0, f"validations must be at least 0; got {self.validations}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained. `configured` builds one from knobs without their groups, as `ms.train` takes them."""
+
+    seed: int = 0
+    """Seed of the weights, the patches and the augmentation."""
+    device: Device = "auto"
+    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: bf16 where the hardware has it."""
+    mode: TrainMode = "auto"
+    """How the network sees a volume: 3d; 2d (slice by slice); 2.5d (adjacent slices as channels); triplanar (slices
+    along each axis, averaged); auto: 3d where network and cases have three dimensions, else 2d."""
+    slices: int = 3
+    """Adjacent slices that are the channels in mode 2.5d; odd."""
+    cascade: Cascade = "none"
+    """none; coarse-to-fine: a first network at low resolution, whose probabilities are channels of the second;
+    detect: a first network finds boxes, the second segments inside them."""
+    first_network: str = ""
+    """The first network of a cascade; empty for the same as the second."""
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """How long it lasts."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """What a step sees."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """How a step changes the weights."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """How the patches are varied."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Which voxels count."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """On which cases it is validated, and how often."""
+
+    def __post_init__(self) -> None:
+        _require_types(self)
         _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
-        _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
-        _require(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
-        _require(0 <= self.foreground <= 1, f"foreground must lie in 0 to 1; got {self.foreground}")
-        _require(self.schedule in ("cosine", "poly"), f"schedule is cosine or poly; got {self.schedule!r}")
-        _require(self.precision in ("auto", "fp32", "bf16"), f"precision is auto, fp32 or bf16; got {self.precision!r}")
         _require(self.slices % 2 == 1 and self.slices > 1, f"slices must be an odd number above 1; got {self.slices}")
-        for name, value, choices in (
-            ("mode", self.mode, get_args(TrainMode)),
-            ("cascade", self.cascade, get_args(Cascade)),
-        ):
-            _require(value in choices, f"{name} is one of {', '.join(choices)}; got {value!r}")
         _require(
             not self.first_network or self.cascade != "none",
             f"first_network {self.first_network} is the first of a cascade: choose coarse-to-fine or detect",
         )
-        _require(self.validations >= 0, f"validations must be at least 0; got {self.validations}")
-        for name, triple in (("patch_zyx", self.patch_zyx), ("spacing_zyx_mm", self.spacing_zyx_mm)):
-            _require(
-                triple is None or (len(triple) == 3 and min(triple) > 0),
-                f"{name} needs three positive numbers (z, y, x); got {triple}",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +241,7 @@ class MetricsConfig:
     """Distance in mm within which a surface voxel counts as right in NSD."""
 
     def __post_init__(self) -> None:
-        _require_numbers(self)
-        _require(self.preset in ("survey", "lits", "chaos"), f"preset is survey, lits or chaos; got {self.preset!r}")
+        _require_types(self)
         _require(self.nsd_tolerance_mm >= 0, f"nsd_tolerance_mm must be at least 0; got {self.nsd_tolerance_mm}")
 
 
@@ -188,8 +257,7 @@ class InstancesConfig:
     """IoU above which two instances count as the same; several give a row each, the first decides the pairs shown."""
 
     def __post_init__(self) -> None:
-        _require(self.instances in ("components", "ids"), f"instances is components or ids; got {self.instances!r}")
-        _require(self.connectivity in (6, 18, 26), f"connectivity is 6, 18 or 26; got {self.connectivity}")
+        _require_types(self)
         _require(
             isinstance(self.iou, Sequence) and len(self.iou) > 0 and all(_is_threshold(t) for t in self.iou),
             f"iou needs one or more thresholds from 0 to below 1; got {self.iou}",
@@ -211,7 +279,7 @@ class StatisticsConfig:
     correction is over these and the labels: the fewer they are, the sharper is each test."""
 
     def __post_init__(self) -> None:
-        _require_numbers(self)
+        _require_types(self)
         _require(
             self.bootstrap == 0 or self.bootstrap >= 50, f"bootstrap must be 0 or at least 50; got {self.bootstrap}"
         )
@@ -232,7 +300,7 @@ class ReadersConfig:
     most of the reference and the readers say; staple: their consensus by STAPLE (needs SimpleITK)."""
 
     def __post_init__(self) -> None:
-        _require(self.consensus in get_args(Consensus), f"consensus is none, vote or staple; got {self.consensus!r}")
+        _require_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,14 +313,62 @@ class CalibrationConfig:
     """all: every voxel; foreground: those that hold a label in the reference or where one is the most probable."""
 
     def __post_init__(self) -> None:
-        _require_numbers(self)
+        _require_types(self)
         _require(self.bins >= 1, f"bins must be at least 1; got {self.bins}")
-        _require(self.region in ("all", "foreground"), f"region is all or foreground; got {self.region!r}")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A field of a config class, or of a group in one, as users see it."""
+
+    name: str
+    """Unique in the class, so that users need not name the group."""
+    group: str
+    """The field that holds the group; empty for a field of the class itself."""
+    kind: Any
+    """Type of its values, as annotated."""
+    default: Any
+    doc: str
+    """The text under the field."""
+
+
+@functools.cache
+def knobs_of(kind: type) -> Mapping[str, Knob]:
+    """The knobs of a config class by name, with those of its groups in place of the groups."""
+    docs, hints, found = field_docs(kind), get_type_hints(kind), {}
+    for f in fields(kind):
+        group = _group_class(f)
+        if group is None:
+            found[f.name] = Knob(f.name, "", hints[f.name], _default(f), docs[f.name])
+        else:
+            found |= {name: replace(knob, group=f.name) for name, knob in knobs_of(group).items()}
+    return MappingProxyType(found)
+
+
+def configured(kind: type[C], config: C | None, knobs: Mapping[str, Any]) -> C:
+    """The config with some knobs set anew; without a config, the defaults of `kind` with these knobs.
+
+    Raises UnknownNameError for a knob that the class does not have, InputError for a value out of bounds.
+    """
+    known = knobs_of(kind)
+    changes: dict[str, dict[str, Any]] = {}
+    for name, value in knobs.items():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise UnknownNameError(f"{kind.__name__} has no knob {shown(name)}: {hint}its knobs are {', '.join(known)}")
+        changes.setdefault(known[name].group, {})[name] = value
+    config = kind() if config is None else config
+    own = changes.pop("", {})
+    groups = {group: replace(getattr(config, group), **values) for group, values in changes.items()}
+    return replace(config, **own, **groups)
 
 
 @functools.cache
 def field_docs(config: type) -> dict[str, str]:
-    """The text under each field of a config class: {field: text}. A field without one is a defect (KeyError)."""
+    """The text under each field of a config class: {field: text}, with the fields of a group in place of the group.
+
+    A field without a text is a defect (KeyError).
+    """
     body = ast.parse(dedent(inspect.getsource(config))).body[0]
     assert isinstance(body, ast.ClassDef)
     docs: dict[str, str] = {}
@@ -264,4 +380,18 @@ def field_docs(config: type) -> dict[str, str]:
             and isinstance(after.value, ast.Constant)
         ):
             docs[node.target.id] = " ".join(str(after.value.value).split())
-    return {f.name: docs[f.name] for f in fields(config)}
+    found: dict[str, str] = {}
+    for f in fields(config):
+        group = _group_class(f)
+        found |= {f.name: docs[f.name]} if group is None else field_docs(group)
+    return found
+
+
+def _group_class(f: Field[Any]) -> type | None:
+    """The config class that a field holds; None for a plain field."""
+    factory: object = f.default_factory
+    return factory if isinstance(factory, type) and is_dataclass(factory) else None
+
+
+def _default(f: Field[Any]) -> Any:
+    return f.default if f.default_factory is MISSING else f.default_factory()

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 import balls
 from napari_medseg import read, registry, segment, train, write
 from napari_medseg.architectures.costs import figures
-from napari_medseg.config import TrainConfig
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, load_model, write_model
 from napari_medseg.registry import NetworkSpec
 
@@ -178,7 +177,9 @@ class NetworkSuite:
             out=tmp_path / "m.safetensors",
             epochs=1,
             device="cpu",
-            config=TrainConfig(arguments=self.small, val=0, patch_zyx=self.training_patch),  # type: ignore[arg-type]
+            arguments=self.small,
+            val=0,
+            patch_zyx=self.training_patch,
         )
         write(tmp_path / "image.zarr", volumes[0][0])
         labels = segment(read(tmp_path / "image.zarr"), model, out=tmp_path / "labels.zarr")

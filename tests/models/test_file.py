@@ -5,7 +5,6 @@ import pickle
 import struct
 import subprocess
 import sys
-import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -231,17 +230,15 @@ def test_refuses_weights_of_other_arguments_before_allocating(
     assert str(refused.value).startswith(f"{path}: does not fit network unet3d")
 
 
-def test_a_hostile_file_is_refused_quickly_in_little_memory(path: Path) -> None:
+def test_a_hostile_file_is_refused_in_little_memory(path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", 2**32))
         file.truncate(2**33)  # sparse: takes no room on the disk
     tracemalloc.start()
-    start = time.perf_counter()
     with pytest.raises(ModelFileError, match="header of 4294967296 bytes is too long"):
         load_model(path)
-    seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert seconds < 2
     assert peak < 2**20
 
 
@@ -278,7 +275,7 @@ def test_refuses_to_write_what_could_not_be_loaded(path: Path, change: Callable[
 
 @pytest.mark.parametrize("name", ["model.pt", "model", "model.nii.gz"])
 def test_refuses_to_write_under_another_suffix(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelFileError, match=r"a model file is named \*\.safetensors; got suffix"):
+    with pytest.raises(ModelFileError, match=r"a model is written as \*\.safetensors; got suffix"):
         write_model(tmp_path / name, small_spec(), small_state())
 
 
@@ -331,6 +328,12 @@ def test_models_are_found_by_name(folder: Path) -> None:
     assert load_model("kidney.v2") == load_model("kidney.v2.safetensors") == kidney
     with pytest.raises(ModelFileError, match=r"spleen: no such file, and no such model.*there: kidney\.v2, liver"):
         load_model("spleen")
+
+
+def test_a_suffix_in_capitals_is_a_suffix(folder: Path) -> None:
+    model = write_model(folder / "LIVER.SAFETENSORS", small_spec(), small_state())
+    assert list_models() == [folder / "LIVER.SAFETENSORS"]
+    assert load_model("LIVER") == load_model("LIVER.SAFETENSORS") == load_model(model.path) == model
 
 
 def test_a_file_in_the_working_folder_comes_first(folder: Path) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-import time
 import tracemalloc
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_medseg.models.header import MAX_HEADER_BYTES, Entry, Header, read_header
+from napari_medseg.models.header import MAX_HEADER_BYTES, Entry, SafetensorsHeader, read_header
 
 
 def raw(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:
@@ -26,7 +25,7 @@ def row(dtype: Any = "F32", shape: Any = (2, 3), offsets: Any = (0, 24)) -> dict
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-def read(blob: bytes, size: int | None = None) -> Header:
+def read(blob: bytes, size: int | None = None) -> SafetensorsHeader:
     return read_header(io.BytesIO(blob), len(blob) if size is None else size)
 
 
@@ -119,13 +118,11 @@ def test_refuses(blob: bytes, reason: str) -> None:
         pytest.param(raw({"a" * 10**6: row(shape=(9, 9))}), None, "does not fit the size", id="long name"),
     ],
 )
-def test_refuses_quickly_in_little_memory(blob: bytes, size: int | None, reason: str) -> None:
+def test_refuses_in_little_memory(blob: bytes, size: int | None, reason: str) -> None:
     tracemalloc.start()
-    start = time.perf_counter()
     with pytest.raises(ValueError, match=reason) as refused:
         read(blob, size)
-    seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert seconds < 5
     assert peak < 200 * 2**20
     assert len(str(refused.value)) < 400

@@ -107,7 +107,7 @@ def test_a_cascade_takes_no_model_to_start_from(finished: Any, tmp_path: Path) -
 def test_a_hybrid_trains_its_planar_part_first_and_then_everything(finished: Any) -> None:
     model, events = finished(network="hdenseunet", arguments=SMALL_HYBRID, epochs=2, val=0.3)
     notices = [e.message for e in events if isinstance(e, Notice)]
-    assert [n for n in notices if "stage planar is trained (mean Dice" in n and n.endswith("now stage joint")]
+    assert [n for n in notices if "phase planar is trained (mean Dice" in n and n.endswith("now phase joint")]
     assert {"dice mean of stage planar", "dice mean"} <= set(model.spec.training.validation)
     steps = [e.step for e in events if isinstance(e, Validated)]
     assert steps == sorted(set(steps)), "the same weights are validated once"
@@ -116,7 +116,7 @@ def test_a_hybrid_trains_its_planar_part_first_and_then_everything(finished: Any
 def test_a_hybrid_whose_budget_ends_with_its_planar_part_is_written_whole(finished: Any) -> None:
     model, events = finished(network="hdenseunet", arguments=SMALL_HYBRID, epochs=1, batch_size=8, val=0.3)
     notices = [e.message for e in events if isinstance(e, Notice)]
-    assert notices == ["ended in stage planar: the rest of the network has learned nothing; train it longer"]
+    assert notices == ["ended in phase planar: the rest of the network has learned nothing; train it longer"]
     assert "dice mean" in model.spec.training.validation
     assert segment(cases()[0][0], model).data.shape == SHAPE
 
@@ -211,9 +211,9 @@ def test_a_mode_that_the_network_lacks() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"mode": "4d"}, "mode is one of auto, 2d, 2.5d, triplanar, 3d"),
+        ({"mode": "4d"}, r"mode is auto, 2d, 2.5d, triplanar or 3d; got '4d'"),
         ({"slices": 4}, "slices must be an odd number above 1; got 4"),
-        ({"cascade": "three"}, "cascade is one of none, coarse-to-fine, detect"),
+        ({"cascade": "three"}, "cascade is none, coarse-to-fine or detect; got 'three'"),
         ({"first_network": "unet"}, "first_network unet is the first of a cascade: choose coarse-to-fine or detect"),
     ],
     ids=["mode", "slices", "cascade", "first of none"],

@@ -8,7 +8,7 @@ import pytest
 
 from balls import LABELS, balls, segmentation, volume
 from napari_medseg import ModelSpec, Segmentation, Volume, write
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import LossConfig
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.events import finishing, result_of
 from napari_medseg.geometry import AxisOrder
@@ -21,9 +21,8 @@ def spec(ball_model: Path) -> ModelSpec:
     return replace(load_model(ball_model).spec, spacing_zyx_mm=(2.0, 1.0, 1.0), orientation="SPL")
 
 
-def prepared(spec: ModelSpec, case: Case, **knobs: object) -> tuple[np.ndarray, np.ndarray]:
-    config = TrainConfig(**knobs)  # type: ignore[arg-type]
-    result = result_of(finishing(prepare(case, spec, config, np.random.default_rng(0), None)))
+def prepared(spec: ModelSpec, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    result = result_of(finishing(prepare(case, spec, LossConfig(), np.random.default_rng(0), None)))
     return result.image, result.classes
 
 
@@ -100,17 +99,17 @@ def test_what_nobody_annotated_is_ignored(spec: ModelSpec) -> None:
     labels = segmentation()
     empty = np.asarray(~balls().any(axis=(1, 2)))
     assert 0 < empty.sum() < len(empty)
-    classes = class_indices(labels, spec, TrainConfig(unlabelled_slices="ignore"))
+    classes = class_indices(labels, spec, LossConfig(unlabelled_slices="ignore"))
     assert (classes[empty] == IGNORE).all()
     np.testing.assert_array_equal(classes[~empty], balls()[~empty])
     without_two = replace(spec, labels={1: "left ball"}, arguments={**spec.arguments, "out_channels": 2})
-    classes = class_indices(labels, without_two, TrainConfig(ignore_label=2))
+    classes = class_indices(labels, without_two, LossConfig(ignore_label=2))
     np.testing.assert_array_equal(classes == IGNORE, balls() == 2)
 
 
 def test_large_cases_are_mapped_from_scratch_files(spec: ModelSpec, tmp_path: Path) -> None:
     case = as_cases([(replace(volume(), name="a/b"), segmentation())])[0]
-    mapped = result_of(finishing(prepare(case, spec, TrainConfig(), np.random.default_rng(0), tmp_path)))
+    mapped = result_of(finishing(prepare(case, spec, LossConfig(), np.random.default_rng(0), tmp_path)))
     assert isinstance(mapped.image, np.memmap)
     image, classes = prepared(spec, case)
     np.testing.assert_array_equal(mapped.image, image)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from monai.losses import DiceCELoss
 
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.losses import deeply_supervised, dice_ce
@@ -18,12 +19,30 @@ def classes() -> torch.Tensor:
     return torch.randint(0, 4, (2, 6, 7, 8), generator=torch.Generator().manual_seed(1))
 
 
-def test_equals_monai_where_everything_is_annotated(logits: torch.Tensor, classes: torch.Tensor) -> None:
-    peer = DiceCELoss(
-        include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5
-    )
-    expected = peer(logits.detach(), classes[:, None])
-    assert float(dice_ce(logits.detach(), classes)) == pytest.approx(float(expected), abs=1e-5)
+def test_two_voxels_by_hand() -> None:
+    # Two classes with probabilities 1/4 and 3/4 in either voxel, of which one is class 1 and the other background.
+    logits = torch.tensor([[[0.0, 0.0], [math.log(3), math.log(3)]]])
+    entropy = -(math.log(3 / 4) + math.log(1 / 4)) / 2
+    dice = 2 * (3 / 4) / ((3 / 4 + 3 / 4) + 1)
+    assert float(dice_ce(logits, torch.tensor([[1, 0]]))) == pytest.approx(entropy + 1 - dice, abs=1e-5)
+    # With the background voxel ignored, the other one is alone.
+    dice = 2 * (3 / 4) / (3 / 4 + 1)
+    expected = -math.log(3 / 4) + 1 - dice
+    assert float(dice_ce(logits, torch.tensor([[1, IGNORE]]))) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("annotated", [6, 3, 0], ids=["all", "half", "nothing"])
+def test_equals_the_definition_written_out(logits: torch.Tensor, classes: torch.Tensor, annotated: int) -> None:
+    logits, classes = logits.detach(), classes.clone()
+    classes[:, annotated:] = IGNORE
+    known = classes != IGNORE
+    truth = torch.stack([classes == k for k in range(4)], dim=1).double()
+    probability = logits.double().softmax(1) * known[:, None]
+    entropy = -(truth * logits.double().log_softmax(1)).sum() / max(1, int(known.sum()))
+    over = (0, 2, 3, 4)
+    dice = (2 * (probability * truth).sum(over) + 1e-5) / (probability.sum(over) + truth.sum(over) + 1e-5)
+    expected = float(entropy + 1 - dice[1:].mean())
+    assert float(dice_ce(logits, classes)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_right_and_certain_costs_nothing(classes: torch.Tensor) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import AugmentationConfig
 from napari_medseg.training.cases import IGNORE, PreparedCase
 from napari_medseg.training.patches import PatchSampler, cut
 
@@ -62,9 +64,19 @@ def test_image_and_classes_turn_together(seed: int) -> None:
     assert agree.float().mean() > 0.97
 
 
-def sampler(cases: list[PreparedCase], **knobs: object) -> PatchSampler:
-    config = TrainConfig(**{"augment": False, **knobs})  # type: ignore[arg-type]
-    return PatchSampler(cases, (8, 8, 8), (1.0, 1.0, 1.0), config, CPU)
+def sampler(
+    cases: list[PreparedCase], *, batch_size: int = 2, foreground: float = 0.67, augment: bool = False, seed: int = 0
+) -> PatchSampler:
+    return PatchSampler(
+        cases,
+        (8, 8, 8),
+        (1.0, 1.0, 1.0),
+        batch_size=batch_size,
+        foreground=foreground,
+        augmentation=AugmentationConfig(augment=augment),
+        seed=seed,
+        device=CPU,
+    )
 
 
 def test_an_epoch_sees_every_case_equally_often() -> None:
@@ -74,8 +86,16 @@ def test_an_epoch_sees_every_case_equally_often() -> None:
     names = [name for batch in batches for name in batch.cases]
     assert drawn.patches_per_case == round(20 * 24 * 28 / 8**3)
     assert {names.count(str(i)) for i in range(5)} == {drawn.patches_per_case}
-    assert len(batches) == drawn.steps_per_epoch()
+    assert len(batches) == drawn.steps_per_epoch
     assert batches[0].images.shape == (3, 1, 8, 8, 8)
+
+
+def test_batches_can_be_drawn_from_any_step_on() -> None:
+    drawn = sampler([case(), case()], batch_size=4)
+    assert drawn.steps_per_epoch > 1
+    steps = list(islice(drawn.batches(), 2 * drawn.steps_per_epoch))
+    for step in (1, drawn.steps_per_epoch, drawn.steps_per_epoch + 1):
+        assert torch.equal(next(drawn.batches(step)).images, steps[step].images)
 
 
 def test_foreground_patches_are_balanced_over_the_labels() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from balls import LABELS, SHAPE, balls, segmentation, volume
 from napari_medseg import Grid, ModelSpec, Segmentation, Volume
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.training.cases import as_cases
@@ -15,8 +15,8 @@ from napari_medseg.training.plan import facts_of, patch_for, plan, plan_from, po
 
 
 def planned(pairs: list[tuple[Volume, Segmentation]], device: str = "cpu", **knobs: object) -> ModelSpec:
-    config = TrainConfig(**knobs)  # type: ignore[arg-type]
-    facts = [facts_of(c, config, np.random.default_rng(0)) for c in as_cases(pairs)]
+    config = configured(TrainConfig, None, knobs)
+    facts = [facts_of(c, config.loss, np.random.default_rng(0)) for c in as_cases(pairs)]
     return plan(facts, "unet3d", config, device)
 
 
@@ -81,6 +81,19 @@ def test_ct_is_clipped_to_its_labelled_voxels_and_mr_standardised_per_image() ->
     assert rule.mean == pytest.approx(inside.mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("ct_first", [True, False])
+def test_pet_beside_ct_is_not_clipped_as_ct(ct_first: bool) -> None:
+    pet = np.asarray(volume().data, dtype=np.float32)
+    ct = pet.copy()
+    ct[0, 0, 0, 0] = -1000
+    both = np.concatenate([ct, pet] if ct_first else [pet, ct])
+    image, labels = pair()
+    spec = planned([(Volume(both, image.grid, ("a", "b")), labels)])
+    found = [(c.name, c.modality, n.kind) for c, n in zip(spec.channels, spec.normalisation, strict=True)]
+    kinds = [("CT", "clip_zscore"), ("other", "zscore")]
+    assert found == [(name, *kind) for name, kind in zip("ab", kinds if ct_first else kinds[::-1], strict=True)]
+
+
 def test_labels_are_the_union_with_their_gaps() -> None:
     image, _ = pair()
     first = Segmentation(np.where(balls() == 1, 3, 0), image.grid, {3: "three"})
@@ -103,24 +116,26 @@ def test_no_label_at_all_is_refused() -> None:
 def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> None:
     first = planned([pair()])
     config = TrainConfig()
-    known = [facts_of(as_cases([(volume(), segmentation())])[0], config, np.random.default_rng(0))]
+    known = [facts_of(as_cases([(volume(), segmentation())])[0], config.loss, np.random.default_rng(0))]
     assert dict(plan_from(first, known, config).labels) == LABELS
     image, _ = pair()
     new = Segmentation(np.where(balls() == 2, 9, 0), image.grid, {9: "nine"})
-    spec = plan_from(first, [facts_of(as_cases([(image, new)])[0], config, np.random.default_rng(0))], config)
+    spec = plan_from(first, [facts_of(as_cases([(image, new)])[0], config.loss, np.random.default_rng(0))], config)
     assert dict(spec.labels) == {9: "nine"}
     assert spec.arguments["out_channels"] == 2
     kept = ("network", "channels", "patch_zyx", "spacing_zyx_mm", "orientation", "normalisation")
     assert all(getattr(spec, k) == getattr(first, k) for k in kept)
     wide = replace(volume(channels=2), name="two")
     with pytest.raises(InputError, match="the cases have 2 channels, the model to start from 1"):
-        plan_from(first, [facts_of(as_cases([(wide, segmentation())])[0], config, np.random.default_rng(0))], config)
+        plan_from(
+            first, [facts_of(as_cases([(wide, segmentation())])[0], config.loss, np.random.default_rng(0))], config
+        )
 
 
 def test_a_model_of_slices_keeps_its_mode_and_its_slices() -> None:
     first = planned([pair()], mode="2.5d", slices=5)
-    facts = [facts_of(as_cases([pair()])[0], TrainConfig(), np.random.default_rng(0))]
-    assert plan_from(first, facts, TrainConfig(patch_zyx=(16, 8, 8))).patch_zyx == (5, 8, 8)
+    facts = [facts_of(as_cases([pair()])[0], TrainConfig().loss, np.random.default_rng(0))]
+    assert plan_from(first, facts, configured(TrainConfig, None, {"patch_zyx": (16, 8, 8)})).patch_zyx == (5, 8, 8)
     assert plan_from(first, facts, TrainConfig(mode="2.5d")).patch_zyx == first.patch_zyx
     with pytest.raises(InputError, match=r"mode 3d does not go with the model to start from, which is of mode 2.5d"):
         plan_from(first, facts, TrainConfig(mode="3d"))
@@ -137,6 +152,6 @@ def test_labels_on_another_grid_are_refused() -> None:
 def test_another_number_of_channels_is_refused() -> None:
     config = TrainConfig()
     cases = as_cases([pair(), (replace(volume(channels=2), name="wide"), segmentation())])
-    facts = [facts_of(c, config, np.random.default_rng(0)) for c in cases]
+    facts = [facts_of(c, config.loss, np.random.default_rng(0)) for c in cases]
     with pytest.raises(InputError, match="case wide has 2 channels, case case 0 has 1"):
         require_same_channels(facts)

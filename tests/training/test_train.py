@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from balls import balls, segmentation, volume
+from clock import Clock
 from napari_medseg import Segmentation, Volume, evaluate, iter_train, load_model, segment, train
+from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.registry import Supervision
 from napari_medseg.training.cases import as_cases
-from napari_medseg.training.fit import split
+from napari_medseg.training.fit import Job, iter_job, split
 from napari_medseg.training.losses import deeply_supervised
 
 Pairs = list[tuple[Volume, Segmentation]]
@@ -163,11 +165,40 @@ def test_closing_before_the_first_step_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def timed(out: Path, clock: Clock, seconds_per_step: float, count: int = 5, **knobs: Any) -> list[Event]:
+    """The events of a training on a clock that only its steps move."""
+
+    def loss(*inputs: Any) -> torch.Tensor:
+        clock.seconds += seconds_per_step
+        return deeply_supervised(*inputs)
+
+    config = configured(TrainConfig, None, {"device": "cpu", "precision": "fp32", "augment": False, **knobs})
+    job = Job(as_cases(pairs(count)), "unet3d", out, config, asked=clock(), now=clock, loss=loss)
+    return list(iter_job(job))
+
+
 def test_a_budget_in_minutes_ends_in_time(tmp_path: Path) -> None:
-    events = list(iter_train(pairs(), out=tmp_path / "m.safetensors", minutes=0.05, val=0.2, device="cpu"))
+    clock = Clock()
+    began = clock()
+    # Of 60 s, 0.6 are kept for writing and 6 x 0.75 for the last validation: one window of 1.5 s, halved.
+    events = timed(tmp_path / "m.safetensors", clock, 3.0, minutes=1, val=0.2, validations=0)
     steps = [e for e in events if isinstance(e, TrainProgress)]
     assert steps[-1].done == steps[-1].total == 1000
-    assert load_model(tmp_path / "m.safetensors").spec.training.minutes < 1
+    assert [e.seconds_left for e in steps[:2]] == [57.0, 54.0]
+    assert len(steps) == math.ceil((60 - 0.6 - 4.5) / 3.0)
+    assert clock() - began <= 60
+    model = load_model(tmp_path / "m.safetensors")
+    assert model.spec.training.minutes == pytest.approx(len(steps) * 3 / 60)
+
+
+@pytest.mark.parametrize("mode", ["2d", "2.5d"])
+def test_slices_are_counted_where_the_cost_of_a_validation_is_estimated(mode: str, tmp_path: Path) -> None:
+    # A step of 3.2 s has 2 x 16 slices, of 0.1 s each. The 12 windows of the case take half of that: 0.6 s, of the 3 s
+    # that one validation may take. For the last validation, 6 x 0.6 s are kept.
+    events = timed(tmp_path / "m.safetensors", Clock(), 3.2, mode=mode, minutes=1, val=0.2, validations=0)
+    assert not [e.message for e in events if isinstance(e, Notice)]
+    assert any(isinstance(e, Validated) for e in events)
+    assert sum(isinstance(e, TrainProgress) for e in events) == math.ceil((60 - 0.6 - 3.6) / 3.2)
 
 
 def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:
@@ -199,19 +230,18 @@ def test_every_network_trains_in_2d_and_3d(tmp_path: Path, network: str) -> None
 
 
 def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    real = deeply_supervised
     calls = 0
 
     def broken(outputs: Any, classes: torch.Tensor, supervision: Supervision) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return real(outputs, classes, supervision) * (math.nan if calls > 2 else 1)
+        return deeply_supervised(outputs, classes, supervision) * (math.nan if calls > 2 else 1)
 
-    monkeypatch.setattr("napari_medseg.training.loop.deeply_supervised", broken)
     notices: list[str] = []
-    running = iter_train(pairs(), out=tmp_path / "m.safetensors", **QUICK | {"epochs": 100})
+    config = configured(TrainConfig, None, QUICK | {"epochs": 100})
+    running = iter_job(Job(as_cases(pairs()), "unet3d", tmp_path / "m.safetensors", config, asked=0.0, loss=broken))
     with pytest.raises(InputError, match="the loss was not finite for 10 steps, last on ball"):
         notices.extend(event.message for event in running if isinstance(event, Notice))
     # extend keeps what came before the error
@@ -225,13 +255,14 @@ def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
     ("change", "error", "says"),
     [
         ({"network": "unet4d"}, UnknownNameError, "unknown network 'unet4d'.*unet3d, .*vnet"),
-        ({"out": "model.pt"}, InputError, "a model is written as .safetensors"),
+        ({"out": "model.pt"}, InputError, r"a model is written as \*\.safetensors"),
         ({"out": "nowhere/model.safetensors"}, FileError, "nowhere is not a folder"),
         ({"epochs": 3, "minutes": 1}, InputError, "epochs or in minutes, not both"),
+        ({"epoch": 3}, UnknownNameError, "TrainConfig has no knob 'epoch': did you mean epochs"),
         ({"init": "missing.safetensors"}, FileError, "missing.safetensors"),
         ({"device": "tpu"}, InputError, "unknown device"),
     ],
-    ids=["network", "suffix", "folder", "budget", "init", "device"],
+    ids=["network", "suffix", "folder", "budget", "knob", "init", "device"],
 )
 def test_a_wrong_request_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], error: type[Exception], says: str

@@ -127,6 +127,7 @@ def test_a_model_that_is_there_is_not_overwritten(models_folder: Path) -> None:
     for name in ("liver.safetensors", "liver 2.safetensors"):
         (models_folder / name).touch()
     assert free_path(models_folder, "liver") == models_folder / "liver 3.safetensors"
+    assert free_path(models_folder, "spleen.SAFETENSORS") == models_folder / "spleen.safetensors"
     assert free_path(models_folder, "../liver.safetensors") == models_folder / "_liver.safetensors"
 
 
@@ -163,7 +164,7 @@ def test_labels_on_another_grid_are_refused_in_the_words_of_the_core(
 @pytest.mark.parametrize(("value", "meaning"), [("background", "background"), ("ignore", "ignore")])
 def test_what_empty_slices_mean_reaches_the_core(panel: TrainPanel, value: str, meaning: str) -> None:
     panel.slices.setCurrentIndex(panel.slices.findData(value))
-    assert panel.config.unlabelled_slices == meaning
+    assert panel.config.loss.unlabelled_slices == meaning
 
 
 @pytest.mark.parametrize(("unit", "expected"), [("minutes", (7.0, None)), ("epochs", (None, 7))])
@@ -172,7 +173,7 @@ def test_the_budget_is_in_minutes_or_epochs(
 ) -> None:
     panel.unit.setCurrentIndex(panel.unit.findData(unit))
     panel.budget.setValue(7)
-    assert (panel.config.minutes, panel.config.epochs) == expected
+    assert (panel.config.budget.minutes, panel.config.budget.epochs) == expected
 
 
 def test_nothing_can_run_without_layers_or_name(viewer: ViewerModel, panel: TrainPanel) -> None:
@@ -202,7 +203,7 @@ def test_networks_are_offered_by_family_with_advice(panel: TrainPanel) -> None:
     headings = [box.itemText(i) for i in range(box.count()) if box.itemData(i) is None]
     offered = [box.itemData(i) for i in range(box.count()) if box.itemData(i) is not None]
     assert set(headings) <= set(registry.FAMILIES)
-    assert sorted(offered) == sorted(n for n, s in registry.networks().items() if s.image_to_logits)
+    assert sorted(offered) == sorted(n for n, s in registry.networks().items() if s.takes == "image")
     assert panel.network.name == "unet3d"
     assert panel.network.advice.text().startswith(registry.network("unet3d").when)
     box.setCurrentIndex(box.findData("vnet"))

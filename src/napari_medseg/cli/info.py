@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_medseg.cli import terminal
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.models.naming import is_model_path
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
@@ -32,7 +33,7 @@ def run(args: Namespace) -> None:
 
 
 def _lines(args: Namespace) -> list[str]:
-    if args.path.suffix.lower() == ".safetensors":
+    if is_model_path(args.path):
         from napari_medseg.models.file import load_model
 
         return _model_lines(load_model(args.path))

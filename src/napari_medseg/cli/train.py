@@ -11,7 +11,6 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -19,9 +18,10 @@ from napari_medseg import registry
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import locked
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.models.naming import require_model_path
 
 NAME = "train"
 _KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")
@@ -40,16 +40,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--network", default="unet3d", metavar="NAME", help="Network to train; see the command networks."
     )
-    add_knob(parser, TrainConfig, "mode")
-    add_knob(parser, TrainConfig, "slices")
-    add_knob(parser, TrainConfig, "cascade")
-    add_knob(parser, TrainConfig, "first_network")
+    for name in ("mode", "slices", "cascade", "first_network"):
+        add_knob(parser, TrainConfig, name)
     budget = parser.add_mutually_exclusive_group()
     add_knob(budget, TrainConfig, "epochs")
     add_knob(budget, TrainConfig, "minutes", metavar="M")
-    add_knob(parser, TrainConfig, "val")
-    add_knob(parser, TrainConfig, "seed")
-    add_knob(parser, TrainConfig, "device")
+    for name in ("val", "seed", "device"):
+        add_knob(parser, TrainConfig, name)
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="MODEL", help="Model file (.safetensors).")
 
@@ -57,11 +54,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     for name in (args.network, args.first_network or args.network):
         registry.network(name)
-    config = TrainConfig(**{name: getattr(args, name) for name in _KNOBS})
-    _check_output(args.output)
+    config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
+    require_model_path(args.output)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
-    with locked(args.output):  # before torch is loaded: what is refused is refused at once
+    with locked(args.output):  # before torch is loaded, so that a refusal comes at once
         _train(args, config)
 
 
@@ -75,7 +72,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             cases,
             network=args.network,
             out=args.output,
-            config=replace(config, minutes=_minutes_left(args)),
+            config=configured(TrainConfig, config, {"minutes": _minutes_left(args)}),
             init=args.init,
             should_stop=should_stop,
         )
@@ -100,11 +97,6 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _check_output(path: Path) -> None:
-    if path.suffix.lower() != ".safetensors":
-        raise InputError(f"{path}: a model's file name must end in .safetensors")
 
 
 def _minutes_left(args: Namespace) -> float | None:

@@ -16,7 +16,7 @@ from napari_medseg.errors import ModelFileError
 from napari_medseg.foreign.documents import read_document, refuse_code
 from napari_medseg.foreign.imported import Imported
 from napari_medseg.foreign.statedict import import_state_dict
-from napari_medseg.models.spec import MAX_LABELS, MAX_PATCH
+from napari_medseg.models.checks import MAX_LABELS, MAX_PATCH
 from napari_medseg.registry import shown
 
 FORMAT_VERSION = 1

@@ -95,7 +95,7 @@ def segment(volume: Volume, model: Model | str | Path, **options: Any) -> Segmen
 def require_fit(volume: Volume, spec: ModelSpec, model_name: str) -> None:
     """Raise InputError unless the model segments images, and the volume has the channels that it was trained on."""
     for stage in (spec, spec.first.model) if spec.first else (spec,):
-        if not registry.network(stage.network).image_to_logits:
+        if registry.network(stage.network).takes != "image":
             raise InputError(f"model {model_name} cannot segment: {stage.network} is no network from image to labels")
     have, want = len(volume.channels), len(spec.channels)
     if have != want:

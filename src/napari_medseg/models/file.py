@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError, UnknownNameError, did_you_mean
 from napari_medseg.io.disk.files import replace_bytes
-from napari_medseg.models.header import FLOATS, Entry, Header, read_header
+from napari_medseg.models.header import FLOATS, Entry, SafetensorsHeader, read_header
+from napari_medseg.models.naming import SUFFIX, is_model_path, require_model_path
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ __all__ = [
     "write_model",
 ]
 
-SUFFIX = ".safetensors"
 METADATA_KEY = "napari_medseg"
+"""Under which the header's metadata holds the ModelSpec."""
 FIRST = "first:"
-"""What the names of the tensors of a cascade's first stage start with; no module has a colon in its name."""
+"""Prefix of the tensors of a cascade's first stage; no module has a colon in its name."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,7 @@ def write_model(path: str | Path, spec: ModelSpec, state_dict: Mapping[str, torc
     import safetensors.torch
 
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise ModelFileError(f"{path}: a model file is named *{SUFFIX}; got suffix {path.suffix!r}")
+    require_model_path(path, ModelFileError)
     if not path.parent.is_dir():
         raise ModelFileError(f"{path}: cannot be written: there is no folder {path.parent}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
@@ -133,7 +133,7 @@ def models_folder() -> Path:
 
 def list_models() -> list[Path]:
     """The model files in the models folder, sorted by name; they are not opened."""
-    return sorted(path for path in models_folder().glob(f"*{SUFFIX}") if path.is_file())
+    return sorted(path for path in models_folder().glob("*") if is_model_path(path) and path.is_file())
 
 
 def _find(path_or_name: str | Path) -> Path:
@@ -145,11 +145,13 @@ def _find(path_or_name: str | Path) -> Path:
         raise ModelFileError(f"{path}: a model is a {SUFFIX} file; this is a folder or a device")
     if len(path.parts) != 1:
         raise ModelFileError(f"{path}: no such file")
-    named = models_folder() / (path.name if path.suffix == SUFFIX else path.name + SUFFIX)
-    if named.is_file():
+    models = list_models()
+    named = next((model for model in models if path.name in (model.name, model.stem)), None)
+    if named is not None:
         return named
-    known = [p.stem for p in list_models()]
-    hint, names = did_you_mean(path.name.removesuffix(SUFFIX), known), ", ".join(known) or "none"
+    known = [model.stem for model in models]
+    wanted = path.stem if is_model_path(path) else path.name
+    hint, names = did_you_mean(wanted, known), ", ".join(known) or "none"
     raise ModelFileError(f"{path}: no such file, and no such model in {models_folder()}: {hint}models there: {names}")
 
 
@@ -160,14 +162,14 @@ def _read(path: Path) -> bytes:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _header(path: Path, file: BinaryIO, size: int) -> Header:
+def _header(path: Path, file: BinaryIO, size: int) -> SafetensorsHeader:
     try:
         return read_header(file, size)
     except ValueError as error:
         raise ModelFileError(f"{path}: not a model file ({SUFFIX}): {error}") from None
 
 
-def _spec(path: Path, header: Header) -> ModelSpec:
+def _spec(path: Path, header: SafetensorsHeader) -> ModelSpec:
     document = header.metadata.get(METADATA_KEY)
     if document is None:
         raise ModelFileError(
@@ -197,7 +199,7 @@ def _expected(spec: ModelSpec, prefix: str = "") -> dict[str, Entry]:
     }
 
 
-def _require_fit(path: Path, spec: ModelSpec, header: Header) -> None:
+def _require_fit(path: Path, spec: ModelSpec, header: SafetensorsHeader) -> None:
     """Raise ModelFileError, naming the first tensor, unless the file holds exactly the networks' state."""
     expected = _expected(spec)
     for name, entry in expected.items():

@@ -13,16 +13,19 @@ from typing import Any, BinaryIO
 
 from napari_medseg import strictjson
 
-#: the format allows 100 MB, which parsed would fill gigabytes; ours stay far below 10
 MAX_HEADER_BYTES = 10 * 2**20
+"""The format allows 100 MB, which fill gigabytes once parsed; our headers stay far below this bound."""
 MAX_DIMENSIONS = 8
+"""Axes of a tensor."""
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+"""Types of numbers that stand in for each other when weights are loaded."""
 _BYTES = dict(
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64"), 8),
 )
+"""{dtype: bytes of a number}."""
 _FOREIGN = {
     b"PK": "a zip archive, as PyTorch checkpoints are; pickled weights are never opened, since opening them runs code",
     b"\x80": "a Python pickle; pickled weights are never opened, since opening them runs code",
@@ -30,6 +33,7 @@ _FOREIGN = {
     b"\x1f\x8b": "a gzip file",
     b"\x89HDF": "an HDF5 file",
 }
+"""{first bytes of a file: what it is}, for files that are no safetensors."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Header:
+class SafetensorsHeader:
     """What a safetensors file says of itself."""
 
     metadata: Mapping[str, str]
     tensors: Mapping[str, Entry]
 
 
-def read_header(file: BinaryIO, size: int) -> Header:
+def read_header(file: BinaryIO, size: int) -> SafetensorsHeader:
     """The checked header of an open file of `size` bytes; ValueError with one line for what is no safetensors file."""
     start = file.read(8)
     length = int.from_bytes(start, "little")
@@ -68,7 +72,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
     metadata = document.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("the metadata in its header is not a table of texts")
-    return Header(metadata, _tensors(document, size - 8 - length))
+    return SafetensorsHeader(metadata, _tensors(document, size - 8 - length))
 
 
 def _what_it_is(start: bytes, size: int) -> str:

@@ -1,30 +1,23 @@
-"""What a model is, beside its weights: frozen values, valid once built, and the closed JSON schema of a model file."""
+"""What a model is, beside its weights: frozen values, valid once built, and their JSON document in a model file."""
 
 from __future__ import annotations
 
 import json
-import math
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from napari_medseg import registry, strictjson
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import AXIS_LETTERS, Shape3, Triple
+from napari_medseg.geometry import Shape3, Triple
+from napari_medseg.models import checks
 from napari_medseg.registry import Argument, shown
-from napari_medseg.volume import MAX_LABEL
 
 SCHEMA = 1
+"""Version of the document; others are refused."""
 MAX_JSON_BYTES = 4 * 2**20
-MAX_CHANNELS = 64
-MAX_LABELS = 4096
-MAX_PATCH = 1024
-_MAX_ROWS = 4 * MAX_LABELS
-_MAX_INTENSITY = 1e12
-_NAME, _LINE, _PROSE = 200, 1000, 20_000
+"""Longest document."""
 
 Modality = Literal["CT", "MR", "other"]
 NormalisationKind = Literal["none", "zscore", "clip_zscore"]
@@ -42,8 +35,8 @@ class Channel:
     """CT (Hounsfield units), MR or other."""
 
     def __post_init__(self) -> None:
-        _text("channel name", self.name, _NAME, shortest=1)
-        _choice("channel modality", self.modality, ("CT", "MR", "other"))
+        checks.text("channel name", self.name)
+        checks.choice("channel modality", self.modality, get_args(Modality))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +55,14 @@ class Normalisation:
     """Divided by, last."""
 
     def __post_init__(self) -> None:
-        _choice("normalisation kind", self.kind, ("none", "zscore", "clip_zscore"))
+        checks.choice("normalisation kind", self.kind, get_args(NormalisationKind))
         numbers = {name: getattr(self, name) for name in ("low", "high", "mean", "std")}
         if self.kind != "clip_zscore":
             if any(value is not None for value in numbers.values()):
                 raise InputError(f"normalisation {self.kind} takes no low, high, mean or std; got {numbers}")
             return
         for name, value in numbers.items():
-            number = _number(f"normalisation {name}", value, -_MAX_INTENSITY, _MAX_INTENSITY)
-            object.__setattr__(self, name, number)
+            object.__setattr__(self, name, checks.number(f"normalisation {name}", value))
         if not self.low < self.high or not self.std > 0:  # type: ignore[operator]  # numbers, as just checked
             raise InputError(f"normalisation clip_zscore needs low < high and std > 0; got {numbers}")
 
@@ -96,13 +88,13 @@ class TrainingRecord:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "fingerprint", _table("training fingerprint", self.fingerprint, _any_number))
-        set_(self, "validation", _table("training validation", self.validation, _any_number))
-        set_(self, "versions", _table("training versions", self.versions, _version))
-        set_(self, "cases", _whole("training cases", self.cases, 0, 10**9))
-        set_(self, "seed", _whole("training seed", self.seed, 0, 2**63 - 1))
-        set_(self, "epochs", _number("training epochs", self.epochs, 0, 1e9))
-        set_(self, "minutes", _number("training minutes", self.minutes, 0, 1e9))
+        set_(self, "fingerprint", checks.table("training fingerprint", self.fingerprint, checks.number))
+        set_(self, "validation", checks.table("training validation", self.validation, checks.number))
+        set_(self, "versions", checks.table("training versions", self.versions, checks.text))
+        set_(self, "cases", checks.whole("training cases", self.cases))
+        set_(self, "seed", checks.whole("training seed", self.seed))
+        set_(self, "epochs", checks.number("training epochs", self.epochs))
+        set_(self, "minutes", checks.number("training minutes", self.minutes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +115,8 @@ class Stage:
     def __post_init__(self) -> None:
         if not isinstance(self.model, ModelSpec) or self.model.first is not None:
             raise InputError(f"the first stage needs a ModelSpec without a stage before it; got {shown(self.model)}")
-        _choice("guide", self.guide, get_args(Guide))
-        object.__setattr__(self, "margin_mm", _number("margin_mm", self.margin_mm, 0, 1000))
+        checks.choice("guide", self.guide, get_args(Guide))
+        object.__setattr__(self, "margin_mm", checks.number("margin_mm", self.margin_mm))
 
     @property
     def channels(self) -> int:
@@ -174,22 +166,22 @@ class ModelSpec:
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "arguments", _arguments(self.network, self.arguments))
-        set_(self, "channels", _items("channels", self.channels, Channel))
-        set_(self, "normalisation", _items("normalisation", self.normalisation, Normalisation))
-        set_(self, "labels", _labels(self.labels))
-        set_(self, "patch_zyx", _triple("patch_zyx", self.patch_zyx, _patch_size))
+        set_(self, "channels", checks.items("channels", self.channels, Channel))
+        set_(self, "normalisation", checks.items("normalisation", self.normalisation, Normalisation))
+        set_(self, "labels", checks.labels(self.labels))
+        set_(self, "patch_zyx", checks.triple("patch_zyx", self.patch_zyx, checks.whole))
         if self.spacing_zyx_mm is not None:
-            set_(self, "spacing_zyx_mm", _triple("spacing_zyx_mm", self.spacing_zyx_mm, _millimetres))
-        _orientation(self.orientation)
-        _choice("mode", self.mode, get_args(Mode))
+            set_(self, "spacing_zyx_mm", checks.triple("spacing_zyx_mm", self.spacing_zyx_mm, checks.number))
+        checks.orientation(self.orientation)
+        checks.choice("mode", self.mode, get_args(Mode))
         for name in ("deep_supervision", "bf16_ok"):
-            _flag(name, getattr(self, name))
+            checks.flag(name, getattr(self, name))
         if not isinstance(self.first, Stage | None):
             raise InputError(f"first must be a Stage; got {type(self.first).__name__}")
         if not isinstance(self.training, TrainingRecord):
             raise InputError(f"training must be a TrainingRecord; got {type(self.training).__name__}")
-        for name, longest in (("licence", _LINE), ("citation", _PROSE), ("description", _PROSE)):
-            _text(name, getattr(self, name), longest)
+        for name in ("licence", "citation", "description"):
+            checks.text(name, getattr(self, name))
         self._check_agreement()
 
     def _check_agreement(self) -> None:
@@ -324,8 +316,8 @@ def _members(what: str, cls: type, value: object) -> dict[str, Any]:
 
 def _list(members: dict[str, Any], name: str) -> list[Any]:
     value = members[name]
-    if not isinstance(value, list) or len(value) > MAX_CHANNELS:
-        raise InputError(f"{name} must be a JSON list of at most {MAX_CHANNELS}; got {shown(value)}")
+    if not isinstance(value, list) or len(value) > checks.MAX_CHANNELS:
+        raise InputError(f"{name} must be a JSON list of at most {checks.MAX_CHANNELS}; got {shown(value)}")
     return value
 
 
@@ -337,107 +329,10 @@ def _label_id(key: str) -> int:
 
 def _arguments(network: str, arguments: object) -> Mapping[str, Argument]:
     """All arguments, checked by the registry; a file older than an argument gets its default."""
-    _text("network", network, _NAME, shortest=1)
+    checks.text("network", network)
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
         raise InputError(f"arguments must be a table by name; got {shown(arguments)}")
     unknown = sorted(set(arguments) & {"preset"})
     if unknown:
         raise InputError("arguments hold no preset, only what it stands for")
     return MappingProxyType(registry.network(network).arguments(**arguments))
-
-
-def _items(what: str, value: object, kind: type) -> tuple[Any, ...]:
-    items = tuple(value) if isinstance(value, tuple | list) else ()
-    if not 1 <= len(items) <= MAX_CHANNELS or not all(isinstance(item, kind) for item in items):
-        raise InputError(f"{what} must hold 1 to {MAX_CHANNELS} of {kind.__name__}; got {shown(value)}")
-    return items
-
-
-def _labels(value: object) -> Mapping[int, str]:
-    if not isinstance(value, Mapping) or not 1 <= len(value) <= MAX_LABELS:
-        raise InputError(f"labels must hold 1 to {MAX_LABELS} names by id; got {shown(value)}")
-    labels = {_whole("label id", label, 1, MAX_LABEL): name for label, name in value.items()}
-    for label, name in labels.items():
-        _text(f"name of label {label}", name, _NAME, shortest=1)
-    return MappingProxyType(dict(sorted(labels.items())))
-
-
-def _table(what: str, value: object, check: Callable[[str, object], Any]) -> Mapping[str, Any]:
-    """A read-only copy of {text: checked value}."""
-    if not isinstance(value, Mapping) or len(value) > _MAX_ROWS:
-        raise InputError(f"{what} must be a table of at most {_MAX_ROWS} rows; got {shown(value)}")
-    for key in value:
-        _text(f"name in {what}", key, _NAME, shortest=1)
-    return MappingProxyType({key: check(f"{what} {key}", item) for key, item in value.items()})
-
-
-def _triple(what: str, value: object, check: Callable[[str, object], Any]) -> tuple[Any, Any, Any]:
-    if not isinstance(value, tuple | list) or len(value) != 3:
-        raise InputError(f"{what} needs three numbers (z, y, x); got {shown(value)}")
-    z, y, x = (check(what, v) for v in value)
-    return z, y, x
-
-
-def _orientation(value: object) -> None:
-    letters = [{positive, negative} for positive, negative in AXIS_LETTERS]
-    if value is not None and not (
-        isinstance(value, str) and len(value) == 3 and all(sum(c in pair for c in value) == 1 for pair in letters)
-    ):
-        raise InputError(f"orientation needs one letter each of S/I, P/A and L/R, such as SPL; got {shown(value)}")
-
-
-def _patch_size(what: str, value: object) -> int:
-    return _whole(what, value, 1, MAX_PATCH)
-
-
-def _millimetres(what: str, value: object) -> float:
-    return _number(what, value, 0.001, 1000)
-
-
-def _any_number(what: str, value: object) -> float:
-    return _number(what, value, -1e300, 1e300)
-
-
-def _version(what: str, value: object) -> str:
-    return _text(what, value, _NAME)
-
-
-def _flag(what: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise InputError(f"{what} must be true or false; got {shown(value)}")
-
-
-def _choice(what: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{what} is one of {', '.join(choices)}; got {shown(value)}")
-
-
-def _text(what: str, value: object, longest: int, *, shortest: int = 0) -> str:
-    if not isinstance(value, str) or not shortest <= len(value) <= longest:
-        raise InputError(f"{what} must be a text of {shortest} to {longest} characters; got {shown(value)}")
-    if any(unicodedata.category(c) in ("Cc", "Cs") and c != "\n" for c in value):
-        raise InputError(f"{what} must hold no control characters; got {shown(value)}")
-    return value
-
-
-def _number(what: str, value: object, low: float, high: float) -> float:
-    number = _as_float(value)
-    if not low <= number <= high:
-        raise InputError(f"{what} must be a number from {low:g} to {high:g}; got {shown(value)}")
-    return number
-
-
-def _as_float(value: object) -> float:
-    """NaN for what is no number, so that no bounds hold; JSON's whole numbers can be longer than any float."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _whole(what: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-        raise InputError(f"{what} must be a whole number from {low} to {high}; got {shown(value)}")
-    return int(value)

@@ -10,6 +10,7 @@ from napari_medseg.registry.spec import (
     Parameter,
     PresetName,
     Supervision,
+    Takes,
     shown,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "Parameter",
     "PresetName",
     "Supervision",
+    "Takes",
     "network",
     "networks",
     "shown",

@@ -35,7 +35,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         paper={"in_channels": 1, "out_channels": 2},
         parameters_paper=49_558,
         counting="one channel of the image, one of the proposal and two of distances",
-        image_to_logits=False,
+        takes="image+prompts",
     ),
     NetworkSpec(
         name="mem3d",
@@ -61,7 +61,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         paper={"norm": "batch", "in_channels": 3, "out_channels": 2, "spatial_dims": 2},
         parameters_paper=73_591_763,
         counting="47,121,410 without the head that rates the mask, 38,925,570 also without the dilated branches",
-        image_to_logits=False,
+        takes="memory",
     ),
     NetworkSpec(
         name="graph_unet",
@@ -76,6 +76,6 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "kept_percent": Parameter((80, 60, 50, 40), "nodes that each pooling keeps, in percent", 1, 100, longest=8),
             "dropout": Parameter(0.0, "probability of dropping a feature of a node", 0, 0.95),
         },
-        image_to_logits=False,
+        takes="graph",
     ),
 )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PresetName = Literal["default", "paper"]
 Supervision = Literal["halving", "equal"]
+Takes = Literal["image", "image+prompts", "memory", "graph"]
 Family = Literal[
     "U-Net", "residual and dense", "attention", "transformer", "hybrid", "light 2D", "interactive and graph"
 ]
@@ -79,12 +80,12 @@ def _is_a(value: object, wanted: type) -> bool:
     return isinstance(value, int | float if wanted is float else wanted)
 
 
-#: the arguments that every network has
 COMMON = {
     "in_channels": Parameter(1, "channels of the image", 1, 64),
     "out_channels": Parameter(2, "classes, the background included", 1, 4096),
     "spatial_dims": Parameter(3, "2 for slices, 3 for volumes", 2, 3),
 }
+"""The arguments that every network has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +121,9 @@ class NetworkSpec:
     """The argument whose length is the number of levels, which a plan fits to the patch; "": the depth is fixed."""
     supervision: Supervision = "halving"
     """How the losses of those stages are weighted: each half of the one before, or all alike."""
-    image_to_logits: bool = True
-    """Whether it maps an image to logits, as training and segmenting expect; others have schemes of their own."""
+    takes: Takes = "image"
+    """What its forward takes: an image, as training and segmenting expect; image+prompts: an image, a first
+    segmentation and the user's marks; memory: slices and the masks of other slices; graph: nodes and edges."""
 
     def arguments(self, preset: PresetName = "default", **overrides: object) -> dict[str, Argument]:
         """Every argument of the network after preset and overrides, checked: what a model file stores."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.config import SegmentConfig, TrainConfig
+from napari_medseg.config import LossConfig, SegmentConfig
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.events import Work
 from napari_medseg.geometry import AxisMap
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from napari_medseg.models.spec import ModelSpec
 
 IGNORE = -1
+"""Class index of voxels that nobody annotated."""
 _PLANES_AT_ONCE = 32
+"""Planes normalised and resampled at once."""
 _SPOTS_PER_CLASS = 4000
-"""Voxels per class and case remembered as centres of patches: enough that each epoch draws others."""
+"""Voxels per class and case that can be centres of patches: enough for each epoch to draw others."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,14 @@ def _stack(volumes: list[Volume]) -> Volume:
     return Volume(data, first.grid, tuple(c for v in volumes for c in v.channels))
 
 
-def objects_of(case: Case, config: TrainConfig) -> Case:
-    """The case with one label where it has any: what a detector learns. The ignored label stays."""
-    object_id = 2 if config.ignore_label == 1 else 1
+def objects_of(case: Case, loss: LossConfig) -> Case:
+    """The case with one label, object, in place of all others but the ignored one: a detector learns from it."""
+    object_id = 2 if loss.ignore_label == 1 else 1
 
     def load() -> tuple[Volume, Segmentation]:
         volume, segmentation = case.load()
         ids = np.asarray(segmentation.data[...])
-        objects = np.where((ids != 0) & (ids != config.ignore_label), object_id, ids)
+        objects = np.where((ids != 0) & (ids != loss.ignore_label), object_id, ids)
         return volume, Segmentation(objects, segmentation.grid, {object_id: "object"}, name=segmentation.name)
 
     return Case(case.name, load)
@@ -126,7 +128,7 @@ class PreparedCase:
 def prepare(
     case: Case,
     spec: ModelSpec,
-    config: TrainConfig,
+    loss: LossConfig,
     draw: np.random.Generator,
     scratch: Path | None,
     first: Predictor | None = None,
@@ -145,20 +147,20 @@ def prepare(
     for start in range(0, planes.shape[0], _PLANES_AT_ONCE):
         stop = min(planes.shape[0], start + _PLANES_AT_ONCE)
         image[:, start:stop] = source.read(start, stop).numpy()
-    stored = plan.order.apply(class_indices(segmentation, spec, config))
+    stored = plan.order.apply(class_indices(segmentation, spec, loss))
     nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, planes.shape, strict=True))
     classes = _new_array(scratch, f"{case.name}.classes", planes.shape, np.int16)
     classes[...] = stored[np.ix_(*nearest)]
     return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw), source.guides)
 
 
-def class_indices(segmentation: Segmentation, spec: ModelSpec, config: TrainConfig) -> npt.NDArray[np.int16]:
+def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig) -> npt.NDArray[np.int16]:
     """The labels (Z, Y, X), stored order, as class indices; IGNORE where they are not annotated."""
     labels = np.asarray(segmentation.data[...])
     ids = np.asarray(spec.label_ids, dtype=np.int64)
     position = np.searchsorted(ids, labels).clip(max=len(ids) - 1)
     classes: npt.NDArray[np.int16] = np.where(ids[position] == labels, position, IGNORE).astype(np.int16)
-    if config.unlabelled_slices == "ignore":
+    if loss.unlabelled_slices == "ignore":
         empty = ~(labels != 0).any(axis=(1, 2))
         classes[empty] = IGNORE
     return classes

@@ -5,28 +5,27 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from napari_medseg.errors import FileError, InputError
+from napari_medseg.errors import FileError
 from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_folder, replace_bytes
 from napari_medseg.models.file import Model, load_model, write_model
+from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.previous import stepping_aside
-from napari_medseg.training.validate import mean_of
+from napari_medseg.training.earlier import stepping_aside
+from napari_medseg.training.state import History
 
-SUFFIX = ".safetensors"
+Weights = Mapping[str, torch.Tensor]
 
 
 def require_writable(out: str | Path) -> Path:
     """The path of the model to write; InputError or FileError now rather than after hours of training."""
     path = Path(out)
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path}: a model is written as {SUFFIX}; name it {path.with_suffix(SUFFIX).name}")
+    require_model_path(path)
     if not path.parent.is_dir():
         raise FileError(f"{path.parent} is not a folder: make it first, or choose another place for the model")
     check_no_folder(path)
@@ -37,80 +36,47 @@ def require_writable(out: str | Path) -> Path:
 
 
 def folder_of(out: Path) -> Path:
-    """Where the checkpoints of the training of that model lie."""
+    """The folder with the checkpoints of the training that makes the model `out`."""
     return out.with_suffix(".training")
 
 
-def write_result(out: Path, spec: ModelSpec, weights: Mapping[str, torch.Tensor]) -> Model:
-    """Write what a training has made; a model that was there is kept as NAME.previous.safetensors."""
+def write_result(out: Path, spec: ModelSpec, weights: Weights) -> Model:
+    """Write the model that a training has made; an older one is kept as NAME.previous.safetensors."""
     with stepping_aside(out):
         return write_model(out, spec, weights)
 
 
+@dataclass(frozen=True)
 class Checkpoints:
-    """The files of one training: OUT, and beside it the folder OUT's-name.training."""
+    """The files of one training: `out`, and the folder with its name and the suffix .training beside it."""
 
-    def __init__(self, out: Path, weights: Callable[[], Mapping[str, torch.Tensor]]) -> None:
-        self._out = out
-        self._weights = weights
-        self._folder = folder_of(out)
-        self._losses: list[tuple[int, float]] = []
-        self._validations: list[dict[str, object]] = []
-        self.best_dice: dict[int, float] = {}
-        self.model: Model | None = None
+    out: Path
 
     @property
     def last_path(self) -> Path:
-        return self._folder / f"last{SUFFIX}"
+        return folder_of(self.out) / f"last{SUFFIX}"
 
     @property
     def best_path(self) -> Path:
-        return self._folder / f"best{SUFFIX}"
+        return folder_of(self.out) / f"best{SUFFIX}"
 
-    def note_step(self, step: int, loss: float) -> None:
-        """Remember a step's loss for the history."""
-        self._losses.append((step, loss))
+    def write_last(self, spec: ModelSpec, weights: Weights) -> None:
+        """Write the weights as they are now."""
+        make_folder(folder_of(self.out))
+        write_model(self.last_path, spec, weights)
 
-    def write_last(self, spec: ModelSpec) -> None:
-        """Write the last checkpoint."""
-        make_folder(self._folder)
-        write_model(self.last_path, spec, self._weights())
+    def write_best(self, spec: ModelSpec, weights: Weights) -> None:
+        """Write the weights that validated best so far."""
+        write_model(self.best_path, spec, weights)
 
-    def note_validation(self, step: int, dice: dict[int, float], spec: ModelSpec) -> bool:
-        """Write the last checkpoint, and the best where this is it; returns whether it is."""
-        self._validations.append({"step": step, "time": time.time(), "dice": {str(k): v for k, v in dice.items()}})
-        self.write_last(spec)
-        is_best = not self.best_dice or mean_of(dice) > mean_of(self.best_dice)
-        if is_best:
-            self.best_dice = dict(dice)
-            write_model(self.best_path, spec, self._weights())
-        self._write_history(spec)
-        return is_best
+    def load_best(self) -> Model:
+        """The model that validated best."""
+        return load_model(self.best_path)
 
-    def load_best(self, network: nn.Module) -> None:
-        """Put the best checkpoint's weights into the network."""
-        network.load_state_dict(load_model(self.best_path).load_network().state_dict())
-
-    def finish(self, spec: ModelSpec) -> None:
-        """Write the model with the weights as they are now."""
-        make_folder(self._folder)
-        self._write_history(spec)
-        self.model = write_result(self._out, spec, self._weights())
-
-    def finish_early(self, spec: ModelSpec) -> None:
-        """End without another validation: the best checkpoint where there is one, else the weights as they are."""
-        if not self._losses:
-            return
-        self.write_last(spec)
-        if self.best_dice:
-            best = load_model(self.best_path)
-            self._write_history(best.spec)
-            self.model = write_result(self._out, best.spec, {**self._weights(), **best.load_network().state_dict()})
-        else:
-            self.finish(spec)
-
-    def _write_history(self, spec: ModelSpec) -> None:
+    def write_history(self, spec: ModelSpec, history: History) -> None:
+        """Write history.json: the plan, the loss of every step, every validation."""
         # JSON has no NaN: a step without a finite loss is null.
-        losses = [[step, loss if math.isfinite(loss) else None] for step, loss in self._losses]
-        content = {"model": json.loads(spec.to_json()), "losses": losses, "validations": self._validations}
-        replace_bytes(self._folder / "history.json", json.dumps(content, allow_nan=False).encode())
+        losses = [[step, loss if math.isfinite(loss) else None] for step, loss in history.losses]
+        content = {"model": json.loads(spec.to_json()), "losses": losses, "validations": history.validations}
+        make_folder(folder_of(self.out))
+        replace_bytes(folder_of(self.out) / "history.json", json.dumps(content, allow_nan=False).encode())

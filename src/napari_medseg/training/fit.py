@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
 from napari_medseg.inference.device import choose_device
@@ -23,15 +23,20 @@ from napari_medseg.io.disk.locks import locked
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named
+from napari_medseg.training.budget import Budget, Clock
 from napari_medseg.training.cases import Case, PreparedCase, as_cases, objects_of, prepare
 from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result
-from napari_medseg.training.loop import Fit, ShouldStop, windows_of
-from napari_medseg.training.plan import CaseFacts, facts_of, plan, plan_from, require_same_channels
-from napari_medseg.training.previous import kept_name, step_aside
+from napari_medseg.training.earlier import name_to_keep, step_aside
+from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
+from napari_medseg.training.losses import deeply_supervised
+from napari_medseg.training.patches import PatchSampler
+from napari_medseg.training.plan import CaseFacts, facts_of, patches_at_once, plan, plan_from, require_same_channels
+from napari_medseg.training.record import described
+from napari_medseg.training.state import Loss, Setup, new_state, training_precision
 from napari_medseg.volume import Segmentation, Volume
 
 _MEMORY_FOR_CASES = 4 * 2**30
-"""Bytes of prepared cases kept in memory; beyond, they go to scratch files and patches are read from there."""
+"""Bytes of prepared cases kept in memory; more go to scratch files, from which patches are read."""
 _FIRST_STAGE = 0.4
 """Fraction of a budget in minutes that the first stage of a cascade gets."""
 
@@ -51,70 +56,83 @@ def iter_train(
     cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates).
     out: the model file to write. init: a model to start from; its network and preprocessing are kept, and in a cascade
     its first stage as it is. should_stop: asked at every step; true ends the training as if the budget were used up.
-    config, or knobs: the fields of TrainConfig (epochs, minutes, val, seed, device ...).
+    config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
-    best and the last checkpoint (model files themselves), the history, and the first stage of a cascade, which is
-    trained before. What an earlier training left under these names is kept as "NAME.previous". A cascade that should
-    stop before its second stage has begun ends with its first one as the model, which a Notice says; one that is closed
-    then leaves the first stage in that folder only.
+    best and the last checkpoint (model files themselves), the history, and the first stage of a cascade. Files that an
+    earlier training left under these names are kept as "NAME.previous". A cascade that should stop before its second
+    stage has begun ends with its first stage as the model, and a Notice says so; one that is closed before then leaves
+    the first stage in that folder only.
 
-    Raises InputError for cases that do not fit together, UnknownNameError for the network, ModelFileError for init.
+    Raises InputError for cases that do not fit together, UnknownNameError for a network or a knob that does not exist,
+    ModelFileError for init.
     """
     asked = time.monotonic()
-    config = replace(config or TrainConfig(), **knobs)
+    config = configured(TrainConfig, config, knobs)
     for name in (network, config.first_network or network):
         require_trainable(name)
-    job = _Job(as_cases(cases), network, require_writable(out), should_stop, config, asked)
+    job = Job(as_cases(cases), network, require_writable(out), config, asked, should_stop)
     initial = None if init is None else as_model(init)
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
-    with locked(job.out):
-        if job.out.exists():
-            yield Notice(f"a model of this name is there: it will be kept as {kept_name(job.out).name}")
-        yield from _train_one(job, initial) if config.cascade == "none" else _train_cascade(job)
+    yield from iter_job(job, initial)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One network to train."""
+class Job:
+    """A training as it was asked for, and what it works with."""
 
     cases: list[Case]
     network: str
     out: Path
-    should_stop: ShouldStop
     config: TrainConfig
     asked: float
-    """When, on the monotonic clock: budgets in minutes count from there."""
+    """When, on `now`: a budget in minutes counts from there."""
+    should_stop: ShouldStop = lambda: False
+    now: Clock = time.monotonic
+    loss: Loss = deeply_supervised
+
+
+def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
+    """The events of a training, see `iter_train`. initial: the model to start from."""
+    with locked(job.out):
+        if job.out.exists():
+            yield Notice(f"a model of this name is there: it will be kept as {name_to_keep(job.out).name}")
+        yield from _train_one(job, initial) if job.config.cascade == "none" else _train_cascade(job)
 
 
 def require_trainable(name: str) -> None:
-    """Raise UnknownNameError for no network, InputError for one that does not map images to logits."""
-    if not network_named(name).image_to_logits:
+    """Raise UnknownNameError for an unknown network, InputError for one that takes more than an image."""
+    if network_named(name).takes != "image":
         raise InputError(f"network {name} is no network from image to labels: it is trained by a scheme of its own")
 
 
-def _train_cascade(job: _Job) -> Iterator[Event]:
+def _train_cascade(job: Job) -> Iterator[Event]:
     """The first stage, then the second, which the first guides."""
     config = job.config
     detect = config.cascade == "detect"
     folder = folder_of(job.out)
-    minutes = None if config.minutes is None else config.minutes * _FIRST_STAGE
-    cases = [objects_of(case, config) for case in job.cases] if detect else job.cases
-    arguments = {} if config.first_network else config.arguments
+    minutes = config.budget.minutes
+    cases = [objects_of(case, config.loss) for case in job.cases] if detect else job.cases
+    of_first = {
+        "minutes": None if minutes is None else minutes * _FIRST_STAGE,
+        "spacing_zyx_mm": None,
+        "patch_zyx": None,
+        "arguments": {} if config.first_network else config.arguments,
+    }
     first_job = replace(
         job,
         cases=cases,
         network=config.first_network or job.network,
         out=folder / "first.safetensors",
-        config=replace(config, minutes=minutes, spacing_zyx_mm=None, patch_zyx=None, arguments=arguments),
+        config=configured(TrainConfig, config, of_first),
     )
     yield Notice(f"first stage: {first_job.network}, at low resolution")
     found = yield from _until_finished(_train_one(first_job, None, guided=job))
-    now = time.monotonic()
-    left = None if config.minutes is None else max(0.01, config.minutes - (now - job.asked) / 60)
-    second = replace(job, config=replace(config, minutes=left), asked=now)
+    now = job.now()
+    left = None if minutes is None else max(0.01, minutes - (now - job.asked) / 60)
+    second = replace(job, config=configured(TrainConfig, config, {"minutes": left}), asked=now)
     yield Notice(f"second stage: {job.network}")
     with contextlib.closing(_train_one(second, None, stage=_stage(found.spec, config), first=found)) as events:
         begun = False
@@ -138,7 +156,7 @@ def _end_with(found: Model, out: Path) -> Iterator[Event]:
 
 
 def _until_finished(events: Generator[Event, None, None]) -> Generator[Event, None, Model]:
-    """Pass the events on but for the last; return its model."""
+    """Pass on all events but the last; return the model of the last."""
     with contextlib.closing(events):
         for event in events:
             if isinstance(event, Finished):
@@ -149,19 +167,22 @@ def _until_finished(events: Generator[Event, None, None]) -> Generator[Event, No
 
 
 def _train_one(
-    job: _Job,
+    job: Job,
     initial: Model | None,
     *,
     stage: Stage | None = None,
     first: Model | None = None,
-    guided: _Job | None = None,
+    guided: Job | None = None,
 ) -> Generator[Event, None, None]:
-    """Train one network. stage, first: what guides it, and that stage's model. guided: the one it will guide."""
+    """Train one network.
+
+    stage, first: the stage before it in a cascade, and that stage's model. guided: the training of the stage after it.
+    """
     config, target = job.config, choose_device(job.config.device)
-    training, validation = split(job.cases, config.val)
+    training, validation = split(job.cases, config.validation.val)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)
-        all_facts = yield from _read_facts([*training, *validation], config, draw)
+        all_facts = yield from _read_facts([*training, *validation], config.loss, draw)
         require_same_channels(all_facts)
         facts = all_facts[: len(training)]
         if initial is None:
@@ -170,22 +191,48 @@ def _train_one(
             spec = plan_from(initial.spec, facts, config)
         if guided is not None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
-        if spec.first is not None and spec.first.guide == "boxes":  # in use, it is shown nothing else
-            config = replace(config, foreground=1.0)
+        if spec.first is not None and spec.first.guide == "boxes":  # in use, it sees objects only
+            config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
-        prepared = yield from _prepare(training, facts, spec, config, draw, stack, before)
-        fit = Fit(spec, config, target, prepared, initial=initial, asked=job.asked, first=before)
+        prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
+        setup = _setup(job, config, spec, target, prepared, before)
+        state = new_state(spec, config, target, initial)
         if stage is None:  # the second stage of a cascade adds to the folder of its first
             step_aside(folder_of(job.out if guided is None else guided.out))
-        keeper = Checkpoints(job.out, fit.state)
-        fit.validation_windows = [windows_of(f, spec) for f in all_facts[len(training) :]]
-        yield Started(fit.describe(len(validation)))
+        keeper = Checkpoints(job.out)
+        windows = [windows_of(f, spec) for f in all_facts[len(training) :]]
+        yield Started(described(setup, state, len(validation)))
         try:
-            yield from fit.run(validation, keeper, job.should_stop)
+            validating = [ValidationCase(case, count) for case, count in zip(validation, windows, strict=True)]
+            model = yield from run(setup, state, keeper, validating, job.should_stop)
         except (GeneratorExit, KeyboardInterrupt):
-            keeper.finish_early(fit.spec_now())
+            end_early(setup, state, keeper)
             raise
-        yield Finished(keeper.model)
+        yield Finished(model)
+
+
+def _setup(
+    job: Job,
+    config: TrainConfig,
+    spec: ModelSpec,
+    device: torch.device,
+    prepared: list[PreparedCase],
+    first: Predictor | None,
+) -> Setup:
+    assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
+    sampler = PatchSampler(
+        prepared,
+        spec.patch_zyx,
+        spec.spacing_zyx_mm,
+        batch_size=config.sampling.batch_size * patches_at_once(spec),
+        foreground=config.sampling.foreground,
+        augmentation=config.augmentation,
+        seed=config.seed,
+        device=device,
+    )
+    budget = Budget(config.budget, sampler.steps_per_epoch, job.now, asked=job.asked, began=job.now())
+    precision = training_precision(config.precision, device)
+    return Setup(spec, config, device, precision, sampler, budget, job.loss, first)
 
 
 def _first_predictor(
@@ -215,11 +262,11 @@ def split(cases: list[Case], fraction: float) -> tuple[list[Case], list[Case]]:
 
 
 def _read_facts(
-    cases: list[Case], config: TrainConfig, draw: np.random.Generator
+    cases: list[Case], loss: LossConfig, draw: np.random.Generator
 ) -> Generator[Event, None, list[CaseFacts]]:
     facts = []
     for done, case in enumerate(cases, start=1):
-        facts.append(facts_of(case, config, draw))
+        facts.append(facts_of(case, loss, draw))
         yield Progress(done, len(cases), "reading cases")
     return facts
 
@@ -228,7 +275,7 @@ def _prepare(
     cases: list[Case],
     facts: list[CaseFacts],
     spec: ModelSpec,
-    config: TrainConfig,
+    loss: LossConfig,
     draw: np.random.Generator,
     stack: contextlib.ExitStack,
     first: Predictor | None,
@@ -243,6 +290,6 @@ def _prepare(
         require_room(scratch, int(size))
     prepared = []
     for done, case in enumerate(cases, start=1):
-        prepared.append((yield from prepare(case, spec, config, draw, scratch, first)))
+        prepared.append((yield from prepare(case, spec, loss, draw, scratch, first)))
         yield Progress(done, len(cases), "preparing cases")
     return prepared

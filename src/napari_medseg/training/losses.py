@@ -5,45 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.losses import DiceLoss
 from torch.nn import functional
 
 from napari_medseg.registry import Supervision
 from napari_medseg.training.cases import IGNORE
 
+_DICE = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, ignore_index=IGNORE)
+
 
 def dice_ce(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Soft Dice over the foreground classes of the whole batch (Milletari et al. 2016) plus cross-entropy.
 
-    Sums over the batch rather than per patch, so that a class absent from one patch does not pull its Dice to zero.
+    Dice sums over the batch rather than per patch: a class absent from one patch does not pull its Dice to zero.
     """
     logits = logits.float()
-    known = classes != IGNORE
-    count = known.sum().clamp(min=1)
+    # A mean would be NaN where no voxel is annotated.
+    count = (classes != IGNORE).sum().clamp(min=1)
     entropy = functional.cross_entropy(logits, classes, ignore_index=IGNORE, reduction="sum") / count
-    probability = logits.softmax(dim=1) * known.unsqueeze(1)
-    truth = functional.one_hot(classes.clamp(min=0), logits.shape[1]).movedim(-1, 1) * known.unsqueeze(1)
-    over = (0, *range(2, logits.ndim))
-    both = (probability * truth).sum(over)
-    total = probability.sum(over) + truth.sum(over)
-    dice = (2 * both + 1e-5) / (total + 1e-5)
-    return entropy + 1 - dice[1:].mean()
+    dice: torch.Tensor = _DICE(logits, classes.unsqueeze(1))
+    return entropy + dice
 
 
 def full_size(outputs: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
-    """The logits at the size of the input, of a network with or without deep supervision."""
+    """The logits at the size of the input; a network with deep supervision gives smaller ones too."""
     return outputs if isinstance(outputs, torch.Tensor) else outputs[0]
 
 
 def deeply_supervised(
     outputs: torch.Tensor | Sequence[torch.Tensor], classes: torch.Tensor, supervision: Supervision = "halving"
 ) -> torch.Tensor:
-    """`dice_ce` of every stage, the weights equal or each half of the one before, to a sum of 1.
+    """`dice_ce` of every output, with equal weights or each half of the one before; the weights sum to 1.
 
-    The classes are sampled at the size of each stage.
+    The classes are sampled at the size of each output.
     """
-    stages = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
-    weights = [0.5**i if supervision == "halving" else 1.0 for i in range(len(stages))]
-    losses = [w * dice_ce(s, _at_scale(classes, s.shape[2:])) for w, s in zip(weights, stages, strict=True)]
+    scales = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    weights = [0.5**i if supervision == "halving" else 1.0 for i in range(len(scales))]
+    losses = [w * dice_ce(s, _at_scale(classes, s.shape[2:])) for w, s in zip(weights, scales, strict=True)]
     return torch.stack(losses).sum() / sum(weights)
 
 

@@ -5,6 +5,7 @@ Shapes: a batch is images (B, C, z, y, x) and classes (B, z, y, x) on the device
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import AugmentationConfig
 from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.training.cases import IGNORE, PreparedCase
 from napari_medseg.transforms.augment import (
@@ -27,8 +28,8 @@ from napari_medseg.transforms.augment import (
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Patches of one step and the cases they come from."""
+class PatchBatch:
+    """The patches of one step and the cases that they come from."""
 
     images: torch.Tensor
     classes: torch.Tensor
@@ -43,42 +44,57 @@ class PatchSampler:
         cases: Sequence[PreparedCase],
         patch: Shape3,
         spacing: Triple,
-        config: TrainConfig,
+        *,
+        batch_size: int,
+        foreground: float,
+        augmentation: AugmentationConfig,
+        seed: int,
         device: torch.device,
     ) -> None:
+        """patch: in voxels. spacing: in mm. foreground: fraction of the patches that are centred on a label."""
+        self.batch_size = batch_size
         self._cases = cases
         self._patch = patch
         self._spacing = spacing
-        self._config = config
+        self._foreground = foreground
+        self._augmentation = augmentation
+        self._seed = seed
         self._device = device
         voxels = float(np.median([c.classes.size for c in cases]))
         self.patches_per_case = max(1, round(voxels / float(np.prod(patch))))
-        """So many that an epoch sees about as many voxels as the cases hold."""
+        """With these, an epoch sees about as many voxels as the cases hold."""
 
+    @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self._cases) * self.patches_per_case // self._config.batch_size)
+        return -(-len(self._cases) * self.patches_per_case // self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Every case `patches_per_case` times, in random order."""
+    def batches(self, step: int = 0) -> Iterator[PatchBatch]:
+        """The batches of all steps after the first `step` ones, without end."""
+        for epoch in itertools.count(step // self.steps_per_epoch):
+            yield from self.epoch(epoch, step % self.steps_per_epoch)
+            step = 0
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[PatchBatch]:
+        """Every case `patches_per_case` times, in random order, from the batch number `first` on."""
         order = np.tile(np.arange(len(self._cases)), self.patches_per_case)
-        np.random.default_rng((self._config.seed, epoch)).shuffle(order)
-        size = self._config.batch_size
-        for start in range(0, len(order), size):
+        np.random.default_rng((self._seed, epoch)).shuffle(order)
+        size = self.batch_size
+        for start in range(first * size, len(order), size):
             chosen = order[start : start + size]
             drawn = [self._draw(int(case), (epoch, start + i)) for i, case in enumerate(chosen)]
             images, classes = zip(*drawn, strict=True)
-            yield Batch(torch.stack(images), torch.stack(classes), tuple(self._cases[c].name for c in chosen))
+            yield PatchBatch(torch.stack(images), torch.stack(classes), tuple(self._cases[c].name for c in chosen))
 
     def _draw(self, index: int, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        draw = np.random.default_rng((self._config.seed, *place, index))
+        draw = np.random.default_rng((self._seed, *place, index))
         case = self._cases[index]
         centre = self._centre(case, draw)
         matrix = None
-        if self._config.augment:
+        if self._augmentation.augment:
             flat = planes_axis(self._spacing, self._patch)
-            matrix = draw_matrix(draw, self._spacing, SpatialRanges(mirror=self._config.mirror), flat)
+            matrix = draw_matrix(draw, self._spacing, SpatialRanges(mirror=self._augmentation.mirror), flat)
         image, classes = cut(case, centre, np.eye(3) if matrix is None else matrix, self._patch, self._device)
-        return (self._changed(image, case.guides, draw) if self._config.augment else image), classes
+        return (self._changed(image, case.guides, draw) if self._augmentation.augment else image), classes
 
     def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:
         """Other intensities; the guides, which are probabilities, are degraded instead."""
@@ -88,7 +104,7 @@ class PatchSampler:
 
     def _centre(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
         size, patch = np.array(case.classes.shape), np.array(self._patch)
-        if case.spots and draw.random() < self._config.foreground:
+        if case.spots and draw.random() < self._foreground:
             spots = case.spots[int(draw.choice(list(case.spots)))]
             wanted = spots[draw.integers(len(spots))].astype(float)
         else:

@@ -1,7 +1,7 @@
 """From the cases' fingerprint to the plan of a model: spacing, patch, depth, normalisation.
 
 The rules are those of nnU-Net (Isensee et al., Nature Methods 2021), cut to what a single resolution needs. The plan is
-a ModelSpec: shown, stored in the model, and all that inference knows.
+a ModelSpec: it is shown, stored in the model, and all that inference knows.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.config import TrainConfig, TrainMode
+from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Stage, TrainingRecord
 from napari_medseg.registry import NetworkSpec, network
 from napari_medseg.training.cases import Case
 from napari_medseg.transforms.intensity import as_float32
-from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume, require_same_grid
+from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
 
 _SAMPLES_PER_CASE = 20_000
+"""Intensities of a case from which those of all cases are judged."""
 _AIR_HU = -500
-"""Images whose minimum lies below are taken for CT in Hounsfield units: no other modality goes so far below zero."""
+"""A channel whose minimum lies below is taken for CT in Hounsfield units: no other modality goes so far below zero."""
 _PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
+"""{device: voxels of the largest patch}."""
 _SLICES_PIXELS = 2**16
+"""Pixels of the slices that stand for one patch of a batch."""
 _DEEPEST = 5
+"""Most times that the network halves its input."""
 _BOTTLENECK = 4
-"""Voxels an axis keeps at the bottom of the network."""
+"""Fewest voxels of an axis at the bottom of the network."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,19 @@ class CaseFacts:
     channels: tuple[str, ...]
     label_names: dict[int, str]
     label_voxels: dict[int, int]
-    minimum: float
+    minima: tuple[float, ...]
+    """Lowest intensity of each channel."""
     samples: npt.NDArray[np.float32] = field(repr=False)
     """(C, n) intensities of labelled voxels, of any voxels where nothing is labelled."""
 
 
-def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> CaseFacts:
+def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFacts:
     """Read a case once and keep its numbers. Raises GridMismatchError where image and labels lie apart."""
     volume, segmentation = case.load()
     image, labels = replace(volume, name=case.name), replace(segmentation, name=case.name)
     require_same_grid(image, labels, "the image of", "the labels of")
-    ids, counts, samples = _label_facts(volume, segmentation, config, draw)
+    image_data = np.asarray(volume.data[...])
+    ids, counts, samples = _label_facts(image_data, segmentation, loss, draw)
     names = {i: segmentation.label_name(i) for i in ids}
     return CaseFacts(
         case.name,
@@ -60,22 +66,21 @@ def facts_of(case: Case, config: TrainConfig, draw: np.random.Generator) -> Case
         volume.channels,
         names,
         dict(zip(ids, counts, strict=True)),
-        float(as_float32(np.asarray(volume.data[0])).min()),
+        tuple(float(as_float32(channel).min()) for channel in image_data),
         samples,
     )
 
 
 def _label_facts(
-    volume: Volume, segmentation: Segmentation, config: TrainConfig, draw: np.random.Generator
+    image_data: npt.NDArray[np.generic], segmentation: Segmentation, loss: LossConfig, draw: np.random.Generator
 ) -> tuple[list[int], list[int], npt.NDArray[np.float32]]:
     labels = np.asarray(segmentation.data[...])
     found, counts = np.unique(labels, return_counts=True)
-    keep = (found > 0) & (found != config.ignore_label)
+    keep = (found > 0) & (found != loss.ignore_label)
     inside = np.flatnonzero(np.isin(labels, found[keep]))
     where = inside if len(inside) else np.arange(labels.size)
     some = np.unravel_index(draw.choice(where, min(len(where), _SAMPLES_PER_CASE), replace=False), labels.shape)
-    data = np.asarray(volume.data[...])
-    samples = np.stack([as_float32(channel[some]) for channel in data])
+    samples = np.stack([as_float32(channel[some]) for channel in image_data])
     return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], samples
 
 
@@ -101,20 +106,20 @@ def plan(
 ) -> ModelSpec:
     """The ModelSpec that training fills with weights. device: "cpu", "cuda" or "mps", for the patch's size.
 
-    first: the stage before it in a cascade. coarse: it is such a stage itself, whose patch holds the whole volume.
+    first: the stage before it in a cascade. coarse: the model is such a stage itself; its patch holds the whole volume.
     """
     labels = _labels(facts)
     channels = facts[0].channels
     orientation = collections.Counter(f.grid.orientation for f in facts).most_common(1)[0][0]
     grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation)) for f in facts]
-    spacing = config.spacing_zyx_mm or _median_triple([g.spacing for g in grids])
+    spacing = config.sampling.spacing_zyx_mm or _median_triple([g.spacing for g in grids])
     if coarse:
         spacing = coarse_spacing(_median_shape(grids, spacing), spacing, _PATCH_VOXELS[device])
     shape = _median_shape(grids, spacing)
     spec = network(network_name)
-    mode = mode_for(spec, shape if config.patch_zyx is None else config.patch_zyx, config.mode)
+    mode = mode_for(spec, shape if config.sampling.patch_zyx is None else config.sampling.patch_zyx, config.mode)
     patch, pools = _patch_of(mode, shape, spacing, config, device)
-    is_ct = float(np.median([f.minimum for f in facts])) <= _AIR_HU
+    is_ct = (np.median([f.minima for f in facts], axis=0) <= _AIR_HU).tolist()
     seen = len(channels) + (first.channels if first else 0)
     arguments = spec.arguments(
         in_channels=seen * (patch[0] if mode == "2.5d" else 1),
@@ -125,12 +130,14 @@ def plan(
     return ModelSpec(
         network=network_name,
         arguments=arguments,
-        channels=tuple(Channel(name=c, modality="CT" if is_ct else "other") for c in channels),
+        channels=tuple(
+            Channel(name=c, modality="CT" if ct else "other") for c, ct in zip(channels, is_ct, strict=True)
+        ),
         labels=labels,
         patch_zyx=patch,
         spacing_zyx_mm=spacing,
         orientation=orientation,
-        normalisation=tuple(_normalisation(facts, c, is_ct) for c in range(len(channels))),
+        normalisation=tuple(_normalisation(facts, c, ct) for c, ct in enumerate(is_ct)),
         mode=mode,
         deep_supervision=bool(arguments.get("deep_supervision", False)),
         first=first,
@@ -147,7 +154,7 @@ def plan(
 
 
 def mode_for(spec: NetworkSpec, shape: Shape3, wanted: TrainMode) -> Mode:
-    """The mode in which a network is trained on volumes of this shape; InputError where it has none such."""
+    """The mode in which a network is trained on volumes of this shape. Raises InputError where the network lacks it."""
     if wanted == "auto":
         return "3d" if 3 in spec.dims and (shape[0] > 1 or 2 not in spec.dims) else "2d"
     if (3 if wanted == "3d" else 2) not in spec.dims:
@@ -162,12 +169,12 @@ def _patch_of(mode: Mode, shape: Shape3, spacing: Triple, config: TrainConfig, d
     if across is not None:
         shape = (1, *shape[1:])
     pools = pools_for(shape)
-    patch = config.patch_zyx or patch_for(shape, spacing, pools, _PATCH_VOXELS[device])
+    patch = config.sampling.patch_zyx or patch_for(shape, spacing, pools, _PATCH_VOXELS[device])
     return ((across or patch[0]), *patch[1:]), pools
 
 
 def patches_at_once(spec: ModelSpec) -> int:
-    """By how much a batch grows because its patches are slices: up to 16 of them make up for a small volume."""
+    """The patches that stand for one of a batch: 1, or in modes of slices up to 16, whose pixels make up a volume."""
     if spec.mode not in ("2d", "2.5d"):
         return 1
     _, height, width = spec.patch_zyx
@@ -268,7 +275,7 @@ def plan_from(initial: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfi
             f"mode {config.mode} does not go with the model to start from, which is of mode {initial.mode}: leave the "
             f"mode out"
         )
-    patch = config.patch_zyx or initial.patch_zyx
+    patch = config.sampling.patch_zyx or initial.patch_zyx
     labels = _labels(facts)
     labels = dict(initial.labels) if set(labels) <= set(initial.labels) else labels
     spacing = initial.spacing_zyx_mm or _median_triple([f.grid.spacing for f in facts])

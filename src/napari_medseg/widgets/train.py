@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QSpinBox, QVBoxLayou
 
 import napari_medseg as ms
 from napari_medseg import registry
-from napari_medseg.config import TrainConfig, field_docs
+from napari_medseg.config import TrainConfig, configured, field_docs
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
+from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.fields.case_rows import CaseRows
@@ -44,7 +46,6 @@ _CASCADES = {
 }
 _UNITS = {"minutes": "minutes", "epochs": "epochs"}
 _SLICES = {"background": "background", "ignore": "not annotated (ignored)"}
-_SUFFIX = ".safetensors"
 
 
 class TrainPanel(Panel):
@@ -113,13 +114,14 @@ class TrainPanel(Panel):
         """The options as the panel shows them."""
         amount = self.budget.value()
         in_minutes = self.unit.currentData() == "minutes"
-        return TrainConfig(
-            minutes=amount if in_minutes else None,
-            epochs=None if in_minutes else amount,
-            unlabelled_slices=self.slices.currentData(),
-            mode=self.mode.currentData(),
-            cascade=self.cascade.currentData(),
-        )
+        knobs = {
+            "minutes": amount if in_minutes else None,
+            "epochs": None if in_minutes else amount,
+            "unlabelled_slices": self.slices.currentData(),
+            "mode": self.mode.currentData(),
+            "cascade": self.cascade.currentData(),
+        }
+        return configured(TrainConfig, None, knobs)
 
     def train(self) -> None:
         """Start the training."""
@@ -211,12 +213,11 @@ class _Training:
 def free_path(folder: Path, name: str) -> Path:
     """A model file of that name in the folder, with a number where the name is taken."""
     stem = _safe(name)
-    path, number = folder / f"{stem}{_SUFFIX}", 2
-    while path.exists():
-        path, number = folder / f"{stem} {number}{_SUFFIX}", number + 1
-    return path
+    numbered = (f"{stem} {number}" for number in itertools.count(2))
+    return first_free(folder / f"{name}{SUFFIX}" for name in itertools.chain([stem], numbered))
 
 
 def _safe(name: str) -> str:
     """The name as a file may have it on every system."""
-    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", name.removesuffix(_SUFFIX)).strip(" .")
+    stem = name[: -len(SUFFIX)] if is_model_path(name) else name
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", stem).strip(" .")

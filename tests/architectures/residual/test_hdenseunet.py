@@ -56,7 +56,7 @@ def test_training_gives_the_logits_of_each_part_at_full_size() -> None:
 
 def test_the_planar_part_is_a_network_of_volumes_that_can_be_trained_first() -> None:
     network = build()
-    stages = network.training_stages()
+    stages = network.training_phases()
     assert list(stages) == ["planar", "joint"]
     assert stages["planar"] is network.planar
     assert stages["joint"] is network

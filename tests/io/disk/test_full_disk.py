@@ -109,12 +109,12 @@ def test_a_model_and_a_checkpoint(small_disk: Path, ball_model: Path) -> None:
     weights = model.load_network().state_dict()
     path = small_disk / "a.safetensors"
     old = write_model(path, model.spec, weights)
-    keeper = Checkpoints(path, lambda: weights)
-    keeper.write_last(model.spec)
+    keeper = Checkpoints(path)
+    keeper.write_last(model.spec, weights)
     longer = dataclasses.replace(model.spec, description="x" * 4000)
     fill(small_disk, 8 << 10)
     before = contents(small_disk)
-    for write in (lambda: write_model(path, longer, weights), lambda: keeper.write_last(longer)):
+    for write in (lambda: write_model(path, longer, weights), lambda: keeper.write_last(longer, weights)):
         with pytest.raises(
             FileError, match=r"(a|last)\.safetensors: cannot be written: .*about \d{5} bytes, and \d+ are free"
         ):

@@ -32,7 +32,7 @@ class HDenseUNet(nn.Module):
 
     Source: Li et al., IEEE TMI 2018. The authors train the 2D part first and then all jointly: `planar` is the whole
     2D part as a network of volumes (its weights are those named "planar." here), so a trainer first fits
-    ``network.planar`` and then ``network`` itself (`training_stages`). With `residual`, which is ours, the fusion
+    ``network.planar`` and then ``network`` itself (`training_phases`). With `residual`, which is ours, the fusion
     corrects the 2D scores instead of replacing them: short trainings then never fall behind their own 2D part.
     """
 
@@ -71,7 +71,7 @@ class HDenseUNet(nn.Module):
             with torch.no_grad():
                 head.weight.mul_(0.1)  # the joint training starts from about what the 2D part has learned
 
-    def training_stages(self) -> dict[str, nn.Module]:
+    def training_phases(self) -> dict[str, nn.Module]:
         """What to train in turn, each a network of volumes: first the 2D part alone, then everything jointly."""
         return {"planar": self.planar, "joint": self}
 

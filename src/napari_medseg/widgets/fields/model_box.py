@@ -10,8 +10,12 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_medseg.errors import FileError, MedsegError
 from napari_medseg.models.file import Model, list_models, load_model, models_folder
+from napari_medseg.models.naming import SUFFIX
 from napari_medseg.sample import sample_files
 from napari_medseg.widgets.fields.forms import button, caption, choice, row
+
+_FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()})"
+"""Qt tells capitals from small letters."""
 
 
 class ModelBox(QWidget):
@@ -44,7 +48,7 @@ class ModelBox(QWidget):
 
     def browse(self) -> None:
         """Ask for a file and choose it."""
-        path, _ = QFileDialog.getOpenFileName(self, "Choose a model", str(models_folder()), "Models (*.safetensors)")
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a model", str(models_folder()), _FILTER)
         if path:
             self.select(Path(path))
 

@@ -26,7 +26,7 @@ class NetworkBox(QWidget):
         layout.addWidget(self.box)
         layout.addWidget(self.advice)
         self.setToolTip(self.box.toolTip())
-        specs = [spec for spec in registry.networks().values() if spec.image_to_logits]
+        specs = [spec for spec in registry.networks().values() if spec.takes == "image"]
         for family in registry.FAMILIES:
             _add_family(self.box, family, [spec for spec in specs if spec.family == family])
         self.box.currentIndexChanged.connect(self._show_advice)

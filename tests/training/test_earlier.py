@@ -6,16 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from napari_medseg.training.previous import kept_name, step_aside, stepping_aside
+from napari_medseg.training.checkpoint import require_writable
+from napari_medseg.training.earlier import name_to_keep, step_aside, stepping_aside
 
 
 def test_the_first_free_name_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "a.b.safetensors"
     names = []
     for _ in range(3):
-        names.append(kept_name(path).name)
-        kept_name(path).touch()
+        names.append(name_to_keep(path).name)
+        name_to_keep(path).touch()
     assert names == ["a.b.previous.safetensors", "a.b.previous-2.safetensors", "a.b.previous-3.safetensors"]
+
+
+def test_a_model_may_have_its_suffix_in_capitals(tmp_path: Path) -> None:
+    assert require_writable(tmp_path / "A.SAFETENSORS") == tmp_path / "A.SAFETENSORS"
 
 
 def test_nothing_has_no_place_to_go(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What an earlier training left under the same name is kept, under another one: it may have taken a night."""
+"""Files that an earlier training left under the same name: they may have taken a night, so they are kept."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_medseg.io.disk.files import os_errors_as_file_errors
+from napari_medseg.models.naming import first_free
 
 
-def kept_name(path: Path) -> Path:
+def name_to_keep(path: Path) -> Path:
     """The first free name beside `path` of NAME.previous, NAME.previous-2 and so on, with the suffix of `path`."""
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (path.with_name(f"{path.stem}.previous{ending}{path.suffix}") for ending in endings)
-    return next(name for name in names if not name.exists())
+    return first_free(path.with_name(f"{path.stem}.previous{ending}{path.suffix}") for ending in endings)
 
 
 def step_aside(path: Path) -> Path | None:
     """Rename what is at `path`, and return the new name; None where nothing is there. Raises FileError."""
     if not path.exists():
         return None
-    kept = kept_name(path)
+    kept = name_to_keep(path)
     with os_errors_as_file_errors(path, kept):
         path.replace(kept)
     return kept
@@ -29,7 +29,7 @@ def step_aside(path: Path) -> Path | None:
 
 @contextmanager
 def stepping_aside(path: Path) -> Iterator[None]:
-    """Inside, what was at `path` lies beside it under another name; where the work fails, it comes back."""
+    """Inside, the file at `path` lies beside it under another name; it comes back where the work inside fails."""
     kept = step_aside(path)
     try:
         yield

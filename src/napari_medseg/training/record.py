@@ -1,0 +1,42 @@
+"""What a training says of itself: in one line before it starts, and in the model file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import replace
+
+from napari_medseg._version import __version__
+from napari_medseg.models.spec import ModelSpec
+from napari_medseg.training.state import Setup, TrainState
+from napari_medseg.training.validate import mean_of
+
+
+def described(setup: Setup, state: TrainState, validation_cases: int) -> str:
+    """The plan in one line."""
+    spec = setup.spec
+    parameters = sum(p.numel() for p in state.network.parameters())
+    patch = "x".join(map(str, spec.patch_zyx))
+    spacing = ", ".join(f"{s:.3g}" for s in spec.spacing_zyx_mm or ())
+    return (
+        f"{setup.device} {setup.precision}: {spec.network} with {parameters:,} parameters, patches of {patch} "
+        f"at {spacing} mm, cases to train: {spec.training.cases}, to validate: {validation_cases}, "
+        f"steps an epoch: {setup.budget.steps_per_epoch}"
+    )
+
+
+def recorded(setup: Setup, state: TrainState, *, bf16_ok: bool = False) -> ModelSpec:
+    """The ModelSpec with the record of the training so far."""
+    scores = {f"dice {setup.spec.labels[k]}"[:200]: v for k, v in state.dice.items()}
+    if state.dice:
+        scores["dice mean"] = mean_of(state.dice)
+    # "stage" is the word that model files have for a phase
+    scores |= {f"dice mean of stage {name}": dice for name, dice in state.phase_dice.items()}
+    record = replace(
+        setup.spec.training,
+        epochs=state.step / setup.budget.steps_per_epoch,
+        minutes=setup.budget.elapsed() / 60,
+        versions={"napari-medseg": __version__}
+        | {p: importlib.metadata.version(p) for p in ("torch", "monai", "numpy")},
+        validation=scores,
+    )
+    return replace(setup.spec, training=record, bf16_ok=bf16_ok)
