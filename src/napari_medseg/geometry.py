@@ -138,6 +138,24 @@ class AxisOrder:
         return source[0], source[1], source[2]
 
 
+AS_IT_IS = AxisOrder((0, 1, 2), (False, False, False))
+"""The order that changes nothing."""
+
+
+def parallel_axes(affine: FloatArray, target: FloatArray) -> AxisOrder | None:
+    """The reordering after which each axis of `affine` runs most nearly along the same axis of `target`.
+
+    None where two axes of the target are nearest to one of `affine`. The axes are compared with each other and not with
+    the patient's: axes that run between two patient's axes (45 degrees) have no stable letters.
+    """
+    # cosines[new, old]: between an axis of the target and an axis of the array.
+    cosines = (target[:3, :3] / spacing_of(target)).T @ (affine[:3, :3] / spacing_of(affine))
+    z, y, x = (int(old) for old in np.abs(cosines).argmax(axis=1))
+    if len({z, y, x}) < 3:
+        return None
+    return AxisOrder((z, y, x), (bool(cosines[0, z] < 0), bool(cosines[1, y] < 0), bool(cosines[2, x] < 0)))
+
+
 def spacing_changed(shape: Shape3, affine: FloatArray, spacing_zyx_mm: Triple) -> tuple[Shape3, FloatArray]:
     """Shape and affine of the grid with another spacing that covers the same box (edges of the outer voxels kept)."""
     old = np.array(spacing_of(affine))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_medseg import geometry
-from napari_medseg.errors import InputError
+from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.geometry import AxisOrder, FloatArray, Shape3, Triple
 
 #: red, green, blue, 0 to 255
@@ -114,6 +114,16 @@ class Grid:
         apart = np.linalg.norm(self.corners - other.corners, axis=1).max()
         return bool(apart <= 0.01 * min(*self.spacing, *other.spacing))
 
+    def order_onto(self, other: Grid) -> AxisOrder | None:
+        """The flips and permutations that bring this grid onto the other; None where the two differ by more.
+
+        `self.reordered(order).same_as(other)` holds for the order returned.
+        """
+        if self.same_as(other):
+            return geometry.AS_IT_IS
+        order = geometry.parallel_axes(self.affine, other.affine)
+        return order if order is not None and self.reordered(order).same_as(other) else None
+
     def reordered(self, order: AxisOrder) -> Grid:
         """The grid of the array that `order.apply` returns."""
         return Grid(order.shape(self.shape), order.affine(self.affine, self.shape))
@@ -210,13 +220,24 @@ class Segmentation:
 RESAMPLE = "`napari-medseg convert IN -o OUT --onto REFERENCE`, with --as-labels for labels"
 
 
+def require_order_onto(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> AxisOrder:
+    """The flips and permutations that bring `a` onto the grid of `b`; GridMismatchError where the grids differ by more.
+
+    a_is, b_is: what the message calls them.
+    """
+    order = a.grid.order_onto(b.grid)
+    return _refuse_grids(a, b, a_is, b_is) if order is None else order
+
+
 def require_same_grid(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> None:
     """Raise GridMismatchError, naming both and both grids, unless they lie on the same grid."""
-    from napari_medseg.errors import GridMismatchError
-
     if not a.grid.same_as(b.grid):
-        name_a, name_b = (f"{what} {x.name!r}" if x.name else what for what, x in ((a_is, a), (b_is, b)))
-        raise GridMismatchError(
-            f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "
-            f"{name_b} has {b.grid.describe()}: resample one onto the other first: {RESAMPLE}"
-        )
+        _refuse_grids(a, b, a_is, b_is)
+
+
+def _refuse_grids(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> NoReturn:
+    name_a, name_b = (f"{what} {x.name!r}" if x.name else what for what, x in ((a_is, a), (b_is, b)))
+    raise GridMismatchError(
+        f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "
+        f"{name_b} has {b.grid.describe()}: resample one onto the other first: {RESAMPLE}"
+    )

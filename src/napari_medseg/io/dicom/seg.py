@@ -22,7 +22,6 @@ from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom.codes import colour_of
@@ -257,8 +256,8 @@ def _on_planes(path: Path, stored: Stored, stack: Stack) -> Array:
             f"{path}: the source {stored.source} is {stack.oddities[0]}: its slices cannot be labelled"
         )
     grid = Grid(stack.shape, geometry.from_itk(stack.affine_lps_xyz))
-    order = AxisOrder.between(stored.grid.orientation, grid.orientation)
-    if not stored.grid.reordered(order).same_as(grid):
+    order = stored.grid.order_onto(grid)
+    if order is None:
         raise GridMismatchError(
             f"{path}: the labels must lie on the grid of their source {stored.source}; it has {grid.describe()}, the "
             f"labels {stored.grid.describe()}: resample them first: {RESAMPLE}"

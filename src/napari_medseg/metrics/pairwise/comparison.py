@@ -23,7 +23,6 @@ from napari_medseg.arrays.boxes import (
 )
 from napari_medseg.config import MetricsConfig, Preset
 from napari_medseg.events import Progress, Work, made_by
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.pairwise.counts import merged
 from napari_medseg.metrics.pairwise.pieces import HALO, Gauge, Piece
 from napari_medseg.metrics.pairwise.presets import RULES
@@ -190,5 +189,6 @@ class Comparison:
 
     def _in_reference(self, box: Box) -> Box:
         """The box of the prediction's array in the reading order of the reference."""
-        order = AxisOrder.between(self._prediction.grid.orientation, self._reference.grid.orientation)
+        order = self._prediction.grid.order_onto(self._reference.grid)
+        assert order is not None, "unequal grids are refused at the beginning"
         return order.inverse.source_slices(box, self._reference.grid.shape)

@@ -15,7 +15,6 @@ from napari_medseg.config import (
     ReadersConfig,
     StatisticsConfig,
 )
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement, majority_vote
 from napari_medseg.metrics.agreement.staple import ReaderRow, staple
@@ -44,7 +43,7 @@ from napari_medseg.metrics.study.statistics import (
     volume_agreement,
 )
 from napari_medseg.metrics.study.tables import Table, scores_table, table_of
-from napari_medseg.volume import Segmentation, Volume, require_same_grid
+from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
 #: {name of a table: the class of its rows, and its title}, in the order of a report
 TABLES: Mapping[str, tuple[type, str]] = {
@@ -112,7 +111,7 @@ class Case:
             if other is not None:
                 require = require_segmentation if role in labels else require_volume
                 require(other, role)
-                _require_one_grid(other, self.reference, role)
+                require_order_onto(other, self.reference, role, "the reference")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +159,6 @@ class FailedRow:
     """Name of the case."""
     reason: str
     """What was wrong with it."""
-
-
-def _require_one_grid(image: Segmentation | Volume, reference: Segmentation, role: str) -> None:
-    """Raise GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes."""
-    order = AxisOrder.between(image.grid.orientation, reference.grid.orientation)
-    if not image.grid.reordered(order).same_as(reference.grid):
-        require_same_grid(image, reference, role, "the reference")
 
 
 def measure(case: Case, config: StudyConfig | None = None) -> Measured:

@@ -162,8 +162,8 @@ def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
 
     Returned as it is where they are not: what needs equal grids refuses it with both in its message.
     """
-    order = AxisOrder.between(segmentation.grid.orientation, grid.orientation)
-    if order.is_identity or not segmentation.grid.reordered(order).same_as(grid):
+    order = segmentation.grid.order_onto(grid)
+    if order is None or order.is_identity:
         return segmentation
     data = order.apply(_with_transpose(segmentation.data))
     return Segmentation(data, grid, segmentation.labels, name=segmentation.name)
@@ -247,8 +247,8 @@ def _layer_index(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer])
 def _match(layer: Layer, place: Placement) -> Placement | None:
     """The placement of `layer` if it lies where `place` shows its grid, up to flips."""
     shown, frame = place.frame, _frame(layer, _units_mm(layer))
-    flips = AxisOrder.between(shown.orientation, frame.orientation)
-    if flips.axes != (0, 1, 2) or not shown.reordered(flips).same_as(frame):
+    flips = shown.order_onto(frame)
+    if flips is None or flips.axes != (0, 1, 2):
         return None
     return Placement(place.grid, AxisOrder(place.order.axes, flips.flips))
 

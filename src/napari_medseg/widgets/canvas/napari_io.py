@@ -13,7 +13,6 @@ from napari.layers import Layer
 
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import stored
 from napari_medseg.io.choice import ChoiceError, PointError
 from napari_medseg.sample import phantom, sample_files
@@ -127,10 +126,8 @@ def _series_of(labels: Segmentation, path: str) -> str:
     """Where the open DICOM series was read from that the labels lie on. Raises InputError where none is open."""
     for layer in _open_layers():
         grid = layer.metadata.get(GRID_KEY)
-        if SOURCE_KEY in layer.metadata and grid is not None:
-            order = AxisOrder.between(labels.grid.orientation, grid.orientation)
-            if labels.grid.reordered(order).same_as(grid):
-                return str(layer.metadata[SOURCE_KEY])
+        if SOURCE_KEY in layer.metadata and grid is not None and labels.grid.order_onto(grid) is not None:
+            return str(layer.metadata[SOURCE_KEY])
     raise InputError(
         f"{path}: a DICOM segmentation refers to the series that it was drawn on: open that series beside it, or save "
         f"as .nii.gz"
