@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol
 
@@ -144,7 +145,8 @@ class Grid:
 class Volume:
     """An image: data (C, Z, Y, X), numpy, dask or zarr, wrapped and never copied; 2D is Z = 1.
 
-    channels: one name per channel. name: what messages and layers call it (never patient text).
+    channels: one name per channel. name: what messages and layers call it (never patient text). provenance: how it was
+    made, as JSON holds it.
     Raises InputError where data, grid and channels do not fit together.
     """
 
@@ -152,6 +154,7 @@ class Volume:
     grid: Grid
     channels: tuple[str, ...] = ()
     name: str = field(default="", kw_only=True)
+    provenance: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         who = f"volume {self.name!r}" if self.name else "a Volume"
@@ -165,17 +168,25 @@ class Volume:
         if tuple(self.data.shape[1:]) != self.grid.shape:
             raise InputError(f"{who} has data (z, y, x) {tuple(self.data.shape[1:])} but its grid is {self.grid.shape}")
         count = int(self.data.shape[0])
-        channels = tuple(self.channels) or tuple(f"channel {c}" for c in range(count))
+        channels = tuple(self.channels) or plain_channels(count)
         if len(channels) != count:
             raise InputError(f"{who} has {count} channels but {len(channels)} channel names: {channels}")
         object.__setattr__(self, "channels", channels)
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _without_proxies(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _restore(self, state)
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """A label image: integer data (Z, Y, X); labels: {id: name}; 0 is background and needs no name.
 
-    colours: {id: (red, green, blue)}, 0 to 255, for the ids that have one.
+    colours: {id: (red, green, blue)}, 0 to 255, for the ids that have one. provenance: how the labels were made, as
+    JSON holds it.
     Raises InputError where data is not integer, does not fit the grid, an id lies outside 0 .. 2^31 - 1, or a colour is
     not three numbers from 0 to 255.
     """
@@ -185,6 +196,7 @@ class Segmentation:
     labels: Mapping[int, str] = field(default_factory=dict)
     name: str = field(default="", kw_only=True)
     colours: Mapping[int, Colour] = field(default_factory=dict, kw_only=True)
+    provenance: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         who = f"segmentation {self.name!r}" if self.name else "a Segmentation"
@@ -201,26 +213,71 @@ class Segmentation:
         if odd:
             raise InputError(f"{who} needs colours of three numbers from 0 to 255 (red, green, blue); got {odd[0]}")
         object.__setattr__(self, "colours", MappingProxyType(dict(sorted(self.colours.items()))))
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
     def __getstate__(self) -> dict[str, Any]:
-        # A mapping proxy cannot be pickled; events that carry a Segmentation cross processes.
-        proxies = {"labels": dict(self.labels), "colours": dict(self.colours)}
-        return {"data": self.data, "grid": self.grid, "name": self.name, **proxies}
+        return _without_proxies(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for key, value in state.items():
-            object.__setattr__(self, key, MappingProxyType(value) if key in ("labels", "colours") else value)
+        _restore(self, state)
 
     def label_name(self, label: int) -> str:
         """The name of a label, or "label 7" for one without."""
         return self.labels.get(label) or f"label {label}"
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Outline:
+    """What is known of an image, or of labels, without their voxels."""
+
+    grid: Grid
+    dtype: np.dtype[Any]
+    """Of the voxels as they are read; of a DICOM series, the type that holds whatever its headers allow."""
+    channels: tuple[str, ...]
+    """One name per channel; labels have one channel."""
+    is_labels: bool
+    """Whether the file says that it holds labels, or it is taken for them."""
+    labels: Mapping[int, str] = field(default_factory=dict)
+    """{id: name}, where the file has names."""
+    name: str = ""
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What the file does not say, and was taken for it."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all voxels in memory."""
+        return math.prod(self.grid.shape) * len(self.channels) * self.dtype.itemsize
+
+
+def label_dtype(largest_id: int) -> np.dtype[Any]:
+    """The smallest integer type that holds the ids from 0 to `largest_id`: uint8, uint16 or int32."""
+    return np.min_scalar_type(largest_id) if largest_id < 2**16 else np.dtype(np.int32)
+
+
+def plain_channels(count: int) -> tuple[str, ...]:
+    """The names of channels that nobody has named."""
+    return tuple(f"channel {c}" for c in range(count))
+
+
+def _without_proxies(noun: Volume | Segmentation) -> dict[str, Any]:
+    """The fields, with plain dicts: nouns cross processes, and a mapping proxy cannot be pickled."""
+    values = {f.name: getattr(noun, f.name) for f in fields(noun)}
+    return {name: dict(v) if isinstance(v, MappingProxyType) else v for name, v in values.items()}
+
+
+def _restore(noun: Volume | Segmentation, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        object.__setattr__(noun, name, MappingProxyType(value) if isinstance(value, dict) else value)
+
+
+Placed = Volume | Segmentation | Outline
+"""What lies on a grid and has a name."""
 #: how one volume comes onto the grid of another, as messages say it
 RESAMPLE = "`napari-medseg convert IN -o OUT --onto REFERENCE`, with --as-labels for labels"
 
 
-def require_order_onto(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> AxisOrder:
+def require_order_onto(a: Placed, b: Placed, a_is: str, b_is: str) -> AxisOrder:
     """The flips and permutations that bring `a` onto the grid of `b`; GridMismatchError where the grids differ by more.
 
     a_is, b_is: what the message calls them.
@@ -229,13 +286,13 @@ def require_order_onto(a: Volume | Segmentation, b: Volume | Segmentation, a_is:
     return _refuse_grids(a, b, a_is, b_is) if order is None else order
 
 
-def require_same_grid(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> None:
+def require_same_grid(a: Placed, b: Placed, a_is: str, b_is: str) -> None:
     """Raise GridMismatchError, naming both and both grids, unless they lie on the same grid."""
     if not a.grid.same_as(b.grid):
         _refuse_grids(a, b, a_is, b_is)
 
 
-def _refuse_grids(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> NoReturn:
+def _refuse_grids(a: Placed, b: Placed, a_is: str, b_is: str) -> NoReturn:
     name_a, name_b = (f"{what} {x.name!r}" if x.name else what for what, x in ((a_is, a), (b_is, b)))
     raise GridMismatchError(
         f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "

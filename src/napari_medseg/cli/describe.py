@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import MedsegWarning
-from napari_medseg.io import formats, stored
-from napari_medseg.io.stored import Stored
+from napari_medseg.io import formats
 from napari_medseg.io.zarr import pyramid
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_same_grid
 
@@ -34,9 +33,7 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
 
     Raises as `read` and `read_segmentation`, and GridMismatchError where labels and image lie apart.
     """
-    content = formats.load(path, as_labels=labels)
-    name = formats.strip_suffix(path)
-    noun = stored.to_segmentation(content, name) if labels else stored.to_volume(content, name)
+    noun = formats.read_segmentation(path) if labels else formats.read(path)
     lines = [
         f"file: {_printable(path)}",
         f"format: {formats.format_of(Path(path)).name}",
@@ -48,11 +45,16 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
     else:
         lines += _image_lines(noun)
     if isinstance(noun, Segmentation) and image is not None:
-        reference = formats.read(image)
+        reference = formats.peek(image)
         require_same_grid(noun, reference, "labels", "image")
         lines.append(f"grid: the same as that of {_printable(image)}")
-    notes = [f"note: {note}" for note in content.notes]
-    return lines + notes + _provenance_lines(content)
+    return lines + _notes(path, labels=labels) + _provenance_lines(noun)
+
+
+def _notes(path: str | PathLike[str], *, labels: bool) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MedsegWarning)  # reading the file has given them
+        return [f"note: {note}" for note in formats.peek(path, as_labels=labels).notes]
 
 
 def _printable(path: str | PathLike[str]) -> str:
@@ -138,8 +140,8 @@ def _regular(chunks: Any) -> tuple[int, ...]:
     return tuple(c if isinstance(c, int) else max(c) for c in chunks)
 
 
-def _provenance_lines(content: Stored) -> list[str]:
-    return [f"provenance, {key}: {_one_line(value)}" for key, value in content.provenance.items()]
+def _provenance_lines(noun: Volume | Segmentation) -> list[str]:
+    return [f"provenance, {key}: {_one_line(value)}" for key, value in noun.provenance.items()]
 
 
 def _one_line(value: object) -> str:

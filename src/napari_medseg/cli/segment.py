@@ -65,7 +65,7 @@ def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Mode
 
     choose_device(config.device)
     for image in images:
-        require_fit(io.read(image), model.spec, str(model.path))
+        require_fit(io.peek(image), model.spec, str(model.path))
     return model
 
 
@@ -80,10 +80,9 @@ def _source(image: Path, target: Path) -> Path | None:
 
 def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig, source: Path | None) -> None:
     """Segment one image; an OME-Zarr is filled window by window, any other format is written at the end."""
-    from napari_medseg.inference import iter_segment, provenance
+    from napari_medseg.inference import iter_segment
 
     streamed = target.suffix.lower() == ".zarr"
-    origin = {"input_sha256": sha256_of(image)}
     events = iter_segment(
         io.read(image),
         model,
@@ -91,11 +90,11 @@ def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig
         device=config.device,
         overlap=config.overlap,
         precision=config.precision,
-        origin=origin,
+        origin={"input_sha256": sha256_of(image)},
     )
     result = terminal.follow(events, io.strip_suffix(image))
     if not streamed:
-        io.write(target, result, provenance={**provenance(model, config), **origin}, source=source)
+        io.write(target, result, source=source)
 
 
 def sha256_of(path: Path) -> str:

@@ -28,7 +28,7 @@ from napari_medseg.inference.stream import Plane, blended
 from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
 
 if TYPE_CHECKING:
     from napari_medseg.config import Precision
@@ -55,7 +55,7 @@ def iter_segment(
     the next window: what is done stays in the store, which remains marked as incomplete, unless a complete one was
     there before: it is kept until the new one is complete, too.
 
-    origin: what a store at `out` records besides the model, the versions and the parameters, such as the input's
+    origin: what the labels' provenance says besides the model, the versions and the parameters, such as the input's
     SHA-256.
 
     The windows, weights and sums are those of MONAI's sliding_window_inference with gaussian blending.
@@ -88,7 +88,7 @@ def load_runner(model: Model, device: torch.device, precision: Precision) -> Win
     return replace(runner, first=WindowRunner.of(model.load_first(str(device)), stage, device, first_precision))
 
 
-def require_fit(volume: Volume, spec: ModelSpec, model_name: str) -> None:
+def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
     """Raise InputError unless the model segments images, and the volume has the channels that it was trained on."""
     for stage in (spec, spec.first.model) if spec.first else (spec,):
         if not registry.network(stage.network).image_to_logits:
@@ -133,21 +133,16 @@ def segment_windows(
     yield Progress(total, total, "windows")
 
 
-def label_dtype(label_ids: tuple[int, ...]) -> np.dtype[Any]:
-    """The smallest integer type that holds the ids."""
-    return np.min_scalar_type(max(label_ids)) if max(label_ids) < 2**16 else np.dtype(np.int32)
-
-
 @contextmanager
 def _new_segmentation(
     volume: Volume, model: Model, out: str | Path | None, made_by: Mapping[str, object]
 ) -> Iterator[Segmentation]:
     """The labels to be filled inside, in memory or in the store `out`, which is marked complete at the end."""
     spec = model.spec
-    dtype = label_dtype(spec.label_ids)
+    dtype = label_dtype(max(spec.label_ids))
     name = f"{volume.name} labels" if volume.name else "labels"
     if out is None:
-        yield Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, spec.labels, name=name)
+        yield Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, spec.labels, name=name, provenance=made_by)
         return
     if Path(out).suffix != ".zarr":
         raise InputError(
@@ -156,7 +151,7 @@ def _new_segmentation(
     from napari_medseg.io.zarr.format import filling_labels
 
     with filling_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=made_by) as labels:
-        yield Segmentation(labels, volume.grid, spec.labels, name=name)
+        yield Segmentation(labels, volume.grid, spec.labels, name=name, provenance=made_by)
 
 
 def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:

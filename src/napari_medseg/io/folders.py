@@ -82,7 +82,7 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
 def time_points(path: Path) -> list[Path]:
     """The paths of the points of a label file that holds a time series, in order; a file of one volume is its own."""
     try:
-        formats.load(path, as_labels=True)
+        formats.peek(path, as_labels=True)
     except PointError as series:
         return [Path(point) for point in series.points]
     return [path]

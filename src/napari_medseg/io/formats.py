@@ -1,7 +1,7 @@
 """Volumes and labels from files and back: `read`, `read_segmentation`, `write`.
 
 A format is a row in one table: its suffixes and the module that is imported when it is needed. That module has
-``load(path, *, as_labels) -> Stored`` and ``save(path, stored)``.
+``load(path, *, as_labels) -> Stored``, ``peek``, which is the same without the voxels, and ``save(path, stored)``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from napari_medseg.io import choice, stored
 from napari_medseg.io.dicom.mark import is_dicom
 from napari_medseg.io.disk import files
 from napari_medseg.io.stored import Stored
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Outline, Segmentation, Volume
 
-__all__ = ["FORMATS", "Format", "load", "read", "read_segmentation", "strip_suffix", "write"]
+__all__ = ["FORMATS", "Format", "load", "peek", "read", "read_segmentation", "strip_suffix", "write"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Format:
         """What the file holds, before it is taken as an image or as labels."""
         loaded: Stored = importlib.import_module(self.module).load(path, as_labels=as_labels)
         return loaded
+
+    def peek(self, path: Path, *, as_labels: bool) -> Stored:
+        """As `load`, from headers alone: the voxels are `stored.Unread`, or on the disk still."""
+        found: Stored = importlib.import_module(self.module).peek(path, as_labels=as_labels)
+        return found
 
     def save(self, path: Path, content: Stored) -> None:
         """Write to a path of one of the written suffixes, atomically."""
@@ -66,8 +71,7 @@ def read(path: str | PathLike[str]) -> Volume:
     Formats in one file are read into memory with their type kept; OME-Zarr is opened and not read. Raises FileError
     for what is missing, damaged or of no known format, NotSupportedError for time series and colour.
     """
-    content = load(path, as_labels=False)
-    return stored.to_volume(content, strip_suffix(path))
+    return volume_in(path, strip_suffix(path))
 
 
 def read_segmentation(path: str | PathLike[str]) -> Segmentation:
@@ -76,8 +80,35 @@ def read_segmentation(path: str | PathLike[str]) -> Segmentation:
     Float labels within 1e-3 of whole numbers are rounded with a warning. Raises as `read`, and InputError for
     fractions, NaN, several channels and ids outside 0 .. 2^31 - 1.
     """
-    content = load(path, as_labels=True)
-    return stored.to_segmentation(content, strip_suffix(path))
+    return labels_in(path, strip_suffix(path))
+
+
+def volume_in(path: str | PathLike[str], name: str) -> Volume:
+    """As `read`, under another name than the file's."""
+    return stored.to_volume(_stored(path, as_labels=False), name)
+
+
+def labels_in(path: str | PathLike[str], name: str) -> Segmentation:
+    """As `read_segmentation`, under another name than the file's."""
+    return stored.to_segmentation(_stored(path, as_labels=True), name)
+
+
+def peek(path: str | PathLike[str], *, as_labels: bool = False) -> Outline:
+    """What a file holds, from its headers: grid, channels, type, whether it is labels. No voxel is decoded.
+
+    as_labels: as `read_segmentation` would take it. Raises as `read`, but for what only the voxels show: a damaged
+    stream, labels with fractions.
+    """
+    source = Path(path)
+    content = format_of(source).peek(source, as_labels=as_labels)
+    return stored.to_outline(content, strip_suffix(path), as_labels=as_labels)
+
+
+def load(path: str | PathLike[str], *, as_labels: bool = False) -> Volume | Segmentation:
+    """The labels in a file that says that it holds labels, else the image. as_labels: as `read_segmentation`."""
+    content = _stored(path, as_labels=as_labels)
+    as_noun = stored.to_segmentation if as_labels or content.is_labels else stored.to_volume
+    return as_noun(content, strip_suffix(path))
 
 
 def write(
@@ -89,10 +120,10 @@ def write(
 ) -> None:
     """Write an image or labels; the suffix decides the format, and the stored axis order and affine are kept.
 
-    provenance: how it was made (anything that JSON can hold); it goes to the format's place for text. source: the
-    DICOM series that labels lie on, which a .dcm (DICOM-SEG) refers to. An existing file is replaced at the end, or
-    left as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without a source, FileError where
-    the file cannot be written.
+    provenance: how it was made (anything that JSON can hold), instead of what `x` says; it goes to the format's place
+    for text. source: the DICOM series that labels lie on, which a .dcm (DICOM-SEG) refers to. An existing file is
+    replaced at the end, or left as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without a
+    source, FileError where the file cannot be written.
     """
     target = Path(path)
     suffix = _suffix(target)
@@ -106,15 +137,11 @@ def write(
         )
     if format_.name != "OME-Zarr":
         files.check_no_folder(target)
-    if isinstance(x, Volume):
-        content = stored.from_volume(x, provenance or {})
-    else:
-        content = stored.from_segmentation(x, provenance or {})
+    content = stored.from_noun(x if provenance is None else replace(x, provenance=provenance))
     format_.save(target, content if source is None else replace(content, source=Path(source)))
 
 
-def load(path: str | PathLike[str], *, as_labels: bool) -> Stored:
-    """What a file holds, with its provenance, before it is taken as an image or as labels."""
+def _stored(path: str | PathLike[str], *, as_labels: bool) -> Stored:
     source = Path(path)
     return format_of(source).load(source, as_labels=as_labels)
 

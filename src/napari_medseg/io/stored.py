@@ -17,7 +17,17 @@ import numpy.typing as npt
 from napari_medseg.arrays.views import AxisView
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.geometry import FloatArray
-from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
+from napari_medseg.volume import (
+    MAX_LABEL,
+    Colour,
+    Grid,
+    LazyArray,
+    Outline,
+    Segmentation,
+    Volume,
+    label_dtype,
+    plain_channels,
+)
 
 Array = npt.NDArray[Any]
 
@@ -58,6 +68,17 @@ class Stored:
     """On the way out: the image that labels belong to, for formats that refer to it."""
 
 
+class Unread:
+    """An array that is known by its shape and type only: what a file's header says of its voxels."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+
+    def __getitem__(self, key: Any, /) -> Any:
+        raise AssertionError("nothing is read from an outline")
+
+
 def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
     """The Grid of a file; FileError names the file where the geometry is impossible, a warning where it is odd."""
     try:
@@ -82,34 +103,47 @@ def to_volume(stored: Stored, name: str) -> Volume:
         _warn_of_extremes(data, name)
     if stored.grid.shape == (1, 1, 1):
         _warn(f"{name}: a single voxel, too small an image for any patch")
-    return Volume(with_channel_axis(data), stored.grid, stored.channels, name=name)
+    data = with_channel_axis(data)
+    return Volume(data, stored.grid, stored.channels, name=name, provenance=stored.provenance)
+
+
+def to_outline(stored: Stored, name: str, *, as_labels: bool) -> Outline:
+    """The image or labels without their voxels. Raises InputError for labels of several channels."""
+    count = int(stored.data.shape[0]) if len(stored.data.shape) == 4 else 1
+    if as_labels:
+        _require_one_channel(count, name)
+    return Outline(
+        grid=stored.grid,
+        dtype=np.dtype(stored.data.dtype),
+        channels=stored.channels or plain_channels(count),
+        is_labels=as_labels or stored.is_labels,
+        labels=stored.labels,
+        name=name,
+        provenance=stored.provenance,
+        notes=stored.notes,
+    )
 
 
 def to_segmentation(stored: Stored, name: str) -> Segmentation:
     """The labels. Raises InputError for several channels, fractions, NaN, and ids outside 0 .. 2^31 - 1."""
     data = stored.data
     if len(data.shape) == 4:
-        if data.shape[0] != 1:
-            raise InputError(f"{name}: labels have one channel; got {data.shape[0]} channels: split them first")
+        _require_one_channel(data.shape[0], name)
         data = data[0] if isinstance(data, np.ndarray) else AxisView(data, (1, 2, 3), {0: 0})
     if np.dtype(data.dtype).kind == "f":
         data = _whole_numbers(np.asarray(data), name)
     elif isinstance(data, np.ndarray) and data.size:
         _check_ids(data, name)
-    return Segmentation(data, stored.grid, stored.labels, name=name, colours=stored.colours)
+    colours, provenance = stored.colours, stored.provenance
+    return Segmentation(data, stored.grid, stored.labels, name=name, colours=colours, provenance=provenance)
 
 
-def from_volume(volume: Volume, provenance: Mapping[str, object]) -> Stored:
-    """An image on its way to a file; channel names are kept where they say something."""
-    plain = tuple(f"channel {c}" for c in range(len(volume.channels)))
-    channels = () if volume.channels == plain else volume.channels
-    return Stored(volume.data, volume.grid, channels, provenance=provenance)
-
-
-def from_segmentation(segmentation: Segmentation, provenance: Mapping[str, object]) -> Stored:
-    """Labels on their way to a file."""
-    names, colours = segmentation.labels, segmentation.colours
-    return Stored(segmentation.data, segmentation.grid, (), names, provenance, is_labels=True, colours=colours)
+def from_noun(x: Volume | Segmentation) -> Stored:
+    """An image or labels on the way to a file; channel names are kept where somebody gave them."""
+    if isinstance(x, Volume):
+        channels = () if x.channels == plain_channels(len(x.channels)) else x.channels
+        return Stored(x.data, x.grid, channels, provenance=x.provenance)
+    return Stored(x.data, x.grid, (), x.labels, x.provenance, is_labels=True, colours=x.colours)
 
 
 def in_memory(stored: Stored) -> Array:
@@ -120,17 +154,10 @@ def in_memory(stored: Stored) -> Array:
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if stored.is_labels and array.dtype.itemsize == 8:
-        return array.astype(smallest_label_type(int(array.max(initial=0))))
+        return array.astype(label_dtype(int(array.max(initial=0))))
     if array.dtype == np.float16:
         return array.astype(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def smallest_label_type(largest_id: int) -> npt.DTypeLike:
-    """The smallest integer type that holds ids from 0 to `largest_id`."""
-    if largest_id <= np.iinfo(np.uint8).max:
-        return np.uint8
-    return np.uint16 if largest_id <= np.iinfo(np.uint16).max else np.int32
 
 
 def with_channel_axis(data: LazyArray) -> LazyArray:
@@ -197,7 +224,12 @@ def _whole_numbers(data: Array, name: str) -> Array:
     _check_ids(rounded, name)
     if off > 0:
         _warn(f"{name}: labels are not exactly whole numbers (off by up to {off:.1e}); they are rounded")
-    return rounded.astype(smallest_label_type(int(rounded.max(initial=0))))
+    return rounded.astype(label_dtype(int(rounded.max(initial=0))))
+
+
+def _require_one_channel(count: int, name: str) -> None:
+    if count != 1:
+        raise InputError(f"{name}: labels have one channel; got {count} channels: split them first")
 
 
 def _check_ids(data: Array, name: str) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 
 from napari_medseg.config import SegmentConfig, TrainConfig
 from napari_medseg.events import Event, Progress
-from napari_medseg.inference.engine import label_dtype, segment_windows
+from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.runner import WindowRunner
 from napari_medseg.metrics.pairwise.counts import dice_per_label
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.cases import IGNORE, Case, class_indices
-from napari_medseg.volume import Segmentation
+from napari_medseg.volume import Segmentation, label_dtype
 
 
 def validate(
@@ -37,7 +37,7 @@ def validate(
 
 def _dice_of(case: Case, spec: ModelSpec, runner: WindowRunner, config: TrainConfig) -> dict[int, float]:
     volume, reference = case.load()
-    prediction = Segmentation(np.zeros(volume.grid.shape, label_dtype(spec.label_ids)), volume.grid, spec.labels)
+    prediction = Segmentation(np.zeros(volume.grid.shape, label_dtype(max(spec.label_ids))), volume.grid, spec.labels)
     for _ in segment_windows(volume, spec, runner, prediction, SegmentConfig()):
         pass
     ignored = class_indices(reference, spec, config) == IGNORE

@@ -32,8 +32,8 @@ from napari_medseg.io.dicom.planes import Plane, planes_of, together
 from napari_medseg.io.dicom.series import Series, choose
 from napari_medseg.io.dicom.stacks import arranged
 from napari_medseg.io.disk import files, memory
-from napari_medseg.io.stored import Stored, grid_of, in_memory, smallest_label_type
-from napari_medseg.volume import RESAMPLE, Colour, Grid
+from napari_medseg.io.stored import Stored, Unread, grid_of, in_memory
+from napari_medseg.volume import RESAMPLE, Colour, Grid, LazyArray, label_dtype
 
 Array = npt.NDArray[Any]
 
@@ -70,15 +70,36 @@ def load(path: Path, series: Series) -> Stored:
     Raises ChoiceError where segments overlap, InputError where a chosen one is not there, FileError for a damaged file,
     NotSupportedError for fractions.
     """
+    segments, chosen = _checked(path, series)
+    data = _labelmap(segments, chosen) if segments.is_labelmap else _combined(segments, chosen)
+    return _described(data, segments, chosen)
+
+
+def peek(path: Path, series: Series) -> Stored:
+    """As `load`, from the header: overlaps are not looked for."""
+    segments, chosen = _checked(path, series)
+    return _described(Unread(segments.stack.shape, _type_of(chosen)), segments, chosen)
+
+
+def _checked(path: Path, series: Series) -> tuple[_Segments, set[int]]:
+    """What the only file of a series says it holds, and the segments that are chosen."""
     if len(series.headers) > 1:
         names = ", ".join(h.path.name for h in series.headers[:5])
         raise InputError(f"{path}: several segmentation files ({names}): name one of them")
     segments = _segments(series.headers[0])
     chosen = _chosen(path, segments)
     memory.check(segments.where, _VOXEL_BYTES * math.prod(segments.stack.shape))
-    data = _labelmap(segments, chosen) if segments.is_labelmap else _combined(segments, chosen)
+    return segments, chosen
+
+
+def _type_of(chosen: set[int]) -> np.dtype[Any]:
+    return label_dtype(max(chosen, default=0))
+
+
+def _described(data: LazyArray, segments: _Segments, chosen: set[int]) -> Stored:
+    """The labels with all that the header says about them."""
     grid = grid_of(str(segments.where), segments.stack.shape, geometry.from_itk(segments.stack.affine_lps_xyz))
-    own = attributes.from_text(series.headers[0].private_text, str(segments.where)) or attributes.Attributes()
+    own = attributes.from_text(segments.header.private_text, str(segments.where)) or attributes.Attributes()
     labels = {number: own.labels.get(number, name) for number, name in segments.names.items() if number in chosen}
     # Our own JSON keeps the numbers that were written; through CIELab they come back rounded.
     colours = {i: own.colours.get(i, colour) for i, colour in segments.colours.items() if i in chosen}
@@ -185,7 +206,7 @@ def _batches(planes: Sequence[Plane], slots: Sequence[int]) -> Iterator[tuple[Ar
 
 def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
     """(z, y, x) where each frame holds the numbers of its slice."""
-    data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
+    data = np.zeros(segments.stack.shape, _type_of(chosen))
     if len(set(segments.stack.slots)) < len(segments.planes):
         raise FileError(f"{segments.where}: damaged: two frames of its label map lie at the same position")
     known = np.array(sorted(chosen))
@@ -196,7 +217,7 @@ def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
 
 def _combined(segments: _Segments, chosen: set[int]) -> Array:
     """(z, y, x) of the masks of the chosen segments; ChoiceError, with the numbers, where two of them overlap."""
-    data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
+    data = np.zeros(segments.stack.shape, _type_of(chosen))
     overlaps: dict[tuple[int, int], int] = {}
     for frames, planes, slots in _batches(segments.planes, segments.stack.slots):
         owners = np.array([_segment_number(plane) for plane in planes])

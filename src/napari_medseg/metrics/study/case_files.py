@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io import choice, stored
+from napari_medseg.io import choice
 from napari_medseg.io.folders import images_by_name, is_folder_of_images, pairs, partners, time_points
+from napari_medseg.io.formats import labels_in, volume_in
 from napari_medseg.metrics.study.study import Case
 from napari_medseg.metrics.study.tables import Table, table_of
 from napari_medseg.volume import Segmentation, Volume
@@ -150,11 +150,11 @@ def _missing(names: Sequence[str], beside: Mapping[str, Mapping[str, Path]]) -> 
 
 
 def _labels(path: Path) -> Segmentation:
-    return stored.to_segmentation(io.load(path, as_labels=True), str(path))
+    return labels_in(path, str(path))
 
 
 def _image(path: Path) -> Volume:
-    return stored.to_volume(io.load(path, as_labels=False), str(path))
+    return volume_in(path, str(path))
 
 
 def _probabilities(path: Path) -> Volume:

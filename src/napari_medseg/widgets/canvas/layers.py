@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,7 +102,7 @@ def volume_layer(volume: Volume) -> list[LayerData]:
     return layers
 
 
-def labels_layer(segmentation: Segmentation, provenance: Mapping[str, object] | None = None) -> LayerData:
+def labels_layer(segmentation: Segmentation) -> LayerData:
     """The layer of a segmentation: painting writes into the segmentation's own array wherever napari can do so.
 
     A zarr array in the order of the screen is handed over as it is, so that painting and undo write through to the
@@ -111,8 +111,8 @@ def labels_layer(segmentation: Segmentation, provenance: Mapping[str, object] | 
     """
     place = Placement.of(segmentation.grid)
     arguments = place.layer_arguments()
-    if provenance:
-        arguments["metadata"][PROVENANCE_KEY] = dict(provenance)
+    if segmentation.provenance:
+        arguments["metadata"][PROVENANCE_KEY] = dict(segmentation.provenance)
     names = segmentation.labels
     return (
         place.to_layer(_paintable(segmentation.data, place.order)),
@@ -154,7 +154,9 @@ def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> V
 def to_segmentation(layer: Labels, among: Iterable[Layer] = ()) -> Segmentation:
     """The layer as a Segmentation on its true Grid, with its names; wrapped, never copied. among: see `to_volume`."""
     place = placement(layer, among)
-    return Segmentation(place.from_layer(_array_3d(layer)), place.grid, label_names(layer), name=layer.name)
+    made = layer.metadata.get(PROVENANCE_KEY, {})
+    data = place.from_layer(_array_3d(layer))
+    return Segmentation(data, place.grid, label_names(layer), name=layer.name, provenance=made)
 
 
 def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
@@ -165,8 +167,7 @@ def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
     order = segmentation.grid.order_onto(grid)
     if order is None or order.is_identity:
         return segmentation
-    data = order.apply(_with_transpose(segmentation.data))
-    return Segmentation(data, grid, segmentation.labels, name=segmentation.name)
+    return replace(segmentation, data=order.apply(_with_transpose(segmentation.data)), grid=grid)
 
 
 def world_point(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer] = ()) -> tuple[float, ...]:

@@ -13,13 +13,12 @@ from napari.layers import Layer
 
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io import stored
 from napari_medseg.io.choice import ChoiceError, PointError
 from napari_medseg.sample import phantom, sample_files
+from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import (
     GRID_KEY,
     PART_KEY,
-    PROVENANCE_KEY,
     labels_layer,
     to_segmentation,
     to_volume,
@@ -28,7 +27,7 @@ from napari_medseg.widgets.canvas.layers import (
 from napari_medseg.widgets.canvas.orientation import show_orientation
 
 if TYPE_CHECKING:
-    from napari_medseg.volume import Segmentation, Volume
+    from napari_medseg.volume import Volume
     from napari_medseg.widgets.canvas.layers import LayerData
 
 #: where an image layer's metadata holds the path of the DICOM series that it was read from
@@ -84,11 +83,10 @@ def _layers_of_all(parts: Iterable[str]) -> list[LayerData]:
 
 
 def _layers_of(path: str) -> list[LayerData]:
-    content = io.load(path, as_labels=False)
-    name = io.strip_suffix(path)
-    if content.is_labels:
-        return [labels_layer(stored.to_segmentation(content, name), content.provenance)]
-    layers = volume_layer(stored.to_volume(content, name))
+    noun = io.load(path)
+    if isinstance(noun, Segmentation):
+        return [labels_layer(noun)]
+    layers = volume_layer(noun)
     if io.format_of(Path(path)).name == "DICOM":
         for _, attributes, _ in layers:
             attributes["metadata"][SOURCE_KEY] = path
@@ -118,7 +116,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     layer = Layer.create(data, attributes, "labels")
     labels = to_segmentation(layer, _open_layers())
     source = _series_of(labels, path) if path.lower().endswith(".dcm") else None
-    io.write(path, labels, provenance=layer.metadata.get(PROVENANCE_KEY), source=source)
+    io.write(path, labels, source=source)
     return [path]
 
 
