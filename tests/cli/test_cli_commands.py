@@ -172,7 +172,7 @@ def test_evaluate_tells_what_has_no_partner(
     said = capsys.readouterr()
     warnings = [line for line in said.err.splitlines() if line.startswith("warning:")]
     assert len(warnings) == 1
-    assert "2 images are in only one of" in warnings[0]
+    assert "2 images are not in all of" in warnings[0]
     assert "case1, other" in warnings[0]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg import io
+from napari_medseg.cases import Case
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import claimed, output_paths
@@ -46,16 +47,18 @@ def run(args: Namespace) -> None:
         raise NotSupportedError("--resume is not supported in this version: run again without it")
     refuse_foreign_model(Path(args.model))
     config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
+    cases = [Case(name=io.strip_suffix(image), images=(image,)) for image in args.images]
     outputs = output_paths(args.images, args.output)
-    sources = [_source(image, target) for image, target in zip(args.images, outputs, strict=True)]
+    for image, target in zip(args.images, outputs, strict=True):
+        _source(image, target)
     with claimed(*outputs):
-        model = _checked_model(args.model, args.images, config)
-        for image, target, source in zip(args.images, outputs, sources, strict=True):
-            _segment_file(image, target, model, config, source)
+        model = _checked_model(args.model, cases, config)
+        for image, case, target in zip(args.images, cases, outputs, strict=True):
+            _segment_case(image, case, target, model, config)
             terminal.say(f"wrote {target}")
 
 
-def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Model:
+def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model:
     """The model, once it, the device and every image have been opened and fit together."""
     from napari_medseg.models.file import load_model
 
@@ -64,8 +67,8 @@ def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Mode
     from napari_medseg.inference.device import choose_device
 
     choose_device(config.device)
-    for image in images:
-        require_fit(io.peek(image), model.spec, str(model.path))
+    for case in cases:
+        require_fit(case.peek(), model.spec, str(model.path))
     return model
 
 
@@ -78,13 +81,13 @@ def _source(image: Path, target: Path) -> Path | None:
     return image
 
 
-def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig, source: Path | None) -> None:
+def _segment_case(image: Path, case: Case, target: Path, model: Model, config: SegmentConfig) -> None:
     """Segment one image; an OME-Zarr is filled window by window, any other format is written at the end."""
     from napari_medseg.inference import iter_segment
 
     streamed = target.suffix.lower() == ".zarr"
     events = iter_segment(
-        io.read(image),
+        case.volume(),
         model,
         out=target if streamed else None,
         device=config.device,
@@ -92,9 +95,9 @@ def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig
         precision=config.precision,
         origin={"input_sha256": sha256_of(image)},
     )
-    result = terminal.follow(events, io.strip_suffix(image))
+    result = terminal.follow(events, case.name)
     if not streamed:
-        io.write(target, result, source=source)
+        io.write(target, result, source=_source(image, target))
 
 
 def sha256_of(path: Path) -> str:

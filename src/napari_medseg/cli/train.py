@@ -66,8 +66,8 @@ def run(args: Namespace) -> None:
 
 
 def _train(args: Namespace, config: TrainConfig) -> None:
+    from napari_medseg.cases import cases_from_folders
     from napari_medseg.training import iter_train
-    from napari_medseg.training.cases import cases_from_folders
 
     cases = cases_from_folders(args.images, args.labels)
     with asked_to_stop() as should_stop:

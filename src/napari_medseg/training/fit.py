@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_medseg.cases import Case
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
@@ -23,7 +24,7 @@ from napari_medseg.io.disk.locks import claimed
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named
-from napari_medseg.training.cases import Case, PreparedCase, as_cases, objects_of, prepare
+from napari_medseg.training.cases import PreparedCase, as_cases, objects_of, prepare
 from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result
 from napari_medseg.training.loop import Fit, ShouldStop, windows_of
 from napari_medseg.training.plan import CaseFacts, facts_of, plan, plan_from, require_same_channels

@@ -14,6 +14,7 @@ from torch import nn
 
 from napari_medseg._version import __version__
 from napari_medseg.architectures.modes import in_mode
+from napari_medseg.cases import Case
 from napari_medseg.config import Precision, SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, TrainProgress, Validated
@@ -25,7 +26,7 @@ from napari_medseg.models.file import FIRST, Model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, ValidationClock
-from napari_medseg.training.cases import Case, PreparedCase
+from napari_medseg.training.cases import PreparedCase
 from napari_medseg.training.checkpoint import Checkpoints
 from napari_medseg.training.losses import deeply_supervised, full_size
 from napari_medseg.training.patches import Batch, PatchSampler

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.cases import Case
 from napari_medseg.config import TrainConfig, TrainMode
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Stage, TrainingRecord
 from napari_medseg.registry import NetworkSpec, network
-from napari_medseg.training.cases import Case
 from napari_medseg.transforms.intensity import as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume, require_same_grid
 

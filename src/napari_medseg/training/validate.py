@@ -7,13 +7,14 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
+from napari_medseg.cases import Case
 from napari_medseg.config import SegmentConfig, TrainConfig
 from napari_medseg.events import Event, Progress
 from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.runner import WindowRunner
 from napari_medseg.metrics.pairwise.counts import dice_per_label
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.cases import IGNORE, Case, class_indices
+from napari_medseg.training.cases import IGNORE, class_indices
 from napari_medseg.volume import Segmentation, label_dtype
 
 

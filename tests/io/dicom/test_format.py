@@ -150,7 +150,7 @@ def test_an_outline_of_a_series_needs_headers_only(
     read = io.read(folder)
     monkeypatch.setattr("napari_medseg.io.dicom.decoder.decode", refuse)
     seen = io.peek(folder)
-    assert (seen.dtype, seen.channels, seen.is_labels) == (dtype, read.channels, False)
+    assert (seen.dtype, seen.channels, seen.is_labels) == (np.dtype(dtype), read.channels, False)
     assert (seen.grid.shape, seen.grid.affine.tolist()) == (read.grid.shape, read.grid.affine.tolist())
     with pytest.raises(AssertionError, match="a pixel is decoded"):
         io.read(folder)

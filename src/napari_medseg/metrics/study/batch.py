@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_medseg import io
+from napari_medseg.cases import Case
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress
-from napari_medseg.metrics.study.case_files import CaseFiles
-from napari_medseg.metrics.study.study import Measured, StudyConfig, measure, settled
+from napari_medseg.metrics.study.case_files import opened
+from napari_medseg.metrics.study.study import Measured, StudyConfig, measure, with_consensus
 from napari_medseg.volume import Segmentation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
+class MeasuredCases:
     """What `iter_measure` finds; `study` makes scores and tables of it."""
 
     measured: tuple[Measured, ...]
@@ -24,44 +25,44 @@ class Batch:
 
 
 def iter_measure(
-    cases: Sequence[CaseFiles], config: StudyConfig | None = None, consensus: Mapping[str, Path] | None = None
+    cases: Sequence[Case], config: StudyConfig | None = None, consensus: Mapping[str, Path] | None = None
 ) -> Iterator[Event]:
     """Measure each case against its reference, or the consensus of its readers; one is in memory at a time.
 
     Yields Progress where there are several, a Notice for each case that cannot be read or measured, and last Finished
-    with a Batch. consensus: {name of a case: where the consensus of its readers is written}. Raises the fault of an
-    only case as it is, InputError where all of several fail or there is none, FileError where a consensus cannot be
+    with MeasuredCases. consensus: {name of a case: where the consensus of its readers is written}. Raises the fault of
+    an only case as it is, InputError where all of several fail or there is none, FileError where a consensus cannot be
     written.
     """
     chosen = config or StudyConfig()
     measured: list[Measured] = []
     failed: dict[str, str] = {}
-    for done, files in enumerate(cases):
+    for done, case in enumerate(cases):
         if len(cases) > 1:
             yield Progress(done, len(cases), "cases")
         try:
-            found, reference = _measured(files, chosen)
+            found, reference = _measured(case, chosen)
         except MedsegError as error:
             if len(cases) == 1:
                 raise
-            failed[files.name] = str(error)
-            yield Notice(f"{files.name} is not measured: {error}")
+            failed[case.name] = str(error)
+            yield Notice(f"{case.name} is not measured: {error}")
             continue
         measured.append(found)
-        if consensus and files.name in consensus:
-            io.write(consensus[files.name], reference, provenance={"consensus": chosen.readers.consensus})
+        if consensus and case.name in consensus:
+            io.write(consensus[case.name], reference, provenance={"consensus": chosen.readers.consensus})
         del reference  # before the next is read
     if not measured:
         raise InputError(f"none of the {len(cases)} cases could be measured; {_first(failed)}")
     if len(cases) > 1:
         yield Progress(len(cases), len(cases), "cases")
-    yield Finished(Batch(measured=tuple(measured), failed=failed))
+    yield Finished(MeasuredCases(measured=tuple(measured), failed=failed))
 
 
-def _measured(files: CaseFiles, config: StudyConfig) -> tuple[Measured, Segmentation]:
+def _measured(case: Case, config: StudyConfig) -> tuple[Measured, Segmentation]:
     """(what was found in a case, the reference or consensus that it was measured against)."""
-    case = settled(files.read(), config.readers.consensus)
-    return measure(case, config), case.reference
+    images = with_consensus(opened(case), config.readers.consensus)
+    return measure(images, config), images.reference
 
 
 def _first(failed: Mapping[str, str]) -> str:

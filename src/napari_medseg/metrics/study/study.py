@@ -83,7 +83,7 @@ PREDICTION = "prediction"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Case:
+class CaseImages:
     """The images of one case, all on one grid, up to flips and permutations of the axes."""
 
     name: str = ""
@@ -161,7 +161,7 @@ class FailedRow:
     """What was wrong with it."""
 
 
-def measure(case: Case, config: StudyConfig | None = None) -> Measured:
+def measure(case: CaseImages, config: StudyConfig | None = None) -> Measured:
     """Measure one case. Raises as each measure does."""
     chosen = config or StudyConfig()
     return Measured(
@@ -172,7 +172,7 @@ def measure(case: Case, config: StudyConfig | None = None) -> Measured:
     )
 
 
-def settled(case: Case, method: Consensus) -> Case:
+def with_consensus(case: CaseImages, method: Consensus) -> CaseImages:
     """The case with the consensus of its readers as the reference; without two readers, or with "none", as it is."""
     if method == "none" or len(case.readers) < 2:
         return case
@@ -248,14 +248,14 @@ def _scores(prediction: Segmentation, reference: Segmentation, config: MetricsCo
     )
 
 
-def _instance_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
+def _instance_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any]]:
     if config.instances is None:
         return {}
     found = match_instances(prediction=case.prediction, reference=case.reference, config=config.instances)
     return {"instances": found.rows, "pairs": found.pairs}
 
 
-def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
+def _label_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any]]:
     """Shapes, intensities and calibration, of what there is."""
     rows: dict[str, Sequence[Any]] = {}
     if config.shape:
@@ -269,7 +269,7 @@ def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
     return rows
 
 
-def _reader_rows(case: Case) -> dict[str, Sequence[Any]]:
+def _reader_rows(case: CaseImages) -> dict[str, Sequence[Any]]:
     """The readers among themselves, and the prediction beside each of them."""
     if len(case.readers) < 2:
         return {}
