@@ -9,14 +9,17 @@ import ast
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from numbers import Integral, Real
 from textwrap import dedent
 from types import MappingProxyType, NoneType
-from typing import Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_type_hints
 
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, UnknownKnobError, did_you_mean
 from napari_medseg.registry.spec import Argument
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16"]
@@ -265,3 +268,33 @@ def field_docs(config: type) -> dict[str, str]:
         ):
             docs[node.target.id] = " ".join(str(after.value.value).split())
     return {f.name: docs[f.name] for f in fields(config)}
+
+
+Config = TypeVar("Config", bound="DataclassInstance")
+
+
+def configured(kind: type[Config], config: Config | None, knobs: Mapping[str, Any]) -> Config:
+    """The config of a call with `config=None, **knobs`: the given one, or the defaults, with the knobs changed.
+
+    A knob is a field of the config, or of a group of fields in it. Raises UnknownKnobError for a keyword that is none,
+    InputError for a config of another class or a value that cannot be.
+    """
+    base = kind() if config is None else config
+    if not isinstance(base, kind):
+        raise InputError(f"config must be a {kind.__name__}; got {type(base).__name__}")
+    groups = {
+        inner.name: outer.name
+        for outer in fields(base)
+        if is_dataclass(getattr(base, outer.name))
+        for inner in fields(getattr(base, outer.name))
+    }
+    own = {f.name: f.name for f in fields(base)}
+    changes: dict[str, Any] = {name: value for name, value in knobs.items() if name in own}
+    for name, value in knobs.items():
+        if name not in own | groups:
+            hint, choices = did_you_mean(name, own | groups), ", ".join(sorted(own | groups))
+            raise UnknownKnobError(f"{name} is no knob of {kind.__name__}: {hint}it has {choices}")
+        if name not in own:
+            group = groups[name]
+            changes[group] = replace(changes.get(group, getattr(base, group)), **{name: value})
+    return replace(base, **changes)

@@ -36,6 +36,10 @@ class UnknownNameError(MedsegError, LookupError):
     """A name is in none of our tables; the message lists the choices."""
 
 
+class UnknownKnobError(UnknownNameError, TypeError):
+    """A keyword is no field of the function's config class."""
+
+
 class NotSupportedError(MedsegError, NotImplementedError):
     """The request is understood, and this version cannot do it."""
 

@@ -73,7 +73,7 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
         "preset is survey, lits or chaos; got 'brats'",
     ),
     "tolerance": (
-        lambda: evaluate(prediction=LABELS, reference=LABELS, nsd_tolerance_mm="a"),  # type: ignore[arg-type]
+        lambda: evaluate(prediction=LABELS, reference=LABELS, nsd_tolerance_mm="a"),
         "nsd_tolerance_mm must be a number; got 'a'",
     ),
     "nameless scores": (

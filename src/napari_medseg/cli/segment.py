@@ -90,10 +90,8 @@ def _segment_case(image: Path, case: Case, target: Path, model: Model, config: S
         case.volume(),
         model,
         out=target if streamed else None,
-        device=config.device,
-        overlap=config.overlap,
-        precision=config.precision,
         origin={"input_sha256": sha256_of(image)},
+        config=config,
     )
     result = terminal.follow(events, case.name)
     if not streamed:

@@ -16,7 +16,7 @@ import torch
 
 from napari_medseg import registry
 from napari_medseg._version import __version__
-from napari_medseg.config import SegmentConfig
+from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, Started, result_of
 from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of, ring_depth
@@ -33,19 +33,15 @@ from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
 if TYPE_CHECKING:
     from napari_medseg.config import Precision
 
-OVERLAP = SegmentConfig().overlap
-
 
 def iter_segment(
     volume: Volume,
     model: Model | str | Path,
     *,
     out: str | Path | None = None,
-    device: str = "auto",
-    overlap: float = OVERLAP,
-    precision: Precision = "auto",
-    batch_size: int = 1,
     origin: Mapping[str, object] | None = None,
+    config: SegmentConfig | None = None,
+    **knobs: Any,
 ) -> Iterator[Event]:
     """Segment a volume window by window.
 
@@ -56,12 +52,12 @@ def iter_segment(
     there before: it is kept until the new one is complete, too.
 
     origin: what the labels' provenance says besides the model, the versions and the parameters, such as the input's
-    SHA-256.
+    SHA-256. config, or knobs: the fields of SegmentConfig (device, overlap, precision ...).
 
     The windows, weights and sums are those of MONAI's sliding_window_inference with gaussian blending.
     Raises InputError where volume and model do not fit, ModelFileError, or FileError for a store that cannot be read.
     """
-    config = SegmentConfig(device=device, overlap=overlap, precision=precision, batch_size=batch_size)
+    config = configured(SegmentConfig, config, knobs)
     model = as_model(model)
     require_fit(volume, model.spec, str(model.path))
     target = choose_device(config.device)

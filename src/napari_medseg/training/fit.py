@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from napari_medseg.cases import Case
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
 from napari_medseg.inference.device import choose_device
@@ -64,7 +64,7 @@ def iter_train(
     Raises InputError for cases that do not fit together, UnknownNameError for the network, ModelFileError for init.
     """
     asked = time.monotonic()
-    config = replace(config or TrainConfig(), **knobs)
+    config = configured(TrainConfig, config, knobs)
     for name in (network, config.first_network or network):
         require_trainable(name)
     job = _Job(as_cases(cases), network, require_writable(out), should_stop, config, asked)

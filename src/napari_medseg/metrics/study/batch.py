@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from napari_medseg import io
 from napari_medseg.cases import Case
+from napari_medseg.config import configured
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress
 from napari_medseg.metrics.study.case_files import opened
@@ -25,7 +27,10 @@ class MeasuredCases:
 
 
 def iter_measure(
-    cases: Sequence[Case], config: StudyConfig | None = None, consensus: Mapping[str, Path] | None = None
+    cases: Sequence[Case],
+    config: StudyConfig | None = None,
+    consensus: Mapping[str, Path] | None = None,
+    **knobs: Any,
 ) -> Iterator[Event]:
     """Measure each case against its reference, or the consensus of its readers; one is in memory at a time.
 
@@ -34,7 +39,7 @@ def iter_measure(
     an only case as it is, InputError where all of several fail or there is none, FileError where a consensus cannot be
     written.
     """
-    chosen = config or StudyConfig()
+    chosen = configured(StudyConfig, config, knobs)
     measured: list[Measured] = []
     failed: dict[str, str] = {}
     for done, case in enumerate(cases):

@@ -14,6 +14,7 @@ from napari_medseg.config import (
     MetricsConfig,
     ReadersConfig,
     StatisticsConfig,
+    configured,
 )
 from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement, majority_vote
@@ -161,9 +162,9 @@ class FailedRow:
     """What was wrong with it."""
 
 
-def measure(case: CaseImages, config: StudyConfig | None = None) -> Measured:
+def measure(case: CaseImages, config: StudyConfig | None = None, **knobs: Any) -> Measured:
     """Measure one case. Raises as each measure does."""
-    chosen = config or StudyConfig()
+    chosen = configured(StudyConfig, config, knobs)
     return Measured(
         name=case.name,
         scores=_scores(case.prediction, case.reference, chosen.metrics),
@@ -183,13 +184,16 @@ def with_consensus(case: CaseImages, method: Consensus) -> CaseImages:
 
 
 def study(
-    measured: Sequence[Measured], config: StudyConfig | None = None, failed: Mapping[str, str] | None = None
+    measured: Sequence[Measured],
+    config: StudyConfig | None = None,
+    failed: Mapping[str, str] | None = None,
+    **knobs: Any,
 ) -> Study:
     """The scores and tables of all cases together; of one case without a name, its own.
 
     failed: {name of a case that was not measured: why}; they are the first table.
     """
-    chosen = config or StudyConfig()
+    chosen = configured(StudyConfig, config, knobs)
     single = len(measured) == 1 and not measured[0].name
     combined = combine([(m.name, m.scores) for m in measured])
     rows = {name: [replace(row, case=m.name) for m in measured for row in m.rows.get(name, ())] for name in TABLES}
@@ -240,12 +244,7 @@ def _failed(failed: Mapping[str, str]) -> Iterator[Table]:
 
 
 def _scores(prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Scores:
-    return evaluate(
-        prediction=prediction,
-        reference=reference,
-        preset=config.preset,
-        nsd_tolerance_mm=config.nsd_tolerance_mm,
-    )
+    return evaluate(prediction=prediction, reference=reference, config=config)
 
 
 def _instance_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any]]:
