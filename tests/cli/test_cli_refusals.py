@@ -102,7 +102,7 @@ REFUSED = {
     ),
     "model_suffix": (
         TRAIN.replace("out.safetensors", "out.pt"),
-        "out.pt: a model's file name must end in",
+        "out.pt: a model is written as .safetensors; name it out.safetensors",
     ),
     "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "images and labels are paired by"),
     "no_folder": (TRAIN.replace("images images", "images nowhere"), "no such folder: nowhere"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_medseg.cli import terminal
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.models.file import SUFFIX, load_model
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
@@ -32,9 +33,7 @@ def run(args: Namespace) -> None:
 
 
 def _lines(args: Namespace) -> list[str]:
-    if args.path.suffix.lower() == ".safetensors":
-        from napari_medseg.models.file import load_model
-
+    if args.path.suffix.lower() == SUFFIX:
         return _model_lines(load_model(args.path))
     from napari_medseg.cli.describe import describe
 

@@ -22,6 +22,7 @@ from napari_medseg.cli.outputs import claimed
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.models.file import require_model_name
 
 NAME = "train"
 _KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")
@@ -58,7 +59,7 @@ def run(args: Namespace) -> None:
     for name in (args.network, args.first_network or args.network):
         registry.network(name)
     config = TrainConfig(**{name: getattr(args, name) for name in _KNOBS})
-    _check_output(args.output)
+    require_model_name(args.output)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
     with claimed(args.output):  # before torch is loaded: what is refused is refused at once
@@ -100,11 +101,6 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _check_output(path: Path) -> None:
-    if path.suffix.lower() != ".safetensors":
-        raise InputError(f"{path}: a model's file name must end in .safetensors")
 
 
 def _minutes_left(args: Namespace) -> float | None:

@@ -56,7 +56,7 @@ def convert_model(
     What is not the same as in the program it comes from is warned of, one line each. Nothing in the source is run,
     evaluated or imported. Raises ModelFileError, NotSupportedError or InputError for what cannot be taken.
     """
-    from napari_medseg.models.file import SUFFIX, write_model
+    from napari_medseg.models.file import require_model_name, write_model
 
     source, out = Path(source), Path(out)
     with TemporaryDirectory(prefix="medseg-") as scratch:
@@ -66,8 +66,7 @@ def convert_model(
             if str(source) in str(error):
                 raise
             raise ModelFileError(f"{source}: {error}") from error
-    if out.suffix != SUFFIX:
-        raise InputError(f"{out}: a model is written under a name that ends in {SUFFIX}")
+    require_model_name(out)
     for note in imported.notes:
         warnings.warn(note, MedsegWarning, stacklevel=2)
     return write_model(out, imported.spec, imported.tensors)

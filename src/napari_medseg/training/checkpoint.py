@@ -12,21 +12,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from napari_medseg.errors import FileError, InputError
+from napari_medseg.errors import FileError
 from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_folder, replace_bytes
-from napari_medseg.models.file import Model, load_model, write_model
+from napari_medseg.models.file import SUFFIX, Model, load_model, require_model_name, write_model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.previous import stepping_aside
 from napari_medseg.training.validate import mean_of
-
-SUFFIX = ".safetensors"
 
 
 def require_writable(out: str | Path) -> Path:
     """The path of the model to write; InputError or FileError now rather than after hours of training."""
     path = Path(out)
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path}: a model is written as {SUFFIX}; name it {path.with_suffix(SUFFIX).name}")
+    require_model_name(path)
     if not path.parent.is_dir():
         raise FileError(f"{path.parent} is not a folder: make it first, or choose another place for the model")
     check_no_folder(path)

@@ -20,12 +20,10 @@ from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Stage, TrainingRecord
 from napari_medseg.registry import NetworkSpec, network
-from napari_medseg.transforms.intensity import as_float32
+from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume, require_same_grid
 
 _SAMPLES_PER_CASE = 20_000
-_AIR_HU = -500
-"""Images whose minimum lies below are taken for CT in Hounsfield units: no other modality goes so far below zero."""
 _PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
 _SLICES_PIXELS = 2**16
 _DEEPEST = 5
@@ -114,7 +112,7 @@ def plan(
     spec = network(network_name)
     mode = mode_for(spec, shape if config.patch_zyx is None else config.patch_zyx, config.mode)
     patch, pools = _patch_of(mode, shape, spacing, config, device)
-    is_ct = float(np.median([f.minimum for f in facts])) <= _AIR_HU
+    is_ct = float(np.median([f.minimum for f in facts])) <= CT_BELOW_HU
     seen = len(channels) + (first.channels if first else 0)
     arguments = spec.arguments(
         in_channels=seen * (patch[0] if mode == "2.5d" else 1),

@@ -15,7 +15,7 @@ from napari_medseg import registry
 from napari_medseg.config import TrainConfig, field_docs
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.disk.files import make_folder
-from napari_medseg.models.file import Model, models_folder
+from napari_medseg.models.file import SUFFIX, Model, models_folder
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.fields.case_rows import CaseRows
@@ -44,7 +44,6 @@ _CASCADES = {
 }
 _UNITS = {"minutes": "minutes", "epochs": "epochs"}
 _SLICES = {"background": "background", "ignore": "not annotated (ignored)"}
-_SUFFIX = ".safetensors"
 
 
 class TrainPanel(Panel):
@@ -211,12 +210,12 @@ class _Training:
 def free_path(folder: Path, name: str) -> Path:
     """A model file of that name in the folder, with a number where the name is taken."""
     stem = _safe(name)
-    path, number = folder / f"{stem}{_SUFFIX}", 2
+    path, number = folder / f"{stem}{SUFFIX}", 2
     while path.exists():
-        path, number = folder / f"{stem} {number}{_SUFFIX}", number + 1
+        path, number = folder / f"{stem} {number}{SUFFIX}", number + 1
     return path
 
 
 def _safe(name: str) -> str:
     """The name as a file may have it on every system."""
-    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", name.removesuffix(_SUFFIX)).strip(" .")
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", name.removesuffix(SUFFIX)).strip(" .")

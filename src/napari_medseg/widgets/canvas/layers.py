@@ -21,6 +21,7 @@ from napari_medseg import geometry
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder, FloatArray
 from napari_medseg.io.stored import lazy_view
+from napari_medseg.transforms.intensity import CT_BELOW_HU
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ CHANNEL_KEY = "napari_medseg_channel"
 _IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
 _KEPT = (False, False, False)
 _LOADED_AT_MOST = 2 * 2**30
-_BELOW_ALL_BUT_CT = -500
 _SOFT_TISSUE_HU = (-160.0, 240.0)
 
 
@@ -327,6 +327,6 @@ def _contrast(data: Any) -> dict[str, Any]:
     if not finite.size:
         return {}
     low, high = np.percentile(finite, [0.5, 99.8])
-    if low < _BELOW_ALL_BUT_CT:
+    if low < CT_BELOW_HU:
         low, high = _SOFT_TISSUE_HU
     return {"contrast_limits": (low, high)} if high > low else {}
