@@ -1,4 +1,4 @@
-"""The nouns: a grid in the patient, an image on it, labels on it. Frozen, and valid once built."""
+"""The nouns: a grid in the patient, an image on it, labels on it. They are frozen, and valid once built."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from napari_medseg import geometry
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.geometry import AxisOrder, FloatArray, Shape3, Triple
 
-#: red, green, blue, 0 to 255
 Colour = tuple[int, int, int]
-#: the largest label id: what a signed 32-bit integer holds
+"""Red, green and blue, each 0 to 255."""
 MAX_LABEL = 2**31 - 1
+"""The largest label id, and the largest number of a signed 32-bit integer."""
 
 
 class LazyArray(Protocol):
-    """What numpy, dask and zarr arrays share: the only way the core touches data."""
+    """What numpy, dask and zarr arrays share. The core touches data in this way only."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -35,8 +35,8 @@ class LazyArray(Protocol):
 class Grid:
     """Where the voxels of an array lie in the patient.
 
-    shape: (z, y, x). affine: (4, 4), index (z, y, x) of a voxel's centre -> world (S, P, L) in mm.
-    Raises InputError for a shape that is not three positive sizes, or an affine that is not finite and invertible.
+    shape: (z, y, x). affine: (4, 4), from the index (z, y, x) of a voxel's centre to the world (S, P, L) in mm.
+    Raises InputError unless the shape is three positive sizes and the affine is finite and invertible.
     """
 
     shape: Shape3
@@ -109,16 +109,16 @@ class Grid:
         return self.index_to_world(np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T)
 
     def same_as(self, other: Grid) -> bool:
-        """Equal shape, and no corner's centre apart by more than 1 % of the smallest spacing."""
+        """Whether the shapes are equal, and no corner's centre is off by more than 1 % of the smallest spacing."""
         if self.shape != other.shape:
             return False
         apart = np.linalg.norm(self.corners - other.corners, axis=1).max()
         return bool(apart <= 0.01 * min(*self.spacing, *other.spacing))
 
     def order_onto(self, other: Grid) -> AxisOrder | None:
-        """The flips and permutations that bring this grid onto the other; None where the two differ by more.
+        """The flips and permutations that bring this grid onto the other; None where the grids differ by more.
 
-        `self.reordered(order).same_as(other)` holds for the order returned.
+        The order returned satisfies `self.reordered(order).same_as(other)`.
         """
         if self.same_as(other):
             return geometry.AS_IT_IS
@@ -130,7 +130,7 @@ class Grid:
         return Grid(order.shape(self.shape), order.affine(self.affine, self.shape))
 
     def with_spacing(self, spacing_zyx_mm: Triple) -> Grid:
-        """The grid of about this spacing that covers the same box; the spacing is rounded so that it fits exactly."""
+        """The grid of about this spacing that covers the same box. The spacing is rounded so that it fits exactly."""
         return Grid(*geometry.spacing_changed(self.shape, self.affine, spacing_zyx_mm))
 
     def describe(self) -> str:
@@ -143,10 +143,10 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An image: data (C, Z, Y, X), numpy, dask or zarr, wrapped and never copied; 2D is Z = 1.
+    """An image: data (C, Z, Y, X), numpy, dask or zarr. The array is wrapped and never copied; 2D is Z = 1.
 
-    channels: one name per channel. name: what messages and layers call it (never patient text). provenance: how it was
-    made, as JSON holds it.
+    channels: one name per channel. name: what messages and layers call the image (never patient text). provenance: how
+    it was made; any value that JSON can hold.
     Raises InputError where data, grid and channels do not fit together.
     """
 
@@ -185,10 +185,10 @@ class Volume:
 class Segmentation:
     """A label image: integer data (Z, Y, X); labels: {id: name}; 0 is background and needs no name.
 
-    colours: {id: (red, green, blue)}, 0 to 255, for the ids that have one. provenance: how the labels were made, as
-    JSON holds it.
-    Raises InputError where data is not integer, does not fit the grid, an id lies outside 0 .. 2^31 - 1, or a colour is
-    not three numbers from 0 to 255.
+    colours: {id: (red, green, blue)}, 0 to 255, for the ids that have one. provenance: how the labels were made; any
+    value that JSON can hold.
+    Raises InputError where the data is not integer or does not fit the grid, where an id lies outside 0 .. 2^31 - 1,
+    and where a colour is not three numbers from 0 to 255.
     """
 
     data: LazyArray
@@ -232,17 +232,17 @@ class Outline:
 
     grid: Grid
     dtype: np.dtype[Any]
-    """Of the voxels as they are read; of a DICOM series, the type that holds whatever its headers allow."""
+    """Type of the voxels as they are read. For a DICOM series: the type that holds every value its headers allow."""
     channels: tuple[str, ...]
     """One name per channel; labels have one channel."""
     is_labels: bool
-    """Whether the file says that it holds labels, or it is taken for them."""
+    """Whether the file says that it holds labels, or the caller takes it for labels."""
     labels: Mapping[int, str] = field(default_factory=dict)
     """{id: name}, where the file has names."""
     name: str = ""
     provenance: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """What the file does not say, and was taken for it."""
+    """What the file does not say, and what the reader assumed instead."""
 
     @property
     def nbytes(self) -> int:
@@ -256,12 +256,12 @@ def label_dtype(largest_id: int) -> np.dtype[Any]:
 
 
 def plain_channels(count: int) -> tuple[str, ...]:
-    """The names of channels that nobody has named."""
+    """Names for channels that have none."""
     return tuple(f"channel {c}" for c in range(count))
 
 
 def _without_proxies(noun: Volume | Segmentation) -> dict[str, Any]:
-    """The fields, with plain dicts: nouns cross processes, and a mapping proxy cannot be pickled."""
+    """The fields, with plain dicts: events carry nouns between processes, and a mapping proxy cannot be pickled."""
     values = {f.name: getattr(noun, f.name) for f in fields(noun)}
     return {name: dict(v) if isinstance(v, MappingProxyType) else v for name, v in values.items()}
 
@@ -273,21 +273,21 @@ def _restore(noun: Volume | Segmentation, state: Mapping[str, Any]) -> None:
 
 Placed = Volume | Segmentation | Outline
 """What lies on a grid and has a name."""
-#: how one volume comes onto the grid of another, as messages say it
 RESAMPLE = "`napari-medseg convert IN -o OUT --onto REFERENCE`, with --as-labels for labels"
+"""How to bring one volume onto the grid of another, as messages say it."""
 
 
 def require_order_onto(a: Placed, b: Placed, a_is: str, b_is: str) -> AxisOrder:
-    """The flips and permutations that bring `a` onto the grid of `b`; GridMismatchError where the grids differ by more.
+    """The flips and permutations that bring `a` onto the grid of `b`.
 
-    a_is, b_is: what the message calls them.
+    a_is, b_is: what the message calls them. Raises GridMismatchError where the grids differ by more.
     """
     order = a.grid.order_onto(b.grid)
     return _refuse_grids(a, b, a_is, b_is) if order is None else order
 
 
 def require_same_grid(a: Placed, b: Placed, a_is: str, b_is: str) -> None:
-    """Raise GridMismatchError, naming both and both grids, unless they lie on the same grid."""
+    """Raise GridMismatchError, which names both things and both grids, unless they lie on the same grid."""
     if not a.grid.same_as(b.grid):
         _refuse_grids(a, b, a_is, b_is)
 

@@ -62,7 +62,7 @@ def run(args: Namespace) -> None:
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
     with claimed(args.output):
-        # A .dcm is written of labels only.
+        # A .dcm can hold labels only.
         x = io.load(args.source, as_labels=args.as_labels or args.output.suffix.lower() == ".dcm")
         if args.onto is not None:
             x = _resampled(x, args)
@@ -80,7 +80,7 @@ def _convert_model(args: Namespace) -> None:
 
 
 def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentation:
-    """On the grid of --onto, with a warning where what looks like labels was interpolated as an image."""
+    """The noun on the grid of --onto. Warns where an image that looks like labels was interpolated."""
     made = resample_onto(x, io.peek(args.onto).grid, args.interpolation)
     if isinstance(x, Volume) and looks_like_labels(x.data) and not looks_like_labels(made.data):
         warnings.warn(

@@ -1,4 +1,4 @@
-"""What `napari-medseg info` says about a file: what it is, where it lies, what is odd about it."""
+"""What `napari-medseg info` says about a file: what it is, where it lies, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_medseg.io.zarr import pyramid
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_same_grid
 
 _SLAB = 64
-"""Slices (z) that are counted at once, so that an array in memory is not copied whole."""
+"""Slices (z) that are looked at at once, so that an array in memory is not copied whole."""
 _MAX_READ = 16 << 30
 """Bytes up to which an array on the disk is read through, for its values and for damaged chunks."""
 _MANY_LABELS = 1000
@@ -29,7 +29,7 @@ _MANY_LABELS = 1000
 
 
 def describe(path: str | PathLike[str], labels: bool = False, image: str | PathLike[str] | None = None) -> list[str]:
-    """Lines about an image, or about labels; with `image`, the labels must lie on its grid.
+    """Lines about an image, or about labels. With `image`, the labels must lie on its grid.
 
     Raises as `read` and `read_segmentation`, and GridMismatchError where labels and image lie apart.
     """
@@ -53,12 +53,12 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
 
 def _notes(path: str | PathLike[str], *, labels: bool) -> list[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MedsegWarning)  # reading the file has given them
+        warnings.simplefilter("ignore", MedsegWarning)  # reading the file has given the same warnings
         return [f"note: {note}" for note in formats.peek(path, as_labels=labels).notes]
 
 
 def _printable(path: str | PathLike[str]) -> str:
-    """A name that is no text in UTF-8, with its odd bytes as escapes."""
+    """The name; bytes that are no text in UTF-8 become escapes."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
@@ -105,7 +105,7 @@ def _label_lines(segmentation: Segmentation) -> list[str]:
 
 
 def _oddity(counts: Counter[int], present: list[int]) -> str:
-    """What is odd about the numbers of voxels; empty where nothing is."""
+    """What is odd about the numbers of voxels; "" where nothing is odd."""
     if not present:
         return "nothing is labelled: every voxel is background"
     if counts[0] == 0 and len(present) == 1:
@@ -129,14 +129,14 @@ def _is_read_through(data: LazyArray) -> bool:
 
 
 def _blocks(data: LazyArray) -> Iterator[npt.NDArray[Any]]:
-    """The array piece by piece: the chunks of one on the disk."""
+    """The array piece by piece; an array on the disk chunk by chunk."""
     slabs = (*data.shape[:-3], _SLAB, *data.shape[-2:])
     for block in pyramid.blocks(data.shape, _regular(getattr(data, "chunks", slabs))):
         yield np.asarray(data[block])
 
 
 def _regular(chunks: Any) -> tuple[int, ...]:
-    """One size per axis; dask has a tuple of sizes per axis."""
+    """One chunk size per axis; dask has a tuple of sizes per axis."""
     return tuple(c if isinstance(c, int) else max(c) for c in chunks)
 
 

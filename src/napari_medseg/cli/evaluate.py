@@ -1,7 +1,7 @@
 """Measure a segmentation against a reference: two files, or two folders matched by file name.
 
-Scores go to stdout, and with -o to a file; further flags measure more, which adds tables to it. Where some of several
-cases cannot be measured, the others are, the output lists those left out, and the exit status is 2.
+Scores go to stdout, and with -o to a file. Further flags measure more and add tables to it. Where some of several cases
+cannot be measured, the others are measured, the output lists the cases left out, and the exit status is 2.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from napari_medseg.metrics.study.study import Study, StudyConfig
 
 NAME = "evaluate"
-#: cases that the last line names
 _NAMED = 5
+"""Most cases that the last line names."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -158,14 +158,14 @@ def _write(output: Path, cases: Sequence[Case], config: StudyConfig, found: Stud
 
 
 def _refuse_failed(found: MeasuredCases, cases: int) -> None:
-    """InputError where cases were not measured; what was found in the others is written by then."""
+    """Raise InputError where cases were not measured. The results of the others are written by then."""
     if found.failed:
         names = ", ".join(list(found.failed)[:_NAMED]) + (", ..." if len(found.failed) > _NAMED else "")
         raise InputError(f"{len(found.failed)} of {cases} cases not measured, for the reasons above: {names}")
 
 
 def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:
-    """InputError for a flag that would change nothing, because what it belongs to was not asked for."""
+    """Raise InputError for a flag that would change nothing because the flag that it belongs to is missing."""
     instances, calibration, statistics = InstancesConfig(), CalibrationConfig(), StatisticsConfig()
     in_components, connectivity = args.instances == "components", args.connectivity != instances.connectivity
     needs = (
@@ -219,7 +219,7 @@ def _sources(args: Namespace) -> Sources:
 
 
 def _consensus_paths(args: Namespace, cases: Sequence[Case]) -> dict[str, Path]:
-    """{case: where its consensus goes}; none where that is not asked for."""
+    """{case: where its consensus goes}; empty without --consensus-output."""
     if args.consensus_output is None:
         return {}
     if args.consensus == "none" or not args.reader:
@@ -230,7 +230,7 @@ def _consensus_paths(args: Namespace, cases: Sequence[Case]) -> dict[str, Path]:
 
 
 def _pictures(cases: Sequence[Case], config: StudyConfig, scores: Scores) -> list[Picture]:
-    """Each label's worst place, in the case where its Dice is lowest; that case is read again."""
+    """Each label's worst place, in the case where its Dice is lowest. That case is read again."""
     from napari_medseg.metrics.reports.slices import labels_by_worst_case, worst_slices
     from napari_medseg.metrics.study.case_files import opened
     from napari_medseg.metrics.study.study import with_consensus

@@ -1,4 +1,4 @@
-"""Tell what a file is, where it lies in the patient, and what is odd about it."""
+"""Say what a file is, where it lies in the patient, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _lines(args: Namespace) -> list[str]:
 
 
 def _model_lines(model: Model) -> list[str]:
-    """The facts of a model file, one per line; those that it does not state are left out."""
+    """The facts that a model file states, one per line."""
     spec, training = model.spec, model.spec.training
     facts = {
         "model": str(model.path),
@@ -68,7 +68,7 @@ def _model_lines(model: Model) -> list[str]:
 
 
 def _stage(stage: Stage) -> str:
-    """What looks first in a cascade, and how it guides."""
+    """The first stage of a cascade, and how it guides the second."""
     guides = "as channels" if stage.guide == "channel" else f"by boxes with {stage.margin_mm:g} mm around them"
     labels = ", ".join(stage.model.labels.values())
     return f"{stage.model.network} at {_numbers(stage.model.spacing_zyx_mm, ' mm')} for {labels}; guides {guides}"

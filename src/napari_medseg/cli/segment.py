@@ -1,6 +1,6 @@
 """Segment images with a model.
 
-Every image and the model are opened before the first output is written.
+The model and the headers of every image are read before the first output is written.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def run(args: Namespace) -> None:
 
 
 def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model:
-    """The model, once it, the device and every image have been opened and fit together."""
+    """The model. Every image and the device are checked against it first; no image is decoded for that."""
     from napari_medseg.models.file import load_model
 
-    model = load_model(name)  # before torch is loaded: what is refused is refused at once
+    model = load_model(name)  # before torch is loaded: a wrong file is refused at once
     from napari_medseg.inference import require_fit
     from napari_medseg.inference.device import choose_device
 
@@ -73,7 +73,7 @@ def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model
 
 
 def _source(image: Path, target: Path) -> Path | None:
-    """The series that a DICOM segmentation refers to: the image itself, which InputError says it must be."""
+    """The DICOM series that a .dcm output refers to: the image. Raises InputError where the image is none."""
     if target.suffix.lower() != ".dcm":
         return None
     if io.format_of(image).name != "DICOM":
@@ -82,7 +82,7 @@ def _source(image: Path, target: Path) -> Path | None:
 
 
 def _segment_case(image: Path, case: Case, target: Path, model: Model, config: SegmentConfig) -> None:
-    """Segment one image; an OME-Zarr is filled window by window, any other format is written at the end."""
+    """Segment one image. An OME-Zarr is filled window by window; any other format is written at the end."""
     from napari_medseg.inference import iter_segment
 
     streamed = target.suffix.lower() == ".zarr"
@@ -99,8 +99,8 @@ def _segment_case(image: Path, case: Case, target: Path, model: Model, config: S
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file its SHA-256; of a folder that of its files' names and SHA-256, in sorted order."""
-    # A DICOM path may name one of several series: FOLDER#SERIES stands for all that lies in the folder.
+    """The SHA-256 of a file; for a folder the SHA-256 of its files' names and SHA-256, in sorted order."""
+    # A DICOM path may name one of several series. The files of FOLDER#SERIES are not known here: all in FOLDER count.
     if not path.exists():
         return sha256_of(path.with_name(path.name.partition("#")[0]))
     if path.is_file():

@@ -1,6 +1,6 @@
 """Train a network on images and their labels, matched by file name.
 
-The result is one model file, also when the training is interrupted.
+The result is one model file. An interrupted training leaves one too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def run(args: Namespace) -> None:
     require_model_name(args.output)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
-    with claimed(args.output):  # before torch is loaded: what is refused is refused at once
+    with claimed(args.output):  # before torch is loaded: a wrong request is refused at once
         _train(args, config)
 
 
@@ -88,7 +88,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C makes the yielded function true, and the second one interrupts as usual."""
+    """Inside, the yielded function is true after the first Ctrl-C; a second Ctrl-C interrupts as usual."""
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -104,7 +104,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def _minutes_left(args: Namespace) -> float | None:
-    """The budget less what the command has used so far: --minutes is the wall time of the whole command."""
+    """The budget less the time used so far: --minutes is the wall time of the whole command."""
     if args.minutes is None:
         return None
     left = args.minutes - (time.monotonic() - args.started_s) / 60

@@ -1,4 +1,4 @@
-"""Files of several folders that belong together: those with the same name without the format's suffix."""
+"""Files of several folders that belong together: their names are equal without the format's suffix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_medseg.io.choice import PointError
 
 
 def is_folder_of_images(path: Path) -> bool:
-    """Whether a path is a folder that holds images, and not itself an image (an OME-Zarr is a folder too)."""
+    """Whether a path is a folder that holds images. An OME-Zarr is a folder too, and one image."""
     return path.is_dir() and path.suffix.lower() != ".zarr"
 
 
@@ -34,7 +34,7 @@ def images_by_name(folder: Path) -> dict[str, Path]:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a name says that it is an image; of a NIfTI pair only the header counts."""
+    """Whether a file is an image by its name. In a NIfTI pair only the header counts."""
     suffixes = tuple(suffix for format_ in formats.FORMATS.values() for suffix in format_.suffixes)
     is_second_half = path.suffix == ".img" and path.with_suffix(".hdr").exists()
     return path.name.lower().endswith(suffixes) and not path.name.startswith(".") and not is_second_half
@@ -45,13 +45,13 @@ class Matches:
     """The images of several folders that have the same name."""
 
     paths: Mapping[str, tuple[Path, ...]]
-    """{name: its path in each folder}, of the names that are in all folders, sorted."""
+    """{name: its path in each folder} for the names that are in all folders, sorted."""
     alone: Mapping[str, tuple[bool, ...]]
-    """{name: whether each folder has it}, of the names that are in some folders only, sorted."""
+    """{name: whether each folder has it} for all other names, sorted."""
 
 
 def match_by_name(folders: Sequence[Path]) -> Matches:
-    """Match the images of folders by their names without the format's suffix; one warning names those left out.
+    """Match the images of folders by their names without the format's suffix. One warning names those left out.
 
     Raises as `images_by_name`, and InputError where no name is in all folders.
     """
@@ -75,9 +75,9 @@ def match_by_name(folders: Sequence[Path]) -> Matches:
 
 
 def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
-    """{name: path} of the images of a folder that have these names; one warning tells the names that it has not.
+    """{name: path} of the images of a folder that have these names. One warning lists the names that are missing.
 
-    A file is the partner of a single name. Raises as `images_by_name`, and InputError where none has a partner.
+    A file is the partner of an only name. Raises as `images_by_name`, and InputError where no name has a partner.
     """
     if not is_folder_of_images(path):
         if len(names) > 1:
@@ -96,7 +96,7 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
 
 
 def time_points(path: Path) -> list[Path]:
-    """The paths of the points of a label file that holds a time series, in order; a file of one volume is its own."""
+    """The paths of the time points in a label file, in order. A file of one volume is its only point."""
     try:
         formats.peek(path, as_labels=True)
     except PointError as series:

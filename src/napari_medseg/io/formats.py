@@ -1,7 +1,7 @@
 """Volumes and labels from files and back: `read`, `read_segmentation`, `write`.
 
-A format is a row in one table: its suffixes and the module that is imported when it is needed. That module has
-``load(path, *, as_labels) -> Stored``, ``peek``, which is the same without the voxels, and ``save(path, stored)``.
+A format is a row in one table: its suffixes and its module, which is imported when it is needed. The module has
+``load(path, *, as_labels) -> Stored``; ``peek``, which does the same without the voxels; and ``save(path, stored)``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["FORMATS", "Format", "load", "peek", "read", "read_segmentation", "st
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: pure data; its module is imported when a file of it is met."""
+    """A file format: pure data. Its module is imported when the first file of the format comes."""
 
     name: str
     module: str
     written: tuple[str, ...]
-    """Suffixes that are read and written, lower case."""
+    """Suffixes that are both read and written, lower case."""
     read_only: tuple[str, ...] = ()
 
     @property
@@ -37,12 +37,12 @@ class Format:
         return self.written + self.read_only
 
     def load(self, path: Path, *, as_labels: bool) -> Stored:
-        """What the file holds, before it is taken as an image or as labels."""
+        """What the file holds, before it becomes an image or labels."""
         loaded: Stored = importlib.import_module(self.module).load(path, as_labels=as_labels)
         return loaded
 
     def peek(self, path: Path, *, as_labels: bool) -> Stored:
-        """As `load`, from headers alone: the voxels are `stored.Unread`, or on the disk still."""
+        """As `load`, from headers alone: the voxels are `stored.Unread`, or still on the disk."""
         found: Stored = importlib.import_module(self.module).peek(path, as_labels=as_labels)
         return found
 
@@ -68,8 +68,8 @@ _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 def read(path: str | PathLike[str]) -> Volume:
     """The image in a file or an OME-Zarr folder, as stored: axes (k, j, i), never flipped or permuted.
 
-    Formats in one file are read into memory with their type kept; OME-Zarr is opened and not read. Raises FileError
-    for what is missing, damaged or of no known format, NotSupportedError for time series and colour.
+    A file is read into memory and keeps its type; an OME-Zarr is opened and not read. Raises FileError for a path that
+    is missing, damaged or of no known format, NotSupportedError for time series and colour.
     """
     return volume_in(path, strip_suffix(path))
 
@@ -94,10 +94,10 @@ def labels_in(path: str | PathLike[str], name: str) -> Segmentation:
 
 
 def peek(path: str | PathLike[str], *, as_labels: bool = False) -> Outline:
-    """What a file holds, from its headers: grid, channels, type, whether it is labels. No voxel is decoded.
+    """What a file holds, from its headers: grid, channels, type, whether it holds labels. No voxel is decoded.
 
-    as_labels: as `read_segmentation` would take it. Raises as `read`, but for what only the voxels show: a damaged
-    stream, labels with fractions.
+    as_labels: take it as `read_segmentation` does. Raises as `read`, except for faults that only the voxels show, such
+    as a damaged stream or labels with fractions.
     """
     source = Path(path)
     content = format_of(source).peek(source, as_labels=as_labels)
@@ -105,7 +105,10 @@ def peek(path: str | PathLike[str], *, as_labels: bool = False) -> Outline:
 
 
 def load(path: str | PathLike[str], *, as_labels: bool = False) -> Volume | Segmentation:
-    """The labels in a file that says that it holds labels, else the image. as_labels: as `read_segmentation`."""
+    """The labels in a file that says that it holds labels, else the image.
+
+    as_labels: take it as `read_segmentation` does, whatever the file says.
+    """
     content = _stored(path, as_labels=as_labels)
     as_noun = stored.to_segmentation if as_labels or content.is_labels else stored.to_volume
     return as_noun(content, strip_suffix(path))
@@ -118,12 +121,12 @@ def write(
     provenance: Mapping[str, object] | None = None,
     source: str | PathLike[str] | None = None,
 ) -> None:
-    """Write an image or labels; the suffix decides the format, and the stored axis order and affine are kept.
+    """Write an image or labels. The suffix decides the format; axis order and affine are kept.
 
-    provenance: how it was made (anything that JSON can hold), instead of what `x` says; it goes to the format's place
-    for text. source: the DICOM series that labels lie on, which a .dcm (DICOM-SEG) refers to. An existing file is
-    replaced at the end, or left as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without a
-    source, FileError where the file cannot be written.
+    provenance: how it was made (any value that JSON can hold), instead of what `x` says; it is written to the format's
+    place for text. source: the DICOM series that labels lie on; a .dcm (DICOM-SEG) refers to it. An existing file is
+    replaced at the end, and stays as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without
+    a source, FileError where the file cannot be written.
     """
     target = Path(path)
     suffix = _suffix(target)
@@ -165,7 +168,7 @@ def format_of(path: Path) -> Format:
 
 
 def strip_suffix(path: str | PathLike[str]) -> str:
-    """The file name without its format's suffix: "a.b.nii.gz" is "a.b", and of a part "a.nii#3" is "a#3"."""
+    """The file name without its format's suffix: "a.b.nii.gz" becomes "a.b", a part "a.nii#3" becomes "a#3"."""
     whole, part = choice.split(Path(path))
     if part:
         return f"{strip_suffix(whole)}#{part}"
@@ -174,7 +177,7 @@ def strip_suffix(path: str | PathLike[str]) -> str:
 
 
 def _suffix(path: Path) -> str:
-    """The known suffix of a name, lower case, the longest first; the last one of an unknown name."""
+    """The longest known suffix of a name, lower case; for an unknown name whatever follows its last dot."""
     name = path.name.lower()
     known = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix) and name != suffix]
     # A number behind a dot is part of the name: folders of DICOM series are often called by their UIDs.

@@ -308,10 +308,10 @@ def _without_extra_axes(voxels: Array, path: Path, part: str) -> Array:
     extra = voxels.shape[:-3]
     spatial = voxels.shape[-3:]
     if all(n == 1 for n in extra):
-        choice.nothing(path, part)
+        choice.refuse_part(path, part)
         return voxels.reshape(spatial)
     if len(extra) >= 2 and all(n == 1 for n in (*extra[:-2], extra[-1])):
-        choice.nothing(path, part)
+        choice.refuse_part(path, part)
         return voxels.reshape(extra[-2], *spatial)
     points = voxels.reshape(-1, *spatial)
     if part == "channels":

@@ -1,6 +1,6 @@
-"""What a file holds, between the format that parsed it and the nouns: the one border where values are checked.
+"""What a file holds, between the format that parsed it and the nouns. Values are checked here and nowhere else.
 
-A format module gives and takes `Stored`; whether it is an image or labels is decided here, in the same way for all.
+A format module gives and takes `Stored`. This module makes an image or labels of it, by the same rules for all formats.
 """
 
 from __future__ import annotations
@@ -31,23 +31,25 @@ from napari_medseg.volume import (
 
 Array = npt.NDArray[Any]
 
-#: how far a label written as a float may lie from a whole number
 LABEL_ROUNDING = 1e-3
-#: cosine between two array axes above which they are called sheared
+"""How far a label written as a float may lie from a whole number."""
 _SHEAR = 1e-3
-#: intensities beyond which single precision overflows as soon as they are squared
+"""Cosine between two array axes; axes above it are called sheared."""
 _EXTREME = 1e19
-#: spacings in mm outside of which the unit is surely wrong
+"""Largest intensity whose square fits single precision."""
 _PLAUSIBLE_MM = (1e-3, 1e2)
-#: labels have at most so many different values; looked for among so many voxels, evenly spaced in the array
-_MOST_LABELS, _LOOKED_AT = 256, 1 << 20
+"""Smallest and largest spacing in mm; outside, the unit is surely wrong."""
+_MOST_LABELS = 256
+"""Most different values that labels have."""
+_LOOKED_AT = 1 << 20
+"""Voxels that are looked at for different values, evenly spaced in the array."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An array with all that its file says about it.
+    """An array with everything that its file says about it.
 
-    data: (Z, Y, X), or (C, Z, Y, X) where the file has a channel axis; in memory or lazy.
+    data: (Z, Y, X), or (C, Z, Y, X) where the file has a channel axis; in memory, lazy or `Unread`.
     """
 
     data: LazyArray
@@ -59,17 +61,17 @@ class Stored:
     colours: Mapping[int, Colour] = field(default_factory=dict, kw_only=True)
     """{id: (red, green, blue)}, where the file has them."""
     provenance: Mapping[str, object] = field(default_factory=dict)
-    """How the array was made; anything that JSON can hold."""
+    """How the array was made; any value that JSON can hold."""
     is_labels: bool = False
-    """On the way out: labels. On the way in: the file says that it holds labels."""
+    """When written: it holds labels. When read: the file says that it holds labels."""
     notes: tuple[str, ...] = ()
-    """What the file does not say, and was taken for it."""
+    """What the file does not say, and what the reader assumed instead."""
     source: Path | None = None
-    """On the way out: the image that labels belong to, for formats that refer to it."""
+    """When written: the image that the labels belong to, for formats that refer to it."""
 
 
 class Unread:
-    """An array that is known by its shape and type only: what a file's header says of its voxels."""
+    """An array of which only shape and type are known: what a file's header says about its voxels."""
 
     def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
         self.shape = shape
@@ -80,7 +82,7 @@ class Unread:
 
 
 def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
-    """The Grid of a file; FileError names the file where the geometry is impossible, a warning where it is odd."""
+    """The Grid of a file. Raises FileError for an impossible geometry; warns of an odd one."""
     try:
         grid = Grid((shape[-3], shape[-2], shape[-1]), affine)
     except InputError as error:
@@ -96,7 +98,7 @@ def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
 
 
 def to_volume(stored: Stored, name: str) -> Volume:
-    """The image. Arrays in memory lose their NaN and Inf, with a warning; FileError where nothing else is there."""
+    """The image. In arrays in memory NaN and Inf become 0, with a warning; FileError where no voxel is finite."""
     data = stored.data
     if isinstance(data, np.ndarray) and data.size:
         data = _finite(data, name) if data.dtype.kind == "f" else data
@@ -147,7 +149,7 @@ def from_noun(x: Volume | Segmentation) -> Stored:
 
 
 def in_memory(stored: Stored) -> Array:
-    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels in the smallest type for them."""
+    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels in the smallest type."""
     array = np.asarray(stored.data)
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
@@ -161,7 +163,7 @@ def in_memory(stored: Stored) -> Array:
 
 
 def with_channel_axis(data: LazyArray) -> LazyArray:
-    """(Z, Y, X) as (1, Z, Y, X) without a copy; (C, Z, Y, X) as it is."""
+    """(Z, Y, X) becomes (1, Z, Y, X) without a copy; (C, Z, Y, X) stays as it is."""
     if len(data.shape) == 4:
         return data
     if isinstance(data, np.ndarray):
@@ -178,7 +180,7 @@ def looks_like_labels(data: LazyArray) -> bool:
 
 
 def lazy_view(data: LazyArray) -> Any:
-    """A dask array over an array on the disk, chunk by chunk: what can be indexed and transposed without reading."""
+    """A dask array over an array on the disk, which can be indexed and transposed without reading."""
     import dask.array as da
 
     return (
@@ -187,7 +189,8 @@ def lazy_view(data: LazyArray) -> Any:
 
 
 def _finite(data: Array, name: str) -> Array:
-    """The array with its NaN and Inf set to 0 and told; NaN is passed on by minimum and maximum."""
+    """The array with NaN and Inf set to 0, and a warning where there are some."""
+    # Minimum and maximum pass NaN on: the usual finite image needs no mask.
     if np.isfinite(data.min()) and np.isfinite(data.max()):
         return data
     bad = ~np.isfinite(data)
@@ -199,7 +202,7 @@ def _finite(data: Array, name: str) -> Array:
 
 
 def _warn_of_extremes(data: Array, name: str) -> None:
-    """Warn of values that single or double precision does not hold: they are lost in what is computed from them."""
+    """Warn of values that single or double precision cannot hold: results computed from them are wrong."""
     if data.dtype.kind == "f":
         if max(abs(float(data.min())), abs(float(data.max()))) > _EXTREME:
             _warn(f"{name}: extreme intensities, {data.min():.3g} to {data.max():.3g}: sums over them overflow")
@@ -208,7 +211,7 @@ def _warn_of_extremes(data: Array, name: str) -> None:
 
 
 def _whole_numbers(data: Array, name: str) -> Array:
-    """Float labels as integers; InputError where they are not whole."""
+    """Float labels as integers. Raises InputError where they are not whole."""
     if not np.isfinite(data).all():
         raise InputError(
             f"{name}: labels must be whole numbers; {int((~np.isfinite(data)).sum())} voxels are NaN or Inf"

@@ -277,7 +277,7 @@ def _in_order(array: StoredArray, axes: tuple[str, ...], path: Path, part: str) 
         what = f"a time series, shape ({', '.join(axes)}) = {array.shape}"
         point = choice.point(path, part, array.shape[axes.index("t")], what)
     else:
-        choice.nothing(path, part)
+        choice.refuse_part(path, part)
     if axes in (("z", "y", "x"), ("c", "z", "y", "x")):
         return array
     wanted = [axis for axis in "czyx" if axis in axes]

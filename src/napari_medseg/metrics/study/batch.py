@@ -1,4 +1,4 @@
-"""Cases in files, measured one after the other; one that cannot be measured is reported, and the others go on."""
+"""Measure cases in files one after the other. A case that cannot be measured is reported, and the others go on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from napari_medseg.volume import Segmentation
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeasuredCases:
-    """What `iter_measure` finds; `study` makes scores and tables of it."""
+    """What `iter_measure` finds. `study` makes scores and tables of it."""
 
     measured: tuple[Measured, ...]
     failed: Mapping[str, str]
-    """{name of a case that was not measured: why, in one line}."""
+    """{name of a case that was not measured: the reason, in one line}."""
 
 
 def iter_measure(
@@ -32,12 +32,12 @@ def iter_measure(
     consensus: Mapping[str, Path] | None = None,
     **knobs: Any,
 ) -> Iterator[Event]:
-    """Measure each case against its reference, or the consensus of its readers; one is in memory at a time.
+    """Measure each case against its reference or the consensus of its readers. One case is in memory at a time.
 
-    Yields Progress where there are several, a Notice for each case that cannot be read or measured, and last Finished
-    with MeasuredCases. consensus: {name of a case: where the consensus of its readers is written}. Raises the fault of
-    an only case as it is, InputError where all of several fail or there is none, FileError where a consensus cannot be
-    written.
+    config, or knobs: the fields of StudyConfig. consensus: {name of a case: where the consensus of its readers is
+    written}. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured, and
+    last Finished with MeasuredCases. Raises the fault of an only case as it is, InputError where there is no case or
+    every case fails, FileError where a consensus cannot be written.
     """
     chosen = configured(StudyConfig, config, knobs)
     measured: list[Measured] = []
@@ -65,7 +65,7 @@ def iter_measure(
 
 
 def _measured(case: Case, config: StudyConfig) -> tuple[Measured, Segmentation]:
-    """(what was found in a case, the reference or consensus that it was measured against)."""
+    """What was found in a case, and the reference or consensus that it was measured against."""
     images = with_consensus(opened(case), config.readers.consensus)
     return measure(images, config), images.reference
 

@@ -23,7 +23,7 @@ _IMAGES = ("image", "probabilities")
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where the images of the cases lie: each a file, or a folder with a file of the same name for every case."""
+    """Where the images of the cases lie: files, or folders with a file of the same name for every case."""
 
     prediction: Path
     reference: Path
@@ -35,14 +35,14 @@ class Sources:
 
     @property
     def beside(self) -> dict[str, Path]:
-        """{what it is: where it lies} of all that a case can do without."""
+        """{what it is: where it lies} for everything except prediction and reference."""
         single = {"compared": self.compared, "image": self.image, "probabilities": self.probabilities}
         readers = {f"reader {n}": path for n, path in enumerate(self.readers, start=1)}
         return {**{what: path for what, path in single.items() if path is not None}, **readers}
 
 
 def opened(case: Case) -> CaseImages:
-    """The images of a case in files, each named by its whole path: file names are alike.
+    """The images of a case, each named by its whole path: the file names of prediction and reference are equal.
 
     Raises as `io.read` and `CaseImages`.
     """
@@ -62,20 +62,20 @@ def opened(case: Case) -> CaseImages:
 
 @dataclass(frozen=True, kw_only=True)
 class UnmatchedRow:
-    """A file that some of its kind have no partner for."""
+    """A file without a partner."""
 
     case: str
     """The name of the file, without the suffix of its format."""
     missing: str
-    """What there is no file of this name for."""
+    """Which file of this name is missing."""
 
 
 def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], Table | None]:
-    """The cases, sorted by name, and a table of the names that were not matched everywhere; None where all were.
+    """The cases, sorted by name, and a table of the files without a partner; None where all have one.
 
-    A case needs prediction and reference; one warning per folder tells what is left out. series: prediction and
-    reference are files of several time points, which are the cases. Raises FileError for what is not there, InputError
-    where nothing matches, or a file meets a folder.
+    A case needs a prediction and a reference. One warning per folder lists the files left out. series: prediction and
+    reference are files of several time points, and each time point is a case. Raises FileError for a path that does not
+    exist, InputError where no names match, and where a file is given with a folder.
     """
     for path in (sources.prediction, sources.reference, *sources.beside.values()):
         _require_there(path)
@@ -95,7 +95,7 @@ def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], 
     else:
         files = _points(sources) if series else {"": (sources.prediction, sources.reference)}
     names = list(files)
-    # The only case takes what is given as it is: an image may be a folder of DICOM files.
+    # An only case takes each path as it is given: an image may be a folder of DICOM files.
     is_only = names == [""]
     beside = {what: {"": path} if is_only else partners(path, names) for what, path in sources.beside.items()}
     cases = [
@@ -144,7 +144,7 @@ def _image(path: Path) -> Volume:
 
 
 def _probabilities(path: Path) -> Volume:
-    """An image whose channels are labels; the fourth axis of a NIfTI file, which may be time, is that here."""
+    """An image whose channels are labels. The fourth axis of a NIfTI file may be time; here it is the labels."""
     try:
         return _image(path)
     except choice.PointError:
