@@ -135,7 +135,7 @@ def hybrid(cases_of: Callable[[argparse.Namespace], tuple[list[Any], list[Any]]]
 
 
 def hippocampus(args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
-    from napari_medseg.training.cases import cases_from_folders
+    from napari_medseg.cases import cases_from_folders
 
     cases = cases_from_folders([args.hippocampus / "images"], args.hippocampus / "labels")
     return list(cases[:60]), list(cases[-30:])

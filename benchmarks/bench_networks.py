@@ -129,8 +129,8 @@ def dice(name: str, folder: Path, minutes: float) -> dict[str, Any]:
     import torch
 
     import napari_medseg as ms
+    from napari_medseg.cases import cases_from_folders
     from napari_medseg.events import TrainProgress
-    from napari_medseg.training.cases import cases_from_folders
 
     torch.set_num_threads(1)
     cases = cases_from_folders([folder / "images"], folder / "labels")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, field, fields
 
 import pytest
 
+from balls import segmentation, volume
+from napari_medseg import iter_segment, iter_train
 from napari_medseg.config import (
     AugmentationConfig,
     BudgetConfig,
@@ -25,7 +27,11 @@ from napari_medseg.config import (
     field_docs,
     knobs_of,
 )
-from napari_medseg.errors import InputError, UnknownNameError
+from napari_medseg.errors import InputError, UnknownKnobError, UnknownNameError
+from napari_medseg.metrics import evaluate
+from napari_medseg.metrics.agreement.calibration import calibrate
+from napari_medseg.metrics.pairwise.instances import match_instances
+from napari_medseg.metrics.study.study import study
 
 GROUPS: dict[str, type] = {
     "budget": BudgetConfig,
@@ -160,3 +166,63 @@ def test_knobs_do_not_change_once_built() -> None:
     config = SegmentConfig()
     with pytest.raises(FrozenInstanceError, match="overlap"):
         config.overlap = 0.0  # type: ignore[misc]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    """A config with groups, as StudyConfig is."""
+
+    seed: int = 0
+    """Its own."""
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    """A group."""
+    statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    """Another group."""
+
+
+def test_knobs_change_the_config_that_is_given_or_the_defaults() -> None:
+    assert configured(SegmentConfig, None, {}) == SegmentConfig()
+    given = SegmentConfig(overlap=0.25)
+    assert configured(SegmentConfig, given, {}) == given
+    assert configured(SegmentConfig, given, {"device": "cpu"}) == SegmentConfig(overlap=0.25, device="cpu")
+
+
+def test_knobs_of_groups_are_flat() -> None:
+    made = configured(Nested, None, {"preset": "lits", "confidence": 0.9, "bootstrap": 0})
+    expected = Nested(metrics=MetricsConfig(preset="lits"), statistics=StatisticsConfig(confidence=0.9, bootstrap=0))
+    assert made == expected
+    # A field of the config itself comes before that of a group, and a given config is changed by the knobs.
+    given = Nested(metrics=MetricsConfig(nsd_tolerance_mm=2.0))
+    made = configured(Nested, given, {"seed": 3, "preset": "chaos"})
+    assert made == Nested(seed=3, metrics=MetricsConfig(nsd_tolerance_mm=2.0, preset="chaos"))
+
+
+def test_an_unknown_knob_is_told_with_what_may_be_meant() -> None:
+    with pytest.raises(UnknownKnobError, match=r"SegmentConfig has no knob 'overlapp': did you mean overlap\?"):
+        configured(SegmentConfig, None, {"overlapp": 0.5})
+    with pytest.raises(TypeError, match="Nested has no knob 'zzz': its knobs are seed, preset"):
+        configured(Nested, None, {"zzz": 1})
+
+
+def test_a_config_of_another_verb_is_refused() -> None:
+    with pytest.raises(InputError, match="config must be a SegmentConfig; got MetricsConfig"):
+        configured(SegmentConfig, MetricsConfig(), {})
+    with pytest.raises(InputError, match="overlap must be at least 0"):
+        configured(SegmentConfig, None, {"overlap": -1})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda knobs: next(iter(iter_segment(volume(), "nowhere.safetensors", **knobs))),
+        lambda knobs: next(iter(iter_train([], out="m.safetensors", **knobs))),
+        lambda knobs: evaluate(prediction=segmentation(), reference=segmentation(), **knobs),
+        lambda knobs: match_instances(prediction=segmentation(), reference=segmentation(), **knobs),
+        lambda knobs: calibrate(probabilities=volume(), reference=segmentation(), **knobs),
+        lambda knobs: study([], **knobs),
+    ],
+    ids=["segment", "train", "evaluate", "instances", "calibrate", "study"],
+)
+def test_every_verb_tells_an_unknown_knob(call: Callable[[dict[str, object]], object]) -> None:
+    with pytest.raises(UnknownKnobError, match="has no knob 'nonsense'"):
+        call({"nonsense": 1})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import pickle
 
 import dask.array as da
@@ -9,8 +10,9 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grids import ORIENTATIONS, grid, grids
+from grids import ORIENTATIONS, grid, grids, rotation
 from napari_medseg.errors import GridMismatchError, InputError
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.volume import MAX_LABEL, Grid, LazyArray, Segmentation, Volume, require_same_grid
 
 PLAIN = Grid.from_spacing((2, 3, 4), (3.0, 2.0, 1.0), (10.0, 20.0, 30.0))
@@ -82,6 +84,45 @@ def test_grids_are_the_same_up_to_one_per_cent_of_the_smallest_spacing(orientati
     assert one.same_as(Grid(one.shape, near))
     assert not one.same_as(Grid(one.shape, far))
     assert not one.same_as(Grid((3, 4, 6), one.affine))
+
+
+orders = st.builds(
+    AxisOrder,
+    st.sampled_from(list(itertools.permutations(range(3)))),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+
+
+@given(drawn=grids, order=orders, seed=st.integers(0, 99))
+def test_a_reordered_grid_is_brought_back_voxel_by_voxel(drawn: Grid, order: AxisOrder, seed: int) -> None:
+    other = drawn.reordered(order)
+    back = other.order_onto(drawn)
+    assert back is not None
+    assert other.reordered(back).same_as(drawn)
+    data = np.random.default_rng(seed).integers(0, 99, drawn.shape)
+    # An axis of one voxel may stay as it is: turning it moves nothing.
+    assert np.array_equal(back.apply(order.apply(data)), data)
+
+
+@given(drawn=grids, order=orders, axis=st.integers(0, 2))
+def test_a_grid_that_lies_elsewhere_is_not_brought_onto_the_other(drawn: Grid, order: AxisOrder, axis: int) -> None:
+    affine = np.array(drawn.affine)
+    affine[axis, 3] += 0.5 * min(drawn.spacing)
+    assert Grid(drawn.shape, affine).reordered(order).order_onto(drawn) is None
+
+
+@pytest.mark.parametrize("turn", [0.25, 0.75, 1.25])
+@pytest.mark.parametrize("order", [AxisOrder((1, 0, 2), (True, False, False)), AxisOrder((2, 0, 1), (False,) * 3)])
+def test_axes_half_way_between_those_of_the_patient_are_matched_too(turn: float, order: AxisOrder) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = rotation((turn * np.pi, turn * np.pi, 0.0))
+    drawn = Grid((4, 4, 4), affine)
+    assert drawn.reordered(order).order_onto(drawn) == order.inverse
+
+
+def test_grids_of_other_spacing_or_size_have_no_order() -> None:
+    assert PLAIN.order_onto(PLAIN.with_spacing((1.5, 2.0, 1.0))) is None
+    assert PLAIN.order_onto(Grid((4, 3, 2), PLAIN.affine)) is None
 
 
 def test_a_small_turn_moves_the_far_corner() -> None:

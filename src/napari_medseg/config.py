@@ -17,8 +17,11 @@ from textwrap import dedent
 from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
+from napari_medseg.errors import InputError, UnknownKnobError, did_you_mean
 from napari_medseg.registry.spec import Argument, shown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -336,26 +339,33 @@ class Knob:
 def knobs_of(kind: type) -> Mapping[str, Knob]:
     """The knobs of a config class by name, with those of its groups in place of the groups."""
     docs, hints, found = field_docs(kind), get_type_hints(kind), {}
+    own = {
+        f.name: Knob(f.name, "", hints[f.name], _default(f), docs[f.name]) for f in fields(kind) if not _group_class(f)
+    }
     for f in fields(kind):
         group = _group_class(f)
         if group is None:
-            found[f.name] = Knob(f.name, "", hints[f.name], _default(f), docs[f.name])
-        else:
-            found |= {name: replace(knob, group=f.name) for name, knob in knobs_of(group).items()}
+            found[f.name] = own[f.name]
+        else:  # a field of the class itself goes before one of that name in a group
+            within = {name: replace(knob, group=f.name) for name, knob in knobs_of(group).items()}
+            found |= {name: knob for name, knob in within.items() if name not in own}
     return MappingProxyType(found)
 
 
 def configured(kind: type[C], config: C | None, knobs: Mapping[str, Any]) -> C:
     """The config with some knobs set anew; without a config, the defaults of `kind` with these knobs.
 
-    Raises UnknownNameError for a knob that the class does not have, InputError for a value out of bounds.
+    Raises UnknownKnobError for a knob that the class does not have, InputError for a value out of bounds, or a config
+    of another class.
     """
+    if config is not None and not isinstance(config, kind):
+        raise InputError(f"config must be a {kind.__name__}; got {type(config).__name__}")
     known = knobs_of(kind)
     changes: dict[str, dict[str, Any]] = {}
     for name, value in knobs.items():
         if name not in known:
             hint = did_you_mean(name, known)
-            raise UnknownNameError(f"{kind.__name__} has no knob {shown(name)}: {hint}its knobs are {', '.join(known)}")
+            raise UnknownKnobError(f"{kind.__name__} has no knob {shown(name)}: {hint}its knobs are {', '.join(known)}")
         changes.setdefault(known[name].group, {})[name] = value
     config = kind() if config is None else config
     own = changes.pop("", {})

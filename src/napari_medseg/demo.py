@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_medseg import io
-from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Event, Finished
 from napari_medseg.inference import iter_segment
-from napari_medseg.inference.engine import provenance
 from napari_medseg.io.disk.files import replace_bytes
 from napari_medseg.metrics import Scores, evaluate
-from napari_medseg.models.file import load_model
 from napari_medseg.overview import save_overview
 from napari_medseg.sample import sample_files
 
@@ -40,15 +37,14 @@ def iter_demo(out: Path) -> Generator[Event, None, None]:
     """
     sample = {key: _copied(path, out) for key, path in sample_files().items()}
     volume, reference = io.read(sample["image"]), io.read_segmentation(sample["labels"])
-    model, config = load_model(sample["model"]), SegmentConfig()
-    for event in iter_segment(volume, model):
+    for event in iter_segment(volume, sample["model"]):
         if isinstance(event, Finished):
             prediction = event.result
         else:
             yield event
     scores = evaluate(prediction=prediction, reference=reference)
     labels, table, picture = out / "labels.nii.gz", out / "scores.csv", out / "overview.png"
-    io.write(labels, prediction, provenance=provenance(model, config))
+    io.write(labels, prediction)
     scores.to_csv(table)
     save_overview(picture, volume, prediction)
     yield Finished(DemoResult(scores, (sample["image"], labels), (*sample.values(), labels, table, picture)))

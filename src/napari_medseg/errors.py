@@ -1,7 +1,7 @@
-"""The errors a user can cause. Each is one line: what was expected, what came, and the way out.
+"""The errors that a user can cause. Each is one line: what was expected, what came, and the way out.
 
-Every class is also the built-in that a caller would naturally catch. The command line turns any `MedsegError` into exit
-status 2; whatever else escapes is a defect of ours.
+Every class is also the built-in that a caller would naturally catch. The command line turns a `MedsegError` into exit
+status 2. Any other exception that escapes is a defect of ours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class MedsegError(Exception):
-    """The input or the request is wrong; the message is a single line fit to show to the user."""
+    """The input or the request is wrong; the message is one line for the user."""
 
     def __str__(self) -> str:
         return " ".join(str(self.args[0]).split()) if self.args else type(self).__name__
@@ -34,7 +34,11 @@ class ModelFileError(FileError):
 
 
 class UnknownNameError(MedsegError, LookupError):
-    """A name is in none of our tables; the message lists the choices."""
+    """A name is unknown; the message lists the known ones."""
+
+
+class UnknownKnobError(UnknownNameError, TypeError):
+    """A keyword is not a field of the function's config class; the message lists the fields."""
 
 
 class NotSupportedError(MedsegError, NotImplementedError):
@@ -42,7 +46,7 @@ class NotSupportedError(MedsegError, NotImplementedError):
 
 
 class MedsegWarning(UserWarning):
-    """Something odd about an input that the user should know; the work goes on."""
+    """An input is odd in a way that the user should know; the work goes on."""
 
 
 def warn(text: str) -> None:
@@ -52,7 +56,7 @@ def warn(text: str) -> None:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """ "did you mean unet3d? " of a name that is nearly one of the choices, in any case of letters; else nothing."""
+    """ "did you mean unet3d? " for a name that resembles one of the choices, in any case of letters; else ""."""
     import difflib
 
     written = {choice.lower(): choice for choice in choices}

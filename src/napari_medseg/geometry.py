@@ -1,7 +1,7 @@
 """Pure affine maths on (4, 4) matrices: index (z, y, x) -> world millimetres (S, P, L).
 
-The world is the ITK/DICOM patient system LPS written in array order, so that ITK affines cost a permutation and NIfTI
-affines (RAS, xyz) a permutation and two signs. Nothing here knows volumes, files or tensors.
+The world is the patient system LPS of ITK and DICOM, written in array order: an affine of ITK needs a permutation, an
+affine of NIfTI (RAS, xyz) a permutation and two signs. This module knows no volumes, files or tensors.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ FloatArray = npt.NDArray[np.float64]
 Triple = tuple[float, float, float]
 Shape3 = tuple[int, int, int]
 
-#: letters an axis can run to, per world axis (S, P, L): positive, negative
 AXIS_LETTERS = (("S", "I"), ("P", "A"), ("L", "R"))
+"""The letters that an axis can run to, for each world axis (S, P, L): positive, negative."""
 _REVERSE = np.eye(4)[[2, 1, 0, 3]]
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -50,10 +50,10 @@ def spacing_of(affine: FloatArray) -> Triple:
 
 
 def nearest_axes(affine: FloatArray) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """For each array axis the world axis it runs along most nearly, and its sign there.
+    """For each array axis: the world axis that it runs along most nearly, and the sign of its direction.
 
     The assignment maximises the product of the absolute direction cosines, so that it is a permutation for any oblique
-    affine; ties go to the first permutation in lexical order.
+    affine. Ties go to the first permutation in lexical order.
     """
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     best = max(
@@ -138,8 +138,27 @@ class AxisOrder:
         return source[0], source[1], source[2]
 
 
+AS_IT_IS = AxisOrder((0, 1, 2), (False, False, False))
+"""The order that changes nothing."""
+
+
+def parallel_axes(affine: FloatArray, target: FloatArray) -> AxisOrder | None:
+    """The reordering after which each axis of `affine` runs most nearly along the same axis of `target`.
+
+    None where two axes of `target` are nearest to the same axis of `affine`.
+    """
+    # The axes are compared with each other. Letters such as "SPL" would not do: an axis half way between two axes of
+    # the patient (45 degrees) gets one letter or the other by rounding.
+    # cosines[new, old]: between an axis of the target and an axis of the array.
+    cosines = (target[:3, :3] / spacing_of(target)).T @ (affine[:3, :3] / spacing_of(affine))
+    z, y, x = (int(old) for old in np.abs(cosines).argmax(axis=1))
+    if len({z, y, x}) < 3:
+        return None
+    return AxisOrder((z, y, x), (bool(cosines[0, z] < 0), bool(cosines[1, y] < 0), bool(cosines[2, x] < 0)))
+
+
 def spacing_changed(shape: Shape3, affine: FloatArray, spacing_zyx_mm: Triple) -> tuple[Shape3, FloatArray]:
-    """Shape and affine of the grid with another spacing that covers the same box (edges of the outer voxels kept)."""
+    """Shape and affine of the grid with another spacing that covers the same box, up to the outer voxels' edges."""
     old = np.array(spacing_of(affine))
     n = np.array(shape)
     new_n = np.maximum(1, np.round(n * old / np.array(spacing_zyx_mm))).astype(int)
@@ -152,16 +171,16 @@ def spacing_changed(shape: Shape3, affine: FloatArray, spacing_zyx_mm: Triple) -
 
 @dataclass(frozen=True)
 class AxisMap:
-    """How each sample of a resampled axis is made from the old one: a band of weights.
+    """How each sample of a resampled axis is made from the old samples: a band of weights.
 
-    Output sample i is ``sum_k weights[i, k] * old[first[i] + k]``. Linear interpolation where the new samples are
-    denser; a triangle as wide as the new spacing (anti-aliasing) where they are sparser. Edge samples repeat.
+    Output sample i is ``sum_k weights[i, k] * old[first[i] + k]``. Denser samples are interpolated linearly. Sparser
+    samples are weighted by a triangle as wide as the new spacing, against aliasing. Edge samples repeat.
     """
 
     first: npt.NDArray[np.int64]
-    """Index of the first old sample that each new one needs, never decreasing."""
+    """Index of the first old sample that each new sample needs; it never decreases."""
     weights: npt.NDArray[np.float32]
-    """(n_new, taps), rows sum to one."""
+    """(n_new, taps); each row sums to one."""
     n_old: int
 
     @classmethod
@@ -173,9 +192,8 @@ class AxisMap:
             nearest = np.clip(np.floor(centre + 0.5), 0, n_old - 1).astype(np.int64)
             return cls(nearest, np.ones((n_new, 1), dtype=np.float32), n_old)
         width = max(1.0, step)
-        reach = int(
-            np.ceil(2 * width)
-        )  # the most integers that the open interval (centre - width, centre + width) holds
+        # The most integers that the open interval (centre - width, centre + width) holds.
+        reach = int(np.ceil(2 * width))
         taps = min(n_old, reach)
         low = np.floor(centre - width).astype(np.int64) + 1
         first = np.clip(low, 0, n_old - taps)
@@ -196,9 +214,9 @@ class AxisMap:
         return self.taps == 1 and self.n_old == len(self.first)
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
-        """The range of old samples that the new samples [start, stop) are made of."""
+        """The range of old samples behind the new samples [start, stop)."""
         return int(self.first[start]), int(self.first[stop - 1]) + self.taps
 
     def ready(self, n_old_available: int) -> int:
-        """How many new samples, from the first on, need none of the old ones from `n_old_available` on."""
+        """How many new samples, from the first on, can be made of the first `n_old_available` old samples."""
         return int(np.searchsorted(self.first + self.taps, n_old_available, side="right"))

@@ -1,4 +1,4 @@
-"""JSON from files we did not write: no NaN, no key twice, no depth that exhausts the stack."""
+"""JSON from files of others: NaN, a repeated key and a depth that exhausts the stack are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 
 def parse(text: str) -> Any:
-    """The document; ValueError with one line where it is not JSON as RFC 8259 means it."""
+    """The document. Raises ValueError, with one line, where the text is not JSON by RFC 8259."""
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except RecursionError:

@@ -1,27 +1,28 @@
-"""The nouns: a grid in the patient, an image on it, labels on it. Frozen, and valid once built."""
+"""The nouns: a grid in the patient, an image on it, labels on it. They are frozen, and valid once built."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_medseg import geometry
-from napari_medseg.errors import InputError
+from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.geometry import AxisOrder, FloatArray, Shape3, Triple
 
-#: red, green, blue, 0 to 255
 Colour = tuple[int, int, int]
-#: the largest label id: what a signed 32-bit integer holds
+"""Red, green and blue, each 0 to 255."""
 MAX_LABEL = 2**31 - 1
+"""The largest label id, and the largest number of a signed 32-bit integer."""
 
 
 class LazyArray(Protocol):
-    """What numpy, dask and zarr arrays share: the only way the core touches data."""
+    """What numpy, dask and zarr arrays share. The core touches data in this way only."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -34,8 +35,8 @@ class LazyArray(Protocol):
 class Grid:
     """Where the voxels of an array lie in the patient.
 
-    shape: (z, y, x). affine: (4, 4), index (z, y, x) of a voxel's centre -> world (S, P, L) in mm.
-    Raises InputError for a shape that is not three positive sizes, or an affine that is not finite and invertible.
+    shape: (z, y, x). affine: (4, 4), from the index (z, y, x) of a voxel's centre to the world (S, P, L) in mm.
+    Raises InputError unless the shape is three positive sizes and the affine is finite and invertible.
     """
 
     shape: Shape3
@@ -108,18 +109,28 @@ class Grid:
         return self.index_to_world(np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T)
 
     def same_as(self, other: Grid) -> bool:
-        """Equal shape, and no corner's centre apart by more than 1 % of the smallest spacing."""
+        """Whether the shapes are equal, and no corner's centre is off by more than 1 % of the smallest spacing."""
         if self.shape != other.shape:
             return False
         apart = np.linalg.norm(self.corners - other.corners, axis=1).max()
         return bool(apart <= 0.01 * min(*self.spacing, *other.spacing))
+
+    def order_onto(self, other: Grid) -> AxisOrder | None:
+        """The flips and permutations that bring this grid onto the other; None where the grids differ by more.
+
+        The order returned satisfies `self.reordered(order).same_as(other)`.
+        """
+        if self.same_as(other):
+            return geometry.AS_IT_IS
+        order = geometry.parallel_axes(self.affine, other.affine)
+        return order if order is not None and self.reordered(order).same_as(other) else None
 
     def reordered(self, order: AxisOrder) -> Grid:
         """The grid of the array that `order.apply` returns."""
         return Grid(order.shape(self.shape), order.affine(self.affine, self.shape))
 
     def with_spacing(self, spacing_zyx_mm: Triple) -> Grid:
-        """The grid of about this spacing that covers the same box; the spacing is rounded so that it fits exactly."""
+        """The grid of about this spacing that covers the same box. The spacing is rounded so that it fits exactly."""
         return Grid(*geometry.spacing_changed(self.shape, self.affine, spacing_zyx_mm))
 
     def describe(self) -> str:
@@ -132,9 +143,10 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An image: data (C, Z, Y, X), numpy, dask or zarr, wrapped and never copied; 2D is Z = 1.
+    """An image: data (C, Z, Y, X), numpy, dask or zarr. The array is wrapped and never copied; 2D is Z = 1.
 
-    channels: one name per channel. name: what messages and layers call it (never patient text).
+    channels: one name per channel. name: what messages and layers call the image (never patient text). provenance: how
+    it was made; any value that JSON can hold.
     Raises InputError where data, grid and channels do not fit together.
     """
 
@@ -142,6 +154,7 @@ class Volume:
     grid: Grid
     channels: tuple[str, ...] = ()
     name: str = field(default="", kw_only=True)
+    provenance: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         who = f"volume {self.name!r}" if self.name else "a Volume"
@@ -155,19 +168,27 @@ class Volume:
         if tuple(self.data.shape[1:]) != self.grid.shape:
             raise InputError(f"{who} has data (z, y, x) {tuple(self.data.shape[1:])} but its grid is {self.grid.shape}")
         count = int(self.data.shape[0])
-        channels = tuple(self.channels) or tuple(f"channel {c}" for c in range(count))
+        channels = tuple(self.channels) or plain_channels(count)
         if len(channels) != count:
             raise InputError(f"{who} has {count} channels but {len(channels)} channel names: {channels}")
         object.__setattr__(self, "channels", channels)
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _without_proxies(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _restore(self, state)
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """A label image: integer data (Z, Y, X); labels: {id: name}; 0 is background and needs no name.
 
-    colours: {id: (red, green, blue)}, 0 to 255, for the ids that have one.
-    Raises InputError where data is not integer, does not fit the grid, an id lies outside 0 .. 2^31 - 1, or a colour is
-    not three numbers from 0 to 255.
+    colours: {id: (red, green, blue)}, 0 to 255, for the ids that have one. provenance: how the labels were made; any
+    value that JSON can hold.
+    Raises InputError where the data is not integer or does not fit the grid, where an id lies outside 0 .. 2^31 - 1,
+    and where a colour is not three numbers from 0 to 255.
     """
 
     data: LazyArray
@@ -175,6 +196,7 @@ class Segmentation:
     labels: Mapping[int, str] = field(default_factory=dict)
     name: str = field(default="", kw_only=True)
     colours: Mapping[int, Colour] = field(default_factory=dict, kw_only=True)
+    provenance: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         who = f"segmentation {self.name!r}" if self.name else "a Segmentation"
@@ -191,32 +213,88 @@ class Segmentation:
         if odd:
             raise InputError(f"{who} needs colours of three numbers from 0 to 255 (red, green, blue); got {odd[0]}")
         object.__setattr__(self, "colours", MappingProxyType(dict(sorted(self.colours.items()))))
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
     def __getstate__(self) -> dict[str, Any]:
-        # A mapping proxy cannot be pickled; events that carry a Segmentation cross processes.
-        proxies = {"labels": dict(self.labels), "colours": dict(self.colours)}
-        return {"data": self.data, "grid": self.grid, "name": self.name, **proxies}
+        return _without_proxies(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for key, value in state.items():
-            object.__setattr__(self, key, MappingProxyType(value) if key in ("labels", "colours") else value)
+        _restore(self, state)
 
     def label_name(self, label: int) -> str:
         """The name of a label, or "label 7" for one without."""
         return self.labels.get(label) or f"label {label}"
 
 
-#: how one volume comes onto the grid of another, as messages say it
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Outline:
+    """What is known of an image, or of labels, without their voxels."""
+
+    grid: Grid
+    dtype: np.dtype[Any]
+    """Type of the voxels as they are read. For a DICOM series: the type that holds every value its headers allow."""
+    channels: tuple[str, ...]
+    """One name per channel; labels have one channel."""
+    is_labels: bool
+    """Whether the file says that it holds labels, or the caller takes it for labels."""
+    labels: Mapping[int, str] = field(default_factory=dict)
+    """{id: name}, where the file has names."""
+    name: str = ""
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What the file does not say, and what the reader assumed instead."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all voxels in memory."""
+        return math.prod(self.grid.shape) * len(self.channels) * self.dtype.itemsize
+
+
+def label_dtype(largest_id: int) -> np.dtype[Any]:
+    """The smallest integer type that holds the ids from 0 to `largest_id`: uint8, uint16 or int32."""
+    return np.min_scalar_type(largest_id) if largest_id < 2**16 else np.dtype(np.int32)
+
+
+def plain_channels(count: int) -> tuple[str, ...]:
+    """Names for channels that have none."""
+    return tuple(f"channel {c}" for c in range(count))
+
+
+def _without_proxies(noun: Volume | Segmentation) -> dict[str, Any]:
+    """The fields, with plain dicts: events carry nouns between processes, and a mapping proxy cannot be pickled."""
+    values = {f.name: getattr(noun, f.name) for f in fields(noun)}
+    return {name: dict(v) if isinstance(v, MappingProxyType) else v for name, v in values.items()}
+
+
+def _restore(noun: Volume | Segmentation, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        object.__setattr__(noun, name, MappingProxyType(value) if isinstance(value, dict) else value)
+
+
+Placed = Volume | Segmentation | Outline
+"""What lies on a grid and has a name."""
 RESAMPLE = "`napari-medseg convert IN -o OUT --onto REFERENCE`, with --as-labels for labels"
+"""How to bring one volume onto the grid of another, as messages say it."""
 
 
-def require_same_grid(a: Volume | Segmentation, b: Volume | Segmentation, a_is: str, b_is: str) -> None:
-    """Raise GridMismatchError, naming both and both grids, unless they lie on the same grid."""
-    from napari_medseg.errors import GridMismatchError
+def require_order_onto(a: Placed, b: Placed, a_is: str, b_is: str) -> AxisOrder:
+    """The flips and permutations that bring `a` onto the grid of `b`.
 
+    a_is, b_is: what the message calls them. Raises GridMismatchError where the grids differ by more.
+    """
+    order = a.grid.order_onto(b.grid)
+    return _refuse_grids(a, b, a_is, b_is) if order is None else order
+
+
+def require_same_grid(a: Placed, b: Placed, a_is: str, b_is: str) -> None:
+    """Raise GridMismatchError, which names both things and both grids, unless they lie on the same grid."""
     if not a.grid.same_as(b.grid):
-        name_a, name_b = (f"{what} {x.name!r}" if x.name else what for what, x in ((a_is, a), (b_is, b)))
-        raise GridMismatchError(
-            f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "
-            f"{name_b} has {b.grid.describe()}: resample one onto the other first: {RESAMPLE}"
-        )
+        _refuse_grids(a, b, a_is, b_is)
+
+
+def _refuse_grids(a: Placed, b: Placed, a_is: str, b_is: str) -> NoReturn:
+    name_a, name_b = (f"{what} {x.name!r}" if x.name else what for what, x in ((a_is, a), (b_is, b)))
+    raise GridMismatchError(
+        f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "
+        f"{name_b} has {b.grid.describe()}: resample one onto the other first: {RESAMPLE}"
+    )

@@ -20,6 +20,8 @@ from napari_medseg.cli import main
 from napari_medseg.cli.segment import sha256_of
 from napari_medseg.cli.terminal import ProgressLine
 from napari_medseg.events import TrainProgress
+from napari_medseg.io import nifti
+from napari_medseg.io.stored import Stored
 from napari_medseg.transforms.regrid import resample_onto
 
 
@@ -43,10 +45,38 @@ def test_segment_records_how_the_labels_were_made(ball_images: Path, ball_model:
 
     out = tmp_path / "out.nrrd"
     assert run("segment", ball_images / "case0.nii.gz", "--model", ball_model, "-o", out, "--overlap", 0.25) == 0
-    provenance = io.load(out, as_labels=True).provenance
+    provenance = io.read_segmentation(out).provenance
     assert provenance["model_sha256"] == load_model(ball_model).sha256
     assert provenance["overlap"] == 0.25
     assert len(str(provenance["input_sha256"])) == 64
+
+
+def test_segment_decodes_each_image_once(
+    ball_images: Path, ball_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = sorted(ball_images.iterdir())
+    decoded: list[Path] = []
+
+    def counted(path: Path, *, as_labels: bool) -> Stored:
+        assert not as_labels
+        decoded.append(path)
+        return load(path, as_labels=as_labels)
+
+    load = nifti.load
+    monkeypatch.setattr(nifti, "load", counted)
+    assert run("segment", *images, "--model", ball_model, "-o", tmp_path / "out/") == 0
+    assert decoded == images
+    assert len(list((tmp_path / "out").iterdir())) == len(images) > 1
+
+
+def test_segment_looks_at_every_image_before_it_writes(
+    ball_images: Path, ball_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    write(bad, Volume(np.zeros((2, 4, 4, 4), np.int16), Grid.from_spacing((4, 4, 4), (1, 1, 1))))
+    assert run("segment", ball_images / "case0.nii.gz", bad, "--model", ball_model, "-o", tmp_path / "out/") == 2
+    assert "bad has 2 channels but model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +172,7 @@ def test_evaluate_tells_what_has_no_partner(
     said = capsys.readouterr()
     warnings = [line for line in said.err.splitlines() if line.startswith("warning:")]
     assert len(warnings) == 1
-    assert "2 images are in only one of" in warnings[0]
+    assert "2 images are not in all of" in warnings[0]
     assert "case1, other" in warnings[0]
 
 

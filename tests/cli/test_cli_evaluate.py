@@ -177,7 +177,7 @@ def test_readers_agree_and_their_consensus_judges(folders: Path, method: str) ->
     assert ("staple" in tables) == (method == "staple")
     written = folders / "agreed" / "case0.nii.gz"
     np.testing.assert_array_equal(read_segmentation(written).data, segmentation().data)
-    assert io.load(written, as_labels=True).provenance["consensus"] == method
+    assert io.read_segmentation(written).provenance["consensus"] == method
 
 
 def test_a_series_in_one_file_has_its_changes(tmp_path: Path) -> None:

@@ -100,4 +100,5 @@ def orientation(affine_lps_xyz: npt.NDArray[np.float64]) -> npt.NDArray[np.float
 
 
 def decimal(values: Sequence[float] | npt.NDArray[np.float64]) -> list[str]:
-    return [format_number_as_ds(float(value)) for value in values]
+    # Rounded first: pydicom 3.0 makes 17 characters of 9.999999999999998.
+    return [format_number_as_ds(float(f"{value:.14g}")) for value in values]

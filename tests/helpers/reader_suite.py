@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -130,20 +131,49 @@ class ReaderSuite:
         assert np.array_equal(np.asarray(once.data), np.asarray(twice.data))
         assert farthest_mm(once.grid, twice.grid) < 1e-4
 
+    def test_an_outline_is_what_reading_finds(self, folder: Path) -> None:
+        image, labels = folder / f"outlined{self.suffix}", folder / f"outlined labels{self.suffix}"
+        io.write(image, Volume(noise((2, 3, 4, 5), "int16"), oblique("RSP"), ("T1", "T2"), provenance=PROVENANCE))
+        io.write(labels, Segmentation(np.ones((3, 4, 5), np.uint8), grid("SAR"), LABELS, provenance=PROVENANCE))
+        seen, read = io.peek(image), io.read(image)
+        assert (seen.dtype, seen.channels, seen.is_labels) == (read.data.dtype, read.channels, False)
+        assert np.array_equal(seen.grid.affine, read.grid.affine)
+        assert (seen.grid.shape, seen.nbytes) == (read.grid.shape, np.asarray(read.data).nbytes)
+        assert (seen.name, seen.provenance) == (read.name, read.provenance)
+        with pytest.raises(InputError, match="labels have one channel; got 2"):
+            io.peek(image, as_labels=True)
+        of_labels, segmentation = io.peek(labels), io.read_segmentation(labels)
+        assert (of_labels.dtype, of_labels.is_labels) == (segmentation.data.dtype, True)
+        assert (of_labels.labels, of_labels.provenance) == (LABELS, PROVENANCE)
+
+    def test_provenance_goes_with_what_was_read(self, folder: Path) -> None:
+        first, second, third = (folder / f"{name}{self.suffix}" for name in ("first", "second", "third"))
+        labels = Segmentation(np.ones((3, 4, 5), np.uint8), grid("SPL"))
+        for x in (Volume(noise((1, 3, 4, 5), "int16"), grid("SPL")), labels):
+            io.write(first, x, provenance=PROVENANCE)
+            read = io.load(first)
+            assert read.provenance == PROVENANCE
+            io.write(second, read)
+            assert io.load(second).provenance == PROVENANCE
+            io.write(third, read, provenance={"model sha256": "cd"})  # the keyword wins
+            assert io.load(third).provenance == {"model sha256": "cd"}
+            for path in (first, second, third):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def test_provenance_is_kept_and_told(self, folder: Path) -> None:
         path = folder / f"made{self.suffix}"
         labels = np.ones((3, 4, 5), np.uint8)
         labels[0] = 0
         io.write(path, Segmentation(labels, grid("SPL"), {1: "liver"}), provenance=PROVENANCE)
-        assert io.load(path, as_labels=True).provenance == PROVENANCE
+        assert io.read_segmentation(path).provenance == PROVENANCE
         assert {"provenance, model sha256: ab12", "  1  liver  40 voxels"} <= set(describe(path, labels=True))
 
     def test_labels_say_that_they_are_labels(self, folder: Path) -> None:
         path = folder / f"kind{self.suffix}"
         io.write(path, Segmentation(np.ones((3, 4, 5), np.uint8), grid("SPL")))
-        assert io.load(path, as_labels=False).is_labels
+        assert isinstance(io.load(path), Segmentation)
         io.write(folder / f"other{self.suffix}", Volume(np.ones((1, 3, 4, 5), np.uint8), grid("SPL")))
-        assert not io.load(folder / f"other{self.suffix}", as_labels=False).is_labels
+        assert isinstance(io.load(folder / f"other{self.suffix}"), Volume)
 
     def test_a_missing_file_is_named(self, folder: Path) -> None:
         path = folder / f"absent{self.suffix}"

@@ -10,7 +10,7 @@ import pytest
 
 from napari_medseg import Grid, Segmentation, write
 from napari_medseg.errors import FileError, InputError, MedsegWarning
-from napari_medseg.io.folders import images_by_name, is_folder_of_images, pairs, partners, time_points
+from napari_medseg.io.folders import images_by_name, is_folder_of_images, match_by_name, partners, time_points
 
 
 def folder(path: Path, *names: str) -> Path:
@@ -51,9 +51,11 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_pairs_are_sorted_and_the_rest_is_told_once(tmp_path: Path) -> None:
     first = folder(tmp_path / "first", "b.nii.gz", "a.nii.gz", "x.nii.gz")
     second = folder(tmp_path / "second", "a.nrrd", "b.mha", "y.nii", "z.nii")
-    with pytest.warns(MedsegWarning, match="3 images are in only one of .* x, y, z$") as said:
-        found = pairs(first, second)
-    assert found == [("a", first / "a.nii.gz", second / "a.nrrd"), ("b", first / "b.nii.gz", second / "b.mha")]
+    with pytest.warns(MedsegWarning, match="3 images are not in all of .* x, y, z$") as said:
+        found = match_by_name([first, second])
+    pair_a, pair_b = (first / "a.nii.gz", second / "a.nrrd"), (first / "b.nii.gz", second / "b.mha")
+    assert list(found.paths.items()) == [("a", pair_a), ("b", pair_b)]
+    assert found.alone == {"x": (True, False), "y": (False, True), "z": (False, True)}
     assert len(said) == 1
 
 
@@ -62,7 +64,7 @@ def test_no_pair_is_refused_with_the_names(tmp_path: Path) -> None:
     for name in "abcdef":
         (first / name).rename(first / f"{name}.nii")
     with pytest.raises(InputError, match=r"no image of the same name: a, b, c, d, e, \.\.\. against none"):
-        pairs(first, second)
+        match_by_name([first, second])
 
 
 def test_a_zarr_folder_is_an_image_and_not_a_folder_of_images(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_comments_of_others_are_left_alone(tmp_path: Path) -> None:
         image.header.extensions.append(nib.nifti1.Nifti1Extension(6, text))
     nib.save(image, tmp_path / "a.nii")
     with pytest.warns(MedsegWarning, match="attributes are not understood and left out"):
-        assert io.load(tmp_path / "a.nii", as_labels=False).provenance == {}
+        assert io.load(tmp_path / "a.nii").provenance == {}
 
 
 class TestRealFiles:
@@ -333,3 +333,31 @@ class TestRealFiles:
         lines = describe(folder / "example_seg.nii.gz", labels=True, image=folder / "example_ct_sm.nii.gz")
         assert "  5  label 5  38634 voxels" in lines
         assert lines[-1].startswith("grid: the same as that of")
+
+
+def test_an_outline_needs_no_voxels(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (1, 20, 20, 20)).astype(np.int16)
+    io.write(path, Volume(voxels, Grid.from_spacing((20, 20, 20), (3, 2, 1))))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    assert io.peek(path).grid.spacing == (3.0, 2.0, 1.0)
+    with pytest.raises(FileError, match=r"a\.nii\.gz: the gzip stream is damaged"):
+        io.read(path)
+
+
+@pytest.mark.parametrize(("stored", "slope", "read"), [("int16", 0.5, "float32"), ("int32", 2.0, "float64")])
+def test_an_outline_has_the_type_of_scaled_values(tmp_path: Path, stored: str, slope: float, read: str) -> None:
+    image = nib.Nifti1Image(np.ones((3, 4, 5), stored), np.eye(4))
+    image.header.set_slope_inter(slope, 1.0)
+    nib.save(image, tmp_path / "a.nii")
+    assert io.peek(tmp_path / "a.nii").dtype == io.read(tmp_path / "a.nii").data.dtype == np.dtype(read)
+
+
+def test_the_outline_of_a_time_series_is_that_of_a_point(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.ones((3, 4, 5, 2), np.int16), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"name a\.nii#0 to a\.nii#1"):
+        io.peek(tmp_path / "a.nii")
+    assert io.peek(tmp_path / "a.nii#1").grid.shape == (5, 4, 3)
+    assert io.peek(tmp_path / "a.nii#channels").channels == ("channel 0", "channel 1")

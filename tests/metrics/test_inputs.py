@@ -21,14 +21,14 @@ from napari_medseg.metrics.pairwise.error_map import error_map
 from napari_medseg.metrics.pairwise.instances import match_instances
 from napari_medseg.metrics.pairwise.places import worst_place
 from napari_medseg.metrics.pairwise.surface_mesh import surface_distance_mesh
-from napari_medseg.metrics.study.study import Case
+from napari_medseg.metrics.study.study import CaseImages
 
 ARRAY: Any = np.ones((2, 3, 4), np.uint8)
 GRID = Grid.from_spacing((2, 3, 4), (1.0, 1.0, 1.0))
 LABELS: Any = Segmentation(ARRAY, GRID)
 IMAGE: Any = Volume(ARRAY[None], GRID)
 
-PAIRED = (evaluate, Comparison, Case, match_instances, error_map, worst_place, surface_distance_mesh)
+PAIRED = (evaluate, Comparison, CaseImages, match_instances, error_map, worst_place, surface_distance_mesh)
 ALONE: dict[str, tuple[Callable[[], object], str]] = {
     "shape": (lambda: shape_statistics(ARRAY), "the segmentation must be a Segmentation"),
     "shape of an image": (lambda: shape_statistics(IMAGE), "the segmentation must be a Segmentation, .*; got Volume"),
@@ -48,11 +48,11 @@ ALONE: dict[str, tuple[Callable[[], object], str]] = {
         r"each reader needs a name: give \{name: Segmentation\}; got list",
     ),
     "case with an array to compare": (
-        lambda: Case(prediction=LABELS, reference=LABELS, compared=ARRAY),
+        lambda: CaseImages(prediction=LABELS, reference=LABELS, compared=ARRAY),
         "the compared prediction must be a Segmentation",
     ),
     "case with an array as its image": (
-        lambda: Case(prediction=LABELS, reference=LABELS, image=ARRAY),
+        lambda: CaseImages(prediction=LABELS, reference=LABELS, image=ARRAY),
         "the image must be a Volume",
     ),
     "vote": (lambda: majority_vote([LABELS, ARRAY]), "reader 2 must be a Segmentation"),
@@ -73,7 +73,7 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
         "preset is survey, lits or chaos; got 'brats'",
     ),
     "tolerance": (
-        lambda: evaluate(prediction=LABELS, reference=LABELS, nsd_tolerance_mm="a"),  # type: ignore[arg-type]
+        lambda: evaluate(prediction=LABELS, reference=LABELS, nsd_tolerance_mm="a"),
         "nsd_tolerance_mm must be a number; got 'a'",
     ),
     "nameless scores": (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 
 from balls import LABELS, balls, segmentation, volume
-from napari_medseg import ModelSpec, Segmentation, Volume, write
+from napari_medseg import ModelSpec, Segmentation, Volume
+from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig
-from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.errors import InputError
 from napari_medseg.events import finishing, result_of
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import load_model
-from napari_medseg.training.cases import IGNORE, Case, as_cases, cases_from_folders, class_indices, prepare
+from napari_medseg.training.cases import IGNORE, as_cases, class_indices, objects_of, prepare
 
 
 @pytest.fixture(scope="module")
@@ -26,46 +28,21 @@ def prepared(spec: ModelSpec, case: Case) -> tuple[np.ndarray, np.ndarray]:
     return result.image, result.classes
 
 
-def test_files_pair_by_name_whatever_their_format(ball_images: Path, ball_labels: Path) -> None:
-    cases = cases_from_folders([ball_images], ball_labels)
-    assert [c.name for c in cases] == ["case0", "case1", "case2"]
-    image, labels = cases[1].load()
-    assert image.name == "case1"
-    np.testing.assert_array_equal(np.asarray(image.data), np.asarray(volume(seed=1).data))
-    np.testing.assert_array_equal(np.asarray(labels.data), balls())
-
-
-def test_those_without_a_partner_are_named_in_one_warning(ball_images: Path, ball_labels: Path) -> None:
-    (ball_images / "case0.nii.gz").unlink()
-    (ball_labels / "case2.nii").unlink()
-    with pytest.warns(MedsegWarning, match="2 files without a partner are left out: case0, case2") as caught:
-        assert [c.name for c in cases_from_folders([ball_images], ball_labels)] == ["case1"]
-    assert len(caught) == 1
-
-
-def test_no_pair_is_refused(ball_images: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no file name in .*images has a partner in .*empty"):
-        cases_from_folders([ball_images], tmp_path / "empty")
-    with pytest.raises(FileError, match=r"no such folder: .*nowhere"):
-        cases_from_folders([ball_images], tmp_path / "nowhere")
-
-
-def test_several_folders_are_channels_in_order(ball_images: Path, ball_labels: Path, tmp_path: Path) -> None:
-    second = tmp_path / "second"
-    second.mkdir()
-    for number in range(3):
-        write(second / f"case{number}.mha", volume(seed=10 + number))
-    image, _ = cases_from_folders([ball_images, second], ball_labels)[0].load()
-    expected = np.concatenate([np.asarray(volume(seed=s).data) for s in (0, 10)])
-    np.testing.assert_array_equal(np.asarray(image.data), expected)
-
-
 def test_pairs_of_nouns_are_cases() -> None:
     cases = as_cases([(volume(), segmentation()), (replace(volume(), name="named"), segmentation())])
     assert [c.name for c in cases] == ["case 0", "named"]
     with pytest.raises(InputError, match="at least one case"):
         as_cases([])
+
+
+@pytest.mark.parametrize(("ignored", "ids"), [(None, [0, 1, 1]), (2, [0, 1, 2]), (1, [0, 1, 2])])
+def test_a_detector_learns_one_label(ignored: int | None, ids: list[int]) -> None:
+    (case,) = as_cases([(volume(), segmentation())])
+    objects = objects_of(case, LossConfig(ignore_label=ignored))
+    image, labels = pickle.loads(pickle.dumps(objects)).load()
+    np.testing.assert_array_equal(labels.data, np.array(ids)[balls()])
+    assert dict(labels.labels) == {2 if ignored == 1 else 1: "object"}
+    assert image.name == "case 0"
 
 
 def test_a_case_is_normalised_and_its_ids_become_classes(spec: ModelSpec) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from napari_medseg import Grid, ModelSpec, Segmentation, Volume
+from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig
 from napari_medseg.events import Event, Progress
 from napari_medseg.models.file import load_model
-from napari_medseg.training.cases import Case
 from napari_medseg.training.validate import mean_of, validate
 
 LABELS = {1: "left ball", 2: "right ball"}
@@ -26,7 +26,7 @@ def row(values: Sequence[int]) -> Segmentation:
 def case(name: str, labels: Sequence[int]) -> Case:
     reference = row(labels)
     volume = Volume(np.zeros((1, *reference.grid.shape), np.float32), reference.grid, name=name)
-    return Case(name, lambda: (volume, reference))
+    return Case(name=name, images=(volume,), labels=reference)
 
 
 def validated(

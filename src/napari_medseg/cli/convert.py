@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +12,7 @@ from napari_medseg.cli import terminal
 from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, locked
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.foreign import convert_model, is_foreign
-from napari_medseg.io.stored import from_segmentation, from_volume, looks_like_labels, to_segmentation, to_volume
+from napari_medseg.io.stored import from_noun, looks_like_labels
 from napari_medseg.registry import PresetName
 from napari_medseg.transforms.regrid import Interpolation, resample_onto
 from napari_medseg.volume import Segmentation, Volume
@@ -63,10 +62,11 @@ def run(args: Namespace) -> None:
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
     with locked(args.output):
-        x, provenance = _read(args.source, as_labels=args.as_labels or args.output.suffix.lower() == ".dcm")
+        # A .dcm can hold labels only.
+        x = io.load(args.source, as_labels=args.as_labels or args.output.suffix.lower() == ".dcm")
         if args.onto is not None:
             x = _resampled(x, args)
-        _write(args, x, provenance)
+        _write(args, x)
     terminal.say(f"wrote {args.output}")
 
 
@@ -79,16 +79,9 @@ def _convert_model(args: Namespace) -> None:
     terminal.say(f"wrote {args.output}: {model.spec.network}, labels {', '.join(model.spec.labels.values())}")
 
 
-def _read(path: Path, *, as_labels: bool) -> tuple[Volume | Segmentation, Mapping[str, object]]:
-    """What the file holds, labels where it says so or the target takes only those, and how that was made."""
-    content = io.load(path, as_labels=as_labels)
-    as_noun = to_segmentation if content.is_labels or as_labels else to_volume
-    return as_noun(content, io.strip_suffix(path)), content.provenance
-
-
 def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentation:
-    """On the grid of --onto, with a warning where what looks like labels was interpolated as an image."""
-    made = resample_onto(x, io.read(args.onto).grid, args.interpolation)
+    """The noun on the grid of --onto. Warns where an image that looks like labels was interpolated."""
+    made = resample_onto(x, io.peek(args.onto).grid, args.interpolation)
     if isinstance(x, Volume) and looks_like_labels(x.data) and not looks_like_labels(made.data):
         warnings.warn(
             f"{args.source}: it holds few values, all whole numbers, and resampling has put others between them: if "
@@ -99,11 +92,10 @@ def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentati
     return made
 
 
-def _write(args: Namespace, x: Volume | Segmentation, provenance: Mapping[str, object]) -> None:
+def _write(args: Namespace, x: Volume | Segmentation) -> None:
     if args.output.suffix.lower() != ".zarr":
-        io.write(args.output, x, provenance=provenance, source=args.series)
+        io.write(args.output, x, source=args.series)
         return
     from napari_medseg.io.zarr.format import save
 
-    content = from_volume(x, provenance) if isinstance(x, Volume) else from_segmentation(x, provenance)
-    save(args.output, content, chunks=(args.chunks, args.chunks, args.chunks))
+    save(args.output, from_noun(x), chunks=(args.chunks, args.chunks, args.chunks))

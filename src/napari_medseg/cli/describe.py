@@ -1,4 +1,4 @@
-"""What `napari-medseg info` says about a file: what it is, where it lies, what is odd about it."""
+"""What `napari-medseg info` says about a file: what it is, where it lies, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import blocks, whole
 from napari_medseg.errors import MedsegWarning
-from napari_medseg.io import formats, stored
-from napari_medseg.io.stored import Stored
+from napari_medseg.io import formats
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_same_grid
 
 _SLAB = 64
-"""Slices (z) that are counted at once, so that an array in memory is not copied whole."""
+"""Slices (z) that are looked at at once, so that an array in memory is not copied whole."""
 _MAX_READ = 16 << 30
 """Bytes up to which an array on the disk is read through, for its values and for damaged chunks."""
 _MANY_LABELS = 1000
@@ -30,13 +29,11 @@ _MANY_LABELS = 1000
 
 
 def describe(path: str | PathLike[str], labels: bool = False, image: str | PathLike[str] | None = None) -> list[str]:
-    """Lines about an image, or about labels; with `image`, the labels must lie on its grid.
+    """Lines about an image, or about labels. With `image`, the labels must lie on its grid.
 
     Raises as `read` and `read_segmentation`, and GridMismatchError where labels and image lie apart.
     """
-    content = formats.load(path, as_labels=labels)
-    name = formats.strip_suffix(path)
-    noun = stored.to_segmentation(content, name) if labels else stored.to_volume(content, name)
+    noun = formats.read_segmentation(path) if labels else formats.read(path)
     lines = [
         f"file: {_printable(path)}",
         f"format: {formats.format_of(Path(path)).name}",
@@ -48,15 +45,20 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
     else:
         lines += _image_lines(noun)
     if isinstance(noun, Segmentation) and image is not None:
-        reference = formats.read(image)
+        reference = formats.peek(image)
         require_same_grid(noun, reference, "labels", "image")
         lines.append(f"grid: the same as that of {_printable(image)}")
-    notes = [f"note: {note}" for note in content.notes]
-    return lines + notes + _provenance_lines(content)
+    return lines + _notes(path, labels=labels) + _provenance_lines(noun)
+
+
+def _notes(path: str | PathLike[str], *, labels: bool) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MedsegWarning)  # reading the file has given the same warnings
+        return [f"note: {note}" for note in formats.peek(path, as_labels=labels).notes]
 
 
 def _printable(path: str | PathLike[str]) -> str:
-    """A name that is no text in UTF-8, with its odd bytes as escapes."""
+    """The name; bytes that are no text in UTF-8 become escapes."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
@@ -103,7 +105,7 @@ def _label_lines(segmentation: Segmentation) -> list[str]:
 
 
 def _oddity(counts: Counter[int], present: list[int]) -> str:
-    """What is odd about the numbers of voxels; empty where nothing is."""
+    """What is odd about the numbers of voxels; "" where nothing is odd."""
     if not present:
         return "nothing is labelled: every voxel is background"
     if counts[0] == 0 and len(present) == 1:
@@ -127,19 +129,19 @@ def _is_read_through(data: LazyArray) -> bool:
 
 
 def _blocks(data: LazyArray) -> Iterator[npt.NDArray[Any]]:
-    """The array piece by piece: the chunks of one on the disk."""
+    """The array piece by piece; an array on the disk chunk by chunk."""
     slabs = (*data.shape[:-3], _SLAB, *data.shape[-2:])
     for block in blocks(whole(data.shape), _regular(getattr(data, "chunks", slabs))):
         yield np.asarray(data[block])
 
 
 def _regular(chunks: Any) -> tuple[int, ...]:
-    """One size per axis; dask has a tuple of sizes per axis."""
+    """One chunk size per axis; dask has a tuple of sizes per axis."""
     return tuple(c if isinstance(c, int) else max(c) for c in chunks)
 
 
-def _provenance_lines(content: Stored) -> list[str]:
-    return [f"provenance, {key}: {_one_line(value)}" for key, value in content.provenance.items()]
+def _provenance_lines(noun: Volume | Segmentation) -> list[str]:
+    return [f"provenance, {key}: {_one_line(value)}" for key, value in noun.provenance.items()]
 
 
 def _one_line(value: object) -> str:

@@ -1,7 +1,7 @@
 """Measure a segmentation against a reference: two files, or two folders matched by file name.
 
-Scores go to stdout, and with -o to a file; further flags measure more, which adds tables to it. Where some of several
-cases cannot be measured, the others are, the output lists those left out, and the exit status is 2.
+Scores go to stdout, and with -o to a file. Further flags measure more and add tables to it. Where some of several cases
+cannot be measured, the others are measured, the output lists the cases left out, and the exit status is 2.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from napari_medseg.config import (
 from napari_medseg.errors import InputError
 
 if TYPE_CHECKING:
+    from napari_medseg.cases import Case
     from napari_medseg.metrics import Scores
     from napari_medseg.metrics.reports.slices import Picture
-    from napari_medseg.metrics.study.batch import Batch
-    from napari_medseg.metrics.study.case_files import CaseFiles, Sources
+    from napari_medseg.metrics.study.batch import MeasuredCases
+    from napari_medseg.metrics.study.case_files import Sources
     from napari_medseg.metrics.study.study import Study, StudyConfig
 
 NAME = "evaluate"
-#: cases that the last line names
 _NAMED = 5
+"""Most cases that the last line names."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -136,35 +137,35 @@ def run(args: Namespace) -> None:
     _refuse_idle_flags(args, has_cases=any(case.name for case in cases))
     consensus = _consensus_paths(args, cases)
     with locked(*([args.output] if args.output else []), *consensus.values()):
-        batch: Batch = terminal.follow(iter_measure(cases, config, consensus), NAME)
-        found = study(batch.measured, config, batch.failed)
-        tables = [*found.tables, *([unmatched] if unmatched else [])]
-        terminal.say_scores(found.scores)
+        found: MeasuredCases = terminal.follow(iter_measure(cases, config, consensus), NAME)
+        made = study(found.measured, config, found.failed)
+        tables = [*made.tables, *([unmatched] if unmatched else [])]
+        terminal.say_scores(made.scores)
         if args.output is None:
             for table in tables:
                 terminal.say_table(table)
-        written = _write(args.output, cases, config, replace(found, tables=tuple(tables))) if args.output else []
-        for path in [*written, *(consensus[m.name] for m in batch.measured if m.name in consensus)]:
+        written = _write(args.output, cases, config, replace(made, tables=tuple(tables))) if args.output else []
+        for path in [*written, *(consensus[m.name] for m in found.measured if m.name in consensus)]:
             terminal.say(f"wrote {path}")
-    _refuse_failed(batch, len(cases))
+    _refuse_failed(found, len(cases))
 
 
-def _write(output: Path, cases: Sequence[CaseFiles], config: StudyConfig, found: Study) -> list[Path]:
+def _write(output: Path, cases: Sequence[Case], config: StudyConfig, found: Study) -> list[Path]:
     from napari_medseg.metrics.reports.exports import write_scores
 
     pictures = _pictures(cases, config, found.scores) if output.suffix.lower() == ".html" else []
     return write_scores(output, found.scores, found.tables, pictures, found.settings)
 
 
-def _refuse_failed(batch: Batch, cases: int) -> None:
-    """InputError where cases were not measured; what was found in the others is written by then."""
-    if batch.failed:
-        names = ", ".join(list(batch.failed)[:_NAMED]) + (", ..." if len(batch.failed) > _NAMED else "")
-        raise InputError(f"{len(batch.failed)} of {cases} cases not measured, for the reasons above: {names}")
+def _refuse_failed(found: MeasuredCases, cases: int) -> None:
+    """Raise InputError where cases were not measured. The results of the others are written by then."""
+    if found.failed:
+        names = ", ".join(list(found.failed)[:_NAMED]) + (", ..." if len(found.failed) > _NAMED else "")
+        raise InputError(f"{len(found.failed)} of {cases} cases not measured, for the reasons above: {names}")
 
 
 def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:
-    """InputError for a flag that would change nothing, because what it belongs to was not asked for."""
+    """Raise InputError for a flag that would change nothing because the flag that it belongs to is missing."""
     instances, calibration, statistics = InstancesConfig(), CalibrationConfig(), StatisticsConfig()
     in_components, connectivity = args.instances == "components", args.connectivity != instances.connectivity
     needs = (
@@ -217,32 +218,33 @@ def _sources(args: Namespace) -> Sources:
     )
 
 
-def _consensus_paths(args: Namespace, cases: Sequence[CaseFiles]) -> dict[str, Path]:
-    """{case: where its consensus goes}; none where that is not asked for."""
+def _consensus_paths(args: Namespace, cases: Sequence[Case]) -> dict[str, Path]:
+    """{case: where its consensus goes}; empty without --consensus-output."""
     if args.consensus_output is None:
         return {}
     if args.consensus == "none" or not args.reader:
         raise InputError("--consensus-output needs --reader, and --consensus vote or staple")
-    paths = output_paths([case.reference for case in cases], args.consensus_output)
-    check_keeps_inputs([path for case in cases for path in (case.prediction, *case.beside.values())], paths)
+    paths = output_paths([case.labels for case in cases if isinstance(case.labels, Path)], args.consensus_output)
+    check_keeps_inputs([path for case in cases for path in case.beside.values()], paths)
     return {case.name: path for case, path in zip(cases, paths, strict=True)}
 
 
-def _pictures(cases: Sequence[CaseFiles], config: StudyConfig, scores: Scores) -> list[Picture]:
-    """Each label's worst place, in the case where its Dice is lowest; that case is read again."""
+def _pictures(cases: Sequence[Case], config: StudyConfig, scores: Scores) -> list[Picture]:
+    """Each label's worst place, in the case where its Dice is lowest. That case is read again."""
     from napari_medseg.metrics.reports.slices import labels_by_worst_case, worst_slices
-    from napari_medseg.metrics.study.study import settled
+    from napari_medseg.metrics.study.case_files import opened
+    from napari_medseg.metrics.study.study import with_consensus
 
     worst = labels_by_worst_case(scores)
     found: list[Picture] = []
-    for files in (files for files in cases if files.name in worst):
-        case = settled(files.read(), config.readers.consensus)
+    for case in (case for case in cases if case.name in worst):
+        images = with_consensus(opened(case), config.readers.consensus)
         slices = worst_slices(
-            prediction=case.prediction,
-            reference=case.reference,
-            image=case.image,
-            labels=worst[files.name],
+            prediction=images.prediction,
+            reference=images.reference,
+            image=images.image,
+            labels=worst[case.name],
             preset=config.metrics.preset,
         )
-        found += [replace(picture, case=files.name) for picture in slices]
+        found += [replace(picture, case=case.name) for picture in slices]
     return found

@@ -1,4 +1,4 @@
-"""Tell what a file is, where it lies in the patient, and what is odd about it."""
+"""Say what a file is, where it lies in the patient, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_medseg.cli import terminal
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.models.file import load_model
 from napari_medseg.models.naming import is_model_path
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ def run(args: Namespace) -> None:
 
 def _lines(args: Namespace) -> list[str]:
     if is_model_path(args.path):
-        from napari_medseg.models.file import load_model
-
         return _model_lines(load_model(args.path))
     from napari_medseg.cli.describe import describe
 
@@ -43,7 +42,7 @@ def _lines(args: Namespace) -> list[str]:
 
 
 def _model_lines(model: Model) -> list[str]:
-    """The facts of a model file, one per line; those that it does not state are left out."""
+    """The facts that a model file states, one per line."""
     spec, training = model.spec, model.spec.training
     facts = {
         "model": str(model.path),
@@ -70,7 +69,7 @@ def _model_lines(model: Model) -> list[str]:
 
 
 def _stage(stage: Stage) -> str:
-    """What looks first in a cascade, and how it guides."""
+    """The first stage of a cascade, and how it guides the second."""
     guides = "as channels" if stage.guide == "channel" else f"by boxes with {stage.margin_mm:g} mm around them"
     labels = ", ".join(stage.model.labels.values())
     return f"{stage.model.network} at {_numbers(stage.model.spacing_zyx_mm, ' mm')} for {labels}; guides {guides}"

@@ -1,4 +1,4 @@
-"""Where results go: one path per input, decided and checked before anything is read or written."""
+"""Where results go: one path per input, chosen and checked before anything is read or written."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io.disk import files, locks
 
-#: what an output in a folder is called
 DEFAULT_SUFFIX = ".nii.gz"
-#: what stands for the outputs of a run that writes several into a folder
+"""Suffix of outputs in a folder."""
 _SEVERAL = "several outputs"
+"""Name that is locked for a run that writes several outputs into a folder."""
 
 
 def output_paths(inputs: Sequence[Path], out: str) -> list[Path]:
     """One output per input: `out` is a file for one input, a pattern with "{name}", or a folder.
 
-    Raises InputError for a format that is not written, two inputs with one output, or an output that is an input,
-    FileError where a folder is where a file would go.
+    Raises InputError for a format that is not written, for two inputs with one output and for an output that is an
+    input, FileError where a folder has the name of an output file.
     """
     outputs = [Path(text) for text in _spell_out([io.strip_suffix(path) for path in inputs], out)]
     for path in outputs:
@@ -35,7 +35,7 @@ def output_paths(inputs: Sequence[Path], out: str) -> list[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """InputError unless the name ends in the suffix of a format that is written; FileError where a folder has it."""
+    """Raise InputError unless the name ends in a suffix that is written, FileError where a folder has the name."""
     suffixes = [suffix for format_ in io.FORMATS.values() for suffix in format_.written]
     if not path.name.lower().endswith(tuple(suffixes)):
         raise InputError(f"{path}: no format is written under this name: end it in one of {', '.join(suffixes)}")
@@ -43,7 +43,7 @@ def check_writable(path: Path) -> None:
 
 
 def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """InputError where an output would replace an input."""
+    """Raise InputError where an output would replace an input."""
     kept = {_header(path) for path in inputs}
     for path in outputs:
         if _header(path) in kept:
@@ -51,7 +51,7 @@ def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 def _header(path: Path) -> Path:
-    """What a path leads to; of both halves of a NIfTI pair the header, for each is written with the other."""
+    """What a path leads to. Both halves of a NIfTI pair lead to the header: they are written together."""
     whole = path.resolve()
     return whole.with_suffix(".hdr") if whole.suffix.lower() in (".img", ".hdr") else whole
 
@@ -63,14 +63,14 @@ def _check_no_folder(path: Path) -> None:
 
 @contextmanager
 def locked(*paths: Path) -> Iterator[None]:
-    """Inside, the folders of outputs are there and no other run writes to them.
+    """Inside, the folders of the outputs exist and no other run writes to them.
 
-    Folders that were made go again where the work fails. Raises FileError, before anything else is done, where another
-    run writes to one of them, the system refuses to make a folder, or a folder is where a file would go.
+    New folders are removed again where the work fails. Raises FileError, before anything else is done, where another
+    run writes to one of the outputs, where a folder cannot be made, and where a folder has the name of an output file.
     """
     for path in paths:
         _check_no_folder(path)
-    # Of several, their folder: a process cannot hold thousands of files open.
+    # Several outputs share one lock per folder: a process cannot hold thousands of files open.
     targets = set(paths) if len(paths) == 1 else {path.parent / _SEVERAL for path in paths}
     with ExitStack() as stack:
         for path in paths:
@@ -90,7 +90,7 @@ def _folder_for(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # what holds something stays
+        with suppress(OSError):  # a folder that holds something stays
             for folder in missing:
                 folder.rmdir()
         raise
@@ -107,7 +107,7 @@ def _spell_out(names: Sequence[str], out: str) -> list[str]:
 
 
 def _means_folder(out: str) -> bool:
-    """A folder that is there, or a name that ends in a slash or has no suffix; a .zarr folder is an image."""
+    """Whether `out` is an existing folder, ends in a slash or has no suffix. A .zarr folder is an image."""
     path = Path(out)
     if path.suffix.lower() == ".zarr":
         return False

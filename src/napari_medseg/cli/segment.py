@@ -1,6 +1,6 @@
 """Segment images with a model.
 
-Every image and the model are opened before the first output is written.
+The model and the headers of every image are read before the first output is written.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg import io
+from napari_medseg.cases import Case
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import locked, output_paths
@@ -46,31 +47,33 @@ def run(args: Namespace) -> None:
         raise NotSupportedError("--resume is not supported in this version: run again without it")
     refuse_foreign_model(Path(args.model))
     config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
+    cases = [Case(name=io.strip_suffix(image), images=(image,)) for image in args.images]
     outputs = output_paths(args.images, args.output)
-    sources = [_source(image, target) for image, target in zip(args.images, outputs, strict=True)]
+    for image, target in zip(args.images, outputs, strict=True):
+        _source(image, target)
     with locked(*outputs):
-        model = _checked_model(args.model, args.images, config)
-        for image, target, source in zip(args.images, outputs, sources, strict=True):
-            _segment_file(image, target, model, config, source)
+        model = _checked_model(args.model, cases, config)
+        for image, case, target in zip(args.images, cases, outputs, strict=True):
+            _segment_case(image, case, target, model, config)
             terminal.say(f"wrote {target}")
 
 
-def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Model:
-    """The model, once it, the device and every image have been opened and fit together."""
+def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model:
+    """The model. Every image and the device are checked against it first; no image is decoded for that."""
     from napari_medseg.models.file import load_model
 
-    model = load_model(name)  # before torch is loaded: what is refused is refused at once
+    model = load_model(name)  # before torch is loaded: a wrong file is refused at once
     from napari_medseg.inference import require_fit
     from napari_medseg.inference.device import choose_device
 
     choose_device(config.device)
-    for image in images:
-        require_fit(io.read(image), model.spec, str(model.path))
+    for case in cases:
+        require_fit(case.peek(), model.spec, str(model.path))
     return model
 
 
 def _source(image: Path, target: Path) -> Path | None:
-    """The series that a DICOM segmentation refers to: the image itself, which InputError says it must be."""
+    """The DICOM series that a .dcm output refers to: the image. Raises InputError where the image is none."""
     if target.suffix.lower() != ".dcm":
         return None
     if io.format_of(image).name != "DICOM":
@@ -78,29 +81,26 @@ def _source(image: Path, target: Path) -> Path | None:
     return image
 
 
-def _segment_file(image: Path, target: Path, model: Model, config: SegmentConfig, source: Path | None) -> None:
-    """Segment one image; an OME-Zarr is filled window by window, any other format is written at the end."""
-    from napari_medseg.inference import iter_segment, provenance
+def _segment_case(image: Path, case: Case, target: Path, model: Model, config: SegmentConfig) -> None:
+    """Segment one image. An OME-Zarr is filled window by window; any other format is written at the end."""
+    from napari_medseg.inference import iter_segment
 
     streamed = target.suffix.lower() == ".zarr"
-    origin = {"input_sha256": sha256_of(image)}
     events = iter_segment(
-        io.read(image),
+        case.volume(),
         model,
         out=target if streamed else None,
-        device=config.device,
-        overlap=config.overlap,
-        precision=config.precision,
-        origin=origin,
+        origin={"input_sha256": sha256_of(image)},
+        config=config,
     )
-    result = terminal.follow(events, io.strip_suffix(image))
+    result = terminal.follow(events, case.name)
     if not streamed:
-        io.write(target, result, provenance={**provenance(model, config), **origin}, source=source)
+        io.write(target, result, source=_source(image, target))
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file its SHA-256; of a folder that of its files' names and SHA-256, in sorted order."""
-    # A DICOM path may name one of several series: FOLDER#SERIES stands for all that lies in the folder.
+    """The SHA-256 of a file; for a folder the SHA-256 of its files' names and SHA-256, in sorted order."""
+    # A DICOM path may name one of several series. The files of FOLDER#SERIES are not known here: all in FOLDER count.
     if not path.exists():
         return sha256_of(path.with_name(path.name.partition("#")[0]))
     if path.is_file():

@@ -1,6 +1,6 @@
 """Train a network on images and their labels, matched by file name.
 
-The result is one model file, also when the training is interrupted.
+The result is one model file. An interrupted training leaves one too.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def run(args: Namespace) -> None:
 
 
 def _train(args: Namespace, config: TrainConfig) -> None:
+    from napari_medseg.cases import cases_from_folders
     from napari_medseg.training import iter_train
-    from napari_medseg.training.cases import cases_from_folders
 
     cases = cases_from_folders(args.images, args.labels)
     with asked_to_stop() as should_stop:
@@ -84,7 +84,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C makes the yielded function true, and the second one interrupts as usual."""
+    """Inside, the yielded function is true after the first Ctrl-C; a second Ctrl-C interrupts as usual."""
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -100,7 +100,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def _minutes_left(args: Namespace) -> float | None:
-    """The budget less what the command has used so far: --minutes is the wall time of the whole command."""
+    """The budget less the time used so far: --minutes is the wall time of the whole command."""
     if args.minutes is None:
         return None
     left = args.minutes - (time.monotonic() - args.started_s) / 60

@@ -15,7 +15,7 @@ import torch
 
 from napari_medseg import registry
 from napari_medseg._version import __version__
-from napari_medseg.config import SegmentConfig
+from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Progress, Started, Work, finishing, result_of
 from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of
@@ -28,12 +28,10 @@ from napari_medseg.inference.stream import PlaneDone, blended
 from napari_medseg.inference.windows import BoxWindows, Windows
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
 
 if TYPE_CHECKING:
-    from napari_medseg.config import Precision
-
-OVERLAP = SegmentConfig().overlap
+    pass
 
 
 def iter_segment(
@@ -41,11 +39,9 @@ def iter_segment(
     model: Model | str | Path,
     *,
     out: str | Path | None = None,
-    device: str = "auto",
-    overlap: float = OVERLAP,
-    precision: Precision = "auto",
-    batch_size: int = 1,
     origin: Mapping[str, object] | None = None,
+    config: SegmentConfig | None = None,
+    **knobs: Any,
 ) -> Iterator[Event]:
     """Segment a volume window by window.
 
@@ -58,13 +54,13 @@ def iter_segment(
     store, which remains marked as incomplete. A complete store that was there before is kept until the new one is
     complete.
 
-    origin: what a store at `out` records besides the model, the versions and the parameters, such as the input's
-    SHA-256.
+    origin: what the labels' provenance says besides the model, the versions and the parameters, such as the input's
+    SHA-256. config, or knobs: the fields of SegmentConfig (device, overlap, precision ...).
 
     The windows, weights and sums are those of MONAI's sliding_window_inference with gaussian blending.
     Raises InputError where volume and model do not fit, ModelFileError, or FileError for a store that cannot be read.
     """
-    config = SegmentConfig(device=device, overlap=overlap, precision=precision, batch_size=batch_size)
+    config = configured(SegmentConfig, config, knobs)
     yield from finishing(segmenting(volume, model, config, out=out, origin=origin))
 
 
@@ -92,7 +88,7 @@ def segment(volume: Volume, model: Model | str | Path, **options: Any) -> Segmen
     return result
 
 
-def require_fit(volume: Volume, spec: ModelSpec, model_name: str) -> None:
+def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
     """Raise InputError unless the model segments images, and the volume has the channels that it was trained on."""
     for stage in (spec, spec.first.model) if spec.first else (spec,):
         if registry.network(stage.network).takes != "image":
@@ -133,21 +129,16 @@ def segment_windows(
     yield Progress(total, total, "windows")
 
 
-def label_dtype(label_ids: tuple[int, ...]) -> np.dtype[Any]:
-    """The smallest integer type that holds the ids."""
-    return np.min_scalar_type(max(label_ids)) if max(label_ids) < 2**16 else np.dtype(np.int32)
-
-
 @contextmanager
 def _new_segmentation(
     volume: Volume, model: Model, out: str | Path | None, made_by: Mapping[str, object]
 ) -> Iterator[Segmentation]:
     """The labels to be filled inside, in memory or in the store `out`, which is marked complete at the end."""
     spec = model.spec
-    dtype = label_dtype(spec.label_ids)
+    dtype = label_dtype(max(spec.label_ids))
     name = f"{volume.name} labels" if volume.name else "labels"
     if out is None:
-        yield Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, spec.labels, name=name)
+        yield Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, spec.labels, name=name, provenance=made_by)
         return
     if Path(out).suffix != ".zarr":
         raise InputError(
@@ -156,7 +147,7 @@ def _new_segmentation(
     from napari_medseg.io.zarr.format import filling_labels
 
     with filling_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=made_by) as labels:
-        yield Segmentation(labels, volume.grid, spec.labels, name=name)
+        yield Segmentation(labels, volume.grid, spec.labels, name=name, provenance=made_by)
 
 
 def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:

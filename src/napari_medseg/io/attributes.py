@@ -1,4 +1,4 @@
-"""Our own JSON beside an array: labels, channels and provenance, in whatever place a format has for text."""
+"""Our own JSON beside an array: labels, channels and provenance. It lies wherever a format has a place for text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from napari_medseg.errors import MedsegWarning
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Colour
 
-#: the key under which our JSON lies in every format
 KEY = "napari_medseg"
+"""The key of our JSON in every format."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Attributes:
 
 
 def to_json_object(stored: Stored) -> dict[str, object]:
-    """The object to store under `KEY`; an image may have nothing to say, labels say that they are labels."""
+    """The object to store under `KEY`. It may be empty for an image; for labels it says that they are labels."""
     content: dict[str, object] = {}
     if stored.is_labels:
         content["labels"] = {str(label): name for label, name in stored.labels.items()}
@@ -41,7 +41,7 @@ def to_json_object(stored: Stored) -> dict[str, object]:
 
 
 def from_json_object(content: object, where: str) -> Attributes:
-    """Our object as read; what does not fit is left out with a warning, for the voxels are good without it."""
+    """Our object as read. Where it does not fit it is left out with a warning: the voxels are good without it."""
     if not isinstance(content, dict):
         return _odd(where)
     labels, channels = content.get("labels", {}), content.get("channels", [])
@@ -56,7 +56,7 @@ def from_json_object(content: object, where: str) -> Attributes:
 
 
 def colour_of(values: object) -> Colour | None:
-    """Three whole numbers from 0 to 255 (a fourth, opacity, is passed over) as a colour; None for anything else."""
+    """Three whole numbers from 0 to 255 as a colour; a fourth, the opacity, is ignored. None for anything else."""
     if not isinstance(values, list) or not 3 <= len(values) <= 4:
         return None
     if not all(type(value) is int and 0 <= value <= 255 for value in values):
@@ -71,7 +71,7 @@ def _colours(content: object) -> dict[int, Colour]:
 
 
 def from_text(text: str, where: str) -> Attributes | None:
-    """The attributes in a text that may or may not be ours; None where it is not."""
+    """The attributes in a text; None where the text is not ours."""
     try:
         content = json.loads(text)
     except ValueError:
@@ -82,7 +82,7 @@ def from_text(text: str, where: str) -> Attributes | None:
 
 
 def to_text(stored: Stored) -> str:
-    """The attributes as one line of JSON; empty where there is nothing to say."""
+    """The attributes as one line of JSON; "" where there are none."""
     content = to_json_object(stored)
     return json.dumps({KEY: content}) if content else ""
 

@@ -9,7 +9,7 @@ from napari_medseg.errors import InputError
 
 
 class ChoiceError(InputError):
-    """A path names several things of which one must be chosen; `choices` are the paths that name one each."""
+    """A path names several things, and one must be chosen. `choices` holds a path for each of them."""
 
     def __init__(self, message: str, choices: Sequence[str]) -> None:
         super().__init__(message)
@@ -17,7 +17,7 @@ class ChoiceError(InputError):
 
 
 class PointError(InputError):
-    """A path names a time series, and none of its points; `points` are the paths that name one each, in order."""
+    """A path names a whole time series. `points` holds a path for each time point, in order."""
 
     def __init__(self, message: str, points: Sequence[str]) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class PointError(InputError):
 
 
 def split(path: Path) -> tuple[Path, str]:
-    """The path in front of the last "#" and the choice behind it; the choice is empty where the whole path exists."""
+    """The path before the last "#", and the choice after it. The choice is empty where the whole path exists."""
     name, mark, choice = path.name.rpartition("#")
     if not mark or not name or path.exists():
         return path, ""
@@ -33,10 +33,10 @@ def split(path: Path) -> tuple[Path, str]:
 
 
 def point(path: Path, part: str, count: int, what: str, *others: str) -> int:
-    """Which of `count` time points `part` chooses, counted from 0.
+    """The time point that `part` chooses, from 0 to `count` - 1.
 
-    what: the image in words, for the message; others: further choices that there are. Raises InputError, with the
-    choices, where `part` chooses none: a PointError where it is empty.
+    what: the image in words, for the message. others: further choices. Raises PointError where `part` is empty, and
+    InputError where it is no time point; both list the choices.
     """
     if part.isdecimal() and int(part) < count:
         return int(part)
@@ -47,6 +47,6 @@ def point(path: Path, part: str, count: int, what: str, *others: str) -> int:
 
 
 def refuse_part(path: Path, part: str) -> None:
-    """Raise InputError where `part` chooses although there is nothing to choose from."""
+    """Raise InputError unless `part` is empty: the file holds one volume, and there is nothing to choose."""
     if part:
-        raise InputError(f"{path}: #{part} chooses nothing, for there is one volume only: name {path.name} alone")
+        raise InputError(f"{path}: #{part} chooses nothing: the file holds one volume only: name {path.name} alone")

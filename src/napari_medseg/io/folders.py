@@ -1,9 +1,10 @@
-"""Files of two folders that belong together: those with the same name without the format's suffix."""
+"""Files of several folders that belong together: their names are equal without the format's suffix."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from napari_medseg.errors import FileError, InputError, MedsegWarning
@@ -12,7 +13,7 @@ from napari_medseg.io.choice import PointError
 
 
 def is_folder_of_images(path: Path) -> bool:
-    """Whether a path is a folder that holds images, and not itself an image (an OME-Zarr is a folder too)."""
+    """Whether a path is a folder that holds images. An OME-Zarr is a folder too, and one image."""
     return path.is_dir() and path.suffix.lower() != ".zarr"
 
 
@@ -33,35 +34,50 @@ def images_by_name(folder: Path) -> dict[str, Path]:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a name says that it is an image; of a NIfTI pair only the header counts."""
+    """Whether a file is an image by its name. In a NIfTI pair only the header counts."""
     suffixes = tuple(suffix for format_ in formats.FORMATS.values() for suffix in format_.suffixes)
     is_second_half = path.suffix == ".img" and path.with_suffix(".hdr").exists()
     return path.name.lower().endswith(suffixes) and not path.name.startswith(".") and not is_second_half
 
 
-def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
-    """(name, path in first, path in second) for each name in both folders; one warning names those in one only.
+@dataclass(frozen=True)
+class Matches:
+    """The images of several folders that have the same name."""
 
-    Raises InputError where no name is in both.
+    paths: Mapping[str, tuple[Path, ...]]
+    """{name: its path in each folder} for the names that are in all folders, sorted."""
+    alone: Mapping[str, tuple[bool, ...]]
+    """{name: whether each folder has it} for all other names, sorted."""
+
+
+def match_by_name(folders: Sequence[Path]) -> Matches:
+    """Match the images of folders by their names without the format's suffix. One warning names those left out.
+
+    Raises as `images_by_name`, and InputError where no name is in all folders.
     """
-    a, b = images_by_name(first), images_by_name(second)
-    common = [name for name in a if name in b]
+    found = [images_by_name(folder) for folder in folders]
+    names = sorted(set().union(*found))
+    common = [name for name in names if all(name in images for images in found)]
+    where = " and ".join(map(str, folders))
     if not common:
-        raise InputError(f"{first} and {second} have no image of the same name: {_some(a)} against {_some(b)}")
-    alone = sorted(set(a) ^ set(b))
+        raise InputError(
+            f"{where} have no image of the same name: {' against '.join(map(_some, found))}: images and labels are "
+            f"paired by file name without the suffix"
+        )
+    alone = {name: tuple(name in images for images in found) for name in names if name not in common}
     if alone:
         warnings.warn(
-            f"{len(alone)} images are in only one of {first} and {second} and are left out: {_some(alone)}",
+            f"{len(alone)} images are not in all of {where} and are left out: {_some(list(alone))}",
             MedsegWarning,
             stacklevel=2,
         )
-    return [(name, a[name], b[name]) for name in common]
+    return Matches({name: tuple(images[name] for images in found) for name in common}, alone)
 
 
 def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
-    """{name: path} of the images of a folder that have these names; one warning tells the names that it has not.
+    """{name: path} of the images of a folder that have these names. One warning lists the names that are missing.
 
-    A file is the partner of a single name. Raises as `images_by_name`, and InputError where none has a partner.
+    A file is the partner of an only name. Raises as `images_by_name`, and InputError where no name has a partner.
     """
     if not is_folder_of_images(path):
         if len(names) > 1:
@@ -80,9 +96,9 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
 
 
 def time_points(path: Path) -> list[Path]:
-    """The paths of the points of a label file that holds a time series, in order; a file of one volume is its own."""
+    """The paths of the time points in a label file, in order. A file of one volume is its only point."""
     try:
-        formats.load(path, as_labels=True)
+        formats.peek(path, as_labels=True)
     except PointError as series:
         return [Path(point) for point in series.points]
     return [path]

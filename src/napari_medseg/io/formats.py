@@ -1,7 +1,7 @@
 """Volumes and labels from files and back: `read`, `read_segmentation`, `write`.
 
-A format is a row in one table: its suffixes and the module that is imported when it is needed. That module has
-``load(path, *, as_labels) -> Stored`` and ``save(path, stored)``.
+A format is a row in one table: its suffixes and its module, which is imported when it is needed. The module has
+``load(path, *, as_labels) -> Stored``; ``peek``, which does the same without the voxels; and ``save(path, stored)``.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from napari_medseg.io import choice, stored
 from napari_medseg.io.dicom.mark import is_dicom
 from napari_medseg.io.disk import files
 from napari_medseg.io.stored import Stored
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Outline, Segmentation, Volume
 
-__all__ = ["FORMATS", "Format", "load", "read", "read_segmentation", "strip_suffix", "write"]
+__all__ = ["FORMATS", "Format", "load", "peek", "read", "read_segmentation", "strip_suffix", "write"]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: pure data; its module is imported when a file of it is met."""
+    """A file format: pure data. Its module is imported when the first file of the format comes."""
 
     name: str
     module: str
     written: tuple[str, ...]
-    """Suffixes that are read and written, lower case."""
+    """Suffixes that are both read and written, lower case."""
     read_only: tuple[str, ...] = ()
 
     @property
@@ -37,9 +37,14 @@ class Format:
         return self.written + self.read_only
 
     def load(self, path: Path, *, as_labels: bool) -> Stored:
-        """What the file holds, before it is taken as an image or as labels."""
+        """What the file holds, before it becomes an image or labels."""
         loaded: Stored = importlib.import_module(self.module).load(path, as_labels=as_labels)
         return loaded
+
+    def peek(self, path: Path, *, as_labels: bool) -> Stored:
+        """As `load`, from headers alone: the voxels are `stored.Unread`, or still on the disk."""
+        found: Stored = importlib.import_module(self.module).peek(path, as_labels=as_labels)
+        return found
 
     def save(self, path: Path, content: Stored) -> None:
         """Write to a path of one of the written suffixes, atomically."""
@@ -63,11 +68,10 @@ _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 def read(path: str | PathLike[str]) -> Volume:
     """The image in a file or an OME-Zarr folder, as stored: axes (k, j, i), never flipped or permuted.
 
-    Formats in one file are read into memory with their type kept; OME-Zarr is opened and not read. Raises FileError
-    for what is missing, damaged or of no known format, NotSupportedError for time series and colour.
+    A file is read into memory and keeps its type; an OME-Zarr is opened and not read. Raises FileError for a path that
+    is missing, damaged or of no known format, NotSupportedError for time series and colour.
     """
-    content = load(path, as_labels=False)
-    return stored.to_volume(content, strip_suffix(path))
+    return volume_in(path, strip_suffix(path))
 
 
 def read_segmentation(path: str | PathLike[str]) -> Segmentation:
@@ -76,8 +80,38 @@ def read_segmentation(path: str | PathLike[str]) -> Segmentation:
     Float labels within 1e-3 of whole numbers are rounded with a warning. Raises as `read`, and InputError for
     fractions, NaN, several channels and ids outside 0 .. 2^31 - 1.
     """
-    content = load(path, as_labels=True)
-    return stored.to_segmentation(content, strip_suffix(path))
+    return labels_in(path, strip_suffix(path))
+
+
+def volume_in(path: str | PathLike[str], name: str) -> Volume:
+    """As `read`, under another name than the file's."""
+    return stored.to_volume(_stored(path, as_labels=False), name)
+
+
+def labels_in(path: str | PathLike[str], name: str) -> Segmentation:
+    """As `read_segmentation`, under another name than the file's."""
+    return stored.to_segmentation(_stored(path, as_labels=True), name)
+
+
+def peek(path: str | PathLike[str], *, as_labels: bool = False) -> Outline:
+    """What a file holds, from its headers: grid, channels, type, whether it holds labels. No voxel is decoded.
+
+    as_labels: take it as `read_segmentation` does. Raises as `read`, except for faults that only the voxels show, such
+    as a damaged stream or labels with fractions.
+    """
+    source = Path(path)
+    content = format_of(source).peek(source, as_labels=as_labels)
+    return stored.to_outline(content, strip_suffix(path), as_labels=as_labels)
+
+
+def load(path: str | PathLike[str], *, as_labels: bool = False) -> Volume | Segmentation:
+    """The labels in a file that says that it holds labels, else the image.
+
+    as_labels: take it as `read_segmentation` does, whatever the file says.
+    """
+    content = _stored(path, as_labels=as_labels)
+    as_noun = stored.to_segmentation if as_labels or content.is_labels else stored.to_volume
+    return as_noun(content, strip_suffix(path))
 
 
 def write(
@@ -87,12 +121,12 @@ def write(
     provenance: Mapping[str, object] | None = None,
     source: str | PathLike[str] | None = None,
 ) -> None:
-    """Write an image or labels; the suffix decides the format, and the stored axis order and affine are kept.
+    """Write an image or labels. The suffix decides the format; axis order and affine are kept.
 
-    provenance: how it was made (anything that JSON can hold); it goes to the format's place for text. source: the
-    DICOM series that labels lie on, which a .dcm (DICOM-SEG) refers to. An existing file is replaced at the end, or
-    left as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without a source, FileError where
-    the file cannot be written.
+    provenance: how it was made (any value that JSON can hold), instead of what `x` says; it is written to the format's
+    place for text. source: the DICOM series that labels lie on; a .dcm (DICOM-SEG) refers to it. An existing file is
+    replaced at the end, and stays as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without
+    a source, FileError where the file cannot be written.
     """
     target = Path(path)
     suffix = _suffix(target)
@@ -106,15 +140,11 @@ def write(
         )
     if format_.name != "OME-Zarr":
         files.check_no_folder(target)
-    if isinstance(x, Volume):
-        content = stored.from_volume(x, provenance or {})
-    else:
-        content = stored.from_segmentation(x, provenance or {})
+    content = stored.from_noun(x if provenance is None else replace(x, provenance=provenance))
     format_.save(target, content if source is None else replace(content, source=Path(source)))
 
 
-def load(path: str | PathLike[str], *, as_labels: bool) -> Stored:
-    """What a file holds, with its provenance, before it is taken as an image or as labels."""
+def _stored(path: str | PathLike[str], *, as_labels: bool) -> Stored:
     source = Path(path)
     return format_of(source).load(source, as_labels=as_labels)
 
@@ -138,7 +168,7 @@ def format_of(path: Path) -> Format:
 
 
 def strip_suffix(path: str | PathLike[str]) -> str:
-    """The file name without its format's suffix: "a.b.nii.gz" is "a.b", and of a part "a.nii#3" is "a#3"."""
+    """The file name without its format's suffix: "a.b.nii.gz" becomes "a.b", a part "a.nii#3" becomes "a#3"."""
     whole, part = choice.split(Path(path))
     if part:
         return f"{strip_suffix(whole)}#{part}"
@@ -147,7 +177,7 @@ def strip_suffix(path: str | PathLike[str]) -> str:
 
 
 def _suffix(path: Path) -> str:
-    """The known suffix of a name, lower case, the longest first; the last one of an unknown name."""
+    """The longest known suffix of a name, lower case; for an unknown name whatever follows its last dot."""
     name = path.name.lower()
     known = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix) and name != suffix]
     # A number behind a dot is part of the name: folders of DICOM series are often called by their UIDs.

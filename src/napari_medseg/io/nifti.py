@@ -29,8 +29,8 @@ from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.disk import files, inflate, memory
-from napari_medseg.io.stored import Stored, grid_of, in_memory
-from napari_medseg.volume import Grid
+from napari_medseg.io.stored import Stored, Unread, grid_of, in_memory
+from napari_medseg.volume import Grid, LazyArray
 
 Array = npt.NDArray[Any]
 
@@ -51,12 +51,33 @@ def load(path: Path, *, as_labels: bool) -> Stored:
 
     Raises FileError (damaged, impossible geometry), NotSupportedError (colour), InputError (a time point to choose).
     """
-    path, part = choice.split(path)
+    whole, part = choice.split(path)
+    header, data_path = _opened_header(whole)
+    voxels = _scaled(_read_voxels(header, _shape(header, whole), data_path), header, whole)
+    return _described(_without_extra_axes(voxels, whole, part), header, whole)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def peek(path: Path, *, as_labels: bool) -> Stored:
+    """As `load`, without the voxels: a stream that is cut short is told only where its file is too small for it."""
+    whole, part = choice.split(path)
+    header, data_path = _opened_header(whole)
+    shape = _shape(header, whole)
+    with _opened(data_path) as stream:
+        dtype, _ = _checked_place(stream, header, shape, data_path)
+    scaled = _scaled(np.zeros(1, dtype.newbyteorder("=")), header, whole).dtype
+    array = _without_extra_axes(np.broadcast_to(np.zeros((), scaled), shape[::-1]), whole, part)
+    return _described(Unread(array.shape, array.dtype), header, whole)
+
+
+def _opened_header(path: Path) -> tuple[Any, Path]:
+    """The header, and the file with the voxels."""
     header_path, data_path = _paths(path)
-    header = _read_header(header_path)
-    shape = _shape(header, path)
-    voxels = _scaled(_read_voxels(header, shape, data_path), header, path)
-    array = _without_extra_axes(voxels, path, part)
+    return _read_header(header_path), data_path
+
+
+def _described(array: LazyArray, header: Any, path: Path) -> Stored:
+    """The array with all that the header says about it."""
     own = _own_attributes(header, path)
     grid = grid_of(str(path), array.shape, geometry.from_nifti(_affine_ras(header, path)))
     _warn_of_contradictions(header, grid, path)
@@ -180,20 +201,31 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
 
 def _read_voxels(header: Any, shape: tuple[int, ...], path: Path) -> Array:
     """(..., z, y, x) as stored, in native byte order. The stream is read to its end, which verifies its checksum."""
-    dtype = _dtype(header, path)
-    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    offset = _offset(header, path)
     with _opened(path) as stream:
-        most = path.stat().st_size * (inflate.MAX_INFLATION if isinstance(stream, gzip.GzipFile) else 1)
-        if offset + expected > most:  # before anything is allocated
-            raise _cut_short(path, expected, max(0, most - offset))
-        memory.check(path, expected, path.stat().st_size if isinstance(stream, gzip.GzipFile) else None)
+        dtype, offset = _checked_place(stream, header, shape, path)
         stream.seek(offset)
         array = _read_exactly(stream, shape[::-1], dtype, path)
         extra = _count_rest(stream, path)
     if extra:
         warn(f"{path}: {extra} extra bytes after the voxels (the file is longer than its header says)")
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+
+
+def _checked_place(
+    stream: BufferedIOBase, header: Any, shape: tuple[int, ...], path: Path
+) -> tuple[np.dtype[Any], int]:
+    """The type of the voxels, and where they start in bytes.
+
+    Raises FileError where the file cannot hold them, or the memory cannot: before anything is allocated.
+    """
+    dtype, offset = _dtype(header, path), _offset(header, path)
+    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    size, is_zipped = path.stat().st_size, isinstance(stream, gzip.GzipFile)
+    most = size * (inflate.MAX_INFLATION if is_zipped else 1)
+    if offset + expected > most:
+        raise _cut_short(path, expected, max(0, most - offset))
+    memory.check(path, expected, size if is_zipped else None)
+    return dtype, offset
 
 
 def _offset(header: Any, path: Path) -> int:

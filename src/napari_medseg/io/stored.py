@@ -1,6 +1,6 @@
-"""What a file holds, between the format that parsed it and the nouns: the one border where values are checked.
+"""What a file holds, between the format that parsed it and the nouns. Values are checked here and nowhere else.
 
-A format module gives and takes `Stored`; whether it is an image or labels is decided here, in the same way for all.
+A format module gives and takes `Stored`. This module makes an image or labels of it, by the same rules for all formats.
 """
 
 from __future__ import annotations
@@ -17,27 +17,39 @@ import numpy.typing as npt
 from napari_medseg.arrays.views import AxisView
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.geometry import FloatArray
-from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
+from napari_medseg.volume import (
+    MAX_LABEL,
+    Colour,
+    Grid,
+    LazyArray,
+    Outline,
+    Segmentation,
+    Volume,
+    label_dtype,
+    plain_channels,
+)
 
 Array = npt.NDArray[Any]
 
-#: how far a label written as a float may lie from a whole number
 LABEL_ROUNDING = 1e-3
-#: cosine between two array axes above which they are called sheared
+"""How far a label written as a float may lie from a whole number."""
 _SHEAR = 1e-3
-#: intensities beyond which single precision overflows as soon as they are squared
+"""Cosine between two array axes; axes above it are called sheared."""
 _EXTREME = 1e19
-#: spacings in mm outside of which the unit is surely wrong
+"""Largest intensity whose square fits single precision."""
 _PLAUSIBLE_MM = (1e-3, 1e2)
-#: labels have at most so many different values; looked for among so many voxels, evenly spaced in the array
-_MOST_LABELS, _LOOKED_AT = 256, 1 << 20
+"""Smallest and largest spacing in mm; outside, the unit is surely wrong."""
+_MOST_LABELS = 256
+"""Most different values that labels have."""
+_LOOKED_AT = 1 << 20
+"""Voxels that are looked at for different values, evenly spaced in the array."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An array with all that its file says about it.
+    """An array with everything that its file says about it.
 
-    data: (Z, Y, X), or (C, Z, Y, X) where the file has a channel axis; in memory or lazy.
+    data: (Z, Y, X), or (C, Z, Y, X) where the file has a channel axis; in memory, lazy or `Unread`.
     """
 
     data: LazyArray
@@ -49,17 +61,28 @@ class Stored:
     colours: Mapping[int, Colour] = field(default_factory=dict, kw_only=True)
     """{id: (red, green, blue)}, where the file has them."""
     provenance: Mapping[str, object] = field(default_factory=dict)
-    """How the array was made; anything that JSON can hold."""
+    """How the array was made; any value that JSON can hold."""
     is_labels: bool = False
-    """On the way out: labels. On the way in: the file says that it holds labels."""
+    """When written: it holds labels. When read: the file says that it holds labels."""
     notes: tuple[str, ...] = ()
-    """What the file does not say, and was taken for it."""
+    """What the file does not say, and what the reader assumed instead."""
     source: Path | None = None
-    """On the way out: the image that labels belong to, for formats that refer to it."""
+    """When written: the image that the labels belong to, for formats that refer to it."""
+
+
+class Unread:
+    """An array of which only shape and type are known: what a file's header says about its voxels."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+
+    def __getitem__(self, key: Any, /) -> Any:
+        raise AssertionError("nothing is read from an outline")
 
 
 def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
-    """The Grid of a file; FileError names the file where the geometry is impossible, a warning where it is odd."""
+    """The Grid of a file. Raises FileError for an impossible geometry; warns of an odd one."""
     try:
         grid = Grid((shape[-3], shape[-2], shape[-1]), affine)
     except InputError as error:
@@ -75,66 +98,72 @@ def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
 
 
 def to_volume(stored: Stored, name: str) -> Volume:
-    """The image. Arrays in memory lose their NaN and Inf, with a warning; FileError where nothing else is there."""
+    """The image. In arrays in memory NaN and Inf become 0, with a warning; FileError where no voxel is finite."""
     data = stored.data
     if isinstance(data, np.ndarray) and data.size:
         data = _finite(data, name) if data.dtype.kind == "f" else data
         _warn_of_extremes(data, name)
     if stored.grid.shape == (1, 1, 1):
         _warn(f"{name}: a single voxel, too small an image for any patch")
-    return Volume(with_channel_axis(data), stored.grid, stored.channels, name=name)
+    data = with_channel_axis(data)
+    return Volume(data, stored.grid, stored.channels, name=name, provenance=stored.provenance)
+
+
+def to_outline(stored: Stored, name: str, *, as_labels: bool) -> Outline:
+    """The image or labels without their voxels. Raises InputError for labels of several channels."""
+    count = int(stored.data.shape[0]) if len(stored.data.shape) == 4 else 1
+    if as_labels:
+        _require_one_channel(count, name)
+    return Outline(
+        grid=stored.grid,
+        dtype=np.dtype(stored.data.dtype),
+        channels=stored.channels or plain_channels(count),
+        is_labels=as_labels or stored.is_labels,
+        labels=stored.labels,
+        name=name,
+        provenance=stored.provenance,
+        notes=stored.notes,
+    )
 
 
 def to_segmentation(stored: Stored, name: str) -> Segmentation:
     """The labels. Raises InputError for several channels, fractions, NaN, and ids outside 0 .. 2^31 - 1."""
     data = stored.data
     if len(data.shape) == 4:
-        if data.shape[0] != 1:
-            raise InputError(f"{name}: labels have one channel; got {data.shape[0]} channels: split them first")
+        _require_one_channel(data.shape[0], name)
         data = data[0] if isinstance(data, np.ndarray) else AxisView(data, (1, 2, 3), {0: 0})
     if np.dtype(data.dtype).kind == "f":
         data = _whole_numbers(np.asarray(data), name)
     elif isinstance(data, np.ndarray) and data.size:
         _check_ids(data, name)
-    return Segmentation(data, stored.grid, stored.labels, name=name, colours=stored.colours)
+    colours, provenance = stored.colours, stored.provenance
+    return Segmentation(data, stored.grid, stored.labels, name=name, colours=colours, provenance=provenance)
 
 
-def from_volume(volume: Volume, provenance: Mapping[str, object]) -> Stored:
-    """An image on its way to a file; channel names are kept where they say something."""
-    plain = tuple(f"channel {c}" for c in range(len(volume.channels)))
-    channels = () if volume.channels == plain else volume.channels
-    return Stored(volume.data, volume.grid, channels, provenance=provenance)
-
-
-def from_segmentation(segmentation: Segmentation, provenance: Mapping[str, object]) -> Stored:
-    """Labels on their way to a file."""
-    names, colours = segmentation.labels, segmentation.colours
-    return Stored(segmentation.data, segmentation.grid, (), names, provenance, is_labels=True, colours=colours)
+def from_noun(x: Volume | Segmentation) -> Stored:
+    """An image or labels on the way to a file; channel names are kept where somebody gave them."""
+    if isinstance(x, Volume):
+        channels = () if x.channels == plain_channels(len(x.channels)) else x.channels
+        return Stored(x.data, x.grid, channels, provenance=x.provenance)
+    return Stored(x.data, x.grid, (), x.labels, x.provenance, is_labels=True, colours=x.colours)
 
 
 def in_memory(stored: Stored) -> Array:
-    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels in the smallest type for them."""
+    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels in the smallest type."""
     array = np.asarray(stored.data)
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if stored.is_labels and array.dtype.itemsize == 8:
-        return array.astype(smallest_label_type(int(array.max(initial=0))))
+        return array.astype(label_dtype(int(array.max(initial=0))))
     if array.dtype == np.float16:
         return array.astype(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def smallest_label_type(largest_id: int) -> npt.DTypeLike:
-    """The smallest integer type that holds ids from 0 to `largest_id`."""
-    if largest_id <= np.iinfo(np.uint8).max:
-        return np.uint8
-    return np.uint16 if largest_id <= np.iinfo(np.uint16).max else np.int32
-
-
 def with_channel_axis(data: LazyArray) -> LazyArray:
-    """(Z, Y, X) as (1, Z, Y, X) without a copy; (C, Z, Y, X) as it is."""
+    """(Z, Y, X) becomes (1, Z, Y, X) without a copy; (C, Z, Y, X) stays as it is."""
     if len(data.shape) == 4:
         return data
     if isinstance(data, np.ndarray):
@@ -151,7 +180,8 @@ def looks_like_labels(data: LazyArray) -> bool:
 
 
 def _finite(data: Array, name: str) -> Array:
-    """The array with its NaN and Inf set to 0 and told; NaN is passed on by minimum and maximum."""
+    """The array with NaN and Inf set to 0, and a warning where there are some."""
+    # Minimum and maximum pass NaN on: the usual finite image needs no mask.
     if np.isfinite(data.min()) and np.isfinite(data.max()):
         return data
     bad = ~np.isfinite(data)
@@ -163,7 +193,7 @@ def _finite(data: Array, name: str) -> Array:
 
 
 def _warn_of_extremes(data: Array, name: str) -> None:
-    """Warn of values that single or double precision does not hold: they are lost in what is computed from them."""
+    """Warn of values that single or double precision cannot hold: results computed from them are wrong."""
     if data.dtype.kind == "f":
         if max(abs(float(data.min())), abs(float(data.max()))) > _EXTREME:
             _warn(f"{name}: extreme intensities, {data.min():.3g} to {data.max():.3g}: sums over them overflow")
@@ -172,7 +202,7 @@ def _warn_of_extremes(data: Array, name: str) -> None:
 
 
 def _whole_numbers(data: Array, name: str) -> Array:
-    """Float labels as integers; InputError where they are not whole."""
+    """Float labels as integers. Raises InputError where they are not whole."""
     if not np.isfinite(data).all():
         raise InputError(
             f"{name}: labels must be whole numbers; {int((~np.isfinite(data)).sum())} voxels are NaN or Inf"
@@ -188,7 +218,12 @@ def _whole_numbers(data: Array, name: str) -> Array:
     _check_ids(rounded, name)
     if off > 0:
         _warn(f"{name}: labels are not exactly whole numbers (off by up to {off:.1e}); they are rounded")
-    return rounded.astype(smallest_label_type(int(rounded.max(initial=0))))
+    return rounded.astype(label_dtype(int(rounded.max(initial=0))))
+
+
+def _require_one_channel(count: int, name: str) -> None:
+    if count != 1:
+        raise InputError(f"{name}: labels have one channel; got {count} channels: split them first")
 
 
 def _check_ids(data: Array, name: str) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "list_models",
     "load_model",
     "models_folder",
+    "require_model_name",
     "write_model",
 ]
 
@@ -102,6 +103,12 @@ def load_model(path_or_name: str | Path) -> Model:
 def as_model(model: Model | str | Path) -> Model:
     """The model itself, or the one of that path or name."""
     return model if isinstance(model, Model) else load_model(model)
+
+
+def require_model_name(path: Path) -> None:
+    """InputError unless a model may be written under this name."""
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path}: a model is written as {SUFFIX}; name it {path.with_suffix(SUFFIX).name}")
 
 
 def write_model(path: str | Path, spec: ModelSpec, state_dict: Mapping[str, torch.Tensor]) -> Model:

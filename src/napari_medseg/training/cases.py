@@ -1,4 +1,4 @@
-"""Training cases: where they come from, and what they look like on the model's grid.
+"""The cases of a training, and what they look like on the model's grid.
 
 Shapes: images (C, Z, Y, X) float32, normalised; classes (Z, Y, X) int16: 0 is background, k the k-th label id,
 IGNORE what nobody annotated.
@@ -6,25 +6,24 @@ IGNORE what nobody annotated.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, SegmentConfig
-from napari_medseg.errors import InputError, MedsegWarning
+from napari_medseg.errors import InputError
 from napari_medseg.events import Work
 from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.cascade import FirstStage, with_guides
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
-from napari_medseg.io.folders import images_by_name
-from napari_medseg.volume import Segmentation, Volume, require_same_grid
+from napari_medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
     from napari_medseg.inference.predictor import Predictor
@@ -38,14 +37,6 @@ _SPOTS_PER_CLASS = 4000
 """Voxels per class and case that can be centres of patches: enough for each epoch to draw others."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """An annotated volume by name, loaded when it is needed."""
-
-    name: str
-    load: Callable[[], tuple[Volume, Segmentation]]
-
-
 def as_cases(cases: Iterable[Case | tuple[Volume, Segmentation]]) -> list[Case]:
     """Pairs of nouns and cases alike as cases; the first error in them is raised now, not in the training."""
     found = [c if isinstance(c, Case) else _case_of(*c, index) for index, c in enumerate(cases)]
@@ -55,61 +46,33 @@ def as_cases(cases: Iterable[Case | tuple[Volume, Segmentation]]) -> list[Case]:
 
 
 def _case_of(volume: Volume, segmentation: Segmentation, index: int) -> Case:
-    return Case(volume.name or f"case {index}", lambda: (volume, segmentation))
+    return Case(name=volume.name or f"case {index}", images=(volume,), labels=segmentation)
 
 
-def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list[Case]:
-    """Cases from folders of images (one folder per channel, in that order) and of labels, paired by file name.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ObjectsCase(Case):
+    """A case with one label where it has any: what a detector learns."""
 
-    Names are compared without the format's suffix and sorted. What has no partner is named in one warning; InputError
-    where nothing pairs.
-    """
-    if not images:
-        raise InputError("training needs at least one folder of images; got none")
-    folders = [images_by_name(Path(folder)) for folder in (*images, labels)]
-    common = sorted(set.intersection(*(set(f) for f in folders)))
-    alone = sorted(set.union(*(set(f) for f in folders)) - set(common))
-    if not common:
-        raise InputError(
-            f"no file name in {', '.join(map(str, images))} has a partner in {labels}: images and labels are paired by "
-            f"file name without the suffix"
-        )
-    if alone:
-        shown = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
-        warnings.warn(f"{len(alone)} files without a partner are left out: {shown}", MedsegWarning, stacklevel=2)
-    return [_file_case(name, [f[name] for f in folders[:-1]], folders[-1][name]) for name in common]
+    ignore_label: int | None
+    """The id that stays as it is."""
 
-
-def _file_case(name: str, images: list[Path], labels: Path) -> Case:
-    def load() -> tuple[Volume, Segmentation]:
-        from napari_medseg.io import read, read_segmentation
-
-        return replace(_stack([read(p) for p in images]), name=name), read_segmentation(labels)
-
-    return Case(name, load)
-
-
-def _stack(volumes: list[Volume]) -> Volume:
-    first = volumes[0]
-    if len(volumes) == 1:
-        return first
-    for other in volumes[1:]:
-        require_same_grid(first, other, "channel", "channel")
-    data = np.concatenate([np.asarray(v.data[...]) for v in volumes])
-    return Volume(data, first.grid, tuple(c for v in volumes for c in v.channels))
+    def segmentation(self) -> Segmentation:
+        object_id = 2 if self.ignore_label == 1 else 1
+        labels = super().segmentation()
+        ids = np.asarray(labels.data[...])
+        objects = np.where((ids != 0) & (ids != self.ignore_label), object_id, ids)
+        return Segmentation(objects, labels.grid, {object_id: "object"}, name=labels.name)
 
 
 def objects_of(case: Case, loss: LossConfig) -> Case:
-    """The case with one label, object, in place of all others but the ignored one: a detector learns from it."""
-    object_id = 2 if loss.ignore_label == 1 else 1
-
-    def load() -> tuple[Volume, Segmentation]:
-        volume, segmentation = case.load()
-        ids = np.asarray(segmentation.data[...])
-        objects = np.where((ids != 0) & (ids != loss.ignore_label), object_id, ids)
-        return volume, Segmentation(objects, segmentation.grid, {object_id: "object"}, name=segmentation.name)
-
-    return Case(case.name, load)
+    """The case with one label where it has any. The ignored label stays."""
+    return ObjectsCase(
+        name=case.name,
+        images=case.images,
+        labels=case.labels,
+        beside=case.beside,
+        ignore_label=loss.ignore_label,
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
@@ -24,7 +25,7 @@ from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, Clock
-from napari_medseg.training.cases import Case, PreparedCase, as_cases, objects_of, prepare
+from napari_medseg.training.cases import PreparedCase, as_cases, objects_of, prepare
 from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result
 from napari_medseg.training.earlier import name_to_keep, step_aside
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of

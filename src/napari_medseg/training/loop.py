@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from napari_medseg.cases import Case
 from napari_medseg.config import Precision, SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, TrainProgress, Validated
@@ -18,7 +19,6 @@ from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.cases import Case
 from napari_medseg.training.checkpoint import Checkpoints, write_result
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.plan import CaseFacts

@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Stage, TrainingRecord
 from napari_medseg.registry import NetworkSpec, network
-from napari_medseg.training.cases import Case
-from napari_medseg.transforms.intensity import as_float32
+from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
 
 _SAMPLES_PER_CASE = 20_000
 """Intensities of a case from which those of all cases are judged."""
-_AIR_HU = -500
-"""A channel whose minimum lies below is taken for CT in Hounsfield units: no other modality goes so far below zero."""
 _PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
 """{device: voxels of the largest patch}."""
 _SLICES_PIXELS = 2**16
@@ -119,7 +117,7 @@ def plan(
     spec = network(network_name)
     mode = mode_for(spec, shape if config.sampling.patch_zyx is None else config.sampling.patch_zyx, config.mode)
     patch, pools = _patch_of(mode, shape, spacing, config, device)
-    is_ct = (np.median([f.minima for f in facts], axis=0) <= _AIR_HU).tolist()
+    is_ct = (np.median([f.minima for f in facts], axis=0) <= CT_BELOW_HU).tolist()
     seen = len(channels) + (first.channels if first else 0)
     arguments = spec.arguments(
         in_channels=seen * (patch[0] if mode == "2.5d" else 1),

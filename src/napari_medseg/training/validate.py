@@ -7,16 +7,17 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 import numpy as np
 
+from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, SegmentConfig
 from napari_medseg.events import Event, Progress
 from napari_medseg.inference.device import Machine
-from napari_medseg.inference.engine import label_dtype, segment_windows
+from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.metrics.pairwise.counts import dice_per_label
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.cases import IGNORE, Case, class_indices
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.training.cases import IGNORE, class_indices
+from napari_medseg.volume import Segmentation, Volume, label_dtype
 
 Predict = Callable[[Volume], Segmentation]
 """Segments a volume on its own grid."""
@@ -49,7 +50,7 @@ def predict_with(predictor: Predictor, spec: ModelSpec) -> Predict:
     def predict(volume: Volume) -> Segmentation:
         was_training = predictor.network.training
         predictor.network.eval()
-        result = Segmentation(np.zeros(volume.grid.shape, label_dtype(spec.label_ids)), volume.grid, spec.labels)
+        result = Segmentation(np.zeros(volume.grid.shape, label_dtype(max(spec.label_ids))), volume.grid, spec.labels)
         wishes = SegmentConfig(precision=predictor.precision)
         plan = resolve(ImageFacts.of(volume), spec, wishes, Machine(str(predictor.device)))
         for _ in segment_windows(volume, plan, predictor, result):

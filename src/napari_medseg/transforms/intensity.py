@@ -16,6 +16,9 @@ from napari_medseg.errors import InputError
 
 Float32Array = npt.NDArray[np.float32]
 
+CT_BELOW_HU = -500.0
+"""An image with values below is taken for CT in Hounsfield units: no other modality goes so far below zero."""
+
 
 @dataclass(frozen=True)
 class Statistics:

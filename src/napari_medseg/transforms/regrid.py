@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.volume import Grid, Segmentation, Volume
 
 Interpolation = Literal["linear", "nearest"]
@@ -28,8 +27,8 @@ def resample_onto(x: Noun, grid: Grid, interpolation: Interpolation = "linear") 
     if interpolation not in get_args(Interpolation):
         raise InputError(f"interpolation is one of {', '.join(get_args(Interpolation))}; got {interpolation!r}")
     stored = np.asarray(x.data[...])
-    order = AxisOrder.between(x.grid.orientation, grid.orientation)
-    if x.grid.reordered(order).same_as(grid):
+    order = x.grid.order_onto(grid)
+    if order is not None:
         data = order.apply(stored)
     elif isinstance(x, Segmentation):
         data = _labels(stored, x.grid, grid, interpolation)

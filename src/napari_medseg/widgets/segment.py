@@ -163,10 +163,7 @@ class SegmentPanel(Panel):
             run.is_complete = True
 
     def _add_layer(self, run: Run, result: Segmentation) -> None:
-        # The worker has loaded the core by now; on this thread its import would freeze the window.
-        from napari_medseg.inference import provenance
-
-        data, arguments, _ = labels_layer(result, provenance(run.model, run.config))
+        data, arguments, _ = labels_layer(result)
         run.name = arguments["name"]
         run.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{run.name} (partial)"})
 

@@ -142,6 +142,24 @@ def test_values_are_rescaled(tmp_path: Path, slope: float, intercept: float, dty
     np.testing.assert_allclose(read.data[0], DATA.astype(float) * slope + intercept)
 
 
+@pytest.mark.parametrize(("slope", "dtype"), [(1, "int16"), (100, "int32"), (0.5, "float32")])
+def test_an_outline_of_a_series_needs_headers_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slope: float, dtype: str
+) -> None:
+    folder = series(tmp_path, lambda dataset, _: setattr(dataset, "RescaleSlope", slope))
+    read = io.read(folder)
+    monkeypatch.setattr("napari_medseg.io.dicom.decoder.decode", refuse)
+    seen = io.peek(folder)
+    assert (seen.dtype, seen.channels, seen.is_labels) == (np.dtype(dtype), read.channels, False)
+    assert (seen.grid.shape, seen.grid.affine.tolist()) == (read.grid.shape, read.grid.affine.tolist())
+    with pytest.raises(AssertionError, match="a pixel is decoded"):
+        io.read(folder)
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("a pixel is decoded")
+
+
 def test_each_slice_has_its_own_scale(tmp_path: Path) -> None:
     read = io.read(series(tmp_path, lambda dataset, k: setattr(dataset, "RescaleSlope", k + 1)))
     np.testing.assert_array_equal(read.data[0], DATA * np.arange(1, 5)[:, None, None])

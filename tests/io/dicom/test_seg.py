@@ -48,7 +48,18 @@ def test_labels_come_back(tmp_path: Path, series: Path) -> None:
     assert np.array_equal(read.data[:], DATA)
     assert read.grid.same_as(GRID)
     assert dict(read.labels) == NAMES
-    assert io.load(path, as_labels=True).provenance == PROVENANCE
+    assert io.read_segmentation(path).provenance == PROVENANCE
+
+
+def test_an_outline_of_labels_needs_the_header_only(
+    tmp_path: Path, series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path, LABELS, series)
+    read = io.read_segmentation(path)
+    monkeypatch.setattr("napari_medseg.io.dicom.seg.decode", None)
+    seen = io.peek(path, as_labels=True)
+    assert (seen.dtype, seen.is_labels, seen.grid.same_as(read.grid)) == (read.data.dtype, True, True)
+    assert (dict(seen.labels), seen.provenance) == (NAMES, PROVENANCE)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from grids import grid
@@ -13,6 +14,7 @@ from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSuppor
 from napari_medseg.volume import Grid, Segmentation, Volume
 from reader_suite import DetachedReaderSuite, FileReaderSuite, farthest_mm, noise, sitk_affine
 
+Array = npt.NDArray[np.int16]
 VOXELS = noise((3, 4, 5), "int16")
 NRRD = """NRRD0004
 type: short
@@ -55,8 +57,10 @@ class TestDetachedMetaImage(DetachedReaderSuite):
     suffix = ".mhd"
 
 
-def nrrd(path: Path, space: str = "left-posterior-superior", encoding: str = "raw", extra: str = "") -> Path:
-    voxels = VOXELS.tobytes()
+def nrrd(
+    path: Path, space: str = "left-posterior-superior", encoding: str = "raw", extra: str = "", data: Array = VOXELS
+) -> Path:
+    voxels = data.tobytes()
     content = gzip.compress(voxels) if encoding == "gzip" else voxels
     path.write_bytes(NRRD.format(space=space, encoding=encoding, extra=extra).encode() + content)
     return path
@@ -98,16 +102,16 @@ def test_without_a_space_left_and_right_are_unknown(tmp_path: Path) -> None:
 
 def test_names_of_3d_slicer_are_read(tmp_path: Path) -> None:
     extra = "Segment0_Name:=liver\nSegment0_LabelValue:=4\nSegment0_Color:=1 0.501961 0\nSegment1_Name:=nameless\n"
-    nrrd(tmp_path / "a.nrrd", extra=extra)
-    read = io.load(tmp_path / "a.nrrd", as_labels=True)
+    nrrd(tmp_path / "a.nrrd", extra=extra, data=np.abs(VOXELS // 2))
+    read = io.load(tmp_path / "a.nrrd")
+    assert isinstance(read, Segmentation)
     assert read.labels == {4: "liver"}
     assert read.colours == {4: (255, 128, 0)}
 
 
 def test_no_text_of_others_leaves_the_child_or_is_written(tmp_path: Path) -> None:
     nrrd(tmp_path / "a.nrrd", extra="0010|0010:=CANARY^NAME\nPatientName:=CANARY^NAME\n")
-    read = io.load(tmp_path / "a.nrrd", as_labels=False)
-    assert "CANARY" not in repr(read)
+    assert "CANARY" not in repr(io.load(tmp_path / "a.nrrd"))
     io.write(tmp_path / "b.nrrd", io.read(tmp_path / "a.nrrd"))
     io.write(tmp_path / "b.mha", io.read(tmp_path / "a.nrrd"))
     for name in ("b.nrrd", "b.mha"):
@@ -222,3 +226,16 @@ def test_real_regions_lie_on_their_images(medseg_data: Path, name: str) -> None:
     affine, array = sitk_affine(path)
     assert np.array_equal(array, image.data[0])
     assert farthest_mm(image.grid, Grid(image.grid.shape, affine)) < 0.01
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_an_outline_needs_no_voxels(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (1, 20, 20, 20)).astype(np.int16)
+    io.write(path, Volume(voxels, Grid.from_spacing((20, 20, 20), (3, 2, 1))))
+    content = bytearray(path.read_bytes())
+    content[-len(content) // 2] ^= 255
+    path.write_bytes(content)
+    assert io.peek(path).grid.spacing == (3.0, 2.0, 1.0)
+    with pytest.raises(FileError, match=f"a{suffix}: the compressed voxels are damaged"):
+        io.read(path)

@@ -148,7 +148,7 @@ class TestLabelStore:
         assert np.unique(np.asarray(whole.data)).tolist() == [1, 7]
         assert whole.labels == LABELS
         assert farthest_mm(whole.grid, oblique("RSP")) < 1e-9
-        assert io.load(path, as_labels=True).provenance == {"model": "ab12"}
+        assert io.read_segmentation(path).provenance == {"model": "ab12"}
 
     def test_a_chunk_of_background_is_not_a_missing_one(self, tmp_path: Path) -> None:
         path = tmp_path / "labels.zarr"

@@ -37,8 +37,8 @@ def followed(prediction: Array, reference: Array) -> EditedScores:
 
 
 def fresh(prediction: Array, reference: Array) -> str:
-    pair = {"prediction": Segmentation(prediction, GRID), "reference": Segmentation(reference, GRID)}
-    return repr(evaluate(**pair, preset="chaos", nsd_tolerance_mm=0.5))  # NaN equals itself as text
+    a, b = Segmentation(reference, GRID), Segmentation(prediction, GRID)
+    return repr(evaluate(prediction=b, reference=a, preset="chaos", nsd_tolerance_mm=0.5))  # NaN equals itself as text
 
 
 def test_only_the_painted_label_is_computed() -> None:

@@ -40,7 +40,7 @@ def test_the_worst_place_is_the_farthest_voxel(label: int | None, expected: Plac
 @pytest.mark.parametrize("preset", ["survey", "lits", "chaos"])
 def test_the_distance_is_that_of_the_table(preset: str) -> None:
     a, b = blocks(tail=1), blocks(tail=7, extra=2)
-    scores = evaluate(prediction=b, reference=a, preset=preset)  # type: ignore[arg-type]  # ids of the parameters
+    scores = evaluate(prediction=b, reference=a, preset=preset)
     for row in scores.rows:
         place = worst_place(prediction=b, reference=a, label=row.label, preset=preset)  # type: ignore[arg-type]
         assert place.distance_mm == row.msd_mm

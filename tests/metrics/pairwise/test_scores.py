@@ -219,7 +219,7 @@ def test_unequal_grids_are_refused(grid: Grid) -> None:
 def test_wrong_requests_are_refused() -> None:
     background = segmentation(np.zeros((2, 2, 2), np.uint8))
     with pytest.raises(InputError, match="preset is survey, lits or chaos; got 'brats'"):
-        evaluate(prediction=background, reference=background, preset="brats")  # type: ignore[arg-type]
+        evaluate(prediction=background, reference=background, preset="brats")
     with pytest.raises(InputError, match="nsd_tolerance_mm must be at least 0; got -1"):
         evaluate(prediction=background, reference=background, nsd_tolerance_mm=-1)
 

@@ -8,18 +8,19 @@ import pytest
 
 from balls import segmentation as balls
 from napari_medseg import Grid, Segmentation, evaluate, write
+from napari_medseg.cases import Case
 from napari_medseg.config import ReadersConfig, StatisticsConfig
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import Finished, Notice, Progress, result_of
-from napari_medseg.metrics.study.batch import Batch, iter_measure
-from napari_medseg.metrics.study.case_files import CaseFiles, Sources, match_files
+from napari_medseg.metrics.study.batch import MeasuredCases, iter_measure
+from napari_medseg.metrics.study.case_files import Sources, match_files
 from napari_medseg.metrics.study.study import StudyConfig, study
 
 CONFIG = StudyConfig(statistics=StatisticsConfig(bootstrap=0))
 
 
 @pytest.fixture
-def cases(tmp_path: Path) -> list[CaseFiles]:
+def cases(tmp_path: Path) -> list[Case]:
     """Four cases; of the second the prediction is no image, of the third it lies elsewhere."""
     for name in ("p", "r"):
         (tmp_path / name).mkdir()
@@ -33,23 +34,23 @@ def cases(tmp_path: Path) -> list[CaseFiles]:
     return found
 
 
-def test_the_other_cases_are_measured_and_the_failed_are_named(cases: list[CaseFiles]) -> None:
+def test_the_other_cases_are_measured_and_the_failed_are_named(cases: list[Case]) -> None:
     events = list(iter_measure(cases, CONFIG))
     notices = [event.message for event in events if isinstance(event, Notice)]
     assert [text.partition(":")[0] for text in notices] == ["c1 is not measured", "c2 is not measured"]
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [(n, 4) for n in range(5)]
     last = events[-1]
     assert isinstance(last, Finished)
-    batch: Batch = last.result
+    batch: MeasuredCases = last.result
     assert [one.name for one in batch.measured] == ["c0", "c3"]
     assert batch.measured[1].scores == evaluate(prediction=balls(), reference=balls())
     assert list(batch.failed) == ["c1", "c2"]
-    assert str(cases[1].prediction) in batch.failed["c1"]
+    assert str(cases[1].beside["prediction"]) in batch.failed["c1"]
     assert "must lie on the same grid" in batch.failed["c2"]
 
 
-def test_a_study_lists_what_failed_before_all_else(cases: list[CaseFiles]) -> None:
-    batch: Batch = result_of(iter_measure(cases, CONFIG))
+def test_a_study_lists_what_failed_before_all_else(cases: list[Case]) -> None:
+    batch: MeasuredCases = result_of(iter_measure(cases, CONFIG))
     found = study(batch.measured, CONFIG, batch.failed)
     assert found.scores.cases == ("c0", "c3")
     first = found.tables[0]
@@ -58,7 +59,7 @@ def test_a_study_lists_what_failed_before_all_else(cases: list[CaseFiles]) -> No
     assert "failed" not in [table.name for table in study(batch.measured, CONFIG).tables]
 
 
-def test_where_every_case_fails_the_first_reason_is_raised(cases: list[CaseFiles]) -> None:
+def test_where_every_case_fails_the_first_reason_is_raised(cases: list[Case]) -> None:
     with pytest.raises(InputError, match=r"none of the 2 cases could be measured; c1: .*c1\.nii: not a NIfTI file"):
         result_of(iter_measure(cases[1:3], CONFIG))
     with pytest.raises(FileError, match=r"c1\.nii: not a NIfTI file"):
@@ -67,7 +68,7 @@ def test_where_every_case_fails_the_first_reason_is_raised(cases: list[CaseFiles
         result_of(iter_measure([], CONFIG))
 
 
-def test_a_consensus_is_written_of_what_was_measured(tmp_path: Path, cases: list[CaseFiles]) -> None:
+def test_a_consensus_is_written_of_what_was_measured(tmp_path: Path, cases: list[Case]) -> None:
     sources = Sources(prediction=tmp_path / "p", reference=tmp_path / "r", readers=[tmp_path / "r"])
     with_readers, _ = match_files(sources)
     out = {case.name: tmp_path / f"{case.name}_agreed.nii" for case in with_readers}
@@ -76,7 +77,7 @@ def test_a_consensus_is_written_of_what_was_measured(tmp_path: Path, cases: list
     assert [path.exists() for path in out.values()] == [True, False, False, True]
 
 
-def test_a_consensus_that_cannot_be_written_is_no_fault_of_its_case(tmp_path: Path, cases: list[CaseFiles]) -> None:
+def test_a_consensus_that_cannot_be_written_is_no_fault_of_its_case(tmp_path: Path, cases: list[Case]) -> None:
     out = {case.name: tmp_path / "nowhere" / f"{case.name}.nii" for case in cases}
     with pytest.raises(FileError, match=r"c0\.nii: cannot be written: no such folder"):
         result_of(iter_measure(cases, CONFIG, out))

@@ -17,8 +17,8 @@ from napari_medseg.config import InstancesConfig, ReadersConfig, StatisticsConfi
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.agreement.raters import majority_vote
-from napari_medseg.metrics.study.case_files import Sources, match_files
-from napari_medseg.metrics.study.study import Case, Study, StudyConfig, measure, settled, study
+from napari_medseg.metrics.study.case_files import Sources, match_files, opened
+from napari_medseg.metrics.study.study import CaseImages, Study, StudyConfig, measure, study, with_consensus
 
 QUICK = StatisticsConfig(bootstrap=50)
 
@@ -29,8 +29,8 @@ def shifted(by: int) -> Segmentation:
     return replace(whole, data=np.roll(np.asarray(whole.data), by, axis=2))
 
 
-def case(name: str = "", by: int = 1) -> Case:
-    return Case(name=name, prediction=shifted(by), reference=balls())
+def case(name: str = "", by: int = 1) -> CaseImages:
+    return CaseImages(name=name, prediction=shifted(by), reference=balls())
 
 
 def names(of: Study) -> list[str]:
@@ -64,7 +64,7 @@ def test_everything_at_once_has_every_table() -> None:
         readers=ReadersConfig(consensus="staple"),
         statistics=QUICK,
     )
-    found = study([measure(settled(c, "staple"), config) for c in full], config)
+    found = study([measure(with_consensus(c, "staple"), config) for c in full], config)
     assert names(found) == [
         "statistics",
         "comparison",
@@ -125,19 +125,19 @@ def test_a_consensus_without_readers_is_none() -> None:
 def test_a_consensus_takes_the_place_of_the_reference_and_the_readers_stay() -> None:
     readers = {"reference": balls(), "reader 1": shifted(1), "reader 2": shifted(1)}
     original = replace(case(), readers=readers)
-    voted = settled(original, "vote")
+    voted = with_consensus(original, "vote")
     np.testing.assert_array_equal(voted.reference.data, majority_vote(list(readers.values())).data)
     np.testing.assert_array_equal(voted.reference.data, shifted(1).data)
     assert voted.readers == readers
     assert measure(voted).scores.mean["dice"] == 1.0
-    assert settled(original, "none") is original
-    assert settled(case(), "staple").reference is not None, "no readers, no consensus"
+    assert with_consensus(original, "none") is original
+    assert with_consensus(case(), "staple").reference is not None, "no readers, no consensus"
 
 
 def test_a_series_is_measured_in_the_order_of_the_cases() -> None:
     whole = np.asarray(balls().data)
     grown = [replace(balls(), data=np.where(whole == 1, 1, 0)), balls()]
-    cases = [Case(name=n, prediction=s, reference=balls()) for n, s in zip(("0", "1"), grown, strict=True)]
+    cases = [CaseImages(name=n, prediction=s, reference=balls()) for n, s in zip(("0", "1"), grown, strict=True)]
     found = study([measure(c) for c in cases], StudyConfig(series=True, statistics=QUICK))
     series = {table.name: table for table in found.tables}
     new = [row for row in series["series_prediction"].rows if row["label"] == 2]
@@ -162,20 +162,21 @@ def test_files_are_matched_by_name_and_what_is_left_is_in_a_table(tmp_path: Path
         image=folder(tmp_path / "i", "b.nii"),
         readers=[folder(tmp_path / "ann", "a.nii", "b.nii")],
     )
-    with pytest.warns(MedsegWarning, match="images are in only one|have no image of their name") as said:
+    with pytest.warns(MedsegWarning, match="images are not in all of|have no image of their name") as said:
         cases, unmatched = match_files(sources)
     assert len(said) == 2
-    assert [(c.name, c.prediction.name, c.reference.name, sorted(c.beside)) for c in cases] == [
-        ("a", "a.nii.gz", "a.nii", ["reader 1"]),
-        ("b", "b.nii", "b.nii.gz", ["image", "reader 1"]),
+    assert [(c.name, c.labels, sorted(c.beside)) for c in cases] == [
+        ("a", tmp_path / "r" / "a.nii", ["prediction", "reader 1"]),
+        ("b", tmp_path / "r" / "b.nii.gz", ["image", "prediction", "reader 1"]),
     ]
+    assert [c.beside["prediction"].name for c in cases] == ["a.nii.gz", "b.nii"]
     assert unmatched is not None
     assert [(row["case"], row["missing"]) for row in unmatched.rows] == [
         ("p", "reference"),
         ("r", "prediction"),
         ("a", "image"),
     ]
-    read = cases[1].read()
+    read = opened(cases[1])
     assert read.image is not None
     assert read.compared is None
     assert list(read.readers) == ["reference", "reader 1"]
@@ -190,7 +191,7 @@ def test_two_files_are_the_only_case(tmp_path: Path) -> None:
     (tmp_path / "series").mkdir()
     with_series, _ = match_files(replace(sources, image=tmp_path / "series"))
     assert with_series[0].beside["image"] == tmp_path / "series", "a folder of DICOM files is one image"
-    assert cases[0].read().compared is not None
+    assert opened(cases[0]).compared is not None
 
 
 @pytest.mark.parametrize("what", ["prediction", "reference", "compared", "image", "probabilities", "readers"])
@@ -220,7 +221,7 @@ def test_an_image_on_another_grid_is_named_by_role_and_path(tmp_path: Path, what
     (case,), _ = match_files(sources)
     role = {"compared": "the compared prediction", "reader 1": "reader 1"}.get(what, f"the {what}")
     with pytest.raises(GridMismatchError, match=rf"^{role} '{bad}' and the reference '{labels}' must lie on the same"):
-        case.read()
+        opened(case)
 
 
 @pytest.mark.parametrize("what", ["prediction", "reference", "compared", "readers"])
@@ -232,7 +233,7 @@ def test_labels_that_are_none_are_named_by_path(tmp_path: Path, what: str) -> No
     given = {"prediction": labels, "reference": labels}
     (case,), _ = match_files(Sources(**{**given, what: [bad] if what == "readers" else bad}))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=rf"^{bad}: labels must be whole numbers"):
-        case.read()
+        opened(case)
 
 
 def test_an_image_that_is_flipped_lies_on_the_grid_of_its_case() -> None:
@@ -241,7 +242,7 @@ def test_an_image_that_is_flipped_lies_on_the_grid_of_its_case() -> None:
         data=np.asarray(balls().data)[::-1],
         grid=balls().grid.reordered(AxisOrder.between(balls().grid.orientation, "IPL")),
     )
-    assert Case(prediction=flipped, reference=balls(), image=volume(seed=0)).prediction is flipped
+    assert CaseImages(prediction=flipped, reference=balls(), image=volume(seed=0)).prediction is flipped
 
 
 def test_the_points_of_two_series_are_the_cases(tmp_path: Path) -> None:
@@ -249,7 +250,8 @@ def test_the_points_of_two_series_are_the_cases(tmp_path: Path) -> None:
     for path, points in zip(paths, (3, 3, 2), strict=True):
         nib.save(nib.Nifti1Image(np.ones((4, 3, 2, points), np.uint8), np.eye(4)), path)
     cases, _ = match_files(Sources(prediction=paths[0], reference=paths[1]), series=True)
-    assert [(c.name, c.prediction.name) for c in cases] == [("0", "p.nii#0"), ("1", "p.nii#1"), ("2", "p.nii#2")]
+    predictions = {c.name: c.beside["prediction"].name for c in cases}
+    assert predictions == {"0": "p.nii#0", "1": "p.nii#1", "2": "p.nii#2"}
     with pytest.raises(InputError, match=r"p\.nii has 3 time points and .*short\.nii has 2"):
         match_files(Sources(prediction=paths[0], reference=paths[2]), series=True)
 
@@ -261,6 +263,6 @@ def test_the_fourth_axis_of_probabilities_is_the_labels(tmp_path: Path) -> None:
     sources = Sources(
         prediction=tmp_path / "labels.nii", reference=tmp_path / "labels.nii", probabilities=tmp_path / "p.nii"
     )
-    read = match_files(sources)[0][0].read().probabilities
+    read = opened(match_files(sources)[0][0]).probabilities
     assert read is not None
     assert read.data.shape == (2, 2, 3, 4)

@@ -6,23 +6,25 @@ A path is a file, which is read alone, or a folder, or `FOLDER#ID` for one of se
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from napari_medseg import geometry
 from napari_medseg.errors import warn
 from napari_medseg.io import choice
 from napari_medseg.io.dicom import seg
-from napari_medseg.io.dicom.geometry import resample
-from napari_medseg.io.dicom.pixels import scaled, stored_values
+from napari_medseg.io.dicom.geometry import PlaneStack, resample
+from napari_medseg.io.dicom.pixels import scaled, stored_values, type_of_scaled
+from napari_medseg.io.dicom.planes import DicomPlane
 from napari_medseg.io.dicom.series import Series, choose, list_series
 from napari_medseg.io.dicom.stacks import arranged
 from napari_medseg.io.disk import memory
-from napari_medseg.io.stored import Stored, grid_of
+from napari_medseg.io.stored import Stored, Unread, grid_of
 
 _VOXEL_BYTES = 4
 """A voxel of a resampled volume."""
 
-__all__ = ["Series", "list_series", "load", "save"]
+__all__ = ["Series", "list_series", "load", "peek", "save"]
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:
@@ -35,6 +37,26 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     if series.is_segmentation:
         return seg.load(path, series)
     where = str(choice.split(path)[0])
+    planes, stack = _checked(series, where)
+    voxels = scaled(stored_values(planes), [p.slope for p in planes], [p.intercept for p in planes])
+    if stack.resampling is not None:
+        voxels = resample(stack.resampling, stack.shape, voxels)
+    return Stored(voxels, grid_of(where, stack.shape, geometry.from_itk(stack.affine_lps_xyz)))
+
+
+def peek(path: Path, *, as_labels: bool) -> Stored:
+    """As `load`, from the headers: no pixel is decoded."""
+    series = choose(path, as_labels=as_labels)
+    if series.is_segmentation:
+        return seg.peek(path, series)
+    where = str(choice.split(path)[0])
+    planes, stack = _checked(series, where)
+    voxels = Unread(stack.shape, type_of_scaled(planes))
+    return Stored(voxels, grid_of(where, stack.shape, geometry.from_itk(stack.affine_lps_xyz)))
+
+
+def _checked(series: Series, where: str) -> tuple[Sequence[DicomPlane], PlaneStack]:
+    """The planes of an image series that fits into the memory, with warnings of what is odd about it."""
     planes, stack = arranged(series, where)
     for oddity in stack.oddities:
         warn(f"{where}: {oddity}")
@@ -43,10 +65,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     sizes = [(header.decoded_bytes, header.path.stat().st_size) for header in series.headers]
     needed = max(sum(decoded for decoded, _ in sizes), _VOXEL_BYTES * math.prod(stack.shape))
     memory.check(where, needed, sum(stored for _, stored in sizes))
-    voxels = scaled(stored_values(planes), [p.slope for p in planes], [p.intercept for p in planes])
-    if stack.resampling is not None:
-        voxels = resample(stack.resampling, stack.shape, voxels)
-    return Stored(voxels, grid_of(where, stack.shape, geometry.from_itk(stack.affine_lps_xyz)))
+    return planes, stack
 
 
 def save(path: Path, stored: Stored) -> None:

@@ -87,6 +87,21 @@ def scaled(values: Array, slopes: Sequence[float], intercepts: Sequence[float]) 
     return result
 
 
+def type_of_scaled(planes: Sequence[DicomPlane]) -> np.dtype[Any]:
+    """The type of the scaled values that holds whatever the headers allow; `scaled` may find a smaller one."""
+    ends = []
+    for header in {id(plane.header): plane.header for plane in planes}.values():
+        bits, is_signed = header.count("BitsAllocated"), header.count("PixelRepresentation") == 1
+        kind = np.dtype(f"{'i' if is_signed else 'u'}{max(1, bits // 8)}")
+        used = min(header.count("BitsStored") or bits, bits)
+        low, high = (-(1 << (used - 1)), (1 << (used - 1)) - 1) if is_signed else (0, (1 << used) - 1)
+        ends.append(np.array([low, high], kind))
+    lowest, highest = min(int(e[0]) for e in ends), max(int(e[1]) for e in ends)
+    one = np.array([lowest, highest], np.result_type(*ends)).reshape(1, 1, 2)
+    values = np.broadcast_to(one, (len(planes), 1, 2))
+    return scaled(values, [p.slope for p in planes], [p.intercept for p in planes]).dtype
+
+
 def _range(values: Array, slope: Array, intercept: Array) -> tuple[float, float]:
     ends = np.stack([values.min(axis=(1, 2), keepdims=True), values.max(axis=(1, 2), keepdims=True)]).astype(float)
     ends = ends * slope + intercept

@@ -20,7 +20,6 @@ from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError, warn
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom.codes import colour_of
@@ -31,8 +30,8 @@ from napari_medseg.io.dicom.planes import DicomPlane, geometry_of, planes_of
 from napari_medseg.io.dicom.series import Series, choose
 from napari_medseg.io.dicom.stacks import arranged
 from napari_medseg.io.disk import files, memory
-from napari_medseg.io.stored import Stored, grid_of, in_memory, smallest_label_type
-from napari_medseg.volume import RESAMPLE, Colour, Grid
+from napari_medseg.io.stored import Stored, Unread, grid_of, in_memory
+from napari_medseg.volume import RESAMPLE, Colour, Grid, LazyArray, label_dtype
 
 Array = npt.NDArray[Any]
 
@@ -69,15 +68,36 @@ def load(path: Path, series: Series) -> Stored:
     Raises ChoiceError if segments overlap, InputError if a chosen one is absent, FileError for a damaged file,
     NotSupportedError for other kinds.
     """
+    segments, chosen = _checked(path, series)
+    data = _labelmap(segments, chosen) if segments.is_labelmap else _combined(segments, chosen)
+    return _described(data, segments, chosen)
+
+
+def peek(path: Path, series: Series) -> Stored:
+    """As `load`, from the header: overlaps are not looked for."""
+    segments, chosen = _checked(path, series)
+    return _described(Unread(segments.stack.shape, _type_of(chosen)), segments, chosen)
+
+
+def _checked(path: Path, series: Series) -> tuple[_Segments, set[int]]:
+    """What the only file of a series says it holds, and the segments that are chosen."""
     if len(series.headers) > 1:
         names = ", ".join(h.path.name for h in series.headers[:5])
         raise InputError(f"{path}: several segmentation files ({names}): name one of them")
     segments = _segments(series.headers[0])
     chosen = _chosen(path, segments)
     memory.check(segments.where, _VOXEL_BYTES * math.prod(segments.stack.shape))
-    data = _labelmap(segments, chosen) if segments.is_labelmap else _combined(segments, chosen)
+    return segments, chosen
+
+
+def _type_of(chosen: set[int]) -> np.dtype[Any]:
+    return label_dtype(max(chosen, default=0))
+
+
+def _described(data: LazyArray, segments: _Segments, chosen: set[int]) -> Stored:
+    """The labels with all that the header says about them."""
     grid = grid_of(str(segments.where), segments.stack.shape, geometry.from_itk(segments.stack.affine_lps_xyz))
-    own = attributes.from_text(series.headers[0].private_text, str(segments.where)) or attributes.Attributes()
+    own = attributes.from_text(segments.header.private_text, str(segments.where)) or attributes.Attributes()
     labels = {number: own.labels.get(number, name) for number, name in segments.names.items() if number in chosen}
     # Our own JSON keeps the exact colours; those in CIELab come back rounded.
     colours = {i: own.colours.get(i, colour) for i, colour in segments.colours.items() if i in chosen}
@@ -182,7 +202,7 @@ def _batches(planes: Sequence[DicomPlane], slots: Sequence[int]) -> Iterator[tup
 
 def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
     """(z, y, x) from frames that hold the segment number of each voxel."""
-    data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
+    data = np.zeros(segments.stack.shape, _type_of(chosen))
     if len(set(segments.stack.slots)) < len(segments.planes):
         raise FileError(f"{segments.where}: damaged: two frames of its label map lie at the same position")
     known = np.array(sorted(chosen))
@@ -193,7 +213,7 @@ def _labelmap(segments: _Segments, chosen: set[int]) -> Array:
 
 def _combined(segments: _Segments, chosen: set[int]) -> Array:
     """(z, y, x) from the masks of the chosen segments; ChoiceError, with the numbers, if two of them overlap."""
-    data = np.zeros(segments.stack.shape, smallest_label_type(max(chosen, default=0)))
+    data = np.zeros(segments.stack.shape, _type_of(chosen))
     overlaps: dict[tuple[int, int], int] = {}
     for frames, planes, slots in _batches(segments.planes, segments.stack.slots):
         owners = np.array([_segment_number(plane) for plane in planes])
@@ -253,8 +273,8 @@ def _on_planes(path: Path, stored: Stored, stack: PlaneStack) -> Array:
             f"{path}: the source {stored.source} is {stack.oddities[0]}: its slices cannot be labelled"
         )
     grid = Grid(stack.shape, geometry.from_itk(stack.affine_lps_xyz))
-    order = AxisOrder.between(stored.grid.orientation, grid.orientation)
-    if not stored.grid.reordered(order).same_as(grid):
+    order = stored.grid.order_onto(grid)
+    if order is None:
         raise GridMismatchError(
             f"{path}: the labels must lie on the grid of their source {stored.source}; it has {grid.describe()}, the "
             f"labels {stored.grid.describe()}: resample them first: {RESAMPLE}"

@@ -149,7 +149,8 @@ def _reference(header: DicomHeader) -> Dataset:
 
 def _decimal(values: npt.ArrayLike) -> list[str]:
     """Numbers as DICOM's decimal strings of 16 characters."""
-    return [format_number_as_ds(float(value)) for value in np.asarray(values)]
+    # Rounded first: pydicom 3.0 makes 17 characters of 9.999999999999998.
+    return [format_number_as_ds(float(f"{value:.14g}")) for value in np.asarray(values)]
 
 
 def _digest(data: Array, names: Mapping[int, str]) -> str:

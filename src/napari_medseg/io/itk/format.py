@@ -26,10 +26,10 @@ from napari_medseg.io import attributes
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.disk import files, memory
 from napari_medseg.io.itk import types
-from napari_medseg.io.itk.header import check_stream, is_nrrd, read
-from napari_medseg.io.sandbox.parent import Limits, ask
-from napari_medseg.io.stored import Stored, grid_of, in_memory
-from napari_medseg.volume import Colour, Grid
+from napari_medseg.io.itk.header import ItkHeader, check_stream, is_nrrd, read
+from napari_medseg.io.sandbox.parent import Limits, Reply, ask
+from napari_medseg.io.stored import Stored, Unread, grid_of, in_memory
+from napari_medseg.volume import Colour, Grid, LazyArray
 
 Array = npt.NDArray[Any]
 
@@ -45,16 +45,38 @@ _OWN_TEXT = rf"{KEY}|{_SLICER_KEY.pattern}"
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:
-    """The content of an NRRD or MetaImage file. Raises FileError (damaged, impossible geometry), NotSupportedError."""
+    """What an NRRD or MetaImage file holds. Raises FileError (damaged, impossible geometry) and NotSupportedError."""
+    header = _checked_header(path)
+    check_stream(path, header)
+    reply = _asked(path, header, voxels=True)
+    (array,) = reply.arrays
+    return _described(array, reply.facts, path)
+
+
+def peek(path: Path, *, as_labels: bool) -> Stored:
+    """As `load`, without the voxels, whose stream is not inflated."""
+    facts = _asked(path, _checked_header(path), voxels=False).facts
+    return _described(Unread(tuple(facts["shape"]), facts["dtype"]), facts, path)
+
+
+def _checked_header(path: Path) -> ItkHeader:
     header = read(path)
     memory.check(path, header.size, header.data.stat().st_size)
-    check_stream(path, header)
-    reply = ask(_PARSER, str(path), {"path": str(path.absolute()), "text": _OWN_TEXT}, _limits(header.size))
+    return header
+
+
+def _asked(path: Path, header: ItkHeader, *, voxels: bool) -> Reply:
+    request = {"path": str(path.absolute()), "text": _OWN_TEXT, "voxels": voxels}
+    reply = ask(_PARSER, str(path), request, _limits(header.size))
     if is_nrrd(path) and not header.has_space:
         warn(f"{path}: no orientation is stored (no space): left and right are unknown")
-    (array,) = reply.arrays
-    grid = grid_of(str(path), array.shape, geometry.from_itk(reply.facts["affine_lps_xyz"]))
-    own = _attributes(reply.facts["text"], str(path))
+    return reply
+
+
+def _described(array: LazyArray, facts: Mapping[str, Any], path: Path) -> Stored:
+    """The array with all that the header says about it."""
+    grid = grid_of(str(path), array.shape, geometry.from_itk(facts["affine_lps_xyz"]))
+    own = _attributes(facts["text"], str(path))
     return Stored(array, grid, own.channels, own.labels, own.provenance, is_labels=own.is_labels, colours=own.colours)
 
 

@@ -32,20 +32,21 @@ def prepare() -> None:
 
 
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:
-    """The array of a file, its affine (i, j, k) -> (L, P, S), and some of its texts.
+    """The affine of a file (i, j, k) -> (L, P, S), shape, type and the texts asked for, and its array.
 
-    request: path, and text: a pattern of the wanted keys; other texts may name a patient and stay here. Raises
-    FileError with ITK's own reason, NotSupportedError for a time series. The parent adds the path to the message.
+    request: path; text: a pattern of the keys that are wanted (other texts may name a patient and stay here); voxels:
+    whether the array is read at all.
+    Raises FileError with ITK's own reason, NotSupportedError for a time series; without the path, which the parent has.
     """
     try:
-        return _parsed(Path(request["path"]), re.compile(request["text"]))
+        return _parsed(Path(request["path"]), re.compile(request["text"]), voxels=request["voxels"])
     except NotImplementedError:
         raise
     except RuntimeError as error:
         raise FileError(f"cannot be read: {types.reason(error)}") from error
 
 
-def _parsed(path: Path, wanted: re.Pattern[str]) -> tuple[dict[str, object], list[Array]]:
+def _parsed(path: Path, wanted: re.Pattern[str], *, voxels: bool) -> tuple[dict[str, object], list[Array]]:
     import itk
 
     # Chosen by the name: ITK's own choice knows no upper-case suffixes.
@@ -57,14 +58,21 @@ def _parsed(path: Path, wanted: re.Pattern[str]) -> tuple[dict[str, object], lis
     several = int(image_io.GetNumberOfComponents()) > 1
     image_type = (itk.VectorImage if several else itk.Image)[types.pixel_type(itk, dtype, several=several), 3]
     reader = itk.ImageFileReader[image_type].New(FileName=str(path), ImageIO=image_io)
-    reader.Update()
+    if voxels:
+        reader.Update()
+    else:
+        reader.UpdateOutputInformation()
     image = reader.GetOutput()
-    array = itk.array_from_image(image).astype(dtype, copy=False)
     affine = np.eye(4)
     affine[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
     affine[:3, 3] = np.asarray(image.GetOrigin())
     text = {key: value for key, value in dict(image).items() if isinstance(value, str) and wanted.fullmatch(key)}
-    facts: dict[str, object] = {"affine_lps_xyz": affine.tolist(), "text": text}
+    size = [int(n) for n in image.GetLargestPossibleRegion().GetSize()][::-1]
+    shape = [int(image_io.GetNumberOfComponents()), *size] if several else size
+    facts: dict[str, object] = {"affine_lps_xyz": affine.tolist(), "text": text, "shape": shape, "dtype": dtype.str}
+    if not voxels:
+        return facts, []
+    array = itk.array_from_image(image).astype(dtype, copy=False)
     return facts, [np.ascontiguousarray(np.moveaxis(array, -1, 0) if several else array)]
 
 

@@ -27,7 +27,7 @@ from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.disk import files, locks
-from napari_medseg.io.stored import Stored, grid_of, smallest_label_type, with_channel_axis
+from napari_medseg.io.stored import Stored, grid_of, with_channel_axis
 from napari_medseg.io.zarr import metadata, pyramid
 from napari_medseg.io.zarr.array import StoredArray, open_array
 from napari_medseg.io.zarr.ome import (
@@ -39,7 +39,7 @@ from napari_medseg.io.zarr.ome import (
     ome_part,
     parse_multiscale,
 )
-from napari_medseg.volume import MAX_LABEL, Grid, LazyArray
+from napari_medseg.volume import MAX_LABEL, Grid, LazyArray, label_dtype
 
 CHUNKS: Shape3 = (64, 64, 64)
 """Default chunk (z, y, x): small enough for a window of a network, large enough for the file system."""
@@ -77,6 +77,11 @@ def load(path: Path, *, as_labels: bool) -> Stored:
         names = ", ".join(str(path / "labels" / name) for name in labels)
         raise InputError(f"{path}: it holds {len(labels)} label images: name one of {names}")
     return _image(node, content, path, part)
+
+
+def peek(path: Path, *, as_labels: bool) -> Stored:
+    """As `load`, which opens the array and decodes none of it."""
+    return load(path, as_labels=as_labels)
 
 
 def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
@@ -329,7 +334,7 @@ def _as_written(stored: Stored) -> tuple[LazyArray, np.dtype[Any]]:
     if stored.is_labels and dtype.itemsize == 8:
         # The largest id of a lazy array is unknown without reading it. No id is larger than 32 bits hold.
         largest = int(data.max(initial=0)) if isinstance(data, np.ndarray) else MAX_LABEL
-        return data, np.dtype(smallest_label_type(largest))
+        return data, label_dtype(largest)
     return data, dtype
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, whole
-from napari_medseg.config import CalibrationConfig
+from napari_medseg.config import CalibrationConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.descriptive.intensity import channel_in
@@ -95,6 +95,7 @@ def calibrate(
     reference: Segmentation,
     labels: Sequence[int] | None = None,
     config: CalibrationConfig | None = None,
+    **knobs: Any,
 ) -> Calibration:
     """Hold probabilities against a reference, block by block.
 
@@ -105,7 +106,7 @@ def calibrate(
     """
     require_volume(probabilities, "the probabilities")
     require_segmentation(reference, "the reference")
-    chosen = config or CalibrationConfig()
+    chosen = configured(CalibrationConfig, config, knobs)
     channels = len(probabilities.channels)
     ids = label_ids(labels) if labels is not None else list(range(max(2, channels)))
     if channels > 1 and len(ids) != channels:

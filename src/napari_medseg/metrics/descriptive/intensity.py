@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box, mask_of
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.inputs import require_segmentation, require_volume
 from napari_medseg.metrics.pairwise.counts import tally
-from napari_medseg.volume import Segmentation, Volume, require_same_grid
+from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +71,7 @@ def channel_in(image: Volume, channel: int, on: Segmentation, box: Box) -> npt.N
 
     Raises GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes.
     """
-    order = AxisOrder.between(image.grid.orientation, on.grid.orientation)
-    if order.is_identity or not image.grid.reordered(order).same_as(on.grid):
-        require_same_grid(image, on, "the image", "the segmentation")
-        return np.asarray(image.data[(channel, *box)])
+    order = require_order_onto(image, on, "the image", "the segmentation")
     return order.apply(np.asarray(image.data[(channel, *order.source_slices(box, image.grid.shape))]))
 
 

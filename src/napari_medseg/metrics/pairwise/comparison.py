@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,8 @@ from napari_medseg.arrays.boxes import (
     regions,
     rolling,
 )
-from napari_medseg.config import MetricsConfig, Preset
+from napari_medseg.config import MetricsConfig, configured
 from napari_medseg.events import Progress, Work, made_by
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.pairwise.counts import merged
 from napari_medseg.metrics.pairwise.pieces import HALO, Gauge, Piece
 from napari_medseg.metrics.pairwise.presets import RULES
@@ -41,20 +41,19 @@ def evaluate(
     *,
     prediction: Segmentation,
     reference: Segmentation,
-    preset: Preset = "survey",
-    nsd_tolerance_mm: float = 1.0,
+    config: MetricsConfig | None = None,
+    **knobs: Any,
 ) -> Scores:
     """Compare a segmentation with its reference: a row per label id > 0 that is present in either.
 
     Both lie on the same grid; grids that are equal up to flips and permutations of the axes are matched without loss.
     Distances are in mm, by the reference's spacing. numpy, dask and zarr data are read once, block by block; what is in
-    memory beside a block are the surface voxels of the labels.
+    memory beside a block are the surface voxels of the labels. config, or knobs: the fields of MetricsConfig (preset,
+    nsd_tolerance_mm).
 
     Raises GridMismatchError for unequal grids, InputError for a preset or tolerance that is none.
     """
-    return Comparison(
-        prediction=prediction, reference=reference, preset=preset, nsd_tolerance_mm=nsd_tolerance_mm
-    ).scores
+    return Comparison(prediction=prediction, reference=reference, config=config, **knobs).scores
 
 
 class Comparison:
@@ -71,20 +70,20 @@ class Comparison:
         *,
         prediction: Segmentation,
         reference: Segmentation,
-        preset: Preset = "survey",
-        nsd_tolerance_mm: float = 1.0,
         block_voxels: int = BLOCK_VOXELS,
+        config: MetricsConfig | None = None,
+        **knobs: Any,
     ) -> None:
-        self._begin(prediction, reference, MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm))
+        self._begin(prediction, reference, configured(MetricsConfig, config, knobs))
         made_by(self._measure(block_voxels))
 
     @classmethod
     def measuring(
-        cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig | None = None
+        cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig | None = None, **knobs: Any
     ) -> Work[Comparison]:
         """A Comparison made in steps: blocks, then labels. Raises what the constructor raises."""
         made = cls.__new__(cls)
-        made._begin(prediction, reference, config or MetricsConfig())
+        made._begin(prediction, reference, configured(MetricsConfig, config, knobs))
         yield from made._measure(BLOCK_VOXELS)
         return made
 
@@ -190,5 +189,6 @@ class Comparison:
 
     def _in_reference(self, box: Box) -> Box:
         """The box of the prediction's array in the reading order of the reference."""
-        order = AxisOrder.between(self._prediction.grid.orientation, self._reference.grid.orientation)
+        order = self._prediction.grid.order_onto(self._reference.grid)
+        assert order is not None, "unequal grids are refused at the beginning"
         return order.inverse.source_slices(box, self._reference.grid.shape)

@@ -12,13 +12,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 
 from napari_medseg.arrays.boxes import Box, mask_of, union
-from napari_medseg.config import Connectivity, InstancesConfig
+from napari_medseg.config import Connectivity, InstancesConfig, configured
 from napari_medseg.events import Progress, Work, made_by
 from napari_medseg.geometry import FloatArray, Triple
 from napari_medseg.metrics.pairwise.counts import tallying
@@ -150,21 +151,21 @@ class Overlaps:
 
 
 def match_instances(
-    *, prediction: Segmentation, reference: Segmentation, config: InstancesConfig | None = None
+    *, prediction: Segmentation, reference: Segmentation, config: InstancesConfig | None = None, **knobs: Any
 ) -> Instances:
     """Pair the instances of a prediction with those of its reference, for each label id > 0 present in either.
 
     What is in memory are a few arrays of one label's bounding box; with ids as instances, of the box of them all. Both
     lie on the same grid, up to flips and permutations of the axes; GridMismatchError otherwise.
     """
-    return made_by(matching(prediction=prediction, reference=reference, config=config))
+    return made_by(matching(prediction=prediction, reference=reference, config=config, **knobs))
 
 
 def matching(
-    *, prediction: Segmentation, reference: Segmentation, config: InstancesConfig | None = None
+    *, prediction: Segmentation, reference: Segmentation, config: InstancesConfig | None = None, **knobs: Any
 ) -> Work[Instances]:
     """`match_instances`, label by label."""
-    chosen = config or InstancesConfig()
+    chosen = configured(InstancesConfig, config, knobs)
     rows: list[InstanceRow] = []
     pairs: list[Pair] = []
     boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes

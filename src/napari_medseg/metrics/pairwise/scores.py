@@ -15,7 +15,6 @@ import numpy as np
 from napari_medseg.arrays.views import Reordered
 from napari_medseg.config import MetricsConfig
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.io.disk import files
 from napari_medseg.metrics.csv_file import write_csv
 from napari_medseg.metrics.inputs import require_segmentation
@@ -23,7 +22,7 @@ from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, Column, 
 from napari_medseg.metrics.pairwise.counts import Overlap
 from napari_medseg.metrics.pairwise.presets import RULES, Rules
 from napari_medseg.metrics.pairwise.surface import ONE_MISSING, SurfaceDistances
-from napari_medseg.volume import LazyArray, Segmentation, require_same_grid
+from napari_medseg.volume import LazyArray, Segmentation, require_order_onto
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,11 +252,8 @@ def on_grid_of(reference: Segmentation, prediction: Segmentation) -> LazyArray:
     """
     require_segmentation(prediction, "the prediction")
     require_segmentation(reference, "the reference")
-    order = AxisOrder.between(prediction.grid.orientation, reference.grid.orientation)
-    if not order.is_identity and prediction.grid.reordered(order).same_as(reference.grid):
-        return Reordered(prediction.data, order)
-    require_same_grid(prediction, reference, "the prediction", "the reference")
-    return prediction.data
+    order = require_order_onto(prediction, reference, "the prediction", "the reference")
+    return prediction.data if order.is_identity else Reordered(prediction.data, order)
 
 
 def _finite_mean(values: Iterable[float]) -> float:

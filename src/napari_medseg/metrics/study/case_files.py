@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from napari_medseg import io
+from napari_medseg.cases import Case
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io import choice, stored
-from napari_medseg.io.folders import images_by_name, is_folder_of_images, pairs, partners, time_points
-from napari_medseg.metrics.study.study import Case
+from napari_medseg.io import choice
+from napari_medseg.io.folders import is_folder_of_images, match_by_name, partners, time_points
+from napari_medseg.io.formats import labels_in, volume_in
+from napari_medseg.metrics.study.study import PREDICTION, CaseImages
 from napari_medseg.metrics.study.tables import Table, table_of
 from napari_medseg.volume import Segmentation, Volume
 
-#: what the reference is called among the readers
 REFERENCE = "reference"
+"""What the reference is called among the readers."""
+_IMAGES = ("image", "probabilities")
+"""What is beside a case and not labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where the images of the cases lie: each a file, or a folder with a file of the same name for every case."""
+    """Where the images of the cases lie: files, or folders with a file of the same name for every case."""
 
     prediction: Path
     reference: Path
@@ -32,84 +35,78 @@ class Sources:
 
     @property
     def beside(self) -> dict[str, Path]:
-        """{what it is: where it lies} of all that a case can do without."""
+        """{what it is: where it lies} for everything except prediction and reference."""
         single = {"compared": self.compared, "image": self.image, "probabilities": self.probabilities}
         readers = {f"reader {n}": path for n, path in enumerate(self.readers, start=1)}
         return {**{what: path for what, path in single.items() if path is not None}, **readers}
 
 
-@dataclass(frozen=True, kw_only=True)
-class CaseFiles:
-    """The files of one case."""
+def opened(case: Case) -> CaseImages:
+    """The images of a case, each named by its whole path: the file names of prediction and reference are equal.
 
-    name: str
-    """Empty for the only case."""
-    prediction: Path
-    reference: Path
-    beside: Mapping[str, Path] = field(default_factory=dict)
-    """As `Sources.beside`, of what this case has."""
-
-    def read(self) -> Case:
-        """Open them all, each named by its whole path: file names are alike. Raises as `io.read` and `Case`."""
-        labels = {what: _labels(path) for what, path in self.beside.items() if what not in _IMAGES}
-        reference = _labels(self.reference)
-        compared = labels.pop("compared", None)
-        return Case(
-            name=self.name,
-            prediction=_labels(self.prediction),
-            reference=reference,
-            compared=compared,
-            image=_image(self.beside["image"]) if "image" in self.beside else None,
-            probabilities=_probabilities(self.beside["probabilities"]) if "probabilities" in self.beside else None,
-            readers={REFERENCE: reference, **labels},
-        )
-
-
-_IMAGES = ("image", "probabilities")
+    Raises as `io.read` and `CaseImages`.
+    """
+    assert isinstance(case.labels, Path), "the cases of match_files lie in files"
+    labels = {what: _labels(path) for what, path in case.beside.items() if what not in _IMAGES}
+    reference = _labels(case.labels)
+    return CaseImages(
+        name=case.name,
+        prediction=labels.pop(PREDICTION),
+        reference=reference,
+        compared=labels.pop("compared", None),
+        image=_image(case.beside["image"]) if "image" in case.beside else None,
+        probabilities=_probabilities(case.beside["probabilities"]) if "probabilities" in case.beside else None,
+        readers={REFERENCE: reference, **labels},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnmatchedRow:
-    """A file that some of its kind have no partner for."""
+    """A file without a partner."""
 
     case: str
     """The name of the file, without the suffix of its format."""
     missing: str
-    """What there is no file of this name for."""
+    """Which file of this name is missing."""
 
 
-def match_files(sources: Sources, *, series: bool = False) -> tuple[list[CaseFiles], Table | None]:
-    """The cases, sorted by name, and a table of the names that were not matched everywhere; None where all were.
+def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], Table | None]:
+    """The cases, sorted by name, and a table of the files without a partner; None where all have one.
 
-    A case needs prediction and reference; one warning per folder tells what is left out. series: prediction and
-    reference are files of several time points, which are the cases. Raises FileError for what is not there, InputError
-    where nothing matches, or a file meets a folder.
+    A case needs a prediction and a reference. One warning per folder lists the files left out. series: prediction and
+    reference are files of several time points, and each time point is a case. Raises FileError for a path that does not
+    exist, InputError where no names match, and where a file is given with a folder.
     """
     for path in (sources.prediction, sources.reference, *sources.beside.values()):
         _require_there(path)
     folders = [is_folder_of_images(path) for path in (sources.prediction, sources.reference)]
+    alone: list[UnmatchedRow] = []
     if all(folders):
-        matched = pairs(sources.prediction, sources.reference)
+        matched = match_by_name([sources.prediction, sources.reference])
+        files = matched.paths
+        alone = [
+            UnmatchedRow(case=name, missing="reference" if predicted else "prediction")
+            for name, (predicted, _) in matched.alone.items()
+        ]
     elif any(folders):
         raise InputError(
             f"{sources.prediction} and {sources.reference}: give two files or two folders, not one of each"
         )
     else:
-        matched = _points(sources) if series else [("", sources.prediction, sources.reference)]
-    names = [name for name, _, _ in matched]
-    # The only case takes what is given as it is: an image may be a folder of DICOM files.
-    alone = names == [""]
-    beside = {what: {"": path} if alone else partners(path, names) for what, path in sources.beside.items()}
+        files = _points(sources) if series else {"": (sources.prediction, sources.reference)}
+    names = list(files)
+    # An only case takes each path as it is given: an image may be a folder of DICOM files.
+    is_only = names == [""]
+    beside = {what: {"": path} if is_only else partners(path, names) for what, path in sources.beside.items()}
     cases = [
-        CaseFiles(
+        Case(
             name=name,
-            prediction=prediction,
-            reference=reference,
-            beside={what: found[name] for what, found in beside.items() if name in found},
+            labels=reference,
+            beside={PREDICTION: prediction, **{what: found[name] for what, found in beside.items() if name in found}},
         )
-        for name, prediction, reference in matched
+        for name, (prediction, reference) in files.items()
     ]
-    return cases, _report(_alone(sources) if all(folders) else [], names, beside)
+    return cases, _report([*alone, *_missing(names, beside)])
 
 
 def _require_there(path: Path) -> None:
@@ -118,29 +115,18 @@ def _require_there(path: Path) -> None:
         raise FileError(f"no such file or folder: {path}")
 
 
-def _points(sources: Sources) -> list[tuple[str, Path, Path]]:
-    """(name, prediction, reference) of each time point."""
+def _points(sources: Sources) -> dict[str, tuple[Path, ...]]:
+    """{number: (prediction, reference)} of the time points."""
     of_prediction, of_reference = time_points(sources.prediction), time_points(sources.reference)
     if len(of_prediction) != len(of_reference):
         raise InputError(
             f"{sources.prediction} has {len(of_prediction)} time points and {sources.reference} has "
             f"{len(of_reference)}: they must be the same"
         )
-    return [(f"{n}", a, b) for n, (a, b) in enumerate(zip(of_prediction, of_reference, strict=True))]
+    return {f"{n}": pair for n, pair in enumerate(zip(of_prediction, of_reference, strict=True))}
 
 
-def _alone(sources: Sources) -> list[UnmatchedRow]:
-    """What lies in only one of the folders of predictions and references."""
-    a, b = images_by_name(sources.prediction), images_by_name(sources.reference)
-    return [
-        UnmatchedRow(case=name, missing="reference" if name in a else "prediction") for name in sorted(set(a) ^ set(b))
-    ]
-
-
-def _report(
-    alone: Sequence[UnmatchedRow], names: Sequence[str], beside: Mapping[str, Mapping[str, Path]]
-) -> Table | None:
-    rows = [*alone, *_missing(names, beside)]
+def _report(rows: Sequence[UnmatchedRow]) -> Table | None:
     return table_of(rows, UnmatchedRow, name="unmatched", title="Files without a partner") if rows else None
 
 
@@ -150,15 +136,15 @@ def _missing(names: Sequence[str], beside: Mapping[str, Mapping[str, Path]]) -> 
 
 
 def _labels(path: Path) -> Segmentation:
-    return stored.to_segmentation(io.load(path, as_labels=True), str(path))
+    return labels_in(path, str(path))
 
 
 def _image(path: Path) -> Volume:
-    return stored.to_volume(io.load(path, as_labels=False), str(path))
+    return volume_in(path, str(path))
 
 
 def _probabilities(path: Path) -> Volume:
-    """An image whose channels are labels; the fourth axis of a NIfTI file, which may be time, is that here."""
+    """An image whose channels are labels. The fourth axis of a NIfTI file may be time; here it is the labels."""
     try:
         return _image(path)
     except choice.PointError:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import scipy
 
-from napari_medseg.config import StatisticsConfig
+from napari_medseg.config import StatisticsConfig, configured
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.pairwise.columns import COLUMNS
@@ -135,9 +135,9 @@ def compared_metrics(config: StatisticsConfig) -> tuple[str, ...]:
     return chosen
 
 
-def summarise(scores: Scores, config: StatisticsConfig | None = None) -> tuple[SummaryRow, ...]:
+def summarise(scores: Scores, config: StatisticsConfig | None = None, **knobs: Any) -> tuple[SummaryRow, ...]:
     """A row for each label and metric of combined scores (`combine`), labels ascending."""
-    chosen = config or StatisticsConfig()
+    chosen = configured(StatisticsConfig, config, knobs)
     return tuple(
         _summary([getattr(row, metric) for row in rows], chosen, label=label, name=name, metric=metric)
         for label, name, rows in _by_label(scores.rows)
@@ -145,9 +145,11 @@ def summarise(scores: Scores, config: StatisticsConfig | None = None) -> tuple[S
     )
 
 
-def summarise_instances(rows: Sequence[InstanceRow], config: StatisticsConfig | None = None) -> tuple[SummaryRow, ...]:
+def summarise_instances(
+    rows: Sequence[InstanceRow], config: StatisticsConfig | None = None, **knobs: Any
+) -> tuple[SummaryRow, ...]:
     """The same of the metrics of instances, whose names then carry the threshold: "f1, IoU above 0.5"."""
-    chosen = config or StatisticsConfig()
+    chosen = configured(StatisticsConfig, config, knobs)
     return tuple(
         _summary(
             [getattr(row, metric) for row in of_label if row.iou_above == threshold],
@@ -162,7 +164,9 @@ def summarise_instances(rows: Sequence[InstanceRow], config: StatisticsConfig | 
     )
 
 
-def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = None) -> tuple[DifferenceRow, ...]:
+def compare(
+    scores: Scores, compared: Scores, config: StatisticsConfig | None = None, **knobs: Any
+) -> tuple[DifferenceRow, ...]:
     """A row for each label and metric of two methods' combined scores, paired by case.
 
     Where the reference has no label, a prediction that has none either counts as the preset counts two empty masks (in
@@ -179,7 +183,7 @@ def compare(scores: Scores, compared: Scores, config: StatisticsConfig | None = 
     common = [case for case in scores.cases if case in compared.cases]
     if not common:
         raise InputError("compared scores need cases of the same names: combine each method's with their names")
-    chosen = config or StatisticsConfig()
+    chosen = configured(StatisticsConfig, config, knobs)
     metrics = compared_metrics(chosen)
     labels = [(label, name) for label, name, _ in _by_label((*scores.rows, *compared.rows))]
     paired = [(label, name, _paired(scores, compared, label, common)) for label, name in labels]

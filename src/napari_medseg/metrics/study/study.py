@@ -14,8 +14,8 @@ from napari_medseg.config import (
     MetricsConfig,
     ReadersConfig,
     StatisticsConfig,
+    configured,
 )
-from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement, majority_vote
 from napari_medseg.metrics.agreement.staple import ReaderRow, staple
@@ -44,7 +44,7 @@ from napari_medseg.metrics.study.statistics import (
     volume_agreement,
 )
 from napari_medseg.metrics.study.tables import Table, scores_table, table_of
-from napari_medseg.volume import Segmentation, Volume, require_same_grid
+from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
 #: {name of a table: the class of its rows, and its title}, in the order of a report
 TABLES: Mapping[str, tuple[type, str]] = {
@@ -84,7 +84,7 @@ PREDICTION = "prediction"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Case:
+class CaseImages:
     """The images of one case, all on one grid, up to flips and permutations of the axes."""
 
     name: str = ""
@@ -112,7 +112,7 @@ class Case:
             if other is not None:
                 require = require_segmentation if role in labels else require_volume
                 require(other, role)
-                _require_one_grid(other, self.reference, role)
+                require_order_onto(other, self.reference, role, "the reference")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,16 +162,9 @@ class FailedRow:
     """What was wrong with it."""
 
 
-def _require_one_grid(image: Segmentation | Volume, reference: Segmentation, role: str) -> None:
-    """Raise GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes."""
-    order = AxisOrder.between(image.grid.orientation, reference.grid.orientation)
-    if not image.grid.reordered(order).same_as(reference.grid):
-        require_same_grid(image, reference, role, "the reference")
-
-
-def measure(case: Case, config: StudyConfig | None = None) -> Measured:
+def measure(case: CaseImages, config: StudyConfig | None = None, **knobs: Any) -> Measured:
     """Measure one case. Raises as each measure does."""
-    chosen = config or StudyConfig()
+    chosen = configured(StudyConfig, config, knobs)
     return Measured(
         name=case.name,
         scores=_scores(case.prediction, case.reference, chosen.metrics),
@@ -180,7 +173,7 @@ def measure(case: Case, config: StudyConfig | None = None) -> Measured:
     )
 
 
-def settled(case: Case, method: Consensus) -> Case:
+def with_consensus(case: CaseImages, method: Consensus) -> CaseImages:
     """The case with the consensus of its readers as the reference; without two readers, or with "none", as it is."""
     if method == "none" or len(case.readers) < 2:
         return case
@@ -191,13 +184,16 @@ def settled(case: Case, method: Consensus) -> Case:
 
 
 def study(
-    measured: Sequence[Measured], config: StudyConfig | None = None, failed: Mapping[str, str] | None = None
+    measured: Sequence[Measured],
+    config: StudyConfig | None = None,
+    failed: Mapping[str, str] | None = None,
+    **knobs: Any,
 ) -> Study:
     """The scores and tables of all cases together; of one case without a name, its own.
 
     failed: {name of a case that was not measured: why}; they are the first table.
     """
-    chosen = config or StudyConfig()
+    chosen = configured(StudyConfig, config, knobs)
     single = len(measured) == 1 and not measured[0].name
     combined = combine([(m.name, m.scores) for m in measured])
     rows = {name: [replace(row, case=m.name) for m in measured for row in m.rows.get(name, ())] for name in TABLES}
@@ -248,22 +244,17 @@ def _failed(failed: Mapping[str, str]) -> Iterator[Table]:
 
 
 def _scores(prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Scores:
-    return evaluate(
-        prediction=prediction,
-        reference=reference,
-        preset=config.preset,
-        nsd_tolerance_mm=config.nsd_tolerance_mm,
-    )
+    return evaluate(prediction=prediction, reference=reference, config=config)
 
 
-def _instance_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
+def _instance_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any]]:
     if config.instances is None:
         return {}
     found = match_instances(prediction=case.prediction, reference=case.reference, config=config.instances)
     return {"instances": found.rows, "pairs": found.pairs}
 
 
-def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
+def _label_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any]]:
     """Shapes, intensities and calibration, of what there is."""
     rows: dict[str, Sequence[Any]] = {}
     if config.shape:
@@ -277,7 +268,7 @@ def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
     return rows
 
 
-def _reader_rows(case: Case) -> dict[str, Sequence[Any]]:
+def _reader_rows(case: CaseImages) -> dict[str, Sequence[Any]]:
     """The readers among themselves, and the prediction beside each of them."""
     if len(case.readers) < 2:
         return {}

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from napari_medseg import geometry
 from napari_medseg.arrays.views import lazy_view
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder, FloatArray
+from napari_medseg.transforms.intensity import CT_BELOW_HU
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ CHANNEL_KEY = "napari_medseg_channel"
 _IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
 _KEPT = (False, False, False)
 _LOADED_AT_MOST = 2 * 2**30
-_BELOW_ALL_BUT_CT = -500
 _SOFT_TISSUE_HU = (-160.0, 240.0)
 
 
@@ -102,7 +102,7 @@ def volume_layer(volume: Volume) -> list[LayerData]:
     return layers
 
 
-def labels_layer(segmentation: Segmentation, provenance: Mapping[str, object] | None = None) -> LayerData:
+def labels_layer(segmentation: Segmentation) -> LayerData:
     """The layer of a segmentation: painting writes into the segmentation's own array wherever napari can do so.
 
     A zarr array in the order of the screen is handed over as it is, so that painting and undo write through to the
@@ -111,8 +111,8 @@ def labels_layer(segmentation: Segmentation, provenance: Mapping[str, object] | 
     """
     place = Placement.of(segmentation.grid)
     arguments = place.layer_arguments()
-    if provenance:
-        arguments["metadata"][PROVENANCE_KEY] = dict(provenance)
+    if segmentation.provenance:
+        arguments["metadata"][PROVENANCE_KEY] = dict(segmentation.provenance)
     names = segmentation.labels
     return (
         place.to_layer(_paintable(segmentation.data, place.order)),
@@ -154,7 +154,9 @@ def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> V
 def to_segmentation(layer: Labels, among: Iterable[Layer] = ()) -> Segmentation:
     """The layer as a Segmentation on its true Grid, with its names; wrapped, never copied. among: see `to_volume`."""
     place = placement(layer, among)
-    return Segmentation(place.from_layer(_array_3d(layer)), place.grid, label_names(layer), name=layer.name)
+    made = layer.metadata.get(PROVENANCE_KEY, {})
+    data = place.from_layer(_array_3d(layer))
+    return Segmentation(data, place.grid, label_names(layer), name=layer.name, provenance=made)
 
 
 def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
@@ -162,11 +164,10 @@ def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
 
     Returned as it is where they are not: what needs equal grids refuses it with both in its message.
     """
-    order = AxisOrder.between(segmentation.grid.orientation, grid.orientation)
-    if order.is_identity or not segmentation.grid.reordered(order).same_as(grid):
+    order = segmentation.grid.order_onto(grid)
+    if order is None or order.is_identity:
         return segmentation
-    data = order.apply(_with_transpose(segmentation.data))
-    return Segmentation(data, grid, segmentation.labels, name=segmentation.name)
+    return replace(segmentation, data=order.apply(_with_transpose(segmentation.data)), grid=grid)
 
 
 def world_point(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer] = ()) -> tuple[float, ...]:
@@ -247,8 +248,8 @@ def _layer_index(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer])
 def _match(layer: Layer, place: Placement) -> Placement | None:
     """The placement of `layer` if it lies where `place` shows its grid, up to flips."""
     shown, frame = place.frame, _frame(layer, _units_mm(layer))
-    flips = AxisOrder.between(shown.orientation, frame.orientation)
-    if flips.axes != (0, 1, 2) or not shown.reordered(flips).same_as(frame):
+    flips = shown.order_onto(frame)
+    if flips is None or flips.axes != (0, 1, 2):
         return None
     return Placement(place.grid, AxisOrder(place.order.axes, flips.flips))
 
@@ -326,6 +327,6 @@ def _contrast(data: Any) -> dict[str, Any]:
     if not finite.size:
         return {}
     low, high = np.percentile(finite, [0.5, 99.8])
-    if low < _BELOW_ALL_BUT_CT:
+    if low < CT_BELOW_HU:
         low, high = _SOFT_TISSUE_HU
     return {"contrast_limits": (low, high)} if high > low else {}

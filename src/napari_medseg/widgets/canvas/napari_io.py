@@ -13,14 +13,12 @@ from napari.layers import Layer
 
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.geometry import AxisOrder
-from napari_medseg.io import stored
 from napari_medseg.io.choice import ChoiceError, PointError
 from napari_medseg.sample import phantom, sample_files
+from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import (
     GRID_KEY,
     PART_KEY,
-    PROVENANCE_KEY,
     labels_layer,
     to_segmentation,
     to_volume,
@@ -29,7 +27,7 @@ from napari_medseg.widgets.canvas.layers import (
 from napari_medseg.widgets.canvas.orientation import show_orientation
 
 if TYPE_CHECKING:
-    from napari_medseg.volume import Segmentation, Volume
+    from napari_medseg.volume import Volume
     from napari_medseg.widgets.canvas.layers import LayerData
 
 #: where an image layer's metadata holds the path of the DICOM series that it was read from
@@ -85,11 +83,10 @@ def _layers_of_all(parts: Iterable[str]) -> list[LayerData]:
 
 
 def _layers_of(path: str) -> list[LayerData]:
-    content = io.load(path, as_labels=False)
-    name = io.strip_suffix(path)
-    if content.is_labels:
-        return [labels_layer(stored.to_segmentation(content, name), content.provenance)]
-    layers = volume_layer(stored.to_volume(content, name))
+    noun = io.load(path)
+    if isinstance(noun, Segmentation):
+        return [labels_layer(noun)]
+    layers = volume_layer(noun)
     if io.format_of(Path(path)).name == "DICOM":
         for _, attributes, _ in layers:
             attributes["metadata"][SOURCE_KEY] = path
@@ -119,7 +116,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     layer = Layer.create(data, attributes, "labels")
     labels = to_segmentation(layer, _open_layers())
     source = _series_of(labels, path) if path.lower().endswith(".dcm") else None
-    io.write(path, labels, provenance=layer.metadata.get(PROVENANCE_KEY), source=source)
+    io.write(path, labels, source=source)
     return [path]
 
 
@@ -127,10 +124,8 @@ def _series_of(labels: Segmentation, path: str) -> str:
     """Where the open DICOM series was read from that the labels lie on. Raises InputError where none is open."""
     for layer in _open_layers():
         grid = layer.metadata.get(GRID_KEY)
-        if SOURCE_KEY in layer.metadata and grid is not None:
-            order = AxisOrder.between(labels.grid.orientation, grid.orientation)
-            if labels.grid.reordered(order).same_as(grid):
-                return str(layer.metadata[SOURCE_KEY])
+        if SOURCE_KEY in layer.metadata and grid is not None and labels.grid.order_onto(grid) is not None:
+            return str(layer.metadata[SOURCE_KEY])
     raise InputError(
         f"{path}: a DICOM segmentation refers to the series that it was drawn on: open that series beside it, or save "
         f"as .nii.gz"

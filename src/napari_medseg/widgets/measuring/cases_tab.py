@@ -24,7 +24,7 @@ from napari_medseg.widgets.work.progress_row import ProgressRow
 from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:  # they are loaded with the first folders: the panel opens without them
-    from napari_medseg.metrics.study.batch import Batch
+    from napari_medseg.metrics.study.batch import MeasuredCases
     from napari_medseg.metrics.study.case_files import Sources
     from napari_medseg.metrics.study.study import StudyConfig
     from napari_medseg.metrics.study.tables import Table
@@ -40,7 +40,7 @@ class _Shown:
 
     sources: Sources
     config: StudyConfig
-    batch: Batch
+    batch: MeasuredCases
     unmatched: Table | None
     """Files without a partner, where there are some."""
 
