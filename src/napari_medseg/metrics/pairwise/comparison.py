@@ -22,7 +22,7 @@ from napari_medseg.arrays.boxes import (
     rolling,
 )
 from napari_medseg.config import MetricsConfig, Preset
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.pairwise.counts import merged
 from napari_medseg.metrics.pairwise.pieces import HALO, Gauge, Piece
@@ -76,10 +76,10 @@ class Comparison:
         block_voxels: int = BLOCK_VOXELS,
     ) -> None:
         self._begin(prediction, reference, MetricsConfig(preset=preset, nsd_tolerance_mm=nsd_tolerance_mm))
-        made_by(self._measure(block_voxels))
+        run_to_end(self._measure(block_voxels))
 
     @classmethod
-    def measuring(
+    def in_steps(
         cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig | None = None
     ) -> Work[Comparison]:
         """A Comparison made in steps: blocks, then labels. Raises what the constructor raises."""
@@ -127,7 +127,7 @@ class Comparison:
         for i, piece in measured.items():
             touched |= piece.differing(self._pieces[i])
             self._pieces[i] = piece
-        made_by(self._compute(touched))
+        run_to_end(self._compute(touched))
         return self.scores
 
     def _measure(self, block_voxels: int) -> Work[None]:

@@ -17,7 +17,7 @@ import scipy
 
 from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, common_chunks, shape_of, union, whole
 from napari_medseg.errors import InputError
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.volume import MAX_LABEL, LazyArray
 
@@ -132,10 +132,10 @@ def tally(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BL
     Both are read in blocks of whole chunks and at most `block_voxels` voxels (but at least one chunk), so that memory
     stays bounded. Ids may have gaps, up to 2^31 - 1. Raises InputError for an id outside that range.
     """
-    return made_by(tallying(prediction, reference, block_voxels=block_voxels))
+    return run_to_end(tally_in_steps(prediction, reference, block_voxels=block_voxels))
 
 
-def tallying(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BLOCK_VOXELS) -> Work[Tally]:
+def tally_in_steps(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BLOCK_VOXELS) -> Work[Tally]:
     """`tally`, block by block."""
     parts: list[Counts] = []
     boxes: dict[int, Box] = {}

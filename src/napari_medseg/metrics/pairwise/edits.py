@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_medseg.arrays.boxes import Box, chunks_of, shape_of, union, whole
 from napari_medseg.config import MetricsConfig
-from napari_medseg.events import Work, made_by
+from napari_medseg.events import Work, run_to_end
 from napari_medseg.metrics.pairwise.comparison import Comparison
 from napari_medseg.metrics.pairwise.scores import Scores
 from napari_medseg.volume import LazyArray, Segmentation
@@ -28,13 +28,13 @@ class EditedScores:
     """
 
     def __init__(self, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> None:
-        made_by(self._measure(prediction, reference, config))
+        run_to_end(self._measure(prediction, reference, config))
 
     @classmethod
-    def measuring(
+    def in_steps(
         cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig
     ) -> Work[EditedScores]:
-        """EditedScores made in steps, as `Comparison.measuring`."""
+        """EditedScores made in steps, as `Comparison.in_steps`."""
         made = cls.__new__(cls)
         yield from made._measure(prediction, reference, config)
         return made
@@ -43,7 +43,7 @@ class EditedScores:
         self._prediction, self._reference = prediction, reference
         # Before the arrays are read: what is painted meanwhile is found by the next call.
         self._planes = self._checksums()
-        self._comparison = yield from Comparison.measuring(prediction=prediction, reference=reference, config=config)
+        self._comparison = yield from Comparison.in_steps(prediction=prediction, reference=reference, config=config)
 
     @property
     def scores(self) -> Scores:

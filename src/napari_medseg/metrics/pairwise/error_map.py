@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, whole
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.metrics.pairwise.scores import on_grid_of
 from napari_medseg.volume import Segmentation
 
@@ -19,10 +19,10 @@ def error_map(*, prediction: Segmentation, reference: Segmentation) -> Segmentat
     1: label where the reference has background; 2: background where it has a label; 3: another label than it has.
     Raises GridMismatchError for unequal grids (flips and permutations are matched).
     """
-    return made_by(mapping_errors(prediction=prediction, reference=reference))
+    return run_to_end(error_map_in_steps(prediction=prediction, reference=reference))
 
 
-def mapping_errors(*, prediction: Segmentation, reference: Segmentation) -> Work[Segmentation]:
+def error_map_in_steps(*, prediction: Segmentation, reference: Segmentation) -> Work[Segmentation]:
     """`error_map`, block by block."""
     b, a = on_grid_of(reference, prediction), reference.data
     errors = np.zeros(reference.grid.shape, np.uint8)

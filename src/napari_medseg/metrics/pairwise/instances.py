@@ -19,9 +19,9 @@ import scipy
 
 from napari_medseg.arrays.boxes import Box, mask_of, union
 from napari_medseg.config import Connectivity, InstancesConfig
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray, Triple
-from napari_medseg.metrics.pairwise.counts import tallying
+from napari_medseg.metrics.pairwise.counts import tally_in_steps
 from napari_medseg.metrics.pairwise.scores import on_grid_of
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Grid, LazyArray, Segmentation
@@ -157,17 +157,17 @@ def match_instances(
     What is in memory are a few arrays of one label's bounding box; with ids as instances, of the box of them all. Both
     lie on the same grid, up to flips and permutations of the axes; GridMismatchError otherwise.
     """
-    return made_by(matching(prediction=prediction, reference=reference, config=config))
+    return run_to_end(match_instances_in_steps(prediction=prediction, reference=reference, config=config))
 
 
-def matching(
+def match_instances_in_steps(
     *, prediction: Segmentation, reference: Segmentation, config: InstancesConfig | None = None
 ) -> Work[Instances]:
     """`match_instances`, label by label."""
     chosen = config or InstancesConfig()
     rows: list[InstanceRow] = []
     pairs: list[Pair] = []
-    boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes
+    boxes = (yield from tally_in_steps(on_grid_of(reference, prediction), reference.data)).boxes
     for done, (label, name, a, b) in enumerate(_instances(prediction, reference, boxes, chosen), start=1):
         overlaps = overlaps_of(a, b)
         matches = [matched(overlaps, threshold) for threshold in chosen.iou]

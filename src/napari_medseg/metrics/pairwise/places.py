@@ -11,9 +11,9 @@ import numpy as np
 from napari_medseg.arrays.boxes import Box, mask_of
 from napari_medseg.config import Preset
 from napari_medseg.errors import InputError
-from napari_medseg.events import Work, made_by
+from napari_medseg.events import Work, run_to_end
 from napari_medseg.geometry import FloatArray, Shape3, Triple
-from napari_medseg.metrics.pairwise.counts import tallying
+from napari_medseg.metrics.pairwise.counts import tally_in_steps
 from napari_medseg.metrics.pairwise.presets import Rules, rules_of
 from napari_medseg.metrics.pairwise.scores import on_grid_of
 from napari_medseg.metrics.pairwise.surface import Mask, SurfaceDistances, surface_distances, surface_of, with_margin
@@ -78,16 +78,16 @@ def label_surfaces(
 
     Raises GridMismatchError for unequal grids, InputError where neither has the label, or any.
     """
-    for k, box in made_by(finding_boxes(prediction, reference, label)).items():
+    for k, box in run_to_end(chosen_boxes_in_steps(prediction, reference, label)).items():
         yield surfaces_of(k, box, prediction, reference, preset)
 
 
-def finding_boxes(prediction: Segmentation, reference: Segmentation, label: int | None) -> Work[dict[int, Box]]:
+def chosen_boxes_in_steps(prediction: Segmentation, reference: Segmentation, label: int | None) -> Work[dict[int, Box]]:
     """{label: the box that its surfaces depend on}, of one label or all; the images are read block by block.
 
     Raises as `label_surfaces`.
     """
-    boxes = yield from finding_all_boxes(prediction, reference)
+    boxes = yield from all_boxes_in_steps(prediction, reference)
     wanted = list(boxes) if label is None else [label]
     if not wanted or not set(wanted) <= boxes.keys():
         which = "any label" if label is None else f"label {label}"
@@ -95,16 +95,16 @@ def finding_boxes(prediction: Segmentation, reference: Segmentation, label: int 
     return {k: boxes[k] for k in wanted}
 
 
-def finding_all_boxes(prediction: Segmentation, reference: Segmentation) -> Work[dict[int, Box]]:
+def all_boxes_in_steps(prediction: Segmentation, reference: Segmentation) -> Work[dict[int, Box]]:
     """{label: the box that its surfaces depend on} of the labels of both, if any. Raises GridMismatchError."""
-    boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes
+    boxes = (yield from tally_in_steps(on_grid_of(reference, prediction), reference.data)).boxes
     return {k: with_margin(box, reference.grid.shape) for k, box in boxes.items()}
 
 
 def surfaces_of(
     label: int, box: Box, prediction: Segmentation, reference: Segmentation, preset: Preset = "survey"
 ) -> LabelSurfaces:
-    """Both surfaces of a label, of which `finding_boxes` knows the box."""
+    """Both surfaces of a label, of which `chosen_boxes_in_steps` knows the box."""
     b, a = on_grid_of(reference, prediction), reference.data
     masks = mask_of(a, label, box), mask_of(b, label, box)
     return _measured(label, box, *masks, reference.grid.spacing, rules_of(preset))

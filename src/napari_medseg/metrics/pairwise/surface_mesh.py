@@ -10,9 +10,9 @@ import numpy.typing as npt
 import scipy
 
 from napari_medseg.errors import InputError
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray
-from napari_medseg.metrics.pairwise.places import LabelSurfaces, finding_boxes, surfaces_of
+from napari_medseg.metrics.pairwise.places import LabelSurfaces, chosen_boxes_in_steps, surfaces_of
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Grid, Segmentation
 
@@ -88,14 +88,14 @@ def surface_distance_mesh(
 
     Raises GridMismatchError for unequal grids, InputError where no label is in both.
     """
-    return made_by(meshing_surfaces(prediction=prediction, reference=reference, label=label))
+    return run_to_end(surface_distance_mesh_in_steps(prediction=prediction, reference=reference, label=label))
 
 
-def meshing_surfaces(
+def surface_distance_mesh_in_steps(
     *, prediction: Segmentation, reference: Segmentation, label: int | None = None
 ) -> Work[SurfaceMesh]:
     """`surface_distance_mesh`, label by label."""
-    boxes = yield from finding_boxes(prediction, reference, label)
+    boxes = yield from chosen_boxes_in_steps(prediction, reference, label)
     meshes = []
     for done, (k, box) in enumerate(boxes.items(), start=1):
         surfaces = surfaces_of(k, box, prediction, reference)

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box, Reordered
 from napari_medseg.config import Preset
-from napari_medseg.events import made_by
+from napari_medseg.events import run_to_end
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.descriptive.intensity import channel_in
-from napari_medseg.metrics.pairwise.places import LabelSurfaces, finding_all_boxes, surfaces_of
+from napari_medseg.metrics.pairwise.places import LabelSurfaces, all_boxes_in_steps, surfaces_of
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Segmentation, Volume
 
@@ -116,7 +116,7 @@ def worst_slices(
     axes.
     """
     seen = _as_seen(reference)
-    boxes = made_by(finding_all_boxes(prediction, seen)) if labels is None or labels else {}
+    boxes = run_to_end(all_boxes_in_steps(prediction, seen)) if labels is None or labels else {}
     for label in boxes if labels is None else [k for k in labels if k in boxes]:
         surfaces = surfaces_of(label, boxes[label], prediction, seen, preset)
         yield _picture(surfaces, seen, image, reference.labels.get(label) or prediction.label_name(label))
