@@ -126,7 +126,7 @@ def run(args: Namespace) -> None:
     from napari_medseg.metrics.study.batch import iter_measure
     from napari_medseg.metrics.study.case_files import match_files
     from napari_medseg.metrics.study.statistics import compared_metrics
-    from napari_medseg.metrics.study.study import study
+    from napari_medseg.metrics.study.study import study_of
 
     config = _config(args)
     compared_metrics(config.statistics)
@@ -137,7 +137,7 @@ def run(args: Namespace) -> None:
     consensus = _consensus_paths(args, cases)
     with claimed(*([args.output] if args.output else []), *consensus.values()):
         batch: Batch = terminal.follow(iter_measure(cases, config, consensus), NAME)
-        found = study(batch.measured, config, batch.failed)
+        found = study_of(batch.measured, config, batch.failed)
         tables = [*found.tables, *([unmatched] if unmatched else [])]
         terminal.say_scores(found.scores)
         if args.output is None:
@@ -231,12 +231,12 @@ def _consensus_paths(args: Namespace, cases: Sequence[CaseFiles]) -> dict[str, P
 def _pictures(cases: Sequence[CaseFiles], config: StudyConfig, scores: Scores) -> list[Picture]:
     """Each label's worst place, in the case where its Dice is lowest; that case is read again."""
     from napari_medseg.metrics.reports.slices import labels_by_worst_case, worst_slices
-    from napari_medseg.metrics.study.study import settled
+    from napari_medseg.metrics.study.study import with_consensus
 
     worst = labels_by_worst_case(scores)
     found: list[Picture] = []
     for files in (files for files in cases if files.name in worst):
-        case = settled(files.read(), config.readers.consensus)
+        case = with_consensus(files.read(), config.readers.consensus)
         slices = worst_slices(
             prediction=case.prediction,
             reference=case.reference,

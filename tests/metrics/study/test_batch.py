@@ -13,7 +13,7 @@ from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import Finished, Notice, Progress, result_of
 from napari_medseg.metrics.study.batch import Batch, iter_measure
 from napari_medseg.metrics.study.case_files import CaseFiles, Sources, match_files
-from napari_medseg.metrics.study.study import StudyConfig, study
+from napari_medseg.metrics.study.study import StudyConfig, study_of
 
 CONFIG = StudyConfig(statistics=StatisticsConfig(bootstrap=0))
 
@@ -50,12 +50,12 @@ def test_the_other_cases_are_measured_and_the_failed_are_named(cases: list[CaseF
 
 def test_a_study_lists_what_failed_before_all_else(cases: list[CaseFiles]) -> None:
     batch: Batch = result_of(iter_measure(cases, CONFIG))
-    found = study(batch.measured, CONFIG, batch.failed)
+    found = study_of(batch.measured, CONFIG, batch.failed)
     assert found.scores.cases == ("c0", "c3")
     first = found.tables[0]
     assert first.name == "failed"
     assert [(row["case"], row["reason"]) for row in first.rows] == list(batch.failed.items())
-    assert "failed" not in [table.name for table in study(batch.measured, CONFIG).tables]
+    assert "failed" not in [table.name for table in study_of(batch.measured, CONFIG).tables]
 
 
 def test_where_every_case_fails_the_first_reason_is_raised(cases: list[CaseFiles]) -> None:

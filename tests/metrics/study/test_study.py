@@ -18,7 +18,7 @@ from napari_medseg.errors import FileError, GridMismatchError, InputError, Medse
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.agreement.raters import majority_vote
 from napari_medseg.metrics.study.case_files import Sources, match_files
-from napari_medseg.metrics.study.study import Case, Study, StudyConfig, measure, settled, study
+from napari_medseg.metrics.study.study import Case, Study, StudyConfig, measure, study_of, with_consensus
 
 QUICK = StatisticsConfig(bootstrap=50)
 
@@ -38,7 +38,7 @@ def names(of: Study) -> list[str]:
 
 
 def test_a_case_alone_has_its_scores_and_nothing_else() -> None:
-    found = study([measure(case())])
+    found = study_of([measure(case())])
     assert found.scores == evaluate(prediction=shifted(1), reference=balls())
     assert found.tables == ()
 
@@ -64,7 +64,7 @@ def test_everything_at_once_has_every_table() -> None:
         readers=ReadersConfig(consensus="staple"),
         statistics=QUICK,
     )
-    found = study([measure(settled(c, "staple"), config) for c in full], config)
+    found = study_of([measure(with_consensus(c, "staple"), config) for c in full], config)
     assert names(found) == [
         "statistics",
         "comparison",
@@ -109,7 +109,7 @@ def test_everything_at_once_has_every_table() -> None:
 
 def test_the_compared_method_is_measured_against_the_same_reference() -> None:
     cases = [replace(case(name), compared=shifted(2)) for name in "abc"]
-    found = study([measure(c) for c in cases], StudyConfig(statistics=QUICK))
+    found = study_of([measure(c) for c in cases], StudyConfig(statistics=QUICK))
     compared = next(table for table in found.tables if table.name == "compared")
     assert compared.rows[0]["dice"] == evaluate(prediction=shifted(2), reference=balls()).rows[0].dice
     comparison = next(table for table in found.tables if table.name == "comparison")
@@ -118,27 +118,27 @@ def test_the_compared_method_is_measured_against_the_same_reference() -> None:
 
 
 def test_a_consensus_without_readers_is_none() -> None:
-    found = study([measure(case())], StudyConfig(readers=ReadersConfig(consensus="vote")))
+    found = study_of([measure(case())], StudyConfig(readers=ReadersConfig(consensus="vote")))
     assert found.settings == ()
 
 
 def test_a_consensus_takes_the_place_of_the_reference_and_the_readers_stay() -> None:
     readers = {"reference": balls(), "reader 1": shifted(1), "reader 2": shifted(1)}
     original = replace(case(), readers=readers)
-    voted = settled(original, "vote")
+    voted = with_consensus(original, "vote")
     np.testing.assert_array_equal(voted.reference.data, majority_vote(list(readers.values())).data)
     np.testing.assert_array_equal(voted.reference.data, shifted(1).data)
     assert voted.readers == readers
     assert measure(voted).scores.mean["dice"] == 1.0
-    assert settled(original, "none") is original
-    assert settled(case(), "staple").reference is not None, "no readers, no consensus"
+    assert with_consensus(original, "none") is original
+    assert with_consensus(case(), "staple").reference is not None, "no readers, no consensus"
 
 
 def test_a_series_is_measured_in_the_order_of_the_cases() -> None:
     whole = np.asarray(balls().data)
     grown = [replace(balls(), data=np.where(whole == 1, 1, 0)), balls()]
     cases = [Case(name=n, prediction=s, reference=balls()) for n, s in zip(("0", "1"), grown, strict=True)]
-    found = study([measure(c) for c in cases], StudyConfig(series=True, statistics=QUICK))
+    found = study_of([measure(c) for c in cases], StudyConfig(series=True, statistics=QUICK))
     series = {table.name: table for table in found.tables}
     new = [row for row in series["series_prediction"].rows if row["label"] == 2]
     assert [row["point"] for row in new] == ["0", "1"]

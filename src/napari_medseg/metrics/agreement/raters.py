@@ -67,7 +67,7 @@ class AgreementRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What `agreement` finds."""
+    """What `agreement_of` finds."""
 
     rows: tuple[AgreementRow, ...]
     pairs: tuple[PairRow, ...]
@@ -83,7 +83,7 @@ class Agreement:
         return matrix
 
 
-def agreement(readers: Mapping[str, Segmentation], names: Mapping[int, str] | None = None) -> Agreement:
+def agreement_of(readers: Mapping[str, Segmentation], names: Mapping[int, str] | None = None) -> Agreement:
     """Compare every two readers, and all of them: {name: labels}, two or more, of one image.
 
     names: {id: name} that go before those that the readers have.
@@ -103,7 +103,7 @@ def agreement(readers: Mapping[str, Segmentation], names: Mapping[int, str] | No
 def majority_vote(readers: Sequence[Segmentation]) -> Segmentation:
     """The label that most readers gave to each voxel; where several have as many votes, the smallest id of them.
 
-    On the grid of the first reader. Raises as `agreement`.
+    On the grid of the first reader. Raises as `agreement_of`.
     """
     for number, reader in enumerate(readers, start=1):
         require_segmentation(reader, f"reader {number}")
@@ -117,7 +117,7 @@ def majority_vote(readers: Sequence[Segmentation]) -> Segmentation:
 
 
 def on_one_grid(readers: Sequence[Segmentation]) -> list[LazyArray]:
-    """The readers' data in the reading order of the first. Raises as `agreement`."""
+    """The readers' data in the reading order of the first. Raises as `agreement_of`."""
     if len(readers) < 2:
         raise InputError(f"agreement needs two readers or more; got {len(readers)}")
     return [on_grid_of(readers[0], reader) for reader in readers]

@@ -49,7 +49,7 @@ def staple(readers: Mapping[str, Segmentation]) -> Consensus:
 
     Warfield, Zou and Wells, IEEE Transactions on Medical Imaging 2004, doi:10.1109/TMI.2004.828354, by ITK's filter
     (SimpleITK). All readers are in memory. Raises NotSupportedError where SimpleITK is not installed, and as
-    `agreement`.
+    `agreement_of`.
     """
     require_named(readers, "reader")
     itk = _itk()

@@ -10,13 +10,13 @@ from napari_medseg import io
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress
 from napari_medseg.metrics.study.case_files import CaseFiles
-from napari_medseg.metrics.study.study import Measured, StudyConfig, measure, settled
+from napari_medseg.metrics.study.study import Measured, StudyConfig, measure, with_consensus
 from napari_medseg.volume import Segmentation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """What `iter_measure` finds; `study` makes scores and tables of it."""
+    """What `iter_measure` finds; `study_of` makes scores and tables of it."""
 
     measured: tuple[Measured, ...]
     failed: Mapping[str, str]
@@ -60,7 +60,7 @@ def iter_measure(
 
 def _measured(files: CaseFiles, config: StudyConfig) -> tuple[Measured, Segmentation]:
     """(what was found in a case, the reference or consensus that it was measured against)."""
-    case = settled(files.read(), config.readers.consensus)
+    case = with_consensus(files.read(), config.readers.consensus)
     return measure(case, config), case.reference
 
 

@@ -1,4 +1,4 @@
-"""All that can be measured of a set of cases: of one after the other (`measure`), and then of them all (`study`)."""
+"""All that can be measured of a set of cases: of one after the other (`measure`), and then of them all (`study_of`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_medseg.config import (
 )
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
-from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement, majority_vote
+from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement_of, majority_vote
 from napari_medseg.metrics.agreement.staple import ReaderRow, staple
 from napari_medseg.metrics.descriptive.intensity import IntensityRow, intensity_statistics
 from napari_medseg.metrics.descriptive.series import SeriesRow, series_rows
@@ -180,7 +180,7 @@ def measure(case: Case, config: StudyConfig | None = None) -> Measured:
     )
 
 
-def settled(case: Case, method: Consensus) -> Case:
+def with_consensus(case: Case, method: Consensus) -> Case:
     """The case with the consensus of its readers as the reference; without two readers, or with "none", as it is."""
     if method == "none" or len(case.readers) < 2:
         return case
@@ -190,7 +190,7 @@ def settled(case: Case, method: Consensus) -> Case:
     return replace(case, reference=consensus.segmentation, reader_rows=consensus.readers)
 
 
-def study(
+def study_of(
     measured: Sequence[Measured], config: StudyConfig | None = None, failed: Mapping[str, str] | None = None
 ) -> Study:
     """The scores and tables of all cases together; of one case without a name, its own.
@@ -282,8 +282,8 @@ def _reader_rows(case: Case) -> dict[str, Sequence[Any]]:
     if len(case.readers) < 2:
         return {}
     names = case.reference.labels
-    among = agreement(case.readers, names)
-    beside = (agreement({PREDICTION: case.prediction, who: it}, names).pairs for who, it in case.readers.items())
+    among = agreement_of(case.readers, names)
+    beside = (agreement_of({PREDICTION: case.prediction, who: it}, names).pairs for who, it in case.readers.items())
     return {
         "agreement": among.rows,
         "reader_pairs": [*among.pairs, *itertools.chain.from_iterable(beside)],

@@ -1,0 +1,9 @@
+from .cases import Case, cases_from_folders
+from .fit import iter_train, train
+
+__all__ = [
+    "Case",
+    "cases_from_folders",
+    "iter_train",
+    "train",
+]
