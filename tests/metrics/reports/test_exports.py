@@ -19,11 +19,13 @@ from napari_medseg import Grid, Scores, Segmentation, Volume, __version__, evalu
 from napari_medseg.config import InstancesConfig, ReadersConfig
 from napari_medseg.errors import FileError, GridMismatchError, InputError
 from napari_medseg.metrics import combine
+from napari_medseg.metrics.pairwise.columns import Column
 from napari_medseg.metrics.pairwise.instances import InstanceRow, Pair, match_instances
 from napari_medseg.metrics.reports.exports import write_scores
+from napari_medseg.metrics.reports.html import html_document
 from napari_medseg.metrics.reports.latex import escaped, latex_document
 from napari_medseg.metrics.reports.slices import Picture, worst_slices
-from napari_medseg.metrics.study.settings import instances_settings, readers_settings
+from napari_medseg.metrics.study.settings import Setting, instances_settings, readers_settings
 from napari_medseg.metrics.study.study import FailedRow
 from napari_medseg.metrics.study.tables import Table, scores_table, table_of
 
@@ -237,6 +239,35 @@ def test_html_is_one_file_that_runs_and_loads_nothing(tmp_path: Path, several: S
     assert str(policy).startswith("default-src 'none'")
     for name in ("<script>alert(1)</script>", 'a" onerror="alert(1)', "<b>case</b>", "two lines   肝臓"):
         assert name in shown.text
+
+
+BREAKING_OUT = [
+    "</td></tr></table><h1>owned</h1>",
+    "'\"><img src=x onerror=alert(1)>",
+    "</style><script>alert(1)</script>",
+    "{{ 7 * 7 }}{% for i in scores %}{# <b> #}",
+]
+
+
+@pytest.mark.parametrize("text", BREAKING_OUT, ids=["tags", "quotes", "style", "template"])
+def test_no_text_changes_the_structure_of_the_page(text: str, single: Scores) -> None:
+    """Whatever a name, case, title, heading, definition, setting or caption holds, the page has the same elements."""
+
+    def made_with(name: str) -> Page:
+        row = replace(single.rows[0], name=name)
+        meaning = Column(title=name, unit="", formula=name)
+        settings = (Setting(name, name, name),)
+        table = Table(name=name, title=name, columns={name: meaning}, rows=[{name: name}], settings=settings)
+        picture = Picture(case=name, label=1, name=name, caption=name, png=b"")
+        scores = combine([(name, replace(single, rows=(row,)))])
+        return Page(html_document(scores, [table], [picture], settings))
+
+    def structure(of: Page) -> list[tuple[str, set[str]]]:
+        return [(tag, set(attributes)) for tag, attributes in of.tags]
+
+    plain, hostile = made_with("plain"), made_with(text)
+    assert structure(hostile) == structure(plain)
+    assert hostile.text.count(text) == plain.text.count("plain") > 5, "and shows the text as it is"
 
 
 def test_headings_in_html_explain_themselves(tmp_path: Path, single: Scores, tables: list[Table]) -> None:
