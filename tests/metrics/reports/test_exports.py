@@ -241,16 +241,15 @@ def test_html_is_one_file_that_runs_and_loads_nothing(tmp_path: Path, several: S
         assert name in shown.text
 
 
-BREAKING_OUT = [
-    "</td></tr></table><h1>owned</h1>",
-    "'\"><img src=x onerror=alert(1)>",
-    "</style><script>alert(1)</script>",
-    "{{ 7 * 7 }}{% for i in scores %}{# <b> #}",
-]
+BREAKING_OUT = (
+    "</td></tr></table><h1>owned</h1>"
+    "'\"><img src=x onerror=alert(1)>"
+    "</style><script>alert(1)</script>"
+    "{{ 7 * 7 }}{% for i in scores %}{# <b> #}"
+)
 
 
-@pytest.mark.parametrize("text", BREAKING_OUT, ids=["tags", "quotes", "style", "template"])
-def test_no_text_changes_the_structure_of_the_page(text: str, single: Scores) -> None:
+def test_no_text_changes_the_structure_of_the_page(single: Scores) -> None:
     """Whatever a name, case, title, heading, definition, setting or caption holds, the page has the same elements."""
 
     def made_with(name: str) -> Page:
@@ -265,9 +264,9 @@ def test_no_text_changes_the_structure_of_the_page(text: str, single: Scores) ->
     def structure(of: Page) -> list[tuple[str, set[str]]]:
         return [(tag, set(attributes)) for tag, attributes in of.tags]
 
-    plain, hostile = made_with("plain"), made_with(text)
+    plain, hostile = made_with("plain"), made_with(BREAKING_OUT)
     assert structure(hostile) == structure(plain)
-    assert hostile.text.count(text) == plain.text.count("plain") > 5, "and shows the text as it is"
+    assert hostile.text.count(BREAKING_OUT) == plain.text.count("plain") > 5, "and shows the text as it is"
 
 
 def test_headings_in_html_explain_themselves(tmp_path: Path, single: Scores, tables: list[Table]) -> None:
