@@ -11,7 +11,7 @@ from napari_medseg.config import (
     CalibrationConfig,
     InstancesConfig,
     MetricsConfig,
-    ReadersConfig,
+    RatersConfig,
     SegmentConfig,
     StatisticsConfig,
     TrainConfig,
@@ -42,7 +42,7 @@ WRONG = {
     "bootstrap": (lambda: StatisticsConfig(bootstrap=-1), "bootstrap must be 0 or at least 50; got -1"),
     "confidence": (lambda: StatisticsConfig(confidence=1.0), "confidence must lie between 0 and 1; got 1.0"),
     "statistics_seed": (lambda: StatisticsConfig(seed=-1), "seed must be at least 0; got -1"),
-    "consensus": (lambda: ReadersConfig(consensus="mean"), "consensus is none, vote or staple; got 'mean'"),  # type: ignore[arg-type]
+    "consensus": (lambda: RatersConfig(consensus="mean"), "consensus is none, vote or staple; got 'mean'"),  # type: ignore[arg-type]
     "no_bins": (lambda: CalibrationConfig(bins=0), "bins must be at least 1; got 0"),
     "region": (lambda: CalibrationConfig(region="brain"), "region is all or foreground; got 'brain'"),  # type: ignore[arg-type]
     "text_for_a_tolerance": (
@@ -66,7 +66,7 @@ def test_a_wrong_value_is_refused_by_name(build: Callable[[], object], message: 
 
 @pytest.mark.parametrize(
     "config",
-    [SegmentConfig, TrainConfig, MetricsConfig, InstancesConfig, StatisticsConfig, CalibrationConfig, ReadersConfig],
+    [SegmentConfig, TrainConfig, MetricsConfig, InstancesConfig, StatisticsConfig, CalibrationConfig, RatersConfig],
     ids=lambda c: c.__name__,
 )
 def test_every_field_is_documented_in_a_sentence(config: type) -> None:

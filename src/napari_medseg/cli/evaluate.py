@@ -19,7 +19,7 @@ from napari_medseg.config import (
     CalibrationConfig,
     InstancesConfig,
     MetricsConfig,
-    ReadersConfig,
+    RatersConfig,
     StatisticsConfig,
     field_docs,
 )
@@ -52,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(parser, MetricsConfig, "nsd_tolerance_mm", flag="--nsd-tolerance", metavar="MM")
     _add_instances(parser)
     _add_beside(parser)
-    _add_readers(parser)
+    _add_raters(parser)
     _add_statistics(parser)
 
 
@@ -88,7 +88,7 @@ def _add_beside(parser: ArgumentParser) -> None:
     )
 
 
-def _add_readers(parser: ArgumentParser) -> None:
+def _add_raters(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("several readers")
     group.add_argument(
         "--reader",
@@ -98,7 +98,7 @@ def _add_readers(parser: ArgumentParser) -> None:
         metavar="PATH",
         help="Labels of a further reader, beside the reference; several times for several readers.",
     )
-    add_knob(group, ReadersConfig, "consensus")
+    add_knob(group, RatersConfig, "consensus")
     group.add_argument(
         "--consensus-output",
         metavar="OUT",
@@ -168,7 +168,7 @@ def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:
     instances, calibration, statistics = InstancesConfig(), CalibrationConfig(), StatisticsConfig()
     in_components, connectivity = args.instances == "components", args.connectivity != instances.connectivity
     needs = (
-        ("--consensus", args.consensus != ReadersConfig().consensus, args.reader, "--reader"),
+        ("--consensus", args.consensus != RatersConfig().consensus, args.reader, "--reader"),
         ("--iou", args.iou is not None, args.instances, "--instances"),
         ("--connectivity", connectivity, in_components, "--instances components"),
         ("--calibration-bins", args.bins != calibration.bins, args.probabilities, "--probabilities"),
@@ -196,7 +196,7 @@ def _config(args: Namespace) -> StudyConfig:
         instances=instances if args.instances else None,
         shape=args.shape,
         series=args.series,
-        readers=ReadersConfig(consensus=args.consensus),
+        raters=RatersConfig(consensus=args.consensus),
         calibration=CalibrationConfig(bins=args.bins, region=args.region),
         statistics=StatisticsConfig(
             bootstrap=args.bootstrap, confidence=args.confidence, seed=args.seed, metrics=args.metrics
@@ -236,7 +236,7 @@ def _pictures(cases: Sequence[CaseFiles], config: StudyConfig, scores: Scores) -
     worst = labels_by_worst_case(scores)
     found: list[Picture] = []
     for files in (files for files in cases if files.name in worst):
-        case = with_consensus(files.read(), config.readers.consensus)
+        case = with_consensus(files.read(), config.raters.consensus)
         slices = worst_slices(
             prediction=case.prediction,
             reference=case.reference,

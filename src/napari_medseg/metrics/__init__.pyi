@@ -1,6 +1,6 @@
 from .agreement.calibration import Calibration, CalibrationRow, ReliabilityRow, calibrate
 from .agreement.raters import Agreement, AgreementRow, PairRow, agreement_of, majority_vote
-from .agreement.staple import Consensus, ReaderRow, staple
+from .agreement.staple import Consensus, RaterRow, staple
 from .descriptive.intensity import IntensityRow, intensity_statistics
 from .descriptive.series import SeriesRow, volume_series
 from .descriptive.shape import ShapeRow, shape_statistics
@@ -51,7 +51,7 @@ __all__ = [
     "PairRow",
     "Picture",
     "Place",
-    "ReaderRow",
+    "RaterRow",
     "ReliabilityRow",
     "Row",
     "Scores",

@@ -158,9 +158,9 @@ def test_staple_is_that_of_its_equations() -> None:
     names = ("Ann", "Ben", "Cem", "Dee")
     found = staple({name: reader(a, l1="ball") for name, a in zip(names, arrays, strict=True)})
     weights, p, q = staple_by_definition(np.stack([a.ravel() for a in arrays]))
-    assert [(row.reader, row.label, row.name) for row in found.readers] == [(name, 1, "ball") for name in names]
-    assert [row.sensitivity for row in found.readers] == pytest.approx(p.tolist(), abs=1e-3)
-    assert [row.specificity for row in found.readers] == pytest.approx(q.tolist(), abs=1e-3)
+    assert [(row.reader, row.label, row.name) for row in found.raters] == [(name, 1, "ball") for name in names]
+    assert [row.sensitivity for row in found.raters] == pytest.approx(p.tolist(), abs=1e-3)
+    assert [row.specificity for row in found.raters] == pytest.approx(q.tolist(), abs=1e-3)
     np.testing.assert_array_equal(np.asarray(found.segmentation.data).ravel(), weights > 0.5)
 
 
@@ -178,7 +178,7 @@ def test_staple_beats_the_vote_where_one_reader_is_better() -> None:
 def test_staple_of_readers_who_agree_is_what_they_say(data: Array, count: int) -> None:
     found = staple({f"reader {n}": reader(data) for n in range(count)})
     np.testing.assert_array_equal(found.segmentation.data, data)
-    for row in found.readers:
+    for row in found.raters:
         assert row.sensitivity == pytest.approx(1)
         everywhere = bool((data == row.label).all())
         assert row.specificity == pytest.approx(math.nan if everywhere else 1, nan_ok=True)
@@ -192,7 +192,7 @@ def test_staple_of_several_labels_keeps_them_apart() -> None:
     found = staple({"a": reader(data, l2="left"), "b": reader(data), "c": reader(other)})
     np.testing.assert_array_equal(found.segmentation.data, data)
     assert found.segmentation.labels == {2: "left"}
-    assert {row.name for row in found.readers} == {"left", "label 9"}
+    assert {row.name for row in found.raters} == {"left", "label 9"}
 
 
 def test_staple_without_itk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from napari_medseg import Grid, Scores, Segmentation, Volume, __version__, evaluate, io
-from napari_medseg.config import InstancesConfig, ReadersConfig
+from napari_medseg.config import InstancesConfig, RatersConfig
 from napari_medseg.errors import FileError, GridMismatchError, InputError
 from napari_medseg.metrics import combine
 from napari_medseg.metrics.pairwise.columns import Column
@@ -25,7 +25,7 @@ from napari_medseg.metrics.reports.exports import write_scores
 from napari_medseg.metrics.reports.html import html_document
 from napari_medseg.metrics.reports.latex import escaped, latex_document
 from napari_medseg.metrics.reports.slices import Picture, worst_slices
-from napari_medseg.metrics.study.settings import Setting, instances_settings, readers_settings
+from napari_medseg.metrics.study.settings import Setting, instances_settings, raters_settings
 from napari_medseg.metrics.study.study import FailedRow
 from napari_medseg.metrics.study.tables import Table, scores_table, table_of
 
@@ -155,7 +155,7 @@ def tell(tables: list[Table]) -> list[Table]:
     return [replace(tables[0], settings=instances_settings(InstancesConfig(connectivity=18))), *tables[1:]]
 
 
-STAPLE = readers_settings(ReadersConfig(consensus="staple"))
+STAPLE = raters_settings(RatersConfig(consensus="staple"))
 
 
 def test_every_line_of_csv_says_how_it_was_made(tmp_path: Path, several: Scores, tables: list[Table]) -> None:

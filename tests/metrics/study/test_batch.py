@@ -8,7 +8,7 @@ import pytest
 
 from balls import segmentation as balls
 from napari_medseg import Grid, Segmentation, evaluate, write
-from napari_medseg.config import ReadersConfig, StatisticsConfig
+from napari_medseg.config import RatersConfig, StatisticsConfig
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import Finished, Notice, Progress, result_of
 from napari_medseg.metrics.study.batch import Batch, iter_measure
@@ -71,7 +71,7 @@ def test_a_consensus_is_written_of_what_was_measured(tmp_path: Path, cases: list
     sources = Sources(prediction=tmp_path / "p", reference=tmp_path / "r", readers=[tmp_path / "r"])
     with_readers, _ = match_files(sources)
     out = {case.name: tmp_path / f"{case.name}_agreed.nii" for case in with_readers}
-    config = StudyConfig(readers=ReadersConfig(consensus="vote"))
+    config = StudyConfig(raters=RatersConfig(consensus="vote"))
     result_of(iter_measure(with_readers, config, out))
     assert [path.exists() for path in out.values()] == [True, False, False, True]
 

@@ -13,7 +13,7 @@ import pytest
 from balls import segmentation as balls
 from balls import volume
 from napari_medseg import Grid, Segmentation, Volume, evaluate, write
-from napari_medseg.config import InstancesConfig, ReadersConfig, StatisticsConfig
+from napari_medseg.config import InstancesConfig, RatersConfig, StatisticsConfig
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.agreement.raters import majority_vote
@@ -61,7 +61,7 @@ def test_everything_at_once_has_every_table() -> None:
         instances=InstancesConfig(),
         shape=True,
         series=True,
-        readers=ReadersConfig(consensus="staple"),
+        raters=RatersConfig(consensus="staple"),
         statistics=QUICK,
     )
     found = study_of([measure(with_consensus(c, "staple"), config) for c in full], config)
@@ -118,7 +118,7 @@ def test_the_compared_method_is_measured_against_the_same_reference() -> None:
 
 
 def test_a_consensus_without_readers_is_none() -> None:
-    found = study_of([measure(case())], StudyConfig(readers=ReadersConfig(consensus="vote")))
+    found = study_of([measure(case())], StudyConfig(raters=RatersConfig(consensus="vote")))
     assert found.settings == ()
 
 

@@ -72,55 +72,55 @@ class Agreement:
     rows: tuple[AgreementRow, ...]
     pairs: tuple[PairRow, ...]
 
-    def dice_matrix(self, label: int, readers: Sequence[str]) -> npt.NDArray[np.float64]:
+    def dice_matrix(self, label: int, raters: Sequence[str]) -> npt.NDArray[np.float64]:
         """(readers, readers): the Dice of every two on a label, 1 on the diagonal; NaN for pairs not measured."""
-        matrix = np.full((len(readers), len(readers)), np.nan)
+        matrix = np.full((len(raters), len(raters)), np.nan)
         np.fill_diagonal(matrix, 1.0)
         for row in self.pairs:
-            if row.label == label and {row.reader, row.other} <= set(readers):
-                i, j = readers.index(row.reader), readers.index(row.other)
+            if row.label == label and {row.reader, row.other} <= set(raters):
+                i, j = raters.index(row.reader), raters.index(row.other)
                 matrix[i, j] = matrix[j, i] = row.dice
         return matrix
 
 
-def agreement_of(readers: Mapping[str, Segmentation], names: Mapping[int, str] | None = None) -> Agreement:
+def agreement_of(raters: Mapping[str, Segmentation], names: Mapping[int, str] | None = None) -> Agreement:
     """Compare every two readers, and all of them: {name: labels}, two or more, of one image.
 
     names: {id: name} that go before those that the readers have.
     Data are read block by block, each once. Raises InputError for fewer than two readers, GridMismatchError unless all
     lie on the same grid, up to flips and permutations of the axes.
     """
-    require_named(readers, "reader")
-    who, arrays = list(readers), on_one_grid(list(readers.values()))
+    require_named(raters, "reader")
+    who, arrays = list(raters), on_one_grid(list(raters.values()))
     joints = _joint_counts(arrays)
     labels = sorted({k for joint in joints.values() for pair in joint for k in pair} - {0})
-    named = _named(labels, [names or {}, *(reader.labels for reader in readers.values())])
+    named = _named(labels, [names or {}, *(rater.labels for rater in raters.values())])
     pairs = tuple(row for (i, j), joint in joints.items() for row in _pair_rows(joint, who[i], who[j], named))
     rows = tuple(_agreement_row(label, name, pairs, joints, len(who)) for label, name in [ALL_LABELS, *named.items()])
     return Agreement(rows=rows, pairs=pairs)
 
 
-def majority_vote(readers: Sequence[Segmentation]) -> Segmentation:
+def majority_vote(raters: Sequence[Segmentation]) -> Segmentation:
     """The label that most readers gave to each voxel; where several have as many votes, the smallest id of them.
 
     On the grid of the first reader. Raises as `agreement_of`.
     """
-    for number, reader in enumerate(readers, start=1):
-        require_segmentation(reader, f"reader {number}")
-    arrays = on_one_grid(readers)
-    first = readers[0]
+    for number, rater in enumerate(raters, start=1):
+        require_segmentation(rater, f"reader {number}")
+    arrays = on_one_grid(raters)
+    first = raters[0]
     votes = np.zeros(first.grid.shape, np.int32)
     for box, stack in _stacks(arrays):
         votes[box] = _most_frequent(stack)
-    names = {k: name for reader in reversed(readers) for k, name in reader.labels.items()}
+    names = {k: name for rater in reversed(raters) for k, name in rater.labels.items()}
     return Segmentation(votes, first.grid, names, name="majority vote")
 
 
-def on_one_grid(readers: Sequence[Segmentation]) -> list[LazyArray]:
+def on_one_grid(raters: Sequence[Segmentation]) -> list[LazyArray]:
     """The readers' data in the reading order of the first. Raises as `agreement_of`."""
-    if len(readers) < 2:
-        raise InputError(f"agreement needs two readers or more; got {len(readers)}")
-    return [on_grid_of(readers[0], reader) for reader in readers]
+    if len(raters) < 2:
+        raise InputError(f"agreement needs two readers or more; got {len(raters)}")
+    return [on_grid_of(raters[0], rater) for rater in raters]
 
 
 def _named(labels: Sequence[int], names: Sequence[Mapping[int, str]]) -> dict[int, str]:
@@ -176,17 +176,17 @@ def _pair_rows(joint: Joint, reader: str, other: str, named: Mapping[int, str]) 
 
 
 def _agreement_row(
-    label: int, name: str, pairs: Sequence[PairRow], joints: Mapping[tuple[int, int], Joint], readers: int
+    label: int, name: str, pairs: Sequence[PairRow], joints: Mapping[tuple[int, int], Joint], raters: int
 ) -> AgreementRow:
     dice = [row.dice for row in pairs if row.label == label]
     judged = joints if label == ALL_LABELS[0] else {pair: _only(joint, label) for pair, joint in joints.items()}
     return AgreementRow(
         label=label,
         name=name,
-        readers=readers,
+        readers=raters,
         mean_dice=float(np.mean(dice)),
         least_dice=min(dice),
-        fleiss_kappa=_fleiss(judged, readers),
+        fleiss_kappa=_fleiss(judged, raters),
     )
 
 
@@ -212,7 +212,7 @@ def _cohen(joint: Joint) -> float:
     return _beyond_chance(agreeing / total, expected)
 
 
-def _fleiss(joints: Mapping[tuple[int, int], Joint], readers: int) -> float:
+def _fleiss(joints: Mapping[tuple[int, int], Joint], raters: int) -> float:
     """The same for all readers, with the share that they give to a category together.
 
     The mean over voxels of the fraction of pairs that agree is the mean over pairs of the fraction of voxels.
@@ -227,7 +227,7 @@ def _fleiss(joints: Mapping[tuple[int, int], Joint], readers: int) -> float:
         agreeing += both
     # Every reader is in (readers - 1) pairs: the shares are those of the readers, counted that often.
     expected = sum((n / shares.total()) ** 2 for n in shares.values())
-    return _beyond_chance(agreeing / (total * math.comb(readers, 2)), expected)
+    return _beyond_chance(agreeing / (total * math.comb(raters, 2)), expected)
 
 
 def _margins(joint: Joint) -> tuple[Counter[int], Counter[int], int]:

@@ -18,7 +18,7 @@ from napari_medseg.volume import Segmentation
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReaderRow:
+class RaterRow:
     """What STAPLE thinks of one reader on one label."""
 
     case: str = ""
@@ -41,33 +41,33 @@ class Consensus:
 
     segmentation: Segmentation
     """Each voxel has its most probable label; background where none is more probable than 1/2."""
-    readers: tuple[ReaderRow, ...]
+    raters: tuple[RaterRow, ...]
 
 
-def staple(readers: Mapping[str, Segmentation]) -> Consensus:
+def staple(raters: Mapping[str, Segmentation]) -> Consensus:
     """The consensus of {name: labels}, two or more, of one image, label by label; on the grid of the first.
 
     Warfield, Zou and Wells, IEEE Transactions on Medical Imaging 2004, doi:10.1109/TMI.2004.828354, by ITK's filter
     (SimpleITK). All readers are in memory. Raises NotSupportedError where SimpleITK is not installed, and as
     `agreement_of`.
     """
-    require_named(readers, "reader")
+    require_named(raters, "reader")
     itk = _itk()
-    stack = [np.asarray(array[:, :, :]) for array in on_one_grid(list(readers.values()))]
-    first = next(iter(readers.values()))
-    names = {k: name for reader in reversed(list(readers.values())) for k, name in reader.labels.items()}
+    stack = [np.asarray(array[:, :, :]) for array in on_one_grid(list(raters.values()))]
+    first = next(iter(raters.values()))
+    names = {k: name for rater in reversed(list(raters.values())) for k, name in rater.labels.items()}
     labels = np.zeros(first.grid.shape, np.int32)
     best = np.full(first.grid.shape, 0.5)
-    rows: list[ReaderRow] = []
+    rows: list[RaterRow] = []
     for label in sorted({int(k) for array in stack for k in np.unique(array)} - {0}):
         found = _estimate(itk, [array == label for array in stack])
         labels[found.probable > best] = label
         np.maximum(best, found.probable, out=best)
         rows += [
-            ReaderRow(reader=reader, label=label, name=names.get(label, f"label {label}"), sensitivity=p, specificity=q)
-            for reader, p, q in zip(readers, found.sensitivity, found.specificity, strict=True)
+            RaterRow(reader=rater, label=label, name=names.get(label, f"label {label}"), sensitivity=p, specificity=q)
+            for rater, p, q in zip(raters, found.sensitivity, found.specificity, strict=True)
         ]
-    return Consensus(segmentation=Segmentation(labels, first.grid, names, name="STAPLE"), readers=tuple(rows))
+    return Consensus(segmentation=Segmentation(labels, first.grid, names, name="STAPLE"), raters=tuple(rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class _Estimate:
     probable: FloatArray
     """(Z, Y, X): the probability of the label."""
     sensitivity: Sequence[float]
-    """Of each reader, as `ReaderRow` has it; so is `specificity`."""
+    """Of each reader, as `RaterRow` has it; so is `specificity`."""
     specificity: Sequence[float]
 
 

@@ -49,7 +49,7 @@ def iter_measure(
             continue
         measured.append(found)
         if consensus and files.name in consensus:
-            io.write(consensus[files.name], reference, provenance={"consensus": chosen.readers.consensus})
+            io.write(consensus[files.name], reference, provenance={"consensus": chosen.raters.consensus})
         del reference  # before the next is read
     if not measured:
         raise InputError(f"none of the {len(cases)} cases could be measured; {_first(failed)}")
@@ -60,7 +60,7 @@ def iter_measure(
 
 def _measured(files: CaseFiles, config: StudyConfig) -> tuple[Measured, Segmentation]:
     """(what was found in a case, the reference or consensus that it was measured against)."""
-    case = with_consensus(files.read(), config.readers.consensus)
+    case = with_consensus(files.read(), config.raters.consensus)
     return measure(case, config), case.reference
 
 

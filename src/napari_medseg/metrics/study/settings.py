@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, ReadersConfig, StatisticsConfig
+from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, RatersConfig, StatisticsConfig
 from napari_medseg.metrics.pairwise.columns import columns_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def metrics_settings(config: MetricsConfig) -> tuple[Setting, ...]:
     )
 
 
-def readers_settings(config: ReadersConfig) -> tuple[Setting, ...]:
+def raters_settings(config: RatersConfig) -> tuple[Setting, ...]:
     """Of what is measured against several readers; none where the reference alone counts."""
     if config.consensus == "none":
         return ()
@@ -75,7 +75,7 @@ def setting_names() -> frozenset[str]:
     """The names of all settings that there are."""
     every = (
         *metrics_settings(MetricsConfig()),
-        *readers_settings(ReadersConfig(consensus="vote")),
+        *raters_settings(RatersConfig(consensus="vote")),
         *instances_settings(InstancesConfig()),
         *calibration_settings(CalibrationConfig()),
         *statistics_settings(StatisticsConfig()),

@@ -12,13 +12,13 @@ from napari_medseg.config import (
     Consensus,
     InstancesConfig,
     MetricsConfig,
-    ReadersConfig,
+    RatersConfig,
     StatisticsConfig,
 )
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement_of, majority_vote
-from napari_medseg.metrics.agreement.staple import ReaderRow, staple
+from napari_medseg.metrics.agreement.staple import RaterRow, staple
 from napari_medseg.metrics.descriptive.intensity import IntensityRow, intensity_statistics
 from napari_medseg.metrics.descriptive.series import SeriesRow, series_rows
 from napari_medseg.metrics.descriptive.shape import ShapeRow, shape_statistics
@@ -31,7 +31,7 @@ from napari_medseg.metrics.study.settings import (
     calibration_settings,
     instances_settings,
     metrics_settings,
-    readers_settings,
+    raters_settings,
     statistics_settings,
 )
 from napari_medseg.metrics.study.statistics import (
@@ -63,21 +63,21 @@ TABLES: Mapping[str, tuple[type, str]] = {
     "reliability": (ReliabilityRow, "Reliability"),
     "agreement": (AgreementRow, "Agreement of all readers"),
     "reader_pairs": (PairRow, "Agreement of every two readers"),
-    "staple": (ReaderRow, "Readers as STAPLE judges them"),
+    "staple": (RaterRow, "Readers as STAPLE judges them"),
 }
 #: {name of a table: the fields of StudyConfig that its numbers follow}, of those that follow any
 _FOLLOWED: Mapping[str, tuple[str, ...]] = {
-    "statistics": ("metrics", "readers", "instances", "statistics"),
-    "comparison": ("metrics", "readers", "statistics"),
-    "volumes": ("readers",),
-    "series_reference": ("readers",),
-    "instances": ("readers", "instances"),
-    "instances_pooled": ("readers", "instances"),
-    "pairs": ("readers", "instances"),
-    "shape_reference": ("readers",),
-    "intensities": ("readers",),
-    "calibration": ("readers", "calibration"),
-    "reliability": ("readers", "calibration"),
+    "statistics": ("metrics", "raters", "instances", "statistics"),
+    "comparison": ("metrics", "raters", "statistics"),
+    "volumes": ("raters",),
+    "series_reference": ("raters",),
+    "instances": ("raters", "instances"),
+    "instances_pooled": ("raters", "instances"),
+    "pairs": ("raters", "instances"),
+    "shape_reference": ("raters",),
+    "intensities": ("raters",),
+    "calibration": ("raters", "calibration"),
+    "reliability": ("raters", "calibration"),
 }
 #: what the prediction is called beside the readers
 PREDICTION = "prediction"
@@ -99,7 +99,7 @@ class Case:
     """A channel per label, as `calibrate` takes it."""
     readers: Mapping[str, Segmentation] = field(default_factory=dict)
     """All readers of the case by name, the reference among them; their agreement is measured where there are two."""
-    reader_rows: tuple[ReaderRow, ...] = ()
+    reader_rows: tuple[RaterRow, ...] = ()
     """What STAPLE thinks of the readers, where it made the reference."""
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class StudyConfig:
     """Measure size and shape of the labels of reference and prediction."""
     series: bool = False
     """The cases are time points of one patient, in their order."""
-    readers: ReadersConfig = field(default_factory=ReadersConfig)
+    raters: RatersConfig = field(default_factory=RatersConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
 
@@ -176,7 +176,7 @@ def measure(case: Case, config: StudyConfig | None = None) -> Measured:
         name=case.name,
         scores=_scores(case.prediction, case.reference, chosen.metrics),
         compared=None if case.compared is None else _scores(case.compared, case.reference, chosen.metrics),
-        rows={**_instance_rows(case, chosen), **_label_rows(case, chosen), **_reader_rows(case)},
+        rows={**_instance_rows(case, chosen), **_label_rows(case, chosen), **_rater_rows(case)},
     )
 
 
@@ -187,7 +187,7 @@ def with_consensus(case: Case, method: Consensus) -> Case:
     if method == "vote":
         return replace(case, reference=majority_vote(list(case.readers.values())))
     consensus = staple(case.readers)
-    return replace(case, reference=consensus.segmentation, reader_rows=consensus.readers)
+    return replace(case, reference=consensus.segmentation, reader_rows=consensus.raters)
 
 
 def study_of(
@@ -208,7 +208,7 @@ def study_of(
         rows["volumes"] = list(volume_agreement(combined))
     if chosen.series:
         rows["series_reference"], rows["series_prediction"] = _series(combined)
-    settings = _settings(replace(chosen, metrics=combined.config), has_readers=bool(rows["agreement"]))
+    settings = _settings(replace(chosen, metrics=combined.config), has_raters=bool(rows["agreement"]))
     extra = []
     compared = [(m.name, m.compared) for m in measured if m.compared is not None]
     if compared:
@@ -228,16 +228,16 @@ def study_of(
     )
 
 
-def _settings(config: StudyConfig, *, has_readers: bool) -> dict[str, tuple[Setting, ...]]:
+def _settings(config: StudyConfig, *, has_raters: bool) -> dict[str, tuple[Setting, ...]]:
     """{name of a table: how its numbers were made}; "scores" is what the scores do not know of themselves."""
     of = {
         "metrics": metrics_settings(config.metrics),
-        "readers": readers_settings(config.readers) if has_readers else (),
+        "raters": raters_settings(config.raters) if has_raters else (),
         "instances": instances_settings(config.instances) if config.instances else (),
         "calibration": calibration_settings(config.calibration),
         "statistics": statistics_settings(config.statistics),
     }
-    followed = {name: _FOLLOWED.get(name, ()) for name in TABLES} | {"scores": ("readers",)}
+    followed = {name: _FOLLOWED.get(name, ()) for name in TABLES} | {"scores": ("raters",)}
     return {name: tuple(setting for part in parts for setting in of[part]) for name, parts in followed.items()}
 
 
@@ -277,7 +277,7 @@ def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
     return rows
 
 
-def _reader_rows(case: Case) -> dict[str, Sequence[Any]]:
+def _rater_rows(case: Case) -> dict[str, Sequence[Any]]:
     """The readers among themselves, and the prediction beside each of them."""
     if len(case.readers) < 2:
         return {}
