@@ -53,7 +53,7 @@ def test_everything_at_once_has_every_table() -> None:
             compared=shifted(3),
             image=image,
             probabilities=Volume(p, image.grid),
-            readers=readers,
+            raters=readers,
         )
         for name, by in (("a", 1), ("b", 2))
     ]
@@ -124,11 +124,11 @@ def test_a_consensus_without_readers_is_none() -> None:
 
 def test_a_consensus_takes_the_place_of_the_reference_and_the_readers_stay() -> None:
     readers = {"reference": balls(), "reader 1": shifted(1), "reader 2": shifted(1)}
-    original = replace(case(), readers=readers)
+    original = replace(case(), raters=readers)
     voted = with_consensus(original, "vote")
     np.testing.assert_array_equal(voted.reference.data, majority_vote(list(readers.values())).data)
     np.testing.assert_array_equal(voted.reference.data, shifted(1).data)
-    assert voted.readers == readers
+    assert voted.raters == readers
     assert measure(voted).scores.mean["dice"] == 1.0
     assert with_consensus(original, "none") is original
     assert with_consensus(case(), "staple").reference is not None, "no readers, no consensus"
@@ -178,7 +178,7 @@ def test_files_are_matched_by_name_and_what_is_left_is_in_a_table(tmp_path: Path
     read = cases[1].read()
     assert read.image is not None
     assert read.compared is None
-    assert list(read.readers) == ["reference", "reader 1"]
+    assert list(read.raters) == ["reference", "reader 1"]
 
 
 def test_two_files_are_the_only_case(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class CaseFiles:
             compared=compared,
             image=_image(self.beside["image"]) if "image" in self.beside else None,
             probabilities=_probabilities(self.beside["probabilities"]) if "probabilities" in self.beside else None,
-            readers={REFERENCE: reference, **labels},
+            raters={REFERENCE: reference, **labels},
         )
 
 

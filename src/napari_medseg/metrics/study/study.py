@@ -97,16 +97,16 @@ class Case:
     """Measured inside the labels."""
     probabilities: Volume | None = None
     """A channel per label, as `calibrate` takes it."""
-    readers: Mapping[str, Segmentation] = field(default_factory=dict)
+    raters: Mapping[str, Segmentation] = field(default_factory=dict)
     """All readers of the case by name, the reference among them; their agreement is measured where there are two."""
-    reader_rows: tuple[RaterRow, ...] = ()
+    rater_rows: tuple[RaterRow, ...] = ()
     """What STAPLE thinks of the readers, where it made the reference."""
 
     def __post_init__(self) -> None:
         """Raise GridMismatchError, naming the image, unless all lie on the reference's grid; InputError for arrays."""
         require_segmentation(self.prediction, "the prediction")
         require_segmentation(self.reference, "the reference")
-        labels = {"the prediction": self.prediction, "the compared prediction": self.compared, **self.readers}
+        labels = {"the prediction": self.prediction, "the compared prediction": self.compared, **self.raters}
         images = {"the image": self.image, "the probabilities": self.probabilities}
         for role, other in (*labels.items(), *images.items()):
             if other is not None:
@@ -182,12 +182,12 @@ def measure(case: Case, config: StudyConfig | None = None) -> Measured:
 
 def with_consensus(case: Case, method: Consensus) -> Case:
     """The case with the consensus of its readers as the reference; without two readers, or with "none", as it is."""
-    if method == "none" or len(case.readers) < 2:
+    if method == "none" or len(case.raters) < 2:
         return case
     if method == "vote":
-        return replace(case, reference=majority_vote(list(case.readers.values())))
-    consensus = staple(case.readers)
-    return replace(case, reference=consensus.segmentation, reader_rows=consensus.raters)
+        return replace(case, reference=majority_vote(list(case.raters.values())))
+    consensus = staple(case.raters)
+    return replace(case, reference=consensus.segmentation, rater_rows=consensus.raters)
 
 
 def study_of(
@@ -279,15 +279,15 @@ def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
 
 def _rater_rows(case: Case) -> dict[str, Sequence[Any]]:
     """The readers among themselves, and the prediction beside each of them."""
-    if len(case.readers) < 2:
+    if len(case.raters) < 2:
         return {}
     names = case.reference.labels
-    among = agreement_of(case.readers, names)
-    beside = (agreement_of({PREDICTION: case.prediction, who: it}, names).pairs for who, it in case.readers.items())
+    among = agreement_of(case.raters, names)
+    beside = (agreement_of({PREDICTION: case.prediction, who: it}, names).pairs for who, it in case.raters.items())
     return {
         "agreement": among.rows,
         "reader_pairs": [*among.pairs, *itertools.chain.from_iterable(beside)],
-        "staple": case.reader_rows,
+        "staple": case.rater_rows,
     }
 
 
