@@ -1,4 +1,4 @@
-"""The consensus of several readers by STAPLE, as ITK computes it."""
+"""The consensus of several raters by STAPLE, as ITK computes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_medseg.volume import Segmentation
 
 @dataclass(frozen=True, kw_only=True)
 class RaterRow:
-    """What STAPLE thinks of one reader on one label."""
+    """STAPLE's estimate of one rater on one label."""
 
     case: str = ""
     """Which case of several."""
@@ -37,19 +37,19 @@ class RaterRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Consensus:
-    """The labels on which the readers agree, weighted by how good each is."""
+    """The labels on which the raters agree, weighted by the estimated quality of each."""
 
     segmentation: Segmentation
-    """Each voxel has its most probable label; background where none is more probable than 1/2."""
+    """Each voxel has its most probable label, or background if no label is more probable than 1/2."""
     raters: tuple[RaterRow, ...]
 
 
 def staple(raters: Mapping[str, Segmentation]) -> Consensus:
-    """The consensus of {name: labels}, two or more, of one image, label by label; on the grid of the first.
+    """The consensus of several raters, label by label, on the grid of the first.
 
-    Warfield, Zou and Wells, IEEE Transactions on Medical Imaging 2004, doi:10.1109/TMI.2004.828354, by ITK's filter
-    (SimpleITK). All readers are in memory. Raises NotSupportedError where SimpleITK is not installed, and as
-    `agreement_of`.
+    raters: {name: labels}, two or more, of one image; memory holds them all. Warfield, Zou and Wells, IEEE Transactions
+    on Medical Imaging 2004, doi:10.1109/TMI.2004.828354, by ITK's filter (SimpleITK). Raises NotSupportedError where
+    SimpleITK is not installed, and as `agreement_of`.
     """
     require_named(raters, "reader")
     itk = _itk()
@@ -72,18 +72,18 @@ def staple(raters: Mapping[str, Segmentation]) -> Consensus:
 
 @dataclass(frozen=True, eq=False)
 class _Estimate:
-    """What STAPLE makes of one label."""
+    """STAPLE's estimate of one label."""
 
     probable: FloatArray
     """(Z, Y, X): the probability of the label."""
     sensitivity: Sequence[float]
-    """Of each reader, as `RaterRow` has it; so is `specificity`."""
+    """For each rater, as in `RaterRow`; so is `specificity`."""
     specificity: Sequence[float]
 
 
 def _estimate(itk: Any, masks: Sequence[Mask]) -> _Estimate:
-    """The estimate of one label from each reader's mask of it, not all of which are empty."""
-    if all(mask.all() for mask in masks):  # nothing is outside, by whose count ITK divides
+    """The estimate of one label. masks: one of each rater; at least one is not empty."""
+    if all(mask.all() for mask in masks):  # ITK divides by the voxels outside, and there are none
         return _Estimate(np.ones(masks[0].shape), [1.0] * len(masks), [math.nan] * len(masks))
     images = [itk.GetImageFromArray(mask.astype(np.uint8)) for mask in masks]
     estimator = itk.STAPLEImageFilter()
@@ -97,7 +97,7 @@ def _itk() -> Any:
         import SimpleITK
     except ImportError as error:
         raise NotSupportedError(
-            "STAPLE is computed by SimpleITK, which is not installed: pip install 'napari-medseg[readers]', or take "
-            "the majority vote"
+            "STAPLE needs SimpleITK, which is not installed: pip install 'napari-medseg[readers]', or take the "
+            "majority vote"
         ) from error
     return SimpleITK

@@ -50,7 +50,7 @@ def html_document(
     pictures: Sequence[Picture] = (),
     settings: tuple[Setting, ...] = (),
 ) -> str:
-    """The whole report as text. settings: how the scores were made, beside what they know themselves."""
+    """The whole report as text. settings: how the scores were made, beside the settings that they hold."""
     return _template().render(
         scores=scores,
         numbers=[(SUMMARIES["pa"], scores.pa), (SUMMARIES["miou"], scores.miou)],
@@ -91,7 +91,7 @@ def _cell(value: Value, decimals: int) -> str:
 
 
 def _plots(scores: Scores) -> Iterator[_Figure]:
-    """Bars of one case; of several boxes over the cases, and the agreement of each label's volumes."""
+    """Bars for one case; for several cases boxes, and the agreement of each label's volumes."""
     scores = replace(scores, rows=tuple(replace(row, name=_short(row.name)) for row in scores.rows))
     labels = sorted({row.label for row in scores.rows})
     draw = plots.draw_boxes if scores.cases else plots.draw_bars
@@ -114,7 +114,7 @@ def _plot(draw: Callable[[Axes], None], height_inches: float, caption: str) -> _
 
     file = BytesIO()
     with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "napari-medseg"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a script that the plot's font lacks shows as boxes
+        warnings.filterwarnings("ignore", message="Glyph")  # letters that the plot's font lacks are drawn as boxes
         figure = Figure(figsize=(6, height_inches), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})

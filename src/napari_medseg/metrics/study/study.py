@@ -1,4 +1,4 @@
-"""All that can be measured of a set of cases: of one after the other (`measure`), and then of them all (`study_of`)."""
+"""Everything that can be measured in a set of cases: in each (`measure`), and then over all (`study_of`)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,6 @@ from napari_medseg.metrics.study.statistics import (
 from napari_medseg.metrics.study.tables import Table, scores_table, table_of
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
-#: {name of a table: the class of its rows, and its title}, in the order of a report
 TABLES: Mapping[str, tuple[type, str]] = {
     "statistics": (SummaryRow, "Statistics over the cases"),
     "comparison": (DifferenceRow, "Prediction against the compared method, paired by case"),
@@ -65,7 +64,7 @@ TABLES: Mapping[str, tuple[type, str]] = {
     "reader_pairs": (PairRow, "Agreement of every two readers"),
     "staple": (RaterRow, "Readers as STAPLE judges them"),
 }
-#: {name of a table: the fields of StudyConfig that its numbers follow}, of those that follow any
+"""{name of a table: (class of its rows, title)}, in the order of a report."""
 _FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "statistics": ("metrics", "raters", "instances", "statistics"),
     "comparison": ("metrics", "raters", "statistics"),
@@ -79,8 +78,9 @@ _FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "calibration": ("raters", "calibration"),
     "reliability": ("raters", "calibration"),
 }
-#: what the prediction is called beside the readers
+"""{name of a table: the fields of StudyConfig that its numbers depend on}; other tables depend on none."""
 PREDICTION = "prediction"
+"""Name of the prediction among the raters."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +121,7 @@ class StudyConfig:
 
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     instances: InstancesConfig | None = None
-    """Instances are matched where it is given."""
+    """How instances are matched; None: they are not."""
     shape: bool = False
     """Measure size and shape of the labels of reference and prediction."""
     series: bool = False
@@ -144,17 +144,17 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The scores of all cases, and every further table that there is."""
+    """The scores of all cases, and the further tables."""
 
     scores: Scores
     tables: tuple[Table, ...]
     settings: tuple[Setting, ...] = ()
-    """How the scores were made, beside what they know themselves."""
+    """How the scores were made, beside the settings that they hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailedRow:
-    """A case that was not measured: it counts in no other table."""
+    """A case that was not measured; no other table has it."""
 
     case: str
     """Name of the case."""
@@ -181,7 +181,7 @@ def measure(case: Case, config: StudyConfig | None = None) -> Measured:
 
 
 def with_consensus(case: Case, method: Consensus) -> Case:
-    """The case with the consensus of its readers as the reference; without two readers, or with "none", as it is."""
+    """The case with the consensus of its raters as reference; unchanged for fewer than two raters, or "none"."""
     if method == "none" or len(case.raters) < 2:
         return case
     if method == "vote":
@@ -193,9 +193,9 @@ def with_consensus(case: Case, method: Consensus) -> Case:
 def study_of(
     measured: Sequence[Measured], config: StudyConfig | None = None, failed: Mapping[str, str] | None = None
 ) -> Study:
-    """The scores and tables of all cases together; of one case without a name, its own.
+    """The scores and tables of all cases together; of a single case without a name, its own scores.
 
-    failed: {name of a case that was not measured: why}; they are the first table.
+    failed: {name of a case that was not measured: why}; it becomes the first table.
     """
     chosen = config or StudyConfig()
     single = len(measured) == 1 and not measured[0].name
@@ -229,7 +229,7 @@ def study_of(
 
 
 def _settings(config: StudyConfig, *, has_raters: bool) -> dict[str, tuple[Setting, ...]]:
-    """{name of a table: how its numbers were made}; "scores" is what the scores do not know of themselves."""
+    """{name of a table: its settings}; "scores" has those that the scores do not hold."""
     of = {
         "metrics": metrics_settings(config.metrics),
         "raters": raters_settings(config.raters) if has_raters else (),
@@ -264,7 +264,7 @@ def _instance_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
 
 
 def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
-    """Shapes, intensities and calibration, of what there is."""
+    """Shapes, intensities and calibration, as far as the case has images for them."""
     rows: dict[str, Sequence[Any]] = {}
     if config.shape:
         rows["shape_reference"] = shape_statistics(case.reference)
@@ -278,7 +278,7 @@ def _label_rows(case: Case, config: StudyConfig) -> dict[str, Sequence[Any]]:
 
 
 def _rater_rows(case: Case) -> dict[str, Sequence[Any]]:
-    """The readers among themselves, and the prediction beside each of them."""
+    """The agreement of the raters among themselves, and of the prediction with each of them."""
     if len(case.raters) < 2:
         return {}
     names = case.reference.labels
@@ -292,7 +292,7 @@ def _rater_rows(case: Case) -> dict[str, Sequence[Any]]:
 
 
 def _series(scores: Scores) -> tuple[list[SeriesRow], list[SeriesRow]]:
-    """(of the reference, of the prediction), the cases being the time points."""
+    """(series of the reference, of the prediction); the cases are the time points."""
     names = {row.label: row.name for row in reversed(scores.rows)}
     found = []
     for column in ("volume_reference_ml", "volume_prediction_ml"):
