@@ -62,7 +62,7 @@ WORKS: dict[str, Callable[[Pair], Work[Any]]] = {
 PLAIN: dict[str, Callable[[Pair], object]] = {
     "scores": lambda pair: evaluate(**pair),
     "edits": lambda pair: evaluate(**pair),
-    "errors": lambda pair: np.asarray(error_map(**pair).data).tolist(),
+    "errors": lambda pair: np.asarray(error_map(**pair).data).tobytes(),
     "surface": lambda pair: surface_distance_mesh(**pair).distance_mm.tolist(),
     "instances": lambda pair: match_instances(**pair),
 }
@@ -73,7 +73,7 @@ def value(made: Any) -> object:
     if isinstance(made, Comparison | EditedScores):
         return made.scores
     if isinstance(made, Segmentation):
-        return np.asarray(made.data).tolist()
+        return np.asarray(made.data).tobytes()
     return made.distance_mm.tolist() if hasattr(made, "distance_mm") else made
 
 

@@ -17,7 +17,7 @@ Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
 Pair = tuple[Labels, Labels]
 Rng = np.random.Generator
 
-FEW, MANY = range(12), range(12, 125)
+FEW, MANY = range(8), range(8, 125)
 """Seeds of every kind of pair. Of eight defects that were planted for a trial, each fails within the first two."""
 GAPS = np.array([0, 3, 700, 70_000, 2**31 - 1], np.int32)
 

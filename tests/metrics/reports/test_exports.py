@@ -57,6 +57,12 @@ def single() -> Scores:
 
 
 @pytest.fixture
+def no_rows(single: Scores) -> Scores:
+    """Scores whose page has no plots, which take most of its time."""
+    return replace(single, rows=())
+
+
+@pytest.fixture
 def several(single: Scores) -> Scores:
     other = replace(single, rows=tuple(replace(row, dice=row.dice / 2) for row in single.rows))
     return combine([("<b>case</b>", single), ("-1+cmd|' /C calc'!A0", other)])
@@ -185,8 +191,8 @@ def test_json_says_how_each_table_was_made(tmp_path: Path, single: Scores, table
     }
 
 
-def test_a_page_says_how_each_table_was_made(tmp_path: Path, single: Scores, tables: list[Table]) -> None:
-    (path,) = write_scores(tmp_path / "scores.html", single, tell(tables), settings=STAPLE)
+def test_a_page_says_how_each_table_was_made(tmp_path: Path, no_rows: Scores, tables: list[Table]) -> None:
+    (path,) = write_scores(tmp_path / "scores.html", no_rows, tell(tables), settings=STAPLE)
     text = page(path).text
     assert "preset survey, NSD at 1 mm, against the consensus of the readers by STAPLE" in text
     assert "Instances & more\ncomponents of 18-neighbours, pairs above IoU 0.5" in text
@@ -201,7 +207,8 @@ def test_captions_in_latex_say_how_the_numbers_were_made(single: Scores, tables:
 def test_percent_is_told_where_a_preset_has_it(tmp_path: Path) -> None:
     prediction, reference = pair()
     scores = evaluate(prediction=prediction, reference=reference, preset="chaos")
-    (csv,), (html,) = (write_scores(tmp_path / name, scores) for name in ("scores.csv", "scores.html"))
+    (csv,) = write_scores(tmp_path / "scores.csv", scores)
+    (html,) = write_scores(tmp_path / "scores.html", replace(scores, rows=()))
     frame = pd.read_csv(csv)
     assert frame["rvd_unit"].eq("percent").all()
     assert frame["rvd"][0] == pytest.approx(100 / 6), "a row of six is missing"
@@ -269,18 +276,19 @@ def test_no_text_changes_the_structure_of_the_page(single: Scores) -> None:
     assert hostile.text.count(BREAKING_OUT) == plain.text.count("plain") > 5, "and shows the text as it is"
 
 
-def test_headings_in_html_explain_themselves(tmp_path: Path, single: Scores, tables: list[Table]) -> None:
-    (path,) = write_scores(tmp_path / "scores.html", single, tables)
+def test_headings_in_html_explain_themselves(tmp_path: Path, no_rows: Scores, tables: list[Table]) -> None:
+    (path,) = write_scores(tmp_path / "scores.html", no_rows, tables)
     titles = [heading["title"] for heading in page(path).all("th")]
     assert "2 |A∩B| / (|A| + |B|)" in titles
     assert all(titles)
-    assert len(titles) == len(single.columns) + sum(len(table.columns) for table in tables)
+    assert len(titles) == len(no_rows.columns) + sum(len(table.columns) for table in tables)
 
 
 def test_plots_and_pictures_in_html_are_whole(tmp_path: Path, single: Scores, several: Scores) -> None:
     prediction, reference = pair()
     pictures = list(worst_slices(prediction=prediction, reference=reference, labels=[1]))
-    for scores, volumes in ((single, 0), (several, len(HOSTILE))):
+    two = replace(several, rows=tuple(row for row in several.rows if row.label < 3))
+    for scores, volumes in ((single, 0), (two, 2)):
         (path,) = write_scores(tmp_path / "scores.html", scores, pictures=pictures)
         images = [str(image["src"]).partition(",") for image in page(path).all("img")]
         plots = [base64.b64decode(content) for kind, _, content in images if "svg" in kind]
@@ -298,7 +306,8 @@ def test_one_label_with_a_long_name_leaves_room_for_its_plot(tmp_path: Path, sin
 
 
 def test_the_same_scores_give_the_same_file(tmp_path: Path, single: Scores) -> None:
-    paths = [write_scores(tmp_path / name, single)[0] for name in ("a.html", "b.html")]
+    one = single.of_label(1)
+    paths = [write_scores(tmp_path / name, one)[0] for name in ("a.html", "b.html")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -365,9 +374,9 @@ def test_another_suffix_is_refused(tmp_path: Path, single: Scores) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".tex", ".html"])
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path, single: Scores, suffix: str) -> None:
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, no_rows: Scores, suffix: str) -> None:
     with pytest.raises(FileError, match=r"no such folder: .*nowhere"):
-        write_scores(tmp_path / "nowhere" / f"scores{suffix}", single)
+        write_scores(tmp_path / "nowhere" / f"scores{suffix}", no_rows)
 
 
 def colours(picture: Picture) -> set[str]:

@@ -137,6 +137,7 @@ def test_holm_worked_by_hand() -> None:
     assert holm([]) == []
 
 
+@settings(max_examples=50, deadline=None)
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_rejects_what_its_procedure_rejects(p: list[float]) -> None:
     """Reject in order of p while p(i) <= alpha / (m - i); the corrected p is the least alpha that rejects."""
