@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Event:
-    """Anything that a generator of ours yields."""
+    """Anything that long work yields."""
 
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The plan is made and nothing has run yet. message: device, sizes and the memory estimate, one line."""
+    """The plan is made and nothing has run yet. message: device, sizes and memory estimate, in one line."""
 
     message: str
     result: Any = None
-    """What is being filled, where there is such a thing: the partial Segmentation, for a live view."""
+    """The value that the work fills, if there is one: the partial Segmentation, for a live view."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Validated(Event):
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """Something the user should be told while the work goes on (a smaller window, a skipped case)."""
+    """News for the user while the work goes on: a smaller window, a skipped case."""
 
     message: str
 
