@@ -17,7 +17,7 @@ from napari_medseg.config import (
     LossConfig,
     MetricsConfig,
     OptimiserConfig,
-    ReadersConfig,
+    RatersConfig,
     SamplingConfig,
     SegmentConfig,
     StatisticsConfig,
@@ -31,7 +31,7 @@ from napari_medseg.errors import InputError, UnknownKnobError, UnknownNameError
 from napari_medseg.metrics import evaluate
 from napari_medseg.metrics.agreement.calibration import calibrate
 from napari_medseg.metrics.pairwise.instances import match_instances
-from napari_medseg.metrics.study.study import study
+from napari_medseg.metrics.study.study import study_of
 
 GROUPS: dict[str, type] = {
     "budget": BudgetConfig,
@@ -72,7 +72,7 @@ WRONG = {
     "bootstrap": (lambda: StatisticsConfig(bootstrap=-1), "bootstrap must be 0 or at least 50; got -1"),
     "confidence": (lambda: StatisticsConfig(confidence=1.0), "confidence must lie between 0 and 1; got 1.0"),
     "statistics_seed": (lambda: StatisticsConfig(seed=-1), "seed must be at least 0; got -1"),
-    "consensus": (lambda: ReadersConfig(consensus="mean"), "consensus is none, vote or staple; got 'mean'"),  # type: ignore[arg-type]
+    "consensus": (lambda: RatersConfig(consensus="mean"), "consensus is none, vote or staple; got 'mean'"),  # type: ignore[arg-type]
     "no_bins": (lambda: CalibrationConfig(bins=0), "bins must be at least 1; got 0"),
     "region": (lambda: CalibrationConfig(region="brain"), "region is all or foreground; got 'brain'"),  # type: ignore[arg-type]
     "text_for_a_tolerance": (
@@ -103,7 +103,7 @@ def test_a_wrong_value_is_refused_by_name(build: Callable[[], object], message: 
         InstancesConfig,
         StatisticsConfig,
         CalibrationConfig,
-        ReadersConfig,
+        RatersConfig,
     ],
     ids=lambda c: c.__name__,
 )
@@ -219,7 +219,7 @@ def test_a_config_of_another_verb_is_refused() -> None:
         lambda knobs: evaluate(prediction=segmentation(), reference=segmentation(), **knobs),
         lambda knobs: match_instances(prediction=segmentation(), reference=segmentation(), **knobs),
         lambda knobs: calibrate(probabilities=volume(), reference=segmentation(), **knobs),
-        lambda knobs: study([], **knobs),
+        lambda knobs: study_of([], **knobs),
     ],
     ids=["segment", "train", "evaluate", "instances", "calibrate", "study"],
 )

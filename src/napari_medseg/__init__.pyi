@@ -2,8 +2,7 @@ from ._version import __version__
 from .inference import iter_segment, segment
 from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
-from .models.file import Model, load_model
-from .models.spec import ModelSpec
+from .models import Model, ModelSpec, load_model
 from .registry import NetworkSpec, networks
 from .training import iter_train, train
 from .volume import Grid, Segmentation, Volume

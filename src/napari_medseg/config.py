@@ -295,7 +295,7 @@ class StatisticsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadersConfig:
+class RatersConfig:
     """What several readers of the same images are used for."""
 
     consensus: Consensus = "none"

@@ -1,7 +1,8 @@
 """What long work yields: small frozen values that can be pickled between our own processes.
 
-A generator of ours yields `Started` once, then any number of `Progress` (and richer ones), and `Finished` last.
-`close()` on the generator cancels it.
+There is one protocol. Inside the core, long work is a generator (`Work`) that yields events and returns its result.
+At the public border, `finishing` adds a last event, `Finished`, which holds the result: a `for` loop cannot see what a
+generator returns. `close()` on the generator cancels the work.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Event:
-    """Anything that a generator of ours yields."""
+    """Anything that long work yields."""
 
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The plan is made and nothing has run yet. message: device, sizes and the memory estimate, one line."""
+    """The plan is made and nothing has run yet. message: device, sizes and memory estimate, in one line."""
 
     message: str
     result: Any = None
-    """What is being filled, where there is such a thing: the partial Segmentation, for a live view."""
+    """The value that the work fills, if there is one: the partial Segmentation, for a live view."""
     plan: Any = None
     """What was worked out for the run: an InferencePlan where an image is segmented."""
 
@@ -62,14 +63,14 @@ class Validated(Event):
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """Something the user should be told while the work goes on (a smaller window, a skipped case)."""
+    """News for the user while the work goes on: a smaller window, a skipped case."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Finished(Event, Generic[T]):
-    """The last event; `result` is a Segmentation or a Model."""
+    """The last event of a public generator; `result` is what the work made."""
 
     result: T
 
@@ -79,21 +80,21 @@ Work: TypeAlias = Generator[Event, None, T]
 
 
 def finishing(work: Work[T]) -> Iterator[Event]:
-    """The work as a generator of ours: its progress, and `Finished` with what it returned."""
+    """The work as a public generator: its events, then `Finished` with its result."""
     made = yield from work
     yield Finished(made)
 
 
-def made_by(work: Work[T]) -> T:
-    """Do the work to its end and return what it made."""
+def run_to_end(work: Work[T]) -> T:
+    """Do the work to its end and return its result."""
     made: T = result_of(finishing(work))
     return made
 
 
 def result_of(events: Iterable[Event]) -> Any:
-    """Run a generator to its end and return what it finished with."""
+    """Run a public generator to its end and return the result that its last event, `Finished`, holds."""
     last: Event | None = None
     for last in events:  # noqa: B007
         pass
-    assert isinstance(last, Finished), "our generators end with Finished"
+    assert isinstance(last, Finished), "public generators end with Finished"
     return last.result

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import balls
 from napari_medseg import read, registry, segment, train, write
-from napari_medseg.architectures.costs import figures
+from napari_medseg.architectures import costs_of
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, load_model, write_model
 from napari_medseg.registry import NetworkSpec
 
@@ -211,7 +211,7 @@ class NetworkSuite:
         assert sum(p.numel() for p in network.parameters()) == self.spec.parameters_paper
 
     def test_default_trains_within_8_gib(self, record_property: Callable[[str, object], None]) -> None:
-        found = figures(self.spec, TRAINING_PATCH[self.spec.dims[-1]])
+        found = costs_of(self.spec, TRAINING_PATCH[self.spec.dims[-1]])
         record_property("training_memory_bytes", found.training_bytes)
         assert found.parameters * 16 < found.training_bytes < 8 * GIB
 

@@ -12,7 +12,7 @@ from napari_medseg import Grid, Segmentation, Volume, evaluate
 from napari_medseg.errors import InputError
 from napari_medseg.metrics import Comparison, combine
 from napari_medseg.metrics.agreement.calibration import calibrate
-from napari_medseg.metrics.agreement.raters import agreement, majority_vote
+from napari_medseg.metrics.agreement.raters import agreement_of, majority_vote
 from napari_medseg.metrics.agreement.staple import staple
 from napari_medseg.metrics.descriptive.intensity import intensity_statistics
 from napari_medseg.metrics.descriptive.series import volume_series
@@ -42,9 +42,9 @@ ALONE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: calibrate(probabilities=IMAGE, reference=ARRAY),
         "the reference must be a Segmentation",
     ),
-    "agreement": (lambda: agreement({"Ann": LABELS, "Ben": ARRAY}), "reader 'Ben' must be a Segmentation"),
+    "agreement": (lambda: agreement_of({"Ann": LABELS, "Ben": ARRAY}), "reader 'Ben' must be a Segmentation"),
     "agreement of the nameless": (
-        lambda: agreement([LABELS, LABELS]),  # type: ignore[arg-type]
+        lambda: agreement_of([LABELS, LABELS]),  # type: ignore[arg-type]
         r"each reader needs a name: give \{name: Segmentation\}; got list",
     ),
     "case with an array to compare": (

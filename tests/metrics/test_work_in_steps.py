@@ -14,9 +14,9 @@ from napari_medseg.config import MetricsConfig
 from napari_medseg.events import Finished, Progress, Work, finishing
 from napari_medseg.metrics import Comparison, evaluate
 from napari_medseg.metrics.pairwise.edits import EditedScores
-from napari_medseg.metrics.pairwise.error_map import error_map, mapping_errors
-from napari_medseg.metrics.pairwise.instances import match_instances, matching
-from napari_medseg.metrics.pairwise.surface_mesh import meshing_surfaces, surface_distance_mesh
+from napari_medseg.metrics.pairwise.error_map import error_map, error_map_in_steps
+from napari_medseg.metrics.pairwise.instances import match_instances, match_instances_in_steps
+from napari_medseg.metrics.pairwise.surface_mesh import surface_distance_mesh, surface_distance_mesh_in_steps
 from napari_medseg.volume import Grid, Segmentation
 
 SHAPE = (400, 96, 96)
@@ -53,16 +53,16 @@ def counted_pair() -> tuple[Pair, Counted]:
 
 
 WORKS: dict[str, Callable[[Pair], Work[Any]]] = {
-    "scores": lambda pair: Comparison.measuring(**pair),
-    "edits": lambda pair: EditedScores.measuring(**pair, config=CONFIG),
-    "errors": lambda pair: mapping_errors(**pair),
-    "surface": lambda pair: meshing_surfaces(**pair),
-    "instances": lambda pair: matching(**pair),
+    "scores": lambda pair: Comparison.in_steps(**pair),
+    "edits": lambda pair: EditedScores.in_steps(**pair, config=CONFIG),
+    "errors": lambda pair: error_map_in_steps(**pair),
+    "surface": lambda pair: surface_distance_mesh_in_steps(**pair),
+    "instances": lambda pair: match_instances_in_steps(**pair),
 }
 PLAIN: dict[str, Callable[[Pair], object]] = {
     "scores": lambda pair: evaluate(**pair),
     "edits": lambda pair: evaluate(**pair),
-    "errors": lambda pair: np.asarray(error_map(**pair).data).tolist(),
+    "errors": lambda pair: np.asarray(error_map(**pair).data).tobytes(),
     "surface": lambda pair: surface_distance_mesh(**pair).distance_mm.tolist(),
     "instances": lambda pair: match_instances(**pair),
 }
@@ -73,7 +73,7 @@ def value(made: Any) -> object:
     if isinstance(made, Comparison | EditedScores):
         return made.scores
     if isinstance(made, Segmentation):
-        return np.asarray(made.data).tolist()
+        return np.asarray(made.data).tobytes()
     return made.distance_mm.tolist() if hasattr(made, "distance_mm") else made
 
 

@@ -19,7 +19,7 @@ from napari_medseg.config import (
     CalibrationConfig,
     InstancesConfig,
     MetricsConfig,
-    ReadersConfig,
+    RatersConfig,
     StatisticsConfig,
     field_docs,
 )
@@ -53,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(parser, MetricsConfig, "nsd_tolerance_mm", flag="--nsd-tolerance", metavar="MM")
     _add_instances(parser)
     _add_beside(parser)
-    _add_readers(parser)
+    _add_raters(parser)
     _add_statistics(parser)
 
 
@@ -89,7 +89,7 @@ def _add_beside(parser: ArgumentParser) -> None:
     )
 
 
-def _add_readers(parser: ArgumentParser) -> None:
+def _add_raters(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("several readers")
     group.add_argument(
         "--reader",
@@ -99,7 +99,7 @@ def _add_readers(parser: ArgumentParser) -> None:
         metavar="PATH",
         help="Labels of a further reader, beside the reference; several times for several readers.",
     )
-    add_knob(group, ReadersConfig, "consensus")
+    add_knob(group, RatersConfig, "consensus")
     group.add_argument(
         "--consensus-output",
         metavar="OUT",
@@ -127,7 +127,7 @@ def run(args: Namespace) -> None:
     from napari_medseg.metrics.study.batch import iter_measure
     from napari_medseg.metrics.study.case_files import match_files
     from napari_medseg.metrics.study.statistics import compared_metrics
-    from napari_medseg.metrics.study.study import study
+    from napari_medseg.metrics.study.study import study_of
 
     config = _config(args)
     compared_metrics(config.statistics)
@@ -138,7 +138,7 @@ def run(args: Namespace) -> None:
     consensus = _consensus_paths(args, cases)
     with locked(*([args.output] if args.output else []), *consensus.values()):
         found: MeasuredCases = terminal.follow(iter_measure(cases, config, consensus), NAME)
-        made = study(found.measured, config, found.failed)
+        made = study_of(found.measured, config, found.failed)
         tables = [*made.tables, *([unmatched] if unmatched else [])]
         terminal.say_scores(made.scores)
         if args.output is None:
@@ -169,7 +169,7 @@ def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:
     instances, calibration, statistics = InstancesConfig(), CalibrationConfig(), StatisticsConfig()
     in_components, connectivity = args.instances == "components", args.connectivity != instances.connectivity
     needs = (
-        ("--consensus", args.consensus != ReadersConfig().consensus, args.reader, "--reader"),
+        ("--consensus", args.consensus != RatersConfig().consensus, args.reader, "--reader"),
         ("--iou", args.iou is not None, args.instances, "--instances"),
         ("--connectivity", connectivity, in_components, "--instances components"),
         ("--calibration-bins", args.bins != calibration.bins, args.probabilities, "--probabilities"),
@@ -197,7 +197,7 @@ def _config(args: Namespace) -> StudyConfig:
         instances=instances if args.instances else None,
         shape=args.shape,
         series=args.series,
-        readers=ReadersConfig(consensus=args.consensus),
+        raters=RatersConfig(consensus=args.consensus),
         calibration=CalibrationConfig(bins=args.bins, region=args.region),
         statistics=StatisticsConfig(
             bootstrap=args.bootstrap, confidence=args.confidence, seed=args.seed, metrics=args.metrics
@@ -238,7 +238,7 @@ def _pictures(cases: Sequence[Case], config: StudyConfig, scores: Scores) -> lis
     worst = labels_by_worst_case(scores)
     found: list[Picture] = []
     for case in (case for case in cases if case.name in worst):
-        images = with_consensus(opened(case), config.readers.consensus)
+        images = with_consensus(opened(case), config.raters.consensus)
         slices = worst_slices(
             prediction=images.prediction,
             reference=images.reference,

@@ -1,6 +1,8 @@
-"""Segmentation of volumes larger than memory: `iter_segment` and `segment`."""
+"""Segmentation of volumes larger than memory: `iter_segment` and `segment`.
 
-from napari_medseg.inference.device import spare_one_core
-from napari_medseg.inference.engine import estimate, iter_segment, provenance, require_fit, segment
+The public names are listed in `__init__.pyi`, and loaded on first use.
+"""
 
-__all__ = ["estimate", "iter_segment", "provenance", "require_fit", "segment", "spare_one_core"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

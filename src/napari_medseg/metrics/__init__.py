@@ -1,10 +1,11 @@
-"""How good a segmentation is: counts of voxels, distances of surfaces, and a report of both per label.
+"""How good a segmentation is: counts of voxels, distances of surfaces, instances, agreement, and studies of many cases.
+
+The public names are listed in `__init__.pyi`, and loaded on first use.
 
 The modules say `scipy.stats` and not `from scipy import stats`: SciPy loads its parts when they are first used, in the
 worker of a panel, and not while a window waits for the panel to open.
 """
 
-from napari_medseg.metrics.pairwise.comparison import Comparison, evaluate
-from napari_medseg.metrics.pairwise.scores import Row, Scores, combine
+import lazy_loader
 
-__all__ = ["Comparison", "Row", "Scores", "combine", "evaluate"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

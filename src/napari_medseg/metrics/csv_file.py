@@ -9,8 +9,8 @@ from pathlib import Path
 
 from napari_medseg.io.disk import files
 
-#: what a spreadsheet takes for the beginning of a formula
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a text that spreadsheets run as a formula."""
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]]) -> None:
@@ -19,15 +19,15 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, st
 
 
 def csv_bytes(columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]]) -> bytes:
-    """`csv_text` as a file holds it; what of a file's name is no text is escaped."""
+    """`csv_text` as bytes. Parts of file names that are not valid text are escaped."""
     return csv_text(columns, rows).encode(errors="backslashreplace")
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]], delimiter: str = ",") -> str:
-    """The columns of the rows, with a header; values that are not finite are "inf" and "nan".
+    """A header and the rows; values that are not finite are "inf" and "nan".
 
-    Names come from files, and files from strangers: a text that a spreadsheet would run as a formula gets an apostrophe
-    in front.
+    Names come from files, and files from strangers. So a text that a spreadsheet would run as a formula gets an
+    apostrophe in front.
     """
     text = StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n", delimiter=delimiter)

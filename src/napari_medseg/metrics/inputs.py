@@ -1,4 +1,4 @@
-"""What the functions of this package are given, looked at where it comes in: one line says what is expected."""
+"""Checks of what scripts pass to the public functions; each error says in one line what is expected."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from napari_medseg.volume import Segmentation, Volume
 
 
 def require_segmentation(value: object, what: str) -> None:
-    """Raise InputError unless it is a Segmentation; `what` is what messages call it."""
+    """Raise InputError unless `value` is a Segmentation. what: its name in messages."""
     _require(value, Segmentation, what, "array_zyx")
 
 
 def require_volume(value: object, what: str) -> None:
-    """Raise InputError unless it is a Volume; `what` is what messages call it."""
+    """Raise InputError unless `value` is a Volume. what: its name in messages."""
     _require(value, Volume, what, "array_czyx")
 
 
 def require_named(values: object, what: str) -> None:
-    """Raise InputError unless it is {name: Segmentation}; `what` is what messages call one of them."""
+    """Raise InputError unless `values` is {name: Segmentation}. what: the name of one of them in messages."""
     if not isinstance(values, Mapping):
         raise InputError(f"each {what} needs a name: give {{name: Segmentation}}; got {type(values).__name__}")
     for name, value in values.items():

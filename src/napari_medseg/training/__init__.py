@@ -1,6 +1,8 @@
-"""Training on annotated volumes: `iter_train` and `train`."""
+"""Training on annotated volumes: `iter_train` and `train`.
 
-from napari_medseg.cases import Case, cases_from_folders
-from napari_medseg.training.fit import iter_train, train
+The public names are listed in `__init__.pyi`, and loaded on first use.
+"""
 
-__all__ = ["Case", "cases_from_folders", "iter_train", "train"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

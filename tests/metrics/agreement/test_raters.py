@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from napari_medseg import Grid, Segmentation, evaluate
 from napari_medseg.errors import GridMismatchError, InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.metrics.agreement.raters import agreement, majority_vote
+from napari_medseg.metrics.agreement.raters import agreement_of, majority_vote
 from napari_medseg.metrics.agreement.staple import staple
 from napari_medseg.metrics.descriptive.series import volume_series
 
@@ -38,7 +38,7 @@ def test_two_readers_worked_by_hand() -> None:
     """The classical table: 20 both, 5 first only, 10 second only, 15 neither: kappa 0.4 (Cohen 1960)."""
     first = line("1" * 20 + "1" * 5 + "0" * 10 + "0" * 15)
     second = line("1" * 20 + "0" * 5 + "1" * 10 + "0" * 15)
-    found = agreement({"Ann": first, "Ben": second})
+    found = agreement_of({"Ann": first, "Ben": second})
     all_labels, lesion = found.pairs
     assert (lesion.reader, lesion.other, lesion.label, lesion.name) == ("Ann", "Ben", 1, "lesion")
     assert lesion.kappa == pytest.approx(0.4)
@@ -56,7 +56,7 @@ def test_fleiss_own_example() -> None:
         (1, 0, 0, 4, 1), (0, 5, 0, 1, 0), (4, 0, 0, 0, 2), (0, 2, 0, 4, 0), (1, 0, 5, 0, 0), (0, 0, 0, 0, 6),
     ]  # fmt: skip
     votes = np.array([np.repeat(range(5), row) for row in counts]).T
-    found = agreement({f"rater {n}": reader(ids.reshape(1, 1, -1)) for n, ids in enumerate(votes)})
+    found = agreement_of({f"rater {n}": reader(ids.reshape(1, 1, -1)) for n, ids in enumerate(votes)})
     assert found.rows[0].fleiss_kappa == pytest.approx(0.430, abs=5e-4)
     assert found.rows[0].readers == 6
 
@@ -65,7 +65,7 @@ def test_fleiss_own_example() -> None:
 @given(votes=votes_of_three)
 def test_kappa_and_dice_are_those_of_their_definitions(votes: Array) -> None:
     assume(len(np.unique(votes)) > 1)
-    found = agreement({name: reader(v) for name, v in zip("abc", votes, strict=True)})
+    found = agreement_of({name: reader(v) for name, v in zip("abc", votes, strict=True)})
     ids = np.unique(votes)
     counts = np.stack([(votes == k).sum(axis=0).ravel() for k in ids], axis=1)
     observed = ((counts**2).sum(axis=1) - 3).mean() / (3 * 2)
@@ -87,20 +87,20 @@ def test_kappa_and_dice_are_those_of_their_definitions(votes: Array) -> None:
 def test_readers_agree_as_evaluate_measures_them() -> None:
     rng = np.random.default_rng(0)
     a, b = (reader(rng.integers(0, 3, (4, 5, 6))) for _ in range(2))
-    found = agreement({"a": a, "b": b})
+    found = agreement_of({"a": a, "b": b})
     expected = {row.label: row.dice for row in evaluate(prediction=a, reference=b).rows}
     assert {row.label: row.dice for row in found.pairs if row.label} == pytest.approx(expected)
 
 
 def test_a_name_comes_from_the_first_who_has_one() -> None:
     readers = {"a": reader(np.full((1, 1, 2), 7)), "b": reader(np.full((1, 1, 2), 7), l7="left")}
-    assert {row.name for row in agreement(readers).pairs} == {"all labels", "left"}
-    assert agreement(readers, {7: "lung"}).rows[1].name == "lung"
-    assert agreement({"a": readers["a"], "c": readers["a"]}).rows[1].name == "label 7"
+    assert {row.name for row in agreement_of(readers).pairs} == {"all labels", "left"}
+    assert agreement_of(readers, {7: "lung"}).rows[1].name == "lung"
+    assert agreement_of({"a": readers["a"], "c": readers["a"]}).rows[1].name == "label 7"
 
 
 def test_a_single_category_leaves_nothing_to_chance() -> None:
-    found = agreement({"a": line("000"), "b": line("000")})
+    found = agreement_of({"a": line("000"), "b": line("000")})
     assert [row.label for row in found.rows] == [0]
     assert math.isnan(found.rows[0].fleiss_kappa)
     assert found.rows[0].mean_dice == 1.0
@@ -126,7 +126,7 @@ def test_lazy_readers_in_other_reading_orders_are_matched() -> None:
         plain[1],
         Segmentation(moved, plain[2].grid.reordered(order)),
     ]
-    assert agreement(dict(zip("abc", mixed, strict=True))) == agreement(dict(zip("abc", plain, strict=True)))
+    assert agreement_of(dict(zip("abc", mixed, strict=True))) == agreement_of(dict(zip("abc", plain, strict=True)))
     np.testing.assert_array_equal(majority_vote(mixed).data, majority_vote(plain).data)
     assert majority_vote(mixed).labels == {1: "one"}
 
@@ -158,9 +158,9 @@ def test_staple_is_that_of_its_equations() -> None:
     names = ("Ann", "Ben", "Cem", "Dee")
     found = staple({name: reader(a, l1="ball") for name, a in zip(names, arrays, strict=True)})
     weights, p, q = staple_by_definition(np.stack([a.ravel() for a in arrays]))
-    assert [(row.reader, row.label, row.name) for row in found.readers] == [(name, 1, "ball") for name in names]
-    assert [row.sensitivity for row in found.readers] == pytest.approx(p.tolist(), abs=1e-3)
-    assert [row.specificity for row in found.readers] == pytest.approx(q.tolist(), abs=1e-3)
+    assert [(row.reader, row.label, row.name) for row in found.raters] == [(name, 1, "ball") for name in names]
+    assert [row.sensitivity for row in found.raters] == pytest.approx(p.tolist(), abs=1e-3)
+    assert [row.specificity for row in found.raters] == pytest.approx(q.tolist(), abs=1e-3)
     np.testing.assert_array_equal(np.asarray(found.segmentation.data).ravel(), weights > 0.5)
 
 
@@ -178,7 +178,7 @@ def test_staple_beats_the_vote_where_one_reader_is_better() -> None:
 def test_staple_of_readers_who_agree_is_what_they_say(data: Array, count: int) -> None:
     found = staple({f"reader {n}": reader(data) for n in range(count)})
     np.testing.assert_array_equal(found.segmentation.data, data)
-    for row in found.readers:
+    for row in found.raters:
         assert row.sensitivity == pytest.approx(1)
         everywhere = bool((data == row.label).all())
         assert row.specificity == pytest.approx(math.nan if everywhere else 1, nan_ok=True)
@@ -192,7 +192,7 @@ def test_staple_of_several_labels_keeps_them_apart() -> None:
     found = staple({"a": reader(data, l2="left"), "b": reader(data), "c": reader(other)})
     np.testing.assert_array_equal(found.segmentation.data, data)
     assert found.segmentation.labels == {2: "left"}
-    assert {row.name for row in found.readers} == {"left", "label 9"}
+    assert {row.name for row in found.raters} == {"left", "label 9"}
 
 
 def test_staple_without_itk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_staple_without_itk_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 
 def test_one_reader_or_another_grid_is_refused() -> None:
     with pytest.raises(InputError, match="two readers or more; got 1"):
-        agreement({"a": line("01")})
+        agreement_of({"a": line("01")})
     with pytest.raises(InputError, match="two readers or more; got 0"):
         staple({})
     with pytest.raises(GridMismatchError, match="must lie on the same grid"):

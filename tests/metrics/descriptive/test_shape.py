@@ -137,7 +137,7 @@ def test_rows_are_in_the_order_of_ids_and_can_be_chosen() -> None:
     assert [row.label for row in shape_statistics(lazy, labels=[900, 4, 7])] == [7, 900]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(mask=masks)
 def test_moments_are_those_of_the_list_of_voxels(mask: Mask) -> None:
     points = np.argwhere(mask)
@@ -146,7 +146,7 @@ def test_moments_are_those_of_the_list_of_voxels(mask: Mask) -> None:
     np.testing.assert_allclose(covariance, np.cov(points.T, bias=True), atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(mask=masks)
 def test_the_diameter_is_the_largest_distance_of_all_cut_edges(mask: Mask) -> None:
     padded = np.pad(mask, 1)

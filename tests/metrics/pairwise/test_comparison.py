@@ -31,7 +31,7 @@ def segmentation(data: Any) -> Segmentation:
 
 
 def assert_same(found: Scores, expected: Scores) -> None:
-    pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame(), check_exact=True)
+    assert str(found.rows) == str(expected.rows), "to the last digit; in a text, NaN equals NaN"
     assert (found.voxels, found.agreeing, found.background) == (
         expected.voxels,
         expected.agreeing,
@@ -53,7 +53,7 @@ def strokes(draw: st.DrawFn) -> tuple[Box, int]:
 labels = hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 3), fill=st.just(0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     prediction=labels,
     reference=labels,
@@ -95,7 +95,7 @@ def tiles(seed: int, shape: tuple[int, int, int] = (21, 22, 23)) -> Labels:
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.2, 1.1), (1.0, 1.0, 1.0)], ids=str)
 def test_scores_do_not_depend_on_the_blocks(spacing: tuple[float, float, float]) -> None:
-    for seed in range(40):
+    for seed in range(8):
         pair = [Segmentation(a, Grid.from_spacing(a.shape, spacing)) for a in (tiles(seed), tiles(seed + 100))]
         small = Comparison(prediction=pair[0], reference=pair[1], block_voxels=1).scores
         pd.testing.assert_frame_equal(
@@ -107,7 +107,7 @@ def test_single_voxels_anywhere_are_followed() -> None:
     rng, array, reference = np.random.default_rng(0), tiles(1), tiles(2)
     b, a = segmentation(array), segmentation(reference)
     comparison = Comparison(prediction=b, reference=a, block_voxels=1)
-    for z, y, x in rng.integers(0, 21, (100, 3)):
+    for z, y, x in rng.integers(0, 21, (30, 3)):
         array[z, y, x] = rng.integers(0, 4)
         assert_same(comparison.update(box((z, z + 1), (y, y + 1), (x, x + 1))), evaluate(prediction=b, reference=a))
 
@@ -243,10 +243,10 @@ def test_every_voxel_is_read_once_and_a_stroke_reads_its_surroundings() -> None:
 
 
 def test_memory_follows_the_block_and_the_surfaces_not_the_volume() -> None:
-    prediction, reference = np.zeros((2, 128, 256, 256), np.uint8)
+    prediction, reference = np.zeros((2, 112, 224, 224), np.uint8)
     z, y, x = np.ogrid[:41, :41, :41]
     ball = (z - 20) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 20**2
-    for label, first in enumerate(((10, 10, 30), (80, 120, 60), (40, 200, 205)), start=1):
+    for label, first in enumerate(((10, 10, 30), (60, 100, 60), (40, 170, 175)), start=1):
         for array, shift in ((reference, 0), (prediction, 2)):
             array[tuple(slice(f + shift, f + shift + 41) for f in first)][ball] = label
     b, a = (segmentation(zarr.array(array, chunks=(16, 32, 32))) for array in (prediction, reference))

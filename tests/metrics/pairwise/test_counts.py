@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -31,6 +31,7 @@ def pairs(draw: st.DrawFn) -> tuple[Labels, Labels]:
     return a, b
 
 
+@settings(max_examples=50, deadline=None)
 @given(pair=pairs(), wrap=st.sampled_from([lambda a: a, zarr.array, lambda a: da.from_array(a, chunks=2)]))
 def test_tally_equals_counting_by_hand(pair: tuple[Labels, Labels], wrap: Callable[[Labels], Any]) -> None:
     prediction, reference = pair
@@ -47,6 +48,7 @@ def test_tally_equals_counting_by_hand(pair: tuple[Labels, Labels], wrap: Callab
         assert [s.stop - 1 for s in box] == inside.max(axis=0).tolist()
 
 
+@settings(max_examples=50, deadline=None)
 @given(pair=pairs(), cut=st.integers(0, 6))
 def test_counts_of_parts_add_up(pair: tuple[Labels, Labels], cut: int) -> None:
     prediction, reference = (checked(array, "") for array in pair)
@@ -135,6 +137,7 @@ def test_ids_out_of_range_are_refused(wrong: int, dtype: type[np.integer[Any]]) 
         tally(background, array)
 
 
+@settings(max_examples=50, deadline=None)
 @given(pair=pairs())
 def test_dice_is_symmetric_and_bounded(pair: tuple[Labels, Labels]) -> None:
     prediction, reference = pair
@@ -155,6 +158,7 @@ def test_dice_per_label_leaves_ignored_voxels_out() -> None:
     assert dice_per_label(prediction, reference, [1], ignore=np.ones(4, bool)) == {1: 1.0}
 
 
+@settings(max_examples=50, deadline=None)
 @given(reference=st.integers(1, 1000), prediction=st.integers(1, 1000))
 def test_swapped_roles_turn_the_volume_difference_round(reference: int, prediction: int) -> None:
     forth = Overlap(reference, prediction, 0).relative_volume_difference

@@ -93,7 +93,7 @@ box = st.tuples(*(st.tuples(st.integers(0, n - 1), st.integers(1, 4)) for n in S
 stroke = st.tuples(st.booleans(), box, st.integers(0, 3))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.lists(stroke, min_size=1, max_size=3), min_size=1, max_size=4))
 def test_any_strokes_in_either_array_give_the_scores_of_a_fresh_evaluation(
     rounds: list[list[tuple[bool, tuple[tuple[int, int], ...], int]]],

@@ -185,7 +185,7 @@ def best_by_trial(a: Labels, b: Labels, above: float) -> tuple[int, float]:
     return max((len(values), float(sum(values))) for values in kept)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(a=small, b=small, above=st.sampled_from([0.0, 0.1, 0.3, 0.5]))
 def test_no_pairing_is_better_than_the_one_found(a: Labels, b: Labels, above: float) -> None:
     config = InstancesConfig(instances="ids", iou=(above,))

@@ -86,7 +86,7 @@ def test_the_kinds_of_a_single_voxel_are_its_eight_corners() -> None:
     assert kinds.ravel().tolist() == [128, 64, 32, 16, 8, 4, 2, 1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(mask=masks, axes=st.permutations(range(3)), flips=st.lists(st.booleans(), min_size=3, max_size=3))
 def test_flips_permutations_and_rotations_keep_area_and_volume(mask: Mask, axes: list[int], flips: list[bool]) -> None:
     expected = area_and_volume(mask, ANISOTROPIC)
@@ -96,7 +96,7 @@ def test_flips_permutations_and_rotations_keep_area_and_volume(mask: Mask, axes:
     assert area_and_volume(mask, turned) == pytest.approx(expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(mask=masks)
 def test_the_surface_is_closed(mask: Mask) -> None:
     """Only then does the volume not depend on where the origin lies."""

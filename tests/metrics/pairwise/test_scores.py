@@ -158,7 +158,7 @@ def test_no_label_at_all() -> None:
 small = hnp.arrays(np.uint8, (4, 5, 6), elements=st.integers(0, 2))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25, deadline=None)
 @given(a=small, b=small, preset=st.sampled_from(["survey", "lits", "chaos"]))
 def test_swapped_roles_keep_all_but_the_volume_difference(a: Labels, b: Labels, preset: Preset) -> None:
     x, y = segmentation(a, (3.0, 1.5, 0.5)), segmentation(b, (3.0, 1.5, 0.5))
@@ -169,7 +169,7 @@ def test_swapped_roles_keep_all_but_the_volume_difference(a: Labels, b: Labels, 
     assert forth["voxels_reference"].tolist() == back["voxels_prediction"].tolist()
 
 
-@settings(max_examples=50)
+@settings(max_examples=25, deadline=None)
 @given(a=small, b=small, axes=st.permutations(range(3)), preset=st.sampled_from(["survey", "lits", "chaos"]))
 def test_permuted_axes_with_their_spacing_keep_every_metric(
     a: Labels, b: Labels, axes: list[int], preset: Preset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -62,6 +62,7 @@ def test_single_voxels(axis: int) -> None:
     assert distances.hd95 == distances.msd == distances.asd == 2 * spacing[axis]
 
 
+@settings(max_examples=50, deadline=None)
 @given(mask=masks, neighbours=st.sampled_from([6, 18, 26]), beyond_edge=st.booleans())
 def test_surface_equals_erosion(mask: Mask, neighbours: Neighbours, beyond_edge: bool) -> None:
     image = mask.squeeze()  # a slice has no neighbours but those in it
@@ -71,6 +72,7 @@ def test_surface_equals_erosion(mask: Mask, neighbours: Neighbours, beyond_edge:
     np.testing.assert_array_equal(found.squeeze(), image & ~eroded)
 
 
+@settings(max_examples=50, deadline=None)
 @given(mask=masks, other=masks)
 def test_distances_equal_a_distance_transform(mask: Mask, other: Mask) -> None:
     shape = np.maximum(mask.shape, other.shape)

@@ -9,12 +9,12 @@ import pytest
 from balls import segmentation as balls
 from napari_medseg import Grid, Segmentation, evaluate, write
 from napari_medseg.cases import Case
-from napari_medseg.config import ReadersConfig, StatisticsConfig
+from napari_medseg.config import RatersConfig, StatisticsConfig
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import Finished, Notice, Progress, result_of
 from napari_medseg.metrics.study.batch import MeasuredCases, iter_measure
 from napari_medseg.metrics.study.case_files import Sources, match_files
-from napari_medseg.metrics.study.study import StudyConfig, study
+from napari_medseg.metrics.study.study import StudyConfig, study_of
 
 CONFIG = StudyConfig(statistics=StatisticsConfig(bootstrap=0))
 
@@ -51,12 +51,12 @@ def test_the_other_cases_are_measured_and_the_failed_are_named(cases: list[Case]
 
 def test_a_study_lists_what_failed_before_all_else(cases: list[Case]) -> None:
     batch: MeasuredCases = result_of(iter_measure(cases, CONFIG))
-    found = study(batch.measured, CONFIG, batch.failed)
+    found = study_of(batch.measured, CONFIG, batch.failed)
     assert found.scores.cases == ("c0", "c3")
     first = found.tables[0]
     assert first.name == "failed"
     assert [(row["case"], row["reason"]) for row in first.rows] == list(batch.failed.items())
-    assert "failed" not in [table.name for table in study(batch.measured, CONFIG).tables]
+    assert "failed" not in [table.name for table in study_of(batch.measured, CONFIG).tables]
 
 
 def test_where_every_case_fails_the_first_reason_is_raised(cases: list[Case]) -> None:
@@ -72,7 +72,7 @@ def test_a_consensus_is_written_of_what_was_measured(tmp_path: Path, cases: list
     sources = Sources(prediction=tmp_path / "p", reference=tmp_path / "r", readers=[tmp_path / "r"])
     with_readers, _ = match_files(sources)
     out = {case.name: tmp_path / f"{case.name}_agreed.nii" for case in with_readers}
-    config = StudyConfig(readers=ReadersConfig(consensus="vote"))
+    config = StudyConfig(raters=RatersConfig(consensus="vote"))
     result_of(iter_measure(with_readers, config, out))
     assert [path.exists() for path in out.values()] == [True, False, False, True]
 

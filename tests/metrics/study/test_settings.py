@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, ReadersConfig, StatisticsConfig
+from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, RatersConfig, StatisticsConfig
 from napari_medseg.metrics.study.settings import (
     Setting,
     calibration_settings,
     instances_settings,
     metrics_settings,
-    readers_settings,
+    raters_settings,
     statistics_settings,
     text_of,
     values_of,
@@ -30,9 +30,9 @@ from napari_medseg.metrics.study.settings import (
             {"preset": "chaos", "nsd_tolerance_mm": 1.0, "rvd_unit": "percent"},
             "preset chaos, NSD at 1 mm, RVD in %",
         ),
-        (readers_settings(ReadersConfig()), {}, ""),
+        (raters_settings(RatersConfig()), {}, ""),
         (
-            readers_settings(ReadersConfig(consensus="staple")),
+            raters_settings(RatersConfig(consensus="staple")),
             {"consensus": "staple"},
             "against the consensus of the readers by STAPLE",
         ),

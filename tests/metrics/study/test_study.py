@@ -13,12 +13,12 @@ import pytest
 from balls import segmentation as balls
 from balls import volume
 from napari_medseg import Grid, Segmentation, Volume, evaluate, write
-from napari_medseg.config import InstancesConfig, ReadersConfig, StatisticsConfig
+from napari_medseg.config import InstancesConfig, RatersConfig, StatisticsConfig
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.agreement.raters import majority_vote
 from napari_medseg.metrics.study.case_files import Sources, match_files, opened
-from napari_medseg.metrics.study.study import CaseImages, Study, StudyConfig, measure, study, with_consensus
+from napari_medseg.metrics.study.study import CaseImages, Study, StudyConfig, measure, study_of, with_consensus
 
 QUICK = StatisticsConfig(bootstrap=50)
 
@@ -38,7 +38,7 @@ def names(of: Study) -> list[str]:
 
 
 def test_a_case_alone_has_its_scores_and_nothing_else() -> None:
-    found = study([measure(case())])
+    found = study_of([measure(case())])
     assert found.scores == evaluate(prediction=shifted(1), reference=balls())
     assert found.tables == ()
 
@@ -53,7 +53,7 @@ def test_everything_at_once_has_every_table() -> None:
             compared=shifted(3),
             image=image,
             probabilities=Volume(p, image.grid),
-            readers=readers,
+            raters=readers,
         )
         for name, by in (("a", 1), ("b", 2))
     ]
@@ -61,10 +61,10 @@ def test_everything_at_once_has_every_table() -> None:
         instances=InstancesConfig(),
         shape=True,
         series=True,
-        readers=ReadersConfig(consensus="staple"),
+        raters=RatersConfig(consensus="staple"),
         statistics=QUICK,
     )
-    found = study([measure(with_consensus(c, "staple"), config) for c in full], config)
+    found = study_of([measure(with_consensus(c, "staple"), config) for c in full], config)
     assert names(found) == [
         "statistics",
         "comparison",
@@ -109,7 +109,7 @@ def test_everything_at_once_has_every_table() -> None:
 
 def test_the_compared_method_is_measured_against_the_same_reference() -> None:
     cases = [replace(case(name), compared=shifted(2)) for name in "abc"]
-    found = study([measure(c) for c in cases], StudyConfig(statistics=QUICK))
+    found = study_of([measure(c) for c in cases], StudyConfig(statistics=QUICK))
     compared = next(table for table in found.tables if table.name == "compared")
     assert compared.rows[0]["dice"] == evaluate(prediction=shifted(2), reference=balls()).rows[0].dice
     comparison = next(table for table in found.tables if table.name == "comparison")
@@ -118,17 +118,17 @@ def test_the_compared_method_is_measured_against_the_same_reference() -> None:
 
 
 def test_a_consensus_without_readers_is_none() -> None:
-    found = study([measure(case())], StudyConfig(readers=ReadersConfig(consensus="vote")))
+    found = study_of([measure(case())], StudyConfig(raters=RatersConfig(consensus="vote")))
     assert found.settings == ()
 
 
 def test_a_consensus_takes_the_place_of_the_reference_and_the_readers_stay() -> None:
     readers = {"reference": balls(), "reader 1": shifted(1), "reader 2": shifted(1)}
-    original = replace(case(), readers=readers)
+    original = replace(case(), raters=readers)
     voted = with_consensus(original, "vote")
     np.testing.assert_array_equal(voted.reference.data, majority_vote(list(readers.values())).data)
     np.testing.assert_array_equal(voted.reference.data, shifted(1).data)
-    assert voted.readers == readers
+    assert voted.raters == readers
     assert measure(voted).scores.mean["dice"] == 1.0
     assert with_consensus(original, "none") is original
     assert with_consensus(case(), "staple").reference is not None, "no readers, no consensus"
@@ -138,7 +138,7 @@ def test_a_series_is_measured_in_the_order_of_the_cases() -> None:
     whole = np.asarray(balls().data)
     grown = [replace(balls(), data=np.where(whole == 1, 1, 0)), balls()]
     cases = [CaseImages(name=n, prediction=s, reference=balls()) for n, s in zip(("0", "1"), grown, strict=True)]
-    found = study([measure(c) for c in cases], StudyConfig(series=True, statistics=QUICK))
+    found = study_of([measure(c) for c in cases], StudyConfig(series=True, statistics=QUICK))
     series = {table.name: table for table in found.tables}
     new = [row for row in series["series_prediction"].rows if row["label"] == 2]
     assert [row["point"] for row in new] == ["0", "1"]
@@ -179,7 +179,7 @@ def test_files_are_matched_by_name_and_what_is_left_is_in_a_table(tmp_path: Path
     read = opened(cases[1])
     assert read.image is not None
     assert read.compared is None
-    assert list(read.readers) == ["reference", "reader 1"]
+    assert list(read.raters) == ["reference", "reader 1"]
 
 
 def test_two_files_are_the_only_case(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ COMPUTING: Mapping[str, tuple[Any, str]] = {
     "scores": (EditedScores, "_measure"),
     "edits": (EditedScores, "update"),
     "worst place": (napari_medseg.widgets.measuring.panel, "worst_place"),
-    "errors": (napari_medseg.widgets.measuring.errors_tab, "mapping_errors"),
-    "surface": (napari_medseg.widgets.measuring.errors_tab, "meshing_surfaces"),
-    "instances": (napari_medseg.widgets.measuring.instances_tab, "matching"),
+    "errors": (napari_medseg.widgets.measuring.errors_tab, "error_map_in_steps"),
+    "surface": (napari_medseg.widgets.measuring.errors_tab, "surface_distance_mesh_in_steps"),
+    "instances": (napari_medseg.widgets.measuring.instances_tab, "match_instances_in_steps"),
     "cases": (napari_medseg.metrics.study.batch, "iter_measure"),
     "export": (napari_medseg.metrics.reports.exports, "write_scores"),
 }

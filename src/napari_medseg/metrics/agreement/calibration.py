@@ -17,10 +17,10 @@ from napari_medseg.metrics.descriptive.intensity import channel_in
 from napari_medseg.metrics.inputs import label_ids, require_segmentation, require_volume
 from napari_medseg.volume import Segmentation, Volume
 
-#: the row that judges the most probable label of each voxel, whichever it is
 ALL_LABELS = (0, "all labels")
-#: how far probabilities may lie outside 0 to 1, or their sum from 1: what rounding to 8 bits leaves
+"""(label, name) of the row that judges the most probable label of each voxel."""
 _ROUNDING = 0.02
+"""Tolerance of probabilities outside 0 to 1, and of sums unequal to 1: rounding to 8 bits causes as much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +97,12 @@ def calibrate(
     config: CalibrationConfig | None = None,
     **knobs: Any,
 ) -> Calibration:
-    """Hold probabilities against a reference, block by block.
+    """Compare probabilities with a reference, block by block.
 
-    probabilities: a channel per label, 0 to 1 and together 1 in every voxel (a softmax); a single channel is the
-    probability of any label against background. labels: the id of each channel; without it channel 2 is id 2.
+    probabilities: a channel per label, from 0 to 1, with sum 1 in every voxel (a softmax). A single channel is the
+    probability of any label against background. labels: the id of each channel; by default channel 2 is id 2.
     Raises GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes, InputError for
-    values that are no probabilities, and for bare arrays.
+    values that are not probabilities, and for bare arrays.
     """
     require_volume(probabilities, "the probabilities")
     require_segmentation(reference, "the reference")
@@ -128,7 +128,7 @@ def calibrate(
 def _voxels(
     probabilities: Volume, reference: Segmentation, ids: Sequence[int], config: CalibrationConfig
 ) -> Iterator[tuple[FloatArray, npt.NDArray[Any]]]:
-    """Block by block (labels, voxels) probabilities and (voxels,) ids of the reference, of the chosen region."""
+    """Yield, block by block, (labels, voxels) probabilities and (voxels,) reference ids of the chosen region."""
     shape = reference.grid.shape
     block = block_shape(shape, chunks_of(reference.data), max(1, BLOCK_VOXELS // len(ids)))
     for box in blocks(whole(shape), block):
@@ -143,7 +143,7 @@ def _voxels(
 
 
 def _read(probabilities: Volume, reference: Segmentation, box: Box) -> FloatArray:
-    """(labels, voxels); of a single channel its complement is the first row."""
+    """(labels, voxels). For a single channel, the first row is its complement."""
     count = len(probabilities.channels)
     p = np.stack([channel_in(probabilities, c, reference, box).ravel() for c in range(count)]).astype(np.float64)
     return p if count > 1 else np.concatenate([1 - p, p])

@@ -1,4 +1,7 @@
-"""Several readers of the same image: how far they agree, and the labels that most of them gave."""
+"""Several raters of the same image: how far they agree, and the labels that most of them gave.
+
+A rater is a person or program that made labels. Columns, flags and messages call raters readers, as radiology does.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from napari_medseg.metrics.inputs import require_named, require_segmentation
 from napari_medseg.metrics.pairwise.scores import on_grid_of
 from napari_medseg.volume import LazyArray, Segmentation
 
-#: the rows that judge all ids, background included, at once
 ALL_LABELS = (0, "all labels")
+"""(label, name) of the rows that judge all ids at once, background included."""
 
 Joint = Counter[tuple[int, int]]
-"""{(id of one reader, id of another): voxels}."""
+"""{(id by one rater, id by another): voxels}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,69 +70,69 @@ class AgreementRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What `agreement` finds."""
+    """What `agreement_of` finds."""
 
     rows: tuple[AgreementRow, ...]
     pairs: tuple[PairRow, ...]
 
-    def dice_matrix(self, label: int, readers: Sequence[str]) -> npt.NDArray[np.float64]:
-        """(readers, readers): the Dice of every two on a label, 1 on the diagonal; NaN for pairs not measured."""
-        matrix = np.full((len(readers), len(readers)), np.nan)
+    def dice_matrix(self, label: int, raters: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(raters, raters): the Dice of every two on a label, 1 on the diagonal; NaN for pairs not measured."""
+        matrix = np.full((len(raters), len(raters)), np.nan)
         np.fill_diagonal(matrix, 1.0)
         for row in self.pairs:
-            if row.label == label and {row.reader, row.other} <= set(readers):
-                i, j = readers.index(row.reader), readers.index(row.other)
+            if row.label == label and {row.reader, row.other} <= set(raters):
+                i, j = raters.index(row.reader), raters.index(row.other)
                 matrix[i, j] = matrix[j, i] = row.dice
         return matrix
 
 
-def agreement(readers: Mapping[str, Segmentation], names: Mapping[int, str] | None = None) -> Agreement:
-    """Compare every two readers, and all of them: {name: labels}, two or more, of one image.
+def agreement_of(raters: Mapping[str, Segmentation], names: Mapping[int, str] | None = None) -> Agreement:
+    """Compare every two raters, and all of them together.
 
-    names: {id: name} that go before those that the readers have.
-    Data are read block by block, each once. Raises InputError for fewer than two readers, GridMismatchError unless all
-    lie on the same grid, up to flips and permutations of the axes.
+    raters: {name: labels}, two or more, of one image. names: {id: name}, preferred to the names in the labels.
+    Each block is read once. Raises InputError for fewer than two raters, GridMismatchError unless all lie on the same
+    grid, up to flips and permutations of the axes.
     """
-    require_named(readers, "reader")
-    who, arrays = list(readers), on_one_grid(list(readers.values()))
+    require_named(raters, "reader")
+    who, arrays = list(raters), on_one_grid(list(raters.values()))
     joints = _joint_counts(arrays)
     labels = sorted({k for joint in joints.values() for pair in joint for k in pair} - {0})
-    named = _named(labels, [names or {}, *(reader.labels for reader in readers.values())])
+    named = _named(labels, [names or {}, *(rater.labels for rater in raters.values())])
     pairs = tuple(row for (i, j), joint in joints.items() for row in _pair_rows(joint, who[i], who[j], named))
     rows = tuple(_agreement_row(label, name, pairs, joints, len(who)) for label, name in [ALL_LABELS, *named.items()])
     return Agreement(rows=rows, pairs=pairs)
 
 
-def majority_vote(readers: Sequence[Segmentation]) -> Segmentation:
-    """The label that most readers gave to each voxel; where several have as many votes, the smallest id of them.
+def majority_vote(raters: Sequence[Segmentation]) -> Segmentation:
+    """The label that most raters gave to each voxel; the smallest id where votes are equal.
 
-    On the grid of the first reader. Raises as `agreement`.
+    It lies on the grid of the first rater. Raises as `agreement_of`.
     """
-    for number, reader in enumerate(readers, start=1):
-        require_segmentation(reader, f"reader {number}")
-    arrays = on_one_grid(readers)
-    first = readers[0]
+    for number, rater in enumerate(raters, start=1):
+        require_segmentation(rater, f"reader {number}")
+    arrays = on_one_grid(raters)
+    first = raters[0]
     votes = np.zeros(first.grid.shape, np.int32)
     for box, stack in _stacks(arrays):
         votes[box] = _most_frequent(stack)
-    names = {k: name for reader in reversed(readers) for k, name in reader.labels.items()}
+    names = {k: name for rater in reversed(raters) for k, name in rater.labels.items()}
     return Segmentation(votes, first.grid, names, name="majority vote")
 
 
-def on_one_grid(readers: Sequence[Segmentation]) -> list[LazyArray]:
-    """The readers' data in the reading order of the first. Raises as `agreement`."""
-    if len(readers) < 2:
-        raise InputError(f"agreement needs two readers or more; got {len(readers)}")
-    return [on_grid_of(readers[0], reader) for reader in readers]
+def on_one_grid(raters: Sequence[Segmentation]) -> list[LazyArray]:
+    """The raters' data in the axis order of the first. Raises as `agreement_of`."""
+    if len(raters) < 2:
+        raise InputError(f"agreement needs two readers or more; got {len(raters)}")
+    return [on_grid_of(raters[0], rater) for rater in raters]
 
 
 def _named(labels: Sequence[int], names: Sequence[Mapping[int, str]]) -> dict[int, str]:
-    """{id: the first name that there is, else "label 7"}."""
+    """{id: its first name in `names`, else "label 7"}."""
     return {k: next((of[k] for of in names if k in of), f"label {k}") for k in labels}
 
 
 def _stacks(arrays: Sequence[LazyArray]) -> Iterator[tuple[Box, npt.NDArray[Any]]]:
-    """(box, (readers, Z, Y, X) ids), block by block."""
+    """Yield (box, (raters, Z, Y, X) ids), block by block."""
     z, y, x = arrays[0].shape
     chunks = np.max([chunks_of(array) for array in arrays], axis=0).tolist()
     for box in blocks(whole((z, y, x)), block_shape((z, y, x), (chunks[0], chunks[1], chunks[2]))):
@@ -137,7 +140,7 @@ def _stacks(arrays: Sequence[LazyArray]) -> Iterator[tuple[Box, npt.NDArray[Any]
 
 
 def _joint_counts(arrays: Sequence[LazyArray]) -> dict[tuple[int, int], Joint]:
-    """{(place of a reader, of another): voxels of each pair of ids}."""
+    """{(place of a rater, of another): voxels of each pair of ids}."""
     joints: dict[tuple[int, int], Joint] = {p: Counter() for p in itertools.combinations(range(len(arrays)), 2)}
     for _, stack in _stacks(arrays):
         ids, index = _numbered(stack.reshape(len(arrays), -1))
@@ -155,7 +158,7 @@ def _numbered(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[n
 
 
 def _most_frequent(stack: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(readers, ...) ids -> the most frequent one of each voxel, the smallest of several."""
+    """(raters, ...) ids -> the most frequent id of each voxel; the smallest where votes are equal."""
     best, winner = np.zeros(stack.shape[1:], np.int32), np.zeros(stack.shape[1:], stack.dtype)
     for label in np.unique(stack):
         votes = np.count_nonzero(stack == label, axis=0)
@@ -176,22 +179,22 @@ def _pair_rows(joint: Joint, reader: str, other: str, named: Mapping[int, str]) 
 
 
 def _agreement_row(
-    label: int, name: str, pairs: Sequence[PairRow], joints: Mapping[tuple[int, int], Joint], readers: int
+    label: int, name: str, pairs: Sequence[PairRow], joints: Mapping[tuple[int, int], Joint], raters: int
 ) -> AgreementRow:
     dice = [row.dice for row in pairs if row.label == label]
     judged = joints if label == ALL_LABELS[0] else {pair: _only(joint, label) for pair, joint in joints.items()}
     return AgreementRow(
         label=label,
         name=name,
-        readers=readers,
+        readers=raters,
         mean_dice=float(np.mean(dice)),
         least_dice=min(dice),
-        fleiss_kappa=_fleiss(judged, readers),
+        fleiss_kappa=_fleiss(judged, raters),
     )
 
 
 def _only(joint: Joint, label: int) -> Joint:
-    """The same with two categories: the label, and all else."""
+    """The same with two categories: the label, and everything else."""
     two: Joint = Counter()
     for (a, b), n in joint.items():
         two[int(a == label), int(b == label)] += n
@@ -205,15 +208,15 @@ def _dice(joint: Joint, label: int) -> float:
 
 
 def _cohen(joint: Joint) -> float:
-    """(observed - expected) / (1 - expected) agreement, each reader with his own share of every category."""
+    """(observed - expected) / (1 - expected) agreement, with each rater's own share of every category."""
     first, second, agreeing = _margins(joint)
     total = joint.total()
     expected = sum(first[k] * second[k] for k in first) / total**2
     return _beyond_chance(agreeing / total, expected)
 
 
-def _fleiss(joints: Mapping[tuple[int, int], Joint], readers: int) -> float:
-    """The same for all readers, with the share that they give to a category together.
+def _fleiss(joints: Mapping[tuple[int, int], Joint], raters: int) -> float:
+    """The same for all raters, with their common share of every category.
 
     The mean over voxels of the fraction of pairs that agree is the mean over pairs of the fraction of voxels.
     """
@@ -225,9 +228,9 @@ def _fleiss(joints: Mapping[tuple[int, int], Joint], readers: int) -> float:
         shares.update(first)
         shares.update(second)
         agreeing += both
-    # Every reader is in (readers - 1) pairs: the shares are those of the readers, counted that often.
+    # Every rater is in (raters - 1) pairs, so that all shares are counted equally often.
     expected = sum((n / shares.total()) ** 2 for n in shares.values())
-    return _beyond_chance(agreeing / (total * math.comb(readers, 2)), expected)
+    return _beyond_chance(agreeing / (total * math.comb(raters, 2)), expected)
 
 
 def _margins(joint: Joint) -> tuple[Counter[int], Counter[int], int]:
@@ -240,5 +243,5 @@ def _margins(joint: Joint) -> tuple[Counter[int], Counter[int], int]:
 
 
 def _beyond_chance(observed: float, expected: float) -> float:
-    """Kappa; NaN where there is one category only, in which chance agrees always."""
+    """Kappa; NaN where there is only one category, because chance then always agrees."""
     return (observed - expected) / (1 - expected) if expected < 1 else math.nan

@@ -1,4 +1,4 @@
-"""The consensus of several readers by STAPLE, as ITK computes it."""
+"""The consensus of several raters by STAPLE, as ITK computes it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from napari_medseg.volume import Segmentation
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReaderRow:
-    """What STAPLE thinks of one reader on one label."""
+class RaterRow:
+    """STAPLE's estimate of one rater on one label."""
 
     case: str = ""
     """Which case of several."""
@@ -37,53 +37,53 @@ class ReaderRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Consensus:
-    """The labels on which the readers agree, weighted by how good each is."""
+    """The labels on which the raters agree, weighted by the estimated quality of each."""
 
     segmentation: Segmentation
-    """Each voxel has its most probable label; background where none is more probable than 1/2."""
-    readers: tuple[ReaderRow, ...]
+    """Each voxel has its most probable label, or background if no label is more probable than 1/2."""
+    raters: tuple[RaterRow, ...]
 
 
-def staple(readers: Mapping[str, Segmentation]) -> Consensus:
-    """The consensus of {name: labels}, two or more, of one image, label by label; on the grid of the first.
+def staple(raters: Mapping[str, Segmentation]) -> Consensus:
+    """The consensus of several raters, label by label, on the grid of the first.
 
-    Warfield, Zou and Wells, IEEE Transactions on Medical Imaging 2004, doi:10.1109/TMI.2004.828354, by ITK's filter
-    (SimpleITK). All readers are in memory. Raises NotSupportedError where SimpleITK is not installed, and as
-    `agreement`.
+    raters: {name: labels}, two or more, of one image; memory holds them all. Warfield, Zou and Wells, IEEE Transactions
+    on Medical Imaging 2004, doi:10.1109/TMI.2004.828354, by ITK's filter (SimpleITK). Raises NotSupportedError where
+    SimpleITK is not installed, and as `agreement_of`.
     """
-    require_named(readers, "reader")
+    require_named(raters, "reader")
     itk = _itk()
-    stack = [np.asarray(array[:, :, :]) for array in on_one_grid(list(readers.values()))]
-    first = next(iter(readers.values()))
-    names = {k: name for reader in reversed(list(readers.values())) for k, name in reader.labels.items()}
+    stack = [np.asarray(array[:, :, :]) for array in on_one_grid(list(raters.values()))]
+    first = next(iter(raters.values()))
+    names = {k: name for rater in reversed(list(raters.values())) for k, name in rater.labels.items()}
     labels = np.zeros(first.grid.shape, np.int32)
     best = np.full(first.grid.shape, 0.5)
-    rows: list[ReaderRow] = []
+    rows: list[RaterRow] = []
     for label in sorted({int(k) for array in stack for k in np.unique(array)} - {0}):
         found = _estimate(itk, [array == label for array in stack])
         labels[found.probable > best] = label
         np.maximum(best, found.probable, out=best)
         rows += [
-            ReaderRow(reader=reader, label=label, name=names.get(label, f"label {label}"), sensitivity=p, specificity=q)
-            for reader, p, q in zip(readers, found.sensitivity, found.specificity, strict=True)
+            RaterRow(reader=rater, label=label, name=names.get(label, f"label {label}"), sensitivity=p, specificity=q)
+            for rater, p, q in zip(raters, found.sensitivity, found.specificity, strict=True)
         ]
-    return Consensus(segmentation=Segmentation(labels, first.grid, names, name="STAPLE"), readers=tuple(rows))
+    return Consensus(segmentation=Segmentation(labels, first.grid, names, name="STAPLE"), raters=tuple(rows))
 
 
 @dataclass(frozen=True, eq=False)
 class _Estimate:
-    """What STAPLE makes of one label."""
+    """STAPLE's estimate of one label."""
 
     probable: FloatArray
     """(Z, Y, X): the probability of the label."""
     sensitivity: Sequence[float]
-    """Of each reader, as `ReaderRow` has it; so is `specificity`."""
+    """For each rater, as in `RaterRow`; so is `specificity`."""
     specificity: Sequence[float]
 
 
 def _estimate(itk: Any, masks: Sequence[Mask]) -> _Estimate:
-    """The estimate of one label from each reader's mask of it, not all of which are empty."""
-    if all(mask.all() for mask in masks):  # nothing is outside, by whose count ITK divides
+    """The estimate of one label. masks: one of each rater; at least one is not empty."""
+    if all(mask.all() for mask in masks):  # ITK divides by the voxels outside, and there are none
         return _Estimate(np.ones(masks[0].shape), [1.0] * len(masks), [math.nan] * len(masks))
     images = [itk.GetImageFromArray(mask.astype(np.uint8)) for mask in masks]
     estimator = itk.STAPLEImageFilter()
@@ -97,7 +97,7 @@ def _itk() -> Any:
         import SimpleITK
     except ImportError as error:
         raise NotSupportedError(
-            "STAPLE is computed by SimpleITK, which is not installed: pip install 'napari-medseg[readers]', or take "
-            "the majority vote"
+            "STAPLE needs SimpleITK, which is not installed: pip install 'napari-medseg[readers]', or take the "
+            "majority vote"
         ) from error
     return SimpleITK

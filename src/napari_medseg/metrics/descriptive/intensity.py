@@ -1,4 +1,4 @@
-"""What an image holds inside each label of a segmentation."""
+"""The intensities of an image inside each label of a segmentation."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class IntensityRow:
 
 
 def intensity_statistics(segmentation: Segmentation, image: Volume) -> tuple[IntensityRow, ...]:
-    """A row for each label id > 0 that is there and each channel.
+    """A row for each label id > 0 that occurs, and each channel.
 
-    What is in memory is one channel of one label's bounding box. Raises GridMismatchError unless both lie on the same
+    Memory holds one channel of one label's bounding box. Raises GridMismatchError unless both lie on the same
     grid, up to flips and permutations of the axes, InputError for bare arrays.
     """
     require_segmentation(segmentation, "the segmentation")
@@ -67,7 +67,7 @@ def intensity_statistics(segmentation: Segmentation, image: Volume) -> tuple[Int
 
 
 def channel_in(image: Volume, channel: int, on: Segmentation, box: Box) -> npt.NDArray[Any]:
-    """The content (Z, Y, X) of a box of the segmentation's grid in one channel of an image, read from that box only.
+    """One channel (Z, Y, X) of an image, in a box of the segmentation's grid; nothing else is read.
 
     Raises GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes.
     """

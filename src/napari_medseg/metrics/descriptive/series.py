@@ -27,7 +27,7 @@ class SeriesRow:
     point: str
     """Name of the time point."""
     volume_ml: float
-    """Voxels x the volume of a voxel; 0 where the label is not there."""
+    """Voxels x the volume of a voxel; 0 where the label does not occur."""
     change_ml: float
     """Difference from the time point before; NaN at the first."""
     change_percent: float
@@ -37,10 +37,10 @@ class SeriesRow:
 
 
 def volume_series(points: Mapping[str, Segmentation]) -> tuple[SeriesRow, ...]:
-    """A row for each label id > 0 that is there at any time and each time point, in the order of `points`.
+    """A row for each label id > 0 that occurs at any time, and each time point, in the order of `points`.
 
-    {name of the time point: labels}; each may lie on a grid of its own. Data are read block by block. Raises InputError
-    for what is no Segmentation.
+    points: {name of the time point: labels}; each may have a grid of its own. Data are read block by block. Raises
+    InputError unless each is a Segmentation.
     """
     require_named(points, "time point")
     volumes = {point: _volumes_ml(segmentation) for point, segmentation in points.items()}
@@ -49,7 +49,7 @@ def volume_series(points: Mapping[str, Segmentation]) -> tuple[SeriesRow, ...]:
 
 
 def series_rows(volumes_ml: Mapping[str, Mapping[int, float]], names: Mapping[int, str]) -> tuple[SeriesRow, ...]:
-    """The same of volumes that are known: {time point: {label: ml}}, and the names of the labels wanted."""
+    """The same from known volumes, {time point: {label: ml}}, for the labels in `names`."""
     return tuple(
         _row(label, names[label], step, point, [float(of.get(label, 0)) for of in volumes_ml.values()])
         for label in sorted(names)
@@ -76,7 +76,7 @@ def _percent(now: float, before: float) -> float:
 
 
 def _volumes_ml(segmentation: Segmentation) -> dict[int, float]:
-    """{id > 0: ml} of the labels that are there."""
+    """{id > 0: ml} of the labels that occur."""
     voxels: Counter[int] = Counter()
     shape = segmentation.grid.shape
     for box in blocks(whole(shape), block_shape(shape, chunks_of(segmentation.data))):

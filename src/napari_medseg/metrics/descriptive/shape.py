@@ -1,4 +1,4 @@
-"""How large each label of a segmentation is, where it lies, and what shape it has."""
+"""Size, place and shape of each label of a segmentation."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class ShapeRow:
 
 
 def shape_statistics(segmentation: Segmentation, *, labels: Sequence[int] | None = None) -> tuple[ShapeRow, ...]:
-    """A row for each label id > 0 that is there, ascending, or for those of `labels` that are.
+    """A row for each label id > 0 that occurs, ascending; with `labels`, only for those.
 
-    numpy, dask and zarr data are read block by block; what is in memory beside a block is one label's bounding box.
-    Raises InputError for what is no Segmentation, or no label ids.
+    numpy, dask and zarr data are read block by block. Memory holds a block and one label's bounding box. Raises
+    InputError unless `segmentation` is a Segmentation and `labels` holds label ids.
     """
     require_segmentation(segmentation, "the segmentation")
     chosen = None if labels is None else label_ids(labels)
@@ -133,7 +133,7 @@ def diameter(mask: Mask, step_mm: FloatArray) -> float:
 
 
 def _ends(mask: Mask, axis: int) -> FloatArray:
-    """(n, 3): where each line along an axis first enters and last leaves the mask, half a voxel beyond the centre."""
+    """(n, 3): where each line along an axis first enters and last leaves the mask, half a voxel beyond a centre."""
     lines = np.moveaxis(mask, axis, -1)
     rest = np.argwhere(lines.any(axis=-1))
     hit = lines[tuple(rest.T)]

@@ -1,4 +1,4 @@
-"""What each column of the scores means: the one text that help, tooltips, documentation and reports read.
+"""What each column of the scores means. Help, tooltips, documentation and reports all read this text.
 
 A is the reference and B the prediction; S(M) are the surface voxels of M, d(p, S) is the distance in mm from p to the
 nearest voxel of S.
@@ -13,13 +13,13 @@ from typing import Literal
 
 from napari_medseg.config import Preset
 
-#: {end of a field's name: the unit it says}
 _UNITS: Mapping[str, str] = MappingProxyType({"mm": "mm", "mm2": "mm²", "mm3": "mm³", "ml": "ml", "percent": "%"})
-#: {a word of a field's name: how people write it}
+"""{last word of a field's name: its unit}."""
 _WRITTEN: Mapping[str, str] = MappingProxyType(
     {word.lower(): word for word in ("Dice", "IoU", "F1", "SQ", "PQ", "ECE", "MCE", "Brier", "SD", "ID")}
     | {"fleiss": "Fleiss'", "holm": "Holm", "upto": "up to"}
 )
+"""{word of a field's name: how people write it}."""
 
 Better = Literal["higher", "lower", "zero", ""]
 
@@ -31,15 +31,15 @@ class Column:
     title: str
     """Short heading, without the unit."""
     unit: str
-    """"mm", "ml", "%", "voxels", "1" for a fraction or ratio; empty for text, and where a field's name says none."""
+    """"mm", "ml", "%", "voxels", "1" for a fraction or ratio; empty for text, and where a field's name has none."""
     formula: str
     """The definition, on one line."""
     better: Better = ""
-    """Which values are better; empty where a column is no judgement."""
+    """Which values are better; empty where a column judges nothing."""
 
     @classmethod
     def of_field(cls, field: str, meaning: str) -> Column:
-        """The column of a record's field, whose name ends in its unit: `l_mm` is "l (mm)"."""
+        """The column of a field whose name ends in its unit: `l_mm` becomes "l (mm)"."""
         *words, suffix = field.split("_")
         unit = _UNITS.get(suffix, "")
         words = words if unit else [*words, suffix]
@@ -47,12 +47,12 @@ class Column:
 
     @property
     def decimals(self) -> int:
-        """Of a number that is no count, where people read it."""
+        """Decimals that people see of a number that is not a count."""
         return 1 if self.unit in ("mm²", "mm³") else 3
 
     @property
     def is_fraction(self) -> bool:
-        """Whether its values lie between 0 and 1, as those of every metric do of which more is better."""
+        """Whether its values lie between 0 and 1: so they do for every metric that is better when higher."""
         return self.better == "higher"
 
     @property
@@ -61,7 +61,6 @@ class Column:
         return self.title if self.unit in ("", "1", "voxels") else f"{self.title} ({self.unit})"
 
 
-#: {field of a Row: its column}, in the order of the table
 COLUMNS: Mapping[str, Column] = MappingProxyType(
     {
         "case": Column("case", "", "the case that the row belongs to"),
@@ -121,8 +120,8 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
         "voxels_both": Column("voxels A∩B", "voxels", "|A∩B|: voxels of the label in both"),
     }
 )
+"""{field of a Row: its column}, in the order of the table."""
 
-#: {property of Scores: its meaning}: numbers of the whole comparison
 SUMMARIES: Mapping[str, Column] = MappingProxyType(
     {
         "pa": Column(
@@ -131,8 +130,8 @@ SUMMARIES: Mapping[str, Column] = MappingProxyType(
         "miou": Column("mIoU", "1", "mean of the IoU over all classes, background included", "higher"),
     }
 )
+"""{property of Scores: its meaning}, for the numbers of a whole comparison."""
 
-#: {preset: the rules that its columns share}
 RULE_TEXTS: Mapping[Preset, str] = MappingProxyType(
     {
         "survey": "surface voxels have one of 6 neighbours outside (in a single slice, one of 4), beyond the image is "
@@ -143,6 +142,7 @@ RULE_TEXTS: Mapping[Preset, str] = MappingProxyType(
         "is no surface; empty with empty agrees",
     }
 )
+"""{preset: the rules that its columns share}."""
 
 _RVD: Mapping[Preset, Column] = MappingProxyType(
     {

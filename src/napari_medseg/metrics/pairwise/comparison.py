@@ -1,4 +1,4 @@
-"""`evaluate`, and the comparison behind it, which measures again only what has changed."""
+"""`evaluate`, and the comparison behind it, which measures again only what changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_medseg.arrays.boxes import (
     rolling,
 )
 from napari_medseg.config import MetricsConfig, configured
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.metrics.pairwise.counts import merged
 from napari_medseg.metrics.pairwise.pieces import HALO, Gauge, Piece
 from napari_medseg.metrics.pairwise.presets import RULES
@@ -31,10 +31,10 @@ from napari_medseg.metrics.pairwise.scores import ImageSize, Row, Scores, on_gri
 from napari_medseg.metrics.pairwise.surface import Steps, with_margin
 from napari_medseg.volume import Segmentation
 
-#: labels that are measured at once
 _WORKERS = 4
-#: surface voxels of the labels that are measured at once, of which each needs some 100 bytes meanwhile
+"""Labels that are measured at once, at most."""
 _VOXELS_AT_ONCE = 1 << 22
+"""Surface voxels that are measured at once, at most; each takes about 100 bytes meanwhile."""
 
 
 def evaluate(
@@ -47,22 +47,22 @@ def evaluate(
     """Compare a segmentation with its reference: a row per label id > 0 that is present in either.
 
     Both lie on the same grid; grids that are equal up to flips and permutations of the axes are matched without loss.
-    Distances are in mm, by the reference's spacing. numpy, dask and zarr data are read once, block by block; what is in
-    memory beside a block are the surface voxels of the labels. config, or knobs: the fields of MetricsConfig (preset,
-    nsd_tolerance_mm).
+    Distances are in mm, by the reference's spacing. numpy, dask and zarr data are read once, block by block. Memory
+    holds a block and the surface voxels of the labels. config, or
+    knobs: the fields of MetricsConfig (preset, nsd_tolerance_mm).
 
-    Raises GridMismatchError for unequal grids, InputError for a preset or tolerance that is none.
+    Raises GridMismatchError for unequal grids, InputError for an unknown preset or a tolerance that is not valid.
     """
     return Comparison(prediction=prediction, reference=reference, config=config, **knobs).scores
 
 
 class Comparison:
-    """A prediction beside its reference, measured again only where it has changed.
+    """A prediction beside its reference, measured again only where it changed.
 
-    Made for editing: after a brush stroke, `update` reads the surroundings of the stroke, and only the labels that it
-    touched are computed. Remembered are the surface voxels (5 bytes each), never a copy of the images.
+    It is made for editing. After a brush stroke, `update` reads the surroundings of the stroke and computes only the
+    labels that the stroke touched. It keeps the surface voxels (5 bytes each), never a copy of the images.
 
-    Raises GridMismatchError for unequal grids, InputError for a preset or tolerance that is none.
+    Raises GridMismatchError for unequal grids, InputError for an unknown preset or a tolerance that is not valid.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class Comparison:
         **knobs: Any,
     ) -> None:
         self._begin(prediction, reference, configured(MetricsConfig, config, knobs))
-        made_by(self._measure(block_voxels))
+        run_to_end(self._measure(block_voxels))
 
     @classmethod
-    def measuring(
+    def in_steps(
         cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig | None = None, **knobs: Any
     ) -> Work[Comparison]:
-        """A Comparison made in steps: blocks, then labels. Raises what the constructor raises."""
+        """Make a Comparison in steps: blocks, then labels. Raises as the constructor."""
         made = cls.__new__(cls)
         made._begin(prediction, reference, configured(MetricsConfig, config, knobs))
         yield from made._measure(BLOCK_VOXELS)
@@ -96,7 +96,7 @@ class Comparison:
         self._pieces: list[Piece] = []
         self._rows: dict[int, Row] = {}
         self.computed: frozenset[int] = frozenset()
-        """The labels that the last measurement computed; the rows of all others were kept."""
+        """The labels that the last measurement computed; it kept the rows of all others."""
 
     @property
     def scores(self) -> Scores:
@@ -110,13 +110,13 @@ class Comparison:
         )
 
     def update(self, changed: Box) -> Scores:
-        """Measure again after the arrays were changed in place, inside the box only.
+        """Measure again after the arrays changed in place, inside the box only.
 
-        changed: box of voxels (z, y, x) in the prediction's own array, explicit starts and stops; what lies outside the
-        image is ignored. Every label that differs from before in the box is computed, whichever array it is in.
+        changed: box of voxels (z, y, x) in the prediction's own array, with explicit starts and stops; its parts
+        outside the image are ignored. Every label that changed in the box is computed, in whichever array it changed.
         """
         near = with_margin(self._in_reference(changed), self._reference.grid.shape, HALO)
-        # All are measured before the first is believed: an id that is refused leaves everything as it was.
+        # All regions are measured before the first is stored: if an id is refused, nothing has changed.
         measured = {
             i: self._gauge.piece(self._data[region.read], self._reference.data[region.read], region)
             for i, region in enumerate(self._regions)
@@ -126,13 +126,13 @@ class Comparison:
         for i, piece in measured.items():
             touched |= piece.differing(self._pieces[i])
             self._pieces[i] = piece
-        made_by(self._compute(touched))
+        run_to_end(self._compute(touched))
         return self.scores
 
     def _measure(self, block_voxels: int) -> Work[None]:
-        """Every region of the image, and then every label; each voxel is read once."""
+        """Measure every region of the image, then every label; each voxel is read once."""
         a, b, shape = self._reference.data, self._data, self._reference.grid.shape
-        # Blocks as thin as a stored slice would be mostly surroundings of each other.
+        # A block as thin as one stored slice would consist mostly of its neighbours' surroundings.
         block = block_shape(shape, common_chunks(b, a), block_voxels, least=2 * HALO)
         walk = list(regions(shape, block, HALO))
         seen = zip(walk, rolling(b, walk, HALO), rolling(a, walk, HALO), strict=True)
@@ -148,12 +148,13 @@ class Comparison:
         return math.prod(self._reference.grid.shape)
 
     def _compute(self, labels: Set[int]) -> Work[None]:
-        """Make the rows of these labels anew, and drop those of labels that are gone; until then, the old rows stay."""
+        """Compute the rows of these labels and drop rows of labels that are gone. Old rows stay until all are done."""
         self._counts = merged(piece.counts for piece in self._pieces)
         self._background = self._counts.background(self._voxels)
         self.computed = frozenset(labels & self._counts.labels.keys())
         rows = {label: row for label, row in self._rows.items() if label not in labels}
-        # SciPy's trees release the interpreter lock; the rest is short, so that a window stays responsive.
+        # Threads help: SciPy's trees release the interpreter lock. The rest is short, so that a window stays
+        # responsive.
         with ThreadPoolExecutor(self._workers(), "metrics") as pool:
             futures = {label: pool.submit(self._row, label) for label in sorted(self.computed)}
             try:
@@ -162,11 +163,11 @@ class Comparison:
                     yield Progress(done, len(futures), "labels measured")
             finally:
                 for future in futures.values():
-                    future.cancel()  # closed early: the pool would wait for those that have not begun
+                    future.cancel()  # after an early close, the pool would still run those that have not begun
         self._rows = rows
 
     def _workers(self) -> int:
-        """How many labels are measured at once: as many as there are processors, fewer where surfaces are large."""
+        """How many labels are measured at once: one per processor, fewer where surfaces are large."""
         voxels = sum((piece.surface_voxels for piece in self._pieces), Counter())
         largest = max((voxels[label] for label in self.computed), default=0)
         return max(1, min(_WORKERS, os.cpu_count() or 1, _VOXELS_AT_ONCE // max(1, largest)))

@@ -1,7 +1,7 @@
 """Counts of voxels per label, and the overlap metrics that follow from them.
 
-A is the reference and B the prediction, as in the definitions of the metrics. Nothing is counted voxel by voxel: a row
-of voxels along x is a few runs of equal ids, and all counts and centres are sums over runs.
+A is the reference and B the prediction, as in the definitions of the metrics. Voxels are not counted one by one: a row
+along x is a few runs of equal ids, and all counts and centres are sums over runs.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import scipy
 
 from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, common_chunks, shape_of, union, whole
 from napari_medseg.errors import InputError
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.volume import MAX_LABEL, LazyArray
 
 Labels = npt.NDArray[np.integer[Any]]
 
-#: ids below it are tables' indices as they are; larger ones are first numbered through
 _DIRECT = 1 << 12
+"""Ids below it index the tables of counts directly; larger ones are numbered first, so that tables stay small."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Overlap:
         return Overlap(self.prediction, self.reference, self.both)
 
     def outside(self, voxels: int) -> Overlap:
-        """The overlap of what is not the label, in an image of so many voxels: its sensitivity is the specificity."""
+        """The overlap of all outside the label in an image of this many voxels. Its sensitivity is the specificity."""
         return Overlap(voxels - self.reference, voxels - self.prediction, voxels - self.union)
 
 
@@ -109,14 +109,14 @@ class Counts:
         return np.asarray(row[6:] / row[1] - row[3:6] / row[0])
 
     def background(self, voxels: int) -> Overlap:
-        """The overlap of id 0 in an image of so many voxels."""
+        """The overlap of id 0 in an image of this many voxels."""
         in_reference, in_prediction = (sum(int(row[i]) for row in self.labels.values()) for i in (0, 1))
         return Overlap(voxels - in_reference, voxels - in_prediction, voxels - self.foreground)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What one pass over prediction and reference finds; ids > 0 present in either, ascending."""
+    """What one pass over prediction and reference finds: the ids > 0 in either, ascending."""
 
     labels: Mapping[int, Overlap]
     boxes: Mapping[int, Box]
@@ -132,10 +132,10 @@ def tally(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BL
     Both are read in blocks of whole chunks and at most `block_voxels` voxels (but at least one chunk), so that memory
     stays bounded. Ids may have gaps, up to 2^31 - 1. Raises InputError for an id outside that range.
     """
-    return made_by(tallying(prediction, reference, block_voxels=block_voxels))
+    return run_to_end(tally_in_steps(prediction, reference, block_voxels=block_voxels))
 
 
-def tallying(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BLOCK_VOXELS) -> Work[Tally]:
+def tally_in_steps(prediction: LazyArray, reference: LazyArray, *, block_voxels: int = BLOCK_VOXELS) -> Work[Tally]:
     """`tally`, block by block."""
     parts: list[Counts] = []
     boxes: dict[int, Box] = {}
@@ -186,9 +186,9 @@ def merged(parts: Iterable[Counts]) -> Counts:
 def dice_per_label(
     prediction: Labels, reference: Labels, labels: Iterable[int], *, ignore: npt.NDArray[np.bool_] | None = None
 ) -> dict[int, float]:
-    """Dice of each label of two integer arrays of the same shape, whatever that is; both empty is 1.
+    """Dice of each label of two integer arrays of the same shape, with any number of axes; 1 where both are empty.
 
-    ignore: True where a voxel counts neither way (not annotated), of the same shape.
+    ignore: of the same shape, True where a voxel does not count because it is not annotated.
     """
     a, b = checked(reference, "the reference"), checked(prediction, "the prediction")
     if ignore is not None:
@@ -222,7 +222,7 @@ def _runs(a: Labels, b: Labels, row: int) -> tuple[npt.NDArray[np.intp], npt.NDA
 
 
 def _numbered(*values: Labels) -> list[npt.NDArray[Any]]:
-    """[ids, an index for each of the arrays] with ids[index] == values: tables stay small although ids have gaps."""
+    """[ids, an index for each array] with ids[index] == values: tables stay small where ids have gaps."""
     top = max(int(v.max(initial=0)) for v in values)
     if top < _DIRECT:
         return [np.arange(top + 1), *values]
@@ -231,7 +231,7 @@ def _numbered(*values: Labels) -> list[npt.NDArray[Any]]:
 
 
 def _summed(index: npt.NDArray[Any], values: npt.NDArray[np.intp], size: int) -> npt.NDArray[np.int64]:
-    # bincount sums in float64: exact below 2^53, which the indices of a block stay far from.
+    # bincount sums in float64, which is exact below 2^53; sums over a block stay far below.
     return np.asarray(np.bincount(index, values, minlength=size).astype(np.int64))
 
 

@@ -1,4 +1,4 @@
-"""Scores that follow what is painted: what changed is found by the arrays themselves, whoever changed them, and how."""
+"""Scores that follow what is painted. Changes are found in the arrays, so that it does not matter who made them."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ import numpy as np
 
 from napari_medseg.arrays.boxes import Box, chunks_of, shape_of, union, whole
 from napari_medseg.config import MetricsConfig
-from napari_medseg.events import Work, made_by
+from napari_medseg.events import Work, run_to_end
 from napari_medseg.metrics.pairwise.comparison import Comparison
 from napari_medseg.metrics.pairwise.scores import Scores
 from napari_medseg.volume import LazyArray, Segmentation
 
-#: a checksum per plane (z) of an array
 Planes = tuple[int, ...]
+"""A checksum for each plane (z) of an array."""
 
 
 class EditedScores:
-    """The scores of two segmentations that are painted in place, brought up to date at a call.
+    """The scores of two segmentations that are painted in place; `update` brings them up to date.
 
-    A checksum per plane tells where an array has changed: strokes, fills, undo and scripts are found alike, and no copy
-    of the arrays is kept. Then only the labels that differ there are computed (`Comparison.update`).
+    A checksum per plane shows where an array changed. It finds strokes, fills, undo and scripts alike, and needs no
+    copy of the arrays. Then only the labels that differ there are computed (`Comparison.update`).
 
     Raises GridMismatchError for unequal grids.
     """
 
     def __init__(self, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> None:
-        made_by(self._measure(prediction, reference, config))
+        run_to_end(self._measure(prediction, reference, config))
 
     @classmethod
-    def measuring(
+    def in_steps(
         cls, *, prediction: Segmentation, reference: Segmentation, config: MetricsConfig
     ) -> Work[EditedScores]:
-        """EditedScores made in steps, as `Comparison.measuring`."""
+        """Make EditedScores in steps, as `Comparison.in_steps`."""
         made = cls.__new__(cls)
         yield from made._measure(prediction, reference, config)
         return made
 
     def _measure(self, prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Work[None]:
         self._prediction, self._reference = prediction, reference
-        # Before the arrays are read: what is painted meanwhile is found by the next call.
+        # Before the arrays are read, so that the next update finds what is painted meanwhile.
         self._planes = self._checksums()
-        self._comparison = yield from Comparison.measuring(prediction=prediction, reference=reference, config=config)
+        self._comparison = yield from Comparison.in_steps(prediction=prediction, reference=reference, config=config)
 
     @property
     def scores(self) -> Scores:
-        """As of the last call."""
+        """The scores as of the last update."""
         return self._comparison.scores
 
     @property
     def computed(self) -> frozenset[int]:
-        """The labels that the last call computed; all other rows were kept."""
+        """The labels that the last update computed; it kept all other rows."""
         return self._comparison.computed
 
     def update(self) -> bool:
-        """Compute again what has changed since the last call; whether anything had."""
+        """Compute again what changed since the last update. Returns whether anything did."""
         planes = self._checksums()
         before, self._planes = self._planes, planes
         boxes = [self._changed(old, new) for old, new in zip(before, planes, strict=True)]
@@ -81,7 +81,7 @@ class EditedScores:
 
 
 def _checksums(array: LazyArray) -> Iterator[int]:
-    """CRC-32 of each plane; chunks are read once."""
+    """CRC-32 of each plane. Each chunk is read once."""
     depth = chunks_of(array)[0]
     for z in range(0, shape_of(array)[0], depth):
         for plane in np.asarray(array[z : z + depth]):

@@ -1,28 +1,28 @@
-"""Where a segmentation is wrong, as labels to look at."""
+"""Where a segmentation is wrong, as labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, whole
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.metrics.pairwise.scores import on_grid_of
 from napari_medseg.volume import Segmentation
 
-#: the ids of an error map
 ERRORS = {1: "false positive", 2: "false negative", 3: "wrong label"}
+"""{id in an error map: the kind of error}."""
 
 
 def error_map(*, prediction: Segmentation, reference: Segmentation) -> Segmentation:
     """A uint8 Segmentation on the reference's grid: 0 where the two agree, else an id of `ERRORS`.
 
-    1: label where the reference has background; 2: background where it has a label; 3: another label than it has.
+    1: a label where the reference has background. 2: background where the reference has a label. 3: the wrong label.
     Raises GridMismatchError for unequal grids (flips and permutations are matched).
     """
-    return made_by(mapping_errors(prediction=prediction, reference=reference))
+    return run_to_end(error_map_in_steps(prediction=prediction, reference=reference))
 
 
-def mapping_errors(*, prediction: Segmentation, reference: Segmentation) -> Work[Segmentation]:
+def error_map_in_steps(*, prediction: Segmentation, reference: Segmentation) -> Work[Segmentation]:
     """`error_map`, block by block."""
     b, a = on_grid_of(reference, prediction), reference.data
     errors = np.zeros(reference.grid.shape, np.uint8)

@@ -1,8 +1,8 @@
-"""Instances, such as lesions: which of the prediction is which of the reference, and what follows from the pairs.
+"""Instances, such as lesions: pairs of an instance of the prediction and one of the reference, and their scores.
 
-A is the reference and B the prediction. A pair counts where its IoU is above a threshold; above 0.5 no instance can
-have two partners (Kirillov et al., CVPR 2019, doi:10.1109/CVPR.2019.00963). Below it, the pairs are one-to-one, as many
-as possible, and of those with the largest sum of IoU.
+A is the reference and B the prediction. A pair counts where its IoU is above a threshold. Above 0.5 no instance can
+have two partners (Kirillov et al., CVPR 2019, doi:10.1109/CVPR.2019.00963). Below it, the pairs are one-to-one: as many
+pairs as possible, with the largest sum of IoU among such choices.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import scipy
 
 from napari_medseg.arrays.boxes import Box, mask_of, union
 from napari_medseg.config import Connectivity, InstancesConfig, configured
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray, Triple
-from napari_medseg.metrics.pairwise.counts import tallying
+from napari_medseg.metrics.pairwise.counts import tally_in_steps
 from napari_medseg.metrics.pairwise.scores import on_grid_of
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Grid, LazyArray, Segmentation
 
 Index = npt.NDArray[np.integer]
 
-#: a row's label where every id is an object, and its name
 ALL_IDS = (0, "all ids")
+"""(label, name) of a row where every id is an object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Instance:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The instances of one mask (Z, Y, X): `index` is 0 for none, else 1 + the place in the lists."""
+    """The instances of one mask (Z, Y, X). `index` is 0 outside, else 1 + the instance's place in the lists."""
 
     index: Index
     ids: npt.NDArray[np.int64]
@@ -139,7 +139,7 @@ class Parts:
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """Every pair of instances that share a voxel: places `a` and `b` in their Parts, and the voxels shared."""
+    """Every pair of instances that share a voxel: their places `a` and `b` in their Parts, and their metrics."""
 
     a: npt.NDArray[np.int64]
     b: npt.NDArray[np.int64]
@@ -155,20 +155,20 @@ def match_instances(
 ) -> Instances:
     """Pair the instances of a prediction with those of its reference, for each label id > 0 present in either.
 
-    What is in memory are a few arrays of one label's bounding box; with ids as instances, of the box of them all. Both
-    lie on the same grid, up to flips and permutations of the axes; GridMismatchError otherwise.
+    Memory holds a few arrays of one label's bounding box; with ids as instances, of the box of all ids. Raises
+    GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes.
     """
-    return made_by(matching(prediction=prediction, reference=reference, config=config, **knobs))
+    return run_to_end(match_instances_in_steps(prediction=prediction, reference=reference, config=config, **knobs))
 
 
-def matching(
+def match_instances_in_steps(
     *, prediction: Segmentation, reference: Segmentation, config: InstancesConfig | None = None, **knobs: Any
 ) -> Work[Instances]:
     """`match_instances`, label by label."""
     chosen = configured(InstancesConfig, config, knobs)
     rows: list[InstanceRow] = []
     pairs: list[Pair] = []
-    boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes
+    boxes = (yield from tally_in_steps(on_grid_of(reference, prediction), reference.data)).boxes
     for done, (label, name, a, b) in enumerate(_instances(prediction, reference, boxes, chosen), start=1):
         overlaps = overlaps_of(a, b)
         matches = [matched(overlaps, threshold) for threshold in chosen.iou]
@@ -188,7 +188,7 @@ def matching(
 
 
 def pooled(rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
-    """The rows of several cases as of one, per label and threshold: what panoptic quality is of a set of images."""
+    """The rows of several cases taken as one, per label and threshold. Panoptic quality of a set of images is this."""
     groups: dict[tuple[int, float], list[InstanceRow]] = {}
     for row in rows:
         groups.setdefault((row.label, row.iou_above), []).append(row)
@@ -196,14 +196,14 @@ def pooled(rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
 
 
 def components(mask: Mask, connectivity: Connectivity = 26) -> tuple[npt.NDArray[np.int32], int]:
-    """(numbers, count): the connected components of a mask (Z, Y, X), numbered from 1 in reading order; 0 is none."""
+    """(numbers, count): the connected components of a mask (Z, Y, X), numbered from 1 in reading order; 0 outside."""
     order = {6: 1, 18: 2, 26: 3}[connectivity]
     numbers, count = scipy.ndimage.label(mask, scipy.ndimage.generate_binary_structure(3, order), output=np.int32)
     return numbers, int(count)
 
 
 def parts_of(index: Index, ids: npt.NDArray[np.int64], box: Box, grid: Grid) -> Parts:
-    """The instances numbered 1, 2, ... in `index`, which is the content of `box` of an array on `grid`."""
+    """The instances numbered 1, 2, ... in `index`, the content of `box` of an array on `grid`."""
     places = np.nonzero(index)
     numbers = index[places] - 1
     voxels = np.bincount(numbers, minlength=len(ids))
@@ -224,7 +224,7 @@ def overlaps_of(a: Parts, b: Parts) -> Overlaps:
 
 
 def matched(overlaps: Overlaps, iou_above: float) -> Overlaps:
-    """The pairs that count at a threshold: each instance in one pair at most."""
+    """The pairs that count at a threshold. Each instance is in one pair at most."""
     found = overlaps.chosen(overlaps.iou > iou_above)
     if _unique(found.a) and _unique(found.b):
         return found
@@ -235,7 +235,7 @@ def matched(overlaps: Overlaps, iou_above: float) -> Overlaps:
 
 
 def _groups(overlaps: Overlaps) -> list[npt.NDArray[np.int64]]:
-    """The places of the pairs that compete with each other, directly or through others: each group is a small task."""
+    """The places of the pairs that compete with each other, directly or through others; each group is solved alone."""
     first = int(overlaps.a.max()) + 1
     instances = first + int(overlaps.b.max()) + 1
     edges = (np.ones(len(overlaps.a)), (overlaps.a, first + overlaps.b))
@@ -246,7 +246,7 @@ def _groups(overlaps: Overlaps) -> list[npt.NDArray[np.int64]]:
 
 
 def _best(overlaps: Overlaps) -> npt.NDArray[np.bool_]:
-    """Which of the pairs to keep: the most that are one-to-one, and of those the ones with the largest sum of IoU."""
+    """Which pairs to keep: as many as can be one-to-one, with the largest sum of IoU among such choices."""
     rows, i = np.unique(overlaps.a, return_inverse=True)
     columns, j = np.unique(overlaps.b, return_inverse=True)
     weight = np.zeros((len(rows), len(columns)))
@@ -263,7 +263,7 @@ def _unique(values: npt.NDArray[np.int64]) -> bool:
 def _instances(
     prediction: Segmentation, reference: Segmentation, boxes: Mapping[int, Box], config: InstancesConfig
 ) -> Iterator[tuple[int, str, Parts, Parts]]:
-    """(label, name, instances of the reference, of the prediction), label by label or all ids at once."""
+    """Yield (label, name, instances of the reference, of the prediction), label by label or all ids at once."""
     b, a = on_grid_of(reference, prediction), reference.data
     if config.instances == "ids":
         if boxes:
@@ -293,7 +293,7 @@ def _objects(array: LazyArray, box: Box, grid: Grid) -> Parts:
 def _row(
     label: int, name: str, iou_above: float, counts: tuple[int, int, int], sums: tuple[float, float]
 ) -> InstanceRow:
-    """counts: instances in the reference, in the prediction, pairs. sums: of the pairs' IoU, and of their Dice."""
+    """counts: instances in the reference, in the prediction, pairs. sums: of the pairs' IoU and Dice."""
     in_reference, in_prediction, found = counts
     missed, extra = in_reference - found, in_prediction - found
     iou, dice = sums
@@ -331,7 +331,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _pairs(label: int, name: str, a: Parts, b: Parts, pairs: Overlaps) -> Iterator[Pair]:
-    """Every instance once: those of the reference with their partners, then what is extra."""
+    """Yield every instance once: those of the reference with their partners, then the extra ones."""
     columns = (pairs.a, pairs.b, pairs.iou, pairs.dice)
     partners = {i: (j, iou, dice) for i, j, iou, dice in zip(*(c.tolist() for c in columns), strict=True)}
     for i in range(len(a)):

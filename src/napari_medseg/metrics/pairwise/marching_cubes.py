@@ -1,9 +1,10 @@
-"""Area and volume of a mask's surface, from counts of its marching cubes: no triangle of the mesh is ever stored.
+"""Area and volume of a mask's surface, from counts of its marching cubes. No triangle of the mesh is stored.
 
 Marching cubes (Lorensen and Cline, SIGGRAPH 1987, doi:10.1145/37401.37422): the centres of 2 x 2 x 2 voxels are the
-corners of a cube, and each corner lies in the mask or out of it, so that there are 256 kinds of cubes. The surface
-crosses an edge in its middle; all cubes of a kind hold the same piece of it. Where a face could be cut in two ways, the
-corners inside are kept apart: the surface is closed. A polygon that is not flat is cut for least area.
+corners of a cube. Each corner lies in the mask or outside, so that there are 256 kinds of cubes. The surface crosses an
+edge in its middle, and all cubes of a kind hold the same piece of it. Where a face could be cut in two ways, the
+corners inside are kept apart, so that the surface is closed. A polygon that is not flat is cut into triangles of least
+area.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ Edge = frozenset[int]
 """The two corners of a cube that an edge joins; corner 4z + 2y + x lies at (z, y, x)."""
 
 _CORNERS = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
-#: least areas that differ by no more are the same, whatever order they were summed in
 _ROUNDING = 1e-9
+"""Areas that differ by no more than this fraction are equal: they were summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Patch:
 
 
 def area_and_volume(mask: Mask, step_mm: FloatArray) -> tuple[float, float]:
-    """(mm2, mm3) of the closed surface around a mask (Z, Y, X); what lies beyond the array counts as outside.
+    """(mm2, mm3) of the closed surface around a mask (Z, Y, X); all beyond the array counts as outside.
 
     step_mm: (3, 3), its columns the steps in mm from voxel to voxel along z, y and x (the linear part of an affine).
     """
@@ -57,7 +58,7 @@ def area_and_volume(mask: Mask, step_mm: FloatArray) -> tuple[float, float]:
 
 
 def cube_kinds(mask: Mask) -> npt.NDArray[np.uint8]:
-    """(Z+1, Y+1, X+1): of every cube around or in the mask its kind, bit 4z + 2y + x for the corner at (z, y, x)."""
+    """(Z+1, Y+1, X+1): the kind of every cube in or around the mask; bit 4z + 2y + x is the corner at (z, y, x)."""
     kinds: npt.NDArray[np.uint8] = np.pad(mask, 1).astype(np.uint8)
     for axis, bits in ((2, 1), (1, 2), (0, 4)):
         n = kinds.shape[axis]
@@ -68,7 +69,7 @@ def cube_kinds(mask: Mask) -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def polygons(kind: int) -> tuple[FloatArray, ...]:
-    """The closed polygons that a kind of cube holds: (n, 3) corners in the unit cube, running one way around."""
+    """The closed polygons in a kind of cube: (n, 3) corners in the unit cube, all in the same sense of rotation."""
     following = dict(_segments(kind))
     found = []
     while following:
@@ -82,7 +83,7 @@ def polygons(kind: int) -> tuple[FloatArray, ...]:
 
 
 def least_patch(polygon: FloatArray) -> Patch:
-    """The triangles of least area that fill a polygon (n, 3) in mm; of equal ones the mean."""
+    """The triangles of least area that fill a polygon (n, 3) in mm; the mean volume of ways with equal area."""
     a, b, c = np.moveaxis(polygon[triangulations(len(polygon))], 2, 0)
     normals = np.cross(b - a, c - a)
     areas = np.linalg.norm(normals, axis=-1).sum(axis=-1) / 2
@@ -108,7 +109,7 @@ def _cuts(first: int, last: int) -> Iterator[list[tuple[int, int, int]]]:
 
 
 def _segments(kind: int) -> Iterator[tuple[Edge, Edge]]:
-    """The lines in which the surface meets the cube's faces, from edge to edge: one behind every run of corners."""
+    """The lines, from edge to edge, where the surface meets the cube's faces: one for every run of corners inside."""
     for axis, side in itertools.product(range(3), (0, 1)):
         face = _face(axis, side)
         inside = [bool(kind >> corner & 1) for corner in face]

@@ -1,4 +1,4 @@
-"""What one region of an image tells about a prediction and its reference; the scores are sums over the regions."""
+"""What is measured in one region of a prediction and its reference; the scores are sums over the regions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from napari_medseg.metrics.pairwise.surface import (
     surface_voxels,
 )
 
-#: voxels around a region that decide what is known of it: a step to the other surface, and the neighbours of that
 HALO = REACH + 1
+"""Voxels around a region that its measures depend on: a step to the other surface, and one more for its neighbours."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """All that the scores depend on in one region: {id: its surface voxels} of both arrays beside the counts."""
+    """All that the scores depend on in one region: the counts, and {id: its surface voxels} of both arrays."""
 
     counts: Counts
     reference: Mapping[int, SurfaceVoxels]
@@ -42,7 +42,7 @@ class Piece:
         )
 
     def differing(self, other: Piece) -> set[int]:
-        """The labels about which another piece of the same region tells something else."""
+        """The labels that differ in another piece of the same region."""
         either = self.counts.labels.keys() | other.counts.labels.keys()
         return {label for label in either if not self._agrees(other, label)}
 
@@ -67,20 +67,21 @@ class Gauge:
         counts = count(b[core], a[core], first_of(region.core))
         if not counts.foreground:
             return Piece(counts, {}, {})
-        # What this makes of the faces that cut through the image lies beyond all steps from the core.
+        # The faces of the box that cut through the image look like surfaces here. They do no harm: the halo keeps them
+        # beyond every step from the core.
         neighbours, beyond_edge = self.rules.neighbours, self.rules.beyond_edge
         of_a, of_b = (surface_ids(ids, neighbours, beyond_edge=beyond_edge) for ids in (a, b))
         return Piece(counts, *surface_voxels(of_a, of_b, region, self.steps))
 
     def distances(self, pieces: Sequence[Piece], label: int) -> SurfaceDistances:
-        """The label's distances over all pieces, ascending: what follows does not depend on how they were cut."""
+        """The label's distances over all pieces, ascending, so that sums do not depend on how the image was cut."""
         of_reference = [p.reference[label] for p in pieces if label in p.reference]
         of_prediction = [p.prediction[label] for p in pieces if label in p.prediction]
         return distances_between(of_reference, of_prediction, self.steps).ascending
 
 
 def _same(mine: SurfaceVoxels | None, other: SurfaceVoxels | None) -> bool:
-    """Whether both are the same voxels; where all of a label's voxels are, so are the steps between them."""
+    """Whether both are the same voxels. Where all voxels of a label are the same, so are the steps between them."""
     if mine is None or other is None:
         return mine is other
     return np.array_equal(mine.index, other.index)

@@ -1,4 +1,4 @@
-"""Where the two surfaces of a label are farthest apart: the voxel to look at first."""
+"""The voxel where the two surfaces of a label are farthest apart."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from napari_medseg.arrays.boxes import Box, mask_of
 from napari_medseg.config import Preset
 from napari_medseg.errors import InputError
-from napari_medseg.events import Work, made_by
+from napari_medseg.events import Work, run_to_end
 from napari_medseg.geometry import FloatArray, Shape3, Triple
-from napari_medseg.metrics.pairwise.counts import tallying
+from napari_medseg.metrics.pairwise.counts import tally_in_steps
 from napari_medseg.metrics.pairwise.presets import Rules, rules_of
 from napari_medseg.metrics.pairwise.scores import on_grid_of
 from napari_medseg.metrics.pairwise.surface import Mask, SurfaceDistances, surface_distances, surface_of, with_margin
@@ -47,10 +47,10 @@ class LabelSurfaces:
 
     @property
     def worst(self) -> Place:
-        """The farthest voxel; of infinitely far ones that nearest to their middle; any voxel of what has no surface."""
+        """The farthest voxel. Among infinitely far ones, the nearest to their middle; without a surface, any voxel."""
         points = np.concatenate([self.reference_points, self.prediction_points])
         mm = np.concatenate([self.distances.from_reference, self.distances.from_prediction])
-        if not len(points):  # the label fills the image, whose edge is no surface
+        if not len(points):  # the label fills the image, and this preset does not count its edge as surface
             points = np.argwhere(self.reference | self.prediction).astype(float)
             mm = np.full(len(points), 0.0 if self.reference.any() and self.prediction.any() else np.inf)
         off_middle = np.linalg.norm(points - points.mean(axis=0), axis=1)
@@ -62,10 +62,10 @@ class LabelSurfaces:
 def worst_place(
     *, prediction: Segmentation, reference: Segmentation, label: int | None = None, preset: Preset = "survey"
 ) -> Place:
-    """The surface voxel that is farthest from the other surface: of one label, or of all.
+    """The surface voxel that is farthest from the other surface, of one label or of all.
 
-    Over all labels, those that only one of the two has (infinitely far) come last. Raises GridMismatchError for
-    unequal grids, InputError where neither has the label, or any.
+    A label that only one of the two has is infinitely far; it counts only where no label is in both. Raises
+    GridMismatchError for unequal grids, InputError where neither has the label, or any label.
     """
     found = label_surfaces(prediction=prediction, reference=reference, label=label, preset=preset)
     return max((surfaces.worst for surfaces in found), key=_finite_first)
@@ -74,20 +74,20 @@ def worst_place(
 def label_surfaces(
     *, prediction: Segmentation, reference: Segmentation, label: int | None = None, preset: Preset = "survey"
 ) -> Iterator[LabelSurfaces]:
-    """Both surfaces of one label, or of every label in turn, by the rules of a preset.
+    """Yield both surfaces of one label, or of every label in turn, by the rules of a preset.
 
-    Raises GridMismatchError for unequal grids, InputError where neither has the label, or any.
+    Raises GridMismatchError for unequal grids, InputError where neither has the label, or any label.
     """
-    for k, box in made_by(finding_boxes(prediction, reference, label)).items():
+    for k, box in run_to_end(chosen_boxes_in_steps(prediction, reference, label)).items():
         yield surfaces_of(k, box, prediction, reference, preset)
 
 
-def finding_boxes(prediction: Segmentation, reference: Segmentation, label: int | None) -> Work[dict[int, Box]]:
-    """{label: the box that its surfaces depend on}, of one label or all; the images are read block by block.
+def chosen_boxes_in_steps(prediction: Segmentation, reference: Segmentation, label: int | None) -> Work[dict[int, Box]]:
+    """{label: the box that its surfaces depend on}, for one label or all; the images are read block by block.
 
     Raises as `label_surfaces`.
     """
-    boxes = yield from finding_all_boxes(prediction, reference)
+    boxes = yield from all_boxes_in_steps(prediction, reference)
     wanted = list(boxes) if label is None else [label]
     if not wanted or not set(wanted) <= boxes.keys():
         which = "any label" if label is None else f"label {label}"
@@ -95,16 +95,16 @@ def finding_boxes(prediction: Segmentation, reference: Segmentation, label: int 
     return {k: boxes[k] for k in wanted}
 
 
-def finding_all_boxes(prediction: Segmentation, reference: Segmentation) -> Work[dict[int, Box]]:
-    """{label: the box that its surfaces depend on} of the labels of both, if any. Raises GridMismatchError."""
-    boxes = (yield from tallying(on_grid_of(reference, prediction), reference.data)).boxes
+def all_boxes_in_steps(prediction: Segmentation, reference: Segmentation) -> Work[dict[int, Box]]:
+    """{label: the box that its surfaces depend on}, for all labels, if any. Raises GridMismatchError."""
+    boxes = (yield from tally_in_steps(on_grid_of(reference, prediction), reference.data)).boxes
     return {k: with_margin(box, reference.grid.shape) for k, box in boxes.items()}
 
 
 def surfaces_of(
     label: int, box: Box, prediction: Segmentation, reference: Segmentation, preset: Preset = "survey"
 ) -> LabelSurfaces:
-    """Both surfaces of a label, of which `finding_boxes` knows the box."""
+    """Both surfaces of a label. box: what `chosen_boxes_in_steps` found for it."""
     b, a = on_grid_of(reference, prediction), reference.data
     masks = mask_of(a, label, box), mask_of(b, label, box)
     return _measured(label, box, *masks, reference.grid.spacing, rules_of(preset))

@@ -16,16 +16,16 @@ class Rules:
     """How surfaces are found, what RVD means, and what an empty mask scores."""
 
     neighbours: Neighbours
-    """A voxel of a mask is surface where one of so many neighbours lies outside it; in a single slice, those in it."""
+    """A voxel of a mask is surface if one of its 6, 18 or 26 neighbours lies outside; in a single slice, 4 or 8."""
     beyond_edge: bool
-    """Whether voxels beyond the edge of the image count as inside the mask: then the edge is no surface."""
+    """Whether voxels beyond the edge of the image count as inside the mask. If so, the edge is not a surface."""
     rvd: Callable[[Overlap], float]
     penalty: float | None = None
-    """What RVD, ASD, MSD and HD95 are where a mask is empty (Dice and IoU 0, VOE 1); None: the survey's rules."""
+    """RVD and all distances where a mask is empty; Dice and IoU are then 0, and VOE is 1. None: the survey's rules."""
 
 
 def rules_of(preset: Preset) -> Rules:
-    """The rules of a preset. InputError for a name that is none."""
+    """The rules of a preset. InputError for an unknown name."""
     return RULES[MetricsConfig(preset=preset).preset]
 
 

@@ -27,18 +27,18 @@ from napari_medseg.volume import LazyArray, Segmentation, require_order_onto
 if TYPE_CHECKING:
     import pandas as pd
 
-#: the columns that have a mean
 METRICS = tuple(name for name, column in COLUMNS.items() if column.unit not in ("", "voxels"))
+"""The columns that have a mean."""
 
 Value = str | int | float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """The metrics of one label; the fields are the columns of the table, in its order, which `COLUMNS` explains."""
+    """The metrics of one label. The fields are the columns of the table, in its order; `COLUMNS` explains them."""
 
     case: str = ""
-    """Which case of several; empty where there is only one, and then no column."""
+    """Name of the case; empty, and no column, where there is only one."""
     label: int
     name: str
     voxels_reference: int
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class ImageSize:
-    """What a row needs to know of the image."""
+    """The size of the image and of its voxels."""
 
     voxels: int
     voxel_ml: float
@@ -80,21 +80,21 @@ class Scores:
     agreeing: int
     """Voxels, background included, that hold the same id in both."""
     background: Overlap
-    """The voxels of id 0; of all cases together."""
+    """The voxels of id 0, of all cases together."""
     config: MetricsConfig
     cases: tuple[str, ...] = ()
     """The names of the cases that were combined; empty for a single comparison."""
 
     @property
     def pa(self) -> float:
-        """Pixel accuracy: the fraction of voxels, background included, with the right id; over all cases together."""
+        """Pixel accuracy: the fraction of voxels, background included, with the right id, over all cases together."""
         return self.agreeing / self.voxels
 
     @property
     def miou(self) -> float:
-        """Mean of the IoU over all classes that occur, background included; over all cases together.
+        """Mean of the IoU over all classes that occur, background included, over all cases together.
 
-        Of the FCN paper (Long et al., CVPR 2015); ``mean["iou"]`` is that over the labels alone, case by case.
+        As in the FCN paper (Long et al., CVPR 2015). ``mean["iou"]`` is the mean over the labels alone, case by case.
         """
         classes = {0: self.background}
         for row in self.rows:
@@ -104,7 +104,7 @@ class Scores:
 
     @property
     def mean(self) -> dict[str, float]:
-        """{metric: its mean over the rows where it is finite}; NaN where it is finite in none."""
+        """{metric: its mean over the rows where it is finite}; NaN where no row is finite."""
         return {metric: _finite_mean(getattr(row, metric) for row in self.rows) for metric in METRICS}
 
     @property
@@ -120,7 +120,7 @@ class Scores:
         return {name: meanings[name] for name in self.columns}
 
     def of_label(self, label: int) -> Scores:
-        """The rows of one label only: its mean over the cases is ``scores.of_label(2).mean``."""
+        """The rows of one label. The mean of label 2 over the cases is ``scores.of_label(2).mean``."""
         return replace(self, rows=tuple(row for row in self.rows if row.label == label))
 
     def table(self) -> list[dict[str, Value]]:
@@ -173,9 +173,9 @@ def score(
     name: str,
     nsd_tolerance_mm: float,
 ) -> Row:
-    """A label's row from what was counted and measured, by the rules `by` of a preset."""
+    """A label's row, from its counts and distances. by: the rules of a preset."""
     if overlap.union and overlap.any_empty:
-        distances = ONE_MISSING  # whatever was measured: a mask that fills the image may have no surface either
+        distances = ONE_MISSING  # whatever was measured: a mask that fills the image may have no surface
     penalty = by.penalty if overlap.any_empty else None
     dice, iou = (overlap.dice, overlap.iou) if penalty is None else (0.0, 0.0)
 
@@ -208,7 +208,7 @@ def score(
 
 
 def absent(label: int, config: MetricsConfig) -> Row:
-    """The row of a label that neither of the two has, which is in no table: two empty masks, by the preset's rules."""
+    """The row of two empty masks, by the preset's rules; tables leave out such labels."""
     nowhere = SurfaceDistances(np.zeros(0), np.zeros(0))
     return score(
         Overlap(0, 0, 0),
@@ -225,7 +225,7 @@ def absent(label: int, config: MetricsConfig) -> Row:
 def combine(cases: Sequence[tuple[str, Scores]]) -> Scores:
     """The scores of several cases as one: every row with its case's name before it, in the order given.
 
-    Raises InputError where there is no case, one has no name, or cases follow different definitions.
+    Raises InputError where there is no case, a case has no name, or cases follow different definitions.
     """
     for case in cases:
         if not (isinstance(case, tuple) and len(case) == 2):
@@ -262,5 +262,5 @@ def _finite_mean(values: Iterable[float]) -> float:
 
 
 def for_json(row: Mapping[str, Value] | Mapping[str, float]) -> dict[str, Value]:
-    """A row as JSON takes it, which has no infinity and no NaN: they become "inf" and "nan"."""
+    """A row for JSON, which has no infinity and no NaN: they become the texts "inf" and "nan"."""
     return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

@@ -1,4 +1,4 @@
-"""The prediction's surface as a mesh that knows at every vertex how far the reference's surface is."""
+"""The prediction's surface as a mesh, with the distance to the reference's surface at every vertex."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy.typing as npt
 import scipy
 
 from napari_medseg.errors import InputError
-from napari_medseg.events import Progress, Work, made_by
+from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray
-from napari_medseg.metrics.pairwise.places import LabelSurfaces, finding_boxes, surfaces_of
+from napari_medseg.metrics.pairwise.places import LabelSurfaces, chosen_boxes_in_steps, surfaces_of
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Grid, Segmentation
 
 _COARSER = 1.1
-"""Factor on the side of a cell until few enough triangles are left."""
+"""Factor on the side of a cell, until few enough triangles are left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,11 @@ class SurfaceMesh:
         return self.grid.index_to_world(self.vertices_zyx)
 
     def thinned(self, most_faces: int) -> SurfaceMesh:
-        """A coarser mesh of at most so many triangles, one or more, for drawing; itself where it has no more.
+        """A coarser mesh for drawing, of at most `most_faces` triangles (one or more); itself where it has no more.
 
-        All vertices in a cell of a regular lattice become one (Rossignac and Borrel 1993), which has the distance of
-        the farthest. Where no triangle is left at a cell, as of an island within it, that of its farthest vertex stays
-        as it was: every cell's largest error is drawn, and so is the largest of all.
+        All vertices in a cell of a regular lattice become one vertex, with the distance of the farthest (Rossignac and
+        Borrel 1993). A cell may lose all its triangles, as around a small island. Then the triangle of its farthest
+        vertex stays as it was. So the largest error of every cell is drawn, and the largest of all.
         """
         a, b, c = (self.vertices_world[self.faces[:, corner]] for corner in range(3))
         area_mm2 = float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
@@ -53,13 +53,13 @@ class SurfaceMesh:
         return thin
 
     def _clustered(self, side_mm: float) -> SurfaceMesh:
-        first_zyx = self.vertices_zyx.min(axis=0)  # of the lattice, so that one large enough cell holds all
+        first_zyx = self.vertices_zyx.min(axis=0)  # origin of the lattice, so that one large cell can hold all vertices
         cell = ((self.vertices_zyx - first_zyx) * self.grid.spacing / side_mm).astype(np.int64)
         codes = np.ravel_multi_index(tuple(cell.T), tuple(cell.max(axis=0) + 1))
         _, number, count = np.unique(codes, return_inverse=True, return_counts=True)
         middles = [np.bincount(number, weights=along) / count for along in self.vertices_zyx.T]
         farthest = np.empty(len(count), np.int64)
-        last = np.argsort(np.abs(self.distance_mm))  # of several vertices for one cell, the last one stays
+        last = np.argsort(np.abs(self.distance_mm))  # of several assignments to one cell, the last one stays
         farthest[number[last]] = last
         corners = number[self.faces]
         left = corners[(corners != np.roll(corners, 1, axis=1)).all(axis=1)]
@@ -80,22 +80,22 @@ class SurfaceMesh:
 def surface_distance_mesh(
     *, prediction: Segmentation, reference: Segmentation, label: int | None = None
 ) -> SurfaceMesh:
-    """The surface of one label of the prediction, or of all labels that both have, coloured by its error.
+    """The surface of one label of the prediction, or of all labels that both have, with its error at every vertex.
 
-    Marching cubes (Lorensen and Cline 1987, in Lewiner's variant) on each mask. A vertex has the distance of the
-    surface voxel that it bounds, so that the numbers are those of the survey preset: the largest magnitude is the
-    directed Hausdorff distance, prediction to reference. Of a single slice, it is a wall along the outline.
+    Each mask goes through marching cubes (Lorensen and Cline 1987, in Lewiner's variant). A vertex takes the distance
+    of the surface voxel that it bounds, by the survey preset. So the largest magnitude is the directed Hausdorff
+    distance, prediction to reference. A single slice gives a wall along its outline.
 
     Raises GridMismatchError for unequal grids, InputError where no label is in both.
     """
-    return made_by(meshing_surfaces(prediction=prediction, reference=reference, label=label))
+    return run_to_end(surface_distance_mesh_in_steps(prediction=prediction, reference=reference, label=label))
 
 
-def meshing_surfaces(
+def surface_distance_mesh_in_steps(
     *, prediction: Segmentation, reference: Segmentation, label: int | None = None
 ) -> Work[SurfaceMesh]:
     """`surface_distance_mesh`, label by label."""
-    boxes = yield from finding_boxes(prediction, reference, label)
+    boxes = yield from chosen_boxes_in_steps(prediction, reference, label)
     meshes = []
     for done, (k, box) in enumerate(boxes.items(), start=1):
         surfaces = surfaces_of(k, box, prediction, reference)
@@ -119,7 +119,7 @@ def _mesh(surfaces: LabelSurfaces) -> tuple[FloatArray, npt.NDArray[np.int64], F
     start = np.array([s.start for s in surfaces.box])
     vertices, faces = _boundary(surfaces.prediction)
     vertices = vertices + start
-    # In voxel units, the voxel that a vertex bounds is half a step away and every other surface voxel farther.
+    # In voxel units, the voxel that a vertex bounds is half a step away; every other surface voxel is farther.
     _, voxel = scipy.spatial.cKDTree(surfaces.prediction_points).query(vertices)
     inside = surfaces.reference[tuple((surfaces.prediction_points - start).astype(int).T)]
     signed = np.where(inside, -1.0, 1.0) * surfaces.distances.from_prediction
@@ -127,12 +127,12 @@ def _mesh(surfaces: LabelSurfaces) -> tuple[FloatArray, npt.NDArray[np.int64], F
 
 
 def _boundary(mask: Mask) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """(vertices, faces) between a mask and what is not: closed, and in a slice a wall as high as the slice is thick."""
+    """(vertices, faces) of the boundary of a mask: closed; for a slice, a wall as high as the slice is thick."""
     from skimage.measure import marching_cubes
 
     thin = np.array(mask.shape) == 1
-    # Background all around closes the surface where the label touches the edge of the image, but above and below a
-    # slice the label goes on: there, the cubes end at the centres of the next voxels, twice too high.
+    # Background all around closes the surface where the label touches the edge of the image. Above and below a single
+    # slice the label goes on instead. There the cubes end at the centres of the next voxels, twice too high.
     padded = np.pad(np.pad(mask, [(int(not t),) * 2 for t in thin]), [(int(t),) * 2 for t in thin], mode="edge")
     vertices, faces, _, _ = marching_cubes(padded.astype(np.float32), 0.5)
     return (vertices.astype(np.float64) - 1) * np.where(thin, 0.5, 1.0), faces.astype(np.int64)

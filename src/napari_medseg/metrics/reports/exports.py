@@ -1,4 +1,4 @@
-"""Scores and their tables to files; the suffix decides the format."""
+"""Scores and their tables as files; the suffix decides the format."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from napari_medseg.metrics.study.study import TABLES, FailedRow
 from napari_medseg.metrics.study.tables import Table, scores_table
 
 SUFFIXES = (".csv", ".json", ".tex", ".html")
-#: characters of a first line that are read to see whose it is
 _LONGEST_HEADER = 4096
+"""Characters of a first line that are read to recognise a table."""
 
 
 def write_scores(
@@ -35,11 +35,11 @@ def write_scores(
 ) -> list[Path]:
     """Write scores, with further tables, as .csv, .json, .tex or .html, and return the files that were written.
 
-    A CSV file holds one table: the further ones lie beside it, ``scores_NAME.csv`` beside ``scores.csv``; its last
-    columns say how the numbers were made. A table of an earlier export that this one does not have is removed: a file
-    of its name whose first line is that table's. Pictures are in .html only. settings: of the scores, beside those that
-    they know. Files are replaced when all are written. Raises InputError for another suffix, FileError where that
-    fails.
+    A CSV file holds one table, and its last columns say how the numbers were made. Further tables lie beside it:
+    ``scores_NAME.csv`` beside ``scores.csv``. A table of an earlier export that this one does not have is removed, if
+    the first line of the file is that table's. Only .html has pictures. settings: how the scores were made, beside the
+    settings that they hold. Files are replaced when all are written. Raises InputError for another suffix, FileError
+    where a file cannot be written.
     """
     target = Path(path)
     suffix = check_suffix(target)
@@ -55,7 +55,7 @@ def write_scores(
 
 
 def check_suffix(path: Path) -> str:
-    """The suffix of a path, lower case; InputError where no scores are written under it."""
+    """The suffix of a path in lower case. InputError where it is not one of `SUFFIXES`."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: scores are written as {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
@@ -77,13 +77,13 @@ def _beside(target: Path, table: str) -> Path:
 
 
 def _kinds() -> dict[str, type]:
-    """{name of a table that may lie beside the scores: the class of its rows}."""
+    """{name of a table that can lie beside the scores: the class of its rows}."""
     of_study = {name: kind for name, (kind, _) in TABLES.items()}
     return {**of_study, "compared": Row, "failed": FailedRow, "unmatched": UnmatchedRow}
 
 
 def _is_table(path: Path, kind: type) -> bool:
-    """Whether a file begins as `Table.csv` has rows of a class: with the names of their columns, then of settings."""
+    """Whether a file begins as `Table.csv` writes rows of a class: names of columns, then names of settings."""
     if not path.is_file() or not os.access(path, os.R_OK):
         return False
     with path.open(encoding="utf-8", errors="replace") as file:

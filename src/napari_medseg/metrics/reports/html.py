@@ -1,7 +1,8 @@
 """A report in one HTML file: tables whose headings explain themselves, plots, and slices of the worst places.
 
-Nothing in it runs or is loaded from elsewhere: pictures are inside, there is no script, and a policy tells the browser
-so. Every text that comes from a file or a name is escaped.
+The page is `report.html.jinja`. It has no script, its pictures are inside, and a policy forbids the browser to run or
+load anything. Names come from files, and files from strangers. So every text is made printable and escaped where it
+enters the page, not where it is written.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import base64
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
+from importlib import resources
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_medseg._version import __version__
 from napari_medseg.metrics.pairwise.columns import RULE_TEXTS, SUMMARIES
@@ -25,31 +26,22 @@ from napari_medseg.metrics.study.settings import Setting, metrics_settings, text
 from napari_medseg.metrics.study.tables import Table, printable, scores_table
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from matplotlib.axes import Axes
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th { border-bottom: 2px solid #888; cursor: help; position: sticky; top: 0; background: #fff; }
-.text { text-align: left; }
-.wide { overflow: auto; max-height: 36em; }
-.row { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
-figure { margin: 0; max-width: 34em; }
-img { max-width: 100%; }
-figcaption, .note { font-size: 13px; color: #555; }
-.note { margin: -.4em 0 .6em; }
-@media print { .wide { max-height: none; overflow: visible; } table { font-size: 8px; } th, td { padding: .1em .3em; } }
-"""
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-#: what the plots show
 _PLOTTED = ("dice", "nsd", "hd95_mm", "rvd")
-#: letters of a name in a plot
+"""The columns of the scores that have a plot."""
 _NAME = 28
-_LEGEND = (
-    "Reference: green, solid; prediction: orange, dashed. The ring is where the two surfaces of the label are farthest "
-    "apart; of several cases, that with the lowest Dice is shown."
-)
+"""Letters of a name in a plot."""
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A picture in the page."""
+
+    caption: str
+    source: str
+    """A data URI."""
 
 
 def html_document(
@@ -58,72 +50,48 @@ def html_document(
     pictures: Sequence[Picture] = (),
     settings: tuple[Setting, ...] = (),
 ) -> str:
-    """The whole report as text. settings: of the scores, beside those that they know."""
-    parts = [
-        _heading(scores, settings),
-        _section("Scores", _table(scores_table(scores))),
-        _section("Plots", f'<div class="row">{"".join(_plots(scores))}</div>'),
-        *(_section(table.title, _note(table.settings) + _table(table)) for table in tables),
-    ]
-    if pictures:
-        shown = "".join(_picture(p) for p in pictures)
-        parts.append(_section("Worst places", f'<p>{_LEGEND}</p><div class="row">{shown}</div>'))
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>Segmentation scores</title><style>{_STYLE}</style>"
-    )
-    body = "\n".join(parts)
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
-
-
-def _heading(scores: Scores, settings: tuple[Setting, ...]) -> str:
-    """What was measured, by which rules, and the numbers of the whole."""
-    cases = f"{len(scores.cases)} cases. " if scores.cases else ""
-    rules = _text(RULE_TEXTS[scores.config.preset])
-    numbers = ", ".join(
-        f'<span title="{_text(SUMMARIES[name].formula)}">{SUMMARIES[name].title} {value:.4f}</span>'
-        for name, value in (("pa", scores.pa), ("miou", scores.miou))
-    )
-    return (
-        f"<h1>Segmentation scores</h1><p>{cases}{numbers}. A is the reference, B the prediction; {rules}. "
-        f"The pointer over a heading shows its definition. Made by napari-medseg {__version__}.</p>"
-        f"{_note((*metrics_settings(scores.config), *settings))}"
+    """The whole report as text. settings: how the scores were made, beside the settings that they hold."""
+    return _template().render(
+        scores=scores,
+        numbers=[(SUMMARIES["pa"], scores.pa), (SUMMARIES["miou"], scores.miou)],
+        rules=RULE_TEXTS[scores.config.preset],
+        version=__version__,
+        settings=text_of((*metrics_settings(scores.config), *settings)),
+        table=scores_table(scores),
+        plots=list(_plots(scores)),
+        tables=[(table, text_of(table.settings)) for table in tables],
+        places=[_of_picture(picture) for picture in pictures],
     )
 
 
-def _note(settings: tuple[Setting, ...]) -> str:
-    """How numbers were made, below their title."""
-    return f'<p class="note">{_text(text_of(settings))}</p>' if text_of(settings) else ""
+def _template() -> Template:
+    """The page, in an environment that escapes by default and refuses a name that it is not given."""
+    import jinja2
 
-
-def _section(title: str, content: str) -> str:
-    return f"<h2>{_text(title)}</h2>\n{content}"
-
-
-def _table(table: Table) -> str:
-    kinds = {c: ' class="text"' if c in table.texts else "" for c in table.columns}
-    columns = table.columns.items()
-    heads = "".join(
-        f'<th{kinds[c]} title="{_text(column.formula)}">{_text(column.heading)}</th>' for c, column in columns
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_printable, keep_trailing_newline=True
     )
-    rows = (
-        "<tr>" + "".join(f"<td{kinds[c]}>{_cell(row[c], column.decimals)}</td>" for c, column in columns) + "</tr>"
-        for row in table.rows
-    )
-    body = "\n".join(rows)
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    environment.filters["cell"] = _cell
+    page = resources.files("napari_medseg.metrics.reports") / "report.html.jinja"
+    return environment.from_string(page.read_text(encoding="utf-8"))
+
+
+def _printable(value: Any) -> Any:
+    """What an expression of the page yields: text becomes printable; parts of the page pass, which have `__html__`."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _cell(value: Value, decimals: int) -> str:
+    """A value as people read it. The page escapes it."""
     if isinstance(value, str):
-        return _text(value)
+        return value
     if isinstance(value, float) and not math.isfinite(value):
         return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"
 
 
-def _plots(scores: Scores) -> Iterator[str]:
-    """Bars of one case; of several boxes over the cases, and the agreement of each label's volumes."""
+def _plots(scores: Scores) -> Iterator[_Figure]:
+    """Bars for one case; for several cases boxes, and the agreement of each label's volumes."""
     scores = replace(scores, rows=tuple(replace(row, name=_short(row.name)) for row in scores.rows))
     labels = sorted({row.label for row in scores.rows})
     draw = plots.draw_boxes if scores.cases else plots.draw_bars
@@ -139,36 +107,28 @@ def _plots(scores: Scores) -> Iterator[str]:
             yield _plot(partial(plots.draw_bland_altman, scores=of_label), 3.2, text)
 
 
-def _plot(draw: Callable[[Axes], None], height_inches: float, text: str) -> str:
+def _plot(draw: Callable[[Axes], None], height_inches: float, caption: str) -> _Figure:
     """A plot as a picture in the page. Names are shown as they are, never read as formulas."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     file = BytesIO()
     with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "napari-medseg"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a script that the plot's font lacks shows as boxes
+        warnings.filterwarnings("ignore", message="Glyph")  # letters that the plot's font lacks are drawn as boxes
         figure = Figure(figsize=(6, height_inches), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return _figure(_text(text), _data_uri("svg+xml", file.getvalue()))
+    return _Figure(caption, _data_uri("svg+xml", file.getvalue()))
 
 
-def _picture(picture: Picture) -> str:
-    text = f"{picture.case}, {picture.caption}" if picture.case else picture.caption
-    return _figure(_text(text), _data_uri("png", picture.png))
-
-
-def _figure(caption: str, source: str) -> str:
-    return f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
+def _of_picture(picture: Picture) -> _Figure:
+    caption = f"{picture.case}, {picture.caption}" if picture.case else picture.caption
+    return _Figure(caption, _data_uri("png", picture.png))
 
 
 def _short(name: str) -> str:
     """A name that leaves room for the plot beside it."""
     return f"{printable(name)[:_NAME]}…" if len(name) > _NAME else printable(name)
-
-
-def _text(text: str) -> str:
-    return escape(printable(text))
 
 
 def _data_uri(kind: str, content: bytes) -> str:

@@ -47,7 +47,7 @@ class _TexColumn:
 
     @property
     def width(self) -> float:
-        """In letters, roughly, with the gap to the next column."""
+        """Width in letters, roughly, with the gap to the next column."""
         longest = max(len(_COMMAND.sub("x", text)) for text in (self.head, *self.cells))
         return _GAP + (min(longest, _WIDEST_TEXT) if self.is_text else longest)
 
@@ -61,8 +61,8 @@ class _TexColumn:
 def latex_document(scores: Scores, tables: Sequence[Table] = (), settings: tuple[Setting, ...] = ()) -> str:
     """The scores, as mean and standard deviation over the cases where there are several, then the other tables.
 
-    To be put into a document by an input command; it needs the packages booktabs and longtable. settings: of the
-    scores, beside those that they know.
+    A document includes it with the input command, and needs the packages booktabs and longtable. settings: how the
+    scores were made, beside the settings that they hold.
     """
     origin = f"% made by napari-medseg {__version__}; {printable(RULE_TEXTS[scores.config.preset])}"
     text = text_of((*metrics_settings(scores.config), *settings))
@@ -73,7 +73,7 @@ def latex_document(scores: Scores, tables: Sequence[Table] = (), settings: tuple
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX sets as it is; what does not print, such as the end of a line, becomes a space."""
+    """Text that LaTeX sets literally. A character that cannot be printed, such as a line end, becomes a space."""
     return "".join(_SPECIAL.get(c, c) for c in printable(text))
 
 
@@ -102,7 +102,7 @@ def _whole(table: Table) -> Iterator[str]:
 
 
 def _overview(scores: Scores, settings: str) -> Iterator[str]:
-    """A row per label and a column per metric that judges."""
+    """A row per label, and a column per metric that judges."""
     groups: dict[int, list[Row]] = {}
     for row in scores.rows:
         groups.setdefault(row.label, []).append(row)
@@ -121,12 +121,12 @@ def _overview(scores: Scores, settings: str) -> Iterator[str]:
 
 
 def _meanings(columns: Iterable[Column]) -> Iterator[str]:
-    """What each column means, as comments for whoever writes the caption."""
+    """The meaning of each column as comments, for the author of the caption."""
     yield from (f"% {printable(column.heading)}: {printable(column.formula)}" for column in columns)
 
 
 def _spread(values: Sequence[float]) -> str:
-    """One value as it is; of several the mean and standard deviation of the finite ones."""
+    """A single value as it is; for several, mean and standard deviation of the finite ones."""
     finite = [v for v in values if math.isfinite(v)]
     if len(values) == 1 or not finite:
         return cell(values[0] if len(values) == 1 else math.nan)
@@ -135,7 +135,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _pages(caption: str, named: Sequence[_TexColumn], columns: Sequence[_TexColumn]) -> Iterator[str]:
-    """The table, in parts that fit the width of a page; each begins with the columns that name the rows."""
+    """The table in parts that fit the width of a page. Each part begins with the columns that name the rows."""
     parts: list[list[_TexColumn]] = [[]]
     for column in columns:
         if parts[-1] and sum(c.width for c in (*named, *parts[-1], column)) > _PAGE_WIDTH:
@@ -147,7 +147,7 @@ def _pages(caption: str, named: Sequence[_TexColumn], columns: Sequence[_TexColu
 
 
 def _longtable(caption: str, columns: Sequence[_TexColumn]) -> Iterator[str]:
-    """A table that may run over pages, as tables of many cases do; the caption is LaTeX."""
+    """A table that can run over several pages. caption: LaTeX."""
     heads = [r"\toprule", " & ".join(column.head for column in columns) + r" \\", r"\midrule"]
     yield rf"\begin{{longtable}}{{{''.join(column.alignment for column in columns)}}}"
     yield rf"\caption{{{caption}}} \\"

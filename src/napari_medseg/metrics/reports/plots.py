@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from napari_medseg.metrics.pairwise.columns import Column
     from napari_medseg.metrics.pairwise.scores import Row, Scores
 
-#: told apart with any colour vision (Okabe and Ito 2008)
 _BLUE, _ORANGE = "#56B4E9", "#E69F00"
+"""Colours that people with any colour vision can distinguish (Okabe and Ito 2008)."""
 _BAR = 0.7
 _WHISKER = 1.5
-"""Interquartile ranges that a whisker reaches at most (Tukey 1977)."""
+"""Longest whisker, in interquartile ranges (Tukey 1977)."""
 
 
 def draw_bars(axes: Axes, scores: Scores, column: str) -> None:
-    """One bar per row, the first at the top; an infinite value is hatched over the whole width, NaN is a dash."""
+    """One bar per row, the first at the top. An infinite value is hatched over the whole width; NaN is a dash."""
     values = np.array([getattr(row, column) for row in scores.rows], dtype=float)
     finite = np.isfinite(values)
     places = np.arange(len(values))
@@ -43,14 +43,14 @@ def draw_bars(axes: Axes, scores: Scores, column: str) -> None:
 
 
 def draw_boxes(axes: Axes, scores: Scores, column: str) -> None:
-    """One box per label over the cases: median, quartiles, whiskers to 1.5 interquartile ranges, every case a dot.
+    """One box per label over the cases: median, quartiles, whiskers to 1.5 interquartile ranges, and a dot per case.
 
-    Values that are not finite are left out; the label then says how many of how many cases are in its box.
+    Values that are not finite are left out; the name then shows how many of the cases are in the box.
     """
-    axes.use_sticky_edges = False  # the ends of a box are no ends of the scale
+    axes.use_sticky_edges = False  # else the scale would end at the ends of a box
     groups = by_label(scores)
     values = [_finite([getattr(row, column) for row in rows]) for rows in groups.values()]
-    # Few artists with many boxes each: matplotlib's own box plot takes some seconds to draw fifty labels.
+    # Few artists with many boxes each: matplotlib's own box plot needs some seconds for fifty labels.
     filled = [place for place, of_label in enumerate(values) if of_label]
     five = np.array([_box(values[place]) for place in filled]).reshape(-1, 5)
     low, q1, median, q3, high = five.T
@@ -70,8 +70,9 @@ def draw_boxes(axes: Axes, scores: Scores, column: str) -> None:
 def draw_bland_altman(axes: Axes, scores: Scores) -> None:
     """Differences of the volumes against their means, a dot per row, with the mean and the limits of agreement.
 
-    Bland and Altman, The Lancet 1986, doi:10.1016/S0140-6736(86)90837-8. Of one label: rows of several have limits of
-    their own (`Scores.of_label`). Raises InputError for them, and for fewer than two rows.
+    Bland and Altman, The Lancet 1986, doi:10.1016/S0140-6736(86)90837-8. The scores are of one label
+    (`Scores.of_label`), because each label has its own limits. Raises InputError for several labels, and for fewer than
+    two rows.
     """
     agreements = volume_agreement(scores)
     if len(scores.rows) < 2 or len(agreements) != 1:
@@ -117,7 +118,7 @@ def _finite(values: Sequence[float]) -> list[float]:
 
 
 def _scale(axes: Axes, column: Column) -> None:
-    """Say what is drawn; all of a fraction's range is shown, so that plots are compared at a glance."""
+    """Name the axis. A fraction shows its whole range, so that plots compare at a glance."""
     axes.set_xlabel(column.heading)
     if column.is_fraction:
         axes.set_xlim(0, 1.15)  # room for a bar's value
@@ -125,7 +126,7 @@ def _scale(axes: Axes, column: Column) -> None:
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names down the left side, the first at the top; the scale above them, where long lists begin."""
+    """Names down the left side, the first at the top. The scale is at the top too, where long lists begin."""
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_yticks(range(len(names)), names, parse_math=False)

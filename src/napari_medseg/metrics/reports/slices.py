@@ -1,4 +1,4 @@
-"""Slices through the worst place of each label, with both outlines: what a report shows."""
+"""Slices through the worst place of each label, with both outlines, for a report."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy.typing as npt
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.arrays.views import Reordered
 from napari_medseg.config import Preset
-from napari_medseg.events import made_by
+from napari_medseg.events import run_to_end
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics.descriptive.intensity import channel_in
-from napari_medseg.metrics.pairwise.places import LabelSurfaces, finding_all_boxes, surfaces_of
+from napari_medseg.metrics.pairwise.places import LabelSurfaces, all_boxes_in_steps, surfaces_of
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Segmentation, Volume
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from napari_medseg.metrics.pairwise.scores import Scores
 
-#: arrays in this reading order are seen as radiologists see them: axial, coronal and sagittal alike
 _SEEN = "IPL"
-#: what is shown around a label, in mm
+"""The axis order of arrays whose slices look as radiologists expect: axial, coronal and sagittal."""
 _MARGIN_MM = 15.0
-#: the percentiles of the shown grey values that are black and white
+"""Margin around a label, in mm."""
 _WINDOW = (1.0, 99.0)
+"""Percentiles of the grey values that are drawn black and white."""
 _DPI = 110
 _INCHES = 2.6
 _REFERENCE, _PREDICTION, _WORST = "#009E73", "#E69F00", "#D55E00"
@@ -45,19 +45,19 @@ class Picture:
     label: int
     name: str
     caption: str
-    """What is to be seen, in a sentence."""
+    """A sentence about the picture."""
     png: bytes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Slice:
-    """A slice (rows, columns) of an image, or of none, with two outlines and a ring."""
+    """A slice (rows, columns), of an image or on white, with two outlines and a ring."""
 
     grey: npt.NDArray[Any] | None
     reference: Mask
     prediction: Mask
     worst_xy: tuple[int, int]
-    """Column and row of the ring's middle."""
+    """Column and row of the ring's centre."""
     aspect: float
     """Height of a voxel over its width."""
 
@@ -92,7 +92,7 @@ class Slice:
 
 
 def labels_by_worst_case(scores: Scores) -> dict[str, list[int]]:
-    """{case: the labels whose lowest Dice is in it}, cases in their order; "" is the only case."""
+    """{case: the labels that have their lowest Dice in it}, cases in their order; "" names a single case."""
     worst: dict[str, list[int]] = {row.case: [] for row in scores.rows}
     for label in sorted({row.label for row in scores.rows}):
         lowest = min(scores.of_label(label).rows, key=lambda row: row.dice)
@@ -108,23 +108,23 @@ def worst_slices(
     labels: Sequence[int] | None = None,
     preset: Preset = "survey",
 ) -> Iterator[Picture]:
-    """For each label, or those of `labels`, the slice in which its two surfaces are farthest apart, that place ringed.
+    """Yield for each label, or those of `labels`, the slice where its surfaces are farthest apart, with a ring there.
 
-    Labels that neither of the two has are left out: they may have been erased since the scores were made.
+    Labels that neither of the two has are left out: they may have been erased after the scores were made.
 
-    Slices run along the axis of the largest spacing, so that they are as sharp as the image is; an image of one slice
-    is shown as it is. Raises GridMismatchError unless all lie on the same grid, up to flips and permutations of the
-    axes.
+    Slices are perpendicular to the axis with the largest spacing, so that they are as sharp as the image. An image of
+    one slice is shown whole. Raises GridMismatchError unless all lie on the same grid, up to flips and permutations of
+    the axes.
     """
     seen = _as_seen(reference)
-    boxes = made_by(finding_all_boxes(prediction, seen)) if labels is None or labels else {}
+    boxes = run_to_end(all_boxes_in_steps(prediction, seen)) if labels is None or labels else {}
     for label in boxes if labels is None else [k for k in labels if k in boxes]:
         surfaces = surfaces_of(label, boxes[label], prediction, seen, preset)
         yield _picture(surfaces, seen, image, reference.labels.get(label) or prediction.label_name(label))
 
 
 def _as_seen(reference: Segmentation) -> Segmentation:
-    """The same labels in the reading order of a picture; nothing is copied."""
+    """The same labels in the axis order of a picture; nothing is copied."""
     order = AxisOrder.between(reference.grid.orientation, _SEEN)
     data = Reordered(reference.data, order)
     return Segmentation(data, reference.grid.reordered(order), reference.labels, name=reference.name)
@@ -132,7 +132,8 @@ def _as_seen(reference: Segmentation) -> Segmentation:
 
 def _picture(surfaces: LabelSurfaces, seen: Segmentation, image: Volume | None, name: str) -> Picture:
     worst, spacing = surfaces.worst, seen.grid.spacing
-    axis = max(range(3), key=lambda k: (seen.grid.shape[k] == 1, spacing[k]))  # one voxel is no side of a picture
+    # An axis of one voxel cannot be a side of the picture.
+    axis = max(range(3), key=lambda k: (seen.grid.shape[k] == 1, spacing[k]))
     around = _around(surfaces.box, seen, axis, worst.index_zyx[axis])
     rows, columns = (k for k in range(3) if k != axis)
     shown = Slice(
@@ -149,7 +150,7 @@ def _picture(surfaces: LabelSurfaces, seen: Segmentation, image: Volume | None, 
 
 
 def _around(box: Box, seen: Segmentation, axis: int, at: int) -> Box:
-    """The slice `at` of an axis, as far as the label and a margin reach."""
+    """The slice `at` of an axis, as large as the label and a margin."""
     sides = []
     for k, (b, n, step) in enumerate(zip(box, seen.grid.shape, seen.grid.spacing, strict=True)):
         margin = math.ceil(_MARGIN_MM / step)

@@ -19,7 +19,7 @@ from napari_medseg.volume import Segmentation
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeasuredCases:
-    """What `iter_measure` finds. `study` makes scores and tables of it."""
+    """What `iter_measure` finds. `study_of` makes scores and tables of it."""
 
     measured: tuple[Measured, ...]
     failed: Mapping[str, str]
@@ -55,7 +55,7 @@ def iter_measure(
             continue
         measured.append(found)
         if consensus and case.name in consensus:
-            io.write(consensus[case.name], reference, provenance={"consensus": chosen.readers.consensus})
+            io.write(consensus[case.name], reference, provenance={"consensus": chosen.raters.consensus})
         del reference  # before the next is read
     if not measured:
         raise InputError(f"none of the {len(cases)} cases could be measured; {_first(failed)}")
@@ -66,7 +66,7 @@ def iter_measure(
 
 def _measured(case: Case, config: StudyConfig) -> tuple[Measured, Segmentation]:
     """What was found in a case, and the reference or consensus that it was measured against."""
-    images = with_consensus(opened(case), config.readers.consensus)
+    images = with_consensus(opened(case), config.raters.consensus)
     return measure(images, config), images.reference
 
 

@@ -56,7 +56,7 @@ def opened(case: Case) -> CaseImages:
         compared=labels.pop("compared", None),
         image=_image(case.beside["image"]) if "image" in case.beside else None,
         probabilities=_probabilities(case.beside["probabilities"]) if "probabilities" in case.beside else None,
-        readers={REFERENCE: reference, **labels},
+        raters={REFERENCE: reference, **labels},
     )
 
 

@@ -1,4 +1,4 @@
-"""How numbers were made: the choices behind a table, for those who read it and for programs."""
+"""How numbers were made: the choices behind a table, as text for people and as values for programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, ReadersConfig, StatisticsConfig
+from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, RatersConfig, StatisticsConfig
 from napari_medseg.metrics.pairwise.columns import columns_of
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ class Setting:
     """A column of a CSV file, a key in JSON."""
     value: Value
     text: str
-    """What a title says of it; empty where another one says it, or it goes without saying."""
+    """The words in a title; empty where another setting says it, or it is the default."""
 
 
 def metrics_settings(config: MetricsConfig) -> tuple[Setting, ...]:
-    """Of the scores. RVD is a fraction or, by some presets, in percent."""
+    """Settings of the scores. RVD is a fraction or, with some presets, in percent."""
     in_percent = columns_of(config.preset)["rvd"].unit == "%"
     return (
         Setting("preset", config.preset, f"preset {config.preset}"),
@@ -34,8 +34,8 @@ def metrics_settings(config: MetricsConfig) -> tuple[Setting, ...]:
     )
 
 
-def readers_settings(config: ReadersConfig) -> tuple[Setting, ...]:
-    """Of what is measured against several readers; none where the reference alone counts."""
+def raters_settings(config: RatersConfig) -> tuple[Setting, ...]:
+    """Settings of a consensus of raters; none where the reference alone counts."""
     if config.consensus == "none":
         return ()
     names = {"vote": "majority vote of the readers", "staple": "consensus of the readers by STAPLE"}
@@ -43,7 +43,7 @@ def readers_settings(config: ReadersConfig) -> tuple[Setting, ...]:
 
 
 def instances_settings(config: InstancesConfig) -> tuple[Setting, ...]:
-    """Of instances; connectivity is one of components only."""
+    """Settings of instances; only components have a connectivity."""
     thresholds = ", ".join(f"{t:g}" for t in config.iou)
     above = Setting("iou_thresholds", thresholds, f"pairs above IoU {thresholds}")
     if config.instances == "ids":
@@ -56,13 +56,13 @@ def instances_settings(config: InstancesConfig) -> tuple[Setting, ...]:
 
 
 def calibration_settings(config: CalibrationConfig) -> tuple[Setting, ...]:
-    """Of probabilities."""
+    """Settings of calibration."""
     region = "all voxels" if config.region == "all" else "voxels of the foreground"
     return Setting("bins", config.bins, f"{config.bins} bins"), Setting("region", config.region, region)
 
 
 def statistics_settings(config: StatisticsConfig) -> tuple[Setting, ...]:
-    """Of confidence intervals over cases."""
+    """Settings of confidence intervals over cases."""
     resamples = f"{config.confidence * 100:g} % intervals of {config.bootstrap} bootstrap resamples, seed {config.seed}"
     return (
         Setting("bootstrap", config.bootstrap, resamples if config.bootstrap else "no confidence intervals"),
@@ -72,10 +72,10 @@ def statistics_settings(config: StatisticsConfig) -> tuple[Setting, ...]:
 
 
 def setting_names() -> frozenset[str]:
-    """The names of all settings that there are."""
+    """The names of all settings."""
     every = (
         *metrics_settings(MetricsConfig()),
-        *readers_settings(ReadersConfig(consensus="vote")),
+        *raters_settings(RatersConfig(consensus="vote")),
         *instances_settings(InstancesConfig()),
         *calibration_settings(CalibrationConfig()),
         *statistics_settings(StatisticsConfig()),
@@ -89,5 +89,5 @@ def values_of(settings: Iterable[Setting]) -> Mapping[str, Value]:
 
 
 def text_of(settings: Iterable[Setting]) -> str:
-    """On one line, as a title says it."""
+    """All texts on one line, for a title."""
     return ", ".join(setting.text for setting in settings if setting.text)

@@ -1,8 +1,8 @@
 """Scores over cases: their spread, the comparison of two methods, and the agreement of volumes.
 
-In the spread only finite values count, and every row says how many there are: a method that misses a label has infinite
-distances there. The comparison of two methods is of ranks, in which infinity has its place: it leaves out only what is
-not defined.
+In the spread only finite values count, and every row holds their number: a method that misses a label has an infinite
+distance there. Two methods are compared by ranks. Infinity has a rank, so that the comparison leaves out undefined
+values only.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from napari_medseg.metrics.pairwise.scores import Row, Scores, absent
 
 AnyRow = TypeVar("AnyRow", Row, InstanceRow)
 
-#: of a normal distribution, 95 % lie within so many standard deviations of the mean
 NORMAL_95 = 1.96
-#: the columns of instances that say how good a segmentation is
+"""Standard deviations around the mean that hold 95 % of a normal distribution."""
 INSTANCE_METRICS = ("recall", "precision", "f1", "sq", "pq", "lesion_dice")
-#: resamples in memory at once
+"""The columns of instances that judge a segmentation."""
 _BATCH = 1000
-#: differences are compared in so many decimals: what rounding leaves of equal scores is a tie
+"""Resamples in memory at once."""
 _DECIMALS = 12
-#: values that differ by no more than this fraction are equal but for rounding
+"""Decimals in which differences are compared, so that equal scores tie in spite of rounding."""
 _ROUNDING = 1e-12
+"""Values that differ by no more than this fraction are equal but for rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +120,12 @@ class VolumeAgreementRow:
 
 
 def judged_metrics() -> tuple[str, ...]:
-    """The columns of the scores that say how good a segmentation is: those of which higher or lower is better."""
+    """The columns of the scores that judge a segmentation: those where higher, lower or zero is better."""
     return tuple(f.name for f in fields(Row) if COLUMNS[f.name].better)
 
 
 def compared_metrics(config: StatisticsConfig) -> tuple[str, ...]:
-    """The columns that `compare` compares: those chosen, else all of `judged_metrics`. UnknownNameError for others."""
+    """The columns that `compare` compares: the chosen ones, else `judged_metrics`. UnknownNameError for other names."""
     known = judged_metrics()
     chosen = known if config.metrics is None else tuple(dict.fromkeys(config.metrics))
     for metric in chosen:
@@ -148,7 +148,7 @@ def summarise(scores: Scores, config: StatisticsConfig | None = None, **knobs: A
 def summarise_instances(
     rows: Sequence[InstanceRow], config: StatisticsConfig | None = None, **knobs: Any
 ) -> tuple[SummaryRow, ...]:
-    """The same of the metrics of instances, whose names then carry the threshold: "f1, IoU above 0.5"."""
+    """The same for the metrics of instances. Their names hold the threshold: "f1, IoU above 0.5"."""
     chosen = configured(StatisticsConfig, config, knobs)
     return tuple(
         _summary(
@@ -169,14 +169,14 @@ def compare(
 ) -> tuple[DifferenceRow, ...]:
     """A row for each label and metric of two methods' combined scores, paired by case.
 
-    Where the reference has no label, a prediction that has none either counts as the preset counts two empty masks (in
-    survey and chaos as agreement: Dice 1, distances 0), so that false positives of the other tell. Infinite distances
-    are worse than all others. What is not defined is left out of both methods, and counted. Metrics that are best at 0,
-    such as RVD, are compared by their magnitudes.
+    Where neither reference nor prediction has a label, the preset's rule for two empty masks holds (survey and chaos:
+    Dice 1, distances 0). So a false positive of the other method counts against it. Infinite distances are worse than
+    all others. An undefined value leaves the case out of both methods; `left_out` counts these cases. Metrics that are
+    best at 0, such as RVD, are compared by their magnitudes.
 
-    The metrics are those of `StatisticsConfig.metrics`; without them, all of `judged_metrics`. Holm's correction is
-    over all rows: labels times metrics. Raises InputError where the two share no case, or follow different definitions
-    or references, UnknownNameError for a metric that is none.
+    The metrics are those of `StatisticsConfig.metrics`, by default `judged_metrics`. Holm's correction is over all
+    rows: labels times metrics. Raises InputError where the two share no case, or follow different definitions or
+    references, UnknownNameError for an unknown metric.
     """
     if scores.config != compared.config:
         raise InputError(f"compared scores need the same definitions; got {scores.config} and {compared.config}")
@@ -197,7 +197,7 @@ def compare(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values after Holm's step-down correction (Scandinavian Journal of Statistics 1979); NaN is no test."""
+    """p values after Holm's step-down correction (Scandinavian Journal of Statistics 1979); NaN stands for no test."""
     p = np.array(p_values, dtype=float)
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
     steps = p[order] * np.arange(len(order), 0, -1)
@@ -235,7 +235,7 @@ def bootstrap_interval(
     if len(values) < 2 or not config.bootstrap:
         return math.nan, math.nan
     low, high = float(values.min()), float(values.max())
-    if high - low <= _ROUNDING * max(abs(low), abs(high)):  # so is every resample, of which BCa makes no interval
+    if high - low <= _ROUNDING * max(abs(low), abs(high)):  # every resample is the same, and BCa has no interval
         return low, high
     found = scipy.stats.bootstrap(
         (values,),
@@ -251,8 +251,8 @@ def bootstrap_interval(
 def median_interval(values: FloatArray, config: StatisticsConfig) -> tuple[float, float]:
     """The percentile confidence interval of a median over cases; NaN for fewer than two cases or no resamples.
 
-    values: (cases,), infinite ones among them. The ends are medians of resamples: nothing lies between two of them that
-    are infinite. The seed makes it the same at every call.
+    values: (cases,), may be infinite. The ends are medians of resamples, not interpolated: between infinities there is
+    nothing to interpolate. The seed makes it the same at every call.
     """
     cases = len(values)
     if cases < 2 or not config.bootstrap:
@@ -286,7 +286,7 @@ def _summary(of_cases: Sequence[float], config: StatisticsConfig, *, label: int,
 
 
 def _paired(scores: Scores, compared: Scores, label: int, cases: Sequence[str]) -> list[tuple[Row, Row]]:
-    """A label's rows of both methods, for each case in which the reference or either prediction has it."""
+    """A label's rows of both methods, for each case where the reference or a prediction has the label."""
     nowhere = absent(label, scores.config)
     first, second = ({row.case: row for row in of.rows if row.label == label} for of in (scores, compared))
     present = first.keys() | second.keys()
@@ -294,7 +294,7 @@ def _paired(scores: Scores, compared: Scores, label: int, cases: Sequence[str]) 
 
 
 def _pair(first: Row | None, second: Row | None, nowhere: Row) -> tuple[Row, Row]:
-    """The rows of one case; a method that has none has predicted nothing, where the reference has nothing either."""
+    """The rows of one case. A method without a row predicted nothing, and the reference has nothing."""
     rows = [row for row in (first, second) if row]
     if len(rows) == 1 and rows[0].voxels_reference:
         raise InputError(
@@ -336,32 +336,32 @@ def wilcoxon(differences: FloatArray) -> float:
     """
     if not len(differences):
         return math.nan
-    # The test is of ranks: theirs are the same, and SciPy need not reckon with infinities.
+    # The test depends on ranks only. Given ranks instead of values, SciPy meets no infinities.
     ranks = np.sign(differences) * scipy.stats.rankdata(np.abs(differences))
     return float(scipy.stats.wilcoxon(ranks).pvalue) if ranks.any() else 1.0
 
 
 def _better(metric: str, difference: float) -> str:
-    """Whom the median difference speaks for; of all metrics but those of which more is better, a negative one."""
+    """Which method the median difference favours. Where higher is not better, a negative difference is a gain."""
     gain = difference if COLUMNS[metric].better == "higher" else -difference
     return "prediction" if gain > 0 else "compared" if gain < 0 else "neither"
 
 
 def _minus(first: FloatArray, second: FloatArray) -> FloatArray:
-    """first - second; two that are both infinite do not differ."""
+    """first - second; two equal infinities do not differ."""
     with np.errstate(invalid="ignore"):
         return np.where(first == second, 0.0, np.round(first - second, _DECIMALS))
 
 
 def _by_label(rows: Sequence[AnyRow]) -> Iterable[tuple[int, str, list[AnyRow]]]:
-    """(label, name, its rows), labels ascending; the name is the first that a row gives."""
+    """Yield (label, name, its rows), labels ascending; the name is that of the first row."""
     for label in sorted({row.label for row in rows}):
         of_label = [row for row in rows if row.label == label]
         yield label, of_label[0].name, of_label
 
 
 def _median(values: FloatArray) -> FloatArray:
-    """Along the last axis, no value being NaN; NaN of no values. The middle of -inf and inf is 0, as of -x and x."""
+    """Along the last axis, without NaN in it; NaN for no values. The middle of -inf and inf is 0, as for -x and x."""
     if not values.shape[-1]:
         return np.full(values.shape[:-1], math.nan)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""All that can be measured of a set of cases: of one after the other (`measure`), and then of them all (`study`)."""
+"""Everything that can be measured in a set of cases: in each (`measure`), and then over all (`study_of`)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from napari_medseg.config import (
     Consensus,
     InstancesConfig,
     MetricsConfig,
-    ReadersConfig,
+    RatersConfig,
     StatisticsConfig,
     configured,
 )
 from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
-from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement, majority_vote
-from napari_medseg.metrics.agreement.staple import ReaderRow, staple
+from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement_of, majority_vote
+from napari_medseg.metrics.agreement.staple import RaterRow, staple
 from napari_medseg.metrics.descriptive.intensity import IntensityRow, intensity_statistics
 from napari_medseg.metrics.descriptive.series import SeriesRow, series_rows
 from napari_medseg.metrics.descriptive.shape import ShapeRow, shape_statistics
@@ -31,7 +31,7 @@ from napari_medseg.metrics.study.settings import (
     calibration_settings,
     instances_settings,
     metrics_settings,
-    readers_settings,
+    raters_settings,
     statistics_settings,
 )
 from napari_medseg.metrics.study.statistics import (
@@ -46,7 +46,6 @@ from napari_medseg.metrics.study.statistics import (
 from napari_medseg.metrics.study.tables import Table, scores_table, table_of
 from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
-#: {name of a table: the class of its rows, and its title}, in the order of a report
 TABLES: Mapping[str, tuple[type, str]] = {
     "statistics": (SummaryRow, "Statistics over the cases"),
     "comparison": (DifferenceRow, "Prediction against the compared method, paired by case"),
@@ -63,24 +62,25 @@ TABLES: Mapping[str, tuple[type, str]] = {
     "reliability": (ReliabilityRow, "Reliability"),
     "agreement": (AgreementRow, "Agreement of all readers"),
     "reader_pairs": (PairRow, "Agreement of every two readers"),
-    "staple": (ReaderRow, "Readers as STAPLE judges them"),
+    "staple": (RaterRow, "Readers as STAPLE judges them"),
 }
-#: {name of a table: the fields of StudyConfig that its numbers follow}, of those that follow any
+"""{name of a table: (class of its rows, title)}, in the order of a report."""
 _FOLLOWED: Mapping[str, tuple[str, ...]] = {
-    "statistics": ("metrics", "readers", "instances", "statistics"),
-    "comparison": ("metrics", "readers", "statistics"),
-    "volumes": ("readers",),
-    "series_reference": ("readers",),
-    "instances": ("readers", "instances"),
-    "instances_pooled": ("readers", "instances"),
-    "pairs": ("readers", "instances"),
-    "shape_reference": ("readers",),
-    "intensities": ("readers",),
-    "calibration": ("readers", "calibration"),
-    "reliability": ("readers", "calibration"),
+    "statistics": ("metrics", "raters", "instances", "statistics"),
+    "comparison": ("metrics", "raters", "statistics"),
+    "volumes": ("raters",),
+    "series_reference": ("raters",),
+    "instances": ("raters", "instances"),
+    "instances_pooled": ("raters", "instances"),
+    "pairs": ("raters", "instances"),
+    "shape_reference": ("raters",),
+    "intensities": ("raters",),
+    "calibration": ("raters", "calibration"),
+    "reliability": ("raters", "calibration"),
 }
-#: what the prediction is called beside the readers
+"""{name of a table: the fields of StudyConfig that its numbers depend on}; other tables depend on none."""
 PREDICTION = "prediction"
+"""Name of the prediction among the raters."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,16 +97,16 @@ class CaseImages:
     """Measured inside the labels."""
     probabilities: Volume | None = None
     """A channel per label, as `calibrate` takes it."""
-    readers: Mapping[str, Segmentation] = field(default_factory=dict)
+    raters: Mapping[str, Segmentation] = field(default_factory=dict)
     """All readers of the case by name, the reference among them; their agreement is measured where there are two."""
-    reader_rows: tuple[ReaderRow, ...] = ()
+    rater_rows: tuple[RaterRow, ...] = ()
     """What STAPLE thinks of the readers, where it made the reference."""
 
     def __post_init__(self) -> None:
         """Raise GridMismatchError, naming the image, unless all lie on the reference's grid; InputError for arrays."""
         require_segmentation(self.prediction, "the prediction")
         require_segmentation(self.reference, "the reference")
-        labels = {"the prediction": self.prediction, "the compared prediction": self.compared, **self.readers}
+        labels = {"the prediction": self.prediction, "the compared prediction": self.compared, **self.raters}
         images = {"the image": self.image, "the probabilities": self.probabilities}
         for role, other in (*labels.items(), *images.items()):
             if other is not None:
@@ -121,12 +121,12 @@ class StudyConfig:
 
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     instances: InstancesConfig | None = None
-    """Instances are matched where it is given."""
+    """How instances are matched; None: they are not."""
     shape: bool = False
     """Measure size and shape of the labels of reference and prediction."""
     series: bool = False
     """The cases are time points of one patient, in their order."""
-    readers: ReadersConfig = field(default_factory=ReadersConfig)
+    raters: RatersConfig = field(default_factory=RatersConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
 
@@ -144,17 +144,17 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The scores of all cases, and every further table that there is."""
+    """The scores of all cases, and the further tables."""
 
     scores: Scores
     tables: tuple[Table, ...]
     settings: tuple[Setting, ...] = ()
-    """How the scores were made, beside what they know themselves."""
+    """How the scores were made, beside the settings that they hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailedRow:
-    """A case that was not measured: it counts in no other table."""
+    """A case that was not measured; no other table has it."""
 
     case: str
     """Name of the case."""
@@ -169,29 +169,29 @@ def measure(case: CaseImages, config: StudyConfig | None = None, **knobs: Any) -
         name=case.name,
         scores=_scores(case.prediction, case.reference, chosen.metrics),
         compared=None if case.compared is None else _scores(case.compared, case.reference, chosen.metrics),
-        rows={**_instance_rows(case, chosen), **_label_rows(case, chosen), **_reader_rows(case)},
+        rows={**_instance_rows(case, chosen), **_label_rows(case, chosen), **_rater_rows(case)},
     )
 
 
 def with_consensus(case: CaseImages, method: Consensus) -> CaseImages:
-    """The case with the consensus of its readers as the reference; without two readers, or with "none", as it is."""
-    if method == "none" or len(case.readers) < 2:
+    """The case with the consensus of its raters as reference; unchanged for fewer than two raters, or "none"."""
+    if method == "none" or len(case.raters) < 2:
         return case
     if method == "vote":
-        return replace(case, reference=majority_vote(list(case.readers.values())))
-    consensus = staple(case.readers)
-    return replace(case, reference=consensus.segmentation, reader_rows=consensus.readers)
+        return replace(case, reference=majority_vote(list(case.raters.values())))
+    consensus = staple(case.raters)
+    return replace(case, reference=consensus.segmentation, rater_rows=consensus.raters)
 
 
-def study(
+def study_of(
     measured: Sequence[Measured],
     config: StudyConfig | None = None,
     failed: Mapping[str, str] | None = None,
     **knobs: Any,
 ) -> Study:
-    """The scores and tables of all cases together; of one case without a name, its own.
+    """The scores and tables of all cases together; of a single case without a name, its own scores.
 
-    failed: {name of a case that was not measured: why}; they are the first table.
+    failed: {name of a case that was not measured: why}; it becomes the first table.
     """
     chosen = configured(StudyConfig, config, knobs)
     single = len(measured) == 1 and not measured[0].name
@@ -204,7 +204,7 @@ def study(
         rows["volumes"] = list(volume_agreement(combined))
     if chosen.series:
         rows["series_reference"], rows["series_prediction"] = _series(combined)
-    settings = _settings(replace(chosen, metrics=combined.config), has_readers=bool(rows["agreement"]))
+    settings = _settings(replace(chosen, metrics=combined.config), has_raters=bool(rows["agreement"]))
     extra = []
     compared = [(m.name, m.compared) for m in measured if m.compared is not None]
     if compared:
@@ -224,16 +224,16 @@ def study(
     )
 
 
-def _settings(config: StudyConfig, *, has_readers: bool) -> dict[str, tuple[Setting, ...]]:
-    """{name of a table: how its numbers were made}; "scores" is what the scores do not know of themselves."""
+def _settings(config: StudyConfig, *, has_raters: bool) -> dict[str, tuple[Setting, ...]]:
+    """{name of a table: its settings}; "scores" has those that the scores do not hold."""
     of = {
         "metrics": metrics_settings(config.metrics),
-        "readers": readers_settings(config.readers) if has_readers else (),
+        "raters": raters_settings(config.raters) if has_raters else (),
         "instances": instances_settings(config.instances) if config.instances else (),
         "calibration": calibration_settings(config.calibration),
         "statistics": statistics_settings(config.statistics),
     }
-    followed = {name: _FOLLOWED.get(name, ()) for name in TABLES} | {"scores": ("readers",)}
+    followed = {name: _FOLLOWED.get(name, ()) for name in TABLES} | {"scores": ("raters",)}
     return {name: tuple(setting for part in parts for setting in of[part]) for name, parts in followed.items()}
 
 
@@ -255,7 +255,7 @@ def _instance_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[
 
 
 def _label_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any]]:
-    """Shapes, intensities and calibration, of what there is."""
+    """Shapes, intensities and calibration, as far as the case has images for them."""
     rows: dict[str, Sequence[Any]] = {}
     if config.shape:
         rows["shape_reference"] = shape_statistics(case.reference)
@@ -268,22 +268,22 @@ def _label_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any
     return rows
 
 
-def _reader_rows(case: CaseImages) -> dict[str, Sequence[Any]]:
-    """The readers among themselves, and the prediction beside each of them."""
-    if len(case.readers) < 2:
+def _rater_rows(case: CaseImages) -> dict[str, Sequence[Any]]:
+    """The agreement of the raters among themselves, and of the prediction with each of them."""
+    if len(case.raters) < 2:
         return {}
     names = case.reference.labels
-    among = agreement(case.readers, names)
-    beside = (agreement({PREDICTION: case.prediction, who: it}, names).pairs for who, it in case.readers.items())
+    among = agreement_of(case.raters, names)
+    beside = (agreement_of({PREDICTION: case.prediction, who: it}, names).pairs for who, it in case.raters.items())
     return {
         "agreement": among.rows,
         "reader_pairs": [*among.pairs, *itertools.chain.from_iterable(beside)],
-        "staple": case.reader_rows,
+        "staple": case.rater_rows,
     }
 
 
 def _series(scores: Scores) -> tuple[list[SeriesRow], list[SeriesRow]]:
-    """(of the reference, of the prediction), the cases being the time points."""
+    """(series of the reference, of the prediction); the cases are the time points."""
     names = {row.label: row.name for row in reversed(scores.rows)}
     found = []
     for column in ("volume_reference_ml", "volume_prediction_ml"):

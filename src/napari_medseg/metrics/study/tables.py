@@ -1,4 +1,4 @@
-"""Tables whose columns say what they mean, and their plain files: CSV and JSON."""
+"""Tables whose columns are defined, and their plain files: CSV and JSON."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Table:
     title: str
     """A line for a heading or a caption."""
     columns: Mapping[str, Column]
-    """{name: heading, unit and meaning}, in their order. Files keep the names, people read the headings."""
+    """{name: heading, unit and meaning}, in order. Files hold the names, people read the headings."""
     rows: Sequence[Mapping[str, Value]]
     settings: tuple[Setting, ...] = ()
     """How the numbers were made."""
 
     @property
     def caption(self) -> str:
-        """The title, and how the numbers were made."""
+        """The title, with how the numbers were made."""
         return f"{self.title} ({text_of(self.settings)})" if text_of(self.settings) else self.title
 
     @property
@@ -52,21 +52,21 @@ class Table:
         return pd.DataFrame(list(self.rows), columns=list(self.columns))
 
     def csv(self) -> bytes:
-        """The rows as a CSV file; the last columns say how they were made. Not finite values are "inf" and "nan"."""
+        """The rows as a CSV file; its last columns say how they were made. Values not finite are "inf" and "nan"."""
         settings = values_of(self.settings)
         return csv_bytes([*self.columns, *settings], [{**row, **settings} for row in self.rows])
 
     def document(self) -> dict[str, object]:
-        """What JSON takes; it has no infinity and no NaN, which become "inf" and "nan"."""
+        """The table for JSON, which has no infinity and no NaN: they become "inf" and "nan"."""
         rows = [for_json(row) for row in self.rows]
         settings = values_of(self.settings)
         return {"title": self.title, "settings": settings, "definitions": self.definitions, "rows": rows}
 
 
 def table_of(rows: Sequence[Any], kind: type, *, name: str, title: str, settings: tuple[Setting, ...] = ()) -> Table:
-    """The table of rows of one dataclass, whose columns are its fields and mean what is written under them.
+    """The table of rows of one dataclass. Its columns are the fields, defined by the text below each field.
 
-    The column `case` is left out where no row has one.
+    The column `case` is left out where no row has a case.
     """
     meanings = field_docs(kind)
     columns = [f.name for f in fields(kind) if f.name != "case" or any(row.case for row in rows)]
@@ -80,11 +80,11 @@ def table_of(rows: Sequence[Any], kind: type, *, name: str, title: str, settings
 
 
 def scores_table(scores: Scores, more: tuple[Setting, ...] = ()) -> Table:
-    """The scores as a table like the others. more: settings beside those that the scores know."""
+    """The scores as a Table. more: settings beside those that the scores hold."""
     settings = (*metrics_settings(scores.config), *more)
     return Table(name="scores", title="Scores", columns=scores.definitions, rows=scores.table(), settings=settings)
 
 
 def printable(text: str) -> str:
-    """The text with a space for each character that does not print: ends of lines, controls, broken file names."""
+    """The text with a space for each character that cannot be printed: line ends, controls, broken file names."""
     return "".join(c if c.isprintable() else " " for c in text)

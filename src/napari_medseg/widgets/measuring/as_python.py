@@ -1,4 +1,4 @@
-"""What the panel would do, as a script."""
+"""What the panel does, as a script that names public faces only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FROM_VIEWER = [
     "import napari",
     "import napari_medseg as ms",
-    "from napari_medseg.widgets.canvas.layers import to_segmentation",
+    "from napari_medseg.widgets import to_segmentation",
     "",
     "layers = napari.current_viewer().layers",
 ]
@@ -25,15 +25,15 @@ _FROM_VIEWER = [
 def evaluation_script(prediction: Labels, reference: Labels, config: MetricsConfig) -> str:
     """The call of `evaluate` on the two layers.
 
-    Layers that were opened from a file are read from it, and the script says that what was painted since is not in it;
-    others are taken from the viewer, and then the script runs in napari's console.
+    A layer that was opened from a file is read from that file; the script says that later strokes are not in it. Any
+    other layer is taken from the viewer: that script runs in napari's console.
     """
     sources = {"prediction": prediction, "reference": reference}
     lines = ["import napari_medseg as ms", ""]
     if not all(path_of(layer) for layer in sources.values()):
         lines = [*_FROM_VIEWER]
     if any(path_of(layer) for layer in sources.values()):
-        lines.append("# Of the files as they are: what was painted since and not saved is not in them.")
+        lines.append("# The files as they are on disk: what was painted since they were opened is not in them.")
     lines += [f"{role} = {_source(layer)}" for role, layer in sources.items()]
     lines += [
         f"scores = ms.evaluate(prediction=prediction, reference=reference, {_definitions(config)})",
@@ -43,20 +43,18 @@ def evaluation_script(prediction: Labels, reference: Labels, config: MetricsConf
 
 
 def folders_script(prediction: Path, reference: Path, config: MetricsConfig) -> str:
-    """The call that measures two folders, matched by name."""
+    """The call that measures two folders, whose files are matched by name."""
     return f"""from pathlib import Path
 
 from napari_medseg.config import MetricsConfig
 from napari_medseg.events import result_of
-from napari_medseg.metrics.study.batch import iter_measure
-from napari_medseg.metrics.study.case_files import Sources, match_files
-from napari_medseg.metrics.study.study import StudyConfig, study
+from napari_medseg.metrics import Sources, StudyConfig, iter_measure, match_files, study_of
 
 sources = Sources(prediction=Path({_quoted(str(prediction))}), reference=Path({_quoted(str(reference))}))
 config = StudyConfig(metrics=MetricsConfig({_definitions(config)}))
 cases, unmatched = match_files(sources)
 batch = result_of(iter_measure(cases, config))
-scores = study(batch.measured, config, batch.failed).scores
+scores = study_of(batch.measured, config, batch.failed).scores
 print(scores.to_frame())
 """
 

@@ -131,7 +131,7 @@ def _left_out(shown: _Shown) -> str:
 def _write(path: Path, shown: _Shown) -> None:
     """In the worker: the scores, their statistics, and what had no partner."""
     from napari_medseg.metrics.reports.exports import write_scores
-    from napari_medseg.metrics.study.study import study
+    from napari_medseg.metrics.study.study import study_of
 
-    found = study(shown.batch.measured, shown.config, shown.batch.failed)
+    found = study_of(shown.batch.measured, shown.config, shown.batch.failed)
     write_scores(path, found.scores, [*found.tables, *([shown.unmatched] if shown.unmatched else [])])

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.events import Work
 from napari_medseg.geometry import FloatArray
-from napari_medseg.metrics.pairwise.error_map import ERRORS, mapping_errors
-from napari_medseg.metrics.pairwise.surface_mesh import SurfaceMesh, meshing_surfaces
+from napari_medseg.metrics.pairwise.error_map import ERRORS, error_map_in_steps
+from napari_medseg.metrics.pairwise.surface_mesh import SurfaceMesh, surface_distance_mesh_in_steps
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import check_volume, labels_layer, surface_layer
 from napari_medseg.widgets.canvas.surface_view import Stage
@@ -89,7 +89,7 @@ class ErrorsTab(QWidget):
         """Add a layer of the voxels that differ."""
         with reporting():
             pair = self._compared.pair()
-            work = partial(mapping_errors, **pair.segmentations)
+            work = partial(error_map_in_steps, **pair.segmentations)
             self._background.ask_in_steps(work, partial(self._add_errors, pair.layers[0]))
 
     def show_surface(self) -> None:
@@ -149,7 +149,7 @@ class ErrorsTab(QWidget):
 
 def _drawable(pair: dict[str, Segmentation], label: int | None) -> Work[tuple[SurfaceMesh, SurfaceMesh]]:
     """In the worker: the mesh, and one that the window takes in without a pause."""
-    mesh = yield from meshing_surfaces(**pair, label=label)
+    mesh = yield from surface_distance_mesh_in_steps(**pair, label=label)
     return mesh, mesh.thinned(_MOST_FACES)
 
 

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QLineEdit, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_medseg.config import InstancesConfig, field_docs
 from napari_medseg.errors import InputError
-from napari_medseg.metrics.pairwise.instances import InstanceRow, Instances, Pair, matching
+from napari_medseg.metrics.pairwise.instances import InstanceRow, Instances, Pair, match_instances_in_steps
 from napari_medseg.volume import Grid
 from napari_medseg.widgets.fields.forms import button, choice, form, reporting
 from napari_medseg.widgets.views.record_columns import documented_columns
@@ -84,7 +84,7 @@ class InstancesTab(QWidget):
         with reporting():
             pair = self._compared.pair()
             self._background.ask_in_steps(
-                partial(matching, **pair.segmentations, config=self.config), partial(self._show, pair)
+                partial(match_instances_in_steps, **pair.segmentations, config=self.config), partial(self._show, pair)
             )
 
     @property

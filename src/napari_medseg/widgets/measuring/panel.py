@@ -162,6 +162,6 @@ class MetricsPanel(Panel):
 
 def _measured(config: MetricsConfig, **pair: Segmentation) -> Work[EditedScores]:
     """In the worker: the scores; and what draws them is loaded, which would hold up the window."""
-    edited = yield from EditedScores.measuring(**pair, config=config)
+    edited = yield from EditedScores.in_steps(**pair, config=config)
     importlib.import_module("napari_medseg.widgets.views.chart")
     return edited
