@@ -11,9 +11,11 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 import balls
 from napari_medseg import read, registry, segment, train, write
+from napari_medseg.architectures.blocks.outputs import Outputs, logits_of, supervised_logits
 from napari_medseg.architectures.costs import figures
 from napari_medseg.config import TrainConfig
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, load_model, write_model
@@ -30,11 +32,6 @@ TRAINING_PATCH: dict[int, tuple[int, ...]] = {3: (96, 96, 96), 2: (512, 512)}
 def noise(batch: int, channels: int, size: tuple[int, ...], seed: int = 0) -> Tensor:
     """Standard normal (batch, channels, *size), the same for the same seed."""
     return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(seed))
-
-
-def full_size(output: Tensor | list[Tensor]) -> Tensor:
-    """The logits at the size of the input, of a network with or without deep supervision."""
-    return output[0] if isinstance(output, list) else output
 
 
 def ball(size: tuple[int, ...], radius: float) -> Tensor:
@@ -88,7 +85,7 @@ class NetworkSuite:
             network = self.build(preset, in_channels=2, out_channels=5, spatial_dims=dims)
             for size in SIZES[dims]:
                 x = noise(2, 2, size)
-                assert full_size(network.train()(x)).shape == (2, 5, *size)
+                assert logits_of(network.train()(x)).shape == (2, 5, *size)
                 with torch.inference_mode():
                     logits = network.eval()(x)
                 assert logits.shape == (2, 5, *size)
@@ -106,23 +103,21 @@ class NetworkSuite:
     def test_every_parameter_has_a_gradient(self, preset: registry.PresetName) -> None:
         network = self.build(preset).train()
         outputs = network(noise(2, 1, tuple(2 * n for n in self.size)))
-        outputs = outputs if isinstance(outputs, list) else [outputs]
         target = torch.zeros(2, dtype=torch.long)
-        loss = sum(nn.functional.cross_entropy(o.flatten(2)[..., 0], target) for o in outputs)
-        assert isinstance(loss, Tensor)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        losses = [cross_entropy(logits.flatten(2)[..., 0], target) for logits in supervised_logits(outputs)]
+        losses += [head.square().mean() for head in (outputs.heads.values() if isinstance(outputs, Outputs) else ())]
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]  # torch
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
             assert parameter.ndim <= 1 or parameter.grad.abs().max() > 0, name
 
-    def test_supervised_stages_are_a_list_in_training_only(self) -> None:
+    def test_supervised_logits_come_in_training_only(self) -> None:
         network = self.build("default")
         x = noise(2, 1, self.size)
-        trained = network.train()(x)
-        supervised = bool(self.arguments("default").get("deep_supervision", False))
-        assert isinstance(trained, list) == supervised
-        assert all(stage.shape[:2] == (2, 2) for stage in (trained if supervised else [trained]))
+        supervised = supervised_logits(network.train()(x))
+        assert (len(supervised) > 1) == bool(self.arguments("default").get("deep_supervision", False))
+        assert all(logits.shape[:2] == (2, 2) for logits in supervised)
         with torch.inference_mode():
             assert isinstance(network.eval()(x), Tensor)
 
@@ -136,7 +131,7 @@ class NetworkSuite:
 
     def test_untrained_logits_neither_vanish_nor_explode(self, preset: registry.PresetName) -> None:
         network = self.build(preset).train()
-        spread = full_size(network(noise(2, 1, tuple(2 * n for n in self.size)))).std().item()
+        spread = logits_of(network(noise(2, 1, tuple(2 * n for n in self.size)))).std().item()
         assert 0.02 < spread < 30
 
     def test_bf16_is_finite_and_near(self, preset: registry.PresetName) -> None:
@@ -243,7 +238,7 @@ def _steps(network: nn.Module, x: Tensor, target: Tensor, learning_rate: float) 
     """150 steps of Adam; every tenth is yielded."""
     optimiser = torch.optim.Adam(network.parameters(), learning_rate)
     for step in range(1, 151):
-        loss = nn.functional.cross_entropy(full_size(network.train()(x)), target)
+        loss = cross_entropy(logits_of(network.train()(x)), target)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         optimiser.step()

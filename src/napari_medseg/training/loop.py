@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from napari_medseg._version import __version__
+from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import Precision, SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError
@@ -27,7 +28,7 @@ from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, ValidationClock
 from napari_medseg.training.cases import Case, PreparedCase
 from napari_medseg.training.checkpoint import Checkpoints
-from napari_medseg.training.losses import deeply_supervised, full_size
+from napari_medseg.training.losses import deeply_supervised
 from napari_medseg.training.patches import Batch, PatchSampler
 from napari_medseg.training.plan import CaseFacts, patches_at_once
 from napari_medseg.training.validate import mean_of, validate
@@ -184,7 +185,7 @@ class Fit:
             torch.manual_seed(self.config.seed + self.steps)
             with autocast(self.device, self.precision):
                 outputs = self.volumes(batch.images)
-        halo = (batch.classes.shape[1] - full_size(outputs).shape[2]) // 2  # slices that were neighbours only
+        halo = (batch.classes.shape[1] - logits_of(outputs).shape[2]) // 2  # slices that were neighbours only
         classes = batch.classes[:, halo : batch.classes.shape[1] - halo]
         loss = deeply_supervised(outputs, classes, network_named(self.spec.network).supervision)
         self.steps += 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from napari_medseg.architectures.blocks.outputs import Outputs, supervised_logits
 from napari_medseg.registry import Supervision
 from napari_medseg.training.cases import IGNORE
 
@@ -29,19 +30,14 @@ def dice_ce(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     return entropy + 1 - dice[1:].mean()
 
 
-def full_size(outputs: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
-    """The logits at the size of the input, of a network with or without deep supervision."""
-    return outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-
-
 def deeply_supervised(
-    outputs: torch.Tensor | Sequence[torch.Tensor], classes: torch.Tensor, supervision: Supervision = "halving"
+    outputs: torch.Tensor | Outputs, classes: torch.Tensor, supervision: Supervision = "halving"
 ) -> torch.Tensor:
     """`dice_ce` of every stage, the weights equal or each half of the one before, to a sum of 1.
 
     The classes are sampled at the size of each stage.
     """
-    stages = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    stages = supervised_logits(outputs)
     weights = [0.5**i if supervision == "halving" else 1.0 for i in range(len(stages))]
     losses = [w * dice_ce(s, _at_scale(classes, s.shape[2:])) for w, s in zip(weights, stages, strict=True)]
     return torch.stack(losses).sum() / sum(weights)

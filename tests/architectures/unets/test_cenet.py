@@ -30,7 +30,7 @@ def test_parameters_of_the_context() -> None:
 
 def test_supervised_levels_have_their_own_sizes() -> None:
     network = registry.network("cenet").build(width=4, blocks=(1, 1, 1, 1), spatial_dims=2, out_channels=3).train()
-    shapes = [tuple(o.shape) for o in network(noise(1, 1, (33, 70)))]
+    shapes = [tuple(o.shape) for o in network(noise(1, 1, (33, 70))).supervised]
     assert shapes == [(1, 3, *size) for size in [(33, 70), (17, 35), (9, 18), (5, 9), (3, 5)]]
 
 
