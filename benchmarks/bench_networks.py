@@ -83,13 +83,13 @@ def cost(name: str) -> dict[str, Any]:
     """Size, multiply-adds and memory from the shapes; time and memory of one forward pass."""
     import torch
 
-    from napari_medseg.architectures.costs import figures
+    from napari_medseg.architectures.costs import costs_of
     from napari_medseg.architectures.modes import in_mode
 
     torch.set_num_threads(1)
     spec = registry.network(name)
     flat = spec.dims[-1] == 2
-    of_patch = figures(spec, (SIDE,) * spec.dims[-1])
+    of_patch = costs_of(spec, (SIDE,) * spec.dims[-1])
     network = in_mode(spec.build().eval(), "2d" if flat else "3d")
     x = torch.randn(1, 1, SIDE, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

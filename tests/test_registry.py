@@ -42,7 +42,6 @@ def test_every_entry_is_complete(spec: NetworkSpec) -> None:
     assert spec.deep_supervision == ("deep_supervision" in spec.parameters)
 
 
-#: as published, or counted from the originals; what ours differs by stands in `counting`
 PUBLISHED = {
     "vnet": "45,597,898",
     "unet3d": "19,069,955",
@@ -72,6 +71,7 @@ PUBLISHED = {
     "skipdensenet3d": "1,551,262",
     "fcn3d": "12,210,926",
 }
+"""As published, or counted from the originals; `counting` says how ours differs."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -166,12 +166,12 @@ def test_listing_loads_neither_torch_nor_monai() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
-def test_building_is_silent() -> None:
+def test_importing_every_architecture_is_silent() -> None:
+    """What they print when they are built is asserted by the suite of each network."""
     done = fresh_interpreter(
+        "import importlib\n"
         "from napari_medseg import registry\n"
-        "import torch\n"
-        "with torch.device('meta'):\n"
-        "    for spec in registry.networks().values():\n"
-        "        spec.build(in_channels=3)\n"
+        "for module in {spec.target.partition(':')[0] for spec in registry.networks().values()}:\n"
+        "    importlib.import_module(module)\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

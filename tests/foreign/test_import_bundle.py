@@ -209,8 +209,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     ("kind", "arguments", "ours"), [(k, a, o) for k, (a, o) in DEFINITIONS.items()], ids=DEFINITIONS
 )
 def test_logits_equal_those_of_monais_network(kind: str, arguments: dict[str, Any], ours: str) -> None:
-    from napari_medseg.foreign.imported import fitted
-    from napari_medseg.foreign.naming import renamer
+    from napari_medseg.foreign.imported import fitted, renamer
 
     torch.manual_seed(4)
     peer = getattr(nets, kind)(**arguments).eval()

@@ -92,6 +92,10 @@ class TensorsSuite:
             found = tensors(again(*inputs))
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
+    def test_building_is_silent(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self.build()
+        assert capfd.readouterr() == ("", "")
+
     def test_parameters_of_the_paper(self) -> None:
         if self.spec.paper is None:
             pytest.skip("no configuration is published")

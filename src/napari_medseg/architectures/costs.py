@@ -18,7 +18,7 @@ ADAM_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Figures:
+class Costs:
     """The costs of a network on one patch."""
 
     parameters: int
@@ -33,7 +33,7 @@ class Figures:
         return self.parameters * ADAM_BYTES + self.activation_bytes
 
 
-def figures(spec: NetworkSpec, patch: tuple[int, ...], preset: PresetName = "default", **overrides: object) -> Figures:
+def costs_of(spec: NetworkSpec, patch: tuple[int, ...], preset: PresetName = "default", **overrides: object) -> Costs:
     """The costs of a network on a patch (*size) of one image; overrides as those of `NetworkSpec.build`."""
     with torch.device("meta"):
         network = spec.build(preset, **{"spatial_dims": len(patch), **overrides})
@@ -43,7 +43,7 @@ def figures(spec: NetworkSpec, patch: tuple[int, ...], preset: PresetName = "def
         macs = _macs(network, x)
         with _kept_bytes() as kept:
             network.train()(torch.cat([x, x]))  # batch norm wants more than one value per channel
-    return Figures(sum(p.numel() for p in network.parameters()), macs, _without(kept, network) // 2)
+    return Costs(sum(p.numel() for p in network.parameters()), macs, _without(kept, network) // 2)
 
 
 def _macs(network: nn.Module, x: Tensor) -> int:

@@ -13,10 +13,9 @@ from typing import Any
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.foreign.archive import checked_members, extract
 from napari_medseg.foreign.documents import read_document, refuse_code, resolved
-from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted
+from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted, renamer
 from napari_medseg.foreign.monai_networks import network_of
 from napari_medseg.foreign.monai_transforms import Preprocessing, preprocessing_of
-from napari_medseg.foreign.naming import renamer
 from napari_medseg.foreign.tensors import read_weights
 from napari_medseg.models.spec import Channel, ModelSpec
 from napari_medseg.registry import Argument

@@ -13,8 +13,7 @@ from typing import Any, get_args
 
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.foreign.documents import read_document
-from napari_medseg.foreign.imported import Imported, fitted
-from napari_medseg.foreign.naming import renamer
+from napari_medseg.foreign.imported import Imported, fitted, renamer
 from napari_medseg.foreign.nnunet_plans import Configuration, configuration_of
 from napari_medseg.foreign.tensors import Weights, read_weights
 from napari_medseg.models.spec import Channel, Modality, ModelSpec, Normalisation

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError
 from napari_medseg.foreign.checkpoint import check_checkpoint
-from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted
-from napari_medseg.foreign.naming import renamer
+from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted, renamer
 from napari_medseg.foreign.tensors import read_weights
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 

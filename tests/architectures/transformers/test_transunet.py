@@ -8,7 +8,7 @@ import torch
 
 from napari_medseg.architectures.blocks.base import attention_maps
 from napari_medseg.architectures.blocks.transformer import MapTransformer
-from napari_medseg.architectures.costs import figures
+from napari_medseg.architectures.costs import costs_of
 from napari_medseg.architectures.transformers.transunet import _Standardised
 from napari_medseg.errors import InputError
 from napari_medseg.registry import network
@@ -33,7 +33,7 @@ class TestTransUNet(NetworkSuite):
 
 
 def test_cost_of_the_paper() -> None:
-    found = figures(network("transunet"), (224, 224), "paper")
+    found = costs_of(network("transunet"), (224, 224), "paper")
     assert found.parameters == 105_277_081
     assert found.macs / 1e9 == pytest.approx(29.2, abs=0.06), "the authors' pooling makes 55 of 112, ours 56"
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from napari_medseg.architectures.costs import figures
+from napari_medseg.architectures.costs import costs_of
 from napari_medseg.architectures.transformers.unext import shifted
 from napari_medseg.registry import network
 from network_suite import NetworkSuite, noise
@@ -33,7 +33,7 @@ def test_parameters_of_variants(change: dict[str, Any], count: int) -> None:
 
 
 def test_multiply_adds_of_the_paper() -> None:
-    assert round(figures(network("unext"), (256, 256), "paper").macs / 1e9, 3) == 0.562
+    assert round(costs_of(network("unext"), (256, 256), "paper").macs / 1e9, 3) == 0.562
 
 
 def test_fifths_of_the_channels_are_shifted() -> None:

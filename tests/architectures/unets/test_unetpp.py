@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseg import registry
-from napari_medseg.architectures.costs import figures
+from napari_medseg.architectures.costs import costs_of
 from network_suite import NetworkSuite, noise
 
 SPEC = registry.network("unetpp")
@@ -34,7 +34,7 @@ def test_parameters_of_the_variants(change: dict[str, Any], expected: int) -> No
 
 
 def test_multiply_adds_of_the_paper() -> None:
-    assert round(figures(SPEC, (256, 256), "paper").macs / 1e9, 1) == 34.5
+    assert round(costs_of(SPEC, (256, 256), "paper").macs / 1e9, 1) == 34.5
 
 
 def test_every_head_has_the_full_size_and_the_same_weight() -> None:
