@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: the orientation whose slices are the radiological pictures: head up, anterior up, the patient's left on the right
 SHOWN = "IPL"
+"""The orientation whose slices are the radiological pictures: head up, anterior up, the patient's left on the right."""
 PLANES = ("axial", "coronal", "sagittal")
 _AXES = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
 _PERCENTILES = (1.0, 99.0)
 _OPACITY = 0.45
-#: labels that a qualitative colour map has colours for
 _FEW = 8
+"""Labels that a qualitative colour map has colours for."""
 
 Array = npt.NDArray[Any]
 Pair = tuple[float, float]

@@ -26,7 +26,6 @@ Axes = tuple[FloatArray, FloatArray, FloatArray]
 
 LABELS = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney", 5: "spine", 6: "aorta"}
 
-#: mean intensity per tissue: Hounsfield units with contrast agent, and a T1-weighted signal
 _TISSUES: dict[str, tuple[float, float]] = {
     "air": (-1000, 0),
     "fat": (-105, 820),
@@ -46,12 +45,13 @@ _TISSUES: dict[str, tuple[float, float]] = {
     "gas": (-900, 15),
     "bowel": (40, 270),
 }
+"""Mean intensity per tissue: Hounsfield units with contrast agent, and a T1-weighted signal."""
 _NAMES = tuple(_TISSUES)
 
-#: half of the box (S, P, L) in mm that the anatomy below fills
 _HALF_BOX = (120.0, 125.0, 178.0)
-#: samples per voxel along each axis; odd, so that one lies at the centre
+"""Half of the box (S, P, L) in mm that the anatomy below fills."""
 _SAMPLES = 3
+"""Samples per voxel along each axis; odd, so that one lies at the centre."""
 _ENDLESS = 1e6
 _WAVELENGTH_MM = 160.0
 

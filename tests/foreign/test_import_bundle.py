@@ -183,7 +183,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"spatial_dims": 2, "in_channels": 3, "out_channels": 4, "features": [8, 8, 8, 8, 8, 8]},
         "basicunet",
     ),
-    "VNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2}, "vnet"),
+    "VNet": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 2}, "vnet"),
     "SegResNet": ({"spatial_dims": 3, "in_channels": 4, "out_channels": 3, "dropout_prob": 0.2}, "segresnet"),
     "DynUNet": (
         {

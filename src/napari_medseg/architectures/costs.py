@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_medseg.registry import NetworkSpec, PresetName
 
-#: bytes per parameter while Adam trains in float32: weight, gradient and two moments
 ADAM_BYTES = 16
+"""Bytes per parameter while Adam trains in float32: weight, gradient and two moments."""
 
 
 @dataclass(frozen=True)

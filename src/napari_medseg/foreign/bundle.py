@@ -67,7 +67,7 @@ def import_bundle(folder: Path) -> Imported:
 
 
 def _plain(where: Path, document: Mapping[str, Any], key: str) -> Any:
-    """One part of a document, its references resolved and free of expressions; ModelFileError otherwise."""
+    """One part of a document, with its references resolved. Raises ModelFileError if it is missing or an expression."""
     if key not in document:
         raise ModelFileError(f"{where}: it has no {key}")
     part = document[key]
@@ -82,7 +82,7 @@ def _plain(where: Path, document: Mapping[str, Any], key: str) -> Any:
 
 
 def _without_keys(transform: dict[str, Any]) -> dict[str, Any]:
-    """A transform without the names of what it works on and the device, which bundles often refer to or compute."""
+    """A transform without its keys and device, which bundles often refer to or compute."""
     dropped = {"device", "allow_missing_keys", *(() if transform.get("keys") in ("label", ["label"]) else ("keys",))}
     return {name: value for name, value in transform.items() if name not in dropped}
 

@@ -31,7 +31,7 @@ _REFUSED = {
 
 
 def is_foreign(source: Path) -> bool:
-    """Whether a path leads to a model of another program: by its suffix, or the files in the folder."""
+    """Whether a path leads to a model of another program, judged by its suffix or the files in the folder."""
     from napari_medseg.foreign.bundle import is_bundle
     from napari_medseg.foreign.nnunet import is_results_folder
 
@@ -53,8 +53,8 @@ def convert_model(
     source: a MONAI bundle (folder or zip), an nnU-Net v2 results folder, a JSON description with the weights beside it,
     or a .pt or .pth file with a state dict of `network`. network, preset, labels: for a state dict only.
 
-    What is not the same as in the program it comes from is warned of, one line each. Nothing in the source is run,
-    evaluated or imported. Raises ModelFileError, NotSupportedError or InputError for what cannot be taken.
+    Each difference from the source program is a warning of one line. Nothing in the source is run, evaluated or
+    imported. Raises ModelFileError, NotSupportedError or InputError for a source that cannot be taken.
     """
     from napari_medseg.models.file import SUFFIX, write_model
 
@@ -62,7 +62,7 @@ def convert_model(
     with TemporaryDirectory(prefix="medseg-") as scratch:
         try:
             imported = _imported(source, Path(scratch), network, preset, labels)
-        except InputError as error:  # of the ModelSpec, which knows no file
+        except InputError as error:  # a ModelSpec does not know the file
             if str(source) in str(error):
                 raise
             raise ModelFileError(f"{source}: {error}") from error
@@ -74,7 +74,7 @@ def convert_model(
 
 
 def refuse_foreign_model(path: Path) -> None:
-    """Raise MedsegError for a model file of another program: what is wrong with it, else how it is converted."""
+    """Raise MedsegError for a model file of another program; the message says what is wrong, or how to convert it."""
     from napari_medseg.foreign.checkpoint import check_checkpoint
 
     if not is_foreign(path):
@@ -89,7 +89,7 @@ def refuse_foreign_model(path: Path) -> None:
 
 
 def refuse_kind(source: Path) -> None:
-    """Raise NotSupportedError for a kind of file, told by its suffix, that is never opened."""
+    """Raise NotSupportedError for a suffix whose files are never opened."""
     name = source.name.lower()
     if name.endswith(_TARS):
         raise NotSupportedError(
@@ -118,7 +118,7 @@ def _imported(
         try:
             unpack(source, scratch)
             imported = import_bundle(scratch)
-        except MedsegError as error:  # in the words of the user, who gave an archive
+        except MedsegError as error:  # name the archive that the user gave, not its unpacked copy
             raise type(error)(str(error).replace(str(scratch), str(source))) from error
         return replace(imported, notes=tuple(note.replace(str(scratch), str(source)) for note in imported.notes))
     from napari_medseg.foreign.statedict import import_state_dict

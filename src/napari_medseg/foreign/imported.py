@@ -1,4 +1,4 @@
-"""What every importer hands over: a ModelSpec, the tensors under our names, and what could not be carried over."""
+"""The result of every importer: a ModelSpec, the tensors under our names, and notes on what differs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 DEFAULT_PATCH_3D, DEFAULT_PATCH_2D = (96, 96, 96), (1, 256, 256)
 
 Rename = Callable[[str], str | None]
-"""A foreign tensor's name -> ours, or None for one that is a copy of another or plays no part in segmenting."""
+"""The name of a foreign tensor -> ours; None for a copy of another tensor, or one that segmenting does not use."""
 
 _HOLDERS = {"basicunet": "net", "monai_unet": "net", "segresnet": "net", "monai_attention_unet": "net"}
-"""Our networks that hold a network of MONAI, under this name."""
+"""{our network: the attribute that holds its network of MONAI}."""
 _NNUNET = (
     (r"encoder\.stem\.convs\.0\.", "stem."),
     (r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\.", r"encoder.\1.\2."),
@@ -43,7 +43,7 @@ class Imported:
     spec: ModelSpec
     tensors: Mapping[str, torch.Tensor]
     notes: tuple[str, ...] = ()
-    """What is not the same as in the program it comes from."""
+    """How the model differs from that of the source program, one line each."""
 
 
 def fitted(
@@ -79,7 +79,7 @@ def fitted(
 
 
 def renamer(network: str) -> Rename:
-    """How the tensors of a foreign network are called in ours; names that are ours already stay."""
+    """The function that gives foreign tensors their names in our network; names of ours stay."""
     if network in _HOLDERS:
         holder = f"{_HOLDERS[network]}."
         return lambda name: name if name.startswith(holder) else holder + name
@@ -93,7 +93,7 @@ def _vnet(name: str) -> str:
 
 
 def _dynunet(name: str) -> str | None:
-    """MONAI's lists every tensor of skip_layers a second time, and we build none of the supervised scales."""
+    """MONAI lists every tensor a second time under skip_layers; our network has no supervised scales."""
     name = name.removeprefix("net.")
     copies = ("input_block.", "downsamples.", "bottleneck.", "upsamples.", "deep_supervision_heads.")
     if name.startswith(copies) or ".super_head." in name:

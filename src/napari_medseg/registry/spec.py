@@ -79,12 +79,12 @@ def _is_a(value: object, wanted: type) -> bool:
     return isinstance(value, int | float if wanted is float else wanted)
 
 
-#: the arguments that every network has
 COMMON = {
     "in_channels": Parameter(1, "channels of the image", 1, 64),
     "out_channels": Parameter(2, "classes, the background included", 1, 4096),
     "spatial_dims": Parameter(3, "2 for slices, 3 for volumes", 2, 3),
 }
+"""The arguments that every network has."""
 
 
 @dataclass(frozen=True, kw_only=True)

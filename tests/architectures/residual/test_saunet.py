@@ -28,6 +28,7 @@ class TestSAUNet(NetworkSuite):
     small: ClassVar[Mapping[str, object]] = SMALL
     learning_rate = 1e-2
     overfit_size = (32, 32)
+    seed = 4
 
 
 def test_number_of_parameters() -> None:

@@ -15,11 +15,7 @@ class TestCENet(NetworkSuite):
     network = "cenet"
     small: ClassVar = {"width": 8, "blocks": (1, 1, 1, 1)}
     learning_rate: ClassVar[float] = 1e-2
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Large enough for a ball of more than a few voxels at half the size, where its last skip is."""
-        return (32, 16, 16)
+    overfit_size: ClassVar = (32, 16, 16)
 
 
 def test_parameters_of_the_context() -> None:
