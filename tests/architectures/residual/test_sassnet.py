@@ -58,7 +58,7 @@ def test_both_heads_have_the_size_of_the_image(with_distances: SASSNet, size: tu
 
 def test_both_heads_train_every_parameter(with_distances: SASSNet) -> None:
     outputs = with_distances.train()(noise(2, 1, (32, 32, 32)))
-    (outputs.logits.square().mean() + (outputs.heads["sdf"] - 0.5).square().mean()).backward()  # type: ignore[no-untyped-call]  # torch
+    (outputs.logits.square().mean() + (outputs.heads["sdf"] - 0.5).square().mean()).backward()
     for name, parameter in with_distances.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.ndim <= 1 or parameter.grad.abs().max() > 0, name

@@ -51,7 +51,7 @@ def test_edges_are_trained_by_a_loss_of_their_own() -> None:
         (1, 2, 1),
     ]
     assert edges.shape == (2, 1, 16, 20, 16)
-    edges.square().mean().backward()  # type: ignore[no-untyped-call]  # torch
+    edges.square().mean().backward()
     assert all(p.grad is not None for p in built.shape.parameters())
     assert all(p.grad is None for p in built.decoder.parameters())
 

@@ -1,4 +1,4 @@
-"""What a network gives in training: its logits, those that deep supervision adds, and the outputs of other heads.
+"""The outputs of a network in training: its logits, those of deep supervision, and those of further heads.
 
 N: batch. K: classes. *size: (Z, Y, X) or (Y, X).
 """
@@ -13,9 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a network with deep supervision or further heads returns in training; in evaluation it returns the logits.
+    """The value that a network with deep supervision or further heads returns in training; else it returns the logits.
 
-    A network on a memory returns it in evaluation too, because what uses it reads the quality of the mask.
+    A network with a memory returns it in evaluation too: its caller reads the quality of the mask.
     """
 
     logits: Tensor

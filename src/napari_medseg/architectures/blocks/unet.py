@@ -89,7 +89,7 @@ def logits_at(
 
 
 class Concatenate(nn.Module):
-    """The skip, then what came up, along the channels."""
+    """The skip, then the up-sampled features, along the channels."""
 
     def forward(self, skip: Tensor, up: Tensor) -> Tensor:
         """(N, C, *size), (N, D, *size) -> (N, C + D, *size)."""
@@ -97,7 +97,7 @@ class Concatenate(nn.Module):
 
 
 class Add(nn.Module):
-    """The sum of the skip and what came up."""
+    """The sum of the skip and the up-sampled features."""
 
     def forward(self, skip: Tensor, up: Tensor) -> Tensor:
         """(N, C, *size), (N, C, *size) -> (N, C, *size)."""

@@ -30,7 +30,7 @@ _conv3 = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered of slices with masks."""
+    """The keys and values of slices with masks."""
 
     keys: Tensor
     """(N, key, T, y, x)"""
@@ -164,7 +164,7 @@ class _Refinement(nn.Module):
 
 
 class _Quality(nn.Module):
-    """What the slice looks like, its mask and how sure it is -> the expected intersection over union; any size."""
+    """Features of the slice, and logits -> the expected intersection over union (N,); any size."""
 
     def __init__(self, norm: str, channels: int) -> None:
         super().__init__()

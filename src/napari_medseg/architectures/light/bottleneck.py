@@ -59,7 +59,7 @@ class ENet(nn.Module):
 
 
 class FSSNet(nn.Module):
-    """Factorised bottlenecks, then dilated ones; the decoder adds what went into each stage of the encoder.
+    """Factorised bottlenecks, then dilated ones; the decoder adds the input of each encoder stage.
 
     Source: Zhang et al., IEEE Transactions on Industrial Informatics 2019, tables I and II.
     """

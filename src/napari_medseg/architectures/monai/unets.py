@@ -26,7 +26,7 @@ NORMS = {
 
 
 class Wrapped(nn.Module):
-    """A network of MONAI as `net`, its input padded to what its down-sampling needs and its logits cropped."""
+    """A network of MONAI as `net`: pads its input to a size that it can halve, and crops its logits."""
 
     def __init__(self, net: nn.Module, multiple: int | Sizes) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ NEIGHBOURS = 3
 
 
 class HDenseUNet(nn.Module):
-    """The hybrid cascade: what the 2D part finds in its slices guides the 3D part, and the features of both are added.
+    """The hybrid cascade: the logits of the 2D part guide the 3D part, and the features of both are added.
 
     Source: Li et al., IEEE TMI 2018. The authors train the 2D part first and then all jointly: `planar` is the whole
     2D part as a network of volumes (its weights are those named "planar." here), so a trainer first fits
@@ -70,10 +70,10 @@ class HDenseUNet(nn.Module):
         he_init(self)
         if residual:
             with torch.no_grad():
-                head.weight.mul_(0.1)  # the joint training starts from about what the 2D part has learned
+                head.weight.mul_(0.1)  # the joint training starts close to the trained 2D part
 
     def training_stages(self) -> dict[str, nn.Module]:
-        """What to train in turn, each a network of volumes: first the 2D part alone, then everything jointly."""
+        """The networks of volumes to train in turn: first the 2D part alone, then the whole."""
         return {"planar": self.planar, "joint": self}
 
     def forward(self, x: Tensor) -> Tensor | Outputs:

@@ -23,7 +23,7 @@ from napari_medseg.architectures.blocks.transformer import MapTransformer
 from napari_medseg.architectures.blocks.unet import Add, EncoderDecoder, heads_1x1, logits_at, supervised
 
 CONVOLUTIONS = (1, 2, 3, 3, 3)
-"""Per level, the finest first; the decoder has as many as its level."""
+"""Convolutions per level of the encoder and of the decoder, the finest first."""
 
 
 class SASSNet(EncoderDecoder):
@@ -79,7 +79,7 @@ class SASSNet(EncoderDecoder):
 
 
 class CANet(SASSNet):
-    """The same V-Net with a transformer on its coarsest level, whatever that level's size.
+    """The same V-Net with a transformer on its coarsest level, of any size.
 
     Source: Zhao et al., Expert Systems with Applications 2023.
     """

@@ -29,7 +29,7 @@ from napari_medseg.architectures.blocks.unet import heads_1x1, logits_at
 
 
 class SAUNet(nn.Module):
-    """Texture and shape side by side: edges, found by a stream of its own, join the decoder's last stage; 2D or 3D.
+    """Texture and shape side by side: a second stream finds edges, which join the last decoder stage; 2D or 3D.
 
     The published network adds the Canny edges of 8-bit images to the shape stream's, computed on the CPU; here they are
     the image's relative gradient magnitude, computed with the rest. Source: Sun et al., MIDL 2020.
@@ -134,7 +134,7 @@ class _Texture(nn.Module):
 
 
 class _Shape(nn.Module):
-    """Residual blocks at full size, narrower and narrower, each gated by what one texture stage sees."""
+    """Residual blocks at full size, narrower and narrower, each gated by one texture stage."""
 
     def __init__(self, spatial_dims: int, norm: str, textures: tuple[int, ...], widths: tuple[int, ...]) -> None:
         super().__init__()

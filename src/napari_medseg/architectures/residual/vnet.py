@@ -73,7 +73,7 @@ class _Stages(nn.Module):
 
 
 def _set_dropout(stages: _Stages, kind: type[nn.Module], probability: float) -> None:
-    """Dropout in the two deepest levels. MONAI's is 3D whatever the data, and always drops half of the finest skips."""
+    """Dropout in the two deepest levels. MONAI's is 3D for 2D data too, and always drops half of the finest skips."""
     for stage in (stages.down_tr128, stages.down_tr256, stages.up_tr256, stages.up_tr128):
         stage.dropout = kind(probability)
     for stage in (stages.up_tr256, stages.up_tr128):

@@ -1,4 +1,4 @@
-"""The U-Net of Çiçek et al. 2016 and its strided descendant (Isensee et al. 2021): one wiring, told apart by arguments.
+"""The U-Net of Çiçek et al. 2016 and its strided descendant (Isensee et al. 2021): one wiring, two sets of arguments.
 
 N: batch. C: channels. *size: (Z, Y, X) or (Y, X). Level k has size / 2^k.
     x           (N, in_channels, *size)

@@ -31,7 +31,7 @@ class UNet3Plus(nn.Module):
     Source: Huang et al., ICASSP 2020. `guided` adds the classification-guided module: from the deepest features it
     predicts whether there is anything to find, and log P(something) is added to the logits of the foreground. There
     the paper multiplies by an argmax, through which nothing is learnt; this way the loss of the logits trains it too,
-    and `forward_with_presence` gives its scores to a loss of their own.
+    and its scores are a head of the outputs in training, for a loss of their own.
     """
 
     def __init__(
