@@ -76,8 +76,6 @@ class NetworkSuite:
     """Of the weights: some seeds draw units of a small network that its ReLU keeps at 0 for every input."""
     overfit_size: ClassVar[tuple[int, ...]] = ()
     """Of that image, where 16^3 voxels take minutes or are but a few at the bottom."""
-    not_exported: ClassVar[str] = ""
-    """Why torch.export cannot take the network, where it cannot."""
 
     @property
     def spec(self) -> NetworkSpec:
@@ -239,31 +237,30 @@ class NetworkSuite:
         record_property("training_memory_bytes", found.training_bytes)
         assert found.parameters * 16 < found.training_bytes < 8 * GIB
 
-    @once_per_kind
-    def test_torch_export(self) -> None:
-        if self.not_exported:
-            pytest.skip(self.not_exported)
-        x, expected, exported = self.export()
-        with torch.inference_mode():
-            torch.testing.assert_close(exported.module()(x), expected, rtol=1e-4, atol=1e-4)
-
-    def export(self) -> tuple[Tensor, Tensor, Any]:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def exported(cls) -> tuple[Tensor, Tensor, Any]:
         """An image of the highest dimension, its logits, and the program that torch exports."""
-        dims = self.spec.dims[-1]
-        network = self.build("default", spatial_dims=dims).eval()
+        suite = cls()
+        dims = suite.spec.dims[-1]
+        network = suite.build("default", spatial_dims=dims).eval()
         x = noise(1, 1, SIZES[dims][0])
         with torch.inference_mode():
             expected = network(x)
         return x, expected, torch.export.export(network, (x,), strict=False)
 
+    @once_per_kind
+    def test_torch_export(self, exported: tuple[Tensor, Tensor, Any]) -> None:
+        x, expected, program = exported
+        with torch.inference_mode():
+            torch.testing.assert_close(program.module()(x), expected, rtol=1e-4, atol=1e-4)
+
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's exporter, of itself
-    def test_onnx_computes_the_same(self) -> None:
-        if self.not_exported:
-            pytest.skip(self.not_exported)
-        x, expected, exported = self.export()
-        program: Any = torch.onnx.export(exported, dynamo=True, verbose=False)
-        session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    def test_onnx_computes_the_same(self, exported: tuple[Tensor, Tensor, Any]) -> None:
+        x, expected, program = exported
+        onnx: Any = torch.onnx.export(program, dynamo=True, verbose=False)
+        session = onnxruntime.InferenceSession(onnx.model_proto.SerializeToString())
         (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-3, atol=1e-3)
 

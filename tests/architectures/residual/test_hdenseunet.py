@@ -36,6 +36,7 @@ def count(module: nn.Module) -> int:
 class TestHDenseUNet(NetworkSuite):
     network = "hdenseunet"
     small: ClassVar = SMALL
+    learning_rate = 1e-2
 
 
 def test_every_part_has_its_published_number_of_parameters() -> None:

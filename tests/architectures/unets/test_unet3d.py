@@ -18,6 +18,8 @@ def build(**overrides: object) -> nn.Module:
 class TestUNet3D(NetworkSuite):
     network = "unet3d"
     small: ClassVar = {"channels": (8, 16, 32)}
+    learning_rate = 1e-2
+    overfit_size = (32, 32)
 
 
 def test_paper_preset_has_the_published_number_of_parameters() -> None:

@@ -16,6 +16,8 @@ SPEC = registry.network("unetpp")
 class TestUNetPlusPlus(NetworkSuite):
     network = "unetpp"
     small: ClassVar = {"channels": (8, 8, 16)}
+    learning_rate = 1e-2
+    overfit_size = (32, 32)
 
 
 @pytest.mark.parametrize(
