@@ -22,7 +22,7 @@ from napari_medseg.architectures.blocks.resnet import conv_unit
 
 
 class EncoderDecoder(nn.Module):
-    """A U-Net of given parts: its subclasses only say which.
+    """A U-Net of the parts that its subclasses give.
 
     encoder: finest first, each stage but the first halves the size. up, joins, decoder: coarsest first; a join takes
     (skip, up-sampled). heads: finest first; more than one are supervised in training.

@@ -21,7 +21,7 @@ DILATIONS = (1, 2, 4, 8, 16)
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """Per block."""
 COMPRESSION = 4
-"""How many times narrower a block is where the classifier reads it."""
+"""Factor by which the features of a block are reduced for the classifier."""
 _RELU = ("relu", {"inplace": True})
 
 

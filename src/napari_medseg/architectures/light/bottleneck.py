@@ -166,7 +166,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """A bottleneck of a transposed convolution beside a projection put where the maxima were."""
+    """A bottleneck of a transposed convolution, beside a projection put back at the places of the maxima."""
 
     def __init__(self, style: Style, before: int, after: int, *, dropout: float) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ class VNet(nn.Module):
 
 
 class _Stages(nn.Module):
-    """The stages of MONAI's VNet under their names there, which has a width of 16 only."""
+    """The stages of MONAI's VNet, whose width is always 16, under the same names."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, width: int) -> None:
         super().__init__()
