@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from napari_medseg.sample import sample_files
+from napari_medseg import write
+from napari_medseg.cli import main
+from napari_medseg.sample import phantom, sample_files
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(?P<language>python|bash)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,32 +43,54 @@ def line_of(match: re.Match[str]) -> int:
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if blocks(page)]
 
 
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The sample's files with an image of a single window, so that pages segment at once."""
+    folder, shipped = tmp_path_factory.mktemp("sample"), sample_files()
+    image, labels = phantom("ct", seed=0, shape_zyx=(32, 48, 64), spacing_zyx_mm=(5.0, 3.25, 3.25))
+    write(folder / shipped["image"].name, image)
+    write(folder / shipped["labels"].name, labels)
+    shutil.copy(shipped["model"], folder)
+    return {kind: folder / path.name for kind, path in shipped.items()}
+
+
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: the sample's files, and the command on the path."""
-    for path in sample_files().values():
+def workplace(sample: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: the sample's files, and a command on the path that notes its arguments in `calls`."""
+    for path in sample.values():
         shutil.copy(path, tmp_path / path.name)
     command = tmp_path / "bin" / "napari-medseg"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m napari_medseg.cli "$@"\n')
+    command.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" '' >> {tmp_path / 'calls'}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.setenv("MEDSEG_MODELS", str(tmp_path))
+    monkeypatch.setattr("napari_medseg.demo.sample_files", lambda: sample)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def calls_of(code: str, workplace: Path) -> list[list[str]]:
+    """The arguments of each `napari-medseg` in a block, as the shell passes them; no argument is empty."""
+    done = subprocess.run(["bash", "-euc", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    notes = workplace / "calls"
+    calls = notes.read_text().removesuffix("\0\0").split("\0\0")
+    notes.unlink()
+    return [call.split("\0") for call in calls]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_the_code_of_a_page_runs(page: Path, workplace: Path) -> None:
+    # The shell runs in a process of its own; the commands run here, where torch and MONAI are loaded already.
     names: dict[str, object] = {}
     for block in blocks(page):
         if block.language == "python":
             exec(compile(block.code, block.place, "exec"), names)
         else:
-            done = subprocess.run(["bash", "-euc", block.code], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{block.place}\n{done.stderr}"
+            for arguments in calls_of(block.code, workplace):
+                assert main(arguments) == 0, f"{block.place}: {arguments}"
 
 
 def test_every_page_of_the_guide_has_code_that_runs() -> None:

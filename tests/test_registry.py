@@ -73,7 +73,7 @@ PUBLISHED = {
     "skipdensenet3d": "1,551,262",
     "fcn3d": "12,210,926",
 }
-"""As published, or counted from the originals; `counting` says how ours differ."""
+"""As published, or counted from the originals; `counting` says how ours differs."""
 
 
 def test_three_networks_take_more_than_an_image() -> None:
@@ -177,12 +177,12 @@ def test_listing_loads_neither_torch_nor_monai() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
-def test_building_is_silent() -> None:
+def test_importing_every_architecture_is_silent() -> None:
+    """What they print when they are built is asserted by the suite of each network."""
     done = fresh_interpreter(
+        "import importlib\n"
         "from napari_medseg import registry\n"
-        "import torch\n"
-        "with torch.device('meta'):\n"
-        "    for spec in registry.networks().values():\n"
-        "        spec.build(in_channels=3)\n"
+        "for module in {spec.target.partition(':')[0] for spec in registry.networks().values()}:\n"
+        "    importlib.import_module(module)\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

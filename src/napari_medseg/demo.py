@@ -21,7 +21,7 @@ from napari_medseg.sample import sample_files
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo measured and wrote."""
+    """The scores and files of the demo."""
 
     scores: Scores
     shown: tuple[Path, ...]
@@ -57,7 +57,7 @@ def _copied(path: Path, folder: Path) -> Path:
 
 
 def open_in_napari(result: DemoResult) -> str:
-    """Start napari on the image and its labels as a process of its own; the text says what happened, or why not."""
+    """Start napari on the image and its labels in another process; returns a line that says so, or why not."""
     if importlib.util.find_spec("napari") is None:
         return 'napari is not installed: pip install "napari-medseg[all]"'
     if not has_display():

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: the orientation whose slices are the radiological pictures: head up, anterior up, the patient's left on the right
 SHOWN = "IPL"
+"""Orientation of the radiological pictures: head up, anterior up, the patient's left on the right."""
 PLANES = ("axial", "coronal", "sagittal")
 _AXES = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
 _PERCENTILES = (1.0, 99.0)
 _OPACITY = 0.45
-#: labels that a qualitative colour map has colours for
 _FEW = 8
+"""Largest number of labels that the qualitative colour map distinguishes."""
 
 Array = npt.NDArray[Any]
 Pair = tuple[float, float]
@@ -97,7 +97,7 @@ def _middle(labels: Array) -> tuple[int, int, int]:
 
 
 def _grey_window(planes: list[Plane]) -> Pair:
-    """What is black and white: the range of the labelled voxels, and as much again on either side."""
+    """The intensities shown black and white: the range of the labelled voxels, widened by its width on either side."""
     image = np.concatenate([plane.image.ravel() for plane in planes])
     labelled = np.concatenate([plane.labels.ravel() for plane in planes]) > 0
     low, high = np.percentile(image[labelled] if labelled.any() else image, _PERCENTILES)
@@ -106,7 +106,7 @@ def _grey_window(planes: list[Plane]) -> Pair:
 
 
 def _colours(ids: list[int]) -> Colours:
-    """An RGB colour per label id: of a qualitative map where they are few, else along the hues."""
+    """{label id: RGB}: from a qualitative map if they are few, else along the hues."""
     import matplotlib as mpl
 
     colour_map = mpl.colormaps["Set1"] if len(ids) <= _FEW else mpl.colormaps["hsv"].resampled(len(ids) + 1)

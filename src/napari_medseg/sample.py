@@ -26,7 +26,6 @@ Axes = tuple[FloatArray, FloatArray, FloatArray]
 
 LABELS = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney", 5: "spine", 6: "aorta"}
 
-#: mean intensity per tissue: Hounsfield units with contrast agent, and a T1-weighted signal
 _TISSUES: dict[str, tuple[float, float]] = {
     "air": (-1000, 0),
     "fat": (-105, 820),
@@ -46,12 +45,13 @@ _TISSUES: dict[str, tuple[float, float]] = {
     "gas": (-900, 15),
     "bowel": (40, 270),
 }
+"""Mean intensity per tissue: Hounsfield units with contrast agent, and a T1-weighted signal."""
 _NAMES = tuple(_TISSUES)
 
-#: half of the box (S, P, L) in mm that the anatomy below fills
 _HALF_BOX = (120.0, 125.0, 178.0)
-#: samples per voxel along each axis; odd, so that one lies at the centre
+"""Half of the box (S, P, L) in mm that the anatomy below fills."""
 _SAMPLES = 3
+"""Samples per voxel along each axis; odd, so that one lies at the centre."""
 _ENDLESS = 1e6
 _WAVELENGTH_MM = 160.0
 
@@ -97,11 +97,12 @@ class Stack:
 
 @dataclass(frozen=True)
 class Part:
-    """What is painted at once: a stack of one tissue, 0 where it has no label."""
+    """A stack of one tissue, painted at once."""
 
     tissue: str
     stack: Stack
     label: int = 0
+    """0: none."""
     in_cavity: bool = False
     """Whether the abdominal wall bounds it."""
 
@@ -155,7 +156,7 @@ def phantom(
         raise UnknownNameError(f"unknown kind of phantom {kind!r}: choose one of ct, mr")
     middle = [-(n - 1) / 2 * s for n, s in zip(shape_zyx, spacing_zyx_mm, strict=True)]
     grid = Grid.from_spacing(shape_zyx, spacing_zyx_mm, (middle[0], middle[1], middle[2]))
-    # The noise has a stream of its own: the anatomy of a seed is the same in CT and MR.
+    # The noise has its own random stream, so that the anatomy of a seed is the same in CT and MR.
     of_anatomy, of_image = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     anatomy, contrast = _anatomy(of_anatomy), _contrast(kind, of_image)
     clean = np.empty(grid.shape, dtype=np.float32)

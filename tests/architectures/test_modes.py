@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseg import registry
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.modes import AdjacentSlices, SliceWise, TriPlanar, in_mode
 from network_suite import noise
 
@@ -16,8 +17,8 @@ VOLUME = noise(2, 2, (5, 8, 6))
 class Halves(nn.Module):
     """Two supervised stages: the channels as they are, and every second pixel of them."""
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [x, x[..., ::2, ::2]]
+    def forward(self, x: Tensor) -> Outputs:
+        return Outputs(x, (x[..., ::2, ::2],), {"sum": x.sum((2, 3))})
 
 
 class Pick(nn.Module):
@@ -43,9 +44,11 @@ def test_slices_come_back_in_their_places() -> None:
 
 
 def test_supervised_stages_keep_their_own_pixels() -> None:
-    full, half = SliceWise(Halves())(VOLUME)
-    assert torch.equal(full, VOLUME)
+    outputs = SliceWise(Halves())(VOLUME)
+    assert torch.equal(outputs.logits, VOLUME)
+    (half,) = outputs.auxiliary
     assert torch.equal(half, VOLUME[..., ::2, ::2])
+    torch.testing.assert_close(outputs.heads["sum"], VOLUME.sum((3, 4)))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ status = main(sys.argv[1:])
 print("torch loaded" if "torch" in sys.modules else "torch not loaded")
 sys.exit(status)
 """
-#: says where it is once it trains, and goes on for as long as it is let
 ENDLESS = """
 import sys
 from napari_medseg import cli
@@ -34,6 +33,7 @@ def told(events, name):
 follow, cli.terminal.follow = cli.terminal.follow, told
 cli.main(sys.argv[1:])
 """
+"""Says where it is once it trains, and goes on for as long as it is let."""
 HOLD = """
 import sys
 from pathlib import Path

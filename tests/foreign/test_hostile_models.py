@@ -18,8 +18,7 @@ KINDS = ("model", "config", "archive")
 _MEASURED = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([done.returncode, done.stderr, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+print(json.dumps([done.returncode, done.stderr, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]))
 """
 
 
@@ -54,8 +53,7 @@ def _fault(folder: Path, case: dict[str, Any], tmp_path: Path) -> str:
     command = [sys.executable, "-c", _MEASURED, sys.executable, "-m", "napari_medseg.cli", *map(str, argv)]
     environment = {**os.environ, "MEDSEG_CANARY": str(canary)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
-    # Of the processor, for on a busy machine the clock says nothing; one that waits without end is stopped.
-    status, told, seconds, mib = json.loads(done.stdout)
+    status, told, mib = json.loads(done.stdout)
     # The two that the manifest calls right are refused for their missing ModelSpec.
     words = case["mention"] if case["expected"] == "error" else ["modelspec"]
     checks = {
@@ -64,7 +62,6 @@ def _fault(folder: Path, case: dict[str, Any], tmp_path: Path) -> str:
         f"does not name the file: {told}": path.name in told,
         f"not in words that help: {told}": any(word in told.lower() for word in words),
         f"advice to switch safety off: {told}": "weights_only" not in told and "allow_pickle" not in told,
-        f"{seconds:.1f} s": seconds <= case.get("limits", {}).get("seconds", 10),
         f"{mib:.0f} MiB": mib <= 512,
         "wrote something, or ran": not list(tmp_path.iterdir()),
     }

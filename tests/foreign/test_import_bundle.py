@@ -183,7 +183,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"spatial_dims": 2, "in_channels": 3, "out_channels": 4, "features": [8, 8, 8, 8, 8, 8]},
         "basicunet",
     ),
-    "VNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2}, "vnet"),
+    "VNet": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 2}, "vnet"),
     "SegResNet": ({"spatial_dims": 3, "in_channels": 4, "out_channels": 3, "dropout_prob": 0.2}, "segresnet"),
     "DynUNet": (
         {
@@ -209,8 +209,7 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
     ("kind", "arguments", "ours"), [(k, a, o) for k, (a, o) in DEFINITIONS.items()], ids=DEFINITIONS
 )
 def test_logits_equal_those_of_monais_network(kind: str, arguments: dict[str, Any], ours: str) -> None:
-    from napari_medseg.foreign.imported import fitted
-    from napari_medseg.foreign.naming import renamer
+    from napari_medseg.foreign.imported import fitted, renamer
 
     torch.manual_seed(4)
     peer = getattr(nets, kind)(**arguments).eval()

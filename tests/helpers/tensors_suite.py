@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseg import registry
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.registry import NetworkSpec
 
 
-def tensors(output: Tensor | Iterable[Tensor | None] | None) -> list[Tensor]:
-    """All tensors of an output, in order."""
-    if isinstance(output, Tensor):
-        return [output]
-    return [] if output is None else [found for part in output for found in tensors(part)]
+def tensors(outputs: Tensor | Outputs) -> list[Tensor]:
+    """All tensors that a network gives, the logits first."""
+    return [outputs] if isinstance(outputs, Tensor) else [*outputs.supervised, *outputs.heads.values()]
 
 
 class TensorsSuite:
@@ -92,6 +91,10 @@ class TensorsSuite:
             again.load_state_dict(network.state_dict())
             found = tensors(again(*inputs))
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    def test_building_is_silent(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self.build()
+        assert capfd.readouterr() == ("", "")
 
     def test_parameters_of_the_paper(self) -> None:
         if self.spec.paper is None:

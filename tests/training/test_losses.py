@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.losses import deeply_supervised, dice_ce
 
@@ -73,5 +74,5 @@ def test_scales_are_weighted_by_halves(logits: torch.Tensor, classes: torch.Tens
     half = torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     coarse = classes[:, 1::2, :, 1::2][:, :, [0, 2, 4, 6]]
     expected = (dice_ce(logits, classes) + 0.5 * dice_ce(half, coarse)) / 1.5
-    assert float(deeply_supervised([logits, half], classes)) == pytest.approx(float(expected), abs=1e-5)
+    assert float(deeply_supervised(Outputs(logits, (half,)), classes)) == pytest.approx(float(expected), abs=1e-5)
     assert float(deeply_supervised(logits, classes)) == pytest.approx(float(dice_ce(logits, classes)))

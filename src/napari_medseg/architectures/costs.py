@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds and memory per patch, counted without computing (meta device)."""
+"""The costs of a network: parameters, multiply-adds and memory per patch, counted on the meta device."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_medseg.registry import NetworkSpec, PresetName
 
-#: bytes per parameter while Adam trains in float32: weight, gradient and two moments
 ADAM_BYTES = 16
+"""Bytes per parameter while Adam trains in float32: weight, gradient and two moments."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Costs:
     macs: int
     """Multiply-adds of one forward pass: convolutions, matrix products and attention."""
     activation_bytes: int
-    """What a forward pass in training keeps for the backward pass, in float32, every storage once."""
+    """Bytes that a forward pass in training keeps for the backward pass, in float32, each storage once."""
 
     @property
     def training_bytes(self) -> int:
-        """Parameters with gradients and Adam's moments, and what one patch keeps for the backward pass."""
+        """Bytes of the parameters, their gradients and Adam's moments, and of the activations of one patch."""
         return self.parameters * ADAM_BYTES + self.activation_bytes
 
 
@@ -67,6 +67,6 @@ def _kept_bytes() -> Iterator[dict[int, Tensor]]:
 
 
 def _without(kept: dict[int, Tensor], network: nn.Module) -> int:
-    """Bytes of what is kept beside the network's own parameters and buffers."""
+    """Bytes of the kept tensors that are no parameters or buffers of the network."""
     own = {t.untyped_storage()._cdata for t in (*network.parameters(), *network.buffers())}
     return sum(t.untyped_storage().nbytes() for storage, t in kept.items() if storage not in own)

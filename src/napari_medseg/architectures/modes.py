@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-Outputs = Tensor | list[Tensor]
+from napari_medseg.architectures.blocks.outputs import Outputs, logits_of
 
 
 class SliceWise(nn.Module):
@@ -22,8 +22,8 @@ class SliceWise(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, x: Tensor) -> Outputs:
-        """(N, C, Z, Y, X) -> (N, K, Z, Y, X), or the list of supervised stages, each with its own Y and X."""
+    def forward(self, x: Tensor) -> Tensor | Outputs:
+        """(N, C, Z, Y, X) -> (N, K, Z, Y, X), or Outputs of volumes, each with its own Y and X."""
         return _stacked(self.net(x.transpose(1, 2).flatten(0, 1)), len(x))
 
 
@@ -37,7 +37,7 @@ class AdjacentSlices(nn.Module):
         self.halo = slices // 2
         """Slices at either end that serve as neighbours only."""
 
-    def forward(self, x: Tensor) -> Outputs:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, C, Z, Y, X) -> (N, K, Z - slices + 1, Y, X); the network sees (channel, neighbour) in that order."""
         neighbours = x.unfold(2, self.slices, 1)  # N, C, Z', Y, X, slices
         as_channels = neighbours.permute(0, 2, 1, 5, 3, 4).flatten(2, 3)  # N, Z', C * slices, Y, X
@@ -60,8 +60,7 @@ class TriPlanar(nn.Module):
 
     def _along(self, x: Tensor, axis: int) -> Tensor:
         outputs = _stacked(self.net(x.movedim(axis, 1).flatten(0, 1)), len(x))
-        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-        return logits.movedim(2, axis)
+        return logits_of(outputs).movedim(2, axis)
 
 
 def in_mode(network: nn.Module, mode: str, slices: int = 1) -> nn.Module:
@@ -73,10 +72,10 @@ def in_mode(network: nn.Module, mode: str, slices: int = 1) -> nn.Module:
     return TriPlanar(network) if mode == "triplanar" else network
 
 
-def _stacked(outputs: Outputs, batch: int) -> Outputs:
+def _stacked(outputs: Tensor | Outputs, batch: int) -> Tensor | Outputs:
     """Slices (N * Z, K, Y, X) back as volumes (N, K, Z, Y, X)."""
-    if isinstance(outputs, list):
-        return [_volumes(o, batch) for o in outputs]
+    if isinstance(outputs, Outputs):
+        return outputs.map(lambda slices: _volumes(slices, batch))
     return _volumes(outputs, batch)
 
 

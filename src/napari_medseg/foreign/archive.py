@@ -1,4 +1,4 @@
-"""Zip archives of strangers: the whole table of contents is checked before a byte is inflated."""
+"""Zip archives of unknown origin: the whole table of contents is checked before a byte is inflated."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from napari_medseg.io.disk.files import os_errors_as_file_errors
 MAX_MEMBERS = 20_000
 MAX_BYTES = 16 * 2**30
 MAX_RATIO = 100
-"""Weights hardly shrink, and JSON by a factor of ten or twenty."""
-#: what zipfile, which checks little, can raise on a damaged archive; OSError for a place in front of the file
+"""Inflated bytes per compressed byte: weights hardly shrink, JSON shrinks to a tenth or a twentieth."""
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
     *(ValueError, RuntimeError, OverflowError),
 )
+"""The exceptions that zipfile can raise on a damaged archive; OSError for an offset before the start of the file."""
 _MIN_SUSPECT = 2**20
 _BLOCK = 2**20
 

@@ -13,10 +13,9 @@ from typing import Any
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.foreign.archive import checked_members, extract
 from napari_medseg.foreign.documents import read_document, refuse_code, resolved
-from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted
+from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted, renamer
 from napari_medseg.foreign.monai_networks import network_of
 from napari_medseg.foreign.monai_transforms import Preprocessing, preprocessing_of
-from napari_medseg.foreign.naming import renamer
 from napari_medseg.foreign.tensors import read_weights
 from napari_medseg.models.spec import Channel, ModelSpec
 from napari_medseg.registry import Argument
@@ -68,7 +67,7 @@ def import_bundle(folder: Path) -> Imported:
 
 
 def _plain(where: Path, document: Mapping[str, Any], key: str) -> Any:
-    """One part of a document, its references resolved and free of expressions; ModelFileError otherwise."""
+    """One part of a document, with its references resolved. Raises ModelFileError if it is missing or an expression."""
     if key not in document:
         raise ModelFileError(f"{where}: it has no {key}")
     part = document[key]
@@ -83,7 +82,7 @@ def _plain(where: Path, document: Mapping[str, Any], key: str) -> Any:
 
 
 def _without_keys(transform: dict[str, Any]) -> dict[str, Any]:
-    """A transform without the names of what it works on and the device, which bundles often refer to or compute."""
+    """A transform without its keys and device, which bundles often refer to or compute."""
     dropped = {"device", "allow_missing_keys", *(() if transform.get("keys") in ("label", ["label"]) else ("keys",))}
     return {name: value for name, value in transform.items() if name not in dropped}
 

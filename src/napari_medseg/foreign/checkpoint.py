@@ -1,4 +1,4 @@
-"""A PyTorch file looked at without torch and without unpickling: what it names, and whether its sizes can be true.
+"""Checks a PyTorch file without torch and without unpickling: which classes it names, whether its sizes are possible.
 
 A file of torch.save (since 1.6) is a zip archive: ROOT/data.pkl, a pickle that describes the tensors, and ROOT/data/N,
 their bytes. The pickle's instructions are listed, never followed.
@@ -34,13 +34,13 @@ _ALLOWED = (
     | NUMPY_TYPES
     | {"collections OrderedDict", "torch Size", "torch device", "_codecs encode", "torch.serialization _get_layout"}
 )
-#: instructions that name code by other ways than GLOBAL; torch.save does not write them
 _INDIRECT = frozenset({"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"})
+"""Instructions that name code in other ways than GLOBAL; torch.save does not write them."""
 _NUMBERS = frozenset({"INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4"})
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raise ModelFileError unless a file is one of torch.save that holds weights and plain values only."""
+    """Raise ModelFileError unless torch.save wrote the file and it holds only weights and plain values."""
     check_regular(path)
     if not zipfile.is_zipfile(path):
         raise ModelFileError(f"{path}: {_what_else(path)}")
@@ -76,7 +76,7 @@ def _what_else(path: Path) -> str:
 
 
 def _opcodes(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[tuple[str, Any]]:
-    """(name, argument) of the instructions of a pickle, none of them executed."""
+    """(name, argument) of the instructions of a pickle; no instruction is executed."""
     try:
         for opcode, argument, _ in pickletools.genops(archive.read(entry)):
             yield opcode.name, argument

@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 
 
 def import_description(path: Path) -> Imported:
-    """The model that a description and the state dict it names make up.
+    """The model of a description and of the state dict that it names.
 
     Raises ModelFileError for unknown keys, values out of bounds, and weights that are not beside the description.
     """
@@ -48,14 +48,14 @@ def import_description(path: Path) -> Imported:
 
 
 def read_labels(path: Path) -> dict[int, str]:
-    """The {id: name} of a JSON file such as {"1": "liver", "2": "tumour"}; ModelFileError for anything else."""
+    """The {id: name} of a JSON file such as {"1": "liver", "2": "tumour"}. Raises ModelFileError for others."""
     labels = labels_of(path, {"labels": read_document(path)})
     assert labels is not None, "just given"
     return labels
 
 
 def labels_of(path: Path, document: Mapping[str, Any]) -> dict[int, str] | None:
-    """The labels of a document, the background left out; None where it has none."""
+    """The labels of a document, without the background; None if there are none."""
     table = document.get("labels")
     if table is None:
         return None
@@ -106,7 +106,6 @@ def _features(value: Any) -> bool:
     return isinstance(value, list) and 1 <= len(value) <= 16 and all(type(v) is int and 1 <= v <= 2048 for v in value)
 
 
-#: each key: whether a value is right, and what is expected
 _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "format_version": (_whole(1, FORMAT_VERSION), f"must be {FORMAT_VERSION}: a newer napari-medseg may read others"),
     "network": (lambda value: isinstance(value, str) and len(value) <= 80, "must be a name in our registry"),
@@ -117,3 +116,4 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "weights": (_is_beside, "must be a path inside the folder: not absolute, not outside of it, no URL"),
     "labels": (lambda value: isinstance(value, dict), 'needs the form {"1": "liver", ...}'),
 }
+"""{key: (test of its value, what the message says is expected)}."""

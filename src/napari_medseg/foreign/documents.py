@@ -1,4 +1,4 @@
-"""JSON documents of strangers: read whole and small, nothing in them is evaluated, imported or followed."""
+"""JSON documents of unknown origin: small, read whole; nothing in them is evaluated, imported or followed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_VALUES = 100_000
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; ModelFileError where it is none."""
+    """The JSON object in a file. Raises ModelFileError for anything else."""
     if check_regular(path) > MAX_BYTES:
         raise ModelFileError(f"{path}: a JSON file of this size is not a description of a model")
     try:

@@ -1,7 +1,8 @@
-"""What every importer hands over: a ModelSpec, the tensors under our names, and what could not be carried over."""
+"""The result of every importer: a ModelSpec, the tensors under our names, and notes on what differs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
 DEFAULT_PATCH_3D, DEFAULT_PATCH_2D = (96, 96, 96), (1, 256, 256)
 
 Rename = Callable[[str], str | None]
-"""A foreign tensor's name -> ours, or None for one that is a copy of another or plays no part in segmenting."""
+"""The name of a foreign tensor -> ours; None for a copy of another tensor, or one that segmenting does not use."""
+
+_HOLDERS = {"basicunet": "net", "monai_unet": "net", "segresnet": "net", "monai_attention_unet": "net"}
+"""{our network: the attribute that holds its network of MONAI}."""
+_NNUNET = (
+    (r"encoder\.stem\.convs\.0\.", "stem."),
+    (r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\.", r"encoder.\1.\2."),
+    (r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.", r"encoder.\1.\2."),
+    (r"decoder\.stages\.(\d+)\.convs\.(\d+)\.", r"decoder.\1.\2."),
+    (r"decoder\.transpconvs\.(\d+)\.", r"up.\1."),
+    (r"decoder\.seg_layers\.(\d+)\.", r"heads.\1."),
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Imported:
     spec: ModelSpec
     tensors: Mapping[str, torch.Tensor]
     notes: tuple[str, ...] = ()
-    """What is not the same as in the program it comes from."""
+    """How the model differs from that of the source program, one line each."""
 
 
 def fitted(
@@ -64,3 +76,37 @@ def fitted(
     if missing is not None:
         raise ModelFileError(f"{path}: does not fit network {network}: it has no tensor for {missing}")
     return ours
+
+
+def renamer(network: str) -> Rename:
+    """The function that gives foreign tensors their names in our network; names of ours stay."""
+    if network in _HOLDERS:
+        holder = f"{_HOLDERS[network]}."
+        return lambda name: name if name.startswith(holder) else holder + name
+    return {"vnet": _vnet, "dynunet": _dynunet, "nnunet": _nnunet}.get(network, lambda name: name)
+
+
+def _vnet(name: str) -> str:
+    if name.startswith("stages."):
+        return name
+    return f"stages.{name.replace('in_tr.conv_block', 'in_tr.convolution')}"
+
+
+def _dynunet(name: str) -> str | None:
+    """MONAI lists every tensor a second time under skip_layers; our network has no supervised scales."""
+    name = name.removeprefix("net.")
+    copies = ("input_block.", "downsamples.", "bottleneck.", "upsamples.", "deep_supervision_heads.")
+    if name.startswith(copies) or ".super_head." in name:
+        return None
+    return f"net.{name}"
+
+
+def _nnunet(name: str) -> str | None:
+    """nnU-Net lists every convolution also under all_modules, and the encoder also in the decoder."""
+    if name.startswith("decoder.encoder.") or ".all_modules." in name:
+        return None
+    for pattern, ours in _NNUNET:
+        name, count = re.subn(f"^{pattern}", ours, name)
+        if count:
+            return re.sub(r"\.norm\.(?=\w+$)", ".adn.N.", name)
+    return name

@@ -1,4 +1,4 @@
-"""The MONAI networks that are taken: a closed table from their names and arguments to ours."""
+"""The MONAI networks that can be taken: a closed table from their names and arguments to ours."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Counterpart:
     name: str
     """In our registry."""
     arguments: Mapping[str, tuple[str, Convert]] = field(default_factory=dict)
-    """MONAI's argument -> ours, and how its value is written here."""
+    """{MONAI's argument: (ours, the function that converts its value)}."""
     defaults: Mapping[str, Argument] = field(default_factory=dict)
-    """Where MONAI's default is not ours."""
+    """Arguments whose default differs in MONAI, with MONAI's value."""
     ignored: frozenset[str] = frozenset()
     """Arguments of MONAI that change nothing in segmenting."""
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Arguments of which only these values are taken."""
+    """{argument: the values that can be taken}."""
 
 
 def network_of(path: Path, definition: Any) -> tuple[str, dict[str, Argument]]:

@@ -1,4 +1,4 @@
-"""What a MONAI preprocessing list asks for, in the terms of a ModelSpec; every transform in it is known or refused."""
+"""MONAI's list of preprocessing as fields of a ModelSpec; a transform that is not known is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Preprocessing:
     spacing_mm: Triple | None = None
     normalisation: Normalisation = Normalisation(kind="none")  # noqa: RUF009  # frozen
     notes: tuple[str, ...] = ()
-    """What is not the same here."""
+    """How the preprocessing here differs, one line each."""
 
 
 def preprocessing_of(path: Path, transforms: Any) -> Preprocessing:

@@ -13,8 +13,7 @@ from typing import Any, get_args
 
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.foreign.documents import read_document
-from napari_medseg.foreign.imported import Imported, fitted
-from napari_medseg.foreign.naming import renamer
+from napari_medseg.foreign.imported import Imported, fitted, renamer
 from napari_medseg.foreign.nnunet_plans import Configuration, configuration_of
 from napari_medseg.foreign.tensors import Weights, read_weights
 from napari_medseg.models.spec import Channel, Modality, ModelSpec, Normalisation
@@ -25,7 +24,7 @@ _TRAINERS = re.compile(
     r"nnUNetTrainer(_\d+epochs?)?(_?NoMirroring|_onlyMirror01|DA5|NoDA|_probabilisticOversampling\w*)?"
 )
 _READERS: Mapping[str, str | None] = {"SimpleITKIO": None, "NibabelIO": None, "NibabelIOWithReorient": "SAR"}
-"""nnU-Net's readers: the orientation that they bring images to, their axes being (z, y, x); None: as stored."""
+"""{nnU-Net's reader: the orientation (z, y, x) that it brings images to; None: as stored}."""
 _MR = frozenset({"mr", "mri", "t1", "t2", "t1w", "t2w", "t1c", "t1ce", "t1gd", "flair", "adc", "dwi", "pd"})
 
 
@@ -146,7 +145,7 @@ def _checkpoint(folder: Path) -> tuple[Path, list[str]]:
 
 
 def _names_of(folder: Path) -> tuple[str, str] | None:
-    """(trainer, configuration) of a folder that is called TRAINER__PLANS__CONFIGURATION, as nnU-Net does."""
+    """(trainer, configuration) of a folder that nnU-Net named TRAINER__PLANS__CONFIGURATION."""
     parts = folder.absolute().name.split("__")
     return (parts[0], parts[2]) if len(parts) == 3 else None
 

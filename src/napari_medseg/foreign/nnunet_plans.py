@@ -32,7 +32,7 @@ class Configuration:
     normalisation: tuple[str, ...]
     """The scheme of each channel, by nnU-Net's name."""
     use_mask: tuple[bool, ...]
-    """Whether a channel is normalised over its voxels that are not 0 only."""
+    """Whether a channel is normalised over its nonzero voxels only."""
 
 
 def configuration_of(path: Path, plans: Mapping[str, Any], name: str, in_channels: int, classes: int) -> Configuration:
@@ -61,7 +61,7 @@ def configuration_of(path: Path, plans: Mapping[str, Any], name: str, in_channel
 
 
 def _inherited(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A configuration with what it inherits from others filled in."""
+    """A configuration, completed by those that it inherits from."""
     configurations: Any = plans.get("configurations")
     merged: dict[str, Any] = {}
     current: Any = name
@@ -78,7 +78,7 @@ def _inherited(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any
 
 
 def _arguments(path: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The network's arguments, in the form since nnU-Net 2.4 or the older one."""
+    """The arguments of the network, from plans of nnU-Net 2.4 and later, or of older ones."""
     if "architecture" not in table:
         return _older(path, table)
     architecture = table["architecture"]

@@ -1,4 +1,4 @@
-"""A bare state dict: the user names the network, its arguments are read off the tensors' shapes."""
+"""A bare state dict: the user names the network; the shapes of the tensors give its arguments."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError
 from napari_medseg.foreign.checkpoint import check_checkpoint
-from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted
-from napari_medseg.foreign.naming import renamer
+from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted, renamer
 from napari_medseg.foreign.tensors import read_weights
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from napari_medseg.registry import Argument, PresetName
 
 Shapes = Mapping[str, tuple[int, ...]]
-#: what torch's wrappers (DataParallel, compile) put before every name
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
+"""Prefixes that torch's wrappers (DataParallel, compile) add to every name."""
 
 
 def import_state_dict(
@@ -60,7 +59,7 @@ def import_state_dict(
 
 
 def arguments_of(path: Path, network: str, shapes: Shapes) -> dict[str, object]:
-    """What the shapes of the tensors tell: dimensions, channels, classes, and the features of networks we know."""
+    """The arguments that the shapes of the tensors give: dimensions, channels, classes, features of known networks."""
     kernels = [shape for shape in shapes.values() if len(shape) in (4, 5)]
     if not kernels:
         raise ModelFileError(f"{path}: holds no convolution in 2D or 3D: not a network that segments images")
@@ -114,13 +113,13 @@ def _segresnet(shapes: Shapes) -> dict[str, object]:
 
 
 def _widths(shapes: Shapes, pattern: str) -> tuple[int, ...]:
-    """The features of each level: of the last convolution whose name the pattern finds, its group being the level."""
+    """The features of each level, from its last convolution; the group of the pattern is the level."""
     found = {int(m[1]): shape[0] for name, shape in shapes.items() if (m := re.search(pattern, name))}
     return tuple(found[level] for level in sorted(found))
 
 
 def _counts(shapes: Shapes, pattern: str) -> tuple[int, ...]:
-    """How many blocks each level has."""
+    """The number of blocks of each level."""
     levels = [int(m[1]) for name in shapes if (m := re.search(pattern, name))]
     return tuple(levels.count(level) for level in sorted(set(levels)))
 

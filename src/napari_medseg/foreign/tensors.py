@@ -20,26 +20,26 @@ _PARSER = "napari_medseg.foreign.torch_parser"
 
 @dataclass(frozen=True)
 class Weights:
-    """What was taken from a PyTorch file."""
+    """The contents of a PyTorch file that are taken."""
 
     path: Path
     """The file, for messages."""
     tensors: Mapping[str, torch.Tensor]
     """In the order of the file."""
     facts: Mapping[str, str]
-    """What else it tells: trainer_name and configuration of nnU-Net."""
+    """What else the file says: trainer_name and configuration of nnU-Net."""
 
 
 def read_weights(path: Path, *, seconds: float = SECONDS) -> Weights:
     """The state dict of a .pt or .pth file: its structure is checked here, torch opens it in a limited child process.
 
-    Raises ModelFileError for whatever is not a file of weights, or takes longer than `seconds`.
+    Raises ModelFileError for a file that holds no weights or takes longer than `seconds`.
     """
     check_checkpoint(path)
     import safetensors.torch
 
     size = path.stat().st_size
-    # What torch reads, a copy, the bytes to send, and as much again for tensors that share their storage.
+    # The child holds the file, a copy of it, the bytes to send, and once more for tensors that share their storage.
     limits = Limits(memory_bytes=(512 << 20) + 6 * size, seconds=seconds, reply_bytes=(16 << 20) + 2 * size)
     try:
         reply = ask(_PARSER, str(path), {"path": str(path.absolute())}, limits)

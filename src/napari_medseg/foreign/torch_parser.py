@@ -1,4 +1,4 @@
-"""Opens a PyTorch file, weights only. Runs in a child process only: see `napari_medseg.io.sandbox.parent`."""
+"""Opens a PyTorch file, weights only, in a child process: see `napari_medseg.io.sandbox.parent`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import torch
 from napari_medseg.errors import FileError
 from napari_medseg.foreign.checkpoint import NUMPY_SCALARS, NUMPY_TYPES
 
-#: where training programs keep the weights beside other things
 STATE_KEYS = ("network_weights", "state_dict", "model_state_dict", "model", "net", "network")
+"""Keys under which training programs store the weights beside other data."""
 _FACTS = ("trainer_name", "configuration")
 _NO_WEIGHTS = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError)
 
 
 def prepare() -> None:
-    """Nothing: torch, which takes seconds, is loaded with this module."""
+    """Does nothing: importing this module loads torch."""
 
 
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[npt.NDArray[np.uint8]]]:
-    """The weights of a file as the bytes of a safetensors file; their names in the file's order, and what it tells.
+    """The weights of a file as the bytes of a safetensors file, their names in its order, and facts about the model.
 
     request: path. Raises FileError where there are none; without the path, which the parent has.
     """
@@ -39,17 +39,17 @@ def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[npt.NDAr
 
 
 class NumpyType:
-    """Stands for numpy.dtype in a pickle: remembers the letter code, allocates nothing."""
+    """Replaces numpy.dtype in a pickle: keeps the letter code, allocates nothing."""
 
     def __init__(self, code: str = "f8", *_: object) -> None:
         self.code = code
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and the like, which plain numbers do not need."""
+        """Byte order and the like: plain numbers do not need it."""
 
 
 def number(kind: NumpyType, raw: bytes) -> float | int | bool:
-    """Stands for numpy's scalar: the number of little-endian bytes; ValueError for any but plain kinds."""
+    """Replaces numpy's scalar: the number in little-endian bytes. Raises ValueError for kinds that are not plain."""
     if kind.code not in ("f8", "f4", "i8", "i4", "b1"):
         raise ValueError(f"a numpy scalar of type {kind.code[:20]!a} is unsupported")
     value: float | int | bool = np.frombuffer(raw, dtype=np.dtype(f"<{kind.code}"), count=1)[0].item()
@@ -64,7 +64,7 @@ def _load(source: str) -> Any:
 
 
 def state_of(content: Any) -> dict[str, torch.Tensor]:
-    """The state dict in a loaded file: the file itself, or what it keeps under one of the usual keys."""
+    """The state dict in a loaded file: the file itself, or the value under one of the usual keys."""
     for candidate in (content, *(content.get(key) for key in STATE_KEYS if isinstance(content, Mapping))):
         if isinstance(candidate, Mapping) and candidate and _all_tensors(candidate):
             return {str(name): tensor for name, tensor in candidate.items()}
@@ -92,7 +92,7 @@ def _facts(content: Any) -> dict[str, str]:
 
 
 def _line(error: Exception) -> str:
-    """The first line of torch's message; its advice, to switch the check off, is not passed on."""
+    """The first line of torch's message, without its advice to switch the check off."""
     text = " ".join(str(error).split("\n\n")[0].split()) if isinstance(error, ValueError) else ""
     return (
         text[:300] or f"PyTorch does not read it as a file of weights ({type(error).__name__}): corrupt or unsupported"

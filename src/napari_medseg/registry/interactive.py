@@ -1,4 +1,4 @@
-"""Networks that a user guides, and one on graphs; those that take more than an image have schemes of their own."""
+"""Networks that a user guides, and one on graphs."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from napari_medseg.registry.parameters import DROP_MAPS, NORM_GROUP
+from napari_medseg.registry.parameters import DROP_MAPS, NORM_GROUP, NORM_OR_NONE, STEM_WIDTH, VGG_FEATURES
 from napari_medseg.registry.spec import Argument, NetworkSpec, Parameter
 
 _light = partial(NetworkSpec, family="light 2D")
@@ -13,9 +13,6 @@ _DROPOUT = Parameter(
     0.0, "probability of dropping a feature map at the bottom; a tenth of it in the finer stages", 0, 0.95
 )
 _CITYSCAPES: dict[str, Argument] = {"in_channels": 3, "out_channels": 19, "norm": "batch"}
-_OR_NONE = Parameter("group", "normalisation after each convolution", choices=("group", "instance", "batch", "none"))
-_WIDTH = Parameter(32, "features of the encoder's stem, a multiple of 4", 4, 256)
-_VGG = Parameter((32, 64, 128, 256, 256), "features per level", 1, 2048, shortest=5, longest=5)
 
 NETWORKS: tuple[NetworkSpec, ...] = (
     _in_slices(
@@ -150,7 +147,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         target="napari_medseg.architectures.light.guided:CGNet",
         year=2021,
         summary="CGNet: neighbourhood and wider surroundings joined, weighted by the whole image",
-        when="For slices in real time where the surroundings tell what a voxel is.",
+        when="For slices in real time, when the surroundings decide the class of a voxel.",
         reference="Wu et al., IEEE TIP 2021, doi:10.1109/TIP.2020.3042065",
         parameters={
             "blocks": Parameter(
@@ -223,9 +220,9 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         target="napari_medseg.architectures.light.decoders:LinkNet",
         year=2017,
         summary="LinkNet: a ResNet-18 whose scales are added to those of the decoder",
-        when="For slices in real time where a few million weights may be spent.",
+        when="For slices in real time, with a few million weights.",
         reference="Chaurasia and Culurciello, VCIP 2017, doi:10.1109/VCIP.2017.8305148",
-        parameters={"width": _WIDTH, "norm": NORM_GROUP},
+        parameters={"width": STEM_WIDTH, "norm": NORM_GROUP},
         paper={"in_channels": 3, "out_channels": 19, "spatial_dims": 2, "width": 64, "norm": "batch"},
         parameters_paper=11_535_699,
         counting="published as 11.5 million",
@@ -238,7 +235,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         summary="SegNet: VGG-16 and its mirror image, pooling indices given back",
         when="For comparisons with older work; a U-Net keeps more detail.",
         reference="Badrinarayanan et al., IEEE TPAMI 2017, doi:10.1109/TPAMI.2016.2644615",
-        parameters={"features": _VGG, "norm": NORM_GROUP},
+        parameters={"features": VGG_FEATURES, "norm": NORM_GROUP},
         paper={"in_channels": 1, "out_channels": 2, "features": (64, 128, 256, 512, 512), "norm": "batch"},
         parameters_paper=29_443_010,
     ),
@@ -252,7 +249,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         reference="Treml et al., MLITS workshop of NIPS 2016, https://openreview.net/forum?id=S1uHiFyyg",
         parameters={
             "width": Parameter(32, "half the features of the first fire modules, a multiple of 4", 4, 256),
-            "norm": _OR_NONE,
+            "norm": NORM_OR_NONE,
         },
         paper={"in_channels": 3, "out_channels": 19, "width": 64, "norm": "none"},
         parameters_paper=16_262_771,

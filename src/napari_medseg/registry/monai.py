@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from napari_medseg.registry.parameters import DROPOUT, NORM_GROUP
+from napari_medseg.registry.parameters import DROPOUT, NORM_GROUP, NORM_INSTANCE_OR_BATCH, SUPERVISED
 from napari_medseg.registry.spec import NetworkSpec, Parameter
 
-_NORM = Parameter("instance", "normalisation after each convolution", choices=("instance", "batch"))
-_UNET_NORM = replace(_NORM, choices=("instance", "instance_plain", "batch"))
+_UNET_NORM = replace(NORM_INSTANCE_OR_BATCH, choices=("instance", "instance_plain", "batch"))
 _BACKBONES = (
     *(f"efficientnet-b{k}" for k in range(9)),
     *(f"resnet{k}" for k in (10, 18, 34, 50, 101, 152, 200)),
@@ -153,8 +152,8 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "blocks_down": Parameter(
                 (1, 2, 2, 4, 4), "residual blocks per encoder level", 1, 16, shortest=2, longest=8
             ),
-            "norm": _NORM,
-            "deep_supervision": Parameter(True, "logits of every decoder level in training"),
+            "norm": NORM_INSTANCE_OR_BATCH,
+            "deep_supervision": SUPERVISED,
         },
         paper={"in_channels": 1, "out_channels": 3, "init_filters": 32},
         parameters_paper=87_164_684,
@@ -174,7 +173,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "features": Parameter(
                 (16, 32, 64, 80), "features of the three dilations and of the last layer", 1, 512, shortest=4, longest=4
             ),
-            "norm": _NORM,
+            "norm": NORM_INSTANCE_OR_BATCH,
             "dropout": DROPOUT,
         },
         paper={"in_channels": 1, "out_channels": 160, "norm": "batch", "dropout": 0.5},

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from napari_medseg.registry.parameters import DROP_MAPS, NORM_GROUP, SUPERVISED
+from napari_medseg.registry.parameters import (
+    DROP_MAPS,
+    NORM_GROUP,
+    NORM_OR_NONE,
+    POSITIONS_GRID,
+    STEM_WIDTH,
+    SUPERVISED,
+    VGG_FEATURES,
+)
 from napari_medseg.registry.spec import Argument, NetworkSpec, Parameter
 
-_GRID = Parameter(
-    (6,), "tokens per axis for which positions are learned (one number, or one per axis); interpolated", 1, 256
-)
 _VNET = {
     "width": Parameter(16, "features of the finest level; each further level has twice as many", 1, 256),
     "norm": NORM_GROUP,
     "dropout": Parameter(0.0, "probability of dropping a feature map at the coarsest level and at the end", 0, 0.95),
-    "sdf": Parameter(False, "a second head, of signed distances, which only the shape-aware scheme trains and reads"),
+    "sdf": Parameter(False, "a second head, of signed distances, for the shape-aware scheme"),
     "deep_supervision": SUPERVISED,
 }
 _PUBLISHED_VNET: dict[str, Argument] = {
@@ -26,9 +31,6 @@ _PUBLISHED_VNET: dict[str, Argument] = {
     "out_channels": 1,
 }
 _light = partial(NetworkSpec, family="light 2D")
-_OR_NONE = Parameter("group", "normalisation after each convolution", choices=("group", "instance", "batch", "none"))
-_WIDTH = Parameter(32, "features of the encoder's stem, a multiple of 4", 4, 256)
-_VGG = Parameter((32, 64, 128, 256, 256), "features per level", 1, 2048, shortest=5, longest=5)
 _BLOCKS = Parameter((3, 4, 6, 3), "bottlenecks per stage of the encoder", 1, 64, shortest=4, longest=4)
 
 NETWORKS: tuple[NetworkSpec, ...] = (
@@ -176,7 +178,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="residual and dense",
         year=2021,
         summary="HRNetV2: four resolutions side by side that exchange after every module",
-        when="For scattered structures in a wide view: a fine resolution (a quarter of the size) is never given up.",
+        when="For scattered structures in a wide view: it keeps a fine resolution (a quarter of the size) throughout.",
         reference="Wang et al., TPAMI 2021, doi:10.1109/TPAMI.2020.2983686",
         parameters={
             "width": Parameter(18, "features of the finest branch; each further branch has twice as many", 1, 256),
@@ -197,7 +199,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="attention",
         year=2020,
         summary="SAUNet: a DenseNet for texture, a gated stream for shape, a decoder with dual attention",
-        when="Where one wants to see what a network looks at: places, channels and edges each have their map.",
+        when="To see what a network looks at: it has maps of places, channels and edges.",
         reference="Sun et al., MIDL 2020, doi:10.48550/arXiv.2001.07645",
         parameters={
             "features": Parameter(32, "features of DenseNet's stem", 1, 256),
@@ -208,7 +210,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
                 16, "features of the decoder's finest level; the coarsest has 16 times as many", 1, 128
             ),
             "norm": NORM_GROUP,
-            "deep_supervision": Parameter(True, "logits of every decoder level in training"),
+            "deep_supervision": SUPERVISED,
         },
         paper={
             "features": 64,
@@ -231,12 +233,12 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="residual and dense",
         year=2020,
         summary="SASSNet's V-Net: 3^n convolutions, skips added, a second head for signed distances",
-        when="When few of many volumes are labelled: the network that the shape-aware semi-supervised scheme trains.",
+        when="When few of many volumes are labelled: the shape-aware semi-supervised scheme trains it.",
         reference="Li et al., MICCAI 2020, doi:10.1007/978-3-030-59710-8_54",
         parameters=_VNET,
         paper=_PUBLISHED_VNET,
         parameters_paper=9_448_866,
-        counting="one class as a sigmoid and its signed distance; two classes without the distances are as many",
+        counting="one class as a sigmoid and its signed distance; two classes without distances have the same count",
         deep_supervision=True,
     ),
     NetworkSpec(
@@ -245,7 +247,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="transformer",
         year=2023,
         summary="CA-Net: SASSNet's V-Net with a transformer on its coarsest level",
-        when="As sassnet, for structures such as the left atrium whose outline needs the whole volume's context.",
+        when="As sassnet, for structures whose outline needs the context of the whole volume, such as the left atrium.",
         reference="Zhao et al., Expert Systems with Applications 2023, doi:10.1016/j.eswa.2022.119105",
         parameters={
             **_VNET,
@@ -253,7 +255,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "layers": Parameter(12, "transformer layers", 1, 64),
             "heads": Parameter(12, "attention heads, a divisor of hidden", 1, 64),
             "mlp": Parameter(3072, "features inside the perceptrons", 1, 16384),
-            "grid": _GRID,
+            "grid": POSITIONS_GRID,
         },
         paper={**_PUBLISHED_VNET, "grid": (5, 7, 7)},
         parameters_paper=24_491_330,
@@ -267,7 +269,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         summary="PSPNet: averages over parts of the image beside a dilated ResNet",
         when="For large objects whose place in the image tells what they are.",
         reference="Zhao et al., CVPR 2017, doi:10.1109/CVPR.2017.660",
-        parameters={"width": _WIDTH, "blocks": _BLOCKS, "norm": NORM_GROUP, "dropout": DROP_MAPS},
+        parameters={"width": STEM_WIDTH, "blocks": _BLOCKS, "norm": NORM_GROUP, "dropout": DROP_MAPS},
         paper={
             "in_channels": 3,
             "out_channels": 19,
@@ -287,7 +289,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         summary="DeepLabV3: atrous spatial pyramid pooling at the end of a dilated ResNet",
         when="For large objects of very different sizes; fine borders need a decoder.",
         reference="Chen et al., arXiv 2017, doi:10.48550/arXiv.1706.05587",
-        parameters={"width": _WIDTH, "blocks": _BLOCKS, "norm": NORM_GROUP},
+        parameters={"width": STEM_WIDTH, "blocks": _BLOCKS, "norm": NORM_GROUP},
         paper={
             "in_channels": 1,
             "out_channels": 2,
@@ -308,9 +310,9 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         when="For comparisons with the beginning of the field; a U-Net keeps more detail.",
         reference="Long et al., CVPR 2015, doi:10.1109/CVPR.2015.7298965",
         parameters={
-            "features": _VGG,
+            "features": VGG_FEATURES,
             "hidden": Parameter(512, "features of the two layers at the bottom", 1, 8192),
-            "norm": _OR_NONE,
+            "norm": NORM_OR_NONE,
             "dropout": DROP_MAPS,
         },
         paper={

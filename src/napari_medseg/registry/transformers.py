@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from napari_medseg.registry.parameters import NORM_GROUP, SUPERVISED
+from napari_medseg.registry.parameters import NORM_GROUP, POSITIONS_GRID, SUPERVISED
 from napari_medseg.registry.spec import NetworkSpec, Parameter
-
-_GRID = Parameter(
-    (6,), "tokens per axis for which positions are learned (one number, or one per axis); interpolated", 1, 256
-)
 
 NETWORKS: tuple[NetworkSpec, ...] = (
     NetworkSpec(
@@ -16,7 +12,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="transformer",
         year=2021,
         summary="TransUNet: residual encoder, transformer on its coarsest map, U-Net's decoder",
-        when="For organs that are told apart by their place in the body, when there are some hundred labelled cases.",
+        when="For organs that differ by their place in the body, with some hundred labelled cases.",
         reference="Chen et al., arXiv 2021, doi:10.48550/arXiv.2102.04306",
         parameters={
             "width": Parameter(32, "features of the stem; the stages have 4, 8 and 16 times as many", 1, 256),
@@ -25,7 +21,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "layers": Parameter(6, "transformer layers", 1, 64),
             "heads": Parameter(6, "attention heads, a divisor of hidden", 1, 64),
             "mlp": Parameter(1536, "features inside the perceptrons", 1, 16384),
-            "grid": _GRID,
+            "grid": POSITIONS_GRID,
             "decoder": Parameter((128, 64, 32, 16), "features per decoder stage", 1, 1024, shortest=4, longest=4),
             "norm": NORM_GROUP,
             "dropout": Parameter(0.0, "probability of dropping a feature of a token", 0, 0.95),
@@ -56,7 +52,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="transformer",
         year=2022,
         summary="UNeXt: narrow convolutions, then perceptrons on tokens whose channels are shifted sideways",
-        when="Where a result is wanted in a moment on a small computer; one of the smallest networks here.",
+        when="For quick results on a small computer; one of the smallest networks here.",
         reference="Valanarasu and Patel, MICCAI 2022, doi:10.1007/978-3-031-16443-9_3",
         parameters={
             "channels": Parameter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from napari_medseg.registry.parameters import NORM_INSTANCE, SUPERVISED
+from napari_medseg.registry.parameters import NORM_INSTANCE, NORM_INSTANCE_OR_BATCH, SUPERVISED
 from napari_medseg.registry.spec import NetworkSpec, Parameter
 
 _CHANNELS = Parameter((32, 64, 128, 256, 512), "features per level, the finest first", 1, 2048, shortest=2, longest=8)
@@ -23,13 +23,13 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "channels": Parameter(
                 (32, 64, 128, 256, 320), "features per level, the finest first", 1, 2048, shortest=2, longest=8
             ),
-            "norm": Parameter("instance", "normalisation after each convolution", choices=("instance", "batch")),
+            "norm": NORM_INSTANCE_OR_BATCH,
             "activation": Parameter("leakyrelu", "what follows the normalisation", choices=("leakyrelu", "relu")),
             "down": Parameter("stride", "how the size is halved", choices=("stride", "maxpool")),
             "bias": Parameter(False, "whether the 3^n convolutions have biases, which the normalisation undoes"),
             "narrow_first": Parameter(False, "half the features in the first convolution of each encoder level"),
             "wide_up": Parameter(False, "up-convolutions keep the features of the coarser level"),
-            "deep_supervision": Parameter(True, "logits of every decoder level in training"),
+            "deep_supervision": SUPERVISED,
         },
         paper={
             "channels": (64, 128, 256, 512),
@@ -75,7 +75,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "decoder_blocks": Parameter((2, 2, 2, 2), "convolutions per decoder level, the coarsest first", 1, 16),
             "residual": Parameter(False, "residual encoder"),
             "bias": Parameter(True, "whether convolutions have biases"),
-            "deep_supervision": Parameter(True, "logits of every decoder level in training"),
+            "deep_supervision": SUPERVISED,
         },
         deep_supervision=True,
     ),
@@ -110,7 +110,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="U-Net",
         year=2018,
         summary="R2U-Net: residual stages of convolutions that see their own output again",
-        when="For thin structures such as vessels, when its three-fold computing time is no matter.",
+        when="For thin structures such as vessels, when three times the computing time is acceptable.",
         reference="Alom et al., 2018, doi:10.48550/arXiv.1802.06955",
         parameters={
             "channels": _NARROW,
@@ -157,7 +157,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="U-Net",
         year=2018,
         summary="UNet++: U-Nets of all depths, nested; can be pruned to a shallower one after training",
-        when="When the depth that the task needs is unknown, or a smaller model is to be cut from a trained one.",
+        when="When the depth that the task needs is unknown, or to cut a smaller model from a trained one.",
         reference="Zhou et al., DLMIA 2018, doi:10.1007/978-3-030-00889-5_1",
         parameters={"channels": _NARROW, "norm": NORM_INSTANCE, "deep_supervision": SUPERVISED},
         paper={
@@ -180,7 +180,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="U-Net",
         year=2020,
         summary="UNet 3+: every decoder node sees all scales; can learn whether there is anything to find",
-        when="For organs of which many slices hold nothing, with `guided`; few weights, but much computing.",
+        when="With `guided`, for organs that many slices do not show; few weights, but much computing.",
         reference="Huang et al., ICASSP 2020, doi:10.1109/ICASSP40776.2020.9053405",
         parameters={
             "channels": _NARROW,
@@ -233,8 +233,8 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         target="napari_medseg.architectures.unets.nonlocal_unet:NonLocalUNet",
         family="attention",
         year=2020,
-        summary="Non-local U-Net: three levels of residual blocks; the bottom and the first up-sampling see everything",
-        when="For structures that only their surroundings tell apart, such as brain tissues; it is small.",
+        summary="Non-local U-Net: three levels of residual blocks; bottom and first up-sampling see the whole image",
+        when="For structures that differ only in their surroundings, such as brain tissues; it is small.",
         reference="Wang et al., AAAI 2020, doi:10.1609/aaai.v34i04.6100",
         parameters={
             "channels": Parameter(

@@ -8,6 +8,7 @@ import torch
 from monai.losses import DiceLoss
 from torch.nn import functional
 
+from napari_medseg.architectures.blocks.outputs import Outputs, supervised_logits
 from napari_medseg.registry import Supervision
 from napari_medseg.training.cases import IGNORE
 
@@ -27,19 +28,14 @@ def dice_ce(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     return entropy + dice
 
 
-def full_size(outputs: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
-    """The logits at the size of the input; a network with deep supervision gives smaller ones too."""
-    return outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-
-
 def deeply_supervised(
-    outputs: torch.Tensor | Sequence[torch.Tensor], classes: torch.Tensor, supervision: Supervision = "halving"
+    outputs: torch.Tensor | Outputs, classes: torch.Tensor, supervision: Supervision = "halving"
 ) -> torch.Tensor:
     """`dice_ce` of every output, with equal weights or each half of the one before; the weights sum to 1.
 
     The classes are sampled at the size of each output.
     """
-    scales = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    scales = supervised_logits(outputs)
     weights = [0.5**i if supervision == "halving" else 1.0 for i in range(len(scales))]
     losses = [w * dice_ce(s, _at_scale(classes, s.shape[2:])) for w, s in zip(weights, scales, strict=True)]
     return torch.stack(losses).sum() / sum(weights)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import Precision, TrainConfig
 from napari_medseg.inference.device import has_fast_bf16
@@ -21,7 +22,7 @@ from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget
 from napari_medseg.training.patches import PatchSampler
 
-Loss = Callable[[torch.Tensor | Sequence[torch.Tensor], torch.Tensor, Supervision], torch.Tensor]
+Loss = Callable[[torch.Tensor | Outputs, torch.Tensor, Supervision], torch.Tensor]
 """(outputs of the network, class indices (B, z, y, x), weighting of the outputs) -> the loss, a scalar."""
 
 _KEPT = ("step", "phase", "validated_step", "validated_fraction", "dice", "phase_dice", "best_dice", "history")

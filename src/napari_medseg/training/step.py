@@ -7,9 +7,9 @@ import math
 import torch
 from torch import nn
 
+from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.inference.device import autocast
 from napari_medseg.registry import network as network_named
-from napari_medseg.training.losses import full_size
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schedule import learning_rate
 from napari_medseg.training.state import Setup, TrainState
@@ -27,7 +27,7 @@ def train_step(setup: Setup, state: TrainState, batch: PatchBatch) -> float:
         with autocast(setup.device, setup.precision):
             outputs = state.volumes(batch.images)
     # In mode 2.5d the outermost slices are neighbours only: the network gives no logits for them.
-    halo = (batch.classes.shape[1] - full_size(outputs).shape[2]) // 2
+    halo = (batch.classes.shape[1] - logits_of(outputs).shape[2]) // 2
     classes = batch.classes[:, halo : batch.classes.shape[1] - halo]
     loss = setup.loss(outputs, classes, network_named(setup.spec.network).supervision)
     state.step += 1

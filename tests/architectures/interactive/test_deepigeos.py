@@ -15,7 +15,7 @@ from tensors_suite import TensorsSuite
 
 class TestPNet(NetworkSuite):
     network = "deepigeos_pnet"
-    small: ClassVar[Mapping[str, object]] = {"width": 8, "dropout": 0.1}
+    small: ClassVar[Mapping[str, object]] = {"width": 16, "dropout": 0.1}
     learning_rate = 1e-2
 
 

@@ -51,8 +51,9 @@ def test_parameters_of_variants(change: dict[str, Any], count: int) -> None:
 @pytest.mark.parametrize("slices", [1, 4])
 def test_any_size_and_any_number_of_slices(small: Mem3D, size: tuple[int, ...], slices: int) -> None:
     with torch.inference_mode():
-        logits, quality = small(noise(2, 1, size), noise(2, 1, (slices, *size)), torch.ones(2, 1, slices, *size))
-    assert logits.shape == (2, 2, *size)
+        outputs = small(noise(2, 1, size), noise(2, 1, (slices, *size)), torch.ones(2, 1, slices, *size))
+    quality = outputs.heads["quality"]
+    assert outputs.logits.shape == (2, 2, *size)
     assert quality.shape == (2,)
     assert 0 < quality.min() <= quality.max() < 1
 
@@ -81,8 +82,8 @@ def test_reading_is_a_softmax_over_all_places_in_memory(small: Mem3D) -> None:
 
 
 def test_rating_does_not_change_the_mask(small: Mem3D) -> None:
-    _, quality = small.train()(noise(2, 1, (32, 32)), noise(2, 1, (1, 32, 32)), torch.ones(2, 1, 1, 32, 32))
-    quality.sum().backward()
+    outputs = small.train()(noise(2, 1, (32, 32)), noise(2, 1, (1, 32, 32)), torch.ones(2, 1, 1, 32, 32))
+    outputs.heads["quality"].sum().backward()
     assert small.head.weight.grad is None
     assert small.quality is not None
     assert all(p.grad is not None for p in small.quality.parameters())
@@ -90,9 +91,9 @@ def test_rating_does_not_change_the_mask(small: Mem3D) -> None:
 
 def test_without_a_quality_head_there_is_no_rating() -> None:
     built = network("mem3d").build(**SMALL, quality=False)
-    logits, quality = built(noise(1, 1, (16, 16)), noise(1, 1, (1, 16, 16)), torch.ones(1, 1, 1, 16, 16))
-    assert logits.shape == (1, 2, 16, 16)
-    assert quality is None
+    outputs = built(noise(1, 1, (16, 16)), noise(1, 1, (1, 16, 16)), torch.ones(1, 1, 1, 16, 16))
+    assert outputs.logits.shape == (1, 2, 16, 16)
+    assert not outputs.heads
 
 
 def test_one_object_at_a_time() -> None:

@@ -68,7 +68,7 @@ def test_arguments_that_do_not_go_together(name: str, change: dict[str, Any]) ->
 def test_supervised_nodes_all_have_the_full_size_the_last_first() -> None:
     net = network("basicunetplusplus").build(features=(4, 4, 4, 4, 4, 4), out_channels=3)
     x = noise(1, 1, (17, 16, 5))
-    nodes = net.train()(x)
+    nodes = net.train()(x).supervised
     assert [tuple(node.shape) for node in nodes] == [(1, 3, 17, 16, 5)] * 4
     assert torch.equal(nodes[0], net.eval()(x)), "instance norm knows no modes"
 

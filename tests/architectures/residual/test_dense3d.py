@@ -32,7 +32,7 @@ class TestSkipDenseNet3D(NetworkSuite):
 def test_the_main_output_comes_first_and_is_that_of_eval() -> None:
     net = network("densevoxelnet").build(growth=4, layers=2)
     x = noise(1, 1, (8, 9, 12))
-    main, auxiliary = net.train()(x)
+    main, auxiliary = net.train()(x).supervised
     assert main.shape == auxiliary.shape == (1, 2, 8, 9, 12)
     assert torch.equal(main, net.eval()(x)), "group norm knows no modes"
     assert not torch.equal(main, auxiliary)

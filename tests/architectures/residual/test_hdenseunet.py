@@ -36,6 +36,7 @@ def count(module: nn.Module) -> int:
 class TestHDenseUNet(NetworkSuite):
     network = "hdenseunet"
     small: ClassVar = SMALL
+    learning_rate = 1e-2
 
 
 def test_every_part_has_its_published_number_of_parameters() -> None:
@@ -51,7 +52,7 @@ def test_every_part_has_its_published_number_of_parameters() -> None:
 
 def test_training_gives_the_logits_of_each_part_at_full_size() -> None:
     outputs = build(out_channels=3).train()(noise(1, 1, (3, 20, 34)))
-    assert [tuple(o.shape) for o in outputs] == [(1, 3, 3, 20, 34)] * 3
+    assert [tuple(o.shape) for o in outputs.supervised] == [(1, 3, 3, 20, 34)] * 3
 
 
 def test_the_planar_part_is_a_network_of_volumes_that_can_be_trained_first() -> None:
@@ -68,7 +69,7 @@ def test_the_planar_part_is_a_network_of_volumes_that_can_be_trained_first() -> 
     assert all((p.grad is not None) == (name in names) for name, p in network.named_parameters())
     # Volumes whose depth needs no padding: the slices are those that the whole network gives to its 2D part.
     x = noise(1, 1, (4, 32, 64))
-    torch.testing.assert_close(network.train()(x)[1], network.planar(x))
+    torch.testing.assert_close(network.train()(x).auxiliary[0], network.planar(x))
 
 
 def test_a_slice_sees_its_neighbours_and_no_others() -> None:
@@ -86,7 +87,7 @@ def test_edge_slices_are_repeated() -> None:
     x = noise(1, 1, (2, 32, 64))
     net = planar.slices.net
     with torch.inference_mode():
-        first, last = (net(x[:, 0, [0, 0, 1]])[1], net(x[:, 0, [0, 1, 1]])[1])
+        first, last = (net(x[:, 0, [0, 0, 1]]).logits, net(x[:, 0, [0, 1, 1]]).logits)
         torch.testing.assert_close(planar(x), torch.stack([first, last], dim=2))
 
 

@@ -8,7 +8,6 @@ import torch
 
 from napari_medseg.architectures.blocks.base import attention_maps
 from napari_medseg.architectures.residual.sassnet import SASSNet
-from napari_medseg.errors import InputError
 from napari_medseg.registry import network
 from network_suite import NetworkSuite, noise
 
@@ -48,27 +47,27 @@ def with_distances(request: pytest.FixtureRequest) -> SASSNet:
 @pytest.mark.parametrize("size", [(16, 16, 16), (5, 18, 11), (1, 1, 1)])
 def test_both_heads_have_the_size_of_the_image(with_distances: SASSNet, size: tuple[int, ...]) -> None:
     x = noise(2, 1, size)
-    with_distances.eval()
+    with_distances.train()
     with torch.inference_mode():
-        logits, sdf = with_distances.logits_and_sdf(x)
-        assert torch.equal(logits, with_distances(x))
+        outputs = with_distances(x)
+        assert torch.equal(outputs.logits, with_distances.eval()(x))
+    sdf = outputs.heads["sdf"]
     assert sdf.shape == (2, 2, *size), "the background has no distance"
     assert -1 < sdf.min() < sdf.max() < 1 or sdf.numel() < 10
 
 
 def test_both_heads_train_every_parameter(with_distances: SASSNet) -> None:
-    logits, sdf = with_distances.train().logits_and_sdf(noise(2, 1, (32, 32, 32)))
-    (logits.square().mean() + (sdf - 0.5).square().mean()).backward()  # type: ignore[no-untyped-call]  # torch
+    outputs = with_distances.train()(noise(2, 1, (32, 32, 32)))
+    (outputs.logits.square().mean() + (outputs.heads["sdf"] - 0.5).square().mean()).backward()
     for name, parameter in with_distances.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.ndim <= 1 or parameter.grad.abs().max() > 0, name
 
 
 def test_without_the_head_there_are_no_distances() -> None:
-    built = network("sassnet").build(**SMALL)
-    assert isinstance(built, SASSNet)
-    with pytest.raises(InputError, match="no head for signed distances: build it with sdf=True"):
-        built.logits_and_sdf(noise(1, 1, (8, 8, 8)))
+    outputs = network("sassnet").build(**SMALL).train()(noise(2, 1, (16, 16, 16)))
+    assert len(outputs.supervised) == 4
+    assert not outputs.heads
 
 
 @pytest.mark.parametrize(("size", "tokens"), [((80, 112, 112), 245), ((48, 16, 32), 6), ((17, 33, 5), 6)])

@@ -28,6 +28,7 @@ class TestSAUNet(NetworkSuite):
     small: ClassVar[Mapping[str, object]] = SMALL
     learning_rate = 1e-2
     overfit_size = (32, 32)
+    seed = 4
 
 
 def test_number_of_parameters() -> None:
@@ -40,10 +41,17 @@ def test_number_of_parameters() -> None:
 def test_edges_are_trained_by_a_loss_of_their_own() -> None:
     built = network("saunet").build(**SMALL)
     assert isinstance(built, SAUNet)
-    logits, edges = built.train().logits_and_edges(noise(2, 1, (16, 20, 16)))
-    assert [stage.shape[2:] for stage in logits] == [(16, 20, 16), (8, 10, 8), (4, 5, 4), (2, 3, 2), (1, 2, 1)]
+    outputs = built.train()(noise(2, 1, (16, 20, 16)))
+    edges = outputs.heads["edges"]
+    assert [logits.shape[2:] for logits in outputs.supervised] == [
+        (16, 20, 16),
+        (8, 10, 8),
+        (4, 5, 4),
+        (2, 3, 2),
+        (1, 2, 1),
+    ]
     assert edges.shape == (2, 1, 16, 20, 16)
-    edges.square().mean().backward()  # type: ignore[no-untyped-call]  # torch
+    edges.square().mean().backward()
     assert all(p.grad is not None for p in built.shape.parameters())
     assert all(p.grad is None for p in built.decoder.parameters())
 

@@ -15,6 +15,8 @@ from network_suite import NetworkSuite, noise
 class TestVNet(NetworkSuite):
     network = "vnet"
     small: ClassVar[Mapping[str, object]] = {"width": 4}
+    learning_rate = 1e-2
+    overfit_size = (32, 32)
 
 
 def test_the_published_arguments_are_the_defaults() -> None:

@@ -15,11 +15,7 @@ class TestCENet(NetworkSuite):
     network = "cenet"
     small: ClassVar = {"width": 8, "blocks": (1, 1, 1, 1)}
     learning_rate: ClassVar[float] = 1e-2
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Large enough for a ball of more than a few voxels at half the size, where its last skip is."""
-        return (32, 16, 16)
+    overfit_size: ClassVar = (32, 16, 16)
 
 
 def test_parameters_of_the_context() -> None:
@@ -30,7 +26,7 @@ def test_parameters_of_the_context() -> None:
 
 def test_supervised_levels_have_their_own_sizes() -> None:
     network = registry.network("cenet").build(width=4, blocks=(1, 1, 1, 1), spatial_dims=2, out_channels=3).train()
-    shapes = [tuple(o.shape) for o in network(noise(1, 1, (33, 70)))]
+    shapes = [tuple(o.shape) for o in network(noise(1, 1, (33, 70))).supervised]
     assert shapes == [(1, 3, *size) for size in [(33, 70), (17, 35), (9, 18), (5, 9), (3, 5)]]
 
 

@@ -33,7 +33,7 @@ def test_supervised_scales_follow_the_strides() -> None:
     kernels = (1, 3, 3, 3, 3, 3, 3, 3, 3)
     net = network("nnunet").build(**{**SMALL, "strides": steps, "kernel_sizes": kernels}).train()
     outputs = net(noise(1, 1, (5, 13, 16)))
-    assert [tuple(o.shape[2:]) for o in outputs] == [(5, 13, 16), (5, 7, 8)]
+    assert [tuple(o.shape[2:]) for o in outputs.supervised] == [(5, 13, 16), (5, 7, 8)]
 
 
 @pytest.mark.parametrize(

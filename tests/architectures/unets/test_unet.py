@@ -24,7 +24,7 @@ def test_the_paper_has_convolutions_only() -> None:
 @pytest.mark.parametrize("name", ["unet", "attention_unet", "r2unet", "multiresunet"])
 def test_supervised_levels_have_their_own_sizes(name: str) -> None:
     network = registry.network(name).build(channels=(4, 4, 8, 8), out_channels=3).train()
-    shapes = [tuple(o.shape) for o in network(noise(1, 1, (9, 17, 2)))]
+    shapes = [tuple(o.shape) for o in network(noise(1, 1, (9, 17, 2))).supervised]
     assert shapes == [(1, 3, 9, 17, 2), (1, 3, 5, 9, 1), (1, 3, 3, 5, 1)]
 
 

@@ -18,6 +18,8 @@ def build(**overrides: object) -> nn.Module:
 class TestUNet3D(NetworkSuite):
     network = "unet3d"
     small: ClassVar = {"channels": (8, 16, 32)}
+    learning_rate = 1e-2
+    overfit_size = (32, 32)
 
 
 def test_paper_preset_has_the_published_number_of_parameters() -> None:
@@ -54,7 +56,7 @@ def test_deep_supervision_lists_the_scales_in_training_only(
     size: tuple[int, ...], halves: tuple[int, ...], quarters: tuple[int, ...]
 ) -> None:
     network = build(channels=(4, 4, 8, 8), out_channels=3, spatial_dims=len(size))
-    shapes = [tuple(o.shape) for o in network.train()(noise(1, 1, size))]
+    shapes = [tuple(o.shape) for o in network.train()(noise(1, 1, size)).supervised]
     assert shapes == [(1, 3, *size), (1, 3, *halves), (1, 3, *quarters)]
     assert network.eval()(noise(1, 1, size)).shape == (1, 3, *size)
     alone = build(deep_supervision=False, spatial_dims=len(size)).train()
@@ -64,7 +66,7 @@ def test_deep_supervision_lists_the_scales_in_training_only(
 def test_first_supervised_logits_are_those_of_eval() -> None:
     network = build()
     x = noise(1, 1, (16, 8, 9))
-    assert torch.equal(network.train()(x)[0], network.eval()(x)), "instance norm knows no modes"
+    assert torch.equal(network.train()(x).logits, network.eval()(x)), "instance norm knows no modes"
 
 
 def test_a_network_without_supervision_takes_the_weights_of_one_with() -> None:

@@ -4,7 +4,6 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from napari_medseg import registry
@@ -19,6 +18,14 @@ def build(**overrides: object) -> UNet3Plus:
     spec = registry.network("unet3plus")
     network = spec.build_from(spec.arguments("default", **{**SMALL, **overrides}))
     assert isinstance(network, UNet3Plus)
+    return network
+
+
+def without_dropout(network: UNet3Plus) -> UNet3Plus:
+    """In training, but for the module of presence, which drops features."""
+    network.train()
+    assert network.presence is not None
+    network.presence.eval()
     return network
 
 
@@ -46,7 +53,7 @@ def test_parameters_of_the_variants(change: dict[str, Any], expected: int) -> No
 
 
 def test_every_level_is_supervised_at_its_own_size() -> None:
-    shapes = [tuple(o.shape) for o in build(out_channels=3).train()(noise(1, 1, (9, 17, 2)))]
+    shapes = [tuple(o.shape) for o in build(out_channels=3).train()(noise(1, 1, (9, 17, 2))).supervised]
     assert shapes == [(1, 3, 9, 17, 2), (1, 3, 5, 9, 1), (1, 3, 3, 5, 1)]
 
 
@@ -63,20 +70,20 @@ def test_a_node_sees_every_scale_at_its_own_size() -> None:
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_absence_lowers_the_foreground_and_nothing_else(classes: int) -> None:
-    network = build(guided=True, out_channels=classes).eval()
+    network = without_dropout(build(guided=True, out_channels=classes, deep_supervision=False))
     x = noise(2, 1, (8, 8, 8))
     with torch.inference_mode():
-        logits, presence = network.forward_with_presence(x)
-        assert presence is not None
-        assert isinstance(logits, Tensor)
+        outputs = network(x)
+        assert torch.equal(network.eval()(x), outputs.logits), "instance norm knows no modes"
         network.presence = None
         plain = network(x)
+    presence = outputs.heads["presence"]
     # Softmax of the two scores, by hand.
     something = presence.exp()[:, 1] / presence.exp().sum(1)
     foreground = slice(0 if classes == 1 else 1, None)
     expected = plain.clone()
     expected[:, foreground] += something.log()[:, None, None, None, None]
-    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(outputs.logits, expected)
 
 
 def test_the_loss_of_the_logits_alone_teaches_the_presence() -> None:
@@ -89,15 +96,13 @@ def test_the_loss_of_the_logits_alone_teaches_the_presence() -> None:
     target = full.long()[:, None, None].expand(8, 16, 16)
     optimiser = torch.optim.Adam([p for n, p in network.named_parameters() if n.startswith("presence")], 0.03)
     for _ in range(60):
-        loss = cross_entropy(network(x), target)
+        loss = cross_entropy(network(x).logits, target)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         optimiser.step()
-    presence = network.eval().forward_with_presence(x)[1]
-    assert presence is not None
-    certainty = presence.softmax(1)[:, 1]
+    certainty = without_dropout(network)(x).heads["presence"].softmax(1)[:, 1]
     assert certainty[full].min() > certainty[~full].max()
 
 
 def test_without_the_module_there_is_no_presence() -> None:
-    assert build().forward_with_presence(noise(1, 1, (8, 8, 8)))[1] is None
+    assert not build().train()(noise(1, 1, (8, 8, 8))).heads

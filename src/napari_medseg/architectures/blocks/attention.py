@@ -106,7 +106,7 @@ class GatedSkip(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Each channel weighted in [0, 1] by what the mean of all channels says of it (Hu et al., CVPR 2018)."""
+    """Each channel times a weight in [0, 1], computed from the means of all channels (Hu et al., CVPR 2018)."""
 
     def __init__(self, spatial_dims: int, channels: int, reduction: int = 16) -> None:
         super().__init__()

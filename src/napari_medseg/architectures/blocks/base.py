@@ -1,4 +1,4 @@
-"""What every network shares: any size in, by padding and cropping inside; attention that can be looked at.
+"""Parts of every network: padding and cropping, which let it take any size, and attention that can be looked at.
 
 N: batch. C: channels. *size: (Z, Y, X) or (Y, X).
 """
@@ -44,7 +44,7 @@ def normalisation(kind: str, channels: int) -> tuple[str, dict[str, bool | int]]
 
 
 class AttentionMap(nn.Identity):
-    """Where a network's attention passes through, unchanged: what `attention_maps` finds and reads.
+    """Passes a network's attention on, unchanged; `attention_maps` finds and reads it here.
 
     Weights in [0, 1] of shape (N, 1 or C, *size of their level), or (N, heads, queries, keys).
     """
@@ -72,7 +72,7 @@ def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 
 def crop(x: Tensor, size: Sequence[int]) -> Tensor:
-    """(N, C, *size or larger) -> (N, C, *size): what `pad_to_multiple` added is cut off."""
+    """(N, C, *size or larger) -> (N, C, *size): cuts off the padding of `pad_to_multiple`."""
     for axis, n in enumerate(size, start=2):
         x = x.narrow(axis, 0, n)
     return x

@@ -32,6 +32,6 @@ def relative_gradient(x: Tensor) -> Tensor:
 
 
 def filtered(x: Tensor, axis: int, weights: tuple[float, ...]) -> Tensor:
-    """The weighted sum of neighbours along an axis, which becomes shorter by one less than there are weights."""
+    """The weighted sum of neighbours along an axis, which becomes shorter by len(weights) - 1."""
     length = x.shape[axis] - len(weights) + 1
     return torch.stack([w * x.narrow(axis, k, length) for k, w in enumerate(weights) if w]).sum(0)

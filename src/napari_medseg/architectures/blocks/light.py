@@ -1,4 +1,4 @@
-"""What light 2D networks share: convolutions of one style, halving beside a pooling, convolutions along one axis each.
+"""Blocks of light 2D networks: convolutions of one style, halving beside a pooling, convolutions along one axis each.
 
 N: batch. C: channels. *size: (Y, X), or (Z, Y, X).
     x   (N, C, *size)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from napari_medseg.architectures.blocks.base import normalisation
 
 EXPANSION = 4
-#: blocks per stage and whether they are bottlenecks, by the number of layers (He et al. 2016, table 1)
 DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
@@ -24,6 +23,7 @@ DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
     101: ((3, 4, 23, 3), True),
     152: ((3, 8, 36, 3), True),
 }
+"""Blocks per stage and whether they are bottlenecks, by the number of layers (He et al. 2016, table 1)."""
 
 
 class ResNetEncoder(nn.Module):

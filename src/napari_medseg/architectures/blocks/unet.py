@@ -17,11 +17,12 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple, resize
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import conv_unit
 
 
 class EncoderDecoder(nn.Module):
-    """A U-Net of given parts: its subclasses only say which.
+    """A U-Net of the parts that its subclasses give.
 
     encoder: finest first, each stage but the first halves the size. up, joins, decoder: coarsest first; a join takes
     (skip, up-sampled). heads: finest first; more than one are supervised in training.
@@ -45,10 +46,10 @@ class EncoderDecoder(nn.Module):
         self.multiple = 2 ** (len(self.encoder) - 1)
         he_init(self)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of logits of every decoder level, full size first.
+        In training with deep supervision: Outputs with the logits of every decoder level.
         """
         return supervised(self.heads if self.training else self.heads[:1], self.decoded(x), x.shape[2:])
 
@@ -69,20 +70,26 @@ class EncoderDecoder(nn.Module):
 
 def supervised(
     heads: Sequence[nn.Module] | nn.ModuleList, scales: Sequence[Tensor], size: Sequence[int]
-) -> Tensor | list[Tensor]:
-    """The logits of the full size (*size), or, of several heads, the list of the logits of their scales.
+) -> Tensor | Outputs:
+    """The logits at the size of the input (*size); with several heads, Outputs with the logits of their scales.
 
     heads and scales: finest first; scale k is (N, C, *size / 2^k) or larger.
     """
-    logits = [
+    return Outputs.of(logits_at(heads, scales, size))
+
+
+def logits_at(
+    heads: Sequence[nn.Module] | nn.ModuleList, scales: Sequence[Tensor], size: Sequence[int]
+) -> list[Tensor]:
+    """The logits of every head (N, K, *size / 2^k), finest first; heads and scales as for `supervised`."""
+    return [
         crop(head(scale), [-(-n // 2**k) for n in size])
         for k, (head, scale) in enumerate(zip(heads, scales, strict=False))
     ]
-    return logits if len(logits) > 1 else logits[0]
 
 
 class Concatenate(nn.Module):
-    """The skip, then what came up, along the channels."""
+    """The skip, then the up-sampled features, along the channels."""
 
     def forward(self, skip: Tensor, up: Tensor) -> Tensor:
         """(N, C, *size), (N, D, *size) -> (N, C + D, *size)."""
@@ -90,7 +97,7 @@ class Concatenate(nn.Module):
 
 
 class Add(nn.Module):
-    """The sum of the skip and what came up."""
+    """The sum of the skip and the up-sampled features."""
 
     def forward(self, skip: Tensor, up: Tensor) -> Tensor:
         """(N, C, *size), (N, C, *size) -> (N, C, *size)."""

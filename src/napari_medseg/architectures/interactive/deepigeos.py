@@ -21,7 +21,7 @@ DILATIONS = (1, 2, 4, 8, 16)
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """Per block."""
 COMPRESSION = 4
-"""How many times narrower a block is where the classifier reads it."""
+"""Factor by which the features of a block are reduced for the classifier."""
 _RELU = ("relu", {"inplace": True})
 
 
@@ -29,7 +29,7 @@ class PNet(nn.Module):
     """Five blocks, dilated further and further, that never change the size; a classifier reads them all; 2D or 3D.
 
     In 3D only the first convolution of a block sees along Z, the axis of the slices; the others are in-plane.
-    Source: Wang et al., TPAMI 2018, in the 3D form (compressed blocks) whatever the dimensions.
+    Source: Wang et al., TPAMI 2018, in the 3D form (compressed blocks), in 2D too.
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, spatial_dims: int, width: int, dropout: float) -> None:
@@ -60,7 +60,7 @@ class PNet(nn.Module):
 
 
 class RNet(nn.Module):
-    """The same network on the image, what was first proposed, and how far the user's clicks are.
+    """The same network on the image, the first proposal, and the distances to the user's clicks.
 
     Distances are geodesic or not, in a unit of the caller's choice; where a class has no click its map is one constant,
     the largest distance that occurs, never the image. Source: Wang et al., TPAMI 2018.

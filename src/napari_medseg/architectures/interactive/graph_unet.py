@@ -135,7 +135,7 @@ class TopKPool(nn.Module):
 
 
 def supervoxel_graph(image: Tensor, supervoxels: Tensor) -> tuple[Tensor, Tensor]:
-    """What a graph U-Net is fed: (C, *size) and whole numbers 0 .. V - 1 (*size) -> nodes (V, 2 C), edges (2, E).
+    """The input of a graph U-Net: (C, *size) and whole numbers 0 .. V - 1 (*size) -> nodes (V, 2 C), edges (2, E).
 
     A node is the mean and the standard deviation of each channel over its supervoxel; an edge joins two supervoxels
     that share a face of voxels.

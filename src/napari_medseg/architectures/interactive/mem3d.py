@@ -19,6 +19,7 @@ from torch.nn.functional import relu
 
 from napari_medseg.architectures.blocks.attention import DotProductAttention
 from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple, resize
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import Bottleneck, ResNetEncoder, conv_unit
 from napari_medseg.errors import InputError
 
@@ -29,7 +30,7 @@ _conv3 = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered of slices with masks."""
+    """The keys and values of slices with masks."""
 
     keys: Tensor
     """(N, key, T, y, x)"""
@@ -86,8 +87,8 @@ class Mem3D(nn.Module):
         self.quality = _Quality(norm, deepest) if quality else None
         he_init(self)
 
-    def forward(self, x: Tensor, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A slice, and images and masks in memory -> logits (N, 2, Y, X) and quality (N,), None without that head."""
+    def forward(self, x: Tensor, images: Tensor, masks: Tensor) -> Outputs:
+        """A slice, and images and masks in memory -> logits (N, 2, Y, X), and under "quality" (N,) with that head."""
         return self.segment(x, self.memorise(images, masks))
 
     def memorise(self, images: Tensor, masks: Tensor) -> Memory:
@@ -98,8 +99,8 @@ class Mem3D(nn.Module):
         keys, values = (of(deep).unflatten(0, apart).transpose(1, 2) for of in (self.memory_key, self.memory_value))
         return Memory(keys, values)
 
-    def segment(self, x: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """(N, C, Y, X) -> logits (N, 2, Y, X) and quality (N,), None without that head; any size."""
+    def segment(self, x: Tensor, memory: Memory) -> Outputs:
+        """(N, C, Y, X) -> logits (N, 2, Y, X), and under "quality" (N,) with that head; any size."""
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
         *_, quarter, eighth, deep = self.look(x)
@@ -107,7 +108,8 @@ class Mem3D(nn.Module):
         for refine, skip in zip(self.refine, (eighth, quarter), strict=True):
             y = refine(skip, y)
         logits = resize(self.head(relu(y)), x.shape[2:])
-        return crop(logits, size), None if self.quality is None else self.quality(deep, logits)
+        heads = {} if self.quality is None else {"quality": self.quality(deep, logits)}
+        return Outputs(crop(logits, size), heads=heads)
 
     def _read(self, deep: Tensor, memory: Memory) -> Tensor:
         """softmax(K^T Q / sqrt(key)) V over all voxels of all slices in memory: (N, value, y, x)."""
@@ -162,7 +164,7 @@ class _Refinement(nn.Module):
 
 
 class _Quality(nn.Module):
-    """What the slice looks like, its mask and how sure it is -> the expected intersection over union; any size."""
+    """Features of the slice, and logits -> the expected intersection over union (N,); any size."""
 
     def __init__(self, norm: str, channels: int) -> None:
         super().__init__()

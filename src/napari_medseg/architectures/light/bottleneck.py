@@ -59,7 +59,7 @@ class ENet(nn.Module):
 
 
 class FSSNet(nn.Module):
-    """Factorised bottlenecks, then dilated ones; the decoder adds what went into each stage of the encoder.
+    """Factorised bottlenecks, then dilated ones; the decoder adds the input of each encoder stage.
 
     Source: Zhang et al., IEEE Transactions on Industrial Informatics 2019, tables I and II.
     """
@@ -166,7 +166,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """A bottleneck of a transposed convolution beside a projection put where the maxima were."""
+    """A bottleneck of a transposed convolution, beside a projection put back at the places of the maxima."""
 
     def __init__(self, style: Style, before: int, after: int, *, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""2D networks whose decoders give back what the encoder had: LinkNet, SegNet, SQNet.
+"""2D networks whose decoders take up features or places of the encoder: LinkNet, SegNet, SQNet.
 
 N: batch. C: channels. *size: (Y, X).
     x       (N, in_channels, *size)

@@ -55,7 +55,7 @@ class ERFNet(nn.Module):
 class ESNet(nn.Module):
     """ERFNet made symmetric, its dilations beside each other in three parallel units.
 
-    Source: Wang et al., PRCV 2019, table 1. Each branch of a parallel unit has a norm of its own.
+    Source: Wang et al., PRCV 2019, table 1. The branches of a parallel unit are normalised apart.
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, spatial_dims: int, norm: str, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""Light 2D networks whose features are weighted by what the whole image says: CGNet and FPENet.
+"""Light 2D networks whose features are weighted by a view of the whole image: CGNet and FPENet.
 
 N: batch. C: channels. *size: (Y, X).
     x       (N, in_channels, *size)

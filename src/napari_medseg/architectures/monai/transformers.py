@@ -18,8 +18,8 @@ from napari_medseg.architectures.monai.unets import Wrapped
 from napari_medseg.architectures.unets.nnunet import Sizes
 
 PATCH = 16
-#: layers, from 0, whose tokens are skips
 TAPPED = (3, 6, 9)
+"""Layers, from 0, whose tokens are skips."""
 
 
 class UNETR(nn.Module):

@@ -15,6 +15,7 @@ from monai.networks.nets.attentionunet import AttentionBlock
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.base import AttentionMap, crop, pad_to_multiple
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.unets.nnunet import Sizes, per_level, require_length
 
 NORMS = {
@@ -25,7 +26,7 @@ NORMS = {
 
 
 class Wrapped(nn.Module):
-    """A network of MONAI as `net`, its input padded to what its down-sampling needs and its logits cropped."""
+    """A network of MONAI as `net`: pads its input to a size that it can halve, and crops its logits."""
 
     def __init__(self, net: nn.Module, multiple: int | Sizes) -> None:
         super().__init__()
@@ -41,15 +42,15 @@ class Wrapped(nn.Module):
 class Supervised(Wrapped):
     """A network of MONAI that returns its scales in training: full size first, each half of the one before."""
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor | Outputs:  # type: ignore[override]
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of logits of every decoder level, full size first.
+        In training with deep supervision: Outputs with the logits of every decoder level.
         """
         logits = self.net(pad_to_multiple(x, self.multiple))
         if isinstance(logits, Tensor):
             return crop(logits, x.shape[2:])
-        return [crop(scale, [-(-n // 2**k) for n in x.shape[2:]]) for k, scale in enumerate(logits)]
+        return Outputs.of([crop(scale, [-(-n // 2**k) for n in x.shape[2:]]) for k, scale in enumerate(logits)])
 
 
 class BasicUNet(Wrapped):
@@ -101,13 +102,13 @@ class BasicUNetPlusPlus(Wrapped):
             net.final_conv_0_1 = net.final_conv_0_2 = net.final_conv_0_3 = nn.Identity()
         super().__init__(net, 16)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor | Outputs:  # type: ignore[override]
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of the logits of nodes X(0, 4) to X(0, 1), all of full size.
+        In training with deep supervision: Outputs with the logits of nodes X(0, 4) to X(0, 1), all of full size.
         """
         logits = [crop(node, x.shape[2:]) for node in reversed(self.net(pad_to_multiple(x, self.multiple)))]
-        return logits if self.training and len(logits) > 1 else logits[0]
+        return Outputs.of(logits) if self.training else logits[0]
 
 
 class StridedUNet(Wrapped):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple
 from napari_medseg.architectures.blocks.dense import dense_block, norm_relu
+from napari_medseg.architectures.blocks.outputs import Outputs
 
 
 class DenseVoxelNet(nn.Module):
@@ -53,17 +54,17 @@ class DenseVoxelNet(nn.Module):
         self.head = conv(64, out_channels, kernel_size=1, bias=False)
         he_init(self)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of both outputs, the main one first, both of full size.
+        In training with deep supervision: Outputs with the logits of both branches, of full size.
         """
         size = x.shape[2:]
         half = self.first(self.stem(pad_to_multiple(x, 4)))
         logits = crop(self.head(self.up(self.second(self.pool(half)))), size)
         if not self.training or self.auxiliary is None:
             return logits
-        return [logits, crop(self.head(self.auxiliary(half)), size)]
+        return Outputs(logits, (crop(self.head(self.auxiliary(half)), size),))
 
 
 class SkipDenseNet3D(nn.Module):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple, resize
 from napari_medseg.architectures.blocks.dense import dense_block, norm_relu, transition
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import conv_unit
 from napari_medseg.architectures.modes import AdjacentSlices
 
@@ -28,7 +29,7 @@ NEIGHBOURS = 3
 
 
 class HDenseUNet(nn.Module):
-    """The hybrid cascade: what the 2D part finds in its slices guides the 3D part, and the features of both are added.
+    """The hybrid cascade: the logits of the 2D part guide the 3D part, and the features of both are added.
 
     Source: Li et al., IEEE TMI 2018. The authors train the 2D part first and then all jointly: `planar` is the whole
     2D part as a network of volumes (its weights are those named "planar." here), so a trainer first fits
@@ -69,27 +70,28 @@ class HDenseUNet(nn.Module):
         he_init(self)
         if residual:
             with torch.no_grad():
-                head.weight.mul_(0.1)  # the joint training starts from about what the 2D part has learned
+                head.weight.mul_(0.1)  # the joint training starts close to the trained 2D part
 
     def training_phases(self) -> dict[str, nn.Module]:
         """What to train in turn, each a network of volumes: first the 2D part alone, then everything jointly."""
         return {"planar": self.planar, "joint": self}
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, Z, Y, X) -> logits (N, K, Z, Y, X); any size.
 
-        In training with deep supervision: [fused, 2D part's, 3D part's] logits, all of full size.
+        In training with deep supervision: Outputs with the fused, the 2D part's and the 3D part's logits, of full size.
         """
         size = x.shape[2:]
         x = pad_to_multiple(x, self.volumetric.multiple)
-        features, scores = self.planar.features_and_scores(x)
+        planar = self.planar.outputs(x)
+        features, scores = planar.heads["features"], planar.logits
         guided = torch.cat((x, self.score_scale * scores), dim=1)
         volumetric = self.volumetric.features(guided)
         fused = self.fusion(features + volumetric)
         fused = crop(fused + scores if self.residual else fused, size)
         if not (self.training and self.deep_supervision):
             return fused
-        return [fused, crop(scores, size), crop(self.volumetric.scores(volumetric), size)]
+        return Outputs(fused, (crop(scores, size), crop(self.volumetric.scores(volumetric), size)))
 
 
 class PlanarPart(nn.Module):
@@ -101,21 +103,21 @@ class PlanarPart(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, Z, Y, X) -> logits (N, K, Z, Y, X); any size."""
-        return self.features_and_scores(x)[1]
+        return self.outputs(x).logits
 
-    def features_and_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, Z, Y, X) -> (N, F, Z, Y, X) and (N, K, Z, Y, X)."""
+    def outputs(self, x: Tensor) -> Outputs:
+        """(N, C, Z, Y, X) -> logits (N, K, Z, Y, X), and under "features" (N, F, Z, Y, X)."""
         repeated = torch.cat((x[:, :, :1], x, x[:, :, -1:]), dim=2)
-        features, scores = self.slices(repeated)
-        return features, scores
+        outputs: Outputs = self.slices(repeated)
+        return outputs
 
 
 class DenseUNet(nn.Module):
     """A DenseNet encoder and a decoder of linear up-sampling and 3^n convolutions, in 2D or 3D.
 
     In 3D the size is halved twice along z and five times in the plane, as slices are thick. `skips` adds each scale of
-    the encoder to the up-sampled one, by a 1^n convolution where their channels differ. Returns [features, logits]
-    as a network; the 3D part is not `scored` unless that is trained.
+    the encoder to the up-sampled one, by a 1^n convolution where their channels differ. The 3D part has no head
+    (`scored`) unless deep supervision trains it.
     """
 
     def __init__(
@@ -157,10 +159,10 @@ class DenseUNet(nn.Module):
             self.skips.extend(_fitting(spatial_dims, *pair) for pair in zip(scales[3::-1], widths, strict=False))
         self.scores = Conv[Conv.CONV, spatial_dims](width, out_channels, kernel_size=1) if scored else nn.Identity()
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, in_channels, *size) -> features (N, width, *size) and logits (N, out_channels, *size); any size."""
+    def forward(self, x: Tensor) -> Outputs:
+        """(N, in_channels, *size) -> logits (N, out_channels, *size), "features" (N, width, *size); any size."""
         features = self.features(x)
-        return [features, self.scores(features)]
+        return Outputs(self.scores(features), heads={"features": features})
 
     def features(self, x: Tensor) -> Tensor:
         """(N, in_channels, *size) -> (N, width, *size)."""

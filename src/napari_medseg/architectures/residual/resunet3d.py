@@ -25,7 +25,7 @@ SUPERVISED = 3
 class ResUNet3D(nn.Module):
     """Strided residual encoder, decoder of up-sampling and convolutions; the class scores of its levels are summed.
 
-    Source: Isensee et al., BrainLes 2017, fig. 1. Every convolution of a context module has weights of its own.
+    Source: Isensee et al., BrainLes 2017, fig. 1. No two convolutions of a context module share weights.
     """
 
     def __init__(

@@ -17,20 +17,19 @@ from monai.networks.layers.factories import Conv, Dropout
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.base import crop, he_init, normalisation
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import conv_unit
 from napari_medseg.architectures.blocks.transformer import MapTransformer
-from napari_medseg.architectures.blocks.unet import Add, EncoderDecoder, heads_1x1
-from napari_medseg.errors import InputError
+from napari_medseg.architectures.blocks.unet import Add, EncoderDecoder, heads_1x1, logits_at, supervised
 
 CONVOLUTIONS = (1, 2, 3, 3, 3)
-"""Per level, the finest first; the decoder has as many as its level."""
+"""Convolutions per level of the encoder and of the decoder, the finest first."""
 
 
 class SASSNet(EncoderDecoder):
     """One to three 3^n convolutions per level, 2^n strided ones down and up, skips added; 2D or 3D.
 
-    `sdf`: a second head with a tanh, of the signed distance to the surface of each class, which only
-    `logits_and_sdf` reads: the shape-aware, adversarial scheme trains it.
+    `sdf`: a second head with a tanh, of the signed distance to the surface of each class, for a shape-aware loss.
     Source: Li, Zhang and He, MICCAI 2020, after the V-Net of Yu et al., MICCAI 2019.
     """
 
@@ -67,19 +66,20 @@ class SASSNet(EncoderDecoder):
             foreground = max(1, out_channels - 1)
             self.sdf = nn.Sequential(Conv[Conv.CONV, spatial_dims](width, foreground, kernel_size=1), nn.Tanh())
 
-    def logits_and_sdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, in_channels, *size) -> logits of the full size, and the signed distances, negative inside.
+    def forward(self, x: Tensor) -> Tensor | Outputs:
+        """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        Raises InputError where the network was built without `sdf`.
+        In training with deep supervision or `sdf`: Outputs with the logits of every decoder level, and under "sdf" the
+        signed distances, negative inside.
         """
-        if self.sdf is None:
-            raise InputError("this network has no head for signed distances: build it with sdf=True")
-        finest, size = self.decoded(x)[0], x.shape[2:]
-        return crop(self.heads[0](finest), size), crop(self.sdf(finest), size)
+        scales, size = self.decoded(x), x.shape[2:]
+        if self.sdf is None or not self.training:
+            return supervised(self.heads if self.training else self.heads[:1], scales, size)
+        return Outputs.of(logits_at(self.heads, scales, size), {"sdf": crop(self.sdf(scales[0]), size)})
 
 
 class CANet(SASSNet):
-    """The same V-Net with a transformer on its coarsest level, whatever that level's size.
+    """The same V-Net with a transformer on its coarsest level, of any size.
 
     Source: Zhao et al., Expert Systems with Applications 2023.
     """

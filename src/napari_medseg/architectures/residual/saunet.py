@@ -23,12 +23,13 @@ from napari_medseg.architectures.blocks.attention import SqueezeExcitation
 from napari_medseg.architectures.blocks.base import AttentionMap, crop, he_init, normalisation, pad_to_multiple, resize
 from napari_medseg.architectures.blocks.dense import dense_block, transition
 from napari_medseg.architectures.blocks.edge import relative_gradient
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import BasicBlock, conv_unit
-from napari_medseg.architectures.blocks.unet import heads_1x1, supervised
+from napari_medseg.architectures.blocks.unet import heads_1x1, logits_at
 
 
 class SAUNet(nn.Module):
-    """Texture and shape side by side: edges, found by a stream of its own, join the decoder's last stage; 2D or 3D.
+    """Texture and shape side by side: a second stream finds edges, which join the last decoder stage; 2D or 3D.
 
     The published network adds the Canny edges of 8-bit images to the shape stream's, computed on the CPU; here they are
     the image's relative gradient magnitude, computed with the rest. Source: Sun et al., MIDL 2020.
@@ -72,15 +73,12 @@ class SAUNet(nn.Module):
         self.heads = nn.ModuleList(heads_1x1(spatial_dims, scales, out_channels, deep_supervision))
         he_init(self)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of logits of every decoder level, full size first.
+        In training: Outputs with the logits of every decoder level, if they are supervised, and under "edges" the
+        logits (N, 1, *size) of edges, for an edge loss.
         """
-        return self.logits_and_edges(x)[0]
-
-    def logits_and_edges(self, x: Tensor) -> tuple[Tensor | list[Tensor], Tensor]:
-        """(N, in_channels, *size) -> what `forward` gives, and the logits (N, 1, *size) of edges, for an edge loss."""
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
         textures = self.texture(x)
@@ -92,8 +90,8 @@ class SAUNet(nn.Module):
             y = stage(y, textures[-1 - len(scales)])
             scales.insert(0, y)
         scales.insert(0, self.last(torch.cat((self.last_up(y), self.widen_edges(both)), dim=1)))
-        logits = supervised(self.heads if self.training else self.heads[:1], scales, size)
-        return logits, crop(edges, size)
+        logits = logits_at(self.heads if self.training else self.heads[:1], scales, size)
+        return Outputs.of(logits, {"edges": crop(edges, size)}) if self.training else logits[0]
 
 
 class _Texture(nn.Module):
@@ -136,7 +134,7 @@ class _Texture(nn.Module):
 
 
 class _Shape(nn.Module):
-    """Residual blocks at full size, narrower and narrower, each gated by what one texture stage sees."""
+    """Residual blocks at full size, narrower and narrower, each gated by one texture stage."""
 
     def __init__(self, spatial_dims: int, norm: str, textures: tuple[int, ...], widths: tuple[int, ...]) -> None:
         super().__init__()

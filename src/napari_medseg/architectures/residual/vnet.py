@@ -43,7 +43,7 @@ class VNet(nn.Module):
 
 
 class _Stages(nn.Module):
-    """The stages of MONAI's VNet under their names there, which has a width of 16 only."""
+    """The stages of MONAI's VNet, whose width is always 16, under the same names."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, width: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Stages(nn.Module):
 
 
 def _set_dropout(stages: _Stages, kind: type[nn.Module], probability: float) -> None:
-    """Dropout in the two deepest levels. MONAI's is 3D whatever the data, and always drops half of the finest skips."""
+    """Dropout in the two deepest levels. MONAI's is 3D for 2D data too, and always drops half of the finest skips."""
     for stage in (stages.down_tr128, stages.down_tr256, stages.up_tr256, stages.up_tr128):
         stage.dropout = kind(probability)
     for stage in (stages.up_tr256, stages.up_tr128):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from napari_medseg.architectures.blocks.base import he_init, pad_to_multiple, resize
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import ResNetEncoder, conv_unit
 from napari_medseg.architectures.blocks.transformer import MapTransformer
 from napari_medseg.architectures.blocks.unet import supervised
@@ -74,10 +75,10 @@ class TransUNet(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 register_parametrization(module, "weight", _Standardised())
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of logits of every decoder level, full size first.
+        In training with deep supervision: Outputs with the logits of every decoder level.
         """
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)

@@ -61,7 +61,7 @@ class UNeXt(EncoderDecoder):
 
 
 class _Alone(nn.Module):
-    """What came up, without a skip: the image itself is none."""
+    """The up-sampled features alone: the finest level has no skip."""
 
     def forward(self, _: Tensor, up: Tensor) -> Tensor:
         """The second tensor as it is."""

@@ -1,4 +1,4 @@
-"""Attention U-Net (Oktay et al. 2018): what came up decides what of the skip passes; in 2D and 3D.
+"""Attention U-Net (Oktay et al. 2018): the coarser level gates the skips; in 2D and 3D.
 
 N: batch. C: channels. *size: (Z, Y, X) or (Y, X). Level k has channels[k] and size / 2^k.
     x           (N, in_channels, *size)

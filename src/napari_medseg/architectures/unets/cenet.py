@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.base import he_init, normalisation, pad_to_multiple
 from napari_medseg.architectures.blocks.context import POOLS, DenseAtrousConvolution, ResidualMultiKernelPooling
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import ResNetEncoder, conv_unit
 from napari_medseg.architectures.blocks.unet import heads_1x1, supervised
 
@@ -64,10 +65,10 @@ class CENet(nn.Module):
         )
         he_init(self)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of the logits of every decoder level, full size first.
+        In training with deep supervision: Outputs with the logits of every decoder level.
         """
         size = x.shape[2:]
         scales = self.encoder(pad_to_multiple(x, self.multiple))

@@ -23,7 +23,7 @@ from napari_medseg.architectures.blocks.unet import EncoderDecoder, heads_1x1, p
 ALPHA = 1.67
 """By how much the stages are wider than those of the U-Net that they replace."""
 SHARES = (0.167, 0.333, 0.5)
-"""Of that width, what the 3^n, 5^n and 7^n fields of view get."""
+"""The shares of that width for the 3^n, 5^n and 7^n fields of view."""
 
 
 class MultiResUNet(EncoderDecoder):
@@ -86,7 +86,7 @@ class _MultiRes(nn.Module):
 
 
 class _ResPath(nn.Module):
-    """Residual steps along the skip, then concatenation with what came up."""
+    """Residual steps along the skip, then concatenation with the up-sampled features."""
 
     def __init__(self, spatial_dims: int, norm: str, before: int, after: int, steps: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _ResPath(nn.Module):
 
 
 class _ResStep(nn.Module):
-    """A 3^n and a 1^n convolution, added; the sum has a norm of its own."""
+    """A 3^n and a 1^n convolution, added; the sum is normalised again."""
 
     def __init__(self, spatial_dims: int, norm: str, before: int, after: int) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.errors import InputError
 
 LEAK = 0.01
@@ -78,10 +79,10 @@ class NnUNet(nn.Module):
                 self.heads.append(head(fine, out_channels, kernel_size=1))
         he_init(self, LEAK)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of logits of every decoder level, full size first.
+        In training with deep supervision: Outputs with the logits of every decoder level.
         """
         size = x.shape[2:]
         x = self.stem(pad_to_multiple(x, self.scales[-1]))
@@ -97,10 +98,12 @@ class NnUNet(nn.Module):
         if not (self.training and self.deep_supervision):
             return crop(self.heads[-1](x), [-(-n // s) for n, s in zip(size, self.scales[0], strict=True)])
         logits = [head(scale) for head, scale in zip(self.heads, decoded, strict=True)][::-1]
-        return [
-            crop(scale, [-(-n // s) for n, s in zip(size, steps, strict=True)])
-            for scale, steps in zip(logits, self.scales, strict=False)
-        ]
+        return Outputs.of(
+            [
+                crop(scale, [-(-n // s) for n, s in zip(size, steps, strict=True)])
+                for scale, steps in zip(logits, self.scales, strict=False)
+            ]
+        )
 
 
 class _Residual(nn.Module):

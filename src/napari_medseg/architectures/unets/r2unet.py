@@ -24,7 +24,7 @@ from napari_medseg.architectures.blocks.unet import (
 )
 
 NORM = "instance"
-"""A batch norm would keep one mean and variance for steps whose statistics differ; this one keeps none."""
+"""Instance norm: a batch norm would keep one mean and variance for steps whose statistics differ."""
 
 
 class R2UNet(EncoderDecoder):

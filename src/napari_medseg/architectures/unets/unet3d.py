@@ -1,4 +1,4 @@
-"""The U-Net of Çiçek et al. 2016 and its strided descendant (Isensee et al. 2021): one wiring, told apart by arguments.
+"""The U-Net of Çiçek et al. 2016 and its strided descendant (Isensee et al. 2021): one wiring, two sets of arguments.
 
 N: batch. C: channels. *size: (Z, Y, X) or (Y, X). Level k has size / 2^k.
     x           (N, in_channels, *size)
@@ -16,7 +16,9 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
-from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple
+from napari_medseg.architectures.blocks.base import he_init, pad_to_multiple
+from napari_medseg.architectures.blocks.outputs import Outputs
+from napari_medseg.architectures.blocks.unet import heads_1x1, supervised
 
 LEAK = 0.01
 _NORMS = {"instance": ("instance", {"affine": True}), "batch": "batch"}
@@ -49,7 +51,6 @@ class UNet3D(nn.Module):
         deep_supervision: bool,
     ) -> None:
         super().__init__()
-        self.deep_supervision = deep_supervision
         self.multiple = 2 ** (len(channels) - 1)
         style = {"norm": _NORMS[norm], "act": _ACTIVATIONS[activation], "bias": bias}
         self.encoder = nn.ModuleList(
@@ -66,14 +67,13 @@ class UNet3D(nn.Module):
             _two_convolutions(spatial_dims, fine + (deep if wide_up else fine), fine, fine, 1, style)
             for deep, fine in coarse_to_fine
         )
-        supervised = channels[:-1] if deep_supervision else channels[:1]
-        self.heads = nn.ModuleList(Conv[Conv.CONV, spatial_dims](c, out_channels, kernel_size=1) for c in supervised)
+        self.heads = nn.ModuleList(heads_1x1(spatial_dims, channels[:-1], out_channels, deep_supervision))
         he_init(self, LEAK if activation == "leakyrelu" else 0.0)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of logits of every decoder level, full size first.
+        In training with deep supervision: Outputs with the logits of every decoder level.
         """
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
@@ -86,12 +86,7 @@ class UNet3D(nn.Module):
         for up, stage in zip(self.up, self.decoder, strict=True):
             x = stage(torch.cat((skips.pop(), up(x)), dim=1))
             scales.insert(0, x)
-        if not (self.training and self.deep_supervision):
-            return crop(self.heads[0](x), size)
-        return [
-            crop(head(scale), [-(-n // 2**k) for n in size])
-            for k, (head, scale) in enumerate(zip(self.heads, scales, strict=True))
-        ]
+        return supervised(self.heads if self.training else self.heads[:1], scales, size)
 
 
 def _encoder_stage(

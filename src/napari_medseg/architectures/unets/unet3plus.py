@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from napari_medseg.architectures.blocks.base import he_init, pad_to_multiple
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import conv_unit
-from napari_medseg.architectures.blocks.unet import UpSample, pooled_between, supervised, two_convolutions
+from napari_medseg.architectures.blocks.unet import UpSample, logits_at, pooled_between, two_convolutions
 
 
 class UNet3Plus(nn.Module):
@@ -30,7 +31,7 @@ class UNet3Plus(nn.Module):
     Source: Huang et al., ICASSP 2020. `guided` adds the classification-guided module: from the deepest features it
     predicts whether there is anything to find, and log P(something) is added to the logits of the foreground. There
     the paper multiplies by an argmax, through which nothing is learnt; this way the loss of the logits trains it too,
-    and `forward_with_presence` gives its scores to a loss of their own.
+    and its scores are a head of the outputs in training, for a loss of their own.
     """
 
     def __init__(
@@ -61,15 +62,12 @@ class UNet3Plus(nn.Module):
         self.presence = _presence(spatial_dims, channels[-1]) if guided else None
         he_init(self)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of the logits of every level, full size first.
+        In training with deep supervision or `guided`: Outputs with the logits of every decoder level, and under
+        "presence" the scores (N, 2) that there is nothing, something.
         """
-        return self.forward_with_presence(x)[0]
-
-    def forward_with_presence(self, x: Tensor) -> tuple[Tensor | list[Tensor], Tensor | None]:
-        """What `forward` gives, and the scores (N, 2) that there is nothing, something; None unless `guided`."""
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
         scales = []
@@ -79,12 +77,11 @@ class UNet3Plus(nn.Module):
         presence = None if self.presence is None else self.presence(x)
         for k in range(len(self.decoder) - 1, -1, -1):
             scales[k] = self.decoder[k](scales)  # in its place: no finer node sees encoder k
-        logits = supervised(self.heads if self.training else self.heads[:1], scales, size)
+        logits = logits_at(self.heads if self.training else self.heads[:1], scales, size)
         if presence is None:
-            return logits, None
-        if isinstance(logits, list):
-            return [_where_present(stage, presence) for stage in logits], presence
-        return _where_present(logits, presence), presence
+            return Outputs.of(logits)
+        logits = [_where_present(scale, presence) for scale in logits]
+        return Outputs.of(logits, {"presence": presence}) if self.training else logits[0]
 
 
 class _FullScaleNode(nn.Module):

@@ -14,6 +14,7 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple
+from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.unet import UpSample, two_convolutions
 
 
@@ -52,10 +53,10 @@ class UNetPlusPlus(nn.Module):
         self.heads = nn.ModuleDict({_name(0, j): head(channels[0], out_channels, kernel_size=1) for j in supervised})
         he_init(self)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | Outputs:
         """(N, in_channels, *size) -> logits (N, out_channels, *size); any size.
 
-        In training with deep supervision: the list of the logits of X(0, L) .. X(0, 1), all of full size.
+        In training with deep supervision: Outputs with the logits of X(0, L) .. X(0, 1), all of full size.
         """
         size = x.shape[2:]
         levels = [[self._node(0, 0)(pad_to_multiple(x, self.multiple))]]
@@ -67,7 +68,7 @@ class UNetPlusPlus(nn.Module):
                 levels[k].append(self._node(k, i - k)(joined))
         if not (self.training and self.deep_supervision):
             return self._logits(levels[0], self.deepest, size)
-        return [self._logits(levels[0], j, size) for j in range(self.deepest, 0, -1)]
+        return Outputs.of([self._logits(levels[0], j, size) for j in range(self.deepest, 0, -1)])
 
     def _node(self, i: int, j: int) -> nn.Module:
         return self.nodes[_name(i, j)]
