@@ -98,3 +98,21 @@ def test_the_files_that_a_page_names_exist(page: Path) -> None:
     missing = [name for name in named if not (ROOT / name).exists() and not any(p.endswith(f"/{name}") for p in inside)]
     assert named
     assert missing == []
+
+
+def rows_of_changes() -> list[tuple[str, str, str]]:
+    """(what, files, names) of the table of architecture.md that says where to change what."""
+    table = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("| look for |\n")[2]
+    rows = table.partition("\n\n")[0].splitlines()[1:]
+    return [(cells[0], cells[1], cells[2]) for row in rows if (cells := row.strip("| ").split(" | "))]
+
+
+@pytest.mark.parametrize(("what", "files", "names"), rows_of_changes(), ids=[row[0] for row in rows_of_changes()])
+def test_what_to_look_for_is_defined_there(what: str, files: str, names: str) -> None:
+    places = [PACKAGE / path for path in PATH.findall(files)]
+    modules = [m for place in places for m in (place.rglob("*.py") if place.is_dir() else [place])]
+    source = "\n".join(module.read_text(encoding="utf-8") for module in modules)
+    wanted = re.findall(r"`(\w+)`", names)
+    missing = [n for n in wanted if not re.search(rf"^\s*(?:def|class) {n}\b|^{n}(?: =|:)", source, re.MULTILINE)]
+    assert wanted, what
+    assert missing == []
