@@ -10,13 +10,13 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/napari-medseg demo
 
-# Several tests at once, each on one thread; those of a class or module together, so that they share their fixtures.
+# Several tests at once, each on one thread. The tests of a class or a module run together and share their fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope
 
 test: $(READY)
 	$(PYTEST)
 
-# The tests that take minutes in all, and are no part of `make test`.
+# The tests that together take minutes. `make test` leaves them out.
 slow: $(READY)
 	$(PYTEST) -m slow
 
@@ -30,7 +30,7 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Built, installed in an environment of its own without napari, and run from a folder that is not the checkout.
+# Build the wheel, install it in a fresh environment without napari, and run it from a folder outside the checkout.
 wheel: $(READY)
 	rm -rf dist build/wheel
 	$(BIN)/python -m build --outdir dist . > /dev/null

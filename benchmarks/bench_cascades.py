@@ -2,11 +2,11 @@
 
     python benchmarks/bench_cascades.py --hippocampus DIR [--cpu-minutes 4] [--only NAME]
 
-Each training is a process of its own on one thread, whose budget is CPU time. Phantoms (seeds 0 to 11 train, 100 to 105
-test) keep the right kidney alone, 0.5 % of their voxels, for the cascades; the hybrid learns all six organs. Of the
-hippocampus the first 60 cases in name order train, the last 30 test. Nothing validates but what the hybrid's comparison
-needs: its 2D part is measured when its stage ends, on the test cases. Prints mean Dice of the first stage or 2D part
-alone, and of the whole. Seed 0.
+Each training has its own process, one thread, and a budget of CPU time. Phantoms of the seeds 0 to 11 are for training,
+those of 100 to 105 for the test. The cascades learn the right kidney alone, 0.5 % of the voxels; the hybrid learns all
+six organs. For the hippocampus the first 60 cases in name order are for training, the last 30 for the test. The only
+validation is the one that the comparison of the hybrid needs: its 2D part is measured on the test cases when its stage
+ends. Prints the mean Dice of the first stage or the 2D part alone, and of the whole. Seed 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 if "--cpu-clock" in sys.argv:
-    time.monotonic = time.process_time  # before anything takes it: budgets in minutes then are CPU time
+    time.monotonic = time.process_time  # before any import of it: budgets in minutes are CPU time then
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def organs(seed: int) -> tuple[Any, Any]:
 
 
 def cascade(kind: str) -> Callable[[argparse.Namespace], dict[str, Any]]:
-    """Train a cascade of two unet3d on the phantoms; its first stage alone against the whole, on unseen ones."""
+    """Train a cascade of two unet3d on phantoms; compare its first stage with the whole on unseen phantoms."""
 
     def run(args: argparse.Namespace) -> dict[str, Any]:
         import torch
@@ -106,7 +106,7 @@ def mean_dice(cases: list[tuple[Any, Any]], model: Path) -> float:
 
 
 def hybrid(cases_of: Callable[[argparse.Namespace], tuple[list[Any], list[Any]]]) -> Any:
-    """Train H-DenseUNet; its 2D part when its stage ended against the whole, both on the test cases."""
+    """Train H-DenseUNet; compare its 2D part, at the end of its stage, with the whole on the test cases."""
 
     def run(args: argparse.Namespace) -> dict[str, Any]:
         import torch

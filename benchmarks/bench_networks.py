@@ -2,13 +2,13 @@
 
     python benchmarks/bench_networks.py --hippocampus DIR [--networks NAME...] [--cpu-minutes 1] [--again]
 
-Every figure is measured in a process of its own, on one thread, and kept in benchmarks/results/networks.json; networks
-that are there already are left out unless --again is given. docs/benchmark-networks.md is written from that file.
+Every figure is measured in its own process, on one thread, and kept in benchmarks/results/networks.json. Networks in
+that file are left out unless --again is given. docs/benchmark-networks.md is written from the file.
 
-Parameters, multiply-adds and the memory of training follow from the network's shapes alone. The time and the memory of
-inference are of one forward pass of the default preset in fp32 on 96^3 voxels; 2D networks see them as 96 slices. Dice
-is of a training whose budget is CPU time, so that it does not depend on what else the machine does: the first 40 cases
-in name order train (seed 0, none validates), the last 20 are segmented and measured.
+Parameters, multiply-adds and the memory of training follow from the shapes of the network. Time and memory of inference
+are those of one forward pass of the default preset in fp32 on 96^3 voxels; 2D networks see them as 96 slices. Dice
+comes from a training with a budget of CPU time, so that other work on the machine does not matter. The first 40 cases
+in name order are for training (seed 0, no validation); the last 20 are segmented and measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 if "--cpu-clock" in sys.argv:
-    time.monotonic = time.process_time  # before anything takes it: budgets in minutes then are CPU time
+    time.monotonic = time.process_time  # before any import of it: budgets in minutes are CPU time then
 
 from napari_medseg import registry
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measure(name: str, row: dict[str, Any], args: argparse.Namespace) -> None:
-    """Fill the row of a network with what it lacks."""
+    """Measure what the row of a network lacks."""
     if args.again or "cpu_seconds" not in row:
         row.update(child("cost", name, args))
     if args.hippocampus and (args.again or "dice" not in row):
@@ -69,7 +69,7 @@ def measure(name: str, row: dict[str, Any], args: argparse.Namespace) -> None:
 
 
 def child(run: str, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """One measurement in a process of its own, on one thread."""
+    """One measurement in its own process, on one thread."""
     command = [sys.executable, __file__, "--run", run, "--networks", name, "--cpu-minutes", str(args.cpu_minutes)]
     command += ["--hippocampus", str(args.hippocampus), "--cpu-clock"] if run == "dice" else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -108,7 +108,7 @@ def cost(name: str) -> dict[str, Any]:
 
 
 def gpu(network: Any, x: Any) -> dict[str, float]:
-    """Milliseconds on a GPU, the median of ten, where there is one."""
+    """Milliseconds on a GPU, the median of ten runs; empty without a GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -125,7 +125,7 @@ def gpu(network: Any, x: Any) -> dict[str, float]:
 
 
 def dice(name: str, folder: Path, minutes: float) -> dict[str, Any]:
-    """Mean Dice of both labels over the test cases after training for so many minutes of CPU time."""
+    """Mean Dice of both labels over the test cases, after `minutes` of CPU time of training."""
     import torch
 
     import napari_medseg as ms
@@ -147,12 +147,12 @@ def dice(name: str, folder: Path, minutes: float) -> dict[str, Any]:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held, in MiB."""
+    """Peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def page(results: dict[str, Any]) -> str:
-    """The documentation's page."""
+    """The page of the documentation."""
     on_gpu = any("gpu_ms" in row for row in results.values())
     head = ["Network", "Year", "Dims", "Parameters", "as published", "GMACs", "CPU s"]
     head += ["GPU ms"] * on_gpu + ["Inference MiB", "Training GiB", "Dice", "Steps"]
@@ -170,14 +170,14 @@ def page(results: dict[str, Any]) -> str:
 
 
 INTRODUCTION = """\
-Default presets on a patch of {side}x{side}x{side} voxels, one channel to two classes; 2D networks see it as {side}
-slices. *As published* are the parameters of the paper preset. Time and memory of inference are of one forward pass in
-fp32 on one thread; memory of training is what the backward pass keeps of one such patch (one slice for 2D networks)
-with the weights, gradients and moments of Adam.
+All networks have their default preset, one channel and two classes, and see a patch of {side}x{side}x{side} voxels;
+2D networks see it as {side} slices. *As published* is the number of parameters of the paper preset. Time and memory of
+inference are those of one forward pass in fp32 on one thread. Memory of training is what the backward pass keeps of one
+such patch (one slice for 2D networks), with the weights, the gradients and the moments of Adam.
 
 *Dice* is the mean of both labels of the hippocampus (Medical Segmentation Decathlon, task 4) after {minutes:g} minutes
-of CPU time: the first {train} cases in name order train, the last {test} test, seed 0. So short a budget favours small
-networks; it says how fast a network learns on a laptop, not how good it becomes."""
+of CPU time. The first {train} cases in name order are for training, the last {test} for the test; the seed is 0. A
+budget this short favours small networks. It says how fast a network learns on a laptop, not how good it becomes."""
 
 
 def line(name: str, row: dict[str, Any], on_gpu: bool) -> list[str]:

@@ -2,9 +2,9 @@
 
     python benchmarks/bench_read.py [--shape 300 512 512] [--repeats 5]
 
-The volume is int16: smooth tissue with noise, so that the codecs have work. Each reading is a process of its own, and
-the CPU time of all its threads is counted from the opening of the file to the array in memory; the libraries are loaded
-before, with a small file of the same kind. The least of the repeats is told, in which the machine disturbed least.
+The volume is int16: smooth tissue with noise, so that the codecs have work. Each reading has its own process. The CPU
+time of all its threads counts, from opening the file to the array in memory. A small file of the same kind is read
+before, so that the libraries are loaded. The smallest of the repeats is printed: it was disturbed least by the machine.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 
 import napari_medseg as ms
 
-#: file -> the most that ours may take of the peer's time
 WANTED = {"image.nii.gz": 1.0, "ours.zarr": 0.5, "zstd.zarr": 0.0, "blosc-zstd.zarr": 0.0, "shards.zarr": 0.0}
+"""{file: the largest ratio of our time to that of the peer}; 0 for no limit."""
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def phantom(shape: tuple[int, int, int]) -> np.ndarray[Any, np.dtype[np.int16]]:
 
 
 def write_all(folder: Path, voxels: np.ndarray[Any, np.dtype[np.int16]]) -> None:
-    """Our two formats, and arrays as other programs write them."""
+    """NIfTI and OME-Zarr as we write them, and arrays as other programs write them."""
     import zarr
     from zarr.codecs import BloscCodec, ZstdCodec
 

@@ -1,9 +1,9 @@
 """Segmentation side by side with MONAI's sliding_window_inference: CPU time, added peak memory, differing voxels.
 
-    python benchmarks/bench_segment.py IMAGE [--classes 24] [--window 64] [--planes N]
+    python benchmarks/bench_segment.py IMAGE [--classes 24] [--window 64]
 
-IMAGE is any volume; it is converted to an OME-Zarr of 64^3 chunks first, and both read that. The network has random
-weights. Each run is a process of its own on one thread; memory is the peak above what is resident after the model is
+IMAGE is any volume. It is first converted to an OME-Zarr of 64^3 chunks, which both read. The network has random
+weights. Each run has its own process and one thread. Memory is the peak above the resident memory after the model is
 loaded. Linux only: the peak is read from /proc and reset there.
 """
 
@@ -76,7 +76,7 @@ def prepare(image: Path, folder: Path, classes: int, window: int) -> None:
 
 
 def measure(run: str, folder: Path) -> dict[str, float]:
-    """One run: CPU seconds, MiB added at the peak; the labels are left in the folder."""
+    """One run: its CPU seconds and the MiB that it added at the peak. It leaves its labels in the folder."""
     import torch
 
     import napari_medseg as ms
@@ -102,7 +102,7 @@ def measure(run: str, folder: Path) -> dict[str, float]:
 
 
 def warm_up(network, window) -> None:  # type: ignore[no-untyped-def]
-    """One window through the network, so that what it allocates once is not counted for either."""
+    """Run one window through the network, so that what it allocates once counts for neither side."""
     import torch
 
     with torch.no_grad():
@@ -110,7 +110,7 @@ def warm_up(network, window) -> None:  # type: ignore[no-untyped-def]
 
 
 def with_monai(volume, model, network):  # type: ignore[no-untyped-def]
-    """The peer: the whole image normalised in memory, the logits (K, Z, Y, X) of the whole."""
+    """The peer: the whole image is normalised in memory, and the logits (K, Z, Y, X) are those of the whole image."""
     import torch
     from monai.inferers import sliding_window_inference
 

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_window.py [--repeats 5] [--wanted 200]
 
-Each repeat is a napari of its own on the screen that DISPLAY names (under Xvfb: `xvfb-run -a python ...`), in which
-nothing was shown before. A timer ticks every 20 ms; told is the longest gap between two ticks in each part of the walk,
-by the clock, and how much of it the window's own thread computed. The walk also checks what the panel shows: it is that
-of tests/widgets/test_metrics_window.py. The data is where the tests look for it, $MEDSEG_DATA or else ../shared/data.
+Each repeat is a fresh napari on the screen that DISPLAY names (under Xvfb: `xvfb-run -a python ...`). A timer ticks
+every 20 ms. For each part of the walk the longest gap between two ticks is printed, by the clock, and how much of it
+the thread of the window computed. The walk is that of tests/widgets/measuring/test_window.py, and checks what the panel
+shows. The data is where the tests look for it: $MEDSEG_DATA, or else ../shared/data.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """All metrics of a pair of label volumes beside MONAI and DeepMind's surface-distance: CPU seconds and added memory.
 
-Each library runs in a fresh process with one thread per library call, on the same 256x256x160 arrays; CPU seconds are
-those of the whole process during the call, libraries already imported; memory is the peak above what the process held
-before the call (Linux only). Every ratio is printed beside its limit, and the exit status is 1 where one is exceeded.
+Each library runs in a fresh process with one thread, on the same 256x256x160 arrays. CPU seconds are those of the whole
+process during the call, after the imports. Memory is the peak above what the process held before the call (Linux only).
+Every ratio is printed beside its limit. The exit status is 1 if a limit is exceeded.
 
-    pip install surface-distance==0.1       # the one peer that is no dependency of the tests
+    pip install surface-distance==0.1       # the only peer that the tests do not install
     python benchmarks/metrics.py            # the limits
-    python benchmarks/metrics.py --medpy    # medpy too: minutes
+    python benchmarks/metrics.py --medpy    # medpy too: takes minutes
     python benchmarks/metrics.py --large    # only a zarr pair of 1024x2048x2048 voxels, 24 labels: peak of the process
 """
 
@@ -31,6 +31,7 @@ SPACING_ZYX_MM = (2.5, 1.0, 1.0)
 LARGE_ZYX, LARGE_CHUNKS = (1024, 2048, 2048), (128, 128, 128)
 LARGE_LIMIT_MIB = 2048
 FURTHEST = 1e-4
+"""The largest difference allowed between a value of ours and of a peer."""
 
 Labels = npt.NDArray[np.uint8]
 Result = dict[str, list[float]]
@@ -43,7 +44,7 @@ class Ellipsoid:
     radii_zyx: npt.NDArray[np.float64]
 
     def draw(self, target: Labels, first_z: int = 0) -> None:
-        """Fill it into an array that holds the whole planes from `first_z` on."""
+        """Draw it into an array whose first plane is `first_z` of the scene."""
         low = np.maximum(0, np.floor(self.centre_zyx - self.radii_zyx - (first_z, 0, 0)).astype(int))
         high = np.minimum(target.shape, np.ceil(self.centre_zyx + self.radii_zyx - (first_z - 1, -1, -1)).astype(int))
         if (high <= low).any():
@@ -56,14 +57,14 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Scene:
-    """Ellipsoids at random places as reference, and the same ones moved and scaled a little as prediction."""
+    """The reference: ellipsoids at random places. The prediction: the same, moved and scaled a little."""
 
     shape_zyx: tuple[int, int, int]
     organs: int
     radius: float
 
     def pairs(self) -> Iterator[tuple[Ellipsoid, Ellipsoid]]:
-        """prediction, reference"""
+        """(prediction, reference) of each organ."""
         rng, shape = np.random.default_rng(0), np.array(self.shape_zyx)
         for label in range(1, self.organs + 1):
             radii = self.radius * rng.uniform(0.7, 1.3, 3) * (0.6, 1, 1)
@@ -85,12 +86,12 @@ SCENES = {
     "24 labels": Scene((160, 256, 256), 24, 22.0),
     "5 large organs": Scene((160, 256, 256), 5, 95.0),
 }
-#: {scene: {peer: (CPU, memory)}}: the ratios of ours to the peer's that must hold
 LIMITS: dict[str, dict[str, tuple[float, float | None]]] = {
     "5 labels": {},
     "24 labels": {"MONAI": (0.05, 0.1), "surface-distance": (0.5, None)},
     "5 large organs": {"MONAI": (0.15, None), "surface-distance": (0.15, None)},
 }
+"""{scene: {peer: (CPU, memory)}}: the largest ratios of ours to the peer's; None for no limit."""
 
 
 def ours(prediction: Labels, reference: Labels) -> Callable[[], Result]:
@@ -139,7 +140,7 @@ def surface_distance(prediction: Labels, reference: Labels) -> Callable[[], Resu
     import surface_distance as sd
 
     def run() -> Result:
-        # Its distances are weighted by the areas of surface elements: another definition, so only Dice is compared.
+        # It weights distances by the areas of surface elements, which is another definition: only Dice is compared.
         result: Result = {"dice": []}
         for k in range(1, int(reference.max()) + 1):
             a, b = reference == k, prediction == k
@@ -175,7 +176,7 @@ LIBRARIES = {"ours": ours, "MONAI": monai, "surface-distance": surface_distance,
 
 
 def mib(field: str) -> float:
-    """VmRSS (held now) or VmHWM (peak) of this process."""
+    """VmRSS (held now) or VmHWM (peak) of this process, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
@@ -191,7 +192,7 @@ def measure(library: str, scene: str) -> dict[str, Any]:
 
 
 def make_large(folder: str) -> dict[str, Any]:
-    """Write the large pair, some planes at a time."""
+    """Write the large pair, a row of chunks at a time."""
     import zarr
 
     scene = Scene(LARGE_ZYX, 24, 250.0)
@@ -206,7 +207,7 @@ def make_large(folder: str) -> dict[str, Any]:
 
 
 def measure_large(folder: str) -> dict[str, Any]:
-    """Evaluate the large pair in this process; its peak counts whole, interpreter and libraries included."""
+    """Evaluate the large pair in this process; the peak includes interpreter and libraries."""
     import zarr
 
     from napari_medseg import Grid, Segmentation, evaluate
@@ -233,7 +234,7 @@ STEPS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def in_fresh_process(step: str, *arguments: str) -> dict[str, Any]:
-    """What a step returns that runs in a process of its own."""
+    """Run a step in a fresh process, and return what it returns."""
     single = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, __file__, "--step", step, *arguments]
     done = subprocess.run(command, env=single, stdout=subprocess.PIPE, check=True, text=True)
@@ -242,19 +243,19 @@ def in_fresh_process(step: str, *arguments: str) -> dict[str, Any]:
 
 
 def furthest(a: Result, b: Result) -> float:
-    """The largest difference between two results in the metrics that both have."""
+    """The largest difference between two results, over the metrics of both."""
     return max(float(np.abs(np.subtract(a[name], b[name])).max()) for name in a.keys() & b.keys())
 
 
 def within(ratio: float, limit: float | None) -> str:
-    """The number, and whether it keeps its limit."""
+    """The ratio as text, and whether it is within its limit."""
     if limit is None:
         return f"{ratio:.2g}"
     return f"{ratio:.2g} ({'within' if ratio <= limit else 'ABOVE'} {limit:g})"
 
 
 def compare(scene: str, peers: list[str]) -> bool:
-    """Print a line per library for the scene, with the ratios of ours to it; whether all limits hold."""
+    """Print a line per library, with the ratios of ours to it. Returns whether all are within their limits."""
     _, reference = SCENES[scene].arrays()
     mine = in_fresh_process("measure", "ours", scene)
     print(f"{scene}, {np.count_nonzero(reference) / reference.size:.0%} foreground")
@@ -275,7 +276,7 @@ def compare(scene: str, peers: list[str]) -> bool:
 
 
 def large() -> bool:
-    """Print what the large pair takes; whether it keeps its limit."""
+    """Print what the large pair takes. Returns whether it is within its limit."""
     with tempfile.TemporaryDirectory() as folder:
         in_fresh_process("make_large", folder)
         one = in_fresh_process("measure_large", folder)
@@ -290,8 +291,8 @@ def large() -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
-    parser.add_argument("--medpy", action="store_true", help="medpy beside the others")
-    parser.add_argument("--large", action="store_true", help="the pair that is larger than memory, nothing else")
+    parser.add_argument("--medpy", action="store_true", help="compare with medpy as well")
+    parser.add_argument("--large", action="store_true", help="only the pair that is larger than memory")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:

@@ -1,4 +1,4 @@
-"""Fills the pages with what the program says of itself, so that it is written once."""
+"""Fill the pages with texts of the program (help, definitions of metrics), so that they are written once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS_MARK, PRESETS_MARK = "<!-- columns -->", "<!-- presets -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the help of a command, and what the metrics mean, in the places of their marks."""
+    """Replace the marks of a page by the help of commands and the definitions of metrics."""
     markdown = markdown.replace(COLUMNS_MARK, columns_table()).replace(PRESETS_MARK, presets_table())
     markdown = COLUMNS_OF.sub(lambda mark: columns_of_table(mark["name"]), markdown)
     return HELP.sub(lambda mark: f"```text\n{help_of(mark['command'])}```", markdown)
@@ -32,20 +32,20 @@ def columns_table() -> str:
 
 
 def columns_of_table(name: str) -> str:
-    """The columns of one of the further tables of a study, with their definitions."""
+    """The columns of a table of a study, with their definitions."""
     return table(
         [("column", "definition"), *((f"`{field}`", text) for field, text in field_docs(TABLES[name][0]).items())]
     )
 
 
 def presets_table() -> str:
-    """What the presets differ in."""
+    """How the presets differ."""
     rows = [(f"`{preset}`", rules, columns_of(preset)["rvd"].formula) for preset, rules in RULE_TEXTS.items()]
     return table([("preset", "surfaces and empty masks", "`rvd`"), *rows])
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows of cells as Markdown, the first as the head."""
+    """Rows of cells as a Markdown table; the first row is the head."""
     lines = ["| " + " | ".join(cell.replace("|", "&#124;") for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 

@@ -1,8 +1,8 @@
 """Make the pictures of the guide: `xvfb-run -s "-screen 0 1600x1000x24" python docs/screenshots.py`.
 
-Each is a real window that does what the page says, on the sample; those of the Metrics panel on a pair of segmentations
-of an abdominal CT (TotalSegmentator's reference files, Apache-2.0) in $MEDSEG_DATA, and without it they stay as they
-are. Models that are trained go to a temporary folder.
+Each picture shows a real window that does what the page says, on the sample. The pictures of the Metrics panel need
+$MEDSEG_DATA: a pair of segmentations of an abdominal CT (reference files of TotalSegmentator, Apache-2.0). Without it
+they stay as they are. Trained models go to a temporary folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-medseg"
 DATA = Path(os.environ.get("MEDSEG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-#: ids in the pair's files
 ORGANS = {
     1: "spleen",
     2: "kidney right",
@@ -61,10 +60,11 @@ ORGANS = {
     **{91 + rib: f"rib left {rib}" for rib in range(7, 13)},
     **{103 + rib: f"rib right {rib}" for rib in range(7, 13)},
 }
+"""{label id in the files of the pair: name}"""
 
 
 def wait(done: Callable[[], bool], at_least_s: float = 0.5) -> None:
-    """Let the window work until `done`, and so long that all is drawn."""
+    """Let the window work until `done`, and at least `at_least_s`, so that everything is drawn."""
     began = time.monotonic()
     while not done() or time.monotonic() - began < at_least_s:
         QApplication.processEvents()
@@ -72,7 +72,7 @@ def wait(done: Callable[[], bool], at_least_s: float = 0.5) -> None:
 
 
 def shoot(viewer: napari.Viewer, name: str, *, fit: bool = True) -> None:
-    """The whole window, notifications gone; fit: the image as large as the canvas that the panels leave."""
+    """Take the whole window without notifications. fit: make the image as large as the canvas."""
     wait(lambda: True, 6.0)
     if fit:
         viewer.reset_view(margin=0)
@@ -87,14 +87,14 @@ def dock(viewer: napari.Viewer, name: str) -> Any:
 
 
 def open_sample(viewer: napari.Viewer) -> Any:
-    """The labels layer of the sample."""
+    """Open the sample; returns its labels layer."""
     _, labels = viewer.open_sample(PLUGIN, "ct")
     shoot(viewer, "open")
     return labels
 
 
 def segment(viewer: napari.Viewer, manual: Any) -> Any:
-    """Segment the sample with the sample's model; the layer that came."""
+    """Segment the sample with its model; returns the new layer."""
     panel = dock(viewer, "Segment")
     manual.visible = False
     wait(lambda: "windows of" in panel.estimate.text.text())
@@ -105,7 +105,7 @@ def segment(viewer: napari.Viewer, manual: Any) -> Any:
 
 
 def train(viewer: napari.Viewer) -> None:
-    """Train on phantoms of other seeds than the sample's, and validate on the last."""
+    """Train on phantoms with other seeds than the sample, and validate on the last one."""
     viewer.layers.clear()
     for seed in range(4):
         image, labels = phantom("ct", seed=seed)
@@ -125,7 +125,7 @@ def train(viewer: napari.Viewer) -> None:
 
 
 def measure(viewer: napari.Viewer) -> None:
-    """A pair of abdominal segmentations: the table and a worst place, a plot, a surface, instances, and cases."""
+    """Measure a pair of abdominal segmentations: table and worst place, plot, surface, instances, cases."""
     folder = DATA / "abdomen_ct"
     if not folder.is_dir():
         print(f"no pictures of the Metrics panel: {folder} is missing")
@@ -161,7 +161,7 @@ def measure(viewer: napari.Viewer) -> None:
 
 
 def measure_cases(panel: Any, folder: Path) -> None:
-    """Phantoms against themselves, moved; of the last two one has no partner and one is damaged."""
+    """Measure phantoms against moved copies. One of the last two has no partner, and the other is damaged."""
     _, labels = phantom("ct", seed=0)
     for name, shift in (("references", 0), ("predictions", 1)):
         (folder / name).mkdir()

@@ -1,7 +1,7 @@
 """Make the sample that comes with the package: a phantom, its labels, and a network trained on other phantoms.
 
-python sample_data/make_sample.py            # writes beside this file; some minutes on one CPU core
-python sample_data/make_sample.py --no-model # image and labels only, a second
+python sample_data/make_sample.py            # writes beside this file; takes some minutes on one CPU core
+python sample_data/make_sample.py --no-model # image and labels only; takes a second
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRAINING = {"epochs": 30, "learning_rate": 4e-3, "val": 0, "seed": 0, "device": 
 
 
 def untrained(path: Path) -> ms.Model:
-    """A small 3D U-Net with random weights, for CT of the sample's grid: two megabytes at most."""
+    """A small 3D U-Net with random weights, for CT on the grid of the sample: two megabytes at most."""
     volume, _ = phantom("ct", seed=SAMPLE_SEED)
     chosen = network("unet3d")
     classes = len(LABELS) + 1
@@ -52,11 +52,11 @@ def untrained(path: Path) -> ms.Model:
 
 
 def train(out: Path) -> ms.Model:
-    """Train the small network on phantoms of other seeds than the sample's."""
+    """Train the small network on phantoms with other seeds than the sample."""
     cases = [phantom("ct", seed=seed) for seed in TRAINING_SEEDS]
     with tempfile.TemporaryDirectory() as folder:
         start = untrained(Path(folder) / "untrained.safetensors")
-        trained = Path(folder) / out.name  # beside it, the trainer keeps its checkpoints
+        trained = Path(folder) / out.name  # the trainer keeps its checkpoints beside it
         events = ms.iter_train(cases, out=trained, init=start, **TRAINING)
         with tqdm(unit="step") as bar:
             for event in events:
@@ -70,14 +70,14 @@ def train(out: Path) -> ms.Model:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--no-model", action="store_true", help="leave the model as it is")
+    parser.add_argument("--no-model", action="store_true", help="do not make the model again")
     options = parser.parse_args()
     volume, reference = phantom("ct", seed=SAMPLE_SEED)
     ms.write(HERE / "phantom_ct.nii.gz", volume)
     ms.write(HERE / "phantom_ct_labels.nii.gz", reference)
     if options.no_model:
         return
-    torch.set_num_threads(1)  # sums in another order end in other weights
+    torch.set_num_threads(1)  # another order of sums would give other weights
     model = train(HERE / "phantom_ct.safetensors")
     scores = ms.evaluate(prediction=ms.segment(volume, model), reference=reference)
     tqdm.write(scores.to_frame()[["name", "dice", "asd_mm", "hd95_mm"]].to_string(index=False))
