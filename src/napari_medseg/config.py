@@ -62,11 +62,11 @@ class SegmentConfig:
 
     device: Device = "auto"
     """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
-    overlap: float = 0.5
+    overlap: float = field(default=0.5, metadata={"ge": 0, "lt": 1, "step": 0.125})
     """Fraction of a window shared with its neighbour; more is smoother and slower."""
     precision: Precision = "auto"
     """fp32, bf16, or auto: fp32 until the model states that bf16 is as good."""
-    batch_size: int = 1
+    batch_size: int = field(default=1, metadata={"ge": 1})
     """Windows that run through the network at once."""
 
     def __post_init__(self) -> None:
@@ -167,7 +167,7 @@ class MetricsConfig:
 
     preset: Preset = "survey"
     """survey (6-neighbour surfaces, signed RVD), lits (its scorer's rules) or chaos (its scorer's rules)."""
-    nsd_tolerance_mm: float = 1.0
+    nsd_tolerance_mm: float = field(default=1.0, metadata={"ge": 0, "step": 0.5})
     """Distance in mm within which a surface voxel counts as right in NSD."""
 
     def __post_init__(self) -> None:

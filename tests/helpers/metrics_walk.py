@@ -153,10 +153,11 @@ def define(user: User) -> None:
     """By other definitions than those that are on, and back."""
     definitions = user.panel.definitions
     for preset, tolerance_mm in (("lits", 2.5), ("survey", 1.0)):
-        user.choose(definitions.preset, preset)
-        definitions.tolerance.selectAll()
-        QTest.keyClicks(definitions.tolerance, f"{tolerance_mm:g}")
-        QTest.keyClick(definitions.tolerance, Qt.Key.Key_Return)
+        user.choose(definitions["preset"].native, preset)
+        tolerance = definitions["nsd_tolerance_mm"].native
+        tolerance.selectAll()
+        QTest.keyClicks(tolerance, f"{tolerance_mm:g}")
+        QTest.keyClick(tolerance, Qt.Key.Key_Return)
         if preset == "lits":
             measure_once(user, "measure, LiTS")
             assert user.panel.scores.config == MetricsConfig(preset="lits", nsd_tolerance_mm=2.5)
@@ -240,7 +241,7 @@ def see_errors(user: User) -> None:
             user.choose(errors.sign, sign)
             user.click(errors.surface_button)
             user.wait_for(user.panel.runner)
-            wait_until(partial(is_on_stage, user, name))
+            wait_until(partial(is_shown_alone, user, name))
             QTest.qWait(300)  # until it is drawn
         assert (user.window.layers[name].contrast_limits[0] < 0) is (sign == "signed")
     with user.heart.during("back to slices"):
@@ -251,7 +252,7 @@ def see_errors(user: User) -> None:
     assert [user.window.layers[name].visible for name in ("net", "label 5: distance (mm)")] == [True, False]
 
 
-def is_on_stage(user: User, name: str) -> bool:
+def is_shown_alone(user: User, name: str) -> bool:
     if name not in user.window.layers or user.window.dims.ndisplay == 2:
         return False
     return bool(user.window.layers[name].visible and user.window.layers[name].colorbar.visible)
@@ -261,16 +262,16 @@ def match(user: User) -> None:
     instances = user.panel.instances
     user.open_tab("Instances")
     with user.heart.during("instances"):
-        user.choose(instances.connectivity, 6)
-        instances.thresholds.setText("0.25, 0.5")
+        user.choose(instances.options["connectivity"].native, 6)
+        instances.options["iou"].value = "0.25, 0.5"
         user.click(instances.match_button)
         user.wait_for(user.panel.runner)
     assert {row.iou_above for row in instances.rows.records.rows} == {0.25, 0.5}
     user.choose(instances.view, "pairs")
     user.click_row(instances.pairs, 2)
     assert user.window.layers["net"].selected_label == instances.pairs.record.label
-    user.choose(instances.kind, "ids")
-    assert not instances.connectivity.isEnabled()
+    user.choose(instances.options["instances"].native, "ids")
+    assert not instances.options["connectivity"].enabled
 
 
 def measure_folders(user: User, true: Path, found: Path, out: Path) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 import napari_medseg as ms
 from napari_medseg import registry
@@ -19,31 +18,55 @@ from napari_medseg.models.file import Model, models_folder
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.fields.case_rows import CaseRows
-from napari_medseg.widgets.fields.forms import button, caption, choice, choose, form, reporting, row
+from napari_medseg.widgets.fields.config_form import ConfigForm, Words
+from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting, row
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.views.curves import Curves
 from napari_medseg.widgets.work.progress_row import ProgressRow
-from napari_medseg.widgets.work.runner import Runner, sparing_a_core
+from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:
     from napari import Viewer
 
-_MODES = {
-    "auto": "as network and images allow",
-    "3d": "3D",
-    "2d": "2D, slice by slice",
-    "2.5d": "2.5D, adjacent slices",
-    "triplanar": "2D in three planes",
+_WORDS = {
+    "mode": Words(
+        "Dimensions",
+        {
+            "auto": "as network and images allow",
+            "3d": "3D",
+            "2d": "2D, slice by slice",
+            "2.5d": "2.5D, adjacent slices",
+            "triplanar": "2D in three planes",
+        },
+    ),
+    "cascade": Words(
+        "Stages",
+        {
+            "none": "one network",
+            "coarse-to-fine": "coarse to fine: two networks",
+            "detect": "find, then segment: two networks",
+        },
+    ),
+    "unlabelled_slices": Words(
+        "Slices without labels", {"background": "background", "ignore": "not annotated (ignored)"}
+    ),
+    "val": Words("Validation fraction"),
+    "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
+    "batch_size": Words("Patches in a step"),
+    "patch_zyx": Words("Patch (z, y, x)"),
+    "spacing_zyx_mm": Words("Spacing in mm (z, y, x)"),
+    "slices": Words("Slices of 2.5D"),
+    "foreground": Words("Patches on labels"),
+    "augment": Words("Augmentation"),
+    "mirror": Words("Mirroring"),
+    "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
 }
-_CASCADES = {
-    "none": "one network",
-    "coarse-to-fine": "coarse to fine: two networks",
-    "detect": "find, then segment: two networks",
-}
+_SHOWN = ("mode", "cascade", "unlabelled_slices")
+_HIDDEN = ("epochs", "minutes", "arguments")
+"""The budget is one number with its unit; the arguments of a network have no widget."""
 _UNITS = {"minutes": "minutes", "epochs": "epochs"}
-_SLICES = {"background": "background", "ignore": "not annotated (ignored)"}
 _SUFFIX = ".safetensors"
 
 
@@ -54,20 +77,17 @@ class TrainPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self.model: Model | None = None
-        self._training = _Training()
         self._steps = 0
         docs = field_docs(TrainConfig)
         self.cases = CaseRows(napari_viewer)
         self.network = NetworkBox()
-        self.mode = choice(_MODES, docs["mode"])
-        self.cascade = choice(_CASCADES, docs["cascade"])
+        self.options = ConfigForm(TrainConfig, _SHOWN, _WORDS, _HIDDEN)
         self.budget = QSpinBox()
         self.budget.setRange(1, 100_000)
         self.budget.setValue(10)
         self.unit = choice(_UNITS)
         for field in (self.budget, self.unit):
             field.setToolTip(f"minutes: {docs['minutes']}\nepochs: {docs['epochs']}")
-        self.slices = choice(_SLICES, docs["unlabelled_slices"])
         self.name = QLineEdit("my model")
         self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")
         self.runner = Runner(self)
@@ -96,13 +116,12 @@ class TrainPanel(Panel):
         layout.addLayout(
             form(
                 Network=self.network,
-                Dimensions=self.mode,
-                Stages=self.cascade,
                 Budget=budget,
-                Slices_without_labels=self.slices,
+                **self.options.rows(),
                 Model_name=self.name,
             )
         )
+        layout.addWidget(self.options.advanced)
         layout.addLayout(row(self.train_button, self.use_button))
         layout.addWidget(self.progress)
         layout.addWidget(self.plan)
@@ -113,13 +132,7 @@ class TrainPanel(Panel):
         """The options as the panel shows them."""
         amount = self.budget.value()
         in_minutes = self.unit.currentData() == "minutes"
-        return TrainConfig(
-            minutes=amount if in_minutes else None,
-            epochs=None if in_minutes else amount,
-            unlabelled_slices=self.slices.currentData(),
-            mode=self.mode.currentData(),
-            cascade=self.cascade.currentData(),
-        )
+        return self.options.build(minutes=amount if in_minutes else None, epochs=None if in_minutes else amount)
 
     def train(self) -> None:
         """Start the training."""
@@ -130,13 +143,8 @@ class TrainPanel(Panel):
             self.model = None
             self.curves.clear()
             self.plan.setText("")
-            stop = self.runner.should_stop
-
-            self.runner.start(
-                lambda: self._training.events(cases, network=network, out=out, config=config, should_stop=stop),
-                f"Train {out.stem}",
-                ends_itself=True,
-            )
+            options = {"network": network, "out": out, "config": config, "should_stop": self.runner.should_stop}
+            self.runner.start(lambda: ms.iter_train(cases, **options), f"Train {out.stem}", ends_itself=True)
 
     def use_in_segment(self) -> None:
         """Show the Segment panel with the new model chosen."""
@@ -169,43 +177,19 @@ class TrainPanel(Panel):
             show_info(f"model {name!r} is trained")
 
     def _offer_modes(self) -> None:
-        """The modes that the network has; the one chosen gives way where it is not among them."""
+        """Offer the modes that the network has; where the chosen mode is not one of them, "auto" takes its place."""
         dims = registry.network(self.network.name).dims
-        model = self.mode.model()
-        for index in range(self.mode.count()):
-            wanted = self.mode.itemData(index)
-            fits = wanted == "auto" or (3 if wanted == "3d" else 2) in dims
-            model.item(index).setEnabled(fits)
-            if not fits and index == self.mode.currentIndex():
-                choose(self.mode, "auto")
+        mode = self.options["mode"]
+        for index, value in enumerate(mode.choices):
+            fits = value == "auto" or (3 if value == "3d" else 2) in dims
+            mode.native.model().item(index).setEnabled(fits)
+            if not fits and value == mode.value:
+                mode.value = "auto"
 
     def _update(self, _: object = None) -> None:
         ready = not self.runner.is_busy
         self.train_button.setEnabled(ready and bool(self.cases.pairs) and bool(_safe(self.name.text())))
         self.use_button.setEnabled(ready and self.model is not None)
-
-
-class _Training:
-    """The training that runs, closed when napari quits: then it writes its model as far as it is.
-
-    napari ends its workers between two steps, and leaves their generators as they are.
-    """
-
-    def __init__(self) -> None:
-        self._events: Iterator[Event] | None = None
-        app = QApplication.instance()
-        assert app is not None, "panels are made in an application"
-        app.aboutToQuit.connect(lambda: self.close())  # a function: it outlives the panel, which is gone by then
-
-    def events(self, cases: list[tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
-        """As `iter_train`; asked for in the worker, where torch is loaded."""
-        self._events = ms.iter_train(cases, **options)
-        return sparing_a_core(self._events)
-
-    def close(self) -> None:
-        """End the training where it is, between two steps."""
-        if isinstance(self._events, Generator):
-            self._events.close()
 
 
 def free_path(folder: Path, name: str) -> Path:

@@ -76,8 +76,8 @@ def test_the_table_shows_the_scores_of_the_core(panel: MetricsPanel, pair: tuple
 def test_the_definitions_reach_the_core_and_are_remembered(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:
-    panel.definitions.preset.setCurrentIndex(panel.definitions.preset.findData("chaos"))
-    panel.definitions.tolerance.setValue(0.5)
+    panel.definitions["preset"].value = "chaos"
+    panel.definitions["nsd_tolerance_mm"].value = 0.5
     press(panel.measure_button, panel, qtbot)
     assert panel.scores is not None
     expected = MetricsConfig(preset="chaos", nsd_tolerance_mm=0.5)
@@ -255,8 +255,8 @@ def test_instances_are_paired_as_the_core_pairs_them(
 ) -> None:
     pair[1].data[0, 0, 8:] = 1
     tab = panel.instances
-    tab.connectivity.setCurrentIndex(tab.connectivity.findData(6))
-    tab.thresholds.setText("0.3, 0.75")
+    tab.options["connectivity"].value = 6
+    tab.options["iou"].value = "0.3, 0.75"
     press(tab.match_button, panel, qtbot)
     reference, prediction = (to_segmentation(layer) for layer in pair)
     config = InstancesConfig(connectivity=6, iou=(0.3, 0.75))
@@ -274,7 +274,7 @@ def test_every_id_as_an_object(panel: MetricsPanel, pair: tuple[Any, Any], qtbot
     pair[0].data[0, 0, 0] = 7
     pair[0].show_selected_label = True
     tab = panel.instances
-    tab.kind.setCurrentIndex(tab.kind.findData("ids"))
+    tab.options["instances"].value = "ids"
     press(tab.match_button, panel, qtbot)
     assert [(row.found, row.missed) for row in tab.rows.records.rows] == [(1, 1)]
     tab.pairs.setCurrentIndex(tab.pairs.records.index(1, 0))
@@ -296,7 +296,7 @@ def test_two_empty_layers(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) 
 
 
 def test_a_threshold_that_is_none_is_refused(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
-    panel.instances.thresholds.setText("half")
+    panel.instances.options["iou"].value = "half"
     press(panel.instances.match_button, panel, qtbot)
     assert "needs numbers such as 0.5, 0.75; got 'half'" in notification_manager.records[-1].message
 

@@ -17,7 +17,7 @@ from napari_medseg.metrics.pairwise.error_map import ERRORS, mapping_errors
 from napari_medseg.metrics.pairwise.surface_mesh import SurfaceMesh, meshing_surfaces
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import check_volume, labels_layer, surface_layer
-from napari_medseg.widgets.canvas.surface_view import Stage
+from napari_medseg.widgets.canvas.surface_view import SurfaceView
 from napari_medseg.widgets.fields.forms import button, caption, choice, choose, form, reporting, row
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ class ErrorsTab(QWidget):
             self.show_surface,
             "The prediction's surface in 3D, coloured by its distance to the reference's; the other layers are hidden.",
         )
-        self.stage = Stage(viewer, self)
-        self.slices_button = button("Back to slices", self.stage.show_slices, "Show again what the surface hid, in 2D.")
+        self.surface_view = SurfaceView(viewer, self)
+        self.slices_button = button(
+            "Back to slices", self.surface_view.show_slices, "Show again what the surface hid, in 2D."
+        )
         self.slices_button.setEnabled(False)
-        self.stage.is_set.connect(self.slices_button.setEnabled)
+        self.surface_view.is_on.connect(self.slices_button.setEnabled)
         self.range = caption()
         self._list_labels({})
         layout = QVBoxLayout(self)
@@ -108,7 +110,7 @@ class ErrorsTab(QWidget):
         nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
         # Opaque: its colours, mixed with those of the labels beneath, would mean nothing.
         arguments |= {"name": f"{prediction.name} errors", "colormap": nothing | _COLOURS, "opacity": 1.0}
-        self.stage.show_slices()
+        self.surface_view.show_slices()
         self._viewer.add_labels(data, **arguments)
 
     def _add_surface(self, layers: tuple[Labels, Labels], label: str, meshes: tuple[SurfaceMesh, SurfaceMesh]) -> None:
@@ -128,7 +130,7 @@ class ErrorsTab(QWidget):
         self._describe(label, layers, measured.distance_mm, end)
         if drawn is not measured:
             self.range.setText(f"{self.range.text()} Drawn with {len(faces):,} of {len(measured.faces):,} triangles.")
-        self.stage.show(layer)
+        self.surface_view.show(layer)
 
     def _describe(self, label: str, layers: tuple[Labels, Labels], signed_mm: FloatArray, end_mm: float) -> None:
         prediction, reference = (escape(layer.name) for layer in layers)

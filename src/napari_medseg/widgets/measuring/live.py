@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox
+from superqt.utils import qdebounced
 
 from napari_medseg.metrics import Scores
 from napari_medseg.metrics.pairwise.edits import EditedScores
@@ -39,10 +39,7 @@ class LiveUpdates(QCheckBox):
         self._compared, self._show = compared, show
         self._followed: _Followed | None = None
         self._connections = Connections((), self._soon)
-        self._pause = QTimer(self)
-        self._pause.setSingleShot(True)
-        self._pause.setInterval(_PAUSE_MS)
-        self._pause.timeout.connect(self._update)
+        self._update_soon = qdebounced(self._update, timeout=_PAUSE_MS, parent=self)
         self.toggled.connect(self._soon)
 
     def follow(self, pair: LayerPair, edited: EditedScores) -> None:
@@ -58,7 +55,7 @@ class LiveUpdates(QCheckBox):
 
     def _soon(self, _event: object = None) -> None:
         if self.isChecked():
-            self._pause.start()
+            self._update_soon()
 
     def _update(self) -> None:
         followed = self._followed
