@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from napari.components import ViewerModel
 from npe2 import PluginManager, PluginManifest
-from qtpy.QtWidgets import QApplication
 
 import napari_medseg
-from napari_medseg.widgets.work.collector import _Rest
 
 
 @pytest.fixture
 def viewer() -> ViewerModel:
     """The model of a viewer; the panels need no window."""
     return ViewerModel()
-
-
-@pytest.fixture(autouse=True)
-def collector() -> Iterator[None]:
-    """On again after each test: a panel may have sent it to rest, and no window is left in which the rest would end."""
-    yield
-    for rest in QApplication.instance().findChildren(_Rest) if QApplication.instance() else ():
-        rest.stop()
-    gc.enable()
 
 
 @pytest.fixture(autouse=True)
