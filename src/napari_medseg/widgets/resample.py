@@ -39,7 +39,9 @@ class ResamplePanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self.layer = LayerBox(napari_viewer, (Image, Labels), "The layer to resample; it stays as it is.")
-        self.onto = LayerBox(napari_viewer, (Image, Labels), "The layer whose grid the new one gets.")
+        self.onto = LayerBox(
+            napari_viewer, (Image, Labels), "The layer whose grid the new one gets.", unlike=self.layer
+        )
         self.interpolation = knob_widget(_INTERPOLATION, _WORDS)
         self.runner = Runner(self)
         self.grids = caption()

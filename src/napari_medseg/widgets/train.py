@@ -19,7 +19,7 @@ from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
-from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting, row
+from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting, row, scrolling
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.fields.remembered import remember
@@ -110,7 +110,8 @@ class TrainPanel(Panel):
         budget = QWidget()
         budget.setLayout(row(self.budget, self.unit))
         budget.setToolTip(self.budget.toolTip())
-        layout = QVBoxLayout(self)
+        content = QWidget()
+        layout = QVBoxLayout(content)
         layout.addWidget(QLabel("Cases: image and its labels"))
         layout.addWidget(self.cases)
         layout.addLayout(
@@ -126,6 +127,9 @@ class TrainPanel(Panel):
         layout.addWidget(self.progress)
         layout.addWidget(self.plan)
         layout.addWidget(self.curves, stretch=1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(scrolling(content))
 
     @property
     def config(self) -> TrainConfig:

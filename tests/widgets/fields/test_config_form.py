@@ -78,10 +78,10 @@ def test_words_units_bounds_and_tooltips(panel: SmoothPanel) -> None:
 def test_fields_that_are_not_shown_lie_folded(panel: SmoothPanel, qtbot: Any) -> None:
     options = panel.options
     assert options.folded == ("rounds", "keep_ends", "only")
-    fold: Any = options.advanced
     assert options["method"].native.visibleRegion().isEmpty() is False
     assert options["rounds"].native.visibleRegion().isEmpty()
-    fold.toggleButton().click()
+    assert options.advanced is not None
+    options.advanced.heading.click()
     qtbot.waitUntil(lambda: not options["rounds"].native.visibleRegion().isEmpty())
 
 

@@ -18,12 +18,11 @@ from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_typ
 
 from magicgui.widgets import create_widget
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QCheckBox, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_medseg.config import field_docs
 from napari_medseg.errors import InputError
-from napari_medseg.widgets.fields.forms import add_row, form
+from napari_medseg.widgets.fields.forms import form
 
 C = TypeVar("C")
 
@@ -31,6 +30,8 @@ _UNITS = {"_mm": "mm"}
 """{end of a field's name: unit that its widget shows}"""
 _MOST = 10**9
 """Bound of a number whose field states none."""
+_LEAST_WIDTH = 80
+"""Pixels of a widget in a narrow panel."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ConfigForm(QObject, Generic[C]):
         self._widgets = {name: knob_widget(knob, self._words[name]) for name, knob in knobs.items()}
         self.shown = tuple(shown)
         self.folded = tuple(name for name in knobs if name not in self.shown)
-        self.advanced: QWidget | None = _fold(self.rows(self.folded)) if self.folded else None
+        self.advanced = _Fold(self.rows(self.folded)) if self.folded else None
         for widget in self._widgets.values():
             widget.changed.connect(self._on_change)
 
@@ -159,10 +160,10 @@ def _finish(widget: Any, knob: Knob) -> None:
         native.setSuffix("".join(f" {unit}" for end, unit in _UNITS.items() if knob.name.endswith(end)))
     if NoneType in get_args(knob.annotation):
         native.setPlaceholderText("automatic")
-    if isinstance(native, QComboBox):
-        native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        native.setMinimumContentsLength(8)
-    native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    if isinstance(native, QCheckBox):
+        native.setText("")  # the label stands beside it
+    native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # a spin box is as wide as its bounds
+    native.setMinimumWidth(_LEAST_WIDTH)
 
 
 def _bounds(knob: Knob) -> dict[str, Any]:
@@ -210,18 +211,27 @@ def _label_of(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _fold(rows: Mapping[str, QWidget]) -> QCollapsible:
-    """The rows under a heading that a click unfolds."""
-    inside = QWidget()
-    layout: QFormLayout = form()
-    inside.setLayout(layout)
-    for label, widget in rows.items():
-        add_row(layout, label, widget)
-    fold = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
-    fold.layout().setContentsMargins(0, 0, 0, 0)
-    fold.setDuration(0)
-    fold.addWidget(inside)
-    return fold
+class _Fold(QWidget):
+    """Rows under a heading; a click on it unfolds them. superqt's draws its arrow black, also on a dark theme."""
+
+    def __init__(self, rows: Mapping[str, QWidget]) -> None:
+        super().__init__()
+        self.heading = QPushButton()
+        self.heading.setStyleSheet("text-align: left; border: none; background: transparent; padding: 2px")
+        self.heading.clicked.connect(lambda _checked=False: self.unfold(self._inside.isHidden()))
+        self._inside = QWidget()
+        inside = form(**rows)
+        inside.setContentsMargins(12, 0, 0, 0)
+        self._inside.setLayout(inside)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.heading)
+        layout.addWidget(self._inside)
+        self.unfold(False)
+
+    def unfold(self, is_open: bool) -> None:
+        self._inside.setVisible(is_open)
+        self.heading.setText("▾ Advanced" if is_open else "▸ Advanced")
 
 
 def _built(config: type[C], values: Mapping[str, Any]) -> C:

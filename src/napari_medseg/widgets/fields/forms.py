@@ -7,9 +7,22 @@ from contextlib import contextmanager
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
 
 from napari_medseg.errors import MedsegError
+
+_LEAST_WIDTH = 350
+"""Pixels in which a panel's form needs no horizontal scroll bar."""
 
 
 @contextmanager
@@ -37,6 +50,16 @@ def add_row(layout: QFormLayout, name: str, widget: QWidget) -> None:
     label = QLabel(name)
     label.setToolTip(widget.toolTip())
     layout.addRow(label, widget)
+
+
+def scrolling(content: QWidget) -> QScrollArea:
+    """The content in a window of its own that scrolls, so that it never pushes at the window of napari."""
+    area = QScrollArea()
+    area.setWidget(content)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setMinimumWidth(_LEAST_WIDTH)
+    return area
 
 
 def row(*widgets: QWidget) -> QHBoxLayout:

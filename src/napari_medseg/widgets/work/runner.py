@@ -31,7 +31,7 @@ from napari_medseg.events import Event, Finished, Notice, Progress, Started
 
 _SHORTEST_INTERVAL_S = 0.05
 """The window shows progress at this interval at most; what comes faster is dropped."""
-_NICENESS = 10
+_NICENESS = 5
 """Added to the niceness of a worker's thread, so that the thread of the window gets a processor first."""
 
 
