@@ -8,8 +8,9 @@ on the screen that DISPLAY names (under Xvfb: `xvfb-run -a python ...`), in whic
 
 A timer ticks every 20 ms. Printed is the longest gap between two ticks in each part of a walk, by the clock; how much
 of it the window's own thread computed; and how much of it Python's collector of garbage and napari's drawing of the
-canvas took, which every program in napari pays. The pair is where the tests look for it, $MEDSEG_DATA or else
-../shared/data.
+canvas took, which every program in napari pays. In the first part of the main job napari shows its first layers
+without the plugin: that part is printed, and counts in no longest gap of a run. The pair is where the tests look for
+it, $MEDSEG_DATA or else ../shared/data.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
+NAPARIS_OWN = "napari's first layers"
+"""The part of tests/helpers/job_walk.py in which nothing of the plugin runs."""
 WALKS = ("job", "metrics")
 COLUMNS = ("of work", "collector", "painting")
 
@@ -54,7 +57,7 @@ def report(walk: str, runs: list[dict[str, list[float]]], wanted_ms: float) -> N
             + "".join(f" {share:10.0f}" for share in shares)
         )
     for number, run_ in enumerate(runs, 1):
-        part = max(run_, key=lambda name: run_[name][0])
+        part = max((name for name in run_ if name != NAPARIS_OWN), key=lambda name: run_[name][0])
         seconds, *shares = run_[part]
         told = ", ".join(f"{name} {share:.0f}" for name, share in zip(COLUMNS, shares, strict=True))
         print(f"run {number}: longest {seconds:.0f} ms ({part}; {told}); wanted <= {wanted_ms:.0f}")
@@ -77,17 +80,17 @@ def gaps_ms(walk: str) -> dict[str, list[float]]:
     from job_walk import walk_job
     from metrics_walk import Pair, walk_metrics
 
+    window = napari.Viewer()
+    window.window._qt_window.resize(1400, 900)
     heart = Heartbeat()
     with tempfile.TemporaryDirectory() as folder, heart.watching():
         os.environ["MEDSEG_MODELS"] = str(Path(folder, "models"))
-        window = napari.Viewer()
-        window.window._qt_window.resize(1400, 900)
         if walk == "job":
             walk_job(window, Path(folder), during=heart.during)
         else:
             data = Path(os.environ.get("MEDSEG_DATA") or Path(__file__).parents[2] / "shared" / "data")
             walk_metrics(window, Pair.read(data), Path(folder), during=heart.during)
-        window.close()
+    window.close()
     return {
         part: [1000 * value for value in (gap.seconds, gap.work, gap.collector, gap.painting)]
         for part, gap in heart.longest.items()

@@ -16,18 +16,22 @@ from metrics_walk import During, unmeasured, wait_until
 from napari_medseg.models.file import list_models
 
 LEFT = Qt.MouseButton.LeftButton
+NAPARIS_OWN = "napari's first layers"
+"""The part in which napari loads and draws for the first time, without this plugin."""
 
 
 def walk_job(window: Any, folder: Path, during: During = unmeasured) -> None:
     """Do the job, and check each result. folder: for the exported scores; models go to $MEDSEG_MODELS."""
+    with during(NAPARIS_OWN):
+        for add in (window.add_image, window.add_labels):
+            add(np.zeros((4, 8, 8), np.uint8))
+        QTest.qWait(200)
+    window.layers.clear()
     with during("open the sample"):
         image, reference = window.open_sample("napari-medseg", "ct")
         QTest.qWait(100)
-    with during("open the panels"):
-        names = ("Segment", "Train", "Metrics")
-        segment, train, metrics = (window.window.add_plugin_dock_widget("napari-medseg", name)[1] for name in names)
-        wait_until(lambda: segment.segment_button.isEnabled())
-        QTest.qWait(100)
+    segment, train, metrics = (open_panel(window, name, during) for name in ("Segment", "Train", "Metrics"))
+    wait_until(lambda: segment.segment_button.isEnabled())
     segment.options["overlap"].value = 0  # the fewest windows
     with during("segment"):
         click(segment.segment_button, segment)
@@ -59,6 +63,13 @@ def walk_job(window: Any, folder: Path, during: During = unmeasured) -> None:
         QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
         QTest.qWait(100)
     np.testing.assert_array_equal(first.data, before)
+
+
+def open_panel(window: Any, name: str, during: During) -> Any:
+    with during(f"open {name}"):
+        panel = window.window.add_plugin_dock_widget("napari-medseg", name)[1]
+        QTest.qWait(100)
+    return panel
 
 
 def train_on(train: Any, labels: Any, during: During) -> None:

@@ -40,8 +40,8 @@ class Pair:
         """A real pair of 41 organs. data: the folder that holds abdomen_ct."""
         folder = data / "abdomen_ct"
         names = ("example_seg.nii.gz", "example_seg_fast.nii.gz")
-        pair = (ms.read_segmentation(folder / name) for name in names)
-        return cls(ms.read(folder / "example_ct_sm.nii.gz"), *pair, mean_dice=0.902)
+        reference, prediction = (ms.read_segmentation(folder / name) for name in names)
+        return cls(ms.read(folder / "example_ct_sm.nii.gz"), reference, prediction, mean_dice=0.902)
 
     @classmethod
     def phantom(cls) -> Pair:

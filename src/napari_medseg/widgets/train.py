@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
@@ -23,12 +26,13 @@ from napari_medseg.widgets.fields.forms import button, caption, choice, form, re
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.fields.remembered import remember
-from napari_medseg.widgets.views.curves import Curves
 from napari_medseg.widgets.work.progress_row import ProgressRow
 from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:
     from napari import Viewer
+
+    from napari_medseg.widgets.views.curves import Curves
 
 _WORDS = {
     "mode": Words(
@@ -95,7 +99,8 @@ class TrainPanel(Panel):
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
         self.plan = caption()
-        self.curves = Curves()
+        self._plot = QVBoxLayout()
+        self._curves: Curves | None = None
         self._lay_out()
         remember("train", network=self.network.box, unit=self.unit)
         self.runner.happened.connect(self._on_event)
@@ -126,7 +131,8 @@ class TrainPanel(Panel):
         layout.addLayout(row(self.train_button, self.use_button))
         layout.addWidget(self.progress)
         layout.addWidget(self.plan)
-        layout.addWidget(self.curves, stretch=1)
+        layout.addLayout(self._plot)
+        layout.addStretch(1)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(scrolling(content))
@@ -138,6 +144,16 @@ class TrainPanel(Panel):
         in_minutes = self.unit.currentData() == "minutes"
         return self.options.build(minutes=amount if in_minutes else None, epochs=None if in_minutes else amount)
 
+    @property
+    def curves(self) -> Curves:
+        """The plot; made with the first training, whose worker has loaded matplotlib before."""
+        if self._curves is None:
+            from napari_medseg.widgets.views.curves import Curves
+
+            self._curves = Curves()
+            self._plot.addWidget(self._curves)
+        return self._curves
+
     def train(self) -> None:
         """Start the training."""
         with reporting():
@@ -145,10 +161,11 @@ class TrainPanel(Panel):
             out = free_path(models_folder(), self.name.text())
             make_folder(out.parent)
             self.model = None
-            self.curves.clear()
+            if self._curves is not None:
+                self._curves.clear()
             self.plan.setText("")
             options = {"network": network, "out": out, "config": config, "should_stop": self.runner.should_stop}
-            self.runner.start(lambda: ms.iter_train(cases, **options), f"Train {out.stem}", ends_itself=True)
+            self.runner.start(partial(_training, cases, **options), f"Train {out.stem}", ends_itself=True)
 
     def use_in_segment(self) -> None:
         """Show the Segment panel with the new model chosen."""
@@ -167,7 +184,7 @@ class TrainPanel(Panel):
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Started):
             self.plan.setText(event.message)
-            self.curves.clear()  # of the first stage of a cascade: the second counts its steps anew
+            self.curves.clear()  # the second network of a cascade counts its steps from 0 again
         elif isinstance(event, TrainProgress):
             self._steps = event.step
             self.curves.add_loss(event.step, event.loss)
@@ -194,6 +211,12 @@ class TrainPanel(Panel):
         ready = not self.runner.is_busy
         self.train_button.setEnabled(ready and bool(self.cases.pairs) and bool(_safe(self.name.text())))
         self.use_button.setEnabled(ready and self.model is not None)
+
+
+def _training(cases: list[tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
+    """In the worker, which loads torch, and matplotlib for the curves: both would hold up the window."""
+    importlib.import_module("napari_medseg.widgets.views.curves")
+    yield from ms.iter_train(cases, **options)
 
 
 def free_path(folder: Path, name: str) -> Path:

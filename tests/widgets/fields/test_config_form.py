@@ -33,7 +33,7 @@ class SmoothConfig:
     """Label ids that are smoothed; empty for all."""
 
 
-class SmoothPanel(QWidget):
+class SmoothPanel(QWidget):  # type: ignore[misc]  # Qt comes untyped
     """Shows two fields; the others are folded."""
 
     def __init__(self) -> None:

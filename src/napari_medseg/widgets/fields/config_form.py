@@ -218,16 +218,19 @@ class _Fold(QWidget):
         super().__init__()
         self.heading = QPushButton()
         self.heading.setStyleSheet("text-align: left; border: none; background: transparent; padding: 2px")
-        self.heading.clicked.connect(lambda _checked=False: self.unfold(self._inside.isHidden()))
         self._inside = QWidget()
         inside = form(**rows)
         inside.setContentsMargins(12, 0, 0, 0)
         self._inside.setLayout(inside)
+        self.heading.clicked.connect(self._turn)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.heading)
         layout.addWidget(self._inside)
         self.unfold(False)
+
+    def _turn(self) -> None:
+        self.unfold(self._inside.isHidden())
 
     def unfold(self, is_open: bool) -> None:
         self._inside.setVisible(is_open)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Surface
-from napari.utils import Colormap
+from napari.utils import Colormap, DirectLabelColormap
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.events import Work
@@ -91,7 +91,7 @@ class ErrorsTab(QWidget):
         """Add a layer of the voxels that differ."""
         with reporting():
             pair = self._compared.pair()
-            work = partial(mapping_errors, **pair.segmentations)
+            work = partial(_coloured_errors, **pair.segmentations)
             self._background.ask_in_steps(work, partial(self._add_errors, pair.layers[0]))
 
     def show_surface(self) -> None:
@@ -105,11 +105,11 @@ class ErrorsTab(QWidget):
                 partial(self._add_surface, pair.layers, self.label.currentText()),
             )
 
-    def _add_errors(self, prediction: Labels, errors: Segmentation) -> None:
+    def _add_errors(self, prediction: Labels, found: tuple[Segmentation, DirectLabelColormap]) -> None:
+        errors, colours = found
         data, arguments, _ = labels_layer(errors)
-        nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
         # Opaque: its colours, mixed with those of the labels beneath, would mean nothing.
-        arguments |= {"name": f"{prediction.name} errors", "colormap": nothing | _COLOURS, "opacity": 1.0}
+        arguments |= {"name": f"{prediction.name} errors", "colormap": colours, "opacity": 1.0}
         self.surface_view.show_slices()
         self._viewer.add_labels(data, **arguments)
 
@@ -147,6 +147,18 @@ class ErrorsTab(QWidget):
         for label, name in {**_ALL_LABELS, **names}.items():
             self.label.addItem(name, label)
         choose(self.label, chosen)
+
+
+def _coloured_errors(**pair: Segmentation) -> Work[tuple[Segmentation, DirectLabelColormap]]:
+    """In the worker: the voxels that differ, and their colours.
+
+    napari compiles such colours with numba at their first use, which would hold up the window for a second.
+    """
+    errors = yield from mapping_errors(**pair)
+    nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
+    colours = DirectLabelColormap(color_dict=nothing | _COLOURS)
+    colours.map(np.zeros(1, errors.data.dtype))
+    return errors, colours
 
 
 def _drawable(pair: dict[str, Segmentation], label: int | None) -> Work[tuple[SurfaceMesh, SurfaceMesh]]:
