@@ -100,4 +100,4 @@ def measure(metrics: Any, folder: Path, during: During) -> None:
 def click(button: Any, panel: Any) -> None:
     """Click, and wait until the panel has done its work."""
     QTest.mouseClick(button, LEFT)
-    wait_until(lambda: not panel.runner.is_busy, seconds=180)
+    wait_until(lambda: not panel.runner.is_busy)

@@ -90,7 +90,7 @@ def show(window: Any, pair: Pair) -> None:
     QTest.qWait(500)
 
 
-def wait_until(happened: Callable[[], object], seconds: int = 60) -> None:
+def wait_until(happened: Callable[[], object], seconds: int = 300) -> None:
     """While the window works."""
     deadline = QDeadlineTimer(1000 * seconds)
     while not happened():

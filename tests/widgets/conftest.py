@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from napari.components import ViewerModel
 from npe2 import PluginManager, PluginManifest
+from pytestqt.qtbot import QtBot
 
 import napari_medseg
+
+_PATIENCE_MS = 300_000
+"""After which a wait for the window fails."""
+
+
+@pytest.fixture
+def qtbot(qtbot: QtBot) -> QtBot:
+    """pytest-qt's, which gives up only after minutes: other programs may take the processors meanwhile."""
+    for name in ("waitUntil", "waitSignal", "waitExposed"):
+        setattr(qtbot, name, partial(getattr(qtbot, name), timeout=_PATIENCE_MS))
+    return qtbot
 
 
 @pytest.fixture

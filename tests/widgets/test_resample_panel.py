@@ -34,7 +34,7 @@ def resample(panel: ResamplePanel, qtbot: Any, layer: Any, onto: Any, interpolat
     panel.onto.choose(onto)
     panel.interpolation.value = interpolation
     panel.resample_button.click()
-    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
     return panel._viewer.layers[-1]
 
 

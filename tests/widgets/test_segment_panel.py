@@ -51,7 +51,7 @@ def ct(viewer: ViewerModel, panel: SegmentPanel) -> Any:
 
 
 def wait(panel: SegmentPanel, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=30_000)
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
 
 
 def test_the_layer_is_what_segment_gives(
@@ -111,7 +111,7 @@ def test_a_result_removed_while_it_fills_comes_back_complete(
 
 
 def test_the_estimate_says_device_windows_and_memory(panel: SegmentPanel, ct: Any, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: "windows of" in panel.estimate.text.text(), timeout=30_000)
+    qtbot.waitUntil(lambda: "windows of" in panel.estimate.text.text())
     assert panel.estimate.text.text().startswith("cpu fp32: ")
     told = panel.estimate.text.text()
     started: list[str] = []
@@ -120,7 +120,7 @@ def test_the_estimate_says_device_windows_and_memory(panel: SegmentPanel, ct: An
     wait(panel, qtbot)
     assert started == [told]
     panel.options["overlap"].value = 0.75
-    qtbot.waitUntil(lambda: panel.estimate.text.text() != told, timeout=30_000)
+    qtbot.waitUntil(lambda: panel.estimate.text.text() != told)
 
 
 def test_a_layer_that_cannot_run_is_told_before_it_does(panel: SegmentPanel, ct: Any) -> None:

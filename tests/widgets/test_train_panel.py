@@ -54,7 +54,7 @@ def three_cases(viewer: ViewerModel, panel: TrainPanel) -> list[tuple[Any, Any]]
 
 
 def wait(panel: TrainPanel, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=60_000)
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
 
 
 def test_rows_take_layers_that_no_other_row_has(three_cases: list[tuple[Any, Any]]) -> None:
@@ -190,7 +190,7 @@ def test_curves_are_drawn_at_their_pace_however_fast_the_steps(qtbot: Any) -> No
         curves.add_loss(step, 1 / (step + 1))
     curves.add_loss(3000, float("nan"))
     curves.add_dice(3000, 0.5)
-    qtbot.waitUntil(lambda: curves.draws > before, timeout=5000)
+    qtbot.waitUntil(lambda: curves.draws > before)
     assert curves.draws == before + 1
     assert curves.points <= 500
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from napari_medseg.volume import Segmentation, Volume
     from napari_medseg.widgets.canvas.layers import LayerData
 
-#: where an image layer's metadata holds the path of the DICOM series that it was read from
 SOURCE_KEY = "napari_medseg_source"
-#: so many time points, or contrasts on a fourth axis, open as layers
+"""Where an image layer's metadata holds the path of the DICOM series that it was read from."""
 _MOST_POINTS = 8
+"""So many time points, or contrasts on a fourth axis, open as layers."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:

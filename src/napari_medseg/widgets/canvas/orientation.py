@@ -9,12 +9,12 @@ from napari_medseg.widgets.canvas.layers import GRID_KEY
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: the ends of napari's world axes (I, P, L): where an axis comes from, where it runs to
 _ENDS = (("S", "I"), ("A", "P"), ("R", "L"))
+"""The ends of napari's world axes (I, P, L): where an axis comes from, where it runs to."""
 _EDGES = ("top_center", "bottom_center", "middle_left", "middle_right")
 _PREFIX = "napari_medseg "
-#: readable on any image and in any theme (RGBA)
 _LETTER, _BOX = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 0.6)
+"""Readable on any image and in any theme (RGBA)."""
 
 
 def show_orientation(viewer: ViewerModel) -> None:

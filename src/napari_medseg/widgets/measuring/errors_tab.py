@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from napari_medseg.widgets.measuring.compared_layers import ComparedLayers
     from napari_medseg.widgets.work.background import Background
 
-#: told apart with any colour vision (Okabe and Ito 2008); on surfaces the first two mean the same as on voxels
 _TOO_FAR, _TOO_SHORT, _OTHER = "#E69F00", "#56B4E9", "#CC79A7"
+"""Told apart with any colour vision (Okabe and Ito 2008); on surfaces the first two mean the same as on voxels."""
 _COLOURS = {1: _TOO_FAR, 2: _TOO_SHORT, 3: _OTHER}
 _SIGNS = {"signed": "signed", "absolute": "absolute"}
 _ALL_LABELS = {0: "all labels"}

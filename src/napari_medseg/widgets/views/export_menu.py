@@ -17,8 +17,8 @@ from napari_medseg.widgets.work.background import Background
 if TYPE_CHECKING:
     from napari_medseg.metrics import Scores
 
-#: {suffix: what the user reads}
 _FILES = {".csv": "CSV", ".json": "JSON", ".tex": "LaTeX", ".html": "HTML report"}
+"""{suffix: what the user reads}."""
 
 
 class ExportButton(QPushButton):

@@ -10,8 +10,8 @@ from napari_medseg.metrics.pairwise.columns import Column
 if TYPE_CHECKING:
     from napari_medseg.metrics import Scores
 
-#: what the header of each row says already
 _IN_ROW_HEADER = ("name",)
+"""What the header of each row says already."""
 
 
 def score_columns(scores: Scores) -> dict[str, Column]:

@@ -10,6 +10,7 @@ lock.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -64,9 +65,11 @@ class Runner(QObject):
     busy = Signal(bool)
     cancelling = Signal()
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(self, parent: QObject | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds, from any start."""
         super().__init__(parent)
         self.is_busy = False
+        self._clock = clock
         self._stop = _Stop()
         self._panel: QObject | None = None
         # The flag's own method: the runner's cannot run any more when Qt says that it is destroyed.
@@ -83,7 +86,7 @@ class Runner(QObject):
         """
         assert not self.is_busy, "the owner disables its start button while busy"
         self._stop.asked.clear()
-        steps = _relay(events, self._stop, ends_itself)
+        steps = _relay(events, self._stop, ends_itself, self._clock)
         worker = create_worker(_passing_on, steps)
         if title:
             bar = progress(total=0, desc=title)
@@ -180,12 +183,14 @@ def _advance(bar: progress, event: Event) -> None:
         bar.update(event.done - bar.n)
 
 
-def _relay(events: Callable[[], Iterator[Event]], stop: _Stop, ends_itself: bool) -> Generator[Event, None, None]:
+def _relay(
+    events: Callable[[], Iterator[Event]], stop: _Stop, ends_itself: bool, clock: Callable[[], float]
+) -> Generator[Event, None, None]:
     """In the worker: the events, without progress too fast to be seen, until the end or a cancel.
 
     What a user can cause, and RuntimeError (which Qt workers drop; torch raises it), end in `Failed`.
     """
-    last, in_charge = 0.0, False
+    last, in_charge = -math.inf, False
     try:
         with closing(_closable(events())) as running:
             for event in running:
@@ -193,7 +198,7 @@ def _relay(events: Callable[[], Iterator[Event]], stop: _Stop, ends_itself: bool
                 ends = stop.at_once if in_charge else stop.asked
                 if ends.is_set() and not isinstance(event, Finished):
                     return
-                now = time.monotonic()
+                now = clock()
                 if isinstance(event, Progress) and event.done < event.total and now - last < _SHORTEST_INTERVAL_S:
                     continue
                 last = now
