@@ -139,7 +139,7 @@ class SegmentPanel(Panel):
             self.estimate.clear()
             return
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MedsegWarning)  # the run itself says it, once
+            warnings.simplefilter("ignore", MedsegWarning)  # the run itself warns, once
             try:
                 self.estimate.ask(self._volume(), self.models.model, self.config)
             except MedsegError as error:
@@ -174,14 +174,14 @@ class SegmentPanel(Panel):
         self._update()
 
     def _settle(self, run: Run, layer: Labels) -> None:
-        """A complete layer loses the mark of a partial one, and comes back where the user removed it meanwhile."""
+        """Rename a complete layer; add it again if the user removed it while it was filled."""
         if run.is_complete:
             layer.name = run.name
         if layer in self._viewer.layers:
             layer.refresh(extent=False)
         elif run.is_complete:
             self._viewer.add_layer(layer)
-            show_info(f"layer {layer.name!r} was removed while it was being filled: it is complete now, and back")
+            show_info(f"layer {layer.name!r} was removed while it was being filled; it is complete now, and back")
 
 
 def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:

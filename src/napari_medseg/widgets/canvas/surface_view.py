@@ -61,7 +61,7 @@ class SurfaceView(QObject):
         )
 
     def _clear_for(self, surface: Surface) -> None:
-        """Hide everything that is visible. Only what is no surface comes back with the slices."""
+        """Hide everything that is visible. `show_slices` shows it again, except the surfaces."""
         shown = [layer for layer in self._viewer.layers if layer.visible]
         self._hidden += [layer for layer in shown if layer not in self._surfaces]
         self._surfaces.append(surface)

@@ -27,7 +27,7 @@ _LEAST_WIDTH = 350
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """What a user can cause becomes a notification of one line; a defect of ours goes on to napari."""
+    """An error that a user can cause becomes a notification of one line; a defect of ours goes on to napari."""
     try:
         yield
     except MedsegError as error:
@@ -91,7 +91,7 @@ def choice(options: dict[str, str], tooltip: str = "") -> QComboBox:
 
 
 def choose(box: QComboBox, value: object) -> None:
-    """Choose by value; nothing happens where the drop-down has it not."""
+    """Choose by value, if the drop-down has it."""
     index = box.findData(value)
     if index >= 0:
         box.setCurrentIndex(index)

@@ -34,7 +34,7 @@ _COLOURS = {1: _TOO_FAR, 2: _TOO_SHORT, 3: _OTHER}
 _SIGNS = {"signed": "signed", "absolute": "absolute"}
 _ALL_LABELS = {0: "all labels"}
 _MOST_FACES = 25_000
-"""So that no turn of showing it in 3D takes 0.2 s, without a graphics card too."""
+"""A larger surface is thinned: without a graphics card napari would draw it for longer than 0.2 s."""
 _COLOURED = 99
 """Percent of a surface's vertices whose distance the colours tell apart."""
 
@@ -49,7 +49,7 @@ class ErrorsTab(QWidget):
         self._background = background
         self.errors_button = button("Show errors", self.show_errors, "A new layer of the voxels that differ.")
         self.legend = caption(" &nbsp; ".join(_legend(colour, ERRORS[i]) for i, colour in _COLOURS.items()))
-        self.label = choice({}, "Whose surface; a click on a row of the table chooses it too.")
+        self.label = choice({}, "The label whose surface is shown; a click on a row of the table chooses it too.")
         self.sign = choice(_SIGNS, "Signed: orange where the prediction reaches too far, blue where it falls short.")
         self.surface_button = button(
             "Show surface distance",
@@ -162,7 +162,7 @@ def _coloured_errors(**pair: Segmentation) -> Work[tuple[Segmentation, DirectLab
 
 
 def _drawable(pair: dict[str, Segmentation], label: int | None) -> Work[tuple[SurfaceMesh, SurfaceMesh]]:
-    """In the worker: the mesh, and one that the window takes in without a pause."""
+    """In the worker: the mesh, and a smaller one that is drawn without a pause."""
     mesh = yield from meshing_surfaces(**pair, label=label)
     return mesh, mesh.thinned(_MOST_FACES)
 
@@ -173,7 +173,7 @@ def _legend(colour: str, meaning: str) -> str:
 
 
 def _end_of_colours(signed_mm: FloatArray) -> float:
-    """So that a few far places do not take the colours of all the others."""
+    """Distance in mm where the colours end; a few far places do not stretch them."""
     magnitudes = np.abs(signed_mm)
     return float(np.percentile(magnitudes, _COLOURED)) or float(magnitudes.max()) or 1.0
 

@@ -45,7 +45,7 @@ class InstancesTab(QWidget):
         self._grid: Grid | None = None
         self._found: Instances | None = None
         self.matched: tuple[Labels, Labels] | None = None
-        """(prediction, reference), which the tables tell about."""
+        """(prediction, reference): the layers that the tables describe."""
         self.options = ConfigForm(InstancesConfig, _WORDS, _WORDS)
         self.match_button = button("Match instances", self.match, "Pair the instances of the two layers one-to-one.")
         self.view = choice(_VIEWS, "Scores per label, or every instance with its partner.")
@@ -64,7 +64,7 @@ class InstancesTab(QWidget):
         self.pairs.row_chosen.connect(self._on_pair)
 
     def _enable_connectivity(self) -> None:
-        """Ids are objects whatever they touch."""
+        """Neighbours matter for connected parts only."""
         self.options["connectivity"].enabled = self.options["instances"].value == "components"
 
     def match(self) -> None:

@@ -1,4 +1,4 @@
-"""Scores that follow painting: shortly after the last stroke, the labels that it touched are computed again."""
+"""Scores that follow painting: shortly after the last stroke, the labels that changed are computed again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_medseg.widgets.work.background import Background
 
 _EDITS = ("paint", "set_data", "scale", "translate", "rotate", "shear", "affine", "units")
 _PAUSE_MS = 250
-"""How long the brush rests before the scores are computed."""
+"""The scores are computed when the brush has rested for this time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class LiveUpdates(QCheckBox):
         """From now on, edits of the pair's layers; `edited` holds the scores of the pair."""
         self._connections.disconnect()
         self._followed = _Followed(pair, edited)
-        # Strokes, and whatever draws the layer anew: undo, scripts, and moving through the slices, which edits nothing.
+        # Strokes, undo and scripts; moving through the slices also emits set_data, and changes no score.
         events = [layer.events[name] for layer in pair.layers for name in _EDITS]
         self._connections = Connections(events, self._soon)
         self.destroyed.connect(self._connections.disconnect)

@@ -109,7 +109,7 @@ class MetricsPanel(Panel):
             self.looking.ask(find, self._show_place)
 
     def _tables(self) -> list[Table]:
-        """What is exported beside the scores."""
+        """The tables that are exported beside the scores."""
         return self.instances.tables if self.instances.matched == self._measured else []
 
     def _follow(self, pair: LayerPair, edited: EditedScores) -> None:
@@ -125,7 +125,7 @@ class MetricsPanel(Panel):
         self.errors.show_scores(scores)
 
     def _on_row(self, chosen: Row) -> None:
-        """Select the label in both layers, and look at where it is worst."""
+        """Select the label in both layers, and show its worst place."""
         self._select(chosen.label)
         if self.compared.layers == self._measured:
             self.jump(chosen.label)
@@ -162,7 +162,7 @@ class MetricsPanel(Panel):
 
 
 def _measured(config: MetricsConfig, **pair: Segmentation) -> Work[EditedScores]:
-    """In the worker: the scores; and what draws them is loaded, which would hold up the window."""
+    """In the worker: measure, and load what draws the scores: that would hold up the window."""
     edited = yield from EditedScores.measuring(**pair, config=config)
     importlib.import_module("napari_medseg.widgets.views.chart")
     return edited

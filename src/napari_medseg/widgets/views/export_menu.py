@@ -24,8 +24,8 @@ _FILES = {".csv": "CSV", ".json": "JSON", ".tex": "LaTeX", ".html": "HTML report
 class ExportButton(QPushButton):
     """Off until there are scores; files are written in the background.
 
-    as_python: the text of "Copy as Python". writing: what writes the scores to a path; it is asked on the thread of the
-    window, and what it returns runs in the worker.
+    as_python: returns the text of "Copy as Python". writing: `writing(path)` is called on the thread of the window, and
+    returns the function that writes the scores in the worker.
     """
 
     def __init__(self, as_python: Callable[[], str], writing: Callable[[Path], Callable[[], object]]) -> None:

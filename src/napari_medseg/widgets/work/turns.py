@@ -16,7 +16,7 @@ _ANSWERED_MS = 1
 def in_turns(owner: QObject, first: Callable[[], object], *rest: Callable[[], object]) -> None:
     """Call the first now, and each of the others as soon as the window has done what was waiting.
 
-    What is left when the owner is destroyed is never called.
+    Calls that are left when the owner is destroyed are dropped.
     """
     first()
     if rest:
