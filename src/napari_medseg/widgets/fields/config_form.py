@@ -30,6 +30,8 @@ _UNITS = {"_mm": "mm"}
 """{end of a field's name: unit that its widget shows}"""
 _MOST = 10**9
 """Bound of a number whose field states none."""
+_SMALL = 0.01
+"""Users vary a number below this by powers of ten."""
 _LEAST_WIDTH = 80
 """Pixels of a widget in a narrow panel."""
 
@@ -96,7 +98,7 @@ class ConfigForm(QObject, Generic[C]):
         return self.build()
 
     def build(self, **others: Any) -> C:
-        """The same, with values of hidden fields."""
+        """The same, with values for hidden fields."""
         return _built(self._config, {**self.values, **others})
 
     def _on_change(self) -> None:
@@ -155,7 +157,7 @@ def _finish(widget: Any, knob: Knob) -> None:
     native = widget.native
     widget.tooltip = knob.doc
     if knob.annotation is float and hasattr(native, "setDecimals"):
-        native.setDecimals(max(_decimals(knob.default) + 1, _decimals(knob.metadata.get("step", 1))))
+        native.setDecimals(_digits(knob))
         native.setValue(knob.default)
         native.setSuffix("".join(f" {unit}" for end, unit in _UNITS.items() if knob.name.endswith(end)))
     if NoneType in get_args(knob.annotation):
@@ -171,10 +173,16 @@ def _bounds(knob: Knob) -> dict[str, Any]:
     limits = knob.metadata
     whole = knob.annotation is int
     step = limits.get("step", 1 if whole else 10.0 ** -_decimals(knob.default))
-    small = 1 if whole else min(step, 10.0 ** -(_decimals(knob.default) + 1))
+    small = 1 if whole else 10.0 ** -_digits(knob)
     low = limits["gt"] + small if "gt" in limits else limits.get("ge", -_MOST)
     high = limits["lt"] - step if "lt" in limits else limits.get("le", _MOST)
     return {"min": low, "max": high, "step": step}
+
+
+def _digits(knob: Knob) -> int:
+    """Digits after the point that a spin box shows: some more than the default has, for values between its steps."""
+    more = 3 if 0 < abs(knob.default) < _SMALL else 1
+    return max(_decimals(knob.default) + more, _decimals(knob.metadata.get("step", 1)))
 
 
 def _decimals(number: float) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QComboBox,
     QFormLayout,
     QFrame,
@@ -53,13 +54,31 @@ def add_row(layout: QFormLayout, name: str, widget: QWidget) -> None:
 
 
 def scrolling(content: QWidget) -> QScrollArea:
-    """The content in a window of its own that scrolls, so that it never pushes at the window of napari."""
+    """The content in an area that scrolls, so that it never pushes at the window of napari.
+
+    The wheel scrolls; it turns a spin box or a drop-down only after a click on it.
+    """
+    guard = _WheelGuard(content)
+    for kind in (QComboBox, QAbstractSpinBox):
+        for field in content.findChildren(kind):
+            field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            field.installEventFilter(guard)
     area = QScrollArea()
     area.setWidget(content)
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setMinimumWidth(_LEAST_WIDTH)
     return area
+
+
+class _WheelGuard(QObject):
+    """Hands the wheel on from a field without the focus to the area that scrolls."""
+
+    def eventFilter(self, field: QObject, event: QEvent) -> bool:  # noqa: N802  # Qt's name
+        if event.type() == QEvent.Type.Wheel and isinstance(field, QWidget) and not field.hasFocus():
+            event.ignore()
+            return True
+        return False
 
 
 def row(*widgets: QWidget) -> QHBoxLayout:
