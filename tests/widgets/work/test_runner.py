@@ -59,7 +59,8 @@ def test_events_arrive_in_order_on_the_thread_of_the_window(runner: Runner, seen
 
 
 def test_progress_too_fast_to_be_seen_is_thinned_but_its_end_arrives(qtbot: Any) -> None:
-    runner, seen = Runner(clock=lambda: 0.0), []
+    runner = Runner(clock=lambda: 0.0)
+    seen: list[Event] = []
     runner.happened.connect(seen.append)
     run(runner, qtbot, lambda: windows(2000, 0.0))
     assert seen == [Started("cpu fp32: a plan"), Progress(2000, 2000, "windows"), Finished("labels")]
