@@ -181,7 +181,8 @@ def test_the_work_ends_when_the_application_quits(runner: Runner, qtbot: Any) ->
         try:
             yield Started("a plan")
             while True:
-                yield Notice("step")
+                time.sleep(0.06)
+                yield Progress(0, 1)
         finally:
             closed.set()
 
