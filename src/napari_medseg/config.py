@@ -12,6 +12,7 @@ import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from math import inf
 from numbers import Integral, Real
 from textwrap import dedent
 from types import MappingProxyType, NoneType
@@ -19,9 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 
 from napari_medseg.errors import InputError, UnknownKnobError, did_you_mean
 from napari_medseg.registry.spec import Argument, shown
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,16 +50,36 @@ def _require(ok: bool, message: str) -> None:
         raise InputError(message)
 
 
-def _require_types(config: object) -> None:
-    """Raise InputError unless each numeric field holds a number, and each Literal field one of its choices."""
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
+def _require_valid(config: DataclassInstance) -> None:
+    """Raise InputError unless each field holds what its annotation and its metadata say.
+
+    A numeric field holds a number within its bounds ("ge", "gt", "le", "lt"), a Literal field one of its choices.
+    """
+    hints = get_type_hints(type(config))
+    for f in fields(config):
+        name, kind, value = f.name, hints[f.name], getattr(config, f.name)
         if kind in _NUMBERS:
             allowed, what = _NUMBERS[kind]
             _require(isinstance(value, allowed), f"{name} must be {what}; got {value!r}")
+            if value is not None:
+                _require(_within(value, f.metadata), f"{name} must {_bounds_in_words(f.metadata)}; got {value}")
         elif get_origin(kind) is Literal:
             *most, last = map(str, get_args(kind))
             _require(value in get_args(kind), f"{name} is {', '.join(most)} or {last}; got {value!r}")
+
+
+def _within(value: float, bounds: Mapping[str, float]) -> bool:
+    low, high = bounds.get("ge", -inf), bounds.get("le", inf)
+    return low <= value <= high and bounds.get("gt", -inf) < value < bounds.get("lt", inf)
+
+
+def _bounds_in_words(bounds: Mapping[str, float]) -> str:
+    if "ge" in bounds and "le" in bounds:
+        return f"lie in {bounds['ge']} to {bounds['le']}"
+    if "gt" in bounds and "lt" in bounds:
+        return f"lie between {bounds['gt']} and {bounds['lt']}"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return "be " + " and ".join(f"{word} {bounds[key]}" for key, word in words.items() if key in bounds)
 
 
 def _require_triple(name: str, value: tuple[float, ...] | None) -> None:
@@ -81,52 +99,46 @@ class SegmentConfig:
 
     device: Device = "auto"
     """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
-    overlap: float = 0.5
+    overlap: float = field(default=0.5, metadata={"ge": 0, "lt": 1, "step": 0.125})
     """Fraction of a window shared with its neighbour; more is smoother and slower."""
     precision: Precision = "auto"
     """fp32, bf16, or auto: fp32 until the model states that bf16 is as good."""
-    batch_size: int = 1
+    batch_size: int = field(default=1, metadata={"ge": 1})
     """Windows that run through the network at once."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(0 <= self.overlap < 1, f"overlap must be at least 0 and below 1; got {self.overlap}")
-        _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
+        _require_valid(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig:
     """How long a training lasts: a number of epochs or of minutes; without either, 100 epochs."""
 
-    epochs: int | None = None
+    epochs: int | None = field(default=None, metadata={"ge": 1})
     """Passes over the training cases; 100 where there is no budget in minutes either."""
-    minutes: float | None = None
+    minutes: float | None = field(default=None, metadata={"gt": 0})
     """Wall time of the whole training, reading and validation included; empty when the budget is in epochs."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
+        _require_valid(self)
         _require(self.epochs is None or self.minutes is None, "give a budget in epochs or in minutes, not both")
-        _require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1; got {self.epochs}")
-        _require(self.minutes is None or self.minutes > 0, f"minutes must be above 0; got {self.minutes}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
     """What a step of the training sees."""
 
-    batch_size: int = 2
+    batch_size: int = field(default=2, metadata={"ge": 1})
     """Patches in a step."""
     patch_zyx: tuple[int, int, int] | None = None
     """Patch in voxels at the model's spacing; empty to derive it from the cases."""
     spacing_zyx_mm: tuple[float, float, float] | None = None
     """The model's spacing in mm; empty for the median of the cases."""
-    foreground: float = 0.67
+    foreground: float = field(default=0.67, metadata={"ge": 0, "le": 1, "step": 0.05})
     """Fraction of the patches centred on a label (drawn evenly over the labels); the rest lie anywhere."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(self.batch_size >= 1, f"batch_size must be at least 1; got {self.batch_size}")
-        _require(0 <= self.foreground <= 1, f"foreground must lie in 0 to 1; got {self.foreground}")
+        _require_valid(self)
         _require_triple("patch_zyx", self.patch_zyx)
         _require_triple("spacing_zyx_mm", self.spacing_zyx_mm)
 
@@ -135,20 +147,17 @@ class SamplingConfig:
 class OptimiserConfig:
     """How a step changes the weights."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = field(default=1e-3, metadata={"gt": 0})
     """Peak learning rate of AdamW."""
-    weight_decay: float = 1e-5
+    weight_decay: float = field(default=1e-5, metadata={"ge": 0})
     """Weight decay of AdamW."""
     schedule: Literal["cosine", "poly"] = "cosine"
     """How the learning rate falls to zero over the budget, after a short warm-up."""
-    gradient_clip: float = 12.0
+    gradient_clip: float = field(default=12.0, metadata={"gt": 0, "step": 1})
     """Largest gradient norm; larger ones are scaled down to it."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
-        _require(self.weight_decay >= 0, f"weight_decay must be at least 0; got {self.weight_decay}")
-        _require(self.gradient_clip > 0, f"gradient_clip must be above 0; got {self.gradient_clip}")
+        _require_valid(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,29 +180,27 @@ class LossConfig:
     """What slices without any label mean: background, or not annotated and ignored."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
+        _require_valid(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
     """On which cases the training is validated, and how often."""
 
-    val: float = 0.2
+    val: float = field(default=0.2, metadata={"ge": 0, "lt": 1, "step": 0.05})
     """Fraction of the cases, the last in sorted name order, kept for validation; 0 means none."""
-    validations: int = 10
+    validations: int = field(default=10, metadata={"ge": 0})
     """Validations on whole volumes, spread evenly over the budget."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(0 <= self.val < 1, f"val must be at least 0 and below 1; got {self.val}")
-        _require(self.validations >= 0, f"validations must be at least 0; got {self.validations}")
+        _require_valid(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a network is trained. `configured` builds one from knobs without their groups, as `ms.train` takes them."""
 
-    seed: int = 0
+    seed: int = field(default=0, metadata={"ge": 0})
     """Seed of the weights, the patches and the augmentation."""
     device: Device = "auto"
     """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
@@ -202,7 +209,7 @@ class TrainConfig:
     mode: TrainMode = "auto"
     """How the network sees a volume: 3d; 2d (slice by slice); 2.5d (adjacent slices as channels); triplanar (slices
     along each axis, averaged); auto: 3d where network and cases have three dimensions, else 2d."""
-    slices: int = 3
+    slices: int = field(default=3, metadata={"ge": 3, "step": 2})
     """Adjacent slices that are the channels in mode 2.5d; odd."""
     cascade: Cascade = "none"
     """none; coarse-to-fine: a first network at low resolution, whose probabilities are channels of the second;
@@ -225,8 +232,7 @@ class TrainConfig:
     """On which cases it is validated, and how often."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
+        _require_valid(self)
         _require(self.slices % 2 == 1 and self.slices > 1, f"slices must be an odd number above 1; got {self.slices}")
         _require(
             not self.first_network or self.cascade != "none",
@@ -240,12 +246,11 @@ class MetricsConfig:
 
     preset: Preset = "survey"
     """survey (6-neighbour surfaces, signed RVD), lits (its scorer's rules) or chaos (its scorer's rules)."""
-    nsd_tolerance_mm: float = 1.0
+    nsd_tolerance_mm: float = field(default=1.0, metadata={"ge": 0, "step": 0.5})
     """Distance in mm within which a surface voxel counts as right in NSD."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(self.nsd_tolerance_mm >= 0, f"nsd_tolerance_mm must be at least 0; got {self.nsd_tolerance_mm}")
+        _require_valid(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +265,7 @@ class InstancesConfig:
     """IoU above which two instances count as the same; several give a row each, the first decides the pairs shown."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
+        _require_valid(self)
         _require(
             isinstance(self.iou, Sequence) and len(self.iou) > 0 and all(_is_threshold(t) for t in self.iou),
             f"iou needs one or more thresholds from 0 to below 1; got {self.iou}",
@@ -271,23 +276,21 @@ class InstancesConfig:
 class StatisticsConfig:
     """How cases are summed up."""
 
-    bootstrap: int = 2000
+    bootstrap: int = field(default=2000, metadata={"ge": 0, "step": 500})
     """Resamples of the cases behind each confidence interval, 50 or more; 0 for no interval."""
-    confidence: float = 0.95
+    confidence: float = field(default=0.95, metadata={"gt": 0, "lt": 1, "step": 0.01})
     """Coverage of the confidence intervals."""
-    seed: int = 0
+    seed: int = field(default=0, metadata={"ge": 0})
     """Seed of the resamples."""
     metrics: tuple[str, ...] | None = None
     """Columns of the scores by which two methods are compared, such as dice and nsd; empty for all that judge. Holm's
     correction is over these and the labels: the fewer they are, the sharper is each test."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
+        _require_valid(self)
         _require(
             self.bootstrap == 0 or self.bootstrap >= 50, f"bootstrap must be 0 or at least 50; got {self.bootstrap}"
         )
-        _require(0 < self.confidence < 1, f"confidence must lie between 0 and 1; got {self.confidence}")
-        _require(self.seed >= 0, f"seed must be at least 0; got {self.seed}")
         _require(
             self.metrics is None or (isinstance(self.metrics, (tuple, list)) and len(self.metrics) > 0),
             f"metrics needs one or more names of columns, such as ('dice', 'nsd'); got {self.metrics!r}",
@@ -303,21 +306,20 @@ class RatersConfig:
     most of the reference and the readers say; staple: their consensus by STAPLE (needs SimpleITK)."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
+        _require_valid(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig:
     """How probabilities are held against what came true."""
 
-    bins: int = 15
+    bins: int = field(default=15, metadata={"ge": 1})
     """Bins of equal width between 0 and 1 into which voxels are sorted by their confidence."""
     region: Literal["all", "foreground"] = "all"
     """all: every voxel; foreground: those that hold a label in the reference or where one is the most probable."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(self.bins >= 1, f"bins must be at least 1; got {self.bins}")
+        _require_valid(self)
 
 
 @dataclass(frozen=True)
@@ -326,22 +328,23 @@ class Knob:
 
     name: str
     """Unique in the class, so that users need not name the group."""
-    group: str
-    """The field that holds the group; empty for a field of the class itself."""
     kind: Any
     """Type of its values, as annotated."""
     default: Any
     doc: str
     """The text under the field."""
+    group: str = ""
+    """The field that holds the group; empty for a field of the class itself."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The field's own: bounds of its values ("ge", "gt", "le", "lt"), and the "step" of a widget."""
 
 
 @functools.cache
 def knobs_of(kind: type) -> Mapping[str, Knob]:
     """The knobs of a config class by name, with those of its groups in place of the groups."""
     docs, hints, found = field_docs(kind), get_type_hints(kind), {}
-    own = {
-        f.name: Knob(f.name, "", hints[f.name], _default(f), docs[f.name]) for f in fields(kind) if not _group_class(f)
-    }
+    plain = [f for f in fields(kind) if _group_class(f) is None]
+    own = {f.name: Knob(f.name, hints[f.name], _default(f), docs[f.name], "", f.metadata) for f in plain}
     for f in fields(kind):
         group = _group_class(f)
         if group is None:

@@ -13,7 +13,6 @@ from napari_medseg.inference.device import (
     choose_device,
     has_fast_bf16,
     machine_for,
-    spare_one_core,
 )
 
 
@@ -78,13 +77,3 @@ def test_bf16_is_what_the_network_computes_in() -> None:
         assert (values @ values).dtype == torch.bfloat16
     with autocast(torch.device("cpu"), "fp32"):
         assert (values @ values).dtype == torch.float32
-
-
-def test_one_core_is_spared_and_no_thread_is_added() -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        spare_one_core()
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from napari.components import ViewerModel
 from npe2 import PluginManager, PluginManifest
-from qtpy.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 import napari_medseg
-from napari_medseg.widgets.work.collector import _Rest
+
+_PATIENCE_MS = 300_000
+"""After which a wait for the window fails."""
+
+
+@pytest.fixture
+def qtbot(qtbot: QtBot) -> QtBot:
+    """pytest-qt's, which gives up only after minutes: other programs may take the processors meanwhile."""
+    for name in ("waitUntil", "waitSignal", "waitExposed"):
+        setattr(qtbot, name, partial(getattr(qtbot, name), timeout=_PATIENCE_MS))
+    return qtbot
 
 
 @pytest.fixture
 def viewer() -> ViewerModel:
     """The model of a viewer; the panels need no window."""
     return ViewerModel()
-
-
-@pytest.fixture(autouse=True)
-def collector() -> Iterator[None]:
-    """On again after each test: a panel may have sent it to rest, and no window is left in which the rest would end."""
-    yield
-    for rest in QApplication.instance().findChildren(_Rest) if QApplication.instance() else ():
-        rest.stop()
-    gc.enable()
 
 
 @pytest.fixture(autouse=True)

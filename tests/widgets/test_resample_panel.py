@@ -32,9 +32,9 @@ def cube(grid: Grid) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
 def resample(panel: ResamplePanel, qtbot: Any, layer: Any, onto: Any, interpolation: str) -> Any:
     panel.layer.choose(layer)
     panel.onto.choose(onto)
-    panel.interpolation.setCurrentIndex(panel.interpolation.findData(interpolation))
+    panel.interpolation.value = interpolation
     panel.resample_button.click()
-    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
     return panel._viewer.layers[-1]
 
 

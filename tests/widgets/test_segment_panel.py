@@ -36,6 +36,7 @@ def ball_in_folder(ball_model: Path, models_folder: Path) -> Path:
 def panel(viewer: ViewerModel, ball_in_folder: Path, qtbot: Any) -> SegmentPanel:
     made = SegmentPanel(viewer)
     qtbot.addWidget(made)
+    qtbot.waitUntil(lambda: made.models.model is not None)
     return made
 
 
@@ -50,7 +51,7 @@ def ct(viewer: ViewerModel, panel: SegmentPanel) -> Any:
 
 
 def wait(panel: SegmentPanel, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=30_000)
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
 
 
 def test_the_layer_is_what_segment_gives(
@@ -110,7 +111,7 @@ def test_a_result_removed_while_it_fills_comes_back_complete(
 
 
 def test_the_estimate_says_device_windows_and_memory(panel: SegmentPanel, ct: Any, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: "windows of" in panel.estimate.text.text(), timeout=30_000)
+    qtbot.waitUntil(lambda: "windows of" in panel.estimate.text.text())
     assert panel.estimate.text.text().startswith("cpu fp32: ")
     told = panel.estimate.text.text()
     started: list[str] = []
@@ -118,13 +119,13 @@ def test_the_estimate_says_device_windows_and_memory(panel: SegmentPanel, ct: An
     panel.segment_button.click()
     wait(panel, qtbot)
     assert started == [told]
-    panel.overlap.setValue(0.75)
-    qtbot.waitUntil(lambda: panel.estimate.text.text() != told, timeout=30_000)
+    panel.options["overlap"].value = 0.75
+    qtbot.waitUntil(lambda: panel.estimate.text.text() != told)
 
 
 def test_a_layer_that_cannot_run_is_told_before_it_does(panel: SegmentPanel, ct: Any) -> None:
     ct.units = ("s", "mm", "mm")
-    panel.overlap.setValue(0.25)
+    panel.options["overlap"].value = 0.25
     assert "layer 'ct' needs lengths on its axes" in panel.estimate.text.text()
 
 
@@ -142,7 +143,7 @@ def test_a_model_of_two_channels_asks_for_two_images(
     network = registry.network("unet3d").build_from(spec.arguments)
     two = write_model(tmp_path / "two.safetensors", spec, network.state_dict())
     panel.models.select(two.path)
-    assert len(panel.images) == 2
+    qtbot.waitUntil(lambda: len(panel.images) == 2)
     flair = add(viewer, replace(volume(seed=1), name="flair"))
     panel.images[0].choose(ct)
     panel.images[1].choose(flair)
@@ -152,17 +153,17 @@ def test_a_model_of_two_channels_asks_for_two_images(
     expected = ms.segment(pair, two)
     np.testing.assert_array_equal(np.asarray(viewer.layers["ct labels"].data), np.asarray(expected.data))
     panel.models.select(ball_in_folder)
-    assert len(panel.images) == 1
+    qtbot.waitUntil(lambda: len(panel.images) == 1)
 
 
 def test_a_file_that_is_no_model_is_said_and_cannot_run(
-    panel: SegmentPanel, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    panel: SegmentPanel, ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
 ) -> None:
     wrong = tmp_path / "notes.safetensors"
     wrong.write_text("hello")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(wrong), ""))
     panel.models.browse_button.click()
-    assert str(wrong) in panel.models.facts.text()
+    qtbot.waitUntil(lambda: str(wrong) in panel.models.facts.text())
     assert not panel.segment_button.isEnabled()
 
 
@@ -180,7 +181,7 @@ def test_copied_python_does_what_the_panel_does(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ms.write("ct.nii.gz", volume(seed=0))
-    panel.overlap.setValue(0.25)
+    panel.options["overlap"].value = 0.25
     panel.python_button.click()
     exec(QApplication.clipboard().text(), {})
     panel.segment_button.click()

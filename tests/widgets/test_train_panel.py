@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from napari.components import ViewerModel
-from napari.qt.threading import GeneratorWorker
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
@@ -55,7 +54,7 @@ def three_cases(viewer: ViewerModel, panel: TrainPanel) -> list[tuple[Any, Any]]
 
 
 def wait(panel: TrainPanel, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=60_000)
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
 
 
 def test_rows_take_layers_that_no_other_row_has(three_cases: list[tuple[Any, Any]]) -> None:
@@ -116,7 +115,6 @@ def test_a_training_that_napari_ends_by_quitting_leaves_its_model(
     panel.budget.setValue(100_000)
     with qtbot.waitSignal(panel.runner.happened, check_params_cb=lambda e: isinstance(e, TrainProgress)):
         panel.train_button.click()
-    GeneratorWorker.await_workers()  # as napari does, before anything else, when the application is about to quit
     assert list_models() == []
     QApplication.instance().aboutToQuit.emit()
     assert list_models() == [models_folder / "my model.safetensors"]
@@ -163,7 +161,7 @@ def test_labels_on_another_grid_are_refused_in_the_words_of_the_core(
 
 @pytest.mark.parametrize(("value", "meaning"), [("background", "background"), ("ignore", "ignore")])
 def test_what_empty_slices_mean_reaches_the_core(panel: TrainPanel, value: str, meaning: str) -> None:
-    panel.slices.setCurrentIndex(panel.slices.findData(value))
+    panel.options["unlabelled_slices"].value = value
     assert panel.config.loss.unlabelled_slices == meaning
 
 
@@ -188,13 +186,13 @@ def test_nothing_can_run_without_layers_or_name(viewer: ViewerModel, panel: Trai
 def test_curves_are_drawn_at_their_pace_however_fast_the_steps(qtbot: Any) -> None:
     curves = Curves()
     qtbot.addWidget(curves)
-    before = len(curves.draw_seconds)
+    before = curves.draws
     for step in range(3000):
         curves.add_loss(step, 1 / (step + 1))
     curves.add_loss(3000, float("nan"))
     curves.add_dice(3000, 0.5)
-    qtbot.waitUntil(lambda: len(curves.draw_seconds) > before, timeout=5000)
-    assert len(curves.draw_seconds) == before + 1
+    qtbot.waitUntil(lambda: curves.draws > before)
+    assert curves.draws == before + 1
     assert curves.points <= 500
 
 
@@ -212,11 +210,11 @@ def test_networks_are_offered_by_family_with_advice(panel: TrainPanel) -> None:
 
 def test_only_modes_that_the_network_has_are_offered(panel: TrainPanel) -> None:
     def offered() -> set[str]:
-        model: Any = panel.mode.model()
-        return {panel.mode.itemData(i) for i in range(panel.mode.count()) if model.item(i).isEnabled()}
+        mode = panel.options["mode"]
+        return {value for i, value in enumerate(mode.choices) if mode.native.model().item(i).isEnabled()}
 
     assert offered() == {"auto", "3d", "2d", "2.5d", "triplanar"}
-    choose(panel.mode, "2.5d")
+    panel.options["mode"].value = "2.5d"
     assert panel.config == replace(panel.config, mode="2.5d")
     choose(panel.network.box, "hdenseunet")
     assert offered() == {"auto", "3d"}
@@ -234,7 +232,7 @@ def test_each_stage_of_a_cascade_has_its_curves(panel: TrainPanel) -> None:
 def test_a_cascade_is_trained_from_the_panel(
     panel: TrainPanel, three_cases: list[tuple[Any, Any]], models_folder: Path, qtbot: Any
 ) -> None:
-    choose(panel.cascade, "coarse-to-fine")
+    panel.options["cascade"].value = "coarse-to-fine"
     panel.train_button.click()
     wait(panel, qtbot)
     assert panel.model is not None

@@ -6,7 +6,6 @@ Nothing else in the project asks torch about hardware. The answers are plain val
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,11 +74,6 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _AMPERE
     return device.type == "cpu" and _cpu_has_bf16()
-
-
-def spare_one_core() -> None:
-    """Leave one core to the window: torch takes at most all others, in the thread that calls this."""
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QVBoxLayout
 
+from napari_medseg.config import Knob
 from napari_medseg.events import Event, Finished
 from napari_medseg.transforms.regrid import Interpolation, resample_onto
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, placement, to_segmentation, to_volume, volume_layer
-from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting
+from napari_medseg.widgets.fields.config_form import Words, knob_widget
+from napari_medseg.widgets.fields.forms import button, caption, form, reporting
 from napari_medseg.widgets.fields.layer_box import LayerBox
 from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.work.progress_row import ProgressRow
@@ -22,7 +24,13 @@ from napari_medseg.widgets.work.runner import Runner
 if TYPE_CHECKING:
     from napari import Viewer
 
-_INTERPOLATIONS = {"linear": "linear", "nearest": "nearest voxel"}
+_INTERPOLATION = Knob(
+    name="interpolation",
+    kind=Interpolation,
+    default="linear",
+    doc="Linear interpolates the values of images, and for labels the mask of each label. Both keep label ids.",
+)
+_WORDS = Words("Interpolation", {"linear": "linear", "nearest": "nearest voxel"})
 
 
 class ResamplePanel(Panel):
@@ -32,16 +40,15 @@ class ResamplePanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self.layer = LayerBox(napari_viewer, (Image, Labels), "The layer to resample; it stays as it is.")
-        self.onto = LayerBox(napari_viewer, (Image, Labels), "The layer whose grid the new one gets.")
-        self.interpolation = choice(
-            _INTERPOLATIONS,
-            "Linear interpolates values, and of labels the mask of each. Both keep label ids.",
+        self.onto = LayerBox(
+            napari_viewer, (Image, Labels), "The layer whose grid the new one gets.", unlike=self.layer
         )
+        self.interpolation = knob_widget(_INTERPOLATION, _WORDS)
         self.runner = Runner(self)
         self.grids = caption()
         self.resample_button = button("Resample", self.resample, "Make a new layer on the other layer's grid.")
         layout = QVBoxLayout(self)
-        layout.addLayout(form(Layer=self.layer, Onto_the_grid_of=self.onto, Interpolation=self.interpolation))
+        layout.addLayout(form(Layer=self.layer, Onto_the_grid_of=self.onto, Interpolation=self.interpolation.native))
         layout.addWidget(self.grids)
         layout.addWidget(self.resample_button)
         layout.addWidget(ProgressRow(self.runner))
@@ -57,7 +64,7 @@ class ResamplePanel(Panel):
         with reporting():
             source = self._noun(self.layer.layer)
             named = replace(source, name=f"{self.layer.layer.name} on {self.onto.layer.name}")
-            grid, interpolation = self._grid(self.onto.layer), self.interpolation.currentData()
+            grid, interpolation = self._grid(self.onto.layer), self.interpolation.value
             self.runner.start(lambda: _resampled(named, grid, interpolation), "Resample")
 
     def _noun(self, layer: Image | Labels) -> Volume | Segmentation:

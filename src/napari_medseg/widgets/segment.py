@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,42 +9,50 @@ from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QLabel, QVBoxLayout
+from qtpy.QtWidgets import QApplication, QLabel, QVBoxLayout
+from superqt.utils import qthrottled
 
 import napari_medseg as ms
-from napari_medseg.config import SegmentConfig, field_docs
+from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.events import Event, Finished, Progress, Started
 from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
-from napari_medseg.widgets.fields.forms import button, choice, form, reporting, row
+from napari_medseg.widgets.fields.config_form import ConfigForm, Words
+from napari_medseg.widgets.fields.forms import button, form, reporting, row
 from napari_medseg.widgets.fields.layer_box import LayerBox
 from napari_medseg.widgets.fields.model_box import ModelBox
 from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.fields.remembered import remember
+from napari_medseg.widgets.work.background import Background
 from napari_medseg.widgets.work.estimate import Estimate
 from napari_medseg.widgets.work.progress_row import ProgressRow
-from napari_medseg.widgets.work.runner import Runner, sparing_a_core
+from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:
     from napari import Viewer
 
-_DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
-_PRECISIONS = {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}
-_REFRESH_S = 0.5
-"""The live layer is drawn at this interval at most: a 3D view uploads all of it each time."""
+_WORDS = {
+    "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
+    "overlap": Words("Overlap"),
+    "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
+    "batch_size": Words("Windows at once"),
+}
+_SHOWN = ("device", "overlap", "precision")
+_REFRESH_MS = 500
+"""The layer that fills is drawn at this interval at most: a 3D view uploads all of it each time."""
 
 
 @dataclass
 class Run:
-    """A run on its way: what it was asked, and the layer it fills."""
+    """What runs: what it was asked, and the layer that it fills."""
 
     model: Model
     config: SegmentConfig
     layer: Labels | None = None
     name: str = ""
-    """Of the layer once it is complete: until then, whatever ends the run, it is named as partial."""
+    """The layer's name once it is complete; until then, and where the run ends early, the name says "(partial)"."""
     is_complete: bool = False
 
 
@@ -56,30 +63,24 @@ class SegmentPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self._run: Run | None = None
-        self._refreshed = 0.0
-        docs = field_docs(SegmentConfig)
         self.images: list[LayerBox] = []
-        self.models = ModelBox()
-        self.device = choice(_DEVICES, docs["device"])
-        self.overlap = QDoubleSpinBox()
-        self.overlap.setRange(0, 0.9)
-        self.overlap.setSingleStep(0.125)
-        self.overlap.setValue(SegmentConfig().overlap)
-        self.overlap.setToolTip(docs["overlap"])
-        self.precision = choice(_PRECISIONS, docs["precision"])
+        self.models = ModelBox(Background(self).ask)
+        self.options = ConfigForm(SegmentConfig, _SHOWN, _WORDS)
         self.runner = Runner(self)
         self.segment_button = button("Segment", self.segment, "Make a Labels layer of this image with this model.")
         self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
         self.estimate = Estimate()
+        self._refresh_soon = qthrottled(self._refresh, timeout=_REFRESH_MS, parent=self)
         self._lay_out()
-        remember("segment", device=self.device, overlap=self.overlap, precision=self.precision)
+        remember("segment", **{name: self.options[name] for name in _SHOWN})
         self._connect()
         self._follow_model(self.models.model)
 
     def _lay_out(self) -> None:
-        self._form = form(Model=self.models, Device=self.device, Overlap=self.overlap, Precision=self.precision)
+        self._form = form(Model=self.models, **self.options.rows())
         layout = QVBoxLayout(self)
         layout.addLayout(self._form)
+        layout.addWidget(self.options.advanced)
         layout.addWidget(self.estimate)
         layout.addLayout(row(self.segment_button, self.python_button))
         layout.addWidget(ProgressRow(self.runner))
@@ -89,13 +90,11 @@ class SegmentPanel(Panel):
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._on_busy)
         self.models.model_changed.connect(self._follow_model)
-        for box in (self.device, self.precision):
-            box.currentIndexChanged.connect(self._update)
-        self.overlap.valueChanged.connect(self._update)
+        self.options.changed.connect(self._update)
 
     def _follow_model(self, model: Model | None) -> None:
-        """As many image rows as the model has channels."""
-        names = [channel.name for channel in model.spec.channels] if model else [""]
+        """As many image rows as the model has channels; without a model the rows stay, and there is one at first."""
+        names = [channel.name for channel in model.spec.channels] if model else [""] * max(1, len(self.images))
         while len(self.images) > len(names):
             self._form.removeRow(len(self.images) - 1)
             self.images.pop()
@@ -105,17 +104,13 @@ class SegmentPanel(Panel):
             self._form.insertRow(len(self.images), QLabel(), box)
             self.images.append(box)
         for box, name in zip(self.images, names, strict=True):
-            self._form.labelForField(box).setText(name if len(names) > 1 else "Image")
+            self._form.labelForField(box).setText(name if name and len(names) > 1 else "Image")
         self._update()
 
     @property
     def config(self) -> SegmentConfig:
         """The options as the panel shows them."""
-        return SegmentConfig(
-            device=self.device.currentData(),
-            overlap=round(self.overlap.value(), 3),
-            precision=self.precision.currentData(),
-        )
+        return self.options.config
 
     def segment(self) -> None:
         """Start the run; its layer appears at once and fills."""
@@ -124,9 +119,7 @@ class SegmentPanel(Panel):
         with reporting():
             volume = self._volume()
             self._run = Run(model, config)
-            self.runner.start(
-                lambda: sparing_a_core(ms.iter_segment(volume, model, **asdict(config))), f"Segment {volume.name}"
-            )
+            self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
 
     def copy_as_python(self) -> None:
         """The call that the button makes, as a script, to the clipboard."""
@@ -146,7 +139,7 @@ class SegmentPanel(Panel):
             self.estimate.clear()
             return
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MedsegWarning)  # the run itself says it, once
+            warnings.simplefilter("ignore", MedsegWarning)  # the run itself warns, once
             try:
                 self.estimate.ask(self._volume(), self.models.model, self.config)
             except MedsegError as error:
@@ -158,7 +151,7 @@ class SegmentPanel(Panel):
         if isinstance(event, Started):
             self._add_layer(run, event.result)
         elif isinstance(event, Progress):
-            self._refresh(run)
+            self._refresh_soon()
         elif isinstance(event, Finished):
             run.is_complete = True
 
@@ -167,11 +160,9 @@ class SegmentPanel(Panel):
         run.name = arguments["name"]
         run.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{run.name} (partial)"})
 
-    def _refresh(self, run: Run) -> None:
-        now = time.monotonic()
-        if run.layer is not None and now - self._refreshed >= _REFRESH_S:
-            self._refreshed = now
-            run.layer.refresh(extent=False)
+    def _refresh(self) -> None:
+        if self._run is not None and self._run.layer is not None:
+            self._run.layer.refresh(extent=False)
 
     def _on_busy(self, busy: bool) -> None:
         run = self._run
@@ -180,14 +171,14 @@ class SegmentPanel(Panel):
         self._update()
 
     def _settle(self, run: Run, layer: Labels) -> None:
-        """A complete layer loses the mark of a partial one, and comes back where the user removed it meanwhile."""
+        """Rename a complete layer; add it again if the user removed it while it was filled."""
         if run.is_complete:
             layer.name = run.name
         if layer in self._viewer.layers:
             layer.refresh(extent=False)
         elif run.is_complete:
             self._viewer.add_layer(layer)
-            show_info(f"layer {layer.name!r} was removed while it was being filled: it is complete now, and back")
+            show_info(f"layer {layer.name!r} was removed while it was being filled; it is complete now, and back")
 
 
 def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:

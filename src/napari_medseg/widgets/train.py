@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 import napari_medseg as ms
 from napari_medseg import registry
-from napari_medseg.config import TrainConfig, configured, field_docs
+from napari_medseg.config import TrainConfig, field_docs
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
@@ -21,31 +23,56 @@ from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.fields.case_rows import CaseRows
-from napari_medseg.widgets.fields.forms import button, caption, choice, choose, form, reporting, row
+from napari_medseg.widgets.fields.config_form import ConfigForm, Words
+from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting, row, scrolling
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.fields.remembered import remember
-from napari_medseg.widgets.views.curves import Curves
 from napari_medseg.widgets.work.progress_row import ProgressRow
-from napari_medseg.widgets.work.runner import Runner, sparing_a_core
+from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:
     from napari import Viewer
 
-_MODES = {
-    "auto": "as network and images allow",
-    "3d": "3D",
-    "2d": "2D, slice by slice",
-    "2.5d": "2.5D, adjacent slices",
-    "triplanar": "2D in three planes",
+    from napari_medseg.widgets.views.curves import Curves
+
+_WORDS = {
+    "mode": Words(
+        "Dimensions",
+        {
+            "auto": "as network and images allow",
+            "3d": "3D",
+            "2d": "2D, slice by slice",
+            "2.5d": "2.5D, adjacent slices",
+            "triplanar": "2D in three planes",
+        },
+    ),
+    "cascade": Words(
+        "Stages",
+        {
+            "none": "one network",
+            "coarse-to-fine": "coarse to fine: two networks",
+            "detect": "find, then segment: two networks",
+        },
+    ),
+    "unlabelled_slices": Words(
+        "Slices without labels", {"background": "background", "ignore": "not annotated (ignored)"}
+    ),
+    "val": Words("Validation fraction"),
+    "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
+    "batch_size": Words("Patches in a step"),
+    "patch_zyx": Words("Patch (z, y, x)"),
+    "spacing_zyx_mm": Words("Spacing in mm (z, y, x)"),
+    "slices": Words("Slices of 2.5D"),
+    "foreground": Words("Patches on labels"),
+    "augment": Words("Augmentation"),
+    "mirror": Words("Mirroring"),
+    "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
 }
-_CASCADES = {
-    "none": "one network",
-    "coarse-to-fine": "coarse to fine: two networks",
-    "detect": "find, then segment: two networks",
-}
+_SHOWN = ("mode", "cascade", "unlabelled_slices")
+_HIDDEN = ("epochs", "minutes", "arguments")
+"""The budget is one number with its unit; the arguments of a network have no widget."""
 _UNITS = {"minutes": "minutes", "epochs": "epochs"}
-_SLICES = {"background": "background", "ignore": "not annotated (ignored)"}
 
 
 class TrainPanel(Panel):
@@ -55,20 +82,17 @@ class TrainPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self.model: Model | None = None
-        self._training = _Training()
         self._steps = 0
         docs = field_docs(TrainConfig)
         self.cases = CaseRows(napari_viewer)
         self.network = NetworkBox()
-        self.mode = choice(_MODES, docs["mode"])
-        self.cascade = choice(_CASCADES, docs["cascade"])
+        self.options = ConfigForm(TrainConfig, _SHOWN, _WORDS, _HIDDEN)
         self.budget = QSpinBox()
         self.budget.setRange(1, 100_000)
         self.budget.setValue(10)
         self.unit = choice(_UNITS)
         for field in (self.budget, self.unit):
             field.setToolTip(f"minutes: {docs['minutes']}\nepochs: {docs['epochs']}")
-        self.slices = choice(_SLICES, docs["unlabelled_slices"])
         self.name = QLineEdit("my model")
         self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")
         self.runner = Runner(self)
@@ -76,7 +100,8 @@ class TrainPanel(Panel):
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
         self.plan = caption()
-        self.curves = Curves()
+        self._plot = QVBoxLayout()
+        self._curves: Curves | None = None
         self._lay_out()
         remember("train", network=self.network.box, unit=self.unit)
         self.runner.happened.connect(self._on_event)
@@ -91,37 +116,44 @@ class TrainPanel(Panel):
         budget = QWidget()
         budget.setLayout(row(self.budget, self.unit))
         budget.setToolTip(self.budget.toolTip())
-        layout = QVBoxLayout(self)
+        content = QWidget()
+        layout = QVBoxLayout(content)
         layout.addWidget(QLabel("Cases: image and its labels"))
         layout.addWidget(self.cases)
         layout.addLayout(
             form(
                 Network=self.network,
-                Dimensions=self.mode,
-                Stages=self.cascade,
                 Budget=budget,
-                Slices_without_labels=self.slices,
+                **self.options.rows(),
                 Model_name=self.name,
             )
         )
+        layout.addWidget(self.options.advanced)
         layout.addLayout(row(self.train_button, self.use_button))
         layout.addWidget(self.progress)
         layout.addWidget(self.plan)
-        layout.addWidget(self.curves, stretch=1)
+        layout.addLayout(self._plot)
+        layout.addStretch(1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(scrolling(content))
 
     @property
     def config(self) -> TrainConfig:
         """The options as the panel shows them."""
         amount = self.budget.value()
         in_minutes = self.unit.currentData() == "minutes"
-        knobs = {
-            "minutes": amount if in_minutes else None,
-            "epochs": None if in_minutes else amount,
-            "unlabelled_slices": self.slices.currentData(),
-            "mode": self.mode.currentData(),
-            "cascade": self.cascade.currentData(),
-        }
-        return configured(TrainConfig, None, knobs)
+        return self.options.build(minutes=amount if in_minutes else None, epochs=None if in_minutes else amount)
+
+    @property
+    def curves(self) -> Curves:
+        """The plot; made with the first training, whose worker has loaded matplotlib before."""
+        if self._curves is None:
+            from napari_medseg.widgets.views.curves import Curves
+
+            self._curves = Curves()
+            self._plot.addWidget(self._curves)
+        return self._curves
 
     def train(self) -> None:
         """Start the training."""
@@ -130,15 +162,11 @@ class TrainPanel(Panel):
             out = free_path(models_folder(), self.name.text())
             make_folder(out.parent)
             self.model = None
-            self.curves.clear()
+            if self._curves is not None:
+                self._curves.clear()
             self.plan.setText("")
-            stop = self.runner.should_stop
-
-            self.runner.start(
-                lambda: self._training.events(cases, network=network, out=out, config=config, should_stop=stop),
-                f"Train {out.stem}",
-                ends_itself=True,
-            )
+            options = {"network": network, "out": out, "config": config, "should_stop": self.runner.should_stop}
+            self.runner.start(partial(_training, cases, **options), f"Train {out.stem}", ends_itself=True)
 
     def use_in_segment(self) -> None:
         """Show the Segment panel with the new model chosen."""
@@ -157,7 +185,7 @@ class TrainPanel(Panel):
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Started):
             self.plan.setText(event.message)
-            self.curves.clear()  # of the first stage of a cascade: the second counts its steps anew
+            self.curves.clear()  # the second network of a cascade counts its steps from 0 again
         elif isinstance(event, TrainProgress):
             self._steps = event.step
             self.curves.add_loss(event.step, event.loss)
@@ -171,15 +199,14 @@ class TrainPanel(Panel):
             show_info(f"model {name!r} is trained")
 
     def _offer_modes(self) -> None:
-        """The modes that the network has; the one chosen gives way where it is not among them."""
+        """Offer the modes that the network has; where the chosen mode is not one of them, "auto" takes its place."""
         dims = registry.network(self.network.name).dims
-        model = self.mode.model()
-        for index in range(self.mode.count()):
-            wanted = self.mode.itemData(index)
-            fits = wanted == "auto" or (3 if wanted == "3d" else 2) in dims
-            model.item(index).setEnabled(fits)
-            if not fits and index == self.mode.currentIndex():
-                choose(self.mode, "auto")
+        mode = self.options["mode"]
+        for index, value in enumerate(mode.choices):
+            fits = value == "auto" or (3 if value == "3d" else 2) in dims
+            mode.native.model().item(index).setEnabled(fits)
+            if not fits and value == mode.value:
+                mode.value = "auto"
 
     def _update(self, _: object = None) -> None:
         ready = not self.runner.is_busy
@@ -187,27 +214,10 @@ class TrainPanel(Panel):
         self.use_button.setEnabled(ready and self.model is not None)
 
 
-class _Training:
-    """The training that runs, closed when napari quits: then it writes its model as far as it is.
-
-    napari ends its workers between two steps, and leaves their generators as they are.
-    """
-
-    def __init__(self) -> None:
-        self._events: Iterator[Event] | None = None
-        app = QApplication.instance()
-        assert app is not None, "panels are made in an application"
-        app.aboutToQuit.connect(lambda: self.close())  # a function: it outlives the panel, which is gone by then
-
-    def events(self, cases: list[tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
-        """As `iter_train`; asked for in the worker, where torch is loaded."""
-        self._events = ms.iter_train(cases, **options)
-        return sparing_a_core(self._events)
-
-    def close(self) -> None:
-        """End the training where it is, between two steps."""
-        if isinstance(self._events, Generator):
-            self._events.close()
+def _training(cases: list[tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
+    """In the worker, which loads torch, and matplotlib for the curves: both would hold up the window."""
+    importlib.import_module("napari_medseg.widgets.views.curves")
+    yield from ms.iter_train(cases, **options)
 
 
 def free_path(folder: Path, name: str) -> Path:

@@ -17,15 +17,17 @@ from napari_medseg.widgets.canvas.layers import labels_layer, to_segmentation, t
 
 TILT = (0.12, -0.19, 0.28)
 LANDMARK = (2, 1, 2)
+SUFFIXES = (".nii.gz", ".nrrd", ".mha", ".zarr")
 IDS = np.array([0, 3, 70_000, 2**31 - 1])
 
 
 @pytest.mark.parametrize("oblique", [False, True], ids=["aligned", "oblique"])
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".zarr"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_landmark_stays_and_labels_are_bit_exact(tmp_path: Path, suffix: str, oblique: bool) -> None:
+    """The formats share the 48 orientations; the tests of each format read and write them all without layers."""
     assert len(ORIENTATIONS) == 48
     rng = np.random.default_rng(0)
-    for orientation in ORIENTATIONS:
+    for orientation in ORIENTATIONS[SUFFIXES.index(suffix) :: len(SUFFIXES)]:
         where = grid(orientation, angles_rad=TILT if oblique else (0.0, 0.0, 0.0))
         assert where.orientation == orientation
         assert where.is_oblique == oblique
@@ -55,7 +57,7 @@ def test_a_landmark_stays_and_labels_are_bit_exact(tmp_path: Path, suffix: str, 
 def test_a_landmark_stays_through_a_dicom_series_and_its_segmentation(tmp_path: Path, oblique: bool) -> None:
     """pydicom says where the landmark's slice, row and column lie, in the series and in the segmentation."""
     rng = np.random.default_rng(1)
-    for number, orientation in enumerate(ORIENTATIONS):
+    for number, orientation in enumerate(ORIENTATIONS[int(oblique) :: 4]):
         where = grid(orientation, (3, 4, 5), angles_rad=TILT if oblique else (0.0, 0.0, 0.0))
         data = rng.integers(-1000, 3000, where.shape).astype(np.int16)
         data[LANDMARK] = 3001

@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Surface
 from qtpy.QtCore import QObject
 
-from napari_medseg.widgets.canvas.surface_view import Stage
+from napari_medseg.widgets.canvas.surface_view import SurfaceView
 
 
 def surface() -> Surface:
@@ -23,47 +23,56 @@ def owner(qtbot: Any) -> QObject:
 
 
 @pytest.fixture
-def stage(viewer: ViewerModel, owner: QObject) -> Stage:
+def view(viewer: ViewerModel, owner: QObject) -> SurfaceView:
     viewer.add_labels(np.zeros((4, 8, 8), np.uint8), name="labels")
-    return Stage(viewer, owner)
+    return SurfaceView(viewer, owner)
 
 
 def visible(viewer: ViewerModel) -> dict[str, bool]:
     return {layer.name: layer.visible for layer in viewer.layers}
 
 
-def test_a_surface_is_shown_alone(viewer: ViewerModel, stage: Stage, qtbot: Any) -> None:
-    with qtbot.waitSignal(stage.is_set) as told:
-        stage.show(surface())
+def test_a_surface_is_shown_alone(viewer: ViewerModel, view: SurfaceView, qtbot: Any) -> None:
+    with qtbot.waitSignal(view.is_on) as told:
+        view.show(surface())
     qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3)
     assert told.args == [True]
     assert visible(viewer) == {"labels": False, "Surface": True}
 
 
-def test_the_way_back(viewer: ViewerModel, stage: Stage, qtbot: Any) -> None:
-    stage.show(surface())
+def test_a_newer_surface_ends_the_turns_of_the_one_before(viewer: ViewerModel, view: SurfaceView, qtbot: Any) -> None:
+    view.show(surface())
+    view.show(surface())
     qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3)
-    with qtbot.waitSignal(stage.is_set) as told:
-        stage.show_slices()
+    assert visible(viewer) == {"labels": False, "Surface": True}
+
+
+def test_the_way_back(viewer: ViewerModel, view: SurfaceView, qtbot: Any) -> None:
+    view.show(surface())
+    qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3)
+    with qtbot.waitSignal(view.is_on) as told:
+        view.show_slices()
     qtbot.waitUntil(lambda: visible(viewer) == {"labels": True, "Surface": False})
     assert told.args == [False]
     assert viewer.dims.ndisplay == 2
 
 
-def test_the_way_back_where_everything_was_hidden(viewer: ViewerModel, stage: Stage, qtbot: Any) -> None:
+def test_the_way_back_where_everything_was_hidden(viewer: ViewerModel, view: SurfaceView, qtbot: Any) -> None:
     viewer.layers["labels"].visible = False
-    stage.show(surface())
+    view.show(surface())
     qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3)
-    stage.show_slices()
+    view.show_slices()
     qtbot.waitUntil(lambda: visible(viewer) == {"labels": False, "Surface": False})
     assert viewer.dims.ndisplay == 2
 
 
 @pytest.mark.parametrize("after_ms", [0, 5, 15, 30, 45, 60])
-def test_the_way_back_before_the_surface_is_there(viewer: ViewerModel, stage: Stage, qtbot: Any, after_ms: int) -> None:
-    stage.show(surface())
+def test_the_way_back_before_the_surface_is_there(
+    viewer: ViewerModel, view: SurfaceView, qtbot: Any, after_ms: int
+) -> None:
+    view.show(surface())
     qtbot.wait(after_ms)
-    stage.show_slices()
+    view.show_slices()
     qtbot.wait(100)
     qtbot.waitUntil(lambda: viewer.layers["labels"].visible)
     assert viewer.dims.ndisplay == 2

@@ -36,7 +36,7 @@ def measure(tab: CasesTab, reference: Path, prediction: Path, qtbot: Any) -> Non
     tab.reference.line.setText(str(reference))
     tab.prediction.line.setText(str(prediction))
     tab.measure_button.click()
-    qtbot.waitUntil(lambda: not tab.runner.is_busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not tab.runner.is_busy)
 
 
 @pytest.mark.filterwarnings("ignore:.*have no partner:napari_medseg.errors.MedsegWarning")

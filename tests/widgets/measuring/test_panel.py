@@ -51,13 +51,13 @@ def pair(viewer: ViewerModel, panel: MetricsPanel) -> tuple[Any, Any]:
 
 def press(button: Any, panel: MetricsPanel, qtbot: Any) -> None:
     button.click()
-    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
 
 
 def choose_row(panel: MetricsPanel, row: int, qtbot: Any) -> None:
     table = panel.scored.table
     table.setCurrentIndex(table.records.index(row, 0))
-    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy)
 
 
 def test_the_table_shows_the_scores_of_the_core(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
@@ -76,8 +76,8 @@ def test_the_table_shows_the_scores_of_the_core(panel: MetricsPanel, pair: tuple
 def test_the_definitions_reach_the_core_and_are_remembered(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:
-    panel.definitions.preset.setCurrentIndex(panel.definitions.preset.findData("chaos"))
-    panel.definitions.tolerance.setValue(0.5)
+    panel.definitions["preset"].value = "chaos"
+    panel.definitions["nsd_tolerance_mm"].value = 0.5
     press(panel.measure_button, panel, qtbot)
     assert panel.scores is not None
     expected = MetricsConfig(preset="chaos", nsd_tolerance_mm=0.5)
@@ -104,7 +104,7 @@ def test_a_click_on_a_row_selects_its_label_and_goes_where_it_is_worst(
 def test_the_worst_place_of_all(viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
     pair[1].data[7, 8, 9] = 1
     panel.scored.jump_button.click()
-    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy)
     np.testing.assert_allclose(viewer.dims.point, pair[1].data_to_world((7, 8, 9)))
 
 
@@ -118,7 +118,7 @@ def test_the_worst_place_is_named_and_its_row_marked(panel: MetricsPanel, pair: 
     qtbot.waitUntil(lambda: "<b>liver</b>: 1.00 mm" in panel.scored.place.text())
     assert panel.scored.table.record.label == 1
     assert [layer.selected_label for layer in pair] == [1, 1]
-    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy)
     assert busy == [True, False], "the marked row is not looked for again"
 
 
@@ -156,7 +156,7 @@ def test_exports(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "scores"), ""))
     actions = {action.text(): action for action in panel.scored.export.menu().actions()}
     actions[entry].trigger()
-    qtbot.waitUntil(lambda: not panel.scored.export.background.runner.is_busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not panel.scored.export.background.runner.is_busy)
     assert content in (tmp_path / f"scores{suffix}").read_text(encoding="utf-8")
     assert notification_manager.records[-1].message == f"wrote {tmp_path / f'scores{suffix}'}"
 
@@ -168,7 +168,7 @@ def test_instances_that_were_matched_are_exported_too(
         press(button, panel, qtbot)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "scores.csv"), ""))
     panel.scored.export.menu().actions()[0].trigger()
-    qtbot.waitUntil(lambda: not panel.scored.export.background.runner.is_busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not panel.scored.export.background.runner.is_busy)
     assert {"scores.csv", "scores_instances.csv", "scores_pairs.csv"} <= {path.name for path in tmp_path.iterdir()}
     assert (
         (tmp_path / "scores_pairs.csv").read_text().splitlines()[0].endswith(",instances,connectivity,iou_thresholds")
@@ -255,8 +255,8 @@ def test_instances_are_paired_as_the_core_pairs_them(
 ) -> None:
     pair[1].data[0, 0, 8:] = 1
     tab = panel.instances
-    tab.connectivity.setCurrentIndex(tab.connectivity.findData(6))
-    tab.thresholds.setText("0.3, 0.75")
+    tab.options["connectivity"].value = 6
+    tab.options["iou"].value = "0.3, 0.75"
     press(tab.match_button, panel, qtbot)
     reference, prediction = (to_segmentation(layer) for layer in pair)
     config = InstancesConfig(connectivity=6, iou=(0.3, 0.75))
@@ -274,7 +274,7 @@ def test_every_id_as_an_object(panel: MetricsPanel, pair: tuple[Any, Any], qtbot
     pair[0].data[0, 0, 0] = 7
     pair[0].show_selected_label = True
     tab = panel.instances
-    tab.kind.setCurrentIndex(tab.kind.findData("ids"))
+    tab.options["instances"].value = "ids"
     press(tab.match_button, panel, qtbot)
     assert [(row.found, row.missed) for row in tab.rows.records.rows] == [(1, 1)]
     tab.pairs.setCurrentIndex(tab.pairs.records.index(1, 0))
@@ -291,12 +291,12 @@ def test_two_empty_layers(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) 
     assert panel.scored.table.records.rows == []
     assert "mean Dice –" in panel.scored.summary.text()
     panel.scored.jump_button.click()
-    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.looking.runner.is_busy)
     assert "has any label" in notification_manager.records[-1].message
 
 
 def test_a_threshold_that_is_none_is_refused(panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any) -> None:
-    panel.instances.thresholds.setText("half")
+    panel.instances.options["iou"].value = "half"
     press(panel.instances.match_button, panel, qtbot)
     assert "needs numbers such as 0.5, 0.75; got 'half'" in notification_manager.records[-1].message
 
@@ -310,12 +310,12 @@ def test_scores_follow_the_brush_and_undo(panel: MetricsPanel, pair: tuple[Any, 
     prediction.selected_label = 1
     panel.live.setChecked(True)
     prediction.data_setitem(tuple(np.array([[2], [2], [2]])), 1)
-    qtbot.waitUntil(lambda: panel.scores != before, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.scores != before)
     reference, edited = (to_segmentation(layer) for layer in pair)
     assert panel.scores == ms.evaluate(prediction=edited, reference=reference)
     assert panel.scored.table.records.rows[0].voxels_prediction == 81
     prediction.undo()
-    qtbot.waitUntil(lambda: panel.scores == before, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.scores == before)
 
 
 def test_scores_follow_an_array_that_replaces_the_layers(
@@ -325,9 +325,9 @@ def test_scores_follow_an_array_that_replaces_the_layers(
     press(panel.measure_button, panel, qtbot)
     panel.live.setChecked(True)
     prediction.data = reference.data.copy()
-    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] == 1, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] == 1)
     prediction.data_setitem(tuple(np.array([[2], [2], [2]])), 0)
-    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] < 1, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] < 1)
 
 
 def test_scores_follow_the_voxels_when_they_become_larger(
@@ -339,7 +339,7 @@ def test_scores_follow_the_voxels_when_they_become_larger(
         layer.scale = [2 * s for s in layer.scale]
     reference, prediction = (to_segmentation(layer) for layer in pair)
     expected = ms.evaluate(prediction=prediction, reference=reference)
-    qtbot.waitUntil(lambda: panel.scores == expected, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.scores == expected)
     assert expected.rows[0].volume_reference_ml == pytest.approx(8 * 0.16)
 
 
@@ -358,11 +358,11 @@ def test_layers_that_change_while_they_are_measured_are_measured_again(
     reference, prediction = pair
     panel.measure_button.click()
     prediction.data = reference.data.copy()  # the worker has the array before
-    qtbot.waitUntil(lambda: not panel.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
     assert panel.scores is not None
     assert panel.scores.mean["dice"] < 1
     panel.live.setChecked(True)
-    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] == 1, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.scores is not None and panel.scores.mean["dice"] == 1)
 
 
 def test_a_label_that_one_layer_cannot_hold_is_looked_at(

@@ -40,7 +40,7 @@ def test_a_name_keeps_its_dots_and_ends_in_its_format(
     qtbot.addWidget(button)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / chosen), ""))
     next(action for action in button.menu().actions() if action.text() == "HTML report…").trigger()
-    qtbot.waitUntil(lambda: not button.background.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not button.background.runner.is_busy)
     assert asked == [tmp_path / written]
 
 
@@ -55,4 +55,4 @@ def test_one_export_at_a_time(qtbot: Any, tmp_path: Path, monkeypatch: pytest.Mo
     button.show_scores(SCORES)
     assert not button.isEnabled()
     go_on.set()
-    qtbot.waitUntil(button.isEnabled, timeout=10_000)
+    qtbot.waitUntil(button.isEnabled)

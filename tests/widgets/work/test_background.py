@@ -36,14 +36,14 @@ def test_a_newer_request_replaces_one_that_waits(background: Background, qtbot: 
     for name in ("second", "third"):
         background.ask(partial(str, name), results.append)
     gate.set()
-    qtbot.waitUntil(lambda: results == ["first", "third"], timeout=10_000)
+    qtbot.waitUntil(lambda: results == ["first", "third"])
     qtbot.waitUntil(lambda: not background.runner.is_busy)
 
 
 def test_results_arrive_on_the_thread_of_the_window(background: Background, qtbot: Any) -> None:
     threads: list[tuple[int, int]] = []
     background.ask(threading.get_ident, lambda worker: threads.append((worker, threading.get_ident())))
-    qtbot.waitUntil(lambda: bool(threads), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(threads))
     ((worker, window),) = threads
     assert window == threading.main_thread().ident != worker
 
@@ -55,7 +55,7 @@ def test_a_refusal_is_told_and_the_next_request_runs(background: Background, qtb
         raise InputError("no such label")
 
     background.ask(refuse, results.append)
-    qtbot.waitUntil(lambda: not background.runner.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not background.runner.is_busy)
     assert notification_manager.records[-1].message == "no such label"
     background.ask(lambda: 7, results.append)
-    qtbot.waitUntil(lambda: results == [7], timeout=10_000)
+    qtbot.waitUntil(lambda: results == [7])

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
     LayerData = tuple[Any, dict[str, Any], str]
 
-#: where a layer's metadata holds the Grid of its array in the order of its file
 GRID_KEY = "napari_medseg"
-#: where a Labels layer's metadata holds what made it (model, SHA-256); written with it into files
+"""Where a layer's metadata holds the Grid of its array in the order of its file."""
 PROVENANCE_KEY = "napari_medseg_provenance"
-#: where a layer's metadata holds the path of its part of a file ("series.nii.gz#3"), where it is a part
+"""Where a Labels layer's metadata holds what made it (model, SHA-256); written with it into files."""
 PART_KEY = "napari_medseg_part"
-#: where an image layer's metadata holds the name of its channel ("FLAIR"); a layer's own name may be anything
+"""Where a layer's metadata holds the path of its part of a file ("series.nii.gz#3"), where it is a part."""
 CHANNEL_KEY = "napari_medseg_channel"
+"""Where an image layer's metadata holds the name of its channel ("FLAIR"); a layer's own name may be anything."""
 
 _IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
 _KEPT = (False, False, False)

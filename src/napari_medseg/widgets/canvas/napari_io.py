@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from napari_medseg.volume import Volume
     from napari_medseg.widgets.canvas.layers import LayerData
 
-#: where an image layer's metadata holds the path of the DICOM series that it was read from
 SOURCE_KEY = "napari_medseg_source"
-#: so many time points, or contrasts on a fourth axis, open as layers
+"""Where an image layer's metadata holds the path of the DICOM series that it was read from."""
 _MOST_POINTS = 8
+"""Time points, or contrasts on a fourth axis, that open as layers; a file with more is refused."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
@@ -47,8 +47,8 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 def read_layers(path: str) -> list[LayerData]:
     """Labels where the file says that it holds labels, else one image layer per channel.
 
-    NIfTI and the like rarely say so: napari's "Convert to Labels" makes such an image a Labels layer, in its place. Of
-    several DICOM series in a folder, of segments that overlap, and of a few time points, each is opened. Raises
+    NIfTI and similar formats rarely say so: napari's "Convert to Labels" turns such an image into a Labels layer. All
+    DICOM series of a folder, all overlapping segments, and a few time points open, each as its own layer. Raises
     FileError for more time points than a list of layers is fit for.
     """
     _letter_the_canvas()

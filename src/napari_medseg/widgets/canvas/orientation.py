@@ -9,18 +9,18 @@ from napari_medseg.widgets.canvas.layers import GRID_KEY
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: the ends of napari's world axes (I, P, L): where an axis comes from, where it runs to
 _ENDS = (("S", "I"), ("A", "P"), ("R", "L"))
+"""The ends of napari's world axes (I, P, L): where an axis comes from, where it runs to."""
 _EDGES = ("top_center", "bottom_center", "middle_left", "middle_right")
 _PREFIX = "napari_medseg "
-#: readable on any image and in any theme (RGBA)
 _LETTER, _BOX = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 0.6)
+"""Readable on any image and in any theme (RGBA)."""
 
 
 def show_orientation(viewer: ViewerModel) -> None:
     """Letters at the four edges from now on, in 2D and while a layer with our geometry is there.
 
-    Once per viewer is enough. napari before 0.9 has no place for them, and then there are none.
+    Once per viewer is enough. napari before 0.9 has no place for letters and shows none.
     """
     canvas = getattr(viewer, "canvas", None)
     if canvas is None or any(name.startswith(_PREFIX) for name in canvas.overlays):
@@ -41,7 +41,7 @@ def show_orientation(viewer: ViewerModel) -> None:
             overlay = canvas.overlays[_PREFIX + edge]
             overlay.text, overlay.visible = letter, bool(letter)
 
-    # A function, not a method: napari holds methods weakly, and nobody else holds this.
+    # A function, not a method: napari holds methods only weakly, and nothing else holds this one.
     for emitter in (
         viewer.layers.events.inserted,
         viewer.layers.events.removed,

@@ -16,23 +16,24 @@ if TYPE_CHECKING:
     from napari.layers import Layer, Surface
 
 
-class Stage(QObject):
-    """Shows a surface without the layers that would cover it; `is_set` carries whether there is a way back."""
+class SurfaceView(QObject):
+    """Shows a surface without the layers that would cover it; `is_on` carries whether there is a way back."""
 
-    is_set = Signal(bool)
+    is_on = Signal(bool)
 
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._hidden: list[Layer] = []
-        """What was visible before the first surface."""
+        """Layers that were visible before the first surface."""
         self._surfaces: list[Surface] = []
-        """Those that were shown since."""
+        """Surfaces that were shown since, the newest last."""
 
     def show(self, surface: Surface) -> None:
-        """Add a surface, hide everything else, and look at it, in turns; none of them comes after `show_slices`.
+        """Add a surface, hide everything else, and look at it, in turns.
 
-        Each turn draws for the first time one thing that takes long; the colour bar is made while it is not drawn.
+        Each turn draws one thing that takes long. The colour bar is made while the surface is hidden.
+        `show_slices` and a newer surface end the turns that are left.
         """
         steps = (
             partial(self._viewer.add_layer, surface),
@@ -43,16 +44,16 @@ class Stage(QObject):
             partial(show_surface, self._viewer, surface),
         )
         in_turns(
-            self, partial(self._clear_for, surface), *(partial(self._unless_left, surface, step) for step in steps)
+            self, partial(self._clear_for, surface), *(partial(self._while_newest, surface, step) for step in steps)
         )
 
     def show_slices(self) -> None:
-        """Undo what showing surfaces did to the view; they stay in the list, hidden."""
+        """Show the slices as they were before the first surface; the surfaces stay in the layer list, hidden."""
         if not self._surfaces:
             return
         shows = [(surface, False) for surface in self._surfaces] + [(layer, True) for layer in self._hidden]
         self._hidden, self._surfaces = [], []
-        self.is_set.emit(False)
+        self.is_on.emit(False)
         in_turns(
             self,
             partial(setattr, self._viewer.dims, "ndisplay", 2),
@@ -60,19 +61,19 @@ class Stage(QObject):
         )
 
     def _clear_for(self, surface: Surface) -> None:
-        """The surfaces before it are not what is shown again later."""
+        """Hide everything that is visible. `show_slices` shows it again, except the surfaces."""
         shown = [layer for layer in self._viewer.layers if layer.visible]
         self._hidden += [layer for layer in shown if layer not in self._surfaces]
         self._surfaces.append(surface)
         for covering in shown:
             covering.visible = False
-        self.is_set.emit(True)
+        self.is_on.emit(True)
 
-    def _unless_left(self, surface: Surface, step: Callable[[], object]) -> None:
-        if surface in self._surfaces:
+    def _while_newest(self, surface: Surface, step: Callable[[], object]) -> None:
+        if self._surfaces and self._surfaces[-1] is surface:
             step()
 
 
 def _show_colour_bar(layer: Surface) -> None:
-    if hasattr(layer, "colorbar"):  # napari 0.7 and later; the caption tells the range in any case
+    if hasattr(layer, "colorbar"):  # napari 0.7 and later; the caption states the range in any case
         layer.colorbar.visible = True

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class CaseRow(QWidget):
-    """An image layer, the labels that are true for it, and a button that takes the row away."""
+    """An image layer, its true labels, and a button that removes the row."""
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self.image = LayerBox(viewer, Image, "The image to learn from.")
-        self.labels = LayerBox(viewer, Labels, "Its labels: manual, or corrected by hand.")
+        self.labels = LayerBox(viewer, Labels, "Its labels: drawn or corrected by hand.")
         self.remove_button = QToolButton()
         self.remove_button.setText("✕")
-        self.remove_button.setToolTip("Take this case away; its layers stay.")
+        self.remove_button.setToolTip("Remove this case; its layers stay.")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.image, 1)
@@ -39,7 +39,7 @@ class CaseRow(QWidget):
 
 
 class CaseRows(QWidget):
-    """At least one row; `changed` tells that rows or layers are others."""
+    """At least one row; `changed` is emitted when a row comes, goes or changes its layers."""
 
     changed = Signal()
 
@@ -60,7 +60,7 @@ class CaseRows(QWidget):
         return [row.pair for row in self.rows if row.pair is not None]
 
     def add(self) -> None:
-        """Another row, with layers that no other row has where there are such."""
+        """Add a row, with layers that no other row has, if there are any."""
         row = CaseRow(self._viewer)
         for name in ("image", "labels"):
             box, taken = getattr(row, name), [getattr(r, name).layer for r in self.rows]
@@ -74,7 +74,7 @@ class CaseRows(QWidget):
         self._after_change()
 
     def remove(self, row: CaseRow) -> None:
-        """Take a row away; the last one stays."""
+        """Remove a row; the last one stays."""
         self.rows.remove(row)
         self._layout.removeWidget(row)
         row.hide()

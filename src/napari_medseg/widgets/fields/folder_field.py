@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWi
 
 
 class FolderField(QWidget):
-    """A line for a path, and a button that asks for one; `changed` tells that it is another."""
+    """A line for a path, and a button that asks for one; `changed` is emitted when the path changes."""
 
     changed = Signal()
 
@@ -29,7 +29,7 @@ class FolderField(QWidget):
 
     @property
     def path(self) -> Path | None:
-        """The folder; None where nothing was typed."""
+        """The folder; None where the line is empty."""
         text = self.line.text().strip()
         return Path(text).expanduser() if text else None
 

@@ -6,15 +6,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
 
 from napari_medseg.errors import MedsegError
+
+_LEAST_WIDTH = 350
+"""Pixels in which a panel's form needs no horizontal scroll bar."""
 
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """What a user can cause becomes a notification of one line; a defect of ours goes on to napari."""
+    """An error that a user can cause becomes a notification of one line; a defect of ours goes on to napari."""
     try:
         yield
     except MedsegError as error:
@@ -37,6 +51,34 @@ def add_row(layout: QFormLayout, name: str, widget: QWidget) -> None:
     label = QLabel(name)
     label.setToolTip(widget.toolTip())
     layout.addRow(label, widget)
+
+
+def scrolling(content: QWidget) -> QScrollArea:
+    """The content in an area that scrolls, so that it never pushes at the window of napari.
+
+    The wheel scrolls; it turns a spin box or a drop-down only after a click on it.
+    """
+    guard = _WheelGuard(content)
+    for kind in (QComboBox, QAbstractSpinBox):
+        for field in content.findChildren(kind):
+            field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            field.installEventFilter(guard)
+    area = QScrollArea()
+    area.setWidget(content)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setMinimumWidth(_LEAST_WIDTH)
+    return area
+
+
+class _WheelGuard(QObject):
+    """Hands the wheel on from a field without the focus to the area that scrolls."""
+
+    def eventFilter(self, field: QObject, event: QEvent) -> bool:  # noqa: N802  # Qt's name
+        if event.type() == QEvent.Type.Wheel and isinstance(field, QWidget) and not field.hasFocus():
+            event.ignore()
+            return True
+        return False
 
 
 def row(*widgets: QWidget) -> QHBoxLayout:
@@ -68,7 +110,7 @@ def choice(options: dict[str, str], tooltip: str = "") -> QComboBox:
 
 
 def choose(box: QComboBox, value: object) -> None:
-    """Choose by value; nothing happens where the drop-down has it not."""
+    """Choose by value, if the drop-down has it."""
     index = box.findData(value)
     if index >= 0:
         box.setCurrentIndex(index)

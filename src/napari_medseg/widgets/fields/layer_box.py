@@ -18,8 +18,8 @@ class LayerBox(QComboBox):
     """Follows layers as they are added, removed, renamed and reordered; the chosen layer stays chosen.
 
     `layer_changed` carries the chosen layer, or None, when it becomes another. `layers` are those to choose from.
-    oldest: choose the lowest layer of the list at first, not the top one. unlike: choose another layer than that box
-    where there is one, until the user chooses.
+    oldest: choose the lowest layer of the list at first, not the top one. unlike: until the user chooses,
+    choose another layer than that box, if there is one.
     """
 
     layer_changed = Signal(object)
@@ -57,7 +57,7 @@ class LayerBox(QComboBox):
 
     @property
     def layer(self) -> Any:
-        """The chosen layer; None where there is none of the type."""
+        """The chosen layer; None while the viewer has no layer of the type."""
         return self._chosen
 
     def choose(self, layer: Layer | None) -> None:
@@ -81,7 +81,7 @@ class LayerBox(QComboBox):
 
     @property
     def _taken(self) -> Layer | None:
-        """What the user wants to find in another box."""
+        """The layer that the other box shows."""
         return self._unlike.layer if self._unlike is not None else None
 
     def _keeps(self) -> bool:
@@ -89,7 +89,7 @@ class LayerBox(QComboBox):
         return self._chosen in self.layers and (self._chosen_by_user or self._chosen is not self._taken)
 
     def _first(self) -> Layer | None:
-        """What is chosen before the user has chosen."""
+        """The layer that is chosen before the user chooses."""
         others = [layer for layer in self.layers if layer is not self._taken] or self.layers
         if not others:
             return None
@@ -110,8 +110,8 @@ class LayerBox(QComboBox):
 class Connections:
     """A callback on several napari emitters until `disconnect`.
 
-    Not a part of the widget, whose own methods cannot run any more when Qt says that it is destroyed; and no lambda,
-    which the garbage collector may have cleared by then.
+    Not a part of the widget: its own methods cannot run any more when Qt emits `destroyed`. Not a lambda either: the
+    garbage collector may have cleared it before.
     """
 
     def __init__(self, emitters: Iterable[EventEmitter], callback: Callable[[object], None]) -> None:

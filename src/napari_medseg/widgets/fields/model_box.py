@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
@@ -21,15 +24,18 @@ _FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()})"
 class ModelBox(QWidget):
     """A drop-down of models, a button for others, and the facts of the chosen one.
 
-    `model_changed` carries the Model, or None where the file is not one (the facts then say why).
+    ask: `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read
+    to its end for its SHA-256. `model_changed` carries the Model, or None while it is read and where the file is not a
+    model (the facts then say why).
     """
 
     model_changed = Signal(object)
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[Callable[[], Any], Callable[[Any], None]], None]) -> None:
         super().__init__()
+        self._ask = ask
         self.model: Model | None = None
-        self.setToolTip(f"The network and its weights. Models in {models_folder()} are listed.")
+        self.setToolTip(f"The network and its weights. The models in {models_folder()} are listed.")
         self.box: QComboBox = choice({})
         self.box.setPlaceholderText("no model yet: train one, or browse")
         self.browse_button = button("Browse…", self.browse, "Choose a model file (.safetensors) anywhere.")
@@ -63,20 +69,34 @@ class ModelBox(QWidget):
 
     def _load(self, _index: int = 0) -> None:
         path = self.box.currentData()
-        self.model = None
-        self.facts.setText("")
-        if path is not None:
-            try:
-                self.model = load_model(path)
-                self.facts.setText(facts_of(self.model))
-            except MedsegError as error:
-                self.facts.setText(str(error))
         self.facts.setVisible(path is not None)
-        self.model_changed.emit(self.model)
+        self._set_model(None)
+        if path is not None:
+            self.facts.setText("Reading…")
+            self._ask(partial(_model_or_fault, path), partial(self._show, path))
+
+    def _show(self, path: Path, read: Model | str) -> None:
+        if path != self.box.currentData():
+            return  # the user chose another one meanwhile
+        model = read if isinstance(read, Model) else None
+        self.facts.setText(facts_of(model) if model else str(read))
+        self._set_model(model)
+
+    def _set_model(self, model: Model | None) -> None:
+        self.model = model
+        self.model_changed.emit(model)
+
+
+def _model_or_fault(path: Path) -> Model | str:
+    """In the worker: the model, or why the file is not one."""
+    try:
+        return load_model(path)
+    except MedsegError as error:
+        return str(error)
 
 
 def known_models() -> dict[str, Path]:
-    """{what the user reads: file}: the models folder's, then the sample's."""
+    """{what the user reads: file} of the models folder, and last the sample's model."""
     models = {path.stem: path for path in list_models()}
     with suppress(FileError):  # a package without its sample files segments as well
         models["sample (CT phantom)"] = sample_files()["model"]
@@ -84,7 +104,7 @@ def known_models() -> dict[str, Path]:
 
 
 def facts_of(model: Model) -> str:
-    """What the user should know of a model before a run, in a few short lines."""
+    """What the user should know about a model before a run, in a few short lines."""
     spec = model.spec
     names = [name or f"label {label}" for label, name in spec.labels.items()]
     shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")

@@ -12,13 +12,13 @@ from napari_medseg.widgets.fields.forms import caption, choice, choose
 
 
 class NetworkBox(QWidget):
-    """The networks that can be trained, grouped; below, what the chosen one is for."""
+    """The networks that can be trained, by family; below, when to use the chosen one."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self.box = choice({}, "The architecture. Each name in the list says in its tooltip what it is, and since when.")
+        self.box = choice({}, "The architecture. The tooltip of each name says what it is and where it was published.")
         self.box.setMaxVisibleItems(24)
         self.advice = caption()
         layout = QVBoxLayout(self)

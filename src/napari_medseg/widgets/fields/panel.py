@@ -9,14 +9,14 @@ _PLACED = QEvent.Type(QEvent.registerEventType())
 
 
 class Panel(QWidget):
-    """Lies with our other panels as tabs: one below the other they are higher than a screen, and the window with them.
+    """Lies with our other panels as tabs. One below the other they would be higher than a screen.
 
-    Only where it is opened; whoever drags it elsewhere finds it there.
+    The panel joins them when it is opened. The user may drag it elsewhere, and it stays there.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # It arrives when napari has made the dock, and before the window grows to hold one more below the others.
+        # The event arrives after napari has made the dock, and before the window grows for it.
         QCoreApplication.postEvent(self, QEvent(_PLACED))
 
     def event(self, event: QEvent) -> bool:

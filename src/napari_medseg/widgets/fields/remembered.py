@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
+from qtpy.QtWidgets import QComboBox
 
 from napari_medseg.widgets.fields.forms import choose
 
 _PLUGIN = "napari-medseg"
 
 
-def remember(section: str, **fields: QComboBox | QDoubleSpinBox) -> None:
+def remember(section: str, **fields: Any) -> None:
     """Give each field its remembered value, and remember what the user changes.
 
-    Without effect where there is nothing to remember with: napari before 0.9, or a panel built by a script that has not
-    installed the plugin.
+    section: of the manifest's `configurations`. fields: Qt drop-downs or magicgui widgets, each by its setting's name.
+    Without effect where napari has no settings of plugins (before 0.9), or where a script builds a panel and the plugin
+    is not installed.
     """
     settings = _settings(section)
     if settings is None:
@@ -25,8 +26,8 @@ def remember(section: str, **fields: QComboBox | QDoubleSpinBox) -> None:
             choose(field, getattr(settings, name))
             field.currentIndexChanged.connect(lambda _, f=field, n=name: setattr(settings, n, f.currentData()))
         else:
-            field.setValue(getattr(settings, name))
-            field.valueChanged.connect(lambda value, n=name: setattr(settings, n, value))
+            field.value = getattr(settings, name)
+            field.changed.connect(lambda value, n=name: setattr(settings, n, value))
 
 
 def _settings(section: str) -> Any:

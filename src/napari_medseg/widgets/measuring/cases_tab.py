@@ -30,19 +30,19 @@ if TYPE_CHECKING:  # they are loaded with the first folders: the panel opens wit
     from napari_medseg.metrics.study.tables import Table
 
 _NAMED = 5
-"""Cases that are told by name where they were not measured; the export has all."""
+"""Cases without a measurement that are named in the tab; the export names all."""
 _NOTE = "Every image of the one folder is compared with that of the same name in the other."
 
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """What was measured, from where and how: what is exported belongs to what is shown."""
+    """What the tab shows, from which folders and how. The export belongs to it, not to newer entries of the user."""
 
     sources: Sources
     config: StudyConfig
     batch: MeasuredCases
     unmatched: Table | None
-    """Files without a partner, where there are some."""
+    """Files without a partner; None where all have one."""
 
 
 class CasesTab(QWidget):
@@ -104,7 +104,7 @@ class CasesTab(QWidget):
 
 
 def _measured(prediction: Path, reference: Path, definitions: MetricsConfig) -> Iterator[Event]:
-    """In the worker: case by case; and what measures and draws is loaded, which would hold up the window."""
+    """In the worker: measure case by case. Loading what measures and draws would hold up the window."""
     from napari_medseg.metrics.study.batch import iter_measure
     from napari_medseg.metrics.study.case_files import Sources, match_files
     from napari_medseg.metrics.study.study import StudyConfig
@@ -115,12 +115,12 @@ def _measured(prediction: Path, reference: Path, definitions: MetricsConfig) -> 
     for event in iter_measure(cases, config):
         if isinstance(event, Finished):
             yield Finished(_Shown(sources, config, event.result, unmatched))
-        elif not isinstance(event, Notice):  # they would be a notification for each case; the tab lists them
+        elif not isinstance(event, Notice):  # each would be a notification; the tab lists them
             yield event
 
 
 def _left_out(shown: _Shown) -> str:
-    """What was not measured and why, the first few."""
+    """The first few files that were not measured, and why."""
     missing = shown.unmatched.rows if shown.unmatched else ()
     faults = [f"{row['case']} (no {row['missing']})" for row in missing]
     faults += [f"{case}: {why}" for case, why in shown.batch.failed.items()]

@@ -32,14 +32,14 @@ class LayerPair:
     """{"prediction": ..., "reference": ...}: what the core takes."""
 
     def same_as(self, other: LayerPair) -> bool:
-        """Whether the arrays, whatever was painted into them, and their grids are those of the other."""
+        """Whether both hold the same arrays on the same grids; painting into an array does not count."""
         if any(mine is not its for mine, its in zip(self.arrays, other.arrays, strict=True)):
             return False
         return all(mine.grid.same_as(other.segmentations[role].grid) for role, mine in self.segmentations.items())
 
 
 class ComparedLayers(QObject):
-    """Two drop-downs of Labels layers; `changed` tells that others were chosen."""
+    """Two drop-downs of Labels layers; `changed` is emitted when one of them changes."""
 
     changed = Signal()
 
@@ -68,11 +68,11 @@ class ComparedLayers(QObject):
 
     @property
     def among(self) -> list[Any]:
-        """The viewer's layers: those without a Grid of ours take that of one that lies where they do."""
+        """The viewer's layers: a layer without a Grid of ours takes the Grid of a layer at the same place."""
         return list(self._viewer.layers)
 
     def pair(self) -> LayerPair:
-        """The two as they are now, wrapped and never copied. Raises MedsegError where a layer is none."""
+        """The two as they are now, wrapped and never copied. Raises MedsegError for time series and the like."""
         assert self.layers is not None, "the buttons are off before both are chosen"
         return self.pair_of(*self.layers)
 
@@ -85,7 +85,7 @@ class ComparedLayers(QObject):
         return LayerPair((prediction, reference), (prediction.data, reference.data), segmentations)
 
     def image_on(self, reference: Labels) -> Volume | None:
-        """The topmost image of the viewer that lies on the reference's grid; None where there is none."""
+        """The topmost image of the viewer on the reference's grid, or None."""
         grid = placement(reference, self.among).grid
         for layer in reversed(self.among):
             if isinstance(layer, Image) and not layer.rgb and self._lies_on(grid, layer):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Surface
-from napari.utils import Colormap
+from napari.utils import Colormap, DirectLabelColormap
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseg.events import Work
@@ -17,7 +17,7 @@ from napari_medseg.metrics.pairwise.error_map import ERRORS, error_map_in_steps
 from napari_medseg.metrics.pairwise.surface_mesh import SurfaceMesh, surface_distance_mesh_in_steps
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import check_volume, labels_layer, surface_layer
-from napari_medseg.widgets.canvas.surface_view import Stage
+from napari_medseg.widgets.canvas.surface_view import SurfaceView
 from napari_medseg.widgets.fields.forms import button, caption, choice, choose, form, reporting, row
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from napari_medseg.widgets.measuring.compared_layers import ComparedLayers
     from napari_medseg.widgets.work.background import Background
 
-#: told apart with any colour vision (Okabe and Ito 2008); on surfaces the first two mean the same as on voxels
 _TOO_FAR, _TOO_SHORT, _OTHER = "#E69F00", "#56B4E9", "#CC79A7"
+"""Told apart with any colour vision (Okabe and Ito 2008); on surfaces the first two mean the same as on voxels."""
 _COLOURS = {1: _TOO_FAR, 2: _TOO_SHORT, 3: _OTHER}
 _SIGNS = {"signed": "signed", "absolute": "absolute"}
 _ALL_LABELS = {0: "all labels"}
 _MOST_FACES = 25_000
-"""So that no turn of showing it in 3D takes 0.2 s, without a graphics card too."""
+"""A larger surface is thinned: without a graphics card napari would draw it for longer than 0.2 s."""
 _COLOURED = 99
 """Percent of a surface's vertices whose distance the colours tell apart."""
 
@@ -49,17 +49,19 @@ class ErrorsTab(QWidget):
         self._background = background
         self.errors_button = button("Show errors", self.show_errors, "A new layer of the voxels that differ.")
         self.legend = caption(" &nbsp; ".join(_legend(colour, ERRORS[i]) for i, colour in _COLOURS.items()))
-        self.label = choice({}, "Whose surface; a click on a row of the table chooses it too.")
+        self.label = choice({}, "The label whose surface is shown; a click on a row of the table chooses it too.")
         self.sign = choice(_SIGNS, "Signed: orange where the prediction reaches too far, blue where it falls short.")
         self.surface_button = button(
             "Show surface distance",
             self.show_surface,
             "The prediction's surface in 3D, coloured by its distance to the reference's; the other layers are hidden.",
         )
-        self.stage = Stage(viewer, self)
-        self.slices_button = button("Back to slices", self.stage.show_slices, "Show again what the surface hid, in 2D.")
+        self.surface_view = SurfaceView(viewer, self)
+        self.slices_button = button(
+            "Back to slices", self.surface_view.show_slices, "Show again what the surface hid, in 2D."
+        )
         self.slices_button.setEnabled(False)
-        self.stage.is_set.connect(self.slices_button.setEnabled)
+        self.surface_view.is_on.connect(self.slices_button.setEnabled)
         self.range = caption()
         self._list_labels({})
         layout = QVBoxLayout(self)
@@ -89,7 +91,7 @@ class ErrorsTab(QWidget):
         """Add a layer of the voxels that differ."""
         with reporting():
             pair = self._compared.pair()
-            work = partial(error_map_in_steps, **pair.segmentations)
+            work = partial(_coloured_errors, **pair.segmentations)
             self._background.ask_in_steps(work, partial(self._add_errors, pair.layers[0]))
 
     def show_surface(self) -> None:
@@ -103,12 +105,12 @@ class ErrorsTab(QWidget):
                 partial(self._add_surface, pair.layers, self.label.currentText()),
             )
 
-    def _add_errors(self, prediction: Labels, errors: Segmentation) -> None:
+    def _add_errors(self, prediction: Labels, found: tuple[Segmentation, DirectLabelColormap]) -> None:
+        errors, colours = found
         data, arguments, _ = labels_layer(errors)
-        nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
         # Opaque: its colours, mixed with those of the labels beneath, would mean nothing.
-        arguments |= {"name": f"{prediction.name} errors", "colormap": nothing | _COLOURS, "opacity": 1.0}
-        self.stage.show_slices()
+        arguments |= {"name": f"{prediction.name} errors", "colormap": colours, "opacity": 1.0}
+        self.surface_view.show_slices()
         self._viewer.add_labels(data, **arguments)
 
     def _add_surface(self, layers: tuple[Labels, Labels], label: str, meshes: tuple[SurfaceMesh, SurfaceMesh]) -> None:
@@ -128,7 +130,7 @@ class ErrorsTab(QWidget):
         self._describe(label, layers, measured.distance_mm, end)
         if drawn is not measured:
             self.range.setText(f"{self.range.text()} Drawn with {len(faces):,} of {len(measured.faces):,} triangles.")
-        self.stage.show(layer)
+        self.surface_view.show(layer)
 
     def _describe(self, label: str, layers: tuple[Labels, Labels], signed_mm: FloatArray, end_mm: float) -> None:
         prediction, reference = (escape(layer.name) for layer in layers)
@@ -147,8 +149,20 @@ class ErrorsTab(QWidget):
         choose(self.label, chosen)
 
 
+def _coloured_errors(**pair: Segmentation) -> Work[tuple[Segmentation, DirectLabelColormap]]:
+    """In the worker: the voxels that differ, and their colours.
+
+    napari compiles such colours with numba at their first use, which would hold up the window for a second.
+    """
+    errors = yield from error_map_in_steps(**pair)
+    nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
+    colours = DirectLabelColormap(color_dict=nothing | _COLOURS)
+    colours.map(np.zeros(1, errors.data.dtype))
+    return errors, colours
+
+
 def _drawable(pair: dict[str, Segmentation], label: int | None) -> Work[tuple[SurfaceMesh, SurfaceMesh]]:
-    """In the worker: the mesh, and one that the window takes in without a pause."""
+    """In the worker: the mesh, and a smaller one that is drawn without a pause."""
     mesh = yield from surface_distance_mesh_in_steps(**pair, label=label)
     return mesh, mesh.thinned(_MOST_FACES)
 
@@ -159,7 +173,7 @@ def _legend(colour: str, meaning: str) -> str:
 
 
 def _end_of_colours(signed_mm: FloatArray) -> float:
-    """So that a few far places do not take the colours of all the others."""
+    """Distance in mm where the colours end; a few far places do not stretch them."""
     magnitudes = np.abs(signed_mm)
     return float(np.percentile(magnitudes, _COLOURED)) or float(magnitudes.max()) or 1.0
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLineEdit, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 
-from napari_medseg.config import InstancesConfig, field_docs
-from napari_medseg.errors import InputError
+from napari_medseg.config import InstancesConfig
 from napari_medseg.metrics.pairwise.instances import InstanceRow, Instances, Pair, match_instances_in_steps
 from napari_medseg.volume import Grid
+from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.forms import button, choice, form, reporting
 from napari_medseg.widgets.views.record_columns import documented_columns
 from napari_medseg.widgets.views.record_table import RecordTable
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from napari_medseg.widgets.measuring.compared_layers import ComparedLayers, LayerPair
     from napari_medseg.widgets.work.background import Background
 
-_KINDS = {"components": "connected parts", "ids": "every id"}
-_CONNECTIVITY = {26: "26 (corners)", 18: "18 (edges)", 6: "6 (faces)"}
+_WORDS = {
+    "instances": Words("Instances", {"components": "connected parts", "ids": "every id"}),
+    "connectivity": Words("Neighbours", {26: "26 (corners)", 18: "18 (edges)", 6: "6 (faces)"}),
+    "iou": Words("IoU above"),
+}
 _VIEWS = {"rows": "Scores per label", "pairs": "Which is which"}
 
 
@@ -42,14 +45,8 @@ class InstancesTab(QWidget):
         self._grid: Grid | None = None
         self._found: Instances | None = None
         self.matched: tuple[Labels, Labels] | None = None
-        """(prediction, reference), which the tables tell about."""
-        docs = field_docs(InstancesConfig)
-        self.kind = choice(_KINDS, docs["instances"])
-        self.connectivity = choice({}, docs["connectivity"])
-        for count, text in _CONNECTIVITY.items():
-            self.connectivity.addItem(text, count)
-        self.thresholds = QLineEdit(", ".join(f"{t:g}" for t in InstancesConfig().iou))
-        self.thresholds.setToolTip(docs["iou"])
+        """(prediction, reference): the layers that the tables describe."""
+        self.options = ConfigForm(InstancesConfig, _WORDS, _WORDS)
         self.match_button = button("Match instances", self.match, "Pair the instances of the two layers one-to-one.")
         self.view = choice(_VIEWS, "Scores per label, or every instance with its partner.")
         self.rows, self.pairs = RecordTable(), RecordTable()
@@ -58,33 +55,25 @@ class InstancesTab(QWidget):
             self._stack.addWidget(table)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 6, 0, 0)
-        layout.addLayout(form(Instances=self.kind, Neighbours=self.connectivity, IoU_above=self.thresholds))
+        layout.addLayout(form(**self.options.rows()))
         layout.addWidget(self.match_button)
         layout.addWidget(self.view)
         layout.addWidget(self._stack, stretch=1)
-        self.kind.currentIndexChanged.connect(lambda _: self.connectivity.setEnabled(self._by_parts))
+        self.options.changed.connect(self._enable_connectivity)
         self.view.currentIndexChanged.connect(self._stack.setCurrentIndex)
         self.pairs.row_chosen.connect(self._on_pair)
 
-    @property
-    def _by_parts(self) -> bool:
-        return bool(self.kind.currentData() == "components")
-
-    @property
-    def config(self) -> InstancesConfig:
-        """What the user chose. Raises InputError for thresholds that are none."""
-        return InstancesConfig(
-            instances=self.kind.currentData(),
-            connectivity=self.connectivity.currentData(),
-            iou=_numbers(self.thresholds.text()),
-        )
+    def _enable_connectivity(self) -> None:
+        """Neighbours matter for connected parts only."""
+        self.options["connectivity"].enabled = self.options["instances"].value == "components"
 
     def match(self) -> None:
         """Pair the instances in the background."""
         with reporting():
             pair = self._compared.pair()
             self._background.ask_in_steps(
-                partial(match_instances_in_steps, **pair.segmentations, config=self.config), partial(self._show, pair)
+                partial(match_instances_in_steps, **pair.segmentations, config=self.options.config),
+                partial(self._show, pair),
             )
 
     @property
@@ -114,10 +103,3 @@ def _table(rows: Sequence[InstanceRow] | Sequence[Pair], name: str, config: Inst
 
     kind, title = TABLES[name]
     return table_of(rows, kind, name=name, title=title, settings=instances_settings(config))
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in text.replace(",", " ").split())
-    except ValueError as error:
-        raise InputError(f"IoU above: needs numbers such as 0.5, 0.75; got {text!r}") from error

@@ -1,4 +1,4 @@
-"""Scores that follow painting: shortly after the last stroke, the labels that it touched are computed again."""
+"""Scores that follow painting: shortly after the last stroke, the labels that changed are computed again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox
+from superqt.utils import qdebounced
 
 from napari_medseg.metrics import Scores
 from napari_medseg.metrics.pairwise.edits import EditedScores
@@ -18,7 +18,7 @@ from napari_medseg.widgets.work.background import Background
 
 _EDITS = ("paint", "set_data", "scale", "translate", "rotate", "shear", "affine", "units")
 _PAUSE_MS = 250
-"""How long the brush rests before the scores are computed."""
+"""The scores are computed when the brush has rested for this time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +39,14 @@ class LiveUpdates(QCheckBox):
         self._compared, self._show = compared, show
         self._followed: _Followed | None = None
         self._connections = Connections((), self._soon)
-        self._pause = QTimer(self)
-        self._pause.setSingleShot(True)
-        self._pause.setInterval(_PAUSE_MS)
-        self._pause.timeout.connect(self._update)
+        self._update_soon = qdebounced(self._update, timeout=_PAUSE_MS, parent=self)
         self.toggled.connect(self._soon)
 
     def follow(self, pair: LayerPair, edited: EditedScores) -> None:
         """From now on, edits of the pair's layers; `edited` holds the scores of the pair."""
         self._connections.disconnect()
         self._followed = _Followed(pair, edited)
-        # Strokes, and whatever draws the layer anew: undo, scripts, and moving through the slices, which edits nothing.
+        # Strokes, undo and scripts; moving through the slices also emits set_data, and changes no score.
         events = [layer.events[name] for layer in pair.layers for name in _EDITS]
         self._connections = Connections(events, self._soon)
         self.destroyed.connect(self._connections.disconnect)
@@ -58,7 +55,7 @@ class LiveUpdates(QCheckBox):
 
     def _soon(self, _event: object = None) -> None:
         if self.isChecked():
-            self._pause.start()
+            self._update_soon()
 
     def _update(self) -> None:
         followed = self._followed

@@ -16,11 +16,12 @@ from napari_medseg.metrics.pairwise.places import Place, worst_place
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import largest_label
+from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
 from napari_medseg.widgets.fields.panel import Panel
+from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.measuring.cases_tab import CasesTab
 from napari_medseg.widgets.measuring.compared_layers import ComparedLayers, LayerPair
-from napari_medseg.widgets.measuring.definitions import Definitions
 from napari_medseg.widgets.measuring.errors_tab import ErrorsTab
 from napari_medseg.widgets.measuring.instances_tab import InstancesTab
 from napari_medseg.widgets.measuring.live import LiveUpdates
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
     from napari_medseg.metrics import Row
     from napari_medseg.metrics.study.tables import Table
 
+_WORDS = {
+    "preset": Words(
+        "Definitions", {"survey": "survey (default)", "lits": "LiTS challenge", "chaos": "CHAOS challenge"}
+    ),
+    "nsd_tolerance_mm": Words("NSD tolerance"),
+}
 _MIN_WIDTH, _MIN_HEIGHT = 350, 580
 """Pixels in which nothing is cut off but tables, which scroll. Without a height, each line of text that comes or goes
 would push at the window; that draws the canvas at once, wherever napari is in its work on the layers, and may crash."""
@@ -53,7 +60,7 @@ class MetricsPanel(Panel):
         self.scores: Scores | None = None
         self.compared = ComparedLayers(napari_viewer, self)
         self.reference, self.prediction = self.compared.reference, self.compared.prediction
-        self.definitions = Definitions()
+        self.definitions = ConfigForm(MetricsConfig, _WORDS, _WORDS)
         self._measuring, self.looking = Background(self, "Metrics"), Background(self)
         self.runner = self._measuring.runner
         self.progress = ProgressRow(self.runner)
@@ -71,7 +78,8 @@ class MetricsPanel(Panel):
         self.scored.table.row_chosen.connect(self._on_row)
         self.instances.pair_chosen.connect(self._on_pair)
         self.compared.changed.connect(self._update_buttons)
-        in_turns(self, self._update_buttons, self.definitions.recall)
+        # In a turn of its own: napari looks for the settings for a moment.
+        in_turns(self, self._update_buttons, partial(remember, "metrics", **{n: self.definitions[n] for n in _WORDS}))
 
     def _lay_out(self) -> None:
         names = ("Table", "Plots", "Errors", "Instances", "Cases")
@@ -80,14 +88,7 @@ class MetricsPanel(Panel):
             self.tabs.addTab(page, name)
         self.setMinimumSize(_MIN_WIDTH, _MIN_HEIGHT)
         layout = QVBoxLayout(self)
-        layout.addLayout(
-            form(
-                Reference=self.reference,
-                Prediction=self.prediction,
-                Definitions=self.definitions.preset,
-                NSD_tolerance=self.definitions.tolerance,
-            )
-        )
+        layout.addLayout(form(Reference=self.reference, Prediction=self.prediction, **self.definitions.rows()))
         layout.addLayout(row(self.measure_button, self.live))
         layout.addWidget(self.hint)
         layout.addWidget(self.progress)
@@ -108,7 +109,7 @@ class MetricsPanel(Panel):
             self.looking.ask(find, self._show_place)
 
     def _tables(self) -> list[Table]:
-        """What is exported beside the scores."""
+        """The tables that are exported beside the scores."""
         return self.instances.tables if self.instances.matched == self._measured else []
 
     def _follow(self, pair: LayerPair, edited: EditedScores) -> None:
@@ -124,7 +125,7 @@ class MetricsPanel(Panel):
         self.errors.show_scores(scores)
 
     def _on_row(self, chosen: Row) -> None:
-        """Select the label in both layers, and look at where it is worst."""
+        """Select the label in both layers, and show its worst place."""
         self._select(chosen.label)
         if self.compared.layers == self._measured:
             self.jump(chosen.label)
@@ -147,7 +148,7 @@ class MetricsPanel(Panel):
     def _look_at(self, voxel_zyx: Shape3) -> None:
         """voxel_zyx: on the grid of the reference."""
         if self.reference.layer is not None:
-            self.errors.stage.show_slices()
+            self.errors.surface_view.show_slices()
             show_voxel(self._viewer, self.reference.layer, voxel_zyx, self.compared.among)
 
     def _update_buttons(self, _: object = None) -> None:
@@ -161,7 +162,7 @@ class MetricsPanel(Panel):
 
 
 def _measured(config: MetricsConfig, **pair: Segmentation) -> Work[EditedScores]:
-    """In the worker: the scores; and what draws them is loaded, which would hold up the window."""
+    """In the worker: measure, and load what draws the scores: that would hold up the window."""
     edited = yield from EditedScores.in_steps(**pair, config=config)
     importlib.import_module("napari_medseg.widgets.views.chart")
     return edited

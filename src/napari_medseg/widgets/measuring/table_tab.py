@@ -32,7 +32,7 @@ _PICTURES = 12
 
 
 class TableTab(QWidget):
-    """Shows Scores of two layers; `jump` is called by the button, `tables` for what is exported beside the scores."""
+    """Shows Scores of two layers. The button calls `jump`; the export adds the tables that `tables` returns."""
 
     def __init__(
         self, compared: ComparedLayers, jump: Callable[[], None], tables: Callable[[], Sequence[Table]]
@@ -70,7 +70,7 @@ class TableTab(QWidget):
         )
 
     def show_place(self, place: Place) -> None:
-        """Mark the label's row, and tell how far its surfaces are apart there."""
+        """Mark the label's row, and say how far apart the surfaces are there."""
         self.table.mark(place.label)
         name = next((row.name for row in self.table.records.rows if row.label == place.label), f"label {place.label}")
         apart = f"{place.distance_mm:.2f} mm" if math.isfinite(place.distance_mm) else "only one of the two has it"

@@ -26,7 +26,7 @@ _UNDER = 34
 _NAME = 22
 """Letters of a name; longer ones have an ellipsis in their middle, since sides stand at the end."""
 _MEASURED = 5
-"""Of the longest names, so many are measured: the most letters are not always the widest."""
+"""Number of the longest names that are measured; the name with most letters is not always the widest."""
 _GREY = "#8a8d91"
 
 
@@ -50,7 +50,7 @@ class Chart(QScrollArea):
 
     @property
     def axes(self) -> Axes:
-        """What is drawn."""
+        """The axes that are drawn."""
         return self._figure.axes[0]
 
     def plot(self, draw: Callable[[Axes], None], rows: int = 0) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
+from superqt.utils import qthrottled
 
 _INTERVAL_MS = 500
 """The canvas is drawn at this interval at most, on the thread of the window."""
 _MOST_POINTS = 500
-"""Points of the loss beyond which every second one is dropped, so that drawing stays as fast as at the start."""
+"""Points of the loss; above this number every second point is dropped, so that drawing stays fast."""
 _HEIGHT = 200
 _LOSS, _DICE = "#56B4E9", "#E69F00"
 
@@ -25,7 +24,8 @@ class Curves(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.draw_seconds: list[float] = []
+        self.draws = 0
+        """How often the canvas was drawn since the last `clear`."""
         self._figure = Figure(figsize=(3.6, 2.0), facecolor="none")
         self._canvas = FigureCanvasQTAgg(self._figure)
         self._canvas.setStyleSheet("background: transparent")
@@ -39,10 +39,7 @@ class Curves(QWidget):
         (self._loss_line,) = self._loss_axes.plot([], [], color=_LOSS, linewidth=1)
         (self._dice_line,) = self._dice_axes.plot([], [], color=_DICE, linewidth=1.5, marker="o", markersize=3)
         self._style()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_INTERVAL_MS)
-        self._timer.timeout.connect(self._draw)
+        self._draw_soon = qthrottled(self._draw, timeout=_INTERVAL_MS, leading=False, parent=self)
         self.clear()
 
     def _style(self) -> None:
@@ -62,11 +59,11 @@ class Curves(QWidget):
                 spine.set_color(grey)
 
     def clear(self) -> None:
-        """Start anew."""
-        self._timer.stop()
+        """Forget all points."""
+        self._draw_soon.cancel()
         self._losses: list[tuple[int, float]] = []
         self._dice: list[tuple[int, float]] = []
-        self.draw_seconds.clear()
+        self.draws = 0
         self._draw()
 
     @property
@@ -85,18 +82,13 @@ class Curves(QWidget):
         self._dice.append((step, dice))
         self._draw_soon()
 
-    def _draw_soon(self) -> None:
-        if not self._timer.isActive():
-            self._timer.start()
-
     def _draw(self) -> None:
-        began = time.perf_counter()
         for line, points in ((self._loss_line, self._losses), (self._dice_line, self._dice)):
             line.set_data(*_columns(points))
         self._loss_axes.relim()
         self._loss_axes.autoscale_view()
         self._canvas.draw()
-        self.draw_seconds.append(time.perf_counter() - began)
+        self.draws += 1
 
 
 def _columns(points: list[tuple[int, float]]) -> Any:

@@ -17,15 +17,15 @@ from napari_medseg.widgets.work.background import Background
 if TYPE_CHECKING:
     from napari_medseg.metrics import Scores
 
-#: {suffix: what the user reads}
 _FILES = {".csv": "CSV", ".json": "JSON", ".tex": "LaTeX", ".html": "HTML report"}
+"""{suffix: what the user reads}."""
 
 
 class ExportButton(QPushButton):
     """Off until there are scores; files are written in the background.
 
-    as_python: the text of "Copy as Python". writing: what writes the scores to a path; it is asked on the thread of the
-    window, and what it returns runs in the worker.
+    as_python: returns the text of "Copy as Python". writing: `writing(path)` is called on the thread of the window, and
+    returns the function that writes the scores in the worker.
     """
 
     def __init__(self, as_python: Callable[[], str], writing: Callable[[Path], Callable[[], object]]) -> None:

@@ -79,7 +79,7 @@ class RecordModel(QAbstractTableModel):
         return self._row_header(self.rows[section], role)
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Reorder the rows by a column; what is infinite or not a number comes last in either order."""
+        """Reorder the rows by a column; infinite values and missing ones come last in either order."""
         if not 0 <= column < len(self.columns):
             return
         self.layoutAboutToBeChanged.emit()
@@ -122,7 +122,7 @@ def text_of(value: str | float) -> str:
 
 
 def _sorted(rows: list[Any], column: str, *, descending: bool) -> list[Any]:
-    """Stable; finite values by size, then infinite ones, then those that are no number."""
+    """Stable; finite values by size, then infinite ones, then values that are not numbers."""
     values = {id(row): getattr(row, column) for row in rows}
     finite = [row for row in rows if _rank(values[id(row)]) == 0]
     rest = [row for row in rows if _rank(values[id(row)]) > 0]

@@ -1,4 +1,4 @@
-"""A table of records: a click on a heading sorts, a click on a row tells which it was."""
+"""A table of records: a click on a heading sorts, a click on a row is announced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES_WIDTH = 140
 """Pixels of the labels' names; longer ones have an ellipsis in their middle (sides stand at the end), and are whole in
 the tooltip."""
 _ROWS_MEASURED = 50
-"""Rows that decide how wide a column is: looking at thousands would hold up the window."""
+"""Rows that decide how wide a column is; measuring thousands would hold up the window."""
 _ROW_HEIGHT = 22
 
 
@@ -70,19 +70,19 @@ class RecordTable(QTableView):
                 self.choose(chosen.label)
 
     def choose(self, label: int) -> None:
-        """Go to the first row of a label; nothing happens where there is none."""
+        """Go to the first row of a label, if the table has one."""
         found = [r for r, row in enumerate(self.records.rows) if row.label == label]
         if found:
             self.setCurrentIndex(self.records.index(found[0], 0))
 
     def mark(self, label: int) -> None:
-        """Go to the first row of a label that was looked at already: `row_chosen` is silent."""
+        """Go to the first row of a label without emitting `row_chosen`: the place was shown already."""
         with self._silence():
             self.choose(label)
 
     @contextmanager
     def _silence(self) -> Iterator[None]:
-        """What is chosen in it is not the user's choice."""
+        """A row that is chosen inside is not a choice of the user, and `row_chosen` is not emitted."""
         self._is_silent = True
         try:
             yield

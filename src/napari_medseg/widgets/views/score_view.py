@@ -23,7 +23,7 @@ _WITH_METRIC = ("bars", "boxes")
 
 
 class ScoreView(QWidget):
-    """A choice of views, of which metric, and the view. Empty, it shows a note.
+    """Drop-downs for the view and for its metric, and the view below. Without scores it shows a note.
 
     kinds: of "table", "bars" (per label), "boxes" (per label over cases), "volumes" (Bland-Altman).
     """
@@ -59,7 +59,7 @@ class ScoreView(QWidget):
         self._show()
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  # Qt's name
-        """What was not drawn while nobody saw it."""
+        """Draw what was not drawn while the view was hidden."""
         super().showEvent(event)
         self._show()
 
@@ -88,7 +88,7 @@ class ScoreView(QWidget):
         self._stack.setCurrentWidget(chart)
 
     def _chart(self) -> Chart:
-        """Made with the first plot: loading matplotlib takes a moment, and who computes scores has loaded it before."""
+        """Made with the first plot. The worker that computed the scores has loaded matplotlib before."""
         if self.chart is None:
             from napari_medseg.widgets.views.chart import Chart
 
@@ -98,7 +98,7 @@ class ScoreView(QWidget):
 
 
 def _offer(box: QComboBox, options: Mapping[Any, str]) -> None:
-    """Other options; what was chosen stays chosen where it is among them."""
+    """Replace the options; the chosen one stays chosen if it is still offered."""
     chosen = box.currentData()
     box.blockSignals(True)
     box.clear()

@@ -1,4 +1,4 @@
-"""One work at a time: while one is done, a newer request waits and replaces whatever waited before it."""
+"""One work at a time. A request that comes while a work runs waits, and replaces the request that waited before."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Background(QObject):
         self.ask_in_steps(partial(_in_one_step, compute), then)
 
     def ask_in_steps(self, work: Callable[[], Work[Any]], then: Callable[[Any], None]) -> None:
-        """The same for work in steps, which tells how far it is and can be cancelled."""
+        """The same for work in steps, which shows its progress and can be cancelled."""
         self._waiting = _Request(work, then)
         self._start_waiting(self.runner.is_busy)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QWidget
@@ -13,10 +14,21 @@ from napari_medseg.widgets.work.runner import Failed, Runner
 
 
 class ProgressRow(QWidget):
-    """Shows a runner; its button reads `end_text` (empty: no button), and `ending_text` once it was pressed."""
+    """Shows a runner; its button reads `end_text` (empty: no button), and `ending_text` once it was pressed.
 
-    def __init__(self, runner: Runner, end_text: str = "Cancel", ending_text: str = "Cancelling…") -> None:
+    clock: seconds, from any start.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        end_text: str = "Cancel",
+        ending_text: str = "Cancelling…",
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
+        self._clock = clock
         self._end_text, self._ending_text = end_text, ending_text
         self._began = 0.0
         self._first: tuple[float, Progress] | None = None
@@ -46,7 +58,7 @@ class ProgressRow(QWidget):
 
     def _on_busy(self, busy: bool) -> None:
         if busy:
-            self._began, self._first = time.monotonic(), None
+            self._began, self._first = self._clock(), None
             self.bar.setRange(0, 0)
             self.text.setText("Preparing…")
             self.end_button.setText(self._end_text)
@@ -56,7 +68,7 @@ class ProgressRow(QWidget):
         self._show_running(busy)
 
     def _took(self) -> str:
-        seconds = time.monotonic() - self._began
+        seconds = self._clock() - self._began
         return duration(seconds) if seconds >= 1 else "less than a second"
 
     def _on_cancelling(self) -> None:
@@ -70,7 +82,7 @@ class ProgressRow(QWidget):
         elif isinstance(event, Failed):
             self.text.setText(str(event.error))
         elif not self.end_button.isEnabled():
-            return  # it is ending: nothing newer to say
+            return  # the text says that it is ending
         elif isinstance(event, Started):
             self.text.setText(event.message)
         elif isinstance(event, Progress):
@@ -81,11 +93,13 @@ class ProgressRow(QWidget):
             self.text.setText(f"{_so_far(event)}{time_left}")
 
     def _seconds_left(self, event: Progress) -> float:
-        """What the event says, else at the pace since the first progress (start-up does not count)."""
+        """The event's own figure, or else by the pace since the first progress (start-up does not count)."""
         if isinstance(event, TrainProgress):
             return event.seconds_left
-        now = time.monotonic()
-        if self._first is None or self._first[1].total != event.total:  # each stage has a pace of its own
+        now = self._clock()
+        if (
+            self._first is None or self._first[1].total != event.total
+        ):  # another total is another kind of work, with a pace of its own
             self._first = (now, event)
         began, first = self._first
         done = event.done - first.done
@@ -93,7 +107,7 @@ class ProgressRow(QWidget):
 
 
 def _so_far(event: Progress) -> str:
-    """How much is done, in words; a training whose budget is in minutes counts in parts of it, which say nothing."""
+    """How much is done, in words: for a training its steps, because a budget in minutes has no steps in total."""
     if isinstance(event, TrainProgress):
         return f"step {event.step}, {event.message}"
     return f"{event.done} of {event.total} {event.message}"

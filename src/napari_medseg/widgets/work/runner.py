@@ -1,75 +1,93 @@
-"""A generator of events in a worker thread: progress and result as Qt signals, cancel at the next step.
+"""A generator of events in a thread of its own: progress and result as Qt signals, cancel at the next step.
+
+napari's thread pool has as many threads as the machine has processors, and other plugins share it. A work of ours takes
+hours, so it runs in a thread of its own and takes none of them.
 
 torch is first imported by the core inside the worker: on the main thread that import would freeze the window for
-seconds, here it holds it for 0.16 s once (loading the shared library keeps the interpreter's lock).
+seconds. In the worker it holds the window for 0.16 s once, because loading the shared library keeps the interpreter's
+lock.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error, show_info
 from napari.utils.progress import progress
-from qtpy.QtCore import QEvent, QObject, QThreadPool, Signal
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, Signal
 from qtpy.QtWidgets import QDockWidget
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started
-from napari_medseg.widgets.work.collector import rest_collector
 
 _SHORTEST_INTERVAL_S = 0.05
-"""Progress faster than this is not passed on: the window draws it at this pace at most."""
-
-_BEGINNING_MS = 3000
-"""In which a work loads what it needs; short works end in it."""
+"""The window shows progress at this interval at most; what comes faster is dropped."""
+_NICENESS = 5
+"""Added to the niceness of a worker's thread, so that the thread of the window gets a processor first."""
 
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The generator raised; the last event then."""
+    """The generator raised; this is then the last event."""
 
     error: Exception
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """How a work is asked to end."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    """By the user (Cancel, or the panel was closed): a work that ends itself still finishes."""
+    at_once: threading.Event = field(default_factory=threading.Event)
+    """By the application that quits: every work is closed at its next step."""
 
 
 class Runner(QObject):
     """Runs one generator of events at a time; all signals arrive on the thread of the window.
 
-    `happened` carries every event (fast progress thinned out), `busy` whether something runs: False comes last. The
-    owner keeps it as a child: when it is destroyed, or its panel is closed, the work ends at its next step.
+    `happened` carries every event (fast progress thinned out). `busy` carries whether something runs, and False comes
+    last. The owner keeps the runner as a child: when it is destroyed, when its panel is closed and when the application
+    quits, the work ends at its next step.
     """
 
     happened = Signal(object)
     busy = Signal(bool)
     cancelling = Signal()
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(self, parent: QObject | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds, from any start."""
         super().__init__(parent)
         self.is_busy = False
-        self._cancelled = threading.Event()
+        self._clock = clock
+        self._stop = _Stop()
         self._panel: QObject | None = None
         # The flag's own method: the runner's cannot run any more when Qt says that it is destroyed.
-        self.destroyed.connect(self._cancelled.set)
+        self.destroyed.connect(self._stop.asked.set)
 
     def should_stop(self) -> bool:
         """Whether the work was asked to end; for generators that ask, from any thread."""
-        return self._cancelled.is_set()
+        return self._stop.asked.is_set()
 
     def start(self, events: Callable[[], Iterator[Event]], title: str, *, ends_itself: bool = False) -> None:
-        """Run `events()` in a worker thread. title: what napari's progress bar calls it; none without a title.
+        """Run `events()` in a worker thread. title: what napari's progress bar calls it; "" shows no bar.
 
         ends_itself: from `Started` on, a cancel does not close the generator: it asks `should_stop` and still finishes.
         """
         assert not self.is_busy, "the owner disables its start button while busy"
-        rest_collector(_BEGINNING_MS)
-        _make_room()
-        self._cancelled.clear()
-        worker = create_worker(_relay, events, self._cancelled, ends_itself)
+        self._stop.asked.clear()
+        steps = _relay(events, self._stop, ends_itself, self._clock)
+        worker = create_worker(_passing_on, steps)
         if title:
             bar = progress(total=0, desc=title)
             worker.yielded.connect(partial(_advance, bar))
@@ -80,17 +98,15 @@ class Runner(QObject):
         self._panel = _panel_of(self)
         if self._panel is not None:
             self._panel.installEventFilter(self)
-        worker.start()
+        _WorkThread(worker, steps, self._stop).start()
 
     def cancel(self) -> None:
         """End the work before its next step; `busy` tells when it has ended."""
-        if self.is_busy and not self._cancelled.is_set():
-            self._cancelled.set()
+        if self.is_busy and not self._stop.asked.is_set():
+            self._stop.asked.set()
             self.cancelling.emit()
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, Finished):
-            rest_collector()
         if isinstance(event, Notice):
             show_info(event.message)
         elif isinstance(event, Failed):
@@ -98,7 +114,7 @@ class Runner(QObject):
         self.happened.emit(event)
 
     def eventFilter(self, panel: QObject, event: QEvent) -> bool:  # noqa: N802  # Qt's name
-        """napari takes a panel whose ✕ was clicked out of its window, and keeps it."""
+        """Cancel where the user closed the panel: napari takes it out of its window, and keeps it."""
         if event.type() == QEvent.Type.ParentChange and panel.parent() is None:
             self.cancel()
         return False
@@ -113,14 +129,47 @@ class Runner(QObject):
         self.busy.emit(is_busy)
 
 
-def _make_room() -> None:
-    """Qt's threads are as few as the processors; while they all train or segment, another work would wait unseen."""
-    pool = QThreadPool.globalInstance()
-    pool.setMaxThreadCount(max(pool.maxThreadCount(), pool.activeThreadCount() + 1))
+class _WorkThread(threading.Thread):
+    """Runs a napari worker, holds it until the window has taken its last signal, and is waited for by who quits."""
+
+    def __init__(self, worker: Any, steps: Generator[Event, None, None], stop: _Stop) -> None:
+        super().__init__(name="napari-medseg", daemon=True)
+        self._worker, self._steps, self._stop_flags = worker, steps, stop
+        self._quitting = QCoreApplication.instance().aboutToQuit
+        self._on_quit = partial(_WorkThread.end_at_once, self)  # Qt holds a partial, and no method
+        self._quitting.connect(self._on_quit)
+        worker.finished.connect(partial(_WorkThread.release, self))
+
+    def run(self) -> None:
+        """The work; and its end where napari ended the worker between two steps."""
+        _give_way()
+        self._worker.run()
+        self._steps.close()
+
+    def end_at_once(self) -> None:
+        """Close the work at its next step, and wait for that."""
+        self._stop_flags.at_once.set()
+        self._stop_flags.asked.set()
+        self.join()
+
+    def release(self) -> None:
+        """Nothing is left to do when the application quits."""
+        self._quitting.disconnect(self._on_quit)
+        self._worker = None
+
+
+def _give_way() -> None:
+    """Let the window's thread have a processor first: this thread, and those that torch starts from it, are nicer.
+
+    Only Linux has a niceness per thread. Elsewhere the system itself prefers the program in front.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
 
 
 def _panel_of(child: QObject) -> QObject | None:
-    """What lies in a dock, of all that the child is a part of."""
+    """The widget in a dock that the child is a part of."""
     inner, outer = None, child.parent()
     while outer is not None and not isinstance(outer, QDockWidget):
         inner, outer = outer, outer.parent()
@@ -134,19 +183,22 @@ def _advance(bar: progress, event: Event) -> None:
         bar.update(event.done - bar.n)
 
 
-def _relay(events: Callable[[], Iterator[Event]], cancelled: threading.Event, ends_itself: bool) -> Iterator[Event]:
+def _relay(
+    events: Callable[[], Iterator[Event]], stop: _Stop, ends_itself: bool, clock: Callable[[], float]
+) -> Generator[Event, None, None]:
     """In the worker: the events, without progress too fast to be seen, until the end or a cancel.
 
     What a user can cause, and RuntimeError (which Qt workers drop; torch raises it), end in `Failed`.
     """
-    last, in_charge = 0.0, False
+    last, in_charge = -math.inf, False
     try:
         with closing(_closable(events())) as running:
             for event in running:
                 in_charge = in_charge or (ends_itself and isinstance(event, Started))
-                if cancelled.is_set() and not in_charge and not isinstance(event, Finished):
+                ends = stop.at_once if in_charge else stop.asked
+                if ends.is_set() and not isinstance(event, Finished):
                     return
-                now = time.monotonic()
+                now = clock()
                 if isinstance(event, Progress) and event.done < event.total and now - last < _SHORTEST_INTERVAL_S:
                     continue
                 last = now
@@ -155,12 +207,9 @@ def _relay(events: Callable[[], Iterator[Event]], cancelled: threading.Event, en
         yield Failed(error)
 
 
-def sparing_a_core(events: Iterator[Event]) -> Iterator[Event]:
-    """In the worker: the events of work that takes all cores but one, so that the window is drawn meanwhile."""
-    from napari_medseg.inference import spare_one_core
-
-    spare_one_core()
-    yield from events
+def _passing_on(steps: Generator[Event, None, None]) -> Iterator[Event]:
+    """A function that makes a generator, which is what napari takes."""
+    yield from steps
 
 
 def _closable(events: Iterator[Event]) -> Generator[Event, None, None]:

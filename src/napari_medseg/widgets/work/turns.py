@@ -1,4 +1,4 @@
-"""Work of the window's own thread, in pieces between which the window is drawn; and nothing else comes on top of it."""
+"""Work of the window's own thread, in pieces between which the window is drawn."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from functools import partial
 
 from qtpy.QtCore import QObject, QTimer
 
-from napari_medseg.widgets.work.collector import rest_collector
-
 _DRAWN_MS = 10
-"""Qt draws 5 ms after it was asked to: sooner, several turns would be drawn at once, in one long piece."""
+"""Qt draws 5 ms after it was asked to. With a shorter pause it would draw several turns at once, in one long piece."""
 _ANSWERED_MS = 1
-"""What waited while it was drawn comes first. Not 0, which is a call among the paint events, before keys and clicks."""
+"""Keys and clicks that waited while the window was drawn come first. With 0 ms the next turn would come before them."""
 
 
 def in_turns(owner: QObject, first: Callable[[], object], *rest: Callable[[], object]) -> None:
     """Call the first now, and each of the others as soon as the window has done what was waiting.
 
-    What is left when the owner is destroyed is never called. Meanwhile the collector of garbage rests.
+    Calls that are left when the owner is destroyed are dropped.
     """
-    rest_collector()
     first()
     if rest:
         _after(_DRAWN_MS, owner, partial(_after, _ANSWERED_MS, owner, partial(in_turns, owner, *rest)))
