@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 import weakref
@@ -207,27 +205,6 @@ def test_a_work_that_is_done_is_forgotten(runner: Runner, qtbot: Any) -> None:
     run(runner, qtbot, reading)
     qtbot.waitUntil(lambda: made[0]() is None)
     qtbot.waitUntil(lambda: not any(thread.name == "napari-medseg" for thread in threading.enumerate()))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux only")
-def test_the_work_and_threads_that_it_starts_give_way_to_the_window(runner: Runner, qtbot: Any) -> None:
-    found: list[int] = []
-
-    def note() -> int:
-        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        return found[-1]
-
-    def work() -> Iterator[Event]:
-        note()
-        inner = threading.Thread(target=note)  # as torch starts its own
-        inner.start()
-        inner.join()
-        yield Finished(None)
-
-    window = note()
-    run(runner, qtbot, work)
-    assert found == [window, *[min(19, window + 5)] * 2]
-    assert note() == window
 
 
 def test_naparis_own_progress_bar_follows_and_goes(runner: Runner, qtbot: Any) -> None:

@@ -11,8 +11,6 @@ lock.
 from __future__ import annotations
 
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -32,8 +30,6 @@ from napari_medseg.events import Event, Finished, Notice, Progress, Started
 
 _SHORTEST_INTERVAL_S = 0.05
 """The window shows progress at this interval at most; what comes faster is dropped."""
-_NICENESS = 5
-"""Added to the niceness of a worker's thread, so that the thread of the window gets a processor first."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,6 @@ class _WorkThread(threading.Thread):
 
     def run(self) -> None:
         """The work; and its end where napari ended the worker between two steps."""
-        _give_way()
         self._worker.run()
         self._steps.close()
 
@@ -156,16 +151,6 @@ class _WorkThread(threading.Thread):
         """Nothing is left to do when the application quits."""
         self._quitting.disconnect(self._on_quit)
         self._worker = None
-
-
-def _give_way() -> None:
-    """Let the window's thread have a processor first: this thread, and those that torch starts from it, are nicer.
-
-    Only Linux has a niceness per thread. Elsewhere the system itself prefers the program in front.
-    """
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
 
 
 def _panel_of(child: QObject) -> QObject | None:
