@@ -276,7 +276,7 @@ class InstancesConfig:
 class StatisticsConfig:
     """How cases are summed up."""
 
-    bootstrap: int = field(default=2000, metadata={"ge": 0, "step": 500})
+    bootstrap: int = field(default=2000, metadata={"step": 500})
     """Resamples of the cases behind each confidence interval, 50 or more; 0 for no interval."""
     confidence: float = field(default=0.95, metadata={"gt": 0, "lt": 1, "step": 0.01})
     """Coverage of the confidence intervals."""

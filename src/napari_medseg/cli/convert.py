@@ -67,7 +67,7 @@ def run(args: Namespace) -> None:
         if args.onto is not None:
             x = _resampled(x, args)
         _write(args, x)
-    terminal.say(f"wrote {args.output}")
+    terminal.print_result(f"wrote {args.output}")
 
 
 def _convert_model(args: Namespace) -> None:
@@ -76,7 +76,7 @@ def _convert_model(args: Namespace) -> None:
     labels = read_labels(args.labels) if args.labels else None
     with locked(args.output):
         model = convert_model(args.source, args.output, network=args.network, preset=args.preset, labels=labels)
-    terminal.say(f"wrote {args.output}: {model.spec.network}, labels {', '.join(model.spec.labels.values())}")
+    terminal.print_result(f"wrote {args.output}: {model.spec.network}, labels {', '.join(model.spec.labels.values())}")
 
 
 def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentation:

@@ -30,8 +30,8 @@ def run(args: Namespace) -> None:
 
     with locked(args.out / "labels.nii.gz"):
         result = terminal.follow(demo.iter_demo(args.out), "demo")
-    terminal.say_scores(result.scores)
+    terminal.print_scores(result.scores)
     for path in result.written:
-        terminal.say(f"wrote {path}")
+        terminal.print_result(f"wrote {path}")
     if not args.no_gui:
-        terminal.say(demo.open_in_napari(result))
+        terminal.print_result(demo.open_in_napari(result))

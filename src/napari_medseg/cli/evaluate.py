@@ -140,13 +140,13 @@ def run(args: Namespace) -> None:
         found: MeasuredCases = terminal.follow(iter_measure(cases, config, consensus), NAME)
         made = study_of(found.measured, config, found.failed)
         tables = [*made.tables, *([unmatched] if unmatched else [])]
-        terminal.say_scores(made.scores)
+        terminal.print_scores(made.scores)
         if args.output is None:
             for table in tables:
-                terminal.say_table(table)
+                terminal.print_table(table)
         written = _write(args.output, cases, config, replace(made, tables=tuple(tables))) if args.output else []
         for path in [*written, *(consensus[m.name] for m in found.measured if m.name in consensus)]:
-            terminal.say(f"wrote {path}")
+            terminal.print_result(f"wrote {path}")
     _refuse_failed(found, len(cases))
 
 

@@ -30,7 +30,7 @@ def run(args: Namespace) -> None:
         raise InputError("--image says which image labels belong to: add --labels")
     refuse_foreign_model(args.path)
     for line in _lines(args):
-        terminal.say(line)
+        terminal.print_result(line)
 
 
 def _lines(args: Namespace) -> list[str]:

@@ -40,16 +40,16 @@ def _status_of(command: Callable[[Namespace], None], args: Namespace) -> int:
     try:
         command(args)
     except MedsegError as error:
-        terminal.tell(f"error: {error}")
+        terminal.print_note(f"error: {error}")
         return REFUSED
     except KeyboardInterrupt:
-        terminal.tell("interrupted")
+        terminal.print_note("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # whoever reads our output has stopped, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush into the pipe again
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the outermost border: whatever escapes so far is a defect of ours
-        terminal.tell(f"error: a defect of napari-medseg, please report it: {type(error).__name__}: {error}")
+        terminal.print_note(f"error: a defect of napari-medseg, please report it: {type(error).__name__}: {error}")
         traceback.print_exc(file=sys.stderr)
         return DEFECT
     return DONE

@@ -23,14 +23,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     specs = registry.networks().values()
     if args.json:
-        terminal.say(json.dumps([_facts(spec) for spec in specs], indent=2, ensure_ascii=False))
+        terminal.print_result(json.dumps([_facts(spec) for spec in specs], indent=2, ensure_ascii=False))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for family in registry.FAMILIES:
-        terminal.say(f"{family}:")
+        terminal.print_result(f"{family}:")
         for spec in specs:
             if spec.family == family:
-                terminal.say(_entry(spec, width))
+                terminal.print_result(_entry(spec, width))
     _say_models()
 
 
@@ -50,7 +50,7 @@ def _say_models() -> None:
     from napari_medseg.models.file import list_models, models_folder
 
     models = [path.name for path in list_models()]
-    terminal.say(f"models in {models_folder()}: {', '.join(models) or 'none'}")
+    terminal.print_result(f"models in {models_folder()}: {', '.join(models) or 'none'}")
 
 
 def _facts(spec: NetworkSpec) -> dict[str, object]:

@@ -55,7 +55,7 @@ def run(args: Namespace) -> None:
         model = _checked_model(args.model, cases, config)
         for image, case, target in zip(args.images, cases, outputs, strict=True):
             _segment_case(image, case, target, model, config)
-            terminal.say(f"wrote {target}")
+            terminal.print_result(f"wrote {target}")
 
 
 def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model:

@@ -18,37 +18,37 @@ if TYPE_CHECKING:
     from napari_medseg.metrics.study.tables import Table
 
 
-def say(text: str) -> None:
+def print_result(text: str) -> None:
     """A line of the result."""
     sys.stdout.write(f"{text}\n")
 
 
-def say_scores(scores: Scores) -> None:
+def print_scores(scores: Scores) -> None:
     """The table, then the means: over the cases for each label where there are several cases, and over all rows.
 
     The columns after `nsd` would not fit on a terminal: they are in the means and in every file of scores.
     """
     if scores.rows:
-        _say_rows(scores)
+        _print_rows(scores)
     else:
-        say("neither prediction nor reference has a label above 0: there is nothing to measure")
-    say(f"PA: {scores.pa:.4f}")
+        print_result("neither prediction nor reference has a label above 0: there is nothing to measure")
+    print_result(f"PA: {scores.pa:.4f}")
 
 
-def _say_rows(scores: Scores) -> None:
+def _print_rows(scores: Scores) -> None:
     frame = scores.to_frame().loc[:, :"nsd"].rename(columns=_in_percent(scores))
-    say(frame.to_string(index=False, float_format="{:.4f}".format))
+    print_result(frame.to_string(index=False, float_format="{:.4f}".format))
     if "case" in scores.columns:
         names = {row.label: row.name for row in scores.rows}
         for label, name in sorted(names.items()):
-            say(f"mean of {name}: {_means(scores.of_label(label))}")
-    say(f"mean: {_means(scores)}")
+            print_result(f"mean of {name}: {_means(scores.of_label(label))}")
+    print_result(f"mean: {_means(scores)}")
 
 
-def say_table(table: Table) -> None:
+def print_table(table: Table) -> None:
     """A table under its title, which says how its numbers were made."""
-    say(f"{table.caption}:")
-    say(table.to_frame().to_string(index=False, float_format="{:.4f}".format))
+    print_result(f"{table.caption}:")
+    print_result(table.to_frame().to_string(index=False, float_format="{:.4f}".format))
 
 
 def _means(scores: Scores) -> str:
@@ -61,7 +61,7 @@ def _in_percent(scores: Scores) -> dict[str, str]:
     return {name: f"{name} (%)" for name, column in scores.definitions.items() if column.unit == "%"}
 
 
-def tell(text: str) -> None:
+def print_note(text: str) -> None:
     """A line beside the result, above the progress line where there is one."""
     from tqdm import tqdm
 
@@ -84,7 +84,7 @@ def warnings_as_lines() -> Iterator[None]:
         text = " ".join(str(message).split())
         if text not in told:
             told.add(text)
-            tell(f"warning: {text}")
+            print_note(f"warning: {text}")
 
     with warnings.catch_warnings():
         if not sys.warnoptions:
@@ -116,7 +116,7 @@ class ProgressLine:
     def show(self, event: Event) -> None:
         match event:
             case Started() | Notice():
-                tell(f"{self._name}: {event.message}")
+                print_note(f"{self._name}: {event.message}")
             case Validated():
                 self._val_dice = f", val Dice {event.mean_dice:.3f}"
             case Progress():

@@ -77,7 +77,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             should_stop=should_stop,
         )
         terminal.follow(events, args.output.name)
-        terminal.say(f"wrote {args.output}")
+        terminal.print_result(f"wrote {args.output}")
         if should_stop():
             raise KeyboardInterrupt
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from napari_medseg.errors import MedsegWarning
+from napari_medseg.errors import warn
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Colour
 
@@ -88,5 +87,5 @@ def to_text(stored: Stored) -> str:
 
 
 def _odd(where: str) -> Attributes:
-    warnings.warn(f"{where}: its napari_medseg attributes are not understood and left out", MedsegWarning, stacklevel=4)
+    warn(f"{where}: its napari_medseg attributes are not understood and left out")
     return Attributes()

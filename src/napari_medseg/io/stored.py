@@ -5,7 +5,6 @@ A format module gives and takes `Stored`. This module makes an image or labels o
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.views import AxisView
-from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.errors import FileError, InputError, warn
 from napari_medseg.geometry import FloatArray
 from napari_medseg.volume import (
     MAX_LABEL,
@@ -91,9 +90,9 @@ def grid_of(path: str, shape: tuple[int, ...], affine: FloatArray) -> Grid:
     skew = float(np.abs(cosines.T @ cosines - np.eye(3)).max())
     if skew > _SHEAR:
         angle = np.degrees(np.arccos(min(skew, 1.0)))
-        _warn(f"{path}: the axes are not orthogonal (sheared, {angle:.2f} degrees between two of them)")
+        warn(f"{path}: the axes are not orthogonal (sheared, {angle:.2f} degrees between two of them)")
     if not _PLAUSIBLE_MM[0] <= min(grid.spacing) <= max(grid.spacing) <= _PLAUSIBLE_MM[1]:
-        _warn(f"{path}: a spacing of {grid.spacing} mm is hardly true; is the unit wrong?")
+        warn(f"{path}: a spacing of {grid.spacing} mm is hardly true; is the unit wrong?")
     return grid
 
 
@@ -104,7 +103,7 @@ def to_volume(stored: Stored, name: str) -> Volume:
         data = _finite(data, name) if data.dtype.kind == "f" else data
         _warn_of_extremes(data, name)
     if stored.grid.shape == (1, 1, 1):
-        _warn(f"{name}: a single voxel, too small an image for any patch")
+        warn(f"{name}: a single voxel, too small an image for any patch")
     data = with_channel_axis(data)
     return Volume(data, stored.grid, stored.channels, name=name, provenance=stored.provenance)
 
@@ -188,7 +187,7 @@ def _finite(data: Array, name: str) -> Array:
     count = int(bad.sum())
     if count == data.size:
         raise FileError(f"{name}: no voxel is finite (all are NaN or Inf)")
-    _warn(f"{name}: {count} voxels are NaN or Inf; they are read as 0")
+    warn(f"{name}: {count} voxels are NaN or Inf; they are read as 0")
     return np.where(bad, np.zeros((), data.dtype), data)
 
 
@@ -196,9 +195,9 @@ def _warn_of_extremes(data: Array, name: str) -> None:
     """Warn of values that single or double precision cannot hold: results computed from them are wrong."""
     if data.dtype.kind == "f":
         if max(abs(float(data.min())), abs(float(data.max()))) > _EXTREME:
-            _warn(f"{name}: extreme intensities, {data.min():.3g} to {data.max():.3g}: sums over them overflow")
+            warn(f"{name}: extreme intensities, {data.min():.3g} to {data.max():.3g}: sums over them overflow")
     elif data.dtype.itemsize == 8 and max(abs(int(data.min())), abs(int(data.max()))) > 2**53:
-        _warn(f"{name}: values of type {data.dtype} beyond 2^53 lose digits: out of the range of double precision")
+        warn(f"{name}: values of type {data.dtype} beyond 2^53 lose digits: out of the range of double precision")
 
 
 def _whole_numbers(data: Array, name: str) -> Array:
@@ -217,7 +216,7 @@ def _whole_numbers(data: Array, name: str) -> Array:
         )
     _check_ids(rounded, name)
     if off > 0:
-        _warn(f"{name}: labels are not exactly whole numbers (off by up to {off:.1e}); they are rounded")
+        warn(f"{name}: labels are not exactly whole numbers (off by up to {off:.1e}); they are rounded")
     return rounded.astype(label_dtype(int(rounded.max(initial=0))))
 
 
@@ -232,8 +231,3 @@ def _check_ids(data: Array, name: str) -> None:
         raise InputError(
             f"{name}: label ids must lie in 0 to {MAX_LABEL}; got {low:.0f} to {high:.0f} (negative or too large)"
         )
-
-
-def _warn(text: str) -> None:
-    # stacklevel: this, its caller here, a function of this module or a format, io, the user.
-    warnings.warn(text, MedsegWarning, stacklevel=4)
