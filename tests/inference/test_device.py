@@ -6,14 +6,7 @@ import pytest
 import torch
 
 from napari_medseg.errors import InputError
-from napari_medseg.inference.device import (
-    Devices,
-    Machine,
-    autocast,
-    choose_device,
-    has_fast_bf16,
-    machine_for,
-)
+from napari_medseg.inference.device import Devices, Machine, autocast, choose_device, has_fast_bf16, machine_for
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
-from napari_medseg.metrics.pairwise.counts import dice_per_label
+from napari_medseg.metrics.pairwise.overlap import dice_per_label
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.cases import IGNORE, class_indices
 from napari_medseg.volume import Segmentation, Volume, label_dtype

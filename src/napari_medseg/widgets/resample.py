@@ -15,9 +15,9 @@ from napari_medseg.transforms.regrid import Interpolation, resample_onto
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, placement, to_segmentation, to_volume, volume_layer
 from napari_medseg.widgets.fields.config_form import Words, knob_widget
+from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting
 from napari_medseg.widgets.fields.layer_box import LayerBox
-from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.work.progress_row import ProgressRow
 from napari_medseg.widgets.work.runner import Runner
 

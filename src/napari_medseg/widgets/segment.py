@@ -20,10 +20,10 @@ from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
+from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, form, reporting, row
 from napari_medseg.widgets.fields.layer_box import LayerBox
 from napari_medseg.widgets.fields.model_box import ModelBox
-from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.work.background import Background
 from napari_medseg.widgets.work.estimate import Estimate

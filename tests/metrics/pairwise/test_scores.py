@@ -21,7 +21,7 @@ from napari_medseg.errors import FileError, GridMismatchError, InputError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.metrics import combine
 from napari_medseg.metrics.pairwise.columns import COLUMNS
-from napari_medseg.metrics.pairwise.counts import Overlap
+from napari_medseg.metrics.pairwise.overlap import Overlap
 from napari_medseg.metrics.pairwise.presets import RULES
 from napari_medseg.metrics.pairwise.scores import ImageSize, Row, score
 from napari_medseg.metrics.pairwise.surface import SurfaceDistances

@@ -13,14 +13,14 @@ import napari_medseg.metrics.reports.exports
 import napari_medseg.metrics.study.batch
 import napari_medseg.widgets.measuring.errors_tab
 import napari_medseg.widgets.measuring.instances_tab
-import napari_medseg.widgets.measuring.panel
+import napari_medseg.widgets.measuring.metrics_panel
 from metrics_walk import Pair, walk_metrics
 from napari_medseg.metrics.pairwise.edits import EditedScores
 
 COMPUTING: Mapping[str, tuple[Any, str]] = {
     "scores": (EditedScores, "_measure"),
     "edits": (EditedScores, "update"),
-    "worst place": (napari_medseg.widgets.measuring.panel, "worst_place"),
+    "worst place": (napari_medseg.widgets.measuring.metrics_panel, "worst_place"),
     "errors": (napari_medseg.widgets.measuring.errors_tab, "error_map_in_steps"),
     "surface": (napari_medseg.widgets.measuring.errors_tab, "surface_distance_mesh_in_steps"),
     "instances": (napari_medseg.widgets.measuring.instances_tab, "match_instances_in_steps"),

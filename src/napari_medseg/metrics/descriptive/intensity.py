@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box, mask_of
 from napari_medseg.metrics.inputs import require_segmentation, require_volume
-from napari_medseg.metrics.pairwise.counts import tally
+from napari_medseg.metrics.pairwise.overlap import tally
 from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
 

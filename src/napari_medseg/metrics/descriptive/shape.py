@@ -12,8 +12,8 @@ import scipy
 from napari_medseg.arrays.boxes import Box, mask_of
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.inputs import label_ids, require_segmentation
-from napari_medseg.metrics.pairwise.counts import tally
 from napari_medseg.metrics.pairwise.marching_cubes import area_and_volume
+from napari_medseg.metrics.pairwise.overlap import tally
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Grid, Segmentation
 

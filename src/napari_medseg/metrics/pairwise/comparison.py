@@ -24,7 +24,7 @@ from napari_medseg.arrays.boxes import (
 )
 from napari_medseg.config import MetricsConfig, configured
 from napari_medseg.events import Progress, Work, run_to_end
-from napari_medseg.metrics.pairwise.counts import merged
+from napari_medseg.metrics.pairwise.overlap import merged
 from napari_medseg.metrics.pairwise.pieces import HALO, Gauge, Piece
 from napari_medseg.metrics.pairwise.presets import RULES
 from napari_medseg.metrics.pairwise.scores import ImageSize, Row, Scores, on_grid_of, score

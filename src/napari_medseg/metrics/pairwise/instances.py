@@ -22,7 +22,7 @@ from napari_medseg.arrays.boxes import Box, mask_of, union
 from napari_medseg.config import Connectivity, InstancesConfig, configured
 from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray, Triple
-from napari_medseg.metrics.pairwise.counts import tally_in_steps
+from napari_medseg.metrics.pairwise.overlap import tally_in_steps
 from napari_medseg.metrics.pairwise.scores import on_grid_of
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Grid, LazyArray, Segmentation

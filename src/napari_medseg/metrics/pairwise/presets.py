@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from napari_medseg.config import MetricsConfig, Preset
-from napari_medseg.metrics.pairwise.counts import Overlap
+from napari_medseg.metrics.pairwise.overlap import Overlap
 from napari_medseg.metrics.pairwise.surface import Neighbours
 
 

@@ -19,7 +19,7 @@ from napari_medseg.io.disk import files
 from napari_medseg.metrics.csv_file import write_csv
 from napari_medseg.metrics.inputs import require_segmentation
 from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, Column, columns_of
-from napari_medseg.metrics.pairwise.counts import Overlap
+from napari_medseg.metrics.pairwise.overlap import Overlap
 from napari_medseg.metrics.pairwise.presets import RULES, Rules
 from napari_medseg.metrics.pairwise.surface import ONE_MISSING, SurfaceDistances
 from napari_medseg.volume import LazyArray, Segmentation, require_order_onto

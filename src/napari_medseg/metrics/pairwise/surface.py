@@ -24,7 +24,7 @@ import scipy
 
 from napari_medseg.arrays.boxes import Box, Region, first_of, whole
 from napari_medseg.geometry import FloatArray, Shape3, Triple
-from napari_medseg.metrics.pairwise.counts import Labels
+from napari_medseg.metrics.pairwise.overlap import Labels
 
 Mask = npt.NDArray[np.bool_]
 Neighbours = Literal[6, 18, 26]

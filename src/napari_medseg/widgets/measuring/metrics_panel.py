@@ -17,8 +17,8 @@ from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import largest_label
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
+from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
-from napari_medseg.widgets.fields.panel import Panel
 from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.measuring.cases_tab import CasesTab
 from napari_medseg.widgets.measuring.compared_layers import ComparedLayers, LayerPair

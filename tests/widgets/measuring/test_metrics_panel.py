@@ -17,7 +17,7 @@ from napari_medseg.config import InstancesConfig, MetricsConfig
 from napari_medseg.metrics.pairwise.instances import match_instances
 from napari_medseg.volume import Grid, Segmentation
 from napari_medseg.widgets.canvas.layers import labels_layer, to_segmentation
-from napari_medseg.widgets.measuring.panel import MetricsPanel
+from napari_medseg.widgets.measuring.metrics_panel import MetricsPanel
 
 SPACING = (2.0, 1.0, 1.0)
 
