@@ -80,17 +80,19 @@ def gaps_ms(walk: str) -> dict[str, list[float]]:
     from job_walk import walk_job
     from metrics_walk import Pair, walk_metrics
 
-    window = napari.Viewer()
-    window.window._qt_window.resize(1400, 900)
     heart = Heartbeat()
-    with tempfile.TemporaryDirectory() as folder, heart.watching():
+    with tempfile.TemporaryDirectory() as folder:
         os.environ["MEDSEG_MODELS"] = str(Path(folder, "models"))
-        if walk == "job":
-            walk_job(window, Path(folder), during=heart.during)
-        else:
-            data = Path(os.environ.get("MEDSEG_DATA") or Path(__file__).parents[2] / "shared" / "data")
-            walk_metrics(window, Pair.read(data), Path(folder), during=heart.during)
-    window.close()
+        os.environ["NAPARI_CONFIG"] = str(Path(folder, "settings.yaml"))  # no choices of an earlier run
+        window = napari.Viewer()
+        window.window._qt_window.resize(1400, 900)
+        with heart.watching():
+            if walk == "job":
+                walk_job(window, Path(folder), during=heart.during)
+            else:
+                data = Path(os.environ.get("MEDSEG_DATA") or Path(__file__).parents[2] / "shared" / "data")
+                walk_metrics(window, Pair.read(data), Path(folder), during=heart.during)
+        window.close()
     return {
         part: [1000 * value for value in (gap.seconds, gap.work, gap.collector, gap.painting)]
         for part, gap in heart.longest.items()

@@ -181,6 +181,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MEDSEG_MODELS"] = folder
+        os.environ["NAPARI_CONFIG"] = f"{folder}/settings.yaml"  # what a user last chose is not what a page shows
         viewer = napari.Viewer(show=True)
         viewer.window.resize(1280, 800)
         manual = open_sample(viewer)

@@ -14,7 +14,7 @@ from napari.layers import Layer
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io.choice import ChoiceError, PointError
-from napari_medseg.sample import phantom, sample_files
+from napari_medseg.sample import phantom
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import (
     GRID_KEY,
@@ -133,9 +133,11 @@ def _series_of(labels: Segmentation, path: str) -> str:
 
 
 def sample_ct() -> list[LayerData]:
-    """The CT phantom that the sample model is made for, and its exact labels."""
-    files = sample_files()
-    return _sample(io.read(files["image"]), io.read_segmentation(files["labels"]), "CT phantom")
+    """The CT phantom that the sample model is made for, and its exact labels: those of the sample's files.
+
+    They are made and not read: the first import of a reader would hold up the window, in whose thread napari asks.
+    """
+    return _sample(*phantom("ct"), "CT phantom")
 
 
 def sample_mr() -> list[LayerData]:
