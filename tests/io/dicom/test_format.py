@@ -18,7 +18,14 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from dicom_files import CANARY, set_pixels, voxels, write_enhanced, write_series
 from grids import ORIENTATIONS, grid, grids
@@ -81,6 +88,67 @@ def test_compressed_pixels_are_decoded(tmp_path: Path, syntax: pydicom.uid.UID) 
         tmp_path, data, larger, tweak=lambda dataset, _: dataset.compress(syntax, generate_instance_uid=False)
     )
     assert np.array_equal(io.read(path).data[0], data)
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["native", "rle"])
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize(("stored", "high"), [(12, 11), (12, 15), (12, 13), (16, 15), (9, 9)])
+def test_a_value_is_the_stored_bits_of_its_word(
+    tmp_path: Path, stored: int, high: int, signed: bool, compress: bool
+) -> None:
+    low, end = (-(1 << stored - 1), 1 << stored - 1) if signed else (0, 1 << stored)
+    expected = np.random.default_rng(0).integers(low, end, GRID.shape)
+    others = np.random.default_rng(1).integers(0, 1 << 16, GRID.shape) & ~((1 << stored) - 1 << high + 1 - stored)
+    words = (((expected & (1 << stored) - 1) << high + 1 - stored) | others & 0xFFFF).astype(np.uint16)
+
+    def set_bits(dataset: Dataset, k: int) -> None:
+        set_pixels(dataset, words[k])
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = stored, high, int(signed)
+        if compress:
+            dataset.compress(RLELossless, generate_instance_uid=False)
+
+    assert np.array_equal(io.read(series(tmp_path, set_bits)).data[0], expected)
+
+
+def bare(folder: Path, *, keep_meta: bool, syntax: pydicom.uid.UID) -> Path:
+    """A series whose files have no mark, nor, if so, the file meta information."""
+
+    def change(dataset: Dataset, k: int) -> None:
+        dataset.file_meta.TransferSyntaxUID = syntax
+
+    path = series(folder, change)
+    for number, file in enumerate(path.iterdir()):
+        content = file.read_bytes()
+        meta = int.from_bytes(content[140:144], "little")
+        file.write_bytes(content[132 if keep_meta else 144 + meta :])
+        file.rename(path / f"{number}")
+    return path
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=["explicit", "implicit"])
+@pytest.mark.parametrize("keep_meta", [True, False], ids=["meta", "no_meta"])
+def test_files_without_the_mark_are_read(tmp_path: Path, keep_meta: bool, syntax: pydicom.uid.UID) -> None:
+    path = bare(tmp_path, keep_meta=keep_meta, syntax=syntax)
+    assert same_up_to_order(io.read(path), DATA, GRID)
+    assert io.read(path / "0").grid.shape == (1, 5, 6)
+
+
+def test_a_dicomdir_and_junk_beside_the_images_are_passed_over(tmp_path: Path) -> None:
+    path = series(tmp_path)
+    listing = pydicom.dcmread(path / "IM001.dcm")
+    for keyword in ("PixelData", "SOPClassUID", "SeriesInstanceUID"):
+        listing.pop(keyword)
+    listing.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    listing.save_as(path / "DICOMDIR")
+    (path / "._IM001.dcm").write_bytes(bytes(200))
+    for name in ("Thumbs.db", "LOCKFILE.txt", "autorun.inf"):
+        (path / name).write_bytes(b"")
+    assert same_up_to_order(io.read(path), DATA, GRID)
+
+
+def test_images_without_a_series_are_one_series(tmp_path: Path) -> None:
+    path = series(tmp_path, lambda dataset, _: setattr(dataset, "SeriesInstanceUID", ""))
+    assert same_up_to_order(io.read(path), DATA, GRID)
 
 
 def test_baseline_jpeg_is_decoded(tmp_path: Path) -> None:
@@ -156,7 +224,7 @@ def test_an_outline_of_a_series_needs_headers_only(
         io.read(folder)
 
 
-def refuse(*_: object) -> None:
+def refuse(*_: object, **__: object) -> None:
     raise AssertionError("a pixel is decoded")
 
 
@@ -220,6 +288,7 @@ REFUSED: dict[str, tuple[Callable[[Dataset, int], None], type[Exception], str]] 
         "cut short.*60 bytes expected.*20 there",
     ),
     "colour": (lambda d, _: setattr(d, "PhotometricInterpretation", "RGB"), NotSupportedError, "a colour image"),
+    "high_bit": (lambda d, _: setattr(d, "HighBit", 16), FileError, "values of 16 bits cannot end at bit 16 of 16"),
     "mosaic": (lambda d, _: setattr(d, "ImageType", ["ORIGINAL", "MOSAIC"]), NotSupportedError, "a mosaic"),
     "many_frames": (lambda d, _: setattr(d, "NumberOfFrames", 9), FileError, "cut short"),
     "bad_number": (

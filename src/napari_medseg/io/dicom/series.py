@@ -18,7 +18,6 @@ from napari_medseg.io.disk import files
 
 _SUFFIXES = (".dcm", ".ima")
 """A file with such a name that is no DICOM is an error; other files are passed over."""
-_DIRECTORY = "1.2.840.10008.1.3.10"
 _CODE = re.compile(r"[A-Z]{2,10}")
 """A modality is a code; anything else in its place could be a text about a patient."""
 _LISTED = 20
@@ -65,10 +64,10 @@ def list_series(path: str | PathLike[str]) -> list[Series]:
     found: dict[str, list[DicomHeader]] = {}
     for file in _files(Path(path)):
         header = read_header(file)
-        if header.text("SOPClassUID") == _DIRECTORY:
+        if header.is_directory:
             continue
         uid = header.text("SeriesInstanceUID")
-        if not uid:
+        if not uid and not header.pixels_at:
             raise FileError(f"{file}: no SeriesInstanceUID: not an image, or cut short (truncated)")
         found.setdefault(uid, []).append(header)
     if not found:
@@ -105,7 +104,13 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     visible = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
-    return [p for p in visible if p.suffix.lower() in _SUFFIXES or p.stat().st_size == 0 or is_dicom(p)]
+    return [p for p in visible if _should_be_dicom(p) or is_dicom(p)]
+
+
+def _should_be_dicom(path: Path) -> bool:
+    """By its name; an empty file without a suffix is one that was cut."""
+    suffix = path.suffix.lower()
+    return suffix in _SUFFIXES or (path.stat().st_size == 0 and (not suffix or suffix[1:].isdecimal()))
 
 
 def _series(uid: str, headers: Sequence[DicomHeader]) -> Series:
