@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,67 @@ def refuse(*_: object, **__: object) -> None:
     raise AssertionError("a pixel is decoded")
 
 
+def mapping(slope: float | None, intercept: float = 0.0) -> Dataset:
+    """Stored values to real world ones: by a line, or by a table without a slope."""
+    item = Dataset()
+    item.RealWorldValueFirstValueMapped, item.RealWorldValueLastValueMapped = -1000, 2000
+    if slope is None:
+        item.RealWorldValueLUTData = [0.0] * 3001
+    else:
+        item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, intercept
+    return item
+
+
+@pytest.mark.parametrize(
+    ("fields", "slope", "intercept", "warning"),
+    [
+        ({"RealWorldValueMappingSequence": [mapping(0.25, 3)]}, 0.25, 3, None),
+        ({"RealWorldValueMappingSequence": [mapping(2, 1), mapping(2, 1)]}, 2, 1, None),
+        ({"RealWorldValueMappingSequence": [mapping(9)], "RescaleSlope": 2}, 2, 0, None),
+        ({"RealWorldValueMappingSequence": [mapping(9)], "RescaleIntercept": -4}, 1, -4, None),
+        ({"RealWorldValueMappingSequence": [mapping(2), mapping(3)]}, 1, 0, "several mappings to real world values"),
+        ({"RealWorldValueMappingSequence": [mapping(2), mapping(None)]}, 1, 0, "several mappings"),
+        ({"RealWorldValueMappingSequence": [mapping(None)]}, 1, 0, "a mapping by a table to real world values"),
+        ({"DoseGridScaling": "0.001"}, 0.001, 0, None),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"}, 1, 0, "a dose that states no DoseGridScaling"),
+        ({"AnatomicalOrientationType": "QUADRUPED"}, 1, 0, "an animal on four feet"),
+    ],
+    ids=["line", "same", "slope", "intercept", "several", "mixed", "table", "dose", "no_scaling", "animal"],
+)
+def test_every_rule_for_the_values_is_followed_or_told(
+    tmp_path: Path, fields: dict[str, Any], slope: float, intercept: float, warning: str | None
+) -> None:
+    path = series(tmp_path, lambda dataset, _: dataset.update(fields))
+    with pytest.warns(MedsegWarning, match=warning) if warning else nullcontext():
+        read = io.read(path)
+    np.testing.assert_allclose(read.data[0], DATA * slope + intercept, rtol=1e-6)
+
+
+def test_slices_in_different_units_are_told(tmp_path: Path) -> None:
+    path = series(tmp_path, lambda dataset, k: setattr(dataset, "Units", "BQML" if k else "CNTS"))
+    with pytest.warns(MedsegWarning, match="different units"):
+        io.read(path)
+
+
+@pytest.mark.parametrize(("sign", "start"), [(1, 0), (-1, 0), (1, 9), (-1, 9), (1, 5)])
+def test_the_frames_of_a_dose_lie_at_their_offsets(tmp_path: Path, sign: int, start: int) -> None:
+    dose = pydicom.dcmread(series(tmp_path) / "IM004.dcm")
+    dose.NumberOfFrames, dose.DoseGridScaling = 4, 0.5
+    dose.ImageOrientationPatient, dose.ImagePositionPatient = [1, 0, 0, 0, sign, 0], [7, 8, 9]
+    dose.GridFrameOffsetVector = [2.5 * k + start for k in range(4)]
+    set_pixels(dose, DATA)
+    dose.save_as(tmp_path / "dose.dcm")
+    if (sign, start) in ((-1, 9), (1, 5)):
+        with pytest.raises(FileError, match=f"offsets of its frames .* begin at {start}"):
+            io.read(tmp_path / "dose.dcm")
+        return
+    read = io.read(tmp_path / "dose.dcm")
+    np.testing.assert_allclose(read.data[0], DATA * 0.5)
+    assert read.grid.orientation == ("SPL" if sign == 1 else "IAL")
+    assert read.grid.spacing[0] == pytest.approx(2.5)
+    np.testing.assert_allclose(read.grid.origin, (9, 8, 7))
+
+
 def test_each_slice_has_its_own_scale(tmp_path: Path) -> None:
     read = io.read(series(tmp_path, lambda dataset, k: setattr(dataset, "RescaleSlope", k + 1)))
     np.testing.assert_array_equal(read.data[0], DATA * np.arange(1, 5)[:, None, None])
@@ -266,12 +328,12 @@ def test_an_uneven_series_is_resampled(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Dataset, int], None], type[Exception], str]] = {
     "orientation": (
         lambda d, k: setattr(d, "ImageOrientationPatient", [0, 1, 0, 0, 0, -1]) if k == 1 else None,
-        FileError,
+        ChoiceError,
         r"orientations of slices differ: 1 of 4 are unlike the others \(IM003.dcm\)",
     ),
     "size": (
         lambda d, k: setattr(d, "Rows", 4) if k == 3 else None,
-        FileError,
+        ChoiceError,
         r"sizes \(rows, columns\) of slices differ: 1 of 4 .*IM001.dcm",
     ),
     "same_position": (

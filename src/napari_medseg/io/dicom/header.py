@@ -37,7 +37,18 @@ KEYWORDS = (
     "FrameOfReferenceUID",
     "Modality",
     "SeriesNumber",
+    "InstanceNumber",
     "ImageType",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "TemporalPositionIdentifier",
+    "EchoTime",
+    "EchoNumbers",
+    "DiffusionBValue",
+    "InversionTime",
+    "FlipAngle",
+    "TriggerTime",
+    "KVP",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -55,6 +66,11 @@ KEYWORDS = (
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
+    "RealWorldValueMappingSequence",
+    "DoseGridScaling",
+    "GridFrameOffsetVector",
+    "Units",
+    "AnatomicalOrientationType",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     "SegmentationType",
@@ -135,6 +151,11 @@ class DicomHeader:
             return _DIRECTORY in (self.text("SOPClassUID"), str(meta.get("MediaStorageSOPClassUID", "")))
 
     @property
+    def is_image(self) -> bool:
+        """Whether it holds pixels or says that it does, as a file that is cut short."""
+        return bool(self.pixels_at or self.count("Rows"))
+
+    @property
     def unused_bits(self) -> tuple[int, int]:
         """The bits above and below the value in each stored word; FileError where they cannot be."""
         allocated = self.count("BitsAllocated")
@@ -158,6 +179,12 @@ class DicomHeader:
     def size(self) -> tuple[int, int]:
         """Rows, columns."""
         return self.count("Rows"), self.count("Columns")
+
+    @property
+    def rounded_orientation(self) -> tuple[float, ...]:
+        """The direction cosines at the top of the file, to two decimals; empty if they are not there."""
+        cosines = numbers(self.dataset, "ImageOrientationPatient", 6, self.path)
+        return () if cosines is None else tuple((np.round(cosines, 2) + 0.0).tolist())
 
     @property
     def decoded_bytes(self) -> int:
@@ -235,13 +262,20 @@ def numbers(item: Dataset, keyword: str, count: int, path: Path) -> FloatArray |
 def text(item: Dataset, keyword: str, path: Path) -> str:
     """A text; empty if it is absent."""
     with _parse_errors_as_file_errors(path, keyword):
-        return str(item.get(keyword) or "")
+        value = item.get(keyword)
+        return "" if value is None or (value != 0 and not value) else str(value)
 
 
 def items(dataset: Dataset, keyword: str, path: Path) -> list[Dataset]:
     """The items of a sequence; none if it is absent."""
     with _parse_errors_as_file_errors(path, keyword):
         return list(dataset.get(keyword) or [])
+
+
+def nested_items(dataset: Dataset, path: Path) -> list[Dataset]:
+    """The items of all its sequences."""
+    with _parse_errors_as_file_errors(path):
+        return [item for element in dataset if element.VR == "SQ" for item in element.value]
 
 
 @contextmanager

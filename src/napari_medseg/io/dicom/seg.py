@@ -118,7 +118,7 @@ def save(path: Path, stored: Stored) -> None:
     series = choose(stored.source, as_labels=False)
     if not series.headers[0].text("SeriesInstanceUID"):
         raise InputError(f"{path}: the source {stored.source} states no SeriesInstanceUID to refer to: write .nii.gz")
-    planes, stack = arranged(series, str(stored.source))
+    planes, stack = arranged(series, stored.source)
     data = _on_planes(path, stored, stack)
     ids = sorted({*np.unique(data).tolist(), *stored.labels} - {0})
     if not ids or ids[-1] > _MAX_LABELMAP:
