@@ -145,6 +145,19 @@ def test_a_dicomdir_and_junk_beside_the_images_are_passed_over(tmp_path: Path) -
     for name in ("Thumbs.db", "LOCKFILE.txt", "autorun.inf"):
         (path / name).write_bytes(b"")
     assert same_up_to_order(io.read(path), DATA, GRID)
+    with pytest.raises(FileError, match="a DICOMDIR, which only lists the images beside and below it"):
+        io.read(path / "DICOMDIR")
+
+
+def test_a_file_that_states_no_transfer_syntax_is_read(tmp_path: Path) -> None:
+    path = series(tmp_path)
+    for file in path.iterdir():
+        content = file.read_bytes()
+        at = content.index(b"\x02\0\x10\0UI")
+        length = int.from_bytes(content[at + 6 : at + 8], "little")
+        whole = int.from_bytes(content[140:144], "little") - 8 - length
+        file.write_bytes(content[:140] + whole.to_bytes(4, "little") + content[144:at] + content[at + 8 + length :])
+    assert same_up_to_order(io.read(path), DATA, GRID)
 
 
 def test_images_without_a_series_are_one_series(tmp_path: Path) -> None:

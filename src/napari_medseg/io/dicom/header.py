@@ -220,12 +220,12 @@ def read_header(path: Path) -> DicomHeader:
 
 
 def _syntax(file: BinaryIO) -> UID | None:
-    """The transfer syntax in the file meta information; None for a file that has neither that nor the mark."""
+    """The transfer syntax in the file meta information; None for a file that does not state it."""
     file.seek(0)
-    preamble = read_preamble(file, force=True)
+    read_preamble(file, force=True)
     meta = read_dataset(file, False, True, stop_when=lambda tag, _, __: BaseTag(tag).group != _META_GROUP)
     stated = str(meta.get("TransferSyntaxUID", ""))
-    return UID(stated) if stated or preamble is not None else None
+    return UID(stated) if stated else None
 
 
 def check_pixels(header: DicomHeader) -> None:

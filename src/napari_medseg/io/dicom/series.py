@@ -82,6 +82,8 @@ def list_series(path: str | PathLike[str]) -> list[Series]:
         if not uid and not header.pixels_at:
             raise FileError(f"{header.path}: no SeriesInstanceUID: not an image, or cut short (truncated)")
         found.setdefault(uid, []).append(header)
+    if not found and not place.is_dir():
+        raise FileError(f"{path}: a DICOMDIR, which only lists the images beside and below it: name its folder")
     if not found:
         raise FileError(f"{path}: no DICOM image in this folder or below it")
     return sorted((_series(uid, of_series) for uid, of_series in found.items()), key=lambda s: (s.number, s.id))

@@ -83,10 +83,10 @@ def _layers_of_parts(path: str, several: ChoiceError | PointError) -> list[Layer
     for part in parts:
         try:
             layers += _layers_of_part(part)
-        except MedsegError as fault:
+        except MedsegError as error:
             if is_time:
                 raise
-            faults.append(fault)
+            faults.append(error)
     if not layers:
         raise faults[0]
     for fault in faults:
