@@ -278,9 +278,18 @@ def test_every_rule_for_the_values_is_followed_or_told(
     np.testing.assert_allclose(read.data[0], DATA * slope + intercept, rtol=1e-6)
 
 
-def test_slices_in_different_units_are_told(tmp_path: Path) -> None:
-    path = series(tmp_path, lambda dataset, k: setattr(dataset, "Units", "BQML" if k else "CNTS"))
-    with pytest.warns(MedsegWarning, match="different units"):
+@pytest.mark.parametrize(
+    ("keyword", "values", "said"),
+    [
+        ("Units", ("BQML", "CNTS"), "different units"),
+        ("FrameOfReferenceUID", ("1.2.1", "1.2.2"), "different frames of reference"),
+    ],
+)
+def test_slices_that_cannot_be_compared_are_told(
+    tmp_path: Path, keyword: str, values: tuple[str, str], said: str
+) -> None:
+    path = series(tmp_path, lambda dataset, k: setattr(dataset, keyword, values[k == 0]))
+    with pytest.warns(MedsegWarning, match=said):
         io.read(path)
 
 

@@ -222,21 +222,31 @@ def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str)
 
 
 def _images_below(path: Path) -> list[str]:
-    """The images in a group of groups, at most three levels down (row, well and field of a plate), in natural order."""
+    """The images in a group of groups, at most three levels down (row, well and field of a plate), in natural order.
+
+    The folders between may have no metadata.
+    """
     found: list[str] = []
-    groups, looked = [path], 0
+    places, looked = [path], 0
     for _ in range(_LEVELS):
         below = []
-        for folder in (f for group in groups for f in sorted(group.iterdir(), key=_natural) if metadata.is_group(f)):
+        for folder in (f for place in places for f in _folders_in(place)):
             looked += 1
             if looked > _LOOKED:
                 return found
-            if "multiscales" in ome_part(dict(_open(folder).attrs)):
+            if metadata.is_group(folder) and "multiscales" in ome_part(dict(_open(folder).attrs)):
                 found.append(str(folder))
-            else:
+            elif not metadata.is_array(folder):
                 below.append(folder)
-        groups = below
+        places = below
     return found
+
+
+def _folders_in(path: Path) -> list[Path]:
+    try:
+        return sorted((f for f in path.iterdir() if f.is_dir()), key=_natural)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be opened: {error.strerror}") from error
 
 
 def _natural(path: Path) -> tuple[tuple[int, str], ...]:
