@@ -6,16 +6,18 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numcodecs import LZ4, Delta, Shuffle  # type: ignore[import-untyped]
 from numpy.random import Generator
+from pydicom.dataset import Dataset
 from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
 
 import mutations
-from dicom_files import CANARY, voxels, write_enhanced, write_series
+from dicom_files import CANARY, SERIES, set_pixels, voxels, write_enhanced, write_series
 from grids import grid
 from mutations import Mutation
 from napari_medseg import io, strictjson
@@ -132,7 +134,11 @@ def zarr_2(folder: Path) -> Path:
     path = folder / f"{NAME}.zarr"
     group = zarr.create_group(path, zarr_format=2)
     group.create_array("0", data=np.arange(120, dtype=np.int16).reshape(1, 1, *SHAPE), chunks=(1, 1, 3, 5, 4))
-    axes: list[Any] = [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]
+    towards = {"z": "inferior-to-superior", "y": "posterior-to-anterior", "x": "left-to-right"}
+    axes: list[Any] = [
+        {"name": n, "type": "space", "unit": "micrometer", "orientation": {"type": "anatomical", "value": value}}
+        for n, value in towards.items()
+    ]
     transforms: list[Any] = [
         {"type": "scale", "scale": [1, 1, 5, 2, 2]},
         {"type": "translation", "translation": [0, 0, 1, 2, 3]},
@@ -176,10 +182,33 @@ def dicom_series(folder: Path) -> Path:
     return write_series(folder / NAME, voxels((3, 4, 5)), grid("SPL", (3, 4, 5)))
 
 
+def dicom_echoes(folder: Path) -> Path:
+    """The second of two volumes of a series, in files without preamble that lie in folders below."""
+    for echo in (1, 2):
+        place = write_series(
+            folder / NAME / f"E{echo}",
+            voxels((2, 4, 5)),
+            grid("SPL", (2, 4, 5)),
+            tweak=lambda dataset, _, echo=echo: setattr(dataset, "EchoTime", echo),  # type: ignore[misc]
+        )
+        for file in place.iterdir():
+            file.write_bytes(file.read_bytes()[132:])
+    return folder / f"{NAME}#{sha256(SERIES.encode()).hexdigest()[:6]}.1"
+
+
+def dicom_dose(folder: Path) -> Path:
+    """A classic file of several frames that lie at their offsets, with values in the high bits of each word."""
+
+    def as_dose(dataset: Dataset, _: int) -> None:
+        dataset.NumberOfFrames, dataset.DoseGridScaling, dataset.GridFrameOffsetVector = 3, 0.5, [0, 2, 4]
+        set_pixels(dataset, voxels((3, 4, 5)))
+        dataset.BitsStored = 12
+
+    return write_series(folder / NAME, voxels((1, 4, 5)), grid("SPL", (1, 4, 5)), tweak=as_dose)
+
+
 def dicom_compressed(syntax: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
-        from pydicom.dataset import Dataset
-
         def compress(dataset: Dataset, _: int) -> None:
             dataset.compress(syntax, generate_instance_uid=False)
 
@@ -313,6 +342,8 @@ TARGETS: dict[str, Target] = {
     "zarr-unsummed": image(plain_zarr(serializer=_UNSUMMED, compressors=None)),
     "zarr-lz4": image(plain_zarr(zarr_format=2, compressors=LZ4(), filters=[Delta("<i2"), Shuffle(2)])),
     "dicom": image(dicom_series),
+    "dicom-echoes": image(dicom_echoes),
+    "dicom-dose": image(dicom_dose),
     "dicom-enhanced": image(dicom_enhanced),
     "dicom-seg": image(dicom_seg((1, 2))),
     "dicom-labelmap": image(dicom_seg((1, 7))),

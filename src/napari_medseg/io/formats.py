@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io import choice, stored
-from napari_medseg.io.dicom.mark import is_dicom
+from napari_medseg.io.dicom.mark import files_below, is_dicom
 from napari_medseg.io.disk import files
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Outline, Segmentation, Volume
@@ -62,6 +63,9 @@ FORMATS = {
     )
 }
 _BY_SUFFIX = {suffix: f for f in FORMATS.values() for suffix in f.suffixes}
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".dcm.gz")
+_MOST_LOOKED = 10_000
+"""The most files below a folder that are looked at for a DICOM file."""
 _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
@@ -162,6 +166,8 @@ def format_of(path: Path) -> Format:
         raise FileError(f"{path}: an OME-Zarr is a folder; this is a file of {status.st_size} bytes")
     if suffix not in _BY_SUFFIX and is_dicom(path):
         return FORMATS["DICOM"]
+    if path.name.lower().endswith(_ARCHIVES):
+        raise FileError(f"{path}: an archive: unpack it, and name the folder or file that comes out")
     if suffix not in _BY_SUFFIX:
         raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
     return _BY_SUFFIX[suffix]
@@ -195,4 +201,10 @@ def _format_of_folder(path: Path) -> Format:
             f"{path}: a folder of {len(inside)} files such as {inside[0]:.100}, where one image is expected: name one "
             f"of them; `napari-medseg segment` takes several: {path}/*{_suffix(path / inside[0])}"
         )
-    raise FileError(f"{path}: no image in this folder: neither an OME-Zarr (zarr.json, .zattrs) nor a DICOM series")
+    if any(is_dicom(file) for file in islice(files_below(path), _MOST_LOOKED)):
+        return FORMATS["DICOM"]
+    archives = [file.name for file in sorted(path.iterdir()) if file.name.lower().endswith(_ARCHIVES)]
+    packed = f"; unpack {archives[0]:.100} first" if archives else ""
+    raise FileError(
+        f"{path}: no image in this folder: neither an OME-Zarr (zarr.json, .zattrs) nor a DICOM series{packed}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from dicom_files import CANARY, set_pixels, voxels, write_enhanced, write_series
 from grids import ORIENTATIONS, grid, grids
@@ -81,6 +89,80 @@ def test_compressed_pixels_are_decoded(tmp_path: Path, syntax: pydicom.uid.UID) 
         tmp_path, data, larger, tweak=lambda dataset, _: dataset.compress(syntax, generate_instance_uid=False)
     )
     assert np.array_equal(io.read(path).data[0], data)
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["native", "rle"])
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize(("stored", "high"), [(12, 11), (12, 15), (12, 13), (16, 15), (9, 9)])
+def test_a_value_is_the_stored_bits_of_its_word(
+    tmp_path: Path, stored: int, high: int, signed: bool, compress: bool
+) -> None:
+    low, end = (-(1 << stored - 1), 1 << stored - 1) if signed else (0, 1 << stored)
+    expected = np.random.default_rng(0).integers(low, end, GRID.shape)
+    others = np.random.default_rng(1).integers(0, 1 << 16, GRID.shape) & ~((1 << stored) - 1 << high + 1 - stored)
+    words = (((expected & (1 << stored) - 1) << high + 1 - stored) | others & 0xFFFF).astype(np.uint16)
+
+    def set_bits(dataset: Dataset, k: int) -> None:
+        set_pixels(dataset, words[k])
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = stored, high, int(signed)
+        if compress:
+            dataset.compress(RLELossless, generate_instance_uid=False)
+
+    assert np.array_equal(io.read(series(tmp_path, set_bits)).data[0], expected)
+
+
+def bare(folder: Path, *, keep_meta: bool, syntax: pydicom.uid.UID) -> Path:
+    """A series whose files have no mark, nor, if so, the file meta information."""
+
+    def change(dataset: Dataset, k: int) -> None:
+        dataset.file_meta.TransferSyntaxUID = syntax
+
+    path = series(folder, change)
+    for number, file in enumerate(path.iterdir()):
+        content = file.read_bytes()
+        meta = int.from_bytes(content[140:144], "little")
+        file.write_bytes(content[132 if keep_meta else 144 + meta :])
+        file.rename(path / f"{number}")
+    return path
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=["explicit", "implicit"])
+@pytest.mark.parametrize("keep_meta", [True, False], ids=["meta", "no_meta"])
+def test_files_without_the_mark_are_read(tmp_path: Path, keep_meta: bool, syntax: pydicom.uid.UID) -> None:
+    path = bare(tmp_path, keep_meta=keep_meta, syntax=syntax)
+    assert same_up_to_order(io.read(path), DATA, GRID)
+    assert io.read(path / "0").grid.shape == (1, 5, 6)
+
+
+def test_a_dicomdir_and_junk_beside_the_images_are_passed_over(tmp_path: Path) -> None:
+    path = series(tmp_path)
+    listing = pydicom.dcmread(path / "IM001.dcm")
+    for keyword in ("PixelData", "SOPClassUID", "SeriesInstanceUID"):
+        listing.pop(keyword)
+    listing.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    listing.save_as(path / "DICOMDIR")
+    (path / "._IM001.dcm").write_bytes(bytes(200))
+    for name in ("Thumbs.db", "LOCKFILE.txt", "autorun.inf"):
+        (path / name).write_bytes(b"")
+    assert same_up_to_order(io.read(path), DATA, GRID)
+    with pytest.raises(FileError, match="a DICOMDIR, which only lists the images beside and below it"):
+        io.read(path / "DICOMDIR")
+
+
+def test_a_file_that_states_no_transfer_syntax_is_read(tmp_path: Path) -> None:
+    path = series(tmp_path)
+    for file in path.iterdir():
+        content = file.read_bytes()
+        at = content.index(b"\x02\0\x10\0UI")
+        length = int.from_bytes(content[at + 6 : at + 8], "little")
+        whole = int.from_bytes(content[140:144], "little") - 8 - length
+        file.write_bytes(content[:140] + whole.to_bytes(4, "little") + content[144:at] + content[at + 8 + length :])
+    assert same_up_to_order(io.read(path), DATA, GRID)
+
+
+def test_images_without_a_series_are_one_series(tmp_path: Path) -> None:
+    path = series(tmp_path, lambda dataset, _: setattr(dataset, "SeriesInstanceUID", ""))
+    assert same_up_to_order(io.read(path), DATA, GRID)
 
 
 def test_baseline_jpeg_is_decoded(tmp_path: Path) -> None:
@@ -156,8 +238,78 @@ def test_an_outline_of_a_series_needs_headers_only(
         io.read(folder)
 
 
-def refuse(*_: object) -> None:
+def refuse(*_: object, **__: object) -> None:
     raise AssertionError("a pixel is decoded")
+
+
+def mapping(slope: float | None, intercept: float = 0.0) -> Dataset:
+    """Stored values to real world ones: by a line, or by a table without a slope."""
+    item = Dataset()
+    item.RealWorldValueFirstValueMapped, item.RealWorldValueLastValueMapped = -1000, 2000
+    if slope is None:
+        item.RealWorldValueLUTData = [0.0] * 3001
+    else:
+        item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, intercept
+    return item
+
+
+@pytest.mark.parametrize(
+    ("fields", "slope", "intercept", "warning"),
+    [
+        ({"RealWorldValueMappingSequence": [mapping(0.25, 3)]}, 0.25, 3, None),
+        ({"RealWorldValueMappingSequence": [mapping(2, 1), mapping(2, 1)]}, 2, 1, None),
+        ({"RealWorldValueMappingSequence": [mapping(9)], "RescaleSlope": 2}, 2, 0, None),
+        ({"RealWorldValueMappingSequence": [mapping(9)], "RescaleIntercept": -4}, 1, -4, None),
+        ({"RealWorldValueMappingSequence": [mapping(2), mapping(3)]}, 1, 0, "several mappings to real world values"),
+        ({"RealWorldValueMappingSequence": [mapping(2), mapping(None)]}, 1, 0, "several mappings"),
+        ({"RealWorldValueMappingSequence": [mapping(None)]}, 1, 0, "a mapping by a table to real world values"),
+        ({"DoseGridScaling": "0.001"}, 0.001, 0, None),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"}, 1, 0, "a dose that states no DoseGridScaling"),
+        ({"AnatomicalOrientationType": "QUADRUPED"}, 1, 0, "an animal on four feet"),
+    ],
+    ids=["line", "same", "slope", "intercept", "several", "mixed", "table", "dose", "no_scaling", "animal"],
+)
+def test_every_rule_for_the_values_is_followed_or_told(
+    tmp_path: Path, fields: dict[str, Any], slope: float, intercept: float, warning: str | None
+) -> None:
+    path = series(tmp_path, lambda dataset, _: dataset.update(fields))
+    with pytest.warns(MedsegWarning, match=warning) if warning else nullcontext():
+        read = io.read(path)
+    np.testing.assert_allclose(read.data[0], DATA * slope + intercept, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "said"),
+    [
+        ("Units", ("BQML", "CNTS"), "different units"),
+        ("FrameOfReferenceUID", ("1.2.1", "1.2.2"), "different frames of reference"),
+    ],
+)
+def test_slices_that_cannot_be_compared_are_told(
+    tmp_path: Path, keyword: str, values: tuple[str, str], said: str
+) -> None:
+    path = series(tmp_path, lambda dataset, k: setattr(dataset, keyword, values[k == 0]))
+    with pytest.warns(MedsegWarning, match=said):
+        io.read(path)
+
+
+@pytest.mark.parametrize(("sign", "start"), [(1, 0), (-1, 0), (1, 9), (-1, 9), (1, 5)])
+def test_the_frames_of_a_dose_lie_at_their_offsets(tmp_path: Path, sign: int, start: int) -> None:
+    dose = pydicom.dcmread(series(tmp_path) / "IM004.dcm")
+    dose.NumberOfFrames, dose.DoseGridScaling = 4, 0.5
+    dose.ImageOrientationPatient, dose.ImagePositionPatient = [1, 0, 0, 0, sign, 0], [7, 8, 9]
+    dose.GridFrameOffsetVector = [2.5 * k + start for k in range(4)]
+    set_pixels(dose, DATA)
+    dose.save_as(tmp_path / "dose.dcm")
+    if (sign, start) in ((-1, 9), (1, 5)):
+        with pytest.raises(FileError, match=f"offsets of its frames .* begin at {start}"):
+            io.read(tmp_path / "dose.dcm")
+        return
+    read = io.read(tmp_path / "dose.dcm")
+    np.testing.assert_allclose(read.data[0], DATA * 0.5)
+    assert read.grid.orientation == ("SPL" if sign == 1 else "IAL")
+    assert read.grid.spacing[0] == pytest.approx(2.5)
+    np.testing.assert_allclose(read.grid.origin, (9, 8, 7))
 
 
 def test_each_slice_has_its_own_scale(tmp_path: Path) -> None:
@@ -198,12 +350,12 @@ def test_an_uneven_series_is_resampled(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Dataset, int], None], type[Exception], str]] = {
     "orientation": (
         lambda d, k: setattr(d, "ImageOrientationPatient", [0, 1, 0, 0, 0, -1]) if k == 1 else None,
-        FileError,
+        ChoiceError,
         r"orientations of slices differ: 1 of 4 are unlike the others \(IM003.dcm\)",
     ),
     "size": (
         lambda d, k: setattr(d, "Rows", 4) if k == 3 else None,
-        FileError,
+        ChoiceError,
         r"sizes \(rows, columns\) of slices differ: 1 of 4 .*IM001.dcm",
     ),
     "same_position": (
@@ -220,6 +372,7 @@ REFUSED: dict[str, tuple[Callable[[Dataset, int], None], type[Exception], str]] 
         "cut short.*60 bytes expected.*20 there",
     ),
     "colour": (lambda d, _: setattr(d, "PhotometricInterpretation", "RGB"), NotSupportedError, "a colour image"),
+    "high_bit": (lambda d, _: setattr(d, "HighBit", 16), FileError, "values of 16 bits cannot end at bit 16 of 16"),
     "mosaic": (lambda d, _: setattr(d, "ImageType", ["ORIGINAL", "MOSAIC"]), NotSupportedError, "a mosaic"),
     "many_frames": (lambda d, _: setattr(d, "NumberOfFrames", 9), FileError, "cut short"),
     "bad_number": (

@@ -16,6 +16,7 @@ from grids import ORIENTATIONS, grid, oblique
 from napari_medseg import io
 from napari_medseg.cli.describe import describe
 from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.zarr.array import StoredArray
 from napari_medseg.io.zarr.format import filling_labels
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -397,3 +398,27 @@ class TestLabelsOfAnImage:
     def test_an_image_of_integers_can_be_labels(self, tmp_path: Path) -> None:
         labels = io.read_segmentation(foreign(tmp_path / "a.zarr", "czyx", (1, 3, 4, 5)))
         assert np.array_equal(np.asarray(labels.data), values((3, 4, 5)))
+
+
+def test_a_collection_names_its_images_in_their_order(tmp_path: Path) -> None:
+    plate = tmp_path / "plate.zarr"
+    zarr.create_group(plate, zarr_format=2, attributes={"plate": {"wells": [{"path": "A/1"}]}})
+    zarr.create_group(plate / "A", zarr_format=2)
+    for name in ("10", "2"):
+        foreign(plate / "A" / "1" / name, version="0.4")
+    with pytest.raises(ChoiceError, match=r"a collection of images.*: name one of .*/2, .*/10$") as several:
+        io.read(plate)
+    assert several.value.choices == (f"{plate}/A/1/2", f"{plate}/A/1/10")
+    assert io.read(several.value.choices[0]).grid.shape == (3, 4, 5)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_left_and_right_are_those_that_the_axes_state(tmp_path: Path, version: str) -> None:
+    towards = {"z": "inferior-to-superior", "y": "posterior-to-anterior", "x": "left-to-right"}
+    axes = [
+        {"name": name, "type": "space", "unit": "millimeter", "orientation": {"type": "anatomical", "value": value}}
+        for name, value in towards.items()
+    ]
+    path = foreign(tmp_path / "a.zarr", scale=(3, 2, 1), version=version, changes={"axes": axes})
+    grid = io.read(path).grid
+    assert (grid.orientation, grid.spacing) == ("SAR", (3, 2, 1))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
 from typing import Any
 
+import numpy as np
 import pytest
 
-from napari_medseg.errors import FileError
+from napari_medseg.errors import FileError, MedsegWarning
 from napari_medseg.io.zarr.ome import channel_names, label_colours, label_names, parse_multiscale
 
 AXES = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
@@ -89,3 +91,79 @@ def test_names_and_colours_of_labels_are_taken_row_by_row() -> None:
 )
 def test_channel_names(channels: list[Any], expected: tuple[str, ...]) -> None:
     assert channel_names({"omero": {"channels": channels}}, 2) == expected
+
+
+TO = {
+    "S": "inferior-to-superior",
+    "I": "superior-to-inferior",
+    "P": "anterior-to-posterior",
+    "A": "posterior-to-anterior",
+    "L": "right-to-left",
+    "R": "left-to-right",
+}
+LINES = ("SI", "PA", "LR")
+
+
+def oriented(*directions: Any, names: str = "zyx") -> dict[str, Any]:
+    """An image whose axes state these anatomical orientations; None states nothing."""
+    axes = [
+        {
+            "name": name,
+            "type": "space",
+            "unit": "millimeter",
+            **({} if to is None else {"orientation": {"type": "anatomical", "value": TO.get(to, to)}}),
+        }
+        for name, to in zip(names, directions, strict=True)
+    ]
+    own = [
+        {"type": "scale", "scale": [3, 2, 1][-len(names) :]},
+        {"type": "translation", "translation": [30, 20, 10][-len(names) :]},
+    ]
+    return image({"path": "0", "coordinateTransformations": own}, axes=axes)
+
+
+@pytest.mark.parametrize(
+    "directions", ["".join(d) for lines in permutations(LINES) for d in product(*lines)], ids=lambda d: str(d)
+)
+def test_each_of_the_48_orientations_is_honoured(directions: str) -> None:
+    affine = parse_multiscale(oriented(*directions), "a.zarr").affine
+    expected = np.zeros((4, 4))
+    expected[3, 3] = 1
+    for column, (to, step, first) in enumerate(zip(directions, (3, 2, 1), (30, 20, 10), strict=True)):
+        row = next(number for number, line in enumerate(LINES) if to in line)
+        sign = 1 if to in "SPL" else -1
+        expected[row, column], expected[row, 3] = sign * step, sign * first
+    np.testing.assert_array_equal(affine, expected)
+
+
+@pytest.mark.parametrize(
+    ("directions", "diagonal", "match"),
+    [
+        pytest.param((None, None, "R"), (3, 2, -1), "axes z, y is missing or not known", id="one axis"),
+        pytest.param(("S", "A", None), (3, -2, 1), "axes x is missing or not known", id="two axes"),
+        pytest.param(("distal-to-proximal", "A", "R"), (3, -2, -1), "axes z is missing or not known", id="a limb"),
+        pytest.param(("x", "y", 3), (3, 2, 1), "the orientation of its axes is not known", id="nonsense"),
+    ],
+)
+def test_an_orientation_that_is_stated_in_part_warns(
+    directions: tuple[Any, ...], diagonal: tuple[int, ...], match: str
+) -> None:
+    with pytest.warns(MedsegWarning, match=match):
+        affine = parse_multiscale(oriented(*directions), "a.zarr").affine
+    assert tuple(np.diag(affine)[:3]) == diagonal
+
+
+@pytest.mark.parametrize("directions", [("S", "S", "L"), ("S", "L", "R"), ("L", None, None)], ids=str)
+def test_orientations_that_contradict_one_another_are_refused(directions: tuple[Any, ...]) -> None:
+    with pytest.raises(FileError, match=r"^a\.zarr: two of its axes run along the same line of the body: z "):
+        parse_multiscale(oriented(*directions), "a.zarr")
+
+
+def test_the_axis_that_a_slice_lacks_runs_where_no_other_does() -> None:
+    affine = parse_multiscale(oriented("I", "R", names="yx"), "a.zarr").affine
+    np.testing.assert_array_equal(affine[:3, :3], [[0, -2, 0], [1, 0, 0], [0, 0, -1]])
+
+
+def test_animals_on_four_feet_have_the_same_lines() -> None:
+    affine = parse_multiscale(oriented("cranial-to-caudal", "dorsal-to-ventral", "R"), "a.zarr").affine
+    assert tuple(np.diag(affine)[:3]) == (-3, -2, -1)

@@ -17,6 +17,7 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from napari.layers._layer_actions import _convert
 from npe2 import PluginManager
+from pydicom.dataset import Dataset
 
 import napari_medseg as ms
 from balls import LABELS, segmentation, volume
@@ -24,7 +25,7 @@ from dicom_files import voxels, write_series
 from napari_medseg import registry
 from napari_medseg.cli import main
 from napari_medseg.config import SegmentConfig, field_docs
-from napari_medseg.errors import FileError
+from napari_medseg.errors import FileError, MedsegWarning
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import PROVENANCE_KEY, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.napari_io import get_reader
@@ -65,6 +66,37 @@ def test_each_dicom_series_of_a_folder_opens_as_a_layer(viewer: ViewerModel, tmp
     assert [layer.name[:6] for layer in layers] == ["study#", "study#"]
     (slice_layer,) = viewer.open(tmp_path / "study" / "IM001.dcm", plugin="napari-medseg")
     assert slice_layer.data.shape[-2:] == (4, 5)
+
+
+def test_a_dropped_folder_of_nested_series_opens_them_all(viewer: ViewerModel, tmp_path: Path) -> None:
+    small = Grid.from_spacing((3, 4, 5), (2.0, 1.0, 1.0))
+    data = voxels(small.shape)
+
+    def echo(dataset: Dataset, k: int, time: int) -> None:
+        dataset.EchoTime, dataset.SOPInstanceUID = time, f"1.2.{time}.{k + 1}"
+
+    def no_volume(dataset: Dataset, _: int) -> None:
+        dataset.ImagePositionPatient = [0, 0, 0]
+
+    disc = tmp_path / "disc" / "PAT" / "STUDY"
+    write_series(disc / "MR" / "E1", data, small, tweak=lambda d, k: echo(d, k, 1))
+    write_series(disc / "MR" / "E2", data + 1, small, tweak=lambda d, k: echo(d, k, 2))
+    write_series(disc / "CT", data, small, series="1.2.3")
+    write_series(disc / "SCOUT", data, small, series="1.2.4", tweak=no_volume)
+    assert get_reader(str(tmp_path / "disc")) is not None
+    with pytest.warns(MedsegWarning, match="SCOUT: .* lie at the same position"):
+        layers = viewer.open(tmp_path / "disc", plugin="napari-medseg")
+    names = sorted(layer.name.partition("#")[0] for layer in layers)
+    assert names == ["CT", "MR", "MR"]
+    assert sorted(int((array(to_volume(layer, [layer]))[0] - data)[0, 0, 0]) for layer in layers) == [0, 0, 1]
+
+
+def test_a_collection_of_too_many_images_is_refused(viewer: ViewerModel, tmp_path: Path) -> None:
+    for number in range(33):
+        size = Grid.from_spacing((1, 4, 5 + number % 2), (2.0, 1.0, 1.0))
+        write_series(tmp_path / "many" / f"{number}", voxels(size.shape), size, series=f"1.2.{number + 1}")
+    with pytest.raises(FileError, match="many: 33 volumes in one folder, too many for layers"):
+        viewer.open(tmp_path / "many", plugin="napari-medseg")
 
 
 def four_dimensional(path: Path, count: int) -> npt.NDArray[np.int16]:

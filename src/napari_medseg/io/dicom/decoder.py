@@ -29,17 +29,26 @@ def prepare() -> None:
 
 
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:
-    """The stored values (frame, row, column) of some frames. request: path, frames (from 0).
+    """The stored values (frame, row, column) of some frames. request: path, and the arguments of `decode`.
 
     Raises FileError for damage. The parent adds the path to the message.
     """
-    return {}, [decode(Path(request["path"]), request["frames"])]
+    kind = {key: request[key] for key in ("syntax", "bits", "unused")}
+    return {}, [decode(Path(request["path"]), request["frames"], **kind)]
 
 
-def decode(path: Path, frames: Sequence[int]) -> Array:
-    """The stored values (frame, row, column) of some frames. Raises FileError, without the path, for damage."""
+def decode(path: Path, frames: Sequence[int], *, syntax: str, bits: int, unused: Sequence[int]) -> Array:
+    """The stored values (frame, row, column) of some frames (from 0).
+
+    syntax: the UID of the transfer syntax. bits: the length of a stored word. unused: its bits above and below the
+    value. Raises FileError, without the path, for damage.
+    """
+    above, below = unused
+    # pydicom takes the lowest bits of a word as the value. It must leave a word whole whose value lies higher.
+    options = {"bits_stored": bits} if below else {}
     try:
         with quiet():
-            return np.stack(list(iter_pixels(path, indices=frames, raw=True)))
+            values = np.stack(list(iter_pixels(path, indices=frames, raw=True, transfer_syntax_uid=syntax, **options)))
     except PARSE_ERRORS as error:
         raise FileError(f"damaged: its pixel data cannot be decoded ({type(error).__name__})") from error
+    return values << above >> (above + below) if below else values

@@ -1,12 +1,13 @@
 """DICOM series, classic and enhanced, as volumes; DICOM-SEG as labels (`seg`).
 
-A path is a file, which is read alone, or a folder, or `FOLDER#ID` for one of several series in a folder.
+A path is a file, which is read alone, or a folder, or `FOLDER#ID` for one of several series in a folder or below it.
+`FOLDER#ID.1` and `FILE#1` are one of the volumes of a series, such as its second time point or echo.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from napari_medseg import geometry
@@ -37,7 +38,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     if series.is_segmentation:
         return seg.load(path, series)
     where = str(choice.split(path)[0])
-    planes, stack = _checked(series, where)
+    planes, stack = _checked(series, path)
     voxels = scaled(stored_values(planes), [p.slope for p in planes], [p.intercept for p in planes])
     if stack.resampling is not None:
         voxels = resample(stack.resampling, stack.shape, voxels)
@@ -50,22 +51,36 @@ def peek(path: Path, *, as_labels: bool) -> Stored:
     if series.is_segmentation:
         return seg.peek(path, series)
     where = str(choice.split(path)[0])
-    planes, stack = _checked(series, where)
+    planes, stack = _checked(series, path)
     voxels = Unread(stack.shape, type_of_scaled(planes))
     return Stored(voxels, grid_of(where, stack.shape, geometry.from_itk(stack.affine_lps_xyz)))
 
 
-def _checked(series: Series, where: str) -> tuple[Sequence[DicomPlane], PlaneStack]:
+def _checked(series: Series, path: Path) -> tuple[Sequence[DicomPlane], PlaneStack]:
     """The planes of an image series that fits into the memory, with warnings of what is odd about it."""
-    planes, stack = arranged(series, where)
-    for oddity in stack.oddities:
+    where = str(choice.split(path)[0])
+    planes, stack = arranged(series, path)
+    for oddity in (*stack.oddities, *_odd_values(series, planes)):
         warn(f"{where}: {oddity}")
-    if any(h.text("PhotometricInterpretation") == "MONOCHROME1" for h in series.headers):
-        warn(f"{where}: low values are meant to be shown bright (MONOCHROME1); the values are kept as they are")
-    sizes = [(header.decoded_bytes, header.path.stat().st_size) for header in series.headers]
+    headers = {id(plane.header): plane.header for plane in planes}.values()
+    sizes = [(header.decoded_bytes, header.path.stat().st_size) for header in headers]
     needed = max(sum(decoded for decoded, _ in sizes), _VOXEL_BYTES * math.prod(stack.shape))
     memory.check(where, needed, sum(stored for _, stored in sizes))
     return planes, stack
+
+
+def _odd_values(series: Series, planes: Sequence[DicomPlane]) -> Iterator[str]:
+    """What is odd about the values and the patient's axes, in words."""
+    yield from dict.fromkeys(plane.doubt for plane in planes if plane.doubt)
+    headers = {id(plane.header): plane.header for plane in planes}.values()
+    if len({header.text("Units") for header in headers}) > 1:
+        yield "its slices state different units (Units): their values cannot be compared"
+    if len({header.text("FrameOfReferenceUID") for header in headers}) > 1:
+        yield "its slices state different frames of reference: their places may not fit together"
+    if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in series.headers):
+        yield "low values are meant to be shown bright (MONOCHROME1); the values are kept as they are"
+    if series.headers[0].text("AnatomicalOrientationType") == "QUADRUPED":
+        yield "an animal on four feet: S is towards its head, P towards its back"
 
 
 def save(path: Path, stored: Stored) -> None:

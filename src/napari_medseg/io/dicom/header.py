@@ -19,14 +19,14 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import get_decoder
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io.dicom.mark import PREAMBLE, is_dicom
+from napari_medseg.io.dicom.mark import PREAMBLE, has_mark, is_bare
 from napari_medseg.io.disk import files
 
 KEYWORDS = (
@@ -37,7 +37,18 @@ KEYWORDS = (
     "FrameOfReferenceUID",
     "Modality",
     "SeriesNumber",
+    "InstanceNumber",
     "ImageType",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "TemporalPositionIdentifier",
+    "EchoTime",
+    "EchoNumbers",
+    "DiffusionBValue",
+    "InversionTime",
+    "FlipAngle",
+    "TriggerTime",
+    "KVP",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -55,6 +66,11 @@ KEYWORDS = (
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
+    "RealWorldValueMappingSequence",
+    "DoseGridScaling",
+    "GridFrameOffsetVector",
+    "Units",
+    "AnatomicalOrientationType",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     "SegmentationType",
@@ -89,6 +105,8 @@ _WITH_LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"UN")
 _MAX_FRAME = 1 << 28
 """The most bytes of a decoded frame, and of decoded bytes per compressed one; a file that states more is refused."""
 _MAX_INFLATION = 1 << 14
+_META_GROUP = 2
+_DIRECTORY = "1.2.840.10008.1.3.10"
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,30 @@ class DicomHeader:
             )
 
     @property
+    def is_directory(self) -> bool:
+        """Whether it is a DICOMDIR, a list of files; its class often stands in the file meta information only."""
+        with _parse_errors_as_file_errors(self.path):
+            meta: Dataset = self.dataset.file_meta
+            return _DIRECTORY in (self.text("SOPClassUID"), str(meta.get("MediaStorageSOPClassUID", "")))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it holds pixels or says that it does, as a file that is cut short."""
+        return bool(self.pixels_at or self.count("Rows"))
+
+    @property
+    def unused_bits(self) -> tuple[int, int]:
+        """The bits above and below the value in each stored word; FileError where they cannot be."""
+        allocated = self.count("BitsAllocated")
+        stored = self.count("BitsStored", allocated)
+        high = self.count("HighBit", stored - 1)
+        if not stored - 1 <= high < allocated:
+            raise FileError(
+                f"{self.path}: damaged: values of {stored} bits cannot end at bit {high} of {allocated} (HighBit)"
+            )
+        return allocated - 1 - high, high + 1 - stored
+
+    @property
     def is_segmentation(self) -> bool:
         return self.text("SOPClassUID") in ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
@@ -139,6 +181,12 @@ class DicomHeader:
         return self.count("Rows"), self.count("Columns")
 
     @property
+    def rounded_orientation(self) -> tuple[float, ...]:
+        """The direction cosines at the top of the file, to two decimals; empty if they are not there."""
+        cosines = numbers(self.dataset, "ImageOrientationPatient", 6, self.path)
+        return () if cosines is None else tuple((np.round(cosines, 2) + 0.0).tolist())
+
+    @property
     def decoded_bytes(self) -> int:
         rows, columns = self.size
         bits = rows * columns * self.count("SamplesPerPixel", 1) * self.frames * self.count("BitsAllocated")
@@ -148,23 +196,36 @@ class DicomHeader:
 def read_header(path: Path) -> DicomHeader:
     """The header of a file. Raises FileError if it is damaged or no DICOM, NotSupportedError if it is deflated."""
     size = files.check_regular(path)
-    if not is_dicom(path):
-        raise FileError(f"{path}: not a DICOM file: the mark DICM does not stand after its first {PREAMBLE} bytes")
     with _parse_errors_as_file_errors(path), path.open("rb") as file:
-        syntax = UID(str(read_file_meta_info(path).get("TransferSyntaxUID", "")))
-        if syntax.is_private or not syntax.is_transfer_syntax:
+        start = file.read(PREAMBLE + 4)
+        if not has_mark(start) and not is_bare(start):
+            raise FileError(f"{path}: not a DICOM file: the mark DICM does not stand after its first {PREAMBLE} bytes")
+        syntax = _syntax(file)
+        if syntax is not None and (syntax.is_private or not syntax.is_transfer_syntax):
             raise NotSupportedError(
                 f"{path}: its transfer syntax {_shown(syntax)} (the kind of compression) is not known"
             )
-        if syntax.is_deflated:
+        if syntax is not None and syntax.is_deflated:
             raise NotSupportedError(f"{path}: deflated DICOM files are not read: rewrite it uncompressed (dcmconv +te)")
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*KEYWORDS, *_PRIVATE_TAGS])
+        file.seek(0)
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*KEYWORDS, *_PRIVATE_TAGS])
+        if syntax is None:
+            syntax = ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
         if file.tell() > size:
             raise FileError(
                 f"{path}: cut short (truncated): an element's length goes past the end of file ({size} bytes)"
             )
         at, length = _pixel_element(file, syntax)
     return DicomHeader(path, dataset, syntax, at, length)
+
+
+def _syntax(file: BinaryIO) -> UID | None:
+    """The transfer syntax in the file meta information; None for a file that does not state it."""
+    file.seek(0)
+    read_preamble(file, force=True)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, _, __: BaseTag(tag).group != _META_GROUP)
+    stated = str(meta.get("TransferSyntaxUID", ""))
+    return UID(stated) if stated else None
 
 
 def check_pixels(header: DicomHeader) -> None:
@@ -178,6 +239,8 @@ def check_pixels(header: DicomHeader) -> None:
     has_palette = colour == "PALETTE COLOR" and header.is_segmentation
     if header.count("SamplesPerPixel", 1) != 1 or not (colour.startswith("MONOCHROME") or has_palette):
         raise NotSupportedError(f"{path}: a colour image (RGB or palette), not a volume of one value per voxel")
+    if any(header.unused_bits[1:]) and header.syntax.is_encapsulated and header.syntax != RLELossless:
+        raise NotSupportedError(f"{path}: compressed values that do not fill the lowest bits (HighBit) are not read")
     if header.syntax.is_encapsulated:
         _check_compressed(header)
     else:
@@ -199,13 +262,20 @@ def numbers(item: Dataset, keyword: str, count: int, path: Path) -> FloatArray |
 def text(item: Dataset, keyword: str, path: Path) -> str:
     """A text; empty if it is absent."""
     with _parse_errors_as_file_errors(path, keyword):
-        return str(item.get(keyword) or "")
+        value = item.get(keyword)
+        return "" if value is None or (value != 0 and not value) else str(value)
 
 
 def items(dataset: Dataset, keyword: str, path: Path) -> list[Dataset]:
     """The items of a sequence; none if it is absent."""
     with _parse_errors_as_file_errors(path, keyword):
         return list(dataset.get(keyword) or [])
+
+
+def nested_items(dataset: Dataset, path: Path) -> list[Dataset]:
+    """The items of all its sequences."""
+    with _parse_errors_as_file_errors(path):
+        return [item for element in dataset if element.VR == "SQ" for item in element.value]
 
 
 @contextmanager

@@ -27,16 +27,23 @@ def decode(header: DicomHeader, frames: Sequence[int]) -> Array:
     Decoders of compressed pixels are C code that is not trusted: they run in a child process. Raises FileError for
     damaged pixels.
     """
-    if header.count("BitsAllocated") == 1 and not header.syntax.is_encapsulated:
+    bits = header.count("BitsAllocated")
+    if bits == 1 and not header.syntax.is_encapsulated:
         return _unpacked(header, frames)
     if not header.syntax.is_encapsulated:
         try:
-            return decoder.decode(header.path, frames)
+            return decoder.decode(header.path, frames, syntax=str(header.syntax), bits=bits, unused=header.unused_bits)
         except FileError as error:
             raise FileError(f"{header.path}: {error}") from error
     size = header.decoded_bytes // header.frames * len(frames)
     limits = Limits(memory_bytes=(256 << 20) + 12 * size, seconds=8 + size / _SLOWEST_BYTES_PER_S, reply_bytes=2 * size)
-    request = {"path": str(header.path.absolute()), "frames": list(frames)}
+    request = {
+        "path": str(header.path.absolute()),
+        "frames": list(frames),
+        "syntax": str(header.syntax),
+        "bits": bits,
+        "unused": header.unused_bits,
+    }
     (array,) = ask(decoder.__name__, str(header.path), request, limits).arrays
     return array
 

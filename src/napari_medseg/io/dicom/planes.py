@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,11 @@ from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io.dicom.geometry import SeriesGeometry, odd_ones, unit_cosines
 from napari_medseg.io.dicom.header import DicomHeader, items, numbers
+
+_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+_SAME_MM = 0.01
+_UPWARDS = 0.999
+"""The least cosine between the normal of a plane and the direction to the head where planes look to the head."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class DicomPlane:
     """To the next plane, as stated: SpacingBetweenSlices, else SliceThickness."""
     slope: float
     intercept: float
+    doubt: str
+    """What is odd about slope and intercept; empty if nothing is."""
     groups: tuple[Dataset, ...]
     """The functional groups of the frame, its own before the shared ones; none in a classic file."""
 
@@ -52,12 +59,28 @@ def planes_of(header: DicomHeader) -> list[DicomPlane]:
     shared = items(dataset, "SharedFunctionalGroupsSequence", path)
     own = items(dataset, "PerFrameFunctionalGroupsSequence", path)
     if not own:
-        if header.frames != 1:
-            raise NotSupportedError(f"{path}: {header.frames} frames without positions of their own: not a volume")
-        return [_plane(header, 0, [])]
+        return [_plane(header, 0, [])] if header.frames == 1 else _dose_planes(header)
     if len(own) != header.frames:
         raise FileError(f"{path}: damaged: {header.frames} frames are stated, {len(own)} described")
     return [_plane(header, frame, [groups, *shared]) for frame, groups in enumerate(own)]
+
+
+def _dose_planes(header: DicomHeader) -> list[DicomPlane]:
+    """The planes of a classic file of several frames, as of a dose: their offsets lie along the normal of the first."""
+    path = header.path
+    offsets = numbers(header.dataset, "GridFrameOffsetVector", header.frames, path)
+    if offsets is None:
+        raise NotSupportedError(f"{path}: {header.frames} frames without positions of their own: not a volume")
+    first = _plane(header, 0, [])
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    # Offsets begin at 0. In planes that look to the head they may be positions along the body instead.
+    starts = [0.0, first.position_mm[2]] if normal[2] > _UPWARDS else [0.0]
+    if min(abs(offsets[0] - start) for start in starts) > _SAME_MM:
+        raise FileError(f"{path}: damaged: the offsets of its frames (GridFrameOffsetVector) begin at {offsets[0]:.6g}")
+    return [
+        replace(first, frame=frame, position_mm=first.position_mm + (offset - offsets[0]) * normal)
+        for frame, offset in enumerate(offsets)
+    ]
 
 
 def geometry_of(planes: Sequence[DicomPlane], where: str) -> SeriesGeometry:
@@ -129,9 +152,38 @@ def _gap(header: DicomHeader, groups: Sequence[Dataset]) -> float | None:
     return None
 
 
-def _scaling(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, float]:
+def _scaling(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, float, str]:
+    """Slope, intercept and a doubt: of the rescaling, else of a dose, else of the mapping to real world values."""
     slope, intercept = (
         _find(header, groups, "PixelValueTransformationSequence", keyword, 1)
         for keyword in ("RescaleSlope", "RescaleIntercept")
     )
-    return (1.0 if slope is None else float(slope[0])), (0.0 if intercept is None else float(intercept[0]))
+    if slope is not None or intercept is not None:
+        return (1.0 if slope is None else float(slope[0])), (0.0 if intercept is None else float(intercept[0])), ""
+    dose = numbers(header.dataset, "DoseGridScaling", 1, header.path)
+    if dose is not None:
+        return float(dose[0]), 0.0, ""
+    if header.text("SOPClassUID") == _DOSE:
+        return 1.0, 0.0, "a dose that states no DoseGridScaling: the values are as stored, in no unit"
+    return _real_world(header, groups)
+
+
+def _real_world(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, float, str]:
+    mappings = [
+        item
+        for place in (*groups, header.dataset)
+        for item in items(place, "RealWorldValueMappingSequence", header.path)
+    ]
+    lines = []
+    for item in mappings:
+        slope, intercept = (
+            numbers(item, keyword, 1, header.path) for keyword in ("RealWorldValueSlope", "RealWorldValueIntercept")
+        )
+        if slope is not None and intercept is not None:
+            lines.append((float(slope[0]), float(intercept[0])))
+    if not mappings:
+        return 1.0, 0.0, ""
+    if len(set(lines)) == 1 and len(lines) == len(mappings):
+        return *lines[0], ""
+    kind = "several mappings" if lines else "a mapping by a table"
+    return 1.0, 0.0, f"{kind} to real world values and no rescaling: the values are kept as stored"

@@ -116,7 +116,9 @@ def save(path: Path, stored: Stored) -> None:
     if stored.source is None:
         raise InputError(f"{path}: a DICOM segmentation refers to the series it was drawn on: name it as the source")
     series = choose(stored.source, as_labels=False)
-    planes, stack = arranged(series, str(stored.source))
+    if not series.headers[0].text("SeriesInstanceUID"):
+        raise InputError(f"{path}: the source {stored.source} states no SeriesInstanceUID to refer to: write .nii.gz")
+    planes, stack = arranged(series, stored.source)
     data = _on_planes(path, stored, stack)
     ids = sorted({*np.unique(data).tolist(), *stored.labels} - {0})
     if not ids or ids[-1] > _MAX_LABELMAP:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from napari_medseg.errors import FileError, InputError
+from napari_medseg.errors import FileError, InputError, MedsegError, warn
 from napari_medseg.io import choice
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom.header import DicomHeader, items, numbers, read_header
-from napari_medseg.io.dicom.mark import is_dicom
+from napari_medseg.io.dicom.mark import files_below, is_dicom
 from napari_medseg.io.disk import files
 
 _SUFFIXES = (".dcm", ".ima")
 """A file with such a name that is no DICOM is an error; other files are passed over."""
-_DIRECTORY = "1.2.840.10008.1.3.10"
 _CODE = re.compile(r"[A-Z]{2,10}")
 """A modality is a code; anything else in its place could be a text about a patient."""
 _LISTED = 20
+_ALL = "all"
+_FEWEST_SLICES = 3
+"""Single slices that may be one volume."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,12 @@ class Series:
     spacing_mm: tuple[float, float] | None
     """Between rows, between columns; None if it is not stated."""
     headers: tuple[DicomHeader, ...]
+    part: str = ""
+    """The number of the volume that a path chooses; empty if it chooses none."""
+
+    def address(self, part: str) -> str:
+        """What stands behind the "#" of a path to a volume of the series."""
+        return f"{self.id}.{part}" if self.id else part
 
     @property
     def is_segmentation(self) -> bool:
@@ -57,46 +66,98 @@ class Series:
 
 
 def list_series(path: str | PathLike[str]) -> list[Series]:
-    """The series of the DICOM files in a folder (not below it), or of one file, by number and id.
+    """The series of the DICOM files in a folder, else in the folders below it, or of one file, by number and id.
 
     Files that are no DICOM are passed over. Raises FileError for those that are empty or have the name of a DICOM file,
-    for damaged files, and for a folder without any DICOM file.
+    for damaged files, and for a folder without any DICOM file. Below the folder such files are passed over, with a
+    warning.
     """
+    place = Path(path)
+    headers = [header for header in map(read_header, _files(place)) if not header.is_directory]
+    if place.is_dir() and not headers:
+        headers = _headers_below(place)
     found: dict[str, list[DicomHeader]] = {}
-    for file in _files(Path(path)):
-        header = read_header(file)
-        if header.text("SOPClassUID") == _DIRECTORY:
-            continue
+    for header in headers:
         uid = header.text("SeriesInstanceUID")
-        if not uid:
-            raise FileError(f"{file}: no SeriesInstanceUID: not an image, or cut short (truncated)")
+        if not uid and not header.pixels_at:
+            raise FileError(f"{header.path}: no SeriesInstanceUID: not an image, or cut short (truncated)")
         found.setdefault(uid, []).append(header)
+    if not found and not place.is_dir():
+        raise FileError(f"{path}: a DICOMDIR, which only lists the images beside and below it: name its folder")
     if not found:
-        raise FileError(f"{path}: no DICOM image in this folder")
-    return sorted((_series(uid, headers) for uid, headers in found.items()), key=lambda s: (s.number, s.id))
+        raise FileError(f"{path}: no DICOM image in this folder or below it")
+    return sorted((_series(uid, of_series) for uid, of_series in found.items()), key=lambda s: (s.number, s.id))
 
 
 def choose(path: Path, *, as_labels: bool) -> Series:
-    """The series that a path means: the only one, or the one behind the "#".
+    """The series that a path means: the only one, or the one behind the "#", with the volume behind its point.
 
-    An image is read from images if there are any, labels from segmentations. Raises ChoiceError, with a list, if
-    several series remain, InputError if none has the id.
+    An image is read from images if there are any, labels from segmentations. `FOLDER#all` takes all images as one
+    series, for files that each state a series of their own. Raises ChoiceError, with a list, if several series remain,
+    InputError if none has the id.
     """
     folder, wanted = choice.split(path)
     series = list_series(folder)
-    if folder.is_dir() and wanted:
-        chosen = [s for s in series if s.id == wanted.lower()]
-    else:
-        chosen = [s for s in series if s.has_pixels and s.is_segmentation == as_labels] or series
+    if not folder.is_dir():
+        return replace(series[0], id="", part="" if series[0].is_segmentation else wanted)
+    wanted, _, part = wanted.lower().partition(".")
+    fitting = [s for s in series if s.has_pixels and s.is_segmentation == as_labels] or series
+    if wanted == _ALL:
+        return replace(_joined(fitting), part=part)
+    chosen = [s for s in series if s.id == wanted] if wanted else fitting
     if len(chosen) == 1:
-        return chosen[0]
-    listed = "; ".join(s.describe() for s in series[:_LISTED]) + ("; ..." if len(series) > _LISTED else "")
+        return replace(chosen[0], part=part)
+    listed = "; ".join(_line(s, folder) for s in series[:_LISTED]) + ("; ..." if len(series) > _LISTED else "")
     if not chosen:
         raise InputError(f"{path}: no series #{wanted} in this folder: it holds {listed}")
-    raise ChoiceError(
-        f"{path}: {len(chosen)} series in this folder: select one as {folder}#{chosen[0].id}: {listed}",
-        [f"{folder}#{s.id}" for s in chosen],
-    )
+    if _is_one_a_slice(chosen):
+        raise ChoiceError(
+            f"{path}: {len(chosen)} images that each state a series of their own: take them as one: {folder}#{_ALL}",
+            [f"{folder}#{_ALL}"],
+        )
+    ways = [f"{_folder_of(s, folder)}#{s.id}" for s in chosen]
+    raise ChoiceError(f"{path}: {len(chosen)} series in this folder: select one as {ways[0]}: {listed}", ways)
+
+
+def _joined(series: Sequence[Series]) -> Series:
+    headers = tuple(header for s in series for header in s.headers)
+    return replace(series[0], id=_ALL, slices=sum(s.slices for s in series), headers=headers)
+
+
+def _is_one_a_slice(series: Sequence[Series]) -> bool:
+    """Whether single slices of one size, direction and spacing may be one volume."""
+    if len(series) < _FEWEST_SLICES or any(s.slices > 1 or not s.has_pixels or s.is_segmentation for s in series):
+        return False
+    directions = {header.rounded_orientation for s in series for header in s.headers}
+    return len({(s.modality, s.size, s.spacing_mm) for s in series}) == 1 and len(directions) == 1
+
+
+def _folder_of(series: Series, folder: Path) -> Path:
+    """The nearest folder that holds all files of a series."""
+    return Path(os.path.commonpath([folder / header.path.relative_to(folder).parent for header in series.headers]))
+
+
+def _line(series: Series, folder: Path) -> str:
+    below = _folder_of(series, folder).relative_to(folder)
+    return series.describe() if below == Path() else f"{below}{series.describe()}"
+
+
+def _headers_below(folder: Path) -> list[DicomHeader]:
+    """The headers of the DICOM files below a folder, each read once. What cannot be read is told in one warning."""
+    headers, faults = [], []
+    for file in files_below(folder):
+        try:
+            if is_dicom(file):
+                header = read_header(file)
+                if header.is_image:
+                    headers.append(header)
+                elif not header.text("SeriesInstanceUID") and not header.is_directory:
+                    faults.append(f"{file}: cut short (truncated)")
+        except MedsegError as error:
+            faults.append(str(error))
+    if faults:
+        warn(f"{folder}: {len(faults)} DICOM files below it cannot be read and are passed over, such as {faults[0]}")
+    return headers
 
 
 def _files(path: Path) -> list[Path]:
@@ -105,7 +166,13 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     visible = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
-    return [p for p in visible if p.suffix.lower() in _SUFFIXES or p.stat().st_size == 0 or is_dicom(p)]
+    return [p for p in visible if _should_be_dicom(p) or is_dicom(p)]
+
+
+def _should_be_dicom(path: Path) -> bool:
+    """By its name; an empty file without a suffix is one that was cut."""
+    suffix = path.suffix.lower()
+    return suffix in _SUFFIXES or (path.stat().st_size == 0 and (not suffix or suffix[1:].isdecimal()))
 
 
 def _series(uid: str, headers: Sequence[DicomHeader]) -> Series:

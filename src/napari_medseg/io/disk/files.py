@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ _WANT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a full disk, of a user's full share of it, and of a file at its greatest size."""
 _NO_ROOM_BYTES = 1 << 20
 """A disk with fewer free bytes is full."""
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
+"""An address such as https://... or s3://..., where a path keeps one slash; a drive has one letter."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -36,6 +39,9 @@ def status_of(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except FileNotFoundError:
+        address = _ADDRESS.match(str(path))
+        if address:
+            raise FileError(f"{address[1]}://{address[2]}: addresses are not opened: download it first") from None
         raise FileError(f"no such file: {path}" + (" (a link to nothing)" if path.is_symlink() else "")) from None
     except OSError as error:
         raise FileError(f"{path}: cannot be opened: {error.strerror}") from error

@@ -6,6 +6,7 @@ lie beside them, in the attribute `napari_medseg` of the group; this reader pref
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from napari_medseg.errors import FileError, InputError, MedsegError, NotSupporte
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.attributes import KEY, Attributes
+from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.disk import files, locks
 from napari_medseg.io.stored import Stored, grid_of, with_channel_axis
 from napari_medseg.io.zarr import metadata, pyramid
@@ -45,6 +47,11 @@ CHUNKS: Shape3 = (64, 64, 64)
 """Default chunk (z, y, x): small enough for a window of a network, large enough for the file system."""
 _WRITE_ALL: Any = {"write_empty_chunks": True}
 """Chunks of background are written too, so that a missing chunk was never computed."""
+_LISTED = 5
+"""The most images that a message names."""
+_LEVELS = 3
+_LOOKED = 500
+"""The most groups that are looked at for images."""
 _UNREADABLE = (KeyError, ValueError, TypeError, OverflowError, AttributeError, OSError, BaseZarrError)
 
 
@@ -191,6 +198,13 @@ def _open(path: Path, mode: Any = "r") -> zarr.Group:
 def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str) -> Stored:
     ome = ome_part(content)
     if "multiscales" not in ome:
+        images = _images_below(path)
+        if images:
+            raise ChoiceError(
+                f"{path}: a collection of images, such as a plate, where one image is expected: name one of "
+                f"{', '.join(images[:_LISTED])}{', ...' if images[_LISTED:] else ''}",
+                images,
+            )
         inside = ", ".join(sorted(group.group_keys()))
         raise FileError(
             f"{path}: a zarr group without an OME-Zarr image (no multiscales); groups in it: {inside or 'none':.200}"
@@ -205,6 +219,39 @@ def _image(group: zarr.Group, content: Mapping[str, Any], path: Path, part: str)
     if not (isinstance(own, dict) and own.get("complete") is False):  # an incomplete store has a warning of its own
         _warn_of_missing_chunks(array, path)
     return _placed(array, multiscale, content, path, part)
+
+
+def _images_below(path: Path) -> list[str]:
+    """The images in a group of groups, at most three levels down (row, well and field of a plate), in natural order.
+
+    The folders between may have no metadata.
+    """
+    found: list[str] = []
+    places, looked = [path], 0
+    for _ in range(_LEVELS):
+        below = []
+        for folder in (f for place in places for f in _folders_in(place)):
+            looked += 1
+            if looked > _LOOKED:
+                return found
+            if metadata.is_group(folder) and "multiscales" in ome_part(dict(_open(folder).attrs)):
+                found.append(str(folder))
+            elif not metadata.is_array(folder):
+                below.append(folder)
+        places = below
+    return found
+
+
+def _folders_in(path: Path) -> list[Path]:
+    try:
+        return sorted((f for f in path.iterdir() if f.is_dir()), key=_natural)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def _natural(path: Path) -> tuple[tuple[int, str], ...]:
+    """Orders 2 before 10."""
+    return tuple((int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", path.name))
 
 
 def _opened(where: Path, path: Path) -> StoredArray:

@@ -47,6 +47,24 @@ _MILLIMETRES = {
     "m": 1000.0,
 }
 """{unit: its length in mm}."""
+Direction = tuple[int, int]
+"""The axis of (S, P, L) that an array axis runs along, and its sign."""
+_TO_SPL: tuple[Direction, ...] = ((0, 1), (1, 1), (2, 1))
+_BODY: Mapping[str, Direction] = {
+    "inferior-to-superior": (0, 1),
+    "caudal-to-cranial": (0, 1),
+    "caudal-to-rostral": (0, 1),
+    "anterior-to-posterior": (1, 1),
+    "ventral-to-dorsal": (1, 1),
+    "right-to-left": (2, 1),
+    "superior-to-inferior": (0, -1),
+    "cranial-to-caudal": (0, -1),
+    "rostral-to-caudal": (0, -1),
+    "posterior-to-anterior": (1, -1),
+    "dorsal-to-ventral": (1, -1),
+    "left-to-right": (2, -1),
+}
+"""{anatomical orientation of RFC-4: its direction}; those of limbs, such as proximal-to-distal, are not known."""
 
 
 class _Ome(Struct):
@@ -64,6 +82,8 @@ class _Version(Struct):
 class _Axis(Struct):
     name: str
     unit: str | None = None
+    orientation: Any = None
+    """Of a space axis, by RFC-4: {"type": "anatomical", "value": "left-to-right"}."""
 
 
 class _Transform(Struct):
@@ -113,11 +133,17 @@ class Multiscale:
     levels: tuple[tuple[str, list[float]], ...] = ()
     """Path and own scale of each resolution level that is understood, the finest first."""
 
+    directions: tuple[Direction, ...] = _TO_SPL
+    """Of z, y and x."""
+
     @property
     def affine(self) -> FloatArray:
-        """Index (z, y, x) -> (S, P, L): OME-Zarr says nothing about the patient, so z, y, x are taken to run so."""
-        affine = np.diag([*(self.scale_mm.get(a, 1.0) for a in _SPACE), 1.0])
-        affine[:3, 3] = [self.translation_mm.get(a, 0.0) for a in _SPACE]
+        """Index (z, y, x) -> (S, P, L). Each position along an axis is measured in the direction of the axis."""
+        affine = np.zeros((4, 4))
+        affine[3, 3] = 1.0
+        for column, (name, (row, sign)) in enumerate(zip(_SPACE, self.directions, strict=True)):
+            affine[row, column] = sign * self.scale_mm.get(name, 1.0)
+            affine[row, 3] = sign * self.translation_mm.get(name, 0.0)
         return affine
 
 
@@ -197,6 +223,7 @@ def parse_multiscale(part: Mapping[str, Any], where: str) -> Multiscale:
         {name: scale[names.index(name)] * factor for name, factor in mm.items()},
         {name: translation[names.index(name)] * factor for name, factor in mm.items()},
         tuple((level.path, _own_scale(level)) for level in _understood(_Dataset, image.datasets)),
+        _directions(image, where),
     )
 
 
@@ -305,3 +332,35 @@ def _millimetres(image: _Multiscale, where: str) -> dict[str, float]:
     if missing:
         warn(f"{where}: no unit is stored for the axes {', '.join(missing)}; mm are taken")
     return {name: 1.0 if unit is None else _MILLIMETRES[unit] for name, unit in units.items()}
+
+
+def _directions(image: _Multiscale, where: str) -> tuple[Direction, ...]:
+    """The direction of each of z, y, x in the body: as stated, else S, P, L with a warning where others are stated.
+
+    A space axis that the image does not have gets the direction that is left. FileError where two axes run along the
+    same line of the body.
+    """
+    axes = {axis.name.lower(): axis.orientation for axis in image.axes if axis.name.lower() in _SPACE}
+    known = {name: _BODY.get(_orientation_of(value)) for name, value in axes.items()}
+    stated = {name: direction for name, direction in known.items() if direction is not None}
+    if not stated:
+        if any(value is not None for value in axes.values()):
+            warn(f"{where}: the orientation of its axes is not known; z, y, x are taken to run to S, P, L")
+        return _TO_SPL
+    usual = {name: _TO_SPL[_SPACE.index(name)] for name in axes if name not in stated}
+    found = {**stated, **usual}
+    if len({line for line, _ in found.values()}) < len(found):
+        said = ", ".join(f"{name} {_orientation_of(value)}" for name, value in axes.items())
+        raise FileError(f"{where}: two of its axes run along the same line of the body: {said:.200}")
+    if usual:
+        names = ", ".join(usual)
+        warn(f"{where}: the orientation of the axes {names} is missing or not known; they are taken to run to S, P, L")
+    left = iter(sorted({0, 1, 2} - {line for line, _ in found.values()}))
+    return tuple(found[name] if name in found else (next(left), 1) for name in _SPACE)
+
+
+def _orientation_of(orientation: object) -> str:
+    """The value of an anatomical orientation, lower case; empty if none is stated."""
+    if isinstance(orientation, dict):
+        orientation = orientation.get("value") if orientation.get("type", "anatomical") == "anatomical" else None
+    return orientation.lower() if isinstance(orientation, str) else ""

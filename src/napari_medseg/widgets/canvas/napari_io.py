@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import napari
 from napari.layers import Layer
 
 from napari_medseg import io
-from napari_medseg.errors import FileError, InputError
+from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning
 from napari_medseg.io.choice import ChoiceError, PointError
 from napari_medseg.sample import phantom
 from napari_medseg.volume import Segmentation
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 SOURCE_KEY = "napari_medseg_source"
 """Where an image layer's metadata holds the path of the DICOM series that it was read from."""
+_MOST_CHOICES = 32
+"""Series, stacks or sets of segments that open as layers."""
 _MOST_POINTS = 8
 """Time points, or contrasts on a fourth axis, that open as layers; a file with more is refused."""
 
@@ -48,21 +51,14 @@ def read_layers(path: str) -> list[LayerData]:
     """Labels where the file says that it holds labels, else one image layer per channel.
 
     NIfTI and similar formats rarely say so: napari's "Convert to Labels" turns such an image into a Labels layer. All
-    DICOM series of a folder, all overlapping segments, and a few time points open, each as its own layer. Raises
-    FileError for more time points than a list of layers is fit for.
+    DICOM series of a folder or below it, all overlapping segments, and a few time points open, each as its own layer.
+    Raises FileError for more than a list of layers is fit for.
     """
     _letter_the_canvas()
     try:
         return _layers_of(path)
-    except ChoiceError as several:
-        return _layers_of_all(several.choices)
-    except PointError as series:
-        if len(series.points) > _MOST_POINTS:  # and napari opens no path such as a.nii.gz#3
-            raise FileError(
-                f"{path}: {len(series.points)} volumes in one file, too many for layers: write one to its own file "
-                f"and open that: napari-medseg convert '{series.points[0]}' -o one.nii.gz (#0 is the first)"
-            ) from series
-        return _layers_of_all(series.points)
+    except (ChoiceError, PointError) as several:
+        return _layers_of_parts(path, several)
 
 
 def _holds_an_image(folder: Path) -> bool:
@@ -73,12 +69,39 @@ def _holds_an_image(folder: Path) -> bool:
     return True
 
 
-def _layers_of_all(parts: Iterable[str]) -> list[LayerData]:
-    layers = []
+def _layers_of_parts(path: str, several: ChoiceError | PointError) -> list[LayerData]:
+    """All parts, each as its own layers. A series that is no volume, such as a scout, is passed over with a warning."""
+    is_time = isinstance(several, PointError)
+    parts = several.points if isinstance(several, PointError) else several.choices
+    if len(parts) > (_MOST_POINTS if is_time else _MOST_CHOICES):  # and napari opens no path such as a.nii.gz#3
+        raise FileError(
+            f"{path}: {len(parts)} volumes in one {'folder' if Path(path).is_dir() else 'file'}, too many for layers: "
+            f"write one to its own file and open that: napari-medseg convert '{parts[0]}' -o one.nii.gz"
+        ) from several
+    layers: list[LayerData] = []
+    faults = []
     for part in parts:
-        for data, attributes, kind in _layers_of(part):
-            attributes["metadata"][PART_KEY] = part
-            layers.append((data, attributes, kind))
+        try:
+            layers += _layers_of_part(part)
+        except MedsegError as error:
+            if is_time:
+                raise
+            faults.append(error)
+    if not layers:
+        raise faults[0]
+    for fault in faults:
+        warnings.warn(str(fault), MedsegWarning, stacklevel=2)
+    return layers
+
+
+def _layers_of_part(part: str) -> list[LayerData]:
+    """The layers of a part, which may hold parts of its own: the echoes of a series in a folder of several."""
+    try:
+        layers = _layers_of(part)
+    except (ChoiceError, PointError) as several:
+        return _layers_of_parts(part, several)
+    for _, attributes, _ in layers:
+        attributes["metadata"][PART_KEY] = part
     return layers
 
 
