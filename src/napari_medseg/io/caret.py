@@ -1,7 +1,7 @@
 """Names and colours of labels as NIfTI files of TotalSegmentator and Connectome Workbench carry them.
 
-An extension of the header holds XML: CaretExtension > VolumeInformation > LabelTable > Label. A Label has its id in Key,
-its colour in Red, Green and Blue (fractions of 1), and its name as text.
+An extension of the header holds XML: CaretExtension > VolumeInformation > LabelTable > Label. A Label has its id in
+Key, its colour in Red, Green and Blue (fractions of 1), and its name as text.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def from_extension(content: bytes, point: int, where: str) -> Attributes | None:
 
 
 def to_extension(labels: Mapping[int, str], colours: Mapping[int, Colour]) -> bytes:
-    """The table for a file's header. Labels without a colour get one each, since the table has no empty place for it."""
+    """The table for a file's header. A label without a colour gets one: the table has no empty place for it."""
     rows = "".join(_row(label, name, colours.get(label)) for label, name in labels.items() if label > 0)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<CaretExtension><VolumeInformation Index="0"><LabelTable>\n'

@@ -90,8 +90,8 @@ def _refuse_surfaces(header: Any, path: Path) -> None:
     codes = [extension.get_code() for extension in header.extensions]
     if int(header["intent_code"]) in _CIFTI_INTENTS or _CIFTI in codes:
         raise NotSupportedError(
-            f"{path}: a CIFTI file: data on the surface of the cortex (grayordinates), not a volume: take its volume out "
-            f"with `wb_command -cifti-separate`"
+            f"{path}: a CIFTI file: data on the surface of the cortex (grayordinates), not a volume: take its volume "
+            f"out with `wb_command -cifti-separate`"
         )
 
 
@@ -425,8 +425,8 @@ def _pixdim(header: Any) -> FloatArray:
 def _qform(header: Any, path: Path) -> FloatArray:
     """(i, j, k) -> (R, A, S) by the quaternion, its first number derived. Raises FileError where it is no rotation.
 
-    nifti1.h, "3D IMAGE (VOLUME) ORIENTATION": a pixdim[0] of 0 is 1. nibabel refuses it, and numbers that are too long by
-    rounding.
+    nifti1.h, "3D IMAGE (VOLUME) ORIENTATION": a pixdim[0] of 0 is 1. nibabel refuses it, and numbers that are too long
+    by rounding.
     """
     bcd = np.array([float(header[f"quatern_{letter}"]) for letter in "bcd"])
     length = np.linalg.norm(bcd)
