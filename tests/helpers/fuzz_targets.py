@@ -23,6 +23,7 @@ from mutations import Mutation
 from napari_medseg import io, strictjson
 from napari_medseg.cli.describe import describe
 from napari_medseg.errors import FileError, MedsegError, MedsegWarning
+from napari_medseg.io import caret
 from napari_medseg.io.sandbox.parent import Limits, ask
 from napari_medseg.volume import Segmentation, Volume
 
@@ -125,6 +126,45 @@ def nifti_2(folder: Path) -> Path:
     path = folder / f"{NAME}.nii"
     nib.Nifti2Image(np.arange(60, dtype=">f4").reshape(3, 4, 5), np.eye(4)).to_filename(path)
     return path
+
+
+def nifti_with_table(folder: Path) -> Path:
+    """Label names in the header as TotalSegmentator writes them."""
+    import nibabel as nib
+
+    image = nib.Nifti1Image(labels().data, np.eye(4))
+    table = caret.to_extension(LABELS, {1: (255, 128, 0)})
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(0, table))
+    image.to_filename(folder / f"{NAME}.nii")
+    return folder / f"{NAME}.nii"
+
+
+def slicer_layers(folder: Path) -> Path:
+    """One of two layers of a segmentation of 3D Slicer."""
+    segments = "".join(
+        f"Segment{n}_Name:={name}\nSegment{n}_LabelValue:=1\nSegment{n}_Layer:={n}\nSegment{n}_Color:=1 0.5 0\n"
+        for n, name in enumerate(("liver", "tumour"))
+    )
+    header = (
+        "NRRD0004\ntype: unsigned char\ndimension: 4\nspace: left-posterior-superior\nsizes: 2 4 5 6\n"
+        "space directions: none (1,0,0) (0,1,0) (0,0,2)\nkinds: list domain domain domain\nencoding: raw\n"
+        f'space units: "mm" "mm" "um"\nspace origin: (10,20,30)\n{segments}\n'
+    )
+    (folder / f"{NAME}.seg.nrrd").write_bytes(header.encode() + bytes(range(240)))
+    return folder / f"{NAME}.seg.nrrd#1"
+
+
+def listed_nrrd(folder: Path) -> Path:
+    """A detached header with a file for each slice."""
+    header = (
+        "NRRD0005\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 5 2\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,2)\nencoding: raw\nendian: little\nspace origin: (10,20,30)\n"
+        "data file: LIST\n0.raw\n1.raw\n"
+    )
+    for number in range(2):
+        (folder / f"{number}.raw").write_bytes(bytes(range(40)))
+    (folder / f"{NAME}.nhdr").write_text(header)
+    return folder / f"{NAME}.nhdr"
 
 
 def zarr_2(folder: Path) -> Path:
@@ -335,6 +375,7 @@ TARGETS: dict[str, Target] = {
     "nifti-gz": image(written(f"{NAME}.nii.gz"), mutations.GZIP),
     "nifti-pair": image(written(f"{NAME}.hdr")),
     "nifti-2": image(nifti_2),
+    "nifti-table": image(nifti_with_table),
     "zarr": image(written(f"{NAME}.zarr")),
     "zarr-0.4": image(zarr_2),
     "zarr-labels": image(zarr_with_labels),
@@ -351,6 +392,8 @@ TARGETS: dict[str, Target] = {
     "json": Target(json_file, read_json, mutations.JSON),
     "nrrd": image_in_child(written(f"{NAME}.nrrd"), mutations.TEXT),
     "nrrd-raw": image_in_child(raw_nrrd, mutations.TEXT),
+    "nrrd-layers": image_in_child(slicer_layers, mutations.TEXT),
+    "nhdr-list": image_in_child(listed_nrrd, mutations.TEXT),
     "nhdr": image_in_child(written(f"{NAME}.nhdr"), mutations.TEXT),
     "mha": image_in_child(written(f"{NAME}.mha"), mutations.TEXT),
     "mha-raw": image_in_child(raw_mha, mutations.TEXT),

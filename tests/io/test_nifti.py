@@ -107,6 +107,11 @@ REFUSED = [
     pytest.param({"vox_offset": -8}, "impossible offset of the voxels: -8", id="negative offset"),
     pytest.param({"vox_offset": np.nan}, "(impossible offset of the voxels: nan|header is damaged)", id="NaN offset"),
     pytest.param({"vox_offset": 4096}, "cut short", id="offset past the end"),
+    pytest.param({"vox_offset": 1}, "impossible offset of the voxels: 1, within the header", id="offset 1"),
+    pytest.param({"vox_offset": 348}, "impossible offset of the voxels: 348, within the header", id="offset 348"),
+    pytest.param({"vox_offset": 351}, "impossible offset of the voxels: 351, within the header", id="offset 351"),
+    pytest.param({"vox_offset": 352.5}, "impossible offset of the voxels: 352.5", id="offset of half a byte"),
+    pytest.param({"vox_offset": 1e30}, "cut short", id="offset of 1e30"),
     pytest.param({"datatype": 9999}, "type of its voxels is not known: code 9999", id="type"),
     pytest.param({"scl_slope": np.inf}, "intensity scale .* is not finite", id="slope"),
     pytest.param({"srow_x": [np.nan, 0, 0, 0]}, "geometry cannot be used: .*finite", id="NaN affine"),
@@ -132,6 +137,85 @@ TOLD = [
     pytest.param({"srow_x": [-0.8, 0.09, 0, 90], "qform_code": 0}, "axes are not orthogonal", id="shear"),
     pytest.param({"bitpix": 64}, "bitpix is 64", id="bitpix"),
 ]
+
+
+UNUSED = [
+    pytest.param({"quatern_b": 7.0}, id="quaternion too long"),
+    pytest.param({"quatern_c": np.nan}, id="quaternion NaN"),
+    pytest.param({"qoffset_y": np.nan}, id="offset NaN"),
+    pytest.param({"pixdim": [1, 0, 0, 0, 0, 0, 0, 0]}, id="no spacing"),
+    pytest.param({"pixdim": [1, np.nan, 1, 1, 1, 1, 1, 1]}, id="spacing NaN"),
+]
+
+
+@pytest.mark.parametrize("header", UNUSED)
+def test_a_qform_that_is_not_used_is_told_and_never_refused(tmp_path: Path, header: Mapping[str, Any]) -> None:
+    with pytest.warns(MedsegWarning, match="the sform is used"):
+        volume = io.read(saved(tmp_path / "odd.nii", **header))
+    assert farthest_mm(volume.grid, Grid((3, 4, 5), geometry.from_nifti(RAS))) < 1e-4
+
+
+@pytest.mark.parametrize("sform_code", [0, 1])
+@pytest.mark.parametrize("qfac", [0, 2, np.nan], ids=str)
+def test_a_pixdim_0_that_is_not_minus_1_is_1(tmp_path: Path, qfac: float, sform_code: int) -> None:
+    affine = RAS @ np.diag([1, 1, 1, 1]) * [[-1], [1], [1], [1]]  # a proper turn: its pixdim[0] is 1
+    pixdim = [qfac, 0.8, 0.9, 2.5, 1, 1, 1, 1]
+    volume = io.read(saved(tmp_path / "a.nii", affine=affine, sform_code=sform_code, pixdim=pixdim))
+    assert farthest_mm(volume.grid, Grid((3, 4, 5), geometry.from_nifti(affine))) < 1e-4
+
+
+@pytest.mark.parametrize("length", [1 + 2e-7, 1 + 1e-6, 1 + 5e-5])
+def test_a_quaternion_too_long_by_rounding_is_a_turn(tmp_path: Path, length: float) -> None:
+    affine = np.diag([-1.0, -2.0, 3.0, 1.0])
+    volume = io.read(saved(tmp_path / "a.nii", affine=affine, sform_code=0, quatern_d=length))
+    assert farthest_mm(volume.grid, Grid((3, 4, 5), geometry.from_nifti(affine))) < 1e-4
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_without_an_offset_the_voxels_follow_the_header(tmp_path: Path, suffix: str) -> None:
+    path = saved(tmp_path / f"odd{suffix}", vox_offset=0)
+    with pytest.warns(MedsegWarning, match=r"\(vox_offset\) is 0; they are read behind the header, from byte 352 on"):
+        volume = io.read(path)
+    assert np.array_equal(volume.data[0], VOXELS.T)
+    with pytest.warns(MedsegWarning, match="vox_offset"):
+        assert io.peek(path).grid.shape == (3, 4, 5)
+
+
+def test_without_an_offset_nifti_2_has_its_own(tmp_path: Path) -> None:
+    nib.save(nib.Nifti2Image(VOXELS, RAS), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[168:176] = bytes(8)
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.warns(MedsegWarning, match="from byte 544 on"):
+        assert np.array_equal(io.read(tmp_path / "a.nii").data[0], VOXELS.T)
+
+
+def test_without_an_offset_extensions_are_refused(tmp_path: Path) -> None:
+    io.write(tmp_path / "a.nii", Segmentation(np.ones((3, 4, 5), np.uint8), grid("SPL"), {1: "liver"}))
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[108:112] = bytes(4)
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(FileError, match="impossible offset of the voxels: 0"):
+        io.read(tmp_path / "a.nii")
+
+
+def test_a_pair_without_an_offset_starts_with_the_voxels(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Pair(VOXELS, RAS), tmp_path / "a.img")
+    assert np.array_equal(io.read(tmp_path / "a.hdr").data[0], VOXELS.T)
+
+
+def test_a_header_alone_has_no_voxels_in_itself(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.nii", magic=b"ni1", vox_offset=0)
+    with pytest.warns(MedsegWarning, match="from byte 352 on"):
+        assert np.array_equal(io.read(path).data[0], VOXELS.T)
+
+
+def test_data_on_a_surface_are_no_volume(tmp_path: Path) -> None:
+    space = nib.cifti2.BrainModelAxis.from_mask(np.ones((3, 3, 3), bool), name="other", affine=np.eye(4))
+    image = nib.Cifti2Image(np.zeros((2, 27), np.float32), (nib.cifti2.ScalarAxis(["a", "b"]), space))
+    nib.save(image, tmp_path / "a.dscalar.nii")
+    with pytest.raises(NotSupportedError, match=r"a\.dscalar\.nii: a CIFTI file: data on the surface"):
+        io.read(tmp_path / "a.dscalar.nii")
 
 
 @pytest.mark.parametrize(("header", "match"), TOLD)
@@ -331,7 +415,7 @@ class TestRealFiles:
     def test_labels_are_described(self, medseg_data: Path) -> None:
         folder = medseg_data / "abdomen_ct"
         lines = describe(folder / "example_seg.nii.gz", labels=True, image=folder / "example_ct_sm.nii.gz")
-        assert "  5  label 5  38634 voxels" in lines
+        assert "  5  liver  38634 voxels" in lines  # TotalSegmentator's name, from the header
         assert lines[-1].startswith("grid: the same as that of")
 
 

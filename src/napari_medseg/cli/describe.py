@@ -24,6 +24,8 @@ _SLAB = 64
 """Slices (z) that are looked at at once, so that an array in memory is not copied whole."""
 _MAX_READ = 16 << 30
 """Bytes up to which an array on the disk is read through, for its values and for damaged chunks."""
+_MOST_NAMED = 5
+"""Labels that a note names."""
 _MANY_LABELS = 1000
 """More ids than this are instances rather than classes."""
 
@@ -54,7 +56,13 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
 def _notes(path: str | PathLike[str], *, labels: bool) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MedsegWarning)  # reading the file has given the same warnings
-        return [f"note: {note}" for note in formats.peek(path, as_labels=labels).notes]
+        outline = formats.peek(path, as_labels=labels)
+    notes = list(outline.notes)
+    if outline.is_labels and not labels:
+        names = ", ".join(f"{label} {name}" for label, name in list(outline.labels.items())[:_MOST_NAMED])
+        more = ", ..." if len(outline.labels) > _MOST_NAMED else ""
+        notes.append(f"a segmentation{f' ({names}{more})' if names else ''}: --labels lists its labels")
+    return [f"note: {note}" for note in notes]
 
 
 def _printable(path: str | PathLike[str]) -> str:

@@ -11,7 +11,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
+from nibabel.quaternions import fillpositive, quat2mat
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
@@ -27,7 +28,7 @@ from nibabel.wrapstruct import WrapStructError
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray
-from napari_medseg.io import attributes, choice
+from napari_medseg.io import attributes, caret, choice
 from napari_medseg.io.disk import files, inflate, memory
 from napari_medseg.io.stored import Stored, Unread, grid_of, in_memory
 from napari_medseg.volume import Grid, LazyArray
@@ -39,10 +40,17 @@ _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
 _COMMENT = 6
 _LABEL_INTENT = 1002
 _VECTOR_INTENT = 1007
+_CIFTI_INTENTS = range(3000, 3100)
+_CIFTI = 32
+"""The code of the extension that holds CIFTI's XML."""
 _BLOCK = 1 << 20
 _MAX_EXTRA = 64 << 20
 """The most bytes behind the voxels that are passed over."""
 _NIFTI1_MAX_SIZE = 32767
+_MAX_HEADER = 64 << 20
+"""The most bytes of a header with its extensions."""
+_ROUNDED = 1e-4
+"""How far above 1 the length of a quaternion's three numbers may lie: by rounding, for a turn of 180 degrees."""
 
 
 @np.errstate(invalid="ignore", over="ignore")  # a header may hold any number; the values made of them are checked
@@ -54,7 +62,7 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     whole, part = choice.split(path)
     header, data_path = _opened_header(whole)
     voxels = _scaled(_read_voxels(header, _shape(header, whole), data_path), header, whole)
-    return _described(_without_extra_axes(voxels, whole, part), header, whole)
+    return _described(_without_extra_axes(voxels, whole, part), header, whole, part)
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -67,18 +75,29 @@ def peek(path: Path, *, as_labels: bool) -> Stored:
         dtype, _ = _checked_place(stream, header, shape, data_path)
     scaled = _scaled(np.zeros(1, dtype.newbyteorder("=")), header, whole).dtype
     array = _without_extra_axes(np.broadcast_to(np.zeros((), scaled), shape[::-1]), whole, part)
-    return _described(Unread(array.shape, array.dtype), header, whole)
+    return _described(Unread(array.shape, array.dtype), header, whole, part)
 
 
 def _opened_header(path: Path) -> tuple[Any, Path]:
     """The header, and the file with the voxels."""
     header_path, data_path = _paths(path)
-    return _read_header(header_path), data_path
+    header = _read_header(header_path, is_single=header_path == data_path)
+    _refuse_surfaces(header, path)
+    return header, data_path
 
 
-def _described(array: LazyArray, header: Any, path: Path) -> Stored:
+def _refuse_surfaces(header: Any, path: Path) -> None:
+    codes = [extension.get_code() for extension in header.extensions]
+    if int(header["intent_code"]) in _CIFTI_INTENTS or _CIFTI in codes:
+        raise NotSupportedError(
+            f"{path}: a CIFTI file: data on the surface of the cortex (grayordinates), not a volume: take its volume "
+            f"out with `wb_command -cifti-separate`"
+        )
+
+
+def _described(array: LazyArray, header: Any, path: Path, part: str) -> Stored:
     """The array with all that the header says about it."""
-    own = _own_attributes(header, path)
+    own = _own_attributes(header, path) or _label_table(header, path, part) or attributes.Attributes()
     grid = grid_of(str(path), array.shape, geometry.from_nifti(_affine_ras(header, path)))
     _warn_of_contradictions(header, grid, path)
     is_labels = own.is_labels or int(header["intent_code"]) == _LABEL_INTENT
@@ -92,6 +111,9 @@ def save(path: Path, stored: Stored) -> None:
         path = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
     image = _image(stored, is_pair=is_pair)
     text = attributes.to_text(stored)
+    if stored.labels:  # in front: readers of this table look at the first extension alone
+        table = caret.to_extension(stored.labels, stored.colours)
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(caret.CODE, table))
     if text:
         image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, text.encode()))
     size = image.dataobj.nbytes
@@ -162,27 +184,52 @@ def _is_gzip(stream: BufferedIOBase) -> bool:
     return start == b"\x1f\x8b"
 
 
-def _read_header(path: Path) -> Any:
+def _read_header(path: Path, *, is_single: bool) -> Any:
+    """The header with its extensions; is_single: the voxels follow in the same file."""
     with _opened(path) as stream:
-        header_class = _header_class(stream.read(540), path)
-        stream.seek(0)
+        start = stream.read(544)
+        header_class, order = _header_class(start, path)
+        length = header_class.template_dtype.itemsize
         try:
+            # Unchecked: nibabel's check silently repairs faults that are refused or reported here.
+            header = header_class(start[:length], order, check=False)
+            end = _offset(header, path) if is_single else _MAX_HEADER
+            has_extensions = start[length : length + 1] not in (b"", b"\0")
+            if is_single and has_extensions and end > _MAX_HEADER:
+                raise FileError(f"{path}: the header gives an impossible offset of the voxels behind it: {end}")
+            if is_single and end < length + 4:
+                header["vox_offset"] = end = _beyond_header(end, length + 4, path, has_extensions=has_extensions)
+            if not has_extensions:
+                return header
+            whole = start + stream.read(max(0, end - len(start)))
             with warnings.catch_warnings():  # about odd sizes of extensions, which are read all the same
                 warnings.simplefilter("ignore", UserWarning)
-                # Unchecked: nibabel's check silently repairs faults that are refused or reported here.
-                return header_class.from_fileobj(stream, check=False)
+                return header_class.from_fileobj(BytesIO(whole[:end]), order, check=False)
         except (HeaderDataError, WrapStructError, ValueError, OverflowError, struct.error) as error:
             raise FileError(f"{path}: the NIfTI header is damaged: {error}") from error
 
 
-def _header_class(start: bytes, path: Path) -> Any:
-    """The nibabel class for a header with this start; FileError if it is none."""
+def _beyond_header(offset: int, least: int, path: Path, *, has_extensions: bool) -> int:
+    """Where the voxels start if the header says that they lie within itself.
+
+    Some writers leave the offset at 0: the voxels then follow the header. Anything else is refused.
+    """
+    if offset or has_extensions:
+        raise FileError(
+            f"{path}: the header gives an impossible offset of the voxels: {offset}, within the header of {least} bytes"
+        )
+    warn(f"{path}: the offset of the voxels (vox_offset) is 0; they are read behind the header, from byte {least} on")
+    return least
+
+
+def _header_class(start: bytes, path: Path) -> tuple[Any, str]:
+    """The nibabel class for a header with this start, and its byte order; FileError if it is none."""
     for order in ("<i", ">i"):
         size = struct.unpack(order, start[:4])[0] if len(start) >= 4 else 0
         if size == 348 and start[344:347] in (b"n+1", b"ni1"):
-            return nib.Nifti1Header if start[345:346] == b"+" else nib.nifti1.Nifti1PairHeader
+            return (nib.Nifti1Header if start[345:346] == b"+" else nib.nifti1.Nifti1PairHeader), order[0]
         if size == 540 and start[4:7] in (b"n+2", b"ni2"):
-            return nib.Nifti2Header if start[5:6] == b"+" else nib.nifti2.Nifti2PairHeader
+            return (nib.Nifti2Header if start[5:6] == b"+" else nib.nifti2.Nifti2PairHeader), order[0]
         if size in (348, 540) and len(start) < size:
             raise FileError(f"{path}: the header is cut short (truncated): {size} bytes expected, {len(start)} there")
     raise FileError(f"{path}: not a NIfTI file: it does not start with a NIfTI header (size and magic are wrong)")
@@ -231,7 +278,7 @@ def _checked_place(
 def _offset(header: Any, path: Path) -> int:
     """Offset of the voxels in bytes."""
     offset = float(header["vox_offset"])
-    if not (np.isfinite(offset) and offset >= 0):
+    if not (np.isfinite(offset) and offset >= 0 and offset.is_integer()):
         raise FileError(f"{path}: the header gives an impossible offset of the voxels: {offset}")
     return int(offset)
 
@@ -321,26 +368,40 @@ def _without_extra_axes(voxels: Array, path: Path, part: str) -> Array:
     return chosen
 
 
-def _own_attributes(header: Any, path: Path) -> attributes.Attributes:
-    """Our JSON among the comments of the header; empty if there is none."""
+def _own_attributes(header: Any, path: Path) -> attributes.Attributes | None:
+    """Our JSON among the comments of the header; None if there is none."""
+    for content in _extensions(header, (_COMMENT,)):
+        own = attributes.from_text(content.rstrip(b"\0").decode(errors="replace"), str(path))
+        if own is not None:
+            return own
+    return None
+
+
+def _label_table(header: Any, path: Path, part: str) -> attributes.Attributes | None:
+    """The table of label names in the header; None if there is none."""
+    point = int(part) if part.isdecimal() else 0
+    tables = (caret.from_extension(content, point, str(path)) for content in _extensions(header, caret.CODES))
+    return next((table for table in tables if table is not None), None)
+
+
+def _extensions(header: Any, codes: tuple[int, ...]) -> Iterator[bytes]:
+    """The contents of the header's extensions with these codes."""
     for extension in header.extensions:
-        if extension.get_code() == _COMMENT:
-            text = bytes(extension.content if isinstance(extension.content, bytes) else str(extension.content).encode())
-            own = attributes.from_text(text.rstrip(b"\0").decode(errors="replace"), str(path))
-            if own is not None:
-                return own
-    return attributes.Attributes()
+        if extension.get_code() in codes:
+            content = extension.content
+            yield bytes(content if isinstance(content, bytes) else str(content).encode())
 
 
 def _affine_ras(header: Any, path: Path) -> FloatArray:
     """(i, j, k) -> (R, A, S) in mm: the sform, else the qform, else the spacing alone."""
     if int(header["sform_code"]) > 0:
         affine = header.get_sform()
-    elif min(header["pixdim"][1:4]) <= 0:
+    elif min(_pixdim(header)) <= 0:
         raise FileError(f"{path}: its spacing (pixdim) must be positive; got {header['pixdim'][1:4]}: zero or negative")
     elif int(header["qform_code"]) > 0:
         affine = _qform(header, path)
     else:
+        header["pixdim"][1:4] = _pixdim(header)
         affine = header.get_base_affine()
         warn(f"{path}: no orientation is stored (no sform, no qform): left and right are unknown")
     unit = _UNITS.get(int(header["xyzt_units"]) & 7)
@@ -354,25 +415,50 @@ def _millimetres(header: Any) -> float:
     return _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))[1]
 
 
+def _pixdim(header: Any) -> FloatArray:
+    """The spacing (x, y, z) as stored; 1 along axes that the image does not have, where it is often left at 0."""
+    stored = np.asarray(header["pixdim"][1:4], float)
+    is_unused = np.arange(3) >= int(header["dim"][0])
+    return np.where(is_unused & ~(stored > 0), 1.0, stored)
+
+
 def _qform(header: Any, path: Path) -> FloatArray:
-    try:
-        affine: FloatArray = header.get_qform()
-    except (HeaderDataError, ValueError) as error:
-        raise FileError(f"{path}: the orientation (qform quaternion) cannot be used: {error}") from error
+    """(i, j, k) -> (R, A, S) by the quaternion, its first number derived. Raises FileError where it is no rotation.
+
+    nifti1.h, "3D IMAGE (VOLUME) ORIENTATION": a pixdim[0] of 0 is 1. nibabel refuses it, and numbers that are too long
+    by rounding.
+    """
+    bcd = np.array([float(header[f"quatern_{letter}"]) for letter in "bcd"])
+    length = np.linalg.norm(bcd)
+    if not length <= 1 + _ROUNDED:
+        raise FileError(
+            f"{path}: the orientation (qform quaternion) cannot be used: {bcd.tolist()} is {length:.4g} long, and a "
+            f"rotation is at most 1"
+        )
+    quaternion = fillpositive(bcd / max(1.0, length), header.quaternion_threshold)
+    spacing = _pixdim(header) * (1, 1, -1 if float(header["pixdim"][0]) < 0 else 1)
+    affine = np.eye(4)
+    affine[:3, :3] = quat2mat(quaternion) * spacing
+    affine[:3, 3] = [float(header[f"qoffset_{letter}"]) for letter in "xyz"]
     return affine
 
 
 def _warn_of_contradictions(header: Any, grid: Grid, path: Path) -> None:
-    """Warn if the qform or the stored spacing contradicts the sform, which is used."""
+    """Warn if the qform or the stored spacing contradicts the sform, which is used. Nothing is refused here."""
     if int(header["sform_code"]) <= 0:
         return
     mm = _millimetres(header)
-    pixdim = np.abs(header["pixdim"][3:0:-1]) * mm
+    pixdim = np.abs(_pixdim(header)[::-1]) * mm
     if not np.allclose(grid.spacing, pixdim, rtol=0.01):
         warn(f"{path}: sform and pixdim disagree on the spacing ({grid.spacing} and {pixdim} mm); the sform is used")
     if int(header["qform_code"]) <= 0:
         return
-    qform = geometry.from_nifti(np.diag([mm, mm, mm, 1.0]) @ _qform(header, path))
+    try:
+        stored_qform = _qform(header, path)
+    except FileError as error:
+        warn(f"{error}; the sform is used")
+        return
+    qform = geometry.from_nifti(np.diag([mm, mm, mm, 1.0]) @ stored_qform)
     corners = [
         [i, j, k, 1] for i in (0, grid.shape[0] - 1) for j in (0, grid.shape[1] - 1) for k in (0, grid.shape[2] - 1)
     ]

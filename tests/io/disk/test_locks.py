@@ -181,3 +181,37 @@ def test_killed_while_it_writes(tmp_path: Path, name: str) -> None:
         assert '"complete": false' in metadata.read_text()
     io.write(path, old)
     assert {p.name for p in tmp_path.iterdir()} == entries
+
+
+LONGEST = 255
+"""Bytes of a name on most file systems."""
+
+
+@pytest.mark.parametrize("letter", ["a", "B", "肝", "."])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha", ".hdr", ".zarr", ".mhd"])
+def test_a_name_as_long_as_the_system_takes(tmp_path: Path, suffix: str, letter: str) -> None:
+    room = LONGEST - len(suffix) - (suffix == ".mhd")  # beside it lies a .zraw
+    path = tmp_path / (letter * (room // len(letter.encode())) + suffix)
+    labels = Segmentation(np.ones((3, 4, 5), np.uint8), grid("SPL"), {1: "liver"})
+    for _ in range(2):
+        io.write(path, labels)
+        assert io.read_segmentation(path).labels == {1: "liver"}
+    assert all(not left.name.startswith((".medseg", f".{path.name.lower()}")) for left in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".hdr", ".zarr"])
+def test_a_longer_name_is_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / ("肝" * 90 + suffix)
+    with pytest.raises(FileError, match=r"cannot be written: File name too long"):
+        io.write(path, Segmentation(np.ones((3, 4, 5), np.uint8), grid("SPL")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_of_a_long_name_left_is_cleared(tmp_path: Path) -> None:
+    one, other = (tmp_path / ("x" * 150 + f"{number}.nii.gz") for number in (1, 2))
+    mine, others = locks.temporary_beside(one), locks.temporary_beside(other)
+    assert mine.name.endswith(".nii.gz")
+    for left in (mine, others):
+        left.write_bytes(b"half")
+    attempt(one)
+    assert list(tmp_path.iterdir()) == [others]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -30,17 +31,15 @@ def meta(folder: Path, text: str = META + "LOCAL\n", voxels: bytes = VOXELS, nam
 
 def test_nrrd(tmp_path: Path) -> None:
     header = read(nrrd(tmp_path))
-    assert (header.data, header.start) == (tmp_path / "a.nrrd", len(NRRD) + 1)
+    assert (header.files, header.start) == ((tmp_path / "a.nrrd",), len(NRRD) + 1)
     assert (header.encoding, header.size) == ("raw", 4 * 3 * 2 * 2)
     assert header.fields["type"] == "short"
-    assert header.has_space
 
 
 def test_meta_image(tmp_path: Path) -> None:
     header = read(meta(tmp_path))
-    assert (header.data, header.start) == (tmp_path / "a.mha", len(META) + len("LOCAL\n"))
+    assert (header.files, header.start) == ((tmp_path / "a.mha",), len(META) + len("LOCAL\n"))
     assert (header.encoding, header.size) == ("raw", 48)
-    assert not header.has_space
 
 
 def test_channels_multiply_the_bytes(tmp_path: Path) -> None:
@@ -51,9 +50,9 @@ def test_channels_multiply_the_bytes(tmp_path: Path) -> None:
 def test_voxels_beside_the_header(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(bytes(5) + VOXELS)
     header = read(meta(tmp_path, "HeaderSize = 5\n" + META + "a.raw\n", b"", "a.mhd"))
-    assert (header.data, header.start) == (tmp_path / "a.raw", 5)
+    assert (header.files, header.start) == ((tmp_path / "a.raw",), 5)
     header = read(nrrd(tmp_path, NRRD + "byte skip: 5\ndata file: ./a.raw\n", b"", "a.nhdr"))
-    assert (header.data.name, header.start) == ("a.raw", 5)
+    assert (header.files[0].name, header.start) == ("a.raw", 5)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +73,18 @@ def test_voxels_beside_the_header(tmp_path: Path) -> None:
         pytest.param(("space: LPS", "byte skip: 3"), "impossible offset of the voxels: 3", id="offset"),
         pytest.param(("space: LPS", "data file: ../b.raw"), "lies outside of its folder", id="outside"),
         pytest.param(("space: LPS", "data file: b.raw"), "its data file cannot be read", id="absent"),
+        pytest.param(("space: LPS", "data file: /etc/hosts"), "lies outside of its folder", id="absolute"),
+        pytest.param(("space: LPS", "data file: b/../../b.raw"), "lies outside of its folder", id="above"),
+        pytest.param(("space: LPS", "data file: .ssh/key"), "lies outside of its folder", id="hidden"),
+        pytest.param(("space: LPS", "data file: LIST"), "it names 1 data files", id="empty list"),
+        pytest.param(("space: LPS", "data file: LIST\n../b.raw"), "lies outside of its folder", id="outside by list"),
+        pytest.param(("space: LPS", "data file: ../%d.raw 0 1 1"), "outside of its folder", id="outside by pattern"),
+        pytest.param(("space: LPS", "data file: %d.raw 0 1"), "are no pattern with first, last", id="short pattern"),
+        pytest.param(("space: LPS", "data file: a%d.raw"), "are no pattern with first, last", id="bare pattern"),
+        pytest.param(("space: LPS", "data file: %s%d.raw 0 1 1"), "are no pattern", id="pattern of text"),
+        pytest.param(("space: LPS", "data file: %d.raw 0 1 0"), "count from 0 to 1 by 0: impossible", id="step 0"),
+        pytest.param(("space: LPS", "data file: %d.raw 0 1 -1"), "count from 0 to 1 by -1", id="step away"),
+        pytest.param(("space: LPS", "data file: %d.raw 0 99999999 1"), "impossible", id="many files"),
         pytest.param(("NRRD0004", "NRRB0004"), "does not start with NRRD", id="magic"),
     ],
 )
@@ -87,8 +98,6 @@ def test_what_cannot_be_true_is_refused(tmp_path: Path, change: tuple[str, str],
     [
         pytest.param(("encoding: raw", "encoding: bzip2"), "encoding 'bzip2' are not read", id="encoding"),
         pytest.param(("space: LPS", "line skip: 1"), "skipping lines", id="lines"),
-        pytest.param(("space: LPS", "data file: LIST"), "voxels in several files", id="list"),
-        pytest.param(("space: LPS", "data file: a%d.raw"), "voxels in several files", id="pattern"),
     ],
 )
 def test_what_is_not_read_is_told(tmp_path: Path, change: tuple[str, str], match: str) -> None:
@@ -104,6 +113,7 @@ def test_what_is_not_read_is_told(tmp_path: Path, change: tuple[str, str], match
         pytest.param(gzip.compress(bytes(47)), "48 bytes expected, at most 47 there", id="too few"),
         pytest.param(gzip.compress(bytes(49)), "larger than the header says", id="too many"),
         pytest.param(b"x" * 40, "are damaged", id="no gzip"),
+        pytest.param(zlib.compress(bytes(48)), "are damaged", id="zlib, which NRRD does not know"),
     ],
 )
 def test_a_compressed_stream_is_inflated_to_its_end(tmp_path: Path, voxels: bytes, match: str | None) -> None:

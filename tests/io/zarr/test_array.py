@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,48 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     (path / "c" / "1" / "0" / "0").unlink()
     os.mkfifo(path / "c" / "1" / "0" / "0")
     with pytest.raises(FileError, match="not a regular file but a named pipe"):
+        open_array(path)[:]
+
+
+@pytest.fixture(params=["a chunk", "a folder of chunks", "metadata", "an array"])
+def linked(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+    """A store with one level, a part of which is a link out of it, and that part."""
+    part = {"a chunk": "0/c/1/0/0", "a folder of chunks": "0/c/1", "metadata": "0/zarr.json", "an array": "0"}
+    root = tmp_path / "store"
+    zarr.create_group(root)
+    store(root / "0")
+    name = part[request.param]
+    (root / name).rename(tmp_path / "outside")
+    (root / name).symlink_to(tmp_path / "outside")
+    return root, name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few users make links")
+def test_a_link_out_of_the_store_is_refused(linked: tuple[Path, str]) -> None:
+    root, name = linked
+    with pytest.raises(FileError, match=rf"store: .*{name}.* is a link that leads out of the store"):
+        open_array(root / "0")[:]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few users make links")
+def test_links_within_the_store_and_to_it_are_read(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    zarr.create_group(root)
+    store(root / "0")
+    (root / "0" / "c" / "1").rename(root / "kept")
+    (root / "0" / "c" / "1").symlink_to("../../kept")
+    (root / "1").symlink_to("0")
+    (tmp_path / "link").symlink_to(root)
+    for path in (root / "0", root / "1", tmp_path / "link" / "1"):
+        assert np.array_equal(open_array(path)[:], VOXELS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few users make links")
+def test_a_link_to_nothing_is_no_background(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.zarr")
+    (path / "c" / "1" / "0" / "0").unlink()
+    (path / "c" / "1" / "0" / "0").symlink_to("gone")
+    with pytest.raises(FileError, match="a link to nothing"):
         open_array(path)[:]
 
 

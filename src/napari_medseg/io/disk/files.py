@@ -66,7 +66,7 @@ def check_file(path: Path) -> int:
 
 def check_no_folder(path: Path) -> None:
     """FileError where a folder, or a link to one, is at the path of a new file: a file never replaces a folder."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir it takes a name that is too long for one that is free
         what = "a link to a folder" if path.is_symlink() else "a folder"
         raise FileError(f"{path}: {what} of this name is there: choose another name, or the name of a file in it")
 
@@ -95,24 +95,27 @@ def replacing(path: Path, needed_bytes: int | None = None, *, by_folder: bool = 
 
 
 @contextmanager
-def replacing_parts(path: Path, needed_bytes: int | None = None, *, named_by_suffix: bool) -> Iterator[Path]:
+def replacing_parts(
+    path: Path, needed_bytes: int | None = None, *, named_by_suffix: bool, stem: str = ""
+) -> Iterator[Path]:
     """As `replacing`, for a header whose voxels lie in files beside it: a path to write to, in a folder of its own.
 
     At the end all files written there move beside `path`, the header last. named_by_suffix: the header does not name
-    its files; readers find them by their suffix, which is upper case if that of `path` is. Raises as `replacing`.
+    its files; readers find them by their suffix, which is upper case if that of `path` is. stem: what the files are
+    called by, if not by the stem of `path`. Raises as `replacing`.
     """
     check_no_folder(path)
     with _placing(path, needed_bytes) as folder:
         folder.mkdir()
         # In lower case: libraries that choose a format by the suffix know no other.
-        header = folder / (path.stem + path.suffix.lower())
+        header = folder / ((stem or path.stem) + path.suffix.lower())
         yield header
         places = {}
         for part in sorted(folder.iterdir(), key=lambda part: part == header):
             _flush(part)
             upper = part == header or named_by_suffix
             suffix = part.suffix.upper() if upper and path.suffix.isupper() else part.suffix
-            places[part] = path.with_name(part.stem + suffix)
+            places[part] = path.with_name((path.stem if part == header else part.stem) + suffix)
             check_no_folder(places[part])
         for part, place in places.items():
             put(part, place)

@@ -25,6 +25,8 @@ else:
 MAX_INFLATION = 1032
 """Bytes: deflate makes no more of one byte."""
 _EITHER = 47
+GZIP = 31
+"""For `inflater`: only gzip streams."""
 
 
 def inflater(wbits: int = _EITHER) -> Any:

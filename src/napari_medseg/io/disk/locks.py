@@ -8,6 +8,7 @@ on Windows LockFileEx), and the next writer of X removes what it finds.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 _ASIDE = ".old"
+_LONG_NAME = 100
+"""Bytes. What lies beside a target has its name and more; a longer name is shortened there. Most systems take 255, an
+encrypted folder of Linux 143."""
+_SUFFIXES = re.compile(r"(\.[a-z0-9]{1,8}){1,2}$")
+"""What a shortened name keeps: libraries choose a format by it."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """How a file system says that it has no locks."""
 
@@ -37,8 +43,9 @@ def locked(path: Path, *, whole_process: bool = False) -> Iterator[None]:
     locks grants it to everyone.
     """
     # Names that differ by case only may be the same file.
-    place = path.with_name(f".{path.name.lower()}.lock")
+    place = path.with_name(f".{_short_name(path)}.lock")
     try:
+        _check_name(path)
         lock = _take(path, place, whole_process=whole_process)
     except FileError:
         raise
@@ -60,7 +67,22 @@ def locked(path: Path, *, whole_process: bool = False) -> Iterator[None]:
 
 def temporary_beside(path: Path) -> Path:
     """A new name beside `path`. Its suffixes are in lower case, for libraries that choose a format by the suffix."""
-    return path.with_name(f".medseg-{secrets.token_hex(4)}-{path.name.lower()}")
+    return path.with_name(f".medseg-{secrets.token_hex(4)}-{_short_name(path)}")
+
+
+def _short_name(path: Path) -> str:
+    """The name in lower case; a digest and the suffixes of one that is long, or that libraries take for a pattern."""
+    name = path.name.lower()
+    if len(os.fsencode(name)) <= _LONG_NAME and "%" not in name:
+        return name
+    suffixes = _SUFFIXES.search(name)
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:32] + (suffixes[0] if suffixes else "")
+
+
+def _check_name(path: Path) -> None:
+    """OSError if the system takes no file of this name, before anything is computed for it."""
+    with suppress(FileNotFoundError):
+        path.lstat()
 
 
 def aside(temporary: Path) -> Path:
@@ -127,7 +149,7 @@ def _held(path: Path, holder: list[str]) -> FileError:
 
 def _clear(path: Path) -> None:
     """Remove what killed writers of `path` left; an old folder that stepped aside for a new one comes back."""
-    name = re.compile(rf"\.medseg-[0-9a-f]{{8}}-{re.escape(path.name.lower())}({re.escape(_ASIDE)})?")
+    name = re.compile(rf"\.medseg-[0-9a-f]{{8}}-{re.escape(_short_name(path))}({re.escape(_ASIDE)})?")
     for left in sorted(path.parent.glob(".medseg-*")):
         match = name.fullmatch(left.name)
         if match and match[1] and not path.exists():

@@ -8,8 +8,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import hashlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, InputError, warn
-from napari_medseg.io import attributes
-from napari_medseg.io.attributes import KEY, Attributes
+from napari_medseg.errors import FileError, InputError, NotSupportedError, warn
+from napari_medseg.io import attributes, choice
+from napari_medseg.io.attributes import KEY
 from napari_medseg.io.disk import files, memory
-from napari_medseg.io.itk import types
-from napari_medseg.io.itk.header import ItkHeader, check_stream, is_nrrd, read
+from napari_medseg.io.itk import place, slicer, types
+from napari_medseg.io.itk.header import ItkHeader, check_stream, inflated, is_nrrd, read
 from napari_medseg.io.sandbox.parent import Limits, Reply, ask
 from napari_medseg.io.stored import Stored, Unread, grid_of, in_memory
-from napari_medseg.volume import Colour, Grid, LazyArray
+from napari_medseg.volume import Grid, LazyArray
 
 Array = npt.NDArray[Any]
 
@@ -38,46 +38,85 @@ _META_TEXT_LIMIT = 30_000
 """Characters of the longest text that MetaImage reads back; a longer one makes the file unreadable."""
 _SLOWEST_BYTES_PER_S = 20e6
 """ITK's pace on compressed voxels and a busy machine."""
-_SLICER_KEY = re.compile(r"Segment(\d+)_(LabelValue|Name|Color)")
-"""The keys of 3D Slicer's segmentations."""
-_OWN_TEXT = rf"{KEY}|{_SLICER_KEY.pattern}"
+_OWN_TEXT = rf"{KEY}|{slicer.KEY.pattern}"
 """The keys of the only texts that leave the child: others may name a patient."""
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:
-    """What an NRRD or MetaImage file holds. Raises FileError (damaged, impossible geometry) and NotSupportedError."""
+    """What an NRRD or MetaImage file holds, or one layer of a segmentation of 3D Slicer: `FILE#1`.
+
+    Raises FileError (damaged, impossible geometry), NotSupportedError, and ChoiceError where a segmentation has several
+    layers, which may overlap.
+    """
+    path, part = choice.split(path)
     header = _checked_header(path)
+    if _is_named_like_a_pattern(path, header):
+        facts = _asked(path, header, voxels=False).facts
+        return _described(_read_here(path, header, facts), facts, header, path, part)
     check_stream(path, header)
     reply = _asked(path, header, voxels=True)
     (array,) = reply.arrays
-    return _described(array, reply.facts, path)
+    return _described(array, reply.facts, header, path, part)
 
 
 def peek(path: Path, *, as_labels: bool) -> Stored:
     """As `load`, without the voxels, whose stream is not inflated."""
-    facts = _asked(path, _checked_header(path), voxels=False).facts
-    return _described(Unread(tuple(facts["shape"]), facts["dtype"]), facts, path)
+    path, part = choice.split(path)
+    header = _checked_header(path)
+    facts = _asked(path, header, voxels=False).facts
+    return _described(Unread(tuple(facts["shape"]), facts["dtype"]), facts, header, path, part)
 
 
 def _checked_header(path: Path) -> ItkHeader:
     header = read(path)
-    memory.check(path, header.size, header.data.stat().st_size)
+    memory.check(path, header.size, header.stored_size)
     return header
 
 
 def _asked(path: Path, header: ItkHeader, *, voxels: bool) -> Reply:
     request = {"path": str(path.absolute()), "text": _OWN_TEXT, "voxels": voxels}
-    reply = ask(_PARSER, str(path), request, _limits(header.size))
-    if is_nrrd(path) and not header.has_space:
-        warn(f"{path}: no orientation is stored (no space): left and right are unknown")
-    return reply
+    return ask(_PARSER, str(path), request, _limits(header.size))
 
 
-def _described(array: LazyArray, facts: Mapping[str, Any], path: Path) -> Stored:
-    """The array with all that the header says about it."""
-    grid = grid_of(str(path), array.shape, geometry.from_itk(facts["affine_lps_xyz"]))
-    own = _attributes(facts["text"], str(path))
+def _described(array: LazyArray, facts: Mapping[str, Any], header: ItkHeader, path: Path, part: str) -> Stored:
+    """The array, or the chosen layer of it, with all that the header says about it."""
+    nrrd, components = is_nrrd(path), array.shape[0] if len(array.shape) == 4 else 1
+    place.warn_of_oddities(header.fields, path, nrrd=nrrd, components=components)
+    affine = place.in_millimetres(np.asarray(facts["affine_lps_xyz"]), header.fields, path, nrrd=nrrd)
+    grid = grid_of(str(path), array.shape, geometry.from_itk(affine))
+    own = attributes.from_text(facts["text"].get(KEY, ""), str(path))
+    segments = slicer.segments(facts["text"])
+    layer = slicer.layer(path, part, segments, components)
+    if components > 1 and segments:
+        array = array[layer] if isinstance(array, np.ndarray) else Unread(array.shape[1:], array.dtype)
+        own = None  # ours describes no layers
+    if own is None:
+        own = slicer.attributes_of(segments, layer)
     return Stored(array, grid, own.channels, own.labels, own.provenance, is_labels=own.is_labels, colours=own.colours)
+
+
+def _is_named_like_a_pattern(path: Path, header: ItkHeader) -> bool:
+    """Whether ITK would take the name of the data file for a pattern of names: any that has a % in a MetaImage."""
+    return not is_nrrd(path) and header.files != (path,) and "%" in header.files[0].name
+
+
+def _read_here(path: Path, header: ItkHeader, facts: Mapping[str, Any]) -> Array:
+    """The voxels of a detached MetaImage, read without ITK."""
+    if header.encoding == "text":
+        raise NotSupportedError(f"{path}: text in a file with a % in its name is not read: rename it")
+    if header.encoding == "gzip":
+        content = b"".join(inflated(path, header))
+    else:
+        with header.files[0].open("rb") as file:
+            file.seek(header.start)
+            content = file.read(header.size)
+    is_big = any(
+        header.fields.get(key, "").lower() in ("true", "1") for key in ("binarydatabyteordermsb", "elementbyteordermsb")
+    )
+    dtype, shape = np.dtype(facts["dtype"]), facts["shape"]
+    in_file = shape if len(shape) == 3 else [*shape[1:], shape[0]]
+    array = np.frombuffer(content, dtype.newbyteorder(">" if is_big else "<")).reshape(in_file).astype(dtype)
+    return array if len(shape) == 3 else np.ascontiguousarray(np.moveaxis(array, -1, 0))
 
 
 def _limits(size: int) -> Limits:
@@ -95,8 +134,12 @@ def save(path: Path, stored: Stored) -> None:
     text = _text(path, stored)
     is_detached = path.suffix.lower() in (".nhdr", ".mhd")
     size = array.nbytes
-    place = files.replacing_parts(path, size, named_by_suffix=False) if is_detached else files.replacing(path, size)
-    with _itk() as itk, place as temporary:
+    target = (
+        files.replacing_parts(path, size, named_by_suffix=False, stem=_data_stem(path))
+        if is_detached
+        else files.replacing(path, size)
+    )
+    with _itk() as itk, target as temporary:
         image = _itk_image(itk, array, stored.grid)
         for key, value in text.items():
             image.GetMetaDataDictionary()[key] = value
@@ -110,6 +153,18 @@ def save(path: Path, stored: Stored) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             reason = types.reason(error) if isinstance(error, RuntimeError) else "ITK left it incomplete"
             raise FileError(f"{path}: cannot be written: {reason}") from error
+
+
+def _data_stem(path: Path) -> str:
+    """What data files are called by, for readers that take a % for a pattern of names and LIST for a list of them.
+
+    Another name stands for such a one; a digest keeps two files apart that would get the same.
+    """
+    if any(ord(letter) < 32 for letter in path.name):
+        raise InputError(f"{path}: a line end in the name cannot be written into the header: choose another name")
+    if "%" not in path.stem and not path.stem.upper().startswith("LIST"):
+        return path.stem
+    return f"_{path.stem.replace('%', '_')}-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}"
 
 
 def _itk_image(itk: Any, array: Array, grid: Grid) -> Any:
@@ -200,30 +255,3 @@ def _text(path: Path, stored: Stored) -> dict[str, str]:
         if label in stored.colours:  # from 0 to 1
             text[f"Segment{number}_Color"] = " ".join(f"{value / 255:.6g}" for value in stored.colours[label])
     return text
-
-
-def _attributes(text: Mapping[str, str], where: str) -> Attributes:
-    """Our JSON, or else Slicer's names of labels."""
-    own = attributes.from_text(text.get(KEY, ""), where)
-    if own is not None:
-        return own
-    segments: dict[str, dict[str, str]] = {}
-    for key, value in text.items():
-        match = _SLICER_KEY.fullmatch(key)
-        if match:
-            segments.setdefault(match[1], {})[match[2]] = value
-    complete = [s for s in segments.values() if "Name" in s and s.get("LabelValue", "").isdecimal()]
-    colours = {int(s["LabelValue"]): _colour(s.get("Color", "")) for s in complete}
-    return Attributes(
-        {int(s["LabelValue"]): s["Name"] for s in complete},
-        is_labels=bool(complete),
-        colours={label: colour for label, colour in colours.items() if colour is not None},
-    )
-
-
-def _colour(text: str) -> Colour | None:
-    """Slicer's three fractions of 1."""
-    try:
-        return attributes.colour_of([round(float(part) * 255) for part in text.split()])
-    except (ValueError, OverflowError):
-        return None

@@ -6,8 +6,9 @@ NRRD: teem.sourceforge.net/nrrd/format.html. MetaImage: itk.org/Wiki/MetaIO/Docu
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.io.disk import files, inflate
+from napari_medseg.io.itk import place
 
 _NRRD = (".nrrd", ".nhdr")
 _MAX_HEADER = 1 << 20
@@ -44,19 +46,21 @@ class ItkHeader:
 
     fields: Mapping[str, str]
     """Keys in lower case without blanks."""
-    data: Path
-    """The file with the voxels: the same or one beside it."""
+    files: tuple[Path, ...]
+    """The files with the voxels, equal parts of them in order: the same file, or others in its folder."""
     start: int
-    """Their offset in that file, in bytes."""
+    """Their offset in each of these files, in bytes."""
     encoding: str
     """"raw", "gzip" (a gzip or zlib stream) or "text"."""
     size: int
     """Bytes of all voxels, inflated."""
+    inflated_start: int = 0
+    """Bytes in front of the voxels within each inflated stream."""
 
     @property
-    def has_space(self) -> bool:
-        """Whether an NRRD says how its axes lie in the patient."""
-        return "space" in self.fields or "spacedimension" in self.fields
+    def stored_size(self) -> int:
+        """Bytes of all files with voxels."""
+        return sum(file.stat().st_size for file in self.files)
 
 
 def is_nrrd(path: Path) -> bool:
@@ -64,46 +68,67 @@ def is_nrrd(path: Path) -> bool:
 
 
 def read(path: Path) -> ItkHeader:
-    """The header of a file. Raises FileError for impossible values, NotSupportedError for voxels in several files."""
+    """The header of a file. Raises FileError for impossible values, NotSupportedError for what is not read."""
     files.check_regular(path)
     fields, end = _fields(path)
     check_geometry = _check_nrrd_geometry if is_nrrd(path) else _check_meta_geometry
     sizes = _sizes(path, fields)
     check_geometry(path, fields, int(fields.get("dimension") or fields["ndims"]))
-    data = _data_file(path, fields)
-    skip = _skipped(path, fields, attached=data == path)
+    parts = _data_files(path, fields)
+    skip = _skipped(path, fields, attached=parts == (path,))
+    encoding = _encoding(path, fields)
+    skips_inflated = encoding == "gzip" and is_nrrd(path)
     size = int(np.prod(sizes, dtype=object)) * _bytes_per_voxel(path, fields)
-    header = ItkHeader(fields, data, (end if data == path else 0) + skip, _encoding(path, fields), size)
-    there = max(0, data.stat().st_size - header.start)
-    most = there * inflate.MAX_INFLATION if header.encoding == "gzip" else there
-    if header.encoding == "text":
-        most *= 8  # at least one digit for each voxel of up to 8 bytes
-    if size > most:
-        raise _cut_short(path, size, most)
+    start = (end if parts == (path,) else 0) + (0 if skips_inflated else skip)
+    header = ItkHeader(fields, parts, start, encoding, size, skip if skips_inflated else 0)
+    if sizes[-1] % len(parts):
+        raise FileError(f"{path}: its {len(parts)} data files hold no equal parts of {sizes[-1]} slices")
+    for part in parts:
+        there = max(0, part.stat().st_size - header.start)
+        most = there * inflate.MAX_INFLATION if encoding == "gzip" else there
+        if encoding == "text":
+            most *= 8  # at least one digit for each voxel of up to 8 bytes
+        if size // len(parts) > most:
+            raise _cut_short(path, size // len(parts), most)
     return header
 
 
 def check_stream(path: Path, header: ItkHeader) -> None:
     """Inflate compressed voxels once, keeping nothing: FileError if they are damaged, too few or too many."""
-    if header.encoding != "gzip":
-        return
-    stream = inflate.inflater()
+    if header.encoding == "gzip":
+        for _ in inflated(path, header):
+            pass
+
+
+def inflated(path: Path, header: ItkHeader) -> Iterator[bytes]:
+    """The compressed voxels block by block, with what lies in front of them in each stream. Raises as `check_stream`.
+
+    The bytes are good only once the last one has come.
+    """
+    for part in header.files:
+        yield from _inflated(path, part, header.start, header.size // len(header.files) + header.inflated_start)
+
+
+def _inflated(path: Path, part: Path, start: int, expected: int) -> Iterator[bytes]:
+    # NRRD's library takes a zlib stream for plain voxels.
+    stream = inflate.inflater(inflate.GZIP) if is_nrrd(path) else inflate.inflater()
     size = 0
-    with header.data.open("rb") as file:
-        file.seek(header.start)
+    with part.open("rb") as file:
+        file.seek(start)
         try:
-            while not stream.eof and size <= header.size and (block := file.read(_BLOCK)):
-                while part := stream.decompress(block, _BLOCK):  # empty once all of the input is inflated
-                    size += len(part)
-                    block = b"" if stream.eof or size > header.size else stream.unconsumed_tail
+            while not stream.eof and size <= expected and (block := file.read(_BLOCK)):
+                while piece := stream.decompress(block, _BLOCK):  # empty once all of the input is inflated
+                    size += len(piece)
+                    yield piece
+                    block = b"" if stream.eof or size > expected else stream.unconsumed_tail
         except inflate.ERRORS as error:
             raise FileError(f"{path}: the compressed voxels are damaged ({error}): copy the file again") from error
-    if size > header.size:
-        raise FileError(f"{path}: the compressed voxels are larger than the header says ({header.size} bytes)")
+    if size > expected:
+        raise FileError(f"{path}: the compressed voxels are larger than the header says ({expected} bytes)")
     if not stream.eof:
         raise FileError(f"{path}: the compressed voxels end early (truncated) after {size} bytes: copy the file again")
-    if size < header.size:
-        raise _cut_short(path, header.size, size)
+    if size < expected:
+        raise _cut_short(path, expected, size)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:
@@ -118,7 +143,10 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
         what = "NRRD" if nrrd else "MetaImage"
         raise FileError(f"{path}: not a {what} file, or cut short: its header does not end")
     length = end.end() if end else len(start)
-    lines = start[:length].decode("latin-1").splitlines()
+    # A name in another encoding comes back as the bytes that it was.
+    lines = start[:length].decode(errors="surrogateescape").split("\n")
+    if nrrd:
+        lines, listed = _split_list(lines)
     pairs = [re.split(r"\s*(?::=?|=)\s*", line, maxsplit=1) for line in lines if not line.startswith("#")]
     keyed = [(p[0].replace(" ", "").lower(), p[1].strip()) for p in pairs if len(p) == 2]
     fields = dict(keyed)
@@ -126,7 +154,21 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
     twice = [key for key in _DECISIVE if sum(key == k for k, _ in keyed) > 1]
     if twice:
         raise FileError(f"{path}: the header is damaged: {twice[0]!r} stands in it twice")
-    return fields, length
+    return (fields | {_LISTED: "\n".join(listed)} if nrrd else fields), length
+
+
+def _split_list(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The fields of an NRRD, and the names of data files that follow them, one a line, behind "data file: LIST"."""
+    for number, line in enumerate(lines, start=1):
+        if _IS_LIST.match(line):
+            listed = [name.strip() for name in lines[number:]]
+            return list(lines[:number]), [name for name in listed if name]
+    return list(lines), []
+
+
+_LISTED = "\nlisted"
+"""The key of the names behind LIST, which no field of a file can have."""
+_IS_LIST = re.compile(r"\s*data ?file\s*:\s*LIST\b", re.IGNORECASE)
 
 
 _DECISIVE = (
@@ -181,15 +223,45 @@ def _skipped(path: Path, fields: Mapping[str, str], *, attached: bool) -> int:
     return int(text)
 
 
-def _data_file(path: Path, fields: Mapping[str, str]) -> Path:
-    """The file with the voxels: this one or one beside it. Raises FileError for a file elsewhere or a missing one."""
+def _data_files(path: Path, fields: Mapping[str, str]) -> tuple[Path, ...]:
+    """The files with the voxels: this one, or others in its folder. Raises FileError for one elsewhere or missing."""
     name = fields.get("datafile") or fields.get("elementdatafile") or "LOCAL"
     if name.upper() == "LOCAL":
-        return path
-    if name.upper().startswith("LIST") or "%" in name:
+        return (path,)
+    pattern = _PATTERN.fullmatch(name)
+    if not is_nrrd(path) and (re.match(r"LIST\b", name) or re.search(r"%.*\s[-\d]", name)):
         raise NotSupportedError(f"{path}: voxels in several files ({name:.100}) are not read: save them as one")
+    names = [name]
+    if is_nrrd(path) and name.upper().startswith("LIST"):
+        names = fields[_LISTED].split("\n")
+    elif is_nrrd(path) and pattern:
+        names = _numbered(path, name, *pattern.groups())
+    elif is_nrrd(path) and _LIKE_A_PATTERN.search(name):
+        raise FileError(f"{path}: its data files {name!r:.100} are no pattern with first, last and step")
+    if not 1 <= len(names) <= _MAX_FILES or not names[0]:
+        raise FileError(f"{path}: it names {len(names)} data files, where 1 to {_MAX_FILES} are expected")
+    return tuple(_data_file(path, part) for part in names)
+
+
+_PATTERN = re.compile(r"([^%]*)%(0?\d?)d([^%]*?)\s+(-?\d{1,9})\s+(-?\d{1,9})\s+(-?\d{1,9})(?:\s+\d)?")
+_LIKE_A_PATTERN = re.compile(r"%\d*d")
+"""What NRRD's library takes for a pattern rather than for a name."""
+_MAX_FILES = 10_000
+
+
+def _numbered(path: Path, text: str, before: str, width: str, after: str, *numbers: str) -> list[str]:
+    """The names of a pattern: from the first to the last number by steps, the last one included if it is met."""
+    first, last, step = (int(number) for number in numbers)
+    if step == 0 or (last - first) * step < 0 or abs(last - first) // abs(step) >= _MAX_FILES:
+        raise FileError(f"{path}: its data files {text!r:.100} count from {first} to {last} by {step}: impossible")
+    return [f"{before}{f'%{width}d' % number}{after}" for number in range(first, last + (1 if step > 0 else -1), step)]
+
+
+def _data_file(path: Path, name: str) -> Path:
+    """One data file: in the header's folder or below, but in no hidden folder there. FileError otherwise."""
     data = path.parent / name
-    if Path(name).name != name.removeprefix("./") or data.resolve().parent != path.parent.resolve():
+    inside = Path(os.path.realpath(data)).is_relative_to(os.path.realpath(path.parent))
+    if not inside or Path(name).is_absolute() or any(part.startswith(".") for part in Path(name).parts[:-1]):
         raise FileError(f"{path}: its data file {name!r:.100} lies outside of its folder: that is not allowed")
     try:
         files.check_regular(data)
@@ -211,6 +283,7 @@ def _check_meta_geometry(path: Path, fields: Mapping[str, str], axes: int) -> No
 
 
 def _check_nrrd_geometry(path: Path, fields: Mapping[str, str], axes: int) -> None:
+    place.check_space(fields, path)
     if "spacings" in fields:
         texts = fields["spacings"].lower().split()
         _check_spacing(path, _numbers(path, "spacings", " ".join("1" if t == "nan" else t for t in texts), axes))

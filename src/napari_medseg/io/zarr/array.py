@@ -42,6 +42,9 @@ class StoredArray(BasicIndexed):
         self._files: tuple[int, ...] = array.shards or array.chunks
         self._file_kind = "shard" if array.shards else "chunk"
         self._path = path
+        self._root = metadata.root_of(path)
+        self._inside: set[str] = set()
+        """The folders that are known to lie in the store."""
         self.fill_value = fill_value_of(array.metadata)
         self.shape: tuple[int, ...] = array.shape
         self.dtype = np.dtype(array.dtype)
@@ -76,9 +79,10 @@ class StoredArray(BasicIndexed):
 
     def _fill(self, target: Array, key: str, inside: BoxND, room: Room) -> None:
         name = f"{self._path}/{key}"  # a Path would cost a tenth of the time of many chunks
+        self._check_links(name)
         if not os.path.isfile(name):
-            if os.path.exists(name):
-                files.check_file(Path(name))  # refuses it: opening a named pipe may never end
+            if os.path.lexists(name):
+                files.check_file(Path(name))  # refuses it: a link to nothing; opening a named pipe may never end
             target[...] = self.fill_value
             return
         try:
@@ -88,6 +92,13 @@ class StoredArray(BasicIndexed):
             raise FileError(
                 f"{self._path}: {self._file_kind} {key} is corrupt: {error}: copy the store again"
             ) from error
+
+    def _check_links(self, name: str) -> None:
+        """FileError where a chunk lies outside the store. Folders are looked at once: they are few, chunks are many."""
+        folder = os.path.dirname(name)
+        if folder not in self._inside or os.path.islink(name):
+            metadata.check_inside(self._root, name)
+            self._inside.add(folder)
 
 
 def open_array(path: Path) -> StoredArray:

@@ -6,6 +6,7 @@ lie beside them, in the attribute `napari_medseg` of the group; this reader pref
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -413,9 +414,9 @@ def _check_replaceable(path: Path, *, is_labels: bool) -> None:
 
     A link is refused too: a folder cannot take its place, and its target is not ours to remove.
     """
-    if path.is_symlink():
+    if os.path.islink(path):
         raise FileError(f"{path}: cannot be written: a link is there: name what it leads to, {path.resolve()}")
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists it takes a name that is too long for one that is free
         return
     kind = "label image" if is_labels else "image"
     way_out = "choose another name or remove it first"

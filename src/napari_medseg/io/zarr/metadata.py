@@ -35,11 +35,31 @@ _MAX_CHUNK = 2 << 30
 _MAX_SHARDING = 2
 
 
+def root_of(folder: Path) -> Path:
+    """The outermost group around a node; the node itself where no group is around it. By its path: links are kept."""
+    folder = Path(os.path.abspath(folder))
+    while is_group(folder.parent):
+        folder = folder.parent
+    return folder
+
+
+def check_inside(root: Path, path: str | Path) -> None:
+    """FileError where links lead from a path in a store out of it: such a store could show any file of the user."""
+    target = os.path.realpath(path)
+    if not Path(target).is_relative_to(os.path.realpath(root)):
+        raise FileError(
+            f"{root}: {os.path.relpath(path, root)} is a link that leads out of the store: if you trust it, put a copy "
+            f"of its target there"
+        )
+
+
 def check_node(folder: Path) -> None:
     """Raise FileError or NotSupportedError if a node of a store, array or group, is not safe to open with zarr."""
+    root = root_of(folder)
     for name in _NODE_FILES:
         if not (folder / name).exists():
             continue
+        check_inside(root, folder / name)
         if files.check_regular(folder / name) > _MAX_METADATA:
             raise FileError(f"{folder}: its zarr metadata {name} is larger than {_MAX_METADATA >> 20} MiB")
         content = _json(folder, name)
