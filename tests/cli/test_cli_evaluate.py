@@ -192,6 +192,18 @@ def test_a_series_in_one_file_has_its_changes(tmp_path: Path) -> None:
     assert [row["volume_ml"] for row in rows] == pytest.approx([0.006, 0.012, 0.018])
 
 
+def test_a_series_of_folders_is_in_natural_order_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("p", "r"):
+        (tmp_path / kind).mkdir()
+        for by, name in enumerate(("t1", "t2", "t10")):
+            write(tmp_path / kind / f"{name}.nii", moved(by))
+    tables = document(tmp_path, "--series", prediction="p", reference="r")["tables"]
+    assert [row["case"] for row in tables["volumes"]["rows"]][:3] == ["t1", "t2", "t10"]
+    assert "evaluate: time points, in this order: t1, t2, t10\n" in capsys.readouterr().err
+
+
 def test_a_series_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nib.save(nib.Nifti1Image(np.zeros((4, 3, 2, 3), np.uint8), np.eye(4)), tmp_path / "p.nii")
     assert evaluate(tmp_path, prediction="p.nii", reference="p.nii") == 2

@@ -136,6 +136,8 @@ def run(args: Namespace) -> None:
     cases, unmatched = match_files(_sources(args), series=args.series)
     _refuse_idle_flags(args, has_cases=any(case.name for case in cases))
     consensus = _consensus_paths(args, cases)
+    if args.series:
+        terminal.tell(f"{NAME}: time points, in this order: {', '.join(case.name for case in cases)}")
     with locked(*([args.output] if args.output else []), *consensus.values()):
         found: MeasuredCases = terminal.follow(iter_measure(cases, config, consensus), NAME)
         made = study_of(found.measured, config, found.failed)

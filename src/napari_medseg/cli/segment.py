@@ -53,9 +53,18 @@ def run(args: Namespace) -> None:
         _source(image, target)
     with locked(*outputs):
         model = _checked_model(args.model, cases, config)
+        terminal.tell(f"{model.path.name}: {about(model)}")
         for image, case, target in zip(args.images, cases, outputs, strict=True):
             _segment_case(image, case, target, model, config)
             terminal.say(f"wrote {target}")
+
+
+def about(model: Model) -> str:
+    """What a model says of itself, in one line: what for, which images, which licence."""
+    spec = model.spec
+    images = ", ".join(f"{channel.name} ({channel.modality})" for channel in spec.channels)
+    parts = (spec.description, f"images: {images}", spec.licence and f"licence: {spec.licence}")
+    return " ".join("; ".join(part.strip().rstrip(".") for part in parts if part).split())
 
 
 def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model:

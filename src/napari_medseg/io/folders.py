@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,25 +14,31 @@ from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 
 
+def natural(name: str) -> tuple[list[str | int], str]:
+    """The key that sorts names as people do: numbers in them by value, so that t2 comes before t10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if odd else part for part, odd in zip(parts, itertools.cycle((False, True)), strict=False)], name
+
+
 def is_folder_of_images(path: Path) -> bool:
     """Whether a path is a folder that holds images. An OME-Zarr is a folder too, and one image."""
     return path.is_dir() and path.suffix.lower() != ".zarr"
 
 
 def images_by_name(folder: Path) -> dict[str, Path]:
-    """{name without suffix: path} of the images in a folder, sorted by name; hidden files are passed over.
+    """{name without suffix: path} of the images in a folder, in natural order; hidden files are passed over.
 
     Raises FileError where the folder is missing, InputError where two images have the same name.
     """
     if not folder.is_dir():
         raise FileError(f"no such folder: {folder}")
     found: dict[str, Path] = {}
-    for path in filter(_is_image, sorted(folder.iterdir())):
+    for path in filter(_is_image, sorted(folder.iterdir(), key=lambda path: natural(path.name))):
         name = formats.strip_suffix(path)
         if name in found:
             raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: keep one of them")
         found[name] = path
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in sorted(found, key=natural)}
 
 
 def _is_image(path: Path) -> bool:
@@ -45,9 +53,9 @@ class Matches:
     """The images of several folders that have the same name."""
 
     paths: Mapping[str, tuple[Path, ...]]
-    """{name: its path in each folder} for the names that are in all folders, sorted."""
+    """{name: its path in each folder} for the names that are in all folders, in natural order."""
     alone: Mapping[str, tuple[bool, ...]]
-    """{name: whether each folder has it} for all other names, sorted."""
+    """{name: whether each folder has it} for all other names, in natural order."""
 
 
 def match_by_name(folders: Sequence[Path]) -> Matches:
@@ -56,7 +64,7 @@ def match_by_name(folders: Sequence[Path]) -> Matches:
     Raises as `images_by_name`, and InputError where no name is in all folders.
     """
     found = [images_by_name(folder) for folder in folders]
-    names = sorted(set().union(*found))
+    names = sorted(set().union(*found), key=natural)
     common = [name for name in names if all(name in images for images in found)]
     where = " and ".join(map(str, folders))
     if not common:

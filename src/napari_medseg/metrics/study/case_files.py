@@ -71,7 +71,7 @@ class UnmatchedRow:
 
 
 def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], Table | None]:
-    """The cases, sorted by name, and a table of the files without a partner; None where all have one.
+    """The cases, in natural order, and a table of the files without a partner; None where all have one.
 
     A case needs a prediction and a reference. One warning per folder lists the files left out. series: prediction and
     reference are files of several time points, and each time point is a case. Raises FileError for a path that does not
