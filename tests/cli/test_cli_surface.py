@@ -26,7 +26,7 @@ SURFACE = {
     "train": [
         "--images required several times",
         "--labels required",
-        "--network unet3d",
+        "--network",
         "--mode auto [auto|2d|2.5d|triplanar|3d]",
         "--slices 3",
         "--cascade none [none|coarse-to-fine|detect]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_a_run_in_slow_bf16_says_so(monkeypatch: pytest.MonkeyPatch, ball_model:
     monkeypatch.setattr("napari_medseg.inference.device.measured_slowdown", lambda device: 160.0)
     segmented = iter_segment(volume(), ball_model, device="cpu", precision="bf16")
     pairs = [(volume(), segmentation())]
-    options = {"device": "cpu", "precision": "bf16", "epochs": 1, "arguments": {"channels": (4, 8)}}
+    options: dict[str, Any] = {"device": "cpu", "precision": "bf16", "epochs": 1, "arguments": {"channels": (4, 8)}}
     trained = iter_train(pairs, out=tmp_path / "m.safetensors", **options)
     for events in (list(segmented), list(trained)):
         notices = [event.message for event in events if isinstance(event, Notice)]

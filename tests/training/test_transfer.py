@@ -23,7 +23,7 @@ from napari_medseg.training.transfer import origins_of, taken_over
 
 QUICK: dict[str, Any] = {"epochs": 1, "val": 0, "device": "cpu", "batch_size": 1, "precision": "fp32"}
 IDS = st.lists(st.integers(1, 9), min_size=1, max_size=5, unique=True).map(sorted)
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "unet3d": {"channels": (8, 16), "deep_supervision": False},
     "segresnetds": {"init_filters": 8, "blocks_down": (1, 1), "deep_supervision": True},
     "vnet": {},

@@ -92,8 +92,8 @@ def doubts_about(sample: ImageSample, spec: ModelSpec) -> list[str]:
 def sampled(data: LazyArray, channel: int) -> npt.NDArray[np.generic]:
     """A few values of a channel of data (C, Z, Y, X)."""
     if isinstance(data, np.ndarray):
-        steps = (slice(None, None, max(1, n // _PER_AXIS)) for n in data.shape[1:])
-        return np.asarray(data[(channel, *steps)])
+        z, y, x = (slice(None, None, max(1, n // _PER_AXIS)) for n in data.shape[1:])
+        return np.asarray(data[channel, z, y, x])
     edges = [chunk_edges(data, axis) for axis in (1, 2, 3)]
     parts = []
     for place in (0.0, 0.5, 1.0):

@@ -68,6 +68,7 @@ def match_by_name(folders: Sequence[Path]) -> Matches:
     common = [name for name in names if all(name in images for images in found)]
     where = " and ".join(map(str, folders))
     if not common:
+        _require_images(folders, found)
         raise InputError(
             f"{where} have no image of the same name: {' against '.join(map(_some, found))}: images and labels are "
             f"paired by file name without the suffix"
@@ -94,6 +95,7 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
     there = images_by_name(path)
     found = {name: there[name] for name in names if name in there}
     if not found:
+        _require_images([path], [there])
         raise InputError(f"{path} has no image of the same name: {_some(there)} against {_some(list(names))}")
     missing = [name for name in names if name not in there]
     if missing:
@@ -101,6 +103,18 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
             f"{len(missing)} cases have no image of their name in {path}: {_some(missing)}", MedsegWarning, stacklevel=2
         )
     return found
+
+
+def _require_images(folders: Sequence[Path], found: Sequence[Mapping[str, Path]]) -> None:
+    """Raise InputError for a folder whose files are all of other formats: its names are not what is wrong."""
+    for folder, images in zip(folders, found, strict=True):
+        others = [] if images else sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+        if others:
+            known = ", ".join(suffix for format_ in formats.FORMATS.values() for suffix in format_.suffixes)
+            raise InputError(
+                f"{folder}: none of its {len(others)} files, such as {others[0]:.100}, is an image of a known format: "
+                f"names end in {known}"
+            )
 
 
 def time_points(path: Path) -> list[Path]:
