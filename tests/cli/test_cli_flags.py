@@ -44,6 +44,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "-o other.safetensors",
     ),
     SEGMENT: (
+        "! --images images/case1.nii.gz",
         "--model other.safetensors",
         "-o other.nii.gz",
         "--device cpu",

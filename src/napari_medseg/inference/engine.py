@@ -5,7 +5,7 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,16 @@ def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> N
         raise InputError(
             f"{volume.name or 'the volume'} has {have} channel{'s' * (have != 1)} but model {model_name} needs {want} "
             f"({names}): give as many channels as the model was trained with, in that order"
+        )
+    require_order(volume.name or "the volume", volume.channels, [c.name for c in spec.channels])
+
+
+def require_order(name: str, have: Sequence[str], want: Sequence[str]) -> None:
+    """Raise InputError for channels that have the names wanted in another order."""
+    if list(have) != list(want) and sorted(have) == sorted(want):
+        raise InputError(
+            f"{name} has its channels in the order {', '.join(have)}, where {', '.join(want)} are needed: give them in "
+            f"that order"
         )
 
 

@@ -48,6 +48,21 @@ def _is_image(path: Path) -> bool:
     return path.name.lower().endswith(suffixes) and not path.name.startswith(".") and not is_second_half
 
 
+def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """{name: the files of its channels} of images named as nnU-Net does: NAME_0000 and NAME_0001 are one case.
+
+    Where a name has no such ending, or a number is missing, each image is a case of its own.
+    """
+    groups: dict[str, list[Path]] = {}
+    for name in sorted(images, key=natural):
+        stem, mark, number = name.rpartition("_")
+        channels = groups.setdefault(stem, [])
+        if not mark or number != f"{len(channels):04d}":
+            return {name: (path,) for name, path in images.items()}
+        channels.append(images[name])
+    return {stem: tuple(paths) for stem, paths in groups.items()}
+
+
 @dataclass(frozen=True)
 class Matches:
     """The images of several folders that have the same name."""

@@ -23,6 +23,7 @@ from napari_medseg.io.disk.files import require_room
 from napari_medseg.io.disk.locks import locked
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
+from napari_medseg.models.transfer import origins_of
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, Clock
 from napari_medseg.training.cases import PreparedCase, as_cases, objects_of, prepare
@@ -43,7 +44,6 @@ from napari_medseg.training.plan import (
 )
 from napari_medseg.training.record import described
 from napari_medseg.training.state import Loss, Setup, new_state, training_precision
-from napari_medseg.training.transfer import origins_of
 from napari_medseg.volume import Segmentation, Volume
 
 DEFAULT_NETWORK = "unet3d"

@@ -18,10 +18,11 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
+from napari_medseg.inference.engine import require_order
 from napari_medseg.inference.suitability import Range, sampled
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
+from napari_medseg.models.transfer import called, is_named, origins_of, same_name
 from napari_medseg.registry import NetworkSpec, network
-from napari_medseg.training.transfer import called, is_named, origins_of, same_name
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
 
@@ -97,6 +98,7 @@ def require_same_channels(facts: Sequence[CaseFacts]) -> None:
                 f"case {f.name} has {len(f.channels)} channels, case {facts[0].name} has {count}: all cases need the "
                 f"same"
             )
+        require_order(f"case {f.name}", f.channels, facts[0].channels)
 
 
 def plan(
@@ -309,6 +311,7 @@ def plan_from(
             f"the cases have {len(facts[0].channels)} channels, the model to start from {len(initial.channels)}: "
             f"they must agree"
         )
+    require_order(f"case {facts[0].name}", facts[0].channels, [channel.name for channel in initial.channels])
     _refuse_idle(initial, config)
     patch = config.sampling.patch_zyx or initial.patch_zyx
     labels = _labels_from(initial.labels, labels_of(facts) if labels is None else labels)

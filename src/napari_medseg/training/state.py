@@ -17,11 +17,11 @@ from napari_medseg.inference.device import has_fast_bf16
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.file import FIRST, Model
 from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.transfer import origins_of, taken_over
 from napari_medseg.registry import Supervision
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget
 from napari_medseg.training.patches import PatchSampler
-from napari_medseg.training.transfer import origins_of, taken_over
 
 Loss = Callable[[torch.Tensor | Outputs, torch.Tensor, Supervision], torch.Tensor]
 """(outputs of the network, class indices (B, z, y, x), weighting of the outputs) -> the loss, a scalar."""

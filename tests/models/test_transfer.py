@@ -19,7 +19,7 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Started
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
-from napari_medseg.training.transfer import origins_of, taken_over
+from napari_medseg.models.transfer import origins_of, taken_over
 
 QUICK: dict[str, Any] = {"epochs": 1, "val": 0, "device": "cpu", "batch_size": 1, "precision": "fp32"}
 IDS = st.lists(st.integers(1, 9), min_size=1, max_size=5, unique=True).map(sorted)
