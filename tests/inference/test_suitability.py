@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from napari_medseg import Grid, Volume, iter_segment, iter_train, load_model, read, write
 from napari_medseg.cli import main
+from napari_medseg.errors import FileError
 from napari_medseg.events import Notice
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.suitability import ImageSample, Range, doubts_about, sampled
@@ -124,6 +125,21 @@ def test_a_sample_finds_the_range_in_memory_and_in_chunks() -> None:
     for stored in (data, da.from_array(data, chunks=(1, 16, 16, 16))):
         found = Range.of(sampled(stored, 0))
         assert (found.lowest, found.high) == (-1000, 500)
+
+
+def test_voxels_that_cannot_be_read_are_reported_by_the_run() -> None:
+    class Damaged:
+        shape, dtype, chunks = (1, 60, 200, 200), np.dtype(np.int16), (1, 16, 16, 16)
+
+        def __getitem__(self, key: object) -> Any:
+            raise RuntimeError("a damaged chunk")
+
+    image = Volume(Damaged(), Grid.from_spacing((60, 200, 200), (4.0, 2.0, 2.0)))
+    found = ImageSample.of(image, spec())
+    assert found.ranges == (None,)
+    assert doubts_about(found, spec()) == []
+    with pytest.raises(FileError, match="a damaged chunk"):
+        list(iter_segment(image, sample_files()["model"], device="cpu"))
 
 
 def test_the_run_and_the_command_say_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

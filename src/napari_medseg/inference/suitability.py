@@ -73,7 +73,7 @@ class ImageSample:
         """
         in_memory = isinstance(volume.data, np.ndarray)
         wanted = [in_memory or rule.kind != "zscore" for rule in spec.normalisation]
-        ranges = [Range.of(sampled(volume.data, c)) if want else None for c, want in enumerate(wanted)]
+        ranges = [_range(volume.data, c) if want else None for c, want in enumerate(wanted)]
         return cls(volume.grid, volume.channels, tuple(ranges))
 
 
@@ -87,6 +87,14 @@ def doubts_about(sample: ImageSample, spec: ModelSpec) -> list[str]:
             doubts += _of_channel(spec, c, found)
     doubts += [*_of_spacing(spec, grid), *_of_extent(spec, grid)]
     return doubts
+
+
+def _range(data: LazyArray, channel: int) -> Range | None:
+    """The range of a channel; None where its voxels cannot be read, which the run itself reports by their place."""
+    try:
+        return Range.of(sampled(data, channel))
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def sampled(data: LazyArray, channel: int) -> npt.NDArray[np.generic]:
