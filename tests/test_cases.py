@@ -24,6 +24,15 @@ def test_files_pair_by_name_whatever_their_format(ball_images: Path, ball_labels
     np.testing.assert_array_equal(np.asarray(labels.data), balls())
 
 
+def test_cases_are_in_natural_order(tmp_path: Path) -> None:
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        for name in ("t10", "t2", "t1"):
+            (tmp_path / kind / f"{name}.nii.gz").touch()
+    found = cases_from_folders([tmp_path / "images"], tmp_path / "labels")
+    assert [case.name for case in found] == ["t1", "t2", "t10"]
+
+
 def test_those_without_a_partner_are_named_in_one_warning(ball_images: Path, ball_labels: Path) -> None:
     (ball_images / "case0.nii.gz").unlink()
     (ball_labels / "case2.nii").unlink()

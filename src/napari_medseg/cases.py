@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_medseg import io
-from napari_medseg.errors import InputError
-from napari_medseg.io.folders import match_by_name
-from napari_medseg.volume import Outline, Segmentation, Volume, require_same_grid
+from napari_medseg.errors import FileError, InputError, MedsegError
+from napari_medseg.io import formats
+from napari_medseg.io.choice import PointError
+from napari_medseg.io.folders import by_channel, images_by_name, is_folder_of_images, match_by_name, partners
+from napari_medseg.volume import Outline, Segmentation, Volume, plain_channels, require_same_grid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +30,8 @@ class Case:
     """What tells the case from the others; empty for an only one."""
     images: tuple[Path | Volume, ...] = ()
     """The image; several are its channels, in that order."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels, where the images have none of their own."""
     labels: Path | Segmentation | None = None
     """What is annotated, by a person or another reference; None where nothing is."""
     beside: Mapping[str, Path] = field(default_factory=dict)
@@ -39,7 +43,7 @@ class Case:
         first = replace(seen[0], name=self.name or seen[0].name)
         for other in seen[1:]:
             require_same_grid(first, other, "channel", "channel")
-        return replace(first, channels=tuple(channel for outline in seen for channel in outline.channels))
+        return replace(first, channels=self._named([channel for outline in seen for channel in outline.channels]))
 
     def volume(self) -> Volume:
         """The image, under the name of the case; read now where it lies in files.
@@ -48,6 +52,7 @@ class Case:
         """
         volumes = [io.read(x) if isinstance(x, Path) else x for x in self._sources()]
         stacked = _stacked(volumes)
+        stacked = replace(stacked, channels=self._named(stacked.channels))
         return replace(stacked, name=self.name) if self.name else stacked
 
     def segmentation(self) -> Segmentation:
@@ -60,6 +65,13 @@ class Case:
         """Image and labels."""
         return self.volume(), self.segmentation()
 
+    def _named(self, own: Sequence[str]) -> tuple[str, ...]:
+        """The channels' names: their own where one is no mere number, else those of the case, else numbers."""
+        plain = plain_channels(len(own))
+        if not set(own) <= set(plain):
+            return tuple(own)
+        return self.channels if len(self.channels) == len(own) else plain
+
     def _sources(self) -> tuple[Path | Volume, ...]:
         if not self.images:
             raise InputError(f"case {self.name!r} has no image: give its file or Volume")
@@ -69,12 +81,78 @@ class Case:
 def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list[Case]:
     """Cases from folders of images (one folder per channel, in that order) and of labels, paired by file name.
 
-    Raises InputError where no folder of images is given; else as `match_by_name`.
+    In a single folder NAME_0000 and NAME_0001 are the channels of NAME, as nnU-Net names them. Raises InputError where
+    no folder of images is given; else as `match_by_name`.
     """
     if not images:
         raise InputError("training needs at least one folder of images; got none")
-    matched = match_by_name([Path(folder) for folder in (*images, labels)])
-    return [Case(name=name, images=paths[:-1], labels=paths[-1]) for name, paths in matched.paths.items()]
+    folders = [Path(folder) for folder in images]
+    grouped = _grouped(folders[0], images_by_name(Path(labels))) if len(folders) == 1 else {}
+    if grouped:
+        annotated = partners(Path(labels), list(grouped))
+        return [Case(name=name, images=grouped[name], labels=path) for name, path in annotated.items()]
+    matched = match_by_name([*folders, Path(labels)])
+    names = channel_names(folders)
+    return [
+        Case(name=name, images=_with_channels(paths[:-1]), labels=paths[-1], channels=names)
+        for name, paths in matched.paths.items()
+    ]
+
+
+def cases_of_images(sources: Sequence[Path]) -> list[Case]:
+    """Cases without labels from one source per channel, in that order: files of one case, or folders of several.
+
+    Files of folders are matched by name. In a single folder NAME_0000 and NAME_0001 are the channels of NAME. Raises
+    InputError for files beside folders; else as `match_by_name`.
+    """
+    folders = [is_folder_of_images(path) and not _is_one_image(path) for path in sources]
+    if not any(folders):
+        name = formats.strip_suffix(sources[0])
+        found = {name: tuple(sources)} if len(sources) > 1 else by_channel({name: sources[0]})
+        return [Case(name=name, images=_with_channels(paths)) for name, paths in found.items()]
+    if not all(folders):
+        raise InputError(f"{', '.join(map(str, sources))}: give a file for each channel or a folder, not both")
+    if len(sources) == 1:
+        found = by_channel(images_by_name(sources[0]))
+        return [Case(name=name, images=_with_channels(paths)) for name, paths in found.items()]
+    names = channel_names(sources)
+    matched = match_by_name(sources).paths
+    return [Case(name=name, images=_with_channels(paths), channels=names) for name, paths in matched.items()]
+
+
+def channel_names(folders: Sequence[Path]) -> tuple[str, ...]:
+    """The names of folders as those of the channels in them; empty where there is one, or two have the same name."""
+    names = tuple(folder.resolve().name for folder in folders)
+    return names if len(names) > 1 and len(set(names)) == len(names) else ()
+
+
+def _grouped(folder: Path, labels: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """{name: files of its channels} where images go with labels without the number of the channel; else empty."""
+    images = images_by_name(folder)
+    grouped = by_channel(images)
+    return grouped if not images.keys() & labels.keys() and grouped.keys() & labels.keys() else {}
+
+
+def _is_one_image(path: Path) -> bool:
+    """Whether a folder is one image: a DICOM series."""
+    try:
+        formats.format_of(path)
+    except FileError:
+        return False
+    return True
+
+
+def _with_channels(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The paths; an only file whose fourth axis could be time gives its channels, for a model sees no time."""
+    if len(paths) != 1:
+        return tuple(paths)
+    try:
+        io.peek(paths[0])
+    except PointError:
+        return (paths[0].with_name(f"{paths[0].name}#channels"),)
+    except MedsegError:  # told when the image is opened
+        pass
+    return tuple(paths)
 
 
 def _outline(volume: Volume) -> Outline:

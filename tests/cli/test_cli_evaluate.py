@@ -73,6 +73,19 @@ def test_the_intervals_follow_their_flags(folders: Path) -> None:
     assert np.isnan(interval("--bootstrap", 0)).all()
 
 
+def test_a_mean_that_drops_missed_cases_says_of_how_many_it_is(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = replace(segmentation(), data=np.zeros_like(np.asarray(segmentation().data)))
+    for number in (1, 3):
+        write(folders / "ours" / f"case{number}.nii", empty)
+    assert evaluate(folders) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mean of left ball: "))
+    means = dict(part.split(" ", 1) for part in line.removeprefix("mean of left ball: ").split(", "))
+    assert means["asd_mm"].endswith(" (2 of 4)")
+    assert "of" not in means["dice"]
+
+
 def test_two_methods_are_compared_case_by_case(folders: Path) -> None:
     tables = document(folders, "--compare", folders / "theirs")["tables"]
     dice = next(row for row in tables["comparison"]["rows"] if row["metric"] == "dice")
@@ -192,6 +205,19 @@ def test_a_series_in_one_file_has_its_changes(tmp_path: Path) -> None:
     assert [row["volume_ml"] for row in rows] == pytest.approx([0.006, 0.012, 0.018])
 
 
+def test_a_series_of_folders_is_in_natural_order_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("p", "r"):
+        (tmp_path / kind).mkdir()
+        for by, name in enumerate(("t1", "t2", "t10")):
+            write(tmp_path / kind / f"{name}.nii", moved(by))
+    assert evaluate(tmp_path, "--series", prediction="p", reference="r") == 0
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()[1:7:2]] == ["t1", "t2", "t10"]
+    assert "evaluate: time points, in this order: t1, t2, t10\n" in said.err
+
+
 def test_a_series_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nib.save(nib.Nifti1Image(np.zeros((4, 3, 2, 3), np.uint8), np.eye(4)), tmp_path / "p.nii")
     assert evaluate(tmp_path, prediction="p.nii", reference="p.nii") == 2
@@ -252,7 +278,7 @@ def test_the_tolerance_of_nsd_is_a_flag(folders: Path) -> None:
 
 REFUSED = {
     "iou": ("--instances --iou 1.5", "iou needs one or more thresholds from 0 to below 1"),
-    "bootstrap": ("--bootstrap -1", "bootstrap must be 0 or at least 50; got -1"),
+    "bootstrap": ("--bootstrap -1", "bootstrap must be at least 0; got -1"),
     "no_readers": (
         "--consensus-output out.nii.gz",
         "--consensus-output needs --reader, and --consensus vote or staple",

@@ -29,6 +29,10 @@ def workplace(
     write(tmp_path / "pair.hdr", volume())
     shutil.copytree(ball_labels, tmp_path / "readers")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "config.yaml").write_text("a: $import os")
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.svg", "b.svg"):
+        (tmp_path / "pictures" / name).touch()
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "liver.safetensors").touch()
     (tmp_path / "folder" / "case0.nii.gz").mkdir(parents=True)
@@ -131,6 +135,32 @@ REFUSED = {
     "convert_dicom": ("convert slice.dcm -o out.nii.gz", r"slice.dcm: its transfer syntax \(none\) "),
     "convert_chunks": ("convert images/case0.nii.gz -o out.zarr --chunks 0", "--chunks must be at least 1; got 0"),
     "convert_format": ("convert images/case0.nii.gz -o out.jpg", "out.jpg: no format is written under this name"),
+    "convert_no_model": ("convert config.yaml -o out.safetensors", "config.yaml: no model of another program that can"),
+    "convert_folder_no_model": ("convert labels -o out.safetensors", "labels: no model of another program that can be"),
+    "pictures": (
+        TRAIN.replace("labels labels", "labels pictures"),
+        "pictures: none of its 2 files, such as a.svg, is an image of a known format",
+    ),
+    "pictures_beside": (
+        "evaluate --prediction labels --reference labels --image pictures -o out.csv",
+        "pictures: none of its 2 files, such as a.svg, is an image of a known format",
+    ),
+    "idle_chunks": ("convert images/case0.nii.gz -o out.nii --chunks 8", "--chunks needs an image and an output .zarr"),
+    "idle_source": ("convert labels/case0.nii -o out.zarr --source images", "--source needs labels and an output .dcm"),
+    "idle_interpolation": (
+        "convert images/case0.nii.gz -o out.nii --interpolation nearest",
+        "--interpolation needs --onto: without it nothing would change",
+    ),
+    "idle_network": ("convert images/case0.nii.gz -o out.nii --network vnet", "--network needs a state dict"),
+    "idle_preset": ("convert foreign.pth -o out.safetensors --preset paper", "--preset needs --network"),
+    "idle_labels": ("convert images/case0.nii.gz -o out.nii --labels l.json", "--labels needs a state dict"),
+    "idle_onto": ("convert foreign.pth -o out.safetensors --onto pair.hdr", "--onto needs an image or labels"),
+    "idle_as_labels": ("convert foreign.pth -o out.safetensors --as-labels", "--as-labels needs an image or labels"),
+    "idle_slices": (f"{TRAIN} --slices 5", "--slices needs --mode 2.5d: without it nothing would change"),
+    "network_of_init": (
+        f"{TRAIN} --init model.safetensors --network vnet",
+        "network vnet does not go with the model to start from, which is of network unet3d",
+    ),
     "convert_without_source": ("convert labels/case0.nii -o out.dcm", "out.dcm: a DICOM segmentation refers to"),
     "segment_to_dicom": (SEGMENT.replace("out.nii.gz", "out.dcm"), "out.dcm: a DICOM segmentation refers to a DICOM"),
 }

@@ -16,6 +16,7 @@ SURFACE = {
     "demo": ["--out napari-medseg-demo", "--no-gui"],
     "segment": [
         "images...",
+        "--images several times",
         "--model required",
         "-o --output required",
         "--device auto",
@@ -26,7 +27,7 @@ SURFACE = {
     "train": [
         "--images required several times",
         "--labels required",
-        "--network unet3d",
+        "--network",
         "--mode auto [auto|2d|2.5d|triplanar|3d]",
         "--slices 3",
         "--cascade none [none|coarse-to-fine|detect]",
@@ -49,7 +50,7 @@ SURFACE = {
         "--iou several times",
         "--connectivity 26 [6|18|26]",
         "--shape",
-        "--image",
+        "--image several times",
         "--probabilities",
         "--calibration-bins 15",
         "--calibration-region all [all|foreground]",
@@ -82,7 +83,7 @@ SURFACE = {
 
 def describe(action: argparse.Action) -> str:
     """A flag as one line: its names, its default, and what else is fixed."""
-    parts = [" ".join(action.option_strings) or action.dest + ("..." if action.nargs == "+" else "")]
+    parts = [" ".join(action.option_strings) or action.dest + ("..." if action.nargs in ("+", "*") else "")]
     if action.default is not None and action.default is not False and action.default not in ("", []):
         parts.append(str(action.default))
     if action.required and action.option_strings:

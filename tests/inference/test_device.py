@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+from balls import segmentation, volume
+from napari_medseg import iter_segment, iter_train, load_model
+from napari_medseg.config import Precision
 from napari_medseg.errors import InputError
-from napari_medseg.inference.device import Devices, Machine, autocast, choose_device, has_fast_bf16, machine_for
+from napari_medseg.events import Notice
+from napari_medseg.inference.device import (
+    Devices,
+    Machine,
+    autocast,
+    bf16_doubt,
+    choose_device,
+    has_fast_bf16,
+    machine_for,
+    measured_slowdown,
+)
+from napari_medseg.inference.plan import precision_for
+from napari_medseg.training.state import training_precision
 
 
 @pytest.mark.parametrize(
@@ -70,3 +89,51 @@ def test_bf16_is_what_the_network_computes_in() -> None:
         assert (values @ values).dtype == torch.bfloat16
     with autocast(torch.device("cpu"), "fp32"):
         assert (values @ values).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("precision", "fast", "factor", "says"),
+    [
+        ("bf16", False, 160.2, "bf16 takes 160 times as long as fp32 on cpu (measured): choose fp32 or auto"),
+        ("bf16", False, 1.1, None),
+        ("bf16", True, 160.0, None),
+        ("fp32", False, 160.0, None),
+        ("auto", False, 160.0, None),
+    ],
+    ids=["slow", "no_slower", "fast", "fp32", "auto"],
+)
+def test_bf16_that_was_chosen_by_hand_is_warned_of_where_it_is_slow(
+    precision: Precision, fast: bool, factor: float, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
+    assert bf16_doubt(precision, torch.device("cpu"), lambda _: factor) == says
+
+
+def test_the_slowdown_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    factor = measured_slowdown(torch.device("cpu"))
+    assert factor > 0
+    monkeypatch.setattr("napari_medseg.inference.device._seconds", lambda *tensors: 0.0)
+    assert measured_slowdown(torch.device("cpu")) == factor
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
+def test_auto_takes_bf16_only_where_the_hardware_has_it(
+    fast: bool, monkeypatch: pytest.MonkeyPatch, ball_model: Path
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
+    wanted = "bf16" if fast else "fp32"
+    spec = replace(load_model(ball_model).spec, bf16_ok=True)
+    assert training_precision("auto", torch.device("cpu")) == wanted
+    assert precision_for("auto", spec, machine_for("cpu")) == wanted
+
+
+def test_a_run_in_slow_bf16_says_so(monkeypatch: pytest.MonkeyPatch, ball_model: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False}, raising=False)
+    monkeypatch.setattr("napari_medseg.inference.device.measured_slowdown", lambda device: 160.0)
+    segmented = iter_segment(volume(), ball_model, device="cpu", precision="bf16")
+    pairs = [(volume(), segmentation())]
+    options: dict[str, Any] = {"device": "cpu", "precision": "bf16", "epochs": 1, "arguments": {"channels": (4, 8)}}
+    trained = iter_train(pairs, out=tmp_path / "m.safetensors", **options)
+    for events in (list(segmented), list(trained)):
+        notices = [event.message for event in events if isinstance(event, Notice)]
+        assert "bf16 takes 160 times as long as fp32 on cpu (measured): choose fp32 or auto" in notices

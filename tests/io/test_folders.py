@@ -7,10 +7,19 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from napari_medseg import Grid, Segmentation, write
 from napari_medseg.errors import FileError, InputError, MedsegWarning
-from napari_medseg.io.folders import images_by_name, is_folder_of_images, match_by_name, partners, time_points
+from napari_medseg.io.folders import (
+    images_by_name,
+    is_folder_of_images,
+    match_by_name,
+    natural,
+    partners,
+    time_points,
+)
 
 
 def folder(path: Path, *names: str) -> Path:
@@ -36,6 +45,23 @@ def test_images_go_by_their_names_without_the_suffix(tmp_path: Path) -> None:
         "store": "store.ome.zarr",
     }
     assert list(found) == sorted(found)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["t", "case_", ""]), st.integers(0, 2000)), unique=True))
+def test_numbers_in_names_sort_by_value(parts: list[tuple[str, int]]) -> None:
+    names = [f"{text}{number}" for text, number in sorted(parts)]
+    assert sorted(names, key=natural) == names
+
+
+@pytest.mark.parametrize(
+    "names", [["t1", "t2", "t10"], ["a1b10", "a2b9"], ["t01", "t1", "t02"], ["2", "10", "a"]], ids=str
+)
+def test_natural_order(names: list[str], tmp_path: Path) -> None:
+    assert sorted(names, key=natural) == names
+    files = [f"{name}.nii.gz" for name in names]
+    first, second = folder(tmp_path / "first", *files), folder(tmp_path / "second", *reversed(files))
+    assert list(images_by_name(first)) == names
+    assert list(match_by_name([first, second]).paths) == names
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:

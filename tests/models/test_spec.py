@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_medseg.errors import InputError, UnknownNameError
-from napari_medseg.models.spec import Channel, Guide, ModelSpec, Normalisation, Stage, TrainingRecord
+from napari_medseg.models.spec import Channel, Guide, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
 
 names = st.text(string.ascii_letters + "éß日 -", min_size=1, max_size=20)
 finite = st.floats(-1e6, 1e6)
@@ -72,6 +72,11 @@ def networks_of(draw: st.DrawFn, inputs: list[Channel], orientation: str | None,
     )
 
 
+SEEN = Seen(
+    intensity=((-1000.0, 1200.0),),
+    spacing_zyx_mm=((1.0, 0.5, 0.5), (5.0, 1.0, 1.0)),
+    extent_zyx_mm=(90.0, 200.0, 200.0),
+)
 T1 = Channel(name="T1", modality="MR")
 ZSCORE = Normalisation(kind="zscore")
 
@@ -295,3 +300,40 @@ def test_to_json_refuses_what_no_file_could_hold() -> None:
     scores = {f"{i:05d}" + "日" * 190: float(i) for i in range(16_000)}
     with pytest.raises(InputError, match="too long: at most 4194304"):
         spec(training=TrainingRecord(validation=scores)).to_json()
+
+
+def test_what_the_training_saw_goes_through_json_and_older_files_have_none_of_it() -> None:
+    with_it = spec(training=TrainingRecord(seen=SEEN))
+    assert ModelSpec.from_json(with_it.to_json()) == with_it
+    assert "seen" not in json.loads(spec().to_json())["training"]
+    assert ModelSpec.from_json(spec().to_json()).training.seen is None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"intensity": ((0.0, 1.0, 2.0),)}, "training intensity needs two values, low and high"),
+        ({"intensity": ((0.0, float("nan")),)}, "training intensity must be a number"),
+        ({"intensity": 5}, "training intensity must hold 1 to 64"),
+        ({"intensity": (5,)}, "training intensity must hold 1 to 64"),
+        ({"intensity": ()}, "training intensity must hold 1 to 64"),
+        ({"spacing_zyx_mm": ((1.0, 1.0, 1.0),)}, "training spacing needs two values"),
+        ({"spacing_zyx_mm": ((1.0, 1.0, 0.0), (1.0, 1.0, 1.0))}, "training spacing must be a number from 0.0001"),
+        ({"extent_zyx_mm": (1.0, 1.0)}, r"training extent needs three numbers \(z, y, x\)"),
+    ],
+    ids=["three", "nan", "no_list", "no_pair", "no_channel", "one_spacing", "zero", "two_axes"],
+)
+def test_what_the_training_saw_is_checked(change: dict[str, Any], says: str) -> None:
+    parts = {name: getattr(SEEN, name) for name in ("intensity", "spacing_zyx_mm", "extent_zyx_mm")}
+    with pytest.raises(InputError, match=says):
+        Seen(**{**parts, **change})
+    document = json.loads(spec(training=TrainingRecord(seen=SEEN)).to_json())
+    document["training"]["seen"]["more"] = 1
+    with pytest.raises(InputError, match="seen has an unknown key"):
+        ModelSpec.from_json(json.dumps(document))
+
+
+def test_there_is_an_intensity_range_for_each_channel() -> None:
+    two = Seen(intensity=((0.0, 1.0),) * 2, spacing_zyx_mm=SEEN.spacing_zyx_mm, extent_zyx_mm=SEEN.extent_zyx_mm)
+    with pytest.raises(InputError, match="1 channels need as many training intensities"):
+        spec(training=TrainingRecord(seen=two))

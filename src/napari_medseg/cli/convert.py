@@ -13,11 +13,14 @@ from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, locked
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.foreign import convert_model, is_foreign
 from napari_medseg.io.stored import from_noun, looks_like_labels
+from napari_medseg.models.naming import is_model_path
 from napari_medseg.registry import PresetName
 from napari_medseg.transforms.regrid import Interpolation, resample_onto
 from napari_medseg.volume import Segmentation, Volume
 
 NAME = "convert"
+_CHUNKS = 64
+"""Edge of an OME-Zarr chunk in voxels, by default."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="TARGET", help="Its suffix decides the format."
     )
-    parser.add_argument("--chunks", type=int, default=64, metavar="N", help="Edge of an OME-Zarr chunk in voxels.")
+    parser.add_argument("--chunks", type=int, default=_CHUNKS, metavar="N", help="Edge of an OME-Zarr chunk in voxels.")
     parser.add_argument(
         "--source", dest="series", type=Path, metavar="SERIES", help="The DICOM series that labels lie on; for .dcm."
     )
@@ -55,9 +58,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     check_keeps_inputs([args.source], [args.output])
-    if is_foreign(args.source):
+    foreign = is_foreign(args.source)
+    _refuse_idle_flags(args, foreign=foreign)
+    if foreign:
         _convert_model(args)
         return
+    _refuse_no_model(args)
     check_writable(args.output)
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
@@ -68,6 +74,35 @@ def run(args: Namespace) -> None:
             x = _resampled(x, args)
         _write(args, x)
     terminal.print_result(f"wrote {args.output}")
+
+
+def _refuse_idle_flags(args: Namespace, *, foreign: bool) -> None:
+    """Raise InputError for a flag that would change nothing for this source and output."""
+    suffix = args.output.suffix.lower()
+    is_image = not foreign
+    needs = (
+        ("--chunks", args.chunks != _CHUNKS, is_image and suffix == ".zarr", "an image and an output .zarr"),
+        ("--source", args.series is not None, is_image and suffix == ".dcm", "labels and an output .dcm"),
+        ("--as-labels", args.as_labels, is_image, "an image or labels"),
+        ("--onto", args.onto is not None, is_image, "an image or labels"),
+        ("--interpolation", args.interpolation != "linear", args.onto is not None, "--onto"),
+        ("--network", args.network is not None, foreign, "a state dict"),
+        ("--preset", args.preset != "default", args.network is not None, "--network"),
+        ("--labels", args.labels is not None, foreign, "a state dict"),
+    )
+    for flag, is_given, has_needed, needed in needs:
+        if is_given and not has_needed:
+            raise InputError(f"{flag} needs {needed}: without it nothing would change")
+
+
+def _refuse_no_model(args: Namespace) -> None:
+    """Raise InputError where a model file is asked for, and the source is no model that could become one."""
+    if is_model_path(args.output):
+        raise InputError(
+            f"{args.source}: no model of another program that can be converted: give a state dict (.pt, .pth, .ckpt), "
+            f"a MONAI bundle (configs/, models/; or its .zip), an nnU-Net v2 folder (plans.json, dataset.json) or a "
+            f".json that describes weights"
+        )
 
 
 def _convert_model(args: Namespace) -> None:

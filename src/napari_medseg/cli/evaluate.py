@@ -76,7 +76,14 @@ def _add_instances(parser: ArgumentParser) -> None:
 def _add_beside(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("more about the labels")
     group.add_argument("--shape", action="store_true", help="Measure size and shape of every label.")
-    group.add_argument("--image", type=Path, metavar="PATH", help="Images: intensities, and slices in an .html report.")
+    group.add_argument(
+        "--image",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="Images: intensities, and slices in an .html report; several times for several channels.",
+    )
     group.add_argument(
         "--probabilities", type=Path, metavar="PATH", help="Probabilities, a channel per label id: their calibration."
     )
@@ -136,6 +143,8 @@ def run(args: Namespace) -> None:
     cases, unmatched = match_files(_sources(args), series=args.series)
     _refuse_idle_flags(args, has_cases=any(case.name for case in cases))
     consensus = _consensus_paths(args, cases)
+    if args.series:
+        terminal.print_note(f"{NAME}: time points, in this order: {', '.join(case.name for case in cases)}")
     with locked(*([args.output] if args.output else []), *consensus.values()):
         found: MeasuredCases = terminal.follow(iter_measure(cases, config, consensus), NAME)
         made = study_of(found.measured, config, found.failed)
@@ -212,7 +221,8 @@ def _sources(args: Namespace) -> Sources:
         prediction=args.prediction,
         reference=args.reference,
         compared=args.compare,
-        image=args.image,
+        image=args.image[0] if args.image else None,
+        channels=args.image[1:],
         probabilities=args.probabilities,
         readers=args.reader,
     )

@@ -18,13 +18,14 @@ _SEVERAL = "several outputs"
 """Name that is locked for a run that writes several outputs into a folder."""
 
 
-def output_paths(inputs: Sequence[Path], out: str) -> list[Path]:
-    """One output per input: `out` is a file for one input, a pattern with "{name}", or a folder.
+def output_paths(inputs: Sequence[Path], out: str, names: Sequence[str] | None = None) -> list[Path]:
+    """One output per name: `out` is a file for one name, a pattern with "{name}", or a folder.
 
+    names: of the cases; by default those of the inputs, which are then one a case.
     Raises InputError for a format that is not written, for two inputs with one output and for an output that is an
     input, FileError where a folder has the name of an output file.
     """
-    outputs = [Path(text) for text in _spell_out([io.strip_suffix(path) for path in inputs], out)]
+    outputs = [Path(text) for text in _spell_out(names or [io.strip_suffix(path) for path in inputs], out)]
     for path in outputs:
         check_writable(path)
     twice = [path for path, count in Counter(outputs).items() if count > 1]

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg import io
-from napari_medseg.cases import Case
+from napari_medseg.cases import Case, cases_of_images
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.cli.outputs import locked, output_paths
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.io.folders import by_channel
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
@@ -26,7 +27,16 @@ NAME = "segment"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
+    parser.add_argument(
+        "--images",
+        dest="channels",
+        action="append",
+        type=Path,
+        metavar="PATH",
+        help="Instead of IMAGE: file of a channel, or folder with a file per case; several times for several channels, "
+        "in the order of the model.",
+    )
     parser.add_argument("--model", required=True, help="Model file, or the name of one in the models folder.")
     parser.add_argument(
         "-o",
@@ -47,15 +57,48 @@ def run(args: Namespace) -> None:
         raise NotSupportedError("--resume is not supported in this version: run again without it")
     refuse_foreign_model(Path(args.model))
     config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
-    cases = [Case(name=io.strip_suffix(image), images=(image,)) for image in args.images]
-    outputs = output_paths(args.images, args.output)
-    for image, target in zip(args.images, outputs, strict=True):
-        _source(image, target)
+    cases = _cases(args)
+    inputs = [path for case in cases for path in _paths(case)]
+    outputs = output_paths(inputs, args.output, [case.name for case in cases])
+    for case, target in zip(cases, outputs, strict=True):
+        _source(_paths(case)[0], target)
     with locked(*outputs):
         model = _checked_model(args.model, cases, config)
-        for image, case, target in zip(args.images, cases, outputs, strict=True):
-            _segment_case(image, case, target, model, config)
+        terminal.print_note(f"{model.path.name}: {about(model)}")
+        for case, target in zip(cases, outputs, strict=True):
+            _segment_case(case, target, model, config)
             terminal.print_result(f"wrote {target}")
+
+
+def about(model: Model) -> str:
+    """What a model says of itself, in one line: what for, which images, which licence."""
+    spec = model.spec
+    images = ", ".join(f"{channel.name} ({channel.modality})" for channel in spec.channels)
+    parts = (spec.description, f"images: {images}", spec.licence and f"licence: {spec.licence}")
+    return " ".join("; ".join(part.strip().rstrip(".") for part in parts if part).split())
+
+
+def _cases(args: Namespace) -> list[Case]:
+    """The cases to segment; several files that are the channels of one case are one."""
+    if bool(args.images) == bool(args.channels):
+        raise InputError("give one or more images, or --images for each channel: one of the two")
+    if args.channels:
+        return cases_of_images(args.channels)
+    named = {io.strip_suffix(image): image for image in args.images}
+    grouped = by_channel(named) if len(named) == len(args.images) else {}
+    if 0 < len(grouped) < len(named) and _channels_of(args.model) == max(map(len, grouped.values())):
+        return [Case(name=name, images=paths) for name, paths in grouped.items()]
+    return [Case(name=io.strip_suffix(image), images=(image,)) for image in args.images]
+
+
+def _channels_of(model: str) -> int:
+    from napari_medseg.models.file import load_model
+
+    return len(load_model(model).spec.channels)
+
+
+def _paths(case: Case) -> list[Path]:
+    return [image for image in case.images if isinstance(image, Path)]
 
 
 def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model:
@@ -81,8 +124,8 @@ def _source(image: Path, target: Path) -> Path | None:
     return image
 
 
-def _segment_case(image: Path, case: Case, target: Path, model: Model, config: SegmentConfig) -> None:
-    """Segment one image. An OME-Zarr is filled window by window; any other format is written at the end."""
+def _segment_case(case: Case, target: Path, model: Model, config: SegmentConfig) -> None:
+    """Segment one case. An OME-Zarr is filled window by window; any other format is written at the end."""
     from napari_medseg.inference import iter_segment
 
     streamed = target.suffix.lower() == ".zarr"
@@ -90,12 +133,18 @@ def _segment_case(image: Path, case: Case, target: Path, model: Model, config: S
         case.volume(),
         model,
         out=target if streamed else None,
-        origin={"input_sha256": sha256_of(image)},
+        origin={"input_sha256": _sha256_of_all(_paths(case))},
         config=config,
     )
     result = terminal.follow(events, case.name)
     if not streamed:
-        io.write(target, result, source=_source(image, target))
+        io.write(target, result, source=_source(_paths(case)[0], target))
+
+
+def _sha256_of_all(paths: list[Path]) -> str:
+    """The SHA-256 of a file; of several the SHA-256 of their SHA-256 in hexadecimal, one a line."""
+    sums = [sha256_of(path) for path in paths]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(f"{sum_}\n" for sum_ in sums).encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Generator, Iterator
@@ -52,8 +53,14 @@ def print_table(table: Table) -> None:
 
 
 def _means(scores: Scores) -> str:
-    headings = _in_percent(scores)
-    return ", ".join(f"{headings.get(name, name)} {value:.4f}" for name, value in scores.mean.items())
+    """The means; where rows have no finite value of a metric, such as the distance of a missed label, how many have."""
+    headings, rows = _in_percent(scores), scores.rows
+    parts = []
+    for name, value in scores.mean.items():
+        count = sum(math.isfinite(getattr(row, name)) for row in rows)
+        of_all = "" if count == len(rows) else f" ({count} of {len(rows)})"
+        parts.append(f"{headings.get(name, name)} {value:.4f}{of_all}")
+    return ", ".join(parts)
 
 
 def _in_percent(scores: Scores) -> dict[str, str]:

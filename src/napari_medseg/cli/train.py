@@ -38,7 +38,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--labels", required=True, type=Path, metavar="DIR", help="Folder of label files.")
     parser.add_argument(
-        "--network", default="unet3d", metavar="NAME", help="Network to train; see the command networks."
+        "--network",
+        metavar="NAME",
+        help="Network to train; see the command networks. (default: unet3d; with --init that of the model)",
     )
     for name in ("mode", "slices", "cascade", "first_network"):
         add_knob(parser, TrainConfig, name)
@@ -52,8 +54,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    for name in (args.network, args.first_network or args.network):
+    for name in filter(None, (args.network, args.first_network)):
         registry.network(name)
+    if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None:
+        raise InputError("--slices needs --mode 2.5d: without it nothing would change")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
     require_model_path(args.output)
     if args.init is not None:

@@ -6,6 +6,9 @@ Nothing else in the project asks torch about hardware. The answers are plain val
 from __future__ import annotations
 
 import contextlib
+import functools
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 _AMPERE = (8, 0)
 """The first CUDA capability whose tensor cores multiply bf16."""
+_SLOWER = 1.5
+"""The slowdown of bf16 from which on the user is warned."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,42 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _AMPERE
     return device.type == "cpu" and _cpu_has_bf16()
+
+
+Slowdown = Callable[[torch.device], float]
+"""How many times longer a device takes in bf16 than in fp32."""
+
+
+def bf16_doubt(precision: Precision, device: torch.device, slowdown: Slowdown | None = None) -> str | None:
+    """A line for the user where bf16 was chosen by hand and is slower than fp32; None otherwise.
+
+    slowdown: how that is found; by default it is measured, once in a process.
+    """
+    if precision != "bf16" or has_fast_bf16(device):
+        return None
+    factor = (slowdown or measured_slowdown)(device)
+    if factor < _SLOWER:
+        return None
+    return f"bf16 takes {factor:.3g} times as long as fp32 on {device} (measured): choose fp32 or auto"
+
+
+@functools.cache
+def measured_slowdown(device: torch.device) -> float:
+    """The time of a small convolution in bf16 over that in fp32."""
+    image = torch.ones((1, 8, 16, 16, 16), device=device)
+    weights = torch.ones((8, 8, 3, 3, 3), device=device)
+    return _seconds(image.bfloat16(), weights.bfloat16()) / _seconds(image, weights)
+
+
+def _seconds(image: torch.Tensor, weights: torch.Tensor) -> float:
+    """The shortest of a few runs; the first, which loads the code for it, does not count."""
+    found = []
+    for _ in range(4):
+        start = time.perf_counter()
+        with torch.no_grad():
+            float(torch.nn.functional.conv3d(image, weights).sum())  # the number is waited for: a GPU works on its own
+        found.append(time.perf_counter() - start)
+    return min(found[1:])
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:

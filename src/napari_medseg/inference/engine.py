@@ -5,7 +5,7 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,15 @@ from napari_medseg import registry
 from napari_medseg._version import __version__
 from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Progress, Started, Work, finishing, result_of
+from napari_medseg.events import Event, Notice, Progress, Started, Work, finishing, result_of
 from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of
 from napari_medseg.inference.cascade import FirstStage, find_boxes, with_guides
-from napari_medseg.inference.device import machine_for
+from napari_medseg.inference.device import bf16_doubt, machine_for
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, resolve
 from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
 from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.stream import PlaneDone, blended
+from napari_medseg.inference.suitability import ImageSample, doubts_about
 from napari_medseg.inference.windows import BoxWindows, Windows
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec
@@ -48,7 +49,8 @@ def iter_segment(
     volume: (C, Z, Y, X), numpy, dask or zarr; read plane by plane, never as a whole. out: a ".zarr" path for the
     labels; without it they are an array in memory.
 
-    Yields `Started` (with the plan, and the Segmentation being filled), a `Progress` per row of chunks where the
+    Yields `Started` (with the plan, and the Segmentation being filled), a `Notice` for each sign that the model was not
+    made for such an image, a `Progress` per row of chunks where the
     model's normalisation asks for the image's statistics, a `Progress` per batch of windows, and `Finished` with the
     Segmentation on the volume's grid. `close()` cancels before the next of these steps. What is done then stays in the
     store, which remains marked as incomplete. A complete store that was there before is kept until the new one is
@@ -78,8 +80,18 @@ def segmenting(
     plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
     predictor = load_predictor(model, plan)
     with _new_segmentation(volume, model, out, {**provenance(model, config), **(origin or {})}) as result:
-        yield from segment_windows(volume, plan, predictor, result)
+        events = segment_windows(volume, plan, predictor, result)
+        yield next(events)
+        for doubt in _doubts(volume, plan, config):
+            yield Notice(doubt)
+        yield from events
     return result
+
+
+def _doubts(volume: Volume, plan: InferencePlan, config: SegmentConfig) -> list[str]:
+    """What the user should know before the run: that it is slow, or that the model was made for other images."""
+    slow = bf16_doubt(config.precision, torch.device(plan.device))
+    return [*([slow] if slow else []), *doubts_about(ImageSample.of(volume, plan.spec), plan.spec)]
 
 
 def segment(volume: Volume, model: Model | str | Path, **options: Any) -> Segmentation:
@@ -99,6 +111,16 @@ def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> N
         raise InputError(
             f"{volume.name or 'the volume'} has {have} channel{'s' * (have != 1)} but model {model_name} needs {want} "
             f"({names}): give as many channels as the model was trained with, in that order"
+        )
+    require_order(volume.name or "the volume", volume.channels, [c.name for c in spec.channels])
+
+
+def require_order(name: str, have: Sequence[str], want: Sequence[str]) -> None:
+    """Raise InputError for channels that have the names wanted in another order."""
+    if list(have) != list(want) and sorted(have) == sorted(want):
+        raise InputError(
+            f"{name} has its channels in the order {', '.join(have)}, where {', '.join(want)} are needed: give them in "
+            f"that order"
         )
 
 

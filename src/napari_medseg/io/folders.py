@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,25 +14,31 @@ from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 
 
+def natural(name: str) -> tuple[list[str | int], str]:
+    """The key that sorts names as people do: numbers in them by value, so that t2 comes before t10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if odd else part for part, odd in zip(parts, itertools.cycle((False, True)), strict=False)], name
+
+
 def is_folder_of_images(path: Path) -> bool:
     """Whether a path is a folder that holds images. An OME-Zarr is a folder too, and one image."""
     return path.is_dir() and path.suffix.lower() != ".zarr"
 
 
 def images_by_name(folder: Path) -> dict[str, Path]:
-    """{name without suffix: path} of the images in a folder, sorted by name; hidden files are passed over.
+    """{name without suffix: path} of the images in a folder, in natural order; hidden files are passed over.
 
     Raises FileError where the folder is missing, InputError where two images have the same name.
     """
     if not folder.is_dir():
         raise FileError(f"no such folder: {folder}")
     found: dict[str, Path] = {}
-    for path in filter(_is_image, sorted(folder.iterdir())):
+    for path in filter(_is_image, sorted(folder.iterdir(), key=lambda path: natural(path.name))):
         name = formats.strip_suffix(path)
         if name in found:
             raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: keep one of them")
         found[name] = path
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in sorted(found, key=natural)}
 
 
 def _is_image(path: Path) -> bool:
@@ -40,14 +48,29 @@ def _is_image(path: Path) -> bool:
     return path.name.lower().endswith(suffixes) and not path.name.startswith(".") and not is_second_half
 
 
+def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """{name: the files of its channels} of images named as nnU-Net does: NAME_0000 and NAME_0001 are one case.
+
+    Where a name has no such ending, or a number is missing, each image is a case of its own.
+    """
+    groups: dict[str, list[Path]] = {}
+    for name in sorted(images, key=natural):
+        stem, mark, number = name.rpartition("_")
+        channels = groups.setdefault(stem, [])
+        if not mark or number != f"{len(channels):04d}":
+            return {name: (path,) for name, path in images.items()}
+        channels.append(images[name])
+    return {stem: tuple(paths) for stem, paths in groups.items()}
+
+
 @dataclass(frozen=True)
 class Matches:
     """The images of several folders that have the same name."""
 
     paths: Mapping[str, tuple[Path, ...]]
-    """{name: its path in each folder} for the names that are in all folders, sorted."""
+    """{name: its path in each folder} for the names that are in all folders, in natural order."""
     alone: Mapping[str, tuple[bool, ...]]
-    """{name: whether each folder has it} for all other names, sorted."""
+    """{name: whether each folder has it} for all other names, in natural order."""
 
 
 def match_by_name(folders: Sequence[Path]) -> Matches:
@@ -56,10 +79,11 @@ def match_by_name(folders: Sequence[Path]) -> Matches:
     Raises as `images_by_name`, and InputError where no name is in all folders.
     """
     found = [images_by_name(folder) for folder in folders]
-    names = sorted(set().union(*found))
+    names = sorted(set().union(*found), key=natural)
     common = [name for name in names if all(name in images for images in found)]
     where = " and ".join(map(str, folders))
     if not common:
+        _require_images(folders, found)
         raise InputError(
             f"{where} have no image of the same name: {' against '.join(map(_some, found))}: images and labels are "
             f"paired by file name without the suffix"
@@ -86,6 +110,7 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
     there = images_by_name(path)
     found = {name: there[name] for name in names if name in there}
     if not found:
+        _require_images([path], [there])
         raise InputError(f"{path} has no image of the same name: {_some(there)} against {_some(list(names))}")
     missing = [name for name in names if name not in there]
     if missing:
@@ -93,6 +118,18 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
             f"{len(missing)} cases have no image of their name in {path}: {_some(missing)}", MedsegWarning, stacklevel=2
         )
     return found
+
+
+def _require_images(folders: Sequence[Path], found: Sequence[Mapping[str, Path]]) -> None:
+    """Raise InputError for a folder whose files are all of other formats: its names are not what is wrong."""
+    for folder, images in zip(folders, found, strict=True):
+        others = [] if images else sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+        if others:
+            known = ", ".join(suffix for format_ in formats.FORMATS.values() for suffix in format_.suffixes)
+            raise InputError(
+                f"{folder}: none of its {len(others)} files, such as {others[0]:.100}, is an image of a known format: "
+                f"names end in {known}"
+            )
 
 
 def time_points(path: Path) -> list[Path]:

@@ -43,6 +43,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "training fingerprint": _ANY,
         "training minutes": (0, 1e9),
         "training seed": (0, 2**63 - 1),
+        "training intensity": _INTENSITY,
+        "training spacing": (0.0001, 100_000),
+        "training extent": (0.0001, 10_000_000),
         "training validation": _ANY,
         # texts: shortest and longest
         "channel name": _NAME,
@@ -101,7 +104,9 @@ def items(what: str, value: object, kind: type) -> tuple[Any, ...]:
     """The value as a tuple of instances of a class, one per channel."""
     found = tuple(value) if isinstance(value, tuple | list) else ()
     if not 1 <= len(found) <= MAX_CHANNELS or not all(isinstance(item, kind) for item in found):
-        raise InputError(f"{what} must hold 1 to {MAX_CHANNELS} of {kind.__name__}; got {shown(value)}")
+        raise InputError(
+            f"{what} must hold 1 to {MAX_CHANNELS} of {getattr(kind, '__name__', kind)}; got {shown(value)}"
+        )
     return found
 
 
@@ -122,6 +127,14 @@ def table(what: str, value: object, check: Callable[[str, object, str], Any]) ->
     for key in value:
         text(f"name in {what}", key, "row name")
     return MappingProxyType({key: check(f"{what} {key}", item, what) for key, item in value.items()})
+
+
+def pair(what: str, value: object, check: Callable[[str, object], Any]) -> tuple[Any, Any]:
+    """The value as two checked ones, low and high."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InputError(f"{what} needs two values, low and high; got {shown(value)}")
+    low, high = (check(what, v) for v in value)
+    return low, high
 
 
 def triple(what: str, value: object, check: Callable[[str, object], Any]) -> tuple[Any, Any, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError, UnknownNameError, did_you_mean
 from napari_medseg.io.disk.files import replace_bytes
+from napari_medseg.io.folders import natural
 from napari_medseg.models.header import FLOATS, Entry, SafetensorsHeader, read_header
 from napari_medseg.models.naming import SUFFIX, is_model_path, require_model_path
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
@@ -139,8 +140,9 @@ def models_folder() -> Path:
 
 
 def list_models() -> list[Path]:
-    """The model files in the models folder, sorted by name; they are not opened."""
-    return sorted(path for path in models_folder().glob("*") if is_model_path(path) and path.is_file())
+    """The model files in the models folder, in the natural order of their names; they are not opened."""
+    found = [path for path in models_folder().glob("*") if is_model_path(path) and path.is_file()]
+    return sorted(found, key=lambda path: natural(path.name))
 
 
 def _find(path_or_name: str | Path) -> Path:

@@ -68,6 +68,29 @@ class Normalisation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the training images were like, on the model's axes. Raises InputError for values out of bounds."""
+
+    intensity: tuple[tuple[float, float], ...]
+    """Per channel the lowest and the highest of the images' percentiles 1 and 99."""
+    spacing_zyx_mm: tuple[Triple, Triple]
+    """The finest and the coarsest spacing along each axis."""
+    extent_zyx_mm: Triple
+    """The smallest extent along each axis."""
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        given = self.intensity if isinstance(self.intensity, tuple | list) else ()
+        pairs = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in given)
+        ranges = checks.items("training intensity", pairs, tuple)
+        set_(self, "intensity", tuple(checks.pair("training intensity", r, checks.number) for r in ranges))
+        low, high = checks.pair("training spacing", self.spacing_zyx_mm, lambda what, value: value)
+        spacings = (checks.triple("training spacing", value, checks.number) for value in (low, high))
+        set_(self, "spacing_zyx_mm", tuple(spacings))
+        set_(self, "extent_zyx_mm", checks.triple("training extent", self.extent_zyx_mm, checks.number))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
     """Where the weights come from. Raises InputError for numbers that are negative or not finite."""
 
@@ -85,6 +108,8 @@ class TrainingRecord:
     """Versions of the packages that trained."""
     validation: Mapping[str, float] = field(default_factory=dict)
     """Final validation scores by name."""
+    seen: Seen | None = None
+    """What the training images were like; None in files older than this, and from other programs."""
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -95,6 +120,8 @@ class TrainingRecord:
         set_(self, "seed", checks.whole("training seed", self.seed))
         set_(self, "epochs", checks.number("training epochs", self.epochs))
         set_(self, "minutes", checks.number("training minutes", self.minutes))
+        if not isinstance(self.seen, Seen | None):
+            raise InputError(f"training seen must be a Seen; got {type(self.seen).__name__}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +240,10 @@ class ModelSpec:
                 or (self.first.model.channels, self.first.model.orientation) == (self.channels, self.orientation),
                 "the first stage needs the same channels and orientation",
             ),
+            (
+                self.training.seen is None or len(self.training.seen.intensity) == channels,
+                f"{channels} channels need as many training intensities",
+            ),
             (self.mode != "2d" or self.patch_zyx[0] == 1, f"mode 2d needs a patch with z = 1; got {self.patch_zyx}"),
             (
                 self.mode != "2.5d" or self.patch_zyx[0] % 2 == 1,
@@ -262,8 +293,10 @@ class ModelSpec:
 
 
 def _document(spec: ModelSpec) -> dict[str, Any]:
-    """The spec as JSON has it: without the key `first` where there is no such stage, as in files older than it."""
+    """The spec as JSON has it: without the keys `first` and `seen` where there is none, as in files older than them."""
     plain: dict[str, Any] = _plain(spec)
+    if spec.training.seen is None:
+        del plain["training"]["seen"]
     if spec.first is None:
         del plain["first"]
     else:
@@ -279,7 +312,10 @@ def _spec(document: object) -> ModelSpec:
         Normalisation(**_members("a normalisation", Normalisation, n)) for n in _list(members, "normalisation")
     )
     members["labels"] = {_label_id(k): v for k, v in _object("labels", members["labels"]).items()}
-    members["training"] = TrainingRecord(**_members("training", TrainingRecord, members["training"]))
+    training = _members("training", TrainingRecord, {"seen": None, **_object("training", members["training"])})
+    if training["seen"] is not None:
+        training["seen"] = Seen(**_members("seen", Seen, training["seen"]))
+    members["training"] = TrainingRecord(**training)
     if members["first"] is not None:
         stage = _members("first", Stage, members["first"])
         if isinstance(stage["model"], dict) and stage["model"].get("first") is not None:

@@ -69,6 +69,7 @@ def objects_of(case: Case, loss: LossConfig) -> Case:
     return ObjectsCase(
         name=case.name,
         images=case.images,
+        channels=case.channels,
         labels=case.labels,
         beside=case.beside,
         ignore_label=loss.ignore_label,

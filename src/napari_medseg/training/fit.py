@@ -17,12 +17,13 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
-from napari_medseg.inference.device import choose_device
+from napari_medseg.inference.device import bf16_doubt, choose_device
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.io.disk.files import require_room
 from napari_medseg.io.disk.locks import locked
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
+from napari_medseg.models.transfer import origins_of
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, Clock
 from napari_medseg.training.cases import PreparedCase, as_cases, objects_of, prepare
@@ -31,11 +32,22 @@ from napari_medseg.training.earlier import name_to_keep, step_aside
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
 from napari_medseg.training.losses import deeply_supervised
 from napari_medseg.training.patches import PatchSampler
-from napari_medseg.training.plan import CaseFacts, facts_of, patches_at_once, plan, plan_from, require_same_channels
+from napari_medseg.training.plan import (
+    CaseFacts,
+    facts_of,
+    label_doubts,
+    labels_of,
+    patches_at_once,
+    plan,
+    plan_from,
+    require_same_channels,
+)
 from napari_medseg.training.record import described
 from napari_medseg.training.state import Loss, Setup, new_state, training_precision
 from napari_medseg.volume import Segmentation, Volume
 
+DEFAULT_NETWORK = "unet3d"
+"""The network that is trained where none is named."""
 _MEMORY_FOR_CASES = 4 * 2**30
 """Bytes of prepared cases kept in memory; more go to scratch files, from which patches are read."""
 _FIRST_STAGE = 0.4
@@ -45,7 +57,7 @@ _FIRST_STAGE = 0.4
 def iter_train(
     cases: Iterable[Case | tuple[Volume, Segmentation]],
     *,
-    network: str = "unet3d",
+    network: str | None = None,
     out: str | Path,
     init: Model | str | Path | None = None,
     should_stop: ShouldStop = lambda: False,
@@ -55,8 +67,10 @@ def iter_train(
     """Train a network on annotated volumes.
 
     cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates).
-    out: the model file to write. init: a model to start from; its network and preprocessing are kept, and in a cascade
-    its first stage as it is. should_stop: asked at every step; true ends the training as if the budget were used up.
+    network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
+    its network and preprocessing are kept, and in a cascade its first stage as it is. Its labels are matched with the
+    cases' by name and id, and a Notice says which ones are kept. should_stop: asked at every step; true ends the
+    training as if the budget were used up.
     config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
@@ -71,10 +85,11 @@ def iter_train(
     """
     asked = time.monotonic()
     config = configured(TrainConfig, config, knobs)
-    for name in (network, config.first_network or network):
+    for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
         require_trainable(name)
-    job = Job(as_cases(cases), network, require_writable(out), config, asked, should_stop)
     initial = None if init is None else as_model(init)
+    chosen = _network_of(network, initial)
+    job = Job(as_cases(cases), chosen, require_writable(out), config, asked, should_stop)
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     yield from iter_job(job, initial)
@@ -101,6 +116,19 @@ def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
         if job.out.exists():
             yield Notice(f"a model of this name is there: it will be kept as {name_to_keep(job.out).name}")
         yield from _train_one(job, initial) if job.config.cascade == "none" else _train_cascade(job)
+
+
+def _network_of(network: str | None, initial: Model | None) -> str:
+    """The network to train. Raises InputError for another one than that of the model to start from."""
+    if initial is None:
+        return network or DEFAULT_NETWORK
+    own = initial.spec.network
+    if network not in (None, own):
+        raise InputError(
+            f"network {network} does not go with the model to start from, which is of network {own}: leave the network "
+            f"out"
+        )
+    return own
 
 
 def require_trainable(name: str) -> None:
@@ -185,11 +213,12 @@ def _train_one(
         draw = np.random.default_rng(config.seed)
         all_facts = yield from _read_facts([*training, *validation], config.loss, draw)
         require_same_channels(all_facts)
-        facts = all_facts[: len(training)]
+        facts, others = all_facts[: len(training)], all_facts[len(training) :]
+        labels = labels_of(all_facts)
         if initial is None:
-            spec = plan(facts, job.network, config, target.type, first=stage, coarse=guided is not None)
+            spec = plan(facts, job.network, config, target.type, labels=labels, first=stage, coarse=guided is not None)
         else:
-            spec = plan_from(initial.spec, facts, config)
+            spec = plan_from(initial.spec, facts, config, labels=labels)
         if guided is not None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
         if spec.first is not None and spec.first.guide == "boxes":  # in use, it sees objects only
@@ -201,8 +230,15 @@ def _train_one(
         if stage is None:  # the second stage of a cascade adds to the folder of its first
             step_aside(folder_of(job.out if guided is None else guided.out))
         keeper = Checkpoints(job.out)
-        windows = [windows_of(f, spec) for f in all_facts[len(training) :]]
-        yield Started(described(setup, state, len(validation)))
+        windows = [windows_of(f, spec) for f in others]
+        yield Started(described(setup, state, [case.name for case in validation]))
+        if initial is not None:
+            yield Notice(f"from {initial.path.name}: {origins_of(spec.labels, initial.spec.labels).describe()}")
+        slow = bf16_doubt(config.precision, target)
+        if slow is not None:
+            yield Notice(slow)
+        for doubt in label_doubts(facts, others, spec.labels) if stage is None else ():
+            yield Notice(doubt)
         try:
             validating = [ValidationCase(case, count) for case, count in zip(validation, windows, strict=True)]
             model = yield from run(setup, state, keeper, validating, job.should_stop)

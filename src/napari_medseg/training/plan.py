@@ -7,7 +7,7 @@ a ModelSpec: it is shown, stored in the model, and all that inference knows.
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,10 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
-from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Stage, TrainingRecord
+from napari_medseg.inference.engine import require_order
+from napari_medseg.inference.suitability import Range, sampled
+from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
+from napari_medseg.models.transfer import called, is_named, origins_of, same_name
 from napari_medseg.registry import NetworkSpec, network
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
@@ -46,6 +49,8 @@ class CaseFacts:
     label_voxels: dict[int, int]
     minima: tuple[float, ...]
     """Lowest intensity of each channel."""
+    ranges: tuple[tuple[float, float], ...]
+    """(C, 2) percentiles 1 and 99 of each channel."""
     samples: npt.NDArray[np.float32] = field(repr=False)
     """(C, n) intensities of labelled voxels, of any voxels where nothing is labelled."""
 
@@ -58,6 +63,7 @@ def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFac
     image_data = np.asarray(volume.data[...])
     ids, counts, samples = _label_facts(image_data, segmentation, loss, draw)
     names = {i: segmentation.label_name(i) for i in ids}
+    ranges = [Range.of(sampled(image_data, c)) for c in range(len(image_data))]
     return CaseFacts(
         case.name,
         volume.grid,
@@ -65,6 +71,7 @@ def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFac
         names,
         dict(zip(ids, counts, strict=True)),
         tuple(float(as_float32(channel).min()) for channel in image_data),
+        tuple((found.low, found.high) for found in ranges),
         samples,
     )
 
@@ -91,6 +98,7 @@ def require_same_channels(facts: Sequence[CaseFacts]) -> None:
                 f"case {f.name} has {len(f.channels)} channels, case {facts[0].name} has {count}: all cases need the "
                 f"same"
             )
+        require_order(f"case {f.name}", f.channels, facts[0].channels)
 
 
 def plan(
@@ -99,14 +107,16 @@ def plan(
     config: TrainConfig,
     device: str,
     *,
+    labels: Mapping[int, str] | None = None,
     first: Stage | None = None,
     coarse: bool = False,
 ) -> ModelSpec:
     """The ModelSpec that training fills with weights. device: "cpu", "cuda" or "mps", for the patch's size.
 
-    first: the stage before it in a cascade. coarse: the model is such a stage itself; its patch holds the whole volume.
+    labels: {id: name}; by default those of the cases. first: the stage before it in a cascade. coarse: the model is
+    such a stage itself; its patch holds the whole volume.
     """
-    labels = _labels(facts)
+    labels = labels_of(facts) if labels is None else labels
     channels = facts[0].channels
     orientation = collections.Counter(f.grid.orientation for f in facts).most_common(1)[0][0]
     grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation)) for f in facts]
@@ -140,13 +150,14 @@ def plan(
         deep_supervision=bool(arguments.get("deep_supervision", False)),
         first=first,
         training=TrainingRecord(
-            fingerprint=_fingerprint(facts, spacing, shape),
+            fingerprint=_fingerprint(facts, spacing, shape, labels),
             cases=len(facts),
             seed=config.seed,
             epochs=0.0,
             minutes=0.0,
             versions={},
             validation={},
+            seen=_seen(facts, orientation),
         ),
     )
 
@@ -192,16 +203,40 @@ def coarse_spacing(shape: Shape3, spacing: Triple, voxels: int) -> Triple:
     return z, y, x
 
 
-def _labels(facts: Sequence[CaseFacts]) -> dict[int, str]:
+def labels_of(facts: Sequence[CaseFacts]) -> dict[int, str]:
+    """{id: name} of all labels in the cases; a name of its own goes before the "label 7" of a file without names."""
     labels: dict[int, str] = {}
     for f in facts:
         for i, name in f.label_names.items():
-            labels.setdefault(i, name)
+            if i not in labels or not is_named(i, labels[i]):
+                labels[i] = name
     if not labels:
         raise InputError("no case holds a label above 0: annotate at least one structure")
     if max(labels) > MAX_LABEL:
         raise InputError(f"label ids go to {MAX_LABEL}; got {max(labels)}")
     return dict(sorted(labels.items()))
+
+
+def label_doubts(
+    training: Sequence[CaseFacts], validation: Sequence[CaseFacts], labels: Mapping[int, str]
+) -> list[str]:
+    """What the user should know of the labels: which ones no case trains, and which ids have several names."""
+    doubts = []
+    trained = {i for f in training for i in f.label_names}
+    for i in sorted({i for f in validation for i in f.label_names} - trained):
+        where = ", ".join(f.name for f in validation if i in f.label_names)
+        doubts.append(
+            f"label {called(i, labels)} is only in cases that validate ({where}): nothing trains it; move such a case "
+            f"before the last ones in name order, or lower val"
+        )
+    for i, name in labels.items():
+        others = [f for f in (*training, *validation) if is_named(i, f.label_names.get(i, name))]
+        other = next((f for f in others if not same_name(f.label_names.get(i, name), name)), None)
+        if other is not None:
+            doubts.append(
+                f"label {i} is {name} in some cases and {other.label_names[i]} in {other.name}: taken as {name}"
+            )
+    return doubts
 
 
 def _median_triple(triples: Sequence[Triple]) -> Triple:
@@ -252,33 +287,42 @@ def _normalisation(facts: Sequence[CaseFacts], channel: int, is_ct: bool) -> Nor
     )
 
 
-def _fingerprint(facts: Sequence[CaseFacts], spacing: Triple, shape: Shape3) -> dict[str, float]:
+def _fingerprint(
+    facts: Sequence[CaseFacts], spacing: Triple, shape: Shape3, labels: Mapping[int, str]
+) -> dict[str, float]:
     numbers = {f"spacing_{a}_mm": s for a, s in zip("zyx", spacing, strict=True)}
     numbers |= {f"shape_{a}": float(n) for a, n in zip("zyx", shape, strict=True)}
     voxels = sum(float(np.prod(f.grid.shape)) for f in facts)
-    for label in _labels(facts):
+    for label in labels:
         numbers[f"fraction_label_{label}"] = sum(f.label_voxels.get(label, 0) for f in facts) / voxels
     return numbers
 
 
-def plan_from(initial: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfig) -> ModelSpec:
-    """The spec that fine-tunes a model on new cases: its network and preprocessing, the cases' labels."""
+def plan_from(
+    initial: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfig, *, labels: Mapping[int, str] | None = None
+) -> ModelSpec:
+    """The spec that fine-tunes a model on new cases: its network and preprocessing, the cases' labels.
+
+    labels: {id: name} of the cases; by default those of `facts`. Labels of the model that no case holds stay where the
+    cases add none and mean the same by their ids.
+    """
     if len(facts[0].channels) != len(initial.channels):
         raise InputError(
             f"the cases have {len(facts[0].channels)} channels, the model to start from {len(initial.channels)}: "
             f"they must agree"
         )
-    if config.mode not in ("auto", initial.mode):
-        raise InputError(
-            f"mode {config.mode} does not go with the model to start from, which is of mode {initial.mode}: leave the "
-            f"mode out"
-        )
+    require_order(f"case {facts[0].name}", facts[0].channels, [channel.name for channel in initial.channels])
+    _refuse_idle(initial, config)
     patch = config.sampling.patch_zyx or initial.patch_zyx
-    labels = _labels(facts)
-    labels = dict(initial.labels) if set(labels) <= set(initial.labels) else labels
-    spacing = initial.spacing_zyx_mm or _median_triple([f.grid.spacing for f in facts])
+    labels = _labels_from(initial.labels, labels_of(facts) if labels is None else labels)
+    spacing = (
+        initial.spacing_zyx_mm or config.sampling.spacing_zyx_mm or _median_triple([f.grid.spacing for f in facts])
+    )
     record = TrainingRecord(
-        fingerprint=_fingerprint(facts, spacing, initial.patch_zyx), cases=len(facts), seed=config.seed
+        fingerprint=_fingerprint(facts, spacing, initial.patch_zyx, labels),
+        cases=len(facts),
+        seed=config.seed,
+        seen=_seen(facts, initial.orientation),
     )
     return replace(
         initial,
@@ -289,3 +333,51 @@ def plan_from(initial: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfi
         bf16_ok=False,
         training=record,
     )
+
+
+def _seen(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:
+    """What the images of the cases are like, on axes of that orientation; None: as stored."""
+    grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)) for f in facts]
+    spacings = np.array([grid.spacing for grid in grids])
+    extents = spacings * [grid.shape for grid in grids]
+    return Seen(
+        intensity=tuple(
+            (min(low for low, _ in of_cases), max(high for _, high in of_cases))
+            for of_cases in zip(*(f.ranges for f in facts), strict=True)
+        ),
+        spacing_zyx_mm=(_as_triple(spacings.min(axis=0)), _as_triple(spacings.max(axis=0))),
+        extent_zyx_mm=_as_triple(extents.min(axis=0)),
+    )
+
+
+def _as_triple(values: npt.NDArray[np.floating]) -> Triple:
+    z, y, x = values.tolist()
+    return z, y, x
+
+
+def _refuse_idle(initial: ModelSpec, config: TrainConfig) -> None:
+    """Raise InputError for a knob that the model to start from decides otherwise."""
+    own = initial.arguments
+    arguments = [(f"argument {name}", value, own.get(name)) for name, value in config.arguments.items()]
+    spacing = config.sampling.spacing_zyx_mm
+    same_spacing = None in (spacing, initial.spacing_zyx_mm) or spacing == initial.spacing_zyx_mm
+    slices = initial.patch_zyx[0] if initial.mode == "2.5d" else 1
+    given = (
+        ("mode", config.mode, config.mode in ("auto", initial.mode), initial.mode),
+        ("slices", config.slices, config.slices in (TrainConfig().slices, slices), slices),
+        ("spacing_zyx_mm", spacing, same_spacing, initial.spacing_zyx_mm),
+        *((name, value, value == has, has) for name, value, has in arguments),
+    )
+    for name, value, agrees, has in given:
+        if not agrees:
+            raise InputError(
+                f"{name} {value} does not go with the model to start from, which is of {name} {has}: leave the {name} "
+                f"out"
+            )
+
+
+def _labels_from(earlier: Mapping[int, str], found: Mapping[int, str]) -> dict[int, str]:
+    """The labels of a fine-tuned model. earlier: of the model. found: in the cases, whose own names go first."""
+    meant = {i: name if is_named(i, name) else earlier.get(i, name) for i, name in found.items()}
+    origins = origins_of(meant, earlier)
+    return {**earlier, **meant} if all(origins.of[i] == i for i in meant) else meant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from dataclasses import replace
 
 from napari_medseg._version import __version__
@@ -10,18 +11,28 @@ from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.state import Setup, TrainState
 from napari_medseg.training.validate import mean_of
 
+_NAMED = 10
+"""Most cases that the line of the plan names."""
 
-def described(setup: Setup, state: TrainState, validation_cases: int) -> str:
-    """The plan in one line."""
+
+def described(setup: Setup, state: TrainState, validating: Sequence[str]) -> str:
+    """The plan in one line. validating: the names of the cases that validate, in their order."""
     spec = setup.spec
     parameters = sum(p.numel() for p in state.network.parameters())
     patch = "x".join(map(str, spec.patch_zyx))
     spacing = ", ".join(f"{s:.3g}" for s in spec.spacing_zyx_mm or ())
     return (
         f"{setup.device} {setup.precision}: {spec.network} with {parameters:,} parameters, patches of {patch} "
-        f"at {spacing} mm, cases to train: {spec.training.cases}, to validate: {validation_cases}, "
+        f"at {spacing} mm, cases to train: {spec.training.cases}, to validate: {_listed(validating)}, "
         f"steps an epoch: {setup.budget.steps_per_epoch}"
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} ({', '.join(names[:_NAMED])}{more})"
 
 
 def recorded(setup: Setup, state: TrainState, *, bf16_ok: bool = False) -> ModelSpec:

@@ -17,6 +17,7 @@ from napari_medseg.inference.device import has_fast_bf16
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.file import FIRST, Model
 from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.transfer import origins_of, taken_over
 from napari_medseg.registry import Supervision
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget
@@ -112,7 +113,7 @@ class TrainState:
 
 
 def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device, initial: Model | None = None) -> TrainState:
-    """The state before the first step. initial: a model whose weights are taken where name and shape agree."""
+    """The state before the first step. initial: a model that it starts from, see `transfer`."""
     network = _new_network(spec, config.seed, initial).to(device)
     phases = _phases_of(in_mode(network, spec.mode, spec.patch_zyx[0]))
     _lay_channels_last(network)
@@ -144,9 +145,8 @@ def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module
         network = network_named(spec.network).build_from(spec.arguments)
     if initial is not None:
         known = initial.load_network().state_dict()
-        own = network.state_dict()
-        fitting = {k: v for k, v in known.items() if k in own and own[k].shape == v.shape}
-        network.load_state_dict(fitting, strict=False)
+        origins = origins_of(spec.labels, initial.spec.labels)
+        network.load_state_dict(taken_over(network.state_dict(), known, spec, origins), strict=False)
     return network
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 from napari_medseg.cases import Case
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io import choice
-from napari_medseg.io.folders import is_folder_of_images, match_by_name, partners, time_points
+from napari_medseg.io.folders import (
+    by_channel,
+    images_by_name,
+    is_folder_of_images,
+    match_by_name,
+    partners,
+    time_points,
+)
 from napari_medseg.io.formats import labels_in, volume_in
 from napari_medseg.metrics.study.study import PREDICTION, CaseImages
 from napari_medseg.metrics.study.tables import Table, table_of
@@ -17,6 +24,8 @@ from napari_medseg.volume import Segmentation, Volume
 
 REFERENCE = "reference"
 """What the reference is called among the readers."""
+_CHANNEL = "channel"
+"""What the channels of an image after the first are called, with a number."""
 _IMAGES = ("image", "probabilities")
 """What is beside a case and not labels."""
 
@@ -29,6 +38,8 @@ class Sources:
     reference: Path
     compared: Path | None = None
     image: Path | None = None
+    channels: Sequence[Path] = ()
+    """Further channels of the image."""
     probabilities: Path | None = None
     readers: Sequence[Path] = ()
     """Further readers beside the reference; they are called reader 1, reader 2, ..."""
@@ -37,6 +48,7 @@ class Sources:
     def beside(self) -> dict[str, Path]:
         """{what it is: where it lies} for everything except prediction and reference."""
         single = {"compared": self.compared, "image": self.image, "probabilities": self.probabilities}
+        single |= {f"{_CHANNEL} {n}": path for n, path in enumerate(self.channels, start=1)}
         readers = {f"reader {n}": path for n, path in enumerate(self.readers, start=1)}
         return {**{what: path for what, path in single.items() if path is not None}, **readers}
 
@@ -47,14 +59,19 @@ def opened(case: Case) -> CaseImages:
     Raises as `io.read` and `CaseImages`.
     """
     assert isinstance(case.labels, Path), "the cases of match_files lie in files"
-    labels = {what: _labels(path) for what, path in case.beside.items() if what not in _IMAGES}
+    channels = [path for what, path in case.beside.items() if what == "image" or what.startswith(_CHANNEL)]
+    labels = {
+        what: _labels(path)
+        for what, path in case.beside.items()
+        if what not in _IMAGES and not what.startswith(_CHANNEL)
+    }
     reference = _labels(case.labels)
     return CaseImages(
         name=case.name,
         prediction=labels.pop(PREDICTION),
         reference=reference,
         compared=labels.pop("compared", None),
-        image=_image(case.beside["image"]) if "image" in case.beside else None,
+        image=_stacked(channels) if channels else None,
         probabilities=_probabilities(case.beside["probabilities"]) if "probabilities" in case.beside else None,
         raters={REFERENCE: reference, **labels},
     )
@@ -71,7 +88,7 @@ class UnmatchedRow:
 
 
 def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], Table | None]:
-    """The cases, sorted by name, and a table of the files without a partner; None where all have one.
+    """The cases, in natural order, and a table of the files without a partner; None where all have one.
 
     A case needs a prediction and a reference. One warning per folder lists the files left out. series: prediction and
     reference are files of several time points, and each time point is a case. Raises FileError for a path that does not
@@ -97,7 +114,10 @@ def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], 
     names = list(files)
     # An only case takes each path as it is given: an image may be a folder of DICOM files.
     is_only = names == [""]
-    beside = {what: {"": path} if is_only else partners(path, names) for what, path in sources.beside.items()}
+    beside: dict[str, Mapping[str, Path]] = {}
+    for what, path in sources.beside.items():
+        channels = {} if is_only or what != "image" else _channels_in(path, names)
+        beside |= channels or {what: {"": path} if is_only else partners(path, names)}
     cases = [
         Case(
             name=name,
@@ -107,6 +127,19 @@ def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], 
         for name, (prediction, reference) in files.items()
     ]
     return cases, _report([*alone, *_missing(names, beside)])
+
+
+def _channels_in(path: Path, names: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """{"image", "channel 1", ...: {name: file}} of a folder that holds NAME_0000, NAME_0001, ...; else empty."""
+    images = images_by_name(path) if is_folder_of_images(path) else {}
+    grouped = by_channel(images)
+    if images.keys() & set(names) or not grouped.keys() & set(names):
+        return {}
+    found: dict[str, dict[str, Path]] = {}
+    for name in names:
+        for n, file in enumerate(grouped.get(name, ())):
+            found.setdefault(f"{_CHANNEL} {n}" if n else "image", {})[name] = file
+    return found
 
 
 def _require_there(path: Path) -> None:
@@ -141,6 +174,11 @@ def _labels(path: Path) -> Segmentation:
 
 def _image(path: Path) -> Volume:
     return volume_in(path, str(path))
+
+
+def _stacked(paths: Sequence[Path]) -> Volume:
+    """The image whose channels lie in these files."""
+    return _image(paths[0]) if len(paths) == 1 else Case(name=str(paths[0]), images=tuple(paths)).volume()
 
 
 def _probabilities(path: Path) -> Volume:

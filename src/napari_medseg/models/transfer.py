@@ -1,0 +1,161 @@
+"""What a network takes over from an earlier model: labels are matched by name and id, never by their position.
+
+The other tensors are taken where name and shape agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from napari_medseg.models.spec import ModelSpec
+from napari_medseg.registry import network as network_named
+
+Tensors = Mapping[str, torch.Tensor]
+
+_SHOWN = 10
+"""Most labels that a line names."""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """For each label of a new network the label of an earlier model whose weights it starts from."""
+
+    labels: Mapping[int, str]
+    """{id: name} of the new network."""
+    earlier: Mapping[int, str]
+    """{id: name} of the earlier model."""
+    of: Mapping[int, int | None]
+    """{id: the earlier id}; None for a label that starts afresh."""
+
+    @property
+    def positions(self) -> list[int | None]:
+        """For each output channel, the background first, the output channel of the earlier model."""
+        place = {label: k for k, label in enumerate((0, *self.earlier))}
+        sources = (self.of[label] for label in self.labels)
+        return [0, *(None if source is None else place[source] for source in sources)]
+
+    def describe(self) -> str:
+        """In one line: the labels that keep their weights, those that start afresh, and those that no case holds."""
+        kept = [_moved(label, source, self) for label, source in self.of.items() if source is not None]
+        fresh = [called(label, self.labels) for label, source in self.of.items() if source is None]
+        left = [called(label, self.earlier) for label in self.earlier if label not in self.of.values()]
+        parts = (("kept from the model", kept), ("started afresh", fresh), ("left out", left))
+        return "labels " + "; ".join(f"{what}: {_some(names)}" for what, names in parts if names)
+
+
+def origins_of(labels: Mapping[int, str], earlier: Mapping[int, str]) -> Origins:
+    """Match labels with those of an earlier model.
+
+    A label starts from the earlier label of its name. Where that name is unknown, it starts from the earlier label of
+    its id, unless both have names of their own: then it is another structure, and starts afresh.
+    """
+    counts = Counter(_key(name) for name in earlier.values())
+    by_name = {_key(name): label for label, name in earlier.items() if counts[_key(name)] == 1}
+    return Origins(labels, earlier, {label: _origin(label, name, earlier, by_name) for label, name in labels.items()})
+
+
+def _origin(label: int, name: str, earlier: Mapping[int, str], by_name: Mapping[str, int]) -> int | None:
+    if label in earlier and _key(earlier[label]) == _key(name):
+        return label
+    if is_named(label, name) and _key(name) in by_name:
+        source = by_name[_key(name)]
+        if is_named(source, earlier[source]):
+            return source
+    if label not in earlier or (is_named(label, name) and is_named(label, earlier[label])):
+        return None
+    return label
+
+
+def is_named(label: int, name: str) -> bool:
+    """Whether a label has a name of its own: files without names give "label 7" to 7."""
+    return _key(name) != f"label {label}"
+
+
+def same_name(a: str, b: str) -> bool:
+    """Whether two names mean the same: the case of letters, blanks and underscores do not count."""
+    return _key(a) == _key(b)
+
+
+def called(label: int, names: Mapping[int, str]) -> str:
+    """A label as messages name it: its id, and its name where it has one of its own."""
+    return f"{label} ({names[label]})" if is_named(label, names[label]) else str(label)
+
+
+def _key(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def taken_over(own: Tensors, known: Tensors, spec: ModelSpec, origins: Origins) -> dict[str, torch.Tensor]:
+    """The tensors of a network that start from those of an earlier model.
+
+    own: as they were initialised; output channels without an origin keep these values. known: of the earlier model.
+    spec: of the new network.
+    """
+    positions = origins.positions
+    axes = {} if positions == list(range(1 + len(origins.earlier))) else class_axes(spec)
+    taken = {}
+    for name, tensor in own.items():
+        if name not in known:
+            continue
+        if name in axes:
+            found = _by_class(tensor, known[name], axes[name], positions)
+            if found is not None:
+                taken[name] = found
+        elif tensor.shape == known[name].shape:
+            taken[name] = known[name]
+    return taken
+
+
+def class_axes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """{tensor: its axes that have an item per output channel}; no axis where the items are not one for each.
+
+    Only tensors whose shape depends on the number of output channels are listed.
+    """
+    shapes = [_shapes(spec, count) for count in (5, 6)]
+    found = {}
+    for name, few in shapes[0].items():
+        many = shapes[1].get(name, ())
+        changed = [axis for axis, (a, b) in enumerate(zip(few, many, strict=False)) if a != b]
+        if changed or len(few) != len(many):
+            plain = len(few) == len(many) and all((few[axis], many[axis]) == (5, 6) for axis in changed)
+            found[name] = tuple(changed) if plain else ()
+    return found
+
+
+def _shapes(spec: ModelSpec, outputs: int) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        network = network_named(spec.network).build_from({**spec.arguments, "out_channels": outputs})
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _by_class(
+    own: torch.Tensor, known: torch.Tensor, axes: tuple[int, ...], positions: Sequence[int | None]
+) -> torch.Tensor | None:
+    """The tensor with the items of each class from where it was; None where the classes cannot be told apart."""
+    kept = [k for k, source in enumerate(positions) if source is not None]
+    sources = [source for source in positions if source is not None]
+    rest = [axis for axis in range(own.ndim) if axis not in axes]
+    if not axes or known.ndim != own.ndim or any(own.shape[axis] != known.shape[axis] for axis in rest):
+        return None
+    part, index = known, [torch.arange(n) for n in own.shape]
+    for axis in axes:
+        part = part.index_select(axis, torch.tensor(sources))
+        index[axis] = torch.tensor(kept)
+    made = own.clone()
+    if len(axes) > 1:  # a convolution from classes to classes: what is known takes nothing from what starts afresh
+        made[tuple(torch.tensor(kept) if axis == axes[0] else slice(None) for axis in range(own.ndim))] = 0
+    made[torch.meshgrid(*index, indexing="ij")] = part.to(made)
+    return made
+
+
+def _moved(label: int, source: int, origins: Origins) -> str:
+    now = called(label, origins.labels)
+    return now if label == source else f"{now} from {called(source, origins.earlier)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
