@@ -1,0 +1,267 @@
+"""One object: its prompts in order become its mask, step by step, always in the same way."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from napari_medseg.arrays.boxes import Box, union
+from napari_medseg.geometry import Triple
+from napari_medseg.interactive import engine, zoom
+from napari_medseg.interactive.engine import Answer, Evidence
+from napari_medseg.interactive.kernels import Mask
+from napari_medseg.interactive.marks import Marks, seeds
+from napari_medseg.interactive.masks import SparseMask
+from napari_medseg.interactive.scene import Frame, Scene, spread
+from napari_medseg.volume import Volume
+
+_AGREEMENT = 0.3
+"""The weight of how far a scale's mask agrees with those of the scales beside it."""
+_WIDENINGS, _WIDER, _RUNS_OUT, _KEPT_SUPPORT = (
+    int(os.environ.get("WID", "3")),
+    1.5,
+    float(os.environ.get("RUNS", ".05")),
+    float(os.environ.get("KEPT", ".9")),
+)
+_CACHED_BYTES = 400 << 20
+"""Of scenes and distance maps: a hundred prompts of a cube of 64 voxels a side take about half of it."""
+import os
+
+_REACH = float(os.environ.get("REACH", "3"))
+_ANY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectState:
+    """An object after some prompts."""
+
+    frame: Frame | None = None
+    prompts: tuple[int, ...] = ()
+    """The numbers of its prompts, in order."""
+    mask: SparseMask = SparseMask.empty()
+    start: SparseMask = SparseMask.empty()
+    """The mask that it started from, empty where it began with a prompt."""
+
+
+class Cache:
+    """The latest values by key, within a number of bytes."""
+
+    def __init__(self, most_bytes: int = _CACHED_BYTES) -> None:
+        self._held: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._most, self._bytes = most_bytes, 0
+
+    def get(self, key: Hashable) -> Any:
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key][0]
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        self._held[key] = (value, size)
+        self._bytes += size
+        while self._bytes > self._most and len(self._held) > 1:
+            self._bytes -= self._held.popitem(last=False)[1][1]
+
+
+class Segmenter:
+    """Adds prompts to objects of a volume. What it keeps are results that could be computed again."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.volume = volume
+        self._spacing: Triple = volume.grid.spacing
+        self._cache = Cache()
+
+    def add(
+        self, state: ObjectState, numbers: Sequence[int], marks: Mapping[int, Marks], barriers: Sequence[SparseMask]
+    ) -> ObjectState:
+        """The object after some prompts more. marks: of all prompts by number. barriers: masks it may not enter."""
+        prompts = (*state.prompts, *numbers)
+        new, ours = [marks[k] for k in numbers], {k: marks[k] for k in prompts}
+        if state.frame is None and not state.start and len(new) == 1 and _is_click(new[0]):
+            frame, found = self._first(ours, barriers)
+        else:
+            frame, found = self._widened(self._frame(state, ours), ours, state.start, barriers)
+        mask = self._spread(frame, found)
+        if state.mask:
+            mask = _changed_here(state.mask, mask, new, self._spacing)
+        for mark in ours.values():
+            mask = mask.joined(mark.yes).without(mark.no.without(mark.yes))
+        for barrier in barriers:
+            mask = mask.without(barrier)
+        return ObjectState(frame, prompts, mask, state.start)
+
+    def _first(self, marks: Mapping[int, Marks], barriers: Sequence[SparseMask]) -> tuple[Frame, Answer]:
+        """The scale at which the border of what is found lies on edges most."""
+        centre = (next(iter(marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
+        tried = []
+        for frame in zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2]))):
+            scene, found = self._answer(frame, marks, SparseMask.empty(), barriers)
+            score = zoom.fit_score(engine.border_support(scene, found.mask), zoom.filled(found.mask))
+            tried.append((score, frame, found))
+        masks = [self._spread(frame, found) for _, frame, found in tried]
+        scores = [
+            score + _AGREEMENT * _mean([dice(masks[k], masks[n]) for n in (k - 1, k + 1) if 0 <= n < len(masks)])
+            for k, (score, _, _) in enumerate(tried)
+        ]
+        _, frame, found = tried[int(np.argmax(scores))]
+        return frame, found
+
+    def _widened(
+        self, frame: Frame, marks: Mapping[int, Marks], start: SparseMask, barriers: Sequence[SparseMask]
+    ) -> tuple[Frame, Answer]:
+        """The answer in a frame, widened while what is found runs out of it and its border stays on edges."""
+        scene, found = self._answer(frame, marks, start, barriers)
+        support = engine.border_support(scene, found.mask)
+        for _ in range(_WIDENINGS):
+            if np.count_nonzero(found.mask & engine.near_faces(scene)) < _RUNS_OUT * np.count_nonzero(found.mask) ** (
+                2 / 3
+            ):
+                break
+            wider = frame.widened(_WIDER)
+            scene, further = self._answer(wider, marks, start, barriers)
+            further_support = engine.border_support(scene, further.mask)
+            if further_support < _KEPT_SUPPORT * support:
+                break
+            frame, found, support = wider, further, further_support
+        return frame, found
+
+    def _frame(self, state: ObjectState, marks: Mapping[int, Marks]) -> Frame:
+        """The frame that holds the mask and the prompts."""
+        box = state.mask.box if state.mask else None
+        for mark in marks.values():
+            held = (mark.limit or mark.held).box
+            box = held if box is None else union(box, held)
+        assert box is not None, "a prompt marks something"
+        low = tuple(side.start * s for side, s in zip(box, self._spacing, strict=True))
+        high = tuple(side.stop * s for side, s in zip(box, self._spacing, strict=True))
+        frame = state.frame
+        if frame is None:
+            frame = Frame.around(low, zoom.own_step_mm(self.volume.grid), zoom.frame_shape(self.volume.grid))  # type: ignore[arg-type]
+        return zoom.follow(frame, self.volume.grid, low, high)  # type: ignore[arg-type]
+
+    def _answer(
+        self, frame: Frame, marks: Mapping[int, Marks], start: SparseMask, barriers: Sequence[SparseMask]
+    ) -> tuple[Scene, Answer]:
+        scene, key = self._scene(frame, barriers)
+        found: list[Evidence] = []
+        limit: Mask | None = None
+        for number, mark in marks.items():
+            found += self._evidence(scene, key, number, mark)
+            if mark.limit is not None:
+                inside = seeds(mark.limit, frame, self._spacing)
+                limit = inside if limit is None else limit | inside
+        if start:
+            found += engine.of_a_mask(scene, seeds(start, frame, self._spacing))
+        typical = next((m.typical for m in marks.values() if m.positive), None)
+        centres = frame.places(typical, self._spacing) if typical is not None else np.zeros((0, 3), np.int64)
+        background = self._background(scene, key, centres)
+        return scene, engine.answer(scene, found, background, limit)
+
+    def _scene(self, frame: Frame, barriers: Sequence[SparseMask]) -> tuple[Scene, Hashable]:
+        """The scene of a frame without the barriers, and what tells it from others."""
+        scene: Scene | None = self._cache.get(frame)
+        if scene is None:
+            scene = Scene.of(self.volume, frame)
+            self._cache.put(frame, scene, scene.image.nbytes + scene.inside.nbytes)
+        closed = np.zeros(frame.shape, dtype=bool)
+        for barrier in barriers:
+            where = [np.rint(frame.samples(axis, self._spacing)).astype(np.int64) for axis in range(3)]
+            closed |= barrier.at(where)
+        if not closed.any():
+            return scene, (frame, b"")
+        key = (frame, blake2b(np.packbits(closed).tobytes(), digest_size=16).digest())
+        return replace(scene, inside=scene.inside & ~closed), key
+
+    def _evidence(self, scene: Scene, key: Hashable, number: int, mark: Marks) -> list[Evidence]:
+        """What a prompt says of a scene: one or two maps, none where it lies outside of it."""
+        held: list[Evidence] | None = self._cache.get((key, number))
+        if held is None:
+            held = []
+            centres = scene.frame.places(mark.typical, self._spacing)
+            for mask, positive in ((mark.yes, True), (mark.no, False)):
+                marked = seeds(mask, scene.frame, self._spacing)
+                if marked.any():
+                    single = mask.voxels == 1
+                    own = centres if positive == mark.positive else np.zeros((0, 3), np.int64)
+                    held.append(
+                        engine.evidence(
+                            scene, ndimage.binary_dilation(marked) if single else marked, own, positive=positive
+                        )
+                    )
+            self._cache.put((key, number), held, sum(e.distance.nbytes + e.seeds.nbytes for e in held) + 64)
+        return held
+
+    def _background(self, scene: Scene, key: Hashable, centres: Any) -> Any:
+        which = (key, "background", centres.tobytes())
+        held = self._cache.get(which)
+        if held is None:
+            held = engine.surroundings(scene, centres)
+            self._cache.put(which, held, held.nbytes)
+        return held
+
+    def _spread(self, frame: Frame, found: Answer) -> SparseMask:
+        """The answer in voxels of the volume."""
+        grid = self.volume.grid
+        part = frame.shape
+        tight = ndimage.find_objects(found.mask.astype(np.uint8))
+        if not tight:
+            return SparseMask.empty()
+        inner = [slice(max(0, t.start - 1), min(n, t.stop + 1)) for t, n in zip(tight[0], part, strict=True)]
+        low = [mm + side.start * frame.step_mm for mm, side in zip(frame.low_mm, inner, strict=True)]
+        size = [side.stop - side.start for side in inner]
+        small = Frame((low[0], low[1], low[2]), frame.step_mm, (size[0], size[1], size[2]))
+        box = small.box(grid.shape, grid.spacing)
+        return SparseMask.of(box, spread(found.probability[tuple(inner)], small, box, grid.spacing) > 0.5)
+
+
+def dice(a: SparseMask, b: SparseMask) -> float:
+    """The Dice of two masks; 0 where either is empty."""
+    if not a or not b:
+        return 0.0
+    box = union(a.box, b.box)
+    return 2 * int((a.within(box) & b.within(box)).sum()) / (a.voxels + b.voxels)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _is_click(marks: Marks) -> bool:
+    return marks.limit is None and marks.yes.voxels == 1
+
+
+def _changed_here(before: SparseMask, after: SparseMask, marks: Sequence[Marks], spacing: Triple) -> SparseMask:
+    """The mask before, with those of the changes that the new prompts are about.
+
+    A correction here changes nothing there: only changes that touch a prompt count, and only within some times the
+    distance from the prompt to where the mask already was as the prompt says. Without that bound one click beside a thin
+    wall lets the mask leak behind it. A painted slice speaks of the whole slice, and has no bound.
+    """
+    box: Box = union(before.box, after.box) if after else before.box
+    for mark in marks:
+        box = union(box, mark.held.box)
+    old, new = before.within(box), after.within(box)
+    changed, near = old ^ new, np.zeros(old.shape, dtype=bool)
+    touching = np.zeros(old.shape, dtype=bool)
+    for mark in marks:
+        here = mark.held.within(box)
+        touching |= here
+        agreed = old if mark.positive else ~old
+        if mark.is_slice or not agreed.any():
+            near[:] = True
+        else:
+            to_agreed_mm = float(ndimage.distance_transform_edt(~agreed, spacing)[here].max())
+            reach_mm = max(_REACH * to_agreed_mm, 3 * max(spacing))
+            near |= ndimage.distance_transform_edt(~here, spacing) <= reach_mm
+    parts, count = ndimage.label(changed & near, _ANY_NEIGHBOUR)
+    if not count:
+        return before
+    touched = np.unique(parts[ndimage.binary_dilation(touching, _ANY_NEIGHBOUR)])
+    return SparseMask.of(box, old ^ np.isin(parts, touched[touched > 0]))
