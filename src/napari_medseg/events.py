@@ -25,6 +25,8 @@ class Started(Event):
     message: str
     result: Any = None
     """What is being filled, where there is such a thing: the partial Segmentation, for a live view."""
+    plan: Any = None
+    """What was worked out for the run: an InferencePlan where an image is segmented."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Finished(Event, Generic[T]):
     result: T
 
 
-#: work in steps: it yields how far it is, and returns what it made
-Work: TypeAlias = Generator[Progress, None, T]
+Work: TypeAlias = Generator[Event, None, T]
+"""Long work: it yields events, and returns its result."""
 
 
 def finishing(work: Work[T]) -> Iterator[Event]:

@@ -16,12 +16,13 @@ from napari_medseg import Grid, Volume, iter_segment, load_model, registry, segm
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, ModelFileError
-from napari_medseg.events import Finished, Progress, Started
-from napari_medseg.inference.cascade import boxes_around, probabilities
-from napari_medseg.inference.engine import load_runner, require_fit
-from napari_medseg.inference.planes import ModelPlanes, axis_maps
-from napari_medseg.inference.runner import WindowRunner
-from napari_medseg.inference.windows import BoxWindows, WindowGrid
+from napari_medseg.events import Finished, Progress, Started, finishing, result_of
+from napari_medseg.inference.cascade import FirstStage, boxes_around
+from napari_medseg.inference.device import Machine
+from napari_medseg.inference.engine import require_fit
+from napari_medseg.inference.plan import ImageFacts, InferencePlan, axis_maps, resolve
+from napari_medseg.inference.planes import ChannelStatistics, ModelPlanes, PlaneReader, measuring
+from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.models.file import FIRST, Model, write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Stage
 from napari_medseg.transforms.spatial import resample
@@ -72,6 +73,15 @@ def written(path: Path, spec: ModelSpec) -> Model:
     return write_model(path, spec, state)
 
 
+def plan_of(image: Volume, spec: ModelSpec, **wishes: Any) -> InferencePlan:
+    return resolve(ImageFacts.of(image), spec, SegmentConfig(**wishes), Machine())
+
+
+def statistics_of(reader: PlaneReader, plan: InferencePlan) -> ChannelStatistics:
+    found: ChannelStatistics = result_of(finishing(measuring(reader, plan)))
+    return found
+
+
 def labels_of(image: Volume, model: Model) -> np.ndarray[Any, Any]:
     return np.asarray(segment(image, model).data[...])
 
@@ -108,7 +118,10 @@ def channel_cascade(path: Path, patch: tuple[int, int, int] = SHAPE) -> Model:
 def test_probabilities_of_the_first_stage_are_channels_of_the_second(tmp_path: Path) -> None:
     model = channel_cascade(tmp_path / "m.safetensors")
     assert model.spec.first is not None
-    coarse = ModelPlanes(volume(), model.spec.first.model)
+    first = plan_of(volume(), model.spec).first
+    assert first is not None
+    reader = PlaneReader(volume(), first.order)
+    coarse = ModelPlanes(reader, first, statistics_of(reader, first))
     with torch.inference_mode():
         logits = model.load_first()(coarse.read(0, 6)[None])[0]
         guide = resample(logits, axis_maps((6, 10, 12), SHAPE)).softmax(0)[1:]
@@ -142,8 +155,11 @@ def test_the_first_stage_runs_no_further_than_asked() -> None:
     tall = volume((96, 20, 24))
     spec = model_spec(patch_zyx=(8, 20, 24))
     counted = Counted(network_of(spec, 1))
-    runner = WindowRunner(counted, torch.device("cpu"), "fp32")
-    planes = probabilities(tall, Stage(model=spec, guide="channel"), tall.grid.shape, runner, SegmentConfig())
+    plan = plan_of(tall, spec)
+    statistics = statistics_of(PlaneReader(tall, plan.order), plan)
+    stage = Stage(model=spec, guide="channel")
+    first = FirstStage(stage, tall, plan, statistics, Predictor(counted, torch.device("cpu"), "fp32"))
+    planes = first.probabilities(tall.grid.shape)
     run = []
     for _ in range(3):
         taken = [next(planes) for _ in range(16)]
@@ -184,43 +200,15 @@ def test_boxes_are_around_each_part_with_the_margin() -> None:
     )
 
 
-def test_windows_over_boxes() -> None:
-    boxes = ((slice(2, 5), slice(0, 2), slice(6, 10)), (slice(30, 34), slice(4, 8), slice(0, 8)))
-    windows = BoxWindows((40, 8, 10), (4, 4, 4), 0.5, boxes)
-    rows = list(windows.rows())
-    assert [row for row in rows if row[2]] == [
-        (1, 5, [(0, 6)]),
-        (30, 34, [(4, 0), (4, 2), (4, 4)]),
-    ]
-    assert len(windows) == 4
-    stops = [following for _, following, _ in rows]
-    assert stops == sorted(stops)
-    assert stops[-1] == 40
-    assert all(following - z <= 4 for z, following, _ in rows)
-    assert [z for z, _, _ in rows] == [0, *stops[:-1]]
-
-
-def test_specks_everywhere_take_no_more_windows_than_everything() -> None:
-    shape, window = (9, 20, 22), (4, 8, 8)
-    specks = [(z, y, x) for z in range(0, 9, 2) for y in range(0, 20, 2) for x in range(0, 10, 2)]
-    boxes = tuple((slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)) for z, y, x in specks)
-    windows, everywhere = BoxWindows(shape, window, 0.5, boxes), WindowGrid(shape, window, 0.5)
-    corners = {(z, *corner) for z, _, row in windows.rows() for corner in row}
-    assert len(windows) == len(corners) < len(everywhere)
-    assert corners < {(z, *corner) for z, _, row in everywhere.rows() for corner in row}
-    for speck in specks:
-        assert any(all(c <= s < c + w for c, s, w in zip(corner, speck, window, strict=True)) for corner in corners)
-
-
 @pytest.mark.parametrize(("validated", "precision"), [(False, "fp32"), (True, "bf16")], ids=["worse", "as good"])
 def test_the_first_stage_runs_in_bf16_only_where_it_was_as_good(
     validated: bool, precision: str, tmp_path: Path
 ) -> None:
     stage = Stage(model=model_spec(bf16_ok=validated), guide="boxes")
     model = written(tmp_path / "m.safetensors", model_spec(first=stage))
-    runner = load_runner(model, torch.device("cpu"), "bf16")
-    assert runner.first is not None
-    assert (runner.precision, runner.first.precision) == ("bf16", precision)
+    predictor = load_predictor(model, plan_of(volume(), model.spec, precision="bf16"))
+    assert predictor.first is not None
+    assert (predictor.precision, predictor.first.precision) == ("bf16", precision)
 
 
 def test_a_network_from_something_else_than_an_image_does_not_segment() -> None:

@@ -15,12 +15,13 @@ import zarr
 from monai.inferers import sliding_window_inference
 
 from napari_medseg import Grid, Segmentation, Volume, iter_segment, read_segmentation, registry, segment
-from napari_medseg.config import Precision
+from napari_medseg.config import Precision, SegmentConfig
 from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.events import Finished, Progress, Started
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.inference.engine import resolve_precision
-from napari_medseg.inference.planes import axis_maps
+from napari_medseg.inference.device import Machine
+from napari_medseg.inference.engine import estimate
+from napari_medseg.inference.plan import InferencePlan, axis_maps, precision_for
 from napari_medseg.models.file import Model, write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from napari_medseg.transforms.spatial import resample
@@ -186,7 +187,12 @@ def test_events_and_that_they_can_be_pickled(model: Model) -> None:
     assert isinstance(events[0], Started)
     assert isinstance(events[-1], Finished)
     progress = [e for e in events if isinstance(e, Progress)]
-    assert [e.done for e in progress] == list(range(1, progress[-1].total + 1))
+    assert [e.done for e in progress if e.message == "windows"] == list(range(1, progress[-1].total + 1))
+    assert [(e.done, e.total) for e in progress if e.message == "statistics"] == [(1, 2), (2, 2)]  # 37 planes by 32
+    plan = pickle.loads(pickle.dumps(events[0])).plan
+    assert isinstance(plan, InferencePlan)
+    assert len(plan.windows) == progress[-1].total
+    assert plan.describe() == events[0].message == estimate(image(), model, SegmentConfig())
     for event in events:
         assert type(pickle.loads(pickle.dumps(event))) is type(event)
     again = pickle.loads(pickle.dumps(events[-1])).result
@@ -199,7 +205,7 @@ def test_cancel_runs_no_further_window_and_marks_the_store(model: Model, tmp_pat
     whole = np.asarray(segment(volume, model).data)
     running = iter_segment(volume, model, out=out)
     for event in running:
-        if isinstance(event, Progress) and event.done == 11:
+        if isinstance(event, Progress) and (event.message, event.done) == ("windows", 11):
             break
     running.close()  # type: ignore[attr-defined]
     with pytest.warns(MedsegWarning, match="was not finished"):
@@ -308,8 +314,7 @@ def test_a_damaged_chunk_is_named(model: Model, tmp_path: Path) -> None:
     ],
 )
 def test_automatic_precision_needs_the_models_word_and_the_hardware(
-    model: Model, monkeypatch: pytest.MonkeyPatch, asked: Precision, as_good: bool, fast: bool, used: str
+    model: Model, asked: Precision, as_good: bool, fast: bool, used: str
 ) -> None:
-    monkeypatch.setattr("napari_medseg.inference.engine.has_fast_bf16", lambda device: fast)
     spec = replace(model.spec, bf16_ok=as_good)
-    assert resolve_precision(asked, spec, torch.device("cpu")) == used
+    assert precision_for(asked, spec, Machine("cpu", fast_bf16=fast)) == used

@@ -10,6 +10,7 @@ from balls import LABELS, balls, segmentation, volume
 from napari_medseg import ModelSpec, Segmentation, Volume, write
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import FileError, InputError, MedsegWarning
+from napari_medseg.events import finishing, result_of
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import load_model
 from napari_medseg.training.cases import IGNORE, Case, as_cases, cases_from_folders, class_indices, prepare
@@ -22,7 +23,7 @@ def spec(ball_model: Path) -> ModelSpec:
 
 def prepared(spec: ModelSpec, case: Case, **knobs: object) -> tuple[np.ndarray, np.ndarray]:
     config = TrainConfig(**knobs)  # type: ignore[arg-type]
-    result = prepare(case, spec, config, np.random.default_rng(0), None)
+    result = result_of(finishing(prepare(case, spec, config, np.random.default_rng(0), None)))
     return result.image, result.classes
 
 
@@ -109,7 +110,7 @@ def test_what_nobody_annotated_is_ignored(spec: ModelSpec) -> None:
 
 def test_large_cases_are_mapped_from_scratch_files(spec: ModelSpec, tmp_path: Path) -> None:
     case = as_cases([(replace(volume(), name="a/b"), segmentation())])[0]
-    mapped = prepare(case, spec, TrainConfig(), np.random.default_rng(0), tmp_path)
+    mapped = result_of(finishing(prepare(case, spec, TrainConfig(), np.random.default_rng(0), tmp_path)))
     assert isinstance(mapped.image, np.memmap)
     image, classes = prepared(spec, case)
     np.testing.assert_array_equal(mapped.image, image)

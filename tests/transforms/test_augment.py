@@ -1,17 +1,46 @@
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
+from monai.transforms import AdjustContrast
+from scipy import ndimage
 
-from napari_medseg.transforms import augment
-from napari_medseg.transforms.augment import SpatialRanges, augment_intensity, draw_matrix, planes_axis
+from napari_medseg.transforms.augment import (
+    INTENSITY_CHANGES,
+    Draw,
+    SpatialRanges,
+    augment_intensity,
+    blur,
+    brightness,
+    contrast,
+    draw_matrix,
+    gamma,
+    planes_axis,
+    sample_grid,
+)
 
-CHANGES = {change.__name__: change for _, change in augment._CHANGES}
+CHANGES = {change.__name__: change for _, change in INTENSITY_CHANGES}
 
 
 def patch(shape: tuple[int, ...] = (2, 8, 10, 12)) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def drawn(uniform: float, random: float = 0.5) -> Draw:
+    """A generator whose draws are known."""
+
+    class Known:
+        def uniform(self, low: float, high: float) -> float:
+            assert low <= uniform <= high
+            return uniform
+
+        def random(self) -> float:
+            return random
+
+    return cast(Draw, Known())
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES))
@@ -28,12 +57,54 @@ def test_a_change_is_finite_keeps_the_shape_and_repeats_with_its_seed(name: str,
     assert float((first - patch(shape)).abs().mean()) < 1
 
 
+@pytest.mark.parametrize("sigma", [0.5, 0.8, 1.0])
+def test_blur_is_the_gaussian_filter_of_scipy(sigma: float) -> None:
+    expected = [
+        ndimage.gaussian_filter(channel, sigma, mode="nearest", radius=3) for channel in patch().double().numpy()
+    ]
+    np.testing.assert_allclose(blur(patch(), drawn(sigma)).numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("negative", [False, True], ids=["as it is", "negative"])
+@pytest.mark.parametrize("power", [0.7, 1.5])
+def test_gamma_is_the_contrast_adjustment_of_monai(power: float, negative: bool) -> None:
+    theirs = AdjustContrast(power, invert_image=negative, retain_stats=True)(patch())
+    ours = gamma(patch(), drawn(power, random=0.0 if negative else 0.5))
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
+
+
+def test_brightness_and_contrast_by_hand() -> None:
+    values = torch.tensor([-4.0, -1.0, 1.0, 4.0]).reshape(1, 1, 1, 4)
+    assert brightness(values, drawn(1.25)).ravel().tolist() == [-5, -1.25, 1.25, 5]
+    assert contrast(values, drawn(1.25)).ravel().tolist() == [-4, -1.25, 1.25, 4]  # within the range there was
+    assert contrast(values + 1, drawn(0.75)).ravel().tolist() == [-2, 0.25, 1.75, 4]
+
+
+def test_a_turned_patch_is_the_affine_transform_of_scipy() -> None:
+    image = patch((1, 20, 21, 22))
+    ranges = SpatialRanges(probability=1.0)
+    matrix = draw_matrix(np.random.default_rng(1), (2.0, 1.0, 1.0), ranges)
+    assert matrix is not None
+    size, centre = (7, 9, 8), np.array([10.0, 9.5, 11.0])
+    grid = sample_grid(centre, matrix, size, (20, 21, 22))
+    found = torch.nn.functional.grid_sample(image[None], grid, align_corners=True)[0, 0]
+    offset = centre - matrix @ ((np.array(size) - 1) / 2)
+    expected = ndimage.affine_transform(image[0].numpy(), matrix, offset, size, order=1, mode="grid-constant")
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
+def test_changes_are_made_in_turn_each_with_its_probability() -> None:
+    changes = [(0.4, lambda x, draw: x + 1), (0.6, lambda x, draw: 10 * x), (0.9, lambda x, draw: x + 2)]
+    one = torch.ones(1, 1, 1, 1)
+    assert augment_intensity(one, drawn(0, random=0.5), changes).item() == 12
+    assert augment_intensity(one, drawn(0, random=0.95), changes).item() == 1
+    assert augment_intensity(one, drawn(0, random=0.1), changes).item() == 22
+
+
 def test_a_patch_is_changed_about_as_often_as_the_probabilities_say() -> None:
-    untouched = sum(
-        torch.equal(augment_intensity(patch((1, 3, 3, 3)), np.random.default_rng(s)), patch((1, 3, 3, 3)))
-        for s in range(400)
-    )
-    expected = np.prod([1 - p for p, _ in augment._CHANGES])
+    small = patch((1, 3, 3, 3))
+    untouched = sum(torch.equal(augment_intensity(small, np.random.default_rng(s)), small) for s in range(400))
+    expected = np.prod([1 - p for p, _ in INTENSITY_CHANGES])
     assert untouched / 400 == pytest.approx(expected, abs=0.07)
 
 

@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_medseg.errors import InputError
-from napari_medseg.transforms.intensity import as_float32, standardise, statistics
+from napari_medseg.transforms.intensity import RunningStatistics, Statistics, as_float32, standardise
+
+
+def statistics(blocks: Iterable[npt.NDArray[Any]], name: str) -> Statistics:
+    """Those of one channel."""
+    running = RunningStatistics([name])
+    for block in blocks:
+        running.add([block])
+    (found,) = running.result()
+    return found
 
 
 @given(seed=st.integers(0, 2**32), cuts=st.sets(st.integers(1, 11)))
@@ -34,3 +47,20 @@ def test_voxels_that_are_not_finite_do_not_count() -> None:
 
 def test_a_constant_image_becomes_zero() -> None:
     assert not standardise(np.full(5, 7, np.float32), 7.0, 0.0).any()
+
+
+def test_channels_are_measured_side_by_side() -> None:
+    running = RunningStatistics(["a", "a"])  # two channels may have one name
+    running.add(np.array([[[[1, 3]]], [[[10, 10]]]]))
+    running.add([np.array([[[5]]]), np.array([[[10]]])])
+    first, second = running.result()
+    assert first.mean == 3
+    assert first.std == pytest.approx((8 / 3) ** 0.5)
+    assert second == Statistics(10, 0)
+
+
+def test_the_channel_without_a_finite_voxel_is_named() -> None:
+    running = RunningStatistics(["T1", "T2"])
+    running.add([np.ones((1, 2, 2)), np.full((1, 2, 2), np.nan)])
+    with pytest.raises(InputError, match="T2 has no finite voxel"):
+        running.result()

@@ -19,6 +19,8 @@ Box = tuple[slice, slice, slice]
 
 #: voxels of a block: large enough for numpy to be fast, small enough that some copies cost little memory
 BLOCK_VOXELS = 1 << 21
+_READ_AHEAD = 32
+"""Planes that are read at once from an array without chunks."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,22 @@ def chunks_of(array: LazyArray) -> Shape3:
     chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None) or (1, 1, 1)
     z, y, x = chunks
     return int(z), int(y), int(x)
+
+
+def chunk_edges(array: LazyArray, axis: int) -> list[int]:
+    """Where the chunks of an array end along an axis; of an array without chunks, blocks of a fixed size.
+
+    Chunks in shards are read a shard at a time.
+    """
+    size = int(array.shape[axis])
+    chunks: Any = getattr(array, "shards", None) or getattr(array, "chunks", None)
+    if chunks is None:
+        step = _READ_AHEAD
+    elif isinstance(chunks[axis], tuple):  # dask: the sizes themselves
+        return [int(edge) for edge in np.cumsum(chunks[axis])]
+    else:
+        step = int(chunks[axis])
+    return [*range(step, size, step), size]
 
 
 def common_chunks(a: LazyArray, b: LazyArray) -> Shape3:

@@ -1,45 +1,89 @@
-"""Cascades: a model that looks first, at its own spacing, and tells another one where to look.
+"""Cascades: a first model looks at the image at its own spacing, and tells a second one where to look.
 
-coarse-to-fine: its probabilities become channels of the second, plane by plane as the second asks for them (the low
-resolution stage of nnU-Net, Isensee et al., Nature Methods 2021). detect-then-segment: the second sees the boxes around
-what the first found.
+coarse-to-fine (guide "channel"): its probabilities become channels of the second, plane by plane as the second asks for
+them (the low resolution stage of nnU-Net, Isensee et al., Nature Methods 2021). detect-then-segment (guide "boxes"):
+the second sees the boxes around what the first found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Progress
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.blend import RollingLogits, classes_of
-from napari_medseg.inference.planes import Maps, ModelPlanes, axis_maps
-from napari_medseg.inference.runner import WindowRunner, window_of
-from napari_medseg.inference.stream import Plane, PlaneSource, blended
-from napari_medseg.inference.windows import Box, WindowGrid
-from napari_medseg.models.spec import ModelSpec, Stage
+from napari_medseg.inference.plan import InferencePlan, axis_maps
+from napari_medseg.inference.planes import ChannelStatistics, ModelPlanes, PlaneReader
+from napari_medseg.inference.stream import PlaneDone, PlaneSource, WindowsDone, blended
 from napari_medseg.volume import Grid, Volume
+
+if TYPE_CHECKING:
+    from napari_medseg.arrays.boxes import Box
+    from napari_medseg.inference.predictor import Predictor
+    from napari_medseg.models.spec import Stage
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
 
 
-def probabilities(
-    volume: Volume, stage: Stage, shape: Shape3, runner: WindowRunner, config: SegmentConfig
-) -> Iterator[torch.Tensor]:
-    """The first stage's foreground probabilities (K - 1, Y, X) on the CPU, plane after plane of a grid of `shape`.
+@dataclass(frozen=True, eq=False)
+class FirstStage:
+    """The first stage of a cascade, ready to look at a volume."""
 
-    The grid covers the volume. The stage runs as far as the planes taken need it, and no further.
-    """
-    planes = ModelPlanes(volume, stage.model)
-    for done in _run(planes, stage.model, axis_maps(planes.shape, shape), runner, config):
-        if isinstance(done, Plane):
-            yield done.logits.softmax(0)[1:].cpu()
+    stage: Stage
+    volume: Volume
+    plan: InferencePlan
+    """Its own plan, not that of the cascade."""
+    statistics: ChannelStatistics
+    predictor: Predictor
+
+    @classmethod
+    def of(
+        cls, volume: Volume, plan: InferencePlan, statistics: ChannelStatistics, predictor: Predictor | None
+    ) -> FirstStage | None:
+        """The first stage of a plan; None where the plan is no cascade's. predictor: its network, in a cascade."""
+        stage = plan.spec.first
+        if stage is None:
+            return None
+        assert plan.first is not None, "the plan of a cascade brings that of its first stage"
+        assert predictor is not None, "the model of a cascade brings the network of its first stage"
+        return cls(stage, volume, plan.first, statistics, predictor)
+
+    def run(self, shape: Shape3) -> Iterator[WindowsDone | PlaneDone]:
+        """Its windows, and its mean logits plane after plane of a grid of `shape` over the volume."""
+        plan = self.plan
+        # A reader of its own: the stages are at different planes of the volume, and a reader keeps one row of chunks.
+        planes = ModelPlanes(PlaneReader(self.volume, plan.order), plan, self.statistics)
+        windows, maps = plan.windows, axis_maps(plan.grid.shape, shape)
+        blend = RollingLogits(len(plan.spec.label_ids), windows, maps, self.predictor.device, averaged=True)
+        return blended(planes, windows, self.predictor, blend, batch_size=plan.batch_size, halo=plan.halo)
+
+    def probabilities(self, shape: Shape3) -> Iterator[torch.Tensor]:
+        """Its foreground probabilities (K - 1, Y, X) on the CPU, plane after plane of a grid of `shape`.
+
+        It runs as far as the planes taken need it, and no further.
+        """
+        for event in self.run(shape):
+            if isinstance(event, PlaneDone):
+                yield event.logits.softmax(0)[1:].cpu()
+
+    def find(self) -> Generator[Progress, None, npt.NDArray[np.bool_]]:
+        """Where it sees any foreground: a mask (Z, Y, X) on its own grid."""
+        total = len(self.plan.windows)
+        found = np.zeros(self.plan.grid.shape, dtype=bool)
+        for event in self.run(self.plan.grid.shape):
+            if isinstance(event, PlaneDone):
+                found[event.index] = classes_of(event.logits).cpu().numpy() > 0
+            else:
+                yield Progress(event.count, total, "looking for what to segment")
+        return found
 
 
 class GuidedPlanes:
@@ -58,31 +102,17 @@ class GuidedPlanes:
         return torch.cat([self._planes.read(start, stop), torch.stack(taken, dim=1)])
 
 
-def guided(
-    planes: ModelPlanes, volume: Volume, stage: Stage | None, runner: WindowRunner | None, config: SegmentConfig
-) -> PlaneSource:
-    """The planes as the network of a cascade sees them: with the first stage's channels, where it gives any."""
-    if stage is None or stage.guide != "channel":
+def with_guides(planes: ModelPlanes, first: FirstStage | None) -> PlaneSource:
+    """The planes as the network sees them: with the first stage's probabilities where these are channels."""
+    if first is None or first.stage.guide != "channel":
         return planes
-    assert runner is not None, "the model of a cascade brings the network of its first stage"
-    return GuidedPlanes(planes, stage.channels, probabilities(volume, stage, planes.shape, runner, config))
+    return GuidedPlanes(planes, first.stage.channels, first.probabilities(planes.shape))
 
 
-def find_boxes(
-    volume: Volume, stage: Stage, grid: Grid, runner: WindowRunner, config: SegmentConfig
-) -> Generator[Progress, None, tuple[Box, ...]]:
-    """The boxes in voxels of `grid` around each connected part of what the first stage finds, with its margin."""
-    planes = ModelPlanes(volume, stage.model)
-    total = len(WindowGrid(planes.shape, window_of(stage.model), config.overlap))
-    found = np.zeros(planes.shape, dtype=bool)
-    z = 0
-    for done in _run(planes, stage.model, axis_maps(planes.shape, planes.shape), runner, config):
-        if isinstance(done, Plane):
-            found[z] = classes_of(done.logits).cpu().numpy() > 0
-            z += 1
-        else:
-            yield Progress(done, total, "looking for what to segment")
-    return boxes_around(found, grid, stage.margin_mm)
+def find_boxes(first: FirstStage, grid: Grid) -> Generator[Progress, None, tuple[Box, ...]]:
+    """The boxes, in voxels of `grid`, around each connected part of what the first stage sees, with its margin."""
+    found = yield from first.find()
+    return boxes_around(found, grid, first.stage.margin_mm)
 
 
 def boxes_around(found: npt.NDArray[np.bool_], grid: Grid, margin_mm: float) -> tuple[Box, ...]:
@@ -97,11 +127,3 @@ def boxes_around(found: npt.NDArray[np.bool_], grid: Grid, margin_mm: float) -> 
         z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         boxes.append((z, y, x))
     return tuple(boxes)
-
-
-def _run(
-    planes: ModelPlanes, spec: ModelSpec, maps: Maps, runner: WindowRunner, config: SegmentConfig
-) -> Iterator[int | Plane]:
-    windows = WindowGrid(planes.shape, window_of(spec), config.overlap)
-    blend = RollingLogits(len(spec.label_ids), windows, maps, runner.device, averaged=True)
-    return blended(planes, windows, runner, blend, config)

@@ -1,9 +1,13 @@
-"""Which device and which number format a run uses."""
+"""The machine: which device a run uses, and which number formats that device is fast at.
+
+Nothing else in the project asks torch about hardware. The answers are plain values, so that tests can make them up.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,29 +17,63 @@ from napari_medseg.errors import InputError
 if TYPE_CHECKING:
     from napari_medseg.config import Precision
 
+_AMPERE = (8, 0)
+"""The first CUDA capability whose tensor cores multiply bf16."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan needs to know of the hardware; by default a CPU that is slow in bf16."""
+
+    device: str = "cpu"
+    """In torch's words: "cpu", "cuda", "cuda:1" or "mps"."""
+    fast_bf16: bool = False
+    """Whether the hardware multiplies bf16 natively, so that it is faster than fp32."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices that torch sees beside the CPU."""
+
+    cuda: int = 0
+    """CUDA devices."""
+    mps: bool = False
+    """Whether there is an Apple GPU."""
+
+    @classmethod
+    def seen(cls) -> Devices:
+        """Those of this machine."""
+        return cls(torch.cuda.device_count() if torch.cuda.is_available() else 0, torch.backends.mps.is_available())
+
+    def choose(self, asked: str) -> str:
+        """The device for "auto", "cpu", "cuda", "cuda:1" or "mps"; InputError for one that is not there."""
+        if asked == "auto":
+            return "cuda" if self.cuda else "mps" if self.mps else "cpu"
+        kind, _, index = asked.partition(":")
+        if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+            raise InputError(f"unknown device {asked!r}: use auto, cpu, cuda, cuda:1 or mps")
+        if kind == "cuda" and self.cuda <= int(index or 0):
+            raise InputError(f"device {asked!r} is not there: torch sees {self.cuda} CUDA devices; use auto or cpu")
+        if kind == "mps" and not self.mps:
+            raise InputError("device 'mps' is not there: torch sees no Apple GPU; use auto or cpu")
+        return asked
+
 
 def choose_device(device: str) -> torch.device:
     """The torch device for "auto", "cpu", "cuda", "cuda:1" or "mps"; InputError where this machine lacks it."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
-        raise InputError(f"unknown device {device!r}: use auto, cpu, cuda, cuda:1 or mps")
-    if kind == "cuda" and torch.cuda.device_count() <= int(index or 0):
-        raise InputError(
-            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use auto or cpu"
-        )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device 'mps' is not there: torch sees no Apple GPU; use auto or cpu")
-    return torch.device(device)
+    return torch.device(Devices.seen().choose(device))
+
+
+def machine_for(device: str) -> Machine:
+    """This machine with the device for "auto", "cpu", ...; InputError where it lacks the device."""
+    chosen = choose_device(device)
+    return Machine(str(chosen), has_fast_bf16(chosen))
 
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 natively, so that it is faster than fp32."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.cuda.get_device_capability(device) >= _AMPERE
     return device.type == "cpu" and _cpu_has_bf16()
 
 

@@ -5,9 +5,8 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,15 @@ from napari_medseg import registry
 from napari_medseg._version import __version__
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Finished, Progress, Started, result_of
-from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of, ring_depth
-from napari_medseg.inference.cascade import find_boxes, guided
-from napari_medseg.inference.device import choose_device, has_fast_bf16
-from napari_medseg.inference.planes import ModelPlanes, axis_maps, axis_order, model_grid
-from napari_medseg.inference.runner import WindowRunner, window_of
-from napari_medseg.inference.stream import Plane, blended
-from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
+from napari_medseg.events import Event, Progress, Started, Work, finishing, result_of
+from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of
+from napari_medseg.inference.cascade import FirstStage, find_boxes, with_guides
+from napari_medseg.inference.device import machine_for
+from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, resolve
+from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
+from napari_medseg.inference.predictor import Predictor, load_predictor
+from napari_medseg.inference.stream import PlaneDone, blended
+from napari_medseg.inference.windows import BoxWindows, Windows
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Segmentation, Volume
@@ -50,10 +50,13 @@ def iter_segment(
     """Segment a volume window by window.
 
     volume: (C, Z, Y, X), numpy, dask or zarr; read plane by plane, never as a whole. out: a ".zarr" path for the
-    labels, else they are an array in memory. Yields `Started` (its result is the Segmentation being filled), a
-    `Progress` per batch of windows, and `Finished` with the Segmentation on the volume's grid. `close()` cancels before
-    the next window: what is done stays in the store, which remains marked as incomplete, unless a complete one was
-    there before: it is kept until the new one is complete, too.
+    labels; without it they are an array in memory.
+
+    Yields `Started` (with the plan, and the Segmentation being filled), a `Progress` per row of chunks where the
+    model's normalisation asks for the image's statistics, a `Progress` per batch of windows, and `Finished` with the
+    Segmentation on the volume's grid. `close()` cancels before the next of these steps. What is done then stays in the
+    store, which remains marked as incomplete. A complete store that was there before is kept until the new one is
+    complete.
 
     origin: what a store at `out` records besides the model, the versions and the parameters, such as the input's
     SHA-256.
@@ -62,30 +65,31 @@ def iter_segment(
     Raises InputError where volume and model do not fit, ModelFileError, or FileError for a store that cannot be read.
     """
     config = SegmentConfig(device=device, overlap=overlap, precision=precision, batch_size=batch_size)
+    yield from finishing(segmenting(volume, model, config, out=out, origin=origin))
+
+
+def segmenting(
+    volume: Volume,
+    model: Model | str | Path,
+    config: SegmentConfig,
+    *,
+    out: str | Path | None = None,
+    origin: Mapping[str, object] | None = None,
+) -> Work[Segmentation]:
+    """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation."""
     model = as_model(model)
     require_fit(volume, model.spec, str(model.path))
-    target = choose_device(config.device)
-    runner = load_runner(model, target, resolve_precision(config.precision, model.spec, target))
+    plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
+    predictor = load_predictor(model, plan)
     with _new_segmentation(volume, model, out, {**provenance(model, config), **(origin or {})}) as result:
-        yield from segment_windows(volume, model.spec, runner, result, config)
-    yield Finished(result)
+        yield from segment_windows(volume, plan, predictor, result)
+    return result
 
 
 def segment(volume: Volume, model: Model | str | Path, **options: Any) -> Segmentation:
     """Segment a volume and return its labels; the options are those of `iter_segment`."""
     result: Segmentation = result_of(iter_segment(volume, model, **options))
     return result
-
-
-def load_runner(model: Model, device: torch.device, precision: Precision) -> WindowRunner:
-    """A model's networks on a device."""
-    runner = WindowRunner.of(model.load_network(str(device)), model.spec, device, precision)
-    if model.spec.first is None:
-        return runner
-    stage = model.spec.first.model
-    # The second stage was validated with the first in fp32: bf16 only where that is as good.
-    first_precision = precision if stage.bf16_ok else "fp32"
-    return replace(runner, first=WindowRunner.of(model.load_first(str(device)), stage, device, first_precision))
 
 
 def require_fit(volume: Volume, spec: ModelSpec, model_name: str) -> None:
@@ -102,34 +106,30 @@ def require_fit(volume: Volume, spec: ModelSpec, model_name: str) -> None:
         )
 
 
-def resolve_precision(precision: Precision, spec: ModelSpec, device: torch.device) -> Precision:
-    """fp32 or bf16: "auto" is bf16 where the model states that it is as good and the hardware is fast at it."""
-    if precision == "auto":
-        return "bf16" if spec.bf16_ok and has_fast_bf16(device) else "fp32"
-    return precision
-
-
 def segment_windows(
-    volume: Volume, spec: ModelSpec, runner: WindowRunner, result: Segmentation, config: SegmentConfig
-) -> Iterator[Event]:
-    """Fill `result.data` with the labels of `volume`; yields Started and a Progress per batch of windows."""
-    planes = ModelPlanes(volume, spec)
-    source = guided(planes, volume, spec.first, runner.first, config)
-    windows: Windows = WindowGrid(planes.shape, window_of(spec), config.overlap)
-    yield Started(_plan(windows, ring_depth(windows, planes.to_image), spec, runner.device, runner.precision), result)
-    if spec.first is not None and spec.first.guide == "boxes":
-        assert runner.first is not None, "the model of a cascade brings the network of its first stage"
-        boxes = yield from find_boxes(volume, spec.first, planes.grid, runner.first, config)
-        windows = BoxWindows(planes.shape, windows.window, config.overlap, boxes)
-    classes = len(spec.label_ids)
-    blend = RollingLogits(classes, windows, planes.to_image, runner.device)
-    writer = LabelWriter(result.data, planes.order, spec.label_ids)
+    volume: Volume, plan: InferencePlan, predictor: Predictor, result: Segmentation
+) -> Generator[Event, None, None]:
+    """Fill `result.data` with the labels of `volume`.
+
+    Yields Started, a Progress per row of chunks while statistics are measured, and a Progress per batch of windows.
+    """
+    yield Started(plan.describe(), result, plan)
+    reader = PlaneReader(volume, plan.order)
+    statistics = yield from measuring(reader, plan)
+    first = FirstStage.of(volume, plan, statistics, predictor.first)
+    source = with_guides(ModelPlanes(reader, plan, statistics), first)
+    windows: Windows = plan.windows
+    if first is not None and first.stage.guide == "boxes":
+        boxes = yield from find_boxes(first, plan.grid)
+        windows = BoxWindows(windows.shape, windows.window, windows.overlap, boxes)
+    blend = RollingLogits(len(plan.spec.label_ids), windows, plan.to_image, predictor.device)
+    writer = LabelWriter(result.data, plan.order, plan.spec.label_ids)
     total = max(1, len(windows))  # a first stage may find nothing
-    for done in blended(source, windows, runner, blend, config):
-        if isinstance(done, Plane):
-            writer.put(classes_of(done.logits))
-        elif done < total:
-            yield Progress(done, total, "windows")
+    for event in blended(source, windows, predictor, blend, batch_size=plan.batch_size, halo=plan.halo):
+        if isinstance(event, PlaneDone):
+            writer.put(classes_of(event.logits))
+        elif event.count < total:
+            yield Progress(event.count, total, "windows")
     yield Progress(total, total, "windows")
 
 
@@ -167,7 +167,7 @@ def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:
         "napari_medseg": __version__,
         "torch": torch.__version__,
         "overlap": config.overlap,
-        "precision": resolve_precision(config.precision, model.spec, choose_device(config.device)),
+        "precision": precision_for(config.precision, model.spec, machine_for(config.device)),
     }
 
 
@@ -176,21 +176,5 @@ def estimate(volume: Volume, model: Model, config: SegmentConfig) -> str:
 
     Raises InputError where volume and model do not fit, or this machine lacks the device.
     """
-    spec = model.spec
-    require_fit(volume, spec, str(model.path))
-    image_grid = volume.grid.reordered(axis_order(volume.grid, spec))
-    grid = image_grid if spec.spacing_zyx_mm is None else model_grid(image_grid, spec.spacing_zyx_mm)
-    windows = WindowGrid(grid.shape, window_of(spec), config.overlap)
-    depth = ring_depth(windows, axis_maps(grid.shape, image_grid.shape))
-    device = choose_device(config.device)
-    precision = resolve_precision(config.precision, spec, device)
-    return _plan(windows, depth, spec, device, precision)
-
-
-def _plan(windows: Windows, depth: int, spec: ModelSpec, device: torch.device, precision: Precision) -> str:
-    accumulator = depth * len(spec.label_ids) * windows.padded[1] * windows.padded[2] * 4
-    at_most = "" if spec.first is None else "at most "
-    return (
-        f"{device} {precision}: {at_most}{len(windows)} windows of {'x'.join(map(str, windows.window))} on "
-        f"{'x'.join(map(str, windows.shape))} voxels; about {accumulator / 2**20:.0f} MiB beside the network"
-    )
+    require_fit(volume, model.spec, str(model.path))
+    return resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device)).describe()

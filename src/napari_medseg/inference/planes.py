@@ -5,55 +5,47 @@ Shapes: stored data (C, *stored zyx); everything handed out is (C, planes, Y, X)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_medseg.arrays.boxes import chunk_edges
 from napari_medseg.errors import FileError
-from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
-from napari_medseg.transforms.intensity import Float32Array, as_float32, standardise, statistics
+from napari_medseg.events import Progress
+from napari_medseg.geometry import AxisOrder, Shape3
+from napari_medseg.transforms.intensity import Float32Array, RunningStatistics, Statistics, as_float32, standardise
 from napari_medseg.transforms.spatial import resample_axis
-from napari_medseg.volume import Grid, LazyArray, Volume
+from napari_medseg.volume import Volume
 
 if TYPE_CHECKING:
-    from napari_medseg.models.spec import ModelSpec, Normalisation
+    from napari_medseg.inference.plan import InferencePlan
+    from napari_medseg.models.spec import Normalisation
 
-Maps = tuple[AxisMap, AxisMap, AxisMap]
-_READ_AHEAD = 32
-"""Planes read at once from an array without chunks."""
-
-
-def chunk_edges(data: LazyArray, axis: int) -> list[int]:
-    """Where the chunks of an array end along an axis (numpy: blocks of a fixed size)."""
-    size = int(data.shape[axis])
-    chunks: Any = getattr(data, "shards", None) or getattr(data, "chunks", None)
-    if chunks is None:
-        step = _READ_AHEAD
-    elif isinstance(chunks[axis], tuple):  # dask: the sizes themselves
-        return [int(e) for e in np.cumsum(chunks[axis])]
-    else:
-        step = int(chunks[axis])
-    return [*range(step, size, step), size]
+ChannelStatistics = tuple[Statistics | None, ...]
+"""Per channel of the image its statistics; None where no normalisation asks for them."""
 
 
 class PlaneReader:
-    """Stored planes in the model's axis order, decoded one row of chunks at a time and each row once per pass."""
+    """Stored planes in the model's axis order, decoded one row of chunks at a time.
+
+    Reading in ascending order decodes each row of chunks once, and keeps one of them.
+    """
 
     def __init__(self, volume: Volume, order: AxisOrder) -> None:
-        self._data = volume.data
-        self._name = volume.name
+        self.volume = volume
         self._order = order
         self._stored_shape = volume.grid.shape
         self.shape = order.shape(volume.grid.shape)
-        self._rows = self._chunk_rows(chunk_edges(volume.data, 1 + order.axes[0]))
+        self.rows = self._rows(chunk_edges(volume.data, 1 + order.axes[0]))
+        """The planes [start, stop) of each row of chunks, ascending."""
         self._row: tuple[int, int] = (0, 0)
         self._block: npt.NDArray[np.generic] | None = None
 
-    def _chunk_rows(self, edges: list[int]) -> list[tuple[int, int]]:
+    def _rows(self, edges: list[int]) -> list[tuple[int, int]]:
         rows = list(zip([0, *edges[:-1]], edges, strict=True))
         if self._order.flips[0]:
             n = self.shape[0]
@@ -61,9 +53,9 @@ class PlaneReader:
         return rows
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.generic]:
-        """Planes [start, stop) as stored values, (C, stop - start, Y, X); cheap when called in ascending order."""
+        """Planes [start, stop) as stored values, (C, stop - start, Y, X)."""
         parts = []
-        for row in self._rows:
+        for row in self.rows:
             if row[0] < stop and row[1] > start:
                 block = self._load(row)
                 parts.append(block[:, max(start, row[0]) - row[0] : min(stop, row[1]) - row[0]])
@@ -75,19 +67,39 @@ class PlaneReader:
             window = (slice(*row), slice(0, self.shape[1]), slice(0, self.shape[2]))
             source = self._order.source_slices(window, self._stored_shape)
             try:
-                stored = np.asarray(self._data[(slice(None), *source)])
+                stored = np.asarray(self.volume.data[(slice(None), *source)])
             except (OSError, RuntimeError, ValueError) as error:
                 where = ", ".join(f"{s.start}:{s.stop}" for s in source)
                 raise FileError(
-                    f"{self._name or 'volume'}: voxels [{where}] cannot be read ({error}): check the store's files"
+                    f"{self.volume.name or 'volume'}: voxels [{where}] cannot be read ({error}): check the store's "
+                    f"files"
                 ) from error
             self._block, self._row = self._order.apply(stored), row
         return self._block
 
-    def channel_blocks(self, channel: int) -> Iterator[npt.NDArray[np.generic]]:
-        """All planes of a channel, row of chunks by row of chunks."""
-        for start, stop in self._rows:
-            yield self.read(start, stop)[channel]
+
+def measuring(reader: PlaneReader, plan: InferencePlan) -> Generator[Progress, None, ChannelStatistics]:
+    """Measure the channels that a normalisation of the plan asks for, in one pass over the image.
+
+    Both stages of a cascade are served by the same pass. Yields a Progress per row of chunks where there are several.
+    Raises InputError for a channel without a finite voxel, FileError where the image cannot be read.
+    """
+    specs = [plan.spec] if plan.first is None else [plan.spec, plan.first.spec]
+    rules = zip(*(spec.normalisation for spec in specs), strict=True)
+    wanted = [c for c, of_stages in enumerate(rules) if any(rule.kind == "zscore" for rule in of_stages)]
+    volume = reader.volume
+    found: list[Statistics | None] = [None] * len(volume.channels)
+    if not wanted:
+        return tuple(found)
+    running = RunningStatistics([f"{volume.name or 'volume'}, {volume.channels[c]}" for c in wanted])
+    for done, (start, stop) in enumerate(reader.rows, start=1):
+        block = reader.read(start, stop)
+        running.add([block[c] for c in wanted])
+        if len(reader.rows) > 1:
+            yield Progress(done, len(reader.rows), "statistics")
+    for c, statistics in zip(wanted, running.result(), strict=True):
+        found[c] = statistics
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -106,11 +118,11 @@ class Normaliser:
         return standardise(values, self.mean, self.std)
 
     @classmethod
-    def of(cls, rule: Normalisation, reader: PlaneReader, channel: int, name: str) -> Normaliser:
-        """The rule of a model, with the image's own statistics where the rule asks for them (one streaming pass)."""
+    def of(cls, rule: Normalisation, statistics: Statistics | None) -> Normaliser:
+        """The rule of a model; the image's own statistics are needed where its kind is zscore."""
         if rule.kind == "zscore":
-            found = statistics(reader.channel_blocks(channel), name)
-            return cls(None, None, found.mean, found.std)
+            assert statistics is not None, "what a rule asks for was measured"
+            return cls(None, None, statistics.mean, statistics.std)
         if rule.kind == "clip_zscore":
             assert rule.mean is not None, "the model file's schema holds all four"
             assert rule.std is not None
@@ -122,43 +134,19 @@ class ModelPlanes:
     """The planes of a volume on the model's grid: reordered, normalised, resampled."""
 
     guides = 0
-    """None of the channels is a guide: see `stream.PlaneSource`."""
+    """No channel is a guide: see `stream.PlaneSource`."""
 
-    def __init__(self, volume: Volume, spec: ModelSpec) -> None:
-        self.order = axis_order(volume.grid, spec)
-        self._reader = PlaneReader(volume, self.order)
-        image_grid = volume.grid.reordered(self.order)
-        self.grid = image_grid if spec.spacing_zyx_mm is None else model_grid(image_grid, spec.spacing_zyx_mm)
-        self.shape: Shape3 = self.grid.shape
-        self.to_model = axis_maps(image_grid.shape, self.grid.shape)
-        self.to_image = axis_maps(self.grid.shape, image_grid.shape)
-        self.image_shape: Shape3 = image_grid.shape
-        self._normalisers = [
-            Normaliser.of(rule, self._reader, c, f"{volume.name or 'volume'}, {volume.channels[c]}")
-            for c, rule in enumerate(spec.normalisation)
-        ]
+    def __init__(self, reader: PlaneReader, plan: InferencePlan, statistics: ChannelStatistics) -> None:
+        self._reader = reader
+        self._to_model = plan.to_model
+        self.shape: Shape3 = plan.grid.shape
+        self._normalisers = [Normaliser.of(*pair) for pair in zip(plan.spec.normalisation, statistics, strict=True)]
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Model planes [start, stop): (C, stop - start, Y, X) float32 on the CPU."""
-        first, last = self.to_model[0].needs(start, stop)
+        along_z, along_y, along_x = self._to_model
+        first, last = along_z.needs(start, stop)
         stored = self._reader.read(first, last)
         planes = torch.from_numpy(np.stack([f(stored[c]) for c, f in enumerate(self._normalisers)]))
-        planes = resample_axis(planes, self.to_model[0], 1, slice(start, stop), offset=first)
-        return resample_axis(resample_axis(planes, self.to_model[1], 2), self.to_model[2], 3)
-
-
-def axis_order(grid: Grid, spec: ModelSpec) -> AxisOrder:
-    """The reordering from the image's axes to those the model was trained in; none where the model states none."""
-    return AxisOrder.between(grid.orientation, spec.orientation or grid.orientation)
-
-
-def model_grid(image_grid: Grid, spacing_zyx_mm: tuple[float, float, float]) -> Grid:
-    """The grid at the model's spacing; the image's own where they agree to 1 %."""
-    close = all(abs(a - b) <= 0.01 * b for a, b in zip(image_grid.spacing, spacing_zyx_mm, strict=True))
-    return image_grid if close else image_grid.with_spacing(spacing_zyx_mm)
-
-
-def axis_maps(old: Shape3, new: Shape3) -> Maps:
-    """Per axis the linear map from the samples of one grid to those of another over the same box."""
-    z, y, x = (AxisMap.between(a, b) for a, b in zip(old, new, strict=True))
-    return z, y, x
+        planes = resample_axis(planes, along_z, 1, slice(start, stop), offset=first)
+        return resample_axis(resample_axis(planes, along_y, 2), along_x, 3)

@@ -1,7 +1,7 @@
 """Where the windows lie and how much each of their voxels counts. Pure index code.
 
-Positions depend on the volume's shape and the model only, so that any partition of the work gives the same labels. They
-are those of MONAI's `sliding_window_inference`, which the results are compared with.
+Positions depend on the volume's shape and the model only, so that any partition of the work gives the same labels.
+They are those of MONAI's `sliding_window_inference`, the peer that tests compare the labels with.
 """
 
 from __future__ import annotations
@@ -16,33 +16,39 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import Box
 from napari_medseg.geometry import Shape3
 
-Box = tuple[slice, slice, slice]
+_LEAST_WEIGHT = 1e-3
+"""A voxel in a window's corner counts this much at least: where no other window lies, it is all there is."""
 
 
 def starts(size: int, window: int, overlap: float) -> list[int]:
     """First voxels of the windows along an axis of `size` >= `window`; the last window ends with the axis."""
     if size == window:
         return [0]
-    step = max(1, int(window * (1 - overlap)))
+    step = max(1, int(window * (1 - overlap)))  # rounded down, as MONAI does: the overlap is at least what was asked
     count = -(-(size - window) // step) + 1
     return [min(i * step, size - window) for i in range(count)]
 
 
 def gaussian(window: Shape3, sigma_scale: float = 0.125) -> npt.NDArray[np.float32]:
-    """The weight (z, y, x) of a window's voxels: a Gaussian around its centre, at least 0.001 (Isensee et al. 2021)."""
-    axes = []
+    """The weight (z, y, x) of a window's voxels: a Gaussian around its centre, at least 0.001.
+
+    sigma_scale: standard deviation as a fraction of the window's size. Source: Isensee et al., Nature Methods 2021.
+    """
+    axes = []  # float32 from the start, as MONAI computes it
     for n in window:
         distance = np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)
         axes.append(np.exp(distance**2 / np.float32(-2 * (n * sigma_scale) ** 2), dtype=np.float32))
     weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
-    floor = np.float32(max(float(weight.min()), 1e-3))
+    floor = np.float32(max(float(weight.min()), _LEAST_WEIGHT))
     return np.asarray(np.maximum(weight, floor))
 
 
 Row = tuple[int, int, list[tuple[int, int]]]
-"""The first plane of some windows, the planes final once they are done (exclusive), and their (y, x) starts."""
+"""Windows that begin with the same plane: (that plane, the plane before which all is final once they are done, their
+(y, x) starts)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,10 @@ class Windows(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[Row]:
-        """The windows by their first plane, ascending; no two rows are further apart than a window is deep."""
+        """The windows by their first plane, ascending; no two rows are further apart than a window is deep.
+
+        A row may have no windows: it only says that planes are final.
+        """
 
     @abstractmethod
     def __len__(self) -> int:
@@ -63,11 +72,13 @@ class Windows(ABC):
 
     @property
     def padded(self) -> Shape3:
+        """The image's shape, and at least that of a window."""
         z, y, x = (max(n, w) for n, w in zip(self.shape, self.window, strict=True))
         return z, y, x
 
     @property
     def pad_before(self) -> Shape3:
+        """Voxels of padding before the image, along each axis; behind it there is one more where the sum is odd."""
         z, y, x = ((p - n) // 2 for p, n in zip(self.padded, self.shape, strict=True))
         return z, y, x
 
@@ -94,9 +105,10 @@ class WindowGrid(Windows):
 
 @dataclass(frozen=True)
 class BoxWindows(Windows):
-    """Windows over some boxes only, each box in the middle of its windows; never more of them than everywhere.
+    """Windows over some boxes only, each box in the middle of its windows.
 
-    Where so many boxes lie about (specks) that theirs would be more, it is the windows of the grid that touch one.
+    There are never more windows than over the whole image. Many small boxes could need more: then the windows are those
+    of the whole image that touch a box.
     """
 
     boxes: tuple[Box, ...]
@@ -129,6 +141,7 @@ class BoxWindows(Windows):
         """First voxels (padded) of the windows that cover one side of a box."""
         window, before, size = self.window[axis], self.pad_before[axis], self.padded[axis]
         covered = max(window, side.stop - side.start)
+        # Centred, because a network sees best what lies in the middle of its window; moved inwards at the image's edge.
         first = before + (side.start + side.stop - covered) // 2
         first = min(max(0, first), size - covered)
         return [first + s for s in starts(covered, window, self.overlap)]
@@ -139,7 +152,7 @@ class BoxWindows(Windows):
     def rows(self) -> Iterator[Row]:
         corners = self._corners
         stops = [*corners, self.padded[0]]
-        # The accumulator holds one window's depth: what lies between the boxes is passed in steps of it.
+        # The accumulator holds one window's depth: planes between the boxes become final in steps of that depth.
         yield from self._empty(0, stops[0])
         for z, following in itertools.pairwise(stops):
             reach = min(following, z + self.window[0])
@@ -147,5 +160,6 @@ class BoxWindows(Windows):
             yield from self._empty(reach, following)
 
     def _empty(self, start: int, stop: int) -> Iterator[Row]:
+        """Rows without windows that pass the planes [start, stop)."""
         for z in range(start, stop, self.window[0]):
             yield z, min(stop, z + self.window[0]), []

@@ -17,14 +17,17 @@ import numpy.typing as npt
 
 from napari_medseg.config import SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError, MedsegWarning
+from napari_medseg.events import Work
 from napari_medseg.geometry import AxisMap
-from napari_medseg.inference.cascade import guided
-from napari_medseg.inference.planes import ModelPlanes
+from napari_medseg.inference.cascade import FirstStage, with_guides
+from napari_medseg.inference.device import Machine
+from napari_medseg.inference.plan import ImageFacts, resolve
+from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
 from napari_medseg.io.folders import images_by_name
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
-    from napari_medseg.inference.runner import WindowRunner
+    from napari_medseg.inference.predictor import Predictor
     from napari_medseg.models.spec import ModelSpec
 
 IGNORE = -1
@@ -126,20 +129,23 @@ def prepare(
     config: TrainConfig,
     draw: np.random.Generator,
     scratch: Path | None,
-    first: WindowRunner | None = None,
-) -> PreparedCase:
+    first: Predictor | None = None,
+) -> Work[PreparedCase]:
     """The case as the network sees it. scratch: the folder for its arrays, None to keep them in memory.
 
-    first: the network of the stage before, in a cascade.
+    first: the network of the first stage, in a cascade. Yields a Progress while statistics of the image are measured.
     """
     volume, segmentation = case.load()
-    planes = ModelPlanes(volume, spec)
-    source = guided(planes, volume, spec.first, first, SegmentConfig())
-    image = _new_array(scratch, f"{case.name}.image", (len(volume.channels) + source.guides, *planes.shape), np.float32)
+    plan = resolve(ImageFacts.of(volume), spec, SegmentConfig(), Machine())
+    reader = PlaneReader(volume, plan.order)
+    statistics = yield from measuring(reader, plan)
+    planes = ModelPlanes(reader, plan, statistics)
+    source = with_guides(planes, FirstStage.of(volume, plan, statistics, first))
+    image = _new_array(scratch, f"{case.name}.image", (plan.inputs, *planes.shape), np.float32)
     for start in range(0, planes.shape[0], _PLANES_AT_ONCE):
         stop = min(planes.shape[0], start + _PLANES_AT_ONCE)
         image[:, start:stop] = source.read(start, stop).numpy()
-    stored = planes.order.apply(class_indices(segmentation, spec, config))
+    stored = plan.order.apply(class_indices(segmentation, spec, config))
     nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, planes.shape, strict=True))
     classes = _new_array(scratch, f"{case.name}.classes", planes.shape, np.int16)
     classes[...] = stored[np.ix_(*nearest)]

@@ -17,7 +17,7 @@ from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
 from napari_medseg.inference.device import choose_device
-from napari_medseg.inference.runner import WindowRunner
+from napari_medseg.inference.predictor import Predictor
 from napari_medseg.io.disk.files import require_room
 from napari_medseg.io.disk.locks import claimed
 from napari_medseg.models.file import Model, as_model
@@ -172,7 +172,7 @@ def _train_one(
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
         if spec.first is not None and spec.first.guide == "boxes":  # in use, it is shown nothing else
             config = replace(config, foreground=1.0)
-        before = _first_runner(spec, first, initial, target)
+        before = _first_predictor(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config, draw, stack, before)
         fit = Fit(spec, config, target, prepared, initial=initial, asked=job.asked, first=before)
         if stage is None:  # the second stage of a cascade adds to the folder of its first
@@ -188,9 +188,9 @@ def _train_one(
         yield Finished(keeper.model)
 
 
-def _first_runner(
+def _first_predictor(
     spec: ModelSpec, first: Model | None, initial: Model | None, device: torch.device
-) -> WindowRunner | None:
+) -> Predictor | None:
     """The network of the stage before, in fp32: of the model just trained, or of the cascade that is trained on."""
     if spec.first is None:
         return None
@@ -199,7 +199,7 @@ def _first_runner(
     else:
         assert initial is not None, "a stage before comes from somewhere"
         network = initial.load_first(device)
-    return WindowRunner.of(network, spec.first.model, device, "fp32")
+    return Predictor.of(network, spec.first.model, device, "fp32")
 
 
 def train(cases: Iterable[Case | tuple[Volume, Segmentation]], **options: Any) -> Model:
@@ -231,7 +231,7 @@ def _prepare(
     config: TrainConfig,
     draw: np.random.Generator,
     stack: contextlib.ExitStack,
-    first: WindowRunner | None,
+    first: Predictor | None,
 ) -> Generator[Event, None, list[PreparedCase]]:
     assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
     shrink = float(np.prod(spec.spacing_zyx_mm))
@@ -243,6 +243,6 @@ def _prepare(
         require_room(scratch, int(size))
     prepared = []
     for done, case in enumerate(cases, start=1):
-        prepared.append(prepare(case, spec, config, draw, scratch, first))
+        prepared.append((yield from prepare(case, spec, config, draw, scratch, first)))
         yield Progress(done, len(cases), "preparing cases")
     return prepared

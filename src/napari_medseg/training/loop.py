@@ -17,10 +17,9 @@ from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import Precision, SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, TrainProgress, Validated
-from napari_medseg.inference.device import autocast, has_fast_bf16
-from napari_medseg.inference.planes import axis_order, model_grid
-from napari_medseg.inference.runner import WindowRunner, window_of
-from napari_medseg.inference.windows import WindowGrid
+from napari_medseg.inference.device import Machine, autocast, has_fast_bf16
+from napari_medseg.inference.plan import ImageFacts, resolve
+from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.file import FIRST, Model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.registry import network as network_named
@@ -51,7 +50,7 @@ class Fit:
         *,
         initial: Model | None,
         asked: float,
-        first: WindowRunner | None,
+        first: Predictor | None,
     ) -> None:
         self.spec, self.config, self.device, self.first = spec, config, device, first
         self.network = _new_network(spec, config.seed, initial).to(device)
@@ -212,11 +211,11 @@ class Fit:
             seconds_left=self.budget.seconds_left(self.steps),
         )
 
-    def _runner(self, precision: Precision) -> WindowRunner:
-        return WindowRunner(self.volumes, self.device, precision, self.first)
+    def _predictor(self, precision: Precision) -> Predictor:
+        return Predictor(self.volumes, self.device, precision, self.first)
 
     def _validate(self, epoch: int, cases: list[Case], keeper: Checkpoints, precision: Precision) -> Iterator[Event]:
-        self.dice = yield from validate(cases, self.spec, self._runner(precision), self.config)
+        self.dice = yield from validate(cases, self.spec, self._predictor(precision), self.config)
         self._validated_step = self.steps
         # What an earlier stage finds says nothing of the whole network, which is what is kept.
         is_last = self._stage == self._stages[-1][0]
@@ -236,7 +235,7 @@ class Fit:
         self.dice = keeper.best_dice
         if self.precision == "bf16":
             in_bf16 = keeper.best_dice
-            self.dice = yield from validate(validation, self.spec, self._runner("fp32"), self.config)
+            self.dice = yield from validate(validation, self.spec, self._predictor("fp32"), self.config)
             as_good = all(in_bf16[k] >= self.dice[k] - _BF16_TOLERANCE for k in self.dice)
             self.spec = replace(self.spec, bf16_ok=as_good)
             yield Validated(epoch, self.steps, self.dice, mean_of(self.dice), True)
@@ -259,9 +258,7 @@ def _stages_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def windows_of(facts: CaseFacts, spec: ModelSpec) -> int:
     """The windows that segmenting a case takes."""
-    assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
-    turned = facts.grid.reordered(axis_order(facts.grid, spec))
-    return len(WindowGrid(model_grid(turned, spec.spacing_zyx_mm).shape, window_of(spec), SegmentConfig().overlap))
+    return len(resolve(ImageFacts.of(facts), spec, SegmentConfig(), Machine()).windows)
 
 
 def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module:

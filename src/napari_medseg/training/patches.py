@@ -19,10 +19,10 @@ from napari_medseg.training.cases import IGNORE, PreparedCase
 from napari_medseg.transforms.augment import (
     SpatialRanges,
     augment_intensity,
+    degrade_guide,
     draw_matrix,
     planes_axis,
     sample_grid,
-    worn,
 )
 
 
@@ -81,10 +81,10 @@ class PatchSampler:
         return (self._changed(image, case.guides, draw) if self._config.augment else image), classes
 
     def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:
-        """Other intensities; the guides, which are probabilities, are worn instead."""
+        """Other intensities; the guides, which are probabilities, are degraded instead."""
         if not guides:
             return augment_intensity(image, draw)
-        return torch.cat([augment_intensity(image[:-guides], draw), worn(image[-guides:], draw)])
+        return torch.cat([augment_intensity(image[:-guides], draw), degrade_guide(image[-guides:], draw)])
 
     def _centre(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
         size, patch = np.array(case.classes.shape), np.array(self._patch)

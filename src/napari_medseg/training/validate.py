@@ -9,8 +9,10 @@ import numpy as np
 
 from napari_medseg.config import SegmentConfig, TrainConfig
 from napari_medseg.events import Event, Progress
+from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import label_dtype, segment_windows
-from napari_medseg.inference.runner import WindowRunner
+from napari_medseg.inference.plan import ImageFacts, resolve
+from napari_medseg.inference.predictor import Predictor
 from napari_medseg.metrics.pairwise.counts import dice_per_label
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.cases import IGNORE, Case, class_indices
@@ -18,27 +20,29 @@ from napari_medseg.volume import Segmentation
 
 
 def validate(
-    cases: Sequence[Case], spec: ModelSpec, runner: WindowRunner, config: TrainConfig
+    cases: Sequence[Case], spec: ModelSpec, predictor: Predictor, config: TrainConfig
 ) -> Generator[Event, None, dict[int, float]]:
     """Yield a Progress per case; return the mean Dice per label id over the cases.
 
     Voxels that nobody annotated count neither way. A label absent from case and prediction scores 1 there.
     """
     scores: dict[int, list[float]] = {label: [] for label in spec.labels}
-    was_training = runner.network.training
-    runner.network.eval()
+    was_training = predictor.network.training
+    predictor.network.eval()
     for done, case in enumerate(cases, start=1):
-        for label, dice in _dice_of(case, spec, runner, config).items():
+        for label, dice in _dice_of(case, spec, predictor, config).items():
             scores[label].append(dice)
         yield Progress(done, len(cases), "validation")
-    runner.network.train(was_training)
+    predictor.network.train(was_training)
     return {label: float(np.mean(values)) for label, values in scores.items()}
 
 
-def _dice_of(case: Case, spec: ModelSpec, runner: WindowRunner, config: TrainConfig) -> dict[int, float]:
+def _dice_of(case: Case, spec: ModelSpec, predictor: Predictor, config: TrainConfig) -> dict[int, float]:
     volume, reference = case.load()
     prediction = Segmentation(np.zeros(volume.grid.shape, label_dtype(spec.label_ids)), volume.grid, spec.labels)
-    for _ in segment_windows(volume, spec, runner, prediction, SegmentConfig()):
+    wishes = SegmentConfig(precision=predictor.precision)
+    plan = resolve(ImageFacts.of(volume), spec, wishes, Machine(str(predictor.device)))
+    for _ in segment_windows(volume, plan, predictor, prediction):
         pass
     ignored = class_indices(reference, spec, config) == IGNORE
     return dice_per_label(

@@ -1,13 +1,13 @@
 """Random changes of training patches, in torch on the patch's device.
 
 Shapes: a patch is (C, z, y, x) float32, normalised (mean near 0, deviation near 1); its classes are (z, y, x).
-Probabilities and ranges follow nnU-Net (Isensee et al., Nature Methods 2021, supplement), which were found to serve
-most data sets. Every draw comes from the generator handed in: a patch is the same for the same seed, epoch and case.
+Probabilities and ranges follow nnU-Net (Isensee et al., Nature Methods 2021, supplement), where they served most data
+sets. Every draw comes from the generator handed in: a patch is the same for the same seed, epoch and case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,11 @@ from torch.nn import functional
 from napari_medseg.geometry import FloatArray, Triple
 
 Draw = np.random.Generator
+Change = Callable[[torch.Tensor, Draw], torch.Tensor]
+"""A patch (C, z, y, x) in, another of the same shape out; the patch itself stays as it is."""
+
 _ANISOTROPIC = 3.0
-"""Ratio of spacings from which a volume is rotated in its planes only."""
+"""Ratio of the largest spacing to the smallest above which a volume is rotated in its planes only."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,17 @@ class SpatialRanges:
     """How far a patch is turned, scaled and mirrored."""
 
     rotation_degrees: float = 30.0
+    """About each axis, to either side."""
     scale: tuple[float, float] = (0.7, 1.4)
+    """Smallest and largest; above 1 enlarges."""
     probability: float = 0.4
+    """Of a rotation, and of a scaling."""
     mirror: bool = False
+    """Whether each axis is flipped in half of the patches."""
 
 
 def planes_axis(spacing_zyx_mm: Triple, patch_zyx: tuple[int, int, int]) -> int | None:
-    """The axis across the planes that a patch is turned in: of a single slice, or of thick slices; None in between."""
+    """The only axis that a patch is rotated about: across a single slice, or thick slices; None for all three."""
     if 1 in patch_zyx:
         return patch_zyx.index(1)
     spacing = np.array(spacing_zyx_mm)
@@ -83,35 +90,15 @@ def sample_grid(
     return (2 * position / last - 1).flip(-1)[None]
 
 
-def augment_intensity(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Noise, blur, brightness, contrast, low resolution and gamma, each with its own probability and per patch."""
-    for probability, change in _CHANGES:
-        if draw.random() < probability:
-            patch = change(patch, draw)
-    return patch
-
-
-def worn(guide: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Probabilities (C, z, y, x) of a stage before, made as wrong as they are on cases that it has not seen.
-
-    It has learned the very cases that the next stage learns from. So a guide is now and then missing, or blurred and
-    shifted by some voxels; nnU-Net erodes, dilates and drops parts of its own for the same reason.
-    """
-    if draw.random() < 0.1:
-        return torch.zeros_like(guide)
-    if draw.random() < 0.5:
-        guide = _blur(guide, draw)
-    shifts = [int(draw.integers(-min(2, n - 1), min(2, n - 1) + 1)) for n in guide.shape[1:]]
-    return torch.roll(guide, shifts, (1, 2, 3)) if draw.random() < 0.5 else guide
-
-
-def _noise(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+def noise(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Gaussian noise with a variance of up to 0.1 added."""
     generator = torch.Generator(patch.device).manual_seed(int(draw.integers(2**62)))
     noise = torch.randn(patch.shape, generator=generator, device=patch.device)
     return patch + noise * float(np.sqrt(draw.uniform(0, 0.1)))
 
 
-def _blur(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+def blur(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """A Gaussian blur, deviation 0.5 to 1 voxels, cut off after 3; a single slice is blurred in its plane only."""
     sigma = draw.uniform(0.5, 1.0)
     offsets = torch.arange(-3, 4, dtype=torch.float32, device=patch.device)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
@@ -128,24 +115,28 @@ def _blur(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
     return blurred[:, 0]
 
 
-def _brightness(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+def brightness(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Everything times 0.75 to 1.25."""
     return patch * draw.uniform(0.75, 1.25)
 
 
-def _contrast(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+def contrast(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Distances from the mean times 0.75 to 1.25, per channel, within the range that the channel had."""
     mean = patch.mean(dim=(1, 2, 3), keepdim=True)
     low, high = patch.amin(dim=(1, 2, 3), keepdim=True), patch.amax(dim=(1, 2, 3), keepdim=True)
     return ((patch - mean) * draw.uniform(0.75, 1.25) + mean).clamp(low, high)
 
 
-def _low_resolution(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+def low_resolution(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Sampled down to 0.5 to 1 times the voxels along each axis, and back."""
     factor = draw.uniform(0.5, 1.0)
     small = [max(1, round(n * factor)) for n in patch.shape[1:]]
     coarse = functional.interpolate(patch[None], size=small, mode="nearest-exact")
     return functional.interpolate(coarse, size=patch.shape[1:], mode="trilinear", align_corners=False)[0]
 
 
-def _gamma(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+def gamma(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """A gamma curve from 0.7 to 1.5, in a quarter of the cases on the negative; mean and deviation stay."""
     power = draw.uniform(0.7, 1.5)
     sign = -1.0 if draw.random() < 0.25 else 1.0
     values = patch * sign
@@ -156,11 +147,37 @@ def _gamma(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
     return ((bent - bent.mean()) / (bent.std() + 1e-7) * std + mean) * sign
 
 
-_CHANGES: tuple[tuple[float, Callable[[torch.Tensor, Draw], torch.Tensor]], ...] = (
-    (0.15, _noise),
-    (0.15, _blur),
-    (0.2, _brightness),
-    (0.2, _contrast),
-    (0.15, _low_resolution),
-    (0.3, _gamma),
+INTENSITY_CHANGES: tuple[tuple[float, Change], ...] = (
+    (0.15, noise),
+    (0.15, blur),
+    (0.2, brightness),
+    (0.2, contrast),
+    (0.15, low_resolution),
+    (0.3, gamma),
 )
+"""Each change with its probability, in the order in which they are made."""
+
+
+def augment_intensity(
+    patch: torch.Tensor, draw: Draw, changes: Sequence[tuple[float, Change]] = INTENSITY_CHANGES
+) -> torch.Tensor:
+    """The patch after some of the changes, each made with its own probability."""
+    for probability, change in changes:
+        if draw.random() < probability:
+            patch = change(patch, draw)
+    return patch
+
+
+def degrade_guide(guide: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """The first stage's probabilities (C, z, y, x), made as wrong as they are on cases that it has not seen.
+
+    The first stage has learned the very cases that the second learns from, and is better there than elsewhere. So a
+    guide is sometimes missing, blurred, or shifted by a few voxels. nnU-Net erodes, dilates and drops parts of its
+    guides for the same reason.
+    """
+    if draw.random() < 0.1:
+        return torch.zeros_like(guide)
+    if draw.random() < 0.5:
+        guide = blur(guide, draw)
+    shifts = [int(draw.integers(-min(2, n - 1), min(2, n - 1) + 1)) for n in guide.shape[1:]]
+    return torch.roll(guide, shifts, (1, 2, 3)) if draw.random() < 0.5 else guide

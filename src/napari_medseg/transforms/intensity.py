@@ -1,13 +1,12 @@
-"""Intensity statistics and normalisation, one pass over planes, numpy only.
+"""Intensity statistics and normalisation, in one pass over the planes, numpy only.
 
-Shapes: a plane is (Y, X), a block (Z, Y, X). Statistics are summed plane by plane in float64 and combined exactly,
-so that they do not depend on how the image is chunked.
+Shapes: a plane is (Y, X), a block (Z, Y, X).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,24 +33,50 @@ def as_float32(block: npt.NDArray[np.generic]) -> Float32Array:
     return values
 
 
-def statistics(blocks: Iterable[npt.NDArray[np.generic]], name: str) -> Statistics:
-    """Mean and standard deviation over blocks (Z, Y, X) of one channel; InputError where no voxel is finite."""
-    counts: list[int] = []
-    sums: list[float] = []
-    squares: list[float] = []
-    for block in blocks:
-        for plane in block:
-            values = plane.astype(np.float64)
-            if plane.dtype.kind == "f":
-                values = values[np.isfinite(values)]
-            counts.append(values.size)
-            sums.append(float(values.sum()))
-            squares.append(float(np.square(values).sum()))
-    count = sum(counts)
-    if count == 0:
-        raise InputError(f"{name} has no finite voxel: nothing can be normalised")
-    mean = math.fsum(sums) / count
-    return Statistics(mean, math.sqrt(max(0.0, math.fsum(squares) / count - mean * mean)))
+class RunningStatistics:
+    """The statistics of several channels at once, from blocks in any number and of any depth.
+
+    names: what each channel is called in an error.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._channels = [(name, _Sums()) for name in names]
+
+    def add(self, blocks: Iterable[npt.NDArray[np.generic]]) -> None:
+        """Count a block (Z, Y, X) of each channel."""
+        for (_, sums), block in zip(self._channels, blocks, strict=True):
+            for plane in block:
+                sums.add(plane)
+
+    def result(self) -> tuple[Statistics, ...]:
+        """The statistics of each channel so far; InputError where no voxel of a channel is finite."""
+        return tuple(sums.statistics(name) for name, sums in self._channels)
+
+
+class _Sums:
+    """Count, sum and sum of squares of the finite voxels of one channel, a number of each per plane."""
+
+    def __init__(self) -> None:
+        self._counts: list[int] = []
+        self._sums: list[float] = []
+        self._squares: list[float] = []
+
+    def add(self, plane: npt.NDArray[np.generic]) -> None:
+        values = plane.astype(np.float64)
+        if plane.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+        self._counts.append(values.size)
+        self._sums.append(float(values.sum()))
+        self._squares.append(float(np.square(values).sum()))
+
+    def statistics(self, name: str) -> Statistics:
+        count = sum(self._counts)
+        if count == 0:
+            raise InputError(f"{name} has no finite voxel: nothing can be normalised")
+        # fsum rounds once, at the end: the numbers, and so the labels, do not depend on how the image is chunked.
+        mean = math.fsum(self._sums) / count
+        variance = math.fsum(self._squares) / count - mean * mean
+        return Statistics(mean, math.sqrt(max(0.0, variance)))
 
 
 def standardise(values: Float32Array, mean: float, std: float) -> Float32Array:

@@ -5,40 +5,36 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from napari_medseg.architectures.modes import in_mode
-from napari_medseg.geometry import Shape3
 from napari_medseg.inference.device import autocast
 from napari_medseg.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from napari_medseg.config import Precision
+    from napari_medseg.inference.plan import InferencePlan
+    from napari_medseg.models.file import Model
 
 
 @dataclass(frozen=True)
-class WindowRunner:
+class Predictor:
     """A network of volumes on a device, in a number format: windows in, float32 logits out."""
 
     network: nn.Module
     device: torch.device
     precision: Precision
-    first: WindowRunner | None = None
-    """The network of the stage before, in a cascade."""
+    first: Predictor | None = None
+    """The network of the first stage, in a cascade."""
 
     @classmethod
-    def of(cls, network: nn.Module, spec: ModelSpec, device: torch.device, precision: Precision) -> WindowRunner:
-        """The runner of a registry's network in the mode of its model."""
+    def of(cls, network: nn.Module, spec: ModelSpec, device: torch.device, precision: Precision) -> Predictor:
+        """The predictor of a registry's network in the mode of its model."""
         return cls(in_mode(network, spec.mode, spec.patch_zyx[0]), device, precision)
-
-    @property
-    def halo(self) -> int:
-        """Slices beyond either end of a window that the network sees too."""
-        return int(getattr(self.network, "halo", 0))
 
     @torch.no_grad()
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
@@ -49,6 +45,11 @@ class WindowRunner:
         return logits.float()
 
 
-def window_of(spec: ModelSpec) -> Shape3:
-    """The voxels that a window's logits are of: its patch, or one slice where the patch holds its neighbours too."""
-    return (1, *spec.patch_zyx[1:]) if spec.mode == "2.5d" else spec.patch_zyx
+def load_predictor(model: Model, plan: InferencePlan) -> Predictor:
+    """A model's networks, on the device and in the number formats of the plan."""
+    device = torch.device(plan.device)
+    predictor = Predictor.of(model.load_network(plan.device), plan.spec, device, plan.precision)
+    if plan.first is None:
+        return predictor
+    first = Predictor.of(model.load_first(plan.device), plan.first.spec, device, plan.first.precision)
+    return replace(predictor, first=first)

@@ -1,0 +1,181 @@
+"""What a run of a model on an image takes, worked out before a voxel is read or a weight is loaded. Pure.
+
+`resolve` is the one place that turns image, model, wishes and machine into grids, windows, device and number format.
+The engine, its estimate, the planes that it reads and training all ask here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
+from napari_medseg.inference.windows import WindowGrid, Windows
+from napari_medseg.volume import Grid
+
+if TYPE_CHECKING:
+    from napari_medseg.config import Precision, SegmentConfig
+    from napari_medseg.inference.device import Machine
+    from napari_medseg.models.spec import ModelSpec
+
+Maps = tuple[AxisMap, AxisMap, AxisMap]
+"""Per axis the linear map from the samples of one grid to those of another over the same box."""
+
+_SAME_SPACING = 0.01
+"""Relative difference up to which two spacings are the same: resampling would change nothing that matters."""
+_FLOAT32_BYTES = 4
+
+
+class OnGrid(Protocol):
+    """What has a grid and named channels: a Volume, or what training knows of a case."""
+
+    @property
+    def grid(self) -> Grid: ...
+    @property
+    def channels(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFacts:
+    """What a plan needs to know of an image; its voxels are not among it."""
+
+    grid: Grid
+    channels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, image: OnGrid) -> ImageFacts:
+        """The facts of a Volume, or of anything else that has a grid and channels."""
+        return cls(image.grid, image.channels)
+
+
+@dataclass(frozen=True, eq=False)
+class InferencePlan:
+    """How a model runs on an image. `resolve` makes it; it can be pickled, so that workers can get it."""
+
+    spec: ModelSpec
+    order: AxisOrder
+    """From the stored axes of the image to the axes of the model."""
+    image_grid: Grid
+    """The image's grid in the model's axis order."""
+    grid: Grid
+    """The grid on which the network runs: over the same box, at the model's spacing."""
+    inputs: int
+    """Channels that the network sees: those of the image, then those of the first stage."""
+    overlap: float
+    """Fraction of a window that it shares with its neighbour."""
+    batch_size: int
+    """Windows that run through the network at once."""
+    device: str
+    """In torch's words: "cpu", "cuda", "cuda:1" or "mps"."""
+    precision: Precision
+    """fp32 or bf16."""
+    first: InferencePlan | None = None
+    """The plan of the first stage, in a cascade."""
+
+    @property
+    def windows(self) -> WindowGrid:
+        """The windows over the whole grid. A first stage that gives boxes leaves some of them out, or moves them."""
+        return WindowGrid(self.grid.shape, window_of(self.spec), self.overlap)
+
+    @property
+    def halo(self) -> int:
+        """Slices beyond either end of a window that the network sees too."""
+        return self.spec.patch_zyx[0] // 2 if self.spec.mode == "2.5d" else 0
+
+    @property
+    def to_model(self) -> Maps:
+        """From the image's samples, in the model's axis order, to those of the model's grid."""
+        return axis_maps(self.image_grid.shape, self.grid.shape)
+
+    @property
+    def to_image(self) -> Maps:
+        """From the samples of the model's grid to the image's, in the model's axis order."""
+        return axis_maps(self.grid.shape, self.image_grid.shape)
+
+    @property
+    def accumulator_bytes(self) -> int:
+        """The memory in which the logits of overlapping windows are summed: it does not grow with the planes."""
+        windows = self.windows
+        _, height, width = windows.padded
+        return ring_depth(windows, self.to_image) * len(self.spec.label_ids) * height * width * _FLOAT32_BYTES
+
+    def describe(self) -> str:
+        """The plan in one line: device, number format, windows and memory."""
+        windows = self.windows
+        at_most = "" if self.first is None else "at most "
+        return (
+            f"{self.device} {self.precision}: {at_most}{len(windows)} windows of {_by(windows.window)} on "
+            f"{_by(windows.shape)} voxels; about {self.accumulator_bytes / 2**20:.0f} MiB beside the network"
+        )
+
+
+def resolve(facts: ImageFacts, spec: ModelSpec, config: SegmentConfig, machine: Machine) -> InferencePlan:
+    """The plan of a run. config.device is not looked at: `machine` is what was found for it."""
+    precision = precision_for(config.precision, spec, machine)
+    return _resolve(facts, spec, config, machine.device, precision)
+
+
+def _resolve(
+    facts: ImageFacts, spec: ModelSpec, config: SegmentConfig, device: str, precision: Precision
+) -> InferencePlan:
+    order = axis_order(facts.grid, spec)
+    image_grid = facts.grid.reordered(order)
+    first, guides = None, 0
+    if spec.first is not None:
+        # Training validates the second stage with a first one in fp32: bf16 only where the first is as good in it.
+        stage_precision = precision if spec.first.model.bf16_ok else "fp32"
+        first = _resolve(facts, spec.first.model, config, device, stage_precision)
+        guides = spec.first.channels
+    return InferencePlan(
+        spec=spec,
+        order=order,
+        image_grid=image_grid,
+        grid=_model_grid(image_grid, spec),
+        inputs=len(facts.channels) + guides,
+        overlap=config.overlap,
+        batch_size=config.batch_size,
+        device=device,
+        precision=precision,
+        first=first,
+    )
+
+
+def precision_for(asked: Precision, spec: ModelSpec, machine: Machine) -> Precision:
+    """fp32 or bf16: "auto" is bf16 where the model states that it is as good and the machine is fast at it."""
+    if asked == "auto":
+        return "bf16" if spec.bf16_ok and machine.fast_bf16 else "fp32"
+    return asked
+
+
+def axis_order(grid: Grid, spec: ModelSpec) -> AxisOrder:
+    """The reordering from the image's axes to the model's; the identity where the model states no orientation."""
+    return AxisOrder.between(grid.orientation, spec.orientation or grid.orientation)
+
+
+def _model_grid(image_grid: Grid, spec: ModelSpec) -> Grid:
+    """The grid at the model's spacing; the image's own where the model states none, or the same one."""
+    if spec.spacing_zyx_mm is None:
+        return image_grid
+    pairs = zip(image_grid.spacing, spec.spacing_zyx_mm, strict=True)
+    close = all(abs(a - b) <= _SAME_SPACING * b for a, b in pairs)
+    return image_grid if close else image_grid.with_spacing(spec.spacing_zyx_mm)
+
+
+def axis_maps(old: Shape3, new: Shape3) -> Maps:
+    """The maps from the samples of a grid of shape `old` to those of one of shape `new` over the same box."""
+    z, y, x = (AxisMap.between(a, b) for a, b in zip(old, new, strict=True))
+    return z, y, x
+
+
+def window_of(spec: ModelSpec) -> Shape3:
+    """The voxels that a window's logits are for: its patch, or one slice where the patch holds its neighbours too."""
+    return (1, *spec.patch_zyx[1:]) if spec.mode == "2.5d" else spec.patch_zyx
+
+
+def ring_depth(windows: Windows, maps: Maps) -> int:
+    """Planes that the accumulator holds: a window, and those that an output plane is still interpolated from."""
+    return windows.window[0] + maps[0].taps - 1
+
+
+def _by(shape: Shape3) -> str:
+    return "x".join(map(str, shape))
