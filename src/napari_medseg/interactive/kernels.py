@@ -1,7 +1,7 @@
 """The loops of the engine, compiled: distances along an image, and a random walker.
 
-Shapes: images (C, Z, Y, X) float32, maps (Z, Y, X) float32, masks (Z, Y, X) bool. What lies outside of `domain` is never
-entered: a barrier, not padding.
+Shapes: images (C, Z, Y, X) float32, maps (Z, Y, X) float32, masks (Z, Y, X) bool. What lies outside of `domain` is a
+barrier that no path enters, not padding.
 
 The loops run on one thread, in a fixed order and without fast-math, so that the same prompts give the same mask.
 """
@@ -38,7 +38,7 @@ def geodesic(seeds: Mask, image: Map, domain: Mask, step: float, sweeps: int = 4
     """The length of the shortest path from the seeds to each voxel, over its 26 neighbours.
 
     A step costs `step` times its length in voxels, and the largest difference of intensities among the channels. image
-    is in units of its noise. sweeps: pairs of sweeps, forwards and backwards, at the most; it ends when nothing changes.
+    is in units of its noise. sweeps: the most pairs of sweeps, forwards and backwards; it ends when nothing changes.
     """
     distance = np.full(seeds.shape, FAR, np.float32)
     distance[seeds & domain] = 0

@@ -1,13 +1,14 @@
 """The log of a session as JSON: what was done, on which volume. Read strictly: it may come from anyone.
 
-A log says what a person did, never how a mask looked; replaying it gives the same masks bit for bit. Masks that a person
-drew, or that a session started from, are packed bits, deflated, in base64.
+A log says what a person did, not what it gave; replaying it gives the same masks bit for bit. Masks that a person drew,
+or that a session started from, are packed bits, deflated, in base64.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from os import PathLike
@@ -28,9 +29,10 @@ from napari_medseg.io.disk import files
 from napari_medseg.prompts import Box, Lasso, Point, Prompt, Scribble, SliceMask
 from napari_medseg.volume import MAX_LABEL, Volume
 
-VERSION = 1
 _MOST_BYTES = 1 << 28
 """Of a log: a thousand painted slices of 512 x 512 voxels take some MiB."""
+_MOST_MASK_VOXELS = 1 << 30
+"""Of all masks of a log, one after the other: what inflates to more is refused before it does."""
 _BLOCKS, _BLOCK = 3, 16
 """A fingerprint reads that many blocks along each axis, of that many voxels a side."""
 
@@ -140,7 +142,7 @@ def fingerprint(volume: Volume) -> _Fingerprint:
 
 def save(path: str | PathLike[str], volume: Volume, steps: Sequence[Step], method: Method) -> None:
     """Write a log; an existing one is replaced at the end, or left as it was on a fault (FileError)."""
-    log = _Log(VERSION, [_written(step) for step in steps], method, fingerprint(volume))
+    log = _Log(1, [_written(step) for step in steps], method, fingerprint(volume))
     files.replace_bytes(Path(path), msgspec.json.format(msgspec.json.encode(log), indent=1))
 
 
@@ -155,6 +157,9 @@ def read(path: str | PathLike[str], volume: Volume) -> tuple[Method, list[Step]]
             f"{path}: this session is of another volume: it has {_described(log.volume)}, "
             f"{volume.name or 'the volume given'} {_described(found)}: give the volume that it was made on"
         )
+    claimed = sum(math.prod(bits.shape) for bits in _masks(log.steps))
+    if claimed > _MOST_MASK_VOXELS:
+        raise InputError(f"{path}: its masks have {claimed} voxels in all, where {_MOST_MASK_VOXELS} are the most")
     try:
         return log.method, [_step(step, volume.grid.shape) for step in log.steps]
     except InputError as error:
@@ -169,6 +174,18 @@ def _read(path: Path) -> _Log:
         return msgspec.json.decode(path.read_bytes(), type=_Log)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # ValidationError is a DecodeError
         raise FileError(f"{path}: not the log of an interactive session: {error}") from error
+
+
+def _masks(steps: Sequence[_Step]) -> Iterator[_Bits]:
+    """Every mask that steps of a log hold."""
+    for step in steps:
+        match step:
+            case _Slice():
+                yield step.mask
+            case _Start():
+                yield from (one.mask for one in step.labels)
+            case _Together():
+                yield from _masks(step.prompts)
 
 
 def _written(step: Step) -> _Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ from napari_medseg.interactive.scene import Frame
 from napari_medseg.prompts import Box, Lasso, Point, Prompt, Scribble, SliceMask
 
 _TYPICAL = 6
-"""Voxels of a stroke or a slice whose surroundings say what it looks like."""
+"""Voxels of a stroke or a slice that stand for it."""
+_ALL_SAMPLED = 1 << 20
+"""A mask in a box of more voxels is seen at the frame's samples only; of a smaller one each voxel counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,8 @@ class Marks:
     """(n, 3) voxels of what the prompt points at: of the label, or, where it holds nothing else, of what is not it."""
     limit: SparseMask | None = None
     """Where the label can lie at all."""
-    is_slice: bool = False
-    """Whether it says of a whole slice where the label is."""
+    slice_axis: int | None = None
+    """The axis along which the slice lies, of a prompt that says of a whole slice where the label is."""
 
     @property
     def positive(self) -> bool:
@@ -57,7 +59,8 @@ def marks_of(prompt: Prompt, shape: Shape3) -> Marks:
         corners = np.array([prompt.low, np.array(prompt.high) - 1], dtype=np.int64)
         _inside(prompt, corners, shape)
         z, y, x = (slice(a, b) for a, b in zip(prompt.low, prompt.high, strict=True))
-        held = SparseMask((z, y, x), np.ones([s.stop - s.start for s in (z, y, x)], dtype=bool))
+        # One True seen everywhere: a box may be as large as the volume.
+        held = SparseMask((z, y, x), np.broadcast_to(np.True_, [s.stop - s.start for s in (z, y, x)]))
         middle = corners.sum(axis=0, keepdims=True) // 2
         if not prompt.positive:
             return Marks(SparseMask.empty(), held, middle)
@@ -68,8 +71,9 @@ def marks_of(prompt: Prompt, shape: Shape3) -> Marks:
     held = _lifted(mask, prompt)
     typical = _interior(mask, prompt)
     if isinstance(prompt, SliceMask) and prompt.positive:
-        return Marks(held, _lifted(~mask, prompt), typical, is_slice=True)
-    return _signed(prompt, held, typical)
+        return Marks(held, _lifted(~mask, prompt), typical, slice_axis=prompt.axis)
+    marks = _signed(prompt, held, typical)
+    return replace(marks, slice_axis=prompt.axis) if isinstance(prompt, SliceMask) and mask.all() else marks
 
 
 def seeds(mask: SparseMask, frame: Frame, spacing: Triple) -> Mask:
@@ -78,6 +82,8 @@ def seeds(mask: SparseMask, frame: Frame, spacing: Triple) -> Mask:
         return np.zeros(frame.shape, dtype=bool)
     where = [np.rint(frame.samples(axis, spacing)).astype(np.int64) for axis in range(3)]
     marked = mask.at(where)
+    if mask.inside.size > _ALL_SAMPLED or frame.step_mm <= min(spacing):
+        return marked
     voxels = np.argwhere(mask.inside) + [side.start for side in mask.box]
     marked[tuple(frame.places(voxels, spacing).T)] = True
     return marked
@@ -141,12 +147,14 @@ def _interior(mask: Mask, prompt: Lasso | SliceMask) -> npt.NDArray[np.int64]:
     inside = np.argwhere(mask)
     deepest = np.argsort(-depth[mask], kind="stable")[: max(1, len(inside) // 3)]
     chosen = _evenly(inside[np.sort(deepest)])
-    return np.insert(chosen, prompt.axis, prompt.index, axis=1)
+    lifted: npt.NDArray[np.int64] = np.insert(chosen, prompt.axis, prompt.index, axis=1)
+    return lifted
 
 
 def _evenly(voxels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     count = min(_TYPICAL, len(voxels))
-    return np.asarray(voxels)[np.linspace(0, len(voxels) - 1, count).astype(int)]
+    chosen: npt.NDArray[np.int64] = voxels[np.linspace(0, len(voxels) - 1, count).astype(np.int64)]
+    return chosen
 
 
 def _what(prompt: Prompt) -> str:

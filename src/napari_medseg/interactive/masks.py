@@ -52,6 +52,10 @@ class SparseMask:
         return not is_empty(self.box)
 
     @property
+    def is_one_voxel(self) -> bool:
+        return self.inside.shape == (1, 1, 1)
+
+    @property
     def voxels(self) -> int:
         return int(np.count_nonzero(self.inside))
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import Box, union
+from napari_medseg.arrays.boxes import Box, overlaps, union
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive import engine, zoom
 from napari_medseg.interactive.engine import Answer, Evidence
-from napari_medseg.interactive.kernels import Mask
+from napari_medseg.interactive.kernels import Map, Mask
 from napari_medseg.interactive.marks import Marks, seeds
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.interactive.scene import Frame, Scene, spread
@@ -24,17 +24,16 @@ from napari_medseg.volume import Volume
 
 _AGREEMENT = 0.3
 """The weight of how far a scale's mask agrees with those of the scales beside it."""
-_WIDENINGS, _WIDER, _RUNS_OUT, _KEPT_SUPPORT = (
-    int(os.environ.get("WID", "3")),
-    1.5,
-    float(os.environ.get("RUNS", ".05")),
-    float(os.environ.get("KEPT", ".9")),
-)
+_MOST_GROWTH = 4
+"""How often a frame grows at one change."""
+_KEPT_SUPPORT = 0.9
+"""A frame grows only where the border of the mask keeps that part of its support by edges: else the mask has leaked."""
+_REACH = 3.0
+"""How far a correction reaches, in distances from the prompt to where the mask was as the prompt says."""
+_LARGE = 1 << 20
+"""Voxels of a prompt's box that are not looked at one by one."""
 _CACHED_BYTES = 400 << 20
 """Of scenes and distance maps: a hundred prompts of a cube of 64 voxels a side take about half of it."""
-import os
-
-_REACH = float(os.environ.get("REACH", "3"))
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -45,15 +44,15 @@ class ObjectState:
     frame: Frame | None = None
     prompts: tuple[int, ...] = ()
     """The numbers of its prompts, in order."""
-    mask: SparseMask = SparseMask.empty()
-    start: SparseMask = SparseMask.empty()
+    mask: SparseMask = field(default_factory=SparseMask.empty)
+    start: SparseMask = field(default_factory=SparseMask.empty)
     """The mask that it started from, empty where it began with a prompt."""
 
 
 class Cache:
     """The latest values by key, within a number of bytes."""
 
-    def __init__(self, most_bytes: int = _CACHED_BYTES) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self._held: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._most, self._bytes = most_bytes, 0
 
@@ -73,10 +72,10 @@ class Cache:
 class Segmenter:
     """Adds prompts to objects of a volume. What it keeps are results that could be computed again."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, cached_bytes: int = _CACHED_BYTES) -> None:
         self.volume = volume
         self._spacing: Triple = volume.grid.spacing
-        self._cache = Cache()
+        self._cache = Cache(cached_bytes)
 
     def add(
         self, state: ObjectState, numbers: Sequence[int], marks: Mapping[int, Marks], barriers: Sequence[SparseMask]
@@ -85,9 +84,10 @@ class Segmenter:
         prompts = (*state.prompts, *numbers)
         new, ours = [marks[k] for k in numbers], {k: marks[k] for k in prompts}
         if state.frame is None and not state.start and len(new) == 1 and _is_click(new[0]):
-            frame, found = self._first(ours, barriers)
+            frame = self._first(ours, barriers)
         else:
-            frame, found = self._widened(self._frame(state, ours), ours, state.start, barriers)
+            frame = self._frame(state, ours)
+        frame, found = self._grown(frame, ours, state.start, barriers)
         mask = self._spread(frame, found)
         if state.mask:
             mask = _changed_here(state.mask, mask, new, self._spacing)
@@ -97,8 +97,8 @@ class Segmenter:
             mask = mask.without(barrier)
         return ObjectState(frame, prompts, mask, state.start)
 
-    def _first(self, marks: Mapping[int, Marks], barriers: Sequence[SparseMask]) -> tuple[Frame, Answer]:
-        """The scale at which the border of what is found lies on edges most."""
+    def _first(self, marks: Mapping[int, Marks], barriers: Sequence[SparseMask]) -> Frame:
+        """The frame in which the border of what is found lies on edges most."""
         centre = (next(iter(marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
         tried = []
         for frame in zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2]))):
@@ -110,26 +110,23 @@ class Segmenter:
             score + _AGREEMENT * _mean([dice(masks[k], masks[n]) for n in (k - 1, k + 1) if 0 <= n < len(masks)])
             for k, (score, _, _) in enumerate(tried)
         ]
-        _, frame, found = tried[int(np.argmax(scores))]
-        return frame, found
+        return tried[int(np.argmax(scores))][1]
 
-    def _widened(
+    def _grown(
         self, frame: Frame, marks: Mapping[int, Marks], start: SparseMask, barriers: Sequence[SparseMask]
     ) -> tuple[Frame, Answer]:
-        """The answer in a frame, widened while what is found runs out of it and its border stays on edges."""
+        """The answer in a frame that grows while what is found runs out of it and its border stays on edges."""
         scene, found = self._answer(frame, marks, start, barriers)
         support = engine.border_support(scene, found.mask)
-        for _ in range(_WIDENINGS):
-            if np.count_nonzero(found.mask & engine.near_faces(scene)) < _RUNS_OUT * np.count_nonzero(found.mask) ** (
-                2 / 3
-            ):
+        for _ in range(_MOST_GROWTH):
+            larger = zoom.grown(frame, self.volume.grid, found.mask)
+            if larger is None:
                 break
-            wider = frame.widened(_WIDER)
-            scene, further = self._answer(wider, marks, start, barriers)
+            scene, further = self._answer(larger, marks, start, barriers)
             further_support = engine.border_support(scene, further.mask)
             if further_support < _KEPT_SUPPORT * support:
                 break
-            frame, found, support = wider, further, further_support
+            frame, found, support = larger, further, further_support
         return frame, found
 
     def _frame(self, state: ObjectState, marks: Mapping[int, Marks]) -> Frame:
@@ -139,12 +136,14 @@ class Segmenter:
             held = (mark.limit or mark.held).box
             box = held if box is None else union(box, held)
         assert box is not None, "a prompt marks something"
-        low = tuple(side.start * s for side, s in zip(box, self._spacing, strict=True))
-        high = tuple(side.stop * s for side, s in zip(box, self._spacing, strict=True))
-        frame = state.frame
-        if frame is None:
-            frame = Frame.around(low, zoom.own_step_mm(self.volume.grid), zoom.frame_shape(self.volume.grid))  # type: ignore[arg-type]
-        return zoom.follow(frame, self.volume.grid, low, high)  # type: ignore[arg-type]
+        low, high = _corners_mm(box, self._spacing)
+        slices = {mark.slice_axis for mark in marks.values()}
+        if len(slices) == 1 and not state.mask and (axis := slices.pop()) is not None:
+            low, high = _as_long_as_wide(low, high, axis)
+        grid = self.volume.grid
+        if state.frame is None:
+            return zoom.fitted(grid, low, high)
+        return zoom.follow(state.frame, grid, low, high)
 
     def _answer(
         self, frame: Frame, marks: Mapping[int, Marks], start: SparseMask, barriers: Sequence[SparseMask]
@@ -162,7 +161,28 @@ class Segmenter:
         typical = next((m.typical for m in marks.values() if m.positive), None)
         centres = frame.places(typical, self._spacing) if typical is not None else np.zeros((0, 3), np.int64)
         background = self._background(scene, key, centres)
-        return scene, engine.answer(scene, found, background, limit)
+        shape = self._shape(frame, marks)
+        return scene, engine.answer(scene, found, background, limit=limit, shape=shape)
+
+    def _shape(self, frame: Frame, marks: Mapping[int, Marks]) -> Map | None:
+        """What the shapes of painted slices say of a frame; None without painted slices in it."""
+        painted: dict[int, dict[int, Mask]] = {}
+        for mark in marks.values():
+            if mark.slice_axis is not None:
+                axis, mm = (
+                    mark.slice_axis,
+                    (mark.held.box[mark.slice_axis].start + 0.5) * self._spacing[mark.slice_axis],
+                )
+                index = math.floor((mm - frame.low_mm[axis]) / frame.step_mm)
+                if 0 <= index < frame.shape[axis]:
+                    plane = seeds(mark.yes, frame, self._spacing).take(index, axis)
+                    painted.setdefault(axis, {})[index] = plane
+        shapes = [engine.shape_of_slices(axis, planes, frame.shape) for axis, planes in sorted(painted.items())]
+        said = [shape for shape in shapes if shape.any()]
+        if not said:
+            return None
+        total: Map = np.sum(said, axis=0) / np.maximum(1, np.sum([shape != 0 for shape in said], axis=0))
+        return total.astype(np.float32)
 
     def _scene(self, frame: Frame, barriers: Sequence[SparseMask]) -> tuple[Scene, Hashable]:
         """The scene of a frame without the barriers, and what tells it from others."""
@@ -188,7 +208,7 @@ class Segmenter:
             for mask, positive in ((mark.yes, True), (mark.no, False)):
                 marked = seeds(mask, scene.frame, self._spacing)
                 if marked.any():
-                    single = mask.voxels == 1
+                    single = mask.is_one_voxel
                     own = centres if positive == mark.positive else np.zeros((0, 3), np.int64)
                     held.append(
                         engine.evidence(
@@ -221,6 +241,20 @@ class Segmenter:
         return SparseMask.of(box, spread(found.probability[tuple(inner)], small, box, grid.spacing) > 0.5)
 
 
+def _corners_mm(box: Box, spacing: Triple) -> tuple[Triple, Triple]:
+    """The corners of a box of voxels, in millimetres along the stored axes."""
+    z, y, x = ((side.start * s, side.stop * s) for side, s in zip(box, spacing, strict=True))
+    return (z[0], y[0], x[0]), (z[1], y[1], x[1])
+
+
+def _as_long_as_wide(low: Triple, high: Triple, axis: int) -> tuple[Triple, Triple]:
+    """The corners of a slice's object: a slice shows two of its sides, and the third is taken to be as long."""
+    longest = max(b - a for a, b in zip(low, high, strict=True))
+    more = max(0.0, (longest - (high[axis] - low[axis])) / 2)
+    z, y, x = ((a - more, b + more) if k == axis else (a, b) for k, (a, b) in enumerate(zip(low, high, strict=True)))
+    return (z[0], y[0], x[0]), (z[1], y[1], x[1])
+
+
 def dice(a: SparseMask, b: SparseMask) -> float:
     """The Dice of two masks; 0 where either is empty."""
     if not a or not b:
@@ -234,19 +268,20 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _is_click(marks: Marks) -> bool:
-    return marks.limit is None and marks.yes.voxels == 1
+    return marks.limit is None and marks.yes.is_one_voxel
 
 
 def _changed_here(before: SparseMask, after: SparseMask, marks: Sequence[Marks], spacing: Triple) -> SparseMask:
     """The mask before, with those of the changes that the new prompts are about.
 
     A correction here changes nothing there: only changes that touch a prompt count, and only within some times the
-    distance from the prompt to where the mask already was as the prompt says. Without that bound one click beside a thin
-    wall lets the mask leak behind it. A painted slice speaks of the whole slice, and has no bound.
+    distance from the prompt to where the mask was as the prompt says. Without that bound one click beside a thin wall
+    lets the mask leak behind it. A painted slice speaks of the whole slice, and has no bound.
     """
     box: Box = union(before.box, after.box) if after else before.box
     for mark in marks:
-        box = union(box, mark.held.box)
+        # Of a box that marks more than the mask, what lies outside of the mask plays no part.
+        box = box if overlaps(box, mark.held.box) and mark.held.inside.size > _LARGE else union(box, mark.held.box)
     old, new = before.within(box), after.within(box)
     changed, near = old ^ new, np.zeros(old.shape, dtype=bool)
     touching = np.zeros(old.shape, dtype=bool)
@@ -254,7 +289,7 @@ def _changed_here(before: SparseMask, after: SparseMask, marks: Sequence[Marks],
         here = mark.held.within(box)
         touching |= here
         agreed = old if mark.positive else ~old
-        if mark.is_slice or not agreed.any():
+        if mark.slice_axis is not None or not agreed.any():
             near[:] = True
         else:
             to_agreed_mm = float(ndimage.distance_transform_edt(~agreed, spacing)[here].max())

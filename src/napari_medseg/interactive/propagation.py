@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3
+from napari_medseg.interactive.engine import signed_distance
 from napari_medseg.interactive.masks import LabelView, SparseMask
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.prompts import SliceMask
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 PropagationMethod = Literal["auto", "geodesic", "interpolation"]
-"""How slices become a volume: interpolation: between shapes, without the image; geodesic: the slices as prompts; auto: the
-best by figures, which is geodesic."""
+"""How slices become a volume. interpolation: between shapes, without the image. geodesic: slices and their shapes as
+prompts. auto: the best by figures, which is geodesic."""
 
 Slices = Mapping[int, Sequence[int]]
 """{axis: the indices of the slices along it that are annotated}."""
@@ -67,21 +68,13 @@ def interpolated(mask: npt.NDArray[np.bool_], slices: Slices) -> npt.NDArray[np.
     painted = sorted(indices)
     for index in painted:
         out[index] = planes[index]
-    for a, b in zip(painted, painted[1:], strict=False):
+    for a, b in pairwise(painted):
         if not planes[a].any() or not planes[b].any():
             continue
-        below, above = _signed_distance(planes[a]), _signed_distance(planes[b])
+        below, above = signed_distance(planes[a]), signed_distance(planes[b])
         for k in range(a + 1, b):
             out[k] = (below * (b - k) + above * (k - a)) / (b - a) < 0
     return np.moveaxis(out, 0, axis)
-
-
-def _signed_distance(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Pixels to the border: negative inside."""
-    outside = ndimage.distance_transform_edt(~mask)
-    inside = ndimage.distance_transform_edt(mask)
-    distance: npt.NDArray[np.float64] = np.where(mask, 0.5 - inside, outside - 0.5)
-    return distance
 
 
 def _by_prompts(
@@ -117,8 +110,8 @@ def _as_painted(mask: SparseMask, labels: npt.NDArray[np.integer], label: int, s
 
 def _chosen(labels: npt.NDArray[np.integer], slices: Slices | None) -> Slices:
     if slices is None:
-        axis, indices = annotated(labels)
-        return {axis: indices}
+        fewest, held = annotated(labels)
+        return {fewest: held}
     for axis, indices in slices.items():
         if axis not in (0, 1, 2):
             raise InputError(f"slices are along axis 0 (z), 1 (y) or 2 (x); got axis {axis!r}")

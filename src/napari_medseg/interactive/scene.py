@@ -1,15 +1,15 @@
 """The surroundings of a prompt: a small cube of voxels of equal size, sampled from a volume of any size.
 
-Shapes: a scene's image is (C, Z, Y, X) float32, in units of the image's noise. "Millimetres along the stored axes" count
-from the outer face of the first voxel: oblique grids need nothing else, since their axes stand at right angles.
+Shapes: a scene's image is (C, Z, Y, X) float32, in units of the image's noise. "Millimetres along the stored axes"
+count from the outer face of the first voxel: oblique grids need nothing else, since their axes stand at right angles.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,10 @@ SMOOTHING_VOXELS = 0.7
 """Gaussian sigma, in voxels of the scene, before anything is measured."""
 _PREFILTER = 0.35
 """Gaussian sigma, in voxels of the scene, before sampling at wider steps: else fine texture becomes noise."""
-THICK = 1e9
+_MOST_SAMPLES = 3
+"""Of the stored array that are read for one voxel of a scene, along each axis: at wider steps every k-th is read."""
+_SLAB_VOXELS = 1 << 25
+"""Of the stored array that are read at once: views that cannot skip voxels hold all of them."""
 _LEAST_NOISE = 0.03
 """Of a z-scored image; what is smoother (a phantom) would make every step a wall."""
 
@@ -57,8 +60,9 @@ class Frame:
 
     def samples(self, axis: int, spacing: Triple) -> npt.NDArray[np.float64]:
         """Where the frame's voxels lie along an axis, in (fractional) voxels of the volume."""
-        centres_mm = self.low_mm[axis] + (np.arange(self.shape[axis]) + 0.5) * self.step_mm
-        return centres_mm / spacing[axis] - 0.5
+        centres_mm = self.low_mm[axis] + (np.arange(self.shape[axis], dtype=np.float64) + 0.5) * self.step_mm
+        at: npt.NDArray[np.float64] = centres_mm / spacing[axis] - 0.5
+        return at
 
     def box(self, shape: Shape3, spacing: Triple) -> Box:
         """The voxels of the volume whose centres lie in the frame."""
@@ -87,6 +91,11 @@ class Scene:
         channels = [_in_units_of_noise(channel, inside) for channel in sampled]
         return cls(frame, np.stack(channels), inside)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether the image shows nothing: it is constant, or not a number, wherever it lies in the volume."""
+        return not bool(self.image.any())
+
     @cached_property
     def frame_faces(self) -> Mask:
         """The outermost voxels of the frame, where the volume goes on."""
@@ -109,12 +118,13 @@ class Scene:
 
 
 def sample(data: LazyArray, spacing: Triple, frame: Frame) -> tuple[Map, Mask]:
-    """(C, Z, Y, X) linear samples of the stored array at the frame's voxels, and which of them lie in the volume.
+    """(C, Z, Y, X) nearest samples of the stored array at the frame's voxels, and which of them lie in the volume.
 
-    Outside of the volume its outermost voxels go on, so that smoothing does not mix them with anything else.
+    Wide steps are smoothed over before. Outside of the volume its outermost voxels go on, and voxels that are no finite
+    numbers (NaN) get the mean of the others; neither lies in the volume.
     """
     sides: list[slice] = []
-    where: list[npt.NDArray[np.float64]] = []
+    where: list[npt.NDArray[np.int64]] = []
     sigmas: list[float] = []
     inside = np.ones((1, 1, 1), dtype=bool)
     for axis in range(3):
@@ -124,38 +134,40 @@ def sample(data: LazyArray, spacing: Triple, frame: Frame) -> tuple[Map, Mask]:
         # What the volume reaches into counts: else a coarse frame would lose the outermost slice, and prompts on it.
         axis_inside = (at + ratio / 2 > -0.5) & (at - ratio / 2 < n - 0.5)
         inside = inside & np.expand_dims(axis_inside, [a for a in range(3) if a != axis])
+        stride = math.ceil(ratio / _MOST_SAMPLES)
         sigma = _PREFILTER * ratio if ratio > 1.3 else 0.0
-        reach = math.ceil(3 * sigma) + 1
+        reach = math.ceil(3 * sigma) + stride
         clipped = at.clip(0, n - 1)
         low, high = int(max(0, clipped.min() - reach)), int(min(n, clipped.max() + reach + 2))
-        sides.append(slice(low, high))
-        where.append(clipped - low)
-        sigmas.append(sigma)
-    values = np.asarray(data[(slice(None), *sides)]).astype(np.float32)
-    values = np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        sides.append(slice(low, high, stride))
+        last = (high - 1 - low) // stride
+        where.append(np.floor((clipped - low) / stride + 0.5).astype(np.int64).clip(0, last))
+        sigmas.append(sigma / stride)
+    values = _read(data, sides)
+    finite = np.isfinite(values)
+    if not finite.all():
+        values[~finite] = values[finite].mean() if finite.any() else 0
     for axis in range(3):
         if sigmas[axis]:
             values = ndimage.gaussian_filter1d(values, sigmas[axis], axis=1 + axis, mode="nearest")
-        if spacing[axis] > THICK * frame.step_mm:
-            values = _linear(values, where[axis], 1 + axis)
-        else:
-            values = values.take(np.floor(where[axis] + 0.5).astype(np.int64), 1 + axis)
-    return values, np.broadcast_to(inside, frame.shape).copy()
+        values = values.take(where[axis], 1 + axis)
+        finite = finite.take(where[axis], 1 + axis)
+    return values, np.broadcast_to(inside, frame.shape) & finite.all(axis=0)
 
 
-def nearest(data: LazyArray, spacing: Triple, frame: Frame) -> npt.NDArray[Any]:
-    """(Z, Y, X) nearest voxels of a stored label array at the frame's voxels; 0 outside."""
-    sides, where, inside = [], [], np.ones((1, 1, 1), dtype=bool)
-    for axis in range(3):
-        n = int(data.shape[axis])
-        at = np.rint(frame.samples(axis, spacing)).astype(np.int64)
-        axis_inside = (at >= 0) & (at < n)
-        inside = inside & np.expand_dims(axis_inside, [a for a in range(3) if a != axis])
-        clipped = at.clip(0, n - 1)
-        sides.append(slice(int(clipped.min()), int(clipped.max()) + 1))
-        where.append(clipped - clipped.min())
-    values = np.asarray(data[tuple(sides)])[np.ix_(*where)]
-    return np.where(inside, values, 0)
+def _read(data: LazyArray, sides: Sequence[slice]) -> Map:
+    """(C, Z, Y, X) the box of a stored array at its strides, as float32; large ones a slab of planes at a time."""
+    z, y, x = sides
+    planes = range(z.start, z.stop, z.step)
+    plane_voxels = int(data.shape[0]) * (y.stop - y.start) * (x.stop - x.start)
+    each = max(1, _SLAB_VOXELS // (plane_voxels * z.step))
+    slabs = []
+    for first in range(0, len(planes), each):
+        part = planes[first : first + each]
+        slab = np.asarray(data[:, part[0] : part[-1] + 1 : z.step, y, x])
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is left out as NaN is
+            slabs.append(slab.astype(np.float32))
+    return slabs[0] if len(slabs) == 1 else np.concatenate(slabs, axis=1)
 
 
 def spread(values: Map, frame: Frame, box: Box, spacing: Triple) -> Map:
@@ -181,10 +193,10 @@ def _linear(values: Map, at: npt.NDArray[np.float64], axis: int) -> Map:
 def _in_units_of_noise(channel: Map, inside: Mask) -> Map:
     """z-scored inside of the volume, smoothed, and divided by the median difference of neighbours."""
     values = channel[inside]
-    spread_of = float(values.std())
-    if not spread_of > 0:
+    if not len(values) or values.min() == values.max():
         return np.zeros_like(channel)
-    scored = (channel - np.float32(values.mean())) / np.float32(spread_of)
+    mean, spread_of = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    scored = (channel - np.float32(mean)) / np.float32(spread_of)
     smooth = ndimage.gaussian_filter(scored, SMOOTHING_VOXELS, mode="nearest")
     differences = np.concatenate([_differences(smooth, inside, axis) for axis in range(3)])
     noise = max(1e-3, 1.05 * float(np.median(differences))) + _LEAST_NOISE

@@ -6,16 +6,18 @@ the same way every time. Undo, and removing a prompt, go back to other steps; no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from os import PathLike
 from types import MappingProxyType
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, shape_of, whole
+from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, shape_of, union, whole
 from napari_medseg.errors import InputError
 from napari_medseg.interactive import log
 from napari_medseg.interactive.marks import Marks, marks_of
@@ -23,7 +25,10 @@ from napari_medseg.interactive.masks import LabelView, SparseMask
 from napari_medseg.interactive.objects import ObjectState, Segmenter
 from napari_medseg.interactive.steps import AddStep, LockStep, Method, StartStep, Step
 from napari_medseg.prompts import Prompt
-from napari_medseg.volume import Segmentation, Volume, require_same_grid
+from napari_medseg.volume import MAX_LABEL, Segmentation, Volume, require_same_grid
+
+_MOST_VOXELS = 1 << 28
+"""Of the box around a label to which prompts are added."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +49,10 @@ class InteractiveSession:
 
     def __init__(self, volume: Volume, *, method: Method = "auto") -> None:
         if method not in get_args(Method):
-            raise InputError(f"method is one of {', '.join(get_args(Method))}; got {method!r}")
+            raise InputError(
+                f"method is one of {', '.join(get_args(Method))}; got {method!r}: models that take prompts are not "
+                f"supported in this version"
+            )
         self.volume = volume
         self.method = method
         self._segmenter = Segmenter(volume)
@@ -98,7 +106,7 @@ class InteractiveSession:
         return self.add_all([prompt])
 
     def add_all(self, prompts: Sequence[Prompt]) -> Segmentation:
-        """Add several prompts of one label as one change: they are weighed together, as strokes drawn before running."""
+        """Add several prompts of one label as one change, as strokes that were drawn before running."""
         if len({prompt.label for prompt in prompts}) != 1:
             raise InputError(f"prompts that are added together have one label; got {[p.label for p in prompts][:5]}")
         label = prompts[0].label
@@ -112,8 +120,7 @@ class InteractiveSession:
                 raise InputError(
                     f"the prompt of label {label} lies in label {locked}, which is locked: unlock({locked}) first"
                 )
-        for prompt, mark in zip(prompts, marks, strict=True):
-            self._marks[self._number(prompt)] = mark
+        _check_size(label, self.mask(label), marks)
         return self._go((*self._steps, AddStep(tuple(prompts))))
 
     def remove(self, prompt: Prompt) -> Segmentation:
@@ -130,12 +137,12 @@ class InteractiveSession:
         return self._go(tuple(rest))
 
     def lock(self, label: int) -> Segmentation:
-        """Keep a label as it is, whatever is added to others."""
-        return self._go((*self._steps, LockStep(label, True)))
+        """Keep a label as it is, whatever is added to others. Raises InputError for what is no label id."""
+        return self._go((*self._steps, LockStep(_label(label), True)))
 
     def unlock(self, label: int) -> Segmentation:
         """Let a label be changed again."""
-        return self._go((*self._steps, LockStep(label, False)))
+        return self._go((*self._steps, LockStep(_label(label), False)))
 
     def start_from(self, segmentation: Segmentation) -> Segmentation:
         """Take over the labels of a segmentation on the same grid; locked labels stay. Raises GridMismatchError."""
@@ -162,13 +169,12 @@ class InteractiveSession:
         log.save(path, self.volume, self._steps, self.method)
 
     def replay(self, steps: Sequence[Step]) -> Segmentation:
-        """Do steps one after the other, checked as if a person did them."""
-        for step in steps:
-            if isinstance(step, AddStep):
-                self.add_all(step.prompts)
-            else:
-                self._go((*self._steps, step))
-        return self.segmentation
+        """Do the steps of a log, one after the other, as one change.
+
+        A prompt that nothing stands on any more, because what it corrected was removed, changes nothing here either.
+        Raises InputError where a prompt reaches out of the volume.
+        """
+        return self._go((*self._steps, *steps))
 
     @property
     def _state(self) -> _State:
@@ -187,6 +193,9 @@ class InteractiveSession:
 
     def _go(self, steps: tuple[Step, ...]) -> Segmentation:
         """Make these the steps; what was there before comes back by undo."""
+        for prompt in (p for step in steps if isinstance(step, AddStep) for p in step.prompts):
+            if (number := self._number(prompt)) not in self._marks:
+                self._marks[number] = marks_of(prompt, self.volume.grid.shape)
         self._compute(steps)
         self._done.append(self._steps)
         self._undone.clear()
@@ -234,7 +243,8 @@ def interact(volume: Volume, *, method: Method = "auto") -> InteractiveSession:
 def resume_interaction(path: str | PathLike[str], volume: Volume) -> InteractiveSession:
     """The session that a log tells of, with its steps done again on the volume: the same masks, bit for bit.
 
-    Raises FileError for what is no log, InputError where it is of another volume, or where its prompts do not fit.
+    Undo goes back to before the log as a whole. Raises FileError for what is no log, InputError where it is of another
+    volume, or where its prompts do not fit.
     """
     method, steps = log.read(path, volume)
     session = InteractiveSession(volume, method=method)
@@ -256,6 +266,29 @@ def _started(state: _State, step: StartStep) -> Iterator[tuple[int, ObjectState]
             for barrier in locked:
                 mask = mask.without(barrier)
             yield label, ObjectState(mask=mask, start=mask)
+
+
+def _label(label: Any) -> int:
+    """A label id that a voxel can have; InputError for anything else."""
+    if isinstance(label, bool) or not isinstance(label, Integral) or not 1 <= label <= MAX_LABEL:
+        raise InputError(f"a label id is a whole number from 1 to {MAX_LABEL}; got {label!r}")
+    return int(label)
+
+
+def _check_size(label: int, mask: SparseMask, marks: Sequence[Marks]) -> None:
+    """InputError where a label would lie in a box that is too large to hold."""
+    if not mask:
+        return
+    box = mask.box
+    for mark in marks:
+        if mark.yes:
+            box = union(box, mark.yes.box)
+    voxels = math.prod(side.stop - side.start for side in box)
+    if voxels > max(_MOST_VOXELS, mask.inside.size):
+        raise InputError(
+            f"the prompt lies too far from the rest of label {label}: the box around both has {voxels} voxels, where "
+            f"{_MOST_VOXELS} are the most: give what lies there a label of its own"
+        )
 
 
 def _meet(mask: SparseMask, other: SparseMask) -> bool:
