@@ -42,6 +42,10 @@ _WALKER_SWEEPS = 16
 """Of Gauss-Seidel in the random walker."""
 _FACE_LIKE_PROMPT = 4.0
 """How much farther away, in noise, a face of the frame lies that the prompt reaches through voxels like its own."""
+REACH = 3.0
+"""How far a correction reaches, in distances from the prompt to where the mask was as the prompt says."""
+_BORDER_VOXELS = 2.0
+"""How far the border of a mask to start from may be off."""
 _SHAPE_WEIGHT = 0.5
 """Of the shapes of painted slices in the margin, where they say anything."""
 _SHAPE_OFF = 1.0
@@ -93,12 +97,24 @@ def evidence(scene: Scene, seeds: Mask, centres: npt.NDArray[np.int64], *, posit
     return Evidence(inside, distance, positive)
 
 
-def of_a_mask(scene: Scene, mask: Mask) -> list[Evidence]:
-    """The evidence of a mask to start from: its core is the label, what lies clear of it is not; both can be taken."""
-    found = []
+def of_a_mask(scene: Scene, mask: Mask, corrections: Sequence[Evidence]) -> list[Evidence]:
+    """The evidence of a mask to start from: its core is the label, what lies clear of it is not.
+
+    It says nothing within the reach of a correction that says otherwise.
+    """
     depth = ndimage.distance_transform_edt(mask)
-    core = depth > min(2.0, 0.5 * float(depth.max()))
-    clear = ~ndimage.binary_dilation(mask, iterations=2)
+    core = depth > min(_BORDER_VOXELS, 0.5 * float(depth.max()))
+    clear = ndimage.distance_transform_edt(~mask) > _BORDER_VOXELS
+    for correction in corrections:
+        agreed = mask if correction.positive else ~mask
+        if correction.decides and correction.seeds.any() and agreed.any():
+            away = float(ndimage.distance_transform_edt(~agreed)[correction.seeds].max())
+            near = ndimage.distance_transform_edt(~correction.seeds) <= REACH * max(away, 1.0)
+            if correction.positive:
+                clear &= ~near
+            else:
+                core &= ~near
+    found = []
     for marked, positive in ((core, True), (clear, False)):
         inside = marked & scene.inside
         if inside.any():
@@ -107,11 +123,11 @@ def of_a_mask(scene: Scene, mask: Mask) -> list[Evidence]:
     return found
 
 
-def surroundings(scene: Scene, centres: npt.NDArray[np.int64]) -> Map:
+def surroundings(scene: Scene, centres: npt.NDArray[np.int64], *, cut: bool) -> Map:
     """The distance from what is taken for background: the frame's faces, and those of the volume unlike the prompt.
 
-    centres: (n, 3) voxels of the first prompt. A face of the frame that its kind of voxels leads to may be cut through
-    the object, and counts less.
+    centres: (n, 3) voxels of the first prompt. cut: a face of the frame that voxels of its kind lead to may cut through
+    the object, and counts less; not at a single click, which the faces alone bound.
     """
     if not len(centres):
         return geodesic(scene.frame_faces, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
@@ -119,7 +135,7 @@ def surroundings(scene: Scene, centres: npt.NDArray[np.int64]) -> Map:
     first[tuple(centres[0])] = True
     unlike = dissimilarity(scene, centres[:1])
     level = minimax(first, unlike, scene.inside, sweeps=_SWEEPS)
-    linked = scene.frame_faces & (level <= _FACE_IS_BACKGROUND)
+    linked = (cut & scene.frame_faces) & (level <= _FACE_IS_BACKGROUND)
     sure = (scene.frame_faces & ~linked) | (scene.volume_faces & (unlike > _FACE_IS_BACKGROUND))
     from_sure = geodesic(sure, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
     if not linked.any():

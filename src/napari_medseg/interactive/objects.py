@@ -10,9 +10,10 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import Box, overlaps, union
+from napari_medseg.arrays.boxes import Box, is_empty, overlaps, union
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive import engine, zoom
 from napari_medseg.interactive.engine import Answer, Evidence
@@ -28,8 +29,6 @@ _MOST_GROWTH = 4
 """How often a frame grows at one change."""
 _KEPT_SUPPORT = 0.9
 """A frame grows only where the border of the mask keeps that part of its support by edges: else the mask has leaked."""
-_REACH = 3.0
-"""How far a correction reaches, in distances from the prompt to where the mask was as the prompt says."""
 _LARGE = 1 << 20
 """Voxels of a prompt's box that are not looked at one by one."""
 _CACHED_BYTES = 400 << 20
@@ -103,7 +102,7 @@ class Segmenter:
         tried = []
         for frame in zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2]))):
             scene, found = self._answer(frame, marks, SparseMask.empty(), barriers)
-            score = zoom.fit_score(engine.border_support(scene, found.mask), zoom.filled(found.mask))
+            score = zoom.fit_score(engine.border_support(scene, found.mask), zoom.filled(self.volume.grid, found.mask))
             tried.append((score, frame, found))
         masks = [self._spread(frame, found) for _, frame, found in tried]
         scores = [
@@ -134,7 +133,10 @@ class Segmenter:
         box = state.mask.box if state.mask else None
         for mark in marks.values():
             held = (mark.limit or mark.held).box
-            box = held if box is None else union(box, held)
+            if not mark.positive and state.mask:  # what is not the label matters where the label might be
+                held = _common(held, state.mask.box)
+            if not is_empty(held):
+                box = held if box is None else union(box, held)
         assert box is not None, "a prompt marks something"
         low, high = _corners_mm(box, self._spacing)
         slices = {mark.slice_axis for mark in marks.values()}
@@ -157,10 +159,11 @@ class Segmenter:
                 inside = seeds(mark.limit, frame, self._spacing)
                 limit = inside if limit is None else limit | inside
         if start:
-            found += engine.of_a_mask(scene, seeds(start, frame, self._spacing))
+            found += engine.of_a_mask(scene, seeds(start, frame, self._spacing), found)
         typical = next((m.typical for m in marks.values() if m.positive), None)
         centres = frame.places(typical, self._spacing) if typical is not None else np.zeros((0, 3), np.int64)
-        background = self._background(scene, key, centres)
+        cut = bool(start) or len(marks) > 1 or not all(_is_click(mark) for mark in marks.values())
+        background = self._background(scene, key, centres, cut=cut)
         shape = self._shape(frame, marks)
         return scene, engine.answer(scene, found, background, limit=limit, shape=shape)
 
@@ -218,11 +221,11 @@ class Segmenter:
             self._cache.put((key, number), held, sum(e.distance.nbytes + e.seeds.nbytes for e in held) + 64)
         return held
 
-    def _background(self, scene: Scene, key: Hashable, centres: Any) -> Any:
-        which = (key, "background", centres.tobytes())
-        held = self._cache.get(which)
+    def _background(self, scene: Scene, key: Hashable, centres: npt.NDArray[np.int64], *, cut: bool) -> Map:
+        which = (key, "background", cut, centres.tobytes())
+        held: Map | None = self._cache.get(which)
         if held is None:
-            held = engine.surroundings(scene, centres)
+            held = engine.surroundings(scene, centres, cut=cut)
             self._cache.put(which, held, held.nbytes)
         return held
 
@@ -239,6 +242,12 @@ class Segmenter:
         small = Frame((low[0], low[1], low[2]), frame.step_mm, (size[0], size[1], size[2]))
         box = small.box(grid.shape, grid.spacing)
         return SparseMask.of(box, spread(found.probability[tuple(inner)], small, box, grid.spacing) > 0.5)
+
+
+def _common(a: Box, b: Box) -> Box:
+    """What lies in both boxes; empty where they are apart."""
+    z, y, x = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+    return z, y, x
 
 
 def _corners_mm(box: Box, spacing: Triple) -> tuple[Triple, Triple]:
@@ -293,7 +302,7 @@ def _changed_here(before: SparseMask, after: SparseMask, marks: Sequence[Marks],
             near[:] = True
         else:
             to_agreed_mm = float(ndimage.distance_transform_edt(~agreed, spacing)[here].max())
-            reach_mm = max(_REACH * to_agreed_mm, 3 * max(spacing))
+            reach_mm = max(engine.REACH * to_agreed_mm, 3 * max(spacing))
             near |= ndimage.distance_transform_edt(~here, spacing) <= reach_mm
     parts, count = ndimage.label(changed & near, _ANY_NEIGHBOUR)
     if not count:

@@ -106,10 +106,9 @@ class InteractiveSession:
         return self.add_all([prompt])
 
     def add_all(self, prompts: Sequence[Prompt]) -> Segmentation:
-        """Add several prompts of one label as one change, as strokes that were drawn before running."""
-        if len({prompt.label for prompt in prompts}) != 1:
-            raise InputError(f"prompts that are added together have one label; got {[p.label for p in prompts][:5]}")
-        label = prompts[0].label
+        """Add several prompts of one label as one change, as strokes drawn before running. Raises as `add`."""
+        step = AddStep(tuple(prompts))
+        label = step.label
         if label in self.locked:
             raise InputError(f"label {label} is locked: unlock({label}) first")
         marks = [marks_of(prompt, self.volume.grid.shape) for prompt in prompts]
@@ -121,7 +120,7 @@ class InteractiveSession:
                     f"the prompt of label {label} lies in label {locked}, which is locked: unlock({locked}) first"
                 )
         _check_size(label, self.mask(label), marks)
-        return self._go((*self._steps, AddStep(tuple(prompts))))
+        return self._go((*self._steps, step))
 
     def remove(self, prompt: Prompt) -> Segmentation:
         """Take a prompt back; what is left is what the others alone would have given. InputError for an unknown one."""
@@ -270,7 +269,7 @@ def _started(state: _State, step: StartStep) -> Iterator[tuple[int, ObjectState]
 
 def _label(label: Any) -> int:
     """A label id that a voxel can have; InputError for anything else."""
-    if isinstance(label, bool) or not isinstance(label, Integral) or not 1 <= label <= MAX_LABEL:
+    if isinstance(label, bool) or not isinstance(label, Integral) or not 1 <= int(label) <= MAX_LABEL:
         raise InputError(f"a label id is a whole number from 1 to {MAX_LABEL}; got {label!r}")
     return int(label)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from napari_medseg.errors import InputError
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.prompts import Prompt
 
@@ -15,9 +16,14 @@ Method = Literal["auto", "geodesic"]
 
 @dataclass(frozen=True, eq=False)
 class AddStep:
-    """Prompts of one label were added, all at once."""
+    """Prompts of one label were added, all at once. Raises InputError for none, and for several labels."""
 
     prompts: tuple[Prompt, ...]
+
+    def __post_init__(self) -> None:
+        if len({prompt.label for prompt in self.prompts}) != 1:
+            labels = [prompt.label for prompt in self.prompts][:5]
+            raise InputError(f"prompts that are added together have one label; got {labels}: add one label at a time")
 
     @property
     def label(self) -> int:

@@ -33,6 +33,8 @@ _WIDEST = 8.0
 """The widest step at all, in voxels."""
 _FINEST = 0.5
 """The finest step at all, in voxels."""
+_OUTSIDE = 3
+"""Voxels of a frame that lie outside of the volume at the most, on each side: smoothing reaches that far."""
 _MARGIN = 0.2
 """What should lie around mask and prompts on each side, as a part of a first frame's side."""
 _LEAST_MARGIN = 0.075
@@ -82,7 +84,19 @@ def first_frames(grid: Grid, centre_mm: Triple) -> list[Frame]:
     longest_mm = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
     widest = max(1.3, 1.3 * longest_mm / (step * max(shape)))
     widest = max(_SCALES[0], min(widest, _WIDEST_FIRST * finest_spacing(grid) / step))
-    return [Frame.around(centre_mm, scale * step, shape) for scale in _SCALES if scale <= widest]
+    return [clipped(Frame.around(centre_mm, scale * step, shape), grid) for scale in _SCALES if scale <= widest]
+
+
+def clipped(frame: Frame, grid: Grid) -> Frame:
+    """The frame without most of what lies outside of the volume: nothing is found there."""
+    low, shape = [], []
+    for axis, n in enumerate(frame.shape):
+        start, size = frame.low_mm[axis], grid.shape[axis] * grid.spacing[axis]
+        before = max(0, math.floor(-start / frame.step_mm) - _OUTSIDE) if n > 1 else 0
+        after = max(0, math.floor((start + n * frame.step_mm - size) / frame.step_mm) - _OUTSIDE) if n > 1 else 0
+        low.append(start + before * frame.step_mm)
+        shape.append(n - before - after)
+    return Frame((low[0], low[1], low[2]), frame.step_mm, (shape[0], shape[1], shape[2]))
 
 
 def fit_score(support: float, filled: float) -> float:
@@ -90,12 +104,13 @@ def fit_score(support: float, filled: float) -> float:
     return support - 0.35 * max(0.0, filled - 0.7) - 0.5 * max(0.0, 0.15 - filled)
 
 
-def filled(mask: npt.NDArray[np.bool_]) -> float:
-    """The largest part of a side of a frame that a mask takes."""
+def filled(grid: Grid, mask: npt.NDArray[np.bool_]) -> float:
+    """The largest extent of a mask in a frame, in sides of a first frame."""
+    side = max(frame_shape(grid))
     sides = []
     for axis, n in enumerate(mask.shape):
         along = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append((along[-1] - along[0] + 1) / n if len(along) and n > 1 else 0.0)
+        sides.append((along[-1] - along[0] + 1) / side if len(along) and n > 1 else 0.0)
     return float(max(sides))
 
 
@@ -110,17 +125,18 @@ def fitted(grid: Grid, low_mm: Triple, high_mm: Triple) -> Frame:
     step = min(step, _WIDEST * finest)
     shape = _sides(grid, extent, step)
     z, y, x = ((low + high) / 2 for low, high in zip(low_mm, high_mm, strict=True))
-    return Frame.around((z, y, x), step, shape)
+    return clipped(Frame.around((z, y, x), step, shape), grid)
 
 
 def follow(frame: Frame, grid: Grid, low_mm: Triple, high_mm: Triple) -> Frame:
     """The frame for what lies between two corners (mask and prompts): the same one while that fits in it well."""
     best = fitted(grid, low_mm, high_mm)
     clear = _LEAST_MARGIN * max(frame_shape(grid)) * frame.step_mm
-    fits = all(
-        n == 1 or (low >= start + clear and high <= start + n * frame.step_mm - clear)
-        for low, high, start, n in zip(low_mm, high_mm, frame.low_mm, frame.shape, strict=True)
-    )
+    fits = True
+    for axis, n in enumerate(frame.shape):
+        start, end = frame.low_mm[axis], frame.low_mm[axis] + n * frame.step_mm
+        size = grid.shape[axis] * grid.spacing[axis]
+        fits &= (start <= 0 or low_mm[axis] >= start + clear) and (end >= size or high_mm[axis] <= end - clear)
     return frame if fits and _TOO_FINE < frame.step_mm / best.step_mm < _TOO_COARSE else best
 
 
@@ -138,9 +154,9 @@ def grown(frame: Frame, grid: Grid, mask: npt.NDArray[np.bool_]) -> Frame | None
     if math.prod(shape) <= _MOST_GROWN * math.prod(frame_shape(grid)) and max(shape) <= 2 * _LONGEST * max(
         frame_shape(grid)
     ):
-        return Frame((low[0], low[1], low[2]), frame.step_mm, (shape[0], shape[1], shape[2]))
+        return clipped(Frame((low[0], low[1], low[2]), frame.step_mm, (shape[0], shape[1], shape[2])), grid)
     step = min(frame.step_mm * _GROWTH, _WIDEST * finest_spacing(grid))
-    return None if step <= frame.step_mm else frame.widened(step / frame.step_mm)
+    return None if step <= frame.step_mm else clipped(frame.widened(step / frame.step_mm), grid)
 
 
 def _sides(grid: Grid, extent_mm: Sequence[float], step: float) -> Shape3:
