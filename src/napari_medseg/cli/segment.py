@@ -47,7 +47,7 @@ def run(args: Namespace) -> None:
     refuse_foreign_model(Path(args.model))
     config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
     outputs = output_paths(args.images, args.output)
-    sources = [_source(image, target) for image, target in zip(args.images, outputs, strict=True)]
+    sources = [labels_source(image, target) for image, target in zip(args.images, outputs, strict=True)]
     with claimed(*outputs):
         model = _checked_model(args.model, args.images, config)
         for image, target, source in zip(args.images, outputs, sources, strict=True):
@@ -69,7 +69,7 @@ def _checked_model(name: str, images: list[Path], config: SegmentConfig) -> Mode
     return model
 
 
-def _source(image: Path, target: Path) -> Path | None:
+def labels_source(image: Path, target: Path) -> Path | None:
     """The series that a DICOM segmentation refers to: the image itself, which InputError says it must be."""
     if target.suffix.lower() != ".dcm":
         return None
