@@ -30,6 +30,8 @@ _FACE_IS_BACKGROUND = 2.5
 """A face of the volume counts as background where it is that unlike the first prompt, in noise."""
 _OUTLINE = 0.5
 """How much farther away the outside of a painted slice lies than its inside, in noise."""
+_SEVERAL, _OUTLINE_OF_SEVERAL = 3, 2.0
+"""From so many painted slices on, their outsides lie that much farther away: their shapes bound the label by then."""
 _SWEEPS = 2
 """Pairs of sweeps for a distance map: more change next to nothing."""
 _GAIN = 4.0
@@ -71,6 +73,8 @@ class Evidence:
     positive: bool
     decides: bool = True
     """Whether its seeds are its own for good, or the other prompts may take them."""
+    is_outline: bool = False
+    """Whether it is the outside of a painted slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +96,7 @@ def evidence(scene: Scene, seeds: Mask, centres: npt.NDArray[np.int64], *, posit
         typical = np.zeros(seeds.shape, dtype=bool)
         typical[tuple(centres.T)] = True
         distance += np.float32(UNLIKE) * minimax(typical, dissimilarity(scene, centres), scene.inside, sweeps=_SWEEPS)
-    elif not positive:
-        distance += np.float32(_OUTLINE)
-    return Evidence(inside, distance, positive)
+    return Evidence(inside, distance, positive, is_outline=not positive and not len(centres))
 
 
 def of_a_mask(scene: Scene, mask: Mask, corrections: Sequence[Evidence]) -> list[Evidence]:
@@ -195,7 +197,10 @@ def answer(
         return tidy(anchors.astype(np.float32), scene.inside, yes, no, anchors)
     nowhere = np.full(size, FAR, np.float32)
     near = np.minimum.reduce([nowhere, *(e.distance for e in prompts if e.positive)])
-    far = np.minimum.reduce([background, *(e.distance for e in prompts if not e.positive)])
+    several = sum(e.is_outline for e in prompts) >= _SEVERAL
+    outline = np.float32(_OUTLINE_OF_SEVERAL if several else _OUTLINE)
+    opposed = [e.distance + outline if e.is_outline else e.distance for e in prompts if not e.positive]
+    far = np.minimum.reduce([background, *opposed])
     margin = ndimage.gaussian_filter((far - near) / (far + near + np.float32(1e-3)), SMOOTHING_VOXELS)
     if shape is not None:
         known = np.float32(_SHAPE_WEIGHT) * np.abs(shape)

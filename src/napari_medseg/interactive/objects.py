@@ -19,7 +19,7 @@ from napari_medseg.interactive import engine, zoom
 from napari_medseg.interactive.engine import Answer, Evidence
 from napari_medseg.interactive.kernels import Map, Mask
 from napari_medseg.interactive.marks import Marks, seeds
-from napari_medseg.interactive.masks import SparseMask
+from napari_medseg.interactive.masks import NOWHERE, SparseMask
 from napari_medseg.interactive.scene import Frame, Scene, spread
 from napari_medseg.volume import Volume
 
@@ -95,6 +95,14 @@ class Segmenter:
         for barrier in barriers:
             mask = mask.without(barrier)
         return ObjectState(frame, prompts, mask, state.start)
+
+    def probability(self, marks: Mapping[int, Marks]) -> tuple[Box, Map]:
+        """(a box of the volume, the probability of the label in it) of prompts that are weighed at once.
+
+        Outside of the box it is below one half.
+        """
+        frame, found = self._grown(self._frame(ObjectState(), marks), marks, SparseMask.empty(), [])
+        return self._spread_probability(frame, found)
 
     def _first(self, marks: Mapping[int, Marks], barriers: Sequence[SparseMask]) -> Frame:
         """The frame in which the border of what is found lies on edges most."""
@@ -231,17 +239,22 @@ class Segmenter:
 
     def _spread(self, frame: Frame, found: Answer) -> SparseMask:
         """The answer in voxels of the volume."""
+        box, probability = self._spread_probability(frame, found)
+        return SparseMask.of(box, probability > 0.5)
+
+    def _spread_probability(self, frame: Frame, found: Answer) -> tuple[Box, Map]:
+        """(the box around the mask, the probability in it), in voxels of the volume."""
         grid = self.volume.grid
         part = frame.shape
         tight = ndimage.find_objects(found.mask.astype(np.uint8))
         if not tight:
-            return SparseMask.empty()
+            return NOWHERE, np.zeros((0, 0, 0), np.float32)
         inner = [slice(max(0, t.start - 1), min(n, t.stop + 1)) for t, n in zip(tight[0], part, strict=True)]
         low = [mm + side.start * frame.step_mm for mm, side in zip(frame.low_mm, inner, strict=True)]
         size = [side.stop - side.start for side in inner]
         small = Frame((low[0], low[1], low[2]), frame.step_mm, (size[0], size[1], size[2]))
         box = small.box(grid.shape, grid.spacing)
-        return SparseMask.of(box, spread(found.probability[tuple(inner)], small, box, grid.spacing) > 0.5)
+        return box, spread(found.probability[tuple(inner)], small, box, grid.spacing)
 
 
 def _common(a: Box, b: Box) -> Box:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Literal, get_args
+from itertools import count, pairwise
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import Shape3
 from napari_medseg.interactive.engine import signed_distance
-from napari_medseg.interactive.masks import LabelView, SparseMask
-from napari_medseg.interactive.session import InteractiveSession
+from napari_medseg.interactive.marks import marks_of
+from napari_medseg.interactive.objects import Segmenter
 from napari_medseg.prompts import SliceMask
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
@@ -21,6 +20,7 @@ PropagationMethod = Literal["auto", "geodesic", "interpolation"]
 """How slices become a volume. interpolation: between shapes, without the image. geodesic: slices and their shapes as
 prompts. auto: the best by figures, which is geodesic."""
 
+Labels = npt.NDArray[np.integer[Any]]
 Slices = Mapping[int, Sequence[int]]
 """{axis: the indices of the slices along it that are annotated}."""
 
@@ -39,21 +39,22 @@ def propagate(
     require_same_grid(volume, some_slices, "the volume", "the annotated slices")
     labels = np.asarray(some_slices.data[:, :, :])
     chosen = _chosen(labels, slices)
+    if method == "interpolation" and len(chosen) > 1:
+        raise InputError(f"interpolation takes slices along one axis; got {len(chosen)}: use method='geodesic'")
     ids = [int(k) for k in np.unique(labels) if k]
     if not ids:
         raise InputError(f"{some_slices.name or 'the annotated slices'} hold no label: paint at least one slice")
-    masks = (
-        {k: SparseMask.of(_everything(labels.shape), interpolated(labels == k, chosen)) for k in ids}
-        if method == "interpolation"
-        else _by_prompts(volume, labels, ids, chosen)
-    )
-    kept = {k: _as_painted(masks.get(k, SparseMask.empty()), labels, k, chosen) for k in ids}
-    data = np.asarray(LabelView(volume.grid.shape, kept)[...])
+    by_method = _by_shapes if method == "interpolation" else _by_prompts
+    data = by_method(volume, labels, ids, chosen)
+    for axis, indices in chosen.items():
+        for index in indices:
+            where = tuple(index if a == axis else slice(None) for a in range(3))
+            data[where] = labels[where]
     names = {k: some_slices.label_name(k) for k in ids}
     return Segmentation(data, volume.grid, names, name=some_slices.name)
 
 
-def annotated(labels: npt.NDArray[np.integer]) -> tuple[int, list[int]]:
+def annotated(labels: Labels) -> tuple[int, list[int]]:
     """(the axis, the slices along it) that hold the labels: those of the axis that has the fewest."""
     held = [np.flatnonzero((labels != 0).any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     axis = min(range(3), key=lambda a: len(held[a]))
@@ -77,11 +78,19 @@ def interpolated(mask: npt.NDArray[np.bool_], slices: Slices) -> npt.NDArray[np.
     return np.moveaxis(out, 0, axis)
 
 
-def _by_prompts(
-    volume: Volume, labels: npt.NDArray[np.integer], ids: Sequence[int], slices: Slices
-) -> dict[int, SparseMask]:
-    """Every annotated slice as a prompt, a label at a time; all prompts of a label count at once."""
-    session = InteractiveSession(volume)
+def _by_shapes(volume: Volume, labels: Labels, ids: Sequence[int], slices: Slices) -> Labels:
+    """Interpolation, a label at a time."""
+    data = np.zeros_like(labels)
+    for label in ids:
+        data[interpolated(labels == label, slices)] = label
+    return data
+
+
+def _by_prompts(volume: Volume, labels: Labels, ids: Sequence[int], slices: Slices) -> Labels:
+    """Every annotated slice as a prompt. Each label is found by itself, and the likelier one takes a voxel."""
+    segmenter = Segmenter(volume)
+    data, likeliest = np.zeros_like(labels), np.full(labels.shape, 0.5, np.float32)
+    numbers = count()
     for label in ids:
         prompts = []
         for axis, indices in slices.items():
@@ -93,22 +102,15 @@ def _by_prompts(
                     if mask.any()
                     else SliceMask(np.ones_like(mask), axis, index, label=label, positive=False)
                 )
-        session.add_all(sorted(prompts, key=lambda prompt: not prompt.positive))
-    return {label: session.mask(label) for label in ids}
+        prompts.sort(key=lambda prompt: not prompt.positive)
+        shape = volume.grid.shape
+        box, probability = segmenter.probability({next(numbers): marks_of(prompt, shape) for prompt in prompts})
+        likelier = probability > likeliest[box]
+        data[box][likelier], likeliest[box][likelier] = label, probability[likelier]
+    return data
 
 
-def _as_painted(mask: SparseMask, labels: npt.NDArray[np.integer], label: int, slices: Slices) -> SparseMask:
-    """The mask, with the annotated slices as they are."""
-    box = _everything(labels.shape)
-    full = mask.within(box)
-    for axis, indices in slices.items():
-        for index in indices:
-            where = tuple(index if a == axis else slice(None) for a in range(3))
-            full[where] = labels[where] == label
-    return SparseMask.of(box, full)
-
-
-def _chosen(labels: npt.NDArray[np.integer], slices: Slices | None) -> Slices:
+def _chosen(labels: Labels, slices: Slices | None) -> Slices:
     if slices is None:
         fewest, held = annotated(labels)
         return {fewest: held}
@@ -119,8 +121,3 @@ def _chosen(labels: npt.NDArray[np.integer], slices: Slices | None) -> Slices:
         if wrong:
             raise InputError(f"there is no slice {wrong[0]} along axis {axis}: the volume has {labels.shape[axis]}")
     return slices
-
-
-def _everything(shape: tuple[int, ...] | Shape3) -> tuple[slice, slice, slice]:
-    z, y, x = (slice(0, n) for n in shape)
-    return z, y, x
