@@ -60,3 +60,8 @@ def test_a_label_image_is_made_where_it_is_read() -> None:
     np.testing.assert_array_equal(view[...], one + 70_000 * large)
     np.testing.assert_array_equal(view[2, 1:, ::-2], (one + 70_000 * large)[2, 1:, ::-2])
     assert LabelView(SHAPE, {1: sparse(one)}).dtype == np.uint8
+
+
+def test_a_box_without_voxels_is_an_empty_mask() -> None:
+    nowhere = (slice(0, 0), slice(0, 0), slice(0, 0))
+    assert not SparseMask.of(nowhere, np.zeros((0, 0, 0), dtype=bool))

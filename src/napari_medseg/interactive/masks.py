@@ -32,9 +32,9 @@ class SparseMask:
     @classmethod
     def of(cls, box: Box, inside: Mask) -> SparseMask:
         """The mask in the tightest box."""
-        found = ndimage.find_objects(inside.astype(np.uint8))
-        if not found or found[0] is None:
+        if not inside.any():
             return cls.empty()
+        found = ndimage.find_objects(inside.astype(np.uint8))
         tight = found[0]
         z, y, x = (slice(b.start + t.start, b.start + t.stop) for b, t in zip(box, tight, strict=True))
         return cls((z, y, x), np.ascontiguousarray(inside[tight]))
