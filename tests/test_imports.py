@@ -10,10 +10,24 @@ import pytest
 
 import napari_medseg
 
-HEAVY = ("torch", "monai", "napari", "qtpy", "PyQt6", "magicgui", "itk", "dask", "pandas", "scipy", "matplotlib")
+HEAVY = (
+    "torch",
+    "monai",
+    "napari",
+    "qtpy",
+    "PyQt6",
+    "magicgui",
+    "itk",
+    "dask",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "numba",
+)
 LIGHT = {
     "package": "import napari_medseg",
     "nouns": "from napari_medseg import Grid, Volume, Segmentation, networks; networks()",
+    "prompts": "from napari_medseg import Point; Point((0, 0, 0), label=1)",
     "version": "from napari_medseg.cli import main; exit_with(main, ['--version'])",
     "help": "from napari_medseg.cli import main; exit_with(main, ['segment', '--help'])",
     "networks": "from napari_medseg.cli import main; assert main(['networks']) == 0",

@@ -1,28 +1,39 @@
 from ._version import __version__
 from .inference import iter_segment, segment
+from .interactive import InteractiveSession, interact, propagate, resume_interaction
 from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
 from .models import Model, ModelSpec, load_model
+from .prompts import Box, Lasso, Point, Scribble, SliceMask
 from .registry import NetworkSpec, networks
 from .training import iter_train, train
 from .volume import Grid, Segmentation, Volume
 
 __all__ = [
+    "Box",
     "Grid",
+    "InteractiveSession",
+    "Lasso",
     "Model",
     "ModelSpec",
     "NetworkSpec",
+    "Point",
     "Scores",
+    "Scribble",
     "Segmentation",
+    "SliceMask",
     "Volume",
     "__version__",
     "evaluate",
+    "interact",
     "iter_segment",
     "iter_train",
     "load_model",
     "networks",
+    "propagate",
     "read",
     "read_segmentation",
+    "resume_interaction",
     "segment",
     "train",
     "write",

@@ -78,6 +78,8 @@ SURFACE = {
         "--preset default [default|paper]",
         "--labels",
     ],
+    "interact": ["image", "--prompts required", "--model", "-o --output required"],
+    "propagate": ["image", "--labels required", "--model", "-o --output required"],
 }
 
 
@@ -142,7 +144,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     [
         (["segmnt"], "did you mean segment?"),
         (["evaluate", "--preset", "surve"], "did you mean survey?"),
-        (["qqqq"], "'convert'):"),
+        (["qqqq"], "'propagate'):"),
     ],
     ids=["command", "choice", "nothing_like_it"],
 )

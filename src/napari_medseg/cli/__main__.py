@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from napari_medseg.cli.main import main
+from napari_medseg.cli.parser import main
 
 sys.exit(main())

@@ -61,7 +61,7 @@ def run(args: Namespace) -> None:
     inputs = [path for case in cases for path in _paths(case)]
     outputs = output_paths(inputs, args.output, [case.name for case in cases])
     for case, target in zip(cases, outputs, strict=True):
-        _source(_paths(case)[0], target)
+        labels_source(_paths(case)[0], target)
     with locked(*outputs):
         model = _checked_model(args.model, cases, config)
         terminal.print_note(f"{model.path.name}: {about(model)}")
@@ -115,7 +115,7 @@ def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model
     return model
 
 
-def _source(image: Path, target: Path) -> Path | None:
+def labels_source(image: Path, target: Path) -> Path | None:
     """The DICOM series that a .dcm output refers to: the image. Raises InputError where the image is none."""
     if target.suffix.lower() != ".dcm":
         return None
@@ -138,7 +138,7 @@ def _segment_case(case: Case, target: Path, model: Model, config: SegmentConfig)
     )
     result = terminal.follow(events, case.name)
     if not streamed:
-        io.write(target, result, source=_source(_paths(case)[0], target))
+        io.write(target, result, source=labels_source(_paths(case)[0], target))
 
 
 def _sha256_of_all(paths: list[Path]) -> str:

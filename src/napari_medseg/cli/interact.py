@@ -1,0 +1,100 @@
+"""`interact` and `propagate`: masks from prompts, and a volume from some slices, without a network."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medseg import io
+from napari_medseg._version import __version__
+from napari_medseg.cli import terminal
+from napari_medseg.cli.outputs import check_keeps_inputs, locked, output_paths
+from napari_medseg.cli.segment import labels_source, sha256_of
+from napari_medseg.errors import NotSupportedError
+
+if TYPE_CHECKING:
+    from napari_medseg.volume import Segmentation
+
+INTERACT = """Do the prompts of a session again, and write the labels that they give.
+
+PROMPTS is what `session.save` writes, or a list of prompts written by hand.
+"""
+PROPAGATE = """Segment a volume of which some slices are annotated.
+
+The annotated slices are those that hold a label, along the axis that has the fewest of them.
+"""
+
+
+def add_interact_arguments(parser: ArgumentParser) -> None:
+    _add_image(parser)
+    parser.add_argument("--prompts", required=True, type=Path, metavar="JSON", help="The log of a session.")
+    _add_model_and_output(parser)
+
+
+def add_propagate_arguments(parser: ArgumentParser) -> None:
+    _add_image(parser)
+    parser.add_argument(
+        "--labels", required=True, type=Path, metavar="SOME_SLICES", help="Labels of the annotated slices."
+    )
+    _add_model_and_output(parser)
+
+
+def run_interact(args: Namespace) -> None:
+    _refuse_model(args)
+    target = _output(args, args.prompts)
+    source = labels_source(args.image, target)
+    with locked(target):
+        from napari_medseg.interactive.session import resume_interaction
+
+        session = resume_interaction(args.prompts, io.read(args.image))
+        _write(args, target, session.segmentation, source, {"method": session.method}, prompts=args.prompts)
+
+
+def run_propagate(args: Namespace) -> None:
+    _refuse_model(args)
+    target = _output(args, args.labels)
+    source = labels_source(args.image, target)
+    with locked(target):
+        from napari_medseg.interactive.propagation import propagate
+
+        found = propagate(io.read(args.image), io.read_segmentation(args.labels))
+        _write(args, target, found, source, {"method": "auto"}, labels=args.labels)
+
+
+def _add_image(parser: ArgumentParser) -> None:
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
+
+
+def _add_model_and_output(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", help="Model that takes prompts (none in this version: leave it out).")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="Label file; its suffix decides the format."
+    )
+
+
+def _refuse_model(args: Namespace) -> None:
+    if args.model is not None:
+        raise NotSupportedError(
+            f"--model {args.model}: models that take prompts are not supported in this version: run again without it"
+        )
+
+
+def _output(args: Namespace, given: Path) -> Path:
+    (target,) = output_paths([args.image], args.output)
+    check_keeps_inputs([args.image, given], [target])
+    return target
+
+
+def _write(
+    args: Namespace,
+    target: Path,
+    found: Segmentation,
+    source: Path | None,
+    how: dict[str, object],
+    **inputs: Path,
+) -> None:
+    hashes = {f"{name}_sha256": sha256_of(path) for name, path in inputs.items()}
+    provenance = {**how, "napari_medseg": __version__, "input_sha256": sha256_of(args.image), **hashes}
+    io.write(target, found, provenance=provenance, source=source)
+    terminal.print_result(f"wrote {target}")

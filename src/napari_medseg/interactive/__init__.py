@@ -1,0 +1,5 @@
+"""Prompts to masks without a network: `interact`, `resume_interaction`, `propagate`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,272 @@
+"""Geodesic competition: prompts and the surroundings compete for every voxel, and a random walker draws the border.
+
+Each prompt has one distance map: a geodesic one (steps cost what the image changes by) plus how unlike the prompt the
+least unlike way to a voxel is. The smaller distance wins; its margin is the prior of a random walker. No network, no
+training: the image alone.
+
+Sources: geodesic segmentation (Criminisi et al., ECCV 2008), fuzzy connectedness (Udupa and Samarasekera, GMIP 1996),
+random walks with priors (Grady, CVPR 2005).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_medseg.interactive.kernels import FAR, Map, Mask, geodesic, minimax, random_walk
+from napari_medseg.interactive.scene import SMOOTHING_VOXELS, Scene
+
+STEP = 0.15
+"""What a step of one voxel costs, in noise: the shorter of two ways without an edge wins."""
+UNLIKE = 1.0
+"""The weight of the dissimilarity to the prompt beside the geodesic distance."""
+_FACE_IS_BACKGROUND = 2.5
+"""A face of the volume counts as background where it is that unlike the first prompt, in noise."""
+_OUTLINE = 0.5
+"""How much farther away the outside of a painted slice lies than its inside, in noise."""
+_SEVERAL, _OUTLINE_OF_SEVERAL = 3, 2.0
+"""From so many painted slices on, their outsides lie that much farther away: their shapes bound the label by then."""
+_SWEEPS = 2
+"""Pairs of sweeps for a distance map: more change next to nothing."""
+_GAIN = 4.0
+"""How sharply the margin between two distances becomes a probability."""
+_PRIOR_WEIGHT = 0.1
+"""Of the margin in the random walker, beside the neighbours."""
+_EDGE = 2.5
+"""The difference of neighbours, in noise, at which the random walker takes them for half as close."""
+_WALKER_SWEEPS = 16
+"""Of Gauss-Seidel in the random walker."""
+_FACE_LIKE_PROMPT = 4.0
+"""How much farther away, in noise, a face of the frame lies that the prompt reaches through voxels like its own."""
+REACH = 3.0
+"""How far a correction reaches, in distances from the prompt to where the mask was as the prompt says."""
+_BORDER_VOXELS = 2.0
+"""How far the border of a mask to start from may be off."""
+_SHAPE_WEIGHT = 0.5
+"""Of the shapes of painted slices in the margin, where they say anything."""
+_SHAPE_OFF = 1.0
+"""How far the shape of a painted slice may be off, in voxels of the scene."""
+_SHAPE_DRIFT, _SHAPE_DRIFT_BEYOND = 0.25, 0.5
+"""What each voxel from the slice adds to it, between two slices and beyond the last one."""
+_SHAPE_REACH = 0.5
+"""Beyond the last slice a shape's weight falls to 1/e within that many of its own widths."""
+_SAMPLES = 8
+"""Voxels of a stroke or a painted slice whose surroundings say what it looks like."""
+_SAMPLED = (0.06, 0.94)
+"""The quantiles of its intensities that they lie between: its darkest and brightest voxels may be mistakes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What one prompt says of a scene."""
+
+    seeds: Mask
+    """Voxels that it decides."""
+    distance: Map
+    """How far every voxel is from it."""
+    positive: bool
+    decides: bool = True
+    """Whether its seeds are its own for good, or the other prompts may take them."""
+    is_outline: bool = False
+    """Whether it is the outside of a painted slice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a scene's prompts make of it."""
+
+    mask: Mask
+    probability: Map
+    """Above one half in the mask, and nowhere else."""
+
+
+def evidence(scene: Scene, seeds: Mask, centres: npt.NDArray[np.int64], *, positive: bool) -> Evidence:
+    """The evidence of a prompt. seeds: the voxels it decides; centres: (n, 3) voxels that are typical of it, if any."""
+    inside = seeds & scene.inside
+    if len(centres) > 1 and inside.any():
+        centres = _representative(scene, inside)
+    distance = geodesic(inside, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
+    if len(centres):
+        typical = np.zeros(seeds.shape, dtype=bool)
+        typical[tuple(centres.T)] = True
+        distance += np.float32(UNLIKE) * minimax(typical, dissimilarity(scene, centres), scene.inside, sweeps=_SWEEPS)
+    return Evidence(inside, distance, positive, is_outline=not positive and not len(centres))
+
+
+def of_a_mask(scene: Scene, mask: Mask, corrections: Sequence[Evidence]) -> list[Evidence]:
+    """The evidence of a mask to start from: its core is the label, what lies clear of it is not.
+
+    It says nothing within the reach of a correction that says otherwise.
+    """
+    depth = ndimage.distance_transform_edt(mask)
+    core = depth > min(_BORDER_VOXELS, 0.5 * float(depth.max()))
+    clear = ndimage.distance_transform_edt(~mask) > _BORDER_VOXELS
+    for correction in corrections:
+        agreed = mask if correction.positive else ~mask
+        if correction.decides and correction.seeds.any() and agreed.any():
+            away = float(ndimage.distance_transform_edt(~agreed)[correction.seeds].max())
+            near = ndimage.distance_transform_edt(~correction.seeds) <= REACH * max(away, 1.0)
+            if correction.positive:
+                clear &= ~near
+            else:
+                core &= ~near
+    found = []
+    for marked, positive in ((core, True), (clear, False)):
+        inside = marked & scene.inside
+        if inside.any():
+            distance = geodesic(inside, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
+            found.append(Evidence(inside, distance, positive, decides=False))
+    return found
+
+
+def surroundings(scene: Scene, centres: npt.NDArray[np.int64], *, cut: bool) -> Map:
+    """The distance from what is taken for background: the frame's faces, and those of the volume unlike the prompt.
+
+    centres: (n, 3) voxels of the first prompt. cut: a face of the frame that voxels of its kind lead to may cut through
+    the object, and counts less; not at a single click, which the faces alone bound.
+    """
+    if not len(centres):
+        return geodesic(scene.frame_faces, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
+    first = np.zeros(scene.inside.shape, dtype=bool)
+    first[tuple(centres[0])] = True
+    unlike = dissimilarity(scene, centres[:1])
+    level = minimax(first, unlike, scene.inside, sweeps=_SWEEPS)
+    linked = (cut & scene.frame_faces) & (level <= _FACE_IS_BACKGROUND)
+    sure = (scene.frame_faces & ~linked) | (scene.volume_faces & (unlike > _FACE_IS_BACKGROUND))
+    from_sure = geodesic(sure, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
+    if not linked.any():
+        return from_sure
+    from_linked = geodesic(linked, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
+    nearer: Map = np.minimum(from_sure, from_linked + np.float32(_FACE_LIKE_PROMPT))
+    return nearer
+
+
+def dissimilarity(scene: Scene, centres: npt.NDArray[np.int64]) -> Map:
+    """How unlike each voxel is to the least unlike of the centres, in noise and the spread around the centre."""
+    least = np.full(scene.inside.shape, FAR, np.float32)
+    for centre in centres:
+        box = tuple(slice(max(0, int(c) - 1), int(c) + 2) for c in centre)
+        around = scene.image[(slice(None), *box)].reshape(len(scene.image), -1)
+        middle = np.median(around, axis=1)
+        spread = 1.4826 * np.median(np.abs(around - middle[:, None]), axis=1)
+        scale = np.sqrt(spread**2 + 1)
+        shape = (-1, 1, 1, 1)
+        of_channels = np.abs(scene.image - middle.reshape(shape)) / scale.reshape(shape)
+        least = np.minimum(least, of_channels.max(axis=0).astype(np.float32))
+    return least
+
+
+def _representative(scene: Scene, seeds: Mask) -> npt.NDArray[np.int64]:
+    """(n, 3) voxels at evenly spaced quantiles of a prompt's intensities; of a painted slice, of its interior."""
+    thin = [axis for axis in range(3) if seeds.any(axis=tuple(a for a in range(3) if a != axis)).sum() <= 2]
+    inner = seeds
+    if thin:
+        flat = np.zeros((3, 3, 3), dtype=bool)
+        cross = np.moveaxis(flat, thin[0], 0)
+        cross[1] = ndimage.generate_binary_structure(2, 1)
+        inner = ndimage.binary_erosion(seeds, flat)
+    if np.count_nonzero(inner) < _SAMPLES:
+        inner = seeds
+    voxels = np.argwhere(inner)
+    order = np.argsort(scene.image.mean(axis=0)[inner], kind="stable")
+    quantiles = np.linspace(*_SAMPLED, min(_SAMPLES, len(voxels)))
+    return voxels[order[np.rint(quantiles * (len(voxels) - 1)).astype(np.int64)]]
+
+
+def answer(
+    scene: Scene, prompts: Sequence[Evidence], background: Map, *, limit: Mask | None = None, shape: Map | None = None
+) -> Answer:
+    """The mask that the prompts of one label give.
+
+    limit: where it can lie. shape: (Z, Y, X) what the shapes of painted slices say, -1 (outside) to 1, 0 where they say
+    nothing. In an image that shows nothing, the prompts' own voxels are all that is known.
+    """
+    size = background.shape
+    yes = _any([e.seeds for e in prompts if e.positive and e.decides], size)
+    no = _any([e.seeds for e in prompts if not e.positive and e.decides], size) & ~yes
+    if limit is not None:
+        no = no | (~limit & ~yes)
+    anchors = yes | _any([e.seeds for e in prompts if e.positive and not e.decides], size)
+    if scene.is_flat and shape is None:
+        return tidy(anchors.astype(np.float32), scene.inside, yes, no, anchors)
+    nowhere = np.full(size, FAR, np.float32)
+    near = np.minimum.reduce([nowhere, *(e.distance for e in prompts if e.positive)])
+    several = sum(e.is_outline for e in prompts) >= _SEVERAL
+    outline = np.float32(_OUTLINE_OF_SEVERAL if several else _OUTLINE)
+    opposed = [e.distance + outline if e.is_outline else e.distance for e in prompts if not e.positive]
+    far = np.minimum.reduce([background, *opposed])
+    margin = ndimage.gaussian_filter((far - near) / (far + near + np.float32(1e-3)), SMOOTHING_VOXELS)
+    if shape is not None:
+        known = np.float32(_SHAPE_WEIGHT) * np.abs(shape)
+        margin = (1 - known) * margin + known * shape
+    prior = (0.5 + 0.5 * np.tanh(_GAIN * margin)).astype(np.float32)
+    prior[yes], prior[no] = 1, 0
+    probability = random_walk(
+        prior, scene.image, scene.inside, yes | no, weight=_PRIOR_WEIGHT, edge=_EDGE, sweeps=_WALKER_SWEEPS
+    )
+    return tidy(probability, scene.inside, yes, no, anchors)
+
+
+def shape_of_slices(axis: int, painted: Mapping[int, Mask], size: tuple[int, ...]) -> Map:
+    """What the shapes of painted slices say of the slices beside them, -1 (outside) to 1; 0 on the slices themselves.
+
+    axis: the slices are along it. painted: {index in the scene: mask of the slice}. Between two slices their signed
+    distances are mixed (Raya and Udupa, IEEE TMI 1990). Beyond the last one its shape goes on for a while, unless the
+    next painted slice is empty. What is said fades with the distance from the slices.
+    """
+    shape = np.zeros(size, np.float32)
+    planes = np.moveaxis(shape, axis, 0)
+    indices = sorted(painted)
+    distances = {index: signed_distance(painted[index]) for index in indices if painted[index].any()}
+    for low, high in pairwise(indices):
+        if low in distances and high in distances:
+            for k in range(low + 1, high):
+                mixed = (distances[low] * (high - k) + distances[high] * (k - low)) / (high - low)
+                planes[k] = np.tanh(-mixed / (_SHAPE_OFF + _SHAPE_DRIFT * min(k - low, high - k)))
+    for last, beyond in (
+        (indices[0], range(indices[0] - 1, -1, -1)),
+        (indices[-1], range(indices[-1] + 1, len(planes))),
+    ):
+        if last in distances:
+            width = math.sqrt(np.count_nonzero(painted[last]))
+            for k in beyond:
+                away = abs(k - last)
+                fading = math.exp(-away / (_SHAPE_REACH * width))
+                planes[k] = fading * np.tanh(-distances[last] / (_SHAPE_OFF + _SHAPE_DRIFT_BEYOND * away))
+    return shape
+
+
+def signed_distance(mask: Mask) -> npt.NDArray[np.float64]:
+    """Voxels to the border of a mask: negative inside."""
+    outside = ndimage.distance_transform_edt(~mask)
+    inside = ndimage.distance_transform_edt(mask)
+    distance: npt.NDArray[np.float64] = np.where(mask, 0.5 - inside, outside - 0.5)
+    return distance
+
+
+def tidy(probability: Map, inside: Mask, yes: Mask, no: Mask, anchors: Mask) -> Answer:
+    """The parts that hold an anchor, their holes filled."""
+    parts, count = ndimage.label((probability > 0.5) & inside)
+    wanted = np.unique(parts[anchors])
+    mask = np.isin(parts, wanted[wanted > 0]) if count else np.zeros_like(inside)
+    mask = (ndimage.binary_fill_holes(mask | yes) & ~no) & inside
+    below, above = np.float32(0.5), np.float32(0.51)
+    return Answer(mask, np.where(mask, np.maximum(probability, above), np.minimum(probability, below)))
+
+
+def border_support(scene: Scene, mask: Mask) -> float:
+    """How much of the mask's border lies on edges of the image, 0 to 1; on faces of the volume there is no border."""
+    border = mask & ~ndimage.binary_erosion(mask, border_value=1) & ~(scene.volume_faces & ~scene.frame_faces)
+    if not border.any():
+        return 0.0
+    return float(np.minimum(1, scene.gradient[border] / _EDGE).mean())
+
+
+def _any(masks: Sequence[Mask], shape: tuple[int, ...]) -> Mask:
+    return np.logical_or.reduce(masks) if masks else np.zeros(shape, dtype=bool)

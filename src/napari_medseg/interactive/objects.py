@@ -1,0 +1,324 @@
+"""One object: its prompts in order become its mask, step by step, always in the same way."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_medseg.arrays.boxes import Box, is_empty, overlaps, union
+from napari_medseg.geometry import Triple
+from napari_medseg.interactive import engine, zoom
+from napari_medseg.interactive.engine import Answer, Evidence
+from napari_medseg.interactive.kernels import Map, Mask
+from napari_medseg.interactive.marks import Marks, seeds
+from napari_medseg.interactive.masks import NOWHERE, SparseMask
+from napari_medseg.interactive.scene import Frame, Scene, spread
+from napari_medseg.volume import Volume
+
+_AGREEMENT = 0.3
+"""The weight of how far a scale's mask agrees with those of the scales beside it."""
+_MOST_GROWTH = 4
+"""How often a frame grows at one change."""
+_KEPT_SUPPORT = 0.9
+"""A frame grows only where the border of the mask keeps that part of its support by edges: else the mask has leaked."""
+_LARGE = 1 << 20
+"""Voxels of a prompt's box that are not looked at one by one."""
+_CACHED_BYTES = 400 << 20
+"""Of scenes and distance maps: a hundred prompts of a cube of 64 voxels a side take about half of it."""
+_ANY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectState:
+    """An object after some prompts."""
+
+    frame: Frame | None = None
+    prompts: tuple[int, ...] = ()
+    """The numbers of its prompts, in order."""
+    mask: SparseMask = field(default_factory=SparseMask.empty)
+    start: SparseMask = field(default_factory=SparseMask.empty)
+    """The mask that it started from, empty where it began with a prompt."""
+
+
+class Cache:
+    """The latest values by key, within a number of bytes."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._held: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._most, self._bytes = most_bytes, 0
+
+    def get(self, key: Hashable) -> Any:
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key][0]
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        self._held[key] = (value, size)
+        self._bytes += size
+        while self._bytes > self._most and len(self._held) > 1:
+            self._bytes -= self._held.popitem(last=False)[1][1]
+
+
+class Segmenter:
+    """Adds prompts to objects of a volume. What it keeps are results that could be computed again."""
+
+    def __init__(self, volume: Volume, cached_bytes: int = _CACHED_BYTES) -> None:
+        self.volume = volume
+        self._spacing: Triple = volume.grid.spacing
+        self._cache = Cache(cached_bytes)
+
+    def add(
+        self, state: ObjectState, numbers: Sequence[int], marks: Mapping[int, Marks], barriers: Sequence[SparseMask]
+    ) -> ObjectState:
+        """The object after some prompts more. marks: of all prompts by number. barriers: masks it may not enter."""
+        prompts = (*state.prompts, *numbers)
+        new, ours = [marks[k] for k in numbers], {k: marks[k] for k in prompts}
+        if state.frame is None and not state.start and len(new) == 1 and _is_click(new[0]):
+            frame = self._first(ours, barriers)
+        else:
+            frame = self._frame(state, ours)
+        frame, found = self._grown(frame, ours, state.start, barriers)
+        mask = self._spread(frame, found)
+        if state.mask:
+            mask = _changed_here(state.mask, mask, new, self._spacing)
+        for mark in ours.values():
+            mask = mask.joined(mark.yes).without(mark.no.without(mark.yes))
+        for barrier in barriers:
+            mask = mask.without(barrier)
+        return ObjectState(frame, prompts, mask, state.start)
+
+    def probability(self, marks: Mapping[int, Marks]) -> tuple[Box, Map]:
+        """(a box of the volume, the probability of the label in it) of prompts that are weighed at once.
+
+        Outside of the box it is below one half.
+        """
+        frame, found = self._grown(self._frame(ObjectState(), marks), marks, SparseMask.empty(), [])
+        return self._spread_probability(frame, found)
+
+    def _first(self, marks: Mapping[int, Marks], barriers: Sequence[SparseMask]) -> Frame:
+        """The frame in which the border of what is found lies on edges most."""
+        centre = (next(iter(marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
+        tried = []
+        for frame in zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2]))):
+            scene, found = self._answer(frame, marks, SparseMask.empty(), barriers)
+            score = zoom.fit_score(engine.border_support(scene, found.mask), zoom.filled(self.volume.grid, found.mask))
+            tried.append((score, frame, found))
+        masks = [self._spread(frame, found) for _, frame, found in tried]
+        scores = [
+            score + _AGREEMENT * _mean([dice(masks[k], masks[n]) for n in (k - 1, k + 1) if 0 <= n < len(masks)])
+            for k, (score, _, _) in enumerate(tried)
+        ]
+        return tried[int(np.argmax(scores))][1]
+
+    def _grown(
+        self, frame: Frame, marks: Mapping[int, Marks], start: SparseMask, barriers: Sequence[SparseMask]
+    ) -> tuple[Frame, Answer]:
+        """The answer in a frame that grows while what is found runs out of it and its border stays on edges."""
+        scene, found = self._answer(frame, marks, start, barriers)
+        support = engine.border_support(scene, found.mask)
+        for _ in range(_MOST_GROWTH):
+            larger = zoom.grown(frame, self.volume.grid, found.mask)
+            if larger is None:
+                break
+            scene, further = self._answer(larger, marks, start, barriers)
+            further_support = engine.border_support(scene, further.mask)
+            if further_support < _KEPT_SUPPORT * support:
+                break
+            frame, found, support = larger, further, further_support
+        return frame, found
+
+    def _frame(self, state: ObjectState, marks: Mapping[int, Marks]) -> Frame:
+        """The frame that holds the mask and the prompts."""
+        box = state.mask.box if state.mask else None
+        for mark in marks.values():
+            held = (mark.limit or mark.held).box
+            if not mark.positive and state.mask:  # what is not the label matters where the label might be
+                held = _common(held, state.mask.box)
+            if not is_empty(held):
+                box = held if box is None else union(box, held)
+        assert box is not None, "a prompt marks something"
+        low, high = _corners_mm(box, self._spacing)
+        slices = {mark.slice_axis for mark in marks.values()}
+        if len(slices) == 1 and not state.mask and (axis := slices.pop()) is not None:
+            low, high = _as_long_as_wide(low, high, axis)
+        grid = self.volume.grid
+        if state.frame is None:
+            return zoom.fitted(grid, low, high)
+        return zoom.follow(state.frame, grid, low, high)
+
+    def _answer(
+        self, frame: Frame, marks: Mapping[int, Marks], start: SparseMask, barriers: Sequence[SparseMask]
+    ) -> tuple[Scene, Answer]:
+        scene, key = self._scene(frame, barriers)
+        found: list[Evidence] = []
+        limit: Mask | None = None
+        for number, mark in marks.items():
+            found += self._evidence(scene, key, number, mark)
+            if mark.limit is not None:
+                inside = seeds(mark.limit, frame, self._spacing)
+                limit = inside if limit is None else limit | inside
+        if start:
+            found += engine.of_a_mask(scene, seeds(start, frame, self._spacing), found)
+        typical = next((m.typical for m in marks.values() if m.positive), None)
+        centres = frame.places(typical, self._spacing) if typical is not None else np.zeros((0, 3), np.int64)
+        cut = bool(start) or len(marks) > 1 or not all(_is_click(mark) for mark in marks.values())
+        background = self._background(scene, key, centres, cut=cut)
+        shape = self._shape(frame, marks)
+        return scene, engine.answer(scene, found, background, limit=limit, shape=shape)
+
+    def _shape(self, frame: Frame, marks: Mapping[int, Marks]) -> Map | None:
+        """What the shapes of painted slices say of a frame; None without painted slices in it."""
+        painted: dict[int, dict[int, Mask]] = {}
+        for mark in marks.values():
+            if mark.slice_axis is not None:
+                axis, mm = (
+                    mark.slice_axis,
+                    (mark.held.box[mark.slice_axis].start + 0.5) * self._spacing[mark.slice_axis],
+                )
+                index = math.floor((mm - frame.low_mm[axis]) / frame.step_mm)
+                if 0 <= index < frame.shape[axis]:
+                    plane = seeds(mark.yes, frame, self._spacing).take(index, axis)
+                    painted.setdefault(axis, {})[index] = plane
+        shapes = [engine.shape_of_slices(axis, planes, frame.shape) for axis, planes in sorted(painted.items())]
+        said = [shape for shape in shapes if shape.any()]
+        if not said:
+            return None
+        total: Map = np.sum(said, axis=0) / np.maximum(1, np.sum([shape != 0 for shape in said], axis=0))
+        return total.astype(np.float32)
+
+    def _scene(self, frame: Frame, barriers: Sequence[SparseMask]) -> tuple[Scene, Hashable]:
+        """The scene of a frame without the barriers, and what tells it from others."""
+        scene: Scene | None = self._cache.get(frame)
+        if scene is None:
+            scene = Scene.of(self.volume, frame)
+            self._cache.put(frame, scene, scene.image.nbytes + scene.inside.nbytes)
+        closed = np.zeros(frame.shape, dtype=bool)
+        for barrier in barriers:
+            where = [np.rint(frame.samples(axis, self._spacing)).astype(np.int64) for axis in range(3)]
+            closed |= barrier.at(where)
+        if not closed.any():
+            return scene, (frame, b"")
+        key = (frame, blake2b(np.packbits(closed).tobytes(), digest_size=16).digest())
+        return replace(scene, inside=scene.inside & ~closed), key
+
+    def _evidence(self, scene: Scene, key: Hashable, number: int, mark: Marks) -> list[Evidence]:
+        """What a prompt says of a scene: one or two maps, none where it lies outside of it."""
+        held: list[Evidence] | None = self._cache.get((key, number))
+        if held is None:
+            held = []
+            centres = scene.frame.places(mark.typical, self._spacing)
+            for mask, positive in ((mark.yes, True), (mark.no, False)):
+                marked = seeds(mask, scene.frame, self._spacing)
+                if marked.any():
+                    single = mask.is_one_voxel
+                    own = centres if positive == mark.positive else np.zeros((0, 3), np.int64)
+                    held.append(
+                        engine.evidence(
+                            scene, ndimage.binary_dilation(marked) if single else marked, own, positive=positive
+                        )
+                    )
+            self._cache.put((key, number), held, sum(e.distance.nbytes + e.seeds.nbytes for e in held) + 64)
+        return held
+
+    def _background(self, scene: Scene, key: Hashable, centres: npt.NDArray[np.int64], *, cut: bool) -> Map:
+        which = (key, "background", cut, centres.tobytes())
+        held: Map | None = self._cache.get(which)
+        if held is None:
+            held = engine.surroundings(scene, centres, cut=cut)
+            self._cache.put(which, held, held.nbytes)
+        return held
+
+    def _spread(self, frame: Frame, found: Answer) -> SparseMask:
+        """The answer in voxels of the volume."""
+        box, probability = self._spread_probability(frame, found)
+        return SparseMask.of(box, probability > 0.5)
+
+    def _spread_probability(self, frame: Frame, found: Answer) -> tuple[Box, Map]:
+        """(the box around the mask, the probability in it), in voxels of the volume."""
+        grid = self.volume.grid
+        part = frame.shape
+        tight = ndimage.find_objects(found.mask.astype(np.uint8))
+        if not tight:
+            return NOWHERE, np.zeros((0, 0, 0), np.float32)
+        inner = [slice(max(0, t.start - 1), min(n, t.stop + 1)) for t, n in zip(tight[0], part, strict=True)]
+        low = [mm + side.start * frame.step_mm for mm, side in zip(frame.low_mm, inner, strict=True)]
+        size = [side.stop - side.start for side in inner]
+        small = Frame((low[0], low[1], low[2]), frame.step_mm, (size[0], size[1], size[2]))
+        box = small.box(grid.shape, grid.spacing)
+        return box, spread(found.probability[tuple(inner)], small, box, grid.spacing)
+
+
+def _common(a: Box, b: Box) -> Box:
+    """What lies in both boxes; empty where they are apart."""
+    z, y, x = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+    return z, y, x
+
+
+def _corners_mm(box: Box, spacing: Triple) -> tuple[Triple, Triple]:
+    """The corners of a box of voxels, in millimetres along the stored axes."""
+    z, y, x = ((side.start * s, side.stop * s) for side, s in zip(box, spacing, strict=True))
+    return (z[0], y[0], x[0]), (z[1], y[1], x[1])
+
+
+def _as_long_as_wide(low: Triple, high: Triple, axis: int) -> tuple[Triple, Triple]:
+    """The corners of a slice's object: a slice shows two of its sides, and the third is taken to be as long."""
+    longest = max(b - a for a, b in zip(low, high, strict=True))
+    more = max(0.0, (longest - (high[axis] - low[axis])) / 2)
+    z, y, x = ((a - more, b + more) if k == axis else (a, b) for k, (a, b) in enumerate(zip(low, high, strict=True)))
+    return (z[0], y[0], x[0]), (z[1], y[1], x[1])
+
+
+def dice(a: SparseMask, b: SparseMask) -> float:
+    """The Dice of two masks; 0 where either is empty."""
+    if not a or not b:
+        return 0.0
+    box = union(a.box, b.box)
+    return 2 * int((a.within(box) & b.within(box)).sum()) / (a.voxels + b.voxels)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _is_click(marks: Marks) -> bool:
+    return marks.limit is None and marks.yes.is_one_voxel
+
+
+def _changed_here(before: SparseMask, after: SparseMask, marks: Sequence[Marks], spacing: Triple) -> SparseMask:
+    """The mask before, with those of the changes that the new prompts are about.
+
+    A correction here changes nothing there: only changes that touch a prompt count, and only within some times the
+    distance from the prompt to where the mask was as the prompt says. Without that bound one click beside a thin wall
+    lets the mask leak behind it. A painted slice speaks of the whole slice, and has no bound.
+    """
+    box: Box = union(before.box, after.box) if after else before.box
+    for mark in marks:
+        # Of a box that marks more than the mask, what lies outside of the mask plays no part.
+        box = box if overlaps(box, mark.held.box) and mark.held.inside.size > _LARGE else union(box, mark.held.box)
+    old, new = before.within(box), after.within(box)
+    changed, near = old ^ new, np.zeros(old.shape, dtype=bool)
+    touching = np.zeros(old.shape, dtype=bool)
+    for mark in marks:
+        here = mark.held.within(box)
+        touching |= here
+        agreed = old if mark.positive else ~old
+        if mark.slice_axis is not None or not agreed.any():
+            near[:] = True
+        else:
+            to_agreed_mm = float(ndimage.distance_transform_edt(~agreed, spacing)[here].max())
+            reach_mm = max(engine.REACH * to_agreed_mm, 3 * max(spacing))
+            near |= ndimage.distance_transform_edt(~here, spacing) <= reach_mm
+    parts, count = ndimage.label(changed & near, _ANY_NEIGHBOUR)
+    if not count:
+        return before
+    touched = np.unique(parts[ndimage.binary_dilation(touching, _ANY_NEIGHBOUR)])
+    return SparseMask.of(box, old ^ np.isin(parts, touched[touched > 0]))

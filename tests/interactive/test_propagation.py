@@ -1,0 +1,89 @@
+"""Some slices become a volume; the annotated ones come back as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import napari_medseg as ms
+from click_phantoms import Mask, balls, dice
+from napari_medseg.errors import GridMismatchError, InputError
+from napari_medseg.interactive.propagation import PropagationMethod, annotated, interpolated
+
+SHAPE, A, B = (22, 26, 40), (11, 13, 12), (11, 13, 28)
+METHODS: list[PropagationMethod] = ["auto", "geodesic", "interpolation"]
+
+
+@pytest.fixture(scope="module")
+def phantom() -> tuple[ms.Volume, npt.NDArray[np.uint8]]:
+    volume, (a, b) = balls(SHAPE, A, B, radius=7)
+    return volume, (a * 1 + b * 6).astype(np.uint8)
+
+
+def some(labels: npt.NDArray[Any], axis: int, indices: list[int], grid: ms.Grid) -> ms.Segmentation:
+    chosen = np.zeros_like(labels)
+    where = tuple(indices if a == axis else slice(None) for a in range(3))
+    chosen[where] = labels[where]
+    return ms.Segmentation(chosen, grid, {1: "left", 6: "right"})
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("axis", "indices"), [(0, [4, 8, 11, 15, 18]), (1, [6, 11, 16, 20])], ids=["z", "y"])
+def test_slices_become_balls(
+    method: PropagationMethod, axis: int, indices: list[int], phantom: tuple[ms.Volume, npt.NDArray[np.uint8]]
+) -> None:
+    volume, labels = phantom
+    given = some(labels, axis, indices, volume.grid)
+    found = ms.propagate(volume, given, method=method)
+    data = np.asarray(found.data[...])
+    where = tuple(indices if a == axis else slice(None) for a in range(3))
+    np.testing.assert_array_equal(data[where], labels[where])
+    assert found.labels == {1: "left", 6: "right"}
+    for label in (1, 6):
+        assert dice(data == label, labels == label) > 0.85
+
+
+def test_slices_without_the_label_end_it(phantom: tuple[ms.Volume, npt.NDArray[np.uint8]]) -> None:
+    volume, labels = phantom
+    given = some(labels, 0, [11], volume.grid)
+    found = ms.propagate(volume, given, slices={0: [9, 11, 13]})
+    assert not np.asarray(found.data[...])[[9, 13]].any()
+
+
+def test_the_axis_with_the_fewest_slices_is_the_annotated_one() -> None:
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[1:4, [2, 5], 3:6] = 1
+    assert annotated(labels) == (1, [2, 5])
+
+
+def test_interpolation_by_hand() -> None:
+    mask: Mask = np.zeros((5, 7, 7), dtype=bool)
+    mask[0, 2:5, 2:5] = True
+    mask[4, 0:7, 0:7] = True
+    filled = interpolated(mask, {0: [0, 4]})
+    areas = [int(plane.sum()) for plane in filled]
+    assert areas == sorted(areas)
+    np.testing.assert_array_equal(filled[[0, 4]], mask[[0, 4]])
+    assert not interpolated(mask, {0: [0]})[1:].any()
+
+
+def test_refusals_say_the_way_out(phantom: tuple[ms.Volume, npt.NDArray[np.uint8]]) -> None:
+    volume, labels = phantom
+    given = some(labels, 0, [11], volume.grid)
+    elsewhere = ms.Segmentation(labels, ms.Grid.from_spacing(SHAPE, (2.0, 1.0, 1.0)))
+    nothing = ms.Segmentation(np.zeros_like(labels), volume.grid)
+    with pytest.raises(GridMismatchError):
+        ms.propagate(volume, elsewhere)
+    with pytest.raises(InputError, match="paint at least one slice"):
+        ms.propagate(volume, nothing)
+    with pytest.raises(InputError, match=r"no slice 22 along axis 0: the volume has 22"):
+        ms.propagate(volume, given, slices={0: [22]})
+    with pytest.raises(InputError, match=r"slices are along axis 0 \(z\), 1 \(y\) or 2 \(x\); got axis 3"):
+        ms.propagate(volume, given, slices={3: [1]})
+    with pytest.raises(InputError, match=r"method is one of auto, geodesic, interpolation; got 'memory'"):
+        ms.propagate(volume, given, method="memory")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="slices along one axis"):
+        ms.propagate(volume, given, method="interpolation", slices={0: [11], 1: [13]})
