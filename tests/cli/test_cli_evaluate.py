@@ -278,7 +278,7 @@ def test_the_tolerance_of_nsd_is_a_flag(folders: Path) -> None:
 
 REFUSED = {
     "iou": ("--instances --iou 1.5", "iou needs one or more thresholds from 0 to below 1"),
-    "bootstrap": ("--bootstrap -1", "bootstrap must be at least 0; got -1"),
+    "bootstrap": ("--bootstrap -1", "bootstrap must be 0 or at least 50; got -1"),
     "no_readers": (
         "--consensus-output out.nii.gz",
         "--consensus-output needs --reader, and --consensus vote or staple",

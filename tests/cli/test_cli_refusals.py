@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from balls import balls, volume
 from napari_medseg import Grid, Segmentation, write
-from napari_medseg.cli import main, segment, terminal
+from napari_medseg.cli import main, parser, terminal
 from napari_medseg.errors import MedsegWarning
 
 
@@ -54,7 +55,7 @@ REFUSED = {
         SEGMENT.replace("images/case0", "two_channels"),
         r"two_channels has 2 channels but model model.safetensors needs 1 \(CT\)",
     ),
-    "dicom": (SEGMENT.replace("images/case0.nii.gz", "slice.dcm"), r"slice.dcm: its transfer syntax \(none\) "),
+    "dicom": (SEGMENT.replace("images/case0.nii.gz", "slice.dcm"), "slice.dcm: no SeriesInstanceUID: "),
     "no_such_model": (SEGMENT.replace("model.safetensors", "brain"), "brain: no such file, and no such model in"),
     "image_as_model": (SEGMENT.replace("model.safetensors", "images/case0.nii.gz"), "case0.nii.gz: not a model file"),
     "foreign_model": (
@@ -132,7 +133,7 @@ REFUSED = {
     "info_nowhere": ("info nowhere.nii.gz", "no such file: nowhere.nii.gz"),
     "info_image_alone": ("info labels/case0.nii --image images/case0.nii.gz", "add --labels"),
     "convert_foreign": ("convert foreign.pth -o out.safetensors", "foreign.pth: a bare Python pickle"),
-    "convert_dicom": ("convert slice.dcm -o out.nii.gz", r"slice.dcm: its transfer syntax \(none\) "),
+    "convert_dicom": ("convert slice.dcm -o out.nii.gz", "slice.dcm: no SeriesInstanceUID: "),
     "convert_chunks": ("convert images/case0.nii.gz -o out.zarr --chunks 0", "--chunks must be at least 1; got 0"),
     "convert_format": ("convert images/case0.nii.gz -o out.jpg", "out.jpg: no format is written under this name"),
     "convert_no_model": ("convert config.yaml -o out.safetensors", "config.yaml: no model of another program that can"),
@@ -185,6 +186,12 @@ def test_labels_on_another_grid_are_not_trained_on(workplace: Path, capsys: pyte
     assert sorted(workplace.rglob("*")) == before
 
 
+def run_by(monkeypatch: pytest.MonkeyPatch, run: Callable[[object], None]) -> None:
+    """Let `segment` be run by another function."""
+    commands = [replace(command, run=run) if command.name == "segment" else command for command in parser.COMMANDS]
+    monkeypatch.setattr(parser, "COMMANDS", commands)
+
+
 def fail_with(error: BaseException) -> Callable[[object], None]:
     def command(_: object) -> None:
         raise error
@@ -193,14 +200,14 @@ def fail_with(error: BaseException) -> Callable[[object], None]:
 
 
 def test_an_interruption_is_130(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "run", fail_with(KeyboardInterrupt()))
+    run_by(monkeypatch, fail_with(KeyboardInterrupt()))
     assert main(SEGMENT.split()) == 130
 
 
 def test_a_defect_is_1_and_shows_where(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(segment, "run", fail_with(ZeroDivisionError("by zero")))
+    run_by(monkeypatch, fail_with(ZeroDivisionError("by zero")))
     assert main(SEGMENT.split()) == 1
     first, *rest = capsys.readouterr().err.splitlines()
     assert first == "error: a defect of napari-medseg, please report it: ZeroDivisionError: by zero"
