@@ -57,7 +57,7 @@ def names(ids: list[int]) -> dict[int, str]:
 
 @pytest.mark.parametrize("network", SMALL)
 @given(earlier=IDS, now=IDS)
-@settings(max_examples=20)
+@settings(max_examples=8)
 def test_a_known_label_has_the_logits_that_it_had_and_a_new_one_starts_afresh(
     network: str, earlier: list[int], now: list[int]
 ) -> None:
