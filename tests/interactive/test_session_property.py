@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from napari_medseg.errors import InputError
 from napari_medseg.interactive import session as session_module
-from napari_medseg.interactive.objects import Segmenter
+from napari_medseg.interactive.objects import Cache, Segmenter
 from napari_medseg.interactive.session import InteractiveSession, interact, resume_interaction
 from napari_medseg.prompts import Box, Lasso, Point, Prompt, Scribble, SliceMask
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -147,7 +147,19 @@ def steps_of(make: Callable[[Volume], InteractiveSession]) -> npt.NDArray[Any]:
     return data(session)
 
 
-def test_results_do_not_depend_on_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = steps_of(interact)
+    np.testing.assert_array_equal(steps_of(partial(InteractiveSession, remembered_bytes=1)), usual)
     monkeypatch.setattr(session_module, "Segmenter", partial(Segmenter, cached_bytes=1))
     np.testing.assert_array_equal(steps_of(interact), usual)
+
+
+def test_a_cache_keeps_the_latest_within_its_bytes() -> None:
+    cache = Cache(10)
+    for key in "abc":
+        cache.put(key, key.upper(), 4)
+    assert [cache.get(key) for key in "abc"] == [None, "B", "C"]
+    cache.put("b", "new", 6)  # in the place of the old one: 10 bytes in all
+    assert (cache.get("b"), cache.get("c")) == ("new", "C")
+    cache.put("large", "L", 100)  # the last one stays, whatever its size
+    assert (cache.get("large"), cache.get("c")) == ("L", None)

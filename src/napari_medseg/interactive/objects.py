@@ -62,8 +62,8 @@ class Cache:
         return self._held[key][0]
 
     def put(self, key: Hashable, value: Any, size: int) -> None:
+        self._bytes += size - self._held.pop(key, (None, 0))[1]
         self._held[key] = (value, size)
-        self._bytes += size
         while self._bytes > self._most and len(self._held) > 1:
             self._bytes -= self._held.popitem(last=False)[1][1]
 
@@ -180,10 +180,8 @@ class Segmenter:
         painted: dict[int, dict[int, Mask]] = {}
         for mark in marks.values():
             if mark.slice_axis is not None:
-                axis, mm = (
-                    mark.slice_axis,
-                    (mark.held.box[mark.slice_axis].start + 0.5) * self._spacing[mark.slice_axis],
-                )
+                axis = mark.slice_axis
+                mm = (mark.held.box[axis].start + 0.5) * self._spacing[axis]
                 index = math.floor((mm - frame.low_mm[axis]) / frame.step_mm)
                 if 0 <= index < frame.shape[axis]:
                     plane = seeds(mark.yes, frame, self._spacing).take(index, axis)

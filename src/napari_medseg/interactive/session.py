@@ -22,13 +22,15 @@ from napari_medseg.errors import InputError
 from napari_medseg.interactive import log
 from napari_medseg.interactive.marks import Marks, marks_of
 from napari_medseg.interactive.masks import LabelView, SparseMask
-from napari_medseg.interactive.objects import ObjectState, Segmenter
+from napari_medseg.interactive.objects import Cache, ObjectState, Segmenter
 from napari_medseg.interactive.steps import AddStep, LockStep, Method, StartStep, Step
 from napari_medseg.prompts import Prompt
 from napari_medseg.volume import MAX_LABEL, Segmentation, Volume, require_same_grid
 
 _MOST_VOXELS = 1 << 28
 """Of the box around a label to which prompts are added."""
+_REMEMBERED_BYTES = 512 << 20
+"""Of the masks of earlier steps, for undo at once; what is older is computed again when it is wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +45,13 @@ class InteractiveSession:
     """Prompts on one volume, and the labels that they give.
 
     volume: numpy, dask or zarr; only the surroundings of prompts are read, and nothing of the volume's size is made.
+    remembered_bytes: of the masks of earlier steps; undo beyond them computes them again, to the same bits.
+
     Every change returns the Segmentation so far, on the volume's grid; its data is made where it is read. Not for use
     from several threads at once.
     """
 
-    def __init__(self, volume: Volume, *, method: Method = "auto") -> None:
+    def __init__(self, volume: Volume, *, method: Method = "auto", remembered_bytes: int = _REMEMBERED_BYTES) -> None:
         if method not in get_args(Method):
             raise InputError(
                 f"method is one of {', '.join(get_args(Method))}; got {method!r}: models that take prompts are not "
@@ -61,7 +65,7 @@ class InteractiveSession:
         self._steps: tuple[Step, ...] = ()
         self._undone: list[tuple[Step, ...]] = []
         self._done: list[tuple[Step, ...]] = []
-        self._states: dict[tuple[Step, ...], _State] = {(): _State()}
+        self._states = Cache(remembered_bytes)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -177,7 +181,7 @@ class InteractiveSession:
 
     @property
     def _state(self) -> _State:
-        return self._states[self._steps]
+        return self._after_all(self._steps)
 
     @property
     def _names(self) -> Mapping[int, str]:
@@ -195,16 +199,25 @@ class InteractiveSession:
         for prompt in (p for step in steps if isinstance(step, AddStep) for p in step.prompts):
             if (number := self._number(prompt)) not in self._marks:
                 self._marks[number] = marks_of(prompt, self.volume.grid.shape)
-        self._compute(steps)
+        self._after_all(steps)
         self._done.append(self._steps)
         self._undone.clear()
         self._steps = steps
         return self.segmentation
 
-    def _compute(self, steps: tuple[Step, ...]) -> None:
-        known = next(n for n in range(len(steps), -1, -1) if steps[:n] in self._states)
+    def _after_all(self, steps: tuple[Step, ...]) -> _State:
+        """What the steps give: from the longest beginning of them that is remembered."""
+        known = len(steps)
+        state: _State | None = self._states.get(steps)
+        while state is None and known:
+            known -= 1
+            state = self._states.get(steps[:known])
+        if state is None:
+            state = _State()
         for n in range(known, len(steps)):
-            self._states[steps[: n + 1]] = self._after(self._states[steps[:n]], steps[n])
+            before, state = state, self._after(state, steps[n])
+            self._states.put(steps[: n + 1], state, _new_bytes(before, state))
+        return state
 
     def _after(self, state: _State, step: Step) -> _State:
         if isinstance(step, LockStep):
@@ -265,6 +278,12 @@ def _started(state: _State, step: StartStep) -> Iterator[tuple[int, ObjectState]
             for barrier in locked:
                 mask = mask.without(barrier)
             yield label, ObjectState(mask=mask, start=mask)
+
+
+def _new_bytes(before: _State, after: _State) -> int:
+    """The memory of the masks that a step made; what it left alone is shared."""
+    kept = {id(found.mask) for found in before.objects.values()}
+    return sum(found.mask.inside.nbytes for found in after.objects.values() if id(found.mask) not in kept)
 
 
 def _label(label: Any) -> int:
