@@ -11,7 +11,8 @@ demo: $(READY)
 	$(BIN)/napari-medseg demo
 
 # Several tests at once, each on one thread. The tests of a class or a module run together and share their fixtures.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope
+# numba, which napari's label colours start, sets OpenMP's threads anew for the whole process: it is told the same.
+PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope
 
 test: $(READY)
 	$(PYTEST)

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from metrics_walk import During, unmeasured, wait_until
 from napari_medseg.models.file import list_models
+from napari_medseg.sample import phantom
 
 LEFT = Qt.MouseButton.LeftButton
 NAPARIS_OWN = "napari's first layers"
@@ -22,11 +23,7 @@ NAPARIS_OWN = "napari's first layers"
 
 def walk_job(window: Any, folder: Path, during: During = unmeasured) -> None:
     """Do the job, and check each result. folder: for the exported scores; models go to $MEDSEG_MODELS."""
-    with during(NAPARIS_OWN):
-        for add in (window.add_image, window.add_labels):
-            add(np.zeros((4, 8, 8), np.uint8))
-        QTest.qWait(200)
-    window.layers.clear()
+    show_first_layers(window, during)
     with during("open the sample"):
         image, reference = window.open_sample("napari-medseg", "ct")
         QTest.qWait(100)
@@ -63,6 +60,25 @@ def walk_job(window: Any, folder: Path, during: During = unmeasured) -> None:
         QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
         QTest.qWait(100)
     np.testing.assert_array_equal(first.data, before)
+
+
+def show_first_layers(window: Any, during: During) -> None:
+    with during(NAPARIS_OWN):
+        for add in (window.add_image, window.add_labels):
+            add(np.zeros((4, 8, 8), np.uint8))
+        QTest.qWait(200)
+    window.layers.clear()
+
+
+def show_sample_alone(window: Any, during: During) -> None:
+    """Show what the sample holds by napari's own means: the peer of its opening in `walk_job`."""
+    image, truth = phantom("ct")
+    show_first_layers(window, during)
+    scale = image.grid.spacing
+    with during("open the sample"):
+        window.add_image(image.data[0], scale=scale)
+        window.add_labels(truth.data, scale=scale, visible=False)
+        QTest.qWait(100)
 
 
 def open_panel(window: Any, name: str, during: During) -> Any:
