@@ -13,8 +13,8 @@ import pytest
 
 from napari_medseg import load_model
 from napari_medseg.cli import main
-from napari_medseg.cli.outputs import locked
 from napari_medseg.errors import FileError
+from napari_medseg.io.outputs import locked
 from processes import started
 
 RUN = """

@@ -9,9 +9,9 @@ from typing import get_args
 
 from napari_medseg import io
 from napari_medseg.cli import terminal
-from napari_medseg.cli.outputs import check_keeps_inputs, check_writable, locked
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.foreign import convert_model, is_foreign
+from napari_medseg.io.outputs import check_keeps_inputs, check_writable, locked
 from napari_medseg.io.stored import from_noun, looks_like_labels
 from napari_medseg.models.naming import is_model_path
 from napari_medseg.registry import PresetName

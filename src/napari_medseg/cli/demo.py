@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_medseg.cli import terminal
-from napari_medseg.cli.outputs import locked
+from napari_medseg.io.outputs import locked
 
 NAME = "demo"
 

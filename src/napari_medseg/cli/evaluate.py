@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.config import (
     CalibrationConfig,
     InstancesConfig,
@@ -24,6 +23,7 @@ from napari_medseg.config import (
     field_docs,
 )
 from napari_medseg.errors import InputError
+from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 
 if TYPE_CHECKING:
     from napari_medseg.cases import Case

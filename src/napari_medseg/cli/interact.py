@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from napari_medseg import io
 from napari_medseg._version import __version__
 from napari_medseg.cli import terminal
-from napari_medseg.cli.outputs import check_keeps_inputs, locked, output_paths
-from napari_medseg.cli.segment import labels_source, sha256_of
 from napari_medseg.errors import NotSupportedError
+from napari_medseg.inference.files import labels_source, sha256_of
+from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 
 if TYPE_CHECKING:
     from napari_medseg.volume import Segmentation

@@ -17,10 +17,10 @@ from types import FrameType
 from napari_medseg import registry
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import locked
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
 
 NAME = "train"

@@ -49,6 +49,11 @@ class Devices:
         """Those of this machine."""
         return cls(torch.cuda.device_count() if torch.cuda.is_available() else 0, torch.backends.mps.is_available())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a user can choose here, "auto" first."""
+        return ("auto", "cpu", *(["cuda"] if self.cuda else []), *(["mps"] if self.mps else []))
+
     def choose(self, asked: str) -> str:
         """The device for "auto", "cpu", "cuda", "cuda:1" or "mps"; InputError for one that is not there."""
         if asked == "auto":

@@ -53,6 +53,7 @@ class ResamplePanel(Panel):
         layout.addWidget(self.resample_button)
         layout.addWidget(ProgressRow(self.runner))
         layout.addStretch(1)
+        self.use_keys(self.resample_button, self.runner.cancel)
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._update)
         for box in (self.layer, self.onto):
@@ -88,7 +89,7 @@ class ResamplePanel(Panel):
         self.resample_button.setEnabled(ready and not self.runner.is_busy)
         with reporting():
             lines = [f"{layer.name}: {self._grid(layer).describe()}" for layer in layers] if ready else []
-            self.grids.setText("\n".join(lines))
+            self.grids.setText("\n".join(lines) or "Waits for two layers, one for each place.")
 
 
 def _resampled(x: Volume | Segmentation, grid: Grid, interpolation: Interpolation) -> Iterator[Event]:

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magicgui.widgets import CheckBox
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QApplication, QLabel, QVBoxLayout
+from qtpy.QtWidgets import QApplication, QLabel, QTabWidget, QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
 import napari_medseg as ms
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import MedsegError, MedsegWarning
-from napari_medseg.events import Event, Finished, Progress, Started
+from napari_medseg.events import Event, Finished, Progress, Started, finishing
 from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
-from napari_medseg.widgets.fields.forms import button, form, reporting, row
+from napari_medseg.widgets.fields.folder_field import FolderField
+from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row, tell
 from napari_medseg.widgets.fields.layer_box import LayerBox
 from napari_medseg.widgets.fields.model_box import ModelBox
 from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.work.background import Background
-from napari_medseg.widgets.work.estimate import Estimate
+from napari_medseg.widgets.work.estimate import Estimate, devices_seen
 from napari_medseg.widgets.work.progress_row import ProgressRow
 from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:
     from napari import Viewer
+
+    from napari_medseg.inference.plan import InferencePlan
 
 _WORDS = {
     "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
@@ -39,7 +46,8 @@ _WORDS = {
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
     "batch_size": Words("Windows at once"),
 }
-_SHOWN = ("device", "overlap", "precision")
+_SHOWN = ("device",)
+_REMEMBERED = ("device", "overlap", "precision")
 _REFRESH_MS = 500
 """The layer that fills is drawn at this interval at most: a 3D view uploads all of it each time."""
 
@@ -49,7 +57,11 @@ class Run:
     """What runs: what it was asked, and the layer that it fills."""
 
     model: Model
-    config: SegmentConfig
+    images: tuple[str, ...]
+    """Names of the image layers."""
+    began: float = 0.0
+    """By the clock of the process, when the first window began."""
+    plan: InferencePlan | None = None
     layer: Labels | None = None
     name: str = ""
     """The layer's name once it is complete; until then, and where the run ends early, the name says "(partial)"."""
@@ -63,34 +75,60 @@ class SegmentPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self._run: Run | None = None
+        self._results: dict[tuple[str, ...], Labels] = {}
         self.images: list[LayerBox] = []
         self.models = ModelBox(Background(self).ask)
         self.options = ConfigForm(SegmentConfig, _SHOWN, _WORDS)
+        self.replace = CheckBox(
+            text="Replace the last result",
+            tooltip="Remove the layer of the last run on this image once the new is done.",
+        )
+        self.folder = FolderField("Every image in this folder is segmented; NAME_0000 and NAME_0001 are one image.")
+        self.out = FolderField("The label files go here, as NAME.nii.gz; files of that name are replaced.")
+        self.tabs = QTabWidget()
+        self.waits = caption()
         self.runner = Runner(self)
-        self.segment_button = button("Segment", self.segment, "Make a Labels layer of this image with this model.")
+        self.segment_button = button("Segment", self.segment, "Segment this image, or this folder, with this model.")
         self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
         self.estimate = Estimate()
         self._refresh_soon = qthrottled(self._refresh, timeout=_REFRESH_MS, parent=self)
         self._lay_out()
-        remember("segment", **{name: self.options[name] for name in _SHOWN})
+        remember(
+            "segment", model=self.models, replace=self.replace, **{name: self.options[name] for name in _REMEMBERED}
+        )
         self._connect()
         self._follow_model(self.models.model)
 
     def _lay_out(self) -> None:
-        self._form = form(Model=self.models, **self.options.rows())
+        self._form = form()
+        layers, folder = QWidget(), QWidget()
+        page = QVBoxLayout(layers)
+        page.addLayout(self._form)
+        page.addWidget(self.replace.native)
+        page.addWidget(self.estimate)
+        folder.setLayout(form(Images=self.folder, Labels=self.out))
+        folder.layout().setContentsMargins(*[page.contentsMargins().left()] * 4)
+        self.tabs.addTab(layers, "Layers")
+        self.tabs.addTab(folder, "Folder")
         layout = QVBoxLayout(self)
-        layout.addLayout(self._form)
+        layout.addLayout(form(Model=self.models, **self.options.rows()))
         layout.addWidget(self.options.advanced)
-        layout.addWidget(self.estimate)
+        layout.addWidget(self.tabs)
+        layout.addWidget(self.waits)
         layout.addLayout(row(self.segment_button, self.python_button))
         layout.addWidget(ProgressRow(self.runner))
         layout.addStretch(1)
+        self.use_keys(self.segment_button, self.runner.cancel)
 
     def _connect(self) -> None:
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._on_busy)
         self.models.model_changed.connect(self._follow_model)
         self.options.changed.connect(self._update)
+        self.tabs.currentChanged.connect(self._update)
+        self.folder.changed.connect(self._update)
+        self.out.changed.connect(self._update)
+        Background(self).ask(devices_seen, partial(self.options.offer, "device"))
 
     def _follow_model(self, model: Model | None) -> None:
         """As many image rows as the model has channels; without a model the rows stay, and there is one at first."""
@@ -105,6 +143,7 @@ class SegmentPanel(Panel):
             self.images.append(box)
         for box, name in zip(self.images, names, strict=True):
             self._form.labelForField(box).setText(name if name and len(names) > 1 else "Image")
+        self.order_tabs()
         self._update()
 
     @property
@@ -113,13 +152,25 @@ class SegmentPanel(Panel):
         return self.options.config
 
     def segment(self) -> None:
-        """Start the run; its layer appears at once and fills."""
-        model, config = self.models.model, self.config
+        """Start the run: a layer that appears at once and fills, or the files of a folder."""
+        model = self.models.model
         assert model is not None, "the button is off without a model"
+        self.estimate.pause()
         with reporting():
+            config = self.config
+            if self.tabs.currentIndex() == 1:
+                self._segment_folder(model, config)
+                return
             volume = self._volume()
-            self._run = Run(model, config)
+            self._run = Run(model, tuple(box.layer.name for box in self.images))
             self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
+
+    def _segment_folder(self, model: Model, config: SegmentConfig) -> None:
+        images, out = self.folder.path, self.out.path
+        assert images is not None, "the button is off without a folder of images"
+        assert out is not None, "the button is off without a folder for the labels"
+        self._run = None
+        self.runner.start(lambda: _folder(images, out, model, config), f"Segment {images.name}")
 
     def copy_as_python(self) -> None:
         """The call that the button makes, as a script, to the clipboard."""
@@ -131,11 +182,13 @@ class SegmentPanel(Panel):
         return to_volume([box.layer for box in self.images], self._viewer.layers)
 
     def _update(self, _: object = None) -> None:
-        """Buttons and estimate follow the choices."""
-        ready = self.models.model is not None and all(box.layer is not None for box in self.images)
-        self.segment_button.setEnabled(ready and not self.runner.is_busy)
-        self.python_button.setEnabled(ready)
-        if not ready or self.models.model is None:
+        """Buttons, estimate and what is waited for follow the choices."""
+        missing = self._missing()
+        tell(self.waits, missing)
+        in_layers = self.tabs.currentIndex() == 0
+        self.segment_button.setEnabled(not missing and not self.runner.is_busy)
+        self.python_button.setEnabled(not missing and in_layers)
+        if missing or self.models.model is None or not in_layers:
             self.estimate.clear()
             return
         with warnings.catch_warnings():
@@ -145,15 +198,30 @@ class SegmentPanel(Panel):
             except MedsegError as error:
                 self.estimate.clear(str(error))
 
+    def _missing(self) -> str:
+        """What the panel waits for, in one line; empty where it can run."""
+        if self.tabs.currentIndex() == 0 and any(box.layer is None for box in self.images):
+            return "Waits for an image: open a file, or File > Open Sample > Medical segmentation."
+        if self.models.model is None:
+            return "Waits for a model: choose one, or train one."
+        if self.tabs.currentIndex() == 1 and (self.folder.path is None or self.out.path is None):
+            return "Waits for a folder of images and a folder for the labels."
+        return ""
+
     def _on_event(self, event: Event) -> None:
         run = self._run
-        assert run is not None
-        if isinstance(event, Started):
+        if run is None:
+            if isinstance(event, Finished):
+                show_info(f"{len(event.result)} label files are in {self.out.path}")
+        elif isinstance(event, Started):
+            run.began, run.plan = time.monotonic(), event.plan
             self._add_layer(run, event.result)
         elif isinstance(event, Progress):
             self._refresh_soon()
         elif isinstance(event, Finished):
             run.is_complete = True
+            if run.plan is not None:
+                self.estimate.learn(run.model, run.plan, time.monotonic() - run.began)
 
     def _add_layer(self, run: Run, result: Segmentation) -> None:
         data, arguments, _ = labels_layer(result)
@@ -173,12 +241,27 @@ class SegmentPanel(Panel):
     def _settle(self, run: Run, layer: Labels) -> None:
         """Rename a complete layer; add it again if the user removed it while it was filled."""
         if run.is_complete:
+            self._forget_last(run.images)
+            self._results[run.images] = layer
             layer.name = run.name
         if layer in self._viewer.layers:
             layer.refresh(extent=False)
         elif run.is_complete:
             self._viewer.add_layer(layer)
             show_info(f"layer {layer.name!r} was removed while it was being filled; it is complete now, and back")
+
+    def _forget_last(self, images: tuple[str, ...]) -> None:
+        """Remove the result of the last run on these images, where the user wants that."""
+        last = self._results.get(images)
+        if self.replace.value and last is not None and last in self._viewer.layers:
+            self._viewer.layers.remove(last)
+
+
+def _folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Iterator[Event]:
+    """In the worker: the files of a folder, as the command segments them."""
+    from napari_medseg.inference.files import segmenting_folder
+
+    yield from finishing(segmenting_folder(images, out, model, config))
 
 
 def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:

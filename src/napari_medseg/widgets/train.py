@@ -24,10 +24,13 @@ from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
-from napari_medseg.widgets.fields.docked_panel import Panel
-from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting, row, scrolling
+from napari_medseg.widgets.fields.docked_panel import Panel, other_panel
+from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting, row, tell
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.remembered import remember
+from napari_medseg.widgets.segment import SegmentPanel
+from napari_medseg.widgets.work.background import Background
+from napari_medseg.widgets.work.estimate import devices_seen
 from napari_medseg.widgets.work.progress_row import ProgressRow
 from napari_medseg.widgets.work.runner import Runner
 
@@ -96,10 +99,11 @@ class TrainPanel(Panel):
         self.name = QLineEdit("my model")
         self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")
         self.runner = Runner(self)
+        self._background = Background(self)
         self.progress = ProgressRow(self.runner, "Stop", "Stopping…")
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
-        self.plan = caption()
+        self.plan, self.waits = caption(), caption()
         self._plot = QVBoxLayout()
         self._curves: Curves | None = None
         self._lay_out()
@@ -109,6 +113,8 @@ class TrainPanel(Panel):
         self.cases.changed.connect(self._update)
         self.name.textChanged.connect(self._update)
         self.network.changed.connect(self._offer_modes)
+        if self.options.advanced is not None:  # only there is the device, and only torch knows the devices
+            self.options.advanced.unfolded.connect(self._offer_devices)
         self._offer_modes()
         self._update()
 
@@ -116,8 +122,7 @@ class TrainPanel(Panel):
         budget = QWidget()
         budget.setLayout(row(self.budget, self.unit))
         budget.setToolTip(self.budget.toolTip())
-        content = QWidget()
-        layout = QVBoxLayout(content)
+        layout = QVBoxLayout(self)
         layout.addWidget(QLabel("Cases: image and its labels"))
         layout.addWidget(self.cases)
         layout.addLayout(
@@ -129,14 +134,13 @@ class TrainPanel(Panel):
             )
         )
         layout.addWidget(self.options.advanced)
+        layout.addWidget(self.waits)
         layout.addLayout(row(self.train_button, self.use_button))
         layout.addWidget(self.progress)
         layout.addWidget(self.plan)
         layout.addLayout(self._plot)
         layout.addStretch(1)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(scrolling(content))
+        self.use_keys(self.train_button, self.runner.cancel)
 
     @property
     def config(self) -> TrainConfig:
@@ -171,7 +175,9 @@ class TrainPanel(Panel):
     def use_in_segment(self) -> None:
         """Show the Segment panel with the new model chosen."""
         assert self.model is not None, "the button is off without a model"
-        _, panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Segment")
+        panel = other_panel(self, SegmentPanel)
+        if panel is None:
+            _, panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Segment")
         panel.models.select(self.model.path)
 
     def _cases(self) -> list[tuple[Volume, Segmentation]]:
@@ -208,7 +214,12 @@ class TrainPanel(Panel):
             if not fits and value == mode.value:
                 mode.value = "auto"
 
+    def _offer_devices(self) -> None:
+        self._background.ask(devices_seen, partial(self.options.offer, "device"))
+
     def _update(self, _: object = None) -> None:
+        no_case = not self.cases.pairs
+        tell(self.waits, "Waits for an image layer and its Labels layer: open or paint them." if no_case else "")
         ready = not self.runner.is_busy
         self.train_button.setEnabled(ready and bool(self.cases.pairs) and bool(_safe(self.name.text())))
         self.use_button.setEnabled(ready and self.model is not None)
@@ -216,6 +227,7 @@ class TrainPanel(Panel):
 
 def _training(cases: list[tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
     """In the worker, which loads torch, and matplotlib for the curves: both would hold up the window."""
+    importlib.import_module("napari_medseg.inference.torch_library").preload()
     importlib.import_module("napari_medseg.widgets.views.curves")
     yield from ms.iter_train(cases, **options)
 

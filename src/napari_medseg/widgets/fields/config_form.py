@@ -93,6 +93,13 @@ class ConfigForm(QObject, Generic[C]):
         """The same, with values for hidden fields."""
         return configured(self._config, None, {**self.values, **others})
 
+    def offer(self, name: str, choices: Iterable[Any]) -> None:
+        """Offer some of the choices of a field only; where the chosen one is not among them, the first is chosen."""
+        texts, widget = self._words[name].choices, self._widgets[name]
+        kept = list(choices)
+        if list(widget.choices) != kept:
+            widget.choices = [(texts.get(one, str(one)), one) for one in kept]
+
     def _on_change(self) -> None:
         self.changed.emit()
 
@@ -201,6 +208,8 @@ def _label_of(name: str) -> str:
 class _Fold(QWidget):
     """Rows under a heading; a click on it unfolds them. superqt's draws its arrow black, also on a dark theme."""
 
+    unfolded = Signal()
+
     def __init__(self, rows: Mapping[str, QWidget]) -> None:
         super().__init__()
         self.heading = QPushButton()
@@ -222,3 +231,5 @@ class _Fold(QWidget):
     def unfold(self, is_open: bool) -> None:
         self._inside.setVisible(is_open)
         self.heading.setText("▾ Advanced" if is_open else "▸ Advanced")
+        if is_open:
+            self.unfolded.emit()

@@ -123,3 +123,17 @@ def caption(text: str = "") -> QLabel:
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
     return label
+
+
+def warning_line() -> QLabel:
+    """A caption on yellow that is seen on every theme; hidden until it has a text."""
+    label = caption()
+    label.setStyleSheet("background: #ffe08a; color: black; padding: 4px; border-radius: 3px")
+    label.hide()
+    return label
+
+
+def tell(label: QLabel, text: str) -> None:
+    """Show a text; hide the label where there is none."""
+    label.setText(text)
+    label.setVisible(bool(text))

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QPaintEvent
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QStyle, QStyleOptionComboBox, QStylePainter
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
     from napari.utils.events import EventEmitter
+
+
+_PADDING = 8
+"""Pixels that a style may keep free beside the text."""
 
 
 class LayerBox(QComboBox):
@@ -41,7 +46,8 @@ class LayerBox(QComboBox):
         self._list = viewer.layers
         self._chosen: Layer | None = None
         self._chosen_by_user = False
-        self.setToolTip(tooltip)
+        self._tooltip = tooltip
+        self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -69,7 +75,9 @@ class LayerBox(QComboBox):
         self.layers = [layer for layer in reversed(self._list) if isinstance(layer, self._kinds)]
         self.blockSignals(True)
         self.clear()
-        self.addItems([layer.name for layer in self.layers])
+        for layer in self.layers:
+            self.addItem(layer.name)
+            self.setItemData(self.count() - 1, layer.name, Qt.ItemDataRole.ToolTipRole)
         keeps = self._keeps()
         self._chosen_by_user = self._chosen_by_user and keeps
         chosen = self._chosen if keeps else self._first()
@@ -99,8 +107,25 @@ class LayerBox(QComboBox):
         self._chosen_by_user = True
         self._on_index()
 
+    def shown_text(self, width: int) -> str:
+        """The chosen layer's name in so many pixels. It is cut in the middle: names of a study differ at their ends."""
+        return str(self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, width))
+
+    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  # Qt's name
+        """Draw as Qt does, but for the name: Qt cuts its end off."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        field = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        option.currentText = self.shown_text(field.width() - _PADDING) if self.layers else self.placeholderText()
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
     def _on_index(self) -> None:
         index = self.currentIndex()
+        self.setToolTip("\n".join(filter(None, (self.currentText(), self._tooltip))))
         layer = self.layers[index] if index >= 0 else None
         if layer is not self._chosen:
             self._chosen = layer

@@ -12,6 +12,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_medseg.errors import FileError, MedsegError
+from napari_medseg.models.about import about
 from napari_medseg.models.file import Model, list_models, load_model, models_folder
 from napari_medseg.models.naming import SUFFIX
 from napari_medseg.sample import sample_files
@@ -30,6 +31,8 @@ class ModelBox(QWidget):
     """
 
     model_changed = Signal(object)
+    changed = Signal(str)
+    """The path that was chosen, for what outlives the session."""
 
     def __init__(self, ask: Callable[[Callable[[], Any], Callable[[Any], None]], None]) -> None:
         super().__init__()
@@ -52,6 +55,16 @@ class ModelBox(QWidget):
         self.box.currentIndexChanged.connect(self._load)
         self._load()
 
+    @property
+    def value(self) -> str:
+        """The chosen file; empty without one."""
+        return str(self.box.currentData() or "")
+
+    @value.setter
+    def value(self, path: str) -> None:
+        if path and path != self.value and Path(path).is_file():
+            self.select(Path(path))
+
     def browse(self) -> None:
         """Ask for a file and choose it."""
         path, _ = QFileDialog.getOpenFileName(self, "Choose a model", str(models_folder()), _FILTER)
@@ -69,6 +82,7 @@ class ModelBox(QWidget):
 
     def _load(self, _index: int = 0) -> None:
         path = self.box.currentData()
+        self.changed.emit(self.value)
         self.facts.setVisible(path is not None)
         self._set_model(None)
         if path is not None:
@@ -118,5 +132,6 @@ def facts_of(model: Model) -> str:
         f"{spec.network}{mode}{before}{validated}\n"
         f"{len(names)} label{'s' * (len(names) != 1)}: {shown}\n"
         f"{f'spacing {millimetres} mm' if millimetres else 'any spacing'}, patch {patch}\n"
-        f"SHA-256 {model.sha256[:12]}"
+        f"SHA-256 {model.sha256[:12]}\n"
+        f"{about(model)}"
     )

@@ -93,6 +93,7 @@ class MetricsPanel(Panel):
         layout.addWidget(self.hint)
         layout.addWidget(self.progress)
         layout.addWidget(self.tabs, stretch=1)
+        self.use_keys(self.measure_button, self.runner.cancel)
 
     def measure(self) -> None:
         """Compare the two layers in the background."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,14 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_medseg.errors import MedsegError
-from napari_medseg.widgets.fields.forms import caption
+from napari_medseg.widgets.fields.forms import caption, tell, warning_line
 from napari_medseg.widgets.work.background import Background
+from napari_medseg.widgets.work.progress_row import duration
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
+    from napari_medseg.inference.pace import Pace
+    from napari_medseg.inference.plan import InferencePlan
     from napari_medseg.models.file import Model
     from napari_medseg.volume import Volume
 
@@ -21,18 +25,36 @@ if TYPE_CHECKING:
 
 _SETTLED_MS = 300
 """A run is estimated once the user has changed nothing for this time: a spin box turned asks many times."""
+_DEVICES = {"cpu": "this CPU"}
+"""{device: what users call it}; all others are a GPU."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a run before it."""
+
+    plan: InferencePlan
+    pace: Pace
+    doubts: tuple[str, ...] = ()
+    """Signs that the model was not made for the image."""
 
 
 class Estimate(QWidget):
-    """One line: device, windows, memory; or why the choices do not go together."""
+    """How long a run takes, or why the choices do not go together; doubts about the model, on yellow.
+
+    The tooltip has device, windows and memory. The time is that of an earlier run of the model at the same pace, or of
+    one window, which is measured.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.text = caption()
+        self.text, self.doubts = caption(), warning_line()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.doubts)
         layout.addWidget(self.text)
         self._question: Question | None = None
+        self._paces: dict[Pace, float] = {}
         self._background = Background(self)
         self._work_soon = qdebounced(self._work, timeout=_SETTLED_MS, parent=self)
 
@@ -45,22 +67,91 @@ class Estimate(QWidget):
         """Show this text and estimate nothing."""
         self._work_soon.cancel()
         self._question = None
+        self._tell(text)
+
+    def pause(self) -> None:
+        """Measure nothing more while a run needs the device; what is shown stays."""
+        self._work_soon.cancel()
+        self._background.runner.cancel()
+
+    def learn(self, model: Model, plan: InferencePlan, seconds: float) -> None:
+        """Remember how long a whole run took, for the runs to come."""
+        self._paces[_pace_of(model, plan)] = seconds / max(1, len(plan.windows))
+
+    def _tell(self, text: str, doubts: str = "", plan: str = "") -> None:
         self.text.setText(text)
+        self.text.setToolTip(plan)
+        tell(self.doubts, doubts)
 
     def _work(self) -> None:
         assert self._question is not None, "without a question nothing is waited for"
-        self._background.ask(partial(_answer, self._question), partial(self._show, self._question))
+        self._background.ask(partial(_outlook, self._question), partial(self._show, self._question))
 
-    def _show(self, question: Question, text: str) -> None:
-        if question is self._question:  # else the user changed a choice meanwhile
-            self.text.setText(text)
+    def _show(self, question: Question, found: Outlook | str) -> None:
+        if question is not self._question:
+            return  # the user changed a choice meanwhile
+        if isinstance(found, str):
+            self._tell(found)
+            return
+        doubts = "\n".join(f"Check: {doubt}." for doubt in found.doubts)
+        self._tell("measuring how long it takes…", doubts, found.plan.describe())
+        known = self._paces.get(found.pace)
+        if known is not None:
+            self._show_seconds(question, found.plan.device, known * len(found.plan.windows))
+        else:
+            self._background.ask(
+                partial(_seconds, question[1], found.plan), partial(self._show_seconds, question, found.plan.device)
+            )
+
+    def _show_seconds(self, question: Question, device: str, found: float | str) -> None:
+        if question is self._question:
+            self.text.setText(found if isinstance(found, str) else about_seconds(found, device))
 
 
-def _answer(question: Question) -> str:
+def about_seconds(seconds: float, device: str) -> str:
+    """ "about 20 s on this CPU": rounded, because it is an estimate."""
+    rounded = 5 * round(seconds / 5) if seconds > 20 else max(1, round(seconds))
+    return f"about {duration(rounded)} on {_DEVICES.get(device, 'this GPU')}"
+
+
+def devices_seen() -> tuple[str, ...]:
+    """In the worker: the devices that a user can choose here."""
+    from napari_medseg.inference.torch_library import preload
+
+    preload()
+    from napari_medseg.inference.device import Devices
+
+    return Devices.seen().names
+
+
+def _pace_of(model: Model, plan: InferencePlan) -> Pace:
+    from napari_medseg.inference.pace import pace_of
+
+    return pace_of(model, plan)
+
+
+def _outlook(question: Question) -> Outlook | str:
     """In the worker, which is also where torch is first loaded."""
-    from napari_medseg.inference import estimate
+    from napari_medseg.inference.torch_library import preload
 
+    preload()
+    from napari_medseg.inference.pace import pace_of, plan_for
+    from napari_medseg.inference.suitability import ImageSample, doubts_about
+
+    volume, model, config = question
     try:
-        return estimate(*question)
+        plan = plan_for(volume, model, config)
+        doubts = doubts_about(ImageSample.of(volume, model.spec), model.spec)
     except MedsegError as error:
         return str(error)
+    return Outlook(plan, pace_of(model, plan), tuple(doubts))
+
+
+def _seconds(model: Model, plan: InferencePlan) -> float | str:
+    """In the worker: a window is run."""
+    from napari_medseg.inference.pace import seconds_of
+
+    try:
+        return seconds_of(model, plan)
+    except (MedsegError, RuntimeError) as error:  # torch raises RuntimeError where memory is short
+        return f"the time cannot be measured: {error}"

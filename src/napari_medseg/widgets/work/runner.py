@@ -4,12 +4,12 @@ napari's thread pool has as many threads as the machine has processors, and othe
 hours, so it runs in a thread of its own and takes none of them.
 
 torch is first imported by the core inside the worker: on the main thread that import would freeze the window for
-seconds. In the worker it holds the window for 0.16 s once, because loading the shared library keeps the interpreter's
-lock.
+seconds. `inference.torch_library` keeps it from holding the window up in the worker too.
 """
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 import time
@@ -46,7 +46,7 @@ class _Stop:
     asked: threading.Event = field(default_factory=threading.Event)
     """By the user (Cancel, or the panel was closed): a work that ends itself still finishes."""
     at_once: threading.Event = field(default_factory=threading.Event)
-    """By the application that quits: every work is closed at its next step."""
+    """By the application or the interpreter that quits: every work is closed at its next step."""
 
 
 class Runner(QObject):
@@ -134,6 +134,8 @@ class _WorkThread(threading.Thread):
         self._quitting = QCoreApplication.instance().aboutToQuit
         self._on_quit = partial(_WorkThread.end_at_once, self)  # Qt holds a partial, and no method
         self._quitting.connect(self._on_quit)
+        # Without an event loop (a script, a notebook) nothing quits. A thread that outlived Python would crash it.
+        atexit.register(self._on_quit)
         worker.finished.connect(partial(_WorkThread.release, self))
 
     def run(self) -> None:
@@ -150,6 +152,7 @@ class _WorkThread(threading.Thread):
     def release(self) -> None:
         """Nothing is left to do when the application quits."""
         self._quitting.disconnect(self._on_quit)
+        atexit.unregister(self._on_quit)
         self._worker = None
 
 

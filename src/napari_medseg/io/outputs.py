@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from napari_medseg import io
 from napari_medseg.errors import FileError, InputError
+from napari_medseg.io import formats
 from napari_medseg.io.disk import files, locks
 
 DEFAULT_SUFFIX = ".nii.gz"
@@ -25,7 +25,7 @@ def output_paths(inputs: Sequence[Path], out: str, names: Sequence[str] | None =
     Raises InputError for a format that is not written, for two inputs with one output and for an output that is an
     input, FileError where a folder has the name of an output file.
     """
-    outputs = [Path(text) for text in _spell_out(names or [io.strip_suffix(path) for path in inputs], out)]
+    outputs = [Path(text) for text in _spell_out(names or [formats.strip_suffix(path) for path in inputs], out)]
     for path in outputs:
         check_writable(path)
     twice = [path for path, count in Counter(outputs).items() if count > 1]
@@ -37,7 +37,7 @@ def output_paths(inputs: Sequence[Path], out: str, names: Sequence[str] | None =
 
 def check_writable(path: Path) -> None:
     """Raise InputError unless the name ends in a suffix that is written, FileError where a folder has the name."""
-    suffixes = [suffix for format_ in io.FORMATS.values() for suffix in format_.written]
+    suffixes = [suffix for format_ in formats.FORMATS.values() for suffix in format_.written]
     if not path.name.lower().endswith(tuple(suffixes)):
         raise InputError(f"{path}: no format is written under this name: end it in one of {', '.join(suffixes)}")
     _check_no_folder(path)

@@ -1,0 +1,101 @@
+"""Segmentation of cases that lie in files: the command and the panel do the same.
+
+torch is loaded when the first case is segmented.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medseg import io
+from napari_medseg.cases import Case, cases_of_images
+from napari_medseg.errors import InputError
+from napari_medseg.events import Notice, Progress, Work
+from napari_medseg.io.outputs import locked, output_paths
+
+if TYPE_CHECKING:
+    from napari_medseg.config import SegmentConfig
+    from napari_medseg.models.file import Model
+    from napari_medseg.volume import Segmentation
+
+
+def segmenting_folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Work[list[Path]]:
+    """Segment every image of a folder into a folder; returns the files that were written, in natural order.
+
+    Yields a Progress per step, counted in images, and the Notices of each image under its name. All images are checked
+    before the first is segmented. A fault ends the work, and finished outputs stay.
+    Raises InputError or FileError as `output_paths`, `cases_of_images` and `check_cases`.
+    """
+    cases = cases_of_images([images])
+    inputs = [path for case in cases for path in paths_of(case)]
+    outputs = output_paths(inputs, f"{out}/", [case.name for case in cases])
+    with locked(*outputs):
+        check_cases(cases, model, config)
+        for done, (case, target) in enumerate(zip(cases, outputs, strict=True)):
+            yield Progress(done, len(cases), f"images; {case.name}")
+            for event in segmenting_case(case, target, model, config):
+                if isinstance(event, Notice):
+                    yield Notice(f"{case.name}: {event.message}")
+                elif isinstance(event, Progress):
+                    part = f"{event.done} of {event.total} {event.message}"
+                    yield Progress(done, len(cases), f"images; {case.name}: {part}")
+        yield Progress(len(cases), len(cases), "images")
+    return outputs
+
+
+def segmenting_case(case: Case, target: Path, model: Model, config: SegmentConfig) -> Work[Segmentation]:
+    """Segment one case. An OME-Zarr is filled window by window; any other format is written at the end."""
+    from napari_medseg.inference.engine import segmenting
+
+    streamed = target.suffix.lower() == ".zarr"
+    origin = {"input_sha256": _sha256_of_all(paths_of(case))}
+    result = yield from segmenting(case.volume(), model, config, out=target if streamed else None, origin=origin)
+    if not streamed:
+        io.write(target, result, source=labels_source(paths_of(case)[0], target))
+    return result
+
+
+def check_cases(cases: Iterable[Case], model: Model, config: SegmentConfig) -> None:
+    """Check every image and the device against the model; no image is decoded for that. Raises InputError."""
+    from napari_medseg.inference.device import choose_device
+    from napari_medseg.inference.engine import require_fit
+
+    choose_device(config.device)
+    for case in cases:
+        require_fit(case.peek(), model.spec, str(model.path))
+
+
+def paths_of(case: Case) -> list[Path]:
+    """The files of its images."""
+    return [image for image in case.images if isinstance(image, Path)]
+
+
+def labels_source(image: Path, target: Path) -> Path | None:
+    """The DICOM series that a .dcm output refers to: the image. Raises InputError where the image is none."""
+    if target.suffix.lower() != ".dcm":
+        return None
+    if io.format_of(image).name != "DICOM":
+        raise InputError(f"{target}: a DICOM segmentation refers to a DICOM series, and {image} is none: write .nii.gz")
+    return image
+
+
+def _sha256_of_all(paths: list[Path]) -> str:
+    """The SHA-256 of a file; of several the SHA-256 of their SHA-256 in hexadecimal, one a line."""
+    sums = [sha256_of(path) for path in paths]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(f"{sum_}\n" for sum_ in sums).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file; for a folder the SHA-256 of its files' names and SHA-256, in sorted order."""
+    # A DICOM path may name one of several series. The files of FOLDER#SERIES are not known here: all in FOLDER count.
+    if not path.exists():
+        return sha256_of(path.with_name(path.name.partition("#")[0]))
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    listing = "".join(f"{p.relative_to(path).as_posix()}\0{sha256_of(p)}\n" for p in files)
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
