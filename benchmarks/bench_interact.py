@@ -1,9 +1,9 @@
 """Masks from clicks, scribbles, boxes and slices, beside training-free peers: Dice on real structures, CPU seconds.
 
-    MEDSEG_DATA=data nice python benchmarks/bench_interact.py [clicks scribbles boxes slices propagate large learn]
+    MEDSEG_DATA=data nice python benchmarks/bench_interact.py [clicks scribbles boxes slices propagate large]
 
 Every voxel of the whole volume counts, and where to look is for the engine to find. The peers get the same prompts and
-the region around the structure as well (64 voxels a side), which a user would have to choose for them. The structures on
+the region around the structure as well (64 voxels a side), which a user would have to choose for them. Structures on
 which no choice was made are printed apart, as "unseen". `large` is a zarr array of 21 GB beside a part of it in memory.
 
 Results are written after each structure to benchmarks/results/interact.json. A second run measures what is missing, or
@@ -26,18 +26,17 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: seconds are those of one thread
 
 import interact_large
-import interact_learning
 import numpy as np
 import numpy.typing as npt
 from interact_cases import Case, Mask, cases, dice, labels_of, next_prompt
-from interact_peers import PEERS, peer
+from interact_peers import OURS, PEERS, peer
 
 import napari_medseg as ms
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "interact.json"
 STEPS = {"clicks": (1, 3, 5, 8), "scribbles": (1, 3, 5, 8), "boxes": (1, 3, 5, 8), "slices": (1, 2, 3, 5)}
-OTHERS = ("propagate", "large", "learn")
+OTHERS = ("propagate", "large")
 Answer = Callable[[Any], Mask]
 Row = dict[str, Any]
 
@@ -151,8 +150,8 @@ def measured(results: Results, kind: str, chosen: list[Case], *, peers: bool) ->
         "engine": (code_of("engine", "interact_cases.py"), lambda case: engine(kind, case))
     }
     if peers:
-        code = code_of("interact_peers.py", "interact_cases.py")
         for name, segment in PEERS.items():
+            code = code_of("interact_peers.py", "interact_cases.py", *(["engine"] if name == OURS else []))
             methods[name] = code, lambda case, segment=segment: walk(kind, case, peer(case, segment))
     for method, (code, measure) in methods.items():
         rows: dict[str, list[Row]] = {"seen": [], "unseen": []}
@@ -209,7 +208,6 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true", help="Measure the engine alone.")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Where the results are (default: %(default)s).")
     args = parser.parse_args()
-    os.nice(10)
     data, results = Path(os.environ["MEDSEG_DATA"]), Results.of(args.out)
     print(f"{processor()}, one thread", flush=True)
     chosen = [case for case in cases(data) if case.mask.any()]
@@ -221,9 +219,6 @@ def main() -> None:
         elif kind == "large":
             rows.append(results.get("large", code_of("engine", "interact_large.py"), interact_large.measure))
             print(interact_large.told(rows[-1]), flush=True)
-        elif kind == "learn":
-            code = code_of("engine", "interact_learning.py", "interact_cases.py")
-            rows += interact_learning.measured(chosen, lambda key, measure: results.get(key, code, measure))
         else:
             rows += measured(results, kind, chosen, peers=not args.no_peers)
     results.save(rows)

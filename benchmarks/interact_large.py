@@ -1,6 +1,6 @@
 """Clicks in a zarr array of 21 GB, beside 128 voxels a side of it in memory: CPU seconds a click, and memory.
 
-    python benchmarks/interact_large.py ARRAY    # the clicks in the centre of one array, as JSON
+python benchmarks/interact_large.py ARRAY    # the clicks in the centre of one array, as JSON
 """
 
 from __future__ import annotations

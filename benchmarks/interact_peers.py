@@ -14,7 +14,11 @@ import numpy.typing as npt
 from interact_cases import Case, Mask
 from scipy import ndimage
 
+import napari_medseg as ms
+from napari_medseg.arrays.boxes import whole
+from napari_medseg.interactive.features import features, usual_scales_mm
 from napari_medseg.interactive.marks import marks_of, seeds
+from napari_medseg.interactive.pixel_classifier import learned
 from napari_medseg.interactive.scene import Frame, sample, spread
 
 Image = npt.NDArray[np.float32]
@@ -100,14 +104,28 @@ def growcut(image: Image, marked: Seeds) -> Mask:
     return label == 1
 
 
+def learned_voxels(image: Image, marked: Seeds) -> Mask:
+    """Our classifier of voxels, of which the parts that hold a positive prompt are kept."""
+    volume = ms.Volume(image[None], ms.Grid.from_spacing((SIZE, SIZE, SIZE), (1.0, 1.0, 1.0)))
+    scales = usual_scales_mm(volume.grid)
+    found = features(volume, whole(volume.grid.shape), scales)
+    shown = np.choose(marked, (-1, 1, 0)).astype(np.int64)
+    likely = learned(found, shown, (0, 1), scales).labels(found) == 1
+    parts, _ = ndimage.label(likely & (marked != 2) | (marked == 1))
+    kept: Mask = np.isin(parts, np.unique(parts[marked == 1]))
+    return kept
+
+
 def _shifted(axis: int, step: int) -> tuple[slice, ...]:
     side = slice(1, None) if step > 0 else slice(None, -1)
     return tuple(side if a == axis else slice(None) for a in range(3))
 
 
+OURS = "classifier of voxels"
 PEERS: dict[str, Peer] = {
     "confidence connected (SimpleITK)": confidence_connected,
     "watershed (scikit-image)": watershed,
     "random walker (scikit-image)": random_walker,
     "GrowCut": growcut,
+    OURS: learned_voxels,
 }

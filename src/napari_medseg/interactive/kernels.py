@@ -28,7 +28,7 @@ _BEHIND = np.array([o for o in product((-1, 0, 1), repeat=3) if o < (0, 0, 0)], 
 _LENGTHS = np.sqrt((_BEHIND**2).sum(axis=1)).astype(np.float32)
 
 
-def _compiled(function: F) -> F:
+def compiled(function: F) -> F:
     """The function as machine code, kept on the disk: the first click of a session shall not wait for a compiler."""
     compiled: F = numba.njit(cache=True, nogil=True)(function)
     return compiled
@@ -85,10 +85,8 @@ def random_walk(prior: Map, image: Map, domain: Mask, fixed: Mask, *, weight: fl
     return probability
 
 
-@_compiled
-def _sweep_geodesic(
-    distance: Map, image: Map, domain: Mask, costs: Map, behind: npt.NDArray[np.int64]
-) -> int:
+@compiled
+def _sweep_geodesic(distance: Map, image: Map, domain: Mask, costs: Map, behind: npt.NDArray[np.int64]) -> int:
     """One sweep over flat arrays. behind: where the 13 neighbours lie that the sweep has passed."""
     channels, size = image.shape
     forwards = behind[0] < 0
@@ -115,7 +113,7 @@ def _sweep_geodesic(
     return changed
 
 
-@_compiled
+@compiled
 def _sweep_minimax(level: Map, height: Map, domain: Mask, direction: int) -> int:
     nz, ny, nx = level.shape
     changed = 0
@@ -143,7 +141,7 @@ def _sweep_minimax(level: Map, height: Map, domain: Mask, direction: int) -> int
     return changed
 
 
-@_compiled
+@compiled
 def _closeness(image: Map, domain: Mask, inverse_edge: np.float32) -> Map:
     """(3, Z, Y, X): how close each voxel is to the one before it along each axis, 1 to 0; 0 at barriers."""
     channels, nz, ny, nx = image.shape
@@ -165,7 +163,7 @@ def _closeness(image: Map, domain: Mask, inverse_edge: np.float32) -> Map:
     return close
 
 
-@_compiled
+@compiled
 def _sweep_walker(
     probability: Map, prior: Map, close: Map, domain: Mask, fixed: Mask, weight: np.float32, direction: int
 ) -> None:
