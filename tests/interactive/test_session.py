@@ -275,3 +275,26 @@ def test_a_session_is_saved_and_resumed(session: InteractiveSession, tmp_path: P
     assert resumed.locked == {1}
     resumed.undo()
     assert resumed.labels == ()
+
+
+def test_an_oblique_grid_gives_the_mask_of_the_straight_one() -> None:
+    straight, _ = balls((16, 30, 26), (8, 15, 13), radius=8, spacing=(2.0, 1.0, 1.0))
+    a, b = np.deg2rad(25), np.deg2rad(-40)
+    turned = np.eye(4)
+    turned[:3, :3] = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]) @ np.array(
+        [[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]]
+    )
+    turned[:3, 3] = (40.0, -12.0, 7.0)
+    oblique = ms.Volume(straight.data, ms.Grid(straight.grid.shape, turned @ straight.grid.affine))
+    assert oblique.grid.is_oblique
+    prompts = [
+        ms.Point((8, 15, 13), label=1),
+        ms.Point((8, 4, 4), label=1, positive=False),
+        ms.SliceMask(np.indices((16, 26))[1] < 13, axis=1, index=15, label=2),
+    ]
+    sessions = [ms.interact(straight), ms.interact(oblique)]
+    for prompt in prompts:
+        first, second = (session.add(prompt) for session in sessions)
+        np.testing.assert_array_equal(np.asarray(second.data[...]), np.asarray(first.data[...]))
+        assert second.grid is oblique.grid
+    assert np.count_nonzero(voxels(sessions[1])) > 100

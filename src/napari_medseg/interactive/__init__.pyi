@@ -1,4 +1,13 @@
+from .pixel_classifier import PixelClassifier, PixelLearner, iter_classify
 from .propagation import propagate
 from .session import InteractiveSession, interact, resume_interaction
 
-__all__ = ["InteractiveSession", "interact", "propagate", "resume_interaction"]
+__all__ = [
+    "InteractiveSession",
+    "PixelClassifier",
+    "PixelLearner",
+    "interact",
+    "iter_classify",
+    "propagate",
+    "resume_interaction",
+]

@@ -1,0 +1,121 @@
+"""What a voxel looks like at several scales: the features that a classifier of voxels learns from.
+
+Shapes: features are (F, Z, Y, X) float32. Per channel they are the intensity, and for each scale the smoothed
+intensity, the length of its gradient, and the three eigenvalues of its Hessian, ascending. Millimetres make them the
+same in volumes of any spacing. A box of a volume has the same features as that part of the whole volume, to the last bit.
+
+Sources: the features of ilastik (Berg et al., Nature Methods 2019); eigenvalues by Smith (CACM 4, 1961).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_medseg.arrays.boxes import Box, first_of, within
+from napari_medseg.geometry import Shape3, Triple
+from napari_medseg.interactive.kernels import Map, compiled
+from napari_medseg.volume import Grid, LazyArray, Volume
+
+SCALES = (0.7, 1.5, 3.0)
+"""The usual scales: sigmas of a Gaussian, in the smallest spacings of a volume."""
+_TRUNCATE = 3.0
+"""Where the Gaussian ends, in sigmas."""
+OF_A_SCALE = 5
+"""Features of a channel at a scale."""
+
+
+def usual_scales_mm(grid: Grid) -> tuple[float, ...]:
+    """The scales for a volume, in mm."""
+    spacings = [s for n, s in zip(grid.shape, grid.spacing, strict=True) if n > 1] or list(grid.spacing)
+    return tuple(scale * min(spacings) for scale in SCALES)
+
+
+def halo(shape: Shape3, spacing: Triple, scales_mm: Sequence[float]) -> Shape3:
+    """How far around a voxel, in voxels (z, y, x), its features look."""
+    widest = max(scales_mm, default=0.0)
+    z, y, x = (int(_TRUNCATE * widest / s + 0.5) + 1 if n > 1 else 0 for n, s in zip(shape, spacing, strict=True))
+    return z, y, x
+
+
+def features(volume: Volume, box: Box, scales_mm: Sequence[float]) -> Map:
+    """(F, Z, Y, X) the features of the voxels of a box. Values that are no finite numbers count as 0."""
+    shape, spacing = volume.grid.shape, volume.grid.spacing
+    around = halo(shape, spacing, scales_mm)
+    z, y, x = (slice(max(0, b.start - h), min(n, b.stop + h)) for b, h, n in zip(box, around, shape, strict=True))
+    read: Box = (z, y, x)
+    inner = within(box, read)
+    found: list[Map] = []
+    for channel in _read(volume.data, read):
+        found.append(channel[inner])
+        for scale in scales_mm:
+            sigmas = [scale / s if n > 1 else 0.0 for n, s in zip(shape, spacing, strict=True)]
+            smooth = ndimage.gaussian_filter(channel, sigmas, mode="nearest", truncate=_TRUNCATE)
+            low, size = first_of(inner), [side.stop - side.start for side in inner]
+            derived = _derivatives(smooth, np.array(low), np.array(size), np.array(spacing))
+            found += [smooth[inner], *derived]
+    return np.stack(found)
+
+
+def _read(data: LazyArray, box: Box) -> Map:
+    """(C, Z, Y, X) float32, finite."""
+    with np.errstate(over="ignore"):
+        values = np.asarray(data[(slice(None), *box)]).astype(np.float32)
+    values[~np.isfinite(values)] = 0
+    return values
+
+
+@compiled
+def _derivatives(
+    image: Map, low: npt.NDArray[np.int64], size: npt.NDArray[np.int64], spacing: npt.NDArray[np.float64]
+) -> Map:
+    """(4, z, y, x): the length of the gradient and the eigenvalues of the Hessian, in a part of an image (Z, Y, X).
+
+    Differences are central, per mm; the outermost voxels go on.
+    """
+    nz, ny, nx = image.shape
+    out = np.empty((4, size[0], size[1], size[2]), np.float32)
+    sz, sy, sx = spacing
+    for a in range(size[0]):
+        z = a + low[0]
+        u, d = max(z - 1, 0), min(z + 1, nz - 1)
+        for b in range(size[1]):
+            y = b + low[1]
+            n, s = max(y - 1, 0), min(y + 1, ny - 1)
+            for c in range(size[2]):
+                x = c + low[2]
+                w, e = max(x - 1, 0), min(x + 1, nx - 1)
+                twice = 2.0 * image[z, y, x]
+                dz = (image[d, y, x] - image[u, y, x]) / (2 * sz)
+                dy = (image[z, s, x] - image[z, n, x]) / (2 * sy)
+                dx = (image[z, y, e] - image[z, y, w]) / (2 * sx)
+                zz = (image[d, y, x] - twice + image[u, y, x]) / (sz * sz)
+                yy = (image[z, s, x] - twice + image[z, n, x]) / (sy * sy)
+                xx = (image[z, y, e] - twice + image[z, y, w]) / (sx * sx)
+                zy = (image[d, s, x] - image[d, n, x] - image[u, s, x] + image[u, n, x]) / (4 * sz * sy)
+                zx = (image[d, y, e] - image[d, y, w] - image[u, y, e] + image[u, y, w]) / (4 * sz * sx)
+                yx = (image[z, s, e] - image[z, s, w] - image[z, n, e] + image[z, n, w]) / (4 * sy * sx)
+                out[0, a, b, c] = math.sqrt(dz * dz + dy * dy + dx * dx)
+                out[1, a, b, c], out[2, a, b, c], out[3, a, b, c] = _eigenvalues(zz, yy, xx, zy, zx, yx)
+    return out
+
+
+@compiled
+def _eigenvalues(zz: float, yy: float, xx: float, zy: float, zx: float, yx: float) -> tuple[float, float, float]:
+    """The eigenvalues of a symmetric matrix of 3 x 3, ascending."""
+    mean = (zz + yy + xx) / 3
+    off = zy * zy + zx * zx + yx * yx
+    p = math.sqrt(((zz - mean) ** 2 + (yy - mean) ** 2 + (xx - mean) ** 2 + 2 * off) / 6)
+    if p < 1e-30:
+        return mean, mean, mean
+    a, b, c = (zz - mean) / p, (yy - mean) / p, (xx - mean) / p
+    f, g, h = zy / p, zx / p, yx / p
+    half = (a * (b * c - h * h) - f * (f * c - h * g) + g * (f * h - b * g)) / 2
+    angle = math.acos(min(1.0, max(-1.0, half))) / 3
+    largest = mean + 2 * p * math.cos(angle)
+    smallest = mean + 2 * p * math.cos(angle + 2 * math.pi / 3)
+    return smallest, 3 * mean - largest - smallest, largest
