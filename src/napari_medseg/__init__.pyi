@@ -5,6 +5,7 @@ from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
 from .models import Model, ModelSpec, load_model
 from .prompts import Box, Lasso, Point, Scribble, SliceMask
+from .refinement import clean, iter_clean
 from .registry import NetworkSpec, networks
 from .training import iter_train, train
 from .volume import Grid, Segmentation, Volume
@@ -24,8 +25,10 @@ __all__ = [
     "SliceMask",
     "Volume",
     "__version__",
+    "clean",
     "evaluate",
     "interact",
+    "iter_clean",
     "iter_segment",
     "iter_train",
     "load_model",

@@ -322,6 +322,35 @@ class CalibrationConfig:
         _require_valid(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CleanConfig:
+    """Which steps make labels better. Steps that are on are done in this order."""
+
+    labels: tuple[int, ...] | None = None
+    """Ids of the labels that are changed; empty for all."""
+    interpolate: Literal["none", "auto", "z", "y", "x"] = "none"
+    """Fill in the slices between painted ones by their shapes, along this axis of the array; auto: each label along the
+    axis on which it has most gaps."""
+    fill_holes: bool = False
+    """Fill what a label encloses on all sides, where it is background."""
+    smooth_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 0.5})
+    """Smooth borders by a Gaussian of this standard deviation in mm; thinner parts vanish; 0 for none."""
+    islands_ml: float = field(default=0.0, metadata={"ge": 0, "step": 0.1})
+    """Remove the connected parts of a label that are smaller than this, in ml; 0 for none."""
+    largest: bool = False
+    """Keep the largest connected part of each label only."""
+    connectivity: Connectivity = 26
+    """Neighbours of a voxel that belong to the same part: 6 (faces), 18 (and edges) or 26 (and corners)."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+        _require(
+            self.labels is None
+            or (isinstance(self.labels, (tuple, list)) and all(isinstance(k, Integral) and k > 0 for k in self.labels)),
+            f"labels needs label ids above 0, such as (1, 2); got {self.labels!r}",
+        )
+
+
 @dataclass(frozen=True)
 class Knob:
     """A field of a config class, or of a group in one, as users see it."""

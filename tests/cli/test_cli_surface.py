@@ -80,6 +80,18 @@ SURFACE = {
     ],
     "interact": ["image", "--prompts required", "--model", "-o --output required"],
     "propagate": ["image", "--labels required", "--model", "-o --output required"],
+    "clean": [
+        "labels",
+        "-o --output required",
+        "--label several times",
+        "--interpolate none [none|auto|z|y|x]",
+        "--fill-holes",
+        "--smooth-mm 0.0",
+        "--islands-ml 0.0",
+        "--largest",
+        "--connectivity 26 [6|18|26]",
+        "--source",
+    ],
 }
 
 

@@ -23,7 +23,9 @@ _PARSERS: dict[object, tuple[Callable[[str], Any], str]] = {
 def add_knob(
     parser: _ActionsContainer, config: type, name: str, *, flag: str | None = None, metavar: str | None = None
 ) -> None:
-    """Add a flag for the knob of that name. A Literal gives the choices; help shows no empty default."""
+    """Add a flag for the knob of that name. A Literal gives the choices; help shows no empty default. A bool that is
+    off by default gives a flag without a value.
+    """
     knob = knobs_of(config)[name]
     text = knob.doc.replace("%", "%%")
     flag = flag or f"--{name.replace('_', '-')}"
@@ -32,6 +34,9 @@ def add_knob(
     if get_origin(knob.kind) is Literal:
         choices = get_args(knob.kind)
         parser.add_argument(flag, dest=name, type=type(choices[0]), choices=choices, default=knob.default, help=text)
+        return
+    if knob.kind is bool:
+        parser.add_argument(flag, dest=name, action="store_true", help=knob.doc.replace("%", "%%"))
         return
     parse, letter = _PARSERS[knob.kind]
     parser.add_argument(flag, dest=name, type=parse, default=knob.default, metavar=metavar or letter, help=text)

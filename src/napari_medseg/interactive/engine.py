@@ -242,11 +242,12 @@ def shape_of_slices(axis: int, painted: Mapping[int, Mask], size: tuple[int, ...
     return shape
 
 
-def signed_distance(mask: Mask) -> npt.NDArray[np.float64]:
-    """Voxels to the border of a mask: negative inside."""
-    outside = ndimage.distance_transform_edt(~mask)
-    inside = ndimage.distance_transform_edt(mask)
-    distance: npt.NDArray[np.float64] = np.where(mask, 0.5 - inside, outside - 0.5)
+def signed_distance(mask: Mask, spacing: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
+    """Distance to the border of a mask, negative inside: in voxels, or in the unit of a spacing, one number an axis."""
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
+    half = 0.5 * min(spacing) if spacing else 0.5
+    distance: npt.NDArray[np.float64] = np.where(mask, half - inside, outside - half)
     return distance
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import InputError
+from napari_medseg.geometry import Triple
 from napari_medseg.interactive.engine import signed_distance
 from napari_medseg.interactive.marks import marks_of
 from napari_medseg.interactive.objects import Segmenter
@@ -61,9 +62,12 @@ def annotated(labels: Labels) -> tuple[int, list[int]]:
     return axis, held[axis].tolist()
 
 
-def interpolated(mask: npt.NDArray[np.bool_], slices: Slices) -> npt.NDArray[np.bool_]:
+def interpolated(
+    mask: npt.NDArray[np.bool_], slices: Slices, spacing_zyx: Triple = (1.0, 1.0, 1.0)
+) -> npt.NDArray[np.bool_]:
     """Shapes between annotated slices of one axis, from their signed distances (Raya and Udupa, IEEE TMI 1990)."""
     ((axis, indices),) = slices.items()
+    steps = tuple(step for a, step in enumerate(spacing_zyx) if a != axis)
     planes = np.moveaxis(mask, axis, 0)
     out = np.zeros_like(planes)
     painted = sorted(indices)
@@ -72,7 +76,7 @@ def interpolated(mask: npt.NDArray[np.bool_], slices: Slices) -> npt.NDArray[np.
     for a, b in pairwise(painted):
         if not planes[a].any() or not planes[b].any():
             continue
-        below, above = signed_distance(planes[a]), signed_distance(planes[b])
+        below, above = signed_distance(planes[a], steps), signed_distance(planes[b], steps)
         for k in range(a + 1, b):
             out[k] = (below * (b - k) + above * (k - a)) / (b - a) < 0
     return np.moveaxis(out, 0, axis)

@@ -4,6 +4,7 @@ from .agreement.staple import Consensus, RaterRow, staple
 from .descriptive.intensity import IntensityRow, intensity_statistics
 from .descriptive.series import SeriesRow, volume_series
 from .descriptive.shape import ShapeRow, shape_statistics
+from .descriptive.sizes import SizeRow, middle_voxel, size_table
 from .pairwise.comparison import Comparison, evaluate
 from .pairwise.edits import EditedScores
 from .pairwise.error_map import error_map
@@ -56,6 +57,7 @@ __all__ = [
     "Scores",
     "SeriesRow",
     "ShapeRow",
+    "SizeRow",
     "Sources",
     "Study",
     "StudyConfig",
@@ -80,8 +82,10 @@ __all__ = [
     "match_files",
     "match_instances",
     "measure",
+    "middle_voxel",
     "opened",
     "shape_statistics",
+    "size_table",
     "staple",
     "study_of",
     "summarise",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="DataclassInstance")
 
-_UNITS = {"_mm": "mm"}
+_UNITS = {"_mm": "mm", "_ml": "ml"}
 """{end of a field's name: unit that its widget shows}"""
 _MOST = 10**9
 """Bound of a number whose field states none."""

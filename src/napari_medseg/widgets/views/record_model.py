@@ -46,7 +46,7 @@ class RecordModel(QAbstractTableModel):
         self.columns = list(columns)
         self._meaning = columns
         labels = {row.label for row in self.rows}
-        self._swatches = {label: _swatch(colour_of(label)) for label in labels} if colour_of else {}
+        self._swatches = {label: swatch(colour_of(label)) for label in labels} if colour_of else {}
         self.endResetModel()
 
     def rowCount(self, _parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802  # Qt's signature
@@ -136,7 +136,7 @@ def _rank(value: str | float) -> int:
     return 1 if math.isinf(value) else 2
 
 
-def _swatch(rgba: Rgba) -> QIcon:
+def swatch(rgba: Rgba) -> QIcon:
     pixmap = QPixmap(12, 12)
     pixmap.fill(QColor.fromRgbF(*(float(v) for v in rgba)))
     return QIcon(pixmap)

@@ -1,0 +1,1 @@
+"""The Labels table and what it does to a Labels layer."""
