@@ -7,6 +7,7 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- columns of shape -->      the columns of a table of a study
     <!-- presets -->               how the presets of the metrics differ
     <!-- costs -->                 memory and time of some networks, from benchmarks/results
+    <!-- windows -->               how many windows volumes have, and how long they take
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
     <!-- picture: FILE | TEXT -->  a picture, once it exists
 
@@ -33,7 +34,8 @@ from typing import Any
 from unittest.mock import patch
 
 from napari_medseg.cli.parser import build_parser
-from napari_medseg.config import field_docs
+from napari_medseg.config import SegmentConfig, field_docs
+from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
 from napari_medseg.metrics.study.study import TABLES
 
@@ -41,13 +43,23 @@ DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
 END = "<!-- end -->"
 MARK = re.compile(
-    rf"^<!-- (?P<kind>help|columns of|columns|presets|costs|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
+    rf"^<!-- (?P<kind>help|columns of|columns|presets|costs|windows|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
     rf"(?:(?:(?!^<!-- ).)*?^{END}\n)?",
     re.MULTILINE | re.DOTALL,
 )
 LISTED = re.compile(r"^(?:::: (?P<name>\S+)|(?P<heading>## .+))$", re.MULTILINE)
 COMMON = ("unet3d", "nnunet", "monai_unet", "resunet3d", "segresnet", "attention_unet", "swinunetr", "unext")
 """The networks in the table of costs."""
+TIMED = ("unet3d", "monai_unet", "segresnet", "swinunetr")
+"""The networks in the table of times."""
+VOLUMES = {
+    "small: a cropped organ at 1 mm": (110, 100, 100),
+    "abdominal CT at 3 mm": (150, 120, 140),
+    "brain MR at 1 mm": (180, 220, 180),
+    "chest CT at 1.5 mm": (230, 230, 260),
+    "abdomen and chest at 1.5 mm": (400, 260, 300),
+}
+"""{volume: voxels (z, y, x) at the spacing of the model}, in the table of times."""
 SIDE = 96
 """Voxels along an edge of the patch that the costs are measured on."""
 
@@ -102,6 +114,17 @@ def costs_table(_: str, __: Path) -> str:
     ]
     head = ("network", "parameters", "memory to segment", "time of a window, one CPU thread", "memory to train")
     return table([head, *rows])
+
+
+def windows_table(_: str, __: Path) -> str:
+    """How long volumes take on one CPU thread: the windows of a run, and the measured time of one."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    rows = []
+    for what, shape in VOLUMES.items():
+        count = len(WindowGrid(shape, (SIDE, SIDE, SIDE), SegmentConfig().overlap))
+        times = [f"{count * results[name]['cpu_seconds'] / 60:.1f} min" for name in TIMED]
+        rows.append((what, " x ".join(map(str, shape)), str(count), *times))
+    return table([("volume", "voxels", "windows", *(f"`{name}`" for name in TIMED)), *rows])
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -203,6 +226,7 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "columns of": columns_of_table,
     "presets": presets_table,
     "costs": costs_table,
+    "windows": windows_table,
     "reference": reference,
     "picture": picture,
 }

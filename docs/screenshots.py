@@ -90,7 +90,11 @@ def guide(viewer: napari.Viewer) -> None:
     panel.segment()
     finished(panel)
     shoot(viewer, "segment")
-    dialog = QtReaderDialog("scan.nii.gz", viewer.window._qt_window, {PLUGIN: PLUGIN, "napari": "napari builtins"})
+    dialog = QtReaderDialog(
+        "example_ct_sm.nii.gz", viewer.window._qt_window, {PLUGIN: PLUGIN, "napari": "napari builtins"}
+    )
+    dialog.reader_btn_group.buttons()[1].setChecked(True)  # what the page says
+    dialog.persist_checkbox.setChecked(True)
     dialog.show()
     wait(at_least_s=1.0)
     dialog.grab().save(str(IMAGES / "choose-reader.png"))
@@ -141,7 +145,7 @@ def tutorial(viewer: napari.Viewer) -> None:
     shoot(viewer, "tutorial-paint", fit=False)
     masks.mode = "pan_zoom"
     reference = replace(read_segmentation(CT / "example_seg.nii.gz"), labels=ORGANS)
-    add_labels(viewer, keep(reference, [1, 2, 4]), name="example_seg", visible=False)
+    add_labels(viewer, reference, name="example_seg", visible=False)
     panel = dock(viewer, "Metrics")
     panel.prediction.choose(masks)
     panel.reference.choose(viewer.layers["example_seg"])
@@ -153,12 +157,6 @@ def tutorial(viewer: napari.Viewer) -> None:
     viewer.dims.ndisplay = 3
     viewer.scene.camera.angles = (10, 30, 80)
     shoot(viewer, "tutorial-3d")
-
-
-def keep(labels: ms.Segmentation, ids: list[int]) -> ms.Segmentation:
-    """These labels alone."""
-    data = np.asarray(labels.data[...])
-    return replace(labels, data=np.where(np.isin(data, ids), data, 0).astype(data.dtype))
 
 
 def measure(viewer: napari.Viewer) -> None:
