@@ -93,7 +93,7 @@ def test_the_start_page_leads_to_every_page_of_the_guide_by_a_card() -> None:
 
 
 def test_every_message_of_the_troubleshooting_page_is_one_of_the_program() -> None:
-    texts = [node.value for path in (ROOT / "src").rglob("*.py") for node in ast.walk(parsed(path)) if is_text(node)]
+    texts = [text for path in (ROOT / "src").rglob("*.py") for text in texts_of(path)]
     page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     messages = [m for m in MESSAGES.findall(page) if m not in OTHERS]
     assert len(messages) > 30
@@ -101,12 +101,10 @@ def test_every_message_of_the_troubleshooting_page_is_one_of_the_program() -> No
     assert sorted(piece for piece in pieces if not any(piece in text for text in texts)) == []
 
 
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def is_text(node: ast.AST) -> Any:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def texts_of(path: Path) -> list[str]:
+    """The texts in a module; those of an f-string are its constant pieces."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
 def test_the_manifest_has_an_icon_that_the_package_ships() -> None:
