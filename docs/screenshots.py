@@ -1,15 +1,17 @@
-"""Make the pictures of the guide: `xvfb-run -s "-screen 0 1600x1000x24" python docs/screenshots.py`.
+"""Make the pictures of the docs: `xvfb-run -a -s "-screen 0 1600x1200x24" python docs/screenshots.py [PART ...]`.
 
-Each picture shows a real window that does what the page says, on the sample. The pictures of the Metrics panel need
-$MEDSEG_DATA: a pair of segmentations of an abdominal CT (reference files of TotalSegmentator, Apache-2.0). Without it
-they stay as they are. Trained models go to a temporary folder.
+Each picture shows a real window that does what the page says. Without parts all are made; PARTS lists them.
+`--all FOLDER` takes every panel of the plugin at 1024 x 700 instead, light and dark, to look at.
+
+The tutorial and the pictures of the Metrics panel need $MEDSEG_DATA: an abdominal CT and two segmentations of it
+(reference files of TotalSegmentator, Apache-2.0). Without it these pictures stay as they are. `docs/moving.py` makes
+the moving picture.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import replace
@@ -18,15 +20,14 @@ from typing import Any
 
 import napari
 import numpy as np
-from qtpy.QtWidgets import QApplication
+from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
+from window import CT, IMAGES, PLUGIN, add_image, add_labels, dock, finished, panels, save, shoot, shot, wait, window
 
+import napari_medseg as ms
 from napari_medseg import read, read_segmentation, write
 from napari_medseg.sample import phantom
 from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
 
-IMAGES = Path(__file__).parent / "images"
-PLUGIN = "napari-medseg"
-DATA = Path(os.environ.get("MEDSEG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 ORGANS = {
     1: "spleen",
     2: "kidney right",
@@ -61,99 +62,126 @@ ORGANS = {
     **{103 + rib: f"rib right {rib}" for rib in range(7, 13)},
 }
 """{label id in the files of the pair: name}"""
+CLICKS = {
+    "spleen": (1, [(23, 32, 25), (6, 43, 16), (21, 46, 13)]),
+    "right kidney": (2, [(12, 35, 78), (0, 36, 86), (3, 48, 84)]),
+    "gallbladder": (4, [(7, 67, 81)]),
+}
+"""{structure: (label id, voxels that are clicked)} of the CT, as the tutorial has them."""
 
 
-def wait(done: Callable[[], bool], at_least_s: float = 0.5) -> None:
-    """Let the window work until `done`, and at least `at_least_s`, so that everything is drawn."""
-    began = time.monotonic()
-    while not done() or time.monotonic() - began < at_least_s:
-        QApplication.processEvents()
-        time.sleep(0.005)
+def clicked() -> ms.Segmentation:
+    """The masks of the tutorial: three organs by seven clicks."""
+    session = ms.interact(read(CT / "example_ct_sm.nii.gz"))
+    for label, voxels in CLICKS.values():
+        for voxel in voxels:
+            session.add(ms.Point(voxel, label=label))
+    names = {label: name for name, (label, _) in CLICKS.items()}
+    return replace(session.segmentation, labels=names, name="clicked")
 
 
-def shoot(viewer: napari.Viewer, name: str, *, fit: bool = True) -> None:
-    """Take the whole window without notifications. fit: make the image as large as the canvas."""
-    wait(lambda: True, 6.0)
-    if fit:
-        viewer.reset_view(margin=0)
-    wait(lambda: True, 1.0)
-    viewer.screenshot(IMAGES / f"{name}.png", canvas_only=False, flash=False)
-
-
-def dock(viewer: napari.Viewer, name: str) -> Any:
-    """The panel of that name, alone on the right."""
-    viewer.window.remove_dock_widget("all")
-    return viewer.window.add_plugin_dock_widget(PLUGIN, name)[1]
-
-
-def open_sample(viewer: napari.Viewer) -> Any:
-    """Open the sample; returns its labels layer."""
-    _, labels = viewer.open_sample(PLUGIN, "ct")
+def guide(viewer: napari.Viewer) -> None:
+    """Open the sample, segment it, and the dialog in which napari asks for a reader."""
+    _, manual = viewer.open_sample(PLUGIN, "ct")
     shoot(viewer, "open")
-    return labels
-
-
-def segment(viewer: napari.Viewer, manual: Any) -> Any:
-    """Segment the sample with its model; returns the new layer."""
     panel = dock(viewer, "Segment")
     manual.visible = False
-    wait(lambda: "windows of" in panel.estimate.text.text())
+    wait(lambda: panel.segment_button.isEnabled(), 2.0)
     panel.segment()
-    wait(lambda: not panel.runner.is_busy)
+    finished(panel)
     shoot(viewer, "segment")
-    return viewer.layers[-1]
+    dialog = QtReaderDialog(
+        "example_ct_sm.nii.gz", viewer.window._qt_window, {PLUGIN: PLUGIN, "napari": "napari builtins"}
+    )
+    dialog.reader_btn_group.buttons()[1].setChecked(True)  # what the page says
+    dialog.persist_checkbox.setChecked(True)
+    dialog.show()
+    wait(at_least_s=1.0)
+    dialog.grab().save(str(IMAGES / "choose-reader.png"))
+    dialog.close()
 
 
 def train(viewer: napari.Viewer) -> None:
     """Train on phantoms with other seeds than the sample, and validate on the last one."""
-    viewer.layers.clear()
     for seed in range(4):
         image, labels = phantom("ct", seed=seed)
         for data, arguments, kind in (*volume_layer(image), labels_layer(labels)):
             name = f"case {seed}" if kind == "image" else f"manual {seed}"
             getattr(viewer, f"add_{kind}")(data, **{**arguments, "name": name, "visible": seed == 0})
     panel = dock(viewer, "Train")
-    for _ in range(3):
+    while len(panel.cases.rows) < 4:
         panel.cases.add()
     for number, row in enumerate(panel.cases.rows):
         row.image.choose(viewer.layers[f"case {number}"])
         row.labels.choose(viewer.layers[f"manual {number}"])
-    panel.budget.setValue(3)
+    panel.budget.setValue(1)
     panel.train()
-    wait(lambda: not panel.runner.is_busy)
+    finished(panel)
     shoot(viewer, "train")
+
+
+def interact(viewer: napari.Viewer) -> None:
+    """The panel for masks from clicks, where this version has one."""
+    if "Interact" not in panels():
+        return
+    add_image(viewer, CT / "example_ct_sm.nii.gz")
+    dock(viewer, "Interact")
+    wait(at_least_s=2.0)
+    shoot(viewer, "interact")
+
+
+def tutorial(viewer: napari.Viewer) -> None:
+    """Each step of the tutorial on the CT."""
+    image = add_image(viewer, CT / "example_ct_sm.nii.gz")
+    shoot(viewer, "tutorial-open")
+    image.contrast_limits = (-160, 240)
+    viewer.dims.set_point(0, 12 * 3.0 + viewer.dims.range[0].start)
+    shoot(viewer, "tutorial-window")
+    masks = add_labels(viewer, clicked(), opacity=0.5)
+    shoot(viewer, "tutorial-clicks")
+    masks.mode, masks.selected_label, masks.brush_size = "paint", 1, 6
+    viewer.scene.camera.zoom *= 2.2
+    viewer.cursor.size = 6
+    shoot(viewer, "tutorial-paint", fit=False)
+    masks.mode = "pan_zoom"
+    reference = replace(read_segmentation(CT / "example_seg.nii.gz"), labels=ORGANS)
+    add_labels(viewer, reference, name="example_seg", visible=False)
+    panel = dock(viewer, "Metrics")
+    panel.prediction.choose(masks)
+    panel.reference.choose(viewer.layers["example_seg"])
+    panel.measure()
+    finished(panel)
+    shoot(viewer, "tutorial-measure")
+    viewer.window.remove_dock_widget("all")
+    image.visible = False
+    viewer.dims.ndisplay = 3
+    viewer.scene.camera.angles = (10, 30, 80)
+    shoot(viewer, "tutorial-3d")
 
 
 def measure(viewer: napari.Viewer) -> None:
     """Measure a pair of abdominal segmentations: table and worst place, plot, surface, instances, cases."""
-    folder = DATA / "abdomen_ct"
-    if not folder.is_dir():
-        print(f"no pictures of the Metrics panel: {folder} is missing")
-        return
-    viewer.layers.clear()
-    image, arguments, _ = volume_layer(read(folder / "example_ct_sm.nii.gz"))[0]
-    viewer.add_image(image, **arguments)
+    add_image(viewer, CT / "example_ct_sm.nii.gz")
     for name in ("example_seg", "example_seg_fast"):
-        data, arguments, _ = labels_layer(replace(read_segmentation(folder / f"{name}.nii.gz"), labels=ORGANS))
-        viewer.add_labels(data, **{**arguments, "name": name})
+        add_labels(viewer, replace(read_segmentation(CT / f"{name}.nii.gz"), labels=ORGANS), name=name)
     panel = dock(viewer, "Metrics")
     panel.measure()
-    wait(lambda: not panel.runner.is_busy)
+    finished(panel)
     panel.errors.show_errors()
-    wait(lambda: not panel.runner.is_busy)
+    finished(panel)
     panel.scored.table.choose(2)
     shoot(viewer, "measure")
     panel.tabs.setCurrentWidget(panel.plots)
-    wait(lambda: True)
+    wait()
     panel.grab().save(str(IMAGES / "measure-plots.png"))
     panel.tabs.setCurrentWidget(panel.errors)
     panel.errors.choose_label(5)
     panel.errors.show_surface()
-    wait(lambda: not panel.runner.is_busy)
+    finished(panel)
     shoot(viewer, "measure-surface", fit=False)
     panel.tabs.setCurrentWidget(panel.instances)
     panel.instances.match()
-    wait(lambda: not panel.runner.is_busy)
+    finished(panel)
     panel.grab().save(str(IMAGES / "measure-instances.png"))
     with tempfile.TemporaryDirectory() as cases, chdir(cases):
         measure_cases(panel, Path())
@@ -177,18 +205,50 @@ def measure_cases(panel: Any, folder: Path) -> None:
     wait(lambda: not panel.cases.runner.is_busy, 2.0)
 
 
+def every_panel(folder: Path) -> None:
+    """Every panel with the sample at 1024 x 700, the smallest screen that it must fit, in both themes."""
+    with window(1024, 700) as viewer:
+        viewer.open_sample(PLUGIN, "ct")
+        for theme in ("light", "dark"):
+            viewer.theme = theme
+            for name in panels():
+                dock(viewer, name)
+                wait(at_least_s=1.0)
+                pixels = shot(viewer)
+                height, width = pixels.shape[:2]
+                too_large = "" if (width, height) <= (1024, 700) else ": larger than the screen"
+                save(pixels, folder / f"{name.lower().replace(' ', '-')}-{theme}.png")
+                print(f"{name}, {theme}: {width} x {height}{too_large}")
+
+
+PARTS: dict[str, Callable[[napari.Viewer], None]] = {
+    "guide": guide,
+    "train": train,
+    "interact": interact,
+    "tutorial": tutorial,
+    "measure": measure,
+}
+NEED_DATA = ("interact", "tutorial", "measure")
+
+
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MEDSEG_MODELS"] = folder
-        os.environ["NAPARI_CONFIG"] = f"{folder}/settings.yaml"  # what a user last chose is not what a page shows
-        viewer = napari.Viewer(show=True)
-        viewer.window.resize(1280, 800)
-        manual = open_sample(viewer)
-        segment(viewer, manual)
-        train(viewer)
-        measure(viewer)
-        viewer.close()
+    parser = argparse.ArgumentParser(description="Make the pictures of the docs.")
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="take every panel, light and dark, into FOLDER")
+    args = parser.parse_args()
+    unknown = set(args.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown parts {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    if args.all:
+        every_panel(args.all)
+        return
+    for name in args.parts or PARTS:
+        if name in NEED_DATA and not CT.is_dir():
+            print(f"no pictures of {name}: {CT} is missing")
+            continue
+        with window() as viewer:
+            PARTS[name](viewer)
+        print(name)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ def line_of(match: re.Match[str]) -> int:
 
 NAME_VOXELS = {"interact.md"}
 """Pages that name voxels of the sample: they run on its image as it is."""
+NEED_DATA = {"tutorial.md": "abdomen_ct"}
+"""{page: the folder of real volumes that it reads}."""
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if blocks(page)]
 
 
@@ -84,10 +86,13 @@ def calls_of(code: str, workplace: Path) -> list[list[str]]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_the_code_of_a_page_runs(page: Path, workplace: Path) -> None:
+def test_the_code_of_a_page_runs(page: Path, workplace: Path, request: pytest.FixtureRequest) -> None:
     if page.name in NAME_VOXELS:
         for path in sample_files().values():
             shutil.copy(path, workplace / path.name)
+    if page.name in NEED_DATA:
+        for path in (request.getfixturevalue("medseg_data") / NEED_DATA[page.name]).glob("*.nii.gz"):
+            shutil.copyfile(path, workplace / path.name)
     # The shell runs in a process of its own; the commands run here, where torch and MONAI are loaded already.
     names: dict[str, object] = {}
     for block in blocks(page):
@@ -100,3 +105,4 @@ def test_the_code_of_a_page_runs(page: Path, workplace: Path) -> None:
 
 def test_every_page_of_the_guide_has_code_that_runs() -> None:
     assert {p.name for p in PAGES} >= {"README.md", "index.md", "open.md", "segment.md", "train.md", "measure.md"}
+    assert {p.name for p in PAGES} >= {"tutorial.md", "first-model.md"}

@@ -1,0 +1,249 @@
+"""Write the parts of the docs that the program states itself into the pages: `python docs/generate.py`.
+
+A part stands between its mark and `<!-- end -->`, so that a page can be read where the code is hosted, too:
+
+    <!-- help: segment -->         what `napari-medseg segment --help` prints
+    <!-- columns -->               the columns of the scores with their definitions
+    <!-- columns of shape -->      the columns of a table of a study
+    <!-- presets -->               how the presets of the metrics differ
+    <!-- costs -->                 memory and time of some networks, from benchmarks/results
+    <!-- windows -->               how many windows volumes have, and how long they take
+    <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
+    <!-- picture: FILE | TEXT -->  a picture, once it exists
+
+`--check` writes nothing and names the pages that are not current; a test does the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import enum
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from napari_medseg.cli.parser import build_parser
+from napari_medseg.config import SegmentConfig, field_docs
+from napari_medseg.inference.windows import WindowGrid
+from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
+from napari_medseg.metrics.study.study import TABLES
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
+END = "<!-- end -->"
+MARK = re.compile(
+    rf"^<!-- (?P<kind>help|columns of|columns|presets|costs|windows|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
+    rf"(?:(?:(?!^<!-- ).)*?^{END}\n)?",
+    re.MULTILINE | re.DOTALL,
+)
+LISTED = re.compile(r"^(?:::: (?P<name>\S+)|(?P<heading>## .+))$", re.MULTILINE)
+COMMON = ("unet3d", "nnunet", "monai_unet", "resunet3d", "segresnet", "attention_unet", "swinunetr", "unext")
+"""The networks in the table of costs."""
+TIMED = ("unet3d", "monai_unet", "segresnet", "swinunetr")
+"""The networks in the table of times."""
+VOLUMES = {
+    "small: a cropped organ at 1 mm": (110, 100, 100),
+    "abdominal CT at 3 mm": (150, 120, 140),
+    "brain MR at 1 mm": (180, 220, 180),
+    "chest CT at 1.5 mm": (230, 230, 260),
+    "abdomen and chest at 1.5 mm": (400, 260, 300),
+}
+"""{volume: voxels (z, y, x) at the spacing of the model}, in the table of times."""
+SIDE = 96
+"""Voxels along an edge of the patch that the costs are measured on."""
+
+
+def written(page: Path) -> str:
+    """The page with its parts as the program states them now."""
+    return MARK.sub(lambda mark: _part(mark, page), page.read_text(encoding="utf-8"))
+
+
+def pages() -> list[Path]:
+    """The pages that hold a part."""
+    return [page for page in sorted(DOCS.rglob("*.md")) if MARK.search(page.read_text(encoding="utf-8"))]
+
+
+def _part(mark: re.Match[str], page: Path) -> str:
+    kind, what = mark["kind"], mark["what"]
+    head = mark.group().partition("\n")[0]
+    body = PARTS[kind](what, page)
+    return f"{head}\n{body}\n{END}\n" if body else f"{head}\n{END}\n"
+
+
+def columns_table(_: str, __: Path) -> str:
+    """The columns of the scores and the numbers beside them, with their definitions."""
+    rows = [(f"`{name}`", column.unit, column.formula) for name, column in {**COLUMNS, **SUMMARIES}.items()]
+    return table([("column", "unit", "definition"), *rows])
+
+
+def columns_of_table(name: str, _: Path) -> str:
+    """The columns of a table of a study, with their definitions."""
+    texts = field_docs(TABLES[name][0]).items()
+    return table([("column", "definition"), *((f"`{field}`", text) for field, text in texts)])
+
+
+def presets_table(_: str, __: Path) -> str:
+    """How the presets differ."""
+    rows = [(f"`{preset}`", rules, columns_of(preset)["rvd"].formula) for preset, rules in RULE_TEXTS.items()]
+    return table([("preset", "surfaces and empty masks", "`rvd`"), *rows])
+
+
+def costs_table(_: str, __: Path) -> str:
+    """What some networks need for a patch, as the benchmark measured it."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    rows = [
+        (
+            f"`{name}`",
+            f"{results[name]['parameters'] / 1e6:.1f} million",
+            f"{results[name]['inference_mib']:.0f} MiB",
+            f"{results[name]['cpu_seconds']:.1f} s",
+            f"{results[name]['training_gib']:.1f} GiB",
+        )
+        for name in COMMON
+    ]
+    head = ("network", "parameters", "memory to segment", "time of a window, one CPU thread", "memory to train")
+    return table([head, *rows])
+
+
+def windows_table(_: str, __: Path) -> str:
+    """How long volumes take on one CPU thread: the windows of a run, and the measured time of one."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    rows = []
+    for what, shape in VOLUMES.items():
+        count = len(WindowGrid(shape, (SIDE, SIDE, SIDE), SegmentConfig().overlap))
+        times = [f"{count * results[name]['cpu_seconds'] / 60:.1f} min" for name in TIMED]
+        rows.append((what, " x ".join(map(str, shape)), str(count), *times))
+    return table([("volume", "voxels", "windows", *(f"`{name}`" for name in TIMED)), *rows])
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of cells as a Markdown table; the first row is the head."""
+    lines = ["| " + " | ".join(cell.replace("|", "&#124;") for cell in row) + " |" for row in rows]
+    return "\n".join(["", lines[0], "|---" * len(rows[0]) + "|", *lines[1:], ""])
+
+
+def help_of(command: str, _: Path) -> str:
+    """What `napari-medseg COMMAND --help` prints, 88 columns wide."""
+    commands = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    with patch.dict(os.environ, COLUMNS="88"):
+        text: str = commands.choices[command].format_help()
+    return f"```text\n{text}```"
+
+
+def picture(what: str, page: Path) -> str:
+    """A picture that a later version of the program has; nothing before."""
+    path, _, text = (part.strip() for part in what.partition("|"))
+    return f"\n![{text}]({path})\n" if (page.parent / path).is_file() else ""
+
+
+def reference(listing: str, page: Path) -> str:
+    """The names that a page of `::: name` lines lists, under its headings."""
+    text = (page.parent / listing).read_text(encoding="utf-8")
+    return "\n" + "\n".join(line for entry in LISTED.finditer(text) for line in _entry(entry)) + "\n"
+
+
+def _entry(entry: re.Match[str]) -> Iterator[str]:
+    if entry["heading"]:
+        yield from (entry["heading"], "")
+        return
+    name = entry["name"]
+    module, _, attribute = name.rpartition(".")
+    if name.count(".") == 1:  # a whole module
+        whole = importlib.import_module(name)
+        yield from _described(f"module `{name}`", whole)
+        for member, value in vars(whole).items():
+            if inspect.isclass(value) and value.__module__ == name and not member.startswith("_"):
+                yield from _object(f"{name}.{member}", value)
+        return
+    yield from _object(name, getattr(importlib.import_module(module), attribute))
+
+
+def _object(name: str, value: Any) -> Iterator[str]:
+    yield from _described(f"`{name}`", value, signature=True)
+    if not inspect.isclass(value):
+        return
+    if dataclasses.is_dataclass(value):
+        yield from (f"- `{field}`: {text}" for field, text in _field_texts(value).items())
+    for member, raw in vars(value).items():
+        function = getattr(raw, "fget", None) or getattr(raw, "__func__", raw)
+        if not member.startswith("_") and inspect.isfunction(function) and function.__doc__:
+            call = "" if isinstance(raw, property) else _signature(function)
+            yield f"- `{member}{call}`: {' '.join(inspect.cleandoc(function.__doc__).split())}"
+    yield ""
+
+
+def _field_texts(kind: type) -> dict[str, str]:
+    """The text below each public field of a dataclass, for the fields that have one."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    except OSError:  # a class without a source of its own
+        return {}
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for node, below in pairwise(body.body):
+        is_field = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if is_field and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            found[node.target.id] = " ".join(str(below.value.value).split())
+    return {name: text for name, text in found.items() if not name.startswith("_")}
+
+
+def _described(title: str, value: Any, *, signature: bool = False) -> Iterator[str]:
+    yield from (f"### {title}", "")
+    if signature and not _is_plain(value):
+        yield from ("```text", f"{value.__name__}{_signature(value)}", "```", "")
+    doc = value.__dict__.get("__doc__") if inspect.isclass(value) else value.__doc__
+    if doc and not doc.startswith(f"{getattr(value, '__name__', '')}("):
+        yield from (inspect.cleandoc(doc), "")
+
+
+def _is_plain(value: Any) -> bool:
+    """An error or a kind has no signature that a user needs."""
+    return inspect.isclass(value) and issubclass(value, (Exception, enum.Enum))
+
+
+def _signature(value: Any) -> str:
+    """The parameters of a function as they are written, without `self`; a default that is a function is `...`."""
+    signature = inspect.signature(value)
+    shown = [p for p in signature.parameters.values() if p.name not in ("self", "cls")]
+    text = re.sub(r"""(: |-> )(['"])(.*?)\2(?=[,)]| =|$)""", r"\1\3", str(signature.replace(parameters=shown)))
+    return re.sub(r"<(?:function .*? at 0x[0-9a-f]+|factory)>", "...", text)
+
+
+PARTS: dict[str, Callable[[str, Path], str]] = {
+    "help": help_of,
+    "columns": columns_table,
+    "columns of": columns_of_table,
+    "presets": presets_table,
+    "costs": costs_table,
+    "windows": windows_table,
+    "reference": reference,
+    "picture": picture,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the parts that the program states into the pages of the docs.")
+    parser.add_argument("--check", action="store_true", help="only name the pages that are not current")
+    args = parser.parse_args()
+    stale = [page for page in pages() if written(page) != page.read_text(encoding="utf-8")]
+    for page in stale:
+        if args.check:
+            print(f"{page.relative_to(DOCS.parent)} is not current: run python docs/generate.py", file=sys.stderr)
+        else:
+            page.write_text(written(page), encoding="utf-8")
+    return 1 if args.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
