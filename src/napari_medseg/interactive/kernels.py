@@ -25,7 +25,8 @@ FAR = np.float32(1e6)
 
 _BEHIND = np.array([o for o in product((-1, 0, 1), repeat=3) if o < (0, 0, 0)], dtype=np.int64)
 """The 13 neighbours that a sweep in reading order has passed; their opposites are the other 13."""
-_LENGTHS = np.sqrt((_BEHIND**2).sum(axis=1)).astype(np.float32)
+_CUBES = (1.0, 1.0, 1.0)
+"""The spacing of voxels that are cubes, their side being the unit of length."""
 
 
 def _compiled(function: F) -> F:
@@ -34,17 +35,21 @@ def _compiled(function: F) -> F:
     return compiled
 
 
-def geodesic(seeds: Mask, image: Map, domain: Mask, step: float, sweeps: int = 4) -> Map:
+def geodesic(
+    seeds: Mask, image: Map, domain: Mask, step: float, sweeps: int = 4, spacing: tuple[float, float, float] = _CUBES
+) -> Map:
     """The length of the shortest path from the seeds to each voxel, over its 26 neighbours.
 
-    A step costs `step` times its length in voxels, and the largest difference of intensities among the channels. image
-    is in units of its noise. sweeps: the most pairs of sweeps, forwards and backwards; it ends when nothing changes.
+    A step costs `step` times its length in units of `spacing`, and the largest difference of intensities among the
+    channels. image is in units of its noise. sweeps: the most pairs of sweeps, forwards and backwards; it ends when
+    nothing changes.
     """
+    lengths = np.sqrt(((_BEHIND * spacing) ** 2).sum(axis=1)).astype(np.float32)
     distance = np.full(seeds.shape, FAR, np.float32)
     distance[seeds & domain] = 0
     for _ in range(sweeps):
-        forwards = _sweep_geodesic(distance, image, domain, np.float32(step), 1, _BEHIND, _LENGTHS)
-        backwards = _sweep_geodesic(distance, image, domain, np.float32(step), -1, _BEHIND, _LENGTHS)
+        forwards = _sweep_geodesic(distance, image, domain, np.float32(step), 1, _BEHIND, lengths)
+        backwards = _sweep_geodesic(distance, image, domain, np.float32(step), -1, _BEHIND, lengths)
         if forwards + backwards == 0:
             break
     return distance

@@ -188,8 +188,9 @@ def _clip(examples: Sequence[Example], rng: np.random.Generator, size: int) -> t
                 break
     across = tuple(s for a, s in enumerate(example.spacing_zyx_mm) if a != axis)
     square = Square.around(mask[first] | mask[slices[2]], (across[0], across[1]), size, margin=rng.uniform(0.3, 1.5))
-    images = square.cut(normalised(planes[slices], [0]))
-    masks = (square.cut(torch.from_numpy(mask[slices].astype(np.float32))) > 0.5).float()
+    seen = (slices, *square.box)
+    images = square.cut(normalised(planes[seen], [0]))
+    masks = (square.cut(torch.from_numpy(mask[seen].astype(np.float32))) > 0.5).float()
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     images, masks = (torch.rot90(x, turns, (1, 2)) for x in (images * float(rng.uniform(0.8, 1.2)), masks))
     if rng.random() < 0.3:
