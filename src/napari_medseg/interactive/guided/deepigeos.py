@@ -141,24 +141,22 @@ def standardised(image: npt.NDArray[np.generic]) -> Map:
 
 def _surroundings(held: Mask, marks: Sequence[Marks]) -> tuple[slice, slice, slice]:
     """The box around the labels and the prompts, with a margin; InputError where there is neither."""
-    corners = [[(side.start, side.stop) for side in mark.held.box] for mark in marks]
-    if held.any():
-        corners.append([(side.start, side.stop) for side in ndimage.find_objects(held.astype(np.uint8))[0]])
-    if not corners:
-        raise InputError("there is nothing to correct: the segmentation holds no label of the model, nor is a prompt given")
+    boxes = [mark.held.box for mark in marks] + (ndimage.find_objects(held.astype(np.uint8)) if held.any() else [])
+    if not boxes:
+        raise InputError("there is nothing to correct: neither a label of the model nor a prompt is given")
     z, y, x = (
-        slice(max(0, min(c[a][0] for c in corners) - _MARGIN_VOXELS), max(c[a][1] for c in corners) + _MARGIN_VOXELS)
-        for a in range(3)
+        slice(
+            max(0, min(side.start for side in sides) - _MARGIN_VOXELS),
+            min(n, max(side.stop for side in sides) + _MARGIN_VOXELS),
+        )
+        for n, *sides in zip(held.shape, *boxes, strict=True)
     )
     return z, y, x
 
 
-def _clicks(
-    marks: Sequence[tuple[int, Marks]], classes: int, box: tuple[slice, slice, slice]
-) -> npt.NDArray[np.bool_]:
+def _clicks(marks: Sequence[tuple[int, Marks]], classes: int, box: tuple[slice, slice, slice]) -> npt.NDArray[np.bool_]:
     """(K, *box) what prompts mark: their class, and the background where they say "not here"; the later one counts."""
-    shape = [len(range(*side.indices(side.stop))) for side in box]
-    clicks = np.zeros((classes, *shape), dtype=bool)
+    clicks = np.zeros((classes, *(side.stop - side.start for side in box)), dtype=bool)
     for channel, mark in marks:
         for target, mask in ((channel, mark.yes), (0, mark.no)):
             said = mask.within(box)

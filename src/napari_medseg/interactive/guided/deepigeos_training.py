@@ -1,7 +1,7 @@
 """Weights of an R-Net: from volumes, their labels, and what the first model makes of them.
 
-Each step takes a part of one volume. It starts from the first model's labels, or from what R-Net itself made of them in one or two
-rounds, so that it learns every round of a correction. Clicks are simulated as published (`simulated_clicks`).
+Each step takes a part of one volume. It starts from the first model's labels, or from what R-Net itself made of them in
+one or two rounds, so that it learns every round of a correction. Clicks are simulated as published.
 
 Source: Wang et al., TPAMI 2018, section 3.4.
 """

@@ -73,7 +73,9 @@ def shapes(seed: int, size: int = 48) -> tuple[Volume, Segmentation]:
         away = (places - rng.uniform(0.2, 0.8, 3) * size) @ turn.astype(np.float32)
         bend = rng.uniform(-0.03, 0.03) * away[..., 0] ** 2
         radii = size * rng.uniform(0.08, 0.28, 3)
-        level = ((away[..., 0] / radii[0]) ** 2) + ((away[..., 1] - bend) / radii[1]) ** 2 + (away[..., 2] / radii[2]) ** 2
+        level = (
+            ((away[..., 0] / radii[0]) ** 2) + ((away[..., 1] - bend) / radii[1]) ** 2 + (away[..., 2] / radii[2]) ** 2
+        )
         uneven = ndimage.gaussian_filter(rng.normal(size=grid.shape), size / 12)
         inside = level + 0.4 * uneven / uneven.std() < 1
         labels[inside], image[inside] = label, rng.normal()

@@ -131,9 +131,7 @@ def _fill(
     return filled
 
 
-def _walk(
-    network: MemoryNetwork, image: Tensor, references: Memory, slices: range
-) -> dict[int, tuple[Tensor, Tensor]]:
+def _walk(network: MemoryNetwork, image: Tensor, references: Memory, slices: range) -> dict[int, tuple[Tensor, Tensor]]:
     """Slice after slice; each reads the references and what the slice before it became."""
     memory, found = references, {}
     for index in slices:
