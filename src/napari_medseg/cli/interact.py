@@ -1,8 +1,9 @@
-"""`interact` and `propagate`: masks from prompts, and a volume from some slices, without a network."""
+"""`interact` and `propagate`: masks from prompts, and a volume from some slices."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from napari_medseg.cli import terminal
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.inference.files import labels_source, sha256_of
 from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
+from napari_medseg.models.file import load_model
 
 if TYPE_CHECKING:
     from napari_medseg.volume import Segmentation
@@ -29,7 +31,7 @@ The annotated slices are those that hold a label, along the axis that has the fe
 def add_interact_arguments(parser: ArgumentParser) -> None:
     _add_image(parser)
     parser.add_argument("--prompts", required=True, type=Path, metavar="JSON", help="The log of a session.")
-    _add_model_and_output(parser)
+    _add_model_and_output(parser, "Model that takes prompts (none in this version: leave it out).")
 
 
 def add_propagate_arguments(parser: ArgumentParser) -> None:
@@ -37,7 +39,7 @@ def add_propagate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--labels", required=True, type=Path, metavar="SOME_SLICES", help="Labels of the annotated slices."
     )
-    _add_model_and_output(parser)
+    _add_model_and_output(parser, "A volumetric memory network that fills the slices; without, no network does.")
 
 
 def run_interact(args: Namespace) -> None:
@@ -52,22 +54,23 @@ def run_interact(args: Namespace) -> None:
 
 
 def run_propagate(args: Namespace) -> None:
-    _refuse_model(args)
+    model = None if args.model is None else load_model(args.model)
     target = _output(args, args.labels)
     source = labels_source(args.image, target)
     with locked(target):
         from napari_medseg.interactive.propagation import propagate
 
-        found = propagate(io.read(args.image), io.read_segmentation(args.labels))
-        _write(args, target, found, source, {"method": "auto"}, labels=args.labels)
+        found = propagate(io.read(args.image), io.read_segmentation(args.labels), model=model)
+        how = {"method": "auto"} if model is None else {"method": "memory", "model_sha256": model.sha256}
+        _write(args, target, found, source, how, labels=args.labels)
 
 
 def _add_image(parser: ArgumentParser) -> None:
     parser.add_argument("image", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
 
 
-def _add_model_and_output(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", help="Model that takes prompts (none in this version: leave it out).")
+def _add_model_and_output(parser: ArgumentParser, what_model: str) -> None:
+    parser.add_argument("--model", help=what_model)
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="Label file; its suffix decides the format."
     )
@@ -91,7 +94,7 @@ def _write(
     target: Path,
     found: Segmentation,
     source: Path | None,
-    how: dict[str, object],
+    how: Mapping[str, object],
     **inputs: Path,
 ) -> None:
     hashes = {f"{name}_sha256": sha256_of(path) for name, path in inputs.items()}

@@ -1,4 +1,4 @@
-"""Prompts to masks without a network: `interact`, `resume_interaction`, `propagate`."""
+"""Prompts to masks: `interact`, `resume_interaction` and `propagate` need no network; `correct` has one."""
 
 import lazy_loader
 

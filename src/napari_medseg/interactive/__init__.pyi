@@ -1,3 +1,4 @@
+from .guided.deepigeos import correct
 from .pixel_classifier import PixelClassifier, PixelLearner, iter_classify
 from .propagation import propagate
 from .session import InteractiveSession, interact, resume_interaction
@@ -6,6 +7,7 @@ __all__ = [
     "InteractiveSession",
     "PixelClassifier",
     "PixelLearner",
+    "correct",
     "interact",
     "iter_classify",
     "propagate",

@@ -25,7 +25,8 @@ FAR = np.float32(1e6)
 
 _BEHIND = np.array([o for o in product((-1, 0, 1), repeat=3) if o < (0, 0, 0)], dtype=np.int64)
 """The 13 neighbours that a sweep in reading order has passed; their opposites are the other 13."""
-_LENGTHS = np.sqrt((_BEHIND**2).sum(axis=1)).astype(np.float32)
+_CUBES = (1.0, 1.0, 1.0)
+"""The spacing of voxels that are cubes, their side being the unit of length."""
 
 
 def compiled(function: F) -> F:
@@ -34,11 +35,14 @@ def compiled(function: F) -> F:
     return compiled
 
 
-def geodesic(seeds: Mask, image: Map, domain: Mask, step: float, sweeps: int = 4) -> Map:
+def geodesic(
+    seeds: Mask, image: Map, domain: Mask, step: float, sweeps: int = 4, spacing: tuple[float, float, float] = _CUBES
+) -> Map:
     """The length of the shortest path from the seeds to each voxel, over its 26 neighbours.
 
-    A step costs `step` times its length in voxels, and the largest difference of intensities among the channels. image
-    is in units of its noise. sweeps: the most pairs of sweeps, forwards and backwards; it ends when nothing changes.
+    A step costs `step` times its length in units of `spacing`, and the largest difference of intensities among the
+    channels. image is in units of its noise. sweeps: the most pairs of sweeps, forwards and backwards; it ends when
+    nothing changes.
     """
     nz, ny, nx = seeds.shape
     # With a layer around that stays far, each voxel has 26 neighbours at the same distances in memory.
@@ -51,7 +55,7 @@ def geodesic(seeds: Mask, image: Map, domain: Mask, step: float, sweeps: int = 4
     open_here[inner] = domain
     flat = distance.ravel(), padded.reshape(len(image), -1), open_here.ravel()
     behind = _BEHIND @ np.array([(ny + 2) * (nx + 2), nx + 2, 1])
-    costs = np.float32(step) * _LENGTHS
+    costs = np.float32(step) * np.sqrt(((_BEHIND * spacing) ** 2).sum(axis=1)).astype(np.float32)
     for _ in range(sweeps):
         if _sweep_geodesic(*flat, costs, behind) + _sweep_geodesic(*flat, costs, -behind) == 0:
             break

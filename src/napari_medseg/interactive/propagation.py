@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import count, pairwise
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,15 @@ from napari_medseg.interactive.objects import Segmenter
 from napari_medseg.prompts import SliceMask
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
-PropagationMethod = Literal["auto", "geodesic", "interpolation"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_medseg.models.file import Model
+
+PropagationMethod = Literal["auto", "geodesic", "interpolation", "memory"]
 """How slices become a volume. interpolation: between shapes, without the image. geodesic: slices and their shapes as
-prompts. auto: the best by figures, which is geodesic."""
+prompts. memory: slice by slice, by the volumetric memory network that is given. auto: the best by figures, which is
+geodesic; memory where a model is given."""
 
 Labels = npt.NDArray[np.integer[Any]]
 Slices = Mapping[int, Sequence[int]]
@@ -27,26 +33,41 @@ Slices = Mapping[int, Sequence[int]]
 
 
 def propagate(
-    volume: Volume, some_slices: Segmentation, *, method: PropagationMethod = "auto", slices: Slices | None = None
+    volume: Volume,
+    some_slices: Segmentation,
+    *,
+    method: PropagationMethod = "auto",
+    slices: Slices | None = None,
+    model: Model | str | Path | None = None,
 ) -> Segmentation:
     """Segment a volume of which some slices are annotated; the annotated slices come back as they are.
 
     some_slices: labels on the volume's grid, empty but for the annotated slices. slices: which they are; by default
     those that hold a label, along the axis that has the fewest. A label that an annotated slice does not hold is not
-    there. Raises GridMismatchError, and InputError where nothing is annotated or a slice is not there.
+    there. model: a volumetric memory network ("mem3d"). Raises GridMismatchError, and InputError where nothing is
+    annotated, a slice is not there, or method and model do not go together.
     """
     if method not in get_args(PropagationMethod):
         raise InputError(f"method is one of {', '.join(get_args(PropagationMethod))}; got {method!r}")
+    if method not in ("auto", "memory") if model is not None else method == "memory":
+        raise InputError(f"method='memory' and a model go together; got method={method!r} and model={model!r}")
     require_same_grid(volume, some_slices, "the volume", "the annotated slices")
     labels = np.asarray(some_slices.data[:, :, :])
     chosen = _chosen(labels, slices)
-    if method == "interpolation" and len(chosen) > 1:
-        raise InputError(f"interpolation takes slices along one axis; got {len(chosen)}: use method='geodesic'")
+    if (method == "interpolation" or model is not None) and len(chosen) > 1:
+        by = "interpolation" if model is None else "a memory network"
+        raise InputError(f"{by} takes slices along one axis; got {len(chosen)}: use method='geodesic'")
     ids = [int(k) for k in np.unique(labels) if k]
     if not ids:
         raise InputError(f"{some_slices.name or 'the annotated slices'} hold no label: paint at least one slice")
-    by_method = _by_shapes if method == "interpolation" else _by_prompts
-    data = by_method(volume, labels, ids, chosen)
+    if model is not None:
+        from napari_medseg.interactive.guided.memory import by_memory
+
+        ((axis, indices),) = chosen.items()
+        data = by_memory(volume, labels, ids, axis, indices, model)
+    else:
+        by_method = _by_shapes if method == "interpolation" else _by_prompts
+        data = by_method(volume, labels, ids, chosen)
     for axis, indices in chosen.items():
         for index in indices:
             where = tuple(index if a == axis else slice(None) for a in range(3))

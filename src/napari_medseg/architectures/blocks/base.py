@@ -50,8 +50,10 @@ class AttentionMap(nn.Identity):
     """
 
 
-def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+def attention_maps(network: nn.Module, x: Tensor, *others: Tensor) -> dict[str, Tensor]:
     """The attention of a network on an image (N, C, *size): {dotted name of the place: detached map}.
+
+    others: what the network takes beside the image, as the images and masks in the memory of mem3d.
 
     Empty for a network that attends to nothing. The network is run once, as it is (training or not), without gradient.
     """
@@ -64,7 +66,7 @@ def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     hooks = [place.register_forward_hook(keep(name)) for name, place in places]
     try:
         with torch.no_grad():
-            network(x)
+            network(x, *others)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,0 +1,1 @@
+"""Networks that a user guides: the volumetric memory network, and DeepIGeoS."""

@@ -1,0 +1,216 @@
+"""Weights of a volumetric memory network, from labelled volumes or from phantoms.
+
+A clip is three slices of one object. The first has a mask by the user; the second is segmented from it; the third from
+both, the second with the mask that the network gave it. The loss is cross-entropy, the Lovasz extension of the
+intersection over union, and the squared error of the quality head. Clips come with and without a second reference.
+
+    images  (N, 3, 1, Y, X): the slices of N clips      far  (N, 1, Y, X): the second reference
+    masks   (N, 3, Y, X), (N, Y, X)
+
+Sources: Zhou et al., MICCAI 2021 (clips); Berman et al., CVPR 2018 (Lovasz).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+
+from napari_medseg.architectures.interactive.mem3d import Mem3D
+from napari_medseg.errors import InputError
+from napari_medseg.events import TrainProgress
+from napari_medseg.interactive.guided.region import Square, normalised
+from napari_medseg.models.file import Channel, Model, ModelSpec, Normalisation, TrainingRecord, write_model
+from napari_medseg.registry import network
+from napari_medseg.sample import phantom
+from napari_medseg.volume import Grid, Segmentation, Volume
+
+SMALL: dict[str, object] = {
+    "width": 8, "blocks": (1, 1, 1), "key": 32, "value": 64, "decoder": 32, "aspp": False
+}  # fmt: skip
+"""Arguments of a memory network that a CPU trains and runs."""
+SIZE = 96
+"""Samples of a slice along each axis."""
+_FARTHEST = 6
+"""Slices between two of a clip, at most."""
+_LEAST_VOXELS = 12
+"""Of the object in the first slice of a clip."""
+_SAVED_EVERY = 100
+"""Steps between two model files."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A labelled volume, its voxels as an array."""
+
+    image: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.integer]
+    spacing_zyx_mm: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, volume: Volume, labels: Segmentation) -> Example:
+        """The first channel of a volume."""
+        image = np.asarray(volume.data[0], np.float32)
+        return cls(image, np.asarray(labels.data[...]), volume.grid.spacing)
+
+
+def shapes(seed: int, size: int = 48) -> tuple[Volume, Segmentation]:
+    """A phantom of six shapes that overlap, in a textured image with noise and shading: any intensity, any border."""
+    rng = np.random.default_rng(seed)
+    grid = Grid.from_spacing((size, size, size), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    places = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"), axis=-1).astype(np.float32)
+    labels, image = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.float32)
+    image += rng.normal() * 0.5
+    for label in range(1, 7):
+        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        away = (places - rng.uniform(0.2, 0.8, 3) * size) @ turn.astype(np.float32)
+        bend = rng.uniform(-0.03, 0.03) * away[..., 0] ** 2
+        radii = size * rng.uniform(0.08, 0.28, 3)
+        level = (
+            ((away[..., 0] / radii[0]) ** 2) + ((away[..., 1] - bend) / radii[1]) ** 2 + (away[..., 2] / radii[2]) ** 2
+        )
+        uneven = ndimage.gaussian_filter(rng.normal(size=grid.shape), size / 12)
+        inside = level + 0.4 * uneven / uneven.std() < 1
+        labels[inside], image[inside] = label, rng.normal()
+    texture = ndimage.gaussian_filter(rng.normal(size=grid.shape), rng.uniform(1, 3))
+    image = ndimage.gaussian_filter(image, rng.uniform(0.4, 1.2)) + rng.uniform(0, 0.5) * texture / texture.std()
+    image += rng.uniform(0, 0.3) * rng.normal(size=grid.shape) + rng.uniform(-1, 1) * places[..., 0] / size
+    names = {k: f"shape {k}" for k in range(1, 7)}
+    return Volume(image[None].astype(np.float32), grid, ("image",)), Segmentation(labels, grid, names)
+
+
+def phantoms(count: int, seed: int) -> Iterator[Example]:
+    """Shapes, and every fourth time an abdomen, by turns CT and MR."""
+    for k in range(count):
+        if k % 4 == 3:
+            kind = "ct" if k % 8 == 3 else "mr"
+            yield Example.of(*phantom(kind, seed=seed + k, shape_zyx=(40, 64, 80), spacing_zyx_mm=(5.0, 4.0, 4.0)))
+        else:
+            yield Example.of(*shapes(seed + k))
+
+
+def iter_train_memory(
+    examples: Sequence[Example],
+    out: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    batch: int = 4,
+    size: int = SIZE,
+    init: Model | None = None,
+    start: int = 0,
+    rate: float = 1e-3,
+    arguments: dict[str, object] | None = None,
+) -> Iterator[TrainProgress]:
+    """Train, and write the model file every hundred steps and at the end; the same seed gives the same weights.
+
+    init: a model to go on from; start: the steps that it has done of `steps`. Raises InputError without an example.
+    """
+    if not examples:
+        raise InputError("a memory network learns from labelled volumes: got none")
+    given = init.spec.arguments if init else network("mem3d").arguments(**(arguments or SMALL))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = init.load_network() if init else network("mem3d").build_from(given)
+    assert isinstance(net, Mem3D)
+    net.train()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-4)
+    rng = np.random.default_rng([seed, start])
+    for step in range(start, steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * (1 - step / steps) ** 0.9 * min(1, (step - start + 1) / 20)
+        loss = clip_loss(net, [_clip(examples, rng, size) for _ in range(batch)], far=bool(rng.random() < 0.5))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        if (step + 1) % _SAVED_EVERY == 0 or step + 1 == steps:
+            write_model(out, _spec(given, size, len(examples), seed, step + 1), net.state_dict())
+        yield TrainProgress(step + 1, steps, step=step + 1, loss=float(loss.detach()), learning_rate=group["lr"])
+
+
+def clip_loss(net: Mem3D, clips: Sequence[tuple[Tensor, Tensor]], *, far: bool) -> Tensor:
+    """The loss of clips: images (4, 1, Y, X) and masks (4, Y, X) each, the fourth slice being the second reference."""
+    images, masks = (torch.stack(parts) for parts in zip(*clips, strict=True))
+    references = net.memorise(images[:, 0, :, None], masks[:, 0, None, None])
+    if far:
+        references = references.with_later(net.memorise(images[:, 3, :, None], masks[:, 3, None, None]))
+    memory, losses = references, []
+    for k in (1, 2):
+        outputs = net.segment(images[:, k], memory)
+        score = outputs.logits[:, 1] - outputs.logits[:, 0]
+        found = score.sigmoid()
+        losses.append(binary_cross_entropy_with_logits(score, masks[:, k]) + lovasz(found, masks[:, k]))
+        losses.append(mse_loss(outputs.heads["quality"], _iou(found.detach() > 0.5, masks[:, k] > 0.5)))
+        memory = references.with_later(net.memorise(images[:, k, :, None], found[:, None, None].detach()))
+    return torch.stack(losses).sum()
+
+
+def lovasz(probability: Tensor, mask: Tensor) -> Tensor:
+    """The convex extension of one minus the intersection over union; the mean over (N, Y, X)."""
+    truth = mask.flatten(1)
+    errors, order = (truth - probability.flatten(1)).abs().sort(dim=1, descending=True)
+    ordered = truth.gather(1, order)
+    intersection = truth.sum(1, keepdim=True) - ordered.cumsum(1)
+    union = truth.sum(1, keepdim=True) + (1 - ordered).cumsum(1)
+    jaccard = 1 - intersection / union
+    steps = torch.cat((jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]), dim=1)
+    return (errors * steps).sum(1).mean()
+
+
+def _iou(found: Tensor, truth: Tensor) -> Tensor:
+    """(N,) of masks (N, Y, X); 1 where both are empty."""
+    both, either = (found & truth).flatten(1).sum(1), (found | truth).flatten(1).sum(1)
+    return (both + 1e-3) / (either + 1e-3)
+
+
+def _clip(examples: Sequence[Example], rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+    """Images (4, 1, size, size) and masks (4, size, size): three slices one after the other, and one beyond."""
+    while True:
+        example = examples[rng.integers(len(examples))]
+        axis = int(rng.integers(3))
+        planes, labels = np.moveaxis(example.image, axis, 0), np.moveaxis(example.labels, axis, 0)
+        ids = np.unique(labels)[1:]
+        chosen = ids if rng.random() < 0.2 and len(ids) < 4 else [rng.choice(ids)]
+        mask = np.isin(labels, chosen)
+        held = np.flatnonzero(mask.sum(axis=(1, 2)) >= _LEAST_VOXELS)
+        step = int(rng.integers(1, _FARTHEST + 1)) * (1 if rng.random() < 0.5 else -1)
+        if len(held):
+            first = int(rng.choice(held))
+            beyond = first + step * int(rng.integers(3, 6))
+            slices = np.clip([first, first + step, first + 2 * step, beyond], 0, len(planes) - 1)
+            if len(set(slices[:3].tolist())) == 3:
+                break
+    across = tuple(s for a, s in enumerate(example.spacing_zyx_mm) if a != axis)
+    square = Square.around(mask[first] | mask[slices[2]], (across[0], across[1]), size, margin=rng.uniform(0.3, 1.5))
+    seen = (slices, *square.box)
+    images = square.cut(normalised(planes[seen], [0]))
+    masks = (square.cut(torch.from_numpy(mask[seen].astype(np.float32))) > 0.5).float()
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+    images, masks = (torch.rot90(x, turns, (1, 2)) for x in (images * float(rng.uniform(0.8, 1.2)), masks))
+    if rng.random() < 0.3:
+        images = -images
+    return (images.flip(2)[:, None], masks.flip(2)) if flip else (images[:, None], masks)
+
+
+def _spec(arguments: object, size: int, cases: int, seed: int, steps: int) -> ModelSpec:
+    assert isinstance(arguments, dict) or hasattr(arguments, "items")
+    return ModelSpec(
+        network="mem3d",
+        arguments=dict(arguments.items()),
+        channels=(Channel(name="image", modality="other"),),
+        labels={1: "object"},
+        patch_zyx=(1, size, size),
+        normalisation=(Normalisation(kind="none"),),
+        mode="2d",
+        deep_supervision=False,
+        training=TrainingRecord(cases=cases, seed=seed, fingerprint={"steps": steps}),
+        description="A volumetric memory network. The region around the annotated slices is normalised by them.",
+    )
