@@ -133,7 +133,8 @@ def _by_table(pixels: Array, file: Path, table: Table) -> Array:
             f"{file}: {int(unknown.sum())} pixels have colours ({_some(_unique(pixels[unknown]))}) that {table.path} "
             f"does not name: add them, or save the mask without smoothing"
         )
-    return labels[at].astype(label_dtype(int(labels.max())))
+    found: Array = labels[at].astype(label_dtype(int(labels.max())))
+    return found
 
 
 def _key(colour: Colour) -> int:

@@ -124,9 +124,7 @@ def _described(array: LazyArray, facts: Facts, file: Path, *, as_labels: bool) -
         data = colours.channels(array, facts, file)
         _warn_of_constant(data, file)
     spacing = place.spacing(facts, file)
-    grid, notes = place.grid(data.shape[-2:], spacing, facts.orientation), ()
-    if spacing is None:
-        notes = (_NOT_STATED, *place.why_not(facts))
+    grid = place.grid(data.shape[-2:], spacing, facts.orientation)
     names, shades = colours.names_and_colours(own, facts, table, holds_labels=holds_labels)
     channels = own.channels if own else _RGB if len(data.shape) == 4 and data.shape[0] == 3 and _is_rgb(facts) else ()
     return Stored(
@@ -136,7 +134,7 @@ def _described(array: LazyArray, facts: Facts, file: Path, *, as_labels: bool) -
         names,
         own.provenance if own else {},
         is_labels=bool(own and own.is_labels),
-        notes=notes,
+        notes=() if spacing else (_NOT_STATED, *place.why_not(facts)),
         colours=shades,
     )
 

@@ -120,17 +120,17 @@ def _write_tiff(path: Path, pixels: Array, spacing: tuple[float, float] | None, 
     is_rgb = pixels.ndim == 3 and len(pixels) == 3 and pixels.dtype in (np.uint8, np.uint16)
     several = pixels.ndim == 3 and len(pixels) > 1 and not is_rgb
     data = np.moveaxis(pixels, 0, -1) if is_rgb else pixels[0] if pixels.ndim == 3 and not several else pixels
+    options: dict[str, Any] = {}
+    if several or is_rgb:
+        options["planarconfig"] = "separate" if several else "contig"
+    if spacing:
+        options |= {"resolution": (_CM_MM / spacing[1], _CM_MM / spacing[0]), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(
         path,
         np.ascontiguousarray(data.astype(np.uint8) if data.dtype == bool else data),
         photometric="rgb" if is_rgb else "minisblack",
-        planarconfig="separate" if several else "contig" if is_rgb else None,
         compression="zlib",
         metadata=None,
         description=text or None,
-        **(
-            {"resolution": (_CM_MM / spacing[1], _CM_MM / spacing[0]), "resolutionunit": "CENTIMETER"}
-            if spacing
-            else {}
-        ),
+        **options,
     )

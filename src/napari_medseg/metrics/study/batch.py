@@ -37,8 +37,8 @@ def iter_measure(
 
     config, or knobs: the fields of StudyConfig. consensus: {name of a case: where the consensus of its readers is
     written}. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured or
-    whose labels have no id in common, and last Finished with MeasuredCases. Raises the fault of an only case as it is, InputError where there is no case or
-    every case fails, FileError where a consensus cannot be written.
+    whose labels have no id in common, and last Finished with MeasuredCases. Raises the fault of an only case as it is,
+    InputError where there is no case or every case fails, FileError where a consensus cannot be written.
     """
     chosen = configured(StudyConfig, config, knobs)
     measured: list[Measured] = []
