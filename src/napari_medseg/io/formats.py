@@ -18,7 +18,7 @@ from napari_medseg.io import choice, stored
 from napari_medseg.io.dicom.mark import files_below, is_dicom
 from napari_medseg.io.disk import files
 from napari_medseg.io.stored import Stored
-from napari_medseg.volume import Outline, Segmentation, Volume
+from napari_medseg.volume import Grid, Outline, Segmentation, Volume
 
 __all__ = ["FORMATS", "Format", "load", "peek", "read", "read_segmentation", "strip_suffix", "write"]
 
@@ -182,6 +182,20 @@ def is_flat(path: Path) -> bool:
     """Whether a file, by its name, is a 2D image."""
     found = _BY_SUFFIX.get(_suffix(path))
     return found is not None and found.is_flat
+
+
+def labels_on(path: str | PathLike[str], name: str, grid: Grid) -> Segmentation:
+    """As `labels_in`, for labels that belong to an image on this grid.
+
+    A 2D image that does not say how large its pixels are takes the grid, if it has as many of them: a camera states a
+    size, and a program that draws masks drops it.
+    """
+    labels = labels_in(path, name)
+    if labels.grid.same_as(grid) or labels.grid.shape != grid.shape or not is_flat(choice.split(Path(path))[0]):
+        return labels
+    from napari_medseg.io.raster.format import states_size
+
+    return labels if states_size(Path(path)) else replace(labels, grid=grid)
 
 
 def strip_suffix(path: str | PathLike[str]) -> str:

@@ -24,7 +24,7 @@ from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
 from napari_medseg.transforms.regions import Merge, Pass, only_pass
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Grid, Segmentation, Volume
 
 if TYPE_CHECKING:
     from napari_medseg.inference.predictor import Predictor
@@ -57,9 +57,9 @@ class ObjectsCase(Case):
     ignore_label: int | None
     """The id that stays as it is."""
 
-    def segmentation(self) -> Segmentation:
+    def segmentation(self, grid: Grid | None = None) -> Segmentation:
         object_id = 2 if self.ignore_label == 1 else 1
-        labels = super().segmentation()
+        labels = super().segmentation(grid)
         ids = np.asarray(labels.data[...])
         objects = np.where((ids != 0) & (ids != self.ignore_label), object_id, ids)
         return Segmentation(objects, labels.grid, {object_id: "object"}, name=labels.name)
@@ -71,8 +71,8 @@ class RegionsCase(Case):
 
     regions: Pass
 
-    def segmentation(self) -> Segmentation:
-        return self.regions.of(super().segmentation())
+    def segmentation(self, grid: Grid | None = None) -> Segmentation:
+        return self.regions.of(super().segmentation(grid))
 
 
 def in_regions(cases: list[Case], merge: Merge) -> list[Case]:
