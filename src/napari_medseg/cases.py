@@ -102,7 +102,7 @@ def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list
     matched = match_by_name([*folders, Path(labels)])
     names = channel_names(folders)
     return [
-        Case(name=name, images=_with_channels(paths[:-1]), labels=paths[-1], channels=names)
+        Case(name=name, images=with_channels(paths[:-1]), labels=paths[-1], channels=names)
         for name, paths in matched.paths.items()
     ]
 
@@ -117,15 +117,15 @@ def cases_of_images(sources: Sequence[Path]) -> list[Case]:
     if not any(folders):
         name = formats.strip_suffix(sources[0])
         found = {name: tuple(sources)} if len(sources) > 1 else by_channel({name: sources[0]})
-        return [Case(name=name, images=_with_channels(paths)) for name, paths in found.items()]
+        return [Case(name=name, images=with_channels(paths)) for name, paths in found.items()]
     if not all(folders):
         raise InputError(f"{', '.join(map(str, sources))}: give a file for each channel or a folder, not both")
     if len(sources) == 1:
         found = by_channel(images_by_name(sources[0]))
-        return [Case(name=name, images=_with_channels(paths)) for name, paths in found.items()]
+        return [Case(name=name, images=with_channels(paths)) for name, paths in found.items()]
     names = channel_names(sources)
     matched = match_by_name(sources).paths
-    return [Case(name=name, images=_with_channels(paths), channels=names) for name, paths in matched.items()]
+    return [Case(name=name, images=with_channels(paths), channels=names) for name, paths in matched.items()]
 
 
 def channel_names(folders: Sequence[Path]) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def _is_one_image(path: Path) -> bool:
     return True
 
 
-def _with_channels(paths: Sequence[Path]) -> tuple[Path, ...]:
+def with_channels(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The paths; an only file whose fourth axis could be time gives its channels, for a model sees no time."""
     if len(paths) != 1:
         return tuple(paths)

@@ -18,11 +18,10 @@ from napari_medseg.io.folders import images_by_name
 
 NAMES = ("a2", "a10")
 PAIRS = {
-    # how images and masks of a case lie; the images state a size of a pixel, the masks do not
-    "png": ({}, 1),
-    "jpg": ({"quality": 95}, 3),
-    "tif": ({"dpi": (254, 254)}, 1),
-    "two": ({}, 2),
+    # folder of images: channels; the images state a size of a pixel, or of a print, and the masks do not
+    "jpg": 3,
+    "tif": 1,
+    "two": 2,
 }
 
 
@@ -35,7 +34,7 @@ def slice_of(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for folder in (*PAIRS, "masks", "binary"):
+    for folder in (*PAIRS, "png", "masks", "binary"):
         (tmp_path / folder).mkdir()
     for seed, name in enumerate(NAMES):
         grey, labels = slice_of(seed)
@@ -57,7 +56,7 @@ def test_2d_images_go_through_train_segment_and_evaluate(
     train = f"train --images {kind} --labels masks -o m.safetensors --epochs 1 --val 0 --device cpu --network unet3d"
     assert main(train.split()) == 0
     spec = load_model(workplace / "m.safetensors").spec
-    assert (len(spec.channels), spec.mode, set(spec.labels)) == (PAIRS[kind][1], "2d", {1, 2})
+    assert (len(spec.channels), spec.mode, set(spec.labels)) == (PAIRS[kind], "2d", {1, 2})
     segment = f"segment --images {kind} --model m.safetensors -o out/{{name}}.png --device cpu"
     assert main(segment.split()) == 0
     assert sorted(p.name for p in (workplace / "out").iterdir()) == sorted(f"{n}.png" for n in NAMES)
@@ -68,7 +67,7 @@ def test_2d_images_go_through_train_segment_and_evaluate(
     measure = f"evaluate --prediction out --reference masks --image {kind} --bootstrap 50 -o s.json"
     assert main(measure.split()) == 0
     rows = json.loads((workplace / "s.json").read_text())["tables"]["intensities"]["rows"]
-    assert len(rows) == len(NAMES) * 2 * PAIRS[kind][1]
+    assert len(rows) == len(NAMES) * 2 * PAIRS[kind]
     assert main(["convert", str(first), "-o", "c.nii.gz"]) == 0
     assert np.array_equal(read("c.nii.gz").data, read(first).data)
     capsys.readouterr()
@@ -95,7 +94,7 @@ def test_ids_that_have_none_in_common_are_told_and_foreground_compares_them(
     rows = scores(f"{both} --foreground", workplace)
     assert {name: row["dice"] for name, row in rows.items()} == {"foreground": 1.0}
     assert "none in common" not in capsys.readouterr().err
-    assert json.loads((workplace / "s.json").read_text())["regions"] == "foreground"
+    assert json.loads((workplace / "s.json").read_text())["settings"]["regions"] == "foreground"
 
 
 def test_regions_are_measured_written_and_learned_as_one_label(
@@ -108,7 +107,7 @@ def test_regions_are_measured_written_and_learned_as_one_label(
     rows = scores("--prediction binary --reference masks --merge liver=1,2 --merge tumour=2", workplace)
     assert (rows["liver"]["label"], rows["liver"]["dice"]) == (1, 1.0)
     assert (rows["tumour"]["label"], rows["tumour"]["dice"]) == (2, 0.0)
-    assert json.loads((workplace / "s.json").read_text())["regions"] == "liver=1,2; tumour=2"
+    assert json.loads((workplace / "s.json").read_text())["settings"]["regions"] == "liver=1,2; tumour=2"
     assert main(["convert", "masks/a2.png", "-o", "merged.png", "--merge", "liver=1,2"]) == 0
     merged = read_segmentation("merged.png")
     assert (merged.labels, np.array_equal(merged.data[0], labels > 0)) == ({1: "liver"}, True)

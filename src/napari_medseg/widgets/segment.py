@@ -50,6 +50,8 @@ class Run:
 
     model: Model
     config: SegmentConfig
+    ndim: int = 3
+    """Axes of the image's layer, and of the layer of the result."""
     layer: Labels | None = None
     name: str = ""
     """The layer's name once it is complete; until then, and where the run ends early, the name says "(partial)"."""
@@ -118,7 +120,7 @@ class SegmentPanel(Panel):
         assert model is not None, "the button is off without a model"
         with reporting():
             volume = self._volume()
-            self._run = Run(model, config)
+            self._run = Run(model, config, self.images[0].layer.ndim)
             self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
 
     def copy_as_python(self) -> None:
@@ -156,7 +158,7 @@ class SegmentPanel(Panel):
             run.is_complete = True
 
     def _add_layer(self, run: Run, result: Segmentation) -> None:
-        data, arguments, _ = labels_layer(result)
+        data, arguments, _ = labels_layer(result, run.ndim)
         run.name = arguments["name"]
         run.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{run.name} (partial)"})
 

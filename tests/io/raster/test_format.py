@@ -274,7 +274,7 @@ HOSTILE = {
     "cmyk.tif": (lambda p: Image.new("CMYK", (7, 5)).save(p), "CMYK, the colours of printing"),
     "moving.png": (animated, "an animation"),
     "complex.tif": (lambda p: tiff(p, GREY.astype(np.complex64)), "pixels of type complex64"),
-    "volume.tif": (lambda p: tiff(p, np.zeros((16, 16, 16), np.uint8), volumetric=True, tile=(16, 16, 16)), "16 pages of one"),
+    "volume.tif": (lambda p: tiff(p, np.zeros((16, 16, 16), np.uint8), volumetric=True, tile=(16,) * 3), "16 pages"),
     "several.tif": (lambda p: (tiff(p, GREY), tiff(p, RGB, append=True)), "2 images of different sizes"),
     "bomb.tif": (lambda p: p.write_bytes(tiff(p, GREY).read_bytes().replace(
         struct.pack("<HHII", 256, 4, 1, 7), struct.pack("<HHII", 256, 4, 1, 2**31)).replace(

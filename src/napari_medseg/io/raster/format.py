@@ -26,7 +26,7 @@ from napari_medseg.volume import LazyArray
 Array = npt.NDArray[Any]
 
 _PARSER = "napari_medseg.io.raster.parser"
-_FOR_FACTS = Limits(memory_bytes=512 << 20, seconds=20, reply_bytes=0)
+_FOR_FACTS = Limits(memory_bytes=512 << 20, seconds=8, reply_bytes=0)
 _SLOWEST_BYTES_PER_S = 10e6
 """Of decoding, on a busy machine."""
 _RGB = ("red", "green", "blue")
@@ -107,7 +107,7 @@ def _check_memory(file: Path, facts: Facts) -> None:
 
 def _limits(facts: Facts) -> Limits:
     """What decoding may take: the pixels, their copy in order, and another one to send."""
-    seconds = 20 + facts.nbytes / _SLOWEST_BYTES_PER_S
+    seconds = 8 + facts.nbytes / _SLOWEST_BYTES_PER_S
     return Limits(memory_bytes=(512 << 20) + 6 * facts.nbytes, seconds=seconds, reply_bytes=2 * facts.nbytes)
 
 

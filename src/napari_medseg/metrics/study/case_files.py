@@ -73,7 +73,7 @@ def opened(case: Case) -> CaseImages:
         reference=reference,
         compared=labels.pop("compared", None),
         image=image,
-        probabilities=_probabilities(case.beside["probabilities"]) if "probabilities" in case.beside else None,
+        probabilities=_all_channels(case.beside["probabilities"]) if "probabilities" in case.beside else None,
         raters={REFERENCE: reference, **labels},
     )
 
@@ -180,11 +180,11 @@ def _image(path: Path) -> Volume:
 
 def _stacked(paths: Sequence[Path]) -> Volume:
     """The image whose channels lie in these files."""
-    return _image(paths[0]) if len(paths) == 1 else Case(name=str(paths[0]), images=tuple(paths)).volume()
+    return _all_channels(paths[0]) if len(paths) == 1 else Case(name=str(paths[0]), images=tuple(paths)).volume()
 
 
-def _probabilities(path: Path) -> Volume:
-    """An image whose channels are labels. The fourth axis of a NIfTI file may be time; here it is the labels."""
+def _all_channels(path: Path) -> Volume:
+    """An image with all its channels. The fourth axis of a file may be time; beside one case it holds channels."""
     try:
         return _image(path)
     except choice.PointError:
