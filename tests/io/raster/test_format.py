@@ -28,6 +28,10 @@ RGB = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
 MASK = np.array([[0, 0, 255], [0, 255, 255]], np.uint8)
 
 
+def same(one: Any, other: Any) -> bool:
+    return np.array_equal(np.asarray(one), np.asarray(other))
+
+
 def save(path: Path, pixels: npt.NDArray[Any], **options: Any) -> Path:
     Image.fromarray(pixels).save(path, **options)
     return path
@@ -53,7 +57,7 @@ def test_what_a_format_holds_comes_back(tmp_path: Path, suffix: str, dtype: str,
         return
     write(path, image)
     found = read(path)
-    assert np.array_equal(found.data, data)
+    assert same(found.data, data)
     assert found.grid.same_as(image.grid)
     assert np.allclose(found.grid.affine, image.grid.affine, atol=1e-12)
     assert found.name == "image"
@@ -71,11 +75,11 @@ def test_labels_come_back_with_names_colours_and_provenance(tmp_path: Path, suff
     write(path, Segmentation(data, PLACE, LABELS, colours=colours), provenance={"overlap": 0.5})
     found = io.load(path)
     assert isinstance(found, Segmentation)
-    assert np.array_equal(found.data, data)
+    assert same(found.data, data)
     assert (found.labels, found.colours, found.provenance) == (LABELS, colours, {"overlap": 0.5})
     with Image.open(path) as shown:  # any viewer shows the colours of a small PNG, and its pixels are the ids
         assert (shown.mode == "P") is (suffix == ".png" and largest == 7)
-        assert np.array_equal(np.asarray(shown), data[0])
+        assert same(np.asarray(shown), data[0])
 
 
 def test_what_no_2d_format_holds_is_refused_or_told(tmp_path: Path) -> None:
@@ -100,10 +104,10 @@ def test_a_slice_is_written_as_it_lies_on_the_screen(tmp_path: Path, flipped: tu
         affine[:, axis] *= -1
     stored = np.flip(GREY[None], flipped)
     write(tmp_path / "a.png", Volume(stored[None], Grid((1, 5, 7), affine)))
-    assert np.array_equal(Image.open(tmp_path / "a.png"), GREY)
+    assert same(Image.open(tmp_path / "a.png"), GREY)
 
 
-SPACINGS = {
+SPACINGS: dict[str, tuple[dict[str, Any], tuple[float, float] | None]] = {
     # how it is saved: (y, x) in mm, None where a pixel has no size
     "png": ({}, None),
     "png 254 dpi": ({"dpi": (254, 127)}, (0.2, 0.1)),
@@ -156,31 +160,31 @@ def test_a_turned_picture_lies_upright(tmp_path: Path, number: int, suffix: str)
     target = Grid.from_spacing((1, *upright.shape), (1.0, 1.0, 1.0))
     order = found.grid.order_onto(target)
     assert order is not None, orientation_of(found.grid.affine)
-    assert np.array_equal(order.apply(np.asarray(found.data))[0, 0], upright)
+    assert same(order.apply(np.asarray(found.data))[0, 0], upright)
 
 
 def test_colours_are_three_channels_and_opacity_is_told(tmp_path: Path) -> None:
     found = read(save(tmp_path / "a.png", RGB))
     assert found.channels == ("red", "green", "blue")
-    assert np.array_equal(np.moveaxis(np.asarray(found.data)[:, 0], 0, -1), RGB)
+    assert same(np.moveaxis(np.asarray(found.data)[:, 0], 0, -1), RGB)
     solid = np.concatenate([RGB, np.full((5, 7, 1), 255, np.uint8)], axis=-1)
-    assert np.array_equal(read(save(tmp_path / "b.png", solid)).data, found.data)
+    assert same(read(save(tmp_path / "b.png", solid)).data, found.data)
     solid[0, 0, 3] = 9
     with pytest.warns(MedsegWarning, match="some pixels are transparent"):
-        assert np.array_equal(read(save(tmp_path / "c.png", solid)).data, found.data)
+        assert same(read(save(tmp_path / "c.png", solid)).data, found.data)
     palette = Image.fromarray(RGB).quantize(200)
     palette.save(tmp_path / "p.png")
     expected = np.moveaxis(np.asarray(palette.convert("RGB")), -1, 0)[:, None]
-    assert np.array_equal(read(tmp_path / "p.png").data, expected)
+    assert same(read(tmp_path / "p.png").data, expected)
     assert read(tmp_path / "p.png").channels == io.peek(tmp_path / "p.png").channels == ("red", "green", "blue")
-    assert np.array_equal(read_segmentation(tmp_path / "p.png").data[0], palette)
+    assert same(read_segmentation(tmp_path / "p.png").data[0], palette)
 
 
 def test_a_mask_of_0_and_255_keeps_its_ids_and_one_of_a_bit_has_1(tmp_path: Path) -> None:
-    assert np.array_equal(read_segmentation(save(tmp_path / "a.png", MASK)).data[0], MASK)
-    assert np.array_equal(read_segmentation(save(tmp_path / "b.png", MASK > 0)).data[0], MASK > 0)
+    assert same(read_segmentation(save(tmp_path / "a.png", MASK)).data[0], MASK)
+    assert same(read_segmentation(save(tmp_path / "b.png", MASK > 0)).data[0], MASK > 0)
     three = np.stack([MASK] * 3, axis=-1)
-    assert np.array_equal(read_segmentation(save(tmp_path / "c.png", three)).data[0], MASK)
+    assert same(read_segmentation(save(tmp_path / "c.png", three)).data[0], MASK)
     with pytest.raises(NotSupportedError, match=r"d\.jpg: JPEG changes the values of pixels, and labels are exact"):
         read_segmentation(save(tmp_path / "d.jpg", MASK))
 
@@ -194,7 +198,7 @@ def test_colours_stand_for_the_ids_of_a_table(tmp_path: Path) -> None:
     table = tmp_path / "colours.csv"
     table.write_text("id,name,red,green,blue\n300,liver,255,0,0\n2,tumour,0,255,0\n")
     found = read_segmentation(path)
-    assert np.array_equal(found.data[0], [[0, 300, 0], [2, 2, 2]])
+    assert same(found.data[0], [[0, 300, 0], [2, 2, 2]])
     assert (found.labels, found.colours) == ({2: "tumour", 300: "liver"}, {2: (0, 255, 0), 300: (255, 0, 0)})
     assert io.peek(path, as_labels=True).dtype == found.data.dtype
     table.write_text("id,name,red,green,blue\n1,liver,255,0,0\n")
@@ -205,7 +209,7 @@ def test_colours_stand_for_the_ids_of_a_table(tmp_path: Path) -> None:
         with pytest.raises((FileError, InputError), match=r"colours\.csv"):
             read_segmentation(path)
     table.rename(tmp_path / "class_dict.csv").write_text("name,r,g,b\nnothing,0,0,0\nliver,255,0,0\ntumour,0,255,0\n")
-    assert np.array_equal(read_segmentation(path).data[0], [[0, 1, 0], [2, 2, 2]])
+    assert same(read_segmentation(path).data[0], [[0, 1, 0], [2, 2, 2]])
 
 
 def test_pages_are_chosen_by_number_or_taken_for_channels(tmp_path: Path) -> None:
@@ -213,15 +217,15 @@ def test_pages_are_chosen_by_number_or_taken_for_channels(tmp_path: Path) -> Non
     path = tiff(tmp_path / "a.tif", stack, photometric="minisblack")
     with pytest.raises(PointError, match=r"2 pages of one 2D image each; which .* is not guessed: name a.tif#0"):
         read(path)
-    assert np.array_equal(read(f"{path}#1").data[0, 0], stack[1])
-    assert np.array_equal(read(f"{path}#channels").data[:, 0], stack)
+    assert same(read(f"{path}#1").data[0, 0], stack[1])
+    assert same(read(f"{path}#channels").data[:, 0], stack)
     assert len(io.peek(f"{path}#channels").channels) == 2
     with pytest.raises(InputError, match="#5 is none of them"):
         read(f"{path}#5")
     planes = tiff(tmp_path / "planes.tif", np.stack([GREY] * 5), photometric="minisblack", planarconfig="separate")
     assert read(planes).data.shape == (5, 1, 5, 7)
     white = tiff(tmp_path / "white.tif", GREY, photometric="miniswhite")
-    assert np.array_equal(read(white).data[0, 0], 255 - GREY)
+    assert same(read(white).data[0, 0], 255 - GREY)
 
 
 @pytest.mark.parametrize("kind", ["tiff_lzw", "tiff_deflate", "packbits", "raw"])
@@ -229,7 +233,7 @@ def test_compressed_tiff_is_read(tmp_path: Path, kind: str) -> None:
     for pixels in (GREY, RGB, GREY.astype(np.uint16) * 1000):
         path = save(tmp_path / "a.tif", pixels, compression=kind)
         found = np.moveaxis(np.asarray(read(path).data)[:, 0], 0, -1)
-        assert np.array_equal(found if pixels.ndim == 3 else found[..., 0], pixels)
+        assert same(found if pixels.ndim == 3 else found[..., 0], pixels)
 
 
 def test_a_constant_image_is_told(tmp_path: Path) -> None:
@@ -269,8 +273,7 @@ HOSTILE = {
     "magic.tif": (lambda p: save(p, GREY, format="PNG"), "not a TIFF file"),
     "text.bmp": (lambda p: p.write_text("no image" * 20), "not a BMP file"),
     "deep.png": (lambda p: p.write_bytes(png(1, 1, 16, 2, bytes(7))), "16 bits is not read without loss"),
-    "cmyk.jpg": (lambda p: save(p, np.zeros((5, 7, 4), np.uint8)[..., :3], format="PNG") and
-                 Image.new("CMYK", (7, 5)).save(p), "CMYK, the colours of printing"),
+    "cmyk.jpg": (lambda p: Image.new("CMYK", (7, 5)).save(p), "CMYK, the colours of printing"),
     "cmyk.tif": (lambda p: Image.new("CMYK", (7, 5)).save(p), "CMYK, the colours of printing"),
     "moving.png": (animated, "an animation"),
     "complex.tif": (lambda p: tiff(p, GREY.astype(np.complex64)), "pixels of type complex64"),
