@@ -16,7 +16,7 @@ from napari_medseg.errors import FileError, InputError, MedsegError
 from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 from napari_medseg.io.folders import by_channel, images_by_name, is_folder_of_images, match_by_name, partners
-from napari_medseg.volume import Outline, Segmentation, Volume, plain_channels, require_same_grid
+from napari_medseg.volume import Grid, Outline, Segmentation, Volume, plain_channels, require_same_grid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,15 +55,23 @@ class Case:
         stacked = replace(stacked, channels=self._named(stacked.channels))
         return replace(stacked, name=self.name) if self.name else stacked
 
-    def segmentation(self) -> Segmentation:
-        """The labels. Raises as `io.read_segmentation`, InputError for a case without labels."""
+    def segmentation(self, grid: Grid | None = None) -> Segmentation:
+        """The labels. Raises as `io.read_segmentation`, InputError for a case without labels.
+
+        grid: that of the image, for labels in a 2D image that does not say how large its pixels are.
+        """
         if self.labels is None:
             raise InputError(f"case {self.name!r} has no labels: give the file or the Segmentation of its labels")
-        return io.read_segmentation(self.labels) if isinstance(self.labels, Path) else self.labels
+        if not isinstance(self.labels, Path):
+            return self.labels
+        if grid is None:
+            return io.read_segmentation(self.labels)
+        return formats.labels_on(self.labels, formats.strip_suffix(self.labels), grid)
 
     def load(self) -> tuple[Volume, Segmentation]:
         """Image and labels."""
-        return self.volume(), self.segmentation()
+        volume = self.volume()
+        return volume, self.segmentation(volume.grid)
 
     def _named(self, own: Sequence[str]) -> tuple[str, ...]:
         """The channels' names: their own where one is no mere number, else those of the case, else numbers."""
@@ -94,7 +102,7 @@ def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list
     matched = match_by_name([*folders, Path(labels)])
     names = channel_names(folders)
     return [
-        Case(name=name, images=_with_channels(paths[:-1]), labels=paths[-1], channels=names)
+        Case(name=name, images=with_channels(paths[:-1]), labels=paths[-1], channels=names)
         for name, paths in matched.paths.items()
     ]
 
@@ -109,15 +117,15 @@ def cases_of_images(sources: Sequence[Path]) -> list[Case]:
     if not any(folders):
         name = formats.strip_suffix(sources[0])
         found = {name: tuple(sources)} if len(sources) > 1 else by_channel({name: sources[0]})
-        return [Case(name=name, images=_with_channels(paths)) for name, paths in found.items()]
+        return [Case(name=name, images=with_channels(paths)) for name, paths in found.items()]
     if not all(folders):
         raise InputError(f"{', '.join(map(str, sources))}: give a file for each channel or a folder, not both")
     if len(sources) == 1:
         found = by_channel(images_by_name(sources[0]))
-        return [Case(name=name, images=_with_channels(paths)) for name, paths in found.items()]
+        return [Case(name=name, images=with_channels(paths)) for name, paths in found.items()]
     names = channel_names(sources)
     matched = match_by_name(sources).paths
-    return [Case(name=name, images=_with_channels(paths), channels=names) for name, paths in matched.items()]
+    return [Case(name=name, images=with_channels(paths), channels=names) for name, paths in matched.items()]
 
 
 def channel_names(folders: Sequence[Path]) -> tuple[str, ...]:
@@ -142,7 +150,7 @@ def _is_one_image(path: Path) -> bool:
     return True
 
 
-def _with_channels(paths: Sequence[Path]) -> tuple[Path, ...]:
+def with_channels(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The paths; an only file whose fourth axis could be time gives its channels, for a model sees no time."""
     if len(paths) != 1:
         return tuple(paths)

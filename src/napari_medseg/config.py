@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from math import inf
 from numbers import Integral, Real
@@ -349,6 +349,37 @@ class CleanConfig:
             or (isinstance(self.labels, (tuple, list)) and all(isinstance(k, Integral) and k > 0 for k in self.labels)),
             f"labels needs label ids above 0, such as (1, 2); got {self.labels!r}",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionsConfig:
+    """Which labels are taken for one before anything is measured."""
+
+    merge: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Regions, such as {"liver": (1, 2)}: the labels in one become one label of this name; regions may share labels."""
+    foreground: bool = False
+    """Take all that is labelled for one label, whatever its ids."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "merge", _regions(self.merge))
+        _require(not (self.merge and self.foreground), "merge and foreground exclude each other: give one of them")
+
+
+def _regions(merge: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """{name: ids}, or such pairs, as pairs with sorted ids. Raises InputError for anything else."""
+    found = []
+    pairs: Any = merge.items() if isinstance(merge, Mapping) else merge
+    for pair in pairs if isinstance(pairs, Iterable) and not isinstance(pairs, str) else [None]:
+        name, ids = pair if isinstance(pair, tuple) and len(pair) == 2 else ("", ())
+        ids = (ids,) if isinstance(ids, Integral) else ids
+        whole = isinstance(ids, Iterable) and all(isinstance(i, Integral) and 0 < int(i) < 2**31 for i in ids)
+        _require(
+            isinstance(name, str) and bool(name) and whole and len(set(ids)) > 0,
+            f'merge needs {{name: label ids above 0}}, such as {{"liver": (1, 2)}}; got {merge!r:.200}',
+        )
+        found.append((name, tuple(sorted({int(i) for i in ids}))))
+    _require(len({name for name, _ in found}) == len(found), f"merge names a region twice: {merge!r:.200}")
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,6 @@ def test_all_commands_take_a_case_of_several_channels(layout: str, workplace: Pa
     assert sorted(path.name for path in (workplace / "out").iterdir()) == [f"{n}.nii.gz" for n in sorted(NAMES)]
     made = read_segmentation(workplace / "out" / "a2.nii.gz")
     assert made.grid.same_as(segmentation().grid)
-    if layout == "fourth_axis":
-        return  # evaluate asks which time point is meant
     measure = f"evaluate --prediction out --reference labels {flags(layout, '--image')} --bootstrap 50 -o s.json"
     assert main(measure.split()) == 0
     rows = json.loads((workplace / "s.json").read_text())["tables"]["intensities"]["rows"]
@@ -75,8 +73,10 @@ def test_all_commands_take_a_case_of_several_channels(layout: str, workplace: Pa
         "imagesTr/a2_0000.nii.gz imagesTr/a2_0001.nii.gz imagesTr/a10_0001.nii.gz imagesTr/a10_0000.nii.gz",
         "--images T1 --images T2",
         "--images imagesTr",
+        "time/a2.nii.gz time/a10.nii.gz",
+        "both/a2.nii.gz both/a10.nii.gz",
     ],
-    ids=["files_of_nnunet", "folders", "folder_of_nnunet"],
+    ids=["files_of_nnunet", "folders", "folder_of_nnunet", "fourth_axis", "one_file"],
 )
 def test_the_labels_are_the_same_however_the_channels_lie(images: str, workplace: Path) -> None:
     train = "train --images imagesTr --labels labels -o m.safetensors --epochs 1 --val 0 --device cpu"

@@ -23,9 +23,9 @@ from mutations import Mutation
 from napari_medseg import io, strictjson
 from napari_medseg.cli.describe import describe
 from napari_medseg.errors import FileError, MedsegError, MedsegWarning
-from napari_medseg.io import caret
+from napari_medseg.io import caret, choice
 from napari_medseg.io.sandbox.parent import Limits, ask
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Grid, Segmentation, Volume
 
 LABELS = {1: "liver, left lobe", 7: "Lunge (größer)"}
 #: what every name of a file under test begins with
@@ -329,12 +329,49 @@ def read_state_dict(path: Path, _: int) -> object:
     return import_state_dict(path, network="unet3d")
 
 
+def picture(name: str, **options: Any) -> Callable[[Path], Path]:
+    """A 2D image of colours as Pillow writes it."""
+
+    def make(folder: Path) -> Path:
+        from PIL import Image
+
+        pixels = np.random.default_rng(0).integers(0, 255, (9, 11, 3), np.uint8)
+        Image.fromarray(pixels).quantize(8).convert(options.pop("mode", "RGB")).save(folder / name, **options)
+        return folder / name
+
+    return make
+
+
+def flat(name: str) -> Callable[[Path], Path]:
+    """Labels of one slice with names, colours and the size of a pixel."""
+
+    def make(folder: Path) -> Path:
+        data = np.arange(99, dtype=np.uint8).reshape(1, 9, 11) % 8
+        place = Grid.from_spacing((1, 9, 11), (1.0, 0.7, 0.3))
+        io.write(
+            folder / name, Segmentation(data, place, LABELS, colours={1: (255, 0, 0)}), provenance={"overlap": 0.5}
+        )
+        return folder / name
+
+    return make
+
+
+def pages(folder: Path) -> Path:
+    """The second of two pages of a TIFF as ImageJ writes it."""
+    import tifffile
+
+    path = folder / f"{NAME}.tif"
+    data = np.arange(198, dtype=">u2").reshape(2, 9, 11)
+    tifffile.imwrite(path, data, imagej=True, resolution=(5, 5), metadata={"unit": "um", "axes": "TYX"})
+    return folder / f"{NAME}.tif#1"
+
+
 def unchecked(job: str, **request: object) -> Callable[[Path, int], object]:
     """Straight to the parser in the child process, past the checks that keep most files from it."""
     limits = Limits(memory_bytes=512 << 20, seconds=8, reply_bytes=1 << 26)
 
     def read(path: Path, _: int) -> object:
-        file = next(path.iterdir()) if path.is_dir() else path
+        file = choice.split(next(path.iterdir()) if path.is_dir() else path)[0]
         return ask(job, str(file), {"path": str(file), **request}, limits)
 
     return read
@@ -368,6 +405,7 @@ def raw_nrrd(folder: Path) -> Path:
 #: without checksums, so that what lies in them is reached
 _UNSUMMED = ShardingCodec(chunk_shape=(3, 5, 2), codecs=[BytesCodec(), ZstdCodec()], index_codecs=[BytesCodec()])
 _ITK, _DICOM = "napari_medseg.io.itk.parser", "napari_medseg.io.dicom.decoder"
+_RASTER = "napari_medseg.io.raster.parser"
 _TORCH = "napari_medseg.foreign.torch_parser"
 _RLE, _J2K = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"
 TARGETS: dict[str, Target] = {
@@ -397,11 +435,19 @@ TARGETS: dict[str, Target] = {
     "nhdr": image_in_child(written(f"{NAME}.nhdr"), mutations.TEXT),
     "mha": image_in_child(written(f"{NAME}.mha"), mutations.TEXT),
     "mha-raw": image_in_child(raw_mha, mutations.TEXT),
+    "png": image_in_child(flat(f"{NAME}.png")),
+    "png-colours": image_in_child(picture(f"{NAME}.png", dpi=(300, 300))),
+    "jpeg": image_in_child(picture(f"{NAME}.jpg", quality=90)),
+    "bmp": image_in_child(picture(f"{NAME}.bmp", mode="P")),
+    "tiff": image_in_child(flat(f"{NAME}.tif")),
+    "tiff-lzw": image_in_child(picture(f"{NAME}.tif", compression="tiff_lzw", dpi=(300, 300))),
+    "tiff-pages": image_in_child(pages),
     "dicom-rle": image_in_child(dicom_compressed(_RLE)),
     "dicom-jpeg2000": image_in_child(dicom_compressed(_J2K)),
     "torch": Target(state_dict, read_state_dict, mutations.BINARY, in_child=True),
     "nrrd-unchecked": Target(raw_nrrd, unchecked(_ITK, text=".*"), mutations.TEXT, in_child=True),
     "mha-unchecked": Target(raw_mha, unchecked(_ITK, text=".*"), mutations.TEXT, in_child=True),
+    "tiff-unchecked": Target(pages, unchecked(_RASTER, page="", voxels=True), mutations.BINARY, in_child=True),
     "dicom-unchecked": Target(dicom_compressed(_J2K), unchecked(_DICOM, frames=[0]), mutations.BINARY, in_child=True),
     "torch-unchecked": Target(state_dict, unchecked(_TORCH), mutations.BINARY, in_child=True),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,22 @@ class AxisView(BasicIndexed):
         block = block[tuple(None if axis is None else slice(None) for axis in self._axes)]
         # A new axis is whole by now; the others hold the wanted part.
         return block[tuple(w if axis is None else slice(None) for axis, w in zip(self._axes, wanted, strict=True))]
+
+
+class Mapped(BasicIndexed):
+    """A lazy array with a function of each voxel in place of its value; indexed like numpy."""
+
+    def __init__(self, array: LazyArray, function: Callable[[Array], Array], dtype: npt.DTypeLike) -> None:
+        self._array, self._function = array, function
+        self.shape = tuple(array.shape)
+        self.chunks: tuple[Any, ...] = getattr(array, "chunks", self.shape)
+        self.dtype = np.dtype(dtype)
+        self.ndim = len(self.shape)
+        self.size = math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def _read(self, wanted: BoxND) -> Array:
+        return self._function(np.asarray(self._array[wanted])).astype(self.dtype)
 
 
 @dataclass(frozen=True)

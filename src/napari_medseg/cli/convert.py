@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import warnings
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from napari_medseg import io
 from napari_medseg.cli import terminal
+from napari_medseg.cli.knobs import add_merge
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.foreign import convert_model, is_foreign
 from napari_medseg.io.outputs import check_keeps_inputs, check_writable, locked
 from napari_medseg.io.stored import from_noun, looks_like_labels
 from napari_medseg.models.naming import is_model_path
 from napari_medseg.registry import PresetName
+from napari_medseg.transforms.regions import merged, parsed
 from napari_medseg.transforms.regrid import Interpolation, resample_onto
 from napari_medseg.volume import Segmentation, Volume
 
@@ -40,6 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--as-labels", action="store_true", help="SOURCE holds labels, also where its file does not say so."
     )
+    add_merge(parser, "write the labels in it as one, of this name")
     parser.add_argument("--onto", type=Path, metavar="IMAGE", help="Resample onto the grid of this image first.")
     parser.add_argument(
         "--interpolation",
@@ -68,8 +74,11 @@ def run(args: Namespace) -> None:
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
     with locked(args.output):
-        # A .dcm can hold labels only.
-        x = io.load(args.source, as_labels=args.as_labels or args.output.suffix.lower() == ".dcm")
+        # A .dcm can hold labels only, and only labels are merged.
+        as_labels = args.as_labels or bool(args.merge) or args.output.suffix.lower() == ".dcm"
+        x = io.load(args.source, as_labels=as_labels)
+        if isinstance(x, Segmentation) and args.merge:
+            x = _merged(x, parsed(args.merge))
         if args.onto is not None:
             x = _resampled(x, args)
         _write(args, x)
@@ -84,6 +93,7 @@ def _refuse_idle_flags(args: Namespace, *, foreign: bool) -> None:
         ("--chunks", args.chunks != _CHUNKS, is_image and suffix == ".zarr", "an image and an output .zarr"),
         ("--source", args.series is not None, is_image and suffix == ".dcm", "labels and an output .dcm"),
         ("--as-labels", args.as_labels, is_image, "an image or labels"),
+        ("--merge", bool(args.merge), is_image, "labels"),
         ("--onto", args.onto is not None, is_image, "an image or labels"),
         ("--interpolation", args.interpolation != "linear", args.onto is not None, "--onto"),
         ("--network", args.network is not None, foreign, "a state dict"),
@@ -112,6 +122,21 @@ def _convert_model(args: Namespace) -> None:
     with locked(args.output):
         model = convert_model(args.source, args.output, network=args.network, preset=args.preset, labels=labels)
     terminal.print_result(f"wrote {args.output}: {model.spec.network}, labels {', '.join(model.spec.labels.values())}")
+
+
+def _merged(labels: Segmentation, merge: Mapping[str, tuple[int, ...]]) -> Segmentation:
+    """The labels with regions in place of those in them. Warns of a region without a voxel."""
+    made = merged(labels, merge)
+    present = set(np.unique(labels.data[...]).tolist())
+    for name, ids in merge.items():
+        if not present & set(ids):
+            warnings.warn(
+                f"{labels.name}: no voxel is in the region {name}: the file holds none of the labels "
+                f"{', '.join(map(str, ids))}",
+                MedsegWarning,
+                stacklevel=2,
+            )
+    return made
 
 
 def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentation:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg.cli import terminal
-from napari_medseg.cli.knobs import add_knob
+from napari_medseg.cli.knobs import add_knob, add_merge
 from napari_medseg.config import (
     CalibrationConfig,
     InstancesConfig,
     MetricsConfig,
     RatersConfig,
+    RegionsConfig,
     StatisticsConfig,
     field_docs,
 )
@@ -51,6 +52,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "SCORES_NAME.csv. Files that are there are replaced, and tables that an earlier run left beside it removed.",
     )
     add_knob(parser, MetricsConfig, "nsd_tolerance_mm", flag="--nsd-tolerance", metavar="MM")
+    add_merge(parser, "measure the labels in it as one, of this name; regions may share labels")
+    parser.add_argument("--foreground", action="store_true", help=field_docs(RegionsConfig)["foreground"])
     _add_instances(parser)
     _add_beside(parser)
     _add_raters(parser)
@@ -195,6 +198,7 @@ def _refuse_idle_flags(args: Namespace, *, has_cases: bool) -> None:
 
 def _config(args: Namespace) -> StudyConfig:
     from napari_medseg.metrics.study.study import StudyConfig
+    from napari_medseg.transforms.regions import parsed
 
     instances = InstancesConfig(
         instances=args.instances or InstancesConfig().instances,
@@ -203,6 +207,7 @@ def _config(args: Namespace) -> StudyConfig:
     )
     return StudyConfig(
         metrics=MetricsConfig(preset=args.preset, nsd_tolerance_mm=args.nsd_tolerance_mm),
+        regions=RegionsConfig(merge=tuple(parsed(args.merge).items()), foreground=args.foreground),
         instances=instances if args.instances else None,
         shape=args.shape,
         series=args.series,
@@ -243,12 +248,12 @@ def _pictures(cases: Sequence[Case], config: StudyConfig, scores: Scores) -> lis
     """Each label's worst place, in the case where its Dice is lowest. That case is read again."""
     from napari_medseg.metrics.reports.slices import labels_by_worst_case, worst_slices
     from napari_medseg.metrics.study.case_files import opened
-    from napari_medseg.metrics.study.study import with_consensus
+    from napari_medseg.metrics.study.study import in_regions, with_consensus
 
     worst = labels_by_worst_case(scores)
     found: list[Picture] = []
     for case in (case for case in cases if case.name in worst):
-        images = with_consensus(opened(case), config.raters.consensus)
+        images = in_regions(with_consensus(opened(case), config.raters.consensus), config.regions)
         slices = worst_slices(
             prediction=images.prediction,
             reference=images.reference,

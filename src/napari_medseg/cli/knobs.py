@@ -40,3 +40,14 @@ def add_knob(
         return
     parse, letter = _PARSERS[knob.kind]
     parser.add_argument(flag, dest=name, type=parse, default=knob.default, metavar=metavar or letter, help=text)
+
+
+def add_merge(parser: _ActionsContainer, purpose: str) -> None:
+    """Add --merge "liver=1,2", which may come several times. purpose: what it does, for the help."""
+    parser.add_argument(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="NAME=ID,...",
+        help=f"A region, such as liver=1,2: {purpose}; several times for several regions.",
+    )

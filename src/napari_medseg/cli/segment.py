@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg import io
-from napari_medseg.cases import Case, cases_of_images
+from napari_medseg.cases import Case, cases_of_images, with_channels
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.config import SegmentConfig
@@ -82,7 +82,12 @@ def _cases(args: Namespace) -> list[Case]:
     grouped = by_channel(named) if len(named) == len(args.images) else {}
     if 0 < len(grouped) < len(named) and _channels_of(args.model) == max(map(len, grouped.values())):
         return [Case(name=name, images=paths) for name, paths in grouped.items()]
-    return [Case(name=io.strip_suffix(image), images=(image,)) for image in args.images]
+    # A fourth axis is time for a model of one channel, which asks for the point that is meant.
+    several = any(image.is_file() for image in args.images) and _channels_of(args.model) > 1
+    return [
+        Case(name=io.strip_suffix(image), images=with_channels([image]) if several else (image,))
+        for image in args.images
+    ]
 
 
 def _channels_of(model: str) -> int:

@@ -16,7 +16,7 @@ from types import FrameType
 
 from napari_medseg import registry
 from napari_medseg.cli import terminal
-from napari_medseg.cli.knobs import add_knob
+from napari_medseg.cli.knobs import add_knob, add_merge
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
@@ -49,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(budget, TrainConfig, "minutes", metavar="M")
     for name in ("val", "seed", "device"):
         add_knob(parser, TrainConfig, name)
+    add_merge(parser, "learn the labels in it as one, of this name")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="MODEL", help="Model file (.safetensors).")
 
@@ -69,6 +70,7 @@ def run(args: Namespace) -> None:
 def _train(args: Namespace, config: TrainConfig) -> None:
     from napari_medseg.cases import cases_from_folders
     from napari_medseg.training import iter_train
+    from napari_medseg.transforms.regions import parsed
 
     cases = cases_from_folders(args.images, args.labels)
     with asked_to_stop() as should_stop:
@@ -78,6 +80,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             out=args.output,
             config=configured(TrainConfig, config, {"minutes": _minutes_left(args)}),
             init=args.init,
+            merge=parsed(args.merge),
             should_stop=should_stop,
         )
         terminal.follow(events, args.output.name)

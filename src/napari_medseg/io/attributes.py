@@ -73,7 +73,7 @@ def from_text(text: str, where: str) -> Attributes | None:
     """The attributes in a text; None where the text is not ours."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # a hostile text may be brackets only
         return None
     if not isinstance(content, dict) or KEY not in content:
         return None

@@ -28,12 +28,15 @@ def is_folder_of_images(path: Path) -> bool:
 def images_by_name(folder: Path) -> dict[str, Path]:
     """{name without suffix: path} of the images in a folder, in natural order; hidden files are passed over.
 
-    Raises FileError where the folder is missing, InputError where two images have the same name.
+    Beside volumes, 2D images are passed over too: they are previews and plots. Raises FileError where the folder
+    is missing, InputError where two images have the same name.
     """
     if not folder.is_dir():
         raise FileError(f"no such folder: {folder}")
     found: dict[str, Path] = {}
-    for path in filter(_is_image, sorted(folder.iterdir(), key=lambda path: natural(path.name))):
+    images = list(filter(_is_image, sorted(folder.iterdir(), key=lambda path: natural(path.name))))
+    volumes = [path for path in images if not formats.is_flat(path)]
+    for path in volumes or images:
         name = formats.strip_suffix(path)
         if name in found:
             raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: keep one of them")

@@ -18,7 +18,7 @@ from napari_medseg.io import choice, stored
 from napari_medseg.io.dicom.mark import files_below, is_dicom
 from napari_medseg.io.disk import files
 from napari_medseg.io.stored import Stored
-from napari_medseg.volume import Outline, Segmentation, Volume
+from napari_medseg.volume import Grid, Outline, Segmentation, Volume
 
 __all__ = ["FORMATS", "Format", "load", "peek", "read", "read_segmentation", "strip_suffix", "write"]
 
@@ -32,6 +32,8 @@ class Format:
     written: tuple[str, ...]
     """Suffixes that are both read and written, lower case."""
     read_only: tuple[str, ...] = ()
+    is_flat: bool = False
+    """Whether it holds 2D images only."""
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -60,6 +62,9 @@ FORMATS = {
         Format("MetaImage", "napari_medseg.io.itk.format", (".mha", ".mhd")),
         Format("OME-Zarr", "napari_medseg.io.zarr.format", (".ome.zarr", ".zarr")),
         Format("DICOM", "napari_medseg.io.dicom.format", (".dcm",), (".ima",)),
+        Format(
+            "2D image", "napari_medseg.io.raster.format", (".png", ".tif", ".tiff", ".bmp"), (".jpg", ".jpeg"), True
+        ),
     )
 }
 _BY_SUFFIX = {suffix: f for f in FORMATS.values() for suffix in f.suffixes}
@@ -73,7 +78,7 @@ def read(path: str | PathLike[str]) -> Volume:
     """The image in a file or an OME-Zarr folder, as stored: axes (k, j, i), never flipped or permuted.
 
     A file is read into memory and keeps its type; an OME-Zarr is opened and not read. Raises FileError for a path that
-    is missing, damaged or of no known format, NotSupportedError for time series and colour.
+    is missing, damaged or of no known format, NotSupportedError for time series.
     """
     return volume_in(path, strip_suffix(path))
 
@@ -130,7 +135,7 @@ def write(
     provenance: how it was made (any value that JSON can hold), instead of what `x` says; it is written to the format's
     place for text. source: the DICOM series that labels lie on; a .dcm (DICOM-SEG) refers to it. An existing file is
     replaced at the end, and stays as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without
-    a source, FileError where the file cannot be written.
+    a source, FileError where the file cannot be written. A 2D format holds one slice: InputError for a volume.
     """
     target = Path(path)
     suffix = _suffix(target)
@@ -171,6 +176,26 @@ def format_of(path: Path) -> Format:
     if suffix not in _BY_SUFFIX:
         raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
     return _BY_SUFFIX[suffix]
+
+
+def is_flat(path: Path) -> bool:
+    """Whether a file, by its name, is a 2D image."""
+    found = _BY_SUFFIX.get(_suffix(path))
+    return found is not None and found.is_flat
+
+
+def labels_on(path: str | PathLike[str], name: str, grid: Grid) -> Segmentation:
+    """As `labels_in`, for labels that belong to an image on this grid.
+
+    A 2D image that does not say how large its pixels are takes the grid, if it has as many of them: a camera states a
+    size, and a program that draws masks drops it.
+    """
+    labels = labels_in(path, name)
+    if labels.grid.same_as(grid) or labels.grid.shape != grid.shape or not is_flat(choice.split(Path(path))[0]):
+        return labels
+    from napari_medseg.io.raster.format import states_size
+
+    return labels if states_size(Path(path)) else replace(labels, grid=grid)
 
 
 def strip_suffix(path: str | PathLike[str]) -> str:

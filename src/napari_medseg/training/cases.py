@@ -6,8 +6,8 @@ IGNORE what nobody annotated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from napari_medseg.inference.cascade import FirstStage, with_guides
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.transforms.regions import Merge, Pass, only_pass
+from napari_medseg.volume import Grid, Segmentation, Volume
 
 if TYPE_CHECKING:
     from napari_medseg.inference.predictor import Predictor
@@ -56,12 +57,38 @@ class ObjectsCase(Case):
     ignore_label: int | None
     """The id that stays as it is."""
 
-    def segmentation(self) -> Segmentation:
+    def segmentation(self, grid: Grid | None = None) -> Segmentation:
         object_id = 2 if self.ignore_label == 1 else 1
-        labels = super().segmentation()
+        labels = super().segmentation(grid)
         ids = np.asarray(labels.data[...])
         objects = np.where((ids != 0) & (ids != self.ignore_label), object_id, ids)
         return Segmentation(objects, labels.grid, {object_id: "object"}, name=labels.name)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RegionsCase(Case):
+    """A case whose labels are merged into regions."""
+
+    regions: Pass
+
+    def segmentation(self, grid: Grid | None = None) -> Segmentation:
+        return self.regions.of(super().segmentation(grid))
+
+
+def in_regions(cases: list[Case], merge: Merge) -> list[Case]:
+    """The cases with regions in place of the labels in them. Raises InputError for regions that share a label."""
+    regions = only_pass(merge)
+    if not regions.regions:
+        return cases
+    return [RegionsCase(**{f.name: getattr(case, f.name) for f in fields(Case)}, regions=regions) for case in cases]
+
+
+def require_regions(cases: Sequence[Case], labels: Iterable[int]) -> None:
+    """Raise InputError for a region that no case holds. labels: those of all cases."""
+    there = set(labels)
+    for region in cases[0].regions.regions if isinstance(cases[0], RegionsCase) else ():
+        if region.label not in there:
+            raise InputError(f"no case holds a label of the region {region.name}: {', '.join(map(str, region.ids))}")
 
 
 def objects_of(case: Case, loss: LossConfig) -> Case:

@@ -26,7 +26,7 @@ from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, Clock
-from napari_medseg.training.cases import PreparedCase, as_cases, objects_of, prepare
+from napari_medseg.training.cases import PreparedCase, as_cases, in_regions, objects_of, prepare, require_regions
 from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result
 from napari_medseg.training.earlier import name_to_keep, step_aside
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
@@ -44,6 +44,7 @@ from napari_medseg.training.plan import (
 )
 from napari_medseg.training.record import described
 from napari_medseg.training.state import Loss, Setup, new_state, training_precision
+from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
 DEFAULT_NETWORK = "unet3d"
@@ -60,6 +61,7 @@ def iter_train(
     network: str | None = None,
     out: str | Path,
     init: Model | str | Path | None = None,
+    merge: Merge = (),
     should_stop: ShouldStop = lambda: False,
     config: TrainConfig | None = None,
     **knobs: Any,
@@ -69,8 +71,9 @@ def iter_train(
     cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates).
     network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
     its network and preprocessing are kept, and in a cascade its first stage as it is. Its labels are matched with the
-    cases' by name and id, and a Notice says which ones are kept. should_stop: asked at every step; true ends the
-    training as if the budget were used up.
+    cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
+    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. should_stop: asked at every step;
+    true ends the training as if the budget were used up.
     config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
@@ -89,7 +92,7 @@ def iter_train(
         require_trainable(name)
     initial = None if init is None else as_model(init)
     chosen = _network_of(network, initial)
-    job = Job(as_cases(cases), chosen, require_writable(out), config, asked, should_stop)
+    job = Job(in_regions(as_cases(cases), merge), chosen, require_writable(out), config, asked, should_stop)
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     yield from iter_job(job, initial)
@@ -215,6 +218,7 @@ def _train_one(
         require_same_channels(all_facts)
         facts, others = all_facts[: len(training)], all_facts[len(training) :]
         labels = labels_of(all_facts)
+        require_regions(job.cases, labels)
         if initial is None:
             spec = plan(facts, job.network, config, target.type, labels=labels, first=stage, coarse=guided is not None)
         else:

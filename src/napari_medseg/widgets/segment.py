@@ -62,6 +62,8 @@ class Run:
     began: float = 0.0
     """By the clock of the process, when the first window began."""
     plan: InferencePlan | None = None
+    ndim: int = 3
+    """Axes of the image's layer, and of the layer of the result."""
     layer: Labels | None = None
     name: str = ""
     """The layer's name once it is complete; until then, and where the run ends early, the name says "(partial)"."""
@@ -162,7 +164,8 @@ class SegmentPanel(Panel):
                 self._segment_folder(model, config)
                 return
             volume = self._volume()
-            self._run = Run(model, tuple(box.layer.name for box in self.images))
+            layers = [box.layer for box in self.images]
+            self._run = Run(model, tuple(layer.name for layer in layers), ndim=layers[0].ndim)
             self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
 
     def _segment_folder(self, model: Model, config: SegmentConfig) -> None:
@@ -224,7 +227,7 @@ class SegmentPanel(Panel):
                 self.estimate.learn(run.model, run.plan, time.monotonic() - run.began)
 
     def _add_layer(self, run: Run, result: Segmentation) -> None:
-        data, arguments, _ = labels_layer(result)
+        data, arguments, _ = labels_layer(result, run.ndim)
         run.name = arguments["name"]
         run.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{run.name} (partial)"})
 

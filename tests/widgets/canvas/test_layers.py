@@ -237,7 +237,10 @@ def test_a_foreign_layer_that_is_turned_keeps_its_turn() -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (Image(np.zeros((4, 5, 3), np.uint8), rgb=True, name="photo"), "layer 'photo' is RGB"),
+        (
+            Image(np.zeros((2, 4, 5, 3), np.uint8), rgb=True, name="stack"),
+            "layer 'stack' holds colours and is no single 2D image",
+        ),
         (
             Image(np.zeros((2, 3, 4, 5)), name="series"),
             "layer 'series' must be a volume .z, y, x.; it has 4 dimensions",
@@ -249,6 +252,21 @@ def test_a_foreign_layer_that_is_turned_keeps_its_turn() -> None:
 def test_what_is_no_volume_is_refused(layer: Image, message: str) -> None:
     with pytest.raises(InputError, match=message):
         to_volume(layer)
+
+
+def test_colours_of_a_2d_layer_are_channels_and_its_labels_are_2d() -> None:
+    photo = np.random.default_rng(0).integers(0, 255, (4, 5, 4), np.uint8)
+    layer = Image(photo, rgb=True, scale=(2, 3), translate=(7, 8), units="mm", name="photo")
+    image = to_volume(layer)
+    assert image.channels == ("red", "green", "blue")
+    np.testing.assert_array_equal(np.asarray(image.data)[:, 0], np.moveaxis(photo[..., :3], -1, 0))
+    data, arguments, _ = labels_layer(Segmentation(np.ones((1, 4, 5), np.uint8), image.grid, {1: "cell"}), 2)
+    made = Labels(data, **arguments)
+    assert made.ndim == 2
+    np.testing.assert_allclose(made.data_to_world((1, 1)), layer.data_to_world((1, 1)))
+    assert to_segmentation(made).grid.same_as(image.grid)
+    with pytest.raises(InputError, match="one of them holds colours"):
+        to_volume([layer, layer])
 
 
 def test_no_layer_is_refused() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,15 @@ from napari_medseg.arrays.boxes import (
     regions,
     rolling,
 )
-from napari_medseg.config import MetricsConfig, configured
+from napari_medseg.config import MetricsConfig, RegionsConfig, configured
 from napari_medseg.events import Progress, Work, run_to_end
+from napari_medseg.metrics.inputs import require_segmentation
 from napari_medseg.metrics.pairwise.overlap import merged
 from napari_medseg.metrics.pairwise.pieces import HALO, Gauge, Piece
 from napari_medseg.metrics.pairwise.presets import RULES
 from napari_medseg.metrics.pairwise.scores import ImageSize, Row, Scores, on_grid_of, score
 from napari_medseg.metrics.pairwise.surface import Steps, with_margin
+from napari_medseg.transforms.regions import Merge, passes
 from napari_medseg.volume import Segmentation
 
 _WORKERS = 4
@@ -42,6 +45,8 @@ def evaluate(
     prediction: Segmentation,
     reference: Segmentation,
     config: MetricsConfig | None = None,
+    merge: Merge = (),
+    foreground: bool = False,
     **knobs: Any,
 ) -> Scores:
     """Compare a segmentation with its reference: a row per label id > 0 that is present in either.
@@ -50,10 +55,28 @@ def evaluate(
     Distances are in mm, by the reference's spacing. numpy, dask and zarr data are read once, block by block. Memory
     holds a block and the surface voxels of the labels. config, or
     knobs: the fields of MetricsConfig (preset, nsd_tolerance_mm).
+    merge: {name: label ids} of regions, each measured as one label in place of those in it, such as the liver with its
+    tumours, {"liver": (1, 2), "tumour": (2,)}; regions that share labels are measured one after the other, and pixel
+    accuracy is that of the first ones. foreground: all that is labelled is measured as one label.
 
-    Raises GridMismatchError for unequal grids, InputError for an unknown preset or a tolerance that is not valid.
+    Raises GridMismatchError for unequal grids, InputError for an unknown preset, a tolerance that is not valid, or
+    regions that are no ids above 0.
     """
-    return Comparison(prediction=prediction, reference=reference, config=config, **knobs).scores
+    require_segmentation(prediction, "the prediction")
+    require_segmentation(reference, "the reference")
+    chosen = configured(MetricsConfig, config, knobs)
+    wanted = RegionsConfig(merge=merge, foreground=foreground)  # type: ignore[arg-type]  # made a tuple there
+    return joined(
+        Comparison(prediction=one.of(prediction), reference=one.of(reference), config=chosen).scores
+        for one in passes(wanted)
+    )
+
+
+def joined(parts: Iterable[Scores]) -> Scores:
+    """The scores of several passes over one case: all rows, and the voxels of the first pass."""
+    first, *further = parts
+    rows = sorted([*first.rows, *(row for scores in further for row in scores.rows)], key=lambda row: row.label)
+    return replace(first, rows=tuple(rows))
 
 
 class Comparison:

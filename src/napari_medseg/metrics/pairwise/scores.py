@@ -31,6 +31,8 @@ METRICS = tuple(name for name, column in COLUMNS.items() if column.unit not in (
 """The columns that have a mean."""
 
 Value = str | int | float
+_MOST_NAMED = 5
+"""Label ids that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +256,23 @@ def on_grid_of(reference: Segmentation, prediction: Segmentation) -> LazyArray:
     require_segmentation(reference, "the reference")
     order = require_order_onto(prediction, reference, "the prediction", "the reference")
     return prediction.data if order.is_identity else Reordered(prediction.data, order)
+
+
+def disjoint_ids(scores: Scores) -> str:
+    """One line where prediction and reference hold labels and have no id in common, as 1 and 255 of two programs; else
+    empty."""
+    in_reference = sorted({row.label for row in scores.rows if row.voxels_reference})
+    in_prediction = sorted({row.label for row in scores.rows if row.voxels_prediction})
+    if not in_reference or not in_prediction or set(in_reference) & set(in_prediction):
+        return ""
+    return (
+        f"the prediction holds the label ids {_some(in_prediction)} and the reference {_some(in_reference)}, none in "
+        f"common: to compare all that is labelled, whatever its id, give --foreground (foreground=True)"
+    )
+
+
+def _some(ids: list[int]) -> str:
+    return "{" + ", ".join(map(str, ids[:_MOST_NAMED])) + (", ..." if len(ids) > _MOST_NAMED else "") + "}"
 
 
 def _finite_mean(values: Iterable[float]) -> float:

@@ -12,6 +12,7 @@ from napari_medseg.cases import Case
 from napari_medseg.config import configured
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress
+from napari_medseg.metrics.pairwise.scores import disjoint_ids
 from napari_medseg.metrics.study.case_files import opened
 from napari_medseg.metrics.study.study import Measured, StudyConfig, measure, with_consensus
 from napari_medseg.volume import Segmentation
@@ -35,9 +36,9 @@ def iter_measure(
     """Measure each case against its reference or the consensus of its readers. One case is in memory at a time.
 
     config, or knobs: the fields of StudyConfig. consensus: {name of a case: where the consensus of its readers is
-    written}. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured, and
-    last Finished with MeasuredCases. Raises the fault of an only case as it is, InputError where there is no case or
-    every case fails, FileError where a consensus cannot be written.
+    written}. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured or
+    whose labels have no id in common, and last Finished with MeasuredCases. Raises the fault of an only case as it is,
+    InputError where there is no case or every case fails, FileError where a consensus cannot be written.
     """
     chosen = configured(StudyConfig, config, knobs)
     measured: list[Measured] = []
@@ -54,6 +55,8 @@ def iter_measure(
             yield Notice(f"{case.name} is not measured: {error}")
             continue
         measured.append(found)
+        if doubt := disjoint_ids(found.scores):
+            yield Notice(f"{case.name}: {doubt}" if case.name else doubt)
         if consensus and case.name in consensus:
             io.write(consensus[case.name], reference, provenance={"consensus": chosen.raters.consensus})
         del reference  # before the next is read

@@ -17,10 +17,10 @@ from napari_medseg.io.folders import (
     partners,
     time_points,
 )
-from napari_medseg.io.formats import labels_in, volume_in
+from napari_medseg.io.formats import labels_in, labels_on, volume_in
 from napari_medseg.metrics.study.study import PREDICTION, CaseImages
 from napari_medseg.metrics.study.tables import Table, table_of
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Grid, Segmentation, Volume
 
 REFERENCE = "reference"
 """What the reference is called among the readers."""
@@ -60,19 +60,20 @@ def opened(case: Case) -> CaseImages:
     """
     assert isinstance(case.labels, Path), "the cases of match_files lie in files"
     channels = [path for what, path in case.beside.items() if what == "image" or what.startswith(_CHANNEL)]
+    image = _stacked(channels) if channels else None
+    reference = _labels(case.labels, None if image is None else image.grid)
     labels = {
-        what: _labels(path)
+        what: _labels(path, reference.grid)
         for what, path in case.beside.items()
         if what not in _IMAGES and not what.startswith(_CHANNEL)
     }
-    reference = _labels(case.labels)
     return CaseImages(
         name=case.name,
         prediction=labels.pop(PREDICTION),
         reference=reference,
         compared=labels.pop("compared", None),
-        image=_stacked(channels) if channels else None,
-        probabilities=_probabilities(case.beside["probabilities"]) if "probabilities" in case.beside else None,
+        image=image,
+        probabilities=_all_channels(case.beside["probabilities"]) if "probabilities" in case.beside else None,
         raters={REFERENCE: reference, **labels},
     )
 
@@ -168,8 +169,9 @@ def _missing(names: Sequence[str], beside: Mapping[str, Mapping[str, Path]]) -> 
         yield from (UnmatchedRow(case=name, missing=what) for name in names if name not in found)
 
 
-def _labels(path: Path) -> Segmentation:
-    return labels_in(path, str(path))
+def _labels(path: Path, grid: Grid | None) -> Segmentation:
+    """grid: where they lie, if they do not say so themselves."""
+    return labels_in(path, str(path)) if grid is None else labels_on(path, str(path), grid)
 
 
 def _image(path: Path) -> Volume:
@@ -178,11 +180,11 @@ def _image(path: Path) -> Volume:
 
 def _stacked(paths: Sequence[Path]) -> Volume:
     """The image whose channels lie in these files."""
-    return _image(paths[0]) if len(paths) == 1 else Case(name=str(paths[0]), images=tuple(paths)).volume()
+    return _all_channels(paths[0]) if len(paths) == 1 else Case(name=str(paths[0]), images=tuple(paths)).volume()
 
 
-def _probabilities(path: Path) -> Volume:
-    """An image whose channels are labels. The fourth axis of a NIfTI file may be time; here it is the labels."""
+def _all_channels(path: Path) -> Volume:
+    """An image with all its channels. The fourth axis of a file may be time; beside one case it holds channels."""
     try:
         return _image(path)
     except choice.PointError:

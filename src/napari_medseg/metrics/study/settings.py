@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_medseg.config import CalibrationConfig, InstancesConfig, MetricsConfig, RatersConfig, StatisticsConfig
+from napari_medseg.config import (
+    CalibrationConfig,
+    InstancesConfig,
+    MetricsConfig,
+    RatersConfig,
+    RegionsConfig,
+    StatisticsConfig,
+)
 from napari_medseg.metrics.pairwise.columns import columns_of
 
 if TYPE_CHECKING:
@@ -32,6 +39,14 @@ def metrics_settings(config: MetricsConfig) -> tuple[Setting, ...]:
         Setting("nsd_tolerance_mm", config.nsd_tolerance_mm, f"NSD at {config.nsd_tolerance_mm:g} mm"),
         Setting("rvd_unit", "percent" if in_percent else "fraction", "RVD in %" if in_percent else ""),
     )
+
+
+def regions_settings(config: RegionsConfig) -> tuple[Setting, ...]:
+    """Settings of what is measured as one; none where every label is measured by itself."""
+    if config.foreground:
+        return (Setting("regions", "foreground", "all labels as one"),)
+    text = "; ".join(f"{name}={','.join(map(str, ids))}" for name, ids in config.merge)
+    return (Setting("regions", text, f"regions {text}"),) if text else ()
 
 
 def raters_settings(config: RatersConfig) -> tuple[Setting, ...]:
@@ -75,6 +90,7 @@ def setting_names() -> frozenset[str]:
     """The names of all settings."""
     every = (
         *metrics_settings(MetricsConfig()),
+        *regions_settings(RegionsConfig(foreground=True)),
         *raters_settings(RatersConfig(consensus="vote")),
         *instances_settings(InstancesConfig()),
         *calibration_settings(CalibrationConfig()),

@@ -13,9 +13,11 @@ from napari_medseg.config import (
     InstancesConfig,
     MetricsConfig,
     RatersConfig,
+    RegionsConfig,
     StatisticsConfig,
     configured,
 )
+from napari_medseg.errors import InputError
 from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
 from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement_of, majority_vote
 from napari_medseg.metrics.agreement.staple import RaterRow, staple
@@ -32,6 +34,7 @@ from napari_medseg.metrics.study.settings import (
     instances_settings,
     metrics_settings,
     raters_settings,
+    regions_settings,
     statistics_settings,
 )
 from napari_medseg.metrics.study.statistics import (
@@ -44,6 +47,7 @@ from napari_medseg.metrics.study.statistics import (
     volume_agreement,
 )
 from napari_medseg.metrics.study.tables import Table, scores_table, table_of
+from napari_medseg.transforms.regions import passes
 from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
 TABLES: Mapping[str, tuple[type, str]] = {
@@ -66,19 +70,20 @@ TABLES: Mapping[str, tuple[type, str]] = {
 }
 """{name of a table: (class of its rows, title)}, in the order of a report."""
 _FOLLOWED: Mapping[str, tuple[str, ...]] = {
-    "statistics": ("metrics", "raters", "instances", "statistics"),
-    "comparison": ("metrics", "raters", "statistics"),
-    "volumes": ("raters",),
-    "series_reference": ("raters",),
-    "instances": ("raters", "instances"),
-    "instances_pooled": ("raters", "instances"),
-    "pairs": ("raters", "instances"),
-    "shape_reference": ("raters",),
-    "intensities": ("raters",),
+    "statistics": ("regions", "metrics", "raters", "instances", "statistics"),
+    "comparison": ("regions", "metrics", "raters", "statistics"),
+    "volumes": ("regions", "raters"),
+    "series_reference": ("regions", "raters"),
+    "instances": ("regions", "raters", "instances"),
+    "instances_pooled": ("regions", "raters", "instances"),
+    "pairs": ("regions", "raters", "instances"),
+    "shape_reference": ("regions", "raters"),
+    "intensities": ("regions", "raters"),
     "calibration": ("raters", "calibration"),
     "reliability": ("raters", "calibration"),
 }
-"""{name of a table: the fields of StudyConfig that its numbers depend on}; other tables depend on none."""
+"""{name of a table: the fields of StudyConfig that its numbers depend on}; other tables depend on the regions
+alone."""
 PREDICTION = "prediction"
 """Name of the prediction among the raters."""
 
@@ -120,6 +125,8 @@ class StudyConfig:
     """What is measured beside the scores, and how."""
 
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    regions: RegionsConfig = field(default_factory=RegionsConfig)
+    """Which labels are measured as one. Regions that share labels get scores; all else is of the first of them."""
     instances: InstancesConfig | None = None
     """How instances are matched; None: they are not."""
     shape: bool = False
@@ -165,11 +172,28 @@ class FailedRow:
 def measure(case: CaseImages, config: StudyConfig | None = None, **knobs: Any) -> Measured:
     """Measure one case. Raises as each measure does."""
     chosen = configured(StudyConfig, config, knobs)
+    seen = in_regions(case, chosen.regions)
     return Measured(
         name=case.name,
-        scores=_scores(case.prediction, case.reference, chosen.metrics),
-        compared=None if case.compared is None else _scores(case.compared, case.reference, chosen.metrics),
-        rows={**_instance_rows(case, chosen), **_label_rows(case, chosen), **_rater_rows(case)},
+        scores=_scores(case.prediction, case.reference, chosen),
+        compared=None if case.compared is None else _scores(case.compared, case.reference, chosen),
+        rows={**_instance_rows(seen, chosen), **_label_rows(seen, chosen), **_rater_rows(seen)},
+    )
+
+
+def in_regions(case: CaseImages, config: RegionsConfig) -> CaseImages:
+    """The case with regions in place of the labels in them; of regions that share labels the first ones."""
+    first = passes(config)[0]
+    if not first.regions:
+        return case
+    if case.probabilities is not None:
+        raise InputError("calibration needs the labels that the channels of the probabilities are of: merge none")
+    return replace(
+        case,
+        prediction=first.of(case.prediction),
+        reference=first.of(case.reference),
+        compared=None if case.compared is None else first.of(case.compared),
+        raters={who: first.of(labels) for who, labels in case.raters.items()},
     )
 
 
@@ -228,12 +252,13 @@ def _settings(config: StudyConfig, *, has_raters: bool) -> dict[str, tuple[Setti
     """{name of a table: its settings}; "scores" has those that the scores do not hold."""
     of = {
         "metrics": metrics_settings(config.metrics),
+        "regions": regions_settings(config.regions),
         "raters": raters_settings(config.raters) if has_raters else (),
         "instances": instances_settings(config.instances) if config.instances else (),
         "calibration": calibration_settings(config.calibration),
         "statistics": statistics_settings(config.statistics),
     }
-    followed = {name: _FOLLOWED.get(name, ()) for name in TABLES} | {"scores": ("raters",)}
+    followed = {name: _FOLLOWED.get(name, ("regions",)) for name in TABLES} | {"scores": ("regions", "raters")}
     return {name: tuple(setting for part in parts for setting in of[part]) for name, parts in followed.items()}
 
 
@@ -243,8 +268,15 @@ def _failed(failed: Mapping[str, str]) -> Iterator[Table]:
         yield table_of(rows, FailedRow, name="failed", title="Cases that were not measured")
 
 
-def _scores(prediction: Segmentation, reference: Segmentation, config: MetricsConfig) -> Scores:
-    return evaluate(prediction=prediction, reference=reference, config=config)
+def _scores(prediction: Segmentation, reference: Segmentation, config: StudyConfig) -> Scores:
+    regions = config.regions
+    return evaluate(
+        prediction=prediction,
+        reference=reference,
+        config=config.metrics,
+        merge=regions.merge,
+        foreground=regions.foreground,
+    )
 
 
 def _instance_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any]]:

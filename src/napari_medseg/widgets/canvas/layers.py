@@ -41,6 +41,7 @@ CHANNEL_KEY = "napari_medseg_channel"
 """Where an image layer's metadata holds the name of its channel ("FLAIR"); a layer's own name may be anything."""
 
 _IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
+_RGB = ("red", "green", "blue")
 _KEPT = (False, False, False)
 _LOADED_AT_MOST = 2 * 2**30
 _SOFT_TISSUE_HU = (-160.0, 240.0)
@@ -102,8 +103,10 @@ def volume_layer(volume: Volume) -> list[LayerData]:
     return layers
 
 
-def labels_layer(segmentation: Segmentation) -> LayerData:
+def labels_layer(segmentation: Segmentation, ndim: int = 3) -> LayerData:
     """The layer of a segmentation: painting writes into the segmentation's own array wherever napari can do so.
+
+    ndim: 2 for a segmentation of one slice beside a 2D layer.
 
     A zarr array in the order of the screen is handed over as it is, so that painting and undo write through to the
     store. Others (read-only, or zarr and dask in another axis order) are loaded, so that painting changes no file;
@@ -114,8 +117,12 @@ def labels_layer(segmentation: Segmentation) -> LayerData:
     if segmentation.provenance:
         arguments["metadata"][PROVENANCE_KEY] = dict(segmentation.provenance)
     names = segmentation.labels
+    data = place.to_layer(_paintable(segmentation.data, place.order))
+    if ndim == 2 and data.shape[0] == 1:
+        data = data[0]
+        arguments |= {key: arguments[key][1:] for key in ("scale", "translate", "units")}
     return (
-        place.to_layer(_paintable(segmentation.data, place.order)),
+        data,
         {
             **arguments,
             "name": segmentation.name or "labels",
@@ -129,14 +136,14 @@ def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> V
     """The layer, or the layers as channels in that order, as a Volume on its true Grid; wrapped, never copied.
 
     among: the viewer's layers, for a layer without a Grid of ours that lies exactly on one that has it.
-    Raises InputError for RGB or time series, GridMismatchError for channels on different grids.
+    A layer of colours is red, green and blue. Raises InputError for time series, and for colours beside other channels;
+    GridMismatchError for channels on different grids.
     """
     channels = list(layers) if isinstance(layers, Sequence) else [layers]
     if not channels:
         raise InputError("choose an image layer first")
-    for layer in channels:
-        if layer.rgb:
-            raise InputError(f"layer {layer.name!r} is RGB; a medical image has grey values: use Split RGB first")
+    if any(layer.rgb for layer in channels):
+        return _colours(channels, list(among))
     among = list(among)
     places = [placement(layer, among) for layer in channels]
     grid = places[0].grid
@@ -149,6 +156,17 @@ def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> V
     arrays = [place.from_layer(_array_3d(layer)) for layer, place in zip(channels, places, strict=True)]
     names = tuple(layer.metadata.get(CHANNEL_KEY, f"channel {c}") for c, layer in enumerate(channels))
     return Volume(_stacked(arrays), grid, names, name=channels[0].name)
+
+
+def _colours(layers: Sequence[Image], among: Iterable[Layer]) -> Volume:
+    """A layer of colours as three channels; the opacity is left out."""
+    layer = layers[0]
+    if len(layers) > 1:
+        raise InputError(f"layer {layer.name!r} and others are channels, and one of them holds colours: use Split RGB")
+    if layer.ndim != 2 or getattr(layer, "multiscale", False):
+        raise InputError(f"layer {layer.name!r} holds colours and is no single 2D image: use Split RGB first")
+    grid = placement(layer, among).grid
+    return Volume(np.moveaxis(np.asarray(layer.data)[..., :3], -1, 0)[:, None], grid, _RGB, name=layer.name)
 
 
 def to_segmentation(layer: Labels, among: Iterable[Layer] = ()) -> Segmentation:
@@ -283,6 +301,8 @@ def _units_mm(layer: Layer) -> FloatArray | None:
 def _array_3d(layer: Layer) -> Any:
     """The layer's array (z, y, x): the finest level, a 2D array as one slice. InputError for other dimensions."""
     data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    if getattr(layer, "rgb", False):
+        data = data[..., 0]
     if layer.ndim == 2:
         return _with_transpose(data)[None]
     if layer.ndim != 3:
