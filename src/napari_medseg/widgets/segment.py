@@ -18,6 +18,7 @@ from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.events import Event, Finished, Progress, Started
 from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.canvas.filling import begin_filling, end_filling
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
@@ -50,6 +51,8 @@ class Run:
 
     model: Model
     config: SegmentConfig
+    images: Sequence[Image]
+    """Its layer is shown where these are."""
     layer: Labels | None = None
     name: str = ""
     """The layer's name once it is complete; until then, and where the run ends early, the name says "(partial)"."""
@@ -118,7 +121,7 @@ class SegmentPanel(Panel):
         assert model is not None, "the button is off without a model"
         with reporting():
             volume = self._volume()
-            self._run = Run(model, config)
+            self._run = Run(model, config, [box.layer for box in self.images])
             self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
 
     def copy_as_python(self) -> None:
@@ -156,9 +159,10 @@ class SegmentPanel(Panel):
             run.is_complete = True
 
     def _add_layer(self, run: Run, result: Segmentation) -> None:
-        data, arguments, _ = labels_layer(result)
+        data, arguments, _ = labels_layer(result, [*run.images, *self._viewer.layers])
         run.name = arguments["name"]
         run.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{run.name} (partial)"})
+        begin_filling(run.layer)
 
     def _refresh(self) -> None:
         if self._run is not None and self._run.layer is not None:
@@ -172,6 +176,7 @@ class SegmentPanel(Panel):
 
     def _settle(self, run: Run, layer: Labels) -> None:
         """Rename a complete layer; add it again if the user removed it while it was filled."""
+        end_filling(layer)
         if run.is_complete:
             layer.name = run.name
         if layer in self._viewer.layers:
