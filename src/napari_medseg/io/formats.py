@@ -179,7 +179,7 @@ def _stored(path: str | PathLike[str], *, as_labels: bool) -> Stored:
 def format_of(path: Path) -> Format:
     """The format of an existing file or folder, or of a part of one (`FOLDER#SERIES`, `FILE#3`). Raises FileError."""
     whole, part = choice.split(path)
-    if part:
+    if part and not whole.name.lower().endswith(_ARCHIVES):
         return _BY_SUFFIX.get(_suffix(whole), FORMATS["DICOM"])
     status = files.status_of(whole)
     suffix = _suffix(path)
@@ -189,8 +189,8 @@ def format_of(path: Path) -> Format:
         raise FileError(f"{path}: an OME-Zarr is a folder; this is a file of {status.st_size} bytes")
     if suffix not in _BY_SUFFIX and is_dicom(path):
         return FORMATS["DICOM"]
-    if path.name.lower().endswith(_ARCHIVES):
-        raise FileError(f"{path}: an archive: unpack it, and name the folder or file that comes out")
+    if whole.name.lower().endswith(_ARCHIVES):
+        raise FileError(f"{whole}: an archive: unpack it, and name the folder or file that comes out")
     if suffix not in _BY_SUFFIX:
         raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
     return _BY_SUFFIX[suffix]

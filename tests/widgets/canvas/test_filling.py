@@ -60,7 +60,7 @@ def test_a_layer_that_is_filled_takes_no_brush_and_no_history() -> None:
 
 @pytest.mark.parametrize("cancels", [False, True], ids=["finished", "cancelled"])
 def test_a_run_keeps_its_result_from_the_brush(
-    viewer: ViewerModel, panel: SegmentPanel, qtbot: Any, cancels: bool
+    viewer: ViewerModel, panel: SegmentPanel, models_folder: Path, qtbot: Any, cancels: bool
 ) -> None:
     add(viewer, replace(volume(seed=0), name="ct"))
     while_filled: list[bool] = []
@@ -84,7 +84,7 @@ def test_a_run_keeps_its_result_from_the_brush(
     layer.undo()
     np.testing.assert_array_equal(layer.data, left)
     if not cancels:
-        expected = ms.segment(volume(seed=0), panel.models.model)
+        expected = ms.segment(volume(seed=0), models_folder / "balls.safetensors")
         np.testing.assert_array_equal(layer.data, np.asarray(expected.data))
     paint(layer)
     assert layer.data[1, 1, 1] == 2
@@ -93,10 +93,12 @@ def test_a_run_keeps_its_result_from_the_brush(
 
 
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")  # napari's own, about its display
-def test_the_labels_of_a_turned_layer_lie_on_it(viewer: ViewerModel, panel: SegmentPanel, qtbot: Any) -> None:
+def test_the_labels_of_a_turned_layer_lie_on_it(
+    viewer: ViewerModel, panel: SegmentPanel, models_folder: Path, qtbot: Any
+) -> None:
     image = add(viewer, replace(volume(seed=0), name="ct"))
     image.rotate, image.shear, image.translate = (25, -10, 40), (0.2, 0, 0.1), (5, 6, 7)
-    expected = ms.segment(to_volume(image), panel.models.model)
+    expected = ms.segment(to_volume(image), models_folder / "balls.safetensors")
     panel.segment_button.click()
     qtbot.waitUntil(lambda: not panel.runner.is_busy)
     layer = viewer.layers["ct labels"]

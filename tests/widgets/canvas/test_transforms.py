@@ -61,7 +61,7 @@ def transforms(draw: st.DrawFn, ndim: int, *, ours: bool = False) -> dict[str, A
     if ours:
         kinds["scale"] = kinds["scale"] | st.none()
     chosen = draw(st.sets(st.sampled_from(sorted(kinds))))
-    made = {name: draw(kinds[name]) for name in sorted(chosen)}
+    made: dict[str, Any] = {name: draw(kinds[name]) for name in sorted(chosen)}
     if "rotate" in made and ndim > 3:
         whole = np.eye(ndim)
         place = draw(st.integers(0, ndim - 3))

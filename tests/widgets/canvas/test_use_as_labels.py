@@ -13,6 +13,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
+from npe2.manifest.contributions import MenuCommand
 
 import napari_medseg as ms
 from balls import segmentation, volume
@@ -109,6 +110,7 @@ def test_the_labels_of_a_slice_stay_a_slice() -> None:
 
 def test_the_action_is_offered_for_image_layers(plugins: PluginManager) -> None:
     (item,) = plugins.get_manifest("napari-medseg").contributions.menus["napari/layers/layer_type"]
+    assert isinstance(item, MenuCommand)
     assert (item.command, item.when) == ("napari-medseg.use_as_labels", "num_selected_image_layers > 0")
 
 

@@ -425,8 +425,11 @@ def _colours(segmentation: Segmentation) -> dict[str, Any]:
         return {}
     from napari.utils.colormaps import DirectLabelColormap
 
-    own = {label: (*(value / 255 for value in rgb), 1.0) for label, rgb in segmentation.colours.items() if label}
-    return {"colormap": DirectLabelColormap(color_dict={**_OF_NO_LABEL, **own})}
+    table = dict(_OF_NO_LABEL)
+    for label, rgb in segmentation.colours.items():
+        if label:
+            table[label] = (*(value / 255 for value in rgb), 1.0)
+    return {"colormap": DirectLabelColormap(color_dict=table)}
 
 
 def _rgb(colour: npt.ArrayLike) -> Colour:
