@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -222,3 +223,21 @@ def test_a_warning_is_one_line_and_said_once(capsys: pytest.CaptureFixture[str])
             warnings.warn("odd\nthing", MedsegWarning, stacklevel=1)
         warnings.warn("of another library", UserWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: odd thing\n"
+
+
+@pytest.mark.parametrize("name", ["series.zip", "series.zip#1a2b3c", "series.tar.gz"])
+def test_an_archive_of_images_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
+        archive.writestr("IM001", "DICM")
+    (tmp_path / "series.tar.gz").write_bytes(b"\x1f\x8b")
+    assert main(["info", str(tmp_path / name)]) == 2
+    told = capsys.readouterr().err
+    assert f"{name.partition('#')[0]}: an archive: unpack it, and name the folder or file that comes out" in told
+    assert len(told.splitlines()) == 1
+
+
+def test_a_zipped_model_is_still_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as archive:
+        archive.writestr("b/configs/metadata.json", "{}")
+    assert main(["info", str(tmp_path / "bundle.zip")]) == 2
+    assert "a model of another program" in capsys.readouterr().err

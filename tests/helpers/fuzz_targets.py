@@ -23,7 +23,8 @@ from mutations import Mutation
 from napari_medseg import io, strictjson
 from napari_medseg.cli.describe import describe
 from napari_medseg.errors import FileError, MedsegError, MedsegWarning
-from napari_medseg.io import caret, choice
+from napari_medseg.io import caret, choice, label_files
+from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.sandbox.parent import Limits, ask
 from napari_medseg.volume import Grid, Segmentation, Volume
 
@@ -102,6 +103,20 @@ def read_image(path: Path, case: int) -> object:
     if noun.data.nbytes < _LOOKED_AT:  # type: ignore[attr-defined]
         return describe(path, labels=bool(case % 2))
     return np.asarray(noun.data[..., -9:, -9:, -9:])
+
+
+def read_parts(path: Path, _: int) -> object:
+    """As napari opens a path: each part of it, taken for labels where it looks like labels."""
+    load = io.loader(path)
+
+    def opened(part: str) -> list[object]:
+        try:
+            noun = load(part)
+        except ChoiceError as several:
+            return [noun for choice in several.choices for noun in opened(choice)]
+        return [noun if isinstance(noun, Segmentation) else label_files.labels_in(noun)]
+
+    return opened(str(path))
 
 
 def labels() -> Segmentation:
@@ -234,6 +249,21 @@ def dicom_echoes(folder: Path) -> Path:
         for file in place.iterdir():
             file.write_bytes(file.read_bytes()[132:])
     return folder / f"{NAME}#{sha256(SERIES.encode()).hexdigest()[:6]}.1"
+
+
+def dicom_folder(folder: Path) -> Path:
+    """Two series in one folder, the second of two echoes."""
+    place = grid("SPL", (2, 4, 5))
+    series = write_series(folder / NAME, voxels((2, 4, 5)), place, series="1.2.9")
+    for echo in (1, 2):
+
+        def tweak(dataset: Dataset, k: int, echo: int = echo) -> None:
+            dataset.EchoTime, dataset.SOPInstanceUID = echo, f"1.2.{echo}.{k + 1}"
+
+        for file in write_series(folder / f"{echo}", voxels((2, 4, 5)), place, tweak=tweak).iterdir():
+            file.rename(series / f"{echo}_{file.name}")
+        (folder / f"{echo}").rmdir()
+    return series
 
 
 def dicom_dose(folder: Path) -> Path:
@@ -423,6 +453,8 @@ TARGETS: dict[str, Target] = {
     "dicom": image(dicom_series),
     "dicom-echoes": image(dicom_echoes),
     "dicom-dose": image(dicom_dose),
+    "dicom-folder": Target(dicom_folder, read_parts, mutations.BINARY),
+    "nifti-opened": Target(written(f"{NAME}_seg.nii"), read_parts, mutations.BINARY),
     "dicom-enhanced": image(dicom_enhanced),
     "dicom-seg": image(dicom_seg((1, 2))),
     "dicom-labelmap": image(dicom_seg((1, 7))),

@@ -13,9 +13,9 @@ from napari_medseg import io
 from napari_medseg._version import __version__
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
-from napari_medseg.cli.outputs import locked, output_paths
 from napari_medseg.cli.segment import sha256_of
 from napari_medseg.config import CleanConfig
+from napari_medseg.io.outputs import locked, output_paths
 
 NAME = "clean"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_medseg.cli import terminal
 from napari_medseg.errors import InputError
-from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.foreign import holds_no_model, refuse_foreign_model
 from napari_medseg.models.file import load_model
 from napari_medseg.models.naming import is_model_path
 
@@ -28,7 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     if args.image is not None and not args.labels:
         raise InputError("--image says which image labels belong to: add --labels")
-    refuse_foreign_model(args.path)
+    if not holds_no_model(args.path):
+        refuse_foreign_model(args.path)
     for line in _lines(args):
         terminal.print_result(line)
 

@@ -40,6 +40,25 @@ def is_foreign(source: Path) -> bool:
     return source.name.lower().endswith((*CHECKPOINTS, ".json", ".zip", *_TARS, *_REFUSED))
 
 
+def holds_no_model(source: Path) -> bool:
+    """Whether a path is an archive that may hold images, and surely no model: a tar, or a zip without a model's files.
+
+    Raises ModelFileError for a damaged zip.
+    """
+    from napari_medseg.foreign.archive import checked_members
+    from napari_medseg.foreign.bundle import METADATA
+    from napari_medseg.foreign.checkpoint import is_checkpoint
+
+    name = source.name.lower()
+    if not name.endswith(".zip"):
+        return name.endswith(_TARS)
+    return (
+        source.is_file()
+        and not is_checkpoint(source)
+        and not any(m.endswith(METADATA) for m in checked_members(source))
+    )
+
+
 def convert_model(
     source: str | Path,
     out: str | Path,

@@ -5,6 +5,7 @@ from napari_medseg.io.formats import (
     Format,
     format_of,
     load,
+    loader,
     peek,
     read,
     read_segmentation,
@@ -12,4 +13,15 @@ from napari_medseg.io.formats import (
     write,
 )
 
-__all__ = ["FORMATS", "Format", "format_of", "load", "peek", "read", "read_segmentation", "strip_suffix", "write"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "format_of",
+    "load",
+    "loader",
+    "peek",
+    "read",
+    "read_segmentation",
+    "strip_suffix",
+    "write",
+]

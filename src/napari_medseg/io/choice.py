@@ -9,11 +9,15 @@ from napari_medseg.errors import InputError
 
 
 class ChoiceError(InputError):
-    """A path names several things, and one must be chosen. `choices` holds a path for each of them."""
+    """A path names several things, and one must be chosen.
 
-    def __init__(self, message: str, choices: Sequence[str]) -> None:
+    `choices` holds a path for each of them; `words` says what each is, where the file says it.
+    """
+
+    def __init__(self, message: str, choices: Sequence[str], words: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.choices = tuple(choices)
+        self.words = tuple(words) or ("",) * len(self.choices)
 
 
 class PointError(InputError):

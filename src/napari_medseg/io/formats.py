@@ -2,13 +2,15 @@
 
 A format is a row in one table: its suffixes and its module, which is imported when it is needed. The module has
 ``load(path, *, as_labels) -> Stored``; ``peek``, which does the same without the voxels; and ``save(path, stored)``.
+A module whose paths name many parts also has ``loader(path)``, which loads each of them.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -20,7 +22,7 @@ from napari_medseg.io.disk import files
 from napari_medseg.io.stored import Stored
 from napari_medseg.volume import Grid, Outline, Segmentation, Volume
 
-__all__ = ["FORMATS", "Format", "load", "peek", "read", "read_segmentation", "strip_suffix", "write"]
+__all__ = ["FORMATS", "Format", "load", "loader", "peek", "read", "read_segmentation", "strip_suffix", "write"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,14 @@ class Format:
     def peek(self, path: Path, *, as_labels: bool) -> Stored:
         """As `load`, from headers alone: the voxels are `stored.Unread`, or still on the disk."""
         found: Stored = importlib.import_module(self.module).peek(path, as_labels=as_labels)
+        return found
+
+    def loader(self, path: Path) -> Callable[[Path], Stored]:
+        """`load` for a path and each of its parts; what all of them share is read once, where the format has such."""
+        module = importlib.import_module(self.module)
+        found: Callable[[Path], Stored] = getattr(module, "loader", lambda _: partial(module.load, as_labels=False))(
+            path
+        )
         return found
 
     def save(self, path: Path, content: Stored) -> None:
@@ -118,7 +128,20 @@ def load(path: str | PathLike[str], *, as_labels: bool = False) -> Volume | Segm
 
     as_labels: take it as `read_segmentation` does, whatever the file says.
     """
-    content = _stored(path, as_labels=as_labels)
+    return _noun(_stored(path, as_labels=as_labels), path, as_labels=as_labels)
+
+
+def loader(path: str | PathLike[str]) -> Callable[[str], Volume | Segmentation]:
+    """`load` for a path and for each part that its refusal names, such as the series of a folder of DICOM files.
+
+    What the parts share, such as the headers of that folder, is read once.
+    """
+    source = Path(path)
+    load_part = format_of(source).loader(source)
+    return lambda part: _noun(load_part(Path(part)), part)
+
+
+def _noun(content: Stored, path: str | PathLike[str], *, as_labels: bool = False) -> Volume | Segmentation:
     as_noun = stored.to_segmentation if as_labels or content.is_labels else stored.to_volume
     return as_noun(content, strip_suffix(path))
 
@@ -161,7 +184,7 @@ def _stored(path: str | PathLike[str], *, as_labels: bool) -> Stored:
 def format_of(path: Path) -> Format:
     """The format of an existing file or folder, or of a part of one (`FOLDER#SERIES`, `FILE#3`). Raises FileError."""
     whole, part = choice.split(path)
-    if part:
+    if part and not whole.name.lower().endswith(_ARCHIVES):
         return _BY_SUFFIX.get(_suffix(whole), FORMATS["DICOM"])
     status = files.status_of(whole)
     suffix = _suffix(path)
@@ -171,8 +194,8 @@ def format_of(path: Path) -> Format:
         raise FileError(f"{path}: an OME-Zarr is a folder; this is a file of {status.st_size} bytes")
     if suffix not in _BY_SUFFIX and is_dicom(path):
         return FORMATS["DICOM"]
-    if path.name.lower().endswith(_ARCHIVES):
-        raise FileError(f"{path}: an archive: unpack it, and name the folder or file that comes out")
+    if whole.name.lower().endswith(_ARCHIVES):
+        raise FileError(f"{whole}: an archive: unpack it, and name the folder or file that comes out")
     if suffix not in _BY_SUFFIX:
         raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
     return _BY_SUFFIX[suffix]

@@ -23,6 +23,7 @@ from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Layer
 
 _INTERPOLATION = Knob(
     name="interpolation",
@@ -39,6 +40,8 @@ class ResamplePanel(Panel):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
+        self._shown_with: list[Layer] = []
+        """The layers whose place the new one gets, the first first."""
         self.layer = LayerBox(napari_viewer, (Image, Labels), "The layer to resample; it stays as it is.")
         self.onto = LayerBox(
             napari_viewer, (Image, Labels), "The layer whose grid the new one gets.", unlike=self.layer
@@ -66,6 +69,7 @@ class ResamplePanel(Panel):
             source = self._noun(self.layer.layer)
             named = replace(source, name=f"{self.layer.layer.name} on {self.onto.layer.name}")
             grid, interpolation = self._grid(self.onto.layer), self.interpolation.value
+            self._shown_with = [self.onto.layer, *self._viewer.layers]
             self.runner.start(lambda: _resampled(named, grid, interpolation), "Resample")
 
     def _noun(self, layer: Image | Labels) -> Volume | Segmentation:
@@ -77,10 +81,10 @@ class ResamplePanel(Panel):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Finished) and isinstance(event.result, Segmentation):
-            data, arguments, _ = labels_layer(event.result)
+            data, arguments, _ = labels_layer(event.result, self._shown_with)
             self._viewer.add_labels(data, **arguments)
         elif isinstance(event, Finished):
-            data, arguments, _ = volume_layer(event.result)[0]
+            data, arguments, _ = volume_layer(event.result, self._shown_with)[0]
             self._viewer.add_image(data, **arguments)
 
     def _update(self, _: object = None) -> None:

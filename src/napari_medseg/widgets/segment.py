@@ -22,6 +22,7 @@ from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.events import Event, Finished, Progress, Started, finishing
 from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.canvas.filling import begin_filling, end_filling
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
@@ -57,13 +58,11 @@ class Run:
     """What runs: what it was asked, and the layer that it fills."""
 
     model: Model
-    images: tuple[str, ...]
-    """Names of the image layers."""
+    images: tuple[Image, ...]
+    """The layer of the result is shown where these are."""
     began: float = 0.0
     """By the clock of the process, when the first window began."""
     plan: InferencePlan | None = None
-    ndim: int = 3
-    """Axes of the image's layer, and of the layer of the result."""
     layer: Labels | None = None
     name: str = ""
     """The layer's name once it is complete; until then, and where the run ends early, the name says "(partial)"."""
@@ -164,8 +163,7 @@ class SegmentPanel(Panel):
                 self._segment_folder(model, config)
                 return
             volume = self._volume()
-            layers = [box.layer for box in self.images]
-            self._run = Run(model, tuple(layer.name for layer in layers), ndim=layers[0].ndim)
+            self._run = Run(model, tuple(box.layer for box in self.images))
             self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
 
     def _segment_folder(self, model: Model, config: SegmentConfig) -> None:
@@ -227,9 +225,10 @@ class SegmentPanel(Panel):
                 self.estimate.learn(run.model, run.plan, time.monotonic() - run.began)
 
     def _add_layer(self, run: Run, result: Segmentation) -> None:
-        data, arguments, _ = labels_layer(result, run.ndim)
+        data, arguments, _ = labels_layer(result, [*run.images, *self._viewer.layers])
         run.name = arguments["name"]
         run.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{run.name} (partial)"})
+        begin_filling(run.layer)
 
     def _refresh(self) -> None:
         if self._run is not None and self._run.layer is not None:
@@ -243,9 +242,11 @@ class SegmentPanel(Panel):
 
     def _settle(self, run: Run, layer: Labels) -> None:
         """Rename a complete layer; add it again if the user removed it while it was filled."""
+        end_filling(layer)
         if run.is_complete:
-            self._forget_last(run.images)
-            self._results[run.images] = layer
+            names = tuple(image.name for image in run.images)
+            self._forget_last(names)
+            self._results[names] = layer
             layer.name = run.name
         if layer in self._viewer.layers:
             layer.refresh(extent=False)

@@ -264,6 +264,17 @@ def test_a_detached_header_of_any_name_comes_back(tmp_path: Path, name: str, suf
 
 
 @pytest.mark.parametrize("suffix", DETACHED)
+@pytest.mark.parametrize("folder", ["100%", "a%d", "%%"])
+def test_a_detached_header_is_written_into_a_folder_of_any_name(tmp_path: Path, folder: str, suffix: str) -> None:
+    path = tmp_path / folder / f"a%d{suffix}"
+    path.parent.mkdir()
+    for _ in range(2):
+        io.write(path, Volume(VOXELS[None], grid("SPL")))
+        assert np.array_equal(io.read(path).data[0], VOXELS)
+    assert len(list(path.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("suffix", DETACHED)
 def test_names_that_differ_by_a_percent_sign_get_data_files_of_their_own(tmp_path: Path, suffix: str) -> None:
     for value, name in enumerate(("50%", "50_", "5%_", "50__")):
         io.write(tmp_path / f"{name}{suffix}", Volume(np.full((1, 3, 4, 5), value, np.int16), grid("SPL")))

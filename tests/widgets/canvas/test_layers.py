@@ -260,7 +260,7 @@ def test_colours_of_a_2d_layer_are_channels_and_its_labels_are_2d() -> None:
     image = to_volume(layer)
     assert image.channels == ("red", "green", "blue")
     np.testing.assert_array_equal(np.asarray(image.data)[:, 0], np.moveaxis(photo[..., :3], -1, 0))
-    data, arguments, _ = labels_layer(Segmentation(np.ones((1, 4, 5), np.uint8), image.grid, {1: "cell"}), 2)
+    data, arguments, _ = labels_layer(Segmentation(np.ones((1, 4, 5), np.uint8), image.grid, {1: "cell"}), [layer])
     made = Labels(data, **arguments)
     assert made.ndim == 2
     np.testing.assert_allclose(made.data_to_world((1, 1)), layer.data_to_world((1, 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import fields
 from hashlib import sha256
@@ -15,7 +16,6 @@ import pydicom
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
-from napari.layers._layer_actions import _convert
 from npe2 import PluginManager
 from pydicom.dataset import Dataset
 
@@ -26,6 +26,7 @@ from napari_medseg import registry
 from napari_medseg.cli import main
 from napari_medseg.config import SegmentConfig, field_docs
 from napari_medseg.errors import FileError, MedsegWarning
+from napari_medseg.io.dicom.header import DicomHeader, read_header
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import PROVENANCE_KEY, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.napari_io import get_reader
@@ -86,9 +87,34 @@ def test_a_dropped_folder_of_nested_series_opens_them_all(viewer: ViewerModel, t
     assert get_reader(str(tmp_path / "disc")) is not None
     with pytest.warns(MedsegWarning, match="SCOUT: .* lie at the same position"):
         layers = viewer.open(tmp_path / "disc", plugin="napari-medseg")
-    names = sorted(layer.name.partition("#")[0] for layer in layers)
-    assert names == ["CT", "MR", "MR"]
+    assert sorted(re.sub("#[0-9a-f]{6}", "", layer.name) for layer in layers) == [
+        "CT CT 3",
+        "MR.0 echo time 1.0 CT 3",
+        "MR.1 echo time 2.0 CT 3",
+    ]
     assert sorted(int((array(to_volume(layer, [layer]))[0] - data)[0, 0, 0]) for layer in layers) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+def test_each_header_of_a_folder_of_series_is_read_once(
+    viewer: ViewerModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool
+) -> None:
+    small = Grid.from_spacing((3, 4, 5), (2.0, 1.0, 1.0))
+    for number in range(4):
+        place = write_series(tmp_path / "in" / f"{number}", voxels(small.shape), small, series=f"1.2.{number + 1}")
+        for file in sorted(place.iterdir()) if not nested else ():
+            file.rename(tmp_path / "in" / f"{number}_{file.name}")
+        if not nested:
+            place.rmdir()
+    read: list[Path] = []
+
+    def counted(path: Path) -> DicomHeader:
+        read.append(path)
+        return read_header(path)
+
+    monkeypatch.setattr("napari_medseg.io.dicom.series.read_header", counted)
+    assert len(viewer.open(tmp_path / "in", plugin="napari-medseg")) == 4
+    assert len(read) == len(set(read)) == 12
 
 
 def test_a_collection_of_too_many_images_is_refused(viewer: ViewerModel, tmp_path: Path) -> None:
@@ -156,7 +182,8 @@ def test_labels_are_saved_as_dicom_beside_their_series(
     np.testing.assert_array_equal(array(saved), array(expected))
     assert saved.grid.same_as(expected.grid)
     (reference,) = pydicom.dcmread(tmp_path / "drawn.dcm").ReferencedSeriesSequence
-    assert viewer.layers[0].name.endswith(sha256(reference.SeriesInstanceUID.encode()).hexdigest()[:6])
+    series = sha256(reference.SeriesInstanceUID.encode()).hexdigest()[:6]
+    assert viewer.layers[0].name.endswith(f"#{series} CT 3")
     viewer.layers.remove(viewer.layers[0])
     viewer.layers.remove(viewer.layers[0])
     with pytest.raises(FileError, match=r"drawn\.dcm: .* open that series beside it, or save as \.nii\.gz"):
@@ -222,17 +249,6 @@ def test_labels_drawn_over_an_oblique_image_are_saved_on_its_grid(
     np.testing.assert_allclose(saved.grid.affine, image.grid.affine, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:projection mode:UserWarning")  # napari's own, of its conversion
-def test_an_image_that_is_labels_can_be_converted(viewer: ViewerModel, tmp_path: Path) -> None:
-    ms.write(tmp_path / "mask.nii.gz", Volume(segmentation().data[None], segmentation().grid))
-    (layer,) = viewer.open(tmp_path / "mask.nii.gz", plugin="napari-medseg")
-    viewer.layers.selection.active = layer
-    _convert(viewer.layers, "labels")
-    got = to_segmentation(viewer.layers[0])
-    np.testing.assert_array_equal(array(got), segmentation().data)
-    assert got.grid.same_as(segmentation().grid)
-
-
 def test_a_damaged_file_is_refused_with_its_name(viewer: ViewerModel, tmp_path: Path) -> None:
     (tmp_path / "notes.nii.gz").write_text("hello")
     with pytest.raises(OSError, match=r"notes\.nii\.gz"):
@@ -242,6 +258,7 @@ def test_a_damaged_file_is_refused_with_its_name(viewer: ViewerModel, tmp_path: 
 @pytest.mark.parametrize(("key", "shape"), [("ct", (48, 80, 112)), ("mr", (48, 80, 112))])
 def test_samples_open_with_their_labels(viewer: ViewerModel, key: str, shape: tuple[int, int, int]) -> None:
     image, labels = viewer.open_sample("napari-medseg", key)
+    assert (image.visible, labels.visible) == (True, False)
     assert image.data.shape == labels.data.shape == shape
     assert to_volume(image).grid.same_as(to_segmentation(labels).grid)
     assert "liver" in to_segmentation(labels).labels.values()

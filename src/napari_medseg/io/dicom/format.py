@@ -7,7 +7,7 @@ A path is a file, which is read alone, or a folder, or `FOLDER#ID` for one of se
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from napari_medseg import geometry
@@ -17,7 +17,7 @@ from napari_medseg.io.dicom import seg
 from napari_medseg.io.dicom.geometry import PlaneStack, resample
 from napari_medseg.io.dicom.pixels import scaled, stored_values, type_of_scaled
 from napari_medseg.io.dicom.planes import DicomPlane
-from napari_medseg.io.dicom.series import Series, choose, list_series
+from napari_medseg.io.dicom.series import Series, choose, chosen, list_series
 from napari_medseg.io.dicom.stacks import arranged
 from napari_medseg.io.disk import memory
 from napari_medseg.io.stored import Stored, Unread, grid_of
@@ -25,7 +25,7 @@ from napari_medseg.io.stored import Stored, Unread, grid_of
 _VOXEL_BYTES = 4
 """A voxel of a resampled volume."""
 
-__all__ = ["Series", "list_series", "load", "peek", "save"]
+__all__ = ["Series", "list_series", "load", "loader", "peek", "save"]
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:
@@ -34,7 +34,16 @@ def load(path: Path, *, as_labels: bool) -> Stored:
     Raises FileError for damage, missing slices and planes that are no volume, InputError (with a list) for several
     series, NotSupportedError for colour, time and compressions without a decoder. Warns about resampled planes.
     """
-    series = choose(path, as_labels=as_labels)
+    return _load(path, choose(path, as_labels=as_labels))
+
+
+def loader(path: Path) -> Callable[[Path], Stored]:
+    """`load` for a path and for each series and volume that it names: every header is read once."""
+    series = list_series(choice.split(path)[0])
+    return lambda part: _load(part, chosen(part, series, as_labels=False))
+
+
+def _load(path: Path, series: Series) -> Stored:
     if series.is_segmentation:
         return seg.load(path, series)
     where = str(choice.split(path)[0])

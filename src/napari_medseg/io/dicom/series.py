@@ -96,27 +96,36 @@ def choose(path: Path, *, as_labels: bool) -> Series:
     series, for files that each state a series of their own. Raises ChoiceError, with a list, if several series remain,
     InputError if none has the id.
     """
+    folder, _ = choice.split(path)
+    return chosen(path, list_series(folder), as_labels=as_labels)
+
+
+def chosen(path: Path, series: Sequence[Series], *, as_labels: bool) -> Series:
+    """As `choose`, of the series that were listed before, of this folder or of one above it."""
     folder, wanted = choice.split(path)
-    series = list_series(folder)
     if not folder.is_dir():
         return replace(series[0], id="", part="" if series[0].is_segmentation else wanted)
     wanted, _, part = wanted.lower().partition(".")
     fitting = [s for s in series if s.has_pixels and s.is_segmentation == as_labels] or series
     if wanted == _ALL:
         return replace(_joined(fitting), part=part)
-    chosen = [s for s in series if s.id == wanted] if wanted else fitting
-    if len(chosen) == 1:
-        return replace(chosen[0], part=part)
+    found = [s for s in series if s.id == wanted] if wanted else fitting
+    if len(found) == 1:
+        return replace(found[0], part=part)
     listed = "; ".join(_line(s, folder) for s in series[:_LISTED]) + ("; ..." if len(series) > _LISTED else "")
-    if not chosen:
+    if not found:
         raise InputError(f"{path}: no series #{wanted} in this folder: it holds {listed}")
-    if _is_one_a_slice(chosen):
+    if _is_one_a_slice(found):
         raise ChoiceError(
-            f"{path}: {len(chosen)} images that each state a series of their own: take them as one: {folder}#{_ALL}",
+            f"{path}: {len(found)} images that each state a series of their own: take them as one: {folder}#{_ALL}",
             [f"{folder}#{_ALL}"],
         )
-    ways = [f"{_folder_of(s, folder)}#{s.id}" for s in chosen]
-    raise ChoiceError(f"{path}: {len(chosen)} series in this folder: select one as {ways[0]}: {listed}", ways)
+    ways = [f"{_folder_of(s, folder)}#{s.id}" for s in found]
+    raise ChoiceError(
+        f"{path}: {len(found)} series in this folder: select one as {ways[0]}: {listed}",
+        ways,
+        [f"{s.modality} {s.number}" for s in found],
+    )
 
 
 def _joined(series: Sequence[Series]) -> Series:

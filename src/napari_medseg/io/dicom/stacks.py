@@ -63,8 +63,10 @@ def _choice(planes: Sequence[DicomPlane], volumes: Sequence[DicomVolume], series
             reason = f"{error}: "
     if series.part:
         return InputError(f"{where}: #{series.address(series.part)} is none of {len(volumes)} volumes: {ways}")
-    kind = PointError if all(volume.is_time for volume in volumes) else ChoiceError
-    return kind(reason + ways, [f"{where}#{name}" for name in names])
+    paths = [f"{where}#{name}" for name in names]
+    if all(volume.is_time for volume in volumes):
+        return PointError(reason + ways, paths)
+    return ChoiceError(reason + ways, paths, [volume.mark for volume in volumes])
 
 
 def _copies(planes: Sequence[DicomPlane]) -> str:

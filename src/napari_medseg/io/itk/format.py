@@ -10,11 +10,13 @@ import errno
 import functools
 import hashlib
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -139,20 +141,35 @@ def save(path: Path, stored: Stored) -> None:
         if is_detached
         else files.replacing(path, size)
     )
-    with _itk() as itk, target as temporary:
+    with _itk() as itk, target as temporary, _without_percent(temporary, path) as place:
         image = _itk_image(itk, array, stored.grid)
         for key, value in text.items():
             image.GetMetaDataDictionary()[key] = value
         try:
             with _silent():
-                itk.imwrite(image, str(temporary), compression=True)
+                itk.imwrite(image, str(place), compression=True)
             # ITK does not notice a disk that is full at its last bytes.
-            check_stream(temporary, read(temporary))
+            check_stream(place, read(place))
         except (RuntimeError, FileError) as error:
             if files.is_full(path.parent):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             reason = types.reason(error) if isinstance(error, RuntimeError) else "ITK left it incomplete"
             raise FileError(f"{path}: cannot be written: {reason}") from error
+
+
+@contextmanager
+def _without_percent(temporary: Path, path: Path) -> Iterator[Path]:
+    """Where ITK writes a file that is meant for `temporary`: elsewhere if a % in its path would be a pattern.
+
+    ITK formats the whole path of the voxels of a .mhd by the C function, not their name only.
+    """
+    if path.suffix.lower() != ".mhd" or "%" not in str(temporary):
+        yield temporary
+        return
+    with TemporaryDirectory(prefix="medseg-") as elsewhere:
+        yield Path(elsewhere, temporary.name)
+        for part in sorted(Path(elsewhere).iterdir()):
+            shutil.copyfile(part, temporary.with_name(part.name))
 
 
 def _data_stem(path: Path) -> str:

@@ -4,6 +4,9 @@ napari's world here is (I, P, L): a Grid's (S, P, L) with the first axis negated
 gives the radiological picture in all three planes. A layer gets the array transposed to the order nearest (z, y, x) and
 scale, translate and units only: nothing is flipped, rotated or resampled. The true Grid stays in the layer's metadata,
 and what is saved, segmented or measured lies on it.
+
+A layer that the user turned, sheared or moved, or that has other axes, lies where napari shows it. What is made of it
+gets its axes and its whole transform.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from napari_medseg.arrays.views import lazy_view
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder, FloatArray
 from napari_medseg.transforms.intensity import CT_BELOW_HU
-from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
+from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
@@ -43,16 +46,24 @@ CHANNEL_KEY = "napari_medseg_channel"
 _IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
 _RGB = ("red", "green", "blue")
 _KEPT = (False, False, False)
+_STRAY = 1e-6
+"""The part of a step that may lead out of the volume's axes: rounding."""
+_OPACITY = 0.5
+"""Of a Labels layer: the image under it can be seen."""
+_OF_NO_LABEL: dict[int | None, tuple[float, ...]] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
+"""The colours (RGBA) of ids without one, and of the background, where some ids have colours."""
 _LOADED_AT_MOST = 2 * 2**30
 _SOFT_TISSUE_HU = (-160.0, 240.0)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How an array on `grid` became a layer's array: `order.apply(array)` is what the layer holds."""
+    """How an array on `grid` became a layer's array: `order.apply(array)` is what the layer holds, up to `beside`."""
 
     grid: Grid
     order: AxisOrder
+    beside: Layer | None = None
+    """The layer whose axes and transform show the array; None: three axes, and the transform of `frame`."""
 
     @classmethod
     def of(cls, grid: Grid) -> Placement:
@@ -71,7 +82,10 @@ class Placement:
         return Grid(shown.shape, affine)
 
     def layer_arguments(self) -> dict[str, Any]:
-        """scale, translate, units and metadata for the layer."""
+        """The transform, units and metadata for the layer."""
+        if self.beside is not None:
+            names = ("scale", "translate", "rotate", "shear", "affine", "units")
+            return {**{n: getattr(self.beside, n) for n in names}, "metadata": {GRID_KEY: self.grid}}
         affine = self.frame.affine
         return {
             "scale": np.diag(affine)[:3] * _IPL_FROM_SPL,
@@ -80,18 +94,35 @@ class Placement:
             "metadata": {GRID_KEY: self.grid},
         }
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether the layer holds the array as it is."""
+        return self.order.is_identity and (self.beside is None or self.beside.ndim == 3)
+
     def to_layer(self, data: LazyArray) -> Any:
-        """The array in the layer's order; a view."""
-        return data if self.order.is_identity else self.order.apply(_with_transpose(data))
+        """The array (z, y, x) in the layer's order and with its axes; a view."""
+        if self.is_direct:
+            return data
+        ordered = self.order.apply(_with_transpose(data))
+        if self.beside is None:
+            return ordered
+        axes = _axes(self.beside)
+        return ordered[0] if len(axes) < 3 else ordered[_index(self.beside, axes, None)]
 
     def from_layer(self, data: LazyArray) -> Any:
-        """The layer's array in the order of the grid; a view."""
-        return data if self.order.is_identity else self.order.inverse.apply(_with_transpose(data))
+        """The layer's array as (z, y, x) in the order of the grid; a view."""
+        if self.is_direct:
+            return data
+        array = _with_transpose(data)
+        if self.beside is not None:
+            axes = _axes(self.beside)
+            array = array[None] if len(axes) < 3 else array[_index(self.beside, axes, 0)]
+        return self.order.inverse.apply(array)
 
 
-def volume_layer(volume: Volume) -> list[LayerData]:
-    """One image layer per channel of the volume, each lazy where the volume is."""
-    place = Placement.of(volume.grid)
+def volume_layer(volume: Volume, among: Iterable[Layer] = ()) -> list[LayerData]:
+    """One image layer per channel of the volume, each lazy where the volume is. among: see `labels_layer`."""
+    place = _shown_by(volume.grid, among)
     data = _with_transpose(volume.data)
     single = len(volume.channels) == 1
     layers: list[LayerData] = []
@@ -103,29 +134,28 @@ def volume_layer(volume: Volume) -> list[LayerData]:
     return layers
 
 
-def labels_layer(segmentation: Segmentation, ndim: int = 3) -> LayerData:
+def labels_layer(segmentation: Segmentation, among: Iterable[Layer] = ()) -> LayerData:
     """The layer of a segmentation: painting writes into the segmentation's own array wherever napari can do so.
-
-    ndim: 2 for a segmentation of one slice beside a 2D layer.
 
     A zarr array in the order of the screen is handed over as it is, so that painting and undo write through to the
     store. Others (read-only, or zarr and dask in another axis order) are loaded, so that painting changes no file;
     beyond 2 GiB they are shown from where they are, and cannot be painted.
+
+    among: layers of the viewer. The first of them that lies on the same grid says where the new layer is shown: it gets
+    the axes and the whole transform of that layer, which the user may have turned.
     """
-    place = Placement.of(segmentation.grid)
+    place = _shown_by(segmentation.grid, among)
     arguments = place.layer_arguments()
     if segmentation.provenance:
         arguments["metadata"][PROVENANCE_KEY] = dict(segmentation.provenance)
     names = segmentation.labels
-    data = place.to_layer(_paintable(segmentation.data, place.order))
-    if ndim == 2 and data.shape[0] == 1:
-        data = data[0]
-        arguments |= {key: arguments[key][1:] for key in ("scale", "translate", "units")}
     return (
-        data,
+        place.to_layer(_paintable(segmentation.data, place)),
         {
             **arguments,
+            **_colours(segmentation),
             "name": segmentation.name or "labels",
+            "opacity": _OPACITY,
             "features": {"index": list(names), "name": list(names.values())},
         },
         "labels",
@@ -143,7 +173,7 @@ def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> V
     if not channels:
         raise InputError("choose an image layer first")
     if any(layer.rgb for layer in channels):
-        return _colours(channels, list(among))
+        return _colour_channels(channels, list(among))
     among = list(among)
     places = [placement(layer, among) for layer in channels]
     grid = places[0].grid
@@ -153,12 +183,12 @@ def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> V
                 f"channels must lie on the same grid; layer {channels[0].name!r} has {grid.describe()}, layer "
                 f"{layer.name!r} has {place.grid.describe()}: resample one onto the other first"
             )
-    arrays = [place.from_layer(_array_3d(layer)) for layer, place in zip(channels, places, strict=True)]
+    arrays = [place.from_layer(_finest(layer)) for layer, place in zip(channels, places, strict=True)]
     names = tuple(layer.metadata.get(CHANNEL_KEY, f"channel {c}") for c, layer in enumerate(channels))
     return Volume(_stacked(arrays), grid, names, name=channels[0].name)
 
 
-def _colours(layers: Sequence[Image], among: Iterable[Layer]) -> Volume:
+def _colour_channels(layers: Sequence[Image], among: Iterable[Layer]) -> Volume:
     """A layer of colours as three channels; the opacity is left out."""
     layer = layers[0]
     if len(layers) > 1:
@@ -170,11 +200,19 @@ def _colours(layers: Sequence[Image], among: Iterable[Layer]) -> Volume:
 
 
 def to_segmentation(layer: Labels, among: Iterable[Layer] = ()) -> Segmentation:
-    """The layer as a Segmentation on its true Grid, with its names; wrapped, never copied. among: see `to_volume`."""
+    """The layer as a Segmentation on its true Grid, with names and colours; wrapped, never copied.
+
+    among: see `to_volume`.
+    """
     place = placement(layer, among)
-    made = layer.metadata.get(PROVENANCE_KEY, {})
-    data = place.from_layer(_array_3d(layer))
-    return Segmentation(data, place.grid, label_names(layer), name=layer.name, provenance=made)
+    return Segmentation(
+        place.from_layer(_finest(layer)),
+        place.grid,
+        label_names(layer),
+        name=layer.name,
+        colours=label_colours(layer),
+        provenance=layer.metadata.get(PROVENANCE_KEY, {}),
+    )
 
 
 def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
@@ -218,6 +256,16 @@ def label_names(layer: Labels) -> dict[int, str]:
     return {int(i): str(name) for i, name in zip(table["index"], table["name"], strict=True) if name}
 
 
+def label_colours(layer: Labels) -> dict[int, Colour]:
+    """{id: (red, green, blue)} of a layer with colours of its own; empty where napari chose them."""
+    table = getattr(layer.colormap, "color_dict", {})
+    return {
+        int(label): _rgb(colour)
+        for label, colour in table.items()
+        if label is not None and 0 < label <= MAX_LABEL and colour[3] > 0
+    }
+
+
 def largest_label(layer: Labels) -> int:
     """The largest id that the layer's array can hold."""
     dtype = np.dtype(layer.dtype)
@@ -236,7 +284,7 @@ def placement(layer: Layer, among: Iterable[Layer] = ()) -> Placement:
     The Grid in its metadata is believed only while shape and transform agree with it (projecting and duplicating copy
     metadata). Then comes the Grid of a layer of `among` that has the same shape and transform up to flips (New Labels
     drops negative scales). Last come the layer's own scale, translate, rotate, shear and affine, with a warning where
-    its units are missing.
+    its units are missing. Raises InputError for what is no volume: see `_axes` and `_frame`.
     """
     for candidate in (layer, *among):
         grid = candidate.metadata.get(GRID_KEY)
@@ -252,7 +300,24 @@ def placement(layer: Layer, among: Iterable[Layer] = ()) -> Placement:
             MedsegWarning,
             stacklevel=2,
         )
-    return Placement(frame, AxisOrder((0, 1, 2), _KEPT))
+    return Placement(frame, geometry.AS_IT_IS, layer)
+
+
+def _shown_by(grid: Grid, among: Iterable[Layer]) -> Placement:
+    """How a new layer on the grid is shown: as the first layer of `among` that lies on it, else as its frame."""
+    ours, among = Placement.of(grid), list(among)
+    for layer in among:
+        if _match(layer, ours) is not None and layer.ndim == 3 and isinstance(layer.metadata.get(GRID_KEY), Grid):
+            return ours
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedsegWarning)  # who takes the layer itself is warned
+            try:
+                place = placement(layer, among)
+            except InputError:  # no volume, such as points or a time series
+                continue
+        if place.grid.same_as(grid):
+            return replace(place, grid=grid)
+    return ours
 
 
 def _layer_index(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer]) -> FloatArray:
@@ -260,56 +325,89 @@ def _layer_index(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer])
     place = placement(layer, among)
     to_array = np.linalg.inv(place.order.affine(np.eye(4), place.grid.shape))
     index: FloatArray = np.asarray(index_zyx, dtype=float) @ to_array[:3, :3].T + to_array[:3, 3]
-    return index[..., 3 - layer.ndim :]
+    axes = _axes(layer)
+    own = np.zeros((*index.shape[:-1], layer.ndim))
+    own[..., axes] = index[..., 3 - len(axes) :]
+    return own
 
 
 def _match(layer: Layer, place: Placement) -> Placement | None:
     """The placement of `layer` if it lies where `place` shows its grid, up to flips."""
-    shown, frame = place.frame, _frame(layer, _units_mm(layer))
+    try:
+        shown, frame = place.frame, _frame(layer, _units_mm(layer))
+    except InputError:
+        return None
     flips = shown.order_onto(frame)
     if flips is None or flips.axes != (0, 1, 2):
         return None
-    return Placement(place.grid, AxisOrder(place.order.axes, flips.flips))
+    return Placement(place.grid, AxisOrder(place.order.axes, flips.flips), layer)
 
 
 def _frame(layer: Layer, factors_mm: FloatArray | None) -> Grid:
-    """The layer's shape and its whole transform as napari has it, as a Grid; a 2D layer becomes one slice of 1 mm."""
-    shape = _array_3d(layer).shape
-    ndim = layer.ndim
-    columns = [np.array(layer.data_to_world(row)) for row in np.vstack([np.zeros(ndim), np.eye(ndim)])]
+    """The layer's shape and its whole transform as napari has it, as a Grid; a 2D layer becomes one slice of 1 mm.
+
+    Raises InputError where the transform leads out of the axes of the volume, or is singular.
+    """
+    axes, ndim = _axes(layer), layer.ndim
+    corner = np.array(layer.data_to_world(np.zeros(ndim)))
+    columns = np.transpose([np.array(layer.data_to_world(row)) - corner for row in np.eye(ndim)[axes]])
+    others = [axis for axis in range(ndim) if axis not in axes]
+    if np.any(np.abs(columns[others]) > _STRAY * np.abs(columns).max(initial=0)):
+        raise InputError(
+            f"layer {layer.name!r} is turned out of its volume, into axis {others[0]} of length 1: split it off, or "
+            f"reset the layer's transform"
+        )
     affine = np.eye(4)
-    first = 3 - ndim
-    affine[first:3, 3] = columns[0]
-    affine[first:3, first:3] = np.transpose([c - columns[0] for c in columns[1:]])
+    first = 3 - len(axes)
+    affine[first:3, 3] = corner[axes]
+    affine[first:3, first:3] = columns[axes]
     if factors_mm is not None:
         affine[first:3] *= factors_mm[:, None]
     affine[0] *= -1  # (I, P, L) -> (S, P, L)
     affine[0] += 0.0  # no negative zeros
-    return Grid(shape, affine)
+    shape = (1,) * first + tuple(_finest(layer).shape[axis] for axis in axes)
+    try:
+        return Grid((shape[0], shape[1], shape[2]), affine)
+    except InputError as error:
+        raise InputError(f"layer {layer.name!r} has a scale or transform that is of no use: {error}") from error
 
 
 def _units_mm(layer: Layer) -> FloatArray | None:
-    """mm per unit of each axis; None where the layer has no units (napari calls those pixels)."""
-    if all(str(unit) == "pixel" for unit in layer.units):
+    """mm per unit of each axis of the volume; None where they have no units (napari calls those pixels)."""
+    units = [layer.units[axis] for axis in _axes(layer)]
+    if all(str(unit) == "pixel" for unit in units):
         return None
-    if not all(unit.is_compatible_with("mm") for unit in layer.units):
-        names = ", ".join(str(unit) for unit in layer.units)
+    if not all(unit.is_compatible_with("mm") for unit in units):
+        names = ", ".join(str(unit) for unit in units)
         raise InputError(f"layer {layer.name!r} needs lengths on its axes; its units are {names}: set layer.units")
-    return np.array([float((1 * unit).to("mm").magnitude) for unit in layer.units])
+    return np.array([float((1 * unit).to("mm").magnitude) for unit in units])
 
 
-def _array_3d(layer: Layer) -> Any:
-    """The layer's array (z, y, x): the finest level, a 2D array as one slice. InputError for other dimensions."""
+def _axes(layer: Layer) -> list[int]:
+    """The axes of the layer that are those of its volume (z, y, x), or of its slice (y, x), in order.
+
+    Further axes must have length 1: those that are no lengths (time) are left out first, then the leading ones.
+    Raises InputError for others.
+    """
+    shape = getattr(_finest(layer), "shape", ())  # points and other layers have no such array
+    ndim = layer.ndim
+    single = [axis for axis in range(ndim) if len(shape) == ndim and shape[axis] == 1]
+    single.sort(key=lambda axis: layer.units[axis].is_compatible_with("mm"))
+    left_out = single[: max(0, ndim - 3)]
+    if len(shape) != ndim or not 2 <= ndim - len(left_out) <= 3:
+        raise InputError(f"layer {layer.name!r} must be a volume (z, y, x); it has {ndim} dimensions: split it first")
+    return [axis for axis in range(ndim) if axis not in left_out]
+
+
+def _index(layer: Layer, axes: Sequence[int], other: int | None) -> tuple[slice | int | None, ...]:
+    """An index with a whole slice for the axes of the volume, and `other` for those of length 1."""
+    return tuple(slice(None) if axis in axes else other for axis in range(layer.ndim))
+
+
+def _finest(layer: Layer) -> Any:
+    """The layer's array, of several levels the finest, of colours the first."""
     data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
-    if getattr(layer, "rgb", False):
-        data = data[..., 0]
-    if layer.ndim == 2:
-        return _with_transpose(data)[None]
-    if layer.ndim != 3:
-        raise InputError(
-            f"layer {layer.name!r} must be a volume (z, y, x); it has {layer.ndim} dimensions: split it first"
-        )
-    return data
+    return data[..., 0] if getattr(layer, "rgb", False) else data
 
 
 def _stacked(arrays: list[Any]) -> Any:
@@ -326,12 +424,30 @@ def _with_transpose(data: LazyArray) -> Any:
     return data if isinstance(data, np.ndarray) else lazy_view(data)
 
 
-def _paintable(data: LazyArray, order: AxisOrder) -> Any:
+def _paintable(data: LazyArray, place: Placement) -> Any:
     if isinstance(data, np.ndarray):
         return data if data.flags.writeable else data.copy()
     is_open = getattr(data, "read_only", True) is False  # a zarr array opened for writing
     size = math.prod(data.shape) * np.dtype(data.dtype).itemsize
-    return data if (is_open and order.is_identity) or size > _LOADED_AT_MOST else np.asarray(data)
+    return data if (is_open and place.is_direct) or size > _LOADED_AT_MOST else np.asarray(data)
+
+
+def _colours(segmentation: Segmentation) -> dict[str, Any]:
+    """The colormap of a segmentation that has colours."""
+    if not segmentation.colours:
+        return {}
+    from napari.utils.colormaps import DirectLabelColormap
+
+    table = dict(_OF_NO_LABEL)
+    for label, rgb in segmentation.colours.items():
+        if label:
+            table[label] = (*(value / 255 for value in rgb), 1.0)
+    return {"colormap": DirectLabelColormap(color_dict=table)}
+
+
+def _rgb(colour: npt.ArrayLike) -> Colour:
+    red, green, blue = (round(255 * float(value)) for value in np.asarray(colour)[:3])
+    return red, green, blue
 
 
 def _contrast(data: Any) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from napari.layers import Layer
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning
 from napari_medseg.io.choice import ChoiceError, PointError
+from napari_medseg.io.label_files import labels_in
 from napari_medseg.sample import phantom
-from napari_medseg.volume import Segmentation
+from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import (
     GRID_KEY,
     PART_KEY,
@@ -28,8 +29,9 @@ from napari_medseg.widgets.canvas.layers import (
 from napari_medseg.widgets.canvas.orientation import show_orientation
 
 if TYPE_CHECKING:
-    from napari_medseg.volume import Volume
     from napari_medseg.widgets.canvas.layers import LayerData
+
+    Loader = Callable[[str], Volume | Segmentation]
 
 SOURCE_KEY = "napari_medseg_source"
 """Where an image layer's metadata holds the path of the DICOM series that it was read from."""
@@ -48,17 +50,14 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 
 
 def read_layers(path: str) -> list[LayerData]:
-    """Labels where the file says that it holds labels, else one image layer per channel.
+    """Labels where the file says that it holds labels, or looks as if it did; else one image layer per channel.
 
-    NIfTI and similar formats rarely say so: napari's "Convert to Labels" turns such an image into a Labels layer. All
-    DICOM series of a folder or below it, all overlapping segments, and a few time points open, each as its own layer.
+    NIfTI and similar formats rarely say so: see `labels_in`; "Use as labels" takes the others for labels. All DICOM
+    series of a folder or below it, all overlapping segments, and a few time points open, each as its own layer.
     Raises FileError for more than a list of layers is fit for.
     """
     _letter_the_canvas()
-    try:
-        return _layers_of(path)
-    except (ChoiceError, PointError) as several:
-        return _layers_of_parts(path, several)
+    return _layers_of_part(path, io.loader(path))
 
 
 def _holds_an_image(folder: Path) -> bool:
@@ -69,7 +68,7 @@ def _holds_an_image(folder: Path) -> bool:
     return True
 
 
-def _layers_of_parts(path: str, several: ChoiceError | PointError) -> list[LayerData]:
+def _layers_of_parts(path: str, several: ChoiceError | PointError, load: Loader) -> list[LayerData]:
     """All parts, each as its own layers. A series that is no volume, such as a scout, is passed over with a warning."""
     is_time = isinstance(several, PointError)
     parts = several.points if isinstance(several, PointError) else several.choices
@@ -80,9 +79,11 @@ def _layers_of_parts(path: str, several: ChoiceError | PointError) -> list[Layer
         ) from several
     layers: list[LayerData] = []
     faults = []
-    for part in parts:
+    for part, words in zip(
+        parts, several.words if isinstance(several, ChoiceError) else ("",) * len(parts), strict=True
+    ):
         try:
-            layers += _layers_of_part(part)
+            layers += _named(_layers_of_part(part, load), part, words)
         except MedsegError as error:
             if is_time:
                 raise
@@ -94,30 +95,34 @@ def _layers_of_parts(path: str, several: ChoiceError | PointError) -> list[Layer
     return layers
 
 
-def _layers_of_part(part: str) -> list[LayerData]:
-    """The layers of a part, which may hold parts of its own: the echoes of a series in a folder of several."""
+def _layers_of_part(path: str, load: Loader) -> list[LayerData]:
+    """The layers of a path, which may hold parts: the series of a folder, and the echoes of a series."""
     try:
-        layers = _layers_of(part)
+        noun = load(path)
     except (ChoiceError, PointError) as several:
-        return _layers_of_parts(part, several)
-    for _, attributes, _ in layers:
-        attributes["metadata"][PART_KEY] = part
-    return layers
-
-
-def _layers_of(path: str) -> list[LayerData]:
-    noun = io.load(path)
+        return _layers_of_parts(path, several, load)
+    is_dicom = io.format_of(Path(path)).name == "DICOM"
+    if isinstance(noun, Volume) and not is_dicom:  # which tells labels from images
+        noun = labels_in(noun)
     if isinstance(noun, Segmentation):
         return [labels_layer(noun)]
     layers = volume_layer(noun)
-    if io.format_of(Path(path)).name == "DICOM":
-        for _, attributes, _ in layers:
-            attributes["metadata"][SOURCE_KEY] = path
+    for _, attributes, _ in layers if is_dicom else ():
+        attributes["metadata"][SOURCE_KEY] = path
+    return layers
+
+
+def _named(layers: list[LayerData], part: str, words: str) -> list[LayerData]:
+    """The layers of a part, with what it is in words in their names."""
+    for _, attributes, _ in layers:
+        attributes["metadata"].setdefault(PART_KEY, part)
+        if words:
+            attributes["name"] = f"{attributes['name']} {words}"
     return layers
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def refusals_as_file_errors() -> Iterator[None]:
     """Refusals as FileError: napari takes a ValueError for a path that no plugin writes, and drops what it says."""
     try:
         yield
@@ -125,19 +130,19 @@ def _told() -> Iterator[None]:
         raise FileError(str(error)) from error
 
 
-@_told()
+@refusals_as_file_errors()
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Save an image layer on its true grid."""
     layer = Layer.create(data, attributes, "image")
-    io.write(path, to_volume(layer, _open_layers()))
+    io.write(path, to_volume(layer, open_layers()))
     return [path]
 
 
-@_told()
+@refusals_as_file_errors()
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Save a Labels layer on its true grid, with its names and what made it; as .dcm beside its open DICOM series."""
     layer = Layer.create(data, attributes, "labels")
-    labels = to_segmentation(layer, _open_layers())
+    labels = to_segmentation(layer, open_layers())
     source = _series_of(labels, path) if path.lower().endswith(".dcm") else None
     io.write(path, labels, source=source)
     return [path]
@@ -145,7 +150,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
 def _series_of(labels: Segmentation, path: str) -> str:
     """Where the open DICOM series was read from that the labels lie on. Raises InputError where none is open."""
-    for layer in _open_layers():
+    for layer in open_layers():
         grid = layer.metadata.get(GRID_KEY)
         if SOURCE_KEY in layer.metadata and grid is not None and labels.grid.order_onto(grid) is not None:
             return str(layer.metadata[SOURCE_KEY])
@@ -164,13 +169,14 @@ def sample_ct() -> list[LayerData]:
 
 
 def sample_mr() -> list[LayerData]:
-    """An MR phantom of other anatomy, with coil shading, and its exact labels."""
+    """An MR phantom of other anatomy, with coil shading, and its exact labels, hidden."""
     return _sample(*phantom("mr", seed=1), "MR phantom")
 
 
 def _sample(image: Volume, truth: Segmentation, name: str) -> list[LayerData]:
     _letter_the_canvas()
-    return [*volume_layer(replace(image, name=name)), labels_layer(replace(truth, name=f"{name} truth"))]
+    data, attributes, kind = labels_layer(replace(truth, name=f"{name} truth"))
+    return [*volume_layer(replace(image, name=name)), (data, {**attributes, "visible": False}, kind)]
 
 
 def _letter_the_canvas() -> None:
@@ -179,7 +185,7 @@ def _letter_the_canvas() -> None:
         show_orientation(viewer)
 
 
-def _open_layers() -> list[Any]:
+def open_layers() -> list[Any]:
     """The viewer's layers: labels drawn over an image are saved on its grid."""
     viewer = napari.current_viewer()
     return list(viewer.layers) if viewer else []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari import Viewer
 
 
-_CONVERT = "(Labels that opened as an image: right-click the layer > Convert to Labels.)"
+_CONVERT = "(Labels that opened as an image: select the layer, Layers > Layer Type > Use as labels.)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,7 +107,7 @@ class ErrorsTab(QWidget):
 
     def _add_errors(self, prediction: Labels, found: tuple[Segmentation, DirectLabelColormap]) -> None:
         errors, colours = found
-        data, arguments, _ = labels_layer(errors)
+        data, arguments, _ = labels_layer(errors, [prediction, *self._compared.among])
         # Opaque: its colours, mixed with those of the labels beneath, would mean nothing.
         arguments |= {"name": f"{prediction.name} errors", "colormap": colours, "opacity": 1.0}
         self.surface_view.show_slices()
