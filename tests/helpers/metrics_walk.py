@@ -125,8 +125,9 @@ class User:
         QTest.qWait(100)
 
     def click_row(self, table: Any, row: int) -> None:
-        table.scrollTo(table.records.index(row, 0))
-        QTest.mouseClick(table.viewport(), LEFT, pos=table.visualRect(table.records.index(row, 0)).center())
+        cell = table.records.index(row, table.first_shown)
+        table.scrollTo(cell)
+        QTest.mouseClick(table.viewport(), LEFT, pos=table.visualRect(cell).center())
 
     def click_heading(self, table: Any, column: str) -> None:
         section, header = table.records.columns.index(column), table.horizontalHeader()
@@ -138,6 +139,10 @@ class User:
     def wait_for(self, runner: Any) -> None:
         wait_until(lambda: not runner.is_busy)
         QTest.qWait(100)
+
+    def labels_at(self, point: Any) -> list[int]:
+        """Of reference and prediction, at a point of the world."""
+        return [self.window.layers[n].get_value(point, world=True) or 0 for n in ("manual", "net")]
 
     def labels_here(self) -> list[int]:
         """Of reference and prediction, where the slices and the camera are."""
@@ -214,13 +219,15 @@ def export_table(user: User, out: Path) -> None:
 
 def sort_and_look(user: User) -> None:
     table = user.panel.scored.table
+    shown = [name for section, name in enumerate(table.records.columns) if not table.isColumnHidden(section)]
+    assert shown == ["dice", "hd95_mm", "nsd", "volume_reference_ml", "volume_prediction_ml"]
     with user.during("sort"):
         for _ in range(2):
-            user.click_heading(table, "msd_mm")
+            user.click_heading(table, "hd95_mm")
     rows = table.records.rows
-    finite = [row.msd_mm for row in rows if np.isfinite(row.msd_mm)]
-    assert [row.msd_mm for row in rows[: len(finite)]] == sorted(finite, reverse=True)
-    assert np.isinf(rows[-1].msd_mm)
+    finite = [row.hd95_mm for row in rows if np.isfinite(row.hd95_mm)]
+    assert [row.hd95_mm for row in rows[: len(finite)]] == sorted(finite, reverse=True)
+    assert np.isinf(rows[-1].hd95_mm)
     with user.during("choose a row"):
         user.click_row(table, 1)
         user.wait_for(user.panel.looking.runner)
@@ -252,6 +259,16 @@ def see_errors(user: User) -> None:
         user.click(errors.errors_button)
         user.wait_for(user.panel.runner)
     assert "net errors" in user.window.layers
+    pair = [user.window.layers[name] for name in ("manual", "net")]
+    assert [layer.contour for layer in pair] == [1, 1]
+    (worst,) = (layer for layer in user.window.layers if layer.name.startswith("worst: "))
+    assert user.labels_at(worst.data[0]).count(0) <= 1
+    user.click(errors.errors_button)
+    assert [layer.contour for layer in pair] == [0, 0]
+    assert worst not in user.window.layers
+    assert "net errors" not in user.window.layers
+    user.click(errors.errors_button)
+    user.wait_for(user.panel.runner)
     user.choose(errors.label, 5)
     surface = f"{errors.label.currentText()}: distance (mm)"
     for sign, name in (("signed", surface), ("absolute", f"{surface} [1]")):

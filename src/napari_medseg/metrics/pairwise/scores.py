@@ -110,6 +110,11 @@ class Scores:
         return {metric: _finite_mean(getattr(row, metric) for row in self.rows) for metric in METRICS}
 
     @property
+    def counted(self) -> dict[str, int]:
+        """{metric: the rows that its mean is over}: fewer than all where a label was missed."""
+        return {metric: sum(math.isfinite(getattr(row, metric)) for row in self.rows) for metric in METRICS}
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns; `case` is the first where there are several cases."""
         names = tuple(f.name for f in fields(Row))

@@ -15,6 +15,8 @@ from napari_medseg.widgets.fields.forms import button, caption, row
 
 _SIZES = {"islands_ml": 0.1, "smooth_mm": 1.0}
 """{field of CleanConfig: value that its widget opens with}."""
+_SIZE_WIDTH = 116
+"""Pixels of a number with its unit."""
 _CHOOSE = "Choose one or more rows to change their labels."
 
 
@@ -30,6 +32,7 @@ class CleaningBox(QWidget):
         for name, value in _SIZES.items():
             self.sizes[name] = knob_widget(knobs[name], Words(name))
             self.sizes[name].value = value
+            self.sizes[name].native.setMinimumWidth(_SIZE_WIDTH)
         self.target = caption(_CHOOSE)
         self.buttons: dict[str, QPushButton] = {}
         self._add("Remove parts below", "islands_ml", lambda: self.sizes["islands_ml"].value)

@@ -14,8 +14,10 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_medseg.events import Work
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.pairwise.error_map import ERRORS, error_map_in_steps
+from napari_medseg.metrics.pairwise.places import Place, all_boxes_in_steps, worst_place
 from napari_medseg.metrics.pairwise.surface_mesh import SurfaceMesh, surface_distance_mesh_in_steps
 from napari_medseg.volume import Segmentation
+from napari_medseg.widgets.canvas.error_view import ErrorView
 from napari_medseg.widgets.canvas.layers import check_volume, labels_layer, surface_layer
 from napari_medseg.widgets.canvas.surface_view import SurfaceView
 from napari_medseg.widgets.fields.forms import button, caption, choice, choose, form, reporting, row
@@ -47,7 +49,14 @@ class ErrorsTab(QWidget):
         self._viewer = viewer
         self._compared = compared
         self._background = background
-        self.errors_button = button("Show errors", self.show_errors, "A new layer of the voxels that differ.")
+        self.errors_button = button(
+            "Show errors",
+            self._on_errors,
+            "A layer of the voxels that differ, the two layers as contours, and a point at the worst voxel; press "
+            "again to take them away.",
+        )
+        self.errors_button.setCheckable(True)
+        self.error_view = ErrorView(viewer)
         self.legend = caption(" &nbsp; ".join(_legend(colour, ERRORS[i]) for i, colour in _COLOURS.items()))
         self.label = choice({}, "The label whose surface is shown; a click on a row of the table chooses it too.")
         self.sign = choice(_SIGNS, "Signed: orange where the prediction reaches too far, blue where it falls short.")
@@ -87,12 +96,19 @@ class ErrorsTab(QWidget):
         for made in (self.errors_button, self.surface_button):
             made.setEnabled(ready)
 
+    def _on_errors(self) -> None:
+        if self.errors_button.isChecked():
+            self.errors_button.setChecked(False)  # until there is something to see
+            self.show_errors()
+        else:
+            self.error_view.clear()
+
     def show_errors(self) -> None:
-        """Add a layer of the voxels that differ."""
+        """Show the voxels that differ, and where the worst of them is."""
         with reporting():
             pair = self._compared.pair()
             work = partial(_coloured_errors, **pair.segmentations)
-            self._background.ask_in_steps(work, partial(self._add_errors, pair.layers[0]))
+            self._background.ask_in_steps(work, partial(self._add_errors, pair.layers))
 
     def show_surface(self) -> None:
         """Add the surface of the chosen label, or of all, and look at it in 3D."""
@@ -105,13 +121,16 @@ class ErrorsTab(QWidget):
                 partial(self._add_surface, pair.layers, self.label.currentText()),
             )
 
-    def _add_errors(self, prediction: Labels, found: tuple[Segmentation, DirectLabelColormap]) -> None:
-        errors, colours = found
-        data, arguments, _ = labels_layer(errors, [prediction, *self._compared.among])
+    def _add_errors(
+        self, layers: tuple[Labels, Labels], found: tuple[Segmentation, DirectLabelColormap, Place | None]
+    ) -> None:
+        errors, colours, worst = found
+        data, arguments, _ = labels_layer(errors, [layers[0], *self._compared.among])
         # Opaque: its colours, mixed with those of the labels beneath, would mean nothing.
-        arguments |= {"name": f"{prediction.name} errors", "colormap": colours, "opacity": 1.0}
+        arguments |= {"name": f"{layers[0].name} errors", "colormap": colours, "opacity": 1.0}
         self.surface_view.show_slices()
-        self._viewer.add_labels(data, **arguments)
+        self.error_view.show(layers, self._viewer.add_labels(data, **arguments), worst, self._compared.among)
+        self.errors_button.setChecked(True)
 
     def _add_surface(self, layers: tuple[Labels, Labels], label: str, meshes: tuple[SurfaceMesh, SurfaceMesh]) -> None:
         """meshes: the true one, and the one to draw."""
@@ -149,8 +168,8 @@ class ErrorsTab(QWidget):
         choose(self.label, chosen)
 
 
-def _coloured_errors(**pair: Segmentation) -> Work[tuple[Segmentation, DirectLabelColormap]]:
-    """In the worker: the voxels that differ, and their colours.
+def _coloured_errors(**pair: Segmentation) -> Work[tuple[Segmentation, DirectLabelColormap, Place | None]]:
+    """In the worker: the voxels that differ, their colours, and the worst place; None where neither holds a label.
 
     napari compiles such colours with numba at their first use, which would hold up the window for a second.
     """
@@ -158,7 +177,8 @@ def _coloured_errors(**pair: Segmentation) -> Work[tuple[Segmentation, DirectLab
     nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
     colours = DirectLabelColormap(color_dict=nothing | _COLOURS)
     colours.map(np.zeros(1, errors.data.dtype))
-    return errors, colours
+    has_labels = bool((yield from all_boxes_in_steps(**pair)))
+    return errors, colours, worst_place(**pair) if has_labels else None
 
 
 def _drawable(pair: dict[str, Segmentation], label: int | None) -> Work[tuple[SurfaceMesh, SurfaceMesh]]:

@@ -78,8 +78,9 @@ class MetricsPanel(Panel):
         self.scored.table.row_chosen.connect(self._on_row)
         self.instances.pair_chosen.connect(self._on_pair)
         self.compared.changed.connect(self._update_buttons)
+        fields = {name: self.definitions[name] for name in _WORDS} | {"columns": self.scored.columns}
         # In a turn of its own: napari looks for the settings for a moment.
-        in_turns(self, self._update_buttons, partial(remember, "metrics", **{n: self.definitions[n] for n in _WORDS}))
+        in_turns(self, self._update_buttons, partial(remember, "metrics", **fields))
 
     def _lay_out(self) -> None:
         names = ("Table", "Plots", "Errors", "Instances", "Cases")

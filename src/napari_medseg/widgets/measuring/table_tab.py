@@ -16,6 +16,7 @@ from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.fields.forms import button, caption, row
 from napari_medseg.widgets.measuring.as_python import evaluation_script
 from napari_medseg.widgets.measuring.compared_layers import ComparedLayers
+from napari_medseg.widgets.views.column_menu import ColumnMenu
 from napari_medseg.widgets.views.export_menu import ExportButton
 from napari_medseg.widgets.views.record_columns import score_columns
 from napari_medseg.widgets.views.record_model import text_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from napari_medseg.metrics.pairwise.places import Place
     from napari_medseg.metrics.study.tables import Table
 
+_OPENS_WITH = ("dice", "hd95_mm", "nsd", "volume_reference_ml", "volume_prediction_ml")
+"""The columns that are shown before the user chooses."""
 _PICTURES = 12
 """Labels that the report shows: those of the lowest Dice."""
 
@@ -42,6 +45,7 @@ class TableTab(QWidget):
         self._tables = tables
         self._shown: tuple[Labels, Labels, Scores] | None = None
         self.table = RecordTable()
+        self.columns = ColumnMenu(self.table, _OPENS_WITH)
         self.summary = caption()
         self.jump_button = button(
             "Jump to the worst place",
@@ -55,17 +59,17 @@ class TableTab(QWidget):
         layout.addWidget(self.table, stretch=1)
         layout.addWidget(self.summary)
         layout.addWidget(self.place)
-        layout.addLayout(row(self.jump_button, self.export))
+        layout.addLayout(row(self.jump_button, self.columns, self.export))
 
     def show_scores(self, scores: Scores, prediction: Labels, reference: Labels) -> None:
         """Fill the table, in the order that the user gave it."""
         self._shown = prediction, reference, scores
         self.table.show_records(scores.rows, score_columns(scores), reference.colormap.map)
+        self.columns.offer(score_columns(scores))
         self.export.show_scores(scores)
-        mean = scores.mean
         self.summary.setText(
             f"<b>{escape(prediction.name)}</b> against <b>{escape(reference.name)}</b> ({scores.config.preset}): "
-            f"mean Dice {text_of(mean['dice'])}, HD95 {text_of(mean['hd95_mm'])} mm, NSD {text_of(mean['nsd'])} at "
+            f"mean Dice {_mean(scores, 'dice')}, HD95 {_mean(scores, 'hd95_mm', ' mm')}, NSD {_mean(scores, 'nsd')} at "
             f"{scores.config.nsd_tolerance_mm:g} mm; pixel accuracy {scores.pa:.4f}"
         )
 
@@ -87,6 +91,13 @@ class TableTab(QWidget):
         prediction, reference, scores = self._shown
         pair = self._compared.pair_of(prediction, reference)
         return partial(_write, path, scores, self._tables(), pair.segmentations, self._compared.image_on(reference))
+
+
+def _mean(scores: Scores, metric: str, unit: str = "") -> str:
+    """A mean, and over how many of the labels it is where some have none: "4.210 mm (2 of 5)"."""
+    counted, labels = scores.counted[metric], len(scores.rows)
+    some = f" ({counted} of {labels})" if counted < labels else ""
+    return f"{text_of(scores.mean[metric])}{unit}{some}"
 
 
 def _write(

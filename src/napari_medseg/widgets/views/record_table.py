@@ -73,7 +73,13 @@ class RecordTable(QTableView):
         """Go to the first row of a label, if the table has one."""
         found = [r for r, row in enumerate(self.records.rows) if row.label == label]
         if found:
-            self.setCurrentIndex(self.records.index(found[0], 0))
+            self.setCurrentIndex(self.records.index(found[0], self.first_shown))
+
+    @property
+    def first_shown(self) -> int:
+        """The first column that is not hidden; Qt scrolls to no cell of a hidden one."""
+        columns = range(self.records.columnCount())
+        return next((column for column in columns if not self.isColumnHidden(column)), 0)
 
     def mark(self, label: int) -> None:
         """Go to the first row of a label without emitting `row_chosen`: the place was shown already."""
