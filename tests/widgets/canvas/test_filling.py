@@ -62,7 +62,11 @@ def test_a_layer_that_is_filled_takes_no_brush_and_no_history() -> None:
 def test_a_run_keeps_its_result_from_the_brush(
     viewer: ViewerModel, panel: SegmentPanel, models_folder: Path, qtbot: Any, cancels: bool
 ) -> None:
-    add(viewer, replace(volume(seed=0), name="ct"))
+    image = volume(seed=0)
+    if cancels:  # before the last of many windows
+        noise = np.random.default_rng(0).normal(size=(1, 48, 96, 96)).astype(np.float32)
+        image = ms.Volume(noise, ms.Grid.from_spacing((48, 96, 96), (1, 1, 1)))
+    add(viewer, replace(image, name="ct"))
     while_filled: list[bool] = []
 
     def meddle(event: object) -> None:
