@@ -287,7 +287,7 @@ def test_an_oblique_grid_gives_the_mask_of_the_straight_one() -> None:
     turned[:3, 3] = (40.0, -12.0, 7.0)
     oblique = ms.Volume(straight.data, ms.Grid(straight.grid.shape, turned @ straight.grid.affine))
     assert oblique.grid.is_oblique
-    prompts = [
+    prompts: list[ms.Point | ms.SliceMask] = [
         ms.Point((8, 15, 13), label=1),
         ms.Point((8, 4, 4), label=1, positive=False),
         ms.SliceMask(np.indices((16, 26))[1] < 13, axis=1, index=15, label=2),

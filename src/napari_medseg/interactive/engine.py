@@ -28,7 +28,7 @@ UNLIKE = 1.0
 """The weight of the dissimilarity to the prompt beside the geodesic distance."""
 _FACE_IS_BACKGROUND = 2.5
 """A face of the volume counts as background where it is that unlike the first prompt, in noise."""
-_OUTLINE = 1.0
+_OUTLINE = 0.5
 """How much farther away the outside of a painted slice lies than its inside, in noise."""
 _SEVERAL, _OUTLINE_OF_SEVERAL = 3, 2.0
 """From so many painted slices on, their outsides lie that much farther away: their shapes bound the label by then."""

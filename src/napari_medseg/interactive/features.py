@@ -2,7 +2,7 @@
 
 Shapes: features are (F, Z, Y, X) float32. Per channel they are the intensity, and for each scale the smoothed
 intensity, the length of its gradient, and the three eigenvalues of its Hessian, ascending. Millimetres make them the
-same in volumes of any spacing. A box of a volume has the same features as that part of the whole volume, to the last bit.
+same in volumes of any spacing. A box has the same features as that part of the whole volume, to the last bit.
 
 Sources: the features of ilastik (Berg et al., Nature Methods 2019); eigenvalues by Smith (CACM 4, 1961).
 """

@@ -29,8 +29,6 @@ _MOST_GROWTH = 4
 """How often a frame grows at one change."""
 _KEPT_SUPPORT = 0.9
 """A frame grows only where the border of the mask keeps that part of its support by edges: else the mask has leaked."""
-_LENGTH = 2.0
-"""How long the object of a painted slice is taken to be across it, in its longest side there."""
 _LARGE = 1 << 20
 """Voxels of a prompt's box that are not looked at one by one."""
 _CACHED_BYTES = 400 << 20
@@ -272,7 +270,7 @@ def _corners_mm(box: Box, spacing: Triple) -> tuple[Triple, Triple]:
 def _as_long_as_wide(low: Triple, high: Triple, axis: int) -> tuple[Triple, Triple]:
     """The corners of a slice's object: a slice shows two of its sides, and the third is taken to be as long."""
     longest = max(b - a for a, b in zip(low, high, strict=True))
-    more = max(0.0, (_LENGTH * longest - (high[axis] - low[axis])) / 2)
+    more = max(0.0, (longest - (high[axis] - low[axis])) / 2)
     z, y, x = ((a - more, b + more) if k == axis else (a, b) for k, (a, b) in enumerate(zip(low, high, strict=True)))
     return (z[0], y[0], x[0]), (z[1], y[1], x[1])
 
