@@ -49,7 +49,7 @@ def dijkstra(
         out[voxel] = distance
         for offset in itertools.product((-1, 0, 1), repeat=3):
             other = tuple(a + b for a, b in zip(voxel, offset, strict=True))
-            if any(offset) and all(0 <= a < k for a, k in zip(other, out.shape, strict=True)):
+            if any(offset) and min(other) >= 0 and (np.array(other) < out.shape).all():
                 mm = math.hypot(*(o * s for o, s in zip(offset, spacing, strict=True)))
                 change = max(abs(float(channel[voxel]) - float(channel[other])) for channel in image)
                 heapq.heappush(heap, (distance + STEP_PER_MM * mm + change, other))
