@@ -4,10 +4,11 @@
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_memory.py memory memory.safetensors
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_memory.py deepigeos FOLDER
 
-Seeds are fixed. The memory network learns from phantoms of seeds below 160 and is measured on those from 10,000 on and on
-the last 20 of the 200 hippocampus volumes, of which it has seen none. The user gives the largest slice along z, and then
-the slice that the network's quality head proposes. DeepIGeoS: P-Net learns from the first 20 hippocampus volumes, R-Net
-from the first 60, both are measured on the last 20; clicks are simulated as published.
+Seeds are fixed. The memory network learns from phantoms of seeds below 160. It is measured on phantoms of seeds from
+10,000 on, and on hippocampus volumes from the 181st of 200 on, of which it has seen none. The user gives the largest
+slice along z, and then the slice that the network's quality head proposes. DeepIGeoS: P-Net learns from the first 20
+hippocampus volumes, R-Net from the first 60, and both are measured on those from the 181st on; clicks are simulated as
+published.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from napari_medseg.interactive.guided.rounds import Round
 from napari_medseg.models import load_model
 
 RESULTS = Path(__file__).parent / "results"
-ROUNDS = 5
+ROUNDS = 3
 LABELS = {1: "anterior", 2: "posterior"}
 Mask = npt.NDArray[np.bool_]
 
@@ -57,24 +58,24 @@ def watched(events: Iterable[TrainProgress], every: int = 50) -> None:
             print(f"step {event.done} of {event.total}: loss {event.loss:.3f}, CPU {seconds:.0f} s", flush=True)
 
 
-def objects(kind: str) -> Iterator[tuple[ms.Volume, Mask]]:
+def objects(kind: str, count: int) -> Iterator[tuple[ms.Volume, Mask]]:
     """Unseen volumes, an object of each."""
     if kind == "hippocampus":
-        for volume, labels in hippocampus(slice(180, 200)):
+        for volume, labels in hippocampus(slice(180, 180 + count)):
             yield volume, np.asarray(labels.data[...]) > 0
         return
-    for seed in range(10_000, 10_020):
+    for seed in range(10_000, 10_000 + count):
         volume, labels = shapes(seed)
         data = np.asarray(labels.data[...])
         yield volume, data == int(np.bincount(data.ravel())[1:].argmax()) + 1
 
 
-def measure_memory(path: Path) -> dict[str, Any]:
+def measure_memory(path: Path, count: int) -> dict[str, Any]:
     network, size = memory_network(path)
     rows: dict[str, Any] = {}
     for kind in ("phantoms", "hippocampus"):
         scores, within, pooled = [], [], []
-        for volume, mask in objects(kind):
+        for volume, mask in objects(kind, count):
             found = rounds_of(network, size, volume, mask)
             scores.append([dice(labels, mask) for labels, _ in found])
             labels, first = found[0]
@@ -96,7 +97,7 @@ def measure_memory(path: Path) -> dict[str, Any]:
             },
         }
         print(kind, json.dumps(rows[kind]), flush=True)
-    rows["five slices"] = beside_the_others(path)
+    rows["five slices"] = beside_the_others(path, count)
     record = load_model(path).spec.training
     return {"steps": record.fingerprint["steps"], "phantoms": record.cases, "seed": record.seed, **rows}
 
@@ -121,10 +122,10 @@ def rounds_of(network: Any, size: int, volume: ms.Volume, mask: Mask) -> list[tu
     return found
 
 
-def beside_the_others(path: Path) -> dict[str, float]:
+def beside_the_others(path: Path, count: int) -> dict[str, float]:
     """The mean Dice of both labels on the slices that are not annotated, from five slices along z."""
     means: dict[str, list[float]] = {"interpolation": [], "geodesic": [], "memory": []}
-    for volume, labels in hippocampus(slice(180, 200)):
+    for volume, labels in hippocampus(slice(180, 180 + count)):
         data = np.asarray(labels.data[...])
         held = np.flatnonzero((data > 0).any(axis=(1, 2)))
         indices = np.unique(np.rint(np.linspace(held[0], held[-1], 5)).astype(int))
@@ -141,7 +142,7 @@ def beside_the_others(path: Path) -> dict[str, float]:
     return row
 
 
-def measure_deepigeos(folder: Path, pnet_steps: int, rnet_steps: int, *, trained: bool) -> dict[str, Any]:
+def measure_deepigeos(folder: Path, pnet_steps: int, rnet_steps: int, count: int, *, trained: bool) -> dict[str, Any]:
     first, second = folder / "pnet.safetensors", folder / "rnet.safetensors"
     ids = list(LABELS)
     cases = [] if trained else [Correction.of(v, truth, truth, ids) for v, truth in hippocampus(slice(60))]
@@ -151,7 +152,7 @@ def measure_deepigeos(folder: Path, pnet_steps: int, rnet_steps: int, *, trained
         watched(iter_train_rnet(proposed, LABELS, second, steps=rnet_steps, width=8))
     network, rng, scores = load_model(second).load_network(), np.random.default_rng(0), []
     clicks = []
-    for volume, truth in hippocampus(slice(180, 200)):
+    for volume, truth in hippocampus(slice(180, 180 + count)):
         case = proposed_by(first, Correction.of(volume, truth, truth, ids))
         state = Corrected.of(case, len(LABELS) + 1)
         row = [both(state.labels, case)]
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("what", choices=["train-memory", "memory", "deepigeos"])
     parser.add_argument("path", type=Path, help="The model file, or the folder of both.")
     parser.add_argument("--steps", type=int, default=2400, help="Of the memory network (default: 2400).")
+    parser.add_argument("--volumes", type=int, default=20, help="Of each kind to measure on, at most 20 (default: 20).")
     parser.add_argument("--resume", action="store_true", help="Go on from the model file.")
     parser.add_argument("--pnet-steps", type=int, default=160, help="(default: 160)")
     parser.add_argument("--rnet-steps", type=int, default=160, help="(default: 160)")
@@ -200,9 +202,9 @@ def main() -> None:
         watched(iter_train_memory(list(phantoms(160, 0)), args.path, steps=args.steps, init=init, start=start))
         return
     if args.what == "memory":
-        found = measure_memory(args.path)
+        found = measure_memory(args.path, args.volumes)
     else:
-        found = measure_deepigeos(args.path, args.pnet_steps, args.rnet_steps, trained=args.trained)
+        found = measure_deepigeos(args.path, args.pnet_steps, args.rnet_steps, args.volumes, trained=args.trained)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{args.what}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -29,6 +29,7 @@ from napari_medseg.interactive.guided.deepigeos_training import (
     iter_train_pnet,
     iter_train_rnet,
 )
+from napari_medseg.prompts import Prompt
 
 SPACING = (3.0, 0.5, 1.0)
 LABELS = {2: "left", 5: "right"}
@@ -40,7 +41,7 @@ def dijkstra(
 ) -> npt.NDArray[np.float64]:
     """Shortest paths over 26 neighbours: mm times STEP_PER_MM, and the largest change among the channels."""
     out = np.full(image.shape[1:], np.inf)
-    heap = [(0.0, tuple(start)) for start in starts.tolist()]
+    heap: list[tuple[float, tuple[int, ...]]] = [(0.0, tuple(start)) for start in starts.tolist()]
     while heap:
         distance, voxel = heapq.heappop(heap)
         if distance >= out[voxel]:
@@ -48,7 +49,7 @@ def dijkstra(
         out[voxel] = distance
         for offset in itertools.product((-1, 0, 1), repeat=3):
             other = tuple(a + b for a, b in zip(voxel, offset, strict=True))
-            if any(offset) and all(0 <= a < n for a, n in zip(other, out.shape, strict=True)):
+            if any(offset) and min(other) >= 0 and (np.array(other) < out.shape).all():
                 mm = math.hypot(*(o * s for o, s in zip(offset, spacing, strict=True)))
                 change = max(abs(float(channel[voxel]) - float(channel[other])) for channel in image)
                 heapq.heappush(heap, (distance + STEP_PER_MM * mm + change, other))
@@ -134,7 +135,7 @@ def test_rounds_keep_their_clicks_and_the_clicked_voxels(correction: Correction,
 
 def test_prompts_correct_what_any_model_made(case: Case, model: ms.Model) -> None:
     volume, truth, proposal = case
-    prompts = [
+    prompts: list[Prompt] = [
         ms.Point((8, 8, 14), label=5),
         ms.Point((1, 1, 18), label=5, positive=False),
         ms.SliceMask(truth[:, :, 5] == 2, axis=2, index=5, label=2),

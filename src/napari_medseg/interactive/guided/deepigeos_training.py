@@ -142,7 +142,7 @@ def _training(
     optimiser = torch.optim.Adam(net.parameters(), lr=_RATE)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = _RATE * (1 - step / steps) ** 0.9
-        loss = loss_of(net, cases[rng.integers(len(cases))].patch(rng), rng)
+        loss = loss_of(net, cases[int(rng.integers(len(cases)))].patch(rng), rng)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -12,9 +12,10 @@ Sources: Zhou et al., MICCAI 2021 (clips); Berman et al., CVPR 2018 (Lovasz).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +29,11 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import TrainProgress
 from napari_medseg.interactive.guided.region import Square, normalised
 from napari_medseg.models.file import Channel, Model, ModelSpec, Normalisation, TrainingRecord, write_model
-from napari_medseg.registry import network
-from napari_medseg.sample import phantom
+from napari_medseg.registry import Argument, network
+from napari_medseg.sample import Kind, phantom
 from napari_medseg.volume import Grid, Segmentation, Volume
 
-SMALL: dict[str, object] = {
+SMALL: Mapping[str, Any] = {
     "width": 8, "blocks": (1, 1, 1), "key": 32, "value": 64, "decoder": 32, "aspp": False
 }  # fmt: skip
 """Arguments of a memory network that a CPU trains and runs."""
@@ -90,7 +91,7 @@ def phantoms(count: int, seed: int) -> Iterator[Example]:
     """Shapes, and every fourth time an abdomen, by turns CT and MR."""
     for k in range(count):
         if k % 4 == 3:
-            kind = "ct" if k % 8 == 3 else "mr"
+            kind: Kind = "ct" if k % 8 == 3 else "mr"
             yield Example.of(*phantom(kind, seed=seed + k, shape_zyx=(40, 64, 80), spacing_zyx_mm=(5.0, 4.0, 4.0)))
         else:
             yield Example.of(*shapes(seed + k))
@@ -107,7 +108,7 @@ def iter_train_memory(
     init: Model | None = None,
     start: int = 0,
     rate: float = 1e-3,
-    arguments: dict[str, object] | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Iterator[TrainProgress]:
     """Train, and write the model file every hundred steps and at the end; the same seed gives the same weights.
 
@@ -174,7 +175,7 @@ def _iou(found: Tensor, truth: Tensor) -> Tensor:
 def _clip(examples: Sequence[Example], rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
     """Images (4, 1, size, size) and masks (4, size, size): three slices one after the other, and one beyond."""
     while True:
-        example = examples[rng.integers(len(examples))]
+        example = examples[int(rng.integers(len(examples)))]
         axis = int(rng.integers(3))
         planes, labels = np.moveaxis(example.image, axis, 0), np.moveaxis(example.labels, axis, 0)
         ids = np.unique(labels)[1:]
@@ -200,11 +201,10 @@ def _clip(examples: Sequence[Example], rng: np.random.Generator, size: int) -> t
     return (images.flip(2)[:, None], masks.flip(2)) if flip else (images[:, None], masks)
 
 
-def _spec(arguments: object, size: int, cases: int, seed: int, steps: int) -> ModelSpec:
-    assert isinstance(arguments, dict) or hasattr(arguments, "items")
+def _spec(arguments: Mapping[str, Argument], size: int, cases: int, seed: int, steps: int) -> ModelSpec:
     return ModelSpec(
         network="mem3d",
-        arguments=dict(arguments.items()),
+        arguments=arguments,
         channels=(Channel(name="image", modality="other"),),
         labels={1: "object"},
         patch_zyx=(1, size, size),
