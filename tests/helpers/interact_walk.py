@@ -120,3 +120,38 @@ def walk_panel(user: Clicker, truth: Segmentation, label: int) -> None:
     np.testing.assert_array_equal(user.mask(1), first)
     assert not user.mask(2).any()
     assert len(user.panel.work.canvas.points.data) == 1
+
+
+def crash_and_resume(user: Clicker, label: int) -> None:
+    """The panel and its layers go without a word; the next panel offers what was done, and does it again."""
+    before, prompts = user.mask(label), len(user.panel.work.view.prompts)
+    lost = user.panel
+    lost._close()
+    user.window.window.remove_dock_widget(lost)
+    lost.deleteLater()
+    for layer in list(user.window.layers)[1:]:
+        user.window.layers.remove(layer)
+    user.open()
+    assert user.panel.resume_button.isVisible()
+    user.picture("recovery")
+    user.press(user.panel.resume_button)
+    np.testing.assert_array_equal(user.mask(label), before)
+    assert len(user.panel.work.view.prompts) == prompts
+    assert user.panel.work.view.locked == {label}
+
+
+def click_in_3d(user: Clicker) -> None:
+    """A click on the middle of what is seen in 3D gives the next object a voxel there."""
+    user.panel.next_object()
+    label = user.panel.work.label
+    user.window.dims.ndisplay = 3
+    user.window.reset_view()
+    user.press(user.panel.tools["P"])
+    QTest.qWait(200)
+    user.click(user.canvas.rect().center())
+    user.settle()
+    assert user.mask(label).any()
+    (point,) = (p for p in user.panel.work.view.prompts if p.label == label)
+    assert user.mask(label)[point.at]
+    user.picture("3d")
+    user.window.dims.ndisplay = 2

@@ -120,9 +120,7 @@ class Desk:
         self._image[box] = self.session.segmentation.data[box]
 
 
-def stroke_prompts(
-    session: InteractiveSession, voxels: npt.NDArray[np.int64], value: int
-) -> Iterator[SliceMask]:
+def stroke_prompts(session: InteractiveSession, voxels: npt.NDArray[np.int64], value: int) -> Iterator[SliceMask]:
     """What a stroke says: each of its slices holds exactly the label as it is painted there now.
 
     value 0 erases: then each label that lost voxels says where it is left.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -52,7 +53,7 @@ class Canvas:
     """The layers of one session on an image, made where they are first needed.
 
     on_rows is called when the user changed what is drawn. on_stroke(voxels, value) is called after a stroke on the
-    labels: (n, 3) voxels of the volume.
+    labels: (n, 3) voxels of the volume. on_ray(voxels) is called after a click in 3D: what lies behind the mouse.
     """
 
     def __init__(
@@ -61,17 +62,18 @@ class Canvas:
         image: Image,
         on_rows: Callable[[], None],
         on_stroke: Callable[[npt.NDArray[np.int64], int], None],
+        on_ray: Callable[[FloatArray], None],
     ) -> None:
         self.viewer, self.image = viewer, image
         self.place: Placement = placement(image, viewer.layers)
-        self._on_rows, self._on_stroke = on_rows, on_stroke
+        self._on_rows, self._on_stroke, self._on_ray = on_rows, on_stroke, on_ray
         self._to_grid = self.place.order.affine(np.eye(4), self.place.grid.shape)
         self._first = 3 - image.ndim
         self._label, self._positive = 1, True
         self._quiet = False
         self.array = self._labels_array()
         self.labels: Labels = self._add(Labels(self._layer_array(), name=f"{image.name} labels", **self._place()))
-        self.labels.contour = 1
+        self.labels.contour = int(viewer.dims.ndisplay == 2)
         self.labels.metadata[GRID_KEY] = self.place.grid
         self.points: Points = self._add(
             Points(
@@ -96,6 +98,10 @@ class Canvas:
         self.labels.events.paint.connect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.connect(self._on_data)
+        self._callbacks = (_on_click_in_3d(self), _entering_3d(self), _back_in_2d(self))
+        viewer.mouse_drag_callbacks.append(self._callbacks[0])
+        viewer.dims.events.ndisplay.connect(self._callbacks[1], position="first")
+        viewer.dims.events.ndisplay.connect(self._callbacks[2], position="last")
         self.draw_for(1, positive=True)
 
     @property
@@ -223,8 +229,13 @@ class Canvas:
         """Draw the labels again after their array was written into."""
         self.labels.refresh(extent=False)
 
-    def close(self) -> None:
+    def close(self, _destroyed: object = None) -> None:
         """Follow the layers no more; they stay."""
+        if self._callbacks[0] not in self.viewer.mouse_drag_callbacks:
+            return  # closed before
+        self.viewer.mouse_drag_callbacks.remove(self._callbacks[0])
+        for callback in self._callbacks[1:]:
+            self.viewer.dims.events.ndisplay.disconnect(callback)
         self.labels.events.paint.disconnect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.disconnect(self._on_data)
@@ -247,8 +258,14 @@ class Canvas:
         return self.array[0] if self.image.ndim == 2 else self.array
 
     def _place(self) -> dict[str, Any]:
-        return {"affine": self.image.affine, "scale": self.image.scale, "translate": self.image.translate,
-                "rotate": self.image.rotate, "shear": self.image.shear, "units": self.image.units}
+        return {
+            "affine": self.image.affine,
+            "scale": self.image.scale,
+            "translate": self.image.translate,
+            "rotate": self.image.rotate,
+            "shear": self.image.shear,
+            "units": self.image.units,
+        }
 
     def _add(self, layer: Any) -> Any:
         return self.viewer.add_layer(layer)
@@ -269,9 +286,46 @@ class Canvas:
         self._on_stroke(voxels, int(np.max(atoms[-1][1])))
 
 
-def box_of(
-    corners: FloatArray, axis: int, index: int, shape: Shape3, spacing: Sequence[float]
-) -> tuple[Index, Index]:
+def _on_click_in_3d(canvas: Canvas) -> Callable[[Any, Any], Any]:
+    """A mouse callback of the viewer: a click without a drag while the points are the active layer."""
+
+    def on_mouse(viewer: Any, event: Any) -> Any:
+        if viewer.dims.ndisplay != 3 or viewer.layers.selection.active is not canvas.points:
+            return
+        ray = canvas.ray(event)
+        yield
+        while event.type == "mouse_move":
+            ray = None
+            yield
+        if ray is not None:
+            canvas._on_ray(ray)
+
+    return on_mouse
+
+
+def _entering_3d(canvas: Canvas) -> Callable[[Any], None]:
+    """Before the layers are drawn in 3D: napari has no contours there, and puts points on a plane, not on what is seen."""
+
+    def follow(_event: Any) -> None:
+        if canvas.viewer.dims.ndisplay == 3:
+            canvas.labels.contour = 0
+            if canvas.points.mode == "add":
+                canvas.points.mode = "pan_zoom"
+
+    return follow
+
+
+def _back_in_2d(canvas: Canvas) -> Callable[[Any], None]:
+    """After the layers are drawn in 2D again: napari warns of contours before."""
+
+    def follow(_event: Any) -> None:
+        if canvas.viewer.dims.ndisplay == 2:
+            canvas.labels.contour = 1
+
+    return follow
+
+
+def box_of(corners: FloatArray, axis: int, index: int, shape: Shape3, spacing: Sequence[float]) -> tuple[Index, Index]:
     """The box of a rectangle in a slice: as far up and down as its longer side, and no farther than the volume.
 
     The slice stays in the middle: that is where the box says what it holds.
@@ -333,7 +387,7 @@ def _voxel(at: npt.ArrayLike) -> Index:
 def _between(at: FloatArray) -> npt.NDArray[np.int64]:
     """(n, 3) voxels along a polyline, each once, in their order."""
     parts = [at[:1]]
-    for a, b in zip(at[:-1], at[1:], strict=True):
+    for a, b in pairwise(at):
         steps = max(1, int(np.ceil(np.abs(b - a).max())))
         parts.append(a + np.linspace(0, 1, steps + 1)[1:, None] * (b - a))
     voxels = np.floor(np.concatenate(parts) + 0.5).astype(np.int64)

@@ -305,7 +305,7 @@ class InteractPanel(Panel):
                 known[label],
                 work.view.millilitres.get(label, 0.0),
                 label in work.view.locked,
-                tuple(map(float, layer.get_color(label))),
+                _colour(layer, label),
             )
             for label in labels
         ]
@@ -326,11 +326,14 @@ def painted_slices(session: InteractiveSession) -> Segmentation:
     out = np.zeros(session.volume.grid.shape, found.data.dtype)
     for prompt in session.prompts:
         if isinstance(prompt, SliceMask | Lasso):
-            where = tuple(
-                slice(prompt.index, prompt.index + 1) if a == prompt.axis else slice(None) for a in range(3)
-            )
+            where = tuple(slice(prompt.index, prompt.index + 1) if a == prompt.axis else slice(None) for a in range(3))
             out[where] = found.data[where[0], where[1], where[2]]
     return Segmentation(out, session.volume.grid, dict(found.labels))
+
+
+def _colour(layer: Labels, label: int) -> tuple[float, float, float, float]:
+    red, green, blue, alpha = (float(v) for v in layer.get_color(label))
+    return red, green, blue, alpha
 
 
 def _handler(call: Callable[[], None]) -> Callable[[object], None]:

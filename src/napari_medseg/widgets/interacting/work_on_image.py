@@ -36,7 +36,7 @@ class WorkOnImage(QObject):
         super().__init__(parent)
         self.viewer, self.image = viewer, image
         self.volume = to_volume(image, viewer.layers)
-        self.canvas = Canvas(viewer, image, self.follow_rows, self._painted)
+        self.canvas = Canvas(viewer, image, self.follow_rows, self._painted, self._clicked)
         self.queue = InOrder(self)
         self.view = View()
         self.label, self.positive = 1, True
@@ -45,14 +45,12 @@ class WorkOnImage(QObject):
         self._drawn: dict[Row, Prompt] = {}
         """What the user sees drawn, and what the session was, or will be, told of it."""
         self._desk: Desk | None = None
-        viewer.mouse_drag_callbacks.append(self._on_mouse)
+        self.queue.idle.connect(self.changed)
 
     def close(self) -> None:
         """Leave the layers; what was done is kept in the log."""
         self.queue.drop()
         self.canvas.close()
-        if self._on_mouse in self.viewer.mouse_drag_callbacks:
-            self.viewer.mouse_drag_callbacks.remove(self._on_mouse)
 
     def choose(self, label: int, *, positive: bool = True) -> None:
         """Draw for another object, or the other sign."""
@@ -141,22 +139,10 @@ class WorkOnImage(QObject):
     def _painted(self, voxels: npt.NDArray[np.int64], value: int) -> None:
         self._ask(lambda desk: desk.paint(voxels, value))
 
-    def _on_mouse(self, viewer: Any, event: Any) -> Any:
-        """A click in 3D, without a drag, while the point tool is on: the voxel that is seen there."""
-        if viewer.dims.ndisplay != 3 or viewer.layers.selection.active is not self.canvas.points:
-            return
-        ray = self.canvas.ray(event)
-        yield
-        while event.type == "mouse_move":
-            yield_dragged = True
-            yield
-            if yield_dragged and event.type == "mouse_move":
-                return
-        if ray is not None:
-            low, high = (float(limit) for limit in self.image.contrast_limits)
-            self.queue.ask(
-                lambda: _voxel_seen(self.volume.data, ray, low, high), lambda at: self.canvas.add_point(at)
-            )
+    def _clicked(self, ray: FloatArray) -> None:
+        """A click in 3D: a point at the voxel that is seen there."""
+        low, high = (float(limit) for limit in self.image.contrast_limits)
+        self.queue.ask(lambda: _voxel_seen(self.volume.data, ray, low, high), self.canvas.add_point)
 
 
 def _voxel_seen(data: Any, ray: FloatArray, low: float, high: float) -> tuple[int, int, int]:
