@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,9 @@ def click_in_3d(user: Clicker) -> None:
     """A click on the middle of what is seen in 3D gives the next object a voxel there."""
     user.panel.next_object()
     label = user.panel.work.label
-    user.window.dims.ndisplay = 3
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Contours are not displayed")  # napari's notice, before the panel is told
+        user.window.dims.ndisplay = 3
     user.window.reset_view()
     user.press(user.panel.tools["P"])
     QTest.qWait(200)

@@ -304,7 +304,7 @@ def _on_click_in_3d(canvas: Canvas) -> Callable[[Any, Any], Any]:
 
 
 def _entering_3d(canvas: Canvas) -> Callable[[Any], None]:
-    """Before the layers are drawn in 3D: napari has no contours there, and puts points on a plane, not on what is seen."""
+    """In 3D napari has no contours, and puts points on a plane, not on what is seen."""
 
     def follow(_event: Any) -> None:
         if canvas.viewer.dims.ndisplay == 3:
