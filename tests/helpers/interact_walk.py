@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ def deepest(mask: npt.NDArray[np.bool_], spacing: Any) -> Index:
 
 
 def walk_panel(user: Clicker, truth: Segmentation, label: int) -> None:
-    """Click, undo, redo, delete, lock, accept, crash, resume, and a click in 3D. label: of the object that is found."""
+    """Click, undo, redo and accept, and a click into what is locked. label: of the object that is found."""
     true = np.asarray(truth.data) == label
     inside = deepest(true, truth.grid.spacing)
     user.press(user.panel.tools["P"])
@@ -139,22 +138,3 @@ def crash_and_resume(user: Clicker, label: int) -> None:
     np.testing.assert_array_equal(user.mask(label), before)
     assert len(user.panel.work.view.prompts) == prompts
     assert user.panel.work.view.locked == {label}
-
-
-def click_in_3d(user: Clicker) -> None:
-    """A click on the middle of what is seen in 3D gives the next object a voxel there."""
-    user.panel.next_object()
-    label = user.panel.work.label
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Contours are not displayed")  # napari's notice, before the panel is told
-        user.window.dims.ndisplay = 3
-    user.window.reset_view()
-    user.press(user.panel.tools["P"])
-    QTest.qWait(200)
-    user.click(user.canvas.rect().center())
-    user.settle()
-    assert user.mask(label).any()
-    (point,) = (p for p in user.panel.work.view.prompts if p.label == label)
-    assert user.mask(label)[point.at]
-    user.picture("3d")
-    user.window.dims.ndisplay = 2

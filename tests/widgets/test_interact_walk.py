@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from interact_walk import Clicker, click_in_3d, crash_and_resume, walk_panel
+from interact_walk import Clicker, crash_and_resume, walk_panel
 from napari_medseg.sample import phantom
 
 
@@ -32,4 +32,3 @@ def test_a_walk(window: Any) -> None:
     user = Clicker(window, image, Path(shots) if shots else None)
     walk_panel(user, truth, min(truth.labels))
     crash_and_resume(user, 1)
-    click_in_3d(user)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari import Viewer
 
 _TOOLS = {
-    "P": ("Point", "points", "add", "Click on the object; in 3D on what you see of it."),
+    "P": ("Point", "points", "add", "Click on the object, in slices (2D)."),
     "S": ("Scribble", "strokes", "add_path", "Draw over the object."),
     "B": ("Box", "strokes", "add_rectangle", "Draw a box around the object: it lies nowhere else."),
     "L": ("Lasso", "strokes", "add_polygon_lasso", "Draw around the object in this slice."),
