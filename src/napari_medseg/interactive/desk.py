@@ -1,0 +1,152 @@
+"""A session at work: each change goes into an image of labels and into a log, one after the other.
+
+What a window needs of a session, without the window: strokes on the image become prompts, the image follows the
+session, and a fault changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_medseg.arrays.boxes import Box as VoxelBox
+from napari_medseg.errors import MedsegError
+from napari_medseg.interactive.masks import SparseMask
+from napari_medseg.interactive.session import InteractiveSession, resume_interaction
+from napari_medseg.io.disk import files
+from napari_medseg.prompts import Prompt, SliceMask
+from napari_medseg.volume import Volume
+
+Change = Callable[[InteractiveSession], object]
+"""What is done to a session."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a session holds after a change."""
+
+    prompts: tuple[Prompt, ...] = ()
+    millilitres: dict[int, float] = field(default_factory=dict)
+    """{label: its volume in ml}, of the labels that hold a voxel."""
+    locked: frozenset[int] = frozenset()
+    names: dict[int, str] = field(default_factory=dict)
+    error: str = ""
+    """Why the change was refused; then the session is as it was."""
+
+
+class Desk:
+    """A session, the writable image (Z, Y, X) that shows it, and the file that keeps it.
+
+    image: on the volume's grid; the session's labels are written into it. None: nothing is written. Not for use from
+    several threads at once.
+    """
+
+    def __init__(self, volume: Volume, image: npt.NDArray[Any] | None, log: Path) -> None:
+        self.volume = volume
+        self.log = log
+        self.session = InteractiveSession(volume)
+        self._image = image
+        self._shown: dict[int, SparseMask] = {}
+
+    def do(self, change: Change) -> View:
+        """Change the session, keep it, and show it. What is refused is told by the view's error."""
+        error = self._tried(change)
+        self._show()
+        return self._view(error)
+
+    def resume(self) -> View:
+        """Go on with the session of the log."""
+
+        def read(_session: InteractiveSession) -> None:
+            self.session = resume_interaction(self.log, self.volume)
+
+        return self.do(read)
+
+    def paint(self, voxels: npt.NDArray[np.int64], value: int) -> View:
+        """Take over a stroke that gave (n, 3) voxels of the image a value: its slices become prompts."""
+
+        def painted(session: InteractiveSession) -> None:
+            for prompt in stroke_prompts(session, voxels, value):
+                session.add(prompt)
+
+        error = self._tried(painted)
+        self._show()
+        self._restore(voxels)
+        return self._view(error)
+
+    def _tried(self, change: Change) -> str:
+        before = self.session.steps
+        try:
+            change(self.session)
+            if self.session.steps != before:
+                files.make_folder(self.log.parent)
+                self.session.save(self.log)
+        except MedsegError as error:
+            return str(error)
+        return ""
+
+    def _view(self, error: str) -> View:
+        session, millilitres = self.session, float(np.prod(self.volume.grid.spacing)) / 1000
+        return View(
+            session.prompts,
+            {label: session.mask(label).voxels * millilitres for label in session.labels},
+            session.locked,
+            dict(session.segmentation.labels),
+            error,
+        )
+
+    def _show(self) -> None:
+        """Write the masks that are other ones than before."""
+        masks = {label: self.session.mask(label) for label in self.session.labels}
+        changed = {label for label in self._shown | masks if self._shown.get(label) is not masks.get(label)}
+        if self._image is not None:
+            for label in changed & self._shown.keys():
+                part = self._image[self._shown[label].box]
+                part[part == label] = 0
+            for label in changed & masks.keys():
+                self._image[masks[label].box][masks[label].inside] = label
+        self._shown = masks
+
+    def _restore(self, voxels: npt.NDArray[np.int64]) -> None:
+        """Show the session where a stroke was, whatever became of the stroke."""
+        if self._image is None or not len(voxels):
+            return
+        box = _around(voxels)
+        self._image[box] = self.session.segmentation.data[box]
+
+
+def stroke_prompts(session: InteractiveSession, voxels: npt.NDArray[np.int64], value: int) -> Iterator[SliceMask]:
+    """What a stroke says: each of its slices holds exactly the label as it is painted there now.
+
+    value 0 erases: then each label that lost voxels says where it is left.
+    """
+    axis = int(np.argmin(np.ptp(voxels, axis=0)))
+    shape = session.volume.grid.shape
+    for index in np.unique(voxels[:, axis]).tolist():
+        plane = tuple(slice(index, index + 1) if a == axis else slice(0, n) for a, n in enumerate(shape))
+        box: VoxelBox = (plane[0], plane[1], plane[2])
+        stroke = np.zeros([n for a, n in enumerate(shape) if a != axis], dtype=bool)
+        rows = voxels[voxels[:, axis] == index]
+        stroke[tuple(np.delete(rows, axis, axis=1).T)] = True
+        for label in [value] if value else session.labels:
+            before = session.mask(label).within(box).squeeze(axis)
+            mask = before | stroke if value else before & ~stroke
+            if value or (mask != before).any():
+                yield _slice(mask, axis, index, label)
+
+
+def _slice(mask: npt.NDArray[np.bool_], axis: int, index: int, label: int) -> SliceMask:
+    if mask.any():
+        return SliceMask(mask, axis, index, label=label)
+    return SliceMask(np.ones_like(mask), axis, index, label=label, positive=False)
+
+
+def _around(voxels: npt.NDArray[np.int64]) -> VoxelBox:
+    low, high = voxels.min(axis=0).tolist(), (voxels.max(axis=0) + 1).tolist()
+    z, y, x = (slice(a, b) for a, b in zip(low, high, strict=True))
+    return z, y, x

@@ -1,0 +1,345 @@
+"""The Interact panel: an object from a click, and corrections with napari's own tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels
+from qtpy.QtWidgets import QApplication, QCheckBox, QPushButton, QVBoxLayout, QWidget
+
+import napari_medseg as ms
+from napari_medseg.interactive.autosave import log_path
+from napari_medseg.interactive.session import InteractiveSession
+from napari_medseg.volume import Segmentation
+from napari_medseg.widgets.canvas.jump import show_voxel
+from napari_medseg.widgets.canvas.layers import label_names, onto, path_of, to_segmentation, to_volume
+from napari_medseg.widgets.fields.docked_panel import Panel
+from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
+from napari_medseg.widgets.fields.layer_box import LayerBox
+from napari_medseg.widgets.interacting.as_python import session_script
+from napari_medseg.widgets.interacting.object_list import ObjectList, ObjectRow
+from napari_medseg.widgets.interacting.work_on_image import WorkOnImage, check_annotated
+from napari_medseg.widgets.work.background import Background
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+_TOOLS = {
+    "P": ("Point", "points", "add", "Click on the object, in slices (2D)."),
+    "S": ("Scribble", "strokes", "add_path", "Draw over the object."),
+    "B": ("Box", "strokes", "add_rectangle", "Draw a box around the object: it lies nowhere else."),
+    "L": ("Lasso", "strokes", "add_polygon_lasso", "Draw around the object in this slice."),
+    "M": ("Paint", "labels", "paint", "Paint or erase the object in a slice: there it is exactly that."),
+}
+"""{key: name, layer, napari's mode, tooltip}"""
+_IDLE = {"points": "pan_zoom", "strokes": "pan_zoom", "labels": "pan_zoom"}
+
+
+class InteractPanel(Panel):
+    """Opens a session on an image layer with the first tool that is taken."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.work: WorkOnImage | None = None
+        self.names: dict[int, str] = {}
+        self._log: Path | None = None
+        self._looking = Background(self)
+        self.image = LayerBox(napari_viewer, Image, "The image to segment.")
+        self.start = LayerBox(napari_viewer, Labels, "A result to correct, as of Segment.")
+        self.tools = {key: self._tool(key) for key in _TOOLS}
+        self.sign = QPushButton()
+        self.sign.setCheckable(True)
+        self.sign.setToolTip("T: whether what you draw is the object, or is not.")
+        self.sign.toggled.connect(self._on_sign)
+        self.on_demand = QCheckBox("Run on demand")
+        self.on_demand.setToolTip("Draw several strokes first; Run takes them as one change.")
+        self.on_demand.toggled.connect(self._on_demand)
+        self.run_button = button("Run", lambda: self._with(WorkOnImage.run), "Segment with what was drawn since.")
+        self.undo_button = button("Undo", self.undo, "Ctrl+Z: prompts, masks and paint.")
+        self.redo_button = button("Redo", self.redo, "Ctrl+Shift+Z")
+        self.objects = ObjectList()
+        self.next_button = button("Next (N)", self.next_object, "N: draw for a new object.")
+        self.accept_button = button("Accept (A)", self.accept, "A: lock the object, and go on to the next.")
+        self.fill_button = button("Fill from slices", self.fill, "Fill the volume from the slices that you painted.")
+        self.correct_button = button("Correct", self.correct, "Start from these labels instead of nothing.")
+        self.train_button = button("Train on this", self.hand_over, "Open Train with this image and its labels.")
+        self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
+        self.resume_button = button("Resume", self.resume, "Do the steps of your earlier work on this image again.")
+        self.discard_button = button("Discard", self.discard, "Forget the earlier work on this image.")
+        self.earlier = caption()
+        self.status = caption()
+        self._lay_out()
+        self._connect()
+        self._on_sign(False)
+        self._follow_image(self.image.layer)
+
+    def _tool(self, key: str) -> QPushButton:
+        name, _, _, tooltip = _TOOLS[key]
+        made = button(f"{name} ({key})", partial(self.take, key), tooltip)
+        made.setCheckable(True)
+        return made
+
+    def _lay_out(self) -> None:
+        self._offer = QWidget()
+        offer = QVBoxLayout(self._offer)
+        offer.setContentsMargins(0, 0, 0, 0)
+        offer.addWidget(self.earlier)
+        offer.addLayout(row(self.resume_button, self.discard_button))
+        start = QWidget()
+        start.setLayout(row(self.start, self.correct_button))
+        layout = QVBoxLayout(self)
+        layout.addLayout(form(Image=self.image, Start_from=start))
+        layout.addWidget(self._offer)
+        for keys in ("PSB", "LM"):
+            extra = [self.sign] if keys == "LM" else []
+            layout.addLayout(row(*(self.tools[key] for key in keys), *extra))
+        layout.addLayout(row(self.on_demand, self.run_button))
+        layout.addLayout(row(self.undo_button, self.redo_button))
+        layout.addWidget(self.objects, 1)
+        layout.addLayout(row(self.next_button, self.accept_button))
+        layout.addLayout(row(self.fill_button, self.train_button))
+        layout.addWidget(self.python_button)
+        layout.addWidget(self.status)
+
+    def _connect(self) -> None:
+        self.image.layer_changed.connect(self._follow_image)
+        self.start.layer_changed.connect(self._update)
+        self.objects.chosen.connect(lambda label: self._with(lambda work: work.choose(label)))
+        self.objects.locked.connect(self._on_lock)
+        self.objects.renamed.connect(self._on_rename)
+        self.objects.wanted.connect(self._jump)
+
+    def take(self, key: str) -> None:
+        """Take the tool of a key; the first one opens the session."""
+        with reporting():
+            work = self._open()
+            _, layer, mode, _ = _TOOLS[key]
+            chosen = getattr(work.canvas, layer)
+            self._viewer.layers.selection.active = chosen
+            in_3d = key == "P" and self._viewer.dims.ndisplay == 3
+            chosen.mode = "pan_zoom" if in_3d else mode
+        self._show_tool(key if self.work is not None else "")
+
+    def leave(self) -> None:
+        """Put the tool down."""
+        if self.work is not None:
+            for name, mode in _IDLE.items():
+                getattr(self.work.canvas, name).mode = mode
+        self._show_tool("")
+
+    def undo(self) -> None:
+        self._with(lambda work: work.do(InteractiveSession.undo))
+
+    def redo(self) -> None:
+        self._with(lambda work: work.do(InteractiveSession.redo))
+
+    def next_object(self) -> None:
+        self._with(lambda work: work.choose(work.next_label()))
+
+    def accept(self) -> None:
+        """Lock the object, and go on to the next."""
+        self._with(WorkOnImage.accept)
+        self.sign.setChecked(False)
+
+    def resume(self) -> None:
+        """Go on with the earlier work on this image."""
+        with reporting():
+            self._offer.hide()
+            self._open().resume()
+
+    def discard(self) -> None:
+        """Forget the earlier work on this image."""
+        if self._log is not None:
+            self._looking.ask(partial(self._log.unlink, missing_ok=True), lambda _: self._offer.hide())
+
+    def correct(self) -> None:
+        """Start from the labels of a layer."""
+        with reporting():
+            given: Segmentation = to_segmentation(self.start.layer, self._viewer.layers)
+            work = self._open()
+            self.names |= label_names(self.start.layer)
+            work.do(lambda session: session.start_from(onto(given, session.volume.grid)))
+
+    def fill(self) -> None:
+        """Fill the volume from the slices that were painted; what comes is a change like any other."""
+        with reporting():
+            work = self._open()
+            check_annotated(work.view)
+            work.do(_filled)
+
+    def hand_over(self) -> None:
+        """Open Train with this image and its labels as a row."""
+        assert self.work is not None, "the button is off without a session"
+        panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Train")[1]
+        cases = panel.cases
+        if all(pair[1] is not self.work.canvas.labels for pair in cases.pairs):
+            if cases.rows[-1].pair is not None and len(cases.pairs) > 0 and cases.rows[-1].labels.layer is None:
+                cases.add()
+            cases.rows[-1].image.choose(self.work.image)
+            cases.rows[-1].labels.choose(self.work.canvas.labels)
+
+    def copy_as_python(self) -> None:
+        """The script that does the session again, to the clipboard."""
+        assert self.work is not None, "the button is off without a session"
+        path = path_of(self.work.image) or f"{self.work.image.name}.nii.gz"
+        QApplication.clipboard().setText(session_script(path, str(self._log), self.work.view.prompts))
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802  # Qt's name
+        self._close()
+        super().closeEvent(event)
+
+    def _open(self) -> WorkOnImage:
+        if self.work is None:
+            self.work = WorkOnImage(self._viewer, self.image.layer, self)
+            self.work.on_demand = self.on_demand.isChecked()
+            self.work.changed.connect(self._update)
+            self.destroyed.connect(self.work.canvas.close)
+            self._bind(self.work)
+            self._update()
+        return self.work
+
+    def _close(self) -> None:
+        if self.work is not None:
+            self.work.close()
+            self.work = None
+
+    def _bind(self, work: WorkOnImage) -> None:
+        """The keys of the tools, on the session's own layers only: napari's stay as they are elsewhere."""
+        keys: dict[str, Callable[[], None]] = {key: partial(self.take, key) for key in _TOOLS}
+        keys |= {"T": self.sign.toggle, "N": self.next_object, "A": self.accept, "Escape": self.leave}
+        keys |= {"Control-Z": self.undo, "Control-Shift-Z": self.redo}
+        for layer in work.canvas.layers:
+            for key, call in keys.items():
+                layer.bind_key(key, _handler(call), overwrite=True)
+
+    def _with(self, act: Callable[[WorkOnImage], object]) -> None:
+        if self.work is not None:
+            with reporting():
+                act(self.work)
+
+    def _follow_image(self, layer: Image | None) -> None:
+        """Another image: its own session, and the offer of what was done on it before."""
+        if self.work is not None and self.work.image is not layer:
+            self._close()
+        self._offer.hide()
+        self._update()
+        if layer is not None and self.work is None:
+            with reporting():
+                volume = to_volume(layer, self._viewer.layers)
+                self._looking.ask(partial(log_path, volume), self._offer_earlier)
+
+    def _offer_earlier(self, log: Path) -> None:
+        self._log = log
+        if log.is_file() and self.work is None:
+            when = datetime.fromtimestamp(log.stat().st_mtime).astimezone()
+            self.earlier.setText(f"Earlier work on this image, of {when:%d %B, %H:%M}:")
+            self._offer.show()
+
+    def _on_sign(self, negative: bool) -> None:
+        self.sign.setText("− not here (T)" if negative else "+ here (T)")
+        self._with(lambda work: work.choose(work.label, positive=not negative))
+
+    def _on_demand(self, waits: bool) -> None:
+        self._with(lambda work: setattr(work, "on_demand", waits))
+        if not waits:
+            self._with(WorkOnImage.run)
+        self._update()
+
+    def _on_lock(self, label: int, lock: bool) -> None:
+        self._with(lambda work: work.do(lambda s: s.lock(label) if lock else s.unlock(label)))
+
+    def _on_rename(self, label: int, name: str) -> None:
+        self.names[label] = name
+        self._update()
+
+    def _jump(self, label: int) -> None:
+        def middle(session: InteractiveSession) -> tuple[int, int, int] | None:
+            mask = session.mask(label)
+            z, y, x = ((side.start + side.stop) // 2 for side in mask.box)
+            return (z, y, x) if mask else None
+
+        def show(at: tuple[int, int, int] | None) -> None:
+            if at is not None and self.work is not None:
+                show_voxel(self._viewer, self.work.image, at, self._viewer.layers)
+
+        self._with(lambda work: work.compute(middle, show))
+
+    def _show_tool(self, key: str) -> None:
+        for name, tool in self.tools.items():
+            tool.setChecked(name == key)
+
+    def _update(self, _: object = None) -> None:
+        """Buttons and list follow the session."""
+        work, has_image = self.work, self.image.layer is not None
+        for tool in self.tools.values():
+            tool.setEnabled(has_image)
+        needs_session = (self.undo_button, self.redo_button, self.next_button, self.accept_button, self.fill_button)
+        for made in (*needs_session, self.train_button, self.python_button, self.sign):
+            made.setEnabled(work is not None)
+        self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
+        self.correct_button.setEnabled(has_image and self.start.layer is not None)
+        if work is None:
+            self.objects.show_rows([], 0)
+            self.status.setText("Take a tool to begin: each click or stroke becomes a mask.")
+            return
+        self._offer.hide()
+        self.objects.show_rows(self._rows(work), work.label)
+        left = work.queue.left
+        self.status.setText(f"Working: {left} to do." if left else f"{len(work.view.prompts)} prompts, saved.")
+
+    def _rows(self, work: WorkOnImage) -> list[ObjectRow]:
+        names = {**work.view.names, **self.names}
+        labels = sorted({*work.view.millilitres, work.label})
+        known = {label: names.get(label, f"label {label}") for label in labels}
+        layer = work.canvas.labels
+        if label_names(layer) != known:
+            layer.features = {"index": list(known), "name": list(known.values())}
+        return [
+            ObjectRow(
+                label,
+                known[label],
+                work.view.millilitres.get(label, 0.0),
+                label in work.view.locked,
+                _colour(layer, label),
+            )
+            for label in labels
+        ]
+
+
+def _filled(session: InteractiveSession) -> None:
+    """The labels of the painted slices, carried through the volume."""
+    session.start_from(ms.propagate(session.volume, painted_slices(session), slices=None))
+
+
+def painted_slices(session: InteractiveSession) -> Segmentation:
+    """The slices that were painted or drawn around, as they are in the session, and nothing else."""
+    import numpy as np
+
+    from napari_medseg.prompts import Lasso, SliceMask
+
+    found = session.segmentation
+    out = np.zeros(session.volume.grid.shape, found.data.dtype)
+    for prompt in session.prompts:
+        if isinstance(prompt, SliceMask | Lasso):
+            where = tuple(slice(prompt.index, prompt.index + 1) if a == prompt.axis else slice(None) for a in range(3))
+            out[where] = found.data[where[0], where[1], where[2]]
+    return Segmentation(out, session.volume.grid, dict(found.labels))
+
+
+def _colour(layer: Labels, label: int) -> tuple[float, float, float, float]:
+    red, green, blue, alpha = (float(v) for v in layer.get_color(label))
+    return red, green, blue, alpha
+
+
+def _handler(call: Callable[[], None]) -> Callable[[object], None]:
+    """A function that napari can name, which it does with every key."""
+
+    def handle(_layer: object) -> None:
+        call()
+
+    return handle

@@ -1,0 +1,178 @@
+"""A session on an image of the viewer: its layers, the worker that computes it, and what the panel shows of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject, Signal
+
+from napari_medseg.errors import InputError, MedsegError
+from napari_medseg.geometry import FloatArray
+from napari_medseg.interactive.autosave import log_path
+from napari_medseg.interactive.desk import Change, Desk, View
+from napari_medseg.interactive.session import InteractiveSession
+from napari_medseg.prompts import Prompt
+from napari_medseg.volume import Segmentation
+from napari_medseg.widgets.canvas.layers import to_volume
+from napari_medseg.widgets.canvas.prompt_layers import Canvas, Row, seen
+from napari_medseg.widgets.work.in_order import InOrder
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image
+
+
+class WorkOnImage(QObject):
+    """Everything that is asked of it is done in order, in a worker; `changed` tells when the window can show it."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, image: Image, parent: QObject) -> None:
+        super().__init__(parent)
+        self.viewer, self.image = viewer, image
+        self.volume = to_volume(image, viewer.layers)
+        self.canvas = Canvas(viewer, image, self.follow_rows, self._painted, self._clicked)
+        self.queue = InOrder(self)
+        self.view = View()
+        self.label, self.positive = 1, True
+        self.on_demand = False
+        """Whether what is drawn waits for `run`."""
+        self._drawn: dict[Row, Prompt] = {}
+        """What the user sees drawn, and what the session was, or will be, told of it."""
+        self._desk: Desk | None = None
+        self.queue.idle.connect(self.changed)
+
+    def close(self) -> None:
+        """Leave the layers; what was done is kept in the log."""
+        self.queue.drop()
+        self.canvas.close()
+
+    def choose(self, label: int, *, positive: bool = True) -> None:
+        """Draw for another object, or the other sign."""
+        self.label, self.positive = label, positive
+        self.canvas.draw_for(label, positive=positive)
+        self.changed.emit()
+
+    def next_label(self) -> int:
+        """The smallest label that nothing has yet."""
+        used = {*self.view.millilitres, *self.view.locked, *(row.label for row in self._drawn)}
+        return next(label for label in range(1, len(used) + 2) if label not in used)
+
+    def do(self, change: Change) -> None:
+        """Change the session as soon as what was asked for before is done."""
+        self._ask(lambda desk: desk.do(change))
+
+    def resume(self) -> None:
+        """Go on with what the log of this image holds."""
+        self._ask(Desk.resume)
+
+    def accept(self) -> None:
+        """Lock the object, and go on to the next one."""
+        label = self.label
+        self.do(lambda session: session.lock(label))
+        used = {label, self.next_label()}
+        self.choose(max(used) if label in self.view.millilitres else label + 1)
+
+    def run(self) -> None:
+        """Tell the session what was drawn since, as one change a label."""
+        self.follow_rows(now=True)
+
+    def follow_rows(self, *, now: bool = False) -> None:
+        """Bring the session to what is drawn: a row more is a prompt more, a row less one less."""
+        rows = self.canvas.rows()
+        for row in [row for row in self._drawn if row not in rows]:
+            gone = self._drawn.pop(row)
+            self.do(partial(_without, prompt=gone))
+        if self.on_demand and not now:
+            return
+        new: dict[int, list[Prompt]] = {}
+        for row in dict.fromkeys(rows):
+            if row in self._drawn:
+                continue
+            try:
+                prompt = self.canvas.prompt_of(row)
+            except MedsegError as error:
+                show_error(str(error))
+                self._ask(lambda desk: desk.do(_nothing))  # the row goes when the window is brought to the session
+                continue
+            self._drawn[row] = prompt
+            new.setdefault(row.label, []).append(prompt)
+        for prompts in new.values():
+            self.do(partial(_with, prompts=prompts))
+
+    def compute(self, work: Callable[[InteractiveSession], Any], then: Callable[[Any], None]) -> None:
+        """Something else about the session, in the worker and in its turn."""
+        self.queue.ask(lambda: work(self._at_desk().session), then)
+
+    def _ask(self, job: Callable[[Desk], View]) -> None:
+        self.queue.ask(lambda: job(self._at_desk()), self._show)
+        self.changed.emit()
+
+    def _at_desk(self) -> Desk:
+        """In the worker: its session, which reads some of the volume when it begins."""
+        if self._desk is None:
+            self._desk = Desk(self.volume, self.canvas.image_on_grid(), log_path(self.volume))
+        return self._desk
+
+    def _show(self, view: View) -> None:
+        """The session after a change; the rows follow it once nothing waits."""
+        self.view = view
+        if view.error:
+            show_error(view.error)
+        self.canvas.refresh()
+        if self.queue.left <= 1:
+            self._show_rows()
+        self.changed.emit()
+
+    def _show_rows(self) -> None:
+        rows = {prompt: row for row, prompt in self._drawn.items()}
+        wanted = {rows.get(p) or self.canvas.row_of(p): p for p in self.view.prompts}
+        self._drawn = {row: prompt for row, prompt in wanted.items() if row is not None}
+        if not self.on_demand:
+            self.canvas.show(self._drawn)
+
+    def _painted(self, voxels: npt.NDArray[np.int64], value: int) -> None:
+        self._ask(lambda desk: desk.paint(voxels, value))
+
+    def _clicked(self, ray: FloatArray) -> None:
+        """A click in 3D: a point at the voxel that is seen there."""
+        low, high = (float(limit) for limit in self.image.contrast_limits)
+        self.queue.ask(lambda: _voxel_seen(self.volume.data, ray, low, high), self.canvas.add_point)
+
+
+def _voxel_seen(data: Any, ray: FloatArray, low: float, high: float) -> tuple[int, int, int]:
+    """In the worker: the voxel of a ray that a person sees. Reads the boxes around pieces of the ray only."""
+    shape = np.array(data.shape[1:])
+    voxels = np.floor(ray + 0.5).astype(np.int64).clip(0, shape - 1)
+    values = []
+    for part in np.array_split(voxels, max(1, len(voxels) // 64)):
+        first, last = part.min(axis=0), part.max(axis=0) + 1
+        z, y, x = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+        block = np.asarray(data[0:1, z, y, x])[0]
+        values.append(block[tuple((part - first).T)])
+    at = voxels[seen(np.concatenate(values), low, high)].tolist()
+    return at[0], at[1], at[2]
+
+
+def _nothing(_session: InteractiveSession) -> None:
+    """The window is brought to what the session is."""
+
+
+def _with(session: InteractiveSession, prompts: list[Prompt]) -> Segmentation:
+    return session.add_all(prompts)
+
+
+def _without(session: InteractiveSession, prompt: Prompt) -> None:
+    if any(prompt is known for known in session.prompts):  # else it was refused, or undone
+        session.remove(prompt)
+
+
+def check_annotated(view: View) -> None:
+    """Raise InputError where there is nothing to fill from."""
+    if not view.millilitres:
+        raise InputError("nothing is marked yet: paint a label in some slices first")
