@@ -86,7 +86,7 @@ def guide(viewer: napari.Viewer) -> None:
     shoot(viewer, "open")
     panel = dock(viewer, "Segment")
     manual.visible = False
-    wait(lambda: panel.segment_button.isEnabled(), 2.0)
+    wait(lambda: panel.estimate.text.text().startswith("about "))
     panel.segment()
     finished(panel)
     shoot(viewer, "segment")

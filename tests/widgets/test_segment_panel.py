@@ -18,6 +18,8 @@ from balls import volume
 from napari_medseg import registry
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Finished, Progress, Started
+from napari_medseg.inference.device import Devices
+from napari_medseg.models.about import about
 from napari_medseg.models.file import load_model, write_model
 from napari_medseg.models.spec import Channel
 from napari_medseg.sample import sample_files
@@ -110,17 +112,60 @@ def test_a_result_removed_while_it_fills_comes_back_complete(
     assert "is complete now, and back" in notification_manager.records[-1].message
 
 
-def test_the_estimate_says_device_windows_and_memory(panel: SegmentPanel, ct: Any, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: "windows of" in panel.estimate.text.text())
-    assert panel.estimate.text.text().startswith("cpu fp32: ")
-    told = panel.estimate.text.text()
+def test_the_time_and_the_plan_are_told_before_the_run(panel: SegmentPanel, ct: Any, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: panel.estimate.text.text().startswith("about "))
+    assert panel.estimate.text.text().endswith(" s on this CPU")
+    told = panel.estimate.text.toolTip()
+    assert told.startswith("cpu fp32: ")
     started: list[str] = []
     panel.runner.happened.connect(lambda e: started.append(e.message) if isinstance(e, Started) else None)
     panel.segment_button.click()
     wait(panel, qtbot)
     assert started == [told]
     panel.options["overlap"].value = 0.75
-    qtbot.waitUntil(lambda: panel.estimate.text.text() != told)
+    qtbot.waitUntil(lambda: panel.estimate.text.toolTip() != told)
+
+
+def test_a_new_result_takes_the_place_of_the_last(
+    viewer: ViewerModel, panel: SegmentPanel, ct: Any, qtbot: Any
+) -> None:
+    panel.replace.value = True
+    layers = []
+    for _ in range(2):
+        panel.segment_button.click()
+        wait(panel, qtbot)
+        layers.append(viewer.layers["ct labels"])
+    assert [layer.name for layer in viewer.layers] == ["ct", "ct labels"]
+    assert layers[0] is not layers[1]
+
+
+def test_a_folder_is_segmented_as_the_command_does(
+    panel: SegmentPanel, ball_in_folder: Path, tmp_path: Path, qtbot: Any
+) -> None:
+    (tmp_path / "in").mkdir()
+    for seed in (0, 1):
+        ms.write(tmp_path / "in" / f"{seed}.nii.gz", volume(seed=seed))
+    panel.tabs.setCurrentIndex(1)
+    assert not panel.segment_button.isEnabled()
+    assert panel.waits.text() == "Waits for a folder of images and a folder for the labels."
+    panel.folder.line.setText(str(tmp_path / "in"))
+    panel.out.line.setText(str(tmp_path / "out"))
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    for seed in (0, 1):
+        made = ms.read_segmentation(tmp_path / "out" / f"{seed}.nii.gz")
+        expected = ms.segment(volume(seed=seed), ball_in_folder)
+        np.testing.assert_array_equal(np.asarray(made.data), np.asarray(expected.data))
+
+
+def test_doubts_and_the_devices_of_this_machine_are_shown(viewer: ViewerModel, panel: SegmentPanel, qtbot: Any) -> None:
+    panel.models.select(sample_files()["model"])
+    qtbot.waitUntil(lambda: panel.models.model is not None)
+    assert "licence" in panel.models.facts.text()
+    add(viewer, replace(volume(seed=0), name="mr"))
+    qtbot.waitUntil(lambda: not panel.estimate.doubts.isHidden())
+    assert "does not look like CT" in panel.estimate.doubts.text()
+    qtbot.waitUntil(lambda: panel.options["device"].choices == Devices.seen().names)
 
 
 def test_a_layer_that_cannot_run_is_told_before_it_does(panel: SegmentPanel, ct: Any) -> None:
@@ -169,11 +214,12 @@ def test_a_file_that_is_no_model_is_said_and_cannot_run(
 
 def test_the_facts_of_a_model_are_short(ball_model: Path) -> None:
     model = load_model(ball_model)
-    kind, labels, size, digest = facts_of(model).splitlines()
+    kind, labels, size, digest, words = facts_of(model).splitlines()
     assert kind == "unet3d"
     assert labels.startswith("2 labels: ")
     assert size == "any spacing, patch 8 × 16 × 16"
     assert digest == f"SHA-256 {model.sha256[:12]}"
+    assert words == about(model)
 
 
 def test_copied_python_does_what_the_panel_does(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget
 
 
@@ -45,3 +46,27 @@ def test_a_panel_that_floats_is_joined_by_none(make_napari_viewer: Any, qtbot: A
     qtbot.waitUntil(panel.isVisible)
     assert first.isFloating()
     assert window._qt_window.tabifiedDockWidgets(second) == []
+
+
+def test_every_panel_fits_a_small_screen_and_answers_keys(make_napari_viewer: Any, qtbot: Any) -> None:
+    viewer = make_napari_viewer(show=True)
+    main = viewer.window._qt_window
+    main.resize(1024, 700)
+    qtbot.wait(100)
+    height = main.height()
+    for name in ("Segment", "Train", "Metrics", "Resample"):
+        dock, panel = viewer.window.add_plugin_dock_widget("napari-medseg", name)
+        qtbot.waitUntil(lambda shown=panel: not shown.visibleRegion().isEmpty())
+        assert panel.minimumSizeHint().height() <= 300
+        assert main.height() == height
+    clicked: list[bool] = []
+    panel.resample_button.setEnabled(True)
+    panel.resample_button.clicked.disconnect()
+    panel.resample_button.clicked.connect(clicked.append)
+    panel.layer.setEnabled(True)
+    panel.layer.setFocus()
+    qtbot.keyClick(panel.layer, Qt.Key.Key_Return)
+    assert clicked == [False]
+    main.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock)
+    qtbot.wait(100)
+    assert main.height() == height

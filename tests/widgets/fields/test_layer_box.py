@@ -100,3 +100,12 @@ def test_a_destroyed_box_listens_no_more(viewer: ViewerModel, qtbot: Any) -> Non
         box.deleteLater()
     assert len(viewer.layers.events.inserted.callbacks) == connected - 1
     viewer.add_image(np.zeros((4, 4)))
+
+
+def test_a_long_name_is_cut_in_the_middle_and_whole_in_the_tooltip(viewer: ViewerModel, box: LayerBox) -> None:
+    name = f"study_{'x' * 80}_t2"
+    viewer.add_image(np.zeros((4, 4)), name=name)
+    shown = box.shown_text(120)
+    assert (shown[:3], shown[-3:]) == ("stu", "_t2")
+    assert "…" in shown
+    assert box.toolTip().startswith(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -188,6 +190,28 @@ def test_the_work_ends_when_the_application_quits(runner: Runner, qtbot: Any) ->
         runner.start(training, "work", ends_itself=True)
     QApplication.instance().aboutToQuit.emit()
     assert closed.is_set(), "the application waits for the last step"
+
+
+def test_the_work_ends_when_a_script_ends_without_an_event_loop() -> None:
+    script = """
+import sys, time
+from qtpy.QtWidgets import QApplication
+from napari_medseg.events import Progress
+from napari_medseg.widgets.work.runner import Runner
+app = QApplication([])
+runner = Runner()
+def endless():
+    try:
+        while True:
+            time.sleep(0.01)
+            yield Progress(0, 1)
+    finally:
+        sys.stdout.write("closed")
+runner.start(endless, "")
+time.sleep(0.1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "closed")
 
 
 def test_a_work_that_is_done_is_forgotten(runner: Runner, qtbot: Any) -> None:

@@ -16,8 +16,8 @@ from napari_medseg.widgets.fields.help_button import HelpButton
 P = TypeVar("P", bound="Panel")
 
 _PLACED = QEvent.Type(QEvent.registerEventType())
-_LEAST_HEIGHT = 300
-"""Pixels. napari's layer controls, its layer list and a panel above each other must fit on a screen."""
+_LEAST_HEIGHT = 150
+"""Pixels. Docked on the left below the layer controls and the layer list, a panel must not stretch 700 pixels."""
 _FOCUS = "*:focus { border: 1px solid #3d8fe0; }"
 """napari's themes hardly show which field has the focus. This blue stands out on the dark and the light one."""
 
