@@ -93,6 +93,10 @@ def _is_threshold(value: object) -> bool:
     return isinstance(value, Real) and 0 <= float(value) < 1
 
 
+def _is_label(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) > 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
     """How a volume is segmented."""
@@ -345,8 +349,7 @@ class CleanConfig:
     def __post_init__(self) -> None:
         _require_valid(self)
         _require(
-            self.labels is None
-            or (isinstance(self.labels, (tuple, list)) and all(isinstance(k, Integral) and k > 0 for k in self.labels)),
+            self.labels is None or (isinstance(self.labels, (tuple, list)) and all(_is_label(k) for k in self.labels)),
             f"labels needs label ids above 0, such as (1, 2); got {self.labels!r}",
         )
 

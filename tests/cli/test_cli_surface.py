@@ -160,7 +160,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     [
         (["segmnt"], "did you mean segment?"),
         (["evaluate", "--preset", "surve"], "did you mean survey?"),
-        (["qqqq"], "'propagate'):"),
+        (["qqqq"], "'clean'):"),
     ],
     ids=["command", "choice", "nothing_like_it"],
 )

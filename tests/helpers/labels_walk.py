@@ -112,13 +112,14 @@ def jump(user: User) -> None:
 def clean(user: User, look: Callable[[str], None]) -> None:
     """Every step, and Ctrl+Z after it: one for each, exact."""
     layer, cleaning = organs(user), user.panel.cleaning
-    for steps, row, facts in (
+    checks: tuple[tuple[str, int, Callable[[Any], bool]], ...] = (
         ("islands_ml", 0, lambda data: data[20, 35, 35] == 0 and data[8, 10, 10] == 0),
         ("largest", 0, lambda data: data[20, 35, 35] == 0),
         ("fill_holes", 0, lambda data: data[8, 10, 10] == LIVER),
         ("smooth_mm", 1, lambda data: data[9, 38, 28] == 0 and data[9, 30, 30] == SPLEEN),
-        ("interpolate", 2, lambda data: (data[2:15, 25:33, 5:13] == VESSEL).all()),
-    ):
+        ("interpolate", 2, lambda data: bool((data[2:15, 25:33, 5:13] == VESSEL).all())),
+    )
+    for steps, row, facts in checks:
         click_cell(user, row, NAME)
         before, history = layer.data.copy(), len(layer._undo_history)
         user.click(cleaning.buttons[steps])

@@ -22,7 +22,12 @@ def segmentation(data: Any, spacing: tuple[float, float, float] = SPACING, **oth
     return Segmentation(data, Grid.from_spacing(data.shape, spacing), **others)
 
 
-def block(shape: tuple[int, int, int], *boxes: tuple[slice, slice, slice], label: int = 1) -> Any:
+def cleaned_data(data: Any, spacing: tuple[float, float, float] = SPACING, **knobs: Any) -> Any:
+    """The array that `clean` returns for an array."""
+    return ms.clean(segmentation(data, spacing), **knobs).data
+
+
+def block(shape: tuple[int, int, int], *boxes: tuple[slice | int, ...], label: int = 1) -> Any:
     data = np.zeros(shape, np.uint8)
     for box in boxes:
         data[box] = label
@@ -31,8 +36,8 @@ def block(shape: tuple[int, int, int], *boxes: tuple[slice, slice, slice], label
 
 def ball(shape: tuple[int, int, int], spacing: tuple[float, float, float], radius_mm: float) -> Any:
     points = np.indices(shape).astype(float)
-    off = [(p - (n - 1) / 2) * s for p, n, s in zip(points, shape, spacing, strict=True)]
-    return (sum(o**2 for o in off) <= radius_mm**2).astype(np.uint8)
+    z, y, x = [(p - (n - 1) / 2) * s for p, n, s in zip(points, shape, spacing, strict=True)]
+    return (z**2 + y**2 + x**2 <= radius_mm**2).astype(np.uint8)
 
 
 LARGE = np.s_[1:3, 1:6, 1:6]
@@ -44,19 +49,19 @@ SMALL = np.s_[5:6, 8:10, 7:10]
 @pytest.mark.parametrize(("islands_ml", "stays"), [(0.06, True), (0.061, False)])
 def test_an_island_goes_only_below_its_size_in_ml(islands_ml: float, stays: bool) -> None:
     data = block((8, 12, 12), LARGE, SMALL)
-    cleaned = ms.clean(segmentation(data), islands_ml=islands_ml)
-    assert bool(cleaned.data[SMALL].any()) is stays
-    assert cleaned.data[LARGE].all()
+    cleaned = cleaned_data(data, islands_ml=islands_ml)
+    assert bool(cleaned[SMALL].any()) is stays
+    assert cleaned[LARGE].all()
 
 
 def test_the_largest_part_is_kept_of_each_label_and_only_of_the_chosen_ones() -> None:
     data = np.maximum(
         block((8, 12, 12), LARGE, SMALL), block((8, 12, 12), np.s_[7:8, 0:3, 0:3], np.s_[7, 11, 11], label=2)
     )
-    both = ms.clean(segmentation(data), largest=True).data
+    both = cleaned_data(data, largest=True)
     assert not both[SMALL].any()
     assert both[7, 11, 11] == 0
-    one = ms.clean(segmentation(data), largest=True, labels=(2,)).data
+    one = cleaned_data(data, largest=True, labels=(2,))
     assert one[SMALL].all()
     assert one[7, 11, 11] == 0
 
@@ -65,13 +70,13 @@ def test_the_largest_part_is_kept_of_each_label_and_only_of_the_chosen_ones() ->
 def test_the_neighbours_decide_what_is_connected(connectivity: int, voxels: int) -> None:
     touching = np.s_[3:4, 6:8, 6:9]  # by one corner
     data = block((8, 12, 12), LARGE, touching)
-    assert ms.clean(segmentation(data), largest=True, connectivity=connectivity).data.sum() == voxels
+    assert cleaned_data(data, largest=True, connectivity=connectivity).sum() == voxels
 
 
 def test_holes_are_filled_where_they_are_background() -> None:
     data = block((5, 7, 7), np.s_[0:5, 1:6, 1:6])
     data[2, 3, 3], data[2, 3, 2], data[0, 4, 4] = 0, 2, 0
-    cleaned = ms.clean(segmentation(data), fill_holes=True).data
+    cleaned = cleaned_data(data, fill_holes=True)
     assert (cleaned[2, 3, 3], cleaned[2, 3, 2]) == (1, 2)
     assert cleaned[0, 4, 4] == 0  # open to the face of the volume
 
@@ -79,7 +84,7 @@ def test_holes_are_filled_where_they_are_background() -> None:
 def test_a_hole_of_a_single_slice_is_filled() -> None:
     data = block((1, 7, 7), np.s_[:, 1:6, 1:6])
     data[0, 3, 3] = 0
-    assert ms.clean(segmentation(data), fill_holes=True).data[0, 3, 3] == 1
+    assert cleaned_data(data, fill_holes=True)[0, 3, 3] == 1
 
 
 def test_smoothing_follows_millimetres() -> None:
@@ -89,7 +94,7 @@ def test_smoothing_follows_millimetres() -> None:
     spiked = smooth.copy()
     spiked[7, 33:37, 15] = 1
     spiked[7, 20, 23:26] = 1
-    cleaned = ms.clean(segmentation(spiked, spacing), smooth_mm=2.0).data
+    cleaned = cleaned_data(spiked, spacing, smooth_mm=2.0)
     assert cleaned[7, 33:37, 15].sum() == 0
     assert cleaned[7, 20, 24:26].sum() == 0
     assert 2 * (cleaned & smooth).sum() / (cleaned.sum() + smooth.sum()) > 0.95
@@ -101,7 +106,7 @@ def test_smoothing_opens_no_gap_between_labels_and_spares_the_others() -> None:
     data[:, :, 8:] = 2
     data[:, 8:, :] = np.where(rng.random((9, 8, 16)) < 0.1, 1, data[:, 8:, :])
     data[0, 0, 0] = 3
-    cleaned = ms.clean(segmentation(data, (1.0, 1.0, 1.0)), smooth_mm=1.5, labels=(1, 2)).data
+    cleaned = cleaned_data(data, (1.0, 1.0, 1.0), smooth_mm=1.5, labels=(1, 2))
     assert (cleaned > 0).all()
     assert cleaned[0, 0, 0] == 3
     assert (cleaned[:, 9:, 12:] == 2).all()
@@ -121,7 +126,7 @@ def painted(axis: int, indices: list[int]) -> tuple[Any, Any]:
 def test_slices_between_painted_ones_are_filled_in(axis: int, given: bool) -> None:
     indices = [2, 5, 8, 11, 14, 18]
     whole, some = painted(axis, indices)
-    full = ms.clean(segmentation(some, (1.0, 1.0, 1.0)), interpolate="zyx"[axis] if given else "auto").data
+    full = cleaned_data(some, (1.0, 1.0, 1.0), interpolate="zyx"[axis] if given else "auto")
     assert np.array_equal(np.take(full, indices, axis), np.take(some, indices, axis))
     assert 2 * (full & whole).sum() / (full.sum() + whole.sum()) > 0.95
 
@@ -131,8 +136,8 @@ def test_shapes_between_slices_are_measured_in_mm() -> None:
     data = np.zeros((3, 20, 20), np.uint8)
     data[0, 2:18, 2:18] = 1
     data[2, 8:12, 8:12] = 1
-    same = ms.clean(segmentation(data, (1.0, 1.0, 1.0)), interpolate="z").data[1]
-    wide = ms.clean(segmentation(data, (1.0, 1.0, 9.0)), interpolate="z").data[1]
+    same = cleaned_data(data, (1.0, 1.0, 1.0), interpolate="z")[1]
+    wide = cleaned_data(data, (1.0, 1.0, 9.0), interpolate="z")[1]
     assert same.any(axis=0).sum() == same.any(axis=1).sum()
     assert not np.array_equal(same, wide)
     assert np.array_equal(wide, wide[:, ::-1])
@@ -141,16 +146,16 @@ def test_shapes_between_slices_are_measured_in_mm() -> None:
 def test_interpolation_leaves_other_labels_and_full_slices() -> None:
     _, some = painted(0, [5, 9, 13])
     some[7, 8:12, 8:12] = 2
-    full = ms.clean(segmentation(some, (1.0, 1.0, 1.0)), interpolate="auto", labels=(1,)).data
+    full = cleaned_data(some, (1.0, 1.0, 1.0), interpolate="auto", labels=(1,))
     assert (full[7, 8:12, 8:12] == 2).all()
     assert (full[7] == 1).any()
     solid = ball((9, 9, 9), (1.0, 1.0, 1.0), 3.0)
-    assert np.array_equal(ms.clean(segmentation(solid), interpolate="auto").data, solid)
+    assert np.array_equal(cleaned_data(solid, interpolate="auto"), solid)
 
 
 def test_a_step_may_empty_a_label_for_the_next() -> None:
     data = block((8, 12, 12), SMALL)
-    assert not ms.clean(segmentation(data), islands_ml=1.0, largest=True).data.any()
+    assert not cleaned_data(data, islands_ml=1.0, largest=True).any()
 
 
 def test_the_input_stays_and_the_result_says_how_it_was_made() -> None:
@@ -187,5 +192,5 @@ def test_what_cannot_be_done_is_refused(knobs: dict[str, Any], message: str) -> 
 
 def test_a_config_says_the_same_as_its_knobs() -> None:
     data = block((8, 12, 12), LARGE, SMALL)
-    by_config = ms.clean(segmentation(data), config=CleanConfig(largest=True)).data
-    assert np.array_equal(by_config, ms.clean(segmentation(data), largest=True).data)
+    by_config = cleaned_data(data, config=CleanConfig(largest=True))
+    assert np.array_equal(by_config, cleaned_data(data, largest=True))

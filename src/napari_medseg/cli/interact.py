@@ -1,4 +1,4 @@
-"""`interact` and `propagate`: masks from prompts, and a volume from some slices."""
+"""`interact`, `propagate` and `clean`: masks from prompts, from some slices and from other masks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from napari_medseg import io
 from napari_medseg._version import __version__
 from napari_medseg.cli import terminal
+from napari_medseg.cli.knobs import add_knob
+from napari_medseg.config import CleanConfig
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.inference.files import labels_source, sha256_of
 from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
@@ -26,6 +28,11 @@ PROPAGATE = """Segment a volume of which some slices are annotated.
 
 The annotated slices are those that hold a label, along the axis that has the fewest of them.
 """
+CLEAN = """Make labels better: remove islands, fill holes, smooth, fill in slices between painted ones.
+
+The steps that are asked for are done in this order: interpolate, fill holes, smooth, islands, largest. A label grows
+into the background only.
+"""
 
 
 def add_interact_arguments(parser: ArgumentParser) -> None:
@@ -40,6 +47,33 @@ def add_propagate_arguments(parser: ArgumentParser) -> None:
         "--labels", required=True, type=Path, metavar="SOME_SLICES", help="Labels of the annotated slices."
     )
     _add_model_and_output(parser, "A volumetric memory network that fills the slices; without, no network does.")
+
+
+def add_clean_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("labels", type=Path, metavar="LABELS", help="Label file, or OME-Zarr folder.")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="Label file; its suffix decides the format."
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        type=int,
+        metavar="ID",
+        help="Label that is changed, several times for several; without it all are.",
+    )
+    add_knob(parser, CleanConfig, "interpolate")
+    add_knob(parser, CleanConfig, "fill_holes")
+    add_knob(parser, CleanConfig, "smooth_mm")
+    add_knob(parser, CleanConfig, "islands_ml")
+    add_knob(parser, CleanConfig, "largest")
+    add_knob(parser, CleanConfig, "connectivity")
+    parser.add_argument(
+        "--source",
+        dest="series",
+        type=Path,
+        metavar="SERIES",
+        help="The DICOM series that the labels lie on; for .dcm.",
+    )
 
 
 def run_interact(args: Namespace) -> None:
@@ -63,6 +97,27 @@ def run_propagate(args: Namespace) -> None:
         found = propagate(io.read(args.image), io.read_segmentation(args.labels), model=model)
         how = {"method": "auto"} if model is None else {"method": "memory", "model_sha256": model.sha256}
         _write(args, target, found, source, how, labels=args.labels)
+
+
+def run_clean(args: Namespace) -> None:
+    config = CleanConfig(
+        labels=None if args.label is None else tuple(args.label),
+        interpolate=args.interpolate,
+        fill_holes=args.fill_holes,
+        smooth_mm=args.smooth_mm,
+        islands_ml=args.islands_ml,
+        largest=args.largest,
+        connectivity=args.connectivity,
+    )
+    (target,) = output_paths([args.labels], args.output)
+    with locked(target):
+        from napari_medseg.refinement.cleaning import iter_clean
+
+        segmentation = io.read_segmentation(args.labels)
+        cleaned = terminal.follow(iter_clean(segmentation, config=config), segmentation.name)
+        provenance = {**cleaned.provenance, "napari_medseg": __version__, "labels_sha256": sha256_of(args.labels)}
+        io.write(target, cleaned, provenance=provenance, source=args.series)
+    terminal.print_result(f"wrote {target}")
 
 
 def _add_image(parser: ArgumentParser) -> None:

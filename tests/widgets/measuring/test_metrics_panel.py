@@ -87,6 +87,27 @@ def test_the_definitions_reach_the_core_and_are_remembered(
     qtbot.waitUntil(lambda: next_time.definitions.config == expected)
 
 
+def test_the_columns_that_were_ticked_are_shown_and_remembered(
+    viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
+) -> None:
+    """And a mean that leaves out a missed label says over how many it is."""
+    pair[0].data[0, 0, 0] = 7
+    press(panel.measure_button, panel, qtbot)
+    assert "mean Dice" in panel.scored.summary.text()
+    assert " mm (1 of 2)" in panel.scored.summary.text()
+    columns = panel.scored.columns
+    ticks = {action.data(): action for action in columns.menu().actions()}
+    assert [name for name, tick in ticks.items() if tick.isChecked()] == columns.value.split(",")
+    ticks["hd95_mm"].trigger()
+    ticks["msd_mm"].trigger()
+    table = panel.scored.table
+    shown = [name for section, name in enumerate(table.records.columns) if not table.isColumnHidden(section)]
+    assert shown == ["dice", "msd_mm", "nsd", "volume_reference_ml", "volume_prediction_ml"]
+    next_time = MetricsPanel(viewer)
+    qtbot.addWidget(next_time)
+    qtbot.waitUntil(lambda: next_time.scored.columns.value.split(",") == shown)
+
+
 def test_a_click_on_a_row_selects_its_label_and_goes_where_it_is_worst(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:

@@ -107,11 +107,12 @@ def _counted(ids: npt.NDArray[Any], values: npt.NDArray[Any] | None) -> Iterator
     top = int(ids.max()) + 1
     names, numbers = np.unique(ids, return_inverse=True) if top > _DIRECT else (np.arange(top), ids)
     voxels = np.bincount(numbers, minlength=len(names))
-    known, totals = np.zeros_like(voxels), np.zeros(len(names))
+    known: npt.NDArray[Any] = np.zeros_like(voxels)
+    totals: npt.NDArray[Any] = np.zeros(len(names))
     if values is not None:
-        values = values[held].astype(np.float64)
-        good = np.isfinite(values)
+        here = values[held].astype(np.float64)
+        good = np.isfinite(here)
         known = np.bincount(numbers[good], minlength=len(names))
-        totals = np.bincount(numbers[good], weights=values[good], minlength=len(names))
+        totals = np.bincount(numbers[good], weights=here[good], minlength=len(names))
     for i in np.flatnonzero(voxels):
         yield int(names[i]), int(voxels[i]), int(known[i]), float(totals[i])

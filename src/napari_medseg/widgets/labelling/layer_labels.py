@@ -82,7 +82,8 @@ def with_hidden(colours: Any, labels: Iterable[int], hidden: frozenset[int], dty
         return colours
     most = min(255, np.iinfo(dtype).max) if np.dtype(dtype).kind != "b" else 1
     shown: dict[int | None, Any] = {k: colours.map(k) for k in sorted({*labels, *range(1, most + 1)})}
-    made = DirectLabelColormap(color_dict={0: _NOWHERE, None: _NOWHERE, **shown, **dict.fromkeys(hidden, _NOWHERE)})
+    shown |= dict.fromkeys((0, None, *hidden), _NOWHERE)
+    made = DirectLabelColormap(color_dict=shown)
     made.map(np.zeros(1, dtype))
     return made
 

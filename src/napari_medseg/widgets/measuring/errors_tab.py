@@ -168,17 +168,19 @@ class ErrorsTab(QWidget):
         choose(self.label, chosen)
 
 
-def _coloured_errors(**pair: Segmentation) -> Work[tuple[Segmentation, DirectLabelColormap, Place | None]]:
+def _coloured_errors(
+    *, prediction: Segmentation, reference: Segmentation
+) -> Work[tuple[Segmentation, DirectLabelColormap, Place | None]]:
     """In the worker: the voxels that differ, their colours, and the worst place; None where neither holds a label.
 
     napari compiles such colours with numba at their first use, which would hold up the window for a second.
     """
-    errors = yield from error_map_in_steps(**pair)
+    errors = yield from error_map_in_steps(prediction=prediction, reference=reference)
     nothing: dict[int | None, str] = {0: "transparent", None: "transparent"}
     colours = DirectLabelColormap(color_dict=nothing | _COLOURS)
     colours.map(np.zeros(1, errors.data.dtype))
-    has_labels = bool((yield from all_boxes_in_steps(**pair)))
-    return errors, colours, worst_place(**pair) if has_labels else None
+    has_labels = bool((yield from all_boxes_in_steps(prediction, reference)))
+    return errors, colours, worst_place(prediction=prediction, reference=reference) if has_labels else None
 
 
 def _drawable(pair: dict[str, Segmentation], label: int | None) -> Work[tuple[SurfaceMesh, SurfaceMesh]]:
