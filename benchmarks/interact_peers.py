@@ -16,9 +16,9 @@ from scipy import ndimage
 
 import napari_medseg as ms
 from napari_medseg.arrays.boxes import whole
-from napari_medseg.interactive.features import features, usual_scales_mm
+from napari_medseg.interactive.learning.features import features, usual_scales_mm
+from napari_medseg.interactive.learning.pixel_classifier import learned
 from napari_medseg.interactive.marks import marks_of, seeds
-from napari_medseg.interactive.pixel_classifier import learned
 from napari_medseg.interactive.scene import Frame, sample, spread
 
 Image = npt.NDArray[np.float32]

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from balls import SHAPE, balls, volume
-from napari_medseg import Grid, Segmentation, Volume, inference, io, training, write
+from napari_medseg import Grid, Segmentation, Volume, io, training, write
 from napari_medseg.cli import main
 from napari_medseg.cli.parser import build_parser
+from napari_medseg.inference import engine
 from napari_medseg.metrics.study import batch
 
 FINER = Grid.from_spacing(SHAPE, (1.9, 0.9, 0.9))
@@ -149,7 +150,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(repr(paths))
         yield
 
-    for module, name in ((training, "iter_train"), (inference, "iter_segment"), (batch, "iter_measure")):
+    for module, name in ((training, "iter_train"), (engine, "segmenting"), (batch, "iter_measure")):
         monkeypatch.setattr(module, name, ask)
     monkeypatch.setattr(io, "write", ask_write)
     for command in ("train", "segment", "evaluate", "convert"):

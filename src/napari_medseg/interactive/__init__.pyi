@@ -1,5 +1,5 @@
 from .guided.deepigeos import correct
-from .pixel_classifier import PixelClassifier, PixelLearner, iter_classify
+from .learning.pixel_classifier import PixelClassifier, PixelLearner, iter_classify
 from .propagation import propagate
 from .session import InteractiveSession, interact, resume_interaction
 

@@ -11,9 +11,9 @@ import napari_medseg as ms
 from napari_medseg.arrays.boxes import Box, whole
 from napari_medseg.errors import InputError
 from napari_medseg.events import Finished, Progress, Started, result_of
-from napari_medseg.interactive import pixel_classifier
-from napari_medseg.interactive.features import features, halo, usual_scales_mm
-from napari_medseg.interactive.pixel_classifier import PixelClassifier, PixelLearner, iter_classify, shown_by
+from napari_medseg.interactive.learning import pixel_classifier
+from napari_medseg.interactive.learning.features import features, halo, usual_scales_mm
+from napari_medseg.interactive.learning.pixel_classifier import PixelClassifier, PixelLearner, iter_classify, shown_by
 
 SHAPE = (12, 14, 20)
 GRID = ms.Grid.from_spacing(SHAPE, (2.0, 1.0, 1.0))

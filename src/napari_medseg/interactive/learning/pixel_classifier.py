@@ -24,8 +24,8 @@ from napari_medseg.arrays.boxes import Box, blocks, whole, within
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Progress, Started, Work, finishing
 from napari_medseg.geometry import Shape3
-from napari_medseg.interactive.features import OF_A_SCALE, features, usual_scales_mm
 from napari_medseg.interactive.kernels import Map
+from napari_medseg.interactive.learning.features import OF_A_SCALE, features, usual_scales_mm
 from napari_medseg.interactive.marks import marks_of
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.prompts import Prompt

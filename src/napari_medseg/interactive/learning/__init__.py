@@ -1,0 +1,1 @@
+"""Voxels that are classified by what the user's strokes have taught."""
