@@ -334,7 +334,7 @@ class CleanConfig:
     """Ids of the labels that are changed; empty for all."""
     interpolate: Literal["none", "auto", "z", "y", "x"] = "none"
     """Fill in the slices between painted ones by their shapes, along this axis of the array; auto: each label along the
-    axis on which it has most gaps."""
+    axis on which it has most gaps, where it looks painted in single slices."""
     fill_holes: bool = False
     """Fill what a label encloses on all sides, where it is background."""
     smooth_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 0.5})

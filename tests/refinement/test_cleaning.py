@@ -194,3 +194,11 @@ def test_a_config_says_the_same_as_its_knobs() -> None:
     data = block((8, 12, 12), LARGE, SMALL)
     by_config = cleaned_data(data, config=CleanConfig(largest=True))
     assert np.array_equal(by_config, cleaned_data(data, largest=True))
+
+
+def test_two_organs_are_no_painted_slices() -> None:
+    """`auto` fills between single slices only: kidneys side by side are not joined."""
+    data = np.zeros((20, 20, 60), np.uint8)
+    data[5:15, 5:15, 5:15] = data[5:15, 5:15, 45:55] = 1
+    organs = Segmentation(data, Grid.from_spacing(data.shape, (1.0, 1.0, 1.0)), {1: "kidney"})
+    np.testing.assert_array_equal(clean(organs, interpolate="auto").data, data)

@@ -72,7 +72,7 @@ def changed_knobs(config: CleanConfig) -> dict[str, Any]:
 
 def _chosen(segmentation: Segmentation, boxes: Mapping[int, Box], config: CleanConfig) -> list[int]:
     """The labels to change, ascending."""
-    if config.labels is None:
+    if not config.labels:
         return sorted(boxes)
     missing = [label for label in config.labels if label not in boxes]
     if missing:
@@ -100,7 +100,7 @@ def _each(
 
 def _interpolated(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
     axis = masks.sparse_axis(mask) if config.interpolate == "auto" else "zyx".index(config.interpolate)
-    return masks.between_slices(mask, axis, grid.spacing)
+    return mask if axis is None else masks.between_slices(mask, axis, grid.spacing)
 
 
 def _filled(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:

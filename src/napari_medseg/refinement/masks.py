@@ -18,6 +18,10 @@ _STEPS = {6: 1, 18: 2, 26: 3}
 """{neighbours of a voxel: axes along which a neighbour may lie off}."""
 
 
+_AT_ONCE = 2
+"""Slices beside each other that somebody paints at once, at the most."""
+
+
 def without_islands(mask: Mask, least_ml: float, voxel_ml: float, connectivity: Connectivity) -> Mask:
     """The connected parts of at least `least_ml` millilitres."""
     parts, sizes = _parts(mask, connectivity)
@@ -47,16 +51,25 @@ def without_holes(mask: Mask) -> Mask:
     return filled
 
 
-def sparse_axis(mask: Mask) -> int:
-    """The axis along which the mask has most gaps between its slices; of equal ones, where they are widest."""
+def sparse_axis(mask: Mask) -> int | None:
+    """The axis along which the mask looks painted in single slices: most gaps; of equal ones, where they are widest.
+
+    None where it does so along no axis: two organs with a gap between them are no painted slices.
+    """
 
     def gaps(axis: int) -> tuple[int, float]:
         held = held_slices(mask, axis)
         apart = np.diff(held)
+        runs = np.diff(np.flatnonzero(np.concatenate([[True], apart > 1, [True]])))
+        if np.median(runs) > _AT_ONCE:
+            return 0, 0.0
         missing = int(apart.sum()) - len(apart)
         return int((apart > 1).sum()), missing / (len(apart) + missing or 1)
 
-    return max(range(3), key=gaps)
+    if not mask.any():
+        return None
+    axis = max(range(3), key=gaps)
+    return axis if gaps(axis)[0] else None
 
 
 def held_slices(mask: Mask, axis: int) -> npt.NDArray[np.intp]:

@@ -40,6 +40,8 @@ class Pass:
     regions: tuple[Region, ...]
     gone: frozenset[int] | None
     """Labels that become background where they are in none of these regions; None for all."""
+    named: frozenset[int] = frozenset()
+    """All labels that are in a region, of this pass or of another."""
 
     def of(self, labels: Segmentation) -> Segmentation:
         """The labels with each region in place of the labels in it: a lazy view where the labels are lazy.
@@ -70,7 +72,8 @@ class Pass:
         else:
             found = np.where(np.isin(ids, sorted(self.gone)), 0, ids.astype(np.int64))
         for region in self.regions:
-            if region.ids and region.label not in region.ids and (found == region.label).any():
+            # In every pass: what is measured goes into one table, in which an id means one thing.
+            if region.ids and region.label not in self.named and (ids == region.label).any():
                 raise InputError(
                     f"the region {region.name} gets the id {region.label}, which a label of no region has: name that "
                     f"label in a region"
@@ -92,7 +95,7 @@ def passes(config: RegionsConfig) -> tuple[Pass, ...]:
             groups.append(group := [])
         group.append(region)
     named = frozenset(i for _, ids in config.merge for i in ids)
-    return tuple(Pass(tuple(group), None if n else named) for n, group in enumerate(groups))
+    return tuple(Pass(tuple(group), None if n else named, named) for n, group in enumerate(groups))
 
 
 def regions(merge: Sequence[tuple[str, tuple[int, ...]]]) -> list[Region]:

@@ -27,7 +27,7 @@ from napari_medseg.interactive.kernels import Map, Mask, geodesic
 from napari_medseg.interactive.marks import Marks, marks_of
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.prompts import Prompt
-from napari_medseg.volume import Segmentation, Volume, require_same_grid
+from napari_medseg.volume import Segmentation, Volume, label_dtype, require_same_grid
 
 Labels = npt.NDArray[np.int64]
 
@@ -73,6 +73,7 @@ def correct(
     with torch.inference_mode():
         found = corrected(opened.load_network(), image, start, clicks, volume.grid.spacing)
     ours = np.isin(data[box], ids) | clicks.any(axis=0)
+    data = data.astype(np.promote_types(np.uint8 if data.dtype.kind == "b" else data.dtype, label_dtype(max(ids))))
     data[box] = np.where(ours, np.asarray(ids)[found].astype(data.dtype), data[box])
     names = {**{k: opened.spec.labels[k] for k in ids[1:]}, **segmentation.labels}
     return Segmentation(data, volume.grid, names, name=segmentation.name)

@@ -82,6 +82,11 @@ def by_memory(
     volume: Volume, labels: Labels, ids: Sequence[int], axis: int, indices: Sequence[int], model: Model | str | Path
 ) -> Labels:
     """Fill the volume from annotated slices, each label by itself; the likelier one takes a voxel."""
+    if len(volume.channels) != 1:
+        raise InputError(
+            f"{volume.name or 'the volume'} has {len(volume.channels)} channels, and the memory network sees one: give "
+            f"a volume of one channel"
+        )
     network, size = memory_network(model)
     data, likeliest = np.zeros_like(labels), np.full(labels.shape, 0.5, np.float32)
     for label in ids:

@@ -30,6 +30,8 @@ _MODES = {"1": ("|u1", 0), "L": ("|u1", 0), "P": ("|u1", 0), "I;16": ("<u2", 0),
     "RGBA": ("|u1", 4),
 }
 """{mode of Pillow: (type of a sample, samples of a pixel, 0 for no axis of them)}."""
+_PER_STEP = {2: 255 // 3, 4: 255 // 15}
+"""{bits of a grey sample: what Pillow makes of 1}."""
 _INCH_MM, _CM_MM, _METRE_MM = 25.4, 10.0, 1000.0
 _UNITS_MM = {"nm": 1e-6, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "\\u00b5m": 1e-3, "mm": 1.0, "cm": 10.0, "inch": 25.4}
 _SCREENS_DPI = (72, 96)
@@ -91,7 +93,8 @@ def _by_pillow(path: Path, *, voxels: bool) -> tuple[dict[str, object], list[Arr
         if not voxels:
             return facts, []
         image.load()
-        array = np.asarray(image)
+        # Pillow spreads grey of 2 and 4 bits over 0 to 255, which changes the ids of a mask.
+        array = np.asarray(image) // (_PER_STEP.get(_grey_bits(path), 1) if kind == "PNG" else 1)
         facts["palette"] = _palette(image)
         facts["text"] = str(image.info.get(TEXT_KEY, ""))[: 1 << 20]  # a text may come after the pixels
     return facts, [array.astype(str(facts["dtype"]), copy=False)[None]]
@@ -128,6 +131,13 @@ def _check_png_bits(path: Path, kind: str) -> None:
         raise NotSupportedError("a PNG with colours or opacity of 16 bits is not read without loss: save it as TIFF")
 
 
+def _grey_bits(path: Path) -> int:
+    """The bits of a sample of a grey PNG; 0 for colours."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    return head[24] if len(head) == 26 and head[25] == 0 else 0
+
+
 def _palette(image: Any) -> list[list[int]]:
     """The colours of a palette, in order; empty without one."""
     if image.mode != "P":
@@ -158,7 +168,7 @@ def _by_tifffile(path: Path, wanted: str, *, voxels: bool) -> tuple[dict[str, ob
     import tifffile
 
     try:
-        file = tifffile.TiffFile(path)
+        file = tifffile.TiffFile(path, _multifile=False)  # OME may name other files, which nobody chose
     except tifffile.TiffFileError as error:
         raise FileError("not a TIFF file, or damaged at its start") from error
     with file:
@@ -167,6 +177,8 @@ def _by_tifffile(path: Path, wanted: str, *, voxels: bool) -> tuple[dict[str, ob
         if len(file.series) > 1:
             raise NotSupportedError(f"{len(file.series)} images of different sizes: save the one that is meant")
         series, page = file.series[0], file.pages[0].aspage()
+        if any(part is None or part.parent is not file for part in series.pages):
+            raise NotSupportedError("an image whose pages lie in several files: save it as one file")
         facts, lead = _tiff_facts(file, series, page)
         if not voxels:
             return facts, []

@@ -43,6 +43,9 @@ PART_KEY = "napari_medseg_part"
 CHANNEL_KEY = "napari_medseg_channel"
 """Where an image layer's metadata holds the name of its channel ("FLAIR"); a layer's own name may be anything."""
 
+COLOURS_KEY = "napari_medseg_colours"
+"""Where a Labels layer's metadata holds the colours that it had before some of its labels were hidden."""
+
 _IPL_FROM_SPL = np.array([-1.0, 1.0, 1.0])
 _RGB = ("red", "green", "blue")
 _KEPT = (False, False, False)
@@ -258,7 +261,7 @@ def label_names(layer: Labels) -> dict[int, str]:
 
 def label_colours(layer: Labels) -> dict[int, Colour]:
     """{id: (red, green, blue)} of a layer with colours of its own; empty where napari chose them."""
-    table = getattr(layer.colormap, "color_dict", {})
+    table = getattr(layer.metadata.get(COLOURS_KEY, layer.colormap), "color_dict", {})
     return {
         int(label): _rgb(colour)
         for label, colour in table.items()

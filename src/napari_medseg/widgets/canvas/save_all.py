@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +28,11 @@ _NOT_IN_A_NAME = re.compile(r'[\\/:*?"<>|#%\x00-\x1f]+')
 def write_layers(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Save image and Labels layers, each on its true grid, in files `STEM_LAYER.suffix` for a path `STEM.suffix`.
 
-    All layers are checked before the first file is written. Files that are there already are never replaced: only the
+    All layers are checked before the first file is written, and no file is left where one cannot be written. Files that are there already are never replaced: only the
     chosen name was asked about. Raises FileError for them, and for layers that are no volumes.
     """
+    if "#" in Path(path).name:
+        raise InputError(f"{path}: a # in a file name chooses a part of a file: choose a name without it")
     made = [Layer.create(*content) for content in layers]
     among = [*open_layers(), *made]
     paths = paths_of(Path(path), [layer.name for layer in made])
@@ -38,8 +41,13 @@ def write_layers(path: str, layers: Sequence[LayerData]) -> list[str]:
         more = f" and {len(taken) - 1} more" if taken[1:] else ""
         raise InputError(f"{path}: {taken[0]}{more} would be replaced: choose another name, or another folder")
     nouns = [to_segmentation(layer, among) if isinstance(layer, Labels) else to_volume(layer, among) for layer in made]
-    for file, noun in zip(paths, nouns, strict=True):
-        io.write(file, noun)
+    try:
+        for file, noun in zip(paths, nouns, strict=True):
+            io.write(file, noun)
+    except BaseException:
+        for file in paths:  # none was there before
+            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+        raise
     return [str(file) for file in paths]
 
 

@@ -112,7 +112,7 @@ class LabelsPanel(Panel):
             config = CleanConfig(labels=tuple(self.table.chosen), **knobs)
             if config.interpolate == "auto":
                 config = replace(config, interpolate=self._axis_looked_along(place))
-            work = partial(_edit, to_segmentation(layer, self._among), config, place, layer.ndim)
+            work = partial(_edit, to_segmentation(layer, self._among), config, place)
             self.done.setText("")
             self.working.ask_in_steps(work, partial(self._apply, layer, title))
 
@@ -204,10 +204,10 @@ class LabelsPanel(Panel):
         self.cleaning.set_ready(chosen[:_NAMED], len(chosen), busy=self.working.runner.is_busy)
 
 
-def _edit(segmentation: Segmentation, config: CleanConfig, place: Placement, ndim: int) -> Work[Edit]:
+def _edit(segmentation: Segmentation, config: CleanConfig, place: Placement) -> Work[Edit]:
     """In the worker: clean a copy, since the user may paint meanwhile; and see what differs."""
     from napari_medseg.refinement.cleaning import clean_in_steps
 
     before = replace(segmentation, data=np.array(segmentation.data[:, :, :]))
     after = yield from clean_in_steps(before, config)
-    return Edit.between(before, after, place, ndim)
+    return Edit.between(before, after, place)

@@ -11,15 +11,12 @@ import numpy.typing as npt
 from napari.utils import DirectLabelColormap
 
 from napari_medseg.volume import Segmentation
-from napari_medseg.widgets.canvas.layers import label_names
+from napari_medseg.widgets.canvas.layers import COLOURS_KEY, label_names
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_medseg.widgets.canvas.layers import Placement
-
-COLOURS_KEY = "napari_medseg_colours"
-"""Where a Labels layer's metadata holds the colours that it had before some of its labels were hidden."""
 
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)
 """The colour of a label that is not shown (RGBA)."""
@@ -35,11 +32,11 @@ class Edit:
     after: npt.NDArray[Any]
 
     @classmethod
-    def between(cls, before: Segmentation, after: Segmentation, place: Placement, ndim: int) -> Edit:
-        """What differs, in the order of a layer of `ndim` axes that shows `before` by this placement."""
+    def between(cls, before: Segmentation, after: Segmentation, place: Placement) -> Edit:
+        """What differs, in the order of the layer that shows `before` by this placement."""
         old, new = (np.asarray(place.to_layer(one.data)) for one in (before, after))
         indices = np.nonzero(old != new)
-        return cls(indices[3 - ndim :], old[indices], new[indices])
+        return cls(indices, old[indices], new[indices])
 
     def apply(self, layer: Labels) -> int:
         """Change the voxels in one step of the layer's history; return how many.
