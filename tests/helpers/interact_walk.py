@@ -122,6 +122,17 @@ def walk_panel(user: Clicker, truth: Segmentation, label: int) -> None:
     assert len(user.panel.work.canvas.points.data) == 1
 
 
+def click_in_3d(user: Clicker) -> None:
+    """A click with the mouse in 3D marks the brightest voxel behind it."""
+    user.press(user.panel.tools["P"])
+    user.window.dims.ndisplay = 3
+    QTest.qWait(200)
+    user.click(user.canvas.rect().center())
+    user.settle()
+    (prompt,) = user.panel.work.view.prompts
+    assert user.mask(1)[prompt.at]
+
+
 def crash_and_resume(user: Clicker, label: int) -> None:
     """The panel and its layers go without a word; the next panel offers what was done, and does it again."""
     before, prompts = user.mask(label), len(user.panel.work.view.prompts)
