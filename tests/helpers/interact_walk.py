@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,21 @@ def click_in_3d(user: Clicker) -> None:
     user.settle()
     (prompt,) = user.panel.work.view.prompts
     assert user.mask(1)[prompt.at]
+
+
+def close_at_work(user: Clicker) -> None:
+    """The panel goes while it works, and listens to the viewer no more; its layers stay."""
+    panel, canvas = user.panel, user.panel.work.canvas
+    gone: list[bool] = []
+    panel.destroyed.connect(partial(gone.append, True))
+    canvas.add_point((20, 30, 40))
+    assert panel.work.queue.left
+    user.window.window.remove_dock_widget(panel)
+    panel.deleteLater()
+    wait_until(lambda: bool(gone))
+    assert canvas._callbacks[0] not in user.window.mouse_drag_callbacks
+    canvas.add_point((20, 30, 50))  # nobody follows it
+    assert canvas.labels in user.window.layers
 
 
 def crash_and_resume(user: Clicker, label: int) -> None:

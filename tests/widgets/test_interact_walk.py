@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from interact_walk import Clicker, click_in_3d, crash_and_resume, walk_panel
+from interact_walk import Clicker, click_in_3d, close_at_work, crash_and_resume, walk_panel
 from napari_medseg.sample import phantom
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.interacting.panel import add_case
@@ -38,8 +38,10 @@ def test_a_walk(window: Any) -> None:
     crash_and_resume(user, 1)
 
 
-def test_a_click_in_3d(window: Any) -> None:
-    click_in_3d(Clicker(window, phantom("ct", seed=0)[0]))
+def test_a_click_in_3d_and_the_end_at_work(window: Any) -> None:
+    user = Clicker(window, phantom("ct", seed=0)[0])
+    click_in_3d(user)
+    close_at_work(user)
 
 
 def test_several_volumes_become_rows_of_train(qtbot: Any) -> None:
