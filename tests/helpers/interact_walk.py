@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,32 @@ def walk_panel(user: Clicker, truth: Segmentation, label: int) -> None:
     np.testing.assert_array_equal(user.mask(1), first)
     assert not user.mask(2).any()
     assert len(user.panel.work.canvas.points.data) == 1
+
+
+def click_in_3d(user: Clicker) -> None:
+    """A click with the mouse in 3D marks the brightest voxel behind it."""
+    user.press(user.panel.tools["P"])
+    user.window.dims.ndisplay = 3
+    QTest.qWait(200)
+    user.click(user.canvas.rect().center())
+    user.settle()
+    (prompt,) = user.panel.work.view.prompts
+    assert user.mask(1)[prompt.at]
+
+
+def close_at_work(user: Clicker) -> None:
+    """The panel goes while it works, and listens to the viewer no more; its layers stay."""
+    panel, canvas = user.panel, user.panel.work.canvas
+    gone: list[bool] = []
+    panel.destroyed.connect(partial(gone.append, True))
+    canvas.add_point((20, 30, 40))
+    assert panel.work.queue.left
+    user.window.window.remove_dock_widget(panel)
+    panel.deleteLater()
+    wait_until(lambda: bool(gone))
+    assert canvas._callbacks[0] not in user.window.mouse_drag_callbacks
+    canvas.add_point((20, 30, 50))  # nobody follows it
+    assert canvas.labels in user.window.layers
 
 
 def crash_and_resume(user: Clicker, label: int) -> None:

@@ -62,7 +62,7 @@ def test_the_main_job_in_a_window(window: Any, threads: dict[str, set[int]], tmp
 def test_panels_leave_nothing_behind(window: Any, qtbot: Any) -> None:
     listeners = [len(emitter.callbacks) for emitter in window.layers.events.emitters.values()]
     shown = set(QApplication.topLevelWidgets())
-    names = ("Segment", "Train", "Metrics", "Resample")
+    names = ("Segment", "Train", "Metrics", "Resample", "Interact")
     panels = [window.window.add_plugin_dock_widget("napari-medseg", name)[1] for name in names]
     gone: list[str] = []
     for panel in panels:

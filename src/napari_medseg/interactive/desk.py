@@ -15,15 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box as VoxelBox
-from napari_medseg.errors import MedsegError
+from napari_medseg.errors import InputError, MedsegError
+from napari_medseg.geometry import Shape3
+from napari_medseg.interactive.autosave import set_aside
 from napari_medseg.interactive.masks import SparseMask
+from napari_medseg.interactive.propagation import propagate
 from napari_medseg.interactive.session import InteractiveSession, resume_interaction
 from napari_medseg.io.disk import files
-from napari_medseg.prompts import Prompt, SliceMask
-from napari_medseg.volume import Volume
+from napari_medseg.prompts import Lasso, Prompt, SliceMask
+from napari_medseg.volume import Segmentation, Volume
 
 Change = Callable[[InteractiveSession], object]
-"""What is done to a session."""
+"""What is done to a session; a text that it returns is told to the user."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class View:
     """{label: its volume in ml}, of the labels that hold a voxel."""
     locked: frozenset[int] = frozenset()
     names: dict[int, str] = field(default_factory=dict)
+    notice: str = ""
+    """What the change tells the user."""
     error: str = ""
     """Why the change was refused; then the session is as it was."""
 
@@ -52,18 +57,32 @@ class Desk:
         self.session = InteractiveSession(volume)
         self._image = image
         self._shown: dict[int, SparseMask] = {}
+        self._owns_log = False
+        """Whether the log is this session's: one of earlier work is set aside, and never written over."""
 
     def do(self, change: Change) -> View:
         """Change the session, keep it, and show it. What is refused is told by the view's error."""
-        error = self._tried(change)
-        self._show()
-        return self._view(error)
+        notices: list[str] = []
 
-    def resume(self) -> View:
-        """Go on with the session of the log."""
+        def noted(session: InteractiveSession) -> None:
+            told = change(session)
+            if isinstance(told, str):
+                notices.append(told)
+
+        error = self._tried(noted)
+        self._show()
+        return self._view(error, "".join(notices))
+
+    def resume(self, earlier: Path | None = None) -> View:
+        """Go on with the session of a log; None: of the volume's own. Another one takes the own one's name."""
 
         def read(_session: InteractiveSession) -> None:
-            self.session = resume_interaction(self.log, self.volume)
+            path = earlier or self.log
+            session = resume_interaction(path, self.volume)
+            if path != self.log:
+                set_aside(self.log)
+                files.put(path, self.log)
+            self.session, self._owns_log = session, True
 
         return self.do(read)
 
@@ -85,18 +104,22 @@ class Desk:
             change(self.session)
             if self.session.steps != before:
                 files.make_folder(self.log.parent)
+                if not self._owns_log:
+                    set_aside(self.log)
+                    self._owns_log = True
                 self.session.save(self.log)
         except MedsegError as error:
             return str(error)
         return ""
 
-    def _view(self, error: str) -> View:
+    def _view(self, error: str, notice: str = "") -> View:
         session, millilitres = self.session, float(np.prod(self.volume.grid.spacing)) / 1000
         return View(
             session.prompts,
             {label: session.mask(label).voxels * millilitres for label in session.labels},
             session.locked,
             dict(session.segmentation.labels),
+            notice,
             error,
         )
 
@@ -128,8 +151,7 @@ def stroke_prompts(session: InteractiveSession, voxels: npt.NDArray[np.int64], v
     axis = int(np.argmin(np.ptp(voxels, axis=0)))
     shape = session.volume.grid.shape
     for index in np.unique(voxels[:, axis]).tolist():
-        plane = tuple(slice(index, index + 1) if a == axis else slice(0, n) for a, n in enumerate(shape))
-        box: VoxelBox = (plane[0], plane[1], plane[2])
+        box = _plane(axis, index, shape)
         stroke = np.zeros([n for a, n in enumerate(shape) if a != axis], dtype=bool)
         rows = voxels[voxels[:, axis] == index]
         stroke[tuple(np.delete(rows, axis, axis=1).T)] = True
@@ -138,6 +160,51 @@ def stroke_prompts(session: InteractiveSession, voxels: npt.NDArray[np.int64], v
             mask = before | stroke if value else before & ~stroke
             if value or (mask != before).any():
                 yield _slice(mask, axis, index, label)
+
+
+def fill_from_slices(session: InteractiveSession, label: int) -> str:
+    """Carry the painted slices of a label through the volume: one change, which takes no voxel of another label.
+
+    The slices of the axis that has most of them count; what is returned tells of others. Raises InputError where the
+    label is locked, or none of its slices is painted.
+    """
+    if label in session.locked:
+        raise InputError(f"label {label} is locked: unlock it first")
+    slices = painted_slices(session, label)
+    if not slices or not session.mask(label):
+        raise InputError(f"label {label} has no painted slice: paint it in some slices first")
+    axis = max(slices, key=lambda a: len(slices[a]))
+    painted = np.zeros(session.volume.grid.shape, bool)
+    for index in slices[axis]:
+        plane = _plane(axis, index, session.volume.grid.shape)
+        painted[plane] = session.mask(label).within(plane)
+    if not painted.any():
+        raise InputError(f"the painted slices of label {label} are empty: paint it in one of them")
+    grid, found = session.volume.grid, session.segmentation
+    some = Segmentation(painted.astype(np.uint8), grid, {1: "filled"})
+    filled = np.asarray(propagate(session.volume, some, slices={axis: slices[axis]}).data) == 1
+    data = np.array(found.data[:, :, :])
+    data[data == label] = 0
+    data[filled & (data == 0)] = label
+    session.start_from(Segmentation(data, grid, dict(found.labels)))
+    left_out = sum(len(slices[a]) for a in slices if a != axis)
+    return f"filled from the {len(slices[axis])} slices along axis {axis}; {left_out} across it left out" * bool(
+        left_out
+    )
+
+
+def painted_slices(session: InteractiveSession, label: int) -> dict[int, list[int]]:
+    """{axis: the slices along it in which the label was painted or drawn around}."""
+    found: dict[int, set[int]] = {}
+    for prompt in session.prompts:
+        if isinstance(prompt, SliceMask | Lasso) and prompt.label == label:
+            found.setdefault(prompt.axis, set()).add(prompt.index)
+    return {axis: sorted(found[axis]) for axis in sorted(found)}
+
+
+def _plane(axis: int, index: int, shape: Shape3) -> VoxelBox:
+    z, y, x = (slice(index, index + 1) if a == axis else slice(0, n) for a, n in enumerate(shape))
+    return z, y, x
 
 
 def _slice(mask: npt.NDArray[np.bool_], axis: int, index: int, label: int) -> SliceMask:

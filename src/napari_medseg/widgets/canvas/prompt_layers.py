@@ -73,7 +73,6 @@ class Canvas:
         self._quiet = False
         self.array = self._labels_array()
         self.labels: Labels = self._add(Labels(self._layer_array(), name=f"{image.name} labels", **self._place()))
-        self.labels.contour = int(viewer.dims.ndisplay == 2)
         self.labels.metadata[GRID_KEY] = self.place.grid
         self.points: Points = self._add(
             Points(
@@ -98,10 +97,9 @@ class Canvas:
         self.labels.events.paint.connect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.connect(self._on_data)
-        self._callbacks = (_on_click_in_3d(self), _entering_3d(self), _back_in_2d(self))
+        self._callbacks = (_on_click_in_3d(self), _entering_3d(self))
         viewer.mouse_drag_callbacks.append(self._callbacks[0])
-        viewer.dims.events.ndisplay.connect(self._callbacks[1], position="first")
-        viewer.dims.events.ndisplay.connect(self._callbacks[2], position="last")
+        viewer.dims.events.ndisplay.connect(self._callbacks[1])
         self.draw_for(1, positive=True)
 
     @property
@@ -234,8 +232,7 @@ class Canvas:
         if self._callbacks[0] not in self.viewer.mouse_drag_callbacks:
             return  # closed before
         self.viewer.mouse_drag_callbacks.remove(self._callbacks[0])
-        for callback in self._callbacks[1:]:
-            self.viewer.dims.events.ndisplay.disconnect(callback)
+        self.viewer.dims.events.ndisplay.disconnect(self._callbacks[1])
         self.labels.events.paint.disconnect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.disconnect(self._on_data)
@@ -290,7 +287,8 @@ def _on_click_in_3d(canvas: Canvas) -> Callable[[Any, Any], Any]:
     """A mouse callback of the viewer: a click without a drag while the points are the active layer."""
 
     def on_mouse(viewer: Any, event: Any) -> Any:
-        if viewer.dims.ndisplay != 3 or viewer.layers.selection.active is not canvas.points:
+        # `!=`: the panel's layers are proxies, which are equal to napari's and never the same.
+        if viewer.dims.ndisplay != 3 or viewer.layers.selection.active != canvas.points:
             return
         ray = canvas.ray(event)
         yield
@@ -304,23 +302,11 @@ def _on_click_in_3d(canvas: Canvas) -> Callable[[Any, Any], Any]:
 
 
 def _entering_3d(canvas: Canvas) -> Callable[[Any], None]:
-    """In 3D napari has no contours, and puts points on a plane, not on what is seen."""
+    """In 3D napari puts points on a plane, not on what is seen."""
 
     def follow(_event: Any) -> None:
-        if canvas.viewer.dims.ndisplay == 3:
-            canvas.labels.contour = 0
-            if canvas.points.mode == "add":
-                canvas.points.mode = "pan_zoom"
-
-    return follow
-
-
-def _back_in_2d(canvas: Canvas) -> Callable[[Any], None]:
-    """After the layers are drawn in 2D again: napari warns of contours before."""
-
-    def follow(_event: Any) -> None:
-        if canvas.viewer.dims.ndisplay == 2:
-            canvas.labels.contour = 1
+        if canvas.viewer.dims.ndisplay == 3 and canvas.points.mode == "add":
+            canvas.points.mode = "pan_zoom"
 
     return follow
 

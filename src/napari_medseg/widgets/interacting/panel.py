@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QApplication, QCheckBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
-import napari_medseg as ms
-from napari_medseg.interactive.autosave import log_path
+from napari_medseg.interactive.autosave import earlier_logs, log_path
+from napari_medseg.interactive.desk import fill_from_slices
 from napari_medseg.interactive.session import InteractiveSession
-from napari_medseg.volume import Segmentation
+from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import label_names, onto, path_of, to_segmentation, to_volume
 from napari_medseg.widgets.fields.docked_panel import Panel
@@ -22,11 +22,14 @@ from napari_medseg.widgets.fields.forms import button, caption, form, reporting,
 from napari_medseg.widgets.fields.layer_box import LayerBox
 from napari_medseg.widgets.interacting.as_python import session_script
 from napari_medseg.widgets.interacting.object_list import ObjectList, ObjectRow
-from napari_medseg.widgets.interacting.work_on_image import WorkOnImage, check_annotated
+from napari_medseg.widgets.interacting.work_on_image import WorkOnImage
 from napari_medseg.widgets.work.background import Background
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_medseg.widgets.fields.case_rows import CaseRows
 
 _TOOLS = {
     "P": ("Point", "points", "add", "Click on the object, in slices (2D)."),
@@ -47,7 +50,6 @@ class InteractPanel(Panel):
         self._viewer = napari_viewer
         self.work: WorkOnImage | None = None
         self.names: dict[int, str] = {}
-        self._log: Path | None = None
         self._looking = Background(self)
         self.image = LayerBox(napari_viewer, Image, "The image to segment.")
         self.start = LayerBox(napari_viewer, Labels, "A result to correct, as of Segment.")
@@ -65,13 +67,16 @@ class InteractPanel(Panel):
         self.objects = ObjectList()
         self.next_button = button("Next (N)", self.next_object, "N: draw for a new object.")
         self.accept_button = button("Accept (A)", self.accept, "A: lock the object, and go on to the next.")
-        self.fill_button = button("Fill from slices", self.fill, "Fill the volume from the slices that you painted.")
+        self.fill_button = button(
+            "Fill from slices", self.fill, "Fill the object from the slices that you painted of it."
+        )
         self.correct_button = button("Correct", self.correct, "Start from these labels instead of nothing.")
         self.train_button = button("Train on this", self.hand_over, "Open Train with this image and its labels.")
         self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
         self.resume_button = button("Resume", self.resume, "Do the steps of your earlier work on this image again.")
         self.discard_button = button("Discard", self.discard, "Forget the earlier work on this image.")
-        self.earlier = caption()
+        self.earlier = QComboBox()
+        self.earlier.setToolTip("Earlier work on this image. What you do without Resume does not overwrite it.")
         self.status = caption()
         self._lay_out()
         self._connect()
@@ -147,15 +152,23 @@ class InteractPanel(Panel):
         self.sign.setChecked(False)
 
     def resume(self) -> None:
-        """Go on with the earlier work on this image."""
+        """Go on with the earlier work on this image that is chosen."""
         with reporting():
+            log = self.earlier.currentData()
             self._offer.hide()
-            self._open().resume()
+            self._open().resume(log)
 
     def discard(self) -> None:
-        """Forget the earlier work on this image."""
-        if self._log is not None:
-            self._looking.ask(partial(self._log.unlink, missing_ok=True), lambda _: self._offer.hide())
+        """Forget the earlier work on this image that is chosen."""
+        log: Path = self.earlier.currentData()
+
+        volume = to_volume(self.image.layer, self._viewer.layers)
+
+        def forget() -> list[tuple[Path, float]]:
+            log.unlink(missing_ok=True)
+            return _earlier(volume)
+
+        self._looking.ask(forget, self._offer_earlier)
 
     def correct(self) -> None:
         """Start from the labels of a layer."""
@@ -166,22 +179,14 @@ class InteractPanel(Panel):
             work.do(lambda session: session.start_from(onto(given, session.volume.grid)))
 
     def fill(self) -> None:
-        """Fill the volume from the slices that were painted; what comes is a change like any other."""
-        with reporting():
-            work = self._open()
-            check_annotated(work.view)
-            work.do(_filled)
+        """Fill the object's volume from its painted slices; what comes is a change like any other."""
+        self._with(lambda work: work.do(partial(fill_from_slices, label=work.label)))
 
     def hand_over(self) -> None:
         """Open Train with this image and its labels as a row."""
         assert self.work is not None, "the button is off without a session"
         panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Train")[1]
-        cases = panel.cases
-        if all(pair[1] is not self.work.canvas.labels for pair in cases.pairs):
-            if cases.rows[-1].pair is not None and len(cases.pairs) > 0 and cases.rows[-1].labels.layer is None:
-                cases.add()
-            cases.rows[-1].image.choose(self.work.image)
-            cases.rows[-1].labels.choose(self.work.canvas.labels)
+        add_case(panel.cases, self.work.image, self.work.canvas.labels)
 
     def copy_as_python(self) -> None:
         """The script that does the session again, to the clipboard."""
@@ -231,14 +236,14 @@ class InteractPanel(Panel):
         if layer is not None and self.work is None:
             with reporting():
                 volume = to_volume(layer, self._viewer.layers)
-                self._looking.ask(partial(log_path, volume), self._offer_earlier)
+                self._looking.ask(partial(_earlier, volume), self._offer_earlier)
 
-    def _offer_earlier(self, log: Path) -> None:
-        self._log = log
-        if log.is_file() and self.work is None:
-            when = datetime.fromtimestamp(log.stat().st_mtime).astimezone()
-            self.earlier.setText(f"Earlier work on this image, of {when:%d %B, %H:%M}:")
-            self._offer.show()
+    def _offer_earlier(self, logs: list[tuple[Path, float]]) -> None:
+        self.earlier.clear()
+        for log, saved in logs:
+            when = datetime.fromtimestamp(saved).astimezone()
+            self.earlier.addItem(f"Earlier work of {when:%d %B, %H:%M}", log)
+        self._offer.setVisible(bool(logs) and self.work is None)
 
     def _on_sign(self, negative: bool) -> None:
         self.sign.setText("− not here (T)" if negative else "+ here (T)")
@@ -311,24 +316,20 @@ class InteractPanel(Panel):
         ]
 
 
-def _filled(session: InteractiveSession) -> None:
-    """The labels of the painted slices, carried through the volume."""
-    session.start_from(ms.propagate(session.volume, painted_slices(session), slices=None))
+def add_case(cases: CaseRows, image: Layer, labels: Layer) -> None:
+    """Make an image with its labels a row: the one that has these labels, or else one that is not complete, or new."""
+    found = next((case for case in cases.rows if case.labels.layer == labels), None)
+    if found is None:
+        if cases.rows[-1].pair is not None:
+            cases.add()
+        found = cases.rows[-1]
+    found.image.choose(image)
+    found.labels.choose(labels)
 
 
-def painted_slices(session: InteractiveSession) -> Segmentation:
-    """The slices that were painted or drawn around, as they are in the session, and nothing else."""
-    import numpy as np
-
-    from napari_medseg.prompts import Lasso, SliceMask
-
-    found = session.segmentation
-    out = np.zeros(session.volume.grid.shape, found.data.dtype)
-    for prompt in session.prompts:
-        if isinstance(prompt, SliceMask | Lasso):
-            where = tuple(slice(prompt.index, prompt.index + 1) if a == prompt.axis else slice(None) for a in range(3))
-            out[where] = found.data[where[0], where[1], where[2]]
-    return Segmentation(out, session.volume.grid, dict(found.labels))
+def _earlier(volume: Volume) -> list[tuple[Path, float]]:
+    """In the worker: the logs of earlier work on a volume, and when each was saved."""
+    return [(log, log.stat().st_mtime) for log in earlier_logs(log_path(volume))]
 
 
 def _colour(layer: Labels, label: int) -> tuple[float, float, float, float]:

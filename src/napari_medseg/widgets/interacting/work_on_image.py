@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, Signal
 
-from napari_medseg.errors import InputError, MedsegError
+from napari_medseg.errors import MedsegError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.interactive.autosave import log_path
 from napari_medseg.interactive.desk import Change, Desk, View
@@ -67,9 +68,9 @@ class WorkOnImage(QObject):
         """Change the session as soon as what was asked for before is done."""
         self._ask(lambda desk: desk.do(change))
 
-    def resume(self) -> None:
-        """Go on with what the log of this image holds."""
-        self._ask(Desk.resume)
+    def resume(self, log: Path) -> None:
+        """Go on with what a log of this image holds."""
+        self._ask(lambda desk: desk.resume(log))
 
     def accept(self) -> None:
         """Lock the object, and go on to the next one."""
@@ -124,6 +125,8 @@ class WorkOnImage(QObject):
         self.view = view
         if view.error:
             show_error(view.error)
+        elif view.notice:
+            show_info(view.notice)
         self.canvas.refresh()
         if self.queue.left <= 1:
             self._show_rows()
@@ -170,9 +173,3 @@ def _with(session: InteractiveSession, prompts: list[Prompt]) -> Segmentation:
 def _without(session: InteractiveSession, prompt: Prompt) -> None:
     if any(prompt is known for known in session.prompts):  # else it was refused, or undone
         session.remove(prompt)
-
-
-def check_annotated(view: View) -> None:
-    """Raise InputError where there is nothing to fill from."""
-    if not view.millilitres:
-        raise InputError("nothing is marked yet: paint a label in some slices first")

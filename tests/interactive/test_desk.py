@@ -1,0 +1,114 @@
+"""A session at work without a window: its image, its log, and what strokes on the image say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import napari_medseg as ms
+from click_phantoms import balls
+from napari_medseg.interactive.autosave import earlier_logs, log_path, sessions_folder, set_aside
+from napari_medseg.interactive.desk import Desk, fill_from_slices, painted_slices
+from napari_medseg.interactive.session import InteractiveSession
+
+A, B = (12, 14, 12), (12, 14, 34)
+VOLUME, (FIRST, SECOND) = balls((24, 28, 46), A, B, radius=7)
+
+
+def desk_at(log: Path) -> tuple[Desk, npt.NDArray[np.uint16]]:
+    image = np.zeros(VOLUME.grid.shape, np.uint16)
+    return Desk(VOLUME, image, log), image
+
+
+def clicked(at: ms.prompts.Index, label: int = 1) -> ms.Point:
+    return ms.Point(at, label=label)
+
+
+def test_new_work_keeps_the_earlier_log(tmp_path: Path) -> None:
+    log = tmp_path / "work.json"
+    first, image = desk_at(log)
+    first.do(lambda session: session.add(clicked(A)))
+    before = image.copy()
+    first.do(lambda session: session.lock(1))  # its own log is written anew
+    assert earlier_logs(log) == [log]
+    second, image = desk_at(log)
+    second.do(lambda session: session.add(clicked(B)))
+    aside = tmp_path / "work.1.json"
+    assert set(earlier_logs(log)) == {log, aside}
+    third, image = desk_at(log)
+    view = third.resume(aside)
+    assert not view.error
+    np.testing.assert_array_equal(image, before)
+    assert view.locked == {1}
+    third.do(lambda session: session.unlock(1))
+    other = tmp_path / "work.2.json"
+    assert set(earlier_logs(log)) == {log, other}, "what was the log when another one was resumed"
+    fourth, image = desk_at(log)
+    fourth.resume(other)
+    assert image[B] == 1
+    assert image[A] == 0
+
+
+def test_a_log_that_cannot_be_resumed_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "work.json"
+    log.write_text("no log")
+    desk, image = desk_at(log)
+    assert "work.json" in desk.resume().error
+    assert not desk.do(lambda session: session.add(clicked(A))).error
+    assert (tmp_path / "work.1.json").read_text() == "no log"
+    assert image[A] == 1
+
+
+def test_logs_lie_in_the_folder_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDSEG_SESSIONS", str(tmp_path / "sessions"))
+    log = log_path(VOLUME)
+    assert log.parent == sessions_folder() == tmp_path / "sessions"
+    assert log == log_path(VOLUME)
+    assert log != log_path(balls((24, 28, 46), A, radius=7)[0])
+    assert earlier_logs(log) == []
+    assert set_aside(log) is None
+
+
+def test_filling_changes_the_label_alone_and_is_undone_at_once(tmp_path: Path) -> None:
+    desk, image = desk_at(tmp_path / "work.json")
+    desk.do(lambda session: session.add(clicked(B, 2)))
+    other = image == 2
+    for z in (8, 12, 16):
+        desk.paint(np.argwhere(FIRST & (np.arange(24) == z)[:, None, None]), 1)
+    across = np.argwhere(FIRST & (np.arange(46) == 9))
+    desk.paint(across, 1)
+    assert painted_slices(desk.session, 1) == {0: [8, 12, 16], 2: [9]}
+    before = image.copy()
+    view = desk.do(lambda session: fill_from_slices(session, 1))
+    assert not view.error
+    assert "axis 0; 1 across it" in view.notice
+    np.testing.assert_array_equal(image == 2, other)
+    for z in (8, 12, 16):
+        np.testing.assert_array_equal(image[z] == 1, FIRST[z])
+    assert not desk.do(InteractiveSession.undo).error
+    np.testing.assert_array_equal(image, before)
+    assert "no painted slice" in desk.do(lambda session: fill_from_slices(session, 2)).error
+    desk.do(lambda session: session.lock(1))
+    assert "locked" in desk.do(lambda session: fill_from_slices(session, 1)).error
+
+
+def test_a_stroke_is_taken_back_where_it_is_refused(tmp_path: Path) -> None:
+    desk, image = desk_at(tmp_path / "work.json")
+    desk.do(lambda session: session.add(clicked(A)))
+    desk.do(lambda session: session.lock(1))
+    before = image.copy()
+    stroke = np.array([A, (12, 14, 13)])
+    image[tuple(stroke.T)] = 2  # as napari paints
+    assert "locked" in desk.paint(stroke, 2).error
+    np.testing.assert_array_equal(image, before)
+
+
+def test_the_eraser_empties_a_slice(tmp_path: Path) -> None:
+    desk, image = desk_at(tmp_path / "work.json")
+    desk.do(lambda session: session.add(clicked(A)))
+    assert not desk.paint(np.argwhere((image == 1) & (np.arange(24) == 10)[:, None, None]), 0).error
+    assert not image[10].any()
+    assert image[A] == 1
