@@ -201,4 +201,4 @@ def test_two_organs_are_no_painted_slices() -> None:
     data = np.zeros((20, 20, 60), np.uint8)
     data[5:15, 5:15, 5:15] = data[5:15, 5:15, 45:55] = 1
     organs = Segmentation(data, Grid.from_spacing(data.shape, (1.0, 1.0, 1.0)), {1: "kidney"})
-    np.testing.assert_array_equal(clean(organs, interpolate="auto").data, data)
+    np.testing.assert_array_equal(ms.clean(organs, interpolate="auto").data, data)

@@ -15,7 +15,7 @@ from napari_medseg.widgets.labelling.layer_labels import Edit, show_colours, wit
 
 @pytest.mark.parametrize("shape", [(12, 14), (3, 12, 14), (1, 3, 12, 14)], ids=len)
 def test_an_edit_reaches_the_voxels_of_its_layer(shape: tuple[int, ...]) -> None:
-    layer = Labels(np.zeros(shape, np.uint8))
+    layer = Labels(np.zeros(shape, np.uint8), units=["mm"] * len(shape))
     before = to_segmentation(layer)
     wanted = np.zeros(before.data.shape, np.uint8)
     wanted[-1, 4, 5] = 3

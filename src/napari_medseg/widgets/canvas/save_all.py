@@ -28,8 +28,9 @@ _NOT_IN_A_NAME = re.compile(r'[\\/:*?"<>|#%\x00-\x1f]+')
 def write_layers(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Save image and Labels layers, each on its true grid, in files `STEM_LAYER.suffix` for a path `STEM.suffix`.
 
-    All layers are checked before the first file is written, and no file is left where one cannot be written. Files that are there already are never replaced: only the
-    chosen name was asked about. Raises FileError for them, and for layers that are no volumes.
+    All layers are checked before the first file is written, and no file is left where one cannot be written. Files that
+    are there already are never replaced: only the chosen name was asked about. Raises FileError for them, and for
+    layers that are no volumes.
     """
     if "#" in Path(path).name:
         raise InputError(f"{path}: a # in a file name chooses a part of a file: choose a name without it")

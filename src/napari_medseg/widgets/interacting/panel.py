@@ -145,6 +145,7 @@ class InteractPanel(Panel):
 
     def next_object(self) -> None:
         self._with(lambda work: work.choose(work.next_label()))
+        self.sign.setChecked(False)
 
     def accept(self) -> None:
         """Lock the object, and go on to the next."""
@@ -176,7 +177,7 @@ class InteractPanel(Panel):
             given: Segmentation = to_segmentation(self.start.layer, self._viewer.layers)
             work = self._open()
             self.names |= label_names(self.start.layer)
-            work.do(lambda session: session.start_from(onto(given, session.volume.grid)))
+            work.do(partial(_start_from, given=given))
 
     def fill(self) -> None:
         """Fill the object's volume from its painted slices; what comes is a change like any other."""
@@ -199,9 +200,13 @@ class InteractPanel(Panel):
         super().closeEvent(event)
 
     def _open(self) -> WorkOnImage:
+        if self.work is not None and not all(layer in self._viewer.layers for layer in self.work.canvas.layers):
+            show_info("a layer of the work was removed: it begins anew; Resume goes on with the earlier work")
+            self._close()
         if self.work is None:
             self.work = WorkOnImage(self._viewer, self.image.layer, self)
             self.work.on_demand = self.on_demand.isChecked()
+            self.work.choose(self.work.label, positive=not self.sign.isChecked())
             self.work.changed.connect(self._update)
             self.destroyed.connect(self.work.canvas.close)
             self._bind(self.work)
@@ -212,6 +217,7 @@ class InteractPanel(Panel):
         if self.work is not None:
             self.work.close()
             self.work = None
+            self.names = {}
 
     def _bind(self, work: WorkOnImage) -> None:
         """The keys of the tools, on the session's own layers only: napari's stay as they are elsewhere."""
@@ -344,3 +350,12 @@ def _handler(call: Callable[[], None]) -> Callable[[object], None]:
         call()
 
     return handle
+
+
+def _start_from(session: InteractiveSession, given: Segmentation) -> None:
+    """Start from labels. Raises InputError for ids that the layer of the work cannot hold."""
+    ours = onto(given, session.volume.grid)
+    largest = int(np.max(ours.data[...], initial=0))
+    if largest > LARGEST_LABEL:
+        raise InputError(f"{given.name} has the label {largest}, and labels up to {LARGEST_LABEL} can be corrected")
+    session.start_from(ours)

@@ -53,10 +53,10 @@ class WorkOnImage(QObject):
         self.queue.drop()
         self.canvas.close()
 
-    def choose(self, label: int, *, positive: bool = True) -> None:
-        """Draw for another object, or the other sign."""
-        self.label, self.positive = label, positive
-        self.canvas.draw_for(label, positive=positive)
+    def choose(self, label: int, *, positive: bool | None = None) -> None:
+        """Draw for another object, or with the other sign. None: the sign stays."""
+        self.label, self.positive = label, self.positive if positive is None else positive
+        self.canvas.draw_for(label, positive=self.positive)
         self.changed.emit()
 
     def next_label(self) -> int:
