@@ -25,7 +25,7 @@ from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel, other_panel
-from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting, row, tell
+from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH, button, caption, choice, form, reporting, row, tell
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.segment import SegmentPanel
@@ -95,6 +95,7 @@ class TrainPanel(Panel):
         self.budget.setValue(10)
         self.unit = choice(_UNITS)
         for field in (self.budget, self.unit):
+            field.setMinimumWidth(LEAST_FIELD_WIDTH // 4 * 3)  # two in a row
             field.setToolTip(f"minutes: {docs['minutes']}\nepochs: {docs['epochs']}")
         self.name = QLineEdit("my model")
         self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")

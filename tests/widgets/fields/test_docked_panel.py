@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget
+import pytest
+from qtpy.QtCore import QCoreApplication, Qt
+from qtpy.QtWidgets import QApplication, QDockWidget, QLabel, QScrollArea, QVBoxLayout
+
+from napari_medseg.widgets.fields import help_button
+from napari_medseg.widgets.fields.docked_panel import Panel
+from napari_medseg.widgets.fields.help_button import HelpButton
+from napari_medseg.widgets.segment import SegmentPanel
+from napari_medseg.widgets.train import TrainPanel
 
 
 def test_a_panel_opens_as_a_tab_in_front_of_the_others(make_napari_viewer: Any, qtbot: Any) -> None:
@@ -53,12 +62,18 @@ def test_every_panel_fits_a_small_screen_and_answers_keys(make_napari_viewer: An
     main = viewer.window._qt_window
     main.resize(1024, 700)
     qtbot.wait(100)
-    height = main.height()
-    for name in ("Segment", "Train", "Metrics", "Resample"):
+    docks = {}
+    for name in ("Segment", "Train", "Metrics", "Labels", "Interact", "Resample"):
         dock, panel = viewer.window.add_plugin_dock_widget("napari-medseg", name)
         qtbot.waitUntil(lambda shown=panel: not shown.visibleRegion().isEmpty())
+        docks[name] = dock
+        main.resizeDocks([dock], [340], Qt.Orientation.Horizontal)
+        if isinstance(panel, SegmentPanel | TrainPanel) and panel.options.advanced is not None:
+            panel.options.advanced.unfold(True)
+        qtbot.wait(50)
         assert panel.minimumSizeHint().height() <= 300
-        assert main.height() == height
+        assert (name, dock.width(), _hidden_width(panel)) == (name, 340, 0)
+        assert (main.width(), main.height()) == (1024, 700)
     clicked: list[bool] = []
     panel.resample_button.setEnabled(True)
     panel.resample_button.clicked.disconnect()
@@ -67,6 +82,52 @@ def test_every_panel_fits_a_small_screen_and_answers_keys(make_napari_viewer: An
     panel.layer.setFocus()
     qtbot.keyClick(panel.layer, Qt.Key.Key_Return)
     assert clicked == [False]
-    main.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock)
-    qtbot.wait(100)
-    assert main.height() == height
+    for moved in (dock, docks["Metrics"]):
+        main.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, moved)
+        qtbot.wait(100)
+        assert (main.width(), main.height()) == (1024, 700)
+        assert _hidden_width(moved.widget()) == 0
+        main.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, moved)
+
+
+def _hidden_width(panel: Any) -> int:
+    """Pixels that the panel's horizontal scroll bar hides."""
+    return int(panel.findChild(QScrollArea).horizontalScrollBar().maximum())
+
+
+def test_the_help_menu_has_the_guide_the_citation_and_a_report(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide, issues = "https://example.org/guide", "https://example.org/issues"
+    stated = Message()
+    stated["Project-URL"] = f"Documentation, {guide}"
+    stated["Project-URL"] = f"Issues, {issues}"
+    monkeypatch.setattr(help_button.metadata, "metadata", lambda _name: stated)
+    opened: list[str] = []
+    monkeypatch.setattr(help_button.QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
+    panel = _Framed()
+    qtbot.addWidget(panel)
+    QCoreApplication.processEvents()
+    help_menu = panel.findChild(HelpButton)
+    assert help_menu is not None
+    entries = {action.text(): action for action in help_menu.menu().actions()}
+    assert [*entries] == ["Documentation", "Issues", "How to cite", "Copy versions for a report"]
+    entries["Documentation"].trigger()
+    entries["Issues"].trigger()
+    assert opened == [guide, issues]
+    entries["How to cite"].trigger()
+    assert QApplication.clipboard().text() == help_button.citation()
+
+
+def test_the_package_states_where_its_guide_and_its_issues_are() -> None:
+    root = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    urls = text.split("[project.urls]")[1].split("\n[")[0]
+    assert "\nDocumentation = " in urls
+    assert "\nIssues = " in urls
+
+
+class _Framed(Panel):
+    """A panel with one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        QVBoxLayout(self).addWidget(QLabel("a line"))

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton, QSizePolicy, QVBoxLayout, QWi
 
 from napari_medseg.config import Knob, configured, knobs_of
 from napari_medseg.errors import InputError
-from napari_medseg.widgets.fields.forms import form
+from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH, form
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -35,8 +35,6 @@ _MOST = 10**9
 """Bound of a number whose field states none."""
 _SMALL = 0.01
 """Users vary a number below this by powers of ten."""
-_LEAST_WIDTH = 80
-"""Pixels of a widget in a narrow panel."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def _finish(widget: Any, knob: Knob) -> None:
     if isinstance(native, QCheckBox):
         native.setText("")  # the label stands beside it
     native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # a spin box is as wide as its bounds
-    native.setMinimumWidth(_LEAST_WIDTH)
+    native.setMinimumWidth(LEAST_FIELD_WIDTH)
 
 
 def _bounds(knob: Knob) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from qtpy.QtWidgets import (
 
 from napari_medseg.errors import MedsegError
 
-_LEAST_WIDTH = 350
+LEAST_FIELD_WIDTH = 80
+"""Pixels of a field in a narrow panel."""
+_LEAST_WIDTH = 330
 """Pixels in which a panel's form needs no horizontal scroll bar."""
 
 
@@ -106,6 +108,7 @@ def choice(options: dict[str, str], tooltip: str = "") -> QComboBox:
         box.addItem(text, value)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)
+    box.setMinimumWidth(LEAST_FIELD_WIDTH)  # Qt would ask for the width of a placeholder
     return box
 
 

@@ -45,7 +45,7 @@ _WORDS = {
     ),
     "nsd_tolerance_mm": Words("NSD tolerance"),
 }
-_MIN_WIDTH, _MIN_HEIGHT = 350, 580
+_MIN_WIDTH, _MIN_HEIGHT = 300, 580
 """Pixels in which nothing is cut off but tables, which scroll. Without a height, each line of text that comes or goes
 would push at the window; that draws the canvas at once, wherever napari is in its work on the layers, and may crash."""
 

@@ -59,7 +59,8 @@ class TableTab(QWidget):
         layout.addWidget(self.table, stretch=1)
         layout.addWidget(self.summary)
         layout.addWidget(self.place)
-        layout.addLayout(row(self.jump_button, self.columns, self.export))
+        layout.addWidget(self.jump_button)
+        layout.addLayout(row(self.columns, self.export))
 
     def show_scores(self, scores: Scores, prediction: Labels, reference: Labels) -> None:
         """Fill the table, in the order that the user gave it."""
