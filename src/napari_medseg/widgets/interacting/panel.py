@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Image, Labels
+from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
+from napari_medseg.errors import InputError
 from napari_medseg.interactive.autosave import earlier_logs, log_path
 from napari_medseg.interactive.desk import fill_from_slices
 from napari_medseg.interactive.session import InteractiveSession
@@ -39,6 +42,8 @@ _TOOLS = {
     "M": ("Paint", "labels", "paint", "Paint or erase the object in a slice: there it is exactly that."),
 }
 """{key: name, layer, napari's mode, tooltip}"""
+_LARGEST_LABEL = 65535
+"""What the layer of the work can hold: 16 bits a voxel."""
 _IDLE = {"points": "pan_zoom", "strokes": "pan_zoom", "labels": "pan_zoom"}
 
 
@@ -356,6 +361,6 @@ def _start_from(session: InteractiveSession, given: Segmentation) -> None:
     """Start from labels. Raises InputError for ids that the layer of the work cannot hold."""
     ours = onto(given, session.volume.grid)
     largest = int(np.max(ours.data[...], initial=0))
-    if largest > LARGEST_LABEL:
-        raise InputError(f"{given.name} has the label {largest}, and labels up to {LARGEST_LABEL} can be corrected")
+    if largest > _LARGEST_LABEL:
+        raise InputError(f"{given.name} has the label {largest}, and labels up to {_LARGEST_LABEL} can be corrected")
     session.start_from(ours)
