@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from email.message import Message
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from qtpy.QtCore import QCoreApplication, Qt
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QDockWidget, QLabel, QScrollArea, QVBoxLayout
 
-from napari_medseg.widgets.fields import help_button
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.help_button import HelpButton
 from napari_medseg.widgets.segment import SegmentPanel
@@ -100,9 +101,9 @@ def test_the_help_menu_has_the_guide_the_citation_and_a_report(qtbot: Any, monke
     stated = Message()
     stated["Project-URL"] = f"Documentation, {guide}"
     stated["Project-URL"] = f"Issues, {issues}"
-    monkeypatch.setattr(help_button.metadata, "metadata", lambda _name: stated)
+    monkeypatch.setattr(metadata, "metadata", lambda _name: stated)
     opened: list[str] = []
-    monkeypatch.setattr(help_button.QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
     panel = _Framed()
     qtbot.addWidget(panel)
     QCoreApplication.processEvents()
