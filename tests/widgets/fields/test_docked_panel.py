@@ -14,7 +14,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QDockWidget, QLabel, QScrollArea, QVBoxLayout
 
 from napari_medseg.widgets.fields.docked_panel import Panel
-from napari_medseg.widgets.fields.help_button import HelpButton
+from napari_medseg.widgets.fields.help_button import HelpButton, citation
 from napari_medseg.widgets.segment import SegmentPanel
 from napari_medseg.widgets.train import TrainPanel
 
@@ -115,7 +115,7 @@ def test_the_help_menu_has_the_guide_the_citation_and_a_report(qtbot: Any, monke
     entries["Issues"].trigger()
     assert opened == [guide, issues]
     entries["How to cite"].trigger()
-    assert QApplication.clipboard().text() == help_button.citation()
+    assert QApplication.clipboard().text() == citation()
 
 
 def test_the_package_states_where_its_guide_and_its_issues_are() -> None:
