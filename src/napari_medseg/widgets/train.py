@@ -59,7 +59,7 @@ _WORDS = {
         },
     ),
     "unlabelled_slices": Words(
-        "Slices without labels", {"background": "background", "ignore": "not annotated (ignored)"}
+        "Empty slices", {"background": "background", "ignore": "not annotated (ignored)"}
     ),
     "val": Words("Validation fraction"),
     "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
