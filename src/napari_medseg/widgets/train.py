@@ -58,9 +58,7 @@ _WORDS = {
             "detect": "find, then segment: two networks",
         },
     ),
-    "unlabelled_slices": Words(
-        "Empty slices", {"background": "background", "ignore": "not annotated (ignored)"}
-    ),
+    "unlabelled_slices": Words("Empty slices", {"background": "background", "ignore": "not annotated (ignored)"}),
     "val": Words("Validation fraction"),
     "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
     "batch_size": Words("Patches in a step"),
