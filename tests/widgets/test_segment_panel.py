@@ -137,6 +137,11 @@ def test_a_new_result_takes_the_place_of_the_last(
         layers.append(viewer.layers["ct labels"])
     assert [layer.name for layer in viewer.layers] == ["ct", "ct labels"]
     assert layers[0] is not layers[1]
+    viewer.layers.remove("ct")
+    add(viewer, replace(volume(seed=1), name="ct"))  # another scan of this name
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    assert layers[1] in viewer.layers
 
 
 def test_a_folder_is_segmented_as_the_command_does(

@@ -76,7 +76,7 @@ class SegmentPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self._run: Run | None = None
-        self._results: dict[tuple[str, ...], Labels] = {}
+        self._results: list[tuple[tuple[Image, ...], Labels]] = []
         self.images: list[LayerBox] = []
         self.models = ModelBox(Background(self).ask)
         self.options = ConfigForm(SegmentConfig, _SHOWN, _WORDS)
@@ -244,9 +244,8 @@ class SegmentPanel(Panel):
         """Rename a complete layer; add it again if the user removed it while it was filled."""
         end_filling(layer)
         if run.is_complete:
-            names = tuple(image.name for image in run.images)
-            self._forget_last(names)
-            self._results[names] = layer
+            self._forget_last(run.images)
+            self._results.append((run.images, layer))
             layer.name = run.name
         if layer in self._viewer.layers:
             layer.refresh(extent=False)
@@ -254,11 +253,16 @@ class SegmentPanel(Panel):
             self._viewer.add_layer(layer)
             show_info(f"layer {layer.name!r} was removed while it was being filled; it is complete now, and back")
 
-    def _forget_last(self, images: tuple[str, ...]) -> None:
-        """Remove the result of the last run on these images, where the user wants that."""
-        last = self._results.get(images)
-        if self.replace.value and last is not None and last in self._viewer.layers:
-            self._viewer.layers.remove(last)
+    def _forget_last(self, images: tuple[Image, ...]) -> None:
+        """Remove the result of the last run on these images, where the user wants that.
+
+        Layers are compared, not names: another scan may bear the name of one that was closed.
+        """
+        here = self._viewer.layers
+        self._results = [(of, made) for of, made in self._results if made in here and all(one in here for one in of)]
+        last = [made for of, made in self._results if of == images][-1:]
+        if self.replace.value and last:
+            here.remove(last[0])
 
 
 def _folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Iterator[Event]:

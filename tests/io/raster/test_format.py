@@ -226,6 +226,8 @@ def test_pages_are_chosen_by_number_or_taken_for_channels(tmp_path: Path) -> Non
     assert read(planes).data.shape == (5, 1, 5, 7)
     white = tiff(tmp_path / "white.tif", GREY, photometric="miniswhite")
     assert same(read(white).data[0, 0], 255 - GREY)
+    with pytest.raises(NotSupportedError, match="its white is 0"):
+        read_segmentation(white)
 
 
 @pytest.mark.parametrize("kind", ["tiff_lzw", "tiff_deflate", "packbits", "raw"])

@@ -73,7 +73,7 @@ def iter_train_pnet(
     def loss(net: nn.Module, case: Correction, _: np.random.Generator) -> Tensor:
         return _loss(net(torch.from_numpy(case.image)[None]), case)
 
-    return _training("deepigeos_pnet", loss, cases, labels, out, steps, seed, width)
+    return _training("deepigeos_pnet", loss, cases, labels, out, steps=steps, seed=seed, width=width)
 
 
 def iter_train_rnet(
@@ -94,7 +94,7 @@ def iter_train_rnet(
         net.train()
         return _loss(net(*rnet_inputs(case.image, start.labels, start.clicks, case.spacing)), case)
 
-    return _training("deepigeos_rnet", loss, cases, labels, out, steps, seed, width)
+    return _training("deepigeos_rnet", loss, cases, labels, out, steps=steps, seed=seed, width=width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +126,7 @@ def _training(
     cases: Sequence[Correction],
     labels: Mapping[int, str],
     out: Path,
+    *,
     steps: int,
     seed: int,
     width: int,

@@ -118,6 +118,10 @@ def _described(array: LazyArray, facts: Facts, file: Path, *, as_labels: bool) -
     if holds_labels:
         if file.suffix.lower() in _JPEG:
             raise NotSupportedError(f"{file}: JPEG changes the values of pixels, and labels are exact: save it as PNG")
+        if facts.colours == "white is 0":
+            raise NotSupportedError(
+                f"{file}: its white is 0, so an id of a label and what is shown for it differ: save it with black as 0"
+            )
         table = colours.table_beside(file) if facts.samples >= 3 else None
         data = colours.ids(array, facts, file, table)
     else:
