@@ -26,9 +26,10 @@ def walk_job(window: Any, folder: Path, during: During = unmeasured) -> None:
     show_first_layers(window, during)
     with during("open the sample"):
         image, reference = window.open_sample("napari-medseg", "ct")
-        QTest.qWait(100)
+        QTest.qWait(400)  # the letters come after the layers
     segment, train, metrics = (open_panel(window, name, during) for name in ("Segment", "Train", "Metrics"))
-    wait_until(lambda: segment.segment_button.isEnabled())
+    with during("estimate"):
+        wait_until(lambda: segment.estimate.text.text().startswith("about"))
     segment.options["overlap"].value = 0  # the fewest windows
     with during("segment"):
         click(segment.segment_button, segment)

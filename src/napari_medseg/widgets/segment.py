@@ -129,7 +129,7 @@ class SegmentPanel(Panel):
         self.tabs.currentChanged.connect(self._update)
         self.folder.changed.connect(self._update)
         self.out.changed.connect(self._update)
-        Background(self).ask(devices_seen, partial(self.options.offer, "device"))
+        Background(self).ask_when_settled(devices_seen, partial(self.options.offer, "device"))
 
     def _follow_model(self, model: Model | None) -> None:
         """As many image rows as the model has channels; without a model the rows stay, and there is one at first."""

@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
 
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning
@@ -39,6 +41,8 @@ _MOST_CHOICES = 32
 """Series, stacks or sets of segments that open as layers."""
 _MOST_POINTS = 8
 """Time points, or contrasts on a fourth axis, that open as layers; a file with more is refused."""
+_LETTERS_MS = 200
+"""The letters come this long after the layers: napari's first drawing of both at once would hold up the window."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
@@ -182,6 +186,11 @@ def _sample(image: Volume, truth: Segmentation, name: str) -> list[LayerData]:
 def _letter_the_canvas() -> None:
     viewer = napari.current_viewer()
     if viewer:
+        QTimer.singleShot(_LETTERS_MS, partial(_letter, viewer))
+
+
+def _letter(viewer: napari.Viewer) -> None:
+    if napari.current_viewer() is viewer:  # not closed meanwhile
         show_orientation(viewer)
 
 

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from napari_medseg.events import Event, Finished, Work, finishing
 from napari_medseg.widgets.work.runner import Runner
+
+SETTLED_MS = 1000
+"""A work that loads torch begins when its panel has stood for this time.
+
+Two threads that compute share Python's lock: a panel that is built while torch is imported takes four times as long.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,13 @@ class Background(QObject):
     def ask(self, compute: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Run `compute()` in the worker as soon as it is free, and `then(result)` on the thread of the window."""
         self.ask_in_steps(partial(_in_one_step, compute), then)
+
+    def ask_when_settled(self, compute: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """The same, once the panel has stood for a moment."""
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.timeout.connect(partial(self.ask, compute, then))
+        timer.start(SETTLED_MS)
 
     def ask_in_steps(self, work: Callable[[], Work[Any]], then: Callable[[Any], None]) -> None:
         """The same for work in steps, which shows its progress and can be cancelled."""

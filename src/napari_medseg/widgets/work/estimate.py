@@ -11,7 +11,7 @@ from superqt.utils import qdebounced
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.widgets.fields.forms import caption, tell, warning_line
-from napari_medseg.widgets.work.background import Background
+from napari_medseg.widgets.work.background import SETTLED_MS, Background
 from napari_medseg.widgets.work.progress_row import duration
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Question = tuple[Volume, Model, SegmentConfig]
 
-_SETTLED_MS = 300
-"""A run is estimated once the user has changed nothing for this time: a spin box turned asks many times."""
 _DEVICES = {"cpu": "this CPU"}
 """{device: what users call it}; all others are a GPU."""
 
@@ -56,10 +54,10 @@ class Estimate(QWidget):
         self._question: Question | None = None
         self._paces: dict[Pace, float] = {}
         self._background = Background(self)
-        self._work_soon = qdebounced(self._work, timeout=_SETTLED_MS, parent=self)
+        self._work_soon = qdebounced(self._work, timeout=SETTLED_MS, parent=self)
 
     def ask(self, volume: Volume, model: Model, config: SegmentConfig) -> None:
-        """Estimate this run soon."""
+        """Estimate this run once nothing was asked for a moment: a spin box that is turned asks many times."""
         self._question = (volume, model, config)
         self._work_soon()
 
