@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -186,11 +187,13 @@ def _sample(image: Volume, truth: Segmentation, name: str) -> list[LayerData]:
 def _letter_the_canvas() -> None:
     viewer = napari.current_viewer()
     if viewer:
-        QTimer.singleShot(_LETTERS_MS, partial(_letter, viewer))
+        # A timer that held the viewer would be the last to hold it once it is closed, and end it at a bad moment for Qt.
+        QTimer.singleShot(_LETTERS_MS, partial(_letter, weakref.ref(viewer)))
 
 
-def _letter(viewer: napari.Viewer) -> None:
-    if napari.current_viewer() is viewer:  # not closed meanwhile
+def _letter(here: weakref.ref[napari.Viewer]) -> None:
+    viewer = napari.current_viewer()
+    if viewer is not None and viewer is here():  # not closed meanwhile
         show_orientation(viewer)
 
 

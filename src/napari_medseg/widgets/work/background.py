@@ -36,6 +36,10 @@ class Background(QObject):
         self._waiting: _Request | None = None
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._start_waiting)
+        # A method, which Qt holds weakly: a function that held this object would let it go while Qt deletes it.
+        self._settling = QTimer(self)
+        self._settling.setSingleShot(True)
+        self._settling.timeout.connect(self._settle)
 
     def ask(self, compute: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Run `compute()` in the worker as soon as it is free, and `then(result)` on the thread of the window."""
@@ -43,14 +47,15 @@ class Background(QObject):
 
     def ask_when_settled(self, compute: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """The same, once the panel has stood for a moment."""
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.timeout.connect(partial(self.ask, compute, then))
-        timer.start(SETTLED_MS)
+        self._waiting = _Request(partial(_in_one_step, compute), then)
+        self._settling.start(SETTLED_MS)
 
     def ask_in_steps(self, work: Callable[[], Work[Any]], then: Callable[[Any], None]) -> None:
         """The same for work in steps, which shows its progress and can be cancelled."""
         self._waiting = _Request(work, then)
+        self._start_waiting(self.runner.is_busy)
+
+    def _settle(self) -> None:
         self._start_waiting(self.runner.is_busy)
 
     def _start_waiting(self, busy: bool) -> None:
