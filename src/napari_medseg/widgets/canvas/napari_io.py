@@ -187,7 +187,7 @@ def _sample(image: Volume, truth: Segmentation, name: str) -> list[LayerData]:
 def _letter_the_canvas() -> None:
     viewer = napari.current_viewer()
     if viewer:
-        # A timer that held the viewer would be the last to hold it once it is closed, and end it at a bad moment for Qt.
+        # A timer that held the viewer would be the last one to hold it, and end it at a bad moment for Qt.
         QTimer.singleShot(_LETTERS_MS, partial(_letter, weakref.ref(viewer)))
 
 
