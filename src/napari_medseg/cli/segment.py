@@ -39,7 +39,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Instead of IMAGE: file of a channel, or folder with a file per case; several times for several channels, "
         "in the order of the model.",
     )
-    parser.add_argument("--model", required=True, help="Model file, or the name of one in the models folder.")
+    parser.add_argument(
+        "--model",
+        required=True,
+        action="append",
+        help="Model file, the name of one in the models folder, or a set of models (.json); several times to average "
+        "models of the same labels, or to merge the labels of others.",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -49,7 +55,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "out/{name}_labels.nii.gz.",
     )
     add_knob(parser, SegmentConfig, "device")
+    add_knob(parser, SegmentConfig, "preset")
     add_knob(parser, SegmentConfig, "overlap")
+    add_knob(parser, SegmentConfig, "tta")
     add_knob(parser, SegmentConfig, "precision")
     parser.add_argument("--resume", action="store_true", help="Continue an interrupted run (not in this version).")
 

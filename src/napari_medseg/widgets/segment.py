@@ -43,12 +43,18 @@ if TYPE_CHECKING:
 
 _WORDS = {
     "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
+    "preset": Words(
+        "Preset",
+        {"auto": "automatic", "exact": "exact", "balanced": "balanced, faster", "fast": "fast, coarser"},
+    ),
     "overlap": Words("Overlap"),
+    "tta": Words("Mirror images"),
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
     "batch_size": Words("Windows at once"),
 }
-_SHOWN = ("device",)
-_REMEMBERED = ("device", "overlap", "precision")
+_DEFAULTS = SegmentConfig()
+_SHOWN = ("preset", "device")
+_REMEMBERED = ("preset", "device", "overlap", "precision")
 _REFRESH_MS = 500
 """The layer that fills is drawn at this interval at most: a 3D view uploads all of it each time."""
 
@@ -283,9 +289,10 @@ def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:
             "volume = ms.Volume(np.concatenate([c.data for c in channels]), channels[0].grid)\n"
         )
         imports = "import numpy as np\n\nimport napari_medseg as ms\n"
+    chosen = {name: getattr(config, name) for name in ("preset", "device", "overlap", "tta", "precision")}
+    options = "".join(f", {name}={value!r}" for name, value in chosen.items() if value != getattr(_DEFAULTS, name))
     return (
         f"{imports}\n{read}"
-        f"labels = ms.segment(volume, {str(model.path)!r}, device={config.device!r}, overlap={config.overlap}, "
-        f"precision={config.precision!r})\n"
+        f"labels = ms.segment(volume, {str(model.path)!r}{options})\n"
         'ms.write("labels.nii.gz", labels)\n'
     )
