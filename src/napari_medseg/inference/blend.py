@@ -136,7 +136,7 @@ class RollingLogits:
     def final(self, following: int) -> int:
         """The output plane before which all is final once no window reaches before the plane `following`."""
         ready = self._maps[0].ready(min(max(0, following - self._first_z), self._maps[0].n_old))
-        return max(self._emitted, min(ready, self._box[0].stop))
+        return max(self._emitted, min(ready, int(self._box[0].stop)))
 
     def _divide(self, stop: int) -> None:
         """Turn sums into means on the planes that became final, those before `stop`."""
@@ -191,7 +191,7 @@ class CoreLogits:
         return not is_empty(self._outputs(self._indices(corner)))
 
     def take(self, corner: Shape3, logits: torch.Tensor) -> Iterator[Piece]:
-        """The voxels that the window at this corner decides, all at once, or plane by plane where they are resampled."""
+        """The voxels that the window at this corner decides, at once, or plane by plane where they are resampled."""
         indices = self._indices(corner)
         outputs = self._outputs(indices)
         maps = [core.map_of(i, side) for core, i, side in zip(self._cores, indices, outputs, strict=True)]
@@ -212,7 +212,7 @@ class CoreLogits:
         """The output plane before which all is final once no window begins before `following` (padded)."""
         starts = self._starts[0]
         row = starts.index(following) if following in starts else len(starts)
-        return min(max(self._box[0].start, int(self._edges[0][row])), self._box[0].stop)
+        return min(max(int(self._box[0].start), int(self._edges[0][row])), int(self._box[0].stop))
 
     def _indices(self, corner: Shape3) -> Shape3:
         z, y, x = (starts.index(c) for starts, c in zip(self._starts, corner, strict=True))

@@ -23,7 +23,7 @@ from napari_medseg.events import Progress
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.blend import Piece, RollingLogits, classes_of
 from napari_medseg.inference.plan import InferencePlan, axis_maps
-from napari_medseg.inference.planes import ChannelStatistics, ModelBoxes, BoxReader
+from napari_medseg.inference.planes import BoxReader, ChannelStatistics, ModelBoxes
 from napari_medseg.inference.regions import Region
 from napari_medseg.inference.stream import Final, Source, WindowsDone, blended
 from napari_medseg.volume import Grid, Volume
@@ -59,7 +59,7 @@ class FirstStage:
         return cls(stage, volume, plan.first, statistics, predictor)
 
     def run(self, shape: Shape3, box: Box | None = None) -> Iterator[WindowsDone | Piece | Final]:
-        """Its windows, and its mean logits of a box (default all) of a grid of `shape` over the volume, plane by plane."""
+        """Its windows, and its mean logits of a box (by default all) of a grid of `shape`, plane by plane."""
         plan = self.plan
         windows, maps = plan.windows, axis_maps(plan.grid.shape, shape)
         region = Region.whole(maps) if box is None else Region.of(box, maps)

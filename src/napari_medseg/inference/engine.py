@@ -62,10 +62,10 @@ def iter_segment(
 ) -> Iterator[Event]:
     """Segment a volume window by window.
 
-    volume: (C, Z, Y, X), numpy, dask or zarr; read box by box, never as a whole. out: a ".zarr" path for the
-    labels; without it they are an array in memory. probabilities: a ".zarr" path for an image with a channel per class,
-    background first. uncertainty: a ".zarr" path for an image with the channels "entropy" (of the probabilities, 0 to 1)
-    and "margin" (of the likeliest class over the next, 0 to 1). All lie on the volume's grid.
+    volume: (C, Z, Y, X), numpy, dask or zarr; read box by box, never as a whole. out: a ".zarr" path for the labels;
+    without it they are an array in memory. probabilities: a ".zarr" path for an image with a channel per class,
+    background first. uncertainty: a ".zarr" path for an image with the channels "entropy" (of the probabilities, 0 to
+    1) and "margin" (of the likeliest class over the next, 0 to 1). All lie on the volume's grid.
 
     Yields `Started` (with the plan, and the Segmentation being filled), a `Notice` for each sign that the model was not
     made for such an image, a `Progress` per row of chunks where the
@@ -111,7 +111,7 @@ class Wanted:
         resume: bool = False,
     ) -> Wanted:
         """The paths of a request. Raises InputError for paths that are not stores, and for one that comes twice."""
-        paths = [None if path is None else Path(path) for path in (out, probabilities, uncertainty)]
+        labels, *more = paths = [None if path is None else Path(path) for path in (out, probabilities, uncertainty)]
         given = [path for path in paths if path is not None]
         for path in given:
             if path.suffix != ".zarr":
@@ -122,7 +122,7 @@ class Wanted:
             raise InputError(f"{given[0]}: labels, probabilities and uncertainty need names of their own")
         if resume and out is None:
             raise InputError("resume needs out, the .zarr folder that an earlier run was filling")
-        return cls(*paths, resume=resume)
+        return cls(labels, more[0], more[1], resume)
 
 
 def segmenting(
@@ -202,7 +202,7 @@ def segment_windows(
     """
     yield Started(plan.describe(), result, plan)
     outputs = outputs or Outputs(result.data)
-    journal = journal or Journal(None, result.data.shape, result.data.shape)
+    journal = journal or Journal(None, volume.grid.shape, volume.grid.shape)
     job = yield from Job.prepare(volume, plan, predictor, known_statistics(journal))
     note_statistics(journal, job.statistics)
     yield from segment_regions(job, regions_left(job, outputs, journal), outputs, journal)

@@ -97,16 +97,19 @@ class Job:
         return sum(len(corners) for _, _, corners in rows)
 
 
-def regions_left(job: Job, outputs: Outputs, journal: Journal, *, deepest: int | None = None) -> list[Box]:
-    """The boxes of the output, in the model's axis order, that are not done; together they fit into the memory.
+def regions_left(
+    job: Job, outputs: Outputs, journal: Journal, *, deepest: int | None = None, widest: int | None = None
+) -> list[Box]:
+    """The boxes of the output, in the model's axis order, that are not done.
 
-    deepest: the most planes of a region, or one row of chunks; by default all that are left.
+    deepest: the most planes of a region, or one row of chunks; by default all that are left. widest: the most voxels of
+    a plane of it, or one chunk; by default as many as fit into the memory.
     """
     order, shape = job.plan.order, outputs.labels.shape
     edges = (edges_of(outputs.labels, order, 1), edges_of(outputs.labels, order, 2))
     rows = edges_of(outputs.labels, order, 0)
     found: list[Box] = []
-    for y, x in columns(edges, _widest(job)):
+    for y, x in columns(edges, widest or _widest(job)):
         for span in spans(rows, lambda z, y=y, x=x: journal.is_done(order.source_slices((z, y, x), shape))):  # type: ignore[misc]
             found += [(z, y, x) for z in _cut(span, rows, deepest)]
     return found
@@ -133,12 +136,18 @@ def _widest(job: Job) -> int:
     return int(_SHARE * memory.limit_bytes() / max(per_voxel, 1e-9))
 
 
-def working(job: Job, box: Box, outputs: Outputs, network: CarefulNetwork) -> Iterator[WindowsDone | Written | Notice]:
-    """Segment one region, a box of the output in the model's axis order, into the outputs."""
+def working(
+    job: Job, box: Box, outputs: Outputs, network: CarefulNetwork, accumulator: RollingLogits | CoreLogits | None = None
+) -> Iterator[WindowsDone | Written | Notice]:
+    """Segment one region, a box of the output in the model's axis order, into the outputs.
+
+    accumulator: that of the box, empty; by default a new one.
+    """
     plan = job.plan
     sink = Sink(outputs, plan.order, plan.spec.label_ids, box)
-    accumulator = job.accumulator(box, averaged=outputs.needs_means)
-    _may_leave(accumulator, network)
+    if accumulator is None:
+        accumulator = job.accumulator(box, averaged=outputs.needs_means)
+        _may_leave(accumulator, network)
     with closing(BoxReader(job.volume, plan.order)) as reader:
         source = job.source(reader)
         events = blended(source, job.windows, network, accumulator, batch_size=plan.batch_size, halo=plan.halo)

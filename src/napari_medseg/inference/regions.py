@@ -81,7 +81,7 @@ class Cores:
     def edges(self) -> npt.NDArray[np.int64]:
         """The output voxels of window i are [edges[i], edges[i + 1])."""
         middles = [(a + self.window + b) // 2 for a, b in zip(self.starts, self.starts[1:], strict=False)]
-        anchors = self.axis.first + (self.axis.taps - 1) // 2
+        anchors = self.axis.first + self.axis.weights.argmax(axis=1)  # the model's sample that counts most
         inner = np.searchsorted(anchors, middles, side="left")
         return np.array([0, *inner, len(anchors)], dtype=np.int64)
 
@@ -107,7 +107,7 @@ class Cores:
 
 
 def columns(edges: tuple[list[int], list[int]], widest: int) -> list[tuple[slice, slice]]:
-    """Rows and columns (y, x) of an output in tiles of whole chunks, of at most `widest` voxels each, as near as may be.
+    """Rows and columns (y, x) of an output in tiles of whole chunks, of about `widest` voxels each at most.
 
     edges: where the chunks end along y and x. A tile has one chunk at least. The tiles are square, because the windows
     at their borders run for both.

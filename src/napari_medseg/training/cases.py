@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import whole
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, SegmentConfig
 from napari_medseg.errors import InputError
@@ -134,11 +135,11 @@ def prepare(
     statistics = yield from measuring(reader, plan)
     boxes = ModelBoxes(reader, plan, statistics)
     source = with_guides(boxes, FirstStage.of(volume, plan, statistics, first))
-    rows = tuple(slice(0, n) for n in boxes.shape[1:])
+    _, rows, columns = whole(boxes.shape)
     image = _new_array(scratch, f"{case.name}.image", (plan.inputs, *boxes.shape), np.float32)
     for start in range(0, boxes.shape[0], _PLANES_AT_ONCE):
         stop = min(boxes.shape[0], start + _PLANES_AT_ONCE)
-        image[:, start:stop] = source.read((slice(start, stop), *rows)).numpy()
+        image[:, start:stop] = source.read((slice(start, stop), rows, columns)).numpy()
     stored = plan.order.apply(class_indices(segmentation, spec, loss))
     nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, boxes.shape, strict=True))
     classes = _new_array(scratch, f"{case.name}.classes", boxes.shape, np.int16)

@@ -1,4 +1,4 @@
-"""A network that goes on where memory runs out: with fewer windows at once, then with sums on the CPU, then there itself."""
+"""A network that goes on where memory runs out: with fewer windows at once, then elsewhere."""
 
 from __future__ import annotations
 
@@ -78,8 +78,7 @@ class CarefulNetwork:
         self.taken = list(taken)
 
     def _less(self, error: BaseException) -> None:
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # nothing where there is no GPU
         if self.most > 1:
             self.most //= 2
             self.taken.append(f"batch {self.most}")

@@ -105,6 +105,6 @@ def _check_same(job: Job, found: Any, path: Path | None) -> None:
     if differing:
         where = path.parent if path else "the store"
         raise InputError(
-            f"{where}: the unfinished result there is of another run: {', '.join(differing)} differ: run without resume, "
-            f"or choose another name"
+            f"{where}: the unfinished result there is of another run, which differs in {', '.join(differing)}: run "
+            f"without resume, or choose another name"
         )

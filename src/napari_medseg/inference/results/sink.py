@@ -57,7 +57,7 @@ class Sink:
             writer.put(piece.box, _measured(measure, piece.logits, self._classes))
 
     def advance(self, stop: int) -> Box | None:
-        """All planes before `stop` were written: the box of labels, in stored order, that is in the store from now on."""
+        """All planes before `stop` were written. Returns the box of labels, in stored order, that is stored now."""
         for writer, _ in self._measures:
             writer.advance(stop)
         return self._labels.advance(stop)

@@ -1,8 +1,9 @@
 """One writer for one target: a lock beside it that ends with its process, and the names of unfinished files.
 
 While a target X is written, two things lie beside it: the lock ".x.lock" and the temporary file or folder
-".medseg-1a2b3c4d-x", or ".medseg-partial-x" for work that can be resumed. A killed process leaves them behind, and they block no one: the system frees the lock (flock(2);
-on Windows LockFileEx), and the next writer of X removes what it finds.
+".medseg-1a2b3c4d-x", or ".medseg-partial-x" for work that can be resumed. A killed process leaves them behind, and they
+block no one: the system frees the lock (flock(2); on Windows LockFileEx), and the next writer of X removes what it
+finds, but for work that can be resumed.
 """
 
 from __future__ import annotations
