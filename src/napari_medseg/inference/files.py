@@ -48,11 +48,13 @@ def segmenting_folder(images: Path, out: Path, model: Model, config: SegmentConf
 
 def segmenting_case(case: Case, target: Path, model: Model, config: SegmentConfig) -> Work[Segmentation]:
     """Segment one case. An OME-Zarr is filled window by window; any other format is written at the end."""
-    from napari_medseg.inference.engine import segmenting
+    from napari_medseg.inference.engine import Wanted, segmenting
 
     streamed = target.suffix.lower() == ".zarr"
     origin = {"input_sha256": _sha256_of_all(paths_of(case))}
-    result = yield from segmenting(case.volume(), model, config, out=target if streamed else None, origin=origin)
+    result = yield from segmenting(
+        case.volume(), model, config, wanted=Wanted(target if streamed else None), origin=origin
+    )
     if not streamed:
         io.write(target, result, source=labels_source(paths_of(case)[0], target))
     return result

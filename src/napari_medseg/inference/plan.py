@@ -6,8 +6,9 @@ The engine, its estimate, the planes that it reads and training all ask here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
 from napari_medseg.inference.windows import WindowGrid, Windows
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Maps = tuple[AxisMap, AxisMap, AxisMap]
 """Per axis the linear map from the samples of one grid to those of another over the same box."""
+
+Blending = Literal["gaussian", "core"]
 
 _SAME_SPACING = 0.01
 """Relative difference up to which two spacings are the same: resampling would change nothing that matters."""
@@ -69,6 +72,8 @@ class InferencePlan:
     """In torch's words: "cpu", "cuda", "cuda:1" or "mps"."""
     precision: Precision
     """fp32 or bf16."""
+    blending: Blending = "gaussian"
+    """gaussian: overlapping windows are averaged; core: each voxel is that of the window it lies deepest in."""
     first: InferencePlan | None = None
     """The plan of the first stage, in a cascade."""
 
@@ -93,9 +98,17 @@ class InferencePlan:
         return axis_maps(self.grid.shape, self.image_grid.shape)
 
     @property
+    def slab_bytes(self) -> int:
+        """The memory of the input that a row of windows sees, while the next is put together: twice a slab."""
+        z, (_, height, width) = self.windows.window[0] + 2 * self.halo, self.windows.padded
+        return 2 * self.inputs * z * height * width * _FLOAT32_BYTES
+
+    @property
     def accumulator_bytes(self) -> int:
         """The memory in which the logits of overlapping windows are summed: it does not grow with the planes."""
         windows = self.windows
+        if self.blending == "core":
+            return 2 * len(self.spec.label_ids) * math.prod(windows.window) * _FLOAT32_BYTES
         _, height, width = windows.padded
         return ring_depth(windows, self.to_image) * len(self.spec.label_ids) * height * width * _FLOAT32_BYTES
 
