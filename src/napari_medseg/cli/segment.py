@@ -24,6 +24,7 @@ from napari_medseg.models.about import about
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
+    from napari_medseg.models.several import ModelSet
 
 NAME = "segment"
 
@@ -65,16 +66,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     if args.resume:
         raise NotSupportedError("--resume is not supported in this version: run again without it")
-    refuse_foreign_model(Path(args.model))
-    config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
+    for name in args.model:
+        refuse_foreign_model(Path(name))
+    knobs = ("device", "preset", "overlap", "tta", "precision")
+    config = SegmentConfig(**{name: getattr(args, name) for name in knobs})
     cases = _cases(args)
     inputs = [path for case in cases for path in paths_of(case)]
     outputs = output_paths(inputs, args.output, [case.name for case in cases])
     for case, target in zip(cases, outputs, strict=True):
         labels_source(paths_of(case)[0], target)
+    from napari_medseg.models.several import models_of
+
     with locked(*outputs):
         model = _checked_model(args.model, cases, config)
-        terminal.print_note(f"{model.path.name}: {about(model)}")
+        for one in models_of(model):
+            terminal.print_note(f"{one.path.name}: {about(one)}")
         for case, target in zip(cases, outputs, strict=True):
             terminal.follow(finishing(segmenting_case(case, target, model, config)), case.name)
             terminal.print_result(f"wrote {target}")
@@ -98,16 +104,20 @@ def _cases(args: Namespace) -> list[Case]:
     ]
 
 
-def _channels_of(model: str) -> int:
-    from napari_medseg.models.file import load_model
+def _channels_of(names: list[str]) -> int:
+    from napari_medseg.models.several import as_models, models_of
 
-    return len(load_model(model).spec.channels)
+    return len(models_of(as_models(_one_or_several(names)))[0].spec.channels)
 
 
-def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model:
+def _one_or_several(names: list[str]) -> str | list[str]:
+    return names[0] if len(names) == 1 else names
+
+
+def _checked_model(names: list[str], cases: list[Case], config: SegmentConfig) -> Model | ModelSet:
     """The model. Every image and the device are checked against it first; no image is decoded for that."""
-    from napari_medseg.models.file import load_model
+    from napari_medseg.models.several import as_models
 
-    model = load_model(name)  # before torch is loaded: a wrong file is refused at once
+    model = as_models(_one_or_several(names))  # before torch is loaded: a wrong file is refused at once
     check_cases(cases, model, config)
     return model

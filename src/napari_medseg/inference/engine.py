@@ -19,7 +19,7 @@ from napari_medseg import registry
 from napari_medseg._version import __version__
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig, configured
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of
 from napari_medseg.inference.device import bf16_doubt, machine_for
 from napari_medseg.inference.job import (
@@ -33,14 +33,17 @@ from napari_medseg.inference.job import (
     store_journal,
     working,
 )
-from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, resolve
+from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, preset_of, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
+from napari_medseg.inference.presets import doubt_about_preset
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
+from napari_medseg.inference.several import merging
 from napari_medseg.inference.suitability import ImageSample, doubts_about
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels
-from napari_medseg.models.file import Model, as_model
+from napari_medseg.models.file import Model
+from napari_medseg.models.several import AnyModel, ModelSet, as_models, models_of
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
 
@@ -50,7 +53,7 @@ _THIN = 16
 
 def iter_segment(
     volume: Volume,
-    model: Model | str | Path,
+    model: AnyModel | ModelSet | Sequence[AnyModel],
     *,
     out: str | Path | None = None,
     probabilities: str | Path | None = None,
@@ -62,10 +65,11 @@ def iter_segment(
 ) -> Iterator[Event]:
     """Segment a volume window by window.
 
-    volume: (C, Z, Y, X), numpy, dask or zarr; read box by box, never as a whole. out: a ".zarr" path for the labels;
-    without it they are an array in memory. probabilities: a ".zarr" path for an image with a channel per class,
-    background first. uncertainty: a ".zarr" path for an image with the channels "entropy" (of the probabilities, 0 to
-    1) and "margin" (of the likeliest class over the next, 0 to 1). All lie on the volume's grid.
+    volume: (C, Z, Y, X), numpy, dask or zarr; read box by box, never as a whole. model: a model or its path; several of
+    the same labels, whose logits are averaged; several of other labels; or the path of a set of models (.json). out: a
+    ".zarr" path for the labels; without it they are an array in memory. probabilities: a ".zarr" path for an image with
+    a channel per class, background first. uncertainty: a ".zarr" path for an image with the channels "entropy" (of the
+    probabilities, 0 to 1) and "margin" (of the likeliest class over the next, 0 to 1). All lie on the volume's grid.
 
     Yields `Started` (with the plan, and the Segmentation being filled), a `Notice` for each sign that the model was not
     made for such an image, a `Progress` per row of chunks where the
@@ -79,9 +83,10 @@ def iter_segment(
     run that was not interrupted. Without anything there it is a run like others.
 
     origin: what the labels' provenance says besides the model, the versions and the parameters, such as the input's
-    SHA-256. config, or knobs: the fields of SegmentConfig (device, overlap, precision ...).
+    SHA-256. config, or knobs: the fields of SegmentConfig (device, preset, tta, precision ...).
 
-    The windows, weights and sums are those of MONAI's sliding_window_inference with gaussian blending.
+    With the preset exact the windows, weights and sums are those of MONAI's sliding_window_inference with gaussian
+    blending.
     Raises InputError where volume and model do not fit or another run left what is at `out`, ModelFileError, or
     FileError for a store that cannot be read or written.
     """
@@ -127,19 +132,21 @@ class Wanted:
 
 def segmenting(
     volume: Volume,
-    model: Model | str | Path,
+    model: AnyModel | ModelSet | Sequence[AnyModel],
     config: SegmentConfig,
     *,
     wanted: Wanted = Wanted(),
     origin: Mapping[str, object] | None = None,
 ) -> Work[Segmentation]:
     """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation."""
-    model = as_model(model)
+    model = as_models(model)
+    if isinstance(model, ModelSet):
+        return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
     require_fit(volume, model.spec, str(model.path))
     plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
-    with _new_segmentation(volume, model, wanted, made_by) as (result, outputs):
+    with _new_segmentation(volume, model.spec.labels, wanted, made_by) as (result, outputs):
         journal = None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan))
         events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal)
         yield next(events)
@@ -149,13 +156,40 @@ def segmenting(
     return result
 
 
+def _segmenting_set(
+    volume: Volume, models: ModelSet, config: SegmentConfig, wanted: Wanted, origin: Mapping[str, object]
+) -> Work[Segmentation]:
+    """Segment with the models of a set, one after the other."""
+    for model in models_of(models):
+        require_fit(volume, model.spec, str(model.path))
+    if wanted.probabilities or wanted.uncertainty or wanted.resume:
+        raise NotSupportedError(
+            "a set of models gives labels only, in one go: for probabilities, uncertainty or resume give one model"
+        )
+    first = models.members[0].model
+    made_by = {**provenance(first, config), "model_sha256": models.sha256, **origin}
+
+    def segment_member(model: Model, store: Path | None) -> Work[Segmentation]:
+        return segmenting(volume, model, config, wanted=Wanted(store))
+
+    with _new_segmentation(volume, models.labels, wanted, made_by) as (result, _):
+        yield from merging(models, result, segment_member, wanted.out)
+    return result
+
+
 def _doubts(volume: Volume, plan: InferencePlan, config: SegmentConfig) -> list[str]:
     """What the user should know before the run: that it is slow, or that the model was made for other images."""
-    slow = bf16_doubt(config.precision, torch.device(plan.device))
-    return [*([slow] if slow else []), *doubts_about(ImageSample.of(volume, plan.spec), plan.spec)]
+    doubts = [
+        bf16_doubt(config.precision, torch.device(plan.device)),
+        doubt_about_preset(config.preset, plan.spec),
+        "the model's training mirrored along no axis: tta changes nothing"
+        if config.tta and not plan.mirror_axes
+        else None,
+    ]
+    return [*filter(None, doubts), *doubts_about(ImageSample.of(volume, plan.spec), plan.spec)]
 
 
-def segment(volume: Volume, model: Model | str | Path, **options: Any) -> Segmentation:
+def segment(volume: Volume, model: AnyModel | ModelSet | Sequence[AnyModel], **options: Any) -> Segmentation:
     """Segment a volume and return its labels; the options are those of `iter_segment`."""
     result: Segmentation = result_of(iter_segment(volume, model, **options))
     return result
@@ -230,11 +264,10 @@ def segment_regions(job: Job, boxes: list[Box], outputs: Outputs, journal: Journ
 
 @contextmanager
 def _new_segmentation(
-    volume: Volume, model: Model, wanted: Wanted, made_by: Mapping[str, object]
+    volume: Volume, names: Mapping[int, str], wanted: Wanted, made_by: Mapping[str, object]
 ) -> Iterator[tuple[Segmentation, Outputs]]:
     """The labels to be filled inside, in memory or in a store, which is marked complete at the end; and all outputs."""
-    spec = model.spec
-    dtype = label_dtype(max(spec.label_ids))
+    dtype = label_dtype(max(names))
     name = f"{volume.name} labels" if volume.name else "labels"
     with ExitStack() as stores:
         labels: Any
@@ -242,18 +275,16 @@ def _new_segmentation(
             labels = np.zeros(volume.grid.shape, dtype)
         else:
             labels = stores.enter_context(
-                filling_labels(
-                    wanted.out, volume.grid, spec.labels, dtype=dtype, provenance=made_by, resume=wanted.resume
-                )
+                filling_labels(wanted.out, volume.grid, names, dtype=dtype, provenance=made_by, resume=wanted.resume)
             )
-        classes = [spec.labels.get(label, "background") for label in spec.label_ids]
+        classes = ["background", *names.values()]
         fill = partial(_image_filling, volume, made_by, wanted.resume)
         outputs = Outputs(
             labels,
             wanted.probabilities and stores.enter_context(fill(wanted.probabilities, classes)),
             wanted.uncertainty and stores.enter_context(fill(wanted.uncertainty, DOUBTS)),
         )
-        yield Segmentation(labels, volume.grid, spec.labels, name=name, provenance=made_by), outputs
+        yield Segmentation(labels, volume.grid, names, name=name, provenance=made_by), outputs
 
 
 def _image_filling(
@@ -268,12 +299,15 @@ def _image_filling(
 
 def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:
     """What a label file records of how it was made: the model, the versions and the parameters."""
+    preset, overlap = preset_of(config, model.spec)
     return {
         "model_sha256": model.sha256,
         "network": model.spec.network,
         "napari_medseg": __version__,
         "torch": torch.__version__,
-        "overlap": config.overlap,
+        "preset": preset,
+        "overlap": overlap,
+        "tta": config.tta,
         "precision": precision_for(config.precision, model.spec, machine_for(config.device)),
     }
 

@@ -19,10 +19,11 @@ from napari_medseg.io.outputs import locked, output_paths
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
     from napari_medseg.models.file import Model
+    from napari_medseg.models.several import ModelSet
     from napari_medseg.volume import Segmentation
 
 
-def segmenting_folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Work[list[Path]]:
+def segmenting_folder(images: Path, out: Path, model: Model | ModelSet, config: SegmentConfig) -> Work[list[Path]]:
     """Segment every image of a folder into a folder; returns the files that were written, in natural order.
 
     Yields a Progress per step, counted in images, and the Notices of each image under its name. All images are checked
@@ -46,7 +47,7 @@ def segmenting_folder(images: Path, out: Path, model: Model, config: SegmentConf
     return outputs
 
 
-def segmenting_case(case: Case, target: Path, model: Model, config: SegmentConfig) -> Work[Segmentation]:
+def segmenting_case(case: Case, target: Path, model: Model | ModelSet, config: SegmentConfig) -> Work[Segmentation]:
     """Segment one case. An OME-Zarr is filled window by window; any other format is written at the end."""
     from napari_medseg.inference.engine import Wanted, segmenting
 
@@ -60,14 +61,17 @@ def segmenting_case(case: Case, target: Path, model: Model, config: SegmentConfi
     return result
 
 
-def check_cases(cases: Iterable[Case], model: Model, config: SegmentConfig) -> None:
+def check_cases(cases: Iterable[Case], model: Model | ModelSet, config: SegmentConfig) -> None:
     """Check every image and the device against the model; no image is decoded for that. Raises InputError."""
     from napari_medseg.inference.device import choose_device
     from napari_medseg.inference.engine import require_fit
+    from napari_medseg.models.several import models_of
 
     choose_device(config.device)
     for case in cases:
-        require_fit(case.peek(), model.spec, str(model.path))
+        outline = case.peek()
+        for one in models_of(model):
+            require_fit(outline, one.spec, str(one.path))
 
 
 def paths_of(case: Case) -> list[Path]:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
+from napari_medseg.inference.presets import SETTINGS, Mirroring, preset_for
 from napari_medseg.inference.windows import WindowGrid, Windows
+from napari_medseg.transforms.splines import nnunet_maps
 from napari_medseg.volume import Grid
 
 if TYPE_CHECKING:
@@ -76,6 +78,12 @@ class InferencePlan:
     """gaussian: overlapping windows are averaged; core: each voxel is that of the window it lies deepest in."""
     first: InferencePlan | None = None
     """The plan of the first stage, in a cascade."""
+    preset: str = "exact"
+    """exact, balanced or fast."""
+    mirror_axes: tuple[int, ...] = ()
+    """Axes (0 z, 1 y, 2 x) along which windows are mirrored."""
+    mirroring: Mirroring = "all"
+    """Whether all windows are mirrored, or those of which the network is uncertain."""
 
     @property
     def windows(self) -> WindowGrid:
@@ -90,12 +98,20 @@ class InferencePlan:
     @property
     def to_model(self) -> Maps:
         """From the image's samples, in the model's axis order, to those of the model's grid."""
-        return axis_maps(self.image_grid.shape, self.grid.shape)
+        return self._maps(self.image_grid, self.grid, "image")
 
     @property
     def to_image(self) -> Maps:
         """From the samples of the model's grid to the image's, in the model's axis order."""
-        return axis_maps(self.grid.shape, self.image_grid.shape)
+        return self._maps(self.grid, self.image_grid, "logits")
+
+    def _maps(self, old: Grid, new: Grid, what: Literal["image", "logits"]) -> Maps:
+        if self.spec.recipe.resampling == "linear":
+            return axis_maps(old.shape, new.shape)
+        # The spacing that the plans state, which the grid rounds to whole samples, decides what is coarse.
+        stated = self.spec.spacing_zyx_mm or self.grid.spacing
+        spacings = (self.image_grid.spacing, stated) if what == "image" else (stated, self.image_grid.spacing)
+        return nnunet_maps(old.shape, new.shape, spacings, what)
 
     @property
     def slab_bytes(self) -> int:
@@ -116,10 +132,17 @@ class InferencePlan:
         """The plan in one line: device, number format, windows and memory."""
         windows = self.windows
         at_most = "" if self.first is None else "at most "
+        sizes = f"{_by(windows.window)} on {_by(windows.shape)} voxels"
         return (
-            f"{self.device} {self.precision}: {at_most}{len(windows)} windows of {_by(windows.window)} on "
-            f"{_by(windows.shape)} voxels; about {self.accumulator_bytes / 2**20:.0f} MiB beside the network"
+            f"{self.device} {self.precision}, {self.preset}: {at_most}{len(windows)} windows of {sizes}"
+            f"{self._mirrored}; about {self.accumulator_bytes / 2**20:.0f} MiB beside the network"
         )
+
+    @property
+    def _mirrored(self) -> str:
+        if not self.mirror_axes:
+            return ""
+        return f", {'up to ' if self.mirroring == 'uncertain' else ''}{2 ** len(self.mirror_axes)} times mirrored"
 
 
 def resolve(facts: ImageFacts, spec: ModelSpec, config: SegmentConfig, machine: Machine) -> InferencePlan:
@@ -132,6 +155,9 @@ def _resolve(
     facts: ImageFacts, spec: ModelSpec, config: SegmentConfig, device: str, precision: Precision
 ) -> InferencePlan:
     order = axis_order(facts.grid, spec)
+    preset, overlap = preset_of(config, spec)
+    setting = SETTINGS[preset]
+    mirrored = config.tta or (spec.recipe.mirrored and setting.mirrors_by_default)
     image_grid = facts.grid.reordered(order)
     first, guides = None, 0
     if spec.first is not None:
@@ -145,12 +171,24 @@ def _resolve(
         image_grid=image_grid,
         grid=_model_grid(image_grid, spec),
         inputs=len(facts.channels) + guides,
-        overlap=config.overlap,
+        overlap=overlap,
         batch_size=config.batch_size,
         device=device,
         precision=precision,
+        blending=setting.blending,
         first=first,
+        preset=preset,
+        mirror_axes=spec.recipe.mirror_axes if mirrored else (),
+        mirroring=setting.mirroring,
     )
+
+
+def preset_of(config: SegmentConfig, spec: ModelSpec) -> tuple[str, float]:
+    """The preset of a run, and the overlap of its windows. An overlap that is given alone is blended as exact does."""
+    if config.overlap is None:
+        preset = preset_for(config.preset, spec)
+        return preset, SETTINGS[preset].overlap
+    return "exact" if config.preset == "auto" else config.preset, config.overlap
 
 
 def precision_for(asked: Precision, spec: ModelSpec, machine: Machine) -> Precision:
@@ -170,7 +208,7 @@ def _model_grid(image_grid: Grid, spec: ModelSpec) -> Grid:
     if spec.spacing_zyx_mm is None:
         return image_grid
     pairs = zip(image_grid.spacing, spec.spacing_zyx_mm, strict=True)
-    close = all(abs(a - b) <= _SAME_SPACING * b for a, b in pairs)
+    close = spec.recipe.resampling == "linear" and all(abs(a - b) <= _SAME_SPACING * b for a, b in pairs)
     return image_grid if close else image_grid.with_spacing(spec.spacing_zyx_mm)
 
 

@@ -21,7 +21,14 @@ from napari_medseg.arrays.boxes import Box, chunk_edges, intersection, parts, wi
 from napari_medseg.errors import FileError
 from napari_medseg.events import Progress
 from napari_medseg.geometry import AxisOrder, Shape3
-from napari_medseg.transforms.intensity import Float32Array, RunningStatistics, Statistics, as_float32, standardise
+from napari_medseg.transforms.intensity import (
+    Float32Array,
+    NonzeroBox,
+    RunningStatistics,
+    Statistics,
+    as_float32,
+    standardise,
+)
 from napari_medseg.transforms.spatial import resample_axis
 from napari_medseg.volume import Volume
 
@@ -188,15 +195,18 @@ def measuring(reader: BoxReader, plan: InferencePlan) -> Generator[Progress, Non
     if not wanted:
         return tuple(found)
     running = RunningStatistics([f"{volume.name or 'volume'}, {volume.channels[c]}" for c in wanted])
+    box = NonzeroBox() if plan.spec.recipe.statistics == "box" else None
     for done, (start, stop) in enumerate(reader.rows, start=1):
         for band in _bands(reader, start, stop):
             block = reader.read((slice(start, stop), band, slice(0, reader.shape[2])))
+            if box is not None:
+                box.add(block, (start, band.start))
             # Always the same parts are summed, so that the numbers do not depend on how the image is chunked.
             for part in parts(slice(0, block.shape[2]), _BAND):
                 running.add([block[c][:, part] for c in wanted])
         if len(reader.rows) > 1:
             yield Progress(done, len(reader.rows), "statistics")
-    for c, statistics in zip(wanted, running.result(), strict=True):
+    for c, statistics in zip(wanted, running.result(box.voxels if box else None), strict=True):
         found[c] = statistics
     return tuple(found)
 

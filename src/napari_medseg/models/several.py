@@ -99,6 +99,11 @@ def as_models(models: AnyModel | Sequence[AnyModel]) -> Model | ModelSet:
     return ModelSet.of([Member(m, {label: label for label in m.spec.labels}) for m in members])
 
 
+def models_of(model: Model | ModelSet) -> tuple[Model, ...]:
+    """The model itself, or those of a set."""
+    return tuple(member.model for member in model.members) if isinstance(model, ModelSet) else (model,)
+
+
 def averaged(members: Sequence[Model]) -> Ensemble:
     """Models as one that averages their logits. Raises InputError where they do not see images the same way."""
     first = members[0]

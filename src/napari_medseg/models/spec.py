@@ -329,7 +329,9 @@ def _spec(document: object) -> ModelSpec:
         Normalisation(**_members("a normalisation", Normalisation, n)) for n in _list(members, "normalisation")
     )
     members["labels"] = {_label_id(k): v for k, v in _object("labels", members["labels"]).items()}
-    training = _members("training", TrainingRecord, {"seen": None, "presets": {}, **_object("training", members["training"])})
+    training = _members(
+        "training", TrainingRecord, {"seen": None, "presets": {}, **_object("training", members["training"])}
+    )
     if training["seen"] is not None:
         training["seen"] = Seen(**_members("seen", Seen, training["seen"]))
     members["training"] = TrainingRecord(**training)
