@@ -72,15 +72,18 @@ class NonzeroBox:
         if not found.any():
             return
         sides = [np.flatnonzero(found.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        low = np.array([side[0] for side in sides]) + (*place, 0)
-        high = np.array([side[-1] + 1 for side in sides]) + (*place, 0)
+        begin = np.array([*place, 0])
+        low = begin + [side[0] for side in sides]
+        high = begin + [side[-1] + 1 for side in sides]
         self._low = low if self._low is None else np.minimum(self._low, low)
         self._high = high if self._high is None else np.maximum(self._high, high)
 
     @property
     def voxels(self) -> int | None:
         """The voxels in the box; None where all is 0."""
-        return None if self._low is None else int(np.prod(self._high - self._low))
+        if self._low is None or self._high is None:
+            return None
+        return int(np.prod(self._high - self._low))
 
 
 class _Sums:

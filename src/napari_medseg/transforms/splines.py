@@ -1,8 +1,8 @@
 """Resampling as nnU-Net does it, as bands of weights along each axis.
 
-Source: nnU-Net v2 (Isensee et al., Nature Methods 2021), `default_resampling`: images by cubic splines, logits linearly,
-both of the samples alone (no filter against aliasing). Where the spacing is more than 3 times coarser along one axis,
-that axis is resampled to the nearest slice.
+Source: nnU-Net v2 (Isensee et al., Nature Methods 2021), `default_resampling`: images by cubic splines and logits
+linearly, neither with a filter against aliasing. Where the spacing is more than 3 times coarser along one axis, the
+nearest slice is taken along it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _matrix(n_old: int, n_new: int, order: int) -> npt.NDArray[np.float64]:
 
 
 def _banded(matrix: npt.NDArray[np.float64]) -> AxisMap:
-    n_new, n_old = matrix.shape
+    n_old = matrix.shape[1]
     counts = np.abs(matrix) > _SMALL
     low, high = counts.argmax(axis=1), n_old - counts[:, ::-1].argmax(axis=1)
     low, high = np.minimum.accumulate(low[::-1])[::-1], np.maximum.accumulate(high)
