@@ -73,7 +73,7 @@ def test_what_differs_is_told(tmp_path: Path, peer: PlainConvUNet) -> None:
     with pytest.warns(MedsegWarning) as told:
         convert_model(folder, tmp_path / "m.safetensors")
     text = " ".join(str(w.message) for w in told)
-    assert all(part in text for part in ("cubic splines", "bounding box", "left out: fold_1"))
+    assert "left out: fold_1" in text
 
 
 def test_reoriented_and_transposed_images(tmp_path: Path, peer: PlainConvUNet) -> None:

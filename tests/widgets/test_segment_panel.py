@@ -122,7 +122,7 @@ def test_the_time_and_the_plan_are_told_before_the_run(panel: SegmentPanel, ct: 
     panel.segment_button.click()
     wait(panel, qtbot)
     assert started == [told]
-    panel.options["overlap"].value = 0.75
+    panel.options["overlap"].value = "0.75"
     qtbot.waitUntil(lambda: panel.estimate.text.toolTip() != told)
 
 
@@ -175,7 +175,7 @@ def test_doubts_and_the_devices_of_this_machine_are_shown(viewer: ViewerModel, p
 
 def test_a_layer_that_cannot_run_is_told_before_it_does(panel: SegmentPanel, ct: Any) -> None:
     ct.units = ("s", "mm", "mm")
-    panel.options["overlap"].value = 0.25
+    panel.options["overlap"].value = "0.25"
     assert "layer 'ct' needs lengths on its axes" in panel.estimate.text.text()
 
 
@@ -232,7 +232,7 @@ def test_copied_python_does_what_the_panel_does(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ms.write("ct.nii.gz", volume(seed=0))
-    panel.options["overlap"].value = 0.25
+    panel.options["overlap"].value = "0.25"
     panel.python_button.click()
     exec(QApplication.clipboard().text(), {})
     panel.segment_button.click()

@@ -132,9 +132,10 @@ class InferencePlan:
         """The plan in one line: device, number format, windows and memory."""
         windows = self.windows
         at_most = "" if self.first is None else "at most "
+        chosen = "" if self.preset == "exact" else f", {self.preset}"
         sizes = f"{_by(windows.window)} on {_by(windows.shape)} voxels"
         return (
-            f"{self.device} {self.precision}, {self.preset}: {at_most}{len(windows)} windows of {sizes}"
+            f"{self.device} {self.precision}{chosen}: {at_most}{len(windows)} windows of {sizes}"
             f"{self._mirrored}; about {self.accumulator_bytes / 2**20:.0f} MiB beside the network"
         )
 

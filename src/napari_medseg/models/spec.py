@@ -24,7 +24,7 @@ Modality = Literal["CT", "MR", "other"]
 NormalisationKind = Literal["none", "zscore", "clip_zscore"]
 Mode = Literal["2d", "2.5d", "triplanar", "3d"]
 Guide = Literal["channel", "boxes"]
-PRESETS = ("exact", "balanced", "fast")
+PRESETS: tuple[Literal["exact"], Literal["balanced"], Literal["fast"]] = ("exact", "balanced", "fast")
 """How the inference trades time for Dice, the slowest first."""
 
 

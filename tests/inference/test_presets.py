@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from napari_medseg.config import InferencePreset, SegmentConfig
+from napari_medseg.inference.device import Machine
+from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
+from napari_medseg.inference.presets import doubt_about_preset, lost_by, preset_for
+from napari_medseg.models.recipe import Recipe
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
+from napari_medseg.volume import Grid
+
+MEASURED = {"exact": 0.9, "balanced": 0.899, "fast": 0.89}
+
+
+def spec(presets: dict[str, float] | None = None, recipe: Recipe | None = None) -> ModelSpec:
+    return ModelSpec(
+        network="unet3d",
+        arguments={"in_channels": 1, "out_channels": 2},
+        channels=(Channel(name="CT", modality="CT"),),
+        labels={1: "liver"},
+        patch_zyx=(8, 16, 16),
+        normalisation=(Normalisation(kind="zscore"),),
+        deep_supervision=True,
+        recipe=recipe or Recipe(),
+        training=TrainingRecord(presets=presets or {}),
+    )
+
+
+def plan(model: ModelSpec, **knobs: object) -> InferencePlan:
+    facts = ImageFacts(Grid.from_spacing((16, 32, 32), (1.0, 1.0, 1.0)), ("CT",))
+    return resolve(facts, model, replace(SegmentConfig(), **knobs), Machine())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "presets", "taken"),
+    [
+        ("auto", {}, "exact"),
+        ("auto", MEASURED, "balanced"),
+        ("auto", {**MEASURED, "balanced": 0.897}, "exact"),
+        ("auto", {"balanced": 0.9}, "exact"),
+        ("fast", {}, "fast"),
+        ("exact", MEASURED, "exact"),
+    ],
+)
+def test_the_default_is_balanced_where_the_validation_allows_it(
+    asked: InferencePreset, presets: dict[str, float], taken: str
+) -> None:
+    assert preset_for(asked, spec(presets)) == taken
+    assert plan(spec(presets), preset=asked).preset == taken
+
+
+def test_what_a_preset_costs_is_told() -> None:
+    assert doubt_about_preset("auto", spec()) is None
+    assert doubt_about_preset("exact", spec()) is None
+    assert doubt_about_preset("balanced", spec(MEASURED)) is None
+    assert "was not measured" in (doubt_about_preset("fast", spec()) or "")
+    assert "cost 0.010 Dice" in (doubt_about_preset("fast", spec(MEASURED)) or "")
+    assert lost_by("fast", spec()) is None
+
+
+def test_exact_is_monais_sliding_window_and_a_given_overlap_is_kept() -> None:
+    exact = plan(spec())
+    assert (exact.overlap, exact.blending, exact.mirror_axes) == (0.5, "gaussian", ())
+    given = plan(spec(MEASURED), overlap=0.25)
+    assert (given.preset, given.overlap, given.blending) == ("exact", 0.25, "gaussian")
+    fast = plan(spec(), preset="fast", overlap=0.25)
+    assert (fast.preset, fast.overlap, fast.blending) == ("fast", 0.25, "core")
+    assert len(plan(spec(), preset="fast").windows) < len(exact.windows)
+
+
+@pytest.mark.parametrize(
+    ("preset", "tta", "mirrored", "axes", "which"),
+    [
+        ("exact", False, True, (0, 2), "all"),
+        ("balanced", False, True, (0, 2), "uncertain"),
+        ("fast", False, True, (), "uncertain"),
+        ("fast", True, True, (0, 2), "uncertain"),
+        ("exact", False, False, (), "all"),
+        ("exact", True, False, (0, 2), "all"),
+    ],
+)
+def test_a_run_mirrors_as_the_makers_do_or_as_asked(
+    preset: InferencePreset, tta: bool, mirrored: bool, axes: tuple[int, ...], which: str
+) -> None:
+    found = plan(spec(recipe=Recipe(mirror_axes=(0, 2), mirrored=mirrored)), preset=preset, tta=tta)
+    assert (found.mirror_axes, found.mirroring) == (axes, which)
+    assert ("times mirrored" in found.describe()) == bool(axes)
