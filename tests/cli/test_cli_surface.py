@@ -22,6 +22,8 @@ SURFACE = {
         "--device auto",
         "--overlap 0.5",
         "--precision auto [auto|fp32|bf16]",
+        "--probabilities",
+        "--uncertainty",
         "--resume",
     ],
     "train": [
