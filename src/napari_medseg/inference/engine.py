@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
 from napari_medseg.inference.suitability import ImageSample, doubts_about
+from napari_medseg.inference.wanted import Wanted
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels
 from napari_medseg.models.file import Model, as_model
@@ -88,41 +88,6 @@ def iter_segment(
     config = configured(SegmentConfig, config, knobs)
     wanted = Wanted.of(out, probabilities, uncertainty, resume=resume)
     yield from finishing(segmenting(volume, model, config, wanted=wanted, origin=origin))
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Where results go: paths of stores, or None."""
-
-    out: Path | None = None
-    """Labels; None for an array in memory."""
-    probabilities: Path | None = None
-    uncertainty: Path | None = None
-    resume: bool = False
-    """Whether to continue what is at `out`."""
-
-    @classmethod
-    def of(
-        cls,
-        out: str | Path | None,
-        probabilities: str | Path | None = None,
-        uncertainty: str | Path | None = None,
-        *,
-        resume: bool = False,
-    ) -> Wanted:
-        """The paths of a request. Raises InputError for paths that are not stores, and for one that comes twice."""
-        labels, *more = paths = [None if path is None else Path(path) for path in (out, probabilities, uncertainty)]
-        given = [path for path in paths if path is not None]
-        for path in given:
-            if path.suffix != ".zarr":
-                raise InputError(
-                    f"{path}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))"
-                )
-        if len({path.resolve() for path in given}) < len(given):
-            raise InputError(f"{given[0]}: labels, probabilities and uncertainty need names of their own")
-        if resume and out is None:
-            raise InputError("resume needs out, the .zarr folder that an earlier run was filling")
-        return cls(labels, more[0], more[1], resume)
 
 
 def segmenting(

@@ -191,6 +191,11 @@ def _bytes(shape: Shape3, dtype: np.dtype[Any]) -> int:
     return int(np.prod(shape, dtype=object)) * dtype.itemsize
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a store of ours is at the path whose last voxel was not written."""
+    return metadata.is_group(path) and not _is_complete(path)
+
+
 def _is_complete(path: Path) -> bool:
     """Whether a store of ours is at the path and not marked as incomplete."""
     if not path.exists():
