@@ -6,8 +6,7 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from napari_medseg.inference.results.sink import DOUBTS, Outputs
 from napari_medseg.inference.suitability import ImageSample, doubts_about
 from napari_medseg.inference.wanted import Wanted
 from napari_medseg.io.stored import Stored
-from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels
+from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
@@ -95,17 +94,19 @@ def segmenting(
     model: Model | str | Path,
     config: SegmentConfig,
     *,
-    wanted: Wanted = Wanted(),
+    wanted: Wanted | None = None,
     origin: Mapping[str, object] | None = None,
 ) -> Work[Segmentation]:
     """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation."""
-    model = as_model(model)
+    model, wanted = as_model(model), wanted or Wanted()
     require_fit(volume, model.spec, str(model.path))
     plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
     with _new_segmentation(volume, model, wanted, made_by) as (result, outputs):
-        journal = None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan))
+        journal = (
+            None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted))
+        )
         events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
@@ -212,19 +213,26 @@ def _new_segmentation(
                 )
             )
         classes = [spec.labels.get(label, "background") for label in spec.label_ids]
-        fill = partial(_image_filling, volume, made_by, wanted.resume)
-        outputs = Outputs(
-            labels,
-            wanted.probabilities and stores.enter_context(fill(wanted.probabilities, classes)),
-            wanted.uncertainty and stores.enter_context(fill(wanted.uncertainty, DOUBTS)),
-        )
+        begun = wanted.resume and wanted.out is not None and has_begun(wanted.out)
+        arrays = [
+            None
+            if path is None
+            else stores.enter_context(_image_filling(volume, made_by, path, channels, resume=begun))
+            for path, channels in ((wanted.probabilities, classes), (wanted.uncertainty, DOUBTS))
+        ]
+        outputs = Outputs(labels, *arrays)
         yield Segmentation(labels, volume.grid, spec.labels, name=name, provenance=made_by), outputs
 
 
 def _image_filling(
-    volume: Volume, made_by: Mapping[str, object], resume: bool, path: Path, channels: Sequence[str]
+    volume: Volume, made_by: Mapping[str, object], path: Path, channels: Sequence[str], *, resume: bool
 ) -> AbstractContextManager[Any]:
-    """The store of an image with these channels, on the grid of the volume, to be filled inside."""
+    """The store of an image with these channels, on the grid of the volume, to be filled inside; None where it is full.
+
+    resume: the labels were begun by an earlier run, and are continued.
+    """
+    if resume and not has_begun(path):  # it was begun before the labels, so the earlier run had finished it
+        return nullcontext()
     empty = np.broadcast_to(np.zeros((), np.float32), (len(channels), *volume.grid.shape))
     stored = Stored(empty, volume.grid, tuple(channels), {}, made_by, is_labels=False)
     # All channels of a row of chunks are in memory until it is whole: it is thin, and fits into a row of the labels'.

@@ -166,6 +166,11 @@ def filling(
                 locks.remove(place)
 
 
+def has_begun(path: Path) -> bool:
+    """Whether there is something to resume at a path: a store with a journal."""
+    return any((place / locks.JOURNAL).is_file() for place in (path, locks.partial_beside(path)))
+
+
 def journal_of(array: zarr.Array[Any]) -> Path:
     """Where the journal of an array that is being filled lies; the file is the caller's to write."""
     store = array.store
