@@ -52,7 +52,10 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--device cpu",
         "--overlap 0.25",
         "--precision fp32",
-        "! --resume",
+        "--resume",
+        "--probabilities p.zarr",
+        "! --uncertainty u.nii.gz",
+        "--uncertainty u.zarr",
     ),
     EVALUATE: (
         "--prediction readers",

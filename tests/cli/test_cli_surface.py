@@ -24,6 +24,8 @@ SURFACE = {
         "--overlap",
         "--tta",
         "--precision auto [auto|fp32|bf16]",
+        "--probabilities",
+        "--uncertainty",
         "--resume",
     ],
     "train": [

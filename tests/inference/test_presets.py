@@ -30,7 +30,7 @@ def spec(presets: dict[str, float] | None = None, recipe: Recipe | None = None) 
 
 
 def plan(model: ModelSpec, **knobs: object) -> InferencePlan:
-    facts = ImageFacts(Grid.from_spacing((16, 32, 32), (1.0, 1.0, 1.0)), ("CT",))
+    facts = ImageFacts(Grid.from_spacing((16, 64, 64), (1.0, 1.0, 1.0)), ("CT",))
     return resolve(facts, model, replace(SegmentConfig(), **knobs), Machine())  # type: ignore[arg-type]
 
 

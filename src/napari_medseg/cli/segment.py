@@ -14,10 +14,12 @@ from napari_medseg.cases import Case, cases_of_images, with_channels
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.config import SegmentConfig
-from napari_medseg.errors import InputError, NotSupportedError
+from napari_medseg.errors import InputError
 from napari_medseg.events import finishing
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.inference.files import check_cases, labels_source, paths_of, segmenting_case
+from napari_medseg.inference.outlook import outlook_of
+from napari_medseg.inference.wanted import Wanted
 from napari_medseg.io.folders import by_channel
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.models.about import about
@@ -60,12 +62,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(parser, SegmentConfig, "overlap")
     add_knob(parser, SegmentConfig, "tta")
     add_knob(parser, SegmentConfig, "precision")
-    parser.add_argument("--resume", action="store_true", help="Continue an interrupted run (not in this version).")
+    parser.add_argument(
+        "--probabilities",
+        metavar="PATH",
+        help="Also write an OME-Zarr image with the probability of each class; with {name} for several images.",
+    )
+    parser.add_argument(
+        "--uncertainty",
+        metavar="PATH",
+        help="Also write an OME-Zarr image with entropy and margin of the probabilities; with {name} for several.",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="Continue a run that was broken off, wherever it stopped; what is done already is not done again.",
+    )
 
 
 def run(args: Namespace) -> None:
-    if args.resume:
-        raise NotSupportedError("--resume is not supported in this version: run again without it")
     for name in args.model:
         refuse_foreign_model(Path(name))
     knobs = ("device", "preset", "overlap", "tta", "precision")
@@ -73,17 +87,42 @@ def run(args: Namespace) -> None:
     cases = _cases(args)
     inputs = [path for case in cases for path in paths_of(case)]
     outputs = output_paths(inputs, args.output, [case.name for case in cases])
+    wanted = []
     for case, target in zip(cases, outputs, strict=True):
         labels_source(paths_of(case)[0], target)
+        wanted.append(_wanted(args, case.name, target, alone=len(cases) == 1))
     from napari_medseg.models.several import models_of
 
     with locked(*outputs):
         model = _checked_model(args.model, cases, config)
         for one in models_of(model):
             terminal.print_note(f"{one.path.name}: {about(one)}")
-        for case, target in zip(cases, outputs, strict=True):
-            terminal.follow(finishing(segmenting_case(case, target, model, config)), case.name)
-            terminal.print_result(f"wrote {target}")
+        for case, goal in zip(cases, wanted, strict=True):
+            for one in models_of(model):
+                terminal.print_note(f"{case.name}: {outlook_of(case, one, config, goal).describe()}")
+            _segment(case, model, config, goal)
+            terminal.print_result(f"wrote {goal.out}")
+
+
+def _segment(case: Case, model: Model | ModelSet, config: SegmentConfig, wanted: Wanted) -> None:
+    try:
+        terminal.follow(finishing(segmenting_case(case, model, config, wanted)), case.name)
+    except KeyboardInterrupt:
+        terminal.print_note(f"{case.name}: the same command with --resume continues it")
+        raise
+
+
+def _wanted(args: Namespace, name: str, out: Path, *, alone: bool) -> Wanted:
+    """The outputs of a case."""
+    paths = []
+    for text in (args.probabilities, args.uncertainty):
+        if text is not None and not alone and "{name}" not in text:
+            raise InputError(f"{text}: several images need {{name}} in the name of this output")
+        path = None if text is None else Path(text.replace("{name}", name))
+        if path is not None and path.suffix != ".zarr":
+            raise InputError(f"{path}: probabilities and uncertainty are streamed into a .zarr folder: end it in .zarr")
+        paths.append(path)
+    return Wanted(out, paths[0], paths[1], args.resume)
 
 
 def _cases(args: Namespace) -> list[Case]:

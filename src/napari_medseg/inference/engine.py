@@ -6,9 +6,7 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +38,9 @@ from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
 from napari_medseg.inference.several import merging
 from napari_medseg.inference.suitability import ImageSample, doubts_about
+from napari_medseg.inference.wanted import Wanted
 from napari_medseg.io.stored import Stored
-from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels
+from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
 from napari_medseg.models.file import Model
 from napari_medseg.models.several import AnyModel, ModelSet, as_models, models_of
 from napari_medseg.models.spec import ModelSpec
@@ -95,51 +94,16 @@ def iter_segment(
     yield from finishing(segmenting(volume, model, config, wanted=wanted, origin=origin))
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Where results go: paths of stores, or None."""
-
-    out: Path | None = None
-    """Labels; None for an array in memory."""
-    probabilities: Path | None = None
-    uncertainty: Path | None = None
-    resume: bool = False
-    """Whether to continue what is at `out`."""
-
-    @classmethod
-    def of(
-        cls,
-        out: str | Path | None,
-        probabilities: str | Path | None = None,
-        uncertainty: str | Path | None = None,
-        *,
-        resume: bool = False,
-    ) -> Wanted:
-        """The paths of a request. Raises InputError for paths that are not stores, and for one that comes twice."""
-        labels, *more = paths = [None if path is None else Path(path) for path in (out, probabilities, uncertainty)]
-        given = [path for path in paths if path is not None]
-        for path in given:
-            if path.suffix != ".zarr":
-                raise InputError(
-                    f"{path}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))"
-                )
-        if len({path.resolve() for path in given}) < len(given):
-            raise InputError(f"{given[0]}: labels, probabilities and uncertainty need names of their own")
-        if resume and out is None:
-            raise InputError("resume needs out, the .zarr folder that an earlier run was filling")
-        return cls(labels, more[0], more[1], resume)
-
-
 def segmenting(
     volume: Volume,
     model: AnyModel | ModelSet | Sequence[AnyModel],
     config: SegmentConfig,
     *,
-    wanted: Wanted = Wanted(),
+    wanted: Wanted | None = None,
     origin: Mapping[str, object] | None = None,
 ) -> Work[Segmentation]:
     """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation."""
-    model = as_models(model)
+    model, wanted = as_models(model), wanted or Wanted()
     if isinstance(model, ModelSet):
         return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
     require_fit(volume, model.spec, str(model.path))
@@ -147,7 +111,9 @@ def segmenting(
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
     with _new_segmentation(volume, model.spec.labels, wanted, made_by) as (result, outputs):
-        journal = None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan))
+        journal = (
+            None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted))
+        )
         events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
@@ -166,8 +132,7 @@ def _segmenting_set(
         raise NotSupportedError(
             "a set of models gives labels only, in one go: for probabilities, uncertainty or resume give one model"
         )
-    first = models.members[0].model
-    made_by = {**provenance(first, config), "model_sha256": models.sha256, **origin}
+    made_by = {**provenance(models, config), **origin}
 
     def segment_member(model: Model, store: Path | None) -> Work[Segmentation]:
         return segmenting(volume, model, config, wanted=Wanted(store))
@@ -278,30 +243,38 @@ def _new_segmentation(
                 filling_labels(wanted.out, volume.grid, names, dtype=dtype, provenance=made_by, resume=wanted.resume)
             )
         classes = ["background", *names.values()]
-        fill = partial(_image_filling, volume, made_by, wanted.resume)
-        outputs = Outputs(
-            labels,
-            wanted.probabilities and stores.enter_context(fill(wanted.probabilities, classes)),
-            wanted.uncertainty and stores.enter_context(fill(wanted.uncertainty, DOUBTS)),
-        )
+        begun = wanted.resume and wanted.out is not None and has_begun(wanted.out)
+        arrays = [
+            None
+            if path is None
+            else stores.enter_context(_image_filling(volume, made_by, path, channels, resume=begun))
+            for path, channels in ((wanted.probabilities, classes), (wanted.uncertainty, DOUBTS))
+        ]
+        outputs = Outputs(labels, *arrays)
         yield Segmentation(labels, volume.grid, names, name=name, provenance=made_by), outputs
 
 
 def _image_filling(
-    volume: Volume, made_by: Mapping[str, object], resume: bool, path: Path, channels: Sequence[str]
+    volume: Volume, made_by: Mapping[str, object], path: Path, channels: Sequence[str], *, resume: bool
 ) -> AbstractContextManager[Any]:
-    """The store of an image with these channels, on the grid of the volume, to be filled inside."""
+    """The store of an image with these channels, on the grid of the volume, to be filled inside; None where it is full.
+
+    resume: the labels were begun by an earlier run, and are continued.
+    """
+    if resume and not has_begun(path):  # it was begun before the labels, so the earlier run had finished it
+        return nullcontext()
     empty = np.broadcast_to(np.zeros((), np.float32), (len(channels), *volume.grid.shape))
     stored = Stored(empty, volume.grid, tuple(channels), {}, made_by, is_labels=False)
     # All channels of a row of chunks are in memory until it is whole: it is thin, and fits into a row of the labels'.
     return filling(path, stored, chunks=(_THIN, *CHUNKS[1:]), resume=resume)
 
 
-def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:
+def provenance(models: Model | ModelSet, config: SegmentConfig) -> dict[str, object]:
     """What a label file records of how it was made: the model, the versions and the parameters."""
+    model = models_of(models)[0]
     preset, overlap = preset_of(config, model.spec)
     return {
-        "model_sha256": model.sha256,
+        "model_sha256": models.sha256,
         "network": model.spec.network,
         "napari_medseg": __version__,
         "torch": torch.__version__,

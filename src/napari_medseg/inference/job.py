@@ -32,6 +32,7 @@ from napari_medseg.volume import Volume
 if TYPE_CHECKING:
     from napari_medseg.inference.plan import InferencePlan
     from napari_medseg.inference.predictor import Predictor
+    from napari_medseg.inference.wanted import Wanted
     from napari_medseg.models.file import Model
 
 _SUMS = "sums"
@@ -195,7 +196,7 @@ def careful(predictor: Predictor, plan: InferencePlan) -> CarefulNetwork:
     return network
 
 
-def identity_of(volume: Volume, model: Model, plan: InferencePlan) -> dict[str, str]:
+def identity_of(volume: Volume, model: Model, plan: InferencePlan, wanted: Wanted) -> dict[str, str]:
     """All that decides a label, as texts: what a run that continues another must have in common with it."""
     left_out = {"spec", "first", "device", "batch_size"}
     facts = {f.name: str(getattr(plan, f.name)) for f in fields(plan) if f.name not in left_out}
@@ -207,13 +208,15 @@ def identity_of(volume: Volume, model: Model, plan: InferencePlan) -> dict[str, 
     sums = hashlib.sha256(f"{volume.data.dtype} {volume.data.shape}".encode())
     for channel in range(len(volume.channels)):
         sums.update(np.ascontiguousarray(sampled(volume.data, channel)).tobytes())
-    return {"model": model.sha256, "image": sums.hexdigest(), **facts}
+    outputs = {name: str(getattr(wanted, name)) for name in ("probabilities", "uncertainty")}
+    return {"model": model.sha256, "image": sums.hexdigest(), **facts, **outputs}
 
 
 def store_journal(outputs: Outputs, identity: Callable[[], dict[str, str]]) -> Journal:
     """The journal beside the labels, which lie in a store."""
     labels = outputs.labels
-    return Journal(journal_of(labels), labels.shape, labels.chunks, identity)
+    beside = [journal_of(array) for array in (outputs.probabilities, outputs.uncertainty) if array is not None]
+    return Journal(journal_of(labels), labels.shape, labels.chunks, identity, beside)
 
 
 def known_statistics(journal: Journal) -> ChannelStatistics | None:

@@ -80,11 +80,13 @@ class ModelSet:
         return _sha256([f"{member.model.sha256} {sorted(member.ids.items())}" for member in self.members])
 
 
-def as_models(models: AnyModel | Sequence[AnyModel]) -> Model | ModelSet:
+def as_models(models: AnyModel | ModelSet | Sequence[AnyModel]) -> Model | ModelSet:
     """One model, several averaged, or a set.
 
     Raises ModelFileError for a file that is neither, InputError for models that cannot be taken together.
     """
+    if isinstance(models, ModelSet):
+        return models
     if isinstance(models, str | Path) and Path(models).suffix == ".json":
         return load_set(Path(models))
     if isinstance(models, Model | str | Path):

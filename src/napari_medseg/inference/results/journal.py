@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,16 @@ class Journal:
     """The done-map of a label array, kept in a file; without a path, in memory only."""
 
     def __init__(
-        self, path: Path | None, shape: Shape3, chunks: Shape3, job: Callable[[], Job] = dict[str, str]
+        self,
+        path: Path | None,
+        shape: Shape3,
+        chunks: Shape3,
+        job: Callable[[], Job] = dict[str, str],
+        beside: Sequence[Path] = (),
     ) -> None:
-        """job: asked for where there is a file to continue, and where one is begun. Raises InputError where the file
-        tells of another run."""
-        self._path = path
+        """job: asked for where there is a file to continue, and where one is begun. beside: files that say of other
+        stores that they belong to the run. Raises InputError where the file tells of another run."""
+        self._path, self._beside = path, beside
         self._shape, self._chunks = shape, chunks
         self._counts = tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))
         self.done = np.zeros(self._counts, dtype=bool)
@@ -74,6 +79,8 @@ class Journal:
             return
         text = ""
         if not self._path.exists():  # only now there is something to resume
+            for mark in self._beside:
+                mark.touch()
             first = [{"job": dict(self._job())}, *({name: value} for name, value in self.notes.items())]
             text = "".join(f"{json.dumps(entry)}\n" for entry in first)
         with open(self._path, "ab", buffering=0) as file:

@@ -166,6 +166,11 @@ def filling(
                 locks.remove(place)
 
 
+def has_begun(path: Path) -> bool:
+    """Whether there is something to resume at a path: a store with a journal."""
+    return any((place / locks.JOURNAL).is_file() for place in (path, locks.partial_beside(path)))
+
+
 def journal_of(array: zarr.Array[Any]) -> Path:
     """Where the journal of an array that is being filled lies; the file is the caller's to write."""
     store = array.store
@@ -189,6 +194,11 @@ def _follow(array: zarr.Array[Any], path: Path) -> None:
 
 def _bytes(shape: Shape3, dtype: np.dtype[Any]) -> int:
     return int(np.prod(shape, dtype=object)) * dtype.itemsize
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a store of ours is at the path whose last voxel was not written."""
+    return metadata.is_group(path) and not _is_complete(path)
 
 
 def _is_complete(path: Path) -> bool:
