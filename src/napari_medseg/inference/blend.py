@@ -15,7 +15,7 @@ from napari_medseg.arrays.boxes import Box, is_empty
 from napari_medseg.geometry import AxisMap, Shape3
 from napari_medseg.inference.plan import Maps, ring_depth
 from napari_medseg.inference.regions import Cores, Region, padded
-from napari_medseg.inference.windows import WindowGrid, Windows, gaussian
+from napari_medseg.inference.windows import WindowGrid, Windows
 from napari_medseg.transforms.spatial import resample_axis
 
 
@@ -52,6 +52,7 @@ class RollingLogits:
         self.source = region.source
         self._box = region.box
         self._maps = maps
+        self._windows = windows
         self._window = windows.window
         self._inner = padded(region.source, windows)
         """What of the padded grid the output is made of: only that is summed."""
@@ -80,7 +81,7 @@ class RollingLogits:
     def take(self, corner: Shape3, logits: torch.Tensor) -> Iterator[Piece]:
         """Add a window's logits with a gaussian weight; no piece is final before `finish`."""
         if self._weight is None:
-            self._weight = torch.from_numpy(gaussian(self._window)).to(self.device)
+            self._weight = torch.from_numpy(self._windows.weight).to(self.device)
         self.add(corner, logits, self._weight)
         return iter(())
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
 from napari_medseg.inference.presets import SETTINGS, Mirroring, preset_for
-from napari_medseg.inference.windows import WindowGrid, Windows
+from napari_medseg.inference.windows import Placing, WindowGrid, Windows
 from napari_medseg.transforms.splines import nnunet_maps
 from napari_medseg.volume import Grid
 
@@ -88,7 +88,10 @@ class InferencePlan:
     @property
     def windows(self) -> WindowGrid:
         """The windows over the whole grid. A first stage that gives boxes leaves some of them out, or moves them."""
-        return WindowGrid(self.grid.shape, window_of(self.spec), self.overlap)
+        placing: Placing = "monai" if self.preset == "exact" else "even"
+        if self.spec.recipe.resampling == "nnunet":
+            placing = "nnunet"
+        return WindowGrid(self.grid.shape, window_of(self.spec), self.overlap, placing)
 
     @property
     def halo(self) -> int:

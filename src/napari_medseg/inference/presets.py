@@ -35,8 +35,8 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {
         "exact": Setting(0.5, "gaussian", "all", True),
-        "balanced": Setting(0.25, "gaussian", "uncertain", True),
-        "fast": Setting(0.125, "core", "uncertain", False),
+        "balanced": Setting(0.375, "gaussian", "uncertain", True),
+        "fast": Setting(0.25, "core", "uncertain", False),
     }
 )
 """{preset: what it means}; exact is MONAI's sliding window with a gaussian weight, and nnU-Net's."""
