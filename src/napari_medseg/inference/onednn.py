@@ -50,10 +50,9 @@ def _conv3d(
 ) -> Tensor | None:
     """The convolution by oneDNN; None where that is no gain or cannot be."""
     pointwise = max(weight.shape[2:]) == 1
-    if pointwise or isinstance(padding, str) or not _plain(x) or not torch.backends.mkldnn.is_available():
+    if pointwise or isinstance(padding, str) or not _plain(x) or not _has_onednn():
         return None
-    per_axis = [(n,) * 3 if isinstance(n, int) else tuple(n) for n in (padding, stride, dilation)]
-    return torch.mkldnn_convolution(x, weight, bias, *per_axis, groups)
+    return torch.mkldnn_convolution(x, weight, bias, _three(padding), _three(stride), _three(dilation), groups)
 
 
 def _instance_norm(
@@ -72,6 +71,14 @@ def _instance_norm(
         return None
     # The kernel for channels that come last loses digits: its variance is a difference of two large sums.
     return torch.group_norm(x.contiguous(), x.shape[1], weight, bias, eps)
+
+
+def _three(value: tuple[int, ...] | int) -> tuple[int, ...]:
+    return (value,) * 3 if isinstance(value, int) else value
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _plain(x: Tensor) -> bool:

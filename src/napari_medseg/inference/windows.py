@@ -59,7 +59,7 @@ def gaussian(window: Shape3, sigma_scale: float = 0.125, *, as_nnunet: bool = Fa
 
 
 Placing = Literal["monai", "even", "nnunet"]
-"""monai: the last window along an axis ends with the image; even: at equal distances; nnunet: so too, with its weight."""
+"""monai: the last window along an axis ends with the image; even: at equal distances; nnunet: even, with its weight."""
 Row = tuple[int, int, list[tuple[int, int]]]
 """Windows that begin with the same plane: (that plane, the plane before which all is final once they are done, their
 (y, x) starts)."""

@@ -22,7 +22,7 @@ class Recipe:
     mirrored: bool = False
     """Whether its makers average over the mirrors: the default of a run."""
     resampling: Resampling = "linear"
-    """linear, against aliasing where samples become sparser; nnunet: as nnU-Net resamples, places and weighs windows."""
+    """linear, against aliasing where samples become sparser; nnunet: as nnU-Net does, windows and weights too."""
     statistics: StatisticsOf = "image"
     """Over which voxels a zscore takes mean and deviation: the whole image, or the box around what is not 0."""
 

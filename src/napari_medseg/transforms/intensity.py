@@ -68,7 +68,7 @@ class NonzeroBox:
 
     def add(self, block: npt.NDArray[np.generic], place: tuple[int, int]) -> None:
         """Look at a block (C, Z, Y, X); place: its first plane and row in the image."""
-        found = np.asarray(block != 0).any(axis=0)
+        found: npt.NDArray[np.bool_] = np.any(np.not_equal(block, 0), axis=0)
         if not found.any():
             return
         sides = [np.flatnonzero(found.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
