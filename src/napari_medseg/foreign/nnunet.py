@@ -64,7 +64,7 @@ def import_nnunet(folder: Path) -> Imported:
         orientation=_transposed(folder, plans, orientation),
         normalisation=_normalisations(folder, plans, plan, len(channels)),
         mode="3d" if plan.arguments["spatial_dims"] == 3 else "2d",
-        recipe=_recipe(weights, int(plan.arguments["spatial_dims"])),
+        recipe=_recipe(weights, 3 if plan.arguments["spatial_dims"] == 3 else 2),
         deep_supervision=bool(plan.arguments["deep_supervision"]),
         description=f"nnU-Net v2, {_text(plans, 'dataset_name')}, {name}, {checkpoint.parent.name}",
         licence=_text(dataset, "licence") or _text(dataset, "license"),

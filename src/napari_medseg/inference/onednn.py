@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
@@ -57,14 +58,13 @@ def _conv3d(
 
 def _instance_norm(
     x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Tensor | None:
     """The norm as a group norm; None where it keeps running statistics."""
     if not use_input_stats or running_mean is not None or not _plain(x):
@@ -87,6 +87,6 @@ def _plain(x: Tensor) -> bool:
 
 _REPLACEMENTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.conv3d: _conv3d,
-    torch.instance_norm: _instance_norm,
+    nn.functional.instance_norm: _instance_norm,
 }
 """{torch's function: ours with the same arguments, or None where torch's is to be called}."""
