@@ -6,7 +6,7 @@ torch is loaded when the first case is segmented.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,8 @@ from napari_medseg.io.zarr.format import is_unfinished
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
+    from napari_medseg.inference.engine import Spread
+    from napari_medseg.inference.scale.crew import Crew
     from napari_medseg.models.file import Model
     from napari_medseg.volume import Segmentation
 
@@ -53,8 +55,12 @@ def segmenting_folder(images: Path, out: Path, model: Model, config: SegmentConf
     return outputs
 
 
-def segmenting_case(case: Case, model: Model, config: SegmentConfig, wanted: Wanted) -> Work[Segmentation | None]:
+def segmenting_case(
+    case: Case, model: Model, config: SegmentConfig, wanted: Wanted, crew: Crew | None = None
+) -> Work[Segmentation | None]:
     """Segment one case into the file `wanted.out`, of any format. Returns None where that is done already.
+
+    crew: those who work on its blocks; by default this process.
 
     An OME-Zarr is filled row by row. Any other format is written at the end; until then the labels lie in a hidden
     store beside it, so that a run that was broken off can be resumed.
@@ -67,15 +73,39 @@ def segmenting_case(case: Case, model: Model, config: SegmentConfig, wanted: Wan
     if wanted.resume and is_done(target, {**provenance(model, config), **origin}):
         yield Notice(f"{target} is done already")
         return None
+    spread = None if crew is None else _spread_over(crew, case, model)
     if target.suffix.lower() == ".zarr":
-        result = yield from segmenting(case.volume(), model, config, wanted=wanted, origin=origin)
+        result = yield from segmenting(case.volume(), model, config, wanted=wanted, origin=origin, spread=spread)
         return result
     with unfinished_beside(target) as store:
         inside = replace(wanted, out=store)
-        result = yield from segmenting(case.volume(), model, config, wanted=inside, origin=origin)
+        result = yield from segmenting(case.volume(), model, config, wanted=inside, origin=origin, spread=spread)
         in_memory = replace(result, data=np.asarray(result.data[...]))
         io.write(target, in_memory, source=labels_source(paths_of(case)[0], target))
     return in_memory
+
+
+def segmenting_cases(
+    cases: Sequence[Case], model: Model, config: SegmentConfig, wanted: Sequence[Wanted], crew: Crew
+) -> Work[list[Path]]:
+    """Segment many cases, each by one worker of a crew; returns the files in the order in which they were written."""
+    from napari_medseg.inference.scale.cases import CaseTask, do_case
+
+    tasks = [CaseTask(case, model.path.absolute(), config, goal) for case, goal in zip(cases, wanted, strict=True)]
+    written: list[Path] = []
+    yield Progress(0, len(cases), "images")
+    for done in crew.run(do_case, tasks):
+        for message in done.notices:
+            yield Notice(f"{done.name}: {message}")
+        written.append(done.path)
+        yield Progress(len(written), len(cases), "images")
+    return written
+
+
+def _spread_over(crew: Crew, case: Case, model: Model) -> Spread:
+    from napari_medseg.inference.scale.blocks import segment_blocks
+
+    return lambda job, outputs, journal: segment_blocks(job, case, model, outputs, journal, crew)
 
 
 @contextmanager
