@@ -1,4 +1,4 @@
-"""Those who work: processes of this machine, or workers of a dask scheduler. A worker that dies costs its block only."""
+"""Those who work: processes of this machine, or the workers of a dask scheduler. One that dies costs its block only."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class WorkerError(MedsegError, RuntimeError):
 class Crew(Protocol):
     """Several workers."""
 
-    size: int
-    """How many work at once."""
+    @property
+    def size(self) -> int:
+        """How many work at once."""
 
     def run(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """The results of a function of a module for some items, in the order in which they come.
@@ -73,9 +74,14 @@ class Processes:
 
     def __init__(self, size: int, stack: ExitStack) -> None:
         """stack: ends the processes when it is closed."""
-        self.size = size
+        self._size = size
         self._stack = stack
         self._executors = [self._new(index) for index in range(size)]
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self._size
 
     def _new(self, index: int) -> ProcessPoolExecutor:
         # A fresh interpreter: a fork would copy the threads' locks of torch and zarr, and none of their threads.
@@ -86,22 +92,22 @@ class Processes:
 
     def run(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """See `Crew`."""
-        left, deaths = deque(items), dict.fromkeys(range(len(items)), 0)
-        number = {id(item): i for i, item in enumerate(items)}
-        idle = deque(range(self.size))
-        running: dict[Future[R], tuple[int, T]] = {}
+        left, idle = deque(range(len(items))), deque(range(self.size))
+        deaths = [0] * len(items)
+        running: dict[Future[R], tuple[int, int]] = {}
+        """{result to come: (number of the worker, number of the item)}."""
         while left or running:
             while left and idle:
                 index, item = idle.popleft(), left.popleft()
-                running[self._executors[index].submit(function, item)] = (index, item)
+                running[self._executors[index].submit(function, items[item])] = (index, item)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 index, item = running.pop(future)
                 idle.append(index)
                 try:
                     yield future.result()
                 except BrokenProcessPool as error:
-                    deaths[number[id(item)]] += 1
-                    if deaths[number[id(item)]] >= _DEATHS:
+                    deaths[item] += 1
+                    if deaths[item] >= _DEATHS:
                         raise WorkerError(
                             f"{_DEATHS} workers died over the same block: memory may be short; use fewer --workers"
                         ) from error
@@ -128,7 +134,8 @@ class DaskCrew:
     @property
     def size(self) -> int:
         """The threads of all workers there are now; more may come."""
-        return max(1, sum(self._client.nthreads().values()))
+        threads: dict[str, int] = self._client.nthreads()
+        return max(1, sum(threads.values()))
 
     def run(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """See `Crew`."""

@@ -24,7 +24,7 @@ _SHIFT = 32
 
 
 def parts_of(mask: npt.NDArray[np.bool_], number: int) -> Ids:
-    """The parts of a block's mask that are connected by faces: 0, or an id that no other block has. number: the block's."""
+    """The parts of a block's mask that are connected by faces: ids that no other block has. number: the block's."""
     found, _ = ndimage.label(mask)
     ids: Ids = found.astype(np.int64)
     ids[ids > 0] += (number + 1) << _SHIFT
@@ -35,6 +35,11 @@ def touching(before: Ids, after: Ids) -> Ids:
     """The pairs (n, 2) of ids on both sides of a face between two blocks; each pair once."""
     both = (before > 0) & (after > 0)
     return np.unique(np.stack([before[both], after[both]], axis=1), axis=0)
+
+
+def _face(ids: Ids, axis: int, at: int) -> Ids:
+    face: Ids = np.moveaxis(ids, axis, 0)[at]
+    return face
 
 
 class UnionFind:
@@ -61,8 +66,9 @@ class UnionFind:
 
 
 def number_instances(labels: LazyArray, label: int, target: Any, *, voxels: int = BLOCK_VOXELS) -> int:
-    """Number the parts of a label that are connected by faces: 1, 2, 3 ... in the order of their blocks. Returns how many.
+    """Number the parts of a label that are connected by faces: 1, 2, 3 ... in the order of their blocks.
 
+    Returns how many there are.
     labels, target: (Z, Y, X); the target holds integers. voxels: of a block; a block, and one face of each block of a
     layer of them, are in memory.
     """
@@ -76,11 +82,11 @@ def number_instances(labels: LazyArray, label: int, target: Any, *, voxels: int 
         found.update(dict.fromkeys(np.unique(ids[ids > 0]).tolist()))
         for axis, side in enumerate(box):
             if side.start:
-                pairs = touching(faces.pop((axis, first_of(box))), ids.take(0, axis))
+                pairs = touching(faces.pop((axis, first_of(box))), _face(ids, axis, 0))
                 joined.join((int(one), int(other)) for one, other in pairs)
             if side.stop < shape[axis]:
-                behind = (*box[:axis], slice(side.stop, side.stop), *box[axis + 1 :])
-                faces[axis, first_of(behind)] = ids.take(-1, axis)
+                z, y, x = (s.stop if other == axis else s.start for other, s in enumerate(box))
+                faces[axis, (z, y, x)] = _face(ids, axis, -1)
     names: dict[int, int] = {}
     for one in found:
         names.setdefault(joined.find(one), len(names) + 1)
