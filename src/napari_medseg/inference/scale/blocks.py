@@ -106,14 +106,13 @@ def segment_blocks(
     setup = pickle.dumps(Setup(case, model.path.absolute(), job.plan, job.statistics, job.windows, stores))
     boxes = regions_left(job, outputs, journal, deepest=_deepest(job, crew.size))
     blocks = [Block(setup, box) for box in boxes]
-    total, done = max(1, len(blocks)), 0
-    for result in crew.run(do_block, blocks):
+    total = max(1, len(blocks))
+    for done, result in enumerate(crew.run(do_block, blocks), start=1):
         for message in result.notices:
             yield Notice(message)
         for box in result.written:
             journal.record(box)
             yield Filled(box)
-        done += 1
         if done < total:
             yield Progress(done, total, "blocks")
     yield Progress(total, total, "blocks")
