@@ -56,6 +56,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--probabilities p.zarr",
         "! --uncertainty u.nii.gz",
         "--uncertainty u.zarr",
+        "! --workers 0",
+        "! --scheduler nowhere:1",
     ),
     EVALUATE: (
         "--prediction readers",

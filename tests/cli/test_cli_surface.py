@@ -26,6 +26,8 @@ SURFACE = {
         "--precision auto [auto|fp32|bf16]",
         "--probabilities",
         "--uncertainty",
+        "--workers",
+        "--scheduler",
         "--resume",
     ],
     "train": [

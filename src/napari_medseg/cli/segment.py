@@ -6,6 +6,7 @@ The model and the headers of every image are read before the first output is wri
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,21 +15,25 @@ from napari_medseg.cases import Case, cases_of_images, with_channels
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.config import SegmentConfig
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import finishing
 from napari_medseg.foreign import refuse_foreign_model
-from napari_medseg.inference.files import check_cases, labels_source, paths_of, segmenting_case
+from napari_medseg.inference.files import check_cases, labels_source, paths_of, segmenting_case, segmenting_cases
 from napari_medseg.inference.outlook import outlook_of
+from napari_medseg.inference.scale.crew import crew_of
 from napari_medseg.inference.wanted import Wanted
 from napari_medseg.io.folders import by_channel
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.models.about import about
+from napari_medseg.models.several import as_models, is_one_file, models_of
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
     from napari_medseg.models.several import ModelSet
 
 NAME = "segment"
+_CASES_A_WORKER = 2
+"""Cases for each worker from which on a worker gets whole cases, and not blocks of one."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -73,6 +78,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Also write an OME-Zarr image with entropy and margin of the probabilities; with {name} for several.",
     )
     parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Work with N processes of this machine: on blocks of an image, or on several images at once.",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="Work with the workers of a dask scheduler, such as tcp://node1:8786."
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="Continue a run that was broken off, wherever it stopped; what is done already is not done again.",
@@ -91,25 +105,34 @@ def run(args: Namespace) -> None:
     for case, target in zip(cases, outputs, strict=True):
         labels_source(paths_of(case)[0], target)
         wanted.append(_wanted(args, case.name, target, alone=len(cases) == 1))
-    from napari_medseg.models.several import models_of
-
     with locked(*outputs):
         model = _checked_model(args.model, cases, config)
         for one in models_of(model):
             terminal.print_note(f"{one.path.name}: {about(one)}")
+        try:
+            _segment(args, cases, model, config, wanted)
+        except KeyboardInterrupt:
+            terminal.print_note("the same command with --resume continues")
+            raise
+
+
+def _segment(
+    args: Namespace, cases: list[Case], model: Model | ModelSet, config: SegmentConfig, wanted: list[Wanted]
+) -> None:
+    """Segment the cases: here, or by workers, who share out the cases where there are enough, else their blocks."""
+    spread = args.workers is not None or args.scheduler is not None
+    if spread and not is_one_file(model):
+        raise NotSupportedError("workers run one model file: give one --model, or no workers")
+    with crew_of(args.workers, args.scheduler) if spread else nullcontext() as crew:
+        if crew is not None and len(cases) >= _CASES_A_WORKER * crew.size:
+            for path in terminal.follow(finishing(segmenting_cases(cases, model, config, wanted, crew)), "segment"):
+                terminal.print_result(f"wrote {path}")
+            return
         for case, goal in zip(cases, wanted, strict=True):
             for one in models_of(model):
                 terminal.print_note(f"{case.name}: {outlook_of(case, one, config, goal).describe()}")
-            _segment(case, model, config, goal)
+            terminal.follow(finishing(segmenting_case(case, model, config, goal, crew)), case.name)
             terminal.print_result(f"wrote {goal.out}")
-
-
-def _segment(case: Case, model: Model | ModelSet, config: SegmentConfig, wanted: Wanted) -> None:
-    try:
-        terminal.follow(finishing(segmenting_case(case, model, config, wanted)), case.name)
-    except KeyboardInterrupt:
-        terminal.print_note(f"{case.name}: the same command with --resume continues it")
-        raise
 
 
 def _wanted(args: Namespace, name: str, out: Path, *, alone: bool) -> Wanted:
@@ -144,8 +167,6 @@ def _cases(args: Namespace) -> list[Case]:
 
 
 def _channels_of(names: list[str]) -> int:
-    from napari_medseg.models.several import as_models, models_of
-
     return len(models_of(as_models(_one_or_several(names)))[0].spec.channels)
 
 
@@ -155,8 +176,6 @@ def _one_or_several(names: list[str]) -> str | list[str]:
 
 def _checked_model(names: list[str], cases: list[Case], config: SegmentConfig) -> Model | ModelSet:
     """The model. Every image and the device are checked against it first; no image is decoded for that."""
-    from napari_medseg.models.several import as_models
-
     model = as_models(_one_or_several(names))  # before torch is loaded: a wrong file is refused at once
     check_cases(cases, model, config)
     return model

@@ -138,7 +138,8 @@ class RollingLogits:
         """The output plane before which all is final once no window reaches before the plane `following`."""
         ready: int = self._maps[0].ready(min(max(0, following - self._first_z), self._maps[0].n_old))
         last: int = self._box[0].stop
-        return max(self._emitted, min(ready, last))
+        emitted: int = self._emitted
+        return max(emitted, min(ready, last))
 
     def _divide(self, stop: int) -> None:
         """Turn sums into means on the planes that became final, those before `stop`."""

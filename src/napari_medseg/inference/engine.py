@@ -5,7 +5,7 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ from napari_medseg.models.several import AnyModel, ModelSet, as_models, models_o
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
 
+Spread = Callable[[Job, Outputs, Journal], Generator[Event, None, None]]
+"""Segments the regions of a job that are left, elsewhere."""
 _THIN = 16
 """Planes of a chunk of probabilities: a whole number of them is a chunk of labels."""
 
@@ -101,8 +103,12 @@ def segmenting(
     *,
     wanted: Wanted | None = None,
     origin: Mapping[str, object] | None = None,
+    spread: Spread | None = None,
 ) -> Work[Segmentation]:
-    """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation."""
+    """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation.
+
+    spread: who works on the regions; by default this process.
+    """
     model, wanted = as_models(model), wanted or Wanted()
     if isinstance(model, ModelSet):
         return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
@@ -114,7 +120,7 @@ def segmenting(
         journal = (
             None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted))
         )
-        events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal)
+        events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal, spread=spread)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
             yield Notice(doubt)
@@ -192,10 +198,12 @@ def segment_windows(
     *,
     outputs: Outputs | None = None,
     journal: Journal | None = None,
+    spread: Spread | None = None,
 ) -> Generator[Event, None, None]:
     """Fill `result.data` with the labels of `volume`.
 
-    outputs: what is filled besides. journal: what is done already, and where what gets done is noted. Yields Started, a
+    outputs: what is filled besides. journal: what is done already, and where what gets done is noted. spread: who works
+    on the regions; by default this process. Yields Started, a
     Progress per row of chunks while statistics are measured, then a Progress per batch of windows, a Filled per row of
     chunks of the labels, and Notices.
     """
@@ -204,7 +212,10 @@ def segment_windows(
     journal = journal or Journal(None, volume.grid.shape, volume.grid.shape)
     job = yield from Job.prepare(volume, plan, predictor, known_statistics(journal))
     note_statistics(journal, job.statistics)
-    yield from segment_regions(job, regions_left(job, outputs, journal), outputs, journal)
+    if spread is None:
+        yield from segment_regions(job, regions_left(job, outputs, journal), outputs, journal)
+    else:
+        yield from spread(job, outputs, journal)
 
 
 def segment_regions(job: Job, boxes: list[Box], outputs: Outputs, journal: Journal) -> Generator[Event, None, None]:

@@ -6,7 +6,7 @@ torch is loaded when the first case is segmented.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +22,13 @@ from napari_medseg.inference.wanted import Wanted
 from napari_medseg.io.disk import locks
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.io.zarr.format import is_unfinished
+from napari_medseg.models.several import ModelSet, models_of
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
+    from napari_medseg.inference.engine import Spread
+    from napari_medseg.inference.scale.crew import Crew
     from napari_medseg.models.file import Model
-    from napari_medseg.models.several import ModelSet
     from napari_medseg.volume import Segmentation
 
 
@@ -55,9 +57,11 @@ def segmenting_folder(images: Path, out: Path, model: Model | ModelSet, config: 
 
 
 def segmenting_case(
-    case: Case, model: Model | ModelSet, config: SegmentConfig, wanted: Wanted
+    case: Case, model: Model | ModelSet, config: SegmentConfig, wanted: Wanted, crew: Crew | None = None
 ) -> Work[Segmentation | None]:
     """Segment one case into the file `wanted.out`, of any format. Returns None where that is done already.
+
+    crew: those who work on its blocks; by default this process.
 
     An OME-Zarr is filled row by row. Any other format is written at the end; until then the labels lie in a hidden
     store beside it, so that a run that was broken off can be resumed.
@@ -70,15 +74,40 @@ def segmenting_case(
     if wanted.resume and is_done(target, {**provenance(model, config), **origin}):
         yield Notice(f"{target} is done already")
         return None
+    spread = None if crew is None or isinstance(model, ModelSet) else _spread_over(crew, case, model)
     if target.suffix.lower() == ".zarr":
-        result = yield from segmenting(case.volume(), model, config, wanted=wanted, origin=origin)
+        result = yield from segmenting(case.volume(), model, config, wanted=wanted, origin=origin, spread=spread)
         return result
     with unfinished_beside(target) as store:
         inside = replace(wanted, out=store)
-        result = yield from segmenting(case.volume(), model, config, wanted=inside, origin=origin)
+        result = yield from segmenting(case.volume(), model, config, wanted=inside, origin=origin, spread=spread)
         in_memory = replace(result, data=np.asarray(result.data[...]))
         io.write(target, in_memory, source=labels_source(paths_of(case)[0], target))
     return in_memory
+
+
+def segmenting_cases(
+    cases: Sequence[Case], model: Model | ModelSet, config: SegmentConfig, wanted: Sequence[Wanted], crew: Crew
+) -> Work[list[Path]]:
+    """Segment many cases, each by one worker of a crew, with a model of one file; returns the files in the order in which they were written."""
+    from napari_medseg.inference.scale.cases import CaseTask, do_case
+
+    (one,) = models_of(model)
+    tasks = [CaseTask(case, one.path.absolute(), config, goal) for case, goal in zip(cases, wanted, strict=True)]
+    written: list[Path] = []
+    yield Progress(0, len(cases), "images")
+    for done in crew.run(do_case, tasks):
+        for message in done.notices:
+            yield Notice(f"{done.name}: {message}")
+        written.append(done.path)
+        yield Progress(len(written), len(cases), "images")
+    return written
+
+
+def _spread_over(crew: Crew, case: Case, model: Model) -> Spread:
+    from napari_medseg.inference.scale.blocks import segment_blocks
+
+    return lambda job, outputs, journal: segment_blocks(job, case, model, outputs, journal, crew)
 
 
 @contextmanager
@@ -108,7 +137,6 @@ def check_cases(cases: Iterable[Case], model: Model | ModelSet, config: SegmentC
     """Check every image and the device against the model; no image is decoded for that. Raises InputError."""
     from napari_medseg.inference.device import choose_device
     from napari_medseg.inference.engine import require_fit
-    from napari_medseg.models.several import models_of
 
     choose_device(config.device)
     for case in cases:

@@ -106,6 +106,11 @@ def models_of(model: Model | ModelSet) -> tuple[Model, ...]:
     return tuple(member.model for member in model.members) if isinstance(model, ModelSet) else (model,)
 
 
+def is_one_file(model: Model | ModelSet) -> bool:
+    """Whether a path says which model it is."""
+    return isinstance(model, Model) and not isinstance(model, Ensemble)
+
+
 def averaged(members: Sequence[Model]) -> Ensemble:
     """Models as one that averages their logits. Raises InputError where they do not see images the same way."""
     first = members[0]
