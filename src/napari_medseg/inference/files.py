@@ -89,7 +89,10 @@ def segmenting_case(
 def segmenting_cases(
     cases: Sequence[Case], model: Model | ModelSet, config: SegmentConfig, wanted: Sequence[Wanted], crew: Crew
 ) -> Work[list[Path]]:
-    """Segment many cases, each by one worker of a crew, with a model of one file; returns the files in the order in which they were written."""
+    """Segment many cases, each by one worker of a crew; returns the files in the order in which they were written.
+
+    model: of one file, which the workers open.
+    """
     from napari_medseg.inference.scale.cases import CaseTask, do_case
 
     (one,) = models_of(model)
