@@ -35,10 +35,10 @@ from unittest.mock import patch
 
 from napari_medseg.cli.parser import build_parser
 from napari_medseg.config import field_docs
-from napari_medseg.inference.presets import SETTINGS
 from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
 from napari_medseg.metrics.study.study import TABLES
+from napari_medseg.models.presets import SETTINGS
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"

@@ -7,7 +7,7 @@ import pytest
 from napari_medseg.config import InferencePreset, SegmentConfig
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
-from napari_medseg.inference.presets import doubt_about_preset, lost_by, preset_for
+from napari_medseg.models.presets import doubt_about_preset, lost_by, preset_for
 from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 from napari_medseg.volume import Grid

@@ -33,15 +33,15 @@ from napari_medseg.inference.job import (
 )
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, preset_of, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
-from napari_medseg.inference.presets import doubt_about_preset
 from napari_medseg.inference.results.journal import Journal
+from napari_medseg.inference.results.merge import merging
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
-from napari_medseg.inference.several import merging
 from napari_medseg.inference.suitability import ImageSample, doubts_about
 from napari_medseg.inference.wanted import Wanted
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
 from napari_medseg.models.file import Model
+from napari_medseg.models.presets import doubt_about_preset
 from napari_medseg.models.several import AnyModel, ModelSet, as_models, models_of
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype

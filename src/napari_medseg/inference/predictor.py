@@ -15,16 +15,16 @@ import torch
 from torch import nn
 
 from napari_medseg.architectures.blocks.outputs import logits_of
+from napari_medseg.architectures.kernels import CpuKernels
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.inference.device import autocast
-from napari_medseg.inference.onednn import CpuKernels
 from napari_medseg.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from napari_medseg.config import Precision
     from napari_medseg.inference.plan import InferencePlan
-    from napari_medseg.inference.presets import Mirroring
     from napari_medseg.models.file import Model
+    from napari_medseg.models.presets import Mirroring
 
 Mirrors = tuple[tuple[int, ...], ...]
 """The axes (0 z, 1 y, 2 x) of each mirroring, beside the image as it is."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.outputs import logits_of
-from napari_medseg.inference.onednn import CpuKernels
+from napari_medseg.architectures.kernels import CpuKernels
 from napari_medseg.registry import network
 
 HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
