@@ -40,7 +40,7 @@ from napari_medseg.inference.device import Machine, has_fast_bf16
 from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, axis_order, resolve
 from napari_medseg.inference.planes import BoxReader
-from napari_medseg.inference.predictor import Predictor, mirrors_along
+from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.file import write_model
 from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
@@ -85,8 +85,7 @@ def plan_of(volume: Volume, spec: ModelSpec, **knobs: Any) -> InferencePlan:
 def ours(volume: Volume, spec: ModelSpec, network: torch.nn.Module, **knobs: Any) -> Labels:
     """The labels of the engine, for a plan of these knobs."""
     plan = plan_of(volume, spec, **knobs)
-    predictor = Predictor.of(network, plan.spec, CPU, plan.precision)
-    predictor = replace(predictor, mirrors=mirrors_along(plan.mirror_axes), mirroring=plan.mirroring)
+    predictor = Predictor.of(network, plan.spec, CPU, plan.precision).mirrored_as(plan)
     result = Segmentation(np.zeros(volume.grid.shape, label_dtype(max(spec.label_ids))), volume.grid, spec.labels)
     for _ in segment_windows(volume, plan, predictor, result):
         pass
@@ -156,7 +155,7 @@ def bf16(args: argparse.Namespace) -> Row:
 
 
 def adaptive(args: argparse.Namespace) -> Row:
-    """Mirrors where the network is uncertain, beside all mirrors at overlap 0.5; both by our engine."""
+    """Mirrors spread over overlapping windows, beside all mirrors of each at overlap 0.5; both by our engine."""
     model, cases = cases_of(args)
     spec = replace(model.spec, recipe=Recipe(mirror_axes=(0, 1, 2)))
     network, times, scores = model.load_network(), {"exact": 0.0, "balanced": 0.0}, {"exact": 0.0, "balanced": 0.0}

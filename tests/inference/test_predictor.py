@@ -43,7 +43,7 @@ class Lead(nn.Module):
 
 def test_only_uncertain_windows_are_mirrored_whatever_runs_with_them() -> None:
     network = Lead()
-    predictor = Predictor(network, CPU, "fp32", mirrors=mirrors_along((0, 1)), mirroring="uncertain")
+    predictor = Predictor(network, CPU, "fp32", mirrors=mirrors_along((0, 1)), mirror_all=False)
     windows = torch.stack([torch.full((1, 4, 4, 4), value) for value in (1.0, 0.01, -1.0)])
     together = predictor(windows)
     assert network.windows == 3 + 3  # the one in the middle, three times mirrored

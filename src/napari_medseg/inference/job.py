@@ -21,7 +21,7 @@ from napari_medseg.inference.results.careful import CarefulNetwork, Step
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.rows import edges_of
 from napari_medseg.inference.results.sink import Outputs, Sink
-from napari_medseg.inference.stream import Final, Source, WindowsDone, blended
+from napari_medseg.inference.stream import Final, Mirror, SkipsAir, Source, WindowsDone, blended
 from napari_medseg.inference.suitability import sampled
 from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
 from napari_medseg.io.disk import memory
@@ -151,7 +151,16 @@ def working(
         _may_leave(accumulator, network)
     with closing(BoxReader(job.volume, plan.order)) as reader:
         source = job.source(reader)
-        events = blended(source, job.windows, network, accumulator, batch_size=plan.batch_size, halo=plan.halo)
+        events = blended(
+            source,
+            job.windows,
+            network,
+            accumulator,
+            batch_size=plan.batch_size,
+            halo=plan.halo,
+            sees=None if plan.preset == "exact" or outputs.needs_means else SkipsAir(network, source.guides),
+            mirror=_mirror_of(job.windows, plan),
+        )
         for event in events:
             if isinstance(event, Piece):
                 sink.write(event)
@@ -163,6 +172,13 @@ def working(
                 yield event
             while network.news:
                 yield Notice(network.news.pop(0))
+
+
+def _mirror_of(windows: Windows, plan: InferencePlan) -> Mirror | None:
+    """How windows are mirrored in turn; None where they are not, as around the boxes of a cascade."""
+    if not plan.spread_axes or not isinstance(windows, WindowGrid):
+        return None
+    return lambda corner: windows.mirrored_in_turn(corner, plan.spread_axes)
 
 
 def _may_leave(accumulator: RollingLogits | CoreLogits, network: CarefulNetwork) -> None:

@@ -83,7 +83,7 @@ class InferencePlan:
     mirror_axes: tuple[int, ...] = ()
     """Axes (0 z, 1 y, 2 x) along which windows are mirrored."""
     mirroring: Mirroring = "all"
-    """Whether all windows are mirrored, or those of which the network is uncertain."""
+    """How windows are mirrored."""
 
     @property
     def windows(self) -> WindowGrid:
@@ -92,6 +92,18 @@ class InferencePlan:
         if self.spec.recipe.resampling == "nnunet":
             placing = "nnunet"
         return WindowGrid(self.grid.shape, window_of(self.spec), self.overlap, placing)
+
+    @property
+    def spread_axes(self) -> tuple[int, ...]:
+        """The axes along which neighbouring windows are mirrored in turn: those with several windows."""
+        if self.mirroring != "spread":
+            return ()
+        return tuple(axis for axis in self.mirror_axes if len(self.windows.starts_zyx[axis]) > 1)
+
+    @property
+    def averaged_axes(self) -> tuple[int, ...]:
+        """The axes along which a window is averaged over its mirror images."""
+        return tuple(axis for axis in self.mirror_axes if axis not in self.spread_axes)
 
     @property
     def halo(self) -> int:
@@ -146,7 +158,9 @@ class InferencePlan:
     def _mirrored(self) -> str:
         if not self.mirror_axes:
             return ""
-        return f", {'up to ' if self.mirroring == 'uncertain' else ''}{2 ** len(self.mirror_axes)} times mirrored"
+        if not self.averaged_axes:
+            return ", mirrored in turn"
+        return f", {'' if self.mirroring == 'all' else 'up to '}{2 ** len(self.averaged_axes)} times mirrored"
 
 
 def resolve(facts: ImageFacts, spec: ModelSpec, config: SegmentConfig, machine: Machine) -> InferencePlan:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari_medseg.config import Precision
     from napari_medseg.inference.plan import InferencePlan
     from napari_medseg.models.file import Model
-    from napari_medseg.models.presets import Mirroring
 
 Mirrors = tuple[tuple[int, ...], ...]
 """The axes (0 z, 1 y, 2 x) of each mirroring, beside the image as it is."""
@@ -51,13 +50,17 @@ class Predictor:
     """The network of the first stage, in a cascade."""
     mirrors: Mirrors = ()
     """The logits are the mean of those of the window and of its mirror images."""
-    mirroring: Mirroring = "all"
-    """uncertain: windows of which the network is certain are not mirrored."""
+    mirror_all: bool = True
+    """Whether windows of which the network is certain are mirrored too."""
 
     @classmethod
     def of(cls, network: nn.Module, spec: ModelSpec, device: torch.device, precision: Precision) -> Predictor:
         """The predictor of a registry's network in the mode of its model."""
         return cls(in_mode(network, spec.mode, spec.patch_zyx[0]), device, precision)
+
+    def mirrored_as(self, plan: InferencePlan) -> Predictor:
+        """The same predictor, which mirrors windows as a plan says."""
+        return replace(self, mirrors=mirrors_along(plan.averaged_axes), mirror_all=plan.mirroring == "all")
 
     @torch.no_grad()
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
@@ -69,7 +72,7 @@ class Predictor:
                 return logits
             # Window by window: whether one is mirrored does not depend on those that run with it.
             for i in range(len(windows)):
-                if self.mirroring == "all" or is_uncertain(logits[i]):
+                if self.mirror_all or is_uncertain(logits[i]):
                     logits[i] = self._mean_of_mirrors(windows[i : i + 1], logits[i])
         return logits
 
@@ -94,7 +97,7 @@ def load_predictor(model: Model, plan: InferencePlan) -> Predictor:
     """A model's networks, on the device and in the number formats of the plan."""
     device = torch.device(plan.device)
     predictor = Predictor.of(model.load_network(plan.device), plan.spec, device, plan.precision)
-    predictor = replace(predictor, mirrors=mirrors_along(plan.mirror_axes), mirroring=plan.mirroring)
+    predictor = predictor.mirrored_as(plan)
     if plan.first is None:
         return predictor
     first = Predictor.of(model.load_first(plan.device), plan.first.spec, device, plan.first.precision)

@@ -73,6 +73,8 @@ class Final:
     stop: int
 
 
+Mirror = Callable[[Shape3], tuple[int, ...]]
+"""The axes (0 z, 1 y, 2 x) along which the window at a corner (padded) is mirrored."""
 Sees = Callable[[torch.Tensor], list[int]]
 """The indices of those windows (B, C, z, y, x) that the network has to run on; the others are background."""
 
@@ -86,12 +88,13 @@ def blended(
     batch_size: int,
     halo: int = 0,
     sees: Sees | None = None,
+    mirror: Mirror | None = None,
 ) -> Iterator[WindowsDone | Piece | Final]:
     """Run the windows of a region: WindowsDone after each batch, each Piece of the output once it is final, and Final
     after each row of windows.
 
     halo: slices beyond either end of a window that the network sees too. sees: by default, the windows in which a guide
-    sees something, or all where there is no guide.
+    sees something, or all where there is no guide. mirror: the axes along which the network sees a window mirrored.
     """
     sees = sees or (lambda inputs: seen_by(inputs, source.guides))
     wanted = padded(accumulator.source, windows)
@@ -113,12 +116,21 @@ def blended(
             inputs = slab.windows(batch)
             seen = sees(inputs)
             if seen:
-                logits = network(inputs[seen])
-                for index, window_logits in zip(seen, logits, strict=True):
+                axes = [mirror((z, *batch[index])) if mirror else () for index in seen]
+                logits = network(_mirrored(inputs[seen], axes))
+                for index, window_logits in zip(seen, _mirrored(logits, axes), strict=True):
                     yield from accumulator.take((z, *batch[index]), window_logits)
             yield WindowsDone(done)
         yield from accumulator.finish(following)
         yield Final(accumulator.final(following))
+
+
+def _mirrored(windows: torch.Tensor, axes: list[tuple[int, ...]]) -> torch.Tensor:
+    """Windows (B, C, z, y, x), each mirrored along its axes (0 z, 1 y, 2 x)."""
+    if not any(axes):
+        return windows
+    pairs = zip(windows, axes, strict=True)
+    return torch.stack([window.flip([1 + axis for axis in along]) for window, along in pairs])
 
 
 def _hull(corners: list[tuple[int, int]], windows: Windows) -> tuple[slice, slice]:
@@ -136,6 +148,32 @@ def seen_by(inputs: torch.Tensor, guides: int) -> list[int]:
         return list(range(len(inputs)))
     most = inputs[:, -guides:].sum(1).flatten(1).amax(1)
     return [i for i, value in enumerate(most.tolist()) if value >= SEEN]
+
+
+class SkipsAir:
+    """Leaves out the windows of one value, such as air, that the network labels background.
+
+    A window of each value is tried once and never counted, so that the labels do not depend on which came first.
+    """
+
+    def __init__(self, network: Network, guides: int) -> None:
+        self._network = network
+        self._guides = guides
+        self._is_background: dict[tuple[float, ...], bool] = {}
+        """By the values of the channels."""
+
+    def __call__(self, windows: torch.Tensor) -> list[int]:
+        """The indices of those windows (B, C, z, y, x) that are to be run."""
+        return [i for i in seen_by(windows, self._guides) if not self._is_air(windows[i : i + 1])]
+
+    def _is_air(self, window: torch.Tensor) -> bool:
+        low, high = window[0].flatten(1).aminmax(dim=1)
+        if not torch.equal(low, high):
+            return False
+        values = tuple(low.tolist())
+        if values not in self._is_background:
+            self._is_background[values] = not bool(self._network(window).argmax(1).any())
+        return self._is_background[values]
 
 
 class InputSlab:

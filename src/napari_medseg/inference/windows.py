@@ -119,6 +119,10 @@ class WindowGrid(Windows):
         z, y, x = (along(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
         return z, y, x
 
+    def mirrored_in_turn(self, corner: Shape3, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the axes along which the window at this corner is mirrored: every second one along each."""
+        return tuple(axis for axis in axes if self.starts_zyx[axis].index(corner[axis]) % 2)
+
     def __len__(self) -> int:
         z, y, x = self.starts_zyx
         return len(z) * len(y) * len(x)

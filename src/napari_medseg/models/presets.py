@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from napari_medseg.config import InferencePreset
     from napari_medseg.models.spec import ModelSpec
 
-Mirroring = Literal["all", "uncertain"]
-"""Which windows are averaged over mirrored images."""
+Mirroring = Literal["all", "spread", "uncertain"]
+"""all: every window is averaged over its mirror images; spread: windows that overlap are mirrored in turn, so that a
+voxel sees all mirrors for the time of none; uncertain: windows are averaged where the network is uncertain."""
 
 MOST_LOST = 0.002
 """Dice that a preset may cost before it is no more chosen, or offered, without a word."""
@@ -27,7 +28,7 @@ class Setting:
     blending: Literal["gaussian", "core"]
     """gaussian: overlapping windows are averaged; core: each voxel is that of the window it lies deepest in."""
     mirroring: Mirroring
-    """Which windows are mirrored, in a run that mirrors."""
+    """How windows are mirrored, in a run that mirrors."""
     mirrors_by_default: bool
     """Whether a model whose makers mirror is mirrored without being asked."""
 
@@ -35,7 +36,7 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {
         "exact": Setting(0.5, "gaussian", "all", True),
-        "balanced": Setting(0.375, "gaussian", "uncertain", True),
+        "balanced": Setting(0.375, "gaussian", "spread", True),
         "fast": Setting(0.25, "core", "uncertain", False),
     }
 )
