@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_medseg.cases import Case
 from napari_medseg.config import SegmentConfig
-from napari_medseg.events import Notice
+from napari_medseg.events import Notice, Progress, Work
 from napari_medseg.inference.files import segmenting_case
-from napari_medseg.inference.wanted import Wanted
-from napari_medseg.models.file import load_model
+from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.models.file import Model, load_model
+
+if TYPE_CHECKING:
+    from napari_medseg.inference.scale.crew import Crew
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,3 +43,18 @@ def do_case(task: CaseTask) -> CaseDone:
     notices = [event.message for event in events if isinstance(event, Notice)]
     assert task.wanted.out is not None, "a case is segmented into a file"
     return CaseDone(task.case.name, task.wanted.out, tuple(notices))
+
+
+def segmenting_cases(
+    cases: Sequence[Case], model: Model, config: SegmentConfig, wanted: Sequence[Wanted], crew: Crew
+) -> Work[list[Path]]:
+    """Segment many cases, each by one worker of a crew; returns the files in the order in which they were written."""
+    tasks = [CaseTask(case, model.path.absolute(), config, goal) for case, goal in zip(cases, wanted, strict=True)]
+    written: list[Path] = []
+    yield Progress(0, len(cases), "images")
+    for done in crew.run(do_case, tasks):
+        for message in done.notices:
+            yield Notice(f"{done.name}: {message}")
+        written.append(done.path)
+        yield Progress(len(written), len(cases), "images")
+    return written
