@@ -36,8 +36,8 @@ from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
+from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.suitability import ImageSample, doubts_about
-from napari_medseg.inference.wanted import Wanted
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
 from napari_medseg.models.file import Model

@@ -6,7 +6,7 @@ torch is loaded when the first case is segmented.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from napari_medseg import io
 from napari_medseg.cases import Case, cases_of_images
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress, Work
-from napari_medseg.inference.wanted import Wanted
+from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.io.disk import locks
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.io.zarr.format import is_unfinished
@@ -84,27 +84,6 @@ def segmenting_case(
         in_memory = replace(result, data=np.asarray(result.data[...]))
         io.write(target, in_memory, source=labels_source(paths_of(case)[0], target))
     return in_memory
-
-
-def segmenting_cases(
-    cases: Sequence[Case], model: Model | ModelSet, config: SegmentConfig, wanted: Sequence[Wanted], crew: Crew
-) -> Work[list[Path]]:
-    """Segment many cases, each by one worker of a crew; returns the files in the order in which they were written.
-
-    model: of one file, which the workers open.
-    """
-    from napari_medseg.inference.scale.cases import CaseTask, do_case
-
-    (one,) = models_of(model)
-    tasks = [CaseTask(case, one.path.absolute(), config, goal) for case, goal in zip(cases, wanted, strict=True)]
-    written: list[Path] = []
-    yield Progress(0, len(cases), "images")
-    for done in crew.run(do_case, tasks):
-        for message in done.notices:
-            yield Notice(f"{done.name}: {message}")
-        written.append(done.path)
-        yield Progress(len(written), len(cases), "images")
-    return written
 
 
 def _spread_over(crew: Crew, case: Case, model: Model) -> Spread:

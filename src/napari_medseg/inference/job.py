@@ -32,7 +32,7 @@ from napari_medseg.volume import Volume
 if TYPE_CHECKING:
     from napari_medseg.inference.plan import InferencePlan
     from napari_medseg.inference.predictor import Predictor
-    from napari_medseg.inference.wanted import Wanted
+    from napari_medseg.inference.results.wanted import Wanted
     from napari_medseg.models.file import Model
 
 _SUMS = "sums"

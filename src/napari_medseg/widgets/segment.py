@@ -285,7 +285,7 @@ class SegmentPanel(Panel):
 
 def _layers(volume: Volume, image: Path | None, model: Model, config: SegmentConfig) -> Iterator[Event]:
     """In the worker: the labels of an image; those of a large one also go into a store, where a run can be resumed."""
-    from napari_medseg.inference.live import is_large, iter_segment_into, store_for
+    from napari_medseg.inference.runs.live import is_large, iter_segment_into, store_for
 
     if is_large(volume):
         yield from iter_segment_into(volume, model, store_for(image, volume.name, model), config)

@@ -131,7 +131,7 @@ def test_only_what_changed_goes_to_the_screen(viewer: ViewerModel) -> None:
     data, arguments, _ = labels_layer(ms.Segmentation(np.zeros(grid.shape, np.uint8), grid, {3: "three"}))
     layer = viewer.add_labels(data, **arguments)
     drawn: list[Any] = []
-    layer.refresh = lambda **_: drawn.append("slice")  # type: ignore[method-assign]
+    layer.refresh = lambda **_: drawn.append("slice")
     layer.events.labels_update.connect(lambda e: drawn.append((tuple(e.offset), e.data.shape, int(e.data.max()))))
     box = (slice(2, 4), slice(0, 5), slice(1, 6))
     layer.data[box] = 3

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_medseg.cases import Case
     from napari_medseg.config import SegmentConfig
     from napari_medseg.inference.plan import InferencePlan
-    from napari_medseg.inference.wanted import Wanted
+    from napari_medseg.inference.results.wanted import Wanted
     from napari_medseg.models.file import Model
 
 _MIB = 1 << 20
