@@ -34,10 +34,11 @@ from typing import Any
 from unittest.mock import patch
 
 from napari_medseg.cli.parser import build_parser
-from napari_medseg.config import SegmentConfig, field_docs
+from napari_medseg.config import field_docs
 from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
 from napari_medseg.metrics.study.study import TABLES
+from napari_medseg.models.presets import SETTINGS
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
@@ -121,7 +122,7 @@ def windows_table(_: str, __: Path) -> str:
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     rows = []
     for what, shape in VOLUMES.items():
-        count = len(WindowGrid(shape, (SIDE, SIDE, SIDE), SegmentConfig().overlap))
+        count = len(WindowGrid(shape, (SIDE, SIDE, SIDE), SETTINGS["exact"].overlap))
         times = [f"{count * results[name]['cpu_seconds'] / 60:.1f} min" for name in TIMED]
         rows.append((what, " x ".join(map(str, shape)), str(count), *times))
     return table([("volume", "voxels", "windows", *(f"`{name}`" for name in TIMED)), *rows])

@@ -40,6 +40,14 @@ class Progress(Event):
 
 
 @dataclass(frozen=True)
+class Filled(Event):
+    """A box of the result is final and in its array: the chunks in it, and no others, have changed."""
+
+    box: tuple[slice, slice, slice]
+    """Voxels (z, y, x) of the result's array."""
+
+
+@dataclass(frozen=True)
 class TrainProgress(Progress):
     """A training step: its loss, and the time left of the budget."""
 

@@ -69,7 +69,7 @@ REFUSED = {
     ),
     "nearly_a_model": (SEGMENT.replace("model.safetensors", "lever"), "did you mean liver\\? models there: liver$"),
     "train_device": (f"{TRAIN} --device tpu", "unknown device 'tpu'"),
-    "resume": (f"{SEGMENT} --resume", "--resume is not supported in this version"),
+    "probabilities": (f"{SEGMENT} --probabilities p.nii.gz", "streamed into a .zarr folder: end it in .zarr"),
     "overlap": (f"{SEGMENT} --overlap 1", "overlap must be at least 0 and below 1; got 1.0"),
     "device": (f"{SEGMENT} --device tpu", "unknown device 'tpu'"),
     "unknown_output_format": (

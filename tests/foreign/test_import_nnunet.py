@@ -59,7 +59,9 @@ def test_it_segments_as_the_source_network_does(tmp_path: Path, peer: PlainConvU
     normalised = (np.clip(hu, -20, 180).astype(np.float32) - 80) / 40
     with torch.inference_mode():
         expected = peer(torch.from_numpy(normalised)[None, None]).argmax(1)[0].numpy()
-    found = segment(Volume(hu[None], grid, ("CT",)), model, device="cpu")
+    found = segment(
+        Volume(hu[None], grid, ("CT",)), model, device="cpu", preset="fast"
+    )  # exact mirrors, as nnU-Net does
     assert np.array_equal(np.asarray(found.data), expected)
     assert len(np.unique(expected)) == 3
 
@@ -73,7 +75,7 @@ def test_what_differs_is_told(tmp_path: Path, peer: PlainConvUNet) -> None:
     with pytest.warns(MedsegWarning) as told:
         convert_model(folder, tmp_path / "m.safetensors")
     text = " ".join(str(w.message) for w in told)
-    assert all(part in text for part in ("cubic splines", "bounding box", "left out: fold_1"))
+    assert "left out: fold_1" in text
 
 
 def test_reoriented_and_transposed_images(tmp_path: Path, peer: PlainConvUNet) -> None:

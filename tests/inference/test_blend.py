@@ -1,22 +1,15 @@
-"""The accumulator and the writer of labels, on arrays small enough to work out by hand."""
+"""The accumulators, on arrays small enough to work out by hand."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pytest
 import torch
-import zarr
 
-from napari_medseg.geometry import AxisOrder, Shape3
-from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of
+from napari_medseg.geometry import Shape3
+from napari_medseg.inference.blend import RollingLogits, classes_of
 from napari_medseg.inference.plan import axis_maps
 from napari_medseg.inference.windows import WindowGrid
 
 CPU = torch.device("cpu")
-AS_STORED = AxisOrder((0, 1, 2), (False, False, False))
 
 
 def column(*values: float) -> torch.Tensor:
@@ -35,7 +28,7 @@ def accumulator(
 
 def finished(blend: RollingLogits, following: int) -> list[tuple[int, float]]:
     """(index, logit) of the planes that are final, of one class."""
-    return [(index, float(logits[0, 0, 0])) for index, logits in blend.finish(following)]
+    return [(piece.box[0].start, float(piece.logits[0, 0, 0, 0])) for piece in blend.finish(following)]
 
 
 def test_overlapping_windows_are_weighed_and_summed() -> None:
@@ -99,70 +92,14 @@ def test_padding_is_cut_off() -> None:
     blend = RollingLogits(1, windows, axis_maps((2, 2, 2), (2, 2, 2)), CPU)
     values = torch.arange(64.0).reshape(1, 4, 4, 4)
     blend.add((0, 0, 0), values.clone(), torch.ones(4, 4, 4))
-    for index, logits in blend.finish(4):
-        assert torch.equal(logits[0], values[0, 1 + index, 1:3, 1:3])
-    assert index == 1
+    pieces = 0
+    for index, piece in enumerate(blend.finish(4)):
+        assert piece.box == (slice(index, index + 1), slice(0, 2), slice(0, 2))
+        assert torch.equal(piece.logits[0, 0], values[0, 1 + index, 1:3, 1:3])
+        pieces += 1
+    assert pieces == 2
 
 
 def test_the_first_of_equal_logits_wins() -> None:
     logits = torch.tensor([[[1.0, 0.0, 5.0]], [[1.0, 2.0, 5.0]], [[0.0, 2.0, 6.0]]])
     assert classes_of(logits).tolist() == [[0, 1, 2]]
-
-
-class Recorded:
-    """A label array with chunks of two planes along its first axis that notes what is written."""
-
-    def __init__(self, shape: Shape3) -> None:
-        self.data = np.zeros(shape, np.uint8)
-        self.shape, self.dtype, self.chunks = shape, self.data.dtype, (2, *shape[1:])
-        self.written: list[tuple[int, int]] = []
-
-    def __setitem__(self, key: tuple[slice, slice, slice], block: Any) -> None:
-        self.written.append((key[0].start, key[0].stop))
-        self.data[key] = block
-
-
-def plane(value: int, shape: tuple[int, int] = (1, 1)) -> torch.Tensor:
-    return torch.full(shape, value, dtype=torch.int16)
-
-
-def test_labels_are_written_by_whole_rows_of_chunks() -> None:
-    labels = Recorded((5, 1, 1))
-    writer = LabelWriter(labels, AS_STORED, (0, 4, 9))
-    for value in (0, 1, 2, 1, 0):
-        writer.put(plane(value))
-    assert labels.written == [(0, 2), (2, 4), (4, 5)]
-    assert labels.data.ravel().tolist() == [0, 4, 9, 4, 0]
-
-
-def test_flipped_labels_fill_the_last_row_of_chunks_first() -> None:
-    labels = Recorded((5, 1, 1))
-    writer = LabelWriter(labels, AxisOrder((0, 1, 2), (True, False, False)), (0, 4, 9))
-    for value in (2, 1, 1, 0, 0):
-        writer.put(plane(value))
-    assert labels.written == [(4, 5), (2, 4), (0, 2)]
-    assert labels.data.ravel().tolist() == [0, 0, 4, 4, 9]
-
-
-def test_labels_of_a_partial_row_wait() -> None:
-    labels = Recorded((4, 1, 1))
-    writer = LabelWriter(labels, AS_STORED, (0, 1))
-    for _ in range(3):
-        writer.put(plane(1))
-    assert labels.written == [(0, 2)]
-
-
-@pytest.mark.parametrize("stored_in", ["array", "zarr"])
-def test_planes_across_the_stored_axes(stored_in: str, tmp_path: Path) -> None:
-    """Planes along the last stored axis: plane k of the model is stored at [:, :, 2 - k], transposed."""
-    order = AxisOrder((2, 1, 0), (True, False, False))
-    shape = (2, 4, 3)
-    labels: Any = np.zeros(shape, np.uint8)
-    if stored_in == "zarr":
-        labels = zarr.create_array(tmp_path / "a.zarr", shape=shape, dtype="uint8", chunks=(2, 2, 2))
-    writer = LabelWriter(labels, order, tuple(range(30)))
-    planes = torch.arange(24).reshape(3, 4, 2)
-    for classes in planes:
-        writer.put(classes)
-    expected = [[[int(planes[2 - z, y, x]) for z in range(3)] for y in range(4)] for x in range(2)]
-    assert np.asarray(labels[...]).tolist() == expected

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from napari_medseg import Grid, Volume, iter_segment, load_model, registry, segment, write
 from napari_medseg.architectures.modes import in_mode
+from napari_medseg.arrays.boxes import whole
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, ModelFileError
 from napari_medseg.events import Finished, Progress, Started, finishing, result_of
@@ -21,7 +22,7 @@ from napari_medseg.inference.cascade import FirstStage, boxes_around
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import require_fit
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, axis_maps, resolve
-from napari_medseg.inference.planes import ChannelStatistics, ModelPlanes, PlaneReader, measuring
+from napari_medseg.inference.planes import BoxReader, ChannelStatistics, ModelBoxes, measuring
 from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.models.file import FIRST, Model, write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Stage
@@ -77,7 +78,7 @@ def plan_of(image: Volume, spec: ModelSpec, **wishes: Any) -> InferencePlan:
     return resolve(ImageFacts.of(image), spec, SegmentConfig(**wishes), Machine())
 
 
-def statistics_of(reader: PlaneReader, plan: InferencePlan) -> ChannelStatistics:
+def statistics_of(reader: BoxReader, plan: InferencePlan) -> ChannelStatistics:
     found: ChannelStatistics = result_of(finishing(measuring(reader, plan)))
     return found
 
@@ -120,10 +121,10 @@ def test_probabilities_of_the_first_stage_are_channels_of_the_second(tmp_path: P
     assert model.spec.first is not None
     first = plan_of(volume(), model.spec).first
     assert first is not None
-    reader = PlaneReader(volume(), first.order)
-    coarse = ModelPlanes(reader, first, statistics_of(reader, first))
+    reader = BoxReader(volume(), first.order)
+    coarse = ModelBoxes(reader, first, statistics_of(reader, first))
     with torch.inference_mode():
-        logits = model.load_first()(coarse.read(0, 6)[None])[0]
+        logits = model.load_first()(coarse.read(whole((6, 10, 12)))[None])[0]
         guide = resample(logits, axis_maps((6, 10, 12), SHAPE)).softmax(0)[1:]
         expected = model.load_network()(torch.cat([normalised(volume()), guide])[None])[0].argmax(0)
     assert len(expected.unique()) > 1
@@ -156,7 +157,7 @@ def test_the_first_stage_runs_no_further_than_asked() -> None:
     spec = model_spec(patch_zyx=(8, 20, 24))
     counted = Counted(network_of(spec, 1))
     plan = plan_of(tall, spec)
-    statistics = statistics_of(PlaneReader(tall, plan.order), plan)
+    statistics = statistics_of(BoxReader(tall, plan.order), plan)
     stage = Stage(model=spec, guide="channel")
     first = FirstStage(stage, tall, plan, statistics, Predictor(counted, torch.device("cpu"), "fp32"))
     planes = first.probabilities(tall.grid.shape)

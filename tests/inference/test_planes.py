@@ -1,26 +1,33 @@
-"""Planes as a network wants them, and the pass that measures an image: what is read, and how often."""
+"""Boxes as a network wants them, and the pass that measures an image: what is read, and how often."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
 from napari_medseg import Grid, Volume, iter_segment, read_segmentation, registry
+from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig
-from napari_medseg.errors import InputError, MedsegWarning
+from napari_medseg.errors import FileError, InputError, MedsegWarning
 from napari_medseg.events import Event, Progress, Started, finishing, result_of
-from napari_medseg.geometry import AxisOrder
+from napari_medseg.geometry import AS_IT_IS, AxisOrder
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
-from napari_medseg.inference.planes import ChannelStatistics, ModelPlanes, Normaliser, PlaneReader, measuring
+from napari_medseg.inference.planes import BoxReader, ChannelStatistics, ModelBoxes, Normaliser, measuring
 from napari_medseg.models.file import FIRST, Model, write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Stage
 from napari_medseg.transforms.intensity import Statistics
@@ -84,7 +91,7 @@ def plan_of(volume: Volume, spec: ModelSpec) -> InferencePlan:
 
 def measured(volume: Volume, spec: ModelSpec) -> tuple[list[Event], ChannelStatistics]:
     plan = plan_of(volume, spec)
-    *progress, last = finishing(measuring(PlaneReader(volume, plan.order), plan))
+    *progress, last = finishing(measuring(BoxReader(volume, plan.order), plan))
     return progress, result_of([last])
 
 
@@ -175,23 +182,62 @@ def test_an_image_of_one_row_of_chunks_is_measured_in_one_step() -> None:
     assert measured(volume, model_spec(*[ZSCORE] * 4))[0] == []
 
 
-def test_a_reader_keeps_one_row_of_chunks() -> None:
+def planes(start: int, stop: int) -> Box:
+    return slice(start, stop), slice(0, 16), slice(0, 16)
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 1 << 20], ids=["least", "all"])
+def test_a_reader_keeps_the_chunks_of_its_last_box(keep_bytes: int) -> None:
     volume, store = stored()
-    reader = PlaneReader(volume, AxisOrder((0, 1, 2), (False, False, False)))
+    reader = BoxReader(volume, AS_IT_IS, keep_bytes=keep_bytes)
     for start in range(0, 40, 2):
-        np.testing.assert_array_equal(reader.read(start, start + 2), voxels()[:, start : start + 2])
+        np.testing.assert_array_equal(reader.read(planes(start, start + 2)), voxels()[:, start : start + 2])
     assert set(store.chunks.values()) == {1}
-    np.testing.assert_array_equal(reader.read(6, 18), voxels()[:, 6:18])  # over three rows, from the start again
-    assert store.chunks["c/0/0/0/0"] == 2
+    np.testing.assert_array_equal(
+        reader.read(planes(6, 18)), voxels()[:, 6:18]
+    )  # over three rows, from the start again
+    assert store.chunks["c/0/0/0/0"] == (1 if keep_bytes else 2)
+
+
+def test_what_is_expected_is_decoded_once_and_its_fault_is_told_when_it_is_read() -> None:
+    volume, store = stored()
+    reader = BoxReader(volume, AS_IT_IS)
+    reader.expect(planes(8, 24))
+    np.testing.assert_array_equal(reader.read(planes(0, 8)), voxels()[:, :8])
+    np.testing.assert_array_equal(reader.read(planes(8, 24)), voxels()[:, 8:24])
+    assert set(store.chunks.values()) == {1}
+    asyncio.run(store.set("c/0/3/0/0", default_buffer_prototype().buffer.from_bytes(b"not a chunk")))
+    reader.expect(planes(24, 32))
+    with pytest.raises(FileError, match=r"head: voxels \[24:32, 0:16, 0:16\] cannot be read"):
+        reader.read(planes(24, 32))
+    reader.close()
+
+
+@given(st.data())
+def test_any_box_in_any_order_is_that_of_the_whole(data: st.DataObject) -> None:
+    shape = (7, 9, 8)
+    values = np.arange(math.prod(shape)).reshape(1, *shape)
+    chunks = data.draw(st.tuples(*[st.integers(1, 9)] * 3))
+    array = da.from_array(values, chunks=(1, *chunks))
+    a, b, c = data.draw(st.permutations([0, 1, 2]))
+    order = AxisOrder((a, b, c), data.draw(st.tuples(*[st.booleans()] * 3)))
+    reader = BoxReader(Volume(array, Grid.from_spacing(shape, (1.0, 1.0, 1.0))), order)
+    expected = order.apply(values)
+    for _ in range(3):
+        ends = [
+            sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in reader.shape
+        ]
+        z, y, x = (slice(*pair) for pair in ends)
+        np.testing.assert_array_equal(reader.read((z, y, x)), expected[:, z, y, x])
 
 
 def test_rows_of_a_flipped_axis_end_where_the_chunks_begin() -> None:
     values = np.arange(5)[None, :, None, None]
     array = zarr.create_array(MemoryStore(), data=values, chunks=(1, 2, 1, 1))
     volume = Volume(array, Grid.from_spacing((5, 1, 1), (1.0, 1.0, 1.0)))
-    reader = PlaneReader(volume, AxisOrder((0, 1, 2), (True, False, False)))
+    reader = BoxReader(volume, AxisOrder((0, 1, 2), (True, False, False)))
     assert reader.rows == [(0, 1), (1, 3), (3, 5)]
-    assert reader.read(0, 3).ravel().tolist() == [4, 3, 2]
+    assert reader.read((slice(0, 3), slice(0, 1), slice(0, 1))).ravel().tolist() == [4, 3, 2]
 
 
 def test_normalisation_by_hand() -> None:
@@ -214,9 +260,9 @@ def test_planes_are_normalised_before_they_are_resampled() -> None:
         spacing_zyx_mm=(0.5, 1.0, 1.0),
     )
     plan = plan_of(volume, spec)
-    planes = ModelPlanes(PlaneReader(volume, plan.order), plan, (None,))
+    boxes = ModelBoxes(BoxReader(volume, plan.order), plan, (None,))
     # -2, 0, 2 and (10 - 4) / 2 = 3, each between its neighbours at a quarter and three quarters
-    assert planes.shape == (8, 1, 1)
-    assert planes.read(0, 8).ravel().tolist() == [-2, -1.5, -0.5, 0.5, 1.5, 2.25, 2.75, 3]
-    again = ModelPlanes(PlaneReader(volume, plan.order), plan, (None,))
-    assert again.read(2, 5).ravel().tolist() == [-0.5, 0.5, 1.5]
+    assert boxes.shape == (8, 1, 1)
+    one = slice(0, 1)
+    assert boxes.read((slice(0, 8), one, one)).ravel().tolist() == [-2, -1.5, -0.5, 0.5, 1.5, 2.25, 2.75, 3]
+    assert boxes.read((slice(2, 5), one, one)).ravel().tolist() == [-0.5, 0.5, 1.5]

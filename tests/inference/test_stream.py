@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from napari_medseg.arrays.boxes import Box
 from napari_medseg.geometry import Shape3
-from napari_medseg.inference.blend import RollingLogits
+from napari_medseg.inference.blend import Piece, RollingLogits
 from napari_medseg.inference.plan import axis_maps
-from napari_medseg.inference.stream import InputSlab, PlaneDone, WindowsDone, blended
+from napari_medseg.inference.stream import Final, InputSlab, WindowsDone, blended
 from napari_medseg.inference.windows import BoxWindows, WindowGrid
 
 
@@ -19,10 +20,14 @@ class Planes:
     def __init__(self, values: torch.Tensor) -> None:
         self.values = values
         self.reads: list[tuple[int, int]] = []
+        self.expected: list[tuple[int, int]] = []
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        self.reads.append((start, stop))
-        return self.values[:, start:stop]
+    def read(self, box: Box) -> torch.Tensor:
+        self.reads.append((box[0].start, box[0].stop))
+        return self.values[(slice(None), *box)]
+
+    def expect(self, box: Box) -> None:
+        self.expected.append((box[0].start, box[0].stop))
 
 
 def numbered(*shape: int) -> torch.Tensor:
@@ -115,14 +120,21 @@ def stream(source: Planes, windows: WindowGrid | BoxWindows, network: Doubling, 
         match event:
             case WindowsDone(count):
                 events.append(count)
-            case PlaneDone(index, logits):
-                events.append((index, [round(v, 4) for v in logits[:, 0, 0].tolist()]))
+            case Piece((z, _, _), logits):
+                events.append((z.start, [round(v, 4) for v in logits[:, 0, 0, 0].tolist()]))
     return events
 
 
 def test_planes_come_as_soon_as_no_window_is_left_for_them() -> None:
     events = stream(column(4), WindowGrid((4, 1, 1), (2, 1, 1), 0.5), Doubling())
     assert events == [1, (0, [1, 2]), 2, (1, [2, 4]), 3, (2, [3, 6]), (3, [4, 8])]
+
+
+def test_the_planes_of_the_next_row_are_expected_while_a_row_runs() -> None:
+    source = column(4)
+    stream(source, WindowGrid((4, 1, 1), (2, 1, 1), 0.5), Doubling())
+    assert source.reads == [(0, 2), (2, 3), (3, 4)]
+    assert source.expected == [(2, 3), (3, 4)]
 
 
 def test_a_batch_ends_with_its_row() -> None:
@@ -140,6 +152,7 @@ def test_where_no_box_lies_nothing_is_read_or_run() -> None:
     planes = [(i, zero) for i in range(4)] + [1, (4, [5, 10]), (5, [6, 12]), (6, zero), (7, zero)]
     assert events == planes
     assert source.reads == [(4, 6)]
+    assert source.expected == []
     assert network.batches == [1]
 
 
@@ -150,6 +163,7 @@ def test_windows_in_which_the_guide_sees_nothing_count_but_do_not_run() -> None:
     blend = RollingLogits(2, windows, axis_maps((3, 1, 1), (3, 1, 1)), torch.device("cpu"))
     found = []
     for event in blended(source, windows, lambda x: network(x[:, :1]), blend, batch_size=1):
-        found.append(event.count if isinstance(event, WindowsDone) else event.logits.ravel().tolist())
+        if not isinstance(event, Final):
+            found.append(event.count if isinstance(event, WindowsDone) else event.logits.ravel().tolist())
     assert found == [1, [0, 0], 2, [0, 0], 3, [3, 6]]
     assert network.batches == [1]

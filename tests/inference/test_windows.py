@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
+
 import numpy as np
 import pytest
 import torch
@@ -113,3 +116,16 @@ def test_specks_everywhere_take_no_more_windows_than_everything() -> None:
     assert corners < {(z, *corner) for z, _, row in everywhere.rows() for corner in row}
     for speck in specks:
         assert any(all(c <= s < c + w for c, s, w in zip(corner, speck, window, strict=True)) for corner in corners)
+
+
+def test_each_voxel_sees_every_mirror_once_where_windows_overlap_by_half() -> None:
+    windows = WindowGrid((8, 12, 4), (4, 4, 4), 0.5)
+    seen: dict[tuple[int, int], set[tuple[int, ...]]] = defaultdict(set)
+    for z, _, corners in windows.rows():
+        for y, x in corners:
+            axes = windows.mirrored_in_turn((z, y, x), (0, 1))
+            for at in itertools.product(range(z, z + 4), range(y, y + 4)):
+                assert axes not in seen[at]
+                seen[at].add(axes)
+    inner = [seen[z, y] for z in range(2, 6) for y in range(2, 10)]
+    assert all(axes == {(), (0,), (1,), (0, 1)} for axes in inner)

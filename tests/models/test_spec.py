@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_medseg.errors import InputError, UnknownNameError
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, Guide, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
 
 names = st.text(string.ascii_letters + "éß日 -", min_size=1, max_size=20)
@@ -300,6 +301,34 @@ def test_to_json_refuses_what_no_file_could_hold() -> None:
     scores = {f"{i:05d}" + "日" * 190: float(i) for i in range(16_000)}
     with pytest.raises(InputError, match="too long: at most 4194304"):
         spec(training=TrainingRecord(validation=scores)).to_json()
+
+
+def test_recipe_and_presets_go_through_json_and_older_files_have_none_of_them() -> None:
+    recipe = Recipe(mirror_axes=(0, 2), mirrored=True, resampling="nnunet", statistics="box")
+    told = spec(recipe=recipe, training=TrainingRecord(presets={"exact": 0.9, "fast": 0.8}))
+    assert ModelSpec.from_json(told.to_json()) == told
+    older = json.loads(spec().to_json())
+    assert "recipe" not in older
+    assert "presets" not in older["training"]
+    assert ModelSpec.from_json(json.dumps(older)).recipe == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Recipe(mirror_axes=(2, 0)), "mirror_axes are some of 0, 1, 2"),
+        (lambda: Recipe(mirror_axes=(0, 3)), "mirror_axes are some of 0, 1, 2"),
+        (lambda: Recipe(mirrored=True), "mirrored needs mirror_axes"),
+        (lambda: Recipe(resampling="cubic"), "resampling is one of linear, nnunet"),  # type: ignore[arg-type]
+        (lambda: Recipe(statistics="mask"), "statistics is one of image, box"),  # type: ignore[arg-type]
+        (lambda: TrainingRecord(presets={"slow": 0.5}), "preset is one of exact, balanced, fast"),
+        (lambda: TrainingRecord(presets={"fast": 1.5}), "training presets fast must be a number from 0 to 1"),
+        (lambda: spec(recipe={}), "recipe must be a Recipe"),
+    ],
+)
+def test_recipes_and_presets_out_of_bounds(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build()
 
 
 def test_what_the_training_saw_goes_through_json_and_older_files_have_none_of_it() -> None:

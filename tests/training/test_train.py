@@ -84,6 +84,9 @@ def test_the_last_cases_validate_and_the_best_checkpoint_wins(tmp_path: Path) ->
     best = max((e for e in events if isinstance(e, Validated)), key=lambda e: e.mean_dice)
     model = load_model(tmp_path / "m.safetensors")
     assert model.spec.training.validation["dice mean"] == pytest.approx(best.mean_dice)
+    presets = model.spec.training.presets
+    assert list(presets) == ["exact", "balanced", "fast"]
+    assert presets["exact"] == pytest.approx(best.mean_dice, abs=0.01)
     kept = weights(folder / "best.safetensors")
     assert all(torch.equal(v, kept[k]) for k, v in weights(model.path).items())
     history = json.loads((folder / "history.json").read_text())

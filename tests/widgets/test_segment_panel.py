@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Labels
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
+import napari_medseg.widgets.segment as segment_panel
 from balls import volume
 from napari_medseg import registry
 from napari_medseg.config import SegmentConfig
-from napari_medseg.events import Finished, Progress, Started
+from napari_medseg.events import Filled, Finished, Progress, Started
 from napari_medseg.inference.device import Devices
+from napari_medseg.inference.runs import live
 from napari_medseg.models.about import about
 from napari_medseg.models.file import load_model, write_model
 from napari_medseg.models.spec import Channel
@@ -122,7 +129,7 @@ def test_the_time_and_the_plan_are_told_before_the_run(panel: SegmentPanel, ct: 
     panel.segment_button.click()
     wait(panel, qtbot)
     assert started == [told]
-    panel.options["overlap"].value = 0.75
+    panel.options["overlap"].value = "0.75"
     qtbot.waitUntil(lambda: panel.estimate.text.toolTip() != told)
 
 
@@ -175,7 +182,7 @@ def test_doubts_and_the_devices_of_this_machine_are_shown(viewer: ViewerModel, p
 
 def test_a_layer_that_cannot_run_is_told_before_it_does(panel: SegmentPanel, ct: Any) -> None:
     ct.units = ("s", "mm", "mm")
-    panel.options["overlap"].value = 0.25
+    panel.options["overlap"].value = "0.25"
     assert "layer 'ct' needs lengths on its axes" in panel.estimate.text.text()
 
 
@@ -232,7 +239,7 @@ def test_copied_python_does_what_the_panel_does(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ms.write("ct.nii.gz", volume(seed=0))
-    panel.options["overlap"].value = 0.25
+    panel.options["overlap"].value = "0.25"
     panel.python_button.click()
     exec(QApplication.clipboard().text(), {})
     panel.segment_button.click()
@@ -284,3 +291,102 @@ def test_live_labels_can_be_painted_into_the_result(
     layer.undo()
     np.testing.assert_array_equal(layer.data, before)
     assert isinstance(to_segmentation(layer), Segmentation)
+
+
+def tall_image() -> Volume:
+    """Three rows of chunks."""
+    one = np.asarray(volume(seed=0).data)
+    data = np.concatenate([one] * -(-150 // one.shape[1]), axis=1)[:, :150, :20, :22]
+    return Volume(data, Grid(data.shape[1:], volume().grid.affine), name="tall")
+
+
+def test_a_large_image_is_resumed_where_it_was_cancelled(
+    viewer: ViewerModel,
+    panel: SegmentPanel,
+    ball_in_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: Any,
+) -> None:
+    monkeypatch.setattr(live, "LARGE_VOXELS", 1000)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    add(viewer, tall_image())
+    drawn: list[Any] = []
+    monkeypatch.setattr(segment_panel, "show_filled", lambda layer, box, _: drawn.append(box))
+
+    def cancel_once(event: Any) -> None:
+        if isinstance(event, Filled):
+            panel.runner.cancel()
+
+    panel.runner.happened.connect(cancel_once)
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    panel.runner.happened.disconnect(cancel_once)
+    store = tmp_path / "tall-balls.labels.zarr"
+    assert any(r.message.startswith(f"the labels go into {store}") for r in notification_manager.records)
+    partial = viewer.layers["tall labels (partial)"].data
+    expected = np.asarray(ms.segment(tall_image(), ball_in_folder, device="cpu").data)
+    rows = 64 if np.array_equal(partial[64:], np.zeros_like(partial[64:])) else 128
+    assert np.array_equal(partial[:rows], expected[:rows])
+    assert not partial[rows:].any()
+    begun: list[Any] = []
+    panel.runner.happened.connect(lambda e: begun.append(np.array(e.result.data)) if isinstance(e, Started) else None)
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    assert np.array_equal(begun[0], partial), "it begins with what was done"
+    assert np.array_equal(viewer.layers["tall labels"].data, expected)
+    assert np.array_equal(np.asarray(ms.read_segmentation(store).data), expected)
+    assert drawn
+    assert all(box[1:] == (slice(0, 20), slice(0, 22)) for box in drawn)
+    model = panel.models.model
+    assert model is not None
+    assert live.store_for(None, "tall", model).name == "tall-balls-2.labels.zarr", "a complete one stays"
+
+
+@pytest.mark.slow
+def test_a_chest_ct_fills_while_the_window_lives(
+    make_napari_viewer: Any, medseg_data: Path, models_folder: Path, tmp_path: Path, qtbot: Any, capsys: Any
+) -> None:
+    """The chest CT at 275 x 512 x 512 as a store: labels grow, a 20 ms timer ticks, Cancel and a second run go on."""
+    source = next(medseg_data.rglob("chest_ct.nii.gz"))
+    small = ms.read(source)
+    near = [
+        np.linspace(0, n - 1, m).round().astype(int) for n, m in zip(small.grid.shape, (275, 512, 512), strict=True)
+    ]
+    data = np.asarray(small.data)[0][np.ix_(*near)][None]
+    ms.write(tmp_path / "chest.zarr", Volume(data, Grid.from_spacing((275, 512, 512), (1.0, 0.7, 0.7)), name="chest"))
+    spec = registry.network("unet3d")
+    arguments = spec.arguments(in_channels=1, out_channels=3, channels=(4, 8), deep_supervision=False)
+    ball = load_model(sample_files()["model"]).spec
+    model = replace(ball, arguments=arguments, labels={1: "a", 2: "b"}, patch_zyx=(64, 128, 128), spacing_zyx_mm=None)
+    model = replace(model, deep_supervision=False, orientation=None)
+    write_model(models_folder / "chest.safetensors", model, spec.build_from(arguments).state_dict())
+    viewer = make_napari_viewer()
+    panel = SegmentPanel(viewer)
+    viewer.window.add_dock_widget(panel)
+    viewer.open(tmp_path / "chest.zarr", plugin="napari-medseg")
+    qtbot.waitUntil(lambda: panel.models.model is not None and panel.segment_button.isEnabled())
+    grown, ticks = list[int](), {"until cancelled": list[float](), "resumed": list[float]()}
+
+    def on_event(event: Any) -> None:
+        if isinstance(event, Filled):
+            layer = next(layer for layer in viewer.layers if layer.name.endswith("(partial)"))
+            grown.append(int(np.count_nonzero(np.asarray(layer.data[::16]).any(axis=(1, 2)))))
+            if len(grown) == 2:
+                panel.runner.cancel()
+
+    panel.runner.happened.connect(on_event)
+    for run in ticks.values():
+        timer = QTimer(interval=20)
+        timer.timeout.connect(lambda run=run: run.append(time.monotonic()))
+        timer.start()
+        panel.segment_button.click()
+        wait(panel, qtbot)
+        timer.stop()
+    assert grown == sorted(grown)
+    assert grown[-1] > grown[0]
+    assert [layer.name for layer in viewer.layers if isinstance(layer, Labels)][-1] == "chest labels"
+    with capsys.disabled():
+        for name, at in ticks.items():
+            assert len(at) > 1, "the timer ticks"
+            sys.stdout.write(f"{name}: {len(at)} ticks, the longest gap {max(np.diff(at)):.3f} s\n")

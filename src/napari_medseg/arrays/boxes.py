@@ -143,6 +143,17 @@ def within(box: Box, outer: Box) -> Box:
     return z, y, x
 
 
+def intersection(a: Box, b: Box) -> Box:
+    """What two boxes that overlap share."""
+    z, y, x = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+    return z, y, x
+
+
+def parts(side: slice, step: int) -> list[slice]:
+    """One side of a box in parts of `step` voxels; the last may be shorter."""
+    return [slice(start, min(start + step, side.stop)) for start in range(side.start, side.stop, step)]
+
+
 def first_of(box: Box) -> Shape3:
     """The index of the box's first voxel."""
     z, y, x = (b.start for b in box)

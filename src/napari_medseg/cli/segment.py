@@ -6,6 +6,7 @@ The model and the headers of every image are read before the first output is wri
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,22 @@ from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import finishing
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.inference.files import check_cases, labels_source, paths_of, segmenting_case
+from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.runs.many import segmenting_cases
+from napari_medseg.inference.runs.outlook import outlook_of
+from napari_medseg.inference.scale.crew import crew_of
 from napari_medseg.io.folders import by_channel
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.models.about import about
+from napari_medseg.models.several import as_models, is_one_file, models_of
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
+    from napari_medseg.models.several import ModelSet
 
 NAME = "segment"
+_CASES_A_WORKER = 2
+"""Cases for each worker from which on a worker gets whole cases, and not blocks of one."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,7 +48,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Instead of IMAGE: file of a channel, or folder with a file per case; several times for several channels, "
         "in the order of the model.",
     )
-    parser.add_argument("--model", required=True, help="Model file, or the name of one in the models folder.")
+    parser.add_argument(
+        "--model",
+        required=True,
+        action="append",
+        help="Model file, the name of one in the models folder, or a set of models (.json); several times to average "
+        "models of the same labels, or to merge the labels of others.",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -49,27 +64,89 @@ def add_arguments(parser: ArgumentParser) -> None:
         "out/{name}_labels.nii.gz.",
     )
     add_knob(parser, SegmentConfig, "device")
+    add_knob(parser, SegmentConfig, "preset")
     add_knob(parser, SegmentConfig, "overlap")
+    add_knob(parser, SegmentConfig, "tta")
     add_knob(parser, SegmentConfig, "precision")
-    parser.add_argument("--resume", action="store_true", help="Continue an interrupted run (not in this version).")
+    parser.add_argument(
+        "--probabilities",
+        metavar="PATH",
+        help="Also write an OME-Zarr image with the probability of each class; with {name} for several images.",
+    )
+    parser.add_argument(
+        "--uncertainty",
+        metavar="PATH",
+        help="Also write an OME-Zarr image with entropy and margin of the probabilities; with {name} for several.",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Work with N processes of this machine: on blocks of an image, or on several images at once.",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="Work with the workers of a dask scheduler, such as tcp://node1:8786."
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="Continue a run that was broken off, wherever it stopped; what is done already is not done again.",
+    )
 
 
 def run(args: Namespace) -> None:
-    if args.resume:
-        raise NotSupportedError("--resume is not supported in this version: run again without it")
-    refuse_foreign_model(Path(args.model))
-    config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
+    for name in args.model:
+        refuse_foreign_model(Path(name))
+    knobs = ("device", "preset", "overlap", "tta", "precision")
+    config = SegmentConfig(**{name: getattr(args, name) for name in knobs})
     cases = _cases(args)
     inputs = [path for case in cases for path in paths_of(case)]
     outputs = output_paths(inputs, args.output, [case.name for case in cases])
+    wanted = []
     for case, target in zip(cases, outputs, strict=True):
         labels_source(paths_of(case)[0], target)
+        wanted.append(_wanted(args, case.name, target, alone=len(cases) == 1))
     with locked(*outputs):
         model = _checked_model(args.model, cases, config)
-        terminal.print_note(f"{model.path.name}: {about(model)}")
-        for case, target in zip(cases, outputs, strict=True):
-            terminal.follow(finishing(segmenting_case(case, target, model, config)), case.name)
-            terminal.print_result(f"wrote {target}")
+        for one in models_of(model):
+            terminal.print_note(f"{one.path.name}: {about(one)}")
+        try:
+            _segment(args, cases, model, config, wanted)
+        except KeyboardInterrupt:
+            terminal.print_note("the same command with --resume continues")
+            raise
+
+
+def _segment(
+    args: Namespace, cases: list[Case], model: Model | ModelSet, config: SegmentConfig, wanted: list[Wanted]
+) -> None:
+    """Segment the cases: here, or by workers, who share out the cases where there are enough, else their blocks."""
+    spread = args.workers is not None or args.scheduler is not None
+    if spread and not is_one_file(model):
+        raise NotSupportedError("workers run one model file: give one --model, or no workers")
+    with crew_of(args.workers, args.scheduler) if spread else nullcontext() as crew:
+        if crew is not None and len(cases) >= _CASES_A_WORKER * crew.size:
+            for path in terminal.follow(finishing(segmenting_cases(cases, model, config, wanted, crew)), "segment"):
+                terminal.print_result(f"wrote {path}")
+            return
+        for case, goal in zip(cases, wanted, strict=True):
+            for one in models_of(model):
+                terminal.print_note(f"{case.name}: {outlook_of(case, one, config, goal).describe()}")
+            terminal.follow(finishing(segmenting_case(case, model, config, goal, crew)), case.name)
+            terminal.print_result(f"wrote {goal.out}")
+
+
+def _wanted(args: Namespace, name: str, out: Path, *, alone: bool) -> Wanted:
+    """The outputs of a case."""
+    paths = []
+    for text in (args.probabilities, args.uncertainty):
+        if text is not None and not alone and "{name}" not in text:
+            raise InputError(f"{text}: several images need {{name}} in the name of this output")
+        path = None if text is None else Path(text.replace("{name}", name))
+        if path is not None and path.suffix != ".zarr":
+            raise InputError(f"{path}: probabilities and uncertainty are streamed into a .zarr folder: end it in .zarr")
+        paths.append(path)
+    return Wanted(out, paths[0], paths[1], args.resume)
 
 
 def _cases(args: Namespace) -> list[Case]:
@@ -90,16 +167,16 @@ def _cases(args: Namespace) -> list[Case]:
     ]
 
 
-def _channels_of(model: str) -> int:
-    from napari_medseg.models.file import load_model
-
-    return len(load_model(model).spec.channels)
+def _channels_of(names: list[str]) -> int:
+    return len(models_of(as_models(_one_or_several(names)))[0].spec.channels)
 
 
-def _checked_model(name: str, cases: list[Case], config: SegmentConfig) -> Model:
+def _one_or_several(names: list[str]) -> str | list[str]:
+    return names[0] if len(names) == 1 else names
+
+
+def _checked_model(names: list[str], cases: list[Case], config: SegmentConfig) -> Model | ModelSet:
     """The model. Every image and the device are checked against it first; no image is decoded for that."""
-    from napari_medseg.models.file import load_model
-
-    model = load_model(name)  # before torch is loaded: a wrong file is refused at once
+    model = as_models(_one_or_several(names))  # before torch is loaded: a wrong file is refused at once
     check_cases(cases, model, config)
     return model

@@ -16,6 +16,7 @@ from napari_medseg.foreign.documents import read_document
 from napari_medseg.foreign.imported import Imported, fitted, renamer
 from napari_medseg.foreign.nnunet_plans import Configuration, configuration_of
 from napari_medseg.foreign.tensors import Weights, read_weights
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, Modality, ModelSpec, Normalisation
 from napari_medseg.registry import shown
 
@@ -63,6 +64,7 @@ def import_nnunet(folder: Path) -> Imported:
         orientation=_transposed(folder, plans, orientation),
         normalisation=_normalisations(folder, plans, plan, len(channels)),
         mode="3d" if plan.arguments["spatial_dims"] == 3 else "2d",
+        recipe=_recipe(weights, 3 if plan.arguments["spatial_dims"] == 3 else 2),
         deep_supervision=bool(plan.arguments["deep_supervision"]),
         description=f"nnU-Net v2, {_text(plans, 'dataset_name')}, {name}, {checkpoint.parent.name}",
         licence=_text(dataset, "licence") or _text(dataset, "license"),
@@ -71,12 +73,16 @@ def import_nnunet(folder: Path) -> Imported:
     return Imported(spec, tensors, tuple(f"{folder}: {note}" for note in _notes(plan, others, spec)))
 
 
+def _recipe(weights: Weights, spatial_dims: int) -> Recipe:
+    """How nnU-Net runs its models: it resamples in its own way, and averages over mirrors that the training saw."""
+    # The axes of a 2D network are those of a slice.
+    axes = tuple(int(axis) + 3 - spatial_dims for axis in weights.facts.get("mirror_axes", ""))
+    kept = tuple(axis for axis in axes if axis < 3)
+    return Recipe(mirror_axes=kept, mirrored=bool(kept), resampling="nnunet", statistics="box")
+
+
 def _notes(plan: Configuration, others: list[str], spec: ModelSpec) -> list[str]:
-    notes = ["nnU-Net resamples with cubic splines, here linearly; it mirrors images and averages, here not"]
-    if any(rule.kind == "zscore" for rule in spec.normalisation):
-        notes.append(
-            "nnU-Net takes mean and deviation inside the bounding box of what is not 0; here of the whole image"
-        )
+    notes = []
     if any(plan.use_mask):
         notes.append("nnU-Net normalises over voxels that are not 0 only; here over all")
     if spec.mode == "2d":

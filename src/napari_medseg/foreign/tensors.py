@@ -27,7 +27,7 @@ class Weights:
     tensors: Mapping[str, torch.Tensor]
     """In the order of the file."""
     facts: Mapping[str, str]
-    """What else the file says: trainer_name and configuration of nnU-Net."""
+    """What else the file says: trainer_name, configuration and mirror_axes ("012") of nnU-Net."""
 
 
 def read_weights(path: Path, *, seconds: float = SECONDS) -> Weights:

@@ -17,6 +17,7 @@ from napari_medseg.foreign.checkpoint import NUMPY_SCALARS, NUMPY_TYPES
 STATE_KEYS = ("network_weights", "state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which training programs store the weights beside other data."""
 _FACTS = ("trainer_name", "configuration")
+_MIRRORS = "inference_allowed_mirroring_axes"
 _NO_WEIGHTS = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError)
 
 
@@ -88,7 +89,11 @@ def _facts(content: Any) -> dict[str, str]:
     if not isinstance(content, Mapping):
         return {}
     told = {**dict(content.get("init_args") or {}), **content}
-    return {key: told[key][:200] for key in _FACTS if isinstance(told.get(key), str)}
+    facts = {key: told[key][:200] for key in _FACTS if isinstance(told.get(key), str)}
+    axes = told.get(_MIRRORS)
+    if isinstance(axes, tuple | list) and all(type(axis) is int and 0 <= axis < 3 for axis in axes):
+        facts["mirror_axes"] = "".join(map(str, sorted(set(axes))))
+    return facts
 
 
 def _line(error: Exception) -> str:

@@ -8,6 +8,7 @@ the second sees the boxes around what the first found.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,16 +18,17 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
+from napari_medseg.arrays.boxes import Box
 from napari_medseg.events import Progress
 from napari_medseg.geometry import Shape3
-from napari_medseg.inference.blend import RollingLogits, classes_of
+from napari_medseg.inference.blend import Piece, RollingLogits, classes_of
 from napari_medseg.inference.plan import InferencePlan, axis_maps
-from napari_medseg.inference.planes import ChannelStatistics, ModelPlanes, PlaneReader
-from napari_medseg.inference.stream import PlaneDone, PlaneSource, WindowsDone, blended
+from napari_medseg.inference.planes import BoxReader, ChannelStatistics, ModelBoxes
+from napari_medseg.inference.regions import Region
+from napari_medseg.inference.stream import Final, Source, WindowsDone, blended
 from napari_medseg.volume import Grid, Volume
 
 if TYPE_CHECKING:
-    from napari_medseg.arrays.boxes import Box
     from napari_medseg.inference.predictor import Predictor
     from napari_medseg.models.spec import Stage
 
@@ -56,57 +58,76 @@ class FirstStage:
         assert predictor is not None, "the model of a cascade brings the network of its first stage"
         return cls(stage, volume, plan.first, statistics, predictor)
 
-    def run(self, shape: Shape3) -> Iterator[WindowsDone | PlaneDone]:
-        """Its windows, and its mean logits plane after plane of a grid of `shape` over the volume."""
+    def run(self, shape: Shape3, box: Box | None = None) -> Iterator[WindowsDone | Piece | Final]:
+        """Its windows, and its mean logits of a box (by default all) of a grid of `shape`, plane by plane."""
         plan = self.plan
-        # A reader of its own: the stages are at different planes of the volume, and a reader keeps one row of chunks.
-        planes = ModelPlanes(PlaneReader(self.volume, plan.order), plan, self.statistics)
         windows, maps = plan.windows, axis_maps(plan.grid.shape, shape)
-        blend = RollingLogits(len(plan.spec.label_ids), windows, maps, self.predictor.device, averaged=True)
-        return blended(planes, windows, self.predictor, blend, batch_size=plan.batch_size, halo=plan.halo)
+        region = Region.whole(maps) if box is None else Region.of(box, maps)
+        blend = RollingLogits(
+            len(plan.spec.label_ids), windows, maps, self.predictor.device, averaged=True, region=region
+        )
+        # A reader of its own: the stages are at different places of the volume, and a reader keeps few chunks.
+        with closing(BoxReader(self.volume, plan.order)) as reader:
+            boxes = ModelBoxes(reader, plan, self.statistics)
+            yield from blended(boxes, windows, self.predictor, blend, batch_size=plan.batch_size, halo=plan.halo)
 
-    def probabilities(self, shape: Shape3) -> Iterator[torch.Tensor]:
-        """Its foreground probabilities (K - 1, Y, X) on the CPU, plane after plane of a grid of `shape`.
+    def probabilities(self, shape: Shape3, box: Box | None = None) -> Iterator[torch.Tensor]:
+        """Its foreground probabilities (K - 1, y, x) on the CPU, plane after plane of a box of a grid of `shape`.
 
         It runs as far as the planes taken need it, and no further.
         """
-        for event in self.run(shape):
-            if isinstance(event, PlaneDone):
-                yield event.logits.softmax(0)[1:].cpu()
+        for event in self.run(shape, box):
+            if isinstance(event, Piece):
+                yield event.logits[:, 0].softmax(0)[1:].cpu()
 
     def find(self) -> Generator[Progress, None, npt.NDArray[np.bool_]]:
         """Where it sees any foreground: a mask (Z, Y, X) on its own grid."""
         total = len(self.plan.windows)
         found = np.zeros(self.plan.grid.shape, dtype=bool)
         for event in self.run(self.plan.grid.shape):
-            if isinstance(event, PlaneDone):
-                found[event.index] = classes_of(event.logits).cpu().numpy() > 0
-            else:
+            if isinstance(event, Piece):
+                found[event.box] = classes_of(event.logits).cpu().numpy() > 0
+            elif isinstance(event, WindowsDone):
                 yield Progress(event.count, total, "looking for what to segment")
         return found
 
 
-class GuidedPlanes:
-    """The planes of a volume with a first stage's probabilities as further channels."""
+class GuidedBoxes:
+    """The boxes of a volume with a first stage's probabilities as further channels.
 
-    def __init__(self, planes: PlaneSource, guides: int, guide: Iterator[torch.Tensor]) -> None:
-        self._planes = planes
-        self._guide = guide
+    The boxes of a region come in ascending order, and have the same rows and columns. A box that comes before the one
+    before it, or has other columns, begins anew.
+    """
+
+    def __init__(self, boxes: Source, guides: int, shape: Shape3, first: FirstStage) -> None:
+        self._boxes = boxes
+        self._first = first
+        self._shape = shape
         self._next = 0
+        self._columns: tuple[slice, ...] = ()
+        self._guide: Iterator[torch.Tensor] = iter(())
         self.guides = guides
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        """Planes [start, stop) as (C + guides, stop - start, Y, X); ascending, each once."""
-        taken = list(islice(self._guide, start - self._next, stop - self._next))
-        self._next = stop
-        return torch.cat([self._planes.read(start, stop), torch.stack(taken, dim=1)])
+    def read(self, box: Box) -> torch.Tensor:
+        """A box as (C + guides, z, y, x)."""
+        z = box[0]
+        if box[1:] != self._columns or z.start < self._next:
+            self._columns, self._next = box[1:], z.start
+            self._guide = self._first.probabilities(self._shape, (slice(z.start, self._shape[0]), *box[1:]))
+        taken = list(islice(self._guide, z.start - self._next, z.stop - self._next))
+        self._next = z.stop
+        return torch.cat([self._boxes.read(box), torch.stack(taken, dim=1)])
+
+    def expect(self, box: Box) -> None:
+        """The chunks of the image are decoded meanwhile; the first stage waits until it is asked."""
+        self._boxes.expect(box)
 
 
-def with_guides(planes: ModelPlanes, first: FirstStage | None) -> PlaneSource:
-    """The planes as the network sees them: with the first stage's probabilities where these are channels."""
+def with_guides(boxes: ModelBoxes, first: FirstStage | None) -> Source:
+    """The boxes as the network sees them: with the first stage's probabilities where these are channels."""
     if first is None or first.stage.guide != "channel":
-        return planes
-    return GuidedPlanes(planes, first.stage.channels, first.probabilities(planes.shape))
+        return boxes
+    return GuidedBoxes(boxes, first.stage.channels, boxes.shape, first)
 
 
 def find_boxes(first: FirstStage, grid: Grid) -> Generator[Progress, None, tuple[Box, ...]]:

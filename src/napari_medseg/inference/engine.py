@@ -5,82 +5,122 @@ Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x), in the model's axis
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from napari_medseg import registry
 from napari_medseg._version import __version__
+from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig, configured
-from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Notice, Progress, Started, Work, finishing, result_of
-from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of
-from napari_medseg.inference.cascade import FirstStage, find_boxes, with_guides
+from napari_medseg.errors import InputError, NotSupportedError
+from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of
 from napari_medseg.inference.device import bf16_doubt, machine_for
-from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, resolve
-from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
+from napari_medseg.inference.job import (
+    Job,
+    Written,
+    careful,
+    identity_of,
+    known_statistics,
+    note_statistics,
+    regions_left,
+    store_journal,
+    working,
+)
+from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, preset_of, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
-from napari_medseg.inference.stream import PlaneDone, blended
+from napari_medseg.inference.results.journal import Journal
+from napari_medseg.inference.results.merge import merging
+from napari_medseg.inference.results.sink import DOUBTS, Outputs
+from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.suitability import ImageSample, doubts_about
-from napari_medseg.inference.windows import BoxWindows, Windows
-from napari_medseg.models.file import Model, as_model
+from napari_medseg.io.stored import Stored
+from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
+from napari_medseg.models.file import Model
+from napari_medseg.models.presets import doubt_about_preset
+from napari_medseg.models.several import AnyModel, ModelSet, as_models, models_of
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
 
-if TYPE_CHECKING:
-    pass
+Spread = Callable[[Job, Outputs, Journal], Generator[Event, None, None]]
+"""Segments the regions of a job that are left, elsewhere."""
+_THIN = 16
+"""Planes of a chunk of probabilities: a whole number of them is a chunk of labels."""
 
 
 def iter_segment(
     volume: Volume,
-    model: Model | str | Path,
+    model: AnyModel | ModelSet | Sequence[AnyModel],
     *,
     out: str | Path | None = None,
+    probabilities: str | Path | None = None,
+    uncertainty: str | Path | None = None,
+    resume: bool = False,
     origin: Mapping[str, object] | None = None,
     config: SegmentConfig | None = None,
     **knobs: Any,
 ) -> Iterator[Event]:
     """Segment a volume window by window.
 
-    volume: (C, Z, Y, X), numpy, dask or zarr; read plane by plane, never as a whole. out: a ".zarr" path for the
-    labels; without it they are an array in memory.
+    volume: (C, Z, Y, X), numpy, dask or zarr; read box by box, never as a whole. model: a model or its path; several of
+    the same labels, whose logits are averaged; several of other labels; or the path of a set of models (.json). out: a
+    ".zarr" path for the labels; without it they are an array in memory. probabilities: a ".zarr" path for an image with
+    a channel per class, background first. uncertainty: a ".zarr" path for an image with the channels "entropy" (of the
+    probabilities, 0 to 1) and "margin" (of the likeliest class over the next, 0 to 1). All lie on the volume's grid.
 
     Yields `Started` (with the plan, and the Segmentation being filled), a `Notice` for each sign that the model was not
     made for such an image, a `Progress` per row of chunks where the
-    model's normalisation asks for the image's statistics, a `Progress` per batch of windows, and `Finished` with the
+    model's normalisation asks for the image's statistics, a `Progress` per batch of windows, a `Filled` for each box of
+    labels that is in its array from then on, and `Finished` with the
     Segmentation on the volume's grid. `close()` cancels before the next of these steps. What is done then stays in the
     store, which remains marked as incomplete. A complete store that was there before is kept until the new one is
     complete.
 
-    origin: what the labels' provenance says besides the model, the versions and the parameters, such as the input's
-    SHA-256. config, or knobs: the fields of SegmentConfig (device, overlap, precision ...).
+    resume: continue what an earlier run left at `out` after any end, a killed process too; the labels are those of a
+    run that was not interrupted. Without anything there it is a run like others.
 
-    The windows, weights and sums are those of MONAI's sliding_window_inference with gaussian blending.
-    Raises InputError where volume and model do not fit, ModelFileError, or FileError for a store that cannot be read.
+    origin: what the labels' provenance says besides the model, the versions and the parameters, such as the input's
+    SHA-256. config, or knobs: the fields of SegmentConfig (device, preset, tta, precision ...).
+
+    With the preset exact the windows, weights and sums are those of MONAI's sliding_window_inference with gaussian
+    blending.
+    Raises InputError where volume and model do not fit or another run left what is at `out`, ModelFileError, or
+    FileError for a store that cannot be read or written.
     """
     config = configured(SegmentConfig, config, knobs)
-    yield from finishing(segmenting(volume, model, config, out=out, origin=origin))
+    wanted = Wanted.of(out, probabilities, uncertainty, resume=resume)
+    yield from finishing(segmenting(volume, model, config, wanted=wanted, origin=origin))
 
 
 def segmenting(
     volume: Volume,
-    model: Model | str | Path,
+    model: AnyModel | ModelSet | Sequence[AnyModel],
     config: SegmentConfig,
     *,
-    out: str | Path | None = None,
+    wanted: Wanted | None = None,
     origin: Mapping[str, object] | None = None,
+    spread: Spread | None = None,
 ) -> Work[Segmentation]:
-    """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation."""
-    model = as_model(model)
+    """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation.
+
+    spread: who works on the regions; by default this process.
+    """
+    model, wanted = as_models(model), wanted or Wanted()
+    if isinstance(model, ModelSet):
+        return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
     require_fit(volume, model.spec, str(model.path))
     plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
     predictor = load_predictor(model, plan)
-    with _new_segmentation(volume, model, out, {**provenance(model, config), **(origin or {})}) as result:
-        events = segment_windows(volume, plan, predictor, result)
+    made_by = {**provenance(model, config), **(origin or {})}
+    with _new_segmentation(volume, model.spec.labels, wanted, made_by) as (result, outputs):
+        journal = (
+            None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted))
+        )
+        events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal, spread=spread)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
             yield Notice(doubt)
@@ -88,13 +128,39 @@ def segmenting(
     return result
 
 
+def _segmenting_set(
+    volume: Volume, models: ModelSet, config: SegmentConfig, wanted: Wanted, origin: Mapping[str, object]
+) -> Work[Segmentation]:
+    """Segment with the models of a set, one after the other."""
+    for model in models_of(models):
+        require_fit(volume, model.spec, str(model.path))
+    if wanted.probabilities or wanted.uncertainty or wanted.resume:
+        raise NotSupportedError(
+            "a set of models gives labels only, in one go: for probabilities, uncertainty or resume give one model"
+        )
+    made_by = {**provenance(models, config), **origin}
+
+    def segment_member(model: Model, store: Path | None) -> Work[Segmentation]:
+        return segmenting(volume, model, config, wanted=Wanted(store))
+
+    with _new_segmentation(volume, models.labels, wanted, made_by) as (result, _):
+        yield from merging(models, result, segment_member, wanted.out)
+    return result
+
+
 def _doubts(volume: Volume, plan: InferencePlan, config: SegmentConfig) -> list[str]:
     """What the user should know before the run: that it is slow, or that the model was made for other images."""
-    slow = bf16_doubt(config.precision, torch.device(plan.device))
-    return [*([slow] if slow else []), *doubts_about(ImageSample.of(volume, plan.spec), plan.spec)]
+    doubts = [
+        bf16_doubt(config.precision, torch.device(plan.device)),
+        doubt_about_preset(config.preset, plan.spec),
+        "the model's training mirrored along no axis: tta changes nothing"
+        if config.tta and not plan.mirror_axes
+        else None,
+    ]
+    return [*filter(None, doubts), *doubts_about(ImageSample.of(volume, plan.spec), plan.spec)]
 
 
-def segment(volume: Volume, model: Model | str | Path, **options: Any) -> Segmentation:
+def segment(volume: Volume, model: AnyModel | ModelSet | Sequence[AnyModel], **options: Any) -> Segmentation:
     """Segment a volume and return its labels; the options are those of `iter_segment`."""
     result: Segmentation = result_of(iter_segment(volume, model, **options))
     return result
@@ -125,61 +191,107 @@ def require_order(name: str, have: Sequence[str], want: Sequence[str]) -> None:
 
 
 def segment_windows(
-    volume: Volume, plan: InferencePlan, predictor: Predictor, result: Segmentation
+    volume: Volume,
+    plan: InferencePlan,
+    predictor: Predictor,
+    result: Segmentation,
+    *,
+    outputs: Outputs | None = None,
+    journal: Journal | None = None,
+    spread: Spread | None = None,
 ) -> Generator[Event, None, None]:
     """Fill `result.data` with the labels of `volume`.
 
-    Yields Started, a Progress per row of chunks while statistics are measured, and a Progress per batch of windows.
+    outputs: what is filled besides. journal: what is done already, and where what gets done is noted. spread: who works
+    on the regions; by default this process. Yields Started, a
+    Progress per row of chunks while statistics are measured, then a Progress per batch of windows, a Filled per row of
+    chunks of the labels, and Notices.
     """
     yield Started(plan.describe(), result, plan)
-    reader = PlaneReader(volume, plan.order)
-    statistics = yield from measuring(reader, plan)
-    first = FirstStage.of(volume, plan, statistics, predictor.first)
-    source = with_guides(ModelPlanes(reader, plan, statistics), first)
-    windows: Windows = plan.windows
-    if first is not None and first.stage.guide == "boxes":
-        boxes = yield from find_boxes(first, plan.grid)
-        windows = BoxWindows(windows.shape, windows.window, windows.overlap, boxes)
-    blend = RollingLogits(len(plan.spec.label_ids), windows, plan.to_image, predictor.device)
-    writer = LabelWriter(result.data, plan.order, plan.spec.label_ids)
-    total = max(1, len(windows))  # a first stage may find nothing
-    for event in blended(source, windows, predictor, blend, batch_size=plan.batch_size, halo=plan.halo):
-        if isinstance(event, PlaneDone):
-            writer.put(classes_of(event.logits))
-        elif event.count < total:
-            yield Progress(event.count, total, "windows")
+    outputs = outputs or Outputs(result.data)
+    journal = journal or Journal(None, volume.grid.shape, volume.grid.shape)
+    job = yield from Job.prepare(volume, plan, predictor, known_statistics(journal))
+    note_statistics(journal, job.statistics)
+    if spread is None:
+        yield from segment_regions(job, regions_left(job, outputs, journal), outputs, journal)
+    else:
+        yield from spread(job, outputs, journal)
+
+
+def segment_regions(job: Job, boxes: list[Box], outputs: Outputs, journal: Journal) -> Generator[Event, None, None]:
+    """Segment boxes of the output, in the model's axis order, one after the other."""
+    network = careful(job.predictor, job.plan)
+    network.again(journal.notes.get("steps", []))
+    counts = [job.count(box) for box in boxes]
+    total, done = max(1, sum(counts)), 0  # a first stage may find nothing
+    for box, count in zip(boxes, counts, strict=True):
+        for event in working(job, box, outputs, network):
+            if isinstance(event, Notice):
+                journal.note("steps", network.taken)
+                yield event
+            elif isinstance(event, Written):
+                journal.record(event.box)
+                yield Filled(event.box)
+            elif done + event.count < total:
+                yield Progress(done + event.count, total, "windows")
+        done += count
     yield Progress(total, total, "windows")
 
 
 @contextmanager
 def _new_segmentation(
-    volume: Volume, model: Model, out: str | Path | None, made_by: Mapping[str, object]
-) -> Iterator[Segmentation]:
-    """The labels to be filled inside, in memory or in the store `out`, which is marked complete at the end."""
-    spec = model.spec
-    dtype = label_dtype(max(spec.label_ids))
+    volume: Volume, names: Mapping[int, str], wanted: Wanted, made_by: Mapping[str, object]
+) -> Iterator[tuple[Segmentation, Outputs]]:
+    """The labels to be filled inside, in memory or in a store, which is marked complete at the end; and all outputs."""
+    dtype = label_dtype(max(names))
     name = f"{volume.name} labels" if volume.name else "labels"
-    if out is None:
-        yield Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, spec.labels, name=name, provenance=made_by)
-        return
-    if Path(out).suffix != ".zarr":
-        raise InputError(
-            f"{out}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))"
-        )
-    from napari_medseg.io.zarr.format import filling_labels
+    with ExitStack() as stores:
+        labels: Any
+        if wanted.out is None:
+            labels = np.zeros(volume.grid.shape, dtype)
+        else:
+            labels = stores.enter_context(
+                filling_labels(wanted.out, volume.grid, names, dtype=dtype, provenance=made_by, resume=wanted.resume)
+            )
+        classes = ["background", *names.values()]
+        begun = wanted.resume and wanted.out is not None and has_begun(wanted.out)
+        arrays = [
+            None
+            if path is None
+            else stores.enter_context(_image_filling(volume, made_by, path, channels, resume=begun))
+            for path, channels in ((wanted.probabilities, classes), (wanted.uncertainty, DOUBTS))
+        ]
+        outputs = Outputs(labels, *arrays)
+        yield Segmentation(labels, volume.grid, names, name=name, provenance=made_by), outputs
 
-    with filling_labels(out, volume.grid, spec.labels, dtype=dtype, provenance=made_by) as labels:
-        yield Segmentation(labels, volume.grid, spec.labels, name=name, provenance=made_by)
+
+def _image_filling(
+    volume: Volume, made_by: Mapping[str, object], path: Path, channels: Sequence[str], *, resume: bool
+) -> AbstractContextManager[Any]:
+    """The store of an image with these channels, on the grid of the volume, to be filled inside; None where it is full.
+
+    resume: the labels were begun by an earlier run, and are continued.
+    """
+    if resume and not has_begun(path):  # it was begun before the labels, so the earlier run had finished it
+        return nullcontext()
+    empty = np.broadcast_to(np.zeros((), np.float32), (len(channels), *volume.grid.shape))
+    stored = Stored(empty, volume.grid, tuple(channels), {}, made_by, is_labels=False)
+    # All channels of a row of chunks are in memory until it is whole: it is thin, and fits into a row of the labels'.
+    return filling(path, stored, chunks=(_THIN, *CHUNKS[1:]), resume=resume)
 
 
-def provenance(model: Model, config: SegmentConfig) -> dict[str, object]:
+def provenance(models: Model | ModelSet, config: SegmentConfig) -> dict[str, object]:
     """What a label file records of how it was made: the model, the versions and the parameters."""
+    model = models_of(models)[0]
+    preset, overlap = preset_of(config, model.spec)
     return {
-        "model_sha256": model.sha256,
+        "model_sha256": models.sha256,
         "network": model.spec.network,
         "napari_medseg": __version__,
         "torch": torch.__version__,
-        "overlap": config.overlap,
+        "preset": preset,
+        "overlap": overlap,
+        "tta": config.tta,
         "precision": precision_for(config.precision, model.spec, machine_for(config.device)),
     }
 

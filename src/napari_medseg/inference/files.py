@@ -6,23 +6,33 @@ torch is loaded when the first case is segmented.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from napari_medseg import io
 from napari_medseg.cases import Case, cases_of_images
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress, Work
+from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.io.disk import locks
 from napari_medseg.io.outputs import locked, output_paths
+from napari_medseg.io.zarr.format import is_unfinished
+from napari_medseg.models.several import ModelSet, models_of
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
+    from napari_medseg.inference.engine import Spread
+    from napari_medseg.inference.scale.crew import Crew
     from napari_medseg.models.file import Model
     from napari_medseg.volume import Segmentation
 
 
-def segmenting_folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Work[list[Path]]:
+def segmenting_folder(images: Path, out: Path, model: Model | ModelSet, config: SegmentConfig) -> Work[list[Path]]:
     """Segment every image of a folder into a folder; returns the files that were written, in natural order.
 
     Yields a Progress per step, counted in images, and the Notices of each image under its name. All images are checked
@@ -36,7 +46,7 @@ def segmenting_folder(images: Path, out: Path, model: Model, config: SegmentConf
         check_cases(cases, model, config)
         for done, (case, target) in enumerate(zip(cases, outputs, strict=True)):
             yield Progress(done, len(cases), f"images; {case.name}")
-            for event in segmenting_case(case, target, model, config):
+            for event in segmenting_case(case, model, config, Wanted(target)):
                 if isinstance(event, Notice):
                     yield Notice(f"{case.name}: {event.message}")
                 elif isinstance(event, Progress):
@@ -46,26 +56,75 @@ def segmenting_folder(images: Path, out: Path, model: Model, config: SegmentConf
     return outputs
 
 
-def segmenting_case(case: Case, target: Path, model: Model, config: SegmentConfig) -> Work[Segmentation]:
-    """Segment one case. An OME-Zarr is filled window by window; any other format is written at the end."""
-    from napari_medseg.inference.engine import segmenting
+def segmenting_case(
+    case: Case, model: Model | ModelSet, config: SegmentConfig, wanted: Wanted, crew: Crew | None = None
+) -> Work[Segmentation | None]:
+    """Segment one case into the file `wanted.out`, of any format. Returns None where that is done already.
 
-    streamed = target.suffix.lower() == ".zarr"
+    crew: those who work on its blocks; by default this process.
+
+    An OME-Zarr is filled row by row. Any other format is written at the end; until then the labels lie in a hidden
+    store beside it, so that a run that was broken off can be resumed.
+    """
+    from napari_medseg.inference.engine import provenance, segmenting
+
+    assert wanted.out is not None, "a case is segmented into a file"
+    target = wanted.out
     origin = {"input_sha256": _sha256_of_all(paths_of(case))}
-    result = yield from segmenting(case.volume(), model, config, out=target if streamed else None, origin=origin)
-    if not streamed:
-        io.write(target, result, source=labels_source(paths_of(case)[0], target))
-    return result
+    if wanted.resume and is_done(target, {**provenance(model, config), **origin}):
+        yield Notice(f"{target} is done already")
+        return None
+    spread = None if crew is None or isinstance(model, ModelSet) else _spread_over(crew, case, model)
+    if target.suffix.lower() == ".zarr":
+        result = yield from segmenting(case.volume(), model, config, wanted=wanted, origin=origin, spread=spread)
+        return result
+    with unfinished_beside(target) as store:
+        inside = replace(wanted, out=store)
+        result = yield from segmenting(case.volume(), model, config, wanted=inside, origin=origin, spread=spread)
+        in_memory = replace(result, data=np.asarray(result.data[...]))
+        io.write(target, in_memory, source=labels_source(paths_of(case)[0], target))
+    return in_memory
 
 
-def check_cases(cases: Iterable[Case], model: Model, config: SegmentConfig) -> None:
+def _spread_over(crew: Crew, case: Case, model: Model) -> Spread:
+    from napari_medseg.inference.scale.blocks import segment_blocks
+
+    return lambda job, outputs, journal: segment_blocks(job, case, model, outputs, journal, crew)
+
+
+@contextmanager
+def unfinished_beside(target: Path) -> Iterator[Path]:
+    """The place of a store beside `target` that holds its labels until they are written there.
+
+    It is removed at the end. Where the work is broken off it stays if a row of it is done: it can be resumed.
+    """
+    store = locks.partial_beside(target).with_suffix(".zarr")
+    try:
+        yield store
+        locks.remove(store)
+    finally:
+        if not (store / locks.JOURNAL).is_file():
+            locks.remove(store)
+
+
+def is_done(target: Path, made_by: Mapping[str, object]) -> bool:
+    """Whether a file is there, complete, and made of the same image in the same way."""
+    if not target.exists() or is_unfinished(target):
+        return False
+    found = io.peek(target, as_labels=True).provenance
+    return all(found.get(name) == value for name, value in made_by.items())
+
+
+def check_cases(cases: Iterable[Case], model: Model | ModelSet, config: SegmentConfig) -> None:
     """Check every image and the device against the model; no image is decoded for that. Raises InputError."""
     from napari_medseg.inference.device import choose_device
     from napari_medseg.inference.engine import require_fit
 
     choose_device(config.device)
     for case in cases:
-        require_fit(case.peek(), model.spec, str(model.path))
+        outline = case.peek()
+        for one in models_of(model):
+            require_fit(outline, one.spec, str(one.path))
 
 
 def paths_of(case: Case) -> list[Path]:

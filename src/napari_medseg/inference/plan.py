@@ -6,11 +6,14 @@ The engine, its estimate, the planes that it reads and training all ask here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
-from napari_medseg.inference.windows import WindowGrid, Windows
+from napari_medseg.inference.windows import Placing, WindowGrid, Windows
+from napari_medseg.models.presets import SETTINGS, Mirroring, preset_for
+from napari_medseg.transforms.splines import nnunet_maps
 from napari_medseg.volume import Grid
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 Maps = tuple[AxisMap, AxisMap, AxisMap]
 """Per axis the linear map from the samples of one grid to those of another over the same box."""
+
+Blending = Literal["gaussian", "core"]
 
 _SAME_SPACING = 0.01
 """Relative difference up to which two spacings are the same: resampling would change nothing that matters."""
@@ -69,13 +74,36 @@ class InferencePlan:
     """In torch's words: "cpu", "cuda", "cuda:1" or "mps"."""
     precision: Precision
     """fp32 or bf16."""
+    blending: Blending = "gaussian"
+    """gaussian: overlapping windows are averaged; core: each voxel is that of the window it lies deepest in."""
     first: InferencePlan | None = None
     """The plan of the first stage, in a cascade."""
+    preset: str = "exact"
+    """exact, balanced or fast."""
+    mirror_axes: tuple[int, ...] = ()
+    """Axes (0 z, 1 y, 2 x) along which windows are mirrored."""
+    mirroring: Mirroring = "all"
+    """How windows are mirrored."""
 
     @property
     def windows(self) -> WindowGrid:
         """The windows over the whole grid. A first stage that gives boxes leaves some of them out, or moves them."""
-        return WindowGrid(self.grid.shape, window_of(self.spec), self.overlap)
+        placing: Placing = "monai" if self.preset == "exact" else "even"
+        if self.spec.recipe.resampling == "nnunet":
+            placing = "nnunet"
+        return WindowGrid(self.grid.shape, window_of(self.spec), self.overlap, placing)
+
+    @property
+    def spread_axes(self) -> tuple[int, ...]:
+        """The axes along which neighbouring windows are mirrored in turn: those with several windows."""
+        if self.mirroring != "spread":
+            return ()
+        return tuple(axis for axis in self.mirror_axes if len(self.windows.starts_zyx[axis]) > 1)
+
+    @property
+    def averaged_axes(self) -> tuple[int, ...]:
+        """The axes along which a window is averaged over its mirror images."""
+        return tuple(axis for axis in self.mirror_axes if axis not in self.spread_axes)
 
     @property
     def halo(self) -> int:
@@ -85,17 +113,33 @@ class InferencePlan:
     @property
     def to_model(self) -> Maps:
         """From the image's samples, in the model's axis order, to those of the model's grid."""
-        return axis_maps(self.image_grid.shape, self.grid.shape)
+        return self._maps(self.image_grid, self.grid, "image")
 
     @property
     def to_image(self) -> Maps:
         """From the samples of the model's grid to the image's, in the model's axis order."""
-        return axis_maps(self.grid.shape, self.image_grid.shape)
+        return self._maps(self.grid, self.image_grid, "logits")
+
+    def _maps(self, old: Grid, new: Grid, what: Literal["image", "logits"]) -> Maps:
+        if self.spec.recipe.resampling == "linear":
+            return axis_maps(old.shape, new.shape)
+        # The spacing that the plans state, which the grid rounds to whole samples, decides what is coarse.
+        stated = self.spec.spacing_zyx_mm or self.grid.spacing
+        spacings = (self.image_grid.spacing, stated) if what == "image" else (stated, self.image_grid.spacing)
+        return nnunet_maps(old.shape, new.shape, spacings, what)
+
+    @property
+    def slab_bytes(self) -> int:
+        """The memory of the input that a row of windows sees, while the next is put together: twice a slab."""
+        z, (_, height, width) = self.windows.window[0] + 2 * self.halo, self.windows.padded
+        return 2 * self.inputs * z * height * width * _FLOAT32_BYTES
 
     @property
     def accumulator_bytes(self) -> int:
         """The memory in which the logits of overlapping windows are summed: it does not grow with the planes."""
         windows = self.windows
+        if self.blending == "core":
+            return 2 * len(self.spec.label_ids) * math.prod(windows.window) * _FLOAT32_BYTES
         _, height, width = windows.padded
         return ring_depth(windows, self.to_image) * len(self.spec.label_ids) * height * width * _FLOAT32_BYTES
 
@@ -103,10 +147,20 @@ class InferencePlan:
         """The plan in one line: device, number format, windows and memory."""
         windows = self.windows
         at_most = "" if self.first is None else "at most "
+        chosen = "" if self.preset == "exact" else f", {self.preset}"
+        sizes = f"{_by(windows.window)} on {_by(windows.shape)} voxels"
         return (
-            f"{self.device} {self.precision}: {at_most}{len(windows)} windows of {_by(windows.window)} on "
-            f"{_by(windows.shape)} voxels; about {self.accumulator_bytes / 2**20:.0f} MiB beside the network"
+            f"{self.device} {self.precision}{chosen}: {at_most}{len(windows)} windows of {sizes}"
+            f"{self._mirrored}; about {self.accumulator_bytes / 2**20:.0f} MiB beside the network"
         )
+
+    @property
+    def _mirrored(self) -> str:
+        if not self.mirror_axes:
+            return ""
+        if not self.averaged_axes:
+            return ", mirrored in turn"
+        return f", {'' if self.mirroring == 'all' else 'up to '}{2 ** len(self.averaged_axes)} times mirrored"
 
 
 def resolve(facts: ImageFacts, spec: ModelSpec, config: SegmentConfig, machine: Machine) -> InferencePlan:
@@ -119,6 +173,9 @@ def _resolve(
     facts: ImageFacts, spec: ModelSpec, config: SegmentConfig, device: str, precision: Precision
 ) -> InferencePlan:
     order = axis_order(facts.grid, spec)
+    preset, overlap = preset_of(config, spec)
+    setting = SETTINGS[preset]
+    mirrored = config.tta or (spec.recipe.mirrored and setting.mirrors_by_default)
     image_grid = facts.grid.reordered(order)
     first, guides = None, 0
     if spec.first is not None:
@@ -132,12 +189,24 @@ def _resolve(
         image_grid=image_grid,
         grid=_model_grid(image_grid, spec),
         inputs=len(facts.channels) + guides,
-        overlap=config.overlap,
+        overlap=overlap,
         batch_size=config.batch_size,
         device=device,
         precision=precision,
+        blending=setting.blending,
         first=first,
+        preset=preset,
+        mirror_axes=spec.recipe.mirror_axes if mirrored else (),
+        mirroring=setting.mirroring,
     )
+
+
+def preset_of(config: SegmentConfig, spec: ModelSpec) -> tuple[str, float]:
+    """The preset of a run, and the overlap of its windows. An overlap that is given alone is blended as exact does."""
+    if config.overlap is None:
+        preset = preset_for(config.preset, spec)
+        return preset, SETTINGS[preset].overlap
+    return "exact" if config.preset == "auto" else config.preset, config.overlap
 
 
 def precision_for(asked: Precision, spec: ModelSpec, machine: Machine) -> Precision:
@@ -157,7 +226,7 @@ def _model_grid(image_grid: Grid, spec: ModelSpec) -> Grid:
     if spec.spacing_zyx_mm is None:
         return image_grid
     pairs = zip(image_grid.spacing, spec.spacing_zyx_mm, strict=True)
-    close = all(abs(a - b) <= _SAME_SPACING * b for a, b in pairs)
+    close = spec.recipe.resampling == "linear" and all(abs(a - b) <= _SAME_SPACING * b for a, b in pairs)
     return image_grid if close else image_grid.with_spacing(spec.spacing_zyx_mm)
 
 

@@ -1,23 +1,34 @@
-"""The planes of a volume as a network wants them: in its axis order, normalised, at its spacing, read once each.
+"""The boxes of a volume as a network wants them: in its axis order, normalised, at its spacing, decoded once.
 
-Shapes: stored data (C, *stored zyx); everything handed out is (C, planes, Y, X) in the model's axis order.
+Shapes: stored data (C, *stored zyx); everything handed out is (C, z, y, x) in the model's axis order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import itertools
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_medseg.arrays.boxes import chunk_edges
+from napari_medseg.arrays.boxes import Box, chunk_edges, intersection, parts, within
 from napari_medseg.errors import FileError
 from napari_medseg.events import Progress
 from napari_medseg.geometry import AxisOrder, Shape3
-from napari_medseg.transforms.intensity import Float32Array, RunningStatistics, Statistics, as_float32, standardise
+from napari_medseg.transforms.intensity import (
+    Float32Array,
+    NonzeroBox,
+    RunningStatistics,
+    Statistics,
+    as_float32,
+    standardise,
+)
 from napari_medseg.transforms.spatial import resample_axis
 from napari_medseg.volume import Volume
 
@@ -25,25 +36,52 @@ if TYPE_CHECKING:
     from napari_medseg.inference.plan import InferencePlan
     from napari_medseg.models.spec import Normalisation
 
+Stored = npt.NDArray[Any]
+"""Voxels (C, z, y, x) as they are stored, of any type."""
+_BAND = 512
+"""Rows of a plane whose sum is one term of the statistics."""
+_MEASURED_BYTES = 1 << 28
+"""About the most bytes that are read at once while an image is measured."""
+
 ChannelStatistics = tuple[Statistics | None, ...]
 """Per channel of the image its statistics; None where no normalisation asks for them."""
 
 
-class PlaneReader:
-    """Stored planes in the model's axis order, decoded one row of chunks at a time.
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Chunks that are decoded together."""
 
-    Reading in ascending order decodes each row of chunks once, and keeps one of them.
+    box: Box
+    """Where they lie, in stored order."""
+    values: Future[Stored]
+
+    def copy_into(self, target: Stored, wanted: Box) -> None:
+        """Copy what the target, which holds the stored box `wanted`, shares with the block."""
+        shared = intersection(self.box, wanted)
+        target[(slice(None), *within(shared, wanted))] = self.values.result()[(slice(None), *within(shared, self.box))]
+
+
+class BoxReader:
+    """Stored voxels in the model's axis order, read in whole chunks, each decoded once while neighbours need it.
+
+    The chunks of the last box are kept, and of those before it as many as fit into `keep_bytes`. `expect` decodes in a
+    thread of the reader's own. An array in memory is neither copied nor cached.
     """
 
-    def __init__(self, volume: Volume, order: AxisOrder) -> None:
+    def __init__(self, volume: Volume, order: AxisOrder, *, keep_bytes: int = 0) -> None:
         self.volume = volume
         self._order = order
         self._stored_shape = volume.grid.shape
         self.shape = order.shape(volume.grid.shape)
-        self.rows = self._rows(chunk_edges(volume.data, 1 + order.axes[0]))
+        self._edges = [chunk_edges(volume.data, axis) for axis in (1, 2, 3)]
+        self.rows = self._rows(self._edges[order.axes[0]])
         """The planes [start, stop) of each row of chunks, ascending."""
-        self._row: tuple[int, int] = (0, 0)
-        self._block: npt.NDArray[np.generic] | None = None
+        self._in_memory = isinstance(volume.data, np.ndarray)
+        self._keep_bytes = keep_bytes
+        self._chunks: OrderedDict[Shape3, _Block] = OrderedDict()
+        """By the chunk's number along each stored axis; the one that was used last is at the end."""
+        self._expected: set[Shape3] = set()
+        self._thread: ThreadPoolExecutor | None = None
 
     def _rows(self, edges: list[int]) -> list[tuple[int, int]]:
         rows = list(zip([0, *edges[:-1]], edges, strict=True))
@@ -52,33 +90,98 @@ class PlaneReader:
             rows = [(n - stop, n - start) for start, stop in reversed(rows)]
         return rows
 
-    def read(self, start: int, stop: int) -> npt.NDArray[np.generic]:
-        """Planes [start, stop) as stored values, (C, stop - start, Y, X)."""
-        parts = []
-        for row in self.rows:
-            if row[0] < stop and row[1] > start:
-                block = self._load(row)
-                parts.append(block[:, max(start, row[0]) - row[0] : min(stop, row[1]) - row[0]])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    def read(self, box: Box) -> Stored:
+        """A box (C, z, y, x) of stored values."""
+        stored = self._order.source_slices(box, self._stored_shape)
+        if self._in_memory:
+            return self._order.apply(self.volume.data[(slice(None), *stored)])
+        touched = self._touched(stored)
+        self._decode(touched, self._load_now)
+        blocks = {id(block): block for block in (self._chunks[at] for at in touched)}
+        first = self._chunks[touched[0]]
+        if len(blocks) == 1:
+            found = first.values.result()[(slice(None), *within(stored, first.box))]
+        else:
+            found = np.empty((len(self.volume.channels), *(s.stop - s.start for s in stored)), self.volume.data.dtype)
+            for block in blocks.values():
+                block.copy_into(found, stored)
+        self._forget(touched)
+        return self._order.apply(found)
 
-    def _load(self, row: tuple[int, int]) -> npt.NDArray[np.generic]:
-        if self._block is None or row != self._row:
-            self._block = None  # freed before the next is decoded
-            window = (slice(*row), slice(0, self.shape[1]), slice(0, self.shape[2]))
-            source = self._order.source_slices(window, self._stored_shape)
-            try:
-                stored = np.asarray(self.volume.data[(slice(None), *source)])
-            except (OSError, RuntimeError, ValueError) as error:
-                where = ", ".join(f"{s.start}:{s.stop}" for s in source)
-                raise FileError(
-                    f"{self.volume.name or 'volume'}: voxels [{where}] cannot be read ({error}): check the store's "
-                    f"files"
-                ) from error
-            self._block, self._row = self._order.apply(stored), row
-        return self._block
+    def expect(self, box: Box) -> None:
+        """Begin to decode the chunks of a box that is read soon."""
+        if self._in_memory:
+            return
+        self._thread = self._thread or ThreadPoolExecutor(1, "medseg-read")
+        touched = self._touched(self._order.source_slices(box, self._stored_shape))
+        self._decode(touched, lambda part: self._thread.submit(self._load, part))  # type: ignore[union-attr]
+        self._expected.update(touched)
+
+    def close(self) -> None:
+        """Forget all chunks, and end the thread."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+            self._thread = None
+        self._chunks.clear()
+        self._expected.clear()
+
+    def _touched(self, stored: Box) -> list[Shape3]:
+        """The numbers of the chunks that a stored box touches, the last axis fastest."""
+        z, y, x = (
+            range(bisect_right(edges, side.start), bisect_left(edges, side.stop) + 1)
+            for edges, side in zip(self._edges, stored, strict=True)
+        )
+        return list(itertools.product(z, y, x))
+
+    def _decode(self, wanted: list[Shape3], load: Callable[[Box], Future[Stored]]) -> None:
+        """Have missing chunks loaded: where a whole row of them is missing in one call, which costs least."""
+        for _, numbers in itertools.groupby(wanted, key=lambda at: at[0]):
+            row = list(numbers)
+            missing = [at for at in row if at not in self._chunks]
+            for group in [row] if missing == row else [[at] for at in missing]:
+                box = self._box_of(group[0], group[-1])
+                block = _Block(box, load(box))
+                self._chunks.update(dict.fromkeys(group, block))
+
+    def _box_of(self, first: Shape3, last: Shape3) -> Box:
+        """The stored box from one chunk to another."""
+        z, y, x = (
+            slice(edges[i - 1] if i else 0, edges[j]) for edges, i, j in zip(self._edges, first, last, strict=True)
+        )
+        return z, y, x
+
+    def _load_now(self, box: Box) -> Future[Stored]:
+        done: Future[Stored] = Future()
+        done.set_result(self._load(box))
+        return done
+
+    def _load(self, box: Box) -> Stored:
+        try:
+            return np.asarray(self.volume.data[(slice(None), *box)])
+        except (OSError, RuntimeError, ValueError) as error:
+            where = ", ".join(f"{s.start}:{s.stop}" for s in box)
+            raise FileError(
+                f"{self.volume.name or 'volume'}: voxels [{where}] cannot be read ({error}): check the store's files"
+            ) from error
+
+    def _forget(self, touched: list[Shape3]) -> None:
+        """Drop the chunks that were used longest ago; those just touched and those that are expected stay."""
+        self._expected.difference_update(touched)
+        for at in touched:
+            self._chunks.move_to_end(at)
+        keep, room, kept = {*touched, *self._expected}, self._keep_bytes, set()
+        for at in reversed(list(self._chunks)):
+            block = self._chunks[at]
+            if at in keep or id(block) in kept:
+                kept.add(id(block))
+            elif (size := block.values.result().nbytes) <= room:
+                room -= size
+                kept.add(id(block))
+            else:
+                del self._chunks[at]
 
 
-def measuring(reader: PlaneReader, plan: InferencePlan) -> Generator[Progress, None, ChannelStatistics]:
+def measuring(reader: BoxReader, plan: InferencePlan) -> Generator[Progress, None, ChannelStatistics]:
     """Measure the channels that a normalisation of the plan asks for, in one pass over the image.
 
     Both stages of a cascade are served by the same pass. Yields a Progress per row of chunks where there are several.
@@ -92,14 +195,27 @@ def measuring(reader: PlaneReader, plan: InferencePlan) -> Generator[Progress, N
     if not wanted:
         return tuple(found)
     running = RunningStatistics([f"{volume.name or 'volume'}, {volume.channels[c]}" for c in wanted])
+    box = NonzeroBox() if plan.spec.recipe.statistics == "box" else None
     for done, (start, stop) in enumerate(reader.rows, start=1):
-        block = reader.read(start, stop)
-        running.add([block[c] for c in wanted])
+        for band in _bands(reader, start, stop):
+            block = reader.read((slice(start, stop), band, slice(0, reader.shape[2])))
+            if box is not None:
+                box.add(block, (start, band.start))
+            # Always the same parts are summed, so that the numbers do not depend on how the image is chunked.
+            for part in parts(slice(0, block.shape[2]), _BAND):
+                running.add([block[c][:, part] for c in wanted])
         if len(reader.rows) > 1:
             yield Progress(done, len(reader.rows), "statistics")
-    for c, statistics in zip(wanted, running.result(), strict=True):
+    for c, statistics in zip(wanted, running.result(box.voxels if box else None), strict=True):
         found[c] = statistics
     return tuple(found)
+
+
+def _bands(reader: BoxReader, start: int, stop: int) -> list[slice]:
+    """The rows of some planes in parts that do not take too much memory."""
+    _, height, width = reader.shape
+    size = len(reader.volume.channels) * (stop - start) * width * reader.volume.data.dtype.itemsize
+    return parts(slice(0, height), max(1, _MEASURED_BYTES // (size * _BAND)) * _BAND)
 
 
 @dataclass(frozen=True)
@@ -130,23 +246,32 @@ class Normaliser:
         return cls(None, None, 0.0, 1.0)
 
 
-class ModelPlanes:
-    """The planes of a volume on the model's grid: reordered, normalised, resampled."""
+class ModelBoxes:
+    """The boxes of a volume on the model's grid: reordered, normalised, resampled."""
 
     guides = 0
-    """No channel is a guide: see `stream.PlaneSource`."""
+    """No channel is a guide: see `stream.Source`."""
 
-    def __init__(self, reader: PlaneReader, plan: InferencePlan, statistics: ChannelStatistics) -> None:
+    def __init__(self, reader: BoxReader, plan: InferencePlan, statistics: ChannelStatistics) -> None:
         self._reader = reader
         self._to_model = plan.to_model
         self.shape: Shape3 = plan.grid.shape
         self._normalisers = [Normaliser.of(*pair) for pair in zip(plan.spec.normalisation, statistics, strict=True)]
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        """Model planes [start, stop): (C, stop - start, Y, X) float32 on the CPU."""
-        along_z, along_y, along_x = self._to_model
-        first, last = along_z.needs(start, stop)
-        stored = self._reader.read(first, last)
-        planes = torch.from_numpy(np.stack([f(stored[c]) for c, f in enumerate(self._normalisers)]))
-        planes = resample_axis(planes, along_z, 1, slice(start, stop), offset=first)
-        return resample_axis(resample_axis(planes, along_y, 2), along_x, 3)
+    def read(self, box: Box) -> torch.Tensor:
+        """A box of the model's grid: (C, z, y, x) float32 on the CPU."""
+        needed = self._needed(box)
+        stored = self._reader.read(needed)
+        values = torch.from_numpy(np.stack([f(stored[c]) for c, f in enumerate(self._normalisers)]))
+        for axis, (along, side, old) in enumerate(zip(self._to_model, box, needed, strict=True)):
+            values = resample_axis(values, along, 1 + axis, side, offset=old.start)
+        return values
+
+    def expect(self, box: Box) -> None:
+        """The box is read soon: its chunks are decoded meanwhile."""
+        self._reader.expect(self._needed(box))
+
+    def _needed(self, box: Box) -> Box:
+        """The voxels of the image behind a box of the model's grid."""
+        z, y, x = (slice(*along.needs(side.start, side.stop)) for along, side in zip(self._to_model, box, strict=True))
+        return z, y, x

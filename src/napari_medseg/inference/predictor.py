@@ -1,16 +1,21 @@
-"""A network ready to run on windows of a volume.
+"""A network ready to run on windows of a volume: in a number format, mirrored or not, alone or with others.
 
 Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x).
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from napari_medseg.architectures.blocks.outputs import logits_of
+from napari_medseg.architectures.kernels import CpuKernels
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.inference.device import autocast
 from napari_medseg.models.spec import ModelSpec
@@ -19,6 +24,19 @@ if TYPE_CHECKING:
     from napari_medseg.config import Precision
     from napari_medseg.inference.plan import InferencePlan
     from napari_medseg.models.file import Model
+
+Mirrors = tuple[tuple[int, ...], ...]
+"""The axes (0 z, 1 y, 2 x) of each mirroring, beside the image as it is."""
+
+UNCERTAIN = 0.9
+"""A voxel is uncertain where the likeliest class is ahead of the next by less than this probability."""
+_FEW = 0.002
+"""Share of uncertain voxels from which on a window is uncertain."""
+
+
+def mirrors_along(axes: Sequence[int]) -> Mirrors:
+    """Every mirroring along some of the axes: (0, 1) gives (0,), (1,), (0, 1)."""
+    return tuple(itertools.chain.from_iterable(itertools.combinations(axes, n) for n in range(1, len(axes) + 1)))
 
 
 @dataclass(frozen=True)
@@ -30,25 +48,56 @@ class Predictor:
     precision: Precision
     first: Predictor | None = None
     """The network of the first stage, in a cascade."""
+    mirrors: Mirrors = ()
+    """The logits are the mean of those of the window and of its mirror images."""
+    mirror_all: bool = True
+    """Whether windows of which the network is certain are mirrored too."""
 
     @classmethod
     def of(cls, network: nn.Module, spec: ModelSpec, device: torch.device, precision: Precision) -> Predictor:
         """The predictor of a registry's network in the mode of its model."""
         return cls(in_mode(network, spec.mode, spec.patch_zyx[0]), device, precision)
 
+    def mirrored_as(self, plan: InferencePlan) -> Predictor:
+        """The same predictor, which mirrors windows as a plan says."""
+        return replace(self, mirrors=mirrors_along(plan.averaged_axes), mirror_all=plan.mirroring == "all")
+
     @torch.no_grad()
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
         """(B, C, z + 2 halo, y, x) -> (B, K, z, y, x)."""
         windows = windows.to(self.device)
-        with autocast(self.device, self.precision):
-            logits: torch.Tensor = self.network(windows)
-        return logits.float()
+        with autocast(self.device, self.precision), self._kernels():
+            logits = logits_of(self.network(windows)).float()
+            if not self.mirrors:
+                return logits
+            # Window by window: whether one is mirrored does not depend on those that run with it.
+            for i in range(len(windows)):
+                if self.mirror_all or is_uncertain(logits[i]):
+                    logits[i] = self._mean_of_mirrors(windows[i : i + 1], logits[i])
+        return logits
+
+    def _mean_of_mirrors(self, window: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        total = logits.clone()
+        for axes in self.mirrors:
+            there, back = [2 + axis for axis in axes], [1 + axis for axis in axes]
+            total += logits_of(self.network(window.flip(there)))[0].float().flip(back)
+        return total / (1 + len(self.mirrors))
+
+    def _kernels(self) -> AbstractContextManager[object]:
+        return CpuKernels() if self.device.type == "cpu" and self.precision == "fp32" else nullcontext()
+
+
+def is_uncertain(logits: torch.Tensor) -> bool:
+    """Whether the two likeliest classes are close in more than a few voxels of a window (K, z, y, x)."""
+    first, second = logits.softmax(0).topk(2, 0).values
+    return float((first - second < UNCERTAIN).float().mean()) > _FEW
 
 
 def load_predictor(model: Model, plan: InferencePlan) -> Predictor:
     """A model's networks, on the device and in the number formats of the plan."""
     device = torch.device(plan.device)
     predictor = Predictor.of(model.load_network(plan.device), plan.spec, device, plan.precision)
+    predictor = predictor.mirrored_as(plan)
     if plan.first is None:
         return predictor
     first = Predictor.of(model.load_first(plan.device), plan.first.spec, device, plan.first.precision)

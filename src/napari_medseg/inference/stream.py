@@ -1,19 +1,23 @@
-"""The core of the engine: planes in, windows through a network, blended logits out plane by plane.
+"""The core of the engine: boxes of the image in, windows through a network, blended logits out piece by piece.
 
-Shapes: planes are (C, n, Y, X), windows (B, C, z, y, x), in the model's axis order and spacing.
+Shapes: boxes of the image are (C, z, y, x), windows (B, C, z, y, x), in the model's axis order and spacing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from napari_medseg.inference.blend import RollingLogits
-from napari_medseg.inference.windows import Windows, gaussian
+from napari_medseg.arrays.boxes import Box
+from napari_medseg.geometry import Shape3
+from napari_medseg.inference.blend import Piece
+from napari_medseg.inference.regions import padded, rows_of
+from napari_medseg.inference.windows import Windows
 
 SEEN = 0.1
 """The summed foreground probability from which on a guide has seen something in a window."""
@@ -22,17 +26,36 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 """Windows with their halo (B, C, z + 2 halo, y, x) in, float32 logits (B, K, z, y, x) out; a `Predictor`."""
 
 
-class PlaneSource(Protocol):
-    """Where the planes of the model's grid come from."""
+class Source(Protocol):
+    """Where the voxels of the model's grid come from."""
 
     guides: int
     """How many of the channels, the last ones, are foreground probabilities of the first stage."""
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        """Planes [start, stop) as (C, stop - start, Y, X) float32.
+    def read(self, box: Box) -> torch.Tensor:
+        """The box as (C, z, y, x) float32. A region's boxes come in ascending order of z."""
 
-        Calls come in ascending order, and ask for each plane at most once.
-        """
+    def expect(self, box: Box) -> None:
+        """The box is read soon: what can be decoded meanwhile may be."""
+
+
+class Accumulator(Protocol):
+    """Where the logits of windows become those of the output."""
+
+    source: Box
+    """The voxels of the model's grid, without padding, that the output is made of."""
+
+    def wants(self, corner: Shape3) -> bool:
+        """Whether the window at this corner (padded) counts in the output."""
+
+    def take(self, corner: Shape3, logits: torch.Tensor) -> Iterable[Piece]:
+        """Take the logits (K, z, y, x) of a window, which may be changed; the pieces that they decide alone."""
+
+    def finish(self, following: int) -> Iterable[Piece]:
+        """The pieces that are final once no window reaches before the plane `following` (padded)."""
+
+    def final(self, following: int) -> int:
+        """The output plane before which all is final then."""
 
 
 @dataclass(frozen=True)
@@ -40,46 +63,86 @@ class WindowsDone:
     """Some more windows are done."""
 
     count: int
-    """Windows done so far; those that the guide left out count as done."""
+    """Windows of the region done so far; those that were left out count as done."""
 
 
 @dataclass(frozen=True)
-class PlaneDone:
-    """A plane of the output's grid is final."""
+class Final:
+    """All planes of the output, in this region, before `stop` were handed out."""
 
-    index: int
-    logits: torch.Tensor
-    """(K, Y, X); valid until the next event is asked for: it may be a view of the accumulator, which is used again."""
+    stop: int
+
+
+Mirror = Callable[[Shape3], tuple[int, ...]]
+"""The axes (0 z, 1 y, 2 x) along which the window at a corner (padded) is mirrored."""
+Sees = Callable[[torch.Tensor], list[int]]
+"""The indices of those windows (B, C, z, y, x) that the network has to run on; the others are background."""
 
 
 def blended(
-    source: PlaneSource, windows: Windows, network: Network, blend: RollingLogits, *, batch_size: int, halo: int = 0
-) -> Iterator[WindowsDone | PlaneDone]:
-    """Run the windows: WindowsDone after each batch, and PlaneDone for every plane of the output, in order.
+    source: Source,
+    windows: Windows,
+    network: Network,
+    accumulator: Accumulator,
+    *,
+    batch_size: int,
+    halo: int = 0,
+    sees: Sees | None = None,
+    mirror: Mirror | None = None,
+) -> Iterator[WindowsDone | Piece | Final]:
+    """Run the windows of a region: WindowsDone after each batch, each Piece of the output once it is final, and Final
+    after each row of windows.
 
-    halo: slices beyond either end of a window that the network sees too.
+    halo: slices beyond either end of a window that the network sees too. sees: by default, the windows in which a guide
+    sees something, or all where there is no guide. mirror: the axes along which the network sees a window mirrored.
     """
-    weight = torch.from_numpy(gaussian(windows.window)).to(blend.device)
-    slab = InputSlab(source, windows, halo)
+    sees = sees or (lambda inputs: seen_by(inputs, source.guides))
+    wanted = padded(accumulator.source, windows)
     done = 0
-    for z, following, corners in windows.rows():
+    rows = [
+        (z, following, [c for c in corners if accumulator.wants((z, *c))])
+        for z, following, corners in rows_of(windows, wanted)
+    ]
+    slab = InputSlab(source, windows, halo, _hull([c for _, _, corners in rows for c in corners], windows))
+    after = dict(itertools.pairwise(z for z, _, corners in rows if corners))
+    for z, following, corners in rows:
         if corners:
             slab.advance(z)
+            if z in after:
+                slab.expect(after[z])
         for i in range(0, len(corners), batch_size):
             batch = corners[i : i + batch_size]
             done += len(batch)
             inputs = slab.windows(batch)
-            seen = _seen(inputs, source.guides)
+            seen = sees(inputs)
             if seen:
-                logits = network(inputs[seen])
-                for index, window_logits in zip(seen, logits, strict=True):
-                    blend.add((z, *batch[index]), window_logits, weight)
+                axes = [mirror((z, *batch[index])) if mirror else () for index in seen]
+                logits = network(_mirrored(inputs[seen], axes))
+                for index, window_logits in zip(seen, _mirrored(logits, axes), strict=True):
+                    yield from accumulator.take((z, *batch[index]), window_logits)
             yield WindowsDone(done)
-        for index, plane in blend.finish(following):
-            yield PlaneDone(index, plane)
+        yield from accumulator.finish(following)
+        yield Final(accumulator.final(following))
 
 
-def _seen(inputs: torch.Tensor, guides: int) -> list[int]:
+def _mirrored(windows: torch.Tensor, axes: list[tuple[int, ...]]) -> torch.Tensor:
+    """Windows (B, C, z, y, x), each mirrored along its axes (0 z, 1 y, 2 x)."""
+    if not any(axes):
+        return windows
+    pairs = zip(windows, axes, strict=True)
+    return torch.stack([window.flip([1 + axis for axis in along]) for window, along in pairs])
+
+
+def _hull(corners: list[tuple[int, int]], windows: Windows) -> tuple[slice, slice]:
+    """The rows and columns of the padded grid in which windows at these corners lie; of none, all."""
+    _, height, width = windows.window
+    if not corners:
+        return slice(0, windows.padded[1]), slice(0, windows.padded[2])
+    ys, xs = zip(*corners, strict=True)
+    return slice(min(ys), max(ys) + height), slice(min(xs), max(xs) + width)
+
+
+def seen_by(inputs: torch.Tensor, guides: int) -> list[int]:
     """The windows of a batch that the network runs on: those in which the guide sees something; all without one."""
     if not guides:
         return list(range(len(inputs)))
@@ -87,27 +150,65 @@ def _seen(inputs: torch.Tensor, guides: int) -> list[int]:
     return [i for i, value in enumerate(most.tolist()) if value >= SEEN]
 
 
+class SkipsAir:
+    """Leaves out the windows of one value, such as air, that the network labels background.
+
+    A window of each value is tried once and never counted, so that the labels do not depend on which came first.
+    """
+
+    def __init__(self, network: Network, guides: int) -> None:
+        self._network = network
+        self._guides = guides
+        self._is_background: dict[tuple[float, ...], bool] = {}
+        """By the values of the channels."""
+
+    def __call__(self, windows: torch.Tensor) -> list[int]:
+        """The indices of those windows (B, C, z, y, x) that are to be run."""
+        return [i for i in seen_by(windows, self._guides) if not self._is_air(windows[i : i + 1])]
+
+    def _is_air(self, window: torch.Tensor) -> bool:
+        low, high = window[0].flatten(1).aminmax(dim=1)
+        if not torch.equal(low, high):
+            return False
+        values = tuple(low.tolist())
+        if values not in self._is_background:
+            self._is_background[values] = not bool(self._network(window).argmax(1).any())
+        return self._is_background[values]
+
+
 class InputSlab:
-    """The padded input planes of one row of windows and of their halo.
+    """The padded input of one row of windows and of their halo.
 
     Planes that the row before has too are kept, so that the source gives each plane once. Outside of the image there
     are zeros, as MONAI pads; outside of the padded image, where only a halo reaches, its end planes are repeated.
     """
 
-    def __init__(self, source: PlaneSource, windows: Windows, halo: int) -> None:
+    def __init__(self, source: Source, windows: Windows, halo: int, hull: tuple[slice, slice] | None = None) -> None:
+        """hull: the rows and columns of the padded image that the windows lie in; by default all of them."""
         self._source = source
         self._windows = windows
         self._halo = halo
+        self._hull = hull or (slice(0, windows.padded[1]), slice(0, windows.padded[2]))
         self._slab = torch.zeros((0,))
         self._start = self._stop = -halo
 
     def advance(self, z: int) -> None:
         """Hold the padded planes [z - halo, z + window + halo); rows come in ascending order."""
-        start, stop = z - self._halo, z + self._windows.window[0] + self._halo
+        start, stop = self._planes(z)
         fresh = self._read_padded(max(start, self._stop), stop)
         if start < self._stop:
             fresh = torch.cat([self._slab[:, start - self._start :], fresh], dim=1)
         self._slab, self._start, self._stop = fresh, start, stop
+
+    def expect(self, z: int) -> None:
+        """Tell the source which planes the row at `z` will ask for."""
+        start, stop = self._planes(z)
+        first, last = max(start, self._stop, 0), min(self._windows.padded[0], stop)
+        if first < last and not any(s.stop <= s.start for s in self._inside(first, last)):
+            self._source.expect(self._inside(first, last))
+
+    def _planes(self, z: int) -> tuple[int, int]:
+        return z - self._halo, z + self._windows.window[0] + self._halo
 
     def _read_padded(self, start: int, stop: int) -> torch.Tensor:
         """Padded planes [start, stop), those beyond the ends repeated."""
@@ -122,18 +223,29 @@ class InputSlab:
             values = torch.cat([ends[0], values, ends[1]], dim=1)
         return values
 
+    def _inside(self, start: int, stop: int) -> Box:
+        """The part of the image in the padded planes [start, stop) and in the hull."""
+        sides = (slice(start, stop), *self._hull)
+        z, y, x = (
+            slice(min(n, max(0, side.start - before)), min(n, max(0, side.stop - before)))
+            for side, before, n in zip(sides, self._windows.pad_before, self._windows.shape, strict=True)
+        )
+        return z, y, x
+
     def _read_inside(self, start: int, stop: int) -> torch.Tensor:
         """Padded planes [start, stop) of 0 to the padded depth: those of the source in a frame of zeros."""
-        pad, shape, padded = self._windows.pad_before, self._windows.shape, self._windows.padded
-        first, last = max(0, start - pad[0]), min(shape[0], stop - pad[0])
-        values = self._source.read(first, last)
-        sides: list[int] = []  # before and after, the last axis first, as torch pads
-        for axis in (2, 1):
-            sides += [pad[axis], padded[axis] - shape[axis] - pad[axis]]
-        sides += [first + pad[0] - start, stop - pad[0] - last]
-        return nn.functional.pad(values, sides) if any(sides) else values
+        box = self._inside(start, stop)
+        values = self._source.read(box)
+        frame: list[int] = []  # before and after, the last axis first, as torch pads
+        for axis, side in zip((2, 1, 0), (*reversed(self._hull), slice(start, stop)), strict=True):
+            before = self._windows.pad_before[axis]
+            frame += [box[axis].start + before - side.start, side.stop - before - box[axis].stop]
+        return nn.functional.pad(values, frame) if any(frame) else values
 
     def windows(self, corners: list[tuple[int, int]]) -> torch.Tensor:
         """The windows with their halo, (B, C, z + 2 halo, y, x), at these (y, x) corners."""
         _, height, width = self._windows.window
-        return torch.stack([self._slab[:, :, y : y + height, x : x + width] for y, x in corners])
+        top, left = self._hull[0].start, self._hull[1].start
+        return torch.stack(
+            [self._slab[:, :, y - top : y - top + height, x - left : x - left + width] for y, x in corners]
+        )

@@ -7,11 +7,13 @@ They are those of MONAI's `sliding_window_inference`, the peer that tests compar
 from __future__ import annotations
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ import numpy.typing as npt
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.geometry import Shape3
 
+_LEAST_OF_NNUNET = 6e-9
 _LEAST_WEIGHT = 1e-3
 """A voxel in a window's corner counts this much at least: where no other window lies, it is all there is."""
 
@@ -32,20 +35,31 @@ def starts(size: int, window: int, overlap: float) -> list[int]:
     return [min(i * step, size - window) for i in range(count)]
 
 
-def gaussian(window: Shape3, sigma_scale: float = 0.125) -> npt.NDArray[np.float32]:
+def even_starts(size: int, window: int, overlap: float) -> list[int]:
+    """As `starts`, with the windows at equal distances; they overlap by at least as much. As nnU-Net places them."""
+    if size == window:
+        return [0]
+    count = math.ceil((size - window) / (window * (1 - overlap))) + 1
+    return [round((size - window) * i / (count - 1)) for i in range(count)]
+
+
+def gaussian(window: Shape3, sigma_scale: float = 0.125, *, as_nnunet: bool = False) -> npt.NDArray[np.float32]:
     """The weight (z, y, x) of a window's voxels: a Gaussian around its centre, at least 0.001.
 
-    sigma_scale: standard deviation as a fraction of the window's size. Source: Isensee et al., Nature Methods 2021.
+    sigma_scale: standard deviation as a fraction of the window's size. as_nnunet: around the voxel behind the centre of
+    an even size, and without a least weight that matters. Source: Isensee et al., Nature Methods 2021.
     """
     axes = []  # float32 from the start, as MONAI computes it
     for n in window:
-        distance = np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)
+        distance = np.arange(n, dtype=np.float32) - np.float32(n // 2 if as_nnunet else (n - 1) / 2)
         axes.append(np.exp(distance**2 / np.float32(-2 * (n * sigma_scale) ** 2), dtype=np.float32))
     weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
-    floor = np.float32(max(float(weight.min()), _LEAST_WEIGHT))
+    floor = np.float32(max(float(weight.min()), _LEAST_OF_NNUNET if as_nnunet else _LEAST_WEIGHT))
     return np.asarray(np.maximum(weight, floor))
 
 
+Placing = Literal["monai", "even", "nnunet"]
+"""monai: the last window along an axis ends with the image; even: at equal distances; nnunet: even, with its weight."""
 Row = tuple[int, int, list[tuple[int, int]]]
 """Windows that begin with the same plane: (that plane, the plane before which all is final once they are done, their
 (y, x) starts)."""
@@ -71,6 +85,11 @@ class Windows(ABC):
         """How many windows there are."""
 
     @property
+    def weight(self) -> npt.NDArray[np.float32]:
+        """How much each voxel (z, y, x) of a window counts."""
+        return gaussian(self.window)
+
+    @property
     def padded(self) -> Shape3:
         """The image's shape, and at least that of a window."""
         z, y, x = (max(n, w) for n, w in zip(self.shape, self.window, strict=True))
@@ -87,11 +106,22 @@ class Windows(ABC):
 class WindowGrid(Windows):
     """Windows everywhere."""
 
+    placing: Placing = "monai"
+
+    @property
+    def weight(self) -> npt.NDArray[np.float32]:
+        return gaussian(self.window, as_nnunet=self.placing == "nnunet")
+
     @property
     def starts_zyx(self) -> tuple[list[int], list[int], list[int]]:
         """First voxels of the windows along each axis, in the padded image."""
-        z, y, x = (starts(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
+        along = starts if self.placing == "monai" else even_starts
+        z, y, x = (along(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
         return z, y, x
+
+    def mirrored_in_turn(self, corner: Shape3, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the axes along which the window at this corner is mirrored: every second one along each."""
+        return tuple(axis for axis in axes if self.starts_zyx[axis].index(corner[axis]) % 2)
 
     def __len__(self) -> int:
         z, y, x = self.starts_zyx

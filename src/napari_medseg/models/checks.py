@@ -42,6 +42,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "training epochs": (0, 1e9),
         "training fingerprint": _ANY,
         "training minutes": (0, 1e9),
+        "training presets": (0, 1),
         "training seed": (0, 2**63 - 1),
         "training intensity": _INTENSITY,
         "training spacing": (0.0001, 100_000),

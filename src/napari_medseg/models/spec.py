@@ -12,6 +12,7 @@ from napari_medseg import registry, strictjson
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.models import checks
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.registry import Argument, shown
 
 SCHEMA = 1
@@ -23,6 +24,8 @@ Modality = Literal["CT", "MR", "other"]
 NormalisationKind = Literal["none", "zscore", "clip_zscore"]
 Mode = Literal["2d", "2.5d", "triplanar", "3d"]
 Guide = Literal["channel", "boxes"]
+PRESETS: tuple[Literal["exact"], Literal["balanced"], Literal["fast"]] = ("exact", "balanced", "fast")
+"""How the inference trades time for Dice, the slowest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +113,16 @@ class TrainingRecord:
     """Final validation scores by name."""
     seen: Seen | None = None
     """What the training images were like; None in files older than this, and from other programs."""
+    presets: Mapping[str, float] = field(default_factory=dict)
+    """Mean Dice of the validation with each preset of the inference; empty in files older than this."""
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "fingerprint", checks.table("training fingerprint", self.fingerprint, checks.number))
         set_(self, "validation", checks.table("training validation", self.validation, checks.number))
+        set_(self, "presets", checks.table("training presets", self.presets, checks.number))
+        for name in self.presets:
+            checks.choice("preset", name, PRESETS)
         set_(self, "versions", checks.table("training versions", self.versions, checks.text))
         set_(self, "cases", checks.whole("training cases", self.cases))
         set_(self, "seed", checks.whole("training seed", self.seed))
@@ -182,6 +190,8 @@ class ModelSpec:
     """The model that looks first, in a cascade; its tensors have names that start with "first:"."""
     bf16_ok: bool = False
     """Whether validation in bf16 was within 0.001 Dice of fp32."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How its makers run it on an image."""
     training: TrainingRecord = field(default_factory=TrainingRecord)
     licence: str = ""
     """Licence of the weights."""
@@ -207,6 +217,8 @@ class ModelSpec:
             raise InputError(f"first must be a Stage; got {type(self.first).__name__}")
         if not isinstance(self.training, TrainingRecord):
             raise InputError(f"training must be a TrainingRecord; got {type(self.training).__name__}")
+        if not isinstance(self.recipe, Recipe):
+            raise InputError(f"recipe must be a Recipe; got {type(self.recipe).__name__}")
         for name in ("licence", "citation", "description"):
             checks.text(name, getattr(self, name))
         self._check_agreement()
@@ -293,10 +305,13 @@ class ModelSpec:
 
 
 def _document(spec: ModelSpec) -> dict[str, Any]:
-    """The spec as JSON has it: without the keys `first` and `seen` where there is none, as in files older than them."""
+    """The spec as JSON has it: without the keys that files older than them lack, where they say nothing."""
     plain: dict[str, Any] = _plain(spec)
-    if spec.training.seen is None:
-        del plain["training"]["seen"]
+    for key in ("seen", "presets"):
+        if not getattr(spec.training, key):
+            del plain["training"][key]
+    if spec.recipe == Recipe():
+        del plain["recipe"]
     if spec.first is None:
         del plain["first"]
     else:
@@ -306,13 +321,17 @@ def _document(spec: ModelSpec) -> dict[str, Any]:
 
 def _spec(document: object) -> ModelSpec:
     """A document without its schema number as a ModelSpec."""
-    members = _members("the ModelSpec", ModelSpec, {"first": None, **_object("the ModelSpec", document)})
+    older = {"first": None, "recipe": _plain(Recipe())}
+    members = _members("the ModelSpec", ModelSpec, {**older, **_object("the ModelSpec", document)})
+    members["recipe"] = Recipe(**_members("recipe", Recipe, members["recipe"]))
     members["channels"] = tuple(Channel(**_members("a channel", Channel, c)) for c in _list(members, "channels"))
     members["normalisation"] = tuple(
         Normalisation(**_members("a normalisation", Normalisation, n)) for n in _list(members, "normalisation")
     )
     members["labels"] = {_label_id(k): v for k, v in _object("labels", members["labels"]).items()}
-    training = _members("training", TrainingRecord, {"seen": None, **_object("training", members["training"])})
+    training = _members(
+        "training", TrainingRecord, {"seen": None, "presets": {}, **_object("training", members["training"])}
+    )
     if training["seen"] is not None:
         training["seen"] = Seen(**_members("seen", Seen, training["seen"]))
     members["training"] = TrainingRecord(**training)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_medseg.arrays.boxes import whole
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, SegmentConfig
 from napari_medseg.errors import InputError
@@ -22,7 +23,7 @@ from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.cascade import FirstStage, with_guides
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
-from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
+from napari_medseg.inference.planes import BoxReader, ModelBoxes, measuring
 from napari_medseg.transforms.regions import Merge, Pass, only_pass
 from napari_medseg.volume import Grid, Segmentation, Volume
 
@@ -130,17 +131,18 @@ def prepare(
     """
     volume, segmentation = case.load()
     plan = resolve(ImageFacts.of(volume), spec, SegmentConfig(), Machine())
-    reader = PlaneReader(volume, plan.order)
+    reader = BoxReader(volume, plan.order)
     statistics = yield from measuring(reader, plan)
-    planes = ModelPlanes(reader, plan, statistics)
-    source = with_guides(planes, FirstStage.of(volume, plan, statistics, first))
-    image = _new_array(scratch, f"{case.name}.image", (plan.inputs, *planes.shape), np.float32)
-    for start in range(0, planes.shape[0], _PLANES_AT_ONCE):
-        stop = min(planes.shape[0], start + _PLANES_AT_ONCE)
-        image[:, start:stop] = source.read(start, stop).numpy()
+    boxes = ModelBoxes(reader, plan, statistics)
+    source = with_guides(boxes, FirstStage.of(volume, plan, statistics, first))
+    _, rows, columns = whole(boxes.shape)
+    image = _new_array(scratch, f"{case.name}.image", (plan.inputs, *boxes.shape), np.float32)
+    for start in range(0, boxes.shape[0], _PLANES_AT_ONCE):
+        stop = min(boxes.shape[0], start + _PLANES_AT_ONCE)
+        image[:, start:stop] = source.read((slice(start, stop), rows, columns)).numpy()
     stored = plan.order.apply(class_indices(segmentation, spec, loss))
-    nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, planes.shape, strict=True))
-    classes = _new_array(scratch, f"{case.name}.classes", planes.shape, np.int16)
+    nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, boxes.shape, strict=True))
+    classes = _new_array(scratch, f"{case.name}.classes", boxes.shape, np.int16)
     classes[...] = stored[np.ix_(*nearest)]
     return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw), source.guides)
 

@@ -26,7 +26,7 @@ from napari_medseg.training.record import recorded
 from napari_medseg.training.schedule import ValidationSchedule, learning_rate
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.step import train_step
-from napari_medseg.training.validate import mean_of, predict_with, validate
+from napari_medseg.training.validate import mean_of, predict_with, validate, validate_presets
 
 _NON_FINITE_IN_A_ROW = 10
 """Steps without a finite loss after which a training gives up."""
@@ -213,6 +213,8 @@ def _end(
         state.dice = yield from _scores(setup, state, cases, "fp32")
         bf16_ok = all(state.best_dice[k] >= state.dice[k] - _BF16_TOLERANCE for k in state.dice)
         yield _validated(setup, state, is_best=True)
-    spec = recorded(setup, state, bf16_ok=bf16_ok)
+    best = Predictor(state.volumes, setup.device, setup.precision, setup.first)
+    presets = yield from validate_presets([case.case for case in cases], setup.spec, best, setup.config.loss)
+    spec = recorded(setup, state, bf16_ok=bf16_ok, presets=presets)
     keeper.write_history(spec, state.history)
     return write_result(keeper.out, spec, weights_of(setup, state))

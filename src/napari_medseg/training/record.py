@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from napari_medseg._version import __version__
 from napari_medseg.models.spec import ModelSpec
@@ -35,8 +36,10 @@ def _listed(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names[:_NAMED])}{more})"
 
 
-def recorded(setup: Setup, state: TrainState, *, bf16_ok: bool = False) -> ModelSpec:
-    """The ModelSpec with the record of the training so far."""
+def recorded(
+    setup: Setup, state: TrainState, *, bf16_ok: bool = False, presets: Mapping[str, float] = MappingProxyType({})
+) -> ModelSpec:
+    """The ModelSpec with the record of the training so far. presets: the mean Dice with each of them."""
     scores = {f"dice {setup.spec.labels[k]}"[:200]: v for k, v in state.dice.items()}
     if state.dice:
         scores["dice mean"] = mean_of(state.dice)
@@ -49,5 +52,6 @@ def recorded(setup: Setup, state: TrainState, *, bf16_ok: bool = False) -> Model
         versions={"napari-medseg": __version__}
         | {p: importlib.metadata.version(p) for p in ("torch", "monai", "numpy")},
         validation=scores,
+        presets=presets,
     )
     return replace(setup.spec, training=record, bf16_ok=bf16_ok)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 import numpy as np
 
 from napari_medseg.cases import Case
-from napari_medseg.config import LossConfig, SegmentConfig
+from napari_medseg.config import InferencePreset, LossConfig, SegmentConfig
 from napari_medseg.events import Event, Progress
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
-from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.spec import PRESETS, ModelSpec
 from napari_medseg.training.cases import IGNORE, class_indices
 from napari_medseg.volume import Segmentation, Volume, label_dtype
 
@@ -44,14 +44,24 @@ def validate(
     return {label: float(np.mean(values)) for label, values in scores.items()}
 
 
-def predict_with(predictor: Predictor, spec: ModelSpec) -> Predict:
+def validate_presets(
+    cases: Sequence[Case], spec: ModelSpec, predictor: Predictor, loss: LossConfig
+) -> Generator[Event, None, dict[str, float]]:
+    """The mean Dice with each preset of the inference; yields a Progress per case and preset."""
+    found: dict[str, float] = {}
+    for preset in PRESETS:
+        found[preset] = mean_of((yield from validate(cases, spec, predict_with(predictor, spec, preset), loss)))
+    return found
+
+
+def predict_with(predictor: Predictor, spec: ModelSpec, preset: InferencePreset = "auto") -> Predict:
     """What users get of this network: it is put in eval mode for each volume, and back afterwards."""
 
     def predict(volume: Volume) -> Segmentation:
         was_training = predictor.network.training
         predictor.network.eval()
         result = Segmentation(np.zeros(volume.grid.shape, label_dtype(max(spec.label_ids))), volume.grid, spec.labels)
-        wishes = SegmentConfig(precision=predictor.precision)
+        wishes = SegmentConfig(precision=predictor.precision, preset=preset)
         plan = resolve(ImageFacts.of(volume), spec, wishes, Machine(str(predictor.device)))
         for _ in segment_windows(volume, plan, predictor, result):
             pass

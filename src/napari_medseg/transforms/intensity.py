@@ -51,9 +51,39 @@ class RunningStatistics:
             for plane in block:
                 sums.add(plane)
 
-    def result(self) -> tuple[Statistics, ...]:
-        """The statistics of each channel so far; InputError where no voxel of a channel is finite."""
-        return tuple(sums.statistics(name) for name, sums in self._channels)
+    def result(self, voxels: int | None = None) -> tuple[Statistics, ...]:
+        """The statistics of each channel so far; InputError where no voxel of a channel is finite.
+
+        voxels: how many of them count, where the others are known to be 0; by default all.
+        """
+        return tuple(sums.statistics(name, voxels) for name, sums in self._channels)
+
+
+class NonzeroBox:
+    """The smallest box that holds all that is not 0 in any channel, from the blocks of an image."""
+
+    def __init__(self) -> None:
+        self._low: npt.NDArray[np.int64] | None = None
+        self._high: npt.NDArray[np.int64] | None = None
+
+    def add(self, block: npt.NDArray[np.generic], place: tuple[int, int]) -> None:
+        """Look at a block (C, Z, Y, X); place: its first plane and row in the image."""
+        found: npt.NDArray[np.bool_] = np.any(np.not_equal(block, 0), axis=0)
+        if not found.any():
+            return
+        sides = [np.flatnonzero(found.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        begin = np.array([*place, 0])
+        low = begin + [side[0] for side in sides]
+        high = begin + [side[-1] + 1 for side in sides]
+        self._low = low if self._low is None else np.minimum(self._low, low)
+        self._high = high if self._high is None else np.maximum(self._high, high)
+
+    @property
+    def voxels(self) -> int | None:
+        """The voxels in the box; None where all is 0."""
+        if self._low is None or self._high is None:
+            return None
+        return int(np.prod(self._high - self._low))
 
 
 class _Sums:
@@ -72,10 +102,11 @@ class _Sums:
         self._sums.append(float(values.sum()))
         self._squares.append(float(np.square(values).sum()))
 
-    def statistics(self, name: str) -> Statistics:
+    def statistics(self, name: str, voxels: int | None = None) -> Statistics:
         count = sum(self._counts)
         if count == 0:
             raise InputError(f"{name} has no finite voxel: nothing can be normalised")
+        count = voxels or count
         # fsum rounds once, at the end: the numbers, and so the labels, do not depend on how the image is chunked.
         mean = math.fsum(self._sums) / count
         variance = math.fsum(self._squares) / count - mean * mean

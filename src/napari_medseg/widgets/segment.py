@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +17,13 @@ from qtpy.QtWidgets import QApplication, QLabel, QTabWidget, QVBoxLayout, QWidge
 from superqt.utils import qthrottled
 
 import napari_medseg as ms
+from napari_medseg.arrays.boxes import Box, union
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import MedsegError, MedsegWarning
-from napari_medseg.events import Event, Finished, Progress, Started, finishing
+from napari_medseg.events import Event, Filled, Finished, Started, finishing
 from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
-from napari_medseg.widgets.canvas.filling import begin_filling, end_filling
+from napari_medseg.widgets.canvas.filling import begin_filling, end_filling, show_filled
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
@@ -43,12 +44,18 @@ if TYPE_CHECKING:
 
 _WORDS = {
     "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
+    "preset": Words(
+        "Preset",
+        {"auto": "automatic", "exact": "exact", "balanced": "balanced, faster", "fast": "fast, coarser"},
+    ),
     "overlap": Words("Overlap"),
+    "tta": Words("Mirror images"),
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
     "batch_size": Words("Windows at once"),
 }
-_SHOWN = ("device",)
-_REMEMBERED = ("device", "overlap", "precision")
+_DEFAULTS = SegmentConfig()
+_SHOWN = ("preset", "device")
+_REMEMBERED = ("preset", "device", "overlap", "precision")
 _REFRESH_MS = 500
 """The layer that fills is drawn at this interval at most: a 3D view uploads all of it each time."""
 
@@ -67,6 +74,8 @@ class Run:
     name: str = ""
     """The layer's name once it is complete; until then, and where the run ends early, the name says "(partial)"."""
     is_complete: bool = False
+    changed: Box | None = None
+    """The box of the layer that was filled and not drawn yet."""
 
 
 class SegmentPanel(Panel):
@@ -164,7 +173,7 @@ class SegmentPanel(Panel):
                 return
             volume = self._volume()
             self._run = Run(model, tuple(box.layer for box in self.images))
-            self.runner.start(lambda: ms.iter_segment(volume, model, **asdict(config)), f"Segment {volume.name}")
+            self.runner.start(partial(_layers, volume, self._path(), model, config), f"Segment {volume.name}")
 
     def _segment_folder(self, model: Model, config: SegmentConfig) -> None:
         images, out = self.folder.path, self.out.path
@@ -178,6 +187,11 @@ class SegmentPanel(Panel):
         assert self.models.model is not None, "the button is off without a model"
         paths = [path_of(box.layer) or f"{box.layer.name}.nii.gz" for box in self.images]
         QApplication.clipboard().setText(as_python(paths, self.models.model, self.config))
+
+    def _path(self) -> Path | None:
+        """The file of the first image."""
+        path = self.images[0].layer.source.path
+        return Path(path) if path else None
 
     def _volume(self) -> Volume:
         return to_volume([box.layer for box in self.images], self._viewer.layers)
@@ -217,7 +231,8 @@ class SegmentPanel(Panel):
         elif isinstance(event, Started):
             run.began, run.plan = time.monotonic(), event.plan
             self._add_layer(run, event.result)
-        elif isinstance(event, Progress):
+        elif isinstance(event, Filled):
+            run.changed = event.box if run.changed is None else union(run.changed, event.box)
             self._refresh_soon()
         elif isinstance(event, Finished):
             run.is_complete = True
@@ -231,8 +246,11 @@ class SegmentPanel(Panel):
         begin_filling(run.layer)
 
     def _refresh(self) -> None:
-        if self._run is not None and self._run.layer is not None:
-            self._run.layer.refresh(extent=False)
+        """Draw what has changed."""
+        run = self._run
+        if run is not None and run.layer is not None and run.changed is not None:
+            show_filled(run.layer, run.changed, self._viewer.dims.point)
+            run.changed = None
 
     def _on_busy(self, busy: bool) -> None:
         run = self._run
@@ -265,6 +283,16 @@ class SegmentPanel(Panel):
             here.remove(last[0])
 
 
+def _layers(volume: Volume, image: Path | None, model: Model, config: SegmentConfig) -> Iterator[Event]:
+    """In the worker: the labels of an image; those of a large one also go into a store, where a run can be resumed."""
+    from napari_medseg.inference.runs.live import is_large, iter_segment_into, store_for
+
+    if is_large(volume):
+        yield from iter_segment_into(volume, model, store_for(image, volume.name, model), config)
+    else:
+        yield from ms.iter_segment(volume, model, config=config)
+
+
 def _folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Iterator[Event]:
     """In the worker: the files of a folder, as the command segments them."""
     from napari_medseg.inference.files import segmenting_folder
@@ -283,9 +311,10 @@ def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:
             "volume = ms.Volume(np.concatenate([c.data for c in channels]), channels[0].grid)\n"
         )
         imports = "import numpy as np\n\nimport napari_medseg as ms\n"
+    chosen = {name: getattr(config, name) for name in ("preset", "device", "overlap", "tta", "precision")}
+    options = "".join(f", {name}={value!r}" for name, value in chosen.items() if value != getattr(_DEFAULTS, name))
     return (
         f"{imports}\n{read}"
-        f"labels = ms.segment(volume, {str(model.path)!r}, device={config.device!r}, overlap={config.overlap}, "
-        f"precision={config.precision!r})\n"
+        f"labels = ms.segment(volume, {str(model.path)!r}{options})\n"
         'ms.write("labels.nii.gz", labels)\n'
     )

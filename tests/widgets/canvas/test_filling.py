@@ -15,8 +15,8 @@ from napari.layers import Labels
 import napari_medseg as ms
 from balls import volume
 from napari_medseg.events import Progress, Started
-from napari_medseg.widgets.canvas.filling import begin_filling, end_filling
-from napari_medseg.widgets.canvas.layers import to_volume, volume_layer
+from napari_medseg.widgets.canvas.filling import begin_filling, end_filling, show_filled
+from napari_medseg.widgets.canvas.layers import labels_layer, to_volume, volume_layer
 from napari_medseg.widgets.resample import ResamplePanel
 from napari_medseg.widgets.segment import SegmentPanel
 
@@ -124,3 +124,25 @@ def test_a_layer_resampled_onto_a_turned_one_lies_on_it(viewer: ViewerModel, qtb
     qtbot.waitUntil(lambda: not panel.runner.is_busy)
     made = viewer.layers["ct on turned"]
     np.testing.assert_allclose(made.data_to_world((1, 2, 3)), turned.data_to_world((1, 2, 3)), atol=1e-6)
+
+
+def test_only_what_changed_goes_to_the_screen(viewer: ViewerModel) -> None:
+    grid = ms.Grid.from_spacing((6, 7, 8), (2.0, 1.0, 1.0))
+    data, arguments, _ = labels_layer(ms.Segmentation(np.zeros(grid.shape, np.uint8), grid, {3: "three"}))
+    layer = viewer.add_labels(data, **arguments)
+    drawn: list[Any] = []
+    layer.refresh = lambda **_: drawn.append("slice")
+    layer.events.labels_update.connect(lambda e: drawn.append((tuple(e.offset), e.data.shape, int(e.data.max()))))
+    box = (slice(2, 4), slice(0, 5), slice(1, 6))
+    layer.data[box] = 3
+    viewer.dims.set_point(0, 0.0)
+    show_filled(layer, box, viewer.dims.point)
+    assert drawn == [], "the slice on the screen has not changed"
+    viewer.dims.set_point(0, 3.0 * layer.scale[0])
+    drawn.clear()
+    show_filled(layer, box, viewer.dims.point)
+    assert drawn == ["slice"]
+    viewer.dims.ndisplay = 3
+    drawn.clear()
+    show_filled(layer, box, viewer.dims.point)
+    assert drawn == [((2, 0, 1), (2, 5, 5), 3)]

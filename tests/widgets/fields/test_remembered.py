@@ -17,7 +17,7 @@ def test_a_new_panel_shows_what_the_last_one_had(viewer: ViewerModel, qtbot: Any
     qtbot.addWidget(first)
     assert first.config == SegmentConfig()
     first.options["device"].value = "cpu"
-    first.options["overlap"].value = 0.25
+    first.options["overlap"].value = "0.25"
     second = SegmentPanel(viewer)
     qtbot.addWidget(second)
     assert second.config == SegmentConfig(device="cpu", overlap=0.25)
@@ -29,7 +29,7 @@ def test_without_the_plugin_installed_the_defaults_hold(
     plugins.unregister("napari-medseg")
     panel = SegmentPanel(viewer)
     qtbot.addWidget(panel)
-    panel.options["overlap"].value = 0.25
+    panel.options["overlap"].value = "0.25"
     assert panel.config == SegmentConfig(overlap=0.25)
 
 

@@ -179,7 +179,8 @@ def require_room(folder: Path, needed_bytes: int) -> None:
 def os_errors_as_file_errors(path: Path, place: Path, needed_bytes: int | None = None) -> Iterator[None]:
     """Inside, an OSError of the system becomes a FileError that names `path`, whose new content is written at `place`.
 
-    On a full disk the message says how much is free and how much is needed, and the content at `place` is removed.
+    On a full disk the message says how much is free and how much is needed, and the content at `place` is removed,
+    unless it has a journal: then it can be resumed once there is room.
     """
     try:
         yield
@@ -190,9 +191,10 @@ def os_errors_as_file_errors(path: Path, place: Path, needed_bytes: int | None =
         if error.errno not in _WANT_OF_ROOM:
             raise FileError(reason) from error
         written = size_of(place)
-        for file in _files_in(place):
-            os.truncate(file, 0)  # a library that failed may hold the file open, which keeps its bytes on the disk
-        locks.remove(place)
+        if not (place / locks.JOURNAL).is_file():
+            for file in _files_in(place):
+                os.truncate(file, 0)  # a library that failed may hold the file open, which keeps its bytes on the disk
+            locks.remove(place)
         needed = f"more than {written}" if needed_bytes is None else f"about {needed_bytes}"
         raise _no_room(path, reason, needed) from error
 

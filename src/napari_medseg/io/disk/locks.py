@@ -1,8 +1,9 @@
 """One writer for one target: a lock beside it that ends with its process, and the names of unfinished files.
 
 While a target X is written, two things lie beside it: the lock ".x.lock" and the temporary file or folder
-".medseg-1a2b3c4d-x". A killed process leaves them behind, and they block no one: the system frees the lock (flock(2);
-on Windows LockFileEx), and the next writer of X removes what it finds.
+".medseg-1a2b3c4d-x", or ".medseg-partial-x" for work that can be resumed. A killed process leaves them behind, and they
+block no one: the system frees the lock (flock(2); on Windows LockFileEx), and the next writer of X removes what it
+finds, but for work that can be resumed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 _ASIDE = ".old"
+_PARTIAL = "partial"
+JOURNAL = ".journal"
+"""The file in an unfinished store that says what in it is done: such a store can be resumed."""
 _LONG_NAME = 100
 """Bytes. What lies beside a target has its name and more; a longer name is shortened there. Most systems take 255, an
 encrypted folder of Linux 143."""
@@ -68,6 +72,11 @@ def locked(path: Path, *, whole_process: bool = False) -> Iterator[None]:
 def temporary_beside(path: Path) -> Path:
     """A new name beside `path`. Its suffixes are in lower case, for libraries that choose a format by the suffix."""
     return path.with_name(f".medseg-{secrets.token_hex(4)}-{_short_name(path)}")
+
+
+def partial_beside(path: Path) -> Path:
+    """The place beside `path` of work that can be resumed. The next writer leaves it there if it holds a JOURNAL."""
+    return path.with_name(f".medseg-{_PARTIAL}-{_short_name(path)}")
 
 
 def _short_name(path: Path) -> str:
@@ -149,10 +158,10 @@ def _held(path: Path, holder: list[str]) -> FileError:
 
 def _clear(path: Path) -> None:
     """Remove what killed writers of `path` left; an old folder that stepped aside for a new one comes back."""
-    name = re.compile(rf"\.medseg-[0-9a-f]{{8}}-{re.escape(_short_name(path))}({re.escape(_ASIDE)})?")
+    name = re.compile(rf"\.medseg-([0-9a-f]{{8}}|{_PARTIAL})-{re.escape(_short_name(path))}({re.escape(_ASIDE)})?")
     for left in sorted(path.parent.glob(".medseg-*")):
         match = name.fullmatch(left.name)
-        if match and match[1] and not path.exists():
+        if match and match[2] and not path.exists():
             left.replace(path)
-        elif match:
+        elif match and (match[2] or not (left / JOURNAL).is_file()):
             remove(left)

@@ -119,45 +119,70 @@ def filling_labels(
     dtype: npt.DTypeLike,
     chunks: Shape3 = CHUNKS,
     provenance: Mapping[str, object] | None = None,
+    resume: bool = False,
 ) -> Iterator[zarr.Array[Any]]:
-    """An OME-Zarr 0.5 label image on the grid, to be filled inside: the array (z, y, x), of zeros.
+    """An OME-Zarr 0.5 label image on the grid, to be filled inside: the array (z, y, x), of zeros. See `filling`."""
+    empty = np.broadcast_to(np.zeros((), dtype), grid.shape)
+    stored = Stored(empty, grid, (), labels, provenance or {}, is_labels=True)
+    with filling(path, stored, chunks=chunks, resume=resume) as array:
+        yield array
+
+
+@contextmanager
+def filling(
+    path: str | Path, stored: Stored, *, chunks: Shape3 = CHUNKS, resume: bool = False
+) -> Iterator[zarr.Array[Any]]:
+    """An OME-Zarr 0.5 image, to be filled inside: the array, of zeros. stored: its grid and names; no voxel is read.
 
     The store is marked as incomplete until the end. Work that is broken off leaves its voxels in the store, unless the
     disk is full. A complete store of ours at `path` stays until the new one is complete. Chunks of background are
     written too, so that a missing chunk was never computed. Raises FileError where something else is at `path`, another
     process writes there, or the disk is full.
+
+    A caller that keeps a journal in the folder (`journal_of`) can be resumed after any end: with `resume` the array is
+    as it was left. The journal is removed when the store is complete. Without one there is nothing to resume.
     """
-    path = Path(path)
+    path, dtype = Path(path), np.dtype(stored.data.dtype)
     with locks.locked(path):
-        _check_replaceable(path, is_labels=True)
-        place = locks.temporary_beside(path) if _is_complete(path) else path
+        _check_replaceable(path, is_labels=stored.is_labels)
+        place = locks.partial_beside(path) if _is_complete(path) else path
+        journal = place / locks.JOURNAL
+        size = int(np.prod(stored.data.shape, dtype=object)) * dtype.itemsize
         try:
-            with files.os_errors_as_file_errors(path, place, _bytes(grid.shape, np.dtype(dtype))):
-                array = _empty_labels(place, grid, labels, np.dtype(dtype), chunks, provenance or {})
+            with files.os_errors_as_file_errors(path, place, size):
+                if not (resume and journal.is_file()):
+                    _create_empty(place, stored, dtype, chunks)
+                for torn in place.rglob("*.partial"):  # what zarr was writing when it was killed
+                    torn.unlink()
+                array = zarr.open_array(place / "0", mode="r+").with_config(_WRITE_ALL)
                 yield array
                 _mark_complete(place)
                 if place != path:
                     files.put(place, path)
                     _follow(array, path)
+                (path / locks.JOURNAL).unlink(missing_ok=True)
         finally:
-            if place != path:
+            if place != path and not journal.is_file():
                 locks.remove(place)
 
 
-def _empty_labels(
-    path: Path,
-    grid: Grid,
-    labels: Mapping[int, str],
-    dtype: np.dtype[Any],
-    chunks: Shape3,
-    provenance: Mapping[str, object],
-) -> zarr.Array[Any]:
-    empty = np.broadcast_to(np.zeros((), dtype), grid.shape)
-    stored = Stored(empty, grid, (), labels, provenance, is_labels=True)
-    level = pyramid.Level(grid.shape, (1, 1, 1), (1, 1, 1))
-    with files.replacing(path, _bytes(grid.shape, dtype), by_folder=True) as temporary:
+def has_begun(path: Path) -> bool:
+    """Whether there is something to resume at a path: a store with a journal."""
+    return any((place / locks.JOURNAL).is_file() for place in (path, locks.partial_beside(path)))
+
+
+def journal_of(array: zarr.Array[Any]) -> Path:
+    """Where the journal of an array that is being filled lies; the file is the caller's to write."""
+    store = array.store
+    assert isinstance(store, LocalStore), "opened by a path"
+    return store.root.parent / locks.JOURNAL
+
+
+def _create_empty(path: Path, stored: Stored, dtype: np.dtype[Any], chunks: Shape3) -> None:
+    level = pyramid.Level(stored.grid.shape, (1, 1, 1), (1, 1, 1))
+    size = int(np.prod(stored.data.shape, dtype=object)) * dtype.itemsize
+    with files.replacing(path, size, by_folder=True) as temporary:
         _create(temporary, stored, [level], dtype, chunks=chunks)
-    return zarr.open_array(path / "0", mode="r+").with_config(_WRITE_ALL)
 
 
 def _follow(array: zarr.Array[Any], path: Path) -> None:
@@ -169,6 +194,11 @@ def _follow(array: zarr.Array[Any], path: Path) -> None:
 
 def _bytes(shape: Shape3, dtype: np.dtype[Any]) -> int:
     return int(np.prod(shape, dtype=object)) * dtype.itemsize
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a store of ours is at the path whose last voxel was not written."""
+    return metadata.is_group(path) and not _is_complete(path)
 
 
 def _is_complete(path: Path) -> bool:

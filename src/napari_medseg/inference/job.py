@@ -1,0 +1,247 @@
+"""A run, region by region: what is worked out once, and the work on one region, here or in another process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_medseg.arrays.boxes import Box
+from napari_medseg.events import Notice, Progress
+from napari_medseg.inference.blend import CoreLogits, Piece, RollingLogits
+from napari_medseg.inference.cascade import FirstStage, find_boxes, with_guides
+from napari_medseg.inference.planes import BoxReader, ChannelStatistics, ModelBoxes, measuring
+from napari_medseg.inference.regions import Region, columns, padded, rows_of, spans
+from napari_medseg.inference.results.careful import CarefulNetwork, Step
+from napari_medseg.inference.results.journal import Journal
+from napari_medseg.inference.results.rows import edges_of
+from napari_medseg.inference.results.sink import Outputs, Sink
+from napari_medseg.inference.stream import Final, Mirror, SkipsAir, Source, WindowsDone, blended
+from napari_medseg.inference.suitability import sampled
+from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
+from napari_medseg.io.disk import memory
+from napari_medseg.io.zarr.format import journal_of
+from napari_medseg.transforms.intensity import Statistics
+from napari_medseg.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_medseg.inference.plan import InferencePlan
+    from napari_medseg.inference.predictor import Predictor
+    from napari_medseg.inference.results.wanted import Wanted
+    from napari_medseg.models.file import Model
+
+_SUMS = "sums"
+"""The step that sums logits in the memory of the CPU."""
+_SHARE = 0.5
+"""Of the memory that is left, how much the sums of a region may take."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A box of labels, in stored order, is in its array from now on."""
+
+    box: Box
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run on an image, ready to work on any of its regions."""
+
+    volume: Volume
+    plan: InferencePlan
+    predictor: Predictor
+    statistics: ChannelStatistics
+    windows: Windows
+
+    @classmethod
+    def prepare(
+        cls, volume: Volume, plan: InferencePlan, predictor: Predictor, known: ChannelStatistics | None = None
+    ) -> Generator[Progress, None, Job]:
+        """Measure the image, unless its statistics are known, and find the windows."""
+        statistics = known
+        if statistics is None:
+            with closing(BoxReader(volume, plan.order)) as reader:
+                statistics = yield from measuring(reader, plan)
+        first = FirstStage.of(volume, plan, statistics, predictor.first)
+        windows: Windows = plan.windows
+        if first is not None and first.stage.guide == "boxes":
+            boxes = yield from find_boxes(first, plan.grid)
+            windows = BoxWindows(windows.shape, windows.window, windows.overlap, boxes)
+        return cls(volume, plan, predictor, statistics, windows)
+
+    def accumulator(self, box: Box, *, averaged: bool) -> RollingLogits | CoreLogits:
+        """Where the logits of a region become final."""
+        region = Region.of(box, self.plan.to_image)
+        if self.plan.blending == "core" and isinstance(self.windows, WindowGrid):
+            return CoreLogits(self.windows, self.plan.to_image, region)
+        classes = len(self.plan.spec.label_ids)
+        device = self.predictor.device
+        return RollingLogits(classes, self.windows, self.plan.to_image, device, averaged=averaged, region=region)
+
+    def source(self, reader: BoxReader) -> Source:
+        """The image as the network sees it."""
+        first = FirstStage.of(self.volume, self.plan, self.statistics, self.predictor.first)
+        return with_guides(ModelBoxes(reader, self.plan, self.statistics), first)
+
+    def count(self, box: Box) -> int:
+        """The windows that a region needs."""
+        region = Region.of(box, self.plan.to_image)
+        rows = rows_of(self.windows, padded(region.source, self.windows))
+        if self.plan.blending == "core" and isinstance(self.windows, WindowGrid):
+            wants = CoreLogits(self.windows, self.plan.to_image, region).wants
+            return sum(wants((z, *corner)) for z, _, corners in rows for corner in corners)
+        return sum(len(corners) for _, _, corners in rows)
+
+
+def regions_left(
+    job: Job, outputs: Outputs, journal: Journal, *, deepest: int | None = None, widest: int | None = None
+) -> list[Box]:
+    """The boxes of the output, in the model's axis order, that are not done.
+
+    deepest: the most planes of a region, or one row of chunks; by default all that are left. widest: the most voxels of
+    a plane of it, or one chunk; by default as many as fit into the memory.
+    """
+    order, shape = job.plan.order, outputs.labels.shape
+    edges = (edges_of(outputs.labels, order, 1), edges_of(outputs.labels, order, 2))
+    rows = edges_of(outputs.labels, order, 0)
+    found: list[Box] = []
+    for y, x in columns(edges, widest or _widest(job)):
+        for span in spans(rows, lambda z, y=y, x=x: journal.is_done(order.source_slices((z, y, x), shape))):  # type: ignore[misc]
+            found += [(z, y, x) for z in _cut(span, rows, deepest)]
+    return found
+
+
+def _cut(span: slice, ends: list[int], deepest: int | None) -> list[slice]:
+    """A span of rows of chunks in parts of at most `deepest` planes, or of one row."""
+    if deepest is None:
+        return [span]
+    found, start = [], span.start
+    inside = [end for end in ends if span.start < end <= span.stop]
+    for end, following in zip(inside, [*inside[1:], None], strict=True):
+        if following is None or following - start > deepest:
+            found.append(slice(start, end))
+            start = end
+    return found
+
+
+def _widest(job: Job) -> int:
+    """The voxels of a plane of the output that a region may have, so that its sums fit into the memory."""
+    plan = job.plan
+    _, height, width = plan.image_grid.shape
+    per_voxel = (plan.accumulator_bytes + plan.slab_bytes) / (height * width)
+    return int(_SHARE * memory.limit_bytes() / max(per_voxel, 1e-9))
+
+
+def working(
+    job: Job, box: Box, outputs: Outputs, network: CarefulNetwork, accumulator: RollingLogits | CoreLogits | None = None
+) -> Iterator[WindowsDone | Written | Notice]:
+    """Segment one region, a box of the output in the model's axis order, into the outputs.
+
+    accumulator: that of the box, empty; by default a new one.
+    """
+    plan = job.plan
+    sink = Sink(outputs, plan.order, plan.spec.label_ids, box)
+    if accumulator is None:
+        accumulator = job.accumulator(box, averaged=outputs.needs_means)
+        _may_leave(accumulator, network)
+    with closing(BoxReader(job.volume, plan.order)) as reader:
+        source = job.source(reader)
+        events = blended(
+            source,
+            job.windows,
+            network,
+            accumulator,
+            batch_size=plan.batch_size,
+            halo=plan.halo,
+            sees=None if plan.preset == "exact" or outputs.needs_means else SkipsAir(network, source.guides),
+            mirror=_mirror_of(job.windows, plan),
+        )
+        for event in events:
+            if isinstance(event, Piece):
+                sink.write(event)
+            elif isinstance(event, Final):
+                written = sink.advance(event.stop)
+                if written is not None:
+                    yield Written(written)
+            else:
+                yield event
+            while network.news:
+                yield Notice(network.news.pop(0))
+
+
+def _mirror_of(windows: Windows, plan: InferencePlan) -> Mirror | None:
+    """How windows are mirrored in turn; None where they are not, as around the boxes of a cascade."""
+    if not plan.spread_axes or not isinstance(windows, WindowGrid):
+        return None
+    return lambda corner: windows.mirrored_in_turn(corner, plan.spread_axes)
+
+
+def _may_leave(accumulator: RollingLogits | CoreLogits, network: CarefulNetwork) -> None:
+    """Have the sums leave the device where its memory is short, or at once where it was short before."""
+    if isinstance(accumulator, CoreLogits) or accumulator.device.type == "cpu":
+        return
+    network.steps = [step for step in network.steps if step.name != _SUMS]
+    if _SUMS in network.taken:
+        accumulator.leave_device()
+    else:
+        told = "the logits are summed in the CPU's memory from now on, some classes after the other"
+        network.steps.insert(0, Step(_SUMS, told, accumulator.leave_device))
+
+
+def careful(predictor: Predictor, plan: InferencePlan) -> CarefulNetwork:
+    """The network of a run, which does with less memory where there is less.
+
+    On a CPU one window at a time is run: several at once are no faster, and their logits differ in the last bit.
+    """
+    on_cpu = predictor.device.type == "cpu"
+    network = CarefulNetwork(predictor, 1 if on_cpu else plan.batch_size)
+    if not on_cpu:
+
+        def move() -> None:
+            network.network = replace(
+                predictor, network=predictor.network.cpu(), device=torch.device("cpu"), precision="fp32"
+            )
+            network.most = 1
+
+        network.steps.append(Step("cpu", "the network runs on the CPU from now on, which is slower", move))
+    return network
+
+
+def identity_of(volume: Volume, model: Model, plan: InferencePlan, wanted: Wanted) -> dict[str, str]:
+    """All that decides a label, as texts: what a run that continues another must have in common with it."""
+    left_out = {"spec", "first", "device", "batch_size"}
+    facts = {f.name: str(getattr(plan, f.name)) for f in fields(plan) if f.name not in left_out}
+    for name in ("image_grid", "grid"):
+        grid = getattr(plan, name)
+        facts[name] = f"{grid.shape} {grid.affine.tolist()}"
+    if plan.first is not None:
+        facts["first precision"] = plan.first.precision
+    sums = hashlib.sha256(f"{volume.data.dtype} {volume.data.shape}".encode())
+    for channel in range(len(volume.channels)):
+        sums.update(np.ascontiguousarray(sampled(volume.data, channel)).tobytes())
+    outputs = {name: str(getattr(wanted, name)) for name in ("probabilities", "uncertainty")}
+    return {"model": model.sha256, "image": sums.hexdigest(), **facts, **outputs}
+
+
+def store_journal(outputs: Outputs, identity: Callable[[], dict[str, str]]) -> Journal:
+    """The journal beside the labels, which lie in a store."""
+    labels = outputs.labels
+    beside = [journal_of(array) for array in (outputs.probabilities, outputs.uncertainty) if array is not None]
+    return Journal(journal_of(labels), labels.shape, labels.chunks, identity, beside)
+
+
+def known_statistics(journal: Journal) -> ChannelStatistics | None:
+    """The statistics that an earlier run measured; None where there was none."""
+    noted = journal.notes.get("statistics")
+    return None if noted is None else tuple(None if one is None else Statistics(*one) for one in noted)
+
+
+def note_statistics(journal: Journal, statistics: ChannelStatistics) -> None:
+    """Spare a run that continues this one the measuring."""
+    if "statistics" not in journal.notes:
+        journal.note("statistics", [None if one is None else [one.mean, one.std] for one in statistics])

@@ -1,0 +1,86 @@
+"""What becomes of final logits: labels, and where they are asked for probabilities and measures of doubt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_medseg.arrays.boxes import Box
+from napari_medseg.geometry import AxisOrder
+from napari_medseg.inference.blend import Piece, classes_of
+from napari_medseg.inference.results.rows import RowWriter
+
+Measure = Callable[[torch.Tensor], torch.Tensor]
+"""Logits (K, z, y, x) in, some channels (C, z, y, x) of float32 out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """The arrays that a run fills, in stored order."""
+
+    labels: Any
+    """(Z, Y, X)."""
+    probabilities: Any = None
+    """(K, Z, Y, X) float32, or None."""
+    uncertainty: Any = None
+    """(C, Z, Y, X) float32 with the channels of `doubts_of`, or None."""
+
+    @property
+    def needs_means(self) -> bool:
+        """Whether logits are needed themselves, and not only which is the largest."""
+        return self.probabilities is not None or self.uncertainty is not None
+
+
+class Sink:
+    """Takes the pieces of a region, and writes them to the outputs."""
+
+    def __init__(self, outputs: Outputs, order: AxisOrder, label_ids: tuple[int, ...], box: Box) -> None:
+        """order: from the stored axes to the model's. box: the region, of whole chunks, in the model's axis order."""
+        self._classes = len(label_ids)
+        self._ids = np.asarray(label_ids, dtype=outputs.labels.dtype)
+        self._labels = RowWriter(outputs.labels, order, box)
+        wanted: list[tuple[Any, Measure]] = [
+            (outputs.probabilities, probabilities_of),
+            (outputs.uncertainty, doubts_of),
+        ]
+        self._measures = [(RowWriter(array, order, box), f) for array, f in wanted if array is not None]
+
+    def write(self, piece: Piece) -> None:
+        """Take a piece whose logits (K + E, z, y, x) are final; the E maps behind the classes are further doubts."""
+        self._labels.put(piece.box, self._ids[classes_of(piece.logits[: self._classes]).cpu().numpy()])
+        for writer, measure in self._measures:
+            writer.put(piece.box, _measured(measure, piece.logits, self._classes))
+
+    def advance(self, stop: int) -> Box | None:
+        """All planes before `stop` were written. Returns the box of labels, in stored order, that is stored now."""
+        for writer, _ in self._measures:
+            writer.advance(stop)
+        return self._labels.advance(stop)
+
+
+def _measured(measure: Measure, logits: torch.Tensor, classes: int) -> Any:
+    values = measure(logits[:classes])
+    extra = logits[classes:]
+    return (torch.cat([values, extra]) if measure is doubts_of and len(extra) else values).cpu().numpy()
+
+
+def probabilities_of(logits: torch.Tensor) -> torch.Tensor:
+    """The softmax over the classes."""
+    return logits.softmax(0)
+
+
+DOUBTS = ("entropy", "margin")
+"""The channels of `doubts_of`."""
+
+
+def doubts_of(logits: torch.Tensor) -> torch.Tensor:
+    """Entropy of the probabilities over that of a guess (0 to 1), and the margin of the likeliest class (0 to 1)."""
+    p = logits.softmax(0)
+    entropy = torch.special.entr(p).sum(0) / math.log(len(p))
+    first, second = p.topk(2, dim=0).values
+    return torch.stack([entropy, first - second])

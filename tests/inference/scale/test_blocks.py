@@ -1,0 +1,92 @@
+"""A run in blocks by workers: the labels of a run without them, and a journal that the next run reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from balls import volume
+from napari_medseg import Volume, load_model, read, read_segmentation, segment, write
+from napari_medseg.cases import Case
+from napari_medseg.cli import main
+from napari_medseg.config import SegmentConfig
+from napari_medseg.events import Filled, Progress
+from napari_medseg.inference.files import segmenting_case
+from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.runs.many import segmenting_cases
+
+T = TypeVar("T")
+R = TypeVar("R")
+CPU = SegmentConfig(device="cpu")
+
+
+class Here:
+    """Workers in this process; some blocks are done twice, the last first, and `after` blocks the crew is gone."""
+
+    size = 2
+
+    def __init__(self, after: int = 100) -> None:
+        self.after = after
+        self.items: Sequence[Any] = ()
+
+    def run(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        self.items = items
+        for item in list(reversed(items))[: self.after]:
+            function(item)
+            yield function(item)
+        if self.after < len(items):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def tall(tmp_path: Path) -> Path:
+    """An image of three rows of chunks, as a store."""
+    one = np.asarray(volume(seed=1).data)
+    data = np.concatenate([one] * -(-150 // one.shape[1]), axis=1)[:, :150, :20, :22]
+    grid = volume().grid
+    write(tmp_path / "tall.zarr", Volume(data, type(grid)(data.shape[1:], grid.affine), name="tall"))
+    return tmp_path / "tall.zarr"
+
+
+def test_blocks_in_any_order_and_twice_are_the_labels_of_one_process(
+    tall: Path, ball_model: Path, tmp_path: Path
+) -> None:
+    expected = np.asarray(segment(read(tall), ball_model, device="cpu").data)
+    assert len(np.unique(expected)) > 1
+    model, case = load_model(ball_model), Case(name="tall", images=(tall,))
+    crew, out, p = Here(after=1), tmp_path / "out.zarr", tmp_path / "p.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        list(segmenting_case(case, model, CPU, Wanted(out, p), crew))
+    assert len(crew.items) == 3
+    assert all(len(item.setup) < 100_000 for item in crew.items), "a block carries no voxels"
+    events = list(segmenting_case(case, model, CPU, Wanted(out, p, resume=True), later := Here()))
+    assert len(later.items) == 2, "one block was done before"
+    assert [(e.done, e.total) for e in events if isinstance(e, Progress) and e.message == "blocks"] == [(1, 2), (2, 2)]
+    assert len([e for e in events if isinstance(e, Filled)]) == 2
+    assert np.array_equal(np.asarray(read_segmentation(out).data), expected)
+    assert np.array_equal(np.asarray(read(p).data).argmax(0), expected)
+
+
+def test_cases_over_workers(ball_images: Path, ball_model: Path, tmp_path: Path) -> None:
+    cases = [Case(name=path.name, images=(path,)) for path in sorted(ball_images.iterdir())]
+    wanted = [Wanted(tmp_path / f"{number}.nii.gz") for number in range(len(cases))]
+    events = segmenting_cases(cases, load_model(ball_model), CPU, wanted, Here())
+    assert [e.done for e in events if isinstance(e, Progress)] == [0, 1, 2, 3]
+    for case, goal in zip(cases, wanted, strict=True):
+        expected = np.asarray(segment(case.volume(), ball_model, device="cpu").data)
+        assert goal.out is not None
+        assert np.array_equal(np.asarray(read_segmentation(goal.out).data), expected)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_labels_of_one(tall: Path, ball_model: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / "one.zarr", tmp_path / "two.zarr"]
+    common = ["segment", str(tall), "--model", str(ball_model), "--device", "cpu", "-o"]
+    assert main([*common, str(outs[0])]) == 0
+    assert main([*common, str(outs[1]), "--workers", "2"]) == 0
+    one, two = (np.asarray(read_segmentation(out).data) for out in outs)
+    assert np.array_equal(one, two)
