@@ -121,7 +121,9 @@ class BudgetConfig:
     epochs: int | None = field(default=None, metadata={"ge": 1})
     """Passes over the training cases; 100 where there is no budget in minutes either."""
     minutes: float | None = field(default=None, metadata={"gt": 0})
-    """Wall time of the whole training, reading and validation included; empty when the budget is in epochs."""
+    """Wall time from the first step on, validation included; empty when the budget is in epochs."""
+    checkpoint_minutes: float = field(default=1.0, metadata={"ge": 0, "step": 1})
+    """Time between two states on disk, from which a training can be resumed; 0 saves one after every step."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -159,6 +161,8 @@ class OptimiserConfig:
     """How the learning rate falls to zero over the budget, after a short warm-up."""
     gradient_clip: float = field(default=12.0, metadata={"gt": 0, "step": 1})
     """Largest gradient norm; larger ones are scaled down to it."""
+    ema: float = field(default=0.0, metadata={"ge": 0, "lt": 1, "step": 0.01})
+    """Decay of a moving average of the weights, which is then validated and kept, such as 0.99; 0 for no average."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -220,6 +224,8 @@ class TrainConfig:
     detect: a first network finds boxes, the second segments inside them."""
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
+    scheme: str = "supervised"
+    """Way to train: supervised, from images and their labels."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)

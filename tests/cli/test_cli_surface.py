@@ -37,8 +37,13 @@ SURFACE = {
         "--val 0.2",
         "--seed 0",
         "--device auto",
+        "--unlabelled-slices background [background|ignore]",
+        "--ignore-label",
+        "--scheme supervised",
+        "--unlabelled",
         "--merge several times",
         "--init",
+        "--resume",
         "-o --output required",
     ],
     "evaluate": [

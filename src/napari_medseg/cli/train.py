@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,10 @@ from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
 
 NAME = "train"
-_KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")
+_KNOBS = (
+    *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme"),
+    *("unlabelled_slices", "ignore_label"),
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,8 +51,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(budget, TrainConfig, "minutes", metavar="M")
     for name in ("val", "seed", "device"):
         add_knob(parser, TrainConfig, name)
+    for name in ("unlabelled_slices", "ignore_label"):
+        add_knob(parser, TrainConfig, name)
+    add_knob(parser, TrainConfig, "scheme")
+    parser.add_argument(
+        "--unlabelled",
+        type=Path,
+        metavar="DIR",
+        help="Folder of images without labels, for a scheme that takes them.",
+    )
     add_merge(parser, "learn the labels in it as one, of this name")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="Go on with a training that was stopped or killed; give the same cases and settings.",
+    )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="MODEL", help="Model file (.safetensors).")
 
 
@@ -68,7 +84,7 @@ def run(args: Namespace) -> None:
 
 
 def _train(args: Namespace, config: TrainConfig) -> None:
-    from napari_medseg.cases import cases_from_folders
+    from napari_medseg.cases import cases_from_folders, cases_of_images
     from napari_medseg.training import iter_train
     from napari_medseg.transforms.regions import parsed
 
@@ -78,9 +94,11 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             cases,
             network=args.network,
             out=args.output,
-            config=configured(TrainConfig, config, {"minutes": _minutes_left(args)}),
+            config=config,
             init=args.init,
             merge=parsed(args.merge),
+            unlabelled=() if args.unlabelled is None else cases_of_images([args.unlabelled]),
+            resume=args.resume,
             should_stop=should_stop,
         )
         terminal.follow(events, args.output.name)
@@ -105,12 +123,3 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     finally:
         signal.signal(signal.SIGINT, before)
 
-
-def _minutes_left(args: Namespace) -> float | None:
-    """The budget less the time used so far: --minutes is the wall time of the whole command."""
-    if args.minutes is None:
-        return None
-    left = args.minutes - (time.monotonic() - args.started_s) / 60
-    if left <= 0:
-        raise InputError(f"--minutes {args.minutes:g}: the time is over before the training could start: give more")
-    return float(left)

@@ -46,6 +46,13 @@ def as_cases(cases: Iterable[Case | tuple[Volume, Segmentation]]) -> list[Case]:
     return found
 
 
+def as_case(image: Case | Volume, number: int) -> Case:
+    """An image without labels as a case. number: for its name where it has none."""
+    if isinstance(image, Case):
+        return image
+    return Case(name=image.name or f"image {number}", images=(image,))
+
+
 def _case_of(volume: Volume, segmentation: Segmentation, index: int) -> Case:
     return Case(name=volume.name or f"case {index}", images=(volume,), labels=segmentation)
 

@@ -1,4 +1,4 @@
-"""What a training leaves on disk: its best and last checkpoint (model files), its history, and the model at the end."""
+"""What a training leaves on disk: its state, its best and last checkpoint (model files), its history, and the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,8 +16,10 @@ from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_fol
 from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
+from napari_medseg.training import saved
 from napari_medseg.training.earlier import stepping_aside
-from napari_medseg.training.state import History
+from napari_medseg.training.saved import Saved, Settings
+from napari_medseg.training.state import History, TrainState
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -51,6 +53,12 @@ class Checkpoints:
     """The files of one training: `out`, and the folder with its name and the suffix .training beside it."""
 
     out: Path
+    settings: Settings = field(default_factory=dict)
+    """What the training was asked for: it is resumed with the same."""
+
+    @property
+    def folder(self) -> Path:
+        return folder_of(self.out)
 
     @property
     def last_path(self) -> Path:
@@ -68,6 +76,27 @@ class Checkpoints:
     def write_best(self, spec: ModelSpec, weights: Weights) -> None:
         """Write the weights that validated best so far."""
         write_model(self.best_path, spec, weights)
+
+    def save(self, state: TrainState, seconds: float, written: str = "") -> None:
+        """Write the state, from which the training can be resumed. seconds: used so far. written: see `Saved`."""
+        saved.save(self.folder, Saved(self.settings, seconds, written, state.state_dict()))
+
+    def saved(self) -> Saved | None:
+        """The state on disk; None where there is none. InputError where it is that of another training."""
+        found = saved.load(self.folder)
+        if found is not None:
+            saved.require_same(self.settings, found.settings)
+        return found
+
+    def forget(self) -> None:
+        """The training is over: its state is not needed any more."""
+        saved.forget(self.folder)
+
+    def write_model(self, spec: ModelSpec, weights: Weights, written: str = "") -> Model:
+        """Write the model `out`. An older one is kept under another name, unless `written` is its SHA-256."""
+        if written and self.out.exists() and load_model(self.out).sha256 == written:
+            return write_model(self.out, spec, weights)
+        return write_result(self.out, spec, weights)
 
     def load_best(self) -> Model:
         """The model that validated best."""

@@ -34,6 +34,8 @@ class PatchBatch:
     images: torch.Tensor
     classes: torch.Tensor
     cases: tuple[str, ...]
+    unlabelled: torch.Tensor | None = None
+    """(U, C, z, y, x) patches of images without labels, for a scheme that takes them."""
 
 
 class PatchSampler:

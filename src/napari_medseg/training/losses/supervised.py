@@ -9,8 +9,8 @@ from monai.losses import DiceLoss
 from torch.nn import functional
 
 from napari_medseg.architectures.blocks.outputs import Outputs, supervised_logits
-from napari_medseg.registry import Supervision
 from napari_medseg.training.cases import IGNORE
+from napari_medseg.training.losses.context import Context
 
 _DICE = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, ignore_index=IGNORE)
 
@@ -29,14 +29,14 @@ def dice_ce(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 
 def deeply_supervised(
-    outputs: torch.Tensor | Outputs, classes: torch.Tensor, supervision: Supervision = "halving"
+    outputs: torch.Tensor | Outputs, classes: torch.Tensor, context: Context = Context()
 ) -> torch.Tensor:
     """`dice_ce` of every output, with equal weights or each half of the one before; the weights sum to 1.
 
     The classes are sampled at the size of each output.
     """
     scales = supervised_logits(outputs)
-    weights = [0.5**i if supervision == "halving" else 1.0 for i in range(len(scales))]
+    weights = [0.5**i if context.supervision == "halving" else 1.0 for i in range(len(scales))]
     losses = [w * dice_ce(s, _at_scale(classes, s.shape[2:])) for w, s in zip(weights, scales, strict=True)]
     return torch.stack(losses).sum() / sum(weights)
 
