@@ -180,8 +180,13 @@ class AugmentationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Which voxels the loss and the validation count."""
+    """What is minimised, and which voxels the loss and the validation count."""
 
+    loss: str = "dice+ce"
+    """A loss or a sum, such as dice+ce or 0.5*dice+focal, of: dice, ce, weighted_ce, balanced_ce, focal,
+    generalised_dice, tversky, iou, lovasz, boundary, exp_log, sdf, cldice, ms_ssim, hdenseunet; or unet3plus."""
+    class_weights: tuple[float, ...] | None = None
+    """Weights of the background and of each label in the loss weighted_ce."""
     ignore_label: int | None = None
     """A label id whose voxels count in no loss and no metric: not annotated."""
     unlabelled_slices: Literal["background", "ignore"] = "background"
@@ -189,6 +194,15 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         _require_valid(self)
+        weighted = "weighted_ce" in self.loss
+        _require(
+            weighted == (self.class_weights is not None),
+            "class_weights and the loss weighted_ce go together: give both or neither",
+        )
+        _require(
+            self.class_weights is None or all(isinstance(w, Real) and w > 0 for w in self.class_weights),
+            f"class_weights needs a positive number for the background and each label; got {self.class_weights}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ SURFACE = {
         "--val 0.2",
         "--seed 0",
         "--device auto",
+        "--loss dice+ce",
         "--unlabelled-slices background [background|ignore]",
         "--ignore-label",
         "--scheme supervised",

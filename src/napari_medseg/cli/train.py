@@ -25,7 +25,7 @@ from napari_medseg.models.naming import require_model_path
 NAME = "train"
 _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme"),
-    *("unlabelled_slices", "ignore_label"),
+    *("loss", "unlabelled_slices", "ignore_label"),
 )
 
 
@@ -51,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(budget, TrainConfig, "minutes", metavar="M")
     for name in ("val", "seed", "device"):
         add_knob(parser, TrainConfig, name)
-    for name in ("unlabelled_slices", "ignore_label"):
+    for name in ("loss", "unlabelled_slices", "ignore_label"):
         add_knob(parser, TrainConfig, name)
     add_knob(parser, TrainConfig, "scheme")
     parser.add_argument(
@@ -122,4 +122,3 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
-

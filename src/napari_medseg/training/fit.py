@@ -27,12 +27,20 @@ from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, Clock
-from napari_medseg.training.cases import PreparedCase, as_case, as_cases, in_regions, objects_of, prepare, require_regions
+from napari_medseg.training.cases import (
+    PreparedCase,
+    as_case,
+    as_cases,
+    in_regions,
+    objects_of,
+    prepare,
+    require_regions,
+)
 from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result
 from napari_medseg.training.earlier import name_to_keep, step_aside
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
 from napari_medseg.training.losses.context import Loss
-from napari_medseg.training.losses.supervised import deeply_supervised
+from napari_medseg.training.losses.supervised import loss_named
 from napari_medseg.training.patches import PatchSampler
 from napari_medseg.training.plan import (
     CaseFacts,
@@ -95,6 +103,7 @@ def iter_train(
     ModelFileError for init.
     """
     config = configured(TrainConfig, config, knobs)
+    loss_named(config.loss.loss)  # refused now, not after the cases are read
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
     require_taken(scheme_named(config.scheme), images)
     for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
@@ -324,8 +333,10 @@ def explained(error: Exception, step: int, keeper: Checkpoints) -> Exception:
     lack = isinstance(error, MemoryError) or "memory" in str(error).lower()
     if not isinstance(error, MedsegError) and not lack:
         return error
-    reason = str(error) if isinstance(error, MedsegError) else (
-        "the memory is full: take a smaller patch_zyx or batch_size, or close other programs"
+    reason = (
+        str(error)
+        if isinstance(error, MedsegError)
+        else ("the memory is full: take a smaller patch_zyx or batch_size, or close other programs")
     )
     there = [path for path in states_in(keeper.folder) if path.exists()]
     left = f"the state saved in {keeper.folder} stands: resume from it" if there else "no state had been saved yet"
@@ -354,7 +365,7 @@ def _setup(
     )
     budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
     precision = training_precision(config.precision, device)
-    return Setup(spec, config, device, precision, sampler, budget, job.loss or deeply_supervised, first)
+    return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(config.loss.loss), first)
 
 
 def _first_predictor(

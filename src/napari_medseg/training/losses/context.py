@@ -21,6 +21,8 @@ class Context:
     """Epochs done, for losses whose weight changes."""
     spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Of the voxels in mm, one number for each axis of a patch."""
+    class_weights: tuple[float, ...] = ()
+    """Of the background and of each label, for the weighted cross-entropy."""
     images: torch.Tensor | None = None
     """(B, C, *size), for terms that look at the image."""
 

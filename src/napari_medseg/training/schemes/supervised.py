@@ -62,4 +62,10 @@ class Supervised:
     def _context(self, images: torch.Tensor, epoch: int) -> Context:
         spec = self._setup.spec
         assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
-        return Context(network_named(spec.network).supervision, epoch, spec.spacing_zyx_mm, images)
+        return Context(
+            supervision=network_named(spec.network).supervision,
+            epoch=epoch,
+            spacing=spec.spacing_zyx_mm,
+            class_weights=self._setup.config.loss.class_weights or (),
+            images=images,
+        )
