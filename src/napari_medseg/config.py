@@ -184,16 +184,28 @@ class LossConfig:
 
     loss: str = "dice+ce"
     """A loss or a sum, such as dice+ce or 0.5*dice+focal, of: dice, ce, weighted_ce, balanced_ce, focal,
-    generalised_dice, tversky, iou, lovasz, boundary, exp_log, sdf, cldice, ms_ssim, hdenseunet; or unet3plus."""
+    generalised_dice, tversky, iou, lovasz, boundary, exp_log, sdf, cldice, ms_ssim, hdenseunet, smooth; or
+    unet3plus."""
     class_weights: tuple[float, ...] | None = None
     """Weights of the background and of each label in the loss weighted_ce."""
     ignore_label: int | None = None
     """A label id whose voxels count in no loss and no metric: not annotated."""
     unlabelled_slices: Literal["background", "ignore"] = "background"
     """What slices without any label mean: background, or not annotated and ignored."""
+    shapes: float = field(default=0.5, metadata={"ge": 0, "le": 1, "step": 0.1})
+    """Weight of what lies between painted slices, as their shapes and the network so far guess it; 0 for none."""
+    weak: Literal["none", "scribbles", "boxes"] = "none"
+    """What the labels are: none: masks; scribbles: strokes, and the rest is unknown; boxes: each connected part stands
+    for its bounding box. What is unknown is learned from the image: see the loss smooth."""
+    background_label: int | None = None
+    """The id of strokes on the background, where the labels are scribbles."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
+        _require(
+            self.background_label is None or self.weak == "scribbles",
+            "background_label is of strokes: it needs weak=scribbles",
+        )
         weighted = "weighted_ce" in self.loss
         _require(
             weighted == (self.class_weights is not None),

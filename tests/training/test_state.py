@@ -19,10 +19,10 @@ from napari_medseg.events import finishing, result_of
 from napari_medseg.models.file import load_model
 from napari_medseg.training.budget import Budget
 from napari_medseg.training.cases import as_cases, prepare
+from napari_medseg.training.loop import take_step
 from napari_medseg.training.losses.supervised import deeply_supervised
 from napari_medseg.training.patches import PatchSampler
 from napari_medseg.training.state import Setup, TrainState, new_state
-from napari_medseg.training.loop import take_step
 
 CPU = torch.device("cpu")
 

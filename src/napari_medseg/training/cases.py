@@ -23,6 +23,8 @@ from napari_medseg.inference.cascade import FirstStage, with_guides
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
+from napari_medseg.training.sparse import shapes_between
+from napari_medseg.transforms.annotated import unknown_slices
 from napari_medseg.transforms.regions import Merge, Pass, only_pass
 from napari_medseg.volume import Grid, Segmentation, Volume
 
@@ -118,9 +120,11 @@ class PreparedCase:
     image: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int16]
     spots: dict[int, npt.NDArray[np.int64]]
-    """Per class, background excluded, up to a few thousand of its voxels (n, 3)."""
+    """Per class up to a few thousand of its voxels (n, 3): of the background only where a part is not annotated."""
     guides: int = 0
     """How many of the channels, the last ones, are probabilities of a stage before."""
+    shapes: npt.NDArray[np.float32] | None = None
+    """(K, Z, Y, X) probabilities of the classes between painted slices, 0 in these; None where all is annotated."""
 
 
 def prepare(
@@ -145,11 +149,15 @@ def prepare(
     for start in range(0, planes.shape[0], _PLANES_AT_ONCE):
         stop = min(planes.shape[0], start + _PLANES_AT_ONCE)
         image[:, start:stop] = source.read(start, stop).numpy()
-    stored = plan.order.apply(class_indices(segmentation, spec, loss))
+    found = class_indices(segmentation, spec, loss)
+    shapes = shapes_between(found, len(spec.label_ids), volume.grid.spacing) if loss.shapes else None
+    stored = plan.order.apply(found)
     nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, planes.shape, strict=True))
     classes = _new_array(scratch, f"{case.name}.classes", planes.shape, np.int16)
-    classes[...] = stored[np.ix_(*nearest)]
-    return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw), source.guides)
+    places = np.ix_(*nearest)
+    classes[...] = stored[places]
+    guesses = None if shapes is None else np.stack([plan.order.apply(shape)[places] for shape in shapes])
+    return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw), source.guides, guesses)
 
 
 def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig) -> npt.NDArray[np.int16]:
@@ -159,14 +167,13 @@ def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig)
     position = np.searchsorted(ids, labels).clip(max=len(ids) - 1)
     classes: npt.NDArray[np.int16] = np.where(ids[position] == labels, position, IGNORE).astype(np.int16)
     if loss.unlabelled_slices == "ignore":
-        empty = ~(labels != 0).any(axis=(1, 2))
-        classes[empty] = IGNORE
+        classes[unknown_slices(labels)] = IGNORE
     return classes
 
 
 def _spots(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator) -> dict[int, npt.NDArray[np.int64]]:
     spots = {}
-    for k in range(1, count):
+    for k in range(0 if (classes == IGNORE).any() else 1, count):
         found = np.flatnonzero(classes == k)
         if len(found):
             some = draw.choice(found, min(len(found), _SPOTS_PER_CLASS), replace=False)

@@ -40,7 +40,7 @@ from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_wr
 from napari_medseg.training.earlier import name_to_keep, step_aside
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
 from napari_medseg.training.losses.context import Loss
-from napari_medseg.training.losses.supervised import loss_named
+from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
 from napari_medseg.training.patches import PatchSampler
 from napari_medseg.training.plan import (
     CaseFacts,
@@ -55,6 +55,7 @@ from napari_medseg.training.plan import (
 from napari_medseg.training.record import described
 from napari_medseg.training.saved import Saved, states_in
 from napari_medseg.training.schemes.scheme import require_taken, scheme_named
+from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, new_state, training_precision
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -110,7 +111,7 @@ def iter_train(
         require_trainable(name)
     initial = None if init is None else as_model(init)
     chosen = _network_of(network, initial)
-    annotated = in_regions(as_cases(cases), merge)
+    annotated, config = in_part(in_regions(as_cases(cases), merge), config)
     job = Job(annotated, chosen, require_writable(out), config, should_stop, unlabelled=images, resume=resume)
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
@@ -250,6 +251,8 @@ def _train_one(
     """
     config, target = job.config, choose_device(job.config.device)
     training, validation = split(job.cases, config.validation.val)
+    if len(job.cases) == 1 and config.validation.val:
+        training, validation, config = held_out(job.cases[0], config)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)
         all_facts = yield from _read_facts([*training, *validation], config.loss, draw)
@@ -365,7 +368,12 @@ def _setup(
     )
     budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
     precision = training_precision(config.precision, device)
-    return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(config.loss.loss), first)
+    return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(_loss_of(config.loss)), first)
+
+
+def _loss_of(config: LossConfig) -> str:
+    """The loss that was chosen; with weak labels the default learns from the image too."""
+    return WEAK if config.weak != "none" and config.loss == DEFAULT else config.loss
 
 
 def _first_predictor(

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from napari_medseg.architectures.blocks.outputs import Outputs, supervised_logits
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
-from napari_medseg.training.losses import distance, entropy, overlap, structure
+from napari_medseg.training.losses import distance, entropy, guesses, overlap, structure
 from napari_medseg.training.losses.context import Context, Loss
 from napari_medseg.training.losses.heads import HEADS
 from napari_medseg.training.losses.masked import Masked, Term
@@ -34,11 +34,14 @@ TERMS: Mapping[str, Term] = MappingProxyType(
         "cldice": overlap.cl_dice,
         "ms_ssim": structure.ms_ssim,
         "hdenseunet": entropy.h_denseunet,
+        "smooth": guesses.smooth,
     }
 )
 """The losses by name."""
 SUMS: Mapping[str, str] = MappingProxyType({"unet3plus": "focal+ms_ssim+iou"})
 """Published sums by name: the hybrid loss of UNet 3+."""
+WEAK = "dice+ce+smooth"
+"""What is minimised by default where the labels are scribbles or boxes."""
 DEFAULT = "dice+ce"
 _PART = re.compile(r"(?:(?P<weight>[0-9.]+)\*)?(?P<name>[a-z0-9_]+)")
 

@@ -61,3 +61,12 @@ def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> N
 
 def _parameters(optimiser: torch.optim.Optimizer) -> Iterable[torch.Tensor]:
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def train_mode(network: nn.Module) -> None:
+    """Put a network in training mode; a frozen part of it keeps its statistics and drops nothing."""
+    network.train()
+    for module in network.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            module.eval()

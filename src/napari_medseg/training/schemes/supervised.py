@@ -12,20 +12,32 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.inference.device import autocast
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.losses.context import Context
+from napari_medseg.training.losses.guesses import guess, towards
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.schemes.descent import descend, drawing, follow, set_learning_rate
+from napari_medseg.training.schemes.descent import descend, drawing, follow, set_learning_rate, train_mode
 from napari_medseg.training.state import Setup, TrainState, phases_of
+
+_GUESSING = 0.98
+"""Decay of the average that guesses, where the settings ask for no average."""
+_RISE = 0.2
+"""Share of the budget over which the guesses gain their weight."""
 
 
 class Supervised:
-    """One network, AdamW, and an average of its weights where the settings ask for one."""
+    """One network, AdamW, and an average of its weights where the settings ask for one.
+
+    Between painted slices the network also learns from guesses: see `losses.guesses`. The average makes them, from the
+    image before its intensities were changed (mean teacher, Tarvainen and Valpola, NeurIPS 2017).
+    """
 
     def __init__(self, setup: Setup, network: nn.Module) -> None:
         config = setup.config.optimiser
         self._setup = setup
         self._network = network
-        self._average = copy.deepcopy(network) if config.ema else None
+        self._decay = config.ema or (_GUESSING if setup.sampler.guesses else 0.0)
+        self._average = copy.deepcopy(network) if self._decay else None
         self._phases = phases_of(network, setup.spec)
+        self._teachers = {} if self._average is None else phases_of(self._average, setup.spec)
         self._optimiser = torch.optim.AdamW(
             [parameter for parameter in network.parameters() if parameter.requires_grad],
             lr=config.learning_rate,
@@ -46,7 +58,7 @@ class Supervised:
         setup, config = self._setup, self._setup.config
         done = setup.budget.fraction(state.step)
         set_learning_rate(self._optimiser, config.optimiser, done)
-        self._network.train()
+        train_mode(self._network)
         with drawing(config.seed + state.step), autocast(setup.device, setup.precision):
             outputs = self._phases[state.phase](batch.images)
         # In mode 2.5d the outermost slices are neighbours only: the network gives no logits for them.
@@ -54,10 +66,26 @@ class Supervised:
         classes = batch.classes[:, halo : batch.classes.shape[1] - halo]
         images = batch.images[:, :, halo : batch.images.shape[2] - halo]
         loss = setup.loss(outputs, classes, self._context(images, setup.budget.epoch(state.step + 1)))
-        values = descend(self._optimiser, {"loss": loss}, config.optimiser.gradient_clip)
+        losses = {"loss": loss}
+        if batch.shapes is not None:
+            share = config.loss.shapes * min(1.0, done / _RISE)
+            losses["guesses"] = share * self._guessed(batch, logits_of(outputs), halo, state.phase)
+        values = descend(self._optimiser, losses, config.optimiser.gradient_clip)
         if self._average is not None:
-            follow(self._average, self._network, config.optimiser.ema, state.step)
+            follow(self._average, self._network, self._decay, state.step)
         return values
+
+    def _guessed(self, batch: PatchBatch, logits: torch.Tensor, halo: int, phase: str) -> torch.Tensor:
+        """The loss towards guesses, where nobody painted."""
+        assert batch.shapes is not None, "the caller looked"
+        assert batch.plain is not None, "comes with the shapes"
+        assert self._average is not None, "is made where there are shapes"
+        self._average.eval()
+        with torch.no_grad(), autocast(self._setup.device, self._setup.precision):
+            found = self._teachers[phase](batch.plain)
+        shapes = batch.shapes[:, :, halo : batch.shapes.shape[2] - halo]
+        where = shapes.sum(1, keepdim=True).clamp(max=1)
+        return towards(logits, guess(shapes, logits_of(found)), where)
 
     def _context(self, images: torch.Tensor, epoch: int) -> Context:
         spec = self._setup.spec
