@@ -163,9 +163,15 @@ class OptimiserConfig:
     """Largest gradient norm; larger ones are scaled down to it."""
     ema: float = field(default=0.0, metadata={"ge": 0, "lt": 1, "step": 0.01})
     """Decay of a moving average of the weights, which is then validated and kept, such as 0.99; 0 for no average."""
+    adapt: Literal["all", "decoder", "low-rank"] = "all"
+    """Which weights learn where a training starts from a model: all; decoder: those behind the encoder; low-rank:
+    small adapters, which also become a file of their own."""
+    rank: int = field(default=4, metadata={"ge": 1})
+    """Rank of the adapters in low-rank."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
+        _require(self.adapt == "low-rank" or self.rank == 4, "rank is of adapters: it needs adapt=low-rank")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -286,9 +286,10 @@ def test_a_deleted_input_leaves_the_last_state(folder: Path) -> None:
     running = iter_train(from_folder(folder), out=folder / "m.safetensors", **options)
     image = folder / "images" / "case2.nii.gz"
     content = image.read_bytes()
+    while getattr(next(running), "step", 0) != 2:
+        assert image.exists()
+    image.unlink()
     with pytest.raises(FileError, match=r"step 3: .*case2.nii.gz.* stands: resume from it"):
-        for event in running:
-            if isinstance(event, TrainProgress) and event.step == 2:
-                image.unlink()
+        list(running)
     image.write_bytes(content)
     assert isinstance(resumed(folder, options)[-1], Finished)

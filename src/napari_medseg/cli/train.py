@@ -21,11 +21,12 @@ from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
+from napari_medseg.training.schemes.scheme import require_taken, scheme_named
 
 NAME = "train"
 _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme"),
-    *("loss", "unlabelled_slices", "ignore_label"),
+    *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt"),
 )
 
 
@@ -51,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(budget, TrainConfig, "minutes", metavar="M")
     for name in ("val", "seed", "device"):
         add_knob(parser, TrainConfig, name)
-    for name in ("loss", "unlabelled_slices", "ignore_label"):
+    for name in ("loss", "unlabelled_slices", "ignore_label", "weak", "background_label"):
         add_knob(parser, TrainConfig, name)
     add_knob(parser, TrainConfig, "scheme")
     parser.add_argument(
@@ -62,6 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_merge(parser, "learn the labels in it as one, of this name")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
+    add_knob(parser, TrainConfig, "adapt")
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -75,6 +77,9 @@ def run(args: Namespace) -> None:
         registry.network(name)
     if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
+    require_taken(scheme_named(args.scheme), args.unlabelled)
+    if args.adapt != "all" and args.init is None:
+        raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
     require_model_path(args.output)
     if args.init is not None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_folder, replace_bytes
+from napari_medseg.models.adapters import adapter_of, adapter_path, write_adapter
 from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
@@ -97,6 +99,18 @@ class Checkpoints:
         if written and self.out.exists() and load_model(self.out).sha256 == written:
             return write_model(self.out, spec, weights)
         return write_result(self.out, spec, weights)
+
+    def write_best_adapter(self, base: Model, spec: ModelSpec, network: nn.Module) -> None:
+        """Write the adapters that validated best so far."""
+        write_adapter(adapter_path(self.best_path), base, spec, adapter_of(network))
+
+    def write_adapter(self, base: Model, spec: ModelSpec, network: nn.Module) -> None:
+        """Write the adapters of the model beside it: the best ones where there are, else those of the network."""
+        best = adapter_path(self.best_path)
+        if best.exists():
+            replace_bytes(adapter_path(self.out), best.read_bytes())
+        else:
+            write_adapter(adapter_path(self.out), base, spec, adapter_of(network))
 
     def load_best(self) -> Model:
         """The model that validated best."""

@@ -87,10 +87,10 @@ def iter_train(
     network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
     its network and preprocessing are kept, and in a cascade its first stage as it is. Its labels are matched with the
     cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
-    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. unlabelled: images without labels, for a scheme that
-    takes them. resume: go on from the state that a run with the same cases and settings left in the folder
-    "NAME.training" when it was stopped or killed; on a CPU the weights are those of a run that was not. Without a state
-    the training begins at its start. should_stop: asked at every step; true ends the training early.
+    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. unlabelled: images without
+    labels, for a scheme that takes them. resume: go on from the state that a run with the same cases and settings left
+    in the folder "NAME.training" when it was stopped or killed; on a CPU the weights are those of a run that was not.
+    Without a state the training begins at its start. should_stop: asked at every step; true ends the training early.
     config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
@@ -113,6 +113,8 @@ def iter_train(
     chosen = _network_of(network, initial)
     annotated, config = in_part(in_regions(as_cases(cases), merge), config)
     job = Job(annotated, chosen, require_writable(out), config, should_stop, unlabelled=images, resume=resume)
+    if config.optimiser.adapt != "all" and initial is None:
+        raise InputError(f"adapt {config.optimiser.adapt} is for a model to start from: give one, or adapt all weights")
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     yield from iter_job(job, initial)
@@ -141,8 +143,8 @@ def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
         over = finished_before(job)
         if over is not None:
             yield Notice(
-                f"{job.out.name} is trained to its end, {over.spec.training.epochs:.3g} epochs: nothing to resume; start "
-                f"from it to train it further"
+                f"{job.out.name} is trained to its end, {over.spec.training.epochs:.3g} epochs: nothing to resume; "
+                f"start from it to train it further"
             )
             yield Finished(over)
             return
@@ -270,7 +272,11 @@ def _train_one(
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
-        setup = _setup(job, config, spec, target, prepared, before)
+        others_seen = yield from _prepare_unlabelled(job, spec, draw, stack, before)
+        base = initial if config.optimiser.adapt == "low-rank" else None
+        setup = replace(_setup(job, config, spec, target, prepared, before), base=base)
+        if others_seen:
+            setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
         state = new_state(setup, initial)
         keeper = Checkpoints(job.out, _settings(job, spec, initial))
         saved = keeper.saved() if job.resume else None
@@ -355,8 +361,15 @@ def _setup(
     prepared: list[PreparedCase],
     first: Predictor | None,
 ) -> Setup:
+    sampler = _sampler(config, spec, device, prepared)
+    budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
+    precision = training_precision(config.precision, device)
+    return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(_loss_of(config.loss)), first)
+
+
+def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepared: list[PreparedCase]) -> PatchSampler:
     assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
-    sampler = PatchSampler(
+    return PatchSampler(
         prepared,
         spec.patch_zyx,
         spec.spacing_zyx_mm,
@@ -366,9 +379,25 @@ def _setup(
         seed=config.seed,
         device=device,
     )
-    budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
-    precision = training_precision(config.precision, device)
-    return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(_loss_of(config.loss)), first)
+
+
+def _prepare_unlabelled(
+    job: Job, spec: ModelSpec, draw: np.random.Generator, stack: contextlib.ExitStack, first: Predictor | None
+) -> Generator[Event, None, list[PreparedCase]]:
+    """The images without labels as the network sees them; nobody annotated a voxel of them."""
+    if not job.unlabelled:
+        return []
+    cases = [_unknown(case) for case in job.unlabelled]
+    loss = replace(job.config.loss, unlabelled_slices="ignore", shapes=0.0)
+    facts = yield from _read_facts(cases, loss, draw)
+    require_same_channels([*facts])
+    return (yield from _prepare(cases, facts, spec, loss, draw, stack, first))
+
+
+def _unknown(case: Case) -> Case:
+    """The case with labels that are empty: all of it is unknown where unlabelled slices are ignored."""
+    outline = case.peek()
+    return replace(case, labels=Segmentation(np.zeros(outline.grid.shape, np.uint8), outline.grid, {}))
 
 
 def _loss_of(config: LossConfig) -> str:

@@ -17,6 +17,7 @@ from napari_medseg.events import Event, Notice, TrainProgress, Validated
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.models.adapters import without_adapters
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.checkpoint import Checkpoints
@@ -137,6 +138,8 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
         return None
     spec, weights = recorded(setup, state), weights_of(setup, state)
     keeper.write_last(spec, weights)
+    if setup.base is not None:
+        keeper.write_adapter(setup.base, spec, state.network)
     if state.best_dice:
         best = keeper.load_best()
         spec, weights = best.spec, {**weights, **best.load_network().state_dict()}
@@ -236,6 +239,8 @@ def _validate(
         if is_best:
             state.best_dice = dict(state.dice)
             keeper.write_best(spec, weights)
+            if setup.base is not None:
+                keeper.write_best_adapter(setup.base, spec, state.network)
         keeper.write_history(spec, state.history)
     yield _validated(setup, state, is_best)
 
@@ -254,8 +259,13 @@ def _end(
         spec = recorded(setup, state)
         keeper.write_last(spec, weights_of(setup, state))
         keeper.write_history(spec, state.history)
+        if setup.base is not None:
+            keeper.write_adapter(setup.base, spec, state.network)
         return keeper.write_model(spec, weights_of(setup, state), state.written)
     yield from _validate(setup, state, keeper, cases)
+    if setup.base is not None:
+        keeper.write_adapter(setup.base, recorded(setup, state), state.network)
+    without_adapters(state.network)
     state.network.load_state_dict(keeper.load_best().load_network().state_dict())
     state.dice = state.best_dice
     bf16_ok = False

@@ -14,9 +14,10 @@ from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import Precision, TrainConfig
 from napari_medseg.inference.device import has_fast_bf16
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.models.adapters import add_low_rank, freeze_encoder, plain_weights
 from napari_medseg.models.file import FIRST, Model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.models.transfer import origins_of, taken_over
+from napari_medseg.models.transfer import channels_from, origins_of, taken_over
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget
 from napari_medseg.training.losses.context import Loss
@@ -43,6 +44,8 @@ class Setup:
     """The network of the stage before, in a cascade."""
     unlabelled: PatchSampler | None = None
     """Patches of images without labels, for a scheme that takes them."""
+    base: Model | None = None
+    """The model that adapters are learned for."""
 
 
 @dataclass
@@ -128,6 +131,7 @@ def new_state(setup: Setup, initial: Model | None = None) -> TrainState:
     """The state before the first step. initial: a model that it starts from, see `transfer`."""
     network = _new_network(setup.spec, setup.config.seed, initial).to(setup.device)
     _lay_channels_last(network)
+    _let_learn(network, setup)
     scheme = scheme_named(setup.config.scheme).build(setup, network)
     phases = phases_of(scheme.network_to_keep(), setup.spec)
     return TrainState(scheme, phases, phase=next(iter(phases)))
@@ -143,7 +147,7 @@ def training_precision(precision: Precision, device: torch.device) -> Precision:
 def weights_of(setup: Setup, state: TrainState) -> dict[str, torch.Tensor]:
     """The weights that a model file of this training holds, those of the stage before among them."""
     first = {} if setup.first is None else setup.first.network.state_dict()
-    return {**state.network.state_dict(), **{FIRST + name: tensor for name, tensor in first.items()}}
+    return {**plain_weights(state.network), **{FIRST + name: tensor for name, tensor in first.items()}}
 
 
 def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module:
@@ -153,8 +157,24 @@ def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module
     if initial is not None:
         known = initial.load_network().state_dict()
         origins = origins_of(spec.labels, initial.spec.labels)
-        network.load_state_dict(taken_over(network.state_dict(), known, spec, origins), strict=False)
+        channels = None
+        if len(spec.channels) != len(initial.spec.channels):
+            channels = channels_from(*([channel.name for channel in s.channels] for s in (spec, initial.spec)))
+        network.load_state_dict(taken_over(network.state_dict(), known, spec, origins, channels), strict=False)
     return network
+
+
+def _let_learn(network: nn.Module, setup: Setup) -> None:
+    """Let the weights learn that the settings name; the others rest."""
+    spec, config = setup.spec, setup.config
+    if config.optimiser.adapt == "low-rank":
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            add_low_rank(network, spec, config.optimiser.rank)
+    elif config.optimiser.adapt == "decoder":
+        guides = spec.first.channels if spec.first else 0
+        inputs = torch.zeros((1, len(spec.channels) + guides, *spec.patch_zyx), device=setup.device)
+        freeze_encoder(network, in_mode(network, spec.mode, spec.patch_zyx[0]), inputs)
 
 
 def phases_of(network: nn.Module, spec: ModelSpec) -> dict[str, nn.Module]:

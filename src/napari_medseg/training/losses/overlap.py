@@ -81,7 +81,7 @@ def cl_dice(given: Masked, context: Context) -> torch.Tensor:
     """1 - clDice: the overlap of each skeleton with the other mask, for tubes (Shit et al., CVPR 2021)."""
     found, true = given.probability[:, 1:], given.truth[:, 1:]
     if min(found.shape[2:]) == 1:  # volumes of one slice: the skeletons of 2D
-        flat = [axis for axis in range(2, found.ndim) if found.shape[axis] == 1][0]
+        flat = next(axis for axis in range(2, found.ndim) if found.shape[axis] == 1)
         found, true = found.squeeze(flat), true.squeeze(flat)
     over = (0, *range(2, found.ndim))
     precision = _share(soft_skel(found, _SKELETON_STEPS), true, over)

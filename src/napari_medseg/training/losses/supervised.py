@@ -43,6 +43,7 @@ SUMS: Mapping[str, str] = MappingProxyType({"unet3plus": "focal+ms_ssim+iou"})
 WEAK = "dice+ce+smooth"
 """What is minimised by default where the labels are scribbles or boxes."""
 DEFAULT = "dice+ce"
+_PLAIN = Context()
 _PART = re.compile(r"(?:(?P<weight>[0-9.]+)\*)?(?P<name>[a-z0-9_]+)")
 
 
@@ -82,7 +83,7 @@ def loss_named(expression: str) -> Loss:
 def deeply_supervised(
     outputs: torch.Tensor | Outputs,
     classes: torch.Tensor,
-    context: Context = Context(),
+    context: Context = _PLAIN,
     weights: Mapping[str, float] = MappingProxyType({"ce": 1.0, "dice": 1.0}),
 ) -> torch.Tensor:
     """The weighted sum of losses of every output, and the heads' own losses.

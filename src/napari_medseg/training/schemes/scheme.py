@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
-import torch
-from torch import nn
-
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from napari_medseg.training.patches import PatchBatch
     from napari_medseg.training.state import Setup, TrainState
 
@@ -45,7 +45,7 @@ class Scheme(Protocol):
         """The network that is validated and that the model file holds: an item of `networks`."""
 
 
-Build = Callable[["Setup", nn.Module], Scheme]
+Build = Callable[["Setup", "nn.Module"], Scheme]
 """(what stays the same, the network with its first weights) -> the scheme."""
 
 
@@ -63,7 +63,7 @@ class SchemeSpec:
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
         module, _, name = self.target.partition(":")
-        return cast(Build, getattr(importlib.import_module(module), name))(setup, network)
+        return cast("Build", getattr(importlib.import_module(module), name))(setup, network)
 
 
 SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(

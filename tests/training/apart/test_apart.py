@@ -1,0 +1,91 @@
+"""Training in a process of its own: what happens to it happens to it alone."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from balls import segmentation, volume
+from napari_medseg import load_model, train
+from napari_medseg.errors import InputError
+from napari_medseg.events import Finished, Progress, TrainProgress
+from napari_medseg.training.apart.frames import receive, send
+from napari_medseg.training.apart.parent import iter_train_apart
+from napari_medseg.training.saved import states_in
+
+OPTIONS: dict[str, Any] = {
+    "val": 0,
+    "epochs": 3,
+    "device": "cpu",
+    "precision": "fp32",
+    "batch_size": 1,
+    "arguments": {"channels": (4, 8)},
+    "checkpoint_minutes": 0,
+}
+CASES = [(volume(seed=seed), segmentation()) for seed in range(2)]
+
+
+def trainer() -> psutil.Process:
+    (found,) = [
+        child for child in psutil.Process().children() if "napari_medseg.training.apart.child" in child.cmdline()
+    ]
+    return found
+
+
+def test_a_kill_takes_the_child_alone_and_its_training_is_resumed(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    running = iter_train_apart(CASES, out=out, **OPTIONS)
+    while getattr(next(running), "step", 0) != 2:
+        pass
+    os.kill(trainer().pid, signal.SIGKILL)
+    with pytest.raises(InputError, match=r"the system ended the process .* want of memory; .*m.training stands"):
+        list(running)
+    assert any(path.exists() for path in states_in(tmp_path / "m.training"))
+    train(CASES, out=out, resume=True, **OPTIONS)
+    whole = train(CASES, out=tmp_path / "whole.safetensors", **OPTIONS)
+    a, b = (model.load_network().state_dict() for model in (load_model(out), whole))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+
+
+@pytest.mark.slow
+def test_a_stop_an_error_and_a_close_end_the_child(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    events = []
+    for event in iter_train_apart(
+        CASES,
+        out=out,
+        should_stop=lambda: any(isinstance(e, TrainProgress) for e in events),
+        **OPTIONS | {"epochs": 500},
+    ):
+        events.append(event)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].result.sha256 == load_model(out).sha256
+    assert load_model(out).spec.training.epochs < 500
+    with pytest.raises(InputError, match="differs in seed"):
+        list(iter_train_apart(CASES, out=out, resume=True, seed=1, **OPTIONS))
+    running = iter_train_apart(CASES, out=tmp_path / "n.safetensors", **long)
+    while not isinstance(next(running), TrainProgress):
+        pass
+    child = trainer()
+    running.close()  # type: ignore[attr-defined]
+    assert not child.is_running()
+    assert load_model(tmp_path / "n.safetensors").spec.training.epochs < 500
+
+
+def test_values_cross_a_pipe_whole_or_not_at_all() -> None:
+    pipe = io.BytesIO()
+    send(pipe, Progress(1, 2, "half"))
+    send(pipe, Progress(2, 2))
+    whole = pipe.getvalue()
+    pipe.seek(0)
+    assert [receive(pipe), receive(pipe)] == [Progress(1, 2, "half"), Progress(2, 2)]
+    for end in (0, 5, len(whole) // 2 - 3):
+        with pytest.raises(EOFError):
+            receive(io.BytesIO(whole[:end]))
