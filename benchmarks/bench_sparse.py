@@ -3,8 +3,8 @@
     MEDSEG_DATA=data nice python benchmarks/bench_sparse.py [--volumes 0-20] [--axes 0,1,2] [--counts 5,7]
 
 The slices are evenly spaced over the structure, both ends among them; only the other slices are judged, by the mean
-Dice of both labels. One thread; the budget is in minutes of processor time from the first step on: 6 are 3 minutes of two
-cores. Seed 0, default settings but for the slices.
+Dice of both labels. One thread; the budget is in minutes of processor time from the first step on: 6 are 3 minutes of
+two cores. Seed 0, default settings but for the slices.
 """
 
 from __future__ import annotations

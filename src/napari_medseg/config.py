@@ -218,7 +218,7 @@ class LossConfig:
             "class_weights and the loss weighted_ce go together: give both or neither",
         )
         _require(
-            self.class_weights is None or all(isinstance(w, Real) and w > 0 for w in self.class_weights),
+            self.class_weights is None or all(w > 0 for w in self.class_weights),
             f"class_weights needs a positive number for the background and each label; got {self.class_weights}",
         )
 

@@ -21,9 +21,9 @@ from napari_medseg.models.transfer import channels_from
 QUICK: dict[str, Any] = {"epochs": 2, "val": 0, "device": "cpu", "batch_size": 1, "precision": "fp32"}
 
 
-def pairs(channels: tuple[str, ...] = ("channel 0",)) -> list[Any]:
-    image = volume(len(channels))
-    return [(replace(image, channels=channels), segmentation())] * 2
+def pairs(*channels: str) -> list[Any]:
+    names = channels or ("FLAIR",)
+    return [(replace(volume(len(names)), channels=names), segmentation())] * 2
 
 
 def weights(model: Model) -> dict[str, torch.Tensor]:
@@ -93,9 +93,8 @@ def test_channels_start_from_those_of_their_name(
 
 
 def test_other_channels_start_from_the_model(base: Model, tmp_path: Path) -> None:
-    named = [(replace(v, channels=("channel 1", "channel 0")), s) for v, s in pairs(("a", "b"))]
-    tuned = train(named, out=tmp_path / "m.safetensors", init=base, **QUICK | {"learning_rate": 1e-12})
-    assert [channel.name for channel in tuned.spec.channels] == ["channel 1", "channel 0"]
+    tuned = train(pairs("T1", "FLAIR"), out=tmp_path / "m.safetensors", init=base, **QUICK | {"learning_rate": 1e-12})
+    assert [channel.name for channel in tuned.spec.channels] == ["T1", "FLAIR"]
     before, after = weights(base), weights(tuned)
     (name,) = [name for name in before if before[name].shape != after[name].shape]
     assert torch.allclose(after[name][:, 1:], before[name], atol=1e-6)

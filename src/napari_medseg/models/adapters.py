@@ -53,7 +53,7 @@ def freeze_encoder(network: nn.Module, volumes: nn.Module, inputs: torch.Tensor)
         raise InputError("the network has no encoder apart from the rest: adapt all weights, or low-rank")
     for module in encoder:
         for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
 
 
 def _modules_of_encoder(
@@ -86,14 +86,14 @@ def add_low_rank(network: nn.Module, spec: ModelSpec, rank: int) -> None:
     """Give the large weights adapters, and let all else rest but the norms and what has an item per class."""
     own = set(class_axes(spec))
     for parameter in network.parameters():
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad = False
     for name, module in list(network.named_modules()):
         of_classes = any(f"{name}.{kind}" in own for kind, _ in module.named_parameters(recurse=False))
         if of_classes or isinstance(module, _NormBase | nn.GroupNorm | nn.LayerNorm):
             for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(requires_grad=True)
+                parameter.requires_grad = True
         elif isinstance(module, _ADAPTED):
-            rows, columns = module.weight.shape[0], module.weight[0].numel()
+            rows, columns = len(module.weight), module.weight.numel() // len(module.weight)
             if min(rows, columns) > rank:
                 parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
 
@@ -103,7 +103,7 @@ def plain_weights(network: nn.Module) -> dict[str, torch.Tensor]:
     state = network.state_dict()
     plain = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
     for name in _adapted(state):
-        plain[f"{name}.weight"] = network.get_submodule(name).weight.detach()
+        plain[f"{name}.weight"] = _weight_of(network, name)
     return plain
 
 
@@ -154,6 +154,13 @@ def with_adapter(base: Model, adapter: str | Path, out: str | Path) -> Model:
         weights[f"{name}.weight"] = whole + (changed[f"{name}{_B}"] @ changed[f"{name}{_A}"]).view_as(whole)
     weights |= {name: tensor for name, tensor in changed.items() if ".parametrizations." not in name}
     return write_model(out, spec, weights)
+
+
+def _weight_of(network: nn.Module, module: str) -> torch.Tensor:
+    """W + B A of a module that has an adapter."""
+    weight = network.get_submodule(module).weight
+    assert isinstance(weight, torch.Tensor), "adapted modules have one weight"
+    return weight.detach()
 
 
 def _adapted(names: Iterable[str]) -> list[str]:

@@ -152,7 +152,7 @@ def _with_channels(known: Tensors, spec: ModelSpec, channels: Sequence[int | Non
         axes = [axis for axis, (a, b) in enumerate(zip(shape, more[name], strict=True)) if a != b]
         if name not in known or len(axes) != 1 or shape[axes[0]] != len(channels) * slices:
             continue
-        by_channel = known[name].unflatten(axes[0], (-1, slices))
+        by_channel = torch.unflatten(known[name], axes[0], (-1, slices))
         parts = [
             by_channel.mean(axes[0]) if source is None else by_channel.select(axes[0], source) for source in channels
         ]

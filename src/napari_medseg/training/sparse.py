@@ -17,7 +17,7 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.geometry import Triple
 from napari_medseg.transforms.annotated import held_slices, painted_slices, without_slices
-from napari_medseg.volume import Grid, Segmentation
+from napari_medseg.volume import MAX_LABEL, Grid, Segmentation
 
 Classes = npt.NDArray[np.int16]
 
@@ -69,7 +69,7 @@ def in_part(cases: list[Case], config: TrainConfig) -> tuple[list[Case], TrainCo
     """
     if config.loss.weak == "none":
         return cases, config
-    ignore = _free_id(cases, config.loss)
+    ignore = _unknown_id(config.loss)
     weak = [_as(WeakCase, case, loss=config.loss, ignore_label=ignore) for case in cases]
     return weak, configured(TrainConfig, config, {"ignore_label": ignore})
 
@@ -90,7 +90,7 @@ def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], T
     places = np.rint(np.linspace(0, len(held) - 1, count + 2)[1:-1]).astype(int)
     chosen = tuple(held[places].tolist())
     others = tuple(sorted(set(range(ids.shape[axis])) - set(chosen)))
-    ignore = _free_id([case], config.loss)
+    ignore = _unknown_id(config.loss)
     hiding = {"axis": axis, "ignore_label": ignore}
     name = f"slices {', '.join(map(str, chosen))} of {case.name}"
     return (
@@ -128,7 +128,7 @@ def _axis_of_unknown(classes: Classes) -> int | None:
     for axis in range(3):
         over = tuple(a for a in range(3) if a != axis)
         whole, some = (classes >= 0).all(axis=over), (classes >= 0).any(axis=over)
-        if (whole == some).all() and 0 < whole.sum() < len(whole):
+        if np.array_equal(whole, some) and 0 < np.count_nonzero(whole) < classes.shape[axis]:
             return axis
     return None
 
@@ -154,7 +154,8 @@ def _interpolated(
     below, above = known[known < index], known[known > index]
     if len(below) and len(above):
         a, b = int(below[-1]), int(above[0])
-        return (distances[a] * (b - index) + distances[b] * (index - a)) / (b - a)
+        share = np.float32((index - a) / (b - a))
+        return distances[a] * (1 - share) + distances[b] * share
     nearest = int(below[-1] if len(below) else above[0])
     grown = distances[nearest] + step * abs(index - nearest)
     grown[0] = distances[nearest][0] - step * abs(index - nearest)
@@ -180,12 +181,9 @@ def _boxes(ids: npt.NDArray[np.int32], ignore_label: int) -> npt.NDArray[np.int3
     return np.where(cores > 0, cores, made)
 
 
-def _free_id(cases: Sequence[Case], loss: LossConfig) -> int:
-    """The id of what is unknown: the one that the user gave, or one that no case has."""
-    if loss.ignore_label is not None:
-        return loss.ignore_label
-    highest = max(int(np.asarray(case.segmentation(case.peek().grid).data[...]).max()) for case in cases)
-    return highest + 1
+def _unknown_id(loss: LossConfig) -> int:
+    """The id of what is unknown: the one that the user gave, or one that is never given."""
+    return MAX_LABEL if loss.ignore_label is None else loss.ignore_label
 
 
 def _as(kind: Any, case: Case, **own: Any) -> Any:

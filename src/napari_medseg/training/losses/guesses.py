@@ -12,16 +12,16 @@ _SHARPNESS = 0.5
 _SMOOTH = 1e-3
 _LEAST = 1e-4
 """Probability that a shape gives to what it excludes."""
-_TRUST = 0.5
-"""Exponent of a shape beside the probability that the network gives."""
 
 
-def guess(shapes: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+def guess(shapes: torch.Tensor, found: torch.Tensor, trust: float) -> torch.Tensor:
     """What lies between painted slices (B, K, *size): shapes and what the network finds there, as one opinion.
 
-    The product of both probabilities, that of the shapes to the power of 0.5, normalised. found: logits.
+    A product of powers of both probabilities, normalised. trust: in the network, from 0, where the shapes alone count,
+    to 1, where they count by their square root. found: logits.
     """
-    return (found.float().log_softmax(1) + _TRUST * (shapes + _LEAST).log()).softmax(1)
+    of_network = found.float().log_softmax(1)
+    return (trust * of_network + (1 - trust / 2) * (shapes + _LEAST).log()).softmax(1)
 
 
 def towards(logits: torch.Tensor, wanted: torch.Tensor, where: torch.Tensor) -> torch.Tensor:

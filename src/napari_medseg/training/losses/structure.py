@@ -33,7 +33,8 @@ def ms_ssim(given: Masked, context: Context) -> torch.Tensor:
 
 def _scales_for(size: torch.Size) -> int:
     longest = max(size)
-    return max(1, sum(longest // 2**k >= _WINDOW for k in range(len(_SCALES))))
+    fitting = [k for k in range(len(_SCALES)) if longest // 2**k >= _WINDOW]
+    return max(1, len(fitting))
 
 
 def _compared(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +58,7 @@ def _blurred(x: torch.Tensor) -> torch.Tensor:
         shape = [1] * (dims + 2)
         shape[2 + axis] = n
         flat = convolve(flat, (kernel / kernel.sum()).view(shape))
-    return flat[:, 0].unflatten(0, x.shape[:2])
+    return torch.unflatten(flat[:, 0], 0, x.shape[:2])
 
 
 def _halved(x: torch.Tensor) -> torch.Tensor:

@@ -55,8 +55,8 @@ def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> N
     kept = min(decay, (1 + step) / (10 + step))
     for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(weight, 1 - kept)
-    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(value)
+    for own, value in zip(average.buffers(), network.buffers(), strict=True):
+        own.copy_(value)
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> Iterable[torch.Tensor]:

@@ -19,8 +19,8 @@ from napari_medseg.training.state import Setup, TrainState, phases_of
 
 _GUESSING = 0.98
 """Decay of the average that guesses, where the settings ask for no average."""
-_RISE = 0.2
-"""Share of the budget over which the guesses gain their weight."""
+_RISE = 0.5
+"""Share of the budget over which the guesses come to trust the network."""
 
 
 class Supervised:
@@ -68,14 +68,14 @@ class Supervised:
         loss = setup.loss(outputs, classes, self._context(images, setup.budget.epoch(state.step + 1)))
         losses = {"loss": loss}
         if batch.shapes is not None:
-            share = config.loss.shapes * min(1.0, done / _RISE)
-            losses["guesses"] = share * self._guessed(batch, logits_of(outputs), halo, state.phase)
+            guessed = self._guessed(batch, logits_of(outputs), halo, state.phase, min(1.0, done / _RISE))
+            losses["guesses"] = config.loss.shapes * guessed
         values = descend(self._optimiser, losses, config.optimiser.gradient_clip)
         if self._average is not None:
             follow(self._average, self._network, self._decay, state.step)
         return values
 
-    def _guessed(self, batch: PatchBatch, logits: torch.Tensor, halo: int, phase: str) -> torch.Tensor:
+    def _guessed(self, batch: PatchBatch, logits: torch.Tensor, halo: int, phase: str, trust: float) -> torch.Tensor:
         """The loss towards guesses, where nobody painted."""
         assert batch.shapes is not None, "the caller looked"
         assert batch.plain is not None, "comes with the shapes"
@@ -85,7 +85,7 @@ class Supervised:
             found = self._teachers[phase](batch.plain)
         shapes = batch.shapes[:, :, halo : batch.shapes.shape[2] - halo]
         where = shapes.sum(1, keepdim=True).clamp(max=1)
-        return towards(logits, guess(shapes, logits_of(found)), where)
+        return towards(logits, guess(shapes, logits_of(found), trust), where)
 
     def _context(self, images: torch.Tensor, epoch: int) -> Context:
         spec = self._setup.spec
