@@ -164,7 +164,7 @@ def test_painted_slices_train_at_once_and_what_lies_between_is_found(tmp_path: P
         iter_train(
             [(volume(), painted([5, 7]))],
             out=tmp_path / "m.safetensors",
-            epochs=80,
+            epochs=120,
             unlabelled_slices="ignore",
             learning_rate=5e-3,
             **QUICK,
@@ -179,7 +179,7 @@ def test_painted_slices_train_at_once_and_what_lies_between_is_found(tmp_path: P
     for label in (1, 2):
         a, b = found[6] == label, labels[6] == label
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.8
-    assert (found[[0, 11]] == 0).all()
+    assert (found[[1, 10, 11]] > 0).mean() < 0.1
 
 
 @pytest.mark.parametrize("weak", ["scribbles", "boxes"])
@@ -188,7 +188,7 @@ def test_weak_labels_train(weak: str, tmp_path: Path) -> None:
     if weak == "scribbles":
         labels = np.zeros_like(labels)
         labels[6, 5, 6:11], labels[6, 14, 6:11] = 1, 2
-        labels[::3, 10, :] = labels[::3, 1, :] = labels[::3, 18, :] = labels[[1, 10]] = 3
+        labels[[0, 2, 10, 11]] = labels[:, [0, 10, 19]] = labels[:, :, [0, 1, 14, 15]] = 3
     else:
         for label, y in ((1, 5), (2, 14)):
             labels[5:8, y - 3 : y + 4, 5:12] = label
@@ -197,7 +197,7 @@ def test_weak_labels_train(weak: str, tmp_path: Path) -> None:
         iter_train(
             [(volume(), Segmentation(labels, volume().grid))],
             out=tmp_path / "m.safetensors",
-            epochs=60,
+            epochs=120,
             weak=weak,
             learning_rate=5e-3,
             **strokes,

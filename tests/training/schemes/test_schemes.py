@@ -114,19 +114,17 @@ def test_an_average_follows_faster_at_first() -> None:
         average.weight.fill_(0.0)
         network.weight.fill_(1.0)
     follow(average, network, 0.9, step=0)
-    assert float(average.weight) == pytest.approx(0.9)
+    assert average.weight.item() == pytest.approx(0.9)
     follow(average, network, 0.9, step=1000)
-    assert float(average.weight) == pytest.approx(0.91)
+    assert average.weight.item() == pytest.approx(0.91)
 
 
 def test_a_frozen_part_drops_nothing() -> None:
-    network = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.Dropout()), nn.BatchNorm1d(1), nn.Dropout())
-    network[1].requires_grad_(requires_grad=False)
-    network[0].requires_grad_(requires_grad=False)
+    frozen = nn.Sequential(nn.Linear(1, 1), nn.Dropout())
+    network = nn.Sequential(frozen, nn.BatchNorm1d(1), nn.Dropout(), nn.Linear(1, 1))
+    for part in (frozen, network[1]):
+        part.requires_grad_(False)
     train_mode(network)
-    assert [network[0].training, network[0][1].training, network[1].training, network[2].training] == [
-        False,
-        False,
-        False,
-        True,
-    ]
+    assert [part.training for part in (frozen, frozen[1], network[1], network[2], network[3])] == [False] * 3 + [
+        True
+    ] * 2
