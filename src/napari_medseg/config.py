@@ -277,6 +277,10 @@ class TrainConfig:
         _require_valid(self)
         _require(self.slices % 2 == 1 and self.slices > 1, f"slices must be an odd number above 1; got {self.slices}")
         _require(
+            self.cascade != "detect" or self.loss.weak == "none",
+            "a cascade that detects learns from masks: choose weak=none, or another cascade",
+        )
+        _require(
             not self.first_network or self.cascade != "none",
             f"first_network {self.first_network} is the first of a cascade: choose coarse-to-fine or detect",
         )

@@ -87,6 +87,7 @@ def test_the_last_cases_validate_and_the_best_checkpoint_wins(tmp_path: Path) ->
     kept = weights(folder / "best.safetensors")
     assert all(torch.equal(v, kept[k]) for k, v in weights(model.path).items())
     history = json.loads((folder / "history.json").read_text())
+    assert history["finished"] == model.sha256
     assert [step for step, _ in history["losses"]] == list(range(1, len(history["losses"]) + 1))
     assert [v["step"] for v in history["validations"]] == [e.step for e in events if isinstance(e, Validated)]
 

@@ -23,6 +23,8 @@ from napari_medseg.training.earlier import stepping_aside
 from napari_medseg.training.saved import Saved, Settings
 from napari_medseg.training.state import History, TrainState
 
+_HISTORY = "history.json"
+
 Weights = Mapping[str, torch.Tensor]
 
 
@@ -90,10 +92,6 @@ class Checkpoints:
             saved.require_same(self.settings, found.settings)
         return found
 
-    def forget(self) -> None:
-        """The training is over: its state is not needed any more."""
-        saved.forget(self.folder)
-
     def write_model(self, spec: ModelSpec, weights: Weights, written: str = "") -> Model:
         """Write the model `out`. An older one is kept under another name, unless `written` is its SHA-256."""
         if written and self.out.exists() and load_model(self.out).sha256 == written:
@@ -116,10 +114,27 @@ class Checkpoints:
         """The model that validated best."""
         return load_model(self.best_path)
 
-    def write_history(self, spec: ModelSpec, history: History) -> None:
-        """Write history.json: the plan, the loss of every step, every validation."""
+    def finish(self, model: Model, history: History) -> None:
+        """The training is over: say so in its history. Its state is not needed any more."""
+        self.write_history(model.spec, history, model.sha256)
+        saved.forget(self.folder)
+
+    def finished(self) -> Model | None:
+        """The model of a training that is over; None where none is, or its model is not at its place any more."""
+        history = self.folder / _HISTORY
+        if not self.out.exists() or not history.exists():
+            return None
+        model = load_model(self.out)
+        return model if json.loads(history.read_bytes()).get("finished") == model.sha256 else None
+
+    def write_history(self, spec: ModelSpec, history: History, finished: str = "") -> None:
+        """Write history.json: the plan, the loss of every step, every validation.
+
+        finished: the SHA-256 of the model, where the training is over.
+        """
         # JSON has no NaN: a step without a finite loss is null.
         losses = [[step, loss if math.isfinite(loss) else None] for step, loss in history.losses]
         content = {"model": json.loads(spec.to_json()), "losses": losses, "validations": history.validations}
+        content |= {"finished": finished} if finished else {}
         make_folder(folder_of(self.out))
-        replace_bytes(folder_of(self.out) / "history.json", json.dumps(content, allow_nan=False).encode())
+        replace_bytes(self.folder / _HISTORY, json.dumps(content, allow_nan=False).encode())

@@ -22,7 +22,7 @@ from napari_medseg.inference.device import bf16_doubt, choose_device
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.io.disk.files import require_room
 from napari_medseg.io.disk.locks import locked
-from napari_medseg.models.file import Model, as_model, load_model
+from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
 from napari_medseg.registry import network as network_named
@@ -154,11 +154,8 @@ def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
 
 
 def finished_before(job: Job) -> Model | None:
-    """The model of a training that should be resumed and that is over: it has a folder, and no state in it."""
-    folder = folder_of(job.out)
-    if not job.resume or not job.out.exists() or not folder.is_dir():
-        return None
-    return None if any(map(Path.exists, states_in(folder))) else load_model(job.out)
+    """The model of a training that should be resumed and that is over."""
+    return Checkpoints(job.out).finished() if job.resume else None
 
 
 def _network_of(network: str | None, initial: Model | None) -> str:

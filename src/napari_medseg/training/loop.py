@@ -91,7 +91,7 @@ def run(
     if should_stop():
         return _stop(setup, state, keeper)
     model = yield from _end(setup, state, keeper, cases)
-    keeper.forget()
+    keeper.finish(model, state.history)
     return model
 
 

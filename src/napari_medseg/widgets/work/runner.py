@@ -217,7 +217,7 @@ def lasting_runner(window: QObject, name: str) -> Runner:
 
     It is made once; a panel that is opened later finds it, with `is_busy`, and connects to its signals.
     """
-    found = window.findChild(Runner, name)
+    found: Runner | None = window.findChild(Runner, name)
     if found is None:
         found = Runner(window)
         found.setObjectName(name)
