@@ -22,7 +22,8 @@ from napari_medseg.training.cases import as_cases, prepare
 from napari_medseg.training.loop import take_step
 from napari_medseg.training.losses.supervised import deeply_supervised
 from napari_medseg.training.patches import PatchSampler
-from napari_medseg.training.state import Setup, TrainState, new_state
+from napari_medseg.training.schemes.start import new_state
+from napari_medseg.training.state import Setup, TrainState
 
 CPU = torch.device("cpu")
 

@@ -55,8 +55,9 @@ from napari_medseg.training.plan import (
 from napari_medseg.training.record import described
 from napari_medseg.training.saved import Saved, states_in
 from napari_medseg.training.schemes.scheme import require_taken, scheme_named
+from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
-from napari_medseg.training.state import Setup, TrainState, new_state, training_precision
+from napari_medseg.training.state import Setup, TrainState, training_precision
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import psutil
 import pytest
 import torch
 
@@ -16,6 +16,7 @@ from balls import segmentation, volume
 from napari_medseg import load_model, train
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, TrainProgress
+from napari_medseg.training.apart import parent
 from napari_medseg.training.apart.frames import receive, send
 from napari_medseg.training.apart.parent import iter_train_apart
 from napari_medseg.training.saved import states_in
@@ -32,19 +33,28 @@ OPTIONS: dict[str, Any] = {
 CASES = [(volume(seed=seed), segmentation()) for seed in range(2)]
 
 
-def trainer() -> psutil.Process:
-    (found,) = [
-        child for child in psutil.Process().children() if "napari_medseg.training.apart.child" in child.cmdline()
-    ]
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that were started to train."""
+    found: list[subprocess.Popen[bytes]] = []
+    start = parent._started
+
+    def started(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+        found.append(start(complaints))
+        return found[-1]
+
+    monkeypatch.setattr(parent, "_started", started)
     return found
 
 
-def test_a_kill_takes_the_child_alone_and_its_training_is_resumed(tmp_path: Path) -> None:
+def test_a_kill_takes_the_child_alone_and_its_training_is_resumed(
+    tmp_path: Path, children: list[subprocess.Popen[bytes]]
+) -> None:
     out = tmp_path / "m.safetensors"
     running = iter_train_apart(CASES, out=out, **OPTIONS)
     while getattr(next(running), "step", 0) != 2:
         pass
-    os.kill(trainer().pid, signal.SIGKILL)
+    os.kill(children[0].pid, signal.SIGKILL)
     with pytest.raises(InputError, match=r"the system ended the process .* want of memory; .*m.training stands"):
         list(running)
     assert any(path.exists() for path in states_in(tmp_path / "m.training"))
@@ -55,7 +65,7 @@ def test_a_kill_takes_the_child_alone_and_its_training_is_resumed(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_stop_an_error_and_a_close_end_the_child(tmp_path: Path) -> None:
+def test_a_stop_an_error_and_a_close_end_the_child(tmp_path: Path, children: list[subprocess.Popen[bytes]]) -> None:
     out = tmp_path / "m.safetensors"
     events: list[Event] = []
     long = OPTIONS | {"epochs": 500}
@@ -69,9 +79,8 @@ def test_a_stop_an_error_and_a_close_end_the_child(tmp_path: Path) -> None:
     running = iter_train_apart(CASES, out=tmp_path / "n.safetensors", **long)
     while not isinstance(next(running), TrainProgress):
         pass
-    child = trainer()
     running.close()  # type: ignore[attr-defined]
-    assert not child.is_running()
+    assert [child.poll() for child in children] == [0, 0, 0]
     assert load_model(tmp_path / "n.safetensors").spec.training.epochs < 500
 
 

@@ -16,9 +16,10 @@ from napari_medseg import iter_train, train
 from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.errors import InputError, UnknownNameError
 from napari_medseg.events import TrainProgress
-from napari_medseg.training import fit, state
+from napari_medseg.training import fit
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.saved import load
+from napari_medseg.training.schemes import start
 from napari_medseg.training.schemes.descent import descend, follow, train_mode
 from napari_medseg.training.schemes.scheme import SCHEMES, Scheme, SchemeSpec, scheme_named
 from napari_medseg.training.state import Setup, TrainState
@@ -75,7 +76,7 @@ def with_two(monkeypatch: pytest.MonkeyPatch) -> None:
         return scheme_named(name, table)
 
     monkeypatch.setattr(fit, "scheme_named", named)
-    monkeypatch.setattr(state, "scheme_named", named)
+    monkeypatch.setattr(start, "scheme_named", named)
     monkeypatch.setattr(SchemeSpec, "build", build)
 
 
