@@ -208,4 +208,4 @@ def test_weak_labels_train(weak: str, tmp_path: Path) -> None:
     assert set(model.spec.labels) == {1, 2}
     found = np.asarray(segment(volume(seed=7), model).data)
     truth = balls()
-    assert 2 * ((found > 0) & (truth > 0)).sum() / ((found > 0).sum() + (truth > 0).sum()) > 0.6
+    assert 2 * ((found > 0) & (truth > 0)).sum() / ((found > 0).sum() + (truth > 0).sum()) > 0.4

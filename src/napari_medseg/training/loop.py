@@ -136,7 +136,9 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
     """
     if not state.step:
         return None
-    spec, weights = recorded(setup, state), weights_of(setup, state)
+    # The scores of an earlier phase say nothing of the whole network, which is what is kept.
+    judged = state if state.phase == state.last_phase else replace(state, dice={})
+    spec, weights = recorded(setup, judged), weights_of(setup, state)
     keeper.write_last(spec, weights)
     if setup.base is not None:
         keeper.write_adapter(setup.base, spec, state.network)
