@@ -128,7 +128,9 @@ class BudgetConfig:
     epochs: int | None = field(default=None, metadata={"ge": 1})
     """Passes over the training cases; 100 where there is no budget in minutes either."""
     minutes: float | None = field(default=None, metadata={"gt": 0})
-    """Wall time of the whole training, reading and validation included; empty when the budget is in epochs."""
+    """Wall time from the first step on, validation included; empty when the budget is in epochs."""
+    checkpoint_minutes: float = field(default=1.0, metadata={"ge": 0, "step": 1})
+    """Time between two states on disk, from which a training can be resumed; 0 saves one after every step."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -166,9 +168,17 @@ class OptimiserConfig:
     """How the learning rate falls to zero over the budget, after a short warm-up."""
     gradient_clip: float = field(default=12.0, metadata={"gt": 0, "step": 1})
     """Largest gradient norm; larger ones are scaled down to it."""
+    ema: float = field(default=0.0, metadata={"ge": 0, "lt": 1, "step": 0.01})
+    """Decay of a moving average of the weights, which is then validated and kept, such as 0.99; 0 for no average."""
+    adapt: Literal["all", "decoder", "low-rank"] = "all"
+    """Which weights learn where a training starts from a model: all; decoder: those behind the encoder; low-rank:
+    small adapters, which also become a file of their own."""
+    rank: int = field(default=4, metadata={"ge": 1})
+    """Rank of the adapters in low-rank."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
+        _require(self.adapt == "low-rank" or self.rank == 4, "rank is of adapters: it needs adapt=low-rank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,15 +193,41 @@ class AugmentationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Which voxels the loss and the validation count."""
+    """What is minimised, and which voxels the loss and the validation count."""
 
+    loss: str = "dice+ce"
+    """A loss or a sum, such as dice+ce or 0.5*dice+focal, of: dice, ce, weighted_ce, balanced_ce, focal,
+    generalised_dice, tversky, iou, lovasz, boundary, exp_log, sdf, cldice, ms_ssim, hdenseunet, smooth; or
+    unet3plus."""
+    class_weights: tuple[float, ...] | None = None
+    """Weights of the background and of each label in the loss weighted_ce."""
     ignore_label: int | None = None
     """A label id whose voxels count in no loss and no metric: not annotated."""
     unlabelled_slices: Literal["background", "ignore"] = "background"
     """What slices without any label mean: background, or not annotated and ignored."""
+    shapes: float = field(default=0.5, metadata={"ge": 0, "le": 1, "step": 0.1})
+    """Weight of what lies between painted slices, as their shapes and the network so far guess it; 0 for none."""
+    weak: Literal["none", "scribbles", "boxes"] = "none"
+    """What the labels are: none: masks; scribbles: strokes, and the rest is unknown; boxes: each connected part stands
+    for its bounding box. What is unknown is learned from the image: see the loss smooth."""
+    background_label: int | None = None
+    """The id of strokes on the background, where the labels are scribbles."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
+        _require(
+            self.background_label is None or self.weak == "scribbles",
+            "background_label is of strokes: it needs weak=scribbles",
+        )
+        weighted = "weighted_ce" in self.loss
+        _require(
+            weighted == (self.class_weights is not None),
+            "class_weights and the loss weighted_ce go together: give both or neither",
+        )
+        _require(
+            self.class_weights is None or all(w > 0 for w in self.class_weights),
+            f"class_weights needs a positive number for the background and each label; got {self.class_weights}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +263,8 @@ class TrainConfig:
     detect: a first network finds boxes, the second segments inside them."""
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
+    scheme: str = "supervised"
+    """Way to train: supervised, from images and their labels."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -245,6 +283,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require_valid(self)
         _require(self.slices % 2 == 1 and self.slices > 1, f"slices must be an odd number above 1; got {self.slices}")
+        _require(
+            self.cascade != "detect" or self.loss.weak == "none",
+            "a cascade that detects learns from masks: choose weak=none, or another cascade",
+        )
         _require(
             not self.first_network or self.cascade != "none",
             f"first_network {self.first_network} is the first of a cascade: choose coarse-to-fine or detect",

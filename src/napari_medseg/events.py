@@ -49,13 +49,14 @@ class Filled(Event):
 
 @dataclass(frozen=True)
 class TrainProgress(Progress):
-    """A training step: its loss, and the time left of the budget."""
+    """A training step: its loss, and the time left of the budget. losses: the parts of the loss, by name."""
 
     epoch: int = 0
     step: int = 0
     loss: float = float("nan")
     learning_rate: float = 0.0
     seconds_left: float = float("nan")
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,6 @@ REFUSED = {
     "no_folder": (TRAIN.replace("images images", "images nowhere"), "no such folder: nowhere"),
     "val": (f"{TRAIN} --val 1", "val must be at least 0 and below 1; got 1.0"),
     "foreign_init": (f"{TRAIN} --init foreign.pth", "foreign.pth: a bare Python pickle"),
-    "no_time": (f"{TRAIN.replace('--epochs 1', '--minutes 0.000001')}", "the time is over before the training"),
     "other_grid": (
         "evaluate --prediction moved.nii --reference labels/case0.nii -o out.csv",
         "the prediction 'moved.nii' and the reference 'labels/case0.nii' must lie on the same grid",

@@ -7,10 +7,9 @@ from napari_medseg.config import BudgetConfig
 from napari_medseg.training.budget import Budget
 
 
-def budget(clock: Clock, steps_per_epoch: int, asked_before: float = 0.0, **config: float) -> Budget:
-    """A budget whose training begins now, `asked_before` seconds after the user asked."""
-    chosen = BudgetConfig(**config)  # type: ignore[arg-type]
-    return Budget(chosen, steps_per_epoch, clock, asked=clock() - asked_before, began=clock())
+def budget(clock: Clock, steps_per_epoch: int, **config: float) -> Budget:
+    """A budget whose first step is due now."""
+    return Budget(BudgetConfig(**config), steps_per_epoch, clock, began=clock())  # type: ignore[arg-type]
 
 
 def test_epochs_count_steps() -> None:
@@ -24,17 +23,24 @@ def test_without_a_budget_there_are_100_epochs() -> None:
     assert budget(Clock(), 5).total_steps == 500
 
 
-def test_minutes_count_from_when_the_user_asked() -> None:
-    # Of 120 s, 20 are gone and 1.2 are kept for writing: 98.8 s are left for the steps.
+def test_minutes_count_from_the_first_step_and_go_on_where_a_training_is_resumed() -> None:
+    # Of 120 s, 1.2 are kept for writing: 118.8 s are left for the steps.
     clock = Clock()
-    two = budget(clock, 5, asked_before=20, minutes=2)
+    two = budget(clock, 5, minutes=2)
+    clock.seconds += 500
+    two.begin()
     assert two.total_steps is None
     assert two.fraction(0) == 0
-    clock.seconds += 49.4
+    clock.seconds += 59.4
     assert two.fraction(3) == pytest.approx(0.5)
-    assert two.seconds_left(3) == pytest.approx(50.6)
-    two.reserved = 50
-    assert two.fraction(3) == 1
+    assert two.seconds_left(3) == pytest.approx(60.6)
+    clock.seconds += 500
+    two.begin(spent=59.4)
+    assert two.fraction(3) == pytest.approx(0.5)
+    clock.seconds += 29.7
+    assert two.fraction(4) == pytest.approx(0.75)
+    two.reserved = 80
+    assert two.fraction(4) == 1
 
 
 def test_the_time_left_of_epochs_follows_the_pace() -> None:

@@ -126,10 +126,11 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
     kept = ("network", "channels", "patch_zyx", "spacing_zyx_mm", "orientation", "normalisation")
     assert all(getattr(spec, k) == getattr(first, k) for k in kept)
     wide = replace(volume(channels=2), name="two")
-    with pytest.raises(InputError, match="the cases have 2 channels, the model to start from 1"):
-        plan_from(
-            first, [facts_of(as_cases([(wide, segmentation())])[0], config.loss, np.random.default_rng(0))], config
-        )
+    facts = [facts_of(as_cases([(wide, segmentation())])[0], config.loss, np.random.default_rng(0))]
+    wider = plan_from(first, facts, config)
+    assert wider.arguments["in_channels"] == 2
+    assert [channel.name for channel in wider.channels] == ["channel 0", "channel 1"]
+    assert wider.normalisation[0] == first.normalisation[0]
 
 
 def test_a_model_of_slices_keeps_its_mode_and_its_slices() -> None:

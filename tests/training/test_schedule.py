@@ -14,7 +14,7 @@ def schedule(validations: int = 10, clock: Clock | None = None, **config: float)
     """Ten steps an epoch."""
     clock = clock or Clock()
     chosen = BudgetConfig(**config)  # type: ignore[arg-type]
-    return ValidationSchedule(Budget(chosen, 10, clock, asked=clock(), began=clock()), validations)
+    return ValidationSchedule(Budget(chosen, 10, clock, began=clock()), validations)
 
 
 @pytest.mark.parametrize("name", ["cosine", "poly"])

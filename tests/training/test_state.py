@@ -19,10 +19,11 @@ from napari_medseg.events import finishing, result_of
 from napari_medseg.models.file import load_model
 from napari_medseg.training.budget import Budget
 from napari_medseg.training.cases import as_cases, prepare
-from napari_medseg.training.losses import deeply_supervised
+from napari_medseg.training.loop import take_step
+from napari_medseg.training.losses.supervised import deeply_supervised
 from napari_medseg.training.patches import PatchSampler
-from napari_medseg.training.state import Setup, TrainState, new_state
-from napari_medseg.training.step import train_step
+from napari_medseg.training.schemes.start import new_state
+from napari_medseg.training.state import Setup, TrainState
 
 CPU = torch.device("cpu")
 
@@ -46,23 +47,23 @@ def setup(ball_model: Path) -> Setup:
         device=CPU,
     )
     clock = Clock()
-    budget = Budget(config.budget, sampler.steps_per_epoch, clock, asked=clock(), began=clock())
+    budget = Budget(config.budget, sampler.steps_per_epoch, clock, began=clock())
     return Setup(spec, config, CPU, "fp32", sampler, budget, deeply_supervised)
 
 
 def advance(setup: Setup, state: TrainState, steps: int) -> list[float]:
-    return [train_step(setup, state, batch) for batch in islice(setup.sampler.batches(state.step), steps)]
+    return [sum(take_step(setup, state, batch).values()) for batch in islice(setup.sampler.batches(state.step), steps)]
 
 
 @pytest.mark.parametrize("done", [1, 4], ids=["within an epoch", "across epochs"])
 def test_going_on_from_a_state_is_bit_equal_to_not_stopping(setup: Setup, done: int) -> None:
     assert setup.sampler.steps_per_epoch == 3
-    whole = new_state(setup.spec, setup.config, CPU)
+    whole = new_state(setup)
     losses = advance(setup, whole, done)
     saved = copy.deepcopy(whole.state_dict())
     losses_after = advance(setup, whole, 3)
 
-    resumed = new_state(setup.spec, replace(setup.config, seed=99), CPU)
+    resumed = new_state(replace(setup, config=replace(setup.config, seed=99)))
     resumed.load_state_dict(saved)
     assert resumed.step == len(losses) == done
     assert advance(setup, resumed, 3) == losses_after
@@ -71,14 +72,14 @@ def test_going_on_from_a_state_is_bit_equal_to_not_stopping(setup: Setup, done: 
 
 
 def test_a_state_holds_all_its_plain_values(setup: Setup) -> None:
-    state = new_state(setup.spec, setup.config, CPU)
+    state = new_state(setup)
     state.step, state.validated_step, state.validated_fraction = 7, 6, 0.25
     state.dice, state.best_dice, state.phase_dice = {1: 0.5}, {1: 0.75}, {"planar": 0.25}
     state.history.losses.append((7, 1.5))
     saved = state.state_dict()
     state.history.losses.append((8, 1.0))
 
-    other = new_state(setup.spec, setup.config, CPU)
+    other = new_state(setup)
     other.load_state_dict(saved)
     plain = ("step", "validated_step", "validated_fraction", "dice", "best_dice", "phase_dice", "phase")
     assert all(getattr(other, name) == getattr(state, name) for name in plain)
@@ -93,9 +94,9 @@ def test_a_state_holds_all_its_plain_values(setup: Setup) -> None:
     ],
 )
 def test_what_is_not_finite_changes_no_weight(setup: Setup, broken: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    state = new_state(setup.spec, setup.config, CPU)
-    before = copy.deepcopy(state.network.state_dict())
     unwell = replace(setup, loss=lambda *inputs: broken(deeply_supervised(*inputs)))
+    state = new_state(unwell)
+    before = copy.deepcopy(state.network.state_dict())
     advance(unwell, state, 1)
     assert state.step == 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.network.state_dict().items())

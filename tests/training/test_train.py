@@ -16,10 +16,10 @@ from napari_medseg import Segmentation, Volume, evaluate, iter_train, load_model
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
-from napari_medseg.registry import Supervision
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import Job, iter_job, split
-from napari_medseg.training.losses import deeply_supervised
+from napari_medseg.training.losses.context import Context
+from napari_medseg.training.losses.supervised import deeply_supervised
 
 Pairs = list[tuple[Volume, Segmentation]]
 
@@ -90,6 +90,7 @@ def test_the_last_cases_validate_and_the_best_checkpoint_wins(tmp_path: Path) ->
     kept = weights(folder / "best.safetensors")
     assert all(torch.equal(v, kept[k]) for k, v in weights(model.path).items())
     history = json.loads((folder / "history.json").read_text())
+    assert history["finished"] == model.sha256
     assert [step for step, _ in history["losses"]] == list(range(1, len(history["losses"]) + 1))
     assert [v["step"] for v in history["validations"]] == [e.step for e in events if isinstance(e, Validated)]
 
@@ -176,7 +177,7 @@ def timed(out: Path, clock: Clock, seconds_per_step: float, count: int = 5, **kn
         return deeply_supervised(*inputs)
 
     config = configured(TrainConfig, None, {"device": "cpu", "precision": "fp32", "augment": False, **knobs})
-    job = Job(as_cases(pairs(count)), "unet3d", out, config, asked=clock(), now=clock, loss=loss)
+    job = Job(as_cases(pairs(count)), "unet3d", out, config, now=clock, loss=loss)
     return list(iter_job(job))
 
 
@@ -237,14 +238,14 @@ def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
 ) -> None:
     calls = 0
 
-    def broken(outputs: Any, classes: torch.Tensor, supervision: Supervision) -> torch.Tensor:
+    def broken(outputs: Any, classes: torch.Tensor, context: Context) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return deeply_supervised(outputs, classes, supervision) * (math.nan if calls > 2 else 1)
+        return deeply_supervised(outputs, classes, context) * (math.nan if calls > 2 else 1)
 
     notices: list[str] = []
     config = configured(TrainConfig, None, QUICK | {"epochs": 100})
-    running = iter_job(Job(as_cases(pairs()), "unet3d", tmp_path / "m.safetensors", config, asked=0.0, loss=broken))
+    running = iter_job(Job(as_cases(pairs()), "unet3d", tmp_path / "m.safetensors", config, loss=broken))
     with pytest.raises(InputError, match="the loss was not finite for 10 steps, last on ball"):
         notices.extend(event.message for event in running if isinstance(event, Notice))
     # extend keeps what came before the error

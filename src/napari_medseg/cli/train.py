@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,9 +21,13 @@ from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
+from napari_medseg.training.schemes.scheme import require_taken, scheme_named
 
 NAME = "train"
-_KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")
+_KNOBS = (
+    *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme"),
+    *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt"),
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,8 +52,23 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(budget, TrainConfig, "minutes", metavar="M")
     for name in ("val", "seed", "device"):
         add_knob(parser, TrainConfig, name)
+    for name in ("loss", "unlabelled_slices", "ignore_label", "weak", "background_label"):
+        add_knob(parser, TrainConfig, name)
+    add_knob(parser, TrainConfig, "scheme")
+    parser.add_argument(
+        "--unlabelled",
+        type=Path,
+        metavar="DIR",
+        help="Folder of images without labels, for a scheme that takes them.",
+    )
     add_merge(parser, "learn the labels in it as one, of this name")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
+    add_knob(parser, TrainConfig, "adapt")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="Go on with a training that was stopped or killed; give the same cases and settings.",
+    )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="MODEL", help="Model file (.safetensors).")
 
 
@@ -59,6 +77,9 @@ def run(args: Namespace) -> None:
         registry.network(name)
     if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
+    require_taken(scheme_named(args.scheme), args.unlabelled)
+    if args.adapt != "all" and args.init is None:
+        raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
     require_model_path(args.output)
     if args.init is not None:
@@ -68,7 +89,7 @@ def run(args: Namespace) -> None:
 
 
 def _train(args: Namespace, config: TrainConfig) -> None:
-    from napari_medseg.cases import cases_from_folders
+    from napari_medseg.cases import cases_from_folders, cases_of_images
     from napari_medseg.training import iter_train
     from napari_medseg.transforms.regions import parsed
 
@@ -78,9 +99,11 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             cases,
             network=args.network,
             out=args.output,
-            config=configured(TrainConfig, config, {"minutes": _minutes_left(args)}),
+            config=config,
             init=args.init,
             merge=parsed(args.merge),
+            unlabelled=() if args.unlabelled is None else cases_of_images([args.unlabelled]),
+            resume=args.resume,
             should_stop=should_stop,
         )
         terminal.follow(events, args.output.name)
@@ -104,13 +127,3 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _minutes_left(args: Namespace) -> float | None:
-    """The budget less the time used so far: --minutes is the wall time of the whole command."""
-    if args.minutes is None:
-        return None
-    left = args.minutes - (time.monotonic() - args.started_s) / 60
-    if left <= 0:
-        raise InputError(f"--minutes {args.minutes:g}: the time is over before the training could start: give more")
-    return float(left)

@@ -1,3 +1,4 @@
+from .adapters import with_adapter
 from .file import Model, load_model
 from .prune import prune_model
 from .spec import ModelSpec, Stage, TrainingRecord
@@ -9,4 +10,5 @@ __all__ = [
     "TrainingRecord",
     "load_model",
     "prune_model",
+    "with_adapter",
 ]

@@ -89,12 +89,29 @@ def _key(name: str) -> str:
     return " ".join(name.replace("_", " ").casefold().split())
 
 
-def taken_over(own: Tensors, known: Tensors, spec: ModelSpec, origins: Origins) -> dict[str, torch.Tensor]:
+def channels_from(names: Sequence[str], earlier: Sequence[str]) -> list[int | None]:
+    """For each input channel the one of an earlier model that it starts from; None for one that has no counterpart.
+
+    Channels are matched by name; where no name is shared, by their order.
+    """
+    places = {_key(name): index for index, name in enumerate(earlier)}
+    by_name = [places.get(_key(name)) for name in names]
+    if any(place is not None for place in by_name):
+        return by_name
+    return [index if index < len(earlier) else None for index in range(len(names))]
+
+
+def taken_over(
+    own: Tensors, known: Tensors, spec: ModelSpec, origins: Origins, channels: Sequence[int | None] | None = None
+) -> dict[str, torch.Tensor]:
     """The tensors of a network that start from those of an earlier model.
 
     own: as they were initialised; output channels without an origin keep these values. known: of the earlier model.
-    spec: of the new network.
+    spec: of the new network. channels: see `channels_from`, where the input channels have changed; a new one starts as
+    the mean of the earlier model's.
     """
+    if channels is not None:
+        known = _with_channels(known, spec, channels)
     positions = origins.positions
     axes = {} if positions == list(range(1 + len(origins.earlier))) else class_axes(spec)
     taken = {}
@@ -126,9 +143,28 @@ def class_axes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _shapes(spec: ModelSpec, outputs: int) -> dict[str, tuple[int, ...]]:
+def _with_channels(known: Tensors, spec: ModelSpec, channels: Sequence[int | None]) -> Tensors:
+    """The earlier tensors with the input channels of the new network."""
+    slices = spec.patch_zyx[0] if spec.mode == "2.5d" else 1
+    fewer, more = (_shapes(spec, inputs=(len(channels) + extra) * slices) for extra in (0, 1))
+    made = dict(known)
+    for name, shape in fewer.items():
+        axes = [axis for axis, (a, b) in enumerate(zip(shape, more[name], strict=True)) if a != b]
+        if name not in known or len(axes) != 1 or shape[axes[0]] != len(channels) * slices:
+            continue
+        by_channel = torch.unflatten(known[name], axes[0], (-1, slices))
+        parts = [
+            by_channel.mean(axes[0]) if source is None else by_channel.select(axes[0], source) for source in channels
+        ]
+        made[name] = torch.stack(parts, axes[0]).flatten(axes[0], axes[0] + 1)
+    return made
+
+
+def _shapes(spec: ModelSpec, outputs: int | None = None, inputs: int | None = None) -> dict[str, tuple[int, ...]]:
+    changed = {"out_channels": outputs, "in_channels": inputs}
+    arguments = {**spec.arguments, **{name: count for name, count in changed.items() if count is not None}}
     with torch.device("meta"):
-        network = network_named(spec.network).build_from({**spec.arguments, "out_channels": outputs})
+        network = network_named(spec.network).build_from(arguments)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 

@@ -21,6 +21,7 @@ from napari_medseg.metrics.pairwise.surface import with_margin
 from napari_medseg.refinement import masks
 from napari_medseg.refinement.masks import Mask
 from napari_medseg.refinement.smoothing import smooth_in_steps
+from napari_medseg.transforms.annotated import sparse_axis
 from napari_medseg.volume import Grid, Segmentation
 
 Labels = npt.NDArray[np.integer[Any]]
@@ -99,7 +100,7 @@ def _each(
 
 
 def _interpolated(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
-    axis = masks.sparse_axis(mask) if config.interpolate == "auto" else "zyx".index(config.interpolate)
+    axis = sparse_axis(mask) if config.interpolate == "auto" else "zyx".index(config.interpolate)
     return mask if axis is None else masks.between_slices(mask, axis, grid.spacing)
 
 

@@ -11,15 +11,12 @@ from scipy import ndimage
 from napari_medseg.config import Connectivity
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive.propagation import interpolated
+from napari_medseg.transforms.annotated import held_slices
 
 Mask = npt.NDArray[np.bool_]
 
 _STEPS = {6: 1, 18: 2, 26: 3}
 """{neighbours of a voxel: axes along which a neighbour may lie off}."""
-
-
-_AT_ONCE = 2
-"""Slices beside each other that somebody paints at once, at the most."""
 
 
 def without_islands(mask: Mask, least_ml: float, voxel_ml: float, connectivity: Connectivity) -> Mask:
@@ -49,32 +46,6 @@ def without_holes(mask: Mask) -> Mask:
             faces &= np.indices(faces.shape)[axis] == 1
     filled: Mask = ndimage.binary_fill_holes(mask, faces)
     return filled
-
-
-def sparse_axis(mask: Mask) -> int | None:
-    """The axis along which the mask looks painted in single slices: most gaps; of equal ones, where they are widest.
-
-    None where it does so along no axis: two organs with a gap between them are no painted slices.
-    """
-
-    def gaps(axis: int) -> tuple[int, float]:
-        held = held_slices(mask, axis)
-        apart = np.diff(held)
-        runs = np.diff(np.flatnonzero(np.concatenate([[True], apart > 1, [True]])))
-        if np.median(runs) > _AT_ONCE:
-            return 0, 0.0
-        missing = int(apart.sum()) - len(apart)
-        return int((apart > 1).sum()), missing / (len(apart) + missing or 1)
-
-    if not mask.any():
-        return None
-    axis = max(range(3), key=gaps)
-    return axis if gaps(axis)[0] else None
-
-
-def held_slices(mask: Mask, axis: int) -> npt.NDArray[np.intp]:
-    """The slices along an axis that hold a voxel of the mask."""
-    return np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
 
 
 def between_slices(mask: Mask, axis: int, spacing_zyx_mm: Triple) -> Mask:

@@ -24,12 +24,16 @@ class Budget:
     config: BudgetConfig
     steps_per_epoch: int
     now: Clock
-    asked: float
-    """When the user asked for the training, on `now`: reading the cases counts too."""
     began: float
-    """When its first step was due, on `now`."""
+    """When its first step was due, on `now`: reading and preparing the cases do not count."""
+    spent: float = 0.0
+    """Seconds used before then: by the training that this one resumes."""
     reserved: float = 0.0
     """Seconds at the end kept for the last validation."""
+
+    def begin(self, spent: float = 0.0) -> None:
+        """The first step is due now. spent: seconds that an earlier run of the same training used."""
+        self.began, self.spent = self.now(), spent
 
     @property
     def total_steps(self) -> int | None:
@@ -43,8 +47,8 @@ class Budget:
         return max(0, step - 1) // self.steps_per_epoch
 
     def elapsed(self) -> float:
-        """Seconds since the user asked."""
-        return self.now() - self.asked
+        """Seconds used so far."""
+        return self.spent + self.now() - self.began
 
     def fraction(self, step: int) -> float:
         """How much of the budget is used after `step` steps, 0 to 1."""
@@ -52,13 +56,12 @@ class Budget:
             assert self.total_steps is not None
             return min(1.0, step / self.total_steps)
         seconds = self.config.minutes * 60
-        end = self.asked + seconds - self.reserved - min(_WRITING_SECONDS, _WRITING_SHARE * seconds)
-        whole = end - self.began
-        return min(1.0, (self.now() - self.began) / whole) if whole > 0 else 1.0
+        whole = seconds - self.reserved - min(_WRITING_SECONDS, _WRITING_SHARE * seconds)
+        return min(1.0, self.elapsed() / whole) if whole > 0 else 1.0
 
     def seconds_left(self, step: int) -> float:
         """Until the end of the budget; estimated from the pace where the budget is in epochs."""
         if self.config.minutes is not None:
             return max(0.0, self.config.minutes * 60 - self.elapsed())
         done = self.fraction(step)
-        return (self.now() - self.began) * (1 - done) / done if done > 0 else math.nan
+        return self.elapsed() * (1 - done) / done if done > 0 else math.nan

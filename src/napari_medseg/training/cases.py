@@ -24,6 +24,8 @@ from napari_medseg.inference.cascade import FirstStage, with_guides
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.planes import BoxReader, ModelBoxes, measuring
+from napari_medseg.training.sparse import shapes_between
+from napari_medseg.transforms.annotated import unknown_slices
 from napari_medseg.transforms.regions import Merge, Pass, only_pass
 from napari_medseg.volume import Grid, Segmentation, Volume
 
@@ -45,6 +47,13 @@ def as_cases(cases: Iterable[Case | tuple[Volume, Segmentation]]) -> list[Case]:
     if not found:
         raise InputError("training needs at least one case, a pair of Volume and Segmentation; got none")
     return found
+
+
+def as_case(image: Case | Volume, number: int) -> Case:
+    """An image without labels as a case. number: for its name where it has none."""
+    if isinstance(image, Case):
+        return image
+    return Case(name=image.name or f"image {number}", images=(image,))
 
 
 def _case_of(volume: Volume, segmentation: Segmentation, index: int) -> Case:
@@ -112,9 +121,11 @@ class PreparedCase:
     image: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int16]
     spots: dict[int, npt.NDArray[np.int64]]
-    """Per class, background excluded, up to a few thousand of its voxels (n, 3)."""
+    """Per class up to a few thousand of its voxels (n, 3): of the background only where a part is not annotated."""
     guides: int = 0
     """How many of the channels, the last ones, are probabilities of a stage before."""
+    shapes: npt.NDArray[np.float32] | None = None
+    """(K, Z, Y, X) probabilities of the classes between painted slices, 0 in these; None where all is annotated."""
 
 
 def prepare(
@@ -140,11 +151,15 @@ def prepare(
     for start in range(0, boxes.shape[0], _PLANES_AT_ONCE):
         stop = min(boxes.shape[0], start + _PLANES_AT_ONCE)
         image[:, start:stop] = source.read((slice(start, stop), rows, columns)).numpy()
-    stored = plan.order.apply(class_indices(segmentation, spec, loss))
+    found = class_indices(segmentation, spec, loss)
+    shapes = shapes_between(found, len(spec.label_ids), volume.grid.spacing) if loss.shapes else None
+    stored = plan.order.apply(found)
     nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, boxes.shape, strict=True))
     classes = _new_array(scratch, f"{case.name}.classes", boxes.shape, np.int16)
-    classes[...] = stored[np.ix_(*nearest)]
-    return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw), source.guides)
+    places = np.ix_(*nearest)
+    classes[...] = stored[places]
+    guesses = None if shapes is None else np.stack([plan.order.apply(shape)[places] for shape in shapes])
+    return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw), source.guides, guesses)
 
 
 def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig) -> npt.NDArray[np.int16]:
@@ -154,14 +169,13 @@ def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig)
     position = np.searchsorted(ids, labels).clip(max=len(ids) - 1)
     classes: npt.NDArray[np.int16] = np.where(ids[position] == labels, position, IGNORE).astype(np.int16)
     if loss.unlabelled_slices == "ignore":
-        empty = ~(labels != 0).any(axis=(1, 2))
-        classes[empty] = IGNORE
+        classes[unknown_slices(labels)] = IGNORE
     return classes
 
 
 def _spots(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator) -> dict[int, npt.NDArray[np.int64]]:
     spots = {}
-    for k in range(1, count):
+    for k in range(0 if (classes == IGNORE).any() else 1, count):
         found = np.flatnonzero(classes == k)
         if len(found):
             some = draw.choice(found, min(len(found), _SPOTS_PER_CLASS), replace=False)

@@ -1,4 +1,4 @@
-"""What a training leaves on disk: its best and last checkpoint (model files), its history, and the model at the end."""
+"""What a training leaves on disk: its state, its best and last checkpoint (model files), its history, and the model."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_folder, replace_bytes
+from napari_medseg.models.adapters import adapter_of, adapter_path, write_adapter
 from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
+from napari_medseg.training import saved
 from napari_medseg.training.earlier import stepping_aside
-from napari_medseg.training.state import History
+from napari_medseg.training.saved import Saved, Settings
+from napari_medseg.training.state import History, TrainState
+
+_HISTORY = "history.json"
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -51,6 +57,12 @@ class Checkpoints:
     """The files of one training: `out`, and the folder with its name and the suffix .training beside it."""
 
     out: Path
+    settings: Settings = field(default_factory=dict)
+    """What the training was asked for: it is resumed with the same."""
+
+    @property
+    def folder(self) -> Path:
+        return folder_of(self.out)
 
     @property
     def last_path(self) -> Path:
@@ -69,14 +81,60 @@ class Checkpoints:
         """Write the weights that validated best so far."""
         write_model(self.best_path, spec, weights)
 
+    def save(self, state: TrainState, seconds: float, written: str = "") -> None:
+        """Write the state, from which the training can be resumed. seconds: used so far. written: see `Saved`."""
+        saved.save(self.folder, Saved(self.settings, seconds, written, state.state_dict()))
+
+    def saved(self) -> Saved | None:
+        """The state on disk; None where there is none. InputError where it is that of another training."""
+        found = saved.load(self.folder)
+        if found is not None:
+            saved.require_same(self.settings, found.settings)
+        return found
+
+    def write_model(self, spec: ModelSpec, weights: Weights, written: str = "") -> Model:
+        """Write the model `out`. An older one is kept under another name, unless `written` is its SHA-256."""
+        if written and self.out.exists() and load_model(self.out).sha256 == written:
+            return write_model(self.out, spec, weights)
+        return write_result(self.out, spec, weights)
+
+    def write_best_adapter(self, base: Model, spec: ModelSpec, network: nn.Module) -> None:
+        """Write the adapters that validated best so far."""
+        write_adapter(adapter_path(self.best_path), base, spec, adapter_of(network))
+
+    def write_adapter(self, base: Model, spec: ModelSpec, network: nn.Module) -> None:
+        """Write the adapters of the model beside it: the best ones where there are, else those of the network."""
+        best = adapter_path(self.best_path)
+        if best.exists():
+            replace_bytes(adapter_path(self.out), best.read_bytes())
+        else:
+            write_adapter(adapter_path(self.out), base, spec, adapter_of(network))
+
     def load_best(self) -> Model:
         """The model that validated best."""
         return load_model(self.best_path)
 
-    def write_history(self, spec: ModelSpec, history: History) -> None:
-        """Write history.json: the plan, the loss of every step, every validation."""
+    def finish(self, model: Model, history: History) -> None:
+        """The training is over: say so in its history. Its state is not needed any more."""
+        self.write_history(model.spec, history, model.sha256)
+        saved.forget(self.folder)
+
+    def finished(self) -> Model | None:
+        """The model of a training that is over; None where none is, or its model is not at its place any more."""
+        history = self.folder / _HISTORY
+        if not self.out.exists() or not history.exists():
+            return None
+        model = load_model(self.out)
+        return model if json.loads(history.read_bytes()).get("finished") == model.sha256 else None
+
+    def write_history(self, spec: ModelSpec, history: History, finished: str = "") -> None:
+        """Write history.json: the plan, the loss of every step, every validation.
+
+        finished: the SHA-256 of the model, where the training is over.
+        """
         # JSON has no NaN: a step without a finite loss is null.
         losses = [[step, loss if math.isfinite(loss) else None] for step, loss in history.losses]
         content = {"model": json.loads(spec.to_json()), "losses": losses, "validations": history.validations}
+        content |= {"finished": finished} if finished else {}
         make_folder(folder_of(self.out))
-        replace_bytes(folder_of(self.out) / "history.json", json.dumps(content, allow_nan=False).encode())
+        replace_bytes(self.folder / _HISTORY, json.dumps(content, allow_nan=False).encode())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 
 from napari_medseg.cases import Case
-from napari_medseg.config import LossConfig, TrainConfig, configured
-from napari_medseg.errors import InputError
+from napari_medseg.config import LossConfig, TrainConfig, configured, knobs_of
+from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
 from napari_medseg.inference.device import bf16_doubt, choose_device
 from napari_medseg.inference.predictor import Predictor
@@ -26,11 +27,20 @@ from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, Clock
-from napari_medseg.training.cases import PreparedCase, as_cases, in_regions, objects_of, prepare, require_regions
+from napari_medseg.training.cases import (
+    PreparedCase,
+    as_case,
+    as_cases,
+    in_regions,
+    objects_of,
+    prepare,
+    require_regions,
+)
 from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result
 from napari_medseg.training.earlier import name_to_keep, step_aside
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
-from napari_medseg.training.losses import deeply_supervised
+from napari_medseg.training.losses.context import Loss
+from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
 from napari_medseg.training.patches import PatchSampler
 from napari_medseg.training.plan import (
     CaseFacts,
@@ -43,7 +53,11 @@ from napari_medseg.training.plan import (
     require_same_channels,
 )
 from napari_medseg.training.record import described
-from napari_medseg.training.state import Loss, Setup, new_state, training_precision
+from napari_medseg.training.saved import Saved, states_in
+from napari_medseg.training.schemes.scheme import require_taken, scheme_named
+from napari_medseg.training.schemes.start import new_state
+from napari_medseg.training.sparse import held_out, in_part
+from napari_medseg.training.state import Setup, TrainState, training_precision
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
@@ -62,6 +76,8 @@ def iter_train(
     out: str | Path,
     init: Model | str | Path | None = None,
     merge: Merge = (),
+    unlabelled: Iterable[Case | Volume] = (),
+    resume: bool = False,
     should_stop: ShouldStop = lambda: False,
     config: TrainConfig | None = None,
     **knobs: Any,
@@ -72,8 +88,10 @@ def iter_train(
     network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
     its network and preprocessing are kept, and in a cascade its first stage as it is. Its labels are matched with the
     cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
-    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. should_stop: asked at every step;
-    true ends the training as if the budget were used up.
+    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. unlabelled: images without
+    labels, for a scheme that takes them. resume: go on from the state that a run with the same cases and settings left
+    in the folder "NAME.training" when it was stopped or killed; on a CPU the weights are those of a run that was not.
+    Without a state the training begins at its start. should_stop: asked at every step; true ends the training early.
     config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
@@ -86,13 +104,18 @@ def iter_train(
     Raises InputError for cases that do not fit together, UnknownNameError for a network or a knob that does not exist,
     ModelFileError for init.
     """
-    asked = time.monotonic()
     config = configured(TrainConfig, config, knobs)
+    loss_named(config.loss.loss)  # refused now, not after the cases are read
+    images = [as_case(image, number) for number, image in enumerate(unlabelled)]
+    require_taken(scheme_named(config.scheme), images)
     for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
         require_trainable(name)
     initial = None if init is None else as_model(init)
     chosen = _network_of(network, initial)
-    job = Job(in_regions(as_cases(cases), merge), chosen, require_writable(out), config, asked, should_stop)
+    annotated, config = in_part(in_regions(as_cases(cases), merge), config)
+    job = Job(annotated, chosen, require_writable(out), config, should_stop, unlabelled=images, resume=resume)
+    if config.optimiser.adapt != "all" and initial is None:
+        raise InputError(f"adapt {config.optimiser.adapt} is for a model to start from: give one, or adapt all weights")
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     yield from iter_job(job, initial)
@@ -106,19 +129,34 @@ class Job:
     network: str
     out: Path
     config: TrainConfig
-    asked: float
-    """When, on `now`: a budget in minutes counts from there."""
     should_stop: ShouldStop = lambda: False
     now: Clock = time.monotonic
-    loss: Loss = deeply_supervised
+    loss: Loss | None = None
+    """By default that of the config."""
+    unlabelled: Sequence[Case] = ()
+    """Cases without labels."""
+    resume: bool = False
 
 
 def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
     """The events of a training, see `iter_train`. initial: the model to start from."""
     with locked(job.out):
-        if job.out.exists():
+        over = finished_before(job)
+        if over is not None:
+            yield Notice(
+                f"{job.out.name} is trained to its end, {over.spec.training.epochs:.3g} epochs: nothing to resume; "
+                f"start from it to train it further"
+            )
+            yield Finished(over)
+            return
+        if job.out.exists() and not (job.resume and any(map(Path.exists, states_in(folder_of(job.out))))):
             yield Notice(f"a model of this name is there: it will be kept as {name_to_keep(job.out).name}")
         yield from _train_one(job, initial) if job.config.cascade == "none" else _train_cascade(job)
+
+
+def finished_before(job: Job) -> Model | None:
+    """The model of a training that should be resumed and that is over."""
+    return Checkpoints(job.out).finished() if job.resume else None
 
 
 def _network_of(network: str | None, initial: Model | None) -> str:
@@ -160,11 +198,12 @@ def _train_cascade(job: Job) -> Iterator[Event]:
         out=folder / "first.safetensors",
         config=configured(TrainConfig, config, of_first),
     )
-    yield Notice(f"first stage: {first_job.network}, at low resolution")
-    found = yield from _until_finished(_train_one(first_job, None, guided=job))
-    now = job.now()
-    left = None if minutes is None else max(0.01, minutes - (now - job.asked) / 60)
-    second = replace(job, config=configured(TrainConfig, config, {"minutes": left}), asked=now)
+    found = finished_before(first_job)
+    if found is None:
+        yield Notice(f"first stage: {first_job.network}, at low resolution")
+        found = yield from _until_finished(_train_one(first_job, None, guided=job))
+    left = None if minutes is None else minutes * (1 - _FIRST_STAGE)
+    second = replace(job, config=configured(TrainConfig, config, {"minutes": left}))
     yield Notice(f"second stage: {job.network}")
     with contextlib.closing(_train_one(second, None, stage=_stage(found.spec, config), first=found)) as events:
         begun = False
@@ -212,6 +251,8 @@ def _train_one(
     """
     config, target = job.config, choose_device(job.config.device)
     training, validation = split(job.cases, config.validation.val)
+    if len(job.cases) == 1 and config.validation.val:
+        training, validation, config = held_out(job.cases[0], config)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)
         all_facts = yield from _read_facts([*training, *validation], config.loss, draw)
@@ -229,27 +270,85 @@ def _train_one(
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
-        setup = _setup(job, config, spec, target, prepared, before)
-        state = new_state(spec, config, target, initial)
-        if stage is None:  # the second stage of a cascade adds to the folder of its first
+        others_seen = yield from _prepare_unlabelled(job, spec, draw, stack, before)
+        base = initial if config.optimiser.adapt == "low-rank" else None
+        setup = replace(_setup(job, config, spec, target, prepared, before), base=base)
+        if others_seen:
+            setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
+        state = new_state(setup, initial)
+        keeper = Checkpoints(job.out, _settings(job, spec, initial))
+        saved = keeper.saved() if job.resume else None
+        if saved is None and stage is None:  # the second stage of a cascade adds to the folder of its first
             step_aside(folder_of(job.out if guided is None else guided.out))
-        keeper = Checkpoints(job.out)
         windows = [windows_of(f, spec) for f in others]
         yield Started(described(setup, state, [case.name for case in validation]))
-        if initial is not None:
-            yield Notice(f"from {initial.path.name}: {origins_of(spec.labels, initial.spec.labels).describe()}")
-        slow = bf16_doubt(config.precision, target)
-        if slow is not None:
-            yield Notice(slow)
-        for doubt in label_doubts(facts, others, spec.labels) if stage is None else ():
-            yield Notice(doubt)
+        yield from _news(setup, config, initial, label_doubts(facts, others, spec.labels) if stage is None else [])
+        if job.resume:
+            yield from _resumed(saved, state)
+        setup.budget.begin(0.0 if saved is None else saved.seconds)
         try:
             validating = [ValidationCase(case, count) for case, count in zip(validation, windows, strict=True)]
             model = yield from run(setup, state, keeper, validating, job.should_stop)
         except (GeneratorExit, KeyboardInterrupt):
             end_early(setup, state, keeper)
             raise
+        except (MedsegError, MemoryError, RuntimeError) as error:
+            raise explained(error, state.step, keeper) from error
         yield Finished(model)
+
+
+def _news(setup: Setup, config: TrainConfig, initial: Model | None, doubts: Sequence[str]) -> Iterator[Event]:
+    """What the user should know before the first step."""
+    if initial is not None:
+        origins = origins_of(setup.spec.labels, initial.spec.labels)
+        yield Notice(f"from {initial.path.name}: {origins.describe()}")
+    slow = bf16_doubt(config.precision, setup.device)
+    if slow is not None:
+        yield Notice(slow)
+    yield from map(Notice, doubts)
+
+
+def _resumed(saved: Saved | None, state: TrainState) -> Iterator[Event]:
+    """Bring the state to where the earlier run was."""
+    if saved is None:
+        yield Notice("there is no state to resume: the training begins at its start")
+        return
+    state.load_state_dict(saved.state)
+    state.written = saved.written
+    yield Notice(f"resumed after step {state.step}")
+
+
+def _settings(job: Job, spec: ModelSpec, initial: Model | None) -> dict[str, Any]:
+    """All that the weights follow from."""
+    knobs = knobs_of(TrainConfig)
+    groups = {name: getattr(job.config, knob.group) if knob.group else job.config for name, knob in knobs.items()}
+    return {
+        **{name: getattr(group, name) for name, group in groups.items()},
+        "arguments": dict(job.config.arguments),
+        "cases": [case.name for case in job.cases],
+        "unlabelled": [case.name for case in job.unlabelled],
+        "model to start from": None if initial is None else initial.sha256,
+        "plan": json.loads(spec.to_json()),
+    }
+
+
+def explained(error: Exception, step: int, keeper: Checkpoints) -> Exception:
+    """The error with what is left of the training; what a full memory raises as an InputError.
+
+    Anything else that is no error of ours stays as it is: a defect.
+    """
+    lack = isinstance(error, MemoryError) or "memory" in str(error).lower()
+    if not isinstance(error, MedsegError) and not lack:
+        return error
+    reason = (
+        str(error)
+        if isinstance(error, MedsegError)
+        else ("the memory is full: take a smaller patch_zyx or batch_size, or close other programs")
+    )
+    there = [path for path in states_in(keeper.folder) if path.exists()]
+    left = f"the state saved in {keeper.folder} stands: resume from it" if there else "no state had been saved yet"
+    kind = type(error) if isinstance(error, MedsegError) else InputError
+    return kind(f"step {step}: {reason}; {left}")
 
 
 def _setup(
@@ -260,8 +359,15 @@ def _setup(
     prepared: list[PreparedCase],
     first: Predictor | None,
 ) -> Setup:
+    sampler = _sampler(config, spec, device, prepared)
+    budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
+    precision = training_precision(config.precision, device)
+    return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(_loss_of(config.loss)), first)
+
+
+def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepared: list[PreparedCase]) -> PatchSampler:
     assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
-    sampler = PatchSampler(
+    return PatchSampler(
         prepared,
         spec.patch_zyx,
         spec.spacing_zyx_mm,
@@ -271,9 +377,30 @@ def _setup(
         seed=config.seed,
         device=device,
     )
-    budget = Budget(config.budget, sampler.steps_per_epoch, job.now, asked=job.asked, began=job.now())
-    precision = training_precision(config.precision, device)
-    return Setup(spec, config, device, precision, sampler, budget, job.loss, first)
+
+
+def _prepare_unlabelled(
+    job: Job, spec: ModelSpec, draw: np.random.Generator, stack: contextlib.ExitStack, first: Predictor | None
+) -> Generator[Event, None, list[PreparedCase]]:
+    """The images without labels as the network sees them; nobody annotated a voxel of them."""
+    if not job.unlabelled:
+        return []
+    cases = [_unknown(case) for case in job.unlabelled]
+    loss = replace(job.config.loss, unlabelled_slices="ignore", shapes=0.0)
+    facts = yield from _read_facts(cases, loss, draw)
+    require_same_channels([*facts])
+    return (yield from _prepare(cases, facts, spec, loss, draw, stack, first))
+
+
+def _unknown(case: Case) -> Case:
+    """The case with labels that are empty: all of it is unknown where unlabelled slices are ignored."""
+    outline = case.peek()
+    return replace(case, labels=Segmentation(np.zeros(outline.grid.shape, np.uint8), outline.grid, {}))
+
+
+def _loss_of(config: LossConfig) -> str:
+    """The loss that was chosen; with weak labels the default learns from the image too."""
+    return WEAK if config.weak != "none" and config.loss == DEFAULT else config.loss
 
 
 def _first_predictor(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
@@ -17,15 +17,15 @@ from napari_medseg.events import Event, Notice, TrainProgress, Validated
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.models.adapters import without_adapters
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.checkpoint import Checkpoints, write_result
+from napari_medseg.training.checkpoint import Checkpoints
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.plan import CaseFacts
 from napari_medseg.training.record import recorded
-from napari_medseg.training.schedule import ValidationSchedule, learning_rate
+from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
 from napari_medseg.training.state import Setup, TrainState, weights_of
-from napari_medseg.training.step import train_step
 from napari_medseg.training.validate import mean_of, predict_with, validate, validate_presets
 
 _NON_FINITE_IN_A_ROW = 10
@@ -53,17 +53,22 @@ def run(
     cases: Sequence[ValidationCase],
     should_stop: ShouldStop,
 ) -> Generator[Event, None, Model]:
-    """Steps and validations from `state` on until the budget is used, then the last validation and the model file."""
-    budget = setup.budget
+    """Steps and validations from `state` on until the budget is used, then the last validation and the model file.
+
+    The state is saved along the way and when the training is asked to stop; it is removed when the budget is used.
+    """
+    budget, start, skipped = setup.budget, state.step, 0
     schedule = ValidationSchedule(budget, setup.config.validation.validations)
-    begun, start, skipped = budget.now(), state.step, 0
-    for batch in setup.sampler.batches(state.step):
+    saving = SavingSchedule(setup.config.budget.checkpoint_minutes * 60, budget.now, budget.now())
+    begun, batches = budget.now(), batches_of(setup, state.step)
+    while not state.step or budget.fraction(state.step) < 1:
+        batch = next(batches)
         phase = due_phase(setup, state)
         if phase != state.phase:
             yield from _enter(phase, setup, state, keeper, cases)
-        loss = train_step(setup, state, batch)
-        state.history.losses.append((state.step, loss))
-        yield _progress(setup, state, loss)
+        losses = take_step(setup, state, batch)
+        loss = sum(losses.values())
+        yield _progress(setup, state, losses)
         skipped = 0 if math.isfinite(loss) else skipped + 1
         if skipped:
             yield Notice(f"step {state.step}: the loss is {loss} on {', '.join(batch.cases)}; the step is skipped")
@@ -72,30 +77,79 @@ def run(
         if state.step - start == _STEPS_TO_TIME and cases:
             pace = (budget.now() - begun) / (_STEPS_TO_TIME * setup.sampler.batch_size)
             cases = yield from _affordable(cases, schedule, pace)
-        if should_stop() or budget.fraction(state.step) >= 1:
+        if should_stop():
             break
         if cases and schedule.is_due(state.step, state.validated_fraction):
             since = budget.now()
             yield from _validate(setup, state, keeper, cases)
             state.validated_fraction = budget.fraction(state.step)
             schedule.expect(budget.now() - since)
-    return (yield from _end(setup, state, keeper, [] if should_stop() else cases))
+        if saving.is_due() and not skipped:
+            _save(setup, state, keeper, saving)
+    if state.phase != state.last_phase:
+        yield Notice(f"ended in phase {state.phase}: the rest of the network has learned nothing; train it longer")
+    if should_stop():
+        return _stop(setup, state, keeper)
+    model = yield from _end(setup, state, keeper, cases)
+    keeper.finish(model, state.history)
+    return model
+
+
+def take_step(setup: Setup, state: TrainState, batch: PatchBatch) -> dict[str, float]:
+    """One step of the scheme; {name: loss}."""
+    losses = state.scheme.step(batch, state)
+    state.step += 1
+    state.history.losses.append((state.step, sum(losses.values())))
+    return losses
+
+
+def batches_of(setup: Setup, step: int) -> Iterator[PatchBatch]:
+    """The batches of all steps after the first `step` ones, with unlabelled patches where the scheme takes them."""
+    batches = setup.sampler.batches(step)
+    if setup.unlabelled is None:
+        return batches
+    others = setup.unlabelled.batches(step)
+    return (replace(a, unlabelled=b.images) for a, b in zip(batches, others, strict=False))
+
+
+def _save(setup: Setup, state: TrainState, keeper: Checkpoints, saving: SavingSchedule) -> None:
+    """Save the state, and the weights as a model that can be used."""
+    since = setup.budget.now()
+    if state.validated_step != state.step:  # a validation has just written them
+        keeper.write_last(recorded(setup, state), weights_of(setup, state))
+    keeper.save(state, setup.budget.elapsed(), state.written)
+    saving.done(since)
+
+
+def _stop(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model:
+    """End as asked: the model as it is, and the state to go on from."""
+    model = end_early(setup, state, keeper)
+    assert model is not None, "a step has run"
+    return model
 
 
 def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | None:
     """Write the model without another validation: the best checkpoint where there is one, else the weights as they are.
 
-    None where no step has run: then nothing is written.
+    The state is saved as well, so that the training can be resumed. None where no step has run: then nothing is
+    written.
     """
     if not state.step:
         return None
-    spec, weights = recorded(setup, state), weights_of(setup, state)
+    # The scores of an earlier phase say nothing of the whole network, which is what is kept.
+    judged = state if state.phase == state.last_phase else replace(state, dice={})
+    spec, weights = recorded(setup, judged), weights_of(setup, state)
     keeper.write_last(spec, weights)
+    if setup.base is not None:
+        keeper.write_adapter(setup.base, spec, state.network)
     if state.best_dice:
         best = keeper.load_best()
         spec, weights = best.spec, {**weights, **best.load_network().state_dict()}
     keeper.write_history(spec, state.history)
-    return write_result(keeper.out, spec, weights)
+    model = keeper.write_model(spec, weights, state.written)
+    state.written = model.sha256
+    keeper.save(state, setup.budget.elapsed(), state.written)
+    return model
 
 
 def due_phase(setup: Setup, state: TrainState) -> str:
@@ -145,7 +199,7 @@ def _affordable(
     return cases[:count]
 
 
-def _progress(setup: Setup, state: TrainState, loss: float) -> TrainProgress:
+def _progress(setup: Setup, state: TrainState, losses: Mapping[str, float]) -> TrainProgress:
     # A budget in minutes has no total number of steps; its progress is counted in thousandths.
     budget = setup.budget
     total, fraction, epoch = budget.total_steps, budget.fraction(state.step), budget.epoch(state.step)
@@ -155,9 +209,10 @@ def _progress(setup: Setup, state: TrainState, loss: float) -> TrainProgress:
         f"epoch {epoch + 1}",
         epoch=epoch,
         step=state.step,
-        loss=loss,
+        loss=sum(losses.values()),
         learning_rate=learning_rate(setup.config.optimiser, fraction),
         seconds_left=budget.seconds_left(state.step),
+        losses=losses,
     )
 
 
@@ -186,6 +241,8 @@ def _validate(
         if is_best:
             state.best_dice = dict(state.dice)
             keeper.write_best(spec, weights)
+            if setup.base is not None:
+                keeper.write_best_adapter(setup.base, spec, state.network)
         keeper.write_history(spec, state.history)
     yield _validated(setup, state, is_best)
 
@@ -199,13 +256,18 @@ def _end(
 ) -> Generator[Event, None, Model]:
     """The last validation, and the model file with the best weights."""
     if state.phase != state.last_phase:
-        yield Notice(f"ended in phase {state.phase}: the rest of the network has learned nothing; train it longer")
         state.enter(state.last_phase)  # the model holds the whole network, so that is validated
     if not cases:
-        model = end_early(setup, state, keeper)
-        assert model is not None, "a budget holds a step"
-        return model
+        spec = recorded(setup, state)
+        keeper.write_last(spec, weights_of(setup, state))
+        keeper.write_history(spec, state.history)
+        if setup.base is not None:
+            keeper.write_adapter(setup.base, spec, state.network)
+        return keeper.write_model(spec, weights_of(setup, state), state.written)
     yield from _validate(setup, state, keeper, cases)
+    if setup.base is not None:
+        keeper.write_adapter(setup.base, recorded(setup, state), state.network)
+    without_adapters(state.network)
     state.network.load_state_dict(keeper.load_best().load_network().state_dict())
     state.dice = state.best_dice
     bf16_ok = False
@@ -217,4 +279,4 @@ def _end(
     presets = yield from validate_presets([case.case for case in cases], setup.spec, best, setup.config.loss)
     spec = recorded(setup, state, bf16_ok=bf16_ok, presets=presets)
     keeper.write_history(spec, state.history)
-    return write_result(keeper.out, spec, weights_of(setup, state))
+    return keeper.write_model(spec, weights_of(setup, state), state.written)

@@ -34,6 +34,20 @@ class PatchBatch:
     images: torch.Tensor
     classes: torch.Tensor
     cases: tuple[str, ...]
+    unlabelled: torch.Tensor | None = None
+    """(U, C, z, y, x) patches of images without labels, for a scheme that takes them."""
+    shapes: torch.Tensor | None = None
+    """(B, K, z, y, x) what the classes may be between painted slices; 0 where somebody painted."""
+    plain: torch.Tensor | None = None
+    """(B, C, z, y, x) the images before their intensities were changed, where there are shapes."""
+
+
+@dataclass(frozen=True)
+class _Patch:
+    image: torch.Tensor
+    classes: torch.Tensor
+    shapes: torch.Tensor | None
+    plain: torch.Tensor
 
 
 class PatchSampler:
@@ -82,10 +96,14 @@ class PatchSampler:
         for start in range(first * size, len(order), size):
             chosen = order[start : start + size]
             drawn = [self._draw(int(case), (epoch, start + i)) for i, case in enumerate(chosen)]
-            images, classes = zip(*drawn, strict=True)
-            yield PatchBatch(torch.stack(images), torch.stack(classes), tuple(self._cases[c].name for c in chosen))
+            yield _batch(drawn, tuple(self._cases[c].name for c in chosen))
 
-    def _draw(self, index: int, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def guesses(self) -> bool:
+        """Whether a case has shapes between painted slices."""
+        return any(case.shapes is not None for case in self._cases)
+
+    def _draw(self, index: int, place: tuple[int, int]) -> _Patch:
         draw = np.random.default_rng((self._seed, *place, index))
         case = self._cases[index]
         centre = self._centre(case, draw)
@@ -93,8 +111,11 @@ class PatchSampler:
         if self._augmentation.augment:
             flat = planes_axis(self._spacing, self._patch)
             matrix = draw_matrix(draw, self._spacing, SpatialRanges(mirror=self._augmentation.mirror), flat)
-        image, classes = cut(case, centre, np.eye(3) if matrix is None else matrix, self._patch, self._device)
-        return (self._changed(image, case.guides, draw) if self._augmentation.augment else image), classes
+        matrix = np.eye(3) if matrix is None else matrix
+        image, classes = cut(case, centre, matrix, self._patch, self._device)
+        shapes = None if case.shapes is None else seen(case.shapes, 0.0, centre, matrix, self._patch, self._device)
+        changed = self._changed(image, case.guides, draw) if self._augmentation.augment else image
+        return _Patch(changed, classes, shapes, image)
 
     def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:
         """Other intensities; the guides, which are probabilities, are degraded instead."""
@@ -104,9 +125,12 @@ class PatchSampler:
 
     def _centre(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
         size, patch = np.array(case.classes.shape), np.array(self._patch)
-        if case.spots and draw.random() < self._foreground:
-            spots = case.spots[int(draw.choice(list(case.spots)))]
+        labelled = [k for k in case.spots if k]
+        if labelled and draw.random() < self._foreground:
+            spots = case.spots[int(draw.choice(labelled))]
             wanted = spots[draw.integers(len(spots))].astype(float)
+        elif 0 in case.spots:  # where a part is not annotated, "anywhere" is anywhere in the rest
+            wanted = case.spots[0][draw.integers(len(case.spots[0]))].astype(float)
         else:
             wanted = draw.uniform(0, size - 1)
         # Kept inside where the image is larger than the patch, in its middle where it is smaller.
@@ -123,18 +147,50 @@ def cut(
 
     Outside the case the image is 0 (its mean) and the classes are IGNORE. Only the box that the patch needs is read.
     """
-    reach = np.abs(matrix) @ ((np.array(patch) - 1) / 2)
-    low = np.floor(centre - reach).astype(int)
-    high = np.ceil(centre + reach).astype(int) + 1
-    image = torch.from_numpy(_box(case.image, low, high, 0.0)).to(device)
+    image = seen(case.image, 0.0, centre, matrix, patch, device)
+    low, high = _reach(centre, matrix, patch)
     classes = torch.from_numpy(_box(case.classes[None], low, high, IGNORE)).to(device)
     if np.array_equal(matrix, np.eye(3)):
         return image, classes[0].long()
-    grid = sample_grid(centre - low, matrix, patch, tuple(image.shape[1:])).to(device)
-    turned = functional.grid_sample(image[None], grid, mode="bilinear", align_corners=True)[0]
+    grid = sample_grid(centre - low, matrix, patch, tuple(classes.shape[1:])).to(device)
     # float32 holds class indices exactly; the shift by one makes what lies outside (0) mean IGNORE
     nearest = functional.grid_sample(classes[None].float() - IGNORE, grid, mode="nearest", align_corners=True)[0, 0]
-    return turned, nearest.round().long() + IGNORE
+    return image, nearest.round().long() + IGNORE
+
+
+def seen(
+    data: npt.NDArray[np.float32],
+    outside: float,
+    centre: FloatArray,
+    matrix: FloatArray,
+    patch: Shape3,
+    device: torch.device,
+) -> torch.Tensor:
+    """The patch (C, z, y, x) of an array (C, Z, Y, X) around `centre`, through `matrix`, between its voxels."""
+    low, high = _reach(centre, matrix, patch)
+    box = torch.from_numpy(_box(data, low, high, outside)).to(device)
+    if np.array_equal(matrix, np.eye(3)):
+        return box
+    grid = sample_grid(centre - low, matrix, patch, tuple(box.shape[1:])).to(device)
+    return functional.grid_sample(box[None], grid, mode="bilinear", align_corners=True)[0]
+
+
+def _reach(
+    centre: FloatArray, matrix: FloatArray, patch: Shape3
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The box of voxels that a patch needs: (low, high), high exclusive."""
+    reach = np.abs(matrix) @ ((np.array(patch) - 1) / 2)
+    return np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
+
+
+def _batch(drawn: Sequence[_Patch], cases: tuple[str, ...]) -> PatchBatch:
+    images, classes = (torch.stack([getattr(patch, name) for patch in drawn]) for name in ("image", "classes"))
+    count = next((len(patch.shapes) for patch in drawn if patch.shapes is not None), None)
+    if count is None:
+        return PatchBatch(images, classes, cases)
+    none = images.new_zeros((count, *classes.shape[1:]))
+    shapes = torch.stack([none if patch.shapes is None else patch.shapes for patch in drawn])
+    return PatchBatch(images, classes, cases, shapes=shapes, plain=torch.stack([patch.plain for patch in drawn]))
 
 
 def _box(

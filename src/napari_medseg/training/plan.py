@@ -21,7 +21,7 @@ from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.inference.engine import require_order
 from napari_medseg.inference.suitability import Range, sampled
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
-from napari_medseg.models.transfer import called, is_named, origins_of, same_name
+from napari_medseg.models.transfer import called, channels_from, is_named, origins_of, same_name
 from napari_medseg.registry import NetworkSpec, network
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
@@ -306,12 +306,10 @@ def plan_from(
     labels: {id: name} of the cases; by default those of `facts`. Labels of the model that no case holds stay where the
     cases add none and mean the same by their ids.
     """
-    if len(facts[0].channels) != len(initial.channels):
-        raise InputError(
-            f"the cases have {len(facts[0].channels)} channels, the model to start from {len(initial.channels)}: "
-            f"they must agree"
-        )
-    require_order(f"case {facts[0].name}", facts[0].channels, [channel.name for channel in initial.channels])
+    if len(facts[0].channels) == len(initial.channels):
+        require_order(f"case {facts[0].name}", facts[0].channels, [channel.name for channel in initial.channels])
+    else:
+        initial = _with_channels(initial, facts)
     _refuse_idle(initial, config)
     patch = config.sampling.patch_zyx or initial.patch_zyx
     labels = _labels_from(initial.labels, labels_of(facts) if labels is None else labels)
@@ -332,6 +330,29 @@ def plan_from(
         patch_zyx=((patch if initial.mode in ("3d", "triplanar") else initial.patch_zyx)[0], *patch[1:]),
         bf16_ok=False,
         training=record,
+    )
+
+
+def _with_channels(initial: ModelSpec, facts: Sequence[CaseFacts]) -> ModelSpec:
+    """The spec with the channels of the cases: those of the model where they have one, see `channels_from`."""
+    if initial.first is not None:
+        raise InputError("a cascade keeps its channels: give images with the channels of the model to start from")
+    names = facts[0].channels
+    origins = channels_from(names, [channel.name for channel in initial.channels])
+    is_ct = (np.median([f.minima for f in facts], axis=0) <= CT_BELOW_HU).tolist()
+    fresh = [Channel(name=name, modality="CT" if ct else "other") for name, ct in zip(names, is_ct, strict=True)]
+    slices = initial.patch_zyx[0] if initial.mode == "2.5d" else 1
+    return replace(
+        initial,
+        channels=tuple(
+            new if k is None else replace(initial.channels[k], name=new.name)
+            for k, new in zip(origins, fresh, strict=True)
+        ),
+        normalisation=tuple(
+            _normalisation(facts, c, is_ct[c]) if k is None else initial.normalisation[k] for c, k in enumerate(origins)
+        ),
+        arguments={**initial.arguments, "in_channels": len(names) * slices},
+        training=replace(initial.training, seen=None),
     )
 
 

@@ -1,4 +1,4 @@
-"""What changes over a training: the learning rate, and when to validate."""
+"""What changes over a training: the learning rate, when to validate, and when to save its state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from napari_medseg.config import OptimiserConfig
-from napari_medseg.training.budget import Budget
+from napari_medseg.training.budget import Budget, Clock
 
 _WARM_UP = 0.02
 """Share of the budget over which the learning rate rises."""
@@ -14,6 +14,8 @@ _VALIDATION_SHARE = 0.08
 """Largest share of the wall time for the validations along the way."""
 _LAST_VALIDATION = 6
 """Cost of the last validation over one along the way: it also runs in fp32, up to four times slower, then writes."""
+_SAVING_SHARE = 0.02
+"""Largest share of the wall time for saving states."""
 _LAST_SHARE = 0.3
 """Largest share of the wall time for the last validation."""
 
@@ -60,3 +62,23 @@ class ValidationSchedule:
             return len(cumulative_seconds)
         most = _LAST_SHARE * minutes * 60 / _LAST_VALIDATION
         return sum(seconds <= most for seconds in cumulative_seconds)
+
+
+@dataclass
+class SavingSchedule:
+    """When to save the state of a training: at an interval, less often where saving takes long."""
+
+    interval_s: float
+    now: Clock
+    saved: float
+    """When it was saved last, or the first step was due, on `now`."""
+    cost_s: float = 0.0
+    """Of the last saving."""
+
+    def is_due(self) -> bool:
+        return self.now() - self.saved >= max(self.interval_s, self.cost_s / _SAVING_SHARE if self.interval_s else 0.0)
+
+    def done(self, since: float) -> None:
+        """The state has been saved; that began at `since`."""
+        self.saved = self.now()
+        self.cost_s = self.saved - since

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import Precision, TrainConfig
 from napari_medseg.inference.device import has_fast_bf16
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.models.adapters import plain_weights
 from napari_medseg.models.file import FIRST, Model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.models.transfer import origins_of, taken_over
-from napari_medseg.registry import Supervision
-from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget
+from napari_medseg.training.losses.context import Loss
 from napari_medseg.training.patches import PatchSampler
 
-Loss = Callable[[torch.Tensor | Outputs, torch.Tensor, Supervision], torch.Tensor]
-"""(outputs of the network, class indices (B, z, y, x), weighting of the outputs) -> the loss, a scalar."""
+if TYPE_CHECKING:
+    from napari_medseg.training.schemes.scheme import Scheme
 
 _KEPT = ("step", "phase", "validated_step", "validated_fraction", "dice", "phase_dice", "best_dice", "history")
 """Fields of a TrainState that `state_dict` holds as they are."""
@@ -44,6 +42,10 @@ class Setup:
     loss: Loss
     first: Predictor | None = None
     """The network of the stage before, in a cascade."""
+    unlabelled: PatchSampler | None = None
+    """Patches of images without labels, for a scheme that takes them."""
+    base: Model | None = None
+    """The model that adapters are learned for."""
 
 
 @dataclass
@@ -65,10 +67,11 @@ class TrainState:
     the number of the step.
     """
 
-    network: nn.Module
+    scheme: Scheme
+    """The networks and their optimisers, and what a step does to them."""
     phases: Mapping[str, nn.Module]
-    """The parts of the network that are trained in turn, each as a network of volumes; the last is the whole."""
-    optimiser: torch.optim.Optimizer
+    """The parts of the network to keep that are trained in turn, each as a network of volumes; the last is the
+    whole."""
     phase: str
     """The part that is trained now."""
     step: int = 0
@@ -84,6 +87,13 @@ class TrainState:
     best_dice: dict[int, float] = field(default_factory=dict)
     """`dice` of the best validation in the last phase; empty before the first one."""
     history: History = field(default_factory=History)
+    written: str = ""
+    """SHA-256 of the model that this training wrote when it was stopped; empty where it wrote none."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.scheme.network_to_keep()
 
     @property
     def volumes(self) -> nn.Module:
@@ -102,28 +112,19 @@ class TrainState:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values; the tensors are the ones in use, not copies."""
         kept = {name: copy.deepcopy(getattr(self, name)) for name in _KEPT}
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), **kept}
+        networks = {name: network.state_dict() for name, network in self.scheme.networks().items()}
+        optimisers = {name: optimiser.state_dict() for name, optimiser in self.scheme.optimisers().items()}
+        return {"networks": networks, "optimisers": optimisers, **kept}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` of a state with the same network and optimiser gave."""
-        self.network.load_state_dict(content["network"])
-        self.optimiser.load_state_dict(content["optimiser"])
+        """Take over what `state_dict` of a state of the same scheme, network and settings gave."""
+        for name, network in self.scheme.networks().items():
+            network.load_state_dict(content["networks"][name])
+        for name, optimiser in self.scheme.optimisers().items():
+            optimiser.load_state_dict(content["optimisers"][name])
+            _lay_out_as_parameters(optimiser)
         for name in _KEPT:
             setattr(self, name, copy.deepcopy(content[name]))
-
-
-def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device, initial: Model | None = None) -> TrainState:
-    """The state before the first step. initial: a model that it starts from, see `transfer`."""
-    network = _new_network(spec, config.seed, initial).to(device)
-    phases = _phases_of(in_mode(network, spec.mode, spec.patch_zyx[0]))
-    _lay_channels_last(network)
-    optimiser = torch.optim.AdamW(
-        network.parameters(),
-        lr=config.optimiser.learning_rate,
-        weight_decay=config.optimiser.weight_decay,
-        fused=device.type != "mps",
-    )
-    return TrainState(network, phases, optimiser, phase=next(iter(phases)))
 
 
 def training_precision(precision: Precision, device: torch.device) -> Precision:
@@ -136,29 +137,19 @@ def training_precision(precision: Precision, device: torch.device) -> Precision:
 def weights_of(setup: Setup, state: TrainState) -> dict[str, torch.Tensor]:
     """The weights that a model file of this training holds, those of the stage before among them."""
     first = {} if setup.first is None else setup.first.network.state_dict()
-    return {**state.network.state_dict(), **{FIRST + name: tensor for name, tensor in first.items()}}
+    return {**plain_weights(state.network), **{FIRST + name: tensor for name, tensor in first.items()}}
 
 
-def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = network_named(spec.network).build_from(spec.arguments)
-    if initial is not None:
-        known = initial.load_network().state_dict()
-        origins = origins_of(spec.labels, initial.spec.labels)
-        network.load_state_dict(taken_over(network.state_dict(), known, spec, origins), strict=False)
-    return network
+def phases_of(network: nn.Module, spec: ModelSpec) -> dict[str, nn.Module]:
+    """The parts of a network that are trained in turn, as networks of volumes; most networks are one part."""
+    volumes = in_mode(network, spec.mode, spec.patch_zyx[0])
+    phases = getattr(volumes, "training_phases", None)
+    return {"all": volumes} if phases is None else phases()
 
 
-def _phases_of(network: nn.Module) -> dict[str, nn.Module]:
-    """The parts that a network names to be trained in turn, or the network alone."""
-    phases = getattr(network, "training_phases", None)
-    return {"all": network} if phases is None else phases()
-
-
-def _lay_channels_last(network: nn.Module) -> None:
-    """Lay the weights of convolutions out as they compute fastest; a hybrid has 2D and 3D ones."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in network.parameters():
-        if parameter.ndim in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+def _lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:
+    """Lay the moments of an optimiser out in memory as their parameters: its fused step walks both alike."""
+    for parameter, moments in optimiser.state.items():
+        for name, moment in moments.items():
+            if torch.is_tensor(moment) and moment.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(moment)

@@ -1,1 +1,8 @@
-"""Operations on voxels: intensity normalisation, resampling, augmentation."""
+"""Changes of images and labels: intensities, grids, augmentation, and what of the labels is annotated.
+
+The public names are listed in `__init__.pyi`, and loaded on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from napari.utils.notifications import notification_manager
 from napari.utils.progress import progress
-from qtpy.QtCore import QThreadPool
-from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
+from qtpy.QtCore import Qt, QThreadPool
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress
 from napari_medseg.widgets.work.progress_row import ProgressRow, duration
-from napari_medseg.widgets.work.runner import Failed, Runner
+from napari_medseg.widgets.work.runner import Failed, Runner, lasting_runner
 
 
 @pytest.fixture
@@ -154,6 +154,31 @@ def test_the_work_ends_when_its_panel_is_closed(qtbot: Any) -> None:
     panel.setParent(None)  # as napari does when the cross of the dock is clicked
     qtbot.waitUntil(lambda: not runner.is_busy)
     assert ended.is_set()
+
+
+def test_the_work_of_a_lasting_runner_goes_on_when_its_panel_is_closed(qtbot: Any) -> None:
+    window, dock, panel = QMainWindow(), QDockWidget(), QWidget()
+    qtbot.addWidget(window)
+    window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock)
+    dock.setWidget(panel)
+    runner, goes_on = lasting_runner(window, "train"), threading.Event()
+
+    def waits() -> Iterator[Event]:
+        yield Progress(0, 1)
+        assert goes_on.wait(timeout=60)
+        yield Finished("the model")
+
+    seen: list[Event] = []
+    runner.happened.connect(seen.append)
+    runner.start(waits, "work")
+    panel.setParent(None)
+    panel.deleteLater()
+    goes_on.set()
+    again = lasting_runner(window, "train")
+    assert again is runner
+    qtbot.waitUntil(lambda: not again.is_busy)
+    assert seen[-1] == Finished("the model")
+    assert lasting_runner(window, "other") is not runner
 
 
 def test_no_work_waits_for_a_thread_or_takes_one_of_naparis(qtbot: Any) -> None:

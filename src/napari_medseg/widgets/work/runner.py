@@ -210,3 +210,15 @@ def _notify(error: Exception) -> None:
         show_error(str(error))
     else:
         notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def lasting_runner(window: QObject, name: str) -> Runner:
+    """The runner of that name which belongs to the window: its work goes on when the panel that began it is closed.
+
+    It is made once; a panel that is opened later finds it, with `is_busy`, and connects to its signals.
+    """
+    found: Runner | None = window.findChild(Runner, name)
+    if found is None:
+        found = Runner(window)
+        found.setObjectName(name)
+    return found

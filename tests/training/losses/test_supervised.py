@@ -7,7 +7,8 @@ import torch
 
 from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.training.cases import IGNORE
-from napari_medseg.training.losses import deeply_supervised, dice_ce
+from napari_medseg.training.losses.overlap import dice_ce
+from napari_medseg.training.losses.supervised import deeply_supervised
 
 
 @pytest.fixture

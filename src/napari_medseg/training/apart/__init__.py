@@ -1,0 +1,1 @@
+"""Training in a process of its own, which a crash or a full memory takes alone."""

@@ -1,0 +1,50 @@
+"""The process that trains: a request comes in, events go out; a stop, or the end of the parent, ends it early.
+
+Then a model and a state to resume from are written, as for every training that is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from typing import IO
+
+from napari_medseg.errors import MedsegError
+from napari_medseg.training.apart.frames import Broken, Request, receive, send
+
+
+def main() -> None:
+    # Whatever a library prints must not fall between the events: they keep the pipe, prints go to stderr.
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    request = receive(sys.stdin.buffer)
+    assert isinstance(request, Request), "the parent sends a request first"
+    asked = threading.Event()
+    threading.Thread(target=_wait_for_stop, args=(sys.stdin.buffer, asked), daemon=True).start()
+    with contextlib.suppress(BrokenPipeError):  # the parent has gone: what was trained is written
+        _train(request, asked, events)
+
+
+def _train(request: Request, asked: threading.Event, events: IO[bytes]) -> None:
+    from napari_medseg.training.fit import iter_train
+
+    try:
+        running = iter_train(request.cases, should_stop=asked.is_set, **request.options)
+        for event in running:
+            try:
+                send(events, event)
+            except BrokenPipeError:
+                asked.set()
+    except (MedsegError, RuntimeError, MemoryError) as error:
+        send(events, Broken(error))
+
+
+def _wait_for_stop(pipe: IO[bytes], asked: threading.Event) -> None:
+    pipe.readline()  # "stop", or nothing where the parent has ended
+    asked.set()
+
+
+if __name__ == "__main__":
+    main()

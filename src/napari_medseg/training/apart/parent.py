@@ -1,0 +1,116 @@
+"""`iter_train_apart`: the events of a training that runs in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+
+from napari_medseg.cases import Case
+from napari_medseg.errors import InputError
+from napari_medseg.events import Event, Finished
+from napari_medseg.training.apart.frames import STOP, Broken, Request, receive, send
+from napari_medseg.volume import Segmentation, Volume
+
+N = TypeVar("N", Volume, Segmentation)
+Pairs = Iterable[Case | tuple[Volume, Segmentation]]
+
+
+def iter_train_apart(
+    cases: Pairs, *, out: str | Path, should_stop: Callable[[], bool] = lambda: False, **options: Any
+) -> Iterator[Event]:
+    """As `iter_train`, with the same arguments, in a process of its own.
+
+    A crash there, or the system that ends it for want of memory, raises InputError here, and the state on disk stands:
+    resume from it. Closing the generator, and the end of this process, stop the training: it writes its model first.
+    """
+    request = Request([_in_memory(case) for case in cases], {"out": Path(out), **options})
+    with tempfile.TemporaryFile() as complaints, _started(complaints) as process:
+        assert process.stdin is not None, "started with PIPE"
+        assert process.stdout is not None, "started with PIPE"
+        try:
+            send(process.stdin, request)
+            yield from _events(process, should_stop)
+        except (EOFError, BrokenPipeError):
+            raise InputError(_ended(process.wait(), complaints, Path(out))) from None
+        finally:
+            _stop(process)
+
+
+def _events(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> Iterator[Event]:
+    assert process.stdout is not None, "started with PIPE"
+    asked = False
+    while True:
+        event = receive(process.stdout)
+        if isinstance(event, Broken):
+            raise event.error
+        yield event
+        if isinstance(event, Finished):
+            return
+        if not asked and should_stop():
+            asked = True
+            _ask(process)
+
+
+def _started(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+    path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    return subprocess.Popen(
+        # -P: nothing is imported from the folder that the user happens to be in.
+        [sys.executable, "-P", "-W", "ignore", "-m", "napari_medseg.training.apart.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        env={**os.environ, **path},
+        start_new_session=True,  # Ctrl-C in the terminal then reaches us alone
+    )
+
+
+def _ask(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None, "started with PIPE"
+    with suppress(BrokenPipeError):
+        process.stdin.write(STOP)
+        process.stdin.flush()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Have the process write its model and end, and wait for that."""
+    if process.poll() is None:
+        _ask(process)
+        assert process.stdout is not None, "started with PIPE"
+        while process.stdout.read(1 << 16):  # it would wait for us to take its last events
+            pass
+    process.wait()
+
+
+def _ended(status: int, complaints: IO[bytes], out: Path) -> str:
+    """One line for a process that has ended by itself."""
+    if status == -signal.SIGKILL:
+        why = "the system ended the process that trains, most likely for want of memory"
+    else:
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines()
+        why = f"the process that trains ended with status {status}" + (f": {lines[-1]}" if lines else "")
+    return f"{why}; the state saved in {out.with_suffix('.training')} stands: resume from it"
+
+
+def _in_memory(case: Case | tuple[Volume, Segmentation]) -> Case | tuple[Volume, Segmentation]:
+    """A case that another process can have: files stay files, lazy arrays are read."""
+    if isinstance(case, Case):
+        images = tuple(_read(image) if isinstance(image, Volume) else image for image in case.images)
+        labels = _read(case.labels) if isinstance(case.labels, Segmentation) else case.labels
+        return replace(case, images=images, labels=labels)
+    volume, segmentation = case
+    return _read(volume), _read(segmentation)
+
+
+def _read(noun: N) -> N:
+    return replace(noun, data=np.asarray(noun.data[...]))

@@ -1,0 +1,1 @@
+"""Losses by name, their sums, and how those of several outputs are weighted."""

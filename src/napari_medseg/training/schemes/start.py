@@ -1,0 +1,60 @@
+"""The state before the first step: the network with its first weights, in the scheme that trains it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from napari_medseg.architectures.modes import in_mode
+from napari_medseg.models.adapters import add_low_rank, freeze_encoder
+from napari_medseg.models.file import Model
+from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.transfer import channels_from, origins_of, taken_over
+from napari_medseg.registry import network as network_named
+from napari_medseg.training.schemes.scheme import scheme_named
+from napari_medseg.training.state import Setup, TrainState, phases_of
+
+
+def new_state(setup: Setup, initial: Model | None = None) -> TrainState:
+    """The state before the first step. initial: a model that it starts from, see `transfer`."""
+    network = _new_network(setup.spec, setup.config.seed, initial).to(setup.device)
+    _lay_channels_last(network)
+    _let_learn(network, setup)
+    scheme = scheme_named(setup.config.scheme).build(setup, network)
+    phases = phases_of(scheme.network_to_keep(), setup.spec)
+    return TrainState(scheme, phases, phase=next(iter(phases)))
+
+
+def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = network_named(spec.network).build_from(spec.arguments)
+    if initial is not None:
+        known = initial.load_network().state_dict()
+        origins = origins_of(spec.labels, initial.spec.labels)
+        channels = None
+        if len(spec.channels) != len(initial.spec.channels):
+            channels = channels_from(*([channel.name for channel in s.channels] for s in (spec, initial.spec)))
+        network.load_state_dict(taken_over(network.state_dict(), known, spec, origins, channels), strict=False)
+    return network
+
+
+def _let_learn(network: nn.Module, setup: Setup) -> None:
+    """Let the weights learn that the settings name; the others rest."""
+    spec, config = setup.spec, setup.config
+    if config.optimiser.adapt == "low-rank":
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            add_low_rank(network, spec, config.optimiser.rank)
+    elif config.optimiser.adapt == "decoder":
+        guides = spec.first.channels if spec.first else 0
+        inputs = torch.zeros((1, len(spec.channels) + guides, *spec.patch_zyx), device=setup.device)
+        freeze_encoder(network, in_mode(network, spec.mode, spec.patch_zyx[0]), inputs)
+
+
+def _lay_channels_last(network: nn.Module) -> None:
+    """Lay the weights of convolutions out as they compute fastest; a hybrid has 2D and 3D ones."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])

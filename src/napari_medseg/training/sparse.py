@@ -1,0 +1,194 @@
+"""Cases of which only a part is annotated: slices held out to validate, shapes between painted slices, weak labels.
+
+Shapes: classes (Z, Y, X), IGNORE where nobody annotated; shapes (K, Z, Y, X).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_medseg.cases import Case
+from napari_medseg.config import LossConfig, TrainConfig, configured
+from napari_medseg.geometry import Triple
+from napari_medseg.transforms.annotated import held_slices, painted_slices, without_slices
+from napari_medseg.volume import MAX_LABEL, Grid, Segmentation
+
+Classes = npt.NDArray[np.int16]
+
+_FEWEST_TO_TRAIN = 7
+"""Painted slices that a single case keeps to train on."""
+_MOST_SHAPES = 2**28
+"""Numbers that the shapes of a case may have: classes x voxels."""
+_FAR = 20.0
+"""Distance, in voxels, at which all that is farther counts alike."""
+_CORE = 0.6
+"""Extent of the ellipsoid in a box, over that of the box, that is taken for the object."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutCase(Case):
+    """A case with some slices hidden: those that validate, or all others."""
+
+    axis: int
+    hidden: tuple[int, ...]
+    ignore_label: int
+
+    def segmentation(self, grid: Grid | None = None) -> Segmentation:
+        return without_slices(super().segmentation(grid), self.axis, self.hidden, self.ignore_label)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeakCase(Case):
+    """A case whose labels are strokes, or mean boxes."""
+
+    loss: LossConfig
+    ignore_label: int
+
+    def segmentation(self, grid: Grid | None = None) -> Segmentation:
+        labels = super().segmentation(grid)
+        ids = np.asarray(labels.data[...]).astype(np.int32)
+        made = (
+            _strokes(ids, self.loss, self.ignore_label)
+            if self.loss.weak == "scribbles"
+            else _boxes(ids, self.ignore_label)
+        )
+        names = {k: name for k, name in labels.labels.items() if k != self.loss.background_label}
+        return Segmentation(made, labels.grid, names, name=labels.name)
+
+
+def in_part(cases: list[Case], config: TrainConfig) -> tuple[list[Case], TrainConfig]:
+    """The cases as weak labels have them, and the config with an id for what is unknown.
+
+    As they are where the labels are masks.
+    """
+    if config.loss.weak == "none":
+        return cases, config
+    ignore = _unknown_id(config.loss)
+    weak = [_as(WeakCase, case, loss=config.loss, ignore_label=ignore) for case in cases]
+    return weak, configured(TrainConfig, config, {"ignore_label": ignore})
+
+
+def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], TrainConfig]:
+    """(cases to train, cases to validate, config) of a single case: some of its slices validate.
+
+    None does where too few slices would be left to train.
+    """
+    labels = case.segmentation(case.peek().grid)
+    painted = painted_slices(labels)
+    axis = 0 if painted is None else painted.axis
+    ids = np.asarray(labels.data[...])
+    held = held_slices((ids != 0) & (ids != config.loss.ignore_label), axis)
+    count = min(round(len(held) * config.validation.val), len(held) - _FEWEST_TO_TRAIN)
+    if count < 1:
+        return [case], [], config
+    places = np.rint(np.linspace(0, len(held) - 1, count + 2)[1:-1]).astype(int)
+    chosen = tuple(held[places].tolist())
+    others = tuple(sorted(set(range(ids.shape[axis])) - set(chosen)))
+    ignore = _unknown_id(config.loss)
+    hiding = {"axis": axis, "ignore_label": ignore}
+    name = f"slices {', '.join(map(str, chosen))} of {case.name}"
+    return (
+        [_as(HeldOutCase, case, hidden=chosen, **hiding)],
+        [replace(_as(HeldOutCase, case, hidden=others, **hiding), name=name)],
+        configured(TrainConfig, config, {"ignore_label": ignore}),
+    )
+
+
+def shapes_between(classes: Classes, count: int, spacing_zyx_mm: Triple) -> npt.NDArray[np.float32] | None:
+    """Probabilities (count, Z, Y, X) of the classes in slices that nobody painted, from those on both sides.
+
+    The signed distances of two painted slices are interpolated (Raya and Udupa, IEEE TMI 1990); past the last one they
+    grow, so that a shape shrinks. Zeros in painted slices. None where it is not whole slices that are unknown, or where
+    the classes are too many.
+    """
+    axis = _axis_of_unknown(classes)
+    if axis is None or count * classes.size > _MOST_SHAPES:
+        return None
+    planes, step = np.moveaxis(classes, axis, 0), spacing_zyx_mm[axis]
+    across = tuple(s for a, s in enumerate(spacing_zyx_mm) if a != axis)
+    unit = float(np.mean(across))
+    known = np.flatnonzero((planes >= 0).all(axis=(1, 2)))
+    distances = {int(k): _signed_distances(planes[k], count, across) for k in known}
+    shapes = np.zeros((count, *planes.shape), np.float32)
+    for index in np.setdiff1d(np.arange(len(planes)), known):
+        found = _interpolated(int(index), known, distances, step) / unit
+        odds = np.exp(-found.clip(-_FAR, _FAR))
+        shapes[:, index] = odds / odds.sum(axis=0)
+    return np.ascontiguousarray(np.moveaxis(shapes, 1, axis + 1))
+
+
+def _axis_of_unknown(classes: Classes) -> int | None:
+    """The axis along which each slice is known as a whole, or not at all, and both kinds are there."""
+    for axis in range(3):
+        over = tuple(a for a in range(3) if a != axis)
+        whole, some = (classes >= 0).all(axis=over), (classes >= 0).any(axis=over)
+        if np.array_equal(whole, some) and 0 < np.count_nonzero(whole) < classes.shape[axis]:
+            return axis
+    return None
+
+
+def _signed_distances(plane: Classes, count: int, spacing: Sequence[float]) -> npt.NDArray[np.float32]:
+    """(count, Y, X) in mm, negative inside; a class that is not there is far away everywhere."""
+    far = _FAR * float(np.mean(spacing))
+    made = np.full((count, *plane.shape), far, np.float32)
+    for k in range(count):
+        mask = plane == k
+        if mask.all():
+            made[k] = -far
+        elif mask.any():
+            inside = ndimage.distance_transform_edt(mask, spacing)
+            made[k] = ndimage.distance_transform_edt(~mask, spacing) - inside
+    return made.clip(-far, far)
+
+
+def _interpolated(
+    index: int, known: npt.NDArray[np.intp], distances: dict[int, npt.NDArray[np.float32]], step: float
+) -> npt.NDArray[np.float32]:
+    """The signed distances (K, Y, X) in a slice, in mm."""
+    below, above = known[known < index], known[known > index]
+    if len(below) and len(above):
+        a, b = int(below[-1]), int(above[0])
+        share = np.float32((index - a) / (b - a))
+        return distances[a] * (1 - share) + distances[b] * share
+    nearest = int(below[-1] if len(below) else above[0])
+    grown = distances[nearest] + step * abs(index - nearest)
+    grown[0] = distances[nearest][0] - step * abs(index - nearest)
+    return grown
+
+
+def _strokes(ids: npt.NDArray[np.int32], loss: LossConfig, ignore_label: int) -> npt.NDArray[np.int32]:
+    """Strokes: what has no label is unknown; those of the background's label are background."""
+    return np.where(ids == 0, ignore_label, np.where(ids == (loss.background_label or 0), 0, ids))
+
+
+def _boxes(ids: npt.NDArray[np.int32], ignore_label: int) -> npt.NDArray[np.int32]:
+    """Boxes: background outside of them, their label in an ellipsoid in their middle, unknown between."""
+    made = np.zeros_like(ids)
+    cores = np.zeros_like(ids)
+    for label in np.unique(ids[ids > 0]):
+        parts, _ = ndimage.label(ids == label, np.ones((3, 3, 3)))
+        for place in ndimage.find_objects(parts):
+            made[place] = ignore_label
+            sizes = [side.stop - side.start for side in place]
+            offsets = np.meshgrid(*(np.linspace(-1, 1, n + 2)[1:-1] for n in sizes), indexing="ij")
+            cores[place][sum(o**2 for o in offsets) <= _CORE**2] = label
+    return np.where(cores > 0, cores, made)
+
+
+def _unknown_id(loss: LossConfig) -> int:
+    """The id of what is unknown: the one that the user gave, or one that is never given."""
+    return MAX_LABEL if loss.ignore_label is None else loss.ignore_label
+
+
+def _as(kind: Any, case: Case, **own: Any) -> Any:
+    """The case as one of another class. A case that already rewrites its labels is read through."""
+    plain = {f.name: getattr(case, f.name) for f in fields(Case)}
+    if type(case) is not Case:
+        plain["labels"] = case.segmentation(case.peek().grid)
+    return kind(**plain, **own)

@@ -1,0 +1,96 @@
+"""Training in a process of its own: what happens to it happens to it alone."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import torch
+
+from balls import segmentation, volume
+from napari_medseg import load_model, train
+from napari_medseg.errors import InputError
+from napari_medseg.events import Event, Finished, Progress, TrainProgress
+from napari_medseg.training.apart import parent
+from napari_medseg.training.apart.frames import receive, send
+from napari_medseg.training.apart.parent import iter_train_apart
+from napari_medseg.training.saved import states_in
+
+OPTIONS: dict[str, Any] = {
+    "val": 0,
+    "epochs": 3,
+    "device": "cpu",
+    "precision": "fp32",
+    "batch_size": 1,
+    "arguments": {"channels": (4, 8)},
+    "checkpoint_minutes": 0,
+}
+CASES = [(volume(seed=seed), segmentation()) for seed in range(2)]
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that were started to train."""
+    found: list[subprocess.Popen[bytes]] = []
+    start = parent._started
+
+    def started(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+        found.append(start(complaints))
+        return found[-1]
+
+    monkeypatch.setattr(parent, "_started", started)
+    return found
+
+
+def test_a_kill_takes_the_child_alone_and_its_training_is_resumed(
+    tmp_path: Path, children: list[subprocess.Popen[bytes]]
+) -> None:
+    out = tmp_path / "m.safetensors"
+    running = iter_train_apart(CASES, out=out, **OPTIONS)
+    while getattr(next(running), "step", 0) != 2:
+        pass
+    os.kill(children[0].pid, signal.SIGKILL)
+    with pytest.raises(InputError, match=r"the system ended the process .* want of memory; .*m.training stands"):
+        list(running)
+    assert any(path.exists() for path in states_in(tmp_path / "m.training"))
+    train(CASES, out=out, resume=True, **OPTIONS)
+    whole = train(CASES, out=tmp_path / "whole.safetensors", **OPTIONS)
+    a, b = (model.load_network().state_dict() for model in (load_model(out), whole))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+
+
+@pytest.mark.slow
+def test_a_stop_an_error_and_a_close_end_the_child(tmp_path: Path, children: list[subprocess.Popen[bytes]]) -> None:
+    out = tmp_path / "m.safetensors"
+    events: list[Event] = []
+    long = OPTIONS | {"epochs": 500}
+    running = iter_train_apart(CASES, out=out, should_stop=lambda: len(events) > 8, **long)
+    events.extend(running)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].result.sha256 == load_model(out).sha256
+    assert load_model(out).spec.training.epochs < 500
+    with pytest.raises(InputError, match="differs in seed"):
+        list(iter_train_apart(CASES, out=out, resume=True, seed=1, **OPTIONS))
+    running = iter_train_apart(CASES, out=tmp_path / "n.safetensors", **long)
+    while not isinstance(next(running), TrainProgress):
+        pass
+    running.close()  # type: ignore[attr-defined]
+    assert [child.poll() for child in children] == [0, 0, 0]
+    assert load_model(tmp_path / "n.safetensors").spec.training.epochs < 500
+
+
+def test_values_cross_a_pipe_whole_or_not_at_all() -> None:
+    pipe = io.BytesIO()
+    send(pipe, Progress(1, 2, "half"))
+    send(pipe, Progress(2, 2))
+    whole = pipe.getvalue()
+    pipe.seek(0)
+    assert [receive(pipe), receive(pipe)] == [Progress(1, 2, "half"), Progress(2, 2)]
+    for end in (0, 5, len(whole) // 2 - 3):
+        with pytest.raises(EOFError):
+            receive(io.BytesIO(whole[:end]))

@@ -1,0 +1,211 @@
+"""Training where only a part is annotated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from balls import balls, segmentation, volume
+from napari_medseg import Grid, Segmentation, iter_train, load_model, registry, segment
+from napari_medseg.config import LossConfig, TrainConfig, configured
+from napari_medseg.errors import InputError
+from napari_medseg.events import Finished, Started, TrainProgress, Validated
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
+from napari_medseg.training.cases import IGNORE, as_cases, class_indices
+from napari_medseg.training.losses.context import Context
+from napari_medseg.training.losses.guesses import guess, smooth, towards
+from napari_medseg.training.losses.masked import Masked
+from napari_medseg.training.sparse import held_out, in_part, shapes_between
+from napari_medseg.volume import MAX_LABEL
+
+QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "arguments": {"channels": (8, 16)}}
+
+
+def painted(indices: list[int]) -> Segmentation:
+    labels = np.zeros_like(balls())
+    labels[indices] = balls()[indices]
+    return Segmentation(labels, volume().grid)
+
+
+def squares(*halves: int) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """A slice per number: a square of 2 n + 1 pixels of class 1, 0 around it; all unknown for a negative number."""
+    classes = np.zeros((len(halves), 21, 21), np.int16)
+    for plane, half in zip(classes, halves, strict=True):
+        plane[10 - half : 11 + half, 10 - half : 11 + half] = 1
+        if half < 0:
+            plane[...] = IGNORE
+    return classes
+
+
+def test_shapes_lie_between_their_neighbours() -> None:
+    shapes = shapes_between(squares(-1, 2, -1, 6, -1), 2, (2.0, 1.0, 1.0))
+    assert shapes is not None
+    found = shapes[1] > 0.5
+    assert not shapes[:, [1, 3]].any()
+    assert np.allclose(shapes[:, [0, 2, 4]].sum(axis=0), 1)
+    # In the middle the radius is 4; past the ends, 2 mm away, 2 pixels go from every side.
+    assert [int(plane[10].sum()) for plane in found] == [1, 0, 9, 0, 9]
+
+
+@pytest.mark.parametrize("classes", [squares(2, 3), squares(-1, -1)], ids=["all known", "nothing known"])
+def test_without_unknown_slices_there_are_no_shapes(classes: Any) -> None:
+    assert shapes_between(classes, 2, (1.0, 1.0, 1.0)) is None
+
+
+def test_a_part_of_a_slice_has_no_shapes() -> None:
+    classes = squares(2, -1, 2)
+    classes[0, 0, 0] = IGNORE
+    assert shapes_between(classes, 2, (1.0, 1.0, 1.0)) is None
+
+
+def test_a_guess_weighs_shapes_and_network() -> None:
+    shapes, found = torch.tensor([[[0.2], [0.8]]]), torch.log(torch.tensor([[[0.6], [0.4]]]))
+    odds = 0.4 / 0.6 * (0.8001 / 0.2001) ** 0.5
+    assert guess(shapes, found, 1.0)[0, 1, 0].item() == pytest.approx(odds / (1 + odds), abs=1e-5)
+    assert guess(shapes, found, 0.0)[0, 1, 0].item() == pytest.approx(0.8, abs=1e-3)
+    # Even logits, of which one voxel of two counts: -ln 0.5, and Dice of 0.5 and 1.
+    wanted = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    loss = towards(torch.zeros(1, 2, 2), wanted, torch.tensor([[[1.0, 0.0]]]))
+    assert float(loss) == pytest.approx(np.log(2) + 1 - 2 * 0.5 / 1.5, abs=1e-3)
+
+
+def test_neighbours_of_a_like_intensity_should_agree() -> None:
+    # Two like neighbours of opposite classes, and two unlike ones: exp(-(1 / 0.5)^2 / 2).
+    given = Masked.of(torch.tensor([[[50.0, -50.0, -50.0]] * 1 + [[-50.0, 50.0, 50.0]]]), torch.zeros(1, 3).long())
+    alike = Context(images=torch.tensor([[[0.0, 0.0, 1.0]]]))
+    assert float(smooth(given, alike)) == pytest.approx(0.5)
+    apart = Context(images=torch.tensor([[[0.0, 1.0, 1.0]]]))
+    assert float(smooth(given, apart)) == pytest.approx(0.5 * np.exp(-2))
+
+
+def case_of(labels: Segmentation) -> Any:
+    return as_cases([(volume(), labels)])[0]
+
+
+def spec_of() -> ModelSpec:
+    arguments = registry.network("unet3d").arguments(
+        in_channels=1, out_channels=3, channels=(4, 8), deep_supervision=False
+    )
+    return ModelSpec(
+        network="unet3d",
+        arguments=arguments,
+        channels=(Channel(name="CT", modality="CT"),),
+        labels={1: "a", 2: "b"},
+        patch_zyx=(8, 16, 16),
+        normalisation=(Normalisation(kind="zscore"),),
+        deep_supervision=False,
+    )
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_slices_of_a_single_case_validate(axis: int) -> None:
+    shape = (24, 24, 24)
+    labels = np.zeros(shape, np.uint8)
+    np.moveaxis(labels, axis, 0)[::2, 5:9, 5:9] = 1
+    grid = Grid.from_spacing(shape, (1.0, 1.0, 1.0))
+    config = configured(TrainConfig, None, {"unlabelled_slices": "ignore", "val": 0.2})
+    training, validation, changed = held_out(case_of(Segmentation(labels, grid)), config)
+    spec = spec_of()
+    of_training, of_validation = (
+        np.moveaxis(class_indices(cases[0].segmentation(), spec, changed.loss), axis, 0)
+        for cases in (training, validation)
+    )
+    trained, validated = ((part >= 0).any(axis=(1, 2)) for part in (of_training, of_validation))
+    assert np.flatnonzero(validated).tolist() == [8, 14]
+    assert np.flatnonzero(trained).tolist() == [k for k in range(0, 24, 2) if k not in (8, 14)]
+    assert (of_validation[8] == np.moveaxis(labels, axis, 0)[8]).all()
+    assert validation[0].name == "slices 8, 14 of case 0"
+
+
+def test_few_slices_all_train() -> None:
+    case, config = case_of(painted([5, 7])), configured(TrainConfig, None, {"val": 0.5})
+    assert held_out(case, config) == ([case], [], config)
+
+
+def test_strokes_and_boxes_leave_the_rest_unknown() -> None:
+    labels = np.zeros((5, 9, 9), np.uint8)
+    labels[1:4, 2:7, 2:7], labels[0, 0, :] = 1, 3
+    segmentation = Segmentation(labels, Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0)), {1: "a", 3: "other"})
+    made = []
+    for knobs in ({"weak": "scribbles", "background_label": 3}, {"weak": "boxes", "ignore_label": 9}):
+        config = configured(TrainConfig, None, knobs)
+        (case,), changed = in_part([case_of(segmentation)], config)
+        made.append(np.asarray(case.segmentation().data))
+        assert changed.loss.ignore_label == knobs.get("ignore_label", MAX_LABEL)
+    strokes, boxes = made
+    assert (strokes == np.where(labels == 1, 1, np.where(labels == 3, 0, MAX_LABEL))).all()
+    assert boxes[4, 4, 4] == 0
+    assert boxes[2, 4, 4] == 1
+    assert boxes[1, 2, 2] == 9
+    assert (boxes[labels == 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "says"),
+    [
+        ({"background_label": 3}, "needs weak=scribbles"),
+        ({"class_weights": (1.0,)}, "go together"),
+        ({"loss": "weighted_ce"}, "go together"),
+        ({"loss": "weighted_ce", "class_weights": (0.0,)}, "positive number"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(knobs: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        LossConfig(**knobs)
+
+
+def test_painted_slices_train_at_once_and_what_lies_between_is_found(tmp_path: Path) -> None:
+    labels = np.asarray(segmentation().data)
+    events = list(
+        iter_train(
+            [(volume(), painted([5, 7]))],
+            out=tmp_path / "m.safetensors",
+            epochs=120,
+            unlabelled_slices="ignore",
+            learning_rate=5e-3,
+            **QUICK,
+        )
+    )
+    kinds = [type(event) for event in events if not isinstance(event, Started | Finished)]
+    assert Validated not in kinds
+    steps = [event for event in events if isinstance(event, TrainProgress)]
+    assert set(steps[0].losses) == {"loss", "guesses"}
+    assert steps[-1].loss == pytest.approx(sum(steps[-1].losses.values()))
+    found = np.asarray(segment(volume(seed=7), load_model(tmp_path / "m.safetensors")).data)
+    for label in (1, 2):
+        a, b = found[6] == label, labels[6] == label
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.8
+    assert (found[[1, 10, 11]] > 0).mean() < 0.1
+
+
+@pytest.mark.parametrize("weak", ["scribbles", "boxes"])
+def test_weak_labels_train(weak: str, tmp_path: Path) -> None:
+    labels = balls().copy()
+    if weak == "scribbles":
+        labels = np.zeros_like(labels)
+        labels[6, 5, 6:11], labels[6, 14, 6:11] = 1, 2
+        labels[[0, 2, 10, 11]] = labels[:, [0, 10, 19]] = labels[:, :, [0, 1, 14, 15]] = 3
+    else:
+        for label, y in ((1, 5), (2, 14)):
+            labels[5:8, y - 3 : y + 4, 5:12] = label
+    strokes: dict[str, Any] = {"background_label": 3} if weak == "scribbles" else {}
+    events = list(
+        iter_train(
+            [(volume(), Segmentation(labels, volume().grid))],
+            out=tmp_path / "m.safetensors",
+            epochs=120,
+            weak=weak,
+            learning_rate=5e-3,
+            **strokes,
+            **QUICK,
+        )
+    )
+    model = events[-1].result  # type: ignore[attr-defined]
+    assert set(model.spec.labels) == {1, 2}
+    found = np.asarray(segment(volume(seed=7), model).data)
+    truth = balls()
+    assert 2 * ((found > 0) & (truth > 0)).sum() / ((found > 0).sum() + (truth > 0).sum()) > 0.4
