@@ -6,12 +6,12 @@ torch is loaded when the first case is segmented.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg import io
-from napari_medseg.cases import Case, cases_of_images
+from napari_medseg.cases import Case, cases_of_images, warn_of_notes
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress, Work
 from napari_medseg.io.outputs import locked, output_paths
@@ -59,13 +59,20 @@ def segmenting_case(case: Case, target: Path, model: Model, config: SegmentConfi
 
 
 def check_cases(cases: Iterable[Case], model: Model, config: SegmentConfig) -> None:
-    """Check every image and the device against the model; no image is decoded for that. Raises InputError."""
+    """Check every image and the device against the model; no image is decoded for that. Raises InputError.
+
+    Warns once of each thing that images leave open, such as how large a pixel is.
+    """
     from napari_medseg.inference.device import choose_device
     from napari_medseg.inference.engine import require_fit
 
     choose_device(config.device)
+    notes: dict[str, Sequence[str]] = {}
     for case in cases:
-        require_fit(case.peek(), model.spec, str(model.path))
+        seen = case.peek()
+        require_fit(seen, model.spec, str(model.path))
+        notes[case.name] = seen.notes
+    warn_of_notes(notes)
 
 
 def paths_of(case: Case) -> list[Path]:
