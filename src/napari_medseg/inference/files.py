@@ -51,7 +51,7 @@ def segmenting_case(case: Case, target: Path, model: Model, config: SegmentConfi
     from napari_medseg.inference.engine import segmenting
 
     streamed = target.suffix.lower() == ".zarr"
-    origin = {"input_sha256": _sha256_of_all(paths_of(case))}
+    origin = {"input_sha256": sha256_of_all(paths_of(case))}
     result = yield from segmenting(case.volume(), model, config, out=target if streamed else None, origin=origin)
     if not streamed:
         io.write(target, result, source=labels_source(paths_of(case)[0], target))
@@ -89,7 +89,7 @@ def labels_source(image: Path, target: Path) -> Path | None:
     return image
 
 
-def _sha256_of_all(paths: list[Path]) -> str:
+def sha256_of_all(paths: list[Path]) -> str:
     """The SHA-256 of a file; of several the SHA-256 of their SHA-256 in hexadecimal, one a line."""
     sums = [sha256_of(path) for path in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(f"{sum_}\n" for sum_ in sums).encode()).hexdigest()

@@ -36,9 +36,10 @@ def iter_measure(
     """Measure each case against its reference or the consensus of its readers. One case is in memory at a time.
 
     config, or knobs: the fields of StudyConfig. consensus: {name of a case: where the consensus of its readers is
-    written}. Warns once of each thing that the files leave open, such as how large a pixel is. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured or
-    whose labels have no id in common, and last Finished with MeasuredCases. Raises the fault of an only case as it is,
-    InputError where there is no case or every case fails, FileError where a consensus cannot be written.
+    written}. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured or
+    whose labels have no id in common, and last Finished with MeasuredCases. Warns once of each thing that the files
+    leave open, such as how large a pixel is. Raises the fault of an only case as it is, InputError where there is no
+    case or every case fails, FileError where a consensus cannot be written.
     """
     chosen = configured(StudyConfig, config, knobs)
     measured: list[Measured] = []
