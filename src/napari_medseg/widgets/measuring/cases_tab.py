@@ -61,7 +61,7 @@ class CasesTab(QWidget):
         self.regions = QLineEdit()
         self.regions.setPlaceholderText("such as liver=1,2; or foreground")
         self.regions.setToolTip(
-            "Labels that are measured as one, NAME=ID,...; several with ; between them. foreground: all that is labelled."
+            "Labels that are measured as one: NAME=ID,... with ; between several. foreground: all that is labelled."
         )
         self.left_out, self.means = caption(), caption()
         for line in (self.left_out, self.means):
