@@ -31,8 +31,8 @@ class LabelsButton(QPushButton):
         menu.aboutToShow.connect(self._list)
         self.setMenu(menu)
         events = viewer.layers.events
-        connections = Connections((events.inserted, events.removed, events.renamed), self._update)
-        self.destroyed.connect(connections.disconnect)
+        self._connections = Connections((events.inserted, events.removed, events.renamed), self._update)
+        self.destroyed.connect(self._connections.disconnect)
         self._update()
 
     def _list(self) -> None:
