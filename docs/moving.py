@@ -38,7 +38,9 @@ def frames(viewer: napari.Viewer) -> Iterator[Frame]:
     image.contrast_limits = (-160, 240)
     session = ms.interact(volume)
     masks = add_labels(viewer, session.segmentation, name="masks", opacity=0.6)
-    cross = viewer.add_points(np.empty((0, 3)), name="clicks", symbol="cross", face_color="yellow", size=9)
+    cross = viewer.add_points(
+        np.empty((0, 3)), name="clicks", symbol="cross", face_color="yellow", size=9, units=image.units
+    )
     cross.scale, cross.translate = image.scale, image.translate
     cross.affine = image.affine
     viewer.reset_view(margin=0)

@@ -21,6 +21,7 @@ from typing import Any
 import napari
 import numpy as np
 from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
+from napari.plugins._npe2 import get_readers
 from window import CT, IMAGES, PLUGIN, add_image, add_labels, dock, finished, panels, save, shoot, shot, wait, window
 
 import napari_medseg as ms
@@ -90,10 +91,8 @@ def guide(viewer: napari.Viewer) -> None:
     panel.segment()
     finished(panel)
     shoot(viewer, "segment")
-    dialog = QtReaderDialog(
-        "example_ct_sm.nii.gz", viewer.window._qt_window, {PLUGIN: PLUGIN, "napari": "napari builtins"}
-    )
-    dialog.reader_btn_group.buttons()[1].setChecked(True)  # what the page says
+    name = "example_ct_sm.nii.gz"
+    dialog = QtReaderDialog(name, viewer.window._qt_window, get_readers(name))
     dialog.persist_checkbox.setChecked(True)
     dialog.show()
     wait(at_least_s=1.0)
@@ -121,13 +120,29 @@ def train(viewer: napari.Viewer) -> None:
 
 
 def interact(viewer: napari.Viewer) -> None:
-    """The panel for masks from clicks, where this version has one."""
-    if "Interact" not in panels():
-        return
-    add_image(viewer, CT / "example_ct_sm.nii.gz")
-    dock(viewer, "Interact")
-    wait(at_least_s=2.0)
+    """Three organs, by the clicks of the tutorial."""
+    image = add_image(viewer, CT / "example_ct_sm.nii.gz")
+    image.contrast_limits = (-160, 240)
+    panel = dock(viewer, "Interact")
+    wait(at_least_s=1.0)
+    panel.tools["P"].click()
+    for _, voxels in CLICKS.values():
+        for voxel in voxels:
+            panel.work.canvas.add_point(voxel)
+            wait(lambda: not panel.work.queue.left)
+        panel.next_object()
+    viewer.dims.set_point(0, viewer.dims.range[0].start + 12 * 3.0)
     shoot(viewer, "interact")
+
+
+def labels(viewer: napari.Viewer) -> None:
+    """The table of the labels of an abdominal CT."""
+    add_image(viewer, CT / "example_ct_sm.nii.gz").contrast_limits = (-160, 240)
+    reference = replace(read_segmentation(CT / "example_seg.nii.gz"), labels=ORGANS)
+    add_labels(viewer, reference, name="organs")
+    panel = dock(viewer, "Labels")
+    wait(lambda: panel.table.model().rowCount() > 1, 2.0)
+    shoot(viewer, "labels")
 
 
 def tutorial(viewer: napari.Viewer) -> None:
@@ -178,6 +193,7 @@ def measure(viewer: napari.Viewer) -> None:
     panel.errors.choose_label(5)
     panel.errors.show_surface()
     finished(panel)
+    wait(lambda: viewer.dims.ndisplay == 3, 2.0)  # it is shown in turns
     shoot(viewer, "measure-surface", fit=False)
     panel.tabs.setCurrentWidget(panel.instances)
     panel.instances.match()
@@ -225,10 +241,11 @@ PARTS: dict[str, Callable[[napari.Viewer], None]] = {
     "guide": guide,
     "train": train,
     "interact": interact,
+    "labels": labels,
     "tutorial": tutorial,
     "measure": measure,
 }
-NEED_DATA = ("interact", "tutorial", "measure")
+NEED_DATA = ("interact", "labels", "tutorial", "measure")
 
 
 def main() -> None:

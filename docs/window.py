@@ -48,7 +48,7 @@ def finished(panel: Any) -> None:
 def window(width: int = 1280, height: int = 800) -> Iterator[napari.Viewer]:
     """A window with the settings of a new user. Models and settings go to a folder that is removed."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["MEDSEG_MODELS"] = folder
+        os.environ["MEDSEG_MODELS"], os.environ["MEDSEG_SESSIONS"] = folder, f"{folder}/sessions"
         os.environ["NAPARI_CONFIG"] = f"{folder}/settings.yaml"  # what a user last chose is not what a page shows
         viewer = napari.Viewer(show=True)
         viewer.window.resize(width, height)

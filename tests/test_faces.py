@@ -14,7 +14,7 @@ import pytest
 from napari.layers import Labels
 
 import napari_medseg
-from napari_medseg.config import MetricsConfig
+from napari_medseg.config import MetricsConfig, RegionsConfig
 from napari_medseg.widgets.measuring.as_python import evaluation_script, folders_script
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -26,7 +26,7 @@ PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LABELS = Labels(np.zeros((1, 2, 2), np.uint8), name="manual")
 SCRIPTS = {
     "layers": evaluation_script(LABELS, LABELS, MetricsConfig()),
-    "folders": folders_script(Path("a"), Path("b"), MetricsConfig()),
+    "folders": folders_script(Path("a"), Path("b"), MetricsConfig(), RegionsConfig(merge=(("liver", (1, 2)),))),
     **{page.name: "".join(PYTHON.findall(page.read_text(encoding="utf-8"))) for page in sorted(DOCS.rglob("*.md"))},
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_medseg import io
-from napari_medseg.errors import FileError, InputError, MedsegError
+from napari_medseg.errors import FileError, InputError, MedsegError, warn
 from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 from napari_medseg.io.folders import by_channel, images_by_name, is_folder_of_images, match_by_name, partners
@@ -132,6 +132,17 @@ def channel_names(folders: Sequence[Path]) -> tuple[str, ...]:
     """The names of folders as those of the channels in them; empty where there is one, or two have the same name."""
     names = tuple(folder.resolve().name for folder in folders)
     return names if len(names) > 1 and len(set(names)) == len(names) else ()
+
+
+def warn_of_notes(notes: Mapping[str, Sequence[str]]) -> None:
+    """One warning for each thing that files of cases leave open, such as how large a pixel is. notes: {case: notes}."""
+    found: dict[str, list[str]] = {}
+    for name, told in notes.items():
+        for note in told:
+            found.setdefault(note, []).append(name)
+    for note, names in found.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        warn(f"{names[0]}{more}: {note}")
 
 
 def _grouped(folder: Path, labels: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:

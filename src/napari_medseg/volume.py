@@ -36,11 +36,13 @@ class Grid:
     """Where the voxels of an array lie in the patient.
 
     shape: (z, y, x). affine: (4, 4), from the index (z, y, x) of a voxel's centre to the world (S, P, L) in mm.
+    in_pixels: nothing says how large a pixel is, and each counts as 1 mm.
     Raises InputError unless the shape is three positive sizes and the affine is finite and invertible.
     """
 
     shape: Shape3
     affine: FloatArray
+    in_pixels: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
@@ -127,7 +129,7 @@ class Grid:
 
     def reordered(self, order: AxisOrder) -> Grid:
         """The grid of the array that `order.apply` returns."""
-        return Grid(order.shape(self.shape), order.affine(self.affine, self.shape))
+        return Grid(order.shape(self.shape), order.affine(self.affine, self.shape), in_pixels=self.in_pixels)
 
     def with_spacing(self, spacing_zyx_mm: Triple) -> Grid:
         """The grid of about this spacing that covers the same box. The spacing is rounded so that it fits exactly."""

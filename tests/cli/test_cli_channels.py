@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from balls import segmentation, volume
-from napari_medseg import Volume, load_model, read_segmentation, write
+from napari_medseg import Volume, load_model, read_segmentation, resume_interaction, write
+from napari_medseg.cases import Case
 from napari_medseg.cli import main
+from napari_medseg.inference.files import sha256_of
 from napari_medseg.io.folders import by_channel
 
 NAMES = ("a2", "a10")
@@ -65,6 +67,45 @@ def test_all_commands_take_a_case_of_several_channels(layout: str, workplace: Pa
     assert main(measure.split()) == 0
     rows = json.loads((workplace / "s.json").read_text())["tables"]["intensities"]["rows"]
     assert len(rows) == len(NAMES) * 2 * 2
+
+
+@pytest.mark.parametrize("layout", ["folders", "nnunet", "fourth_axis"])
+def test_prompts_and_slices_go_through_the_same_cases(layout: str, workplace: Path) -> None:
+    log = {"napari_medseg_interaction": 1, "steps": [{"do": "point", "at": [4, 10, 10], "label": 2}]}
+    (workplace / "logs").mkdir()
+    for name in NAMES:
+        (workplace / "logs" / f"{name}.json").write_text(json.dumps(log))
+    assert main(f"interact {flags(layout)} --prompts logs -o clicked".split()) == 0
+    assert main(f"propagate {flags(layout)} --labels labels -o filled/{{name}}.nrrd".split()) == 0
+    files = {path.name for folder in ("clicked", "filled") for path in (workplace / folder).iterdir()}
+    assert files == {f"{name}{suffix}" for name in NAMES for suffix in (".nii.gz", ".nrrd")}
+    both = Case(name="a2", images=(Path("T1/a2.nii.gz"), Path("T2/a2.nrrd"))).volume()
+    expected = resume_interaction("logs/a2.json", both).segmentation
+    made = read_segmentation("clicked/a2.nii.gz")
+    np.testing.assert_array_equal(made.data, expected.data[...])
+    assert 2 in np.asarray(made.data)
+    assert made.provenance["prompts_sha256"] == sha256_of(workplace / "logs" / "a2.json")
+    np.testing.assert_array_equal(read_segmentation("filled/a2.nrrd").data, segmentation().data)  # all was annotated
+
+
+def test_cases_without_a_log_are_left_out_and_none_is_refused(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "logs").mkdir()
+    interact = "interact --images T1 --prompts logs -o clicked"
+    for argv, words in {
+        interact: "logs has no log for a case: a2.json, for example",
+        interact.replace("logs", "T1/a2.nii.gz"): "2 cases need a folder with a log NAME.json for each",
+        f"{interact} T1/a2.nii.gz": "give an image, or --images for each channel: one of the two",
+        interact.replace("-o clicked", "-o one.nii.gz"): "no log for a case",
+    }.items():
+        assert main(argv.split()) == 2
+        said = capsys.readouterr().err
+        assert (words in said, said.count("\n")) == (True, 1)
+    (workplace / "logs" / "a10.json").write_text('{"napari_medseg_interaction": 1, "steps": []}')
+    assert main(interact.split()) == 0
+    assert "1 cases have no log NAME.json in logs and are left out, such as a2" in capsys.readouterr().err
+    assert [path.name for path in (workplace / "clicked").iterdir()] == ["a10.nii.gz"]
 
 
 @pytest.mark.parametrize(

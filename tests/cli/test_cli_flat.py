@@ -23,6 +23,12 @@ PAIRS = {
     "tif": 1,
     "two": 2,
 }
+TOLD = {
+    "jpg": "a2 and 1 more: the file does not say how large a pixel is: lengths are in pixels",
+    "tif": "a2 and 1 more: a pixel is 0.1 mm wide by the 254 dots per inch that the file states: check",
+    "two": "a2 and 1 more: the file does not say how large a pixel is: lengths are in pixels",
+}
+"""{folder of images: the line, of one for all cases, about the size of a pixel}."""
 
 
 def same(one: Any, other: Any) -> bool:
@@ -62,19 +68,25 @@ def test_2d_images_go_through_train_segment_and_evaluate(
     spec = load_model(workplace / "m.safetensors").spec
     assert (len(spec.channels), spec.mode, set(spec.labels)) == (PAIRS[kind], "2d", {1, 2})
     segment = f"segment --images {kind} --model m.safetensors -o out/{{name}}.png --device cpu"
+    capsys.readouterr()
     assert main(segment.split()) == 0
+    assert capsys.readouterr().err.count(TOLD[kind]) == 1
     assert sorted(p.name for p in (workplace / "out").iterdir()) == sorted(f"{n}.png" for n in NAMES)
     first = next(iter(images_by_name(workplace / kind).values()))
     made = read_segmentation(workplace / "out" / "a2.png")
-    assert made.grid.same_as(read(first).grid)
+    assert (made.grid.same_as(read(first).grid), made.grid.in_pixels) == (True, read(first).grid.in_pixels)
     assert made.labels == dict(spec.labels)
     measure = f"evaluate --prediction out --reference masks --image {kind} --bootstrap 50 -o s.json"
+    capsys.readouterr()
     assert main(measure.split()) == 0
+    assert capsys.readouterr().err.count(TOLD[kind]) == 1
     rows = json.loads((workplace / "s.json").read_text())["tables"]["intensities"]["rows"]
     assert len(rows) == len(NAMES) * 2 * PAIRS[kind]
+    assert main(measure.replace(f"--image {kind} ", "").split()) == 0  # the masks take the size of the predictions
     assert main(["convert", str(first), "-o", "c.nii.gz"]) == 0
     assert same(read("c.nii.gz").data, read(first).data)
-    capsys.readouterr()
+    told = "c.nii.gz: nothing says how large a pixel is, and 1 mm is written" in capsys.readouterr().err
+    assert told is read(first).grid.in_pixels
     assert main(["info", "masks/a2.png", "--labels"]) == 0
     assert "note: the file does not say how large a pixel is: lengths are in pixels" in capsys.readouterr().out
 
@@ -118,6 +130,12 @@ def test_regions_are_measured_written_and_learned_as_one_label(
     capsys.readouterr()
     assert main(["convert", "masks/a2.png", "-o", "merged.png", "--merge", "heart=7,8"]) == 0
     assert "no voxel is in the region heart" in capsys.readouterr().err
+    named = Segmentation(labels[None], Grid.from_spacing((1, *labels.shape), (1, 1, 1)), {1: "liver", 2: "tumour"})
+    write(workplace / "named.nii.gz", named)
+    assert main(["convert", "named.nii.gz", "-o", "merged.nii.gz", "--merge", "tumour=1"]) == 2
+    said = capsys.readouterr().err
+    assert "error: named: the region tumour has the name of label 2, which is in no region: put 2 into it" in said
+    assert said.count("\n") == 1
     train = "train --images png --labels masks -o m.safetensors --epochs 1 --val 0 --device cpu --merge liver=1,2"
     assert main(train.split()) == 0
     assert dict(load_model(workplace / "m.safetensors").spec.labels) == {1: "liver"}

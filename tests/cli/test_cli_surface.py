@@ -97,8 +97,8 @@ SURFACE = {
         "--preset default [default|paper]",
         "--labels",
     ],
-    "interact": ["image", "--prompts required", "--model", "-o --output required"],
-    "propagate": ["image", "--labels required", "--model", "-o --output required"],
+    "interact": ["image", "--images several times", "--prompts required", "--model", "-o --output required"],
+    "propagate": ["image", "--images several times", "--labels required", "--model", "-o --output required"],
     "clean": [
         "labels",
         "-o --output required",

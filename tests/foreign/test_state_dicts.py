@@ -102,6 +102,20 @@ def test_a_tensor_that_unfolds_to_gigabytes_stays_in_the_child(tmp_path: Path) -
         read_weights(tmp_path / "w.pt")
 
 
+def test_a_tensor_of_several_names_counts_once(tmp_path: Path) -> None:
+    """nnU-Net's checkpoints without the state of the optimiser are a quarter of what their tensors add up to."""
+    weight = torch.arange(2**22, dtype=torch.float32)
+    listed = ("encoder.conv", "encoder.all_modules.0", "decoder.encoder.conv", "decoder.encoder.all_modules.0")
+    torch.save(
+        {"network_weights": {**dict.fromkeys(listed, weight), "half": weight[:9], "rest": weight[9:]}},
+        tmp_path / "w.pth",
+    )
+    found = read_weights(tmp_path / "w.pth").tensors
+    assert list(found) == [*listed, "half", "rest"]
+    assert all(torch.equal(found[name], weight) for name in listed)
+    assert (torch.equal(found["half"], weight[:9]), torch.equal(found["rest"], weight[9:])) == (True, True)
+
+
 def test_a_slow_child_is_stopped(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(2**24)}, tmp_path / "w.pt")
     with pytest.raises(ModelFileError, match=r"longer than 0\.001 s and was stopped"):

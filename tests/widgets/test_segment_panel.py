@@ -152,7 +152,7 @@ def test_a_new_result_takes_the_place_of_the_last(
 
 
 def test_a_folder_is_segmented_as_the_command_does(
-    panel: SegmentPanel, ball_in_folder: Path, tmp_path: Path, qtbot: Any
+    panel: SegmentPanel, ball_in_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
 ) -> None:
     (tmp_path / "in").mkdir()
     for seed in (0, 1):
@@ -162,8 +162,12 @@ def test_a_folder_is_segmented_as_the_command_does(
     assert panel.waits.text() == "Waits for a folder of images and a folder for the labels."
     panel.folder.line.setText(str(tmp_path / "in"))
     panel.out.line.setText(str(tmp_path / "out"))
+    told: list[str] = []
+    monkeypatch.setattr("napari_medseg.widgets.segment.show_info", told.append)
     panel.segment_button.click()
+    panel.out.line.setText(str(tmp_path / "elsewhere"))
     wait(panel, qtbot)
+    assert told == [f"2 label files are in {tmp_path / 'out'}"]
     for seed in (0, 1):
         made = ms.read_segmentation(tmp_path / "out" / f"{seed}.nii.gz")
         expected = ms.segment(volume(seed=seed), ball_in_folder)
@@ -240,7 +244,9 @@ def test_copied_python_does_what_the_panel_does(
     monkeypatch.chdir(tmp_path)
     ms.write("ct.nii.gz", volume(seed=0))
     panel.options["overlap"].value = "0.25"
+    panel.options["batch_size"].value = 3
     panel.python_button.click()
+    assert "batch_size=3" in QApplication.clipboard().text()
     exec(QApplication.clipboard().text(), {})
     panel.segment_button.click()
     wait(panel, qtbot)
@@ -256,6 +262,7 @@ def test_copied_python_reads_several_channels(ball_model: Path, tmp_path: Path) 
     scope: dict[str, Any] = {}
     exec(script.split("labels = ")[0], scope)
     assert scope["volume"].data.shape[0] == 2
+    assert 'ms.write("labels.png", labels)' in as_python(["a.png"], load_model(ball_model), SegmentConfig())
 
 
 def test_nothing_can_run_without_an_image(viewer: ViewerModel, panel: SegmentPanel) -> None:

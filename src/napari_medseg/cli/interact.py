@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg import io
 from napari_medseg._version import __version__
+from napari_medseg.cases import Case, cases_of_images
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.config import CleanConfig
-from napari_medseg.errors import NotSupportedError
-from napari_medseg.inference.runs.files import labels_source, sha256_of
+from napari_medseg.errors import InputError, NotSupportedError, warn
+from napari_medseg.inference.runs.files import labels_source, paths_of, sha256_of, sha256_of_all
+from napari_medseg.io.folders import partners
 from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.models.file import load_model
 
@@ -36,15 +39,25 @@ into the background only.
 
 
 def add_interact_arguments(parser: ArgumentParser) -> None:
-    _add_image(parser)
-    parser.add_argument("--prompts", required=True, type=Path, metavar="JSON", help="The log of a session.")
+    _add_images(parser)
+    parser.add_argument(
+        "--prompts",
+        required=True,
+        type=Path,
+        metavar="JSON",
+        help="The log of a session; for several cases a folder of NAME.json.",
+    )
     _add_model_and_output(parser, "Model that takes prompts (none in this version: leave it out).")
 
 
 def add_propagate_arguments(parser: ArgumentParser) -> None:
-    _add_image(parser)
+    _add_images(parser)
     parser.add_argument(
-        "--labels", required=True, type=Path, metavar="SOME_SLICES", help="Labels of the annotated slices."
+        "--labels",
+        required=True,
+        type=Path,
+        metavar="SOME_SLICES",
+        help="Labels of the annotated slices; for several cases a folder with a file of the same name for each.",
     )
     _add_model_and_output(parser, "A volumetric memory network that fills the slices; without, no network does.")
 
@@ -78,25 +91,30 @@ def add_clean_arguments(parser: ArgumentParser) -> None:
 
 def run_interact(args: Namespace) -> None:
     _refuse_model(args)
-    target = _output(args, args.prompts)
-    source = labels_source(args.image, target)
-    with locked(target):
+    cases = _cases(args)
+    logs = _logs(args.prompts, [case.name for case in cases])
+
+    def replayed(case: Case) -> Segmentation:
         from napari_medseg.interactive.session import resume_interaction
 
-        session = resume_interaction(args.prompts, io.read(args.image))
-        _write(args, target, session.segmentation, source, {"method": session.method}, prompts=args.prompts)
+        return resume_interaction(logs[case.name], case.volume()).segmentation
+
+    _write_each(args, cases, logs, "prompts", {"method": "auto"}, replayed)
 
 
 def run_propagate(args: Namespace) -> None:
     model = None if args.model is None else load_model(args.model)
-    target = _output(args, args.labels)
-    source = labels_source(args.image, target)
-    with locked(target):
+    cases = _cases(args)
+    slices = partners(args.labels, [case.name for case in cases])
+
+    def filled(case: Case) -> Segmentation:
         from napari_medseg.interactive.propagation import propagate
 
-        found = propagate(io.read(args.image), io.read_segmentation(args.labels), model=model)
-        how = {"method": "auto"} if model is None else {"method": "memory", "model_sha256": model.sha256}
-        _write(args, target, found, source, how, labels=args.labels)
+        volume, some_slices = replace(case, labels=slices[case.name]).load()
+        return propagate(volume, some_slices, model=model)
+
+    how = {"method": "auto"} if model is None else {"method": "memory", "model_sha256": model.sha256}
+    _write_each(args, cases, slices, "labels", how, filled)
 
 
 def run_clean(args: Namespace) -> None:
@@ -120,14 +138,27 @@ def run_clean(args: Namespace) -> None:
     terminal.print_result(f"wrote {target}")
 
 
-def _add_image(parser: ArgumentParser) -> None:
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
+def _add_images(parser: ArgumentParser) -> None:
+    parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
+    parser.add_argument(
+        "--images",
+        dest="channels",
+        action="append",
+        type=Path,
+        metavar="PATH",
+        help="Instead of IMAGE: file of a channel, or folder with a file per case; several times for several channels.",
+    )
 
 
 def _add_model_and_output(parser: ArgumentParser, what_model: str) -> None:
     parser.add_argument("--model", help=what_model)
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="Label file; its suffix decides the format."
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="Label file; its suffix decides the format. For several cases a folder, or a pattern such as "
+        "out/{name}.nii.gz.",
     )
 
 
@@ -138,21 +169,49 @@ def _refuse_model(args: Namespace) -> None:
         )
 
 
-def _output(args: Namespace, given: Path) -> Path:
-    (target,) = output_paths([args.image], args.output)
-    check_keeps_inputs([args.image, given], [target])
-    return target
+def _cases(args: Namespace) -> list[Case]:
+    """The cases; several files that are the channels of one case are one."""
+    if (args.image is None) == (args.channels is None):
+        raise InputError("give an image, or --images for each channel: one of the two")
+    if args.channels is not None:
+        return cases_of_images(args.channels)
+    return [Case(name=io.strip_suffix(args.image), images=(args.image,))]
 
 
-def _write(
+def _logs(path: Path, names: Sequence[str]) -> dict[str, Path]:
+    """{case: its log}: the file, or NAME.json of a folder. Warns of cases without a log. InputError for none at all."""
+    if not path.is_dir():
+        if len(names) > 1:
+            raise InputError(f"{path}: {len(names)} cases need a folder with a log NAME.json for each")
+        return {names[0]: path}
+    found = {name: path / f"{name}.json" for name in names if (path / f"{name}.json").is_file()}
+    if not found:
+        raise InputError(f"{path} has no log for a case: {names[0]}.json, for example")
+    if missing := [name for name in names if name not in found]:
+        warn(f"{len(missing)} cases have no log NAME.json in {path} and are left out, such as {missing[0]}")
+    return found
+
+
+def _write_each(
     args: Namespace,
-    target: Path,
-    found: Segmentation,
-    source: Path | None,
+    cases: Sequence[Case],
+    given: Mapping[str, Path],
+    what: str,
     how: Mapping[str, object],
-    **inputs: Path,
+    work: Callable[[Case], Segmentation],
 ) -> None:
-    hashes = {f"{name}_sha256": sha256_of(path) for name, path in inputs.items()}
-    provenance = {**how, "napari_medseg": __version__, "input_sha256": sha256_of(args.image), **hashes}
-    io.write(target, found, provenance=provenance, source=source)
-    terminal.print_result(f"wrote {target}")
+    """Write what `work` makes of each case that something is given for. what: it is called so in the provenance."""
+    cases = [case for case in cases if case.name in given]
+    images = [path for case in cases for path in paths_of(case)]
+    targets = output_paths(images, args.output, [case.name for case in cases])
+    check_keeps_inputs([*images, *given.values()], targets)
+    sources = [labels_source(paths_of(case)[0], target) for case, target in zip(cases, targets, strict=True)]
+    with locked(*targets):
+        if len(cases) > 1:
+            for case in cases:
+                case.peek()  # so that a wrong file is refused before the first output is written
+        for case, target, source in zip(cases, targets, sources, strict=True):
+            hashes = {"input_sha256": sha256_of_all(paths_of(case)), f"{what}_sha256": sha256_of(given[case.name])}
+            provenance = {**how, "napari_medseg": __version__, **hashes}
+            io.write(target, work(case), provenance=provenance, source=source)
+            terminal.print_result(f"wrote {target}")

@@ -47,4 +47,4 @@ def read_weights(path: Path, *, seconds: float = SECONDS) -> Weights:
         raise ModelFileError(str(error)) from None
     (blob,) = reply.arrays
     tensors = safetensors.torch.load(blob.tobytes())
-    return Weights(path, {name: tensors[name] for name in reply.facts["names"]}, reply.facts["told"])
+    return Weights(path, {name: tensors[sent] for name, sent in reply.facts["names"].items()}, reply.facts["told"])

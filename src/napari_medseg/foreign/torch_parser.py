@@ -26,15 +26,18 @@ def prepare() -> None:
 
 
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[npt.NDArray[np.uint8]]]:
-    """The weights of a file as the bytes of a safetensors file, their names in its order, and facts about the model.
+    """The weights of a file as the bytes of a safetensors file, {name: the name that its tensor is sent under} in the
+    order of the file, and facts about the model.
 
     request: path. Raises FileError where there are none; without the path, which the parent has.
     """
     try:
         content = _load(request["path"])
         tensors = state_of(content)
-        facts: dict[str, object] = {"names": list(tensors), "told": _facts(content)}
-        return facts, [np.frombuffer(_serialised(tensors), np.uint8)]
+        names = _sent_names(tensors)
+        facts: dict[str, object] = {"names": names, "told": _facts(content)}
+        sent = {name: tensors[name] for name in names.values()}
+        return facts, [np.frombuffer(_serialised(sent), np.uint8)]
     except _NO_WEIGHTS as error:
         raise FileError(_line(error)) from error
 
@@ -78,8 +81,18 @@ def _all_tensors(table: Mapping[Any, Any]) -> bool:
     return all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in table.items())
 
 
+def _sent_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """{name: the first name of the same tensor}: nnU-Net lists its encoder up to four times."""
+    first: dict[object, str] = {}
+    names = {}
+    for name, t in tensors.items():
+        same = (t.untyped_storage().data_ptr(), t.storage_offset(), t.shape, t.stride(), t.dtype)
+        names[name] = first.setdefault(same if t.numel() else name, name)
+    return names
+
+
 def _serialised(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    # Tied tensors, which a safetensors file cannot hold, become copies.
+    # Tensors that overlap, which a safetensors file cannot hold, become copies.
     copies = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     blob: bytes = safetensors.torch.save(copies)
     return blob

@@ -15,7 +15,7 @@ from itertools import islice
 from os import PathLike
 from pathlib import Path
 
-from napari_medseg.errors import FileError, InputError
+from napari_medseg.errors import FileError, InputError, warn
 from napari_medseg.io import choice, stored
 from napari_medseg.io.dicom.mark import files_below, is_dicom
 from napari_medseg.io.disk import files
@@ -172,6 +172,8 @@ def write(
         )
     if format_.name != "OME-Zarr":
         files.check_no_folder(target)
+    if x.grid.in_pixels and not format_.is_flat:
+        warn(f"{target}: nothing says how large a pixel is, and 1 mm is written")
     content = stored.from_noun(x if provenance is None else replace(x, provenance=provenance))
     format_.save(target, content if source is None else replace(content, source=Path(source)))
 
@@ -214,11 +216,7 @@ def labels_on(path: str | PathLike[str], name: str, grid: Grid) -> Segmentation:
     size, and a program that draws masks drops it.
     """
     labels = labels_in(path, name)
-    if labels.grid.same_as(grid) or labels.grid.shape != grid.shape or not is_flat(choice.split(Path(path))[0]):
-        return labels
-    from napari_medseg.io.raster.format import states_size
-
-    return labels if states_size(Path(path)) else replace(labels, grid=grid)
+    return replace(labels, grid=grid) if labels.grid.in_pixels and labels.grid.shape == grid.shape else labels
 
 
 def strip_suffix(path: str | PathLike[str]) -> str:

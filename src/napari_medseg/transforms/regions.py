@@ -46,7 +46,7 @@ class Pass:
     def of(self, labels: Segmentation) -> Segmentation:
         """The labels with each region in place of the labels in it: a lazy view where the labels are lazy.
 
-        Raises InputError for a label of no region that has the id of a region.
+        Raises InputError for a label of no region that has the id or the name of a region.
         """
         if not self.regions:
             return labels
@@ -58,6 +58,12 @@ class Pass:
             data = data[...]
         kept = {i: name for i, name in labels.labels.items() if self._keeps(i)}
         names = {region.label: region.name for region in self.regions}
+        for label, name in kept.items():
+            if name in names.values():
+                raise InputError(
+                    f"{labels.name or 'labels'}: the region {name} has the name of label {label}, which is in no "
+                    f"region: put {label} into it, or name the region differently"
+                )
         colours = {i: colour for i, colour in labels.colours.items() if i in names or self._keeps(i)}
         return replace(labels, data=data, labels={**kept, **names}, colours=colours)
 

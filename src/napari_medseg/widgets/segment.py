@@ -21,6 +21,7 @@ from napari_medseg.arrays.boxes import Box, union
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.events import Event, Filled, Finished, Started, finishing
+from napari_medseg.io.formats import is_flat
 from napari_medseg.models.file import Model
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.filling import begin_filling, end_filling, show_filled
@@ -185,7 +186,7 @@ class SegmentPanel(Panel):
     def copy_as_python(self) -> None:
         """The call that the button makes, as a script, to the clipboard."""
         assert self.models.model is not None, "the button is off without a model"
-        paths = [path_of(box.layer) or f"{box.layer.name}.nii.gz" for box in self.images]
+        paths = [path_of(box.layer) or f"{box.layer.name}{_suffix(box.layer)}" for box in self.images]
         QApplication.clipboard().setText(as_python(paths, self.models.model, self.config))
 
     def _path(self) -> Path | None:
@@ -227,7 +228,7 @@ class SegmentPanel(Panel):
         run = self._run
         if run is None:
             if isinstance(event, Finished):
-                show_info(f"{len(event.result)} label files are in {self.out.path}")
+                show_info(f"{len(event.result)} label files are in {event.result[0].parent}")
         elif isinstance(event, Started):
             run.began, run.plan = time.monotonic(), event.plan
             self._add_layer(run, event.result)
@@ -302,6 +303,7 @@ def _folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Ite
 
 def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:
     """The script that segments these images (one per channel) as the panel does."""
+    knobs = ", ".join(f"{name}={value!r}" for name, value in asdict(config).items())
     if len(paths) == 1:
         read = f"volume = ms.read({paths[0]!r})\n"
         imports = "import napari_medseg as ms\n"
@@ -311,10 +313,15 @@ def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:
             "volume = ms.Volume(np.concatenate([c.data for c in channels]), channels[0].grid)\n"
         )
         imports = "import numpy as np\n\nimport napari_medseg as ms\n"
-    chosen = {name: getattr(config, name) for name in ("preset", "device", "overlap", "tta", "precision")}
+    chosen = {name: getattr(config, name) for name in ("preset", "device", "overlap", "tta", "precision", "batch_size")}
     options = "".join(f", {name}={value!r}" for name, value in chosen.items() if value != getattr(_DEFAULTS, name))
     return (
         f"{imports}\n{read}"
         f"labels = ms.segment(volume, {str(model.path)!r}{options})\n"
-        'ms.write("labels.nii.gz", labels)\n'
+        f'ms.write("labels{".png" if is_flat(Path(paths[0])) else ".nii.gz"}", labels)\n'
     )
+
+
+def _suffix(layer: Image) -> str:
+    """Of the file that a layer without one is saved in."""
+    return ".nii.gz" if layer.ndim > 2 else ".tif"

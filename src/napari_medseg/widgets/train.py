@@ -21,6 +21,7 @@ from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.canvas.labels_button import LabelsButton
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
@@ -124,6 +125,7 @@ class TrainPanel(Panel):
         layout = QVBoxLayout(self)
         layout.addWidget(QLabel("Cases: image and its labels"))
         layout.addWidget(self.cases)
+        layout.addWidget(LabelsButton(self._viewer, 1))
         layout.addLayout(
             form(
                 Network=self.network,

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from napari_medseg import Grid, Segmentation, Volume, io, read, read_segmentation, write
@@ -19,7 +21,6 @@ from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarni
 from napari_medseg.geometry import orientation_of
 from napari_medseg.io.choice import PointError
 from napari_medseg.io.disk.memory import SETTING
-from napari_medseg.io.raster.format import states_size
 
 PLACE = Grid.from_spacing((1, 5, 7), (1.0, 0.7, 0.3))
 LABELS = {1: "liver, left lobe", 7: "Lunge (größer)"}
@@ -48,7 +49,7 @@ def tiff(path: Path, pixels: npt.NDArray[Any], **options: Any) -> Path:
 )
 def test_what_a_format_holds_comes_back(tmp_path: Path, suffix: str, dtype: str, channels: int) -> None:
     data = np.random.default_rng(1).integers(0, 9, (channels, 1, 5, 7)).astype(dtype)
-    image = Volume(data, Grid.from_spacing((1, 5, 7), (1.0, 1.0, 1.0)) if suffix == ".bmp" else PLACE)
+    image = Volume(data, Grid((1, 5, 7), np.eye(4), in_pixels=True) if suffix == ".bmp" else PLACE)
     path = tmp_path / f"image{suffix}"
     if dtype == "float32" and suffix in (".png", ".bmp"):
         with pytest.raises(InputError, match=r"this format holds no 2 channels: write \.tif instead"):
@@ -139,7 +140,26 @@ def test_a_pixel_is_as_large_as_the_file_states(tmp_path: Path, case: str) -> No
     assert np.allclose(found.grid.spacing, (1.0, *(expected or (1.0, 1.0))), rtol=1e-4)
     notes = " ".join(io.peek(path).notes)
     assert ("does not say how large a pixel is: lengths are in pixels" in notes) is (expected is None)
-    assert states_size(path) is (expected is not None)
+    assert found.grid.in_pixels is (expected is None)
+    assert ("dots per inch" in notes) is ("dpi" in case or "inch" in case)
+
+
+@given(
+    suffix=st.sampled_from([".png", ".tif"]),
+    spacing=st.none() | st.tuples(*[st.sampled_from([1.0, 0.2, 25.4 / 300]) | st.floats(1e-3, 100)] * 2),
+    is_labels=st.booleans(),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_size_comes_back_exactly_and_no_size_stays_none(
+    tmp_path: Path, suffix: str, spacing: tuple[float, float] | None, is_labels: bool
+) -> None:
+    grid = Grid((1, 5, 7), np.diag([1.0, *(spacing or (1.0, 1.0)), 1.0]), in_pixels=spacing is None)
+    path = tmp_path / f"a{suffix}"
+    write(path, Segmentation(GREY[None], grid) if is_labels else Volume(GREY[None, None], grid))
+    found = io.peek(path)
+    assert found.grid.in_pixels is (spacing is None)
+    assert np.array_equal(found.grid.affine, grid.affine)
+    assert bool(found.notes) is (spacing is None)
 
 
 @pytest.mark.parametrize("number", range(1, 9))

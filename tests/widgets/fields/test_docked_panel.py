@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from email.message import Message
 from importlib import metadata
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QCoreApplication, Qt
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QApplication, QDockWidget, QLabel, QScrollArea, QVBoxLayout
+from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QLabel, QPushButton, QScrollArea, QVBoxLayout
 
+from napari_medseg.widgets.canvas.labels_button import LabelsButton
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.help_button import HelpButton, citation
 from napari_medseg.widgets.segment import SegmentPanel
@@ -58,7 +60,10 @@ def test_a_panel_that_floats_is_joined_by_none(make_napari_viewer: Any, qtbot: A
     assert window._qt_window.tabifiedDockWidgets(second) == []
 
 
-def test_every_panel_fits_a_small_screen_and_answers_keys(make_napari_viewer: Any, qtbot: Any) -> None:
+def test_every_panel_fits_a_small_screen_and_answers_keys(
+    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_medseg.widgets.fields.model_box.known_models", dict)  # no run is estimated
     viewer = make_napari_viewer(show=True)
     main = viewer.window._qt_window
     main.resize(1024, 700)
@@ -74,21 +79,62 @@ def test_every_panel_fits_a_small_screen_and_answers_keys(make_napari_viewer: An
         qtbot.wait(50)
         assert panel.minimumSizeHint().height() <= 300
         assert (name, dock.width(), _hidden_width(panel)) == (name, 340, 0)
+        _check_keys(panel, qtbot)
         assert (main.width(), main.height()) == (1024, 700)
-    clicked: list[bool] = []
-    panel.resample_button.setEnabled(True)
-    panel.resample_button.clicked.disconnect()
-    panel.resample_button.clicked.connect(clicked.append)
-    panel.layer.setEnabled(True)
-    panel.layer.setFocus()
-    qtbot.keyClick(panel.layer, Qt.Key.Key_Return)
-    assert clicked == [False]
-    for moved in (dock, docks["Metrics"]):
+    _check_labels_buttons(viewer, docks)
+    for moved in (docks["Resample"], docks["Metrics"]):  # one below the other, below the layer list
         main.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, moved)
         qtbot.wait(100)
         assert (main.width(), main.height()) == (1024, 700)
         assert _hidden_width(moved.widget()) == 0
-        main.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, moved)
+
+
+def _check_labels_buttons(viewer: Any, docks: dict[str, QDockWidget]) -> None:
+    """The buttons beside the boxes of Labels layers turn an image that holds labels into one."""
+    train, metrics = (docks[name].widget().findChild(LabelsButton) for name in ("Train", "Metrics"))
+    assert (train.isHidden(), metrics.isHidden()) == (True, True)
+    viewer.add_image(np.arange(96, dtype=np.uint8).reshape(4, 4, 6), name="ct", units=["mm"] * 3)
+    viewer.add_labels(np.ones((4, 4, 6), np.uint8), name="truth", units=["mm"] * 3)
+    assert (train.isHidden(), metrics.isHidden()) == (True, False)
+    viewer.add_image(np.ones((4, 4, 6), np.uint8), name="ct_seg", units=["mm"] * 3)
+    assert not train.isHidden()
+    train.menu().aboutToShow.emit()
+    assert [action.text() for action in train.menu().actions()] == ["ct_seg", "ct"]
+    train.menu().actions()[0].trigger()
+    assert [(layer.name, type(layer).__name__) for layer in viewer.layers][1:] == [
+        ("truth", "Labels"),
+        ("ct_seg", "Labels"),
+    ]
+    assert (train.isHidden(), metrics.isHidden()) == (True, True)
+    assert docks["Metrics"].widget().measure_button.isEnabled()
+
+
+def _check_keys(panel: Any, qtbot: Any) -> None:
+    """Tab goes from the top down, Return runs, Esc cancels, and the field with the focus looks different."""
+    fields = []
+    field = panel.nextInFocusChain()
+    while field is not panel:
+        is_field = field.focusPolicy() & Qt.FocusPolicy.TabFocus and not isinstance(field, QScrollArea | HelpButton)
+        if panel.isAncestorOf(field) and field.isVisible() and is_field:
+            fields.append(field)
+        field = field.nextInFocusChain()
+    tops = [field.mapTo(panel, field.rect().topLeft()).y() for field in fields]
+    assert all(before < after + 12 for before, after in itertools.pairwise(tops)), list(zip(fields, tops, strict=True))
+    calls: list[str] = []
+    run = QPushButton()
+    run.clicked.connect(lambda: calls.append("run"))
+    panel.use_keys(run, lambda: calls.append("cancel"))
+    first = next(field for field in fields if isinstance(field, QComboBox))
+    for key in (Qt.Key.Key_Return, Qt.Key.Key_Escape):
+        qtbot.keyClick(first, key)
+    assert calls == ["run", "cancel"]
+    first.setEnabled(True)
+    QApplication.setActiveWindow(panel.window())
+    without = first.grab().toImage()
+    first.setFocus()
+    qtbot.waitUntil(first.hasFocus)
+    assert first.grab().toImage() != without
+    first.setEnabled(first.count() > 0)
 
 
 def _hidden_width(panel: Any) -> int:

@@ -15,7 +15,7 @@ from napari.components import ViewerModel
 
 import napari_medseg as ms
 from balls import segmentation
-from napari_medseg.config import MetricsConfig
+from napari_medseg.config import MetricsConfig, RegionsConfig
 from napari_medseg.widgets.canvas.layers import labels_layer
 from napari_medseg.widgets.measuring.as_python import evaluation_script, folders_script
 
@@ -71,6 +71,6 @@ def test_other_layers_are_taken_from_the_viewer(viewer: ViewerModel, monkeypatch
 
 
 def test_folders(ball_labels: Path) -> None:
-    scores, _ = run(folders_script(ball_labels, ball_labels, CONFIG))
+    scores, _ = run(folders_script(ball_labels, ball_labels, CONFIG, RegionsConfig()))
     assert scores.cases == ("case0", "case1", "case2")
     assert scores.config == CONFIG

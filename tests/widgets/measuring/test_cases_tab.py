@@ -75,3 +75,27 @@ def test_a_run_that_fails_leaves_what_is_shown_and_what_is_copied(tab: CasesTab,
     tab.export.menu().actions()[-1].trigger()
     assert str(tmp_path / "true") in QApplication.clipboard().text()
     assert "nowhere" not in QApplication.clipboard().text()
+
+
+def test_regions_are_measured_as_one_and_means_say_how_many_have_them(
+    tab: CasesTab, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true, found = write(tmp_path / "true", "a", "b"), write(tmp_path / "found", "a", "b")
+    label = ms.read_segmentation(found / "b.nii.gz")
+    ms.write(found / "b.nii.gz", Segmentation(np.asarray(label.data) * 2, label.grid))
+    measure(tab, true, found, qtbot)
+    assert tab.means.text().startswith("Over 2 cases: mean Dice 0.333, HD95 0.000 mm (1 of 3), ")
+    for text, label_name in {"cube = 1, 2": "cube", "foreground": "foreground"}.items():
+        tab.regions.setText(text)
+        measure(tab, true, found, qtbot)
+        assert tab.scores is not None
+        assert [(row.name, row.dice) for row in tab.scores.rows] == [(label_name, 1.0)] * 2
+        tab.export.menu().actions()[-1].trigger()
+        scope: dict[str, Any] = {}
+        exec(QApplication.clipboard().text(), scope)
+        assert [row.name for row in scope["scores"].rows] == [label_name] * 2
+    told: list[str] = []
+    monkeypatch.setattr("napari_medseg.widgets.fields.forms.show_error", told.append)
+    tab.regions.setText("cube=x")
+    measure(tab, true, found, qtbot)
+    assert told == ["--merge takes a name and label ids, such as liver=1,2; got 'cube=x'"]

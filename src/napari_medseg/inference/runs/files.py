@@ -6,7 +6,7 @@ torch is loaded when the first case is segmented.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseg import io
-from napari_medseg.cases import Case, cases_of_images
+from napari_medseg.cases import Case, cases_of_images, warn_of_notes
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress, Work
 from napari_medseg.inference.results.wanted import Wanted
@@ -70,7 +70,7 @@ def segmenting_case(
 
     assert wanted.out is not None, "a case is segmented into a file"
     target = wanted.out
-    origin = {"input_sha256": _sha256_of_all(paths_of(case))}
+    origin = {"input_sha256": sha256_of_all(paths_of(case))}
     if wanted.resume and is_done(target, {**provenance(model, config), **origin}):
         yield Notice(f"{target} is done already")
         return None
@@ -116,15 +116,21 @@ def is_done(target: Path, made_by: Mapping[str, object]) -> bool:
 
 
 def check_cases(cases: Iterable[Case], model: Model | ModelSet, config: SegmentConfig) -> None:
-    """Check every image and the device against the model; no image is decoded for that. Raises InputError."""
+    """Check every image and the device against the model; no image is decoded for that. Raises InputError.
+
+    Warns once of each thing that images leave open, such as how large a pixel is.
+    """
     from napari_medseg.inference.device import choose_device
     from napari_medseg.inference.engine import require_fit
 
     choose_device(config.device)
+    notes: dict[str, Sequence[str]] = {}
     for case in cases:
         outline = case.peek()
         for one in models_of(model):
             require_fit(outline, one.spec, str(one.path))
+        notes[case.name] = outline.notes
+    warn_of_notes(notes)
 
 
 def paths_of(case: Case) -> list[Path]:
@@ -141,7 +147,7 @@ def labels_source(image: Path, target: Path) -> Path | None:
     return image
 
 
-def _sha256_of_all(paths: list[Path]) -> str:
+def sha256_of_all(paths: list[Path]) -> str:
     """The SHA-256 of a file; of several the SHA-256 of their SHA-256 in hexadecimal, one a line."""
     sums = [sha256_of(path) for path in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(f"{sum_}\n" for sum_ in sums).encode()).hexdigest()

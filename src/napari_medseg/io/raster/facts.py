@@ -34,7 +34,7 @@ class Facts:
     palette: tuple[Colour, ...]
     spacing_yx_mm: tuple[float, float] | None
     dpi: tuple[float, float] | None
-    """(x, y) of formats whose resolution is meant for printers and screens, or is that of a screen."""
+    """(x, y) as the file states it: it may be meant for a printer or a screen."""
     text: str
     """Our own text, or what another program has written in its place."""
     orientation: int

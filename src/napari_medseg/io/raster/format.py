@@ -31,7 +31,6 @@ _SLOWEST_BYTES_PER_S = 10e6
 """Of decoding, on a busy machine."""
 _RGB = ("red", "green", "blue")
 _JPEG = (".jpg", ".jpeg")
-_NOT_STATED = "the file does not say how large a pixel is: lengths are in pixels, where other images have mm"
 
 
 def load(path: Path, *, as_labels: bool) -> Stored:
@@ -62,12 +61,6 @@ def peek(path: Path, *, as_labels: bool) -> Stored:
     _check_memory(file, facts)
     shape = (1, *facts.shape[1:]) if page else facts.shape
     return _described(Unread(shape, facts.dtype), facts, file, as_labels=as_labels)
-
-
-def states_size(path: Path) -> bool:
-    """Whether a file says how large a pixel is."""
-    file, _ = choice.split(path)
-    return place.spacing(_facts(file, ""), file) is not None
 
 
 def save(path: Path, stored: Stored) -> None:
@@ -127,7 +120,7 @@ def _described(array: LazyArray, facts: Facts, file: Path, *, as_labels: bool) -
     else:
         data = colours.channels(array, facts, file)
         _warn_of_constant(data, file)
-    spacing = place.spacing(facts, file)
+    spacing = place.spacing(facts)
     grid = place.grid(data.shape[-2:], spacing, facts.orientation)
     names, shades = colours.names_and_colours(own, facts, table, holds_labels=holds_labels)
     channels = own.channels if own else _RGB if len(data.shape) == 4 and data.shape[0] == 3 and _is_rgb(facts) else ()
@@ -138,7 +131,7 @@ def _described(array: LazyArray, facts: Facts, file: Path, *, as_labels: bool) -
         names,
         own.provenance if own else {},
         is_labels=bool(own and own.is_labels),
-        notes=() if spacing else (_NOT_STATED, *place.why_not(facts)),
+        notes=place.notes(facts),
         colours=shades,
     )
 

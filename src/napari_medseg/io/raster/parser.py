@@ -203,7 +203,8 @@ def _tiff_facts(file: Any, series: Any, page: Any) -> tuple[dict[str, object], i
     pages = math.prod(shape[:lead])
     y, x = (shape[-3:-1], shape[-2:])[tail != "YXS"][-2:]
     samples = shape[-1] if tail == "YXS" else shape[lead] if tail == "SYX" else 0
-    spacing = _tiff_spacing(file, page)
+    ome = _ome_spacing(file.ome_metadata) if file.is_ome else None
+    dpi = None if ome else _tiff_dpi(file, page)
     kinds = {"b": "|u1", "f": "<f4" if dtype.itemsize <= 4 else "<f8"}
     facts: dict[str, object] = {
         "shape": [pages, y, x, *([samples] if samples else [])],
@@ -211,8 +212,8 @@ def _tiff_facts(file: Any, series: Any, page: Any) -> tuple[dict[str, object], i
         "colours": "rgb" if photometric in ("rgb", "ycbcr") else photometric,
         "alpha": photometric in ("rgb", "ycbcr") and samples == 4,
         "palette": _tiff_palette(page) if photometric == "palette" else [],
-        "spacing_yx_mm": spacing,
-        "dpi": None,
+        "spacing_yx_mm": ome or _tiff_spacing(file, page, dpi),
+        "dpi": dpi,
         "text": str(page.description or "")[: 1 << 20],
         "orientation": int(page.tags.valueof(274, default=1)),
         "axes": axes[:lead],
@@ -268,11 +269,15 @@ def _tiff_palette(page: Any) -> list[list[int]]:
     return [[int(v) for v in colour] for colour in (table.T[:65536] >> 8)]
 
 
-def _tiff_spacing(file: Any, page: Any) -> list[float] | None:
-    """(y, x) in mm as OME, ImageJ or the resolution of the page states it; None where nothing does."""
-    stated = _ome_spacing(file.ome_metadata) if file.is_ome else None
-    if stated is not None:
-        return stated
+def _tiff_dpi(file: Any, page: Any) -> list[float] | None:
+    """(x, y) dots per inch of a page that counts in inches, and of which no microscope says more."""
+    per_unit = [_rational(page.tags.valueof(tag, default=None)) for tag in (282, 283)]
+    in_inches = int(page.tags.valueof(296, default=2)) == 2 and not file.is_imagej
+    return per_unit if in_inches and all(per_unit) else None
+
+
+def _tiff_spacing(file: Any, page: Any, dpi: list[float] | None) -> list[float] | None:
+    """(y, x) in mm as ImageJ or the resolution of the page states it; None where nothing does."""
     per_unit = [_rational(page.tags.valueof(tag, default=None)) for tag in (283, 282)]
     unit = {2: _INCH_MM, 3: _CM_MM}.get(int(page.tags.valueof(296, default=1 if file.is_imagej else 2)), 0.0)
     if file.is_imagej:
@@ -280,7 +285,7 @@ def _tiff_spacing(file: Any, page: Any) -> list[float] | None:
         unit = _UNITS_MM.get(name, unit)
     if not unit or not all(per_unit):
         return None
-    if unit == _INCH_MM and _is_screen(per_unit[::-1]):
+    if dpi is not None and _is_screen(dpi):
         return None
     return [unit / value for value in per_unit]
 

@@ -33,7 +33,7 @@ def save(path: Path, stored: Stored) -> None:
     """See `format.save`."""
     array, grid = _slice(in_memory(stored), stored.grid, path)
     _warn_of_lost_place(grid, path)
-    spacing = None if _is_in_pixels(grid) else (grid.spacing[1], grid.spacing[2])
+    spacing = None if grid.in_pixels else (grid.spacing[1], grid.spacing[2])
     content = {attributes.KEY: attributes.to_json_object(stored)}
     text = json.dumps({**content, **({place.SPACING_KEY: spacing} if spacing else {})})
     if not content[attributes.KEY] and spacing is None:
@@ -66,11 +66,6 @@ def _slice(array: Array, grid: Grid, path: Path) -> tuple[Array, Grid]:
     axis = flat[0]
     first = AxisOrder((axis, *(a for a in range(3) if a != axis)), (False, False, False))  # type: ignore[arg-type]
     return np.take(turned, 0, axis=turned.ndim - 3 + axis), there.reordered(first)
-
-
-def _is_in_pixels(grid: Grid) -> bool:
-    """Whether the pixels are as large as those of a file that does not say how large they are."""
-    return bool(np.allclose(grid.spacing, 1.0, rtol=0, atol=1e-12))
 
 
 def _warn_of_lost_place(grid: Grid, path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseg import io
-from napari_medseg.cases import Case
+from napari_medseg.cases import Case, warn_of_notes
 from napari_medseg.config import configured
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Progress
 from napari_medseg.metrics.pairwise.scores import disjoint_ids
-from napari_medseg.metrics.study.case_files import opened
+from napari_medseg.metrics.study.case_files import notes_of, opened
 from napari_medseg.metrics.study.study import Measured, StudyConfig, measure, with_consensus
 from napari_medseg.volume import Segmentation
 
@@ -37,12 +37,14 @@ def iter_measure(
 
     config, or knobs: the fields of StudyConfig. consensus: {name of a case: where the consensus of its readers is
     written}. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured or
-    whose labels have no id in common, and last Finished with MeasuredCases. Raises the fault of an only case as it is,
-    InputError where there is no case or every case fails, FileError where a consensus cannot be written.
+    whose labels have no id in common, and last Finished with MeasuredCases. Warns once of each thing that the files
+    leave open, such as how large a pixel is. Raises the fault of an only case as it is, InputError where there is no
+    case or every case fails, FileError where a consensus cannot be written.
     """
     chosen = configured(StudyConfig, config, knobs)
     measured: list[Measured] = []
     failed: dict[str, str] = {}
+    notes: dict[str, Sequence[str]] = {}
     for done, case in enumerate(cases):
         if len(cases) > 1:
             yield Progress(done, len(cases), "cases")
@@ -55,6 +57,7 @@ def iter_measure(
             yield Notice(f"{case.name} is not measured: {error}")
             continue
         measured.append(found)
+        notes[case.name or str(case.labels)] = notes_of(case, reference.grid)
         if doubt := disjoint_ids(found.scores):
             yield Notice(f"{case.name}: {doubt}" if case.name else doubt)
         if consensus and case.name in consensus:
@@ -64,6 +67,7 @@ def iter_measure(
         raise InputError(f"none of the {len(cases)} cases could be measured; {_first(failed)}")
     if len(cases) > 1:
         yield Progress(len(cases), len(cases), "cases")
+    warn_of_notes(notes)
     yield Finished(MeasuredCases(measured=tuple(measured), failed=failed))
 
 

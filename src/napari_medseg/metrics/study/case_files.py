@@ -17,7 +17,7 @@ from napari_medseg.io.folders import (
     partners,
     time_points,
 )
-from napari_medseg.io.formats import labels_in, labels_on, volume_in
+from napari_medseg.io.formats import is_flat, labels_in, labels_on, peek, volume_in
 from napari_medseg.metrics.study.study import PREDICTION, CaseImages
 from napari_medseg.metrics.study.tables import Table, table_of
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -62,6 +62,8 @@ def opened(case: Case) -> CaseImages:
     channels = [path for what, path in case.beside.items() if what == "image" or what.startswith(_CHANNEL)]
     image = _stacked(channels) if channels else None
     reference = _labels(case.labels, None if image is None else image.grid)
+    if reference.grid.in_pixels:  # the size that the prediction states
+        reference = labels_on(case.labels, str(case.labels), peek(case.beside[PREDICTION], as_labels=True).grid)
     labels = {
         what: _labels(path, reference.grid)
         for what, path in case.beside.items()
@@ -76,6 +78,16 @@ def opened(case: Case) -> CaseImages:
         probabilities=_all_channels(case.beside["probabilities"]) if "probabilities" in case.beside else None,
         raters={REFERENCE: reference, **labels},
     )
+
+
+def notes_of(case: Case, grid: Grid) -> tuple[str, ...]:
+    """What the 2D file leaves open that gives a case its size of a pixel; empty for other files. grid: of the case."""
+    paths = [case.labels, case.beside.get("image"), case.beside.get(PREDICTION)]
+    for path in (path for path in paths if isinstance(path, Path) and is_flat(choice.split(path)[0])):
+        seen = peek(path, as_labels=path != case.beside.get("image"))
+        if grid.in_pixels or not seen.grid.in_pixels:
+            return seen.notes
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from napari_medseg import geometry
 from napari_medseg.arrays.views import lazy_view
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder, FloatArray
+from napari_medseg.io.formats import is_flat
 from napari_medseg.transforms.intensity import CT_BELOW_HU
 from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
 
@@ -256,7 +258,8 @@ def label_names(layer: Labels) -> dict[int, str]:
     table = layer.features
     if not {"index", "name"} <= set(table.columns):
         return {}
-    return {int(i): str(name) for i, name in zip(table["index"], table["name"], strict=True) if name}
+    named = table[["index", "name"]].dropna()  # the user's rows may have no name
+    return {int(i): str(name) for i, name in zip(named["index"], named["name"], strict=True) if name}
 
 
 def label_colours(layer: Labels) -> dict[int, Colour]:
@@ -298,8 +301,10 @@ def placement(layer: Layer, among: Iterable[Layer] = ()) -> Placement:
     factors = _units_mm(layer)
     frame = _frame(layer, factors)
     if factors is None:
+        is_file = layer.source.reader_plugin != "napari-medseg" and is_flat(Path(layer.source.path or ""))
+        menu = "; File > IO Utilities > Open 2D images with their size reads it from the file" if is_file else ""
         warnings.warn(
-            f"layer {layer.name!r} has no units: its scale is taken as mm (set layer.units if it is not)",
+            f"layer {layer.name!r} has no units: its scale is taken as mm (set layer.units if it is not{menu})",
             MedsegWarning,
             stacklevel=2,
         )

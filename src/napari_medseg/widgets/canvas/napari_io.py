@@ -18,9 +18,10 @@ from qtpy.QtCore import QTimer
 from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning
 from napari_medseg.io.choice import ChoiceError, PointError
-from napari_medseg.io.label_files import labels_in
+from napari_medseg.io.label_files import is_named_like_labels, labels_in
 from napari_medseg.sample import phantom
 from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.canvas.flat import flat_layers
 from napari_medseg.widgets.canvas.layers import (
     GRID_KEY,
     PART_KEY,
@@ -106,15 +107,28 @@ def _layers_of_part(path: str, load: Loader) -> list[LayerData]:
         noun = load(path)
     except (ChoiceError, PointError) as several:
         return _layers_of_parts(path, several, load)
-    is_dicom = io.format_of(Path(path)).name == "DICOM"
+    format_ = io.format_of(Path(path))
+    is_dicom = format_.name == "DICOM"
     if isinstance(noun, Volume) and not is_dicom:  # which tells labels from images
         noun = labels_in(noun)
+    if format_.is_flat:
+        return flat_layers(_coloured_labels(path, noun))
     if isinstance(noun, Segmentation):
         return [labels_layer(noun)]
     layers = volume_layer(noun)
     for _, attributes, _ in layers if is_dicom else ():
         attributes["metadata"][SOURCE_KEY] = path
     return layers
+
+
+def _coloured_labels(path: str, noun: Volume | Segmentation) -> Volume | Segmentation:
+    """A 2D image that is named like labels and drawn in colours, as the ids of its palette or table; else as it is."""
+    if isinstance(noun, Segmentation) or not is_named_like_labels(noun.name) or len(noun.channels) == 1:
+        return noun
+    try:
+        return io.load(path, as_labels=True)
+    except MedsegError:  # colours of a picture
+        return noun
 
 
 def _named(layers: list[LayerData], part: str, words: str) -> list[LayerData]:

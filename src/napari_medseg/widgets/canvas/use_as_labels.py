@@ -28,7 +28,18 @@ def use_as_labels(layers: LayerList) -> None:
         show_error(str(error))
         return
     for image, labels in zip(chosen, made, strict=True):
-        layers[layers.index(image)] = labels
+        put_in_place(layers, image, labels)
+
+
+def put_in_place(layers: LayerList, image: Image, labels: Labels) -> None:
+    """Put the labels where the image is in the list.
+
+    Not by `layers[i] = labels`: that tells neither the canvas nor our panels that a layer came and another one went.
+    """
+    index = layers.index(image)
+    layers.remove(image)
+    layers.insert(index, labels)
+    layers.selection.active = labels
 
 
 def as_labels(layer: Image, among: Iterable[Layer] = ()) -> Labels:

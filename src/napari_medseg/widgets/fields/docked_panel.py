@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from qtpy.QtCore import QCoreApplication, QEvent, Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QDockWidget, QLayout, QMainWindow, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QLayout, QMainWindow, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from napari_medseg.widgets.fields.forms import row, scrolling
 from napari_medseg.widgets.fields.help_button import HelpButton
@@ -16,8 +16,9 @@ from napari_medseg.widgets.fields.help_button import HelpButton
 P = TypeVar("P", bound="Panel")
 
 _PLACED = QEvent.Type(QEvent.registerEventType())
-_LEAST_HEIGHT = 150
-"""Pixels. Docked on the left below the layer controls and the layer list, a panel must not stretch 700 pixels."""
+_LEAST_HEIGHT = 20
+"""Pixels below the title. Two panels one below the other, below napari's controls of labels and its list of layers,
+must not stretch a window of 700 pixels."""
 _FOCUS = "*:focus { border: 1px solid #3d8fe0; }"
 """napari's themes hardly show which field has the focus. This blue stands out on the dark and the light one."""
 
@@ -53,6 +54,8 @@ class Panel(QWidget):
             self._frame()
             dock = self.parent()
             window = dock.parent() if isinstance(dock, QDockWidget) else None
+            if isinstance(dock, QDockWidget):
+                dock.setMinimumHeight(0)  # napari asks for more than two panels below its own docks have
             if isinstance(window, QMainWindow):
                 _join_others(window, dock)
         return bool(super().event(event))
@@ -109,6 +112,9 @@ def _fields(layout: QLayout) -> Iterator[QWidget]:
         widget, inner = item.widget(), item.layout()
         if widget is not None and widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
             yield widget
+        for page in range(widget.count()) if isinstance(widget, QTabWidget) else ():
+            if (in_page := widget.widget(page).layout()) is not None:
+                yield from _fields(in_page)
         inner = inner if widget is None else widget.layout()
         if inner is not None:
             yield from _fields(inner)

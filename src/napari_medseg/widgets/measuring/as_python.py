@@ -11,7 +11,7 @@ from napari_medseg.widgets.canvas.layers import path_of
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_medseg.config import MetricsConfig
+    from napari_medseg.config import MetricsConfig, RegionsConfig
 
 _FROM_VIEWER = [
     "import napari",
@@ -42,16 +42,17 @@ def evaluation_script(prediction: Labels, reference: Labels, config: MetricsConf
     return "\n".join(lines) + "\n"
 
 
-def folders_script(prediction: Path, reference: Path, config: MetricsConfig) -> str:
+def folders_script(prediction: Path, reference: Path, config: MetricsConfig, regions: RegionsConfig) -> str:
     """The call that measures two folders, whose files are matched by name."""
+    merged = f"merge={dict(regions.merge)!r}" if regions.merge else "foreground=True" if regions.foreground else ""
     return f"""from pathlib import Path
 
-from napari_medseg.config import MetricsConfig
+from napari_medseg.config import MetricsConfig, RegionsConfig
 from napari_medseg.events import result_of
 from napari_medseg.metrics import Sources, StudyConfig, iter_measure, match_files, study_of
 
 sources = Sources(prediction=Path({_quoted(str(prediction))}), reference=Path({_quoted(str(reference))}))
-config = StudyConfig(metrics=MetricsConfig({_definitions(config)}))
+config = StudyConfig(metrics=MetricsConfig({_definitions(config)}), regions=RegionsConfig({merged}))
 cases, unmatched = match_files(sources)
 batch = result_of(iter_measure(cases, config))
 scores = study_of(batch.measured, config, batch.failed).scores

@@ -10,16 +10,17 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
-from napari_medseg.config import MetricsConfig
+from napari_medseg.config import MetricsConfig, RegionsConfig
 from napari_medseg.events import Event, Finished, Notice
 from napari_medseg.metrics import Scores, combine
+from napari_medseg.transforms.regions import FOREGROUND, parsed
 from napari_medseg.widgets.fields.folder_field import FolderField
-from napari_medseg.widgets.fields.forms import button, caption, form, row
+from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row, tell
 from napari_medseg.widgets.measuring.as_python import folders_script
 from napari_medseg.widgets.views.export_menu import ExportButton
-from napari_medseg.widgets.views.score_view import ScoreView
+from napari_medseg.widgets.views.score_view import ScoreView, means_of
 from napari_medseg.widgets.work.progress_row import ProgressRow
 from napari_medseg.widgets.work.runner import Runner
 
@@ -57,14 +58,22 @@ class CasesTab(QWidget):
         self.prediction = FolderField("Folder of the labels to judge (B).")
         self.runner = Runner(self)
         self.measure_button = button("Measure folders", self.measure, "Compare all cases of the two folders.")
-        self.left_out = caption()
+        self.regions = QLineEdit()
+        self.regions.setPlaceholderText("such as liver=1,2; or foreground")
+        self.regions.setToolTip(
+            "Labels that are measured as one: NAME=ID,... with ; between several. foreground: all that is labelled."
+        )
+        self.left_out, self.means = caption(), caption()
+        for line in (self.left_out, self.means):
+            line.hide()
         self.view = ScoreView(["boxes", "volumes", "table"], _NOTE)
         self.export = ExportButton(self.as_python, self._writing)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 6, 0, 0)
-        layout.addLayout(form(References=self.reference, Predictions=self.prediction))
+        layout.addLayout(form(References=self.reference, Predictions=self.prediction, Regions=self.regions))
         layout.addLayout(row(self.measure_button, self.export))
         layout.addWidget(ProgressRow(self.runner))
+        layout.addWidget(self.means)
         layout.addWidget(self.left_out)
         layout.addWidget(self.view, stretch=1)
         self.runner.happened.connect(self._on_event)
@@ -78,13 +87,16 @@ class CasesTab(QWidget):
         prediction, reference = self.prediction.path, self.reference.path
         assert prediction is not None, "the button is off before both folders are named"
         assert reference is not None, "the button is off before both folders are named"
-        self.runner.start(partial(_measured, prediction, reference, self._config()), "Metrics")
+        with reporting():
+            regions = _regions(self.regions.text())
+            self.runner.start(partial(_measured, prediction, reference, self._config(), regions), "Metrics")
 
     def as_python(self) -> str:
         """The script that computes the table."""
         assert self._shown is not None, "the button is off before the first table"
         sources = self._shown.sources
-        return folders_script(sources.prediction, sources.reference, self._shown.config.metrics)
+        config = self._shown.config
+        return folders_script(sources.prediction, sources.reference, config.metrics, config.regions)
 
     def _writing(self, path: Path) -> Callable[[], object]:
         assert self._shown is not None, "the button is off before the first table"
@@ -94,7 +106,8 @@ class CasesTab(QWidget):
         if isinstance(event, Finished):
             self._shown = event.result
             self.scores = combine([(one.name, one.scores) for one in event.result.batch.measured])
-            self.left_out.setText(_left_out(event.result))
+            tell(self.left_out, _left_out(event.result))
+            tell(self.means, f"Over {len(event.result.batch.measured)} cases: {means_of(self.scores)}.")
             self.view.show_scores(self.scores)
             self.export.show_scores(self.scores)
 
@@ -103,13 +116,23 @@ class CasesTab(QWidget):
         self.measure_button.setEnabled(named and not self.runner.is_busy)
 
 
-def _measured(prediction: Path, reference: Path, definitions: MetricsConfig) -> Iterator[Event]:
+def _regions(text: str) -> RegionsConfig:
+    """What the field says. Raises InputError for anything else."""
+    if text.strip() == FOREGROUND:
+        return RegionsConfig(foreground=True)
+    return RegionsConfig(merge=tuple(parsed(filter(str.strip, text.split(";"))).items()))
+
+
+def _measured(prediction: Path, reference: Path, definitions: MetricsConfig, regions: RegionsConfig) -> Iterator[Event]:
     """In the worker: measure case by case. Loading what measures and draws would hold up the window."""
     from napari_medseg.metrics.study.batch import iter_measure
     from napari_medseg.metrics.study.case_files import Sources, match_files
     from napari_medseg.metrics.study.study import StudyConfig
 
-    sources, config = Sources(prediction=prediction, reference=reference), StudyConfig(metrics=definitions)
+    sources, config = (
+        Sources(prediction=prediction, reference=reference),
+        StudyConfig(metrics=definitions, regions=regions),
+    )
     importlib.import_module("napari_medseg.widgets.views.chart")
     cases, unmatched = match_files(sources)
     for event in iter_measure(cases, config):

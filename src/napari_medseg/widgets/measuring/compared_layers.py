@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from napari import Viewer
 
 
-_CONVERT = "(Labels that opened as an image: select the layer, Layers > Layer Type > Use as labels.)"
-
-
 @dataclass(frozen=True, eq=False)
 class LayerPair:
     """Two layers as they were at a moment; a script may give them other arrays, or another place, at any time."""
@@ -61,9 +58,9 @@ class ComparedLayers(QObject):
     def missing(self) -> str:
         """What the user has to do first; empty where two layers are chosen."""
         if not self.prediction.layers:
-            return f"Open or paint two Labels layers: the prediction, and the reference to compare it with. {_CONVERT}"
+            return "Open or paint two Labels layers: the prediction, and the reference to compare it with."
         if self.layers is None:
-            return f"Reference and prediction are the same layer: choose two, or open another one. {_CONVERT}"
+            return "Reference and prediction are the same layer: choose two, or open another one."
         return ""
 
     @property

@@ -15,6 +15,7 @@ from napari_medseg.metrics.pairwise.edits import EditedScores
 from napari_medseg.metrics.pairwise.places import Place, worst_place
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.jump import show_voxel
+from napari_medseg.widgets.canvas.labels_button import LabelsButton
 from napari_medseg.widgets.canvas.layers import largest_label
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
@@ -92,6 +93,7 @@ class MetricsPanel(Panel):
         layout.addLayout(form(Reference=self.reference, Prediction=self.prediction, **self.definitions.rows()))
         layout.addLayout(row(self.measure_button, self.live))
         layout.addWidget(self.hint)
+        layout.addWidget(LabelsButton(self._viewer, 2))
         layout.addWidget(self.progress)
         layout.addWidget(self.tabs, stretch=1)
         self.use_keys(self.measure_button, self.runner.cancel)

@@ -19,8 +19,8 @@ from napari_medseg.widgets.measuring.compared_layers import ComparedLayers
 from napari_medseg.widgets.views.column_menu import ColumnMenu
 from napari_medseg.widgets.views.export_menu import ExportButton
 from napari_medseg.widgets.views.record_columns import score_columns
-from napari_medseg.widgets.views.record_model import text_of
 from napari_medseg.widgets.views.record_table import RecordTable
+from napari_medseg.widgets.views.score_view import means_of
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -70,8 +70,7 @@ class TableTab(QWidget):
         self.export.show_scores(scores)
         self.summary.setText(
             f"<b>{escape(prediction.name)}</b> against <b>{escape(reference.name)}</b> ({scores.config.preset}): "
-            f"mean Dice {_mean(scores, 'dice')}, HD95 {_mean(scores, 'hd95_mm', ' mm')}, NSD {_mean(scores, 'nsd')} at "
-            f"{scores.config.nsd_tolerance_mm:g} mm; pixel accuracy {scores.pa:.4f}"
+            f"{means_of(scores)}"
         )
 
     def show_place(self, place: Place) -> None:
@@ -92,13 +91,6 @@ class TableTab(QWidget):
         prediction, reference, scores = self._shown
         pair = self._compared.pair_of(prediction, reference)
         return partial(_write, path, scores, self._tables(), pair.segmentations, self._compared.image_on(reference))
-
-
-def _mean(scores: Scores, metric: str, unit: str = "") -> str:
-    """A mean, and over how many of the labels it is where some have none: "4.210 mm (2 of 5)"."""
-    counted, labels = scores.counted[metric], len(scores.rows)
-    some = f" ({counted} of {labels})" if counted < labels else ""
-    return f"{text_of(scores.mean[metric])}{unit}{some}"
 
 
 def _write(

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QStackedWidget, QVBoxLayout, QWidget
 from napari_medseg.metrics.reports.plots import by_label, draw_bars, draw_bland_altman, draw_boxes
 from napari_medseg.widgets.fields.forms import caption, choice, choose, reporting, row
 from napari_medseg.widgets.views.record_columns import score_columns
+from napari_medseg.widgets.views.record_model import text_of
 from napari_medseg.widgets.views.record_table import RecordTable
 
 if TYPE_CHECKING:
@@ -106,3 +107,18 @@ def _offer(box: QComboBox, options: Mapping[Any, str]) -> None:
         box.addItem(text, value)
     choose(box, chosen)
     box.blockSignals(False)
+
+
+def means_of(scores: Scores) -> str:
+    """The means in one line."""
+    return (
+        f"mean Dice {_mean(scores, 'dice')}, HD95 {_mean(scores, 'hd95_mm', ' mm')}, NSD {_mean(scores, 'nsd')} at "
+        f"{scores.config.nsd_tolerance_mm:g} mm; pixel accuracy {scores.pa:.4f}"
+    )
+
+
+def _mean(scores: Scores, metric: str, unit: str = "") -> str:
+    """A mean, and over how many of the rows it is where some have none: "4.210 mm (2 of 5)"."""
+    counted, rows = scores.counted[metric], len(scores.rows)
+    some = f" ({counted} of {rows})" if counted < rows else ""
+    return f"{text_of(scores.mean[metric])}{unit}{some}"
