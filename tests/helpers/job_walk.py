@@ -29,7 +29,7 @@ def walk_job(window: Any, folder: Path, during: During = unmeasured) -> None:
         QTest.qWait(100)
     segment, train, metrics = (open_panel(window, name, during) for name in ("Segment", "Train", "Metrics"))
     wait_until(lambda: segment.segment_button.isEnabled())
-    segment.options["overlap"].value = 0  # the fewest windows
+    segment.options["overlap"].value = "0"  # the fewest windows
     with during("segment"):
         click(segment.segment_button, segment)
     first = window.layers[f"{image.name} labels"]

@@ -55,7 +55,7 @@ _WORDS = {
 }
 _DEFAULTS = SegmentConfig()
 _SHOWN = ("preset", "device")
-_REMEMBERED = ("preset", "device", "overlap", "precision")
+_REMEMBERED = ("preset", "device", "precision")
 _REFRESH_MS = 500
 """The layer that fills is drawn at this interval at most: a 3D view uploads all of it each time."""
 
