@@ -112,9 +112,9 @@ def monais(volume: Volume, spec: ModelSpec, network: torch.nn.Module) -> tuple[L
     return ids[back(classes.numpy())], back((first - second).numpy()).astype(np.float32)
 
 
-def dice(found: Labels, truth: Segmentation) -> float:
+def dice(found: Labels, truth: Segmentation, spec: ModelSpec) -> float:
     reference = np.asarray(truth.data[...])
-    pairs = [(found == k, reference == k) for k in truth.labels]
+    pairs = [(found == k, reference == k) for k in spec.labels]
     return float(np.mean([2 * (a & b).sum() / max(1, a.sum() + b.sum()) for a, b in pairs]))
 
 
@@ -133,7 +133,7 @@ def against_monai(args: argparse.Namespace, preset: InferencePreset, precision: 
         here, found = cpu_seconds(lambda v=volume: ours(v, spec, network, preset=preset, precision=precision))
         differs = found != labels
         differing, margin = differing + int(differs.sum()), max(margin, float(ahead[differs].max(initial=0)))
-        for name, value in zip(sums, (here, there, dice(found, truth), dice(labels, truth)), strict=True):
+        for name, value in zip(sums, (here, there, dice(found, truth, spec), dice(labels, truth, spec)), strict=True):
             sums[name] += value
     n = len(cases)
     row: Row = {
@@ -163,7 +163,7 @@ def adaptive(args: argparse.Namespace) -> Row:
         for preset in times:
             seconds, found = cpu_seconds(lambda v=volume, p=preset: ours(v, spec, network, preset=p, tta=True))
             times[preset] += seconds
-            scores[preset] += dice(found, truth) / len(cases[:2])
+            scores[preset] += dice(found, truth, spec) / len(cases[:2])
     return {
         "reached": times["balanced"] / times["exact"],
         "dice_lost": scores["exact"] - scores["balanced"],
