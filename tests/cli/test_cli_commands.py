@@ -19,7 +19,7 @@ from napari_medseg import Grid, Volume, evaluate, load_model, networks, read, re
 from napari_medseg.cli import main
 from napari_medseg.cli.terminal import ProgressLine
 from napari_medseg.events import TrainProgress
-from napari_medseg.inference.files import sha256_of
+from napari_medseg.inference.runs.files import sha256_of
 from napari_medseg.io import nifti
 from napari_medseg.io.stored import Stored
 from napari_medseg.transforms.regrid import resample_onto

@@ -13,7 +13,7 @@ from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob
 from napari_medseg.config import CleanConfig
 from napari_medseg.errors import NotSupportedError
-from napari_medseg.inference.files import labels_source, sha256_of
+from napari_medseg.inference.runs.files import labels_source, sha256_of
 from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.models.file import load_model
 

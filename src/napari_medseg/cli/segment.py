@@ -18,8 +18,8 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import finishing
 from napari_medseg.foreign import refuse_foreign_model
-from napari_medseg.inference.files import check_cases, labels_source, paths_of, segmenting_case
 from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.runs.files import check_cases, labels_source, paths_of, segmenting_case
 from napari_medseg.inference.runs.many import segmenting_cases
 from napari_medseg.inference.runs.outlook import outlook_of
 from napari_medseg.inference.scale.crew import crew_of

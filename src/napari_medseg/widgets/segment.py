@@ -295,7 +295,7 @@ def _layers(volume: Volume, image: Path | None, model: Model, config: SegmentCon
 
 def _folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Iterator[Event]:
     """In the worker: the files of a folder, as the command segments them."""
-    from napari_medseg.inference.files import segmenting_folder
+    from napari_medseg.inference.runs.files import segmenting_folder
 
     yield from finishing(segmenting_folder(images, out, model, config))
 

@@ -15,8 +15,8 @@ from napari_medseg.cases import Case
 from napari_medseg.cli import main
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Filled, Progress
-from napari_medseg.inference.files import segmenting_case
 from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.runs.files import segmenting_case
 from napari_medseg.inference.runs.many import segmenting_cases
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from napari_medseg.cases import Case
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Notice, Progress, Work
-from napari_medseg.inference.files import segmenting_case
 from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.runs.files import segmenting_case
 from napari_medseg.models.file import Model, load_model
 from napari_medseg.models.several import ModelSet, models_of
 
