@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,22 @@ def test_convolutions_of_every_kind(stride: object, padding: object, dilation: i
     conv = nn.Conv3d(4, 4, (1, 3, 3) if stride != 1 else 3, stride, padding, dilation, groups)  # type: ignore[arg-type]
     x = torch.randn(2, 4, 6, 8, 10)
     torch.testing.assert_close(logits(conv, x, ours=True), logits(conv, x, ours=False), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "more", "replaced"),
+    [
+        (2, {"stride": 2}, True),
+        ((1, 2, 3), {"stride": (1, 2, 3), "bias": False}, True),
+        (3, {"stride": 2, "padding": 1, "output_padding": 1}, False),
+        (2, {"stride": 2, "groups": 2}, False),
+    ],
+)
+def test_up_convolutions(kernel: Any, more: dict[str, Any], replaced: bool) -> None:
+    torch.manual_seed(0)
+    up, x = nn.ConvTranspose3d(4, 6, kernel, **more), torch.randn(2, 4, 3, 4, 5)
+    torch.testing.assert_close(logits(up, x, ours=True), logits(up, x, ours=False), rtol=1e-4, atol=1e-5)
+    assert ("aten::_convolution" not in kernels_of(lambda: logits(up, x, ours=True))) == replaced
 
 
 @pytest.mark.parametrize("affine", [True, False])

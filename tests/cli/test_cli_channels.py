@@ -13,7 +13,7 @@ from balls import segmentation, volume
 from napari_medseg import Volume, load_model, read_segmentation, resume_interaction, write
 from napari_medseg.cases import Case
 from napari_medseg.cli import main
-from napari_medseg.inference.files import sha256_of
+from napari_medseg.inference.runs.files import sha256_of
 from napari_medseg.io.folders import by_channel
 
 NAMES = ("a2", "a10")

@@ -30,7 +30,7 @@ def walk_job(window: Any, folder: Path, during: During = unmeasured) -> None:
     segment, train, metrics = (open_panel(window, name, during) for name in ("Segment", "Train", "Metrics"))
     with during("estimate"):
         wait_until(lambda: segment.estimate.text.text().startswith("about"))
-    segment.options["overlap"].value = 0  # the fewest windows
+    segment.options["overlap"].value = "0"  # the fewest windows
     with during("segment"):
         click(segment.segment_button, segment)
     first = window.layers[f"{image.name} labels"]

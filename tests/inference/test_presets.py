@@ -122,7 +122,8 @@ def test_mirrors_go_back_to_their_place(preset: InferencePreset, reach: int) -> 
         for _ in segment_windows(volume, chosen, predictor, result):
             pass
         found.append(np.asarray(result.data))
-    assert np.array_equal(*found) == (reach == 1)
+    plain, mirrored = found
+    assert bool(np.array_equal(plain, mirrored)) == (reach == 1)
 
 
 class BrightOnly(nn.Module):

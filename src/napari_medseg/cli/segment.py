@@ -108,8 +108,6 @@ def run(args: Namespace) -> None:
         wanted.append(_wanted(args, case.name, target, alone=len(cases) == 1))
     with locked(*outputs):
         model = _checked_model(args.model, cases, config)
-        for one in models_of(model):
-            terminal.print_note(f"{one.path.name}: {about(one)}")
         try:
             _segment(args, cases, model, config, wanted)
         except KeyboardInterrupt:
@@ -125,6 +123,8 @@ def _segment(
     if spread and not is_one_file(model):
         raise NotSupportedError("workers run one model file: give one --model, or no workers")
     with crew_of(args.workers, args.scheduler) if spread else nullcontext() as crew:
+        for one in models_of(model):
+            terminal.print_note(f"{one.path.name}: {about(one)}")
         if crew is not None and len(cases) >= _CASES_A_WORKER * crew.size:
             for path in terminal.follow(finishing(segmenting_cases(cases, model, config, wanted, crew)), "segment"):
                 terminal.print_result(f"wrote {path}")

@@ -276,7 +276,9 @@ def _end(
         bf16_ok = all(state.best_dice[k] >= state.dice[k] - _BF16_TOLERANCE for k in state.dice)
         yield _validated(setup, state, is_best=True)
     best = Predictor(state.volumes, setup.device, setup.precision, setup.first)
-    presets = yield from validate_presets([case.case for case in cases], setup.spec, best, setup.config.loss)
+    presets = yield from validate_presets(
+        [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
+    )
     spec = recorded(setup, state, bf16_ok=bf16_ok, presets=presets)
     keeper.write_history(spec, state.history)
     return keeper.write_model(spec, weights_of(setup, state), state.written)

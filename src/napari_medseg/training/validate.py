@@ -45,16 +45,19 @@ def validate(
 
 
 def validate_presets(
-    cases: Sequence[Case], spec: ModelSpec, predictor: Predictor, loss: LossConfig
+    cases: Sequence[Case], spec: ModelSpec, predictor: Predictor, loss: LossConfig, exact: float
 ) -> Generator[Event, None, dict[str, float]]:
-    """The mean Dice with each preset of the inference; yields a Progress per case and preset."""
-    found: dict[str, float] = {}
-    for preset in PRESETS:
+    """The mean Dice with each preset of the inference; yields a Progress per case and preset.
+
+    exact: what is known of the first one, with which a training validates.
+    """
+    found: dict[str, float] = {"exact": exact}
+    for preset in PRESETS[1:]:
         found[preset] = mean_of((yield from validate(cases, spec, predict_with(predictor, spec, preset), loss)))
     return found
 
 
-def predict_with(predictor: Predictor, spec: ModelSpec, preset: InferencePreset = "auto") -> Predict:
+def predict_with(predictor: Predictor, spec: ModelSpec, preset: InferencePreset = "exact") -> Predict:
     """What users get of this network: it is put in eval mode for each volume, and back afterwards."""
 
     def predict(volume: Volume) -> Segmentation:

@@ -56,7 +56,7 @@ _WORDS = {
 }
 _DEFAULTS = SegmentConfig()
 _SHOWN = ("preset", "device")
-_REMEMBERED = ("preset", "device", "overlap", "precision")
+_REMEMBERED = ("preset", "device", "precision")
 _REFRESH_MS = 500
 """The layer that fills is drawn at this interval at most: a 3D view uploads all of it each time."""
 
@@ -303,7 +303,6 @@ def _folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Ite
 
 def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:
     """The script that segments these images (one per channel) as the panel does."""
-    knobs = ", ".join(f"{name}={value!r}" for name, value in asdict(config).items())
     if len(paths) == 1:
         read = f"volume = ms.read({paths[0]!r})\n"
         imports = "import napari_medseg as ms\n"

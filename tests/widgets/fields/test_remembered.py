@@ -17,10 +17,10 @@ def test_a_new_panel_shows_what_the_last_one_had(viewer: ViewerModel, qtbot: Any
     qtbot.addWidget(first)
     assert first.config == SegmentConfig()
     first.options["device"].value = "cpu"
-    first.options["overlap"].value = "0.25"
+    first.options["preset"].value = "fast"
     second = SegmentPanel(viewer)
     qtbot.addWidget(second)
-    assert second.config == SegmentConfig(device="cpu", overlap=0.25)
+    assert second.config == SegmentConfig(device="cpu", preset="fast")
 
 
 def test_without_the_plugin_installed_the_defaults_hold(
