@@ -37,6 +37,11 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "interact.json"
 STEPS = {"clicks": (1, 3, 5, 8), "scribbles": (1, 3, 5, 8), "boxes": (1, 3, 5, 8), "slices": (1, 2, 3, 5)}
 OTHERS = ("propagate", "large")
+SOURCE = HERE.parent / "src" / "napari_medseg" / "interactive"
+ENGINE = [SOURCE / f"{name}.py" for name in ("engine", "kernels", "marks", "masks", "objects", "scene", "zoom")]
+"""What makes a mask of prompts."""
+LEARNING = [SOURCE / "learning" / f"{name}.py" for name in ("features", "pixel_classifier")]
+CASES = HERE / "interact_cases.py"
 Answer = Callable[[Any], Mask]
 Row = dict[str, Any]
 
@@ -68,11 +73,8 @@ class Results:
         written.replace(self.path)
 
 
-def code_of(*names: str) -> str:
+def code_of(*files: Path) -> str:
     """A fingerprint of modules: what other code measured is measured again."""
-    source = HERE.parent / "src" / "napari_medseg" / "interactive"
-    files = sorted(source.glob("*.py")) if "engine" in names else []
-    files += [HERE / name for name in names if name != "engine"]
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
@@ -147,11 +149,11 @@ def summary(method: str, kind: str, which: str, rows: list[Row]) -> Row:
 def measured(results: Results, kind: str, chosen: list[Case], *, peers: bool) -> Iterator[Row]:
     """The means of the engine, and of the peers, for a kind of prompts."""
     methods: dict[str, tuple[str, Callable[[Case], Row]]] = {
-        "engine": (code_of("engine", "interact_cases.py"), lambda case: engine(kind, case))
+        "engine": (code_of(*ENGINE, CASES), lambda case: engine(kind, case))
     }
     if peers:
         for name, segment in PEERS.items():
-            code = code_of("interact_peers.py", "interact_cases.py", *(["engine"] if name == OURS else []))
+            code = code_of(HERE / "interact_peers.py", CASES, *(LEARNING if name == OURS else []))
             methods[name] = code, lambda case, segment=segment: walk(kind, case, peer(case, segment))
     for method, (code, measure) in methods.items():
         rows: dict[str, list[Row]] = {"seen": [], "unseen": []}
@@ -164,7 +166,7 @@ def measured(results: Results, kind: str, chosen: list[Case], *, peers: bool) ->
 
 def propagation(results: Results, data: Path) -> Iterator[Row]:
     """Five and seven evenly spaced slices of 20 hippocampus volumes, both ends annotated; the other slices count."""
-    code = code_of("engine", "bench_interact.py")
+    code = code_of(*ENGINE, SOURCE / "propagation.py", Path(__file__))
     methods = ("interpolation", "auto")
     paths = sorted((data / "hippocampus/images").iterdir())[:20]
     for count in (5, 7):
@@ -217,7 +219,7 @@ def main() -> None:
         if kind == "propagate":
             rows += propagation(results, data)
         elif kind == "large":
-            rows.append(results.get("large", code_of("engine", "interact_large.py"), interact_large.measure))
+            rows.append(results.get("large", code_of(*ENGINE, HERE / "interact_large.py"), interact_large.measure))
             print(interact_large.told(rows[-1]), flush=True)
         else:
             rows += measured(results, kind, chosen, peers=not args.no_peers)
