@@ -20,7 +20,7 @@ from napari_medseg.interactive.engine import Answer, Evidence
 from napari_medseg.interactive.kernels import Map, Mask
 from napari_medseg.interactive.marks import Marks, seeds
 from napari_medseg.interactive.masks import NOWHERE, SparseMask
-from napari_medseg.interactive.scene import Frame, Scene, spread
+from napari_medseg.interactive.scene import Frame, Scene, read_once, spread
 from napari_medseg.volume import Volume
 
 _AGREEMENT = 0.3
@@ -33,6 +33,8 @@ _LARGE = 1 << 20
 """Voxels of a prompt's box that are not looked at one by one."""
 _CACHED_BYTES = 400 << 20
 """Of scenes and distance maps: a hundred prompts of a cube of 64 voxels a side take about half of it."""
+_FIRST_REACH = 16
+"""How far from a prompt the mask is looked for first, in the widest spacing; twice as far where it is not found."""
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -134,8 +136,11 @@ class Segmenter:
     def _first(self, asked: _Question) -> Frame:
         """The frame in which the border of what is found lies on edges most."""
         centre = (next(iter(asked.marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
+        frames = zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2])))
+        near = read_once(self.volume, frames)
         tried = []
-        for frame in zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2]))):
+        for frame in frames:
+            self._keep(frame, Scene.of(near, frame))
             scene, found = self._answer(frame, asked)
             score = zoom.fit_score(engine.border_support(scene, found.mask), zoom.filled(self.volume.grid, found.mask))
             tried.append((score, frame, found))
@@ -224,8 +229,7 @@ class Segmenter:
         """The scene of a frame without the barriers, and what tells it from others."""
         scene: Scene | None = self._cache.get(frame)
         if scene is None:
-            scene = Scene.of(self.volume, frame)
-            self._cache.put(frame, scene, scene.image.nbytes + scene.inside.nbytes)
+            scene = self._keep(frame, Scene.of(self.volume, frame))
         closed = np.zeros(frame.shape, dtype=bool)
         for barrier in barriers:
             where = [np.rint(frame.samples(axis, self._spacing)).astype(np.int64) for axis in range(3)]
@@ -234,6 +238,10 @@ class Segmenter:
             return scene, (frame, b"")
         key = (frame, blake2b(np.packbits(closed).tobytes(), digest_size=16).digest())
         return replace(scene, inside=scene.inside & ~closed), key
+
+    def _keep(self, frame: Frame, scene: Scene) -> Scene:
+        self._cache.put(frame, scene, scene.image.nbytes + scene.inside.nbytes)
+        return scene
 
     def _evidence(self, scene: Scene, key: Hashable, number: int, mark: Marks) -> list[Evidence]:
         """What a prompt says of a scene: one or two maps, none where it lies outside of it."""
@@ -341,11 +349,35 @@ def _changed_here(
         if not bounded or mark.slice_axis is not None or not agreed.any():
             near[:] = True
         else:
-            to_agreed_mm = float(ndimage.distance_transform_edt(~agreed, spacing)[here].max())
-            reach_mm = max(engine.REACH * to_agreed_mm, 3 * max(spacing))
-            near |= ndimage.distance_transform_edt(~here, spacing) <= reach_mm
+            reach_mm = max(engine.REACH * _farthest_mm(here, agreed, spacing), 3 * max(spacing))
+            part = _around(here, reach_mm, spacing)
+            near[part] |= ndimage.distance_transform_edt(~here[part], spacing) <= reach_mm
     parts, count = ndimage.label(changed & near, _ANY_NEIGHBOUR)
     if not count:
         return before
     touched = np.unique(parts[ndimage.binary_dilation(touching, _ANY_NEIGHBOUR)])
     return SparseMask.of(box, old ^ np.isin(parts, touched[touched > 0]))
+
+
+def _farthest_mm(here: Mask, agreed: Mask, spacing: Triple) -> float:
+    """How far the voxel of a prompt lies from `agreed` that lies farthest from it; both hold a voxel.
+
+    A transform of a large mask takes gigabytes: it is made around the prompt, as far as it has to reach.
+    """
+    reach_mm = _FIRST_REACH * max(spacing)
+    while True:
+        part = _around(here, reach_mm, spacing)
+        is_whole = all(side.stop - side.start == n for side, n in zip(part, here.shape, strict=True))
+        if agreed[part].any():
+            farthest = float(ndimage.distance_transform_edt(~agreed[part], spacing)[here[part]].max())
+            if farthest <= reach_mm or is_whole:
+                return farthest
+        reach_mm *= 2
+
+
+def _around(here: Mask, reach_mm: float, spacing: Triple) -> Box:
+    """The box of what lies within a distance of a mask that holds a voxel."""
+    (tight,) = ndimage.find_objects(here.astype(np.uint8))
+    more = [math.ceil(reach_mm / s) for s in spacing]
+    z, y, x = (slice(max(0, t.start - m), min(n, t.stop + m)) for t, m, n in zip(tight, more, here.shape, strict=True))
+    return z, y, x
