@@ -7,7 +7,8 @@ the region around the structure as well (64 voxels a side), which a user would h
 which no choice was made are printed apart, as "unseen". `large` is a zarr array of 21 GB beside a part of it in memory.
 
 Results are written after each structure to benchmarks/results/interact.json. A second run measures what is missing, or
-was made by another engine, and prints the means of all. --no-peers leaves the peers out, --every 3 two structures of three.
+was made by another engine, and prints the means of all. --no-peers leaves the peers out, --every 3 two thirds of the
+structures.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ _SHAPE_DRIFT, _SHAPE_DRIFT_BEYOND = 0.25, 0.5
 """What each voxel from the slice adds to it, between two slices and beyond the last one."""
 _SHAPE_REACH = 0.5
 """Beyond the last slice a shape's weight falls to 1/e within that many of its own widths."""
-_LOOK_WEIGHT = 0.3
-"""Of what voxels look like in the margin: what the label and its surroundings look like is learned from both."""
+_LOOK_WEIGHT = 0.4
+"""The most weight in the margin of what voxels look like, which is learned from the label and its surroundings."""
 _LOOK_SMOOTHING = (0.7, 2.0)
 """Gaussian sigmas, in voxels of the scene: a voxel looks like its intensity at both."""
 _LOOK_BINS = 20
@@ -227,7 +227,7 @@ def answer(
         margin = (1 - known) * margin + known * shape
     look = learned_look(scene, yes, no, so_far)
     if look is not None:
-        margin = margin + np.float32(_LOOK_WEIGHT) * look
+        margin = margin + np.float32(_LOOK_WEIGHT * _agreement(look, prompts)) * look
     if so_far is not None and only_less:
         margin = margin + np.float32(_STANDS_WEIGHT) * np.tanh(-signed_distance(so_far) / _STANDS_VOXELS)
     prior = (0.5 + 0.5 * np.tanh(_GAIN * margin)).astype(np.float32)
@@ -255,6 +255,12 @@ def learned_look(scene: Scene, yes: Mask, no: Mask, so_far: Mask | None) -> Map 
     looks = [_look_of_channel(channel, own, other) for channel in scene.image]
     look: Map = np.mean(looks, axis=0, dtype=np.float32)
     return look
+
+
+def _agreement(look: Map, prompts: Sequence[Evidence]) -> float:
+    """How far a look agrees with the prompts, 0 to 1: one that is learned from a wrong mask contradicts them."""
+    said = [float(look[e.seeds].mean()) * (1 if e.positive else -1) for e in prompts if e.decides and e.seeds.any()]
+    return max(0.0, sum(said) / max(1, len(said)))
 
 
 def _look_of_channel(channel: Map, own: Mask, other: Mask) -> Map:
