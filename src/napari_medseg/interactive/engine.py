@@ -58,6 +58,8 @@ _SHAPE_REACH = 0.5
 """Beyond the last slice a shape's weight falls to 1/e within that many of its own widths."""
 _LOOK_WEIGHT = 0.4
 """The most weight in the margin of what voxels look like, which is learned from the label and its surroundings."""
+_LEAST_PROMPTS = 4
+"""From so many prompts on a look is learned: around a mask of fewer there is often more of the object."""
 _LOOK_SMOOTHING = (0.7, 2.0)
 """Gaussian sigmas, in voxels of the scene: a voxel looks like its intensity at both."""
 _LOOK_BINS = 20
@@ -225,7 +227,7 @@ def answer(
     if shape is not None:
         known = np.float32(_SHAPE_WEIGHT) * np.abs(shape)
         margin = (1 - known) * margin + known * shape
-    look = learned_look(scene, yes, no, so_far)
+    look = learned_look(scene, yes, no, so_far) if len(prompts) >= _LEAST_PROMPTS and shape is None else None
     if look is not None:
         margin = margin + np.float32(_LOOK_WEIGHT * _agreement(look, prompts)) * look
     if so_far is not None and only_less:
