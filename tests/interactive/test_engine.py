@@ -67,6 +67,7 @@ def test_the_first_frames_read_the_same_voxels_once() -> None:
         np.testing.assert_array_equal(values, expected)
         np.testing.assert_array_equal(inside, within)
     beyond = Frame((0.0, 0.0, 0.0), 1.0, (8, 8, 8))
-    np.testing.assert_array_equal(*(sample(v.data, v.grid.spacing, beyond)[0] for v in (near, volume)))
+    elsewhere, expected = (sample(v.data, v.grid.spacing, beyond)[0] for v in (near, volume))
+    np.testing.assert_array_equal(elsewhere, expected)
     in_memory = balls((8, 8, 8), (4, 4, 4), radius=2)[0]
     assert read_once(in_memory, [beyond]) is in_memory
