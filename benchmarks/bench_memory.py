@@ -189,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train-memory", "memory", "deepigeos"])
     parser.add_argument("path", type=Path, help="The model file, or the folder of both.")
-    parser.add_argument("--steps", type=int, default=2400, help="Of the memory network (default: 2400).")
+    parser.add_argument("--steps", type=int, default=3000, help="Of the memory network (default: 3000).")
     parser.add_argument("--volumes", type=int, default=20, help="Of each kind to measure on, at most 20 (default: 20).")
     parser.add_argument("--resume", action="store_true", help="Go on from the model file.")
     parser.add_argument("--pnet-steps", type=int, default=160, help="(default: 160)")
