@@ -7,7 +7,8 @@ the region around the structure as well (64 voxels a side), which a user would h
 which no choice was made are printed apart, as "unseen". `large` is a zarr array of 21 GB beside a part of it in memory.
 
 Results are written after each structure to benchmarks/results/interact.json. A second run measures what is missing, or
-was made by another engine, and prints the means of all. --no-peers leaves the peers out.
+was made by another engine, and prints the means of all. --no-peers leaves the peers out, --every 3 two thirds of the
+structures.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "interact.json"
 STEPS = {"clicks": (1, 3, 5, 8), "scribbles": (1, 3, 5, 8), "boxes": (1, 3, 5, 8), "slices": (1, 2, 3, 5)}
 OTHERS = ("propagate", "large")
+WANTED = {"clicks": (0.53, 0.73, 0.78, 0.82), "slices": (0.74, 0.82, 0.87, 0.91)}
+"""The least mean Dice after the prompts of STEPS that the engine is to reach."""
+WANTED_BY_PROPAGATE = {5: 0.76, 7: 0.86}
+"""The same of `propagate`, by the number of slices."""
+SOURCE = HERE.parent / "src" / "napari_medseg" / "interactive"
+ENGINE = [SOURCE / f"{name}.py" for name in ("engine", "kernels", "marks", "masks", "objects", "scene", "zoom")]
+"""What makes a mask of prompts."""
+LEARNING = [SOURCE / "learning" / f"{name}.py" for name in ("features", "pixel_classifier")]
+CASES = HERE / "interact_cases.py"
 Answer = Callable[[Any], Mask]
 Row = dict[str, Any]
 
@@ -68,11 +78,8 @@ class Results:
         written.replace(self.path)
 
 
-def code_of(*names: str) -> str:
+def code_of(*files: Path) -> str:
     """A fingerprint of modules: what other code measured is measured again."""
-    source = HERE.parent / "src" / "napari_medseg" / "interactive"
-    files = sorted(source.glob("*.py")) if "engine" in names else []
-    files += [HERE / name for name in names if name != "engine"]
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
@@ -138,7 +145,9 @@ def summary(method: str, kind: str, which: str, rows: list[Row]) -> Row:
     }
     print(
         f"{method:33} {kind:9} {which:6} n {len(rows):2} Dice {found['dice']} lost {found['lost']} "
-        f"s {found['first_s']} / {found['later_s']}" + (f" undo <= {undo}" if undo is not None else ""),
+        f"s {found['first_s']} / {found['later_s']}"
+        + (f" undo <= {undo}" if undo is not None else "")
+        + (f" wanted {WANTED[kind]}" if method == "engine" and kind in WANTED else ""),
         flush=True,
     )
     return found
@@ -147,11 +156,11 @@ def summary(method: str, kind: str, which: str, rows: list[Row]) -> Row:
 def measured(results: Results, kind: str, chosen: list[Case], *, peers: bool) -> Iterator[Row]:
     """The means of the engine, and of the peers, for a kind of prompts."""
     methods: dict[str, tuple[str, Callable[[Case], Row]]] = {
-        "engine": (code_of("engine", "interact_cases.py"), lambda case: engine(kind, case))
+        "engine": (code_of(*ENGINE, CASES), lambda case: engine(kind, case))
     }
     if peers:
         for name, segment in PEERS.items():
-            code = code_of("interact_peers.py", "interact_cases.py", *(["engine"] if name == OURS else []))
+            code = code_of(HERE / "interact_peers.py", CASES, *(LEARNING if name == OURS else []))
             methods[name] = code, lambda case, segment=segment: walk(kind, case, peer(case, segment))
     for method, (code, measure) in methods.items():
         rows: dict[str, list[Row]] = {"seen": [], "unseen": []}
@@ -164,10 +173,10 @@ def measured(results: Results, kind: str, chosen: list[Case], *, peers: bool) ->
 
 def propagation(results: Results, data: Path) -> Iterator[Row]:
     """Five and seven evenly spaced slices of 20 hippocampus volumes, both ends annotated; the other slices count."""
-    code = code_of("engine", "bench_interact.py")
+    code = code_of(*ENGINE, SOURCE / "propagation.py", Path(__file__))
     methods = ("interpolation", "auto")
     paths = sorted((data / "hippocampus/images").iterdir())[:20]
-    for count in (5, 7):
+    for count in WANTED_BY_PROPAGATE:
         rows = []
         for path in paths:
 
@@ -178,7 +187,11 @@ def propagation(results: Results, data: Path) -> Iterator[Row]:
             rows.append(results.get(f"propagate | {count} | {path.name}", code, measure))
         worst = round(min(row["auto"] - row["interpolation"] for row in rows), 4)
         means = {method: round(float(np.mean([row[method] for row in rows])), 3) for method in methods}
-        print(f"propagate from {count} slices: {means}, against interpolation at the worst {worst:+.3f}", flush=True)
+        print(
+            f"propagate from {count} slices: {means}, wanted {WANTED_BY_PROPAGATE[count]}, "
+            f"against interpolation at the worst {worst:+.3f}",
+            flush=True,
+        )
         yield {"prompts": "propagate", "slices": count, "dice": means, "worst_against_interpolation": worst}
 
 
@@ -206,18 +219,20 @@ def main() -> None:
     kinds = [*STEPS, *OTHERS]
     parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds, help="What to measure (default: all).")
     parser.add_argument("--no-peers", action="store_true", help="Measure the engine alone.")
+    parser.add_argument("--every", type=int, default=1, help="Measure one of so many structures (default: all).")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Where the results are (default: %(default)s).")
     args = parser.parse_args()
     data, results = Path(os.environ["MEDSEG_DATA"]), Results.of(args.out)
     print(f"{processor()}, one thread", flush=True)
-    chosen = [case for case in cases(data) if case.mask.any()]
+    held = [case for case in cases(data) if case.mask.any()]
+    chosen = [case for unseen in (False, True) for case in [c for c in held if c.unseen is unseen][:: args.every]]
     ms.interact(chosen[0].volume).add(ms.Point((1, 1, 1), label=1))  # loads and compiles what the first click needs
     rows: list[Row] = []
     for kind in args.kinds:
         if kind == "propagate":
             rows += propagation(results, data)
         elif kind == "large":
-            rows.append(results.get("large", code_of("engine", "interact_large.py"), interact_large.measure))
+            rows.append(results.get("large", code_of(*ENGINE, HERE / "interact_large.py"), interact_large.measure))
             print(interact_large.told(rows[-1]), flush=True)
         else:
             rows += measured(results, kind, chosen, peers=not args.no_peers)

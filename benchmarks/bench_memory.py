@@ -6,9 +6,9 @@
 
 Seeds are fixed. The memory network learns from phantoms of seeds below 160. It is measured on phantoms of seeds from
 10,000 on, and on hippocampus volumes from the 181st of 200 on, of which it has seen none. The user gives the largest
-slice along z, and then the slice that the network's quality head proposes. DeepIGeoS: P-Net learns from the first 20
-hippocampus volumes, R-Net from the first 60, and both are measured on those from the 181st on; clicks are simulated as
-published.
+slice along z, and then the slice that the network's quality head proposes; slices given in any round do not count.
+DeepIGeoS: P-Net learns from the first 20 hippocampus volumes, R-Net from the first 60, and both are measured on those
+from the 181st on; clicks are simulated as published.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def measure_memory(path: Path, count: int) -> dict[str, Any]:
         scores, within, pooled = [], [], []
         for volume, mask in objects(kind, count):
             found = rounds_of(network, size, volume, mask)
-            scores.append([dice(labels, mask) for labels, _ in found])
+            never_given = [k for k in range(len(mask)) if k not in found[-1][1].masks]
+            scores.append([dice(labels[never_given], mask[never_given]) for labels, _ in found])
             labels, first = found[0]
             judged = [
                 (float(first.quality[k]), dice(labels[k], mask[k]))
@@ -188,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train-memory", "memory", "deepigeos"])
     parser.add_argument("path", type=Path, help="The model file, or the folder of both.")
-    parser.add_argument("--steps", type=int, default=2400, help="Of the memory network (default: 2400).")
+    parser.add_argument("--steps", type=int, default=3000, help="Of the memory network (default: 3000).")
     parser.add_argument("--volumes", type=int, default=20, help="Of each kind to measure on, at most 20 (default: 20).")
     parser.add_argument("--resume", action="store_true", help="Go on from the model file.")
     parser.add_argument("--pnet-steps", type=int, default=160, help="(default: 160)")

@@ -56,6 +56,20 @@ _SHAPE_DRIFT, _SHAPE_DRIFT_BEYOND = 0.25, 0.5
 """What each voxel from the slice adds to it, between two slices and beyond the last one."""
 _SHAPE_REACH = 0.5
 """Beyond the last slice a shape's weight falls to 1/e within that many of its own widths."""
+_LOOK_WEIGHT = 0.4
+"""The most weight in the margin of what voxels look like, which is learned from the label and its surroundings."""
+_LEAST_PROMPTS = 4
+"""From so many prompts on a look is learned: around a mask of fewer there is often more of the object."""
+_LOOK_SMOOTHING = (0.7, 2.0)
+"""Gaussian sigmas, in voxels of the scene: a voxel looks like its intensity at both."""
+_LOOK_BINS = 20
+"""Of each of the two intensities."""
+_LEAST_LEARNED = 20
+"""Voxels of the label, and of what is not it, that a look is learned from."""
+_CLEAR_VOXELS, _AROUND_VOXELS = 1.5, 12.0
+"""From the border of the mask so far: voxels nearer are in doubt, and those farther outside do not compete with it."""
+_STANDS_WEIGHT, _STANDS_VOXELS = 0.3, 3.0
+"""Of the mask so far in the margin where a prompt only takes voxels away, and how far from its border that is sure."""
 _SAMPLES = 8
 """Voxels of a stroke or a painted slice whose surroundings say what it looks like."""
 _SAMPLED = (0.06, 0.94)
@@ -180,12 +194,20 @@ def _representative(scene: Scene, seeds: Mask) -> npt.NDArray[np.int64]:
 
 
 def answer(
-    scene: Scene, prompts: Sequence[Evidence], background: Map, *, limit: Mask | None = None, shape: Map | None = None
+    scene: Scene,
+    prompts: Sequence[Evidence],
+    background: Map,
+    *,
+    limit: Mask | None = None,
+    shape: Map | None = None,
+    so_far: Mask | None = None,
+    only_less: bool = False,
 ) -> Answer:
     """The mask that the prompts of one label give.
 
     limit: where it can lie. shape: (Z, Y, X) what the shapes of painted slices say, -1 (outside) to 1, 0 where they say
-    nothing. In an image that shows nothing, the prompts' own voxels are all that is known.
+    nothing. so_far: the mask before the last prompts, which took away from it only if only_less. In an image that shows
+    nothing, the prompts' own voxels are all that is known.
     """
     size = background.shape
     yes = _any([e.seeds for e in prompts if e.positive and e.decides], size)
@@ -205,12 +227,59 @@ def answer(
     if shape is not None:
         known = np.float32(_SHAPE_WEIGHT) * np.abs(shape)
         margin = (1 - known) * margin + known * shape
+    look = learned_look(scene, yes, no, so_far) if len(prompts) >= _LEAST_PROMPTS and shape is None else None
+    if look is not None:
+        margin = margin + np.float32(_LOOK_WEIGHT * _agreement(look, prompts)) * look
+    if so_far is not None and only_less:
+        margin = margin + np.float32(_STANDS_WEIGHT) * np.tanh(-signed_distance(so_far) / _STANDS_VOXELS)
     prior = (0.5 + 0.5 * np.tanh(_GAIN * margin)).astype(np.float32)
     prior[yes], prior[no] = 1, 0
     probability = random_walk(
         prior, scene.image, scene.inside, yes | no, weight=_PRIOR_WEIGHT, edge=_EDGE, sweeps=_WALKER_SWEEPS
     )
     return tidy(probability, scene.inside, yes, no, anchors)
+
+
+def learned_look(scene: Scene, yes: Mask, no: Mask, so_far: Mask | None) -> Map | None:
+    """How much more voxels look like the label than like its surroundings, -1 to 1; None where too little is known.
+
+    It is learned from the voxels that prompts decide, and from those of the mask so far that lie clear of its border:
+    the logarithm of how often each pair of intensities occurs in the one and in the other.
+    """
+    own, other = yes, no
+    if so_far is not None and so_far.any():
+        depth, away = ndimage.distance_transform_edt(so_far), ndimage.distance_transform_edt(~so_far)
+        own = own | ((depth > min(_CLEAR_VOXELS, 0.5 * float(depth.max()))) & ~no)
+        other = other | ((away > _CLEAR_VOXELS) & (away < _AROUND_VOXELS) & ~yes)
+    own, other = own & scene.inside, other & scene.inside
+    if min(np.count_nonzero(own), np.count_nonzero(other)) < _LEAST_LEARNED:
+        return None
+    looks = [_look_of_channel(channel, own, other) for channel in scene.image]
+    look: Map = np.mean(looks, axis=0, dtype=np.float32)
+    return look
+
+
+def _agreement(look: Map, prompts: Sequence[Evidence]) -> float:
+    """How far a look agrees with the prompts, 0 to 1: one that is learned from a wrong mask contradicts them."""
+    said = [float(look[e.seeds].mean()) * (1 if e.positive else -1) for e in prompts if e.decides and e.seeds.any()]
+    return max(0.0, sum(said) / max(1, len(said)))
+
+
+def _look_of_channel(channel: Map, own: Mask, other: Mask) -> Map:
+    binned = np.zeros(channel.shape, np.int64)
+    known = own | other
+    for sigma in _LOOK_SMOOTHING:
+        smooth = ndimage.gaussian_filter(channel, sigma)
+        low, high = np.percentile(smooth[known], (1, 99))
+        scaled = (smooth - low) * (_LOOK_BINS / (high - low + 1e-6))
+        binned = binned * _LOOK_BINS + scaled.clip(0, _LOOK_BINS - 1).astype(np.int64)
+    shares = []
+    for mask in (own, other):
+        counted = np.bincount(binned[mask], minlength=_LOOK_BINS**2).reshape(_LOOK_BINS, _LOOK_BINS)
+        shares.append(ndimage.gaussian_filter(counted / counted.sum(), 1.0) + 1e-4)
+    ratio = np.log(shares[0] / shares[1]).clip(-3, 3).ravel() / 3
+    look: Map = ndimage.gaussian_filter(ratio[binned].astype(np.float32), SMOOTHING_VOXELS)
+    return look
 
 
 def shape_of_slices(axis: int, painted: Mapping[int, Mask], size: tuple[int, ...]) -> Map:

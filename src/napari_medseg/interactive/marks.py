@@ -42,6 +42,11 @@ class Marks:
         return bool(self.yes)
 
     @property
+    def only_less(self) -> bool:
+        """Whether it takes from a mask and adds nothing to it: a correction that does not speak of a whole slice."""
+        return not self.yes and self.slice_axis is None
+
+    @property
     def held(self) -> SparseMask:
         """The voxels that the prompt points at."""
         return self.yes or self.no

@@ -20,7 +20,7 @@ from napari_medseg.interactive.engine import Answer, Evidence
 from napari_medseg.interactive.kernels import Map, Mask
 from napari_medseg.interactive.marks import Marks, seeds
 from napari_medseg.interactive.masks import NOWHERE, SparseMask
-from napari_medseg.interactive.scene import Frame, Scene, spread
+from napari_medseg.interactive.scene import Frame, Scene, read_once, spread
 from napari_medseg.volume import Volume
 
 _AGREEMENT = 0.3
@@ -33,6 +33,8 @@ _LARGE = 1 << 20
 """Voxels of a prompt's box that are not looked at one by one."""
 _CACHED_BYTES = 400 << 20
 """Of scenes and distance maps: a hundred prompts of a cube of 64 voxels a side take about half of it."""
+_FIRST_REACH = 16
+"""How far from a prompt the mask is looked for first, in the widest spacing; twice as far where it is not found."""
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -46,6 +48,21 @@ class ObjectState:
     mask: SparseMask = field(default_factory=SparseMask.empty)
     start: SparseMask = field(default_factory=SparseMask.empty)
     """The mask that it started from, empty where it began with a prompt."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What is asked of a frame."""
+
+    marks: Mapping[int, Marks]
+    """Of the object's prompts, by number, in order."""
+    start: SparseMask = field(default_factory=SparseMask.empty)
+    barriers: Sequence[SparseMask] = ()
+    """Masks that the object may not enter."""
+    so_far: SparseMask = field(default_factory=SparseMask.empty)
+    """The mask before the last prompts."""
+    only_less: bool = False
+    """Whether the last prompts only take away from it."""
 
 
 class Cache:
@@ -82,34 +99,49 @@ class Segmenter:
         """The object after some prompts more. marks: of all prompts by number. barriers: masks it may not enter."""
         prompts = (*state.prompts, *numbers)
         new, ours = [marks[k] for k in numbers], {k: marks[k] for k in prompts}
-        if state.frame is None and not state.start and len(new) == 1 and _is_click(new[0]):
-            frame = self._first(ours, barriers)
-        else:
-            frame = self._frame(state, ours)
-        frame, found = self._grown(frame, ours, state.start, barriers)
+        only_less = bool(state.mask) and all(mark.only_less for mark in new)
+        asked = _Question(ours, state.start, barriers, state.mask, only_less)
+        is_first = state.frame is None and not state.start and len(new) == 1 and _is_click(new[0])
+        frame, found = self._grown(self._first(asked) if is_first else self._frame(state, ours), asked)
         mask = self._spread(frame, found)
         if state.mask:
-            mask = _changed_here(state.mask, mask, new, self._spacing)
+            mask = self._edited(asked, mask, new, frame)
         for mark in ours.values():
             mask = mask.joined(mark.yes).without(mark.no.without(mark.yes))
         for barrier in barriers:
             mask = mask.without(barrier)
         return ObjectState(frame, prompts, mask, state.start)
 
+    def _edited(self, asked: _Question, after: SparseMask, new: Sequence[Marks], frame: Frame) -> SparseMask:
+        """The mask before with the changes that new prompts are about.
+
+        What a prompt takes away has no bound where the border of the rest then lies on edges more: a leak goes whole.
+        """
+        near = _changed_here(asked.so_far, after, new, self._spacing)
+        if not asked.only_less:
+            return near
+        wide = _changed_here(asked.so_far, after, new, self._spacing, bounded=False)
+        scene, _ = self._scene(frame, asked.barriers)
+        support = [engine.border_support(scene, seeds(mask, frame, self._spacing)) for mask in (near, wide)]
+        return wide if support[1] > support[0] else near
+
     def probability(self, marks: Mapping[int, Marks]) -> tuple[Box, Map]:
         """(a box of the volume, the probability of the label in it) of prompts that are weighed at once.
 
         Outside of the box it is below one half.
         """
-        frame, found = self._grown(self._frame(ObjectState(), marks), marks, SparseMask.empty(), [])
+        frame, found = self._grown(self._frame(ObjectState(), marks), _Question(marks))
         return self._spread_probability(frame, found)
 
-    def _first(self, marks: Mapping[int, Marks], barriers: Sequence[SparseMask]) -> Frame:
+    def _first(self, asked: _Question) -> Frame:
         """The frame in which the border of what is found lies on edges most."""
-        centre = (next(iter(marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
+        centre = (next(iter(asked.marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
+        frames = zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2])))
+        near = read_once(self.volume, frames)
         tried = []
-        for frame in zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2]))):
-            scene, found = self._answer(frame, marks, SparseMask.empty(), barriers)
+        for frame in frames:
+            self._keep(frame, Scene.of(near, frame))
+            scene, found = self._answer(frame, asked)
             score = zoom.fit_score(engine.border_support(scene, found.mask), zoom.filled(self.volume.grid, found.mask))
             tried.append((score, frame, found))
         masks = [self._spread(frame, found) for _, frame, found in tried]
@@ -119,17 +151,15 @@ class Segmenter:
         ]
         return tried[int(np.argmax(scores))][1]
 
-    def _grown(
-        self, frame: Frame, marks: Mapping[int, Marks], start: SparseMask, barriers: Sequence[SparseMask]
-    ) -> tuple[Frame, Answer]:
+    def _grown(self, frame: Frame, asked: _Question) -> tuple[Frame, Answer]:
         """The answer in a frame that grows while what is found runs out of it and its border stays on edges."""
-        scene, found = self._answer(frame, marks, start, barriers)
+        scene, found = self._answer(frame, asked)
         support = engine.border_support(scene, found.mask)
         for _ in range(_MOST_GROWTH):
             larger = zoom.grown(frame, self.volume.grid, found.mask)
             if larger is None:
                 break
-            scene, further = self._answer(larger, marks, start, barriers)
+            scene, further = self._answer(larger, asked)
             further_support = engine.border_support(scene, further.mask)
             if further_support < _KEPT_SUPPORT * support:
                 break
@@ -155,10 +185,9 @@ class Segmenter:
             return zoom.fitted(grid, low, high)
         return zoom.follow(state.frame, grid, low, high)
 
-    def _answer(
-        self, frame: Frame, marks: Mapping[int, Marks], start: SparseMask, barriers: Sequence[SparseMask]
-    ) -> tuple[Scene, Answer]:
-        scene, key = self._scene(frame, barriers)
+    def _answer(self, frame: Frame, asked: _Question) -> tuple[Scene, Answer]:
+        scene, key = self._scene(frame, asked.barriers)
+        marks = asked.marks
         found: list[Evidence] = []
         limit: Mask | None = None
         for number, mark in marks.items():
@@ -166,14 +195,17 @@ class Segmenter:
             if mark.limit is not None:
                 inside = seeds(mark.limit, frame, self._spacing)
                 limit = inside if limit is None else limit | inside
-        if start:
-            found += engine.of_a_mask(scene, seeds(start, frame, self._spacing), found)
+        if asked.start:
+            found += engine.of_a_mask(scene, seeds(asked.start, frame, self._spacing), found)
         typical = next((m.typical for m in marks.values() if m.positive), None)
         centres = frame.places(typical, self._spacing) if typical is not None else np.zeros((0, 3), np.int64)
-        cut = bool(start) or len(marks) > 1 or not all(_is_click(mark) for mark in marks.values())
+        cut = bool(asked.start) or len(marks) > 1 or not all(_is_click(mark) for mark in marks.values())
         background = self._background(scene, key, centres, cut=cut)
         shape = self._shape(frame, marks)
-        return scene, engine.answer(scene, found, background, limit=limit, shape=shape)
+        so_far = seeds(asked.so_far, frame, self._spacing) if asked.so_far else None
+        return scene, engine.answer(
+            scene, found, background, limit=limit, shape=shape, so_far=so_far, only_less=asked.only_less
+        )
 
     def _shape(self, frame: Frame, marks: Mapping[int, Marks]) -> Map | None:
         """What the shapes of painted slices say of a frame; None without painted slices in it."""
@@ -197,8 +229,7 @@ class Segmenter:
         """The scene of a frame without the barriers, and what tells it from others."""
         scene: Scene | None = self._cache.get(frame)
         if scene is None:
-            scene = Scene.of(self.volume, frame)
-            self._cache.put(frame, scene, scene.image.nbytes + scene.inside.nbytes)
+            scene = self._keep(frame, Scene.of(self.volume, frame))
         closed = np.zeros(frame.shape, dtype=bool)
         for barrier in barriers:
             where = [np.rint(frame.samples(axis, self._spacing)).astype(np.int64) for axis in range(3)]
@@ -207,6 +238,10 @@ class Segmenter:
             return scene, (frame, b"")
         key = (frame, blake2b(np.packbits(closed).tobytes(), digest_size=16).digest())
         return replace(scene, inside=scene.inside & ~closed), key
+
+    def _keep(self, frame: Frame, scene: Scene) -> Scene:
+        self._cache.put(frame, scene, scene.image.nbytes + scene.inside.nbytes)
+        return scene
 
     def _evidence(self, scene: Scene, key: Hashable, number: int, mark: Marks) -> list[Evidence]:
         """What a prompt says of a scene: one or two maps, none where it lies outside of it."""
@@ -291,12 +326,14 @@ def _is_click(marks: Marks) -> bool:
     return marks.limit is None and marks.yes.is_one_voxel
 
 
-def _changed_here(before: SparseMask, after: SparseMask, marks: Sequence[Marks], spacing: Triple) -> SparseMask:
+def _changed_here(
+    before: SparseMask, after: SparseMask, marks: Sequence[Marks], spacing: Triple, *, bounded: bool = True
+) -> SparseMask:
     """The mask before, with those of the changes that the new prompts are about.
 
     A correction here changes nothing there: only changes that touch a prompt count, and only within some times the
     distance from the prompt to where the mask was as the prompt says. Without that bound one click beside a thin wall
-    lets the mask leak behind it. A painted slice speaks of the whole slice, and has no bound.
+    lets the mask leak behind it. A painted slice speaks of the whole slice, and has no bound; others, if bounded.
     """
     box: Box = union(before.box, after.box) if after else before.box
     for mark in marks:
@@ -309,14 +346,38 @@ def _changed_here(before: SparseMask, after: SparseMask, marks: Sequence[Marks],
         here = mark.held.within(box)
         touching |= here
         agreed = old if mark.positive else ~old
-        if mark.slice_axis is not None or not agreed.any():
+        if not bounded or mark.slice_axis is not None or not agreed.any():
             near[:] = True
         else:
-            to_agreed_mm = float(ndimage.distance_transform_edt(~agreed, spacing)[here].max())
-            reach_mm = max(engine.REACH * to_agreed_mm, 3 * max(spacing))
-            near |= ndimage.distance_transform_edt(~here, spacing) <= reach_mm
+            reach_mm = max(engine.REACH * _farthest_mm(here, agreed, spacing), 3 * max(spacing))
+            part = _around(here, reach_mm, spacing)
+            near[part] |= ndimage.distance_transform_edt(~here[part], spacing) <= reach_mm
     parts, count = ndimage.label(changed & near, _ANY_NEIGHBOUR)
     if not count:
         return before
     touched = np.unique(parts[ndimage.binary_dilation(touching, _ANY_NEIGHBOUR)])
     return SparseMask.of(box, old ^ np.isin(parts, touched[touched > 0]))
+
+
+def _farthest_mm(here: Mask, agreed: Mask, spacing: Triple) -> float:
+    """How far the voxel of a prompt lies from `agreed` that lies farthest from it; both hold a voxel.
+
+    A transform of a large mask takes gigabytes: it is made around the prompt, as far as it has to reach.
+    """
+    reach_mm = _FIRST_REACH * max(spacing)
+    while True:
+        part = _around(here, reach_mm, spacing)
+        is_whole = all(side.stop - side.start == n for side, n in zip(part, here.shape, strict=True))
+        if agreed[part].any():
+            farthest = float(ndimage.distance_transform_edt(~agreed[part], spacing)[here[part]].max())
+            if farthest <= reach_mm or is_whole:
+                return farthest
+        reach_mm *= 2
+
+
+def _around(here: Mask, reach_mm: float, spacing: Triple) -> Box:
+    """The box of what lies within a distance of a mask that holds a voxel."""
+    (tight,) = ndimage.find_objects(here.astype(np.uint8))
+    more = [math.ceil(reach_mm / s) for s in spacing]
+    z, y, x = (slice(max(0, t.start - m), min(n, t.stop + m)) for t, m, n in zip(tight, more, here.shape, strict=True))
+    return z, y, x

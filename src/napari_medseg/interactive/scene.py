@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,19 +131,16 @@ def sample(data: LazyArray, spacing: Triple, frame: Frame) -> tuple[Map, Mask]:
     for axis in range(3):
         n = int(data.shape[1 + axis])
         at = frame.samples(axis, spacing)
+        side, sigma = _seen(frame, axis, n, spacing)
         ratio = frame.step_mm / spacing[axis]
         # What the volume reaches into counts: else a coarse frame would lose the outermost slice, and prompts on it.
         axis_inside = (at + ratio / 2 > -0.5) & (at - ratio / 2 < n - 0.5)
         inside = inside & np.expand_dims(axis_inside, [a for a in range(3) if a != axis])
-        stride = math.ceil(ratio / _MOST_SAMPLES)
-        sigma = _PREFILTER * ratio if ratio > 1.3 else 0.0
-        reach = math.ceil(3 * sigma) + stride
-        clipped = at.clip(0, n - 1)
-        low, high = int(max(0, clipped.min() - reach)), int(min(n, clipped.max() + reach + 2))
-        sides.append(slice(low, high, stride))
-        last = (high - 1 - low) // stride
-        where.append(np.floor((clipped - low) / stride + 0.5).astype(np.int64).clip(0, last))
-        sigmas.append(sigma / stride)
+        sides.append(side)
+        last = (side.stop - 1 - side.start) // side.step
+        nearest = np.floor((at.clip(0, n - 1) - side.start) / side.step + 0.5)
+        where.append(nearest.astype(np.int64).clip(0, last))
+        sigmas.append(sigma / side.step)
     values = _read(data, sides)
     finite = np.isfinite(values)
     if not finite.all():
@@ -153,6 +151,59 @@ def sample(data: LazyArray, spacing: Triple, frame: Frame) -> tuple[Map, Mask]:
         values = values.take(where[axis], 1 + axis)
         finite = finite.take(where[axis], 1 + axis)
     return values, np.broadcast_to(inside, frame.shape) & finite.all(axis=0)
+
+
+def read_once(volume: Volume, frames: Sequence[Frame]) -> Volume:
+    """The volume, what the frames see being in memory: frames around one place read the same chunks again and again.
+
+    A volume in memory, or frames that see too much of it, leave it as it is.
+    """
+    sides = []
+    for axis, n in enumerate(volume.grid.shape):
+        seen = [_seen(frame, axis, n, volume.grid.spacing)[0] for frame in frames]
+        sides.append(slice(min(side.start for side in seen), max(side.stop for side in seen)))
+    voxels = len(volume.channels) * math.prod(side.stop - side.start for side in sides)
+    if isinstance(volume.data, np.ndarray) or voxels > _SLAB_VOXELS:
+        return volume
+    held = np.asarray(volume.data[(slice(None), *sides)])
+    return replace(volume, data=_Held(volume.data, (sides[0], sides[1], sides[2]), held))
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A stored array (C, Z, Y, X) of which a box is in memory; slices that lie in it are not read."""
+
+    stored: LazyArray
+    box: Box
+    values: npt.NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stored.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.stored.dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        channels, *sides = key
+        if any(side.start < held.start or side.stop > held.stop for side, held in zip(sides, self.box, strict=True)):
+            return self.stored[key]
+        inner = (
+            slice(side.start - held.start, side.stop - held.start, side.step)
+            for side, held in zip(sides, self.box, strict=True)
+        )
+        return self.values[(channels, *inner)]
+
+
+def _seen(frame: Frame, axis: int, n: int, spacing: Triple) -> tuple[slice, float]:
+    """(what of an axis of n voxels is read for a frame, the sigma that it is smoothed by), in voxels of the volume."""
+    ratio = frame.step_mm / spacing[axis]
+    stride = math.ceil(ratio / _MOST_SAMPLES)
+    sigma = _PREFILTER * ratio if ratio > 1.3 else 0.0
+    reach = math.ceil(3 * sigma) + stride
+    at = frame.samples(axis, spacing).clip(0, n - 1)
+    return slice(int(max(0, at.min() - reach)), int(min(n, at.max() + reach + 2)), stride), sigma
 
 
 def _read(data: LazyArray, sides: Sequence[slice]) -> Map:

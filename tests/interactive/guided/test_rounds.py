@@ -60,7 +60,9 @@ def test_one_mask_goes_both_ways(image: Tensor) -> None:
     found = propagate_round(walked, image, {6: full()})
     expected = [2.0**-6, 2.0**-5, 2.0**-4, 2.0**-3, 2.0**-2, 2.0**-1, 1, 2.0**-1, 2.0**-2]
     torch.testing.assert_close(found.probability[:, 0, 0], torch.tensor(expected))
-    torch.testing.assert_close(found.quality, torch.tensor(expected))
+    # Errors add up on the way: each rating is multiplied by those before it.
+    ratings = [2.0**-21, 2.0**-15, 2.0**-10, 2.0**-6, 2.0**-3, 2.0**-1, 1, 2.0**-1, 2.0**-3]
+    torch.testing.assert_close(found.quality, torch.tensor(ratings))
     assert found.weakest == 0
     # Each slice reads the reference, and the slice before it on the way from there.
     assert walked.read[-2:] == [(7.0, (6.0,)), (8.0, (6.0, 7.0))]
@@ -93,6 +95,12 @@ def test_a_corrected_reference_is_propagated_again(image: Tensor) -> None:
     first = propagate_round(Halving(), image, {1: full(), 5: full()})
     second = propagate_round(Halving(), image, {1: full(), 5: full() / 2}, first)
     assert second.computed == (Span(1, 5, range(2, 5)), Span(5, None, range(6, 9)))
+
+
+def test_a_slice_that_holds_the_object_is_proposed_first() -> None:
+    probability = torch.tensor([0.1, 0.9, 1.0, 0.8, 0.1])[:, None, None].expand(5, 2, 2)
+    found = Round({2: full()}, probability, torch.tensor([0.1, 0.5, 1.0, 0.4, 0.2]), ())
+    assert found.weakest == 3
 
 
 def test_nothing_is_proposed_where_every_slice_has_a_mask(image: Tensor) -> None:

@@ -90,7 +90,9 @@ def test_strokes_teach_both_halves(volume: ms.Volume) -> None:
 
 
 def test_probabilities_of_a_voxel_add_up_to_one(volume: ms.Volume, classifier: PixelClassifier) -> None:
-    found = classifier.probabilities(features(volume, whole(SHAPE), classifier.scales_mm))
+    seen = features(volume, whole(SHAPE), classifier.scales_mm)
+    found = classifier.probabilities(seen)
+    np.testing.assert_array_equal(classifier.labels(seen), np.array(classifier.classes)[found.argmax(axis=0)])
     assert found.shape == (2, *SHAPE)
     np.testing.assert_allclose(found.sum(axis=0), 1, rtol=1e-5)
 

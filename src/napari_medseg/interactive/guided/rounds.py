@@ -4,7 +4,8 @@ A reference is a slice with a mask by the user. A span is a run of slices betwee
 
     image        (Z, C, Y, X) float32, normalised; Z: the slices along the annotated axis
     probability  (Z, Y, X) of the object
-    quality      (Z,): the intersection over union that the network expects of its own mask; 1 at references
+    quality      (Z,): the intersections over union that the network expects of its own masks on the way from the
+                 reference to the slice, multiplied; 1 at references
 
 Sources: Zhou et al., MICCAI 2021; Zhou et al., MedIA 2023.
 """
@@ -62,9 +63,14 @@ class Round:
 
     @property
     def weakest(self) -> int | None:
-        """The slice to annotate next, by the quality head alone; None where every slice has a mask."""
-        worst = int(self.quality.argmin())
-        return None if worst in self.masks else worst
+        """The slice to annotate next, by the quality head alone; None where every slice has a mask.
+
+        Slices in which the object was found come first: at the ends of a volume ratings are low, and nothing is there.
+        """
+        found = (self.probability > 0.5).flatten(1).any(1).tolist()
+        ratings = self.quality.tolist()
+        open_slices = [k for k in range(len(ratings)) if k not in self.masks]
+        return min(open_slices, key=lambda k: (not found[k], ratings[k]), default=None)
 
 
 def spans(depth: int, references: Sequence[int]) -> tuple[Span, ...]:
@@ -132,11 +138,12 @@ def _fill(
 
 
 def _walk(network: MemoryNetwork, image: Tensor, references: Memory, slices: range) -> dict[int, tuple[Tensor, Tensor]]:
-    """Slice after slice; each reads the references and what the slice before it became."""
-    memory, found = references, {}
+    """Slice after slice; each reads the references and what the slice before it became, and is no surer than that."""
+    memory, found, rating = references, {}, image.new_ones(())
     for index in slices:
         outputs = network.segment(image[index][None], memory)
-        probability, rating = outputs.logits.softmax(1)[0, 1], outputs.heads["quality"][0]
+        # The head sees one mask at a time: that errors add up on the way, it cannot see.
+        probability, rating = outputs.logits.softmax(1)[0, 1], rating * outputs.heads["quality"][0]
         found[index] = (probability, rating)
         memory = references.with_later(_memorised(network, image[index], probability))
     return found

@@ -49,16 +49,19 @@ def features(volume: Volume, box: Box, scales_mm: Sequence[float]) -> Map:
     z, y, x = (slice(max(0, b.start - h), min(n, b.stop + h)) for b, h, n in zip(box, around, shape, strict=True))
     read: Box = (z, y, x)
     inner = within(box, read)
-    found: list[Map] = []
-    for channel in _read(volume.data, read):
-        found.append(channel[inner])
-        for scale in scales_mm:
+    low, size = first_of(inner), [side.stop - side.start for side in inner]
+    channels = _read(volume.data, read)
+    of_channel = 1 + OF_A_SCALE * len(scales_mm)
+    found = np.empty((len(channels) * of_channel, *size), np.float32)  # filled in place: it may be most of the memory
+    for channel, out in zip(channels, found.reshape(len(channels), of_channel, *size), strict=True):
+        out[0] = channel[inner]
+        for k, scale in enumerate(scales_mm):
             sigmas = [scale / s if n > 1 else 0.0 for n, s in zip(shape, spacing, strict=True)]
             smooth = ndimage.gaussian_filter(channel, sigmas, mode="nearest", truncate=_TRUNCATE)
-            low, size = first_of(inner), [side.stop - side.start for side in inner]
-            derived = _derivatives(smooth, np.array(low), np.array(size), np.array(spacing))
-            found += [smooth[inner], *derived]
-    return np.stack(found)
+            own = out[1 + OF_A_SCALE * k : 1 + OF_A_SCALE * (k + 1)]
+            own[0] = smooth[inner]
+            _derivatives(smooth, np.array(low), np.array(spacing), own[1:])
+    return found
 
 
 def _read(data: LazyArray, box: Box) -> Map:
@@ -70,52 +73,46 @@ def _read(data: LazyArray, box: Box) -> Map:
 
 
 @compiled
-def _derivatives(
-    image: Map, low: npt.NDArray[np.int64], size: npt.NDArray[np.int64], spacing: npt.NDArray[np.float64]
-) -> Map:
-    """(4, z, y, x): the length of the gradient and the eigenvalues of the Hessian, in a part of an image (Z, Y, X).
+def _derivatives(image: Map, low: npt.NDArray[np.int64], spacing: npt.NDArray[np.float64], out: Map) -> None:
+    """Fill `out` (4, z, y, x): the length of the gradient and the eigenvalues of the Hessian in a part of an image.
 
     Differences are central, per mm; the outermost voxels go on.
     """
     nz, ny, nx = image.shape
-    out = np.empty((4, size[0], size[1], size[2]), np.float32)
-    sz, sy, sx = spacing
-    for a in range(size[0]):
+    per_z, per_y, per_x = 1 / spacing[0], 1 / spacing[1], 1 / spacing[2]
+    for a in range(out.shape[1]):
         z = a + low[0]
         u, d = max(z - 1, 0), min(z + 1, nz - 1)
-        for b in range(size[1]):
+        for b in range(out.shape[2]):
             y = b + low[1]
             n, s = max(y - 1, 0), min(y + 1, ny - 1)
-            for c in range(size[2]):
+            for c in range(out.shape[3]):
                 x = c + low[2]
                 w, e = max(x - 1, 0), min(x + 1, nx - 1)
                 twice = 2.0 * image[z, y, x]
-                dz = (image[d, y, x] - image[u, y, x]) / (2 * sz)
-                dy = (image[z, s, x] - image[z, n, x]) / (2 * sy)
-                dx = (image[z, y, e] - image[z, y, w]) / (2 * sx)
-                zz = (image[d, y, x] - twice + image[u, y, x]) / (sz * sz)
-                yy = (image[z, s, x] - twice + image[z, n, x]) / (sy * sy)
-                xx = (image[z, y, e] - twice + image[z, y, w]) / (sx * sx)
-                zy = (image[d, s, x] - image[d, n, x] - image[u, s, x] + image[u, n, x]) / (4 * sz * sy)
-                zx = (image[d, y, e] - image[d, y, w] - image[u, y, e] + image[u, y, w]) / (4 * sz * sx)
-                yx = (image[z, s, e] - image[z, s, w] - image[z, n, e] + image[z, n, w]) / (4 * sy * sx)
+                dz = (image[d, y, x] - image[u, y, x]) * (0.5 * per_z)
+                dy = (image[z, s, x] - image[z, n, x]) * (0.5 * per_y)
+                dx = (image[z, y, e] - image[z, y, w]) * (0.5 * per_x)
+                zz = (image[d, y, x] - twice + image[u, y, x]) * (per_z * per_z)
+                yy = (image[z, s, x] - twice + image[z, n, x]) * (per_y * per_y)
+                xx = (image[z, y, e] - twice + image[z, y, w]) * (per_x * per_x)
+                zy = (image[d, s, x] - image[d, n, x] - image[u, s, x] + image[u, n, x]) * (0.25 * per_z * per_y)
+                zx = (image[d, y, e] - image[d, y, w] - image[u, y, e] + image[u, y, w]) * (0.25 * per_z * per_x)
+                yx = (image[z, s, e] - image[z, s, w] - image[z, n, e] + image[z, n, w]) * (0.25 * per_y * per_x)
                 out[0, a, b, c] = math.sqrt(dz * dz + dy * dy + dx * dx)
                 out[1, a, b, c], out[2, a, b, c], out[3, a, b, c] = _eigenvalues(zz, yy, xx, zy, zx, yx)
-    return out
 
 
 @compiled
 def _eigenvalues(zz: float, yy: float, xx: float, zy: float, zx: float, yx: float) -> tuple[float, float, float]:
     """The eigenvalues of a symmetric matrix of 3 x 3, ascending."""
     mean = (zz + yy + xx) / 3
-    off = zy * zy + zx * zx + yx * yx
-    p = math.sqrt(((zz - mean) ** 2 + (yy - mean) ** 2 + (xx - mean) ** 2 + 2 * off) / 6)
+    a, b, c = zz - mean, yy - mean, xx - mean
+    p = math.sqrt((a * a + b * b + c * c + 2 * (zy * zy + zx * zx + yx * yx)) / 6)
     if p < 1e-30:
         return mean, mean, mean
-    a, b, c = (zz - mean) / p, (yy - mean) / p, (xx - mean) / p
-    f, g, h = zy / p, zx / p, yx / p
-    half = (a * (b * c - h * h) - f * (f * c - h * g) + g * (f * h - b * g)) / 2
-    angle = math.acos(min(1.0, max(-1.0, half))) / 3
-    largest = mean + 2 * p * math.cos(angle)
-    smallest = mean + 2 * p * math.cos(angle + 2 * math.pi / 3)
+    determinant = a * (b * c - yx * yx) - zy * (zy * c - yx * zx) + zx * (zy * yx - b * zx)
+    cosine = math.cos(math.acos(min(1.0, max(-1.0, determinant / (2 * p) / p / p))) / 3)
+    largest = mean + 2 * p * cosine
+    smallest = mean - p * (cosine + math.sqrt(3 * max(0.0, 1 - cosine * cosine)))  # the cosine a third of a turn on
     return smallest, 3 * mean - largest - smallest, largest

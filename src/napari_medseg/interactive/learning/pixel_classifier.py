@@ -43,7 +43,7 @@ _ITERATIONS = 200
 """Of the optimiser, at the most."""
 _BLOCK = 128
 """Voxels along each side of what is classified at once."""
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 14
 """Voxels whose combinations are in memory at once."""
 _SEED = 0
 """Of the combinations."""
@@ -68,19 +68,26 @@ class PixelClassifier:
 
     def probabilities(self, found: Map) -> Map:
         """(classes, Z, Y, X) of features (F, Z, Y, X)."""
-        rows = found.reshape(len(found), -1)
-        out = np.empty((len(self.classes), rows.shape[1]), np.float32)
-        for start in range(0, rows.shape[1], _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            scores = _combined((rows[:, part].T - self.middle) / self.spread) @ self.coefficients
-            out[:, part] = special.softmax(scores, axis=1).T
-        return out.reshape(len(self.classes), *found.shape[1:])
+        out = np.empty((len(self.classes), *found.shape[1:]), np.float32)
+        columns = out.reshape(len(out), -1)
+        for part, scores in self._scores(found):
+            columns[:, part] = special.softmax(scores, axis=0)
+        return out
 
     def labels(self, found: Map) -> Labels:
         """(Z, Y, X) the likeliest class of features (F, Z, Y, X)."""
         ids = np.array(self.classes, label_dtype(max(self.classes)))
-        labels: Labels = ids[self.probabilities(found).argmax(axis=0)]
+        labels = np.empty(found.shape[1:], ids.dtype)
+        for part, scores in self._scores(found):
+            labels.reshape(-1)[part] = ids[scores.argmax(axis=0)]
         return labels
+
+    def _scores(self, found: Map) -> Iterator[tuple[slice, Floats]]:
+        """Some voxels after the others, and the scores (classes, n) of each class there."""
+        columns = found.reshape(len(found), -1)
+        for start in range(0, columns.shape[1], _AT_ONCE):
+            part = slice(start, min(start + _AT_ONCE, columns.shape[1]))
+            yield part, self.coefficients.T @ _combined(columns[:, part], self.middle, self.spread)
 
 
 class PixelLearner:
@@ -130,9 +137,9 @@ def learned(
 ) -> PixelClassifier:
     """The classifier of features (F, Z, Y, X) and what is shown at their voxels; every class counts the same."""
     chosen = [_evenly(np.flatnonzero(shown == k)) for k in classes]
-    rows = found.reshape(len(found), -1)[:, np.concatenate(chosen)].T.astype(np.float64)
-    middle, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-6
-    inputs = _combined((rows - middle) / spread)
+    columns = found.reshape(len(found), -1)[:, np.concatenate(chosen)].astype(np.float64)
+    middle, spread = columns.mean(axis=1), columns.std(axis=1) + 1e-6
+    inputs = _combined(columns, middle, spread).T
     target = np.repeat(np.arange(len(classes)), [len(c) for c in chosen])
     weights = np.repeat([1 / (len(classes) * len(c)) for c in chosen], [len(c) for c in chosen])
     answered = np.eye(len(classes))[target]
@@ -194,14 +201,21 @@ def _new_labels(volume: Volume, classifier: PixelClassifier, out: str | Path | N
         yield Segmentation(labels, volume.grid, names, name=name)
 
 
-def _combined(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(n, 1 + F + combinations) of standardised features (n, F)."""
-    count = rows.shape[1]
+def _combined(columns: npt.NDArray[Any], middle: npt.NDArray[Any], spread: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(1 + F + combinations, n) of features (F, n): one, the standardised features, and what they combine to."""
+    count, dtype = len(columns), columns.dtype
     random = np.random.default_rng(_SEED)
-    mixing = (random.normal(0, 1, (count, _COMBINATIONS)) / np.sqrt(count)).astype(rows.dtype)
-    offset = random.uniform(-1, 1, _COMBINATIONS).astype(rows.dtype)
-    kept = rows.clip(-10, 10)  # what lies far off is no more certain
-    return np.concatenate([np.ones((len(rows), 1), rows.dtype), kept, np.maximum(kept @ mixing + offset, 0)], axis=1)
+    mixing = (random.normal(0, 1, (count, _COMBINATIONS)) / np.sqrt(count)).astype(dtype)
+    offset = random.uniform(-1, 1, _COMBINATIONS).astype(dtype)
+    out = np.empty((1 + count + _COMBINATIONS, columns.shape[1]), dtype)
+    out[0] = 1
+    kept, combined = out[1 : 1 + count], out[1 + count :]
+    np.subtract(columns, middle[:, None], out=kept)
+    np.divide(kept, spread[:, None], out=kept)
+    np.clip(kept, -10, 10, out=kept)  # what lies far off is no more certain
+    np.matmul(mixing.T, kept, out=combined)
+    np.maximum(combined + offset[:, None], 0, out=combined)
+    return out
 
 
 def _show(shown: npt.NDArray[np.int64], mask: SparseMask, label: int, box: Box) -> None:

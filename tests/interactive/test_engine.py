@@ -1,0 +1,73 @@
+"""What the engine learns of an object, what a correction takes away, and what it reads and measures for that."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import napari_medseg as ms
+from click_phantoms import Counted, balls, dice
+from napari_medseg.interactive import zoom
+from napari_medseg.interactive.engine import learned_look
+from napari_medseg.interactive.objects import _farthest_mm
+from napari_medseg.interactive.scene import Frame, Scene, read_once, sample
+
+
+def test_a_look_is_learned_from_what_is_known_and_holds_elsewhere() -> None:
+    volume, (near, far) = balls((20, 24, 48), (10, 12, 12), (10, 12, 36), radius=6)
+    scene = Scene.of(volume, Frame((0.0, 0.0, 0.0), 1.0, (20, 24, 48)))
+    nothing = np.zeros(near.shape, dtype=bool)
+    corner = nothing.copy()
+    corner[:3, :3, :3] = True
+    look = learned_look(scene, near, corner, None)
+    assert look is not None
+    inner = ndimage.binary_erosion(far, iterations=2)
+    assert look[inner].min() > 0.5  # the other ball looks like the one that is known
+    assert look[~ndimage.binary_dilation(near | far, iterations=3)].mean() < -0.5
+    of_the_mask = learned_look(scene, nothing, nothing, near)
+    assert of_the_mask is not None
+    assert of_the_mask[inner].min() > 0.5
+    assert learned_look(scene, near, nothing, None) is None  # nothing is known of what is not it
+
+
+def test_a_leak_goes_whole_at_one_click() -> None:
+    volume, (ball,) = balls((24, 28, 70), (12, 14, 12), radius=7)
+    leaked = ball.copy()
+    leaked[11:14, 13:16, 12:66] = True  # a bar that no edge of the image bounds
+    session = ms.interact(volume)
+    session.start_from(ms.Segmentation(leaked.astype(np.uint8), volume.grid))
+    session.add(ms.Point((12, 14, 45), label=1, positive=False))
+    found = np.asarray(session.segmentation.data[...]) == 1
+    assert not found[:, :, 25:].any()
+    assert dice(found, ball) > 0.95
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_distance_measured_around_a_prompt_is_that_of_the_whole_mask(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(5, 50, 3))
+    here, agreed = (rng.random(shape) < share for share in (2 / np.prod(shape), 4 / np.prod(shape)))
+    here.flat[0] = agreed.flat[-1] = True
+    z, y, x = rng.uniform(0.3, 3, 3).tolist()
+    expected = ndimage.distance_transform_edt(~agreed, (z, y, x))[here].max()
+    assert _farthest_mm(here, agreed, (z, y, x)) == expected
+
+
+def test_the_first_frames_read_the_same_voxels_once() -> None:
+    data = Counted((400, 400, 400), (200, 200, 200), 20)
+    volume = ms.Volume(data, ms.Grid.from_spacing((400, 400, 400), (1.0, 1.0, 1.0)))
+    frames = zoom.first_frames(volume.grid, (200.0, 200.0, 200.0))
+    near = read_once(volume, frames)
+    read = data.voxels_read
+    held = [sample(near.data, near.grid.spacing, frame) for frame in frames]
+    assert data.voxels_read == read
+    for (values, inside), frame in zip(held, frames, strict=True):
+        expected, within = sample(volume.data, volume.grid.spacing, frame)
+        np.testing.assert_array_equal(values, expected)
+        np.testing.assert_array_equal(inside, within)
+    beyond = Frame((0.0, 0.0, 0.0), 1.0, (8, 8, 8))
+    elsewhere, expected = (sample(v.data, v.grid.spacing, beyond)[0] for v in (near, volume))
+    np.testing.assert_array_equal(elsewhere, expected)
+    in_memory = balls((8, 8, 8), (4, 4, 4), radius=2)[0]
+    assert read_once(in_memory, [beyond]) is in_memory
