@@ -130,8 +130,8 @@ def click_in_3d(user: Clicker) -> None:
     QTest.qWait(200)
     user.click(user.canvas.rect().center())
     user.settle()
-    (prompt,) = user.panel.work.view.prompts
-    assert user.mask(1)[prompt.at]
+    prompt = user.panel.work.view.prompts[-1]
+    assert user.mask(prompt.label)[prompt.at]
 
 
 def close_at_work(user: Clicker) -> None:

@@ -124,7 +124,7 @@ def test_filling_changes_the_label_alone_and_is_undone_at_once(tmp_path: Path) -
         desk.paint(np.argwhere(FIRST & (np.arange(24) == z)[:, None, None]), 1)
     across = np.argwhere(FIRST & (np.arange(46) == 9))
     desk.paint(across, 1)
-    assert painted_slices(desk.session, 1) == {0: [8, 12, 16], 2: [9]}
+    assert painted_slices(desk.session.prompts, 1) == {0: [8, 12, 16], 2: [9]}
     before = image.copy()
     view = desk.do(lambda session: fill_from_slices(session, 1))
     assert not view.error

@@ -86,4 +86,4 @@ def test_nothing_is_left_to_paint_where_all_is_painted() -> None:
     assert set(quality.values) == {1.0}
     assert quality.weakest is None
     assert next_slice(session, 1, 0) is None
-    assert painted_slices(session, 1) == {0: held}
+    assert painted_slices(session.prompts, 1) == {0: held}

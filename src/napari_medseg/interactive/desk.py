@@ -38,6 +38,8 @@ class View:
     locked: frozenset[int] = frozenset()
     names: dict[int, str] = field(default_factory=dict)
     """{label: its name}, of those that have one."""
+    log: Path | None = None
+    """The file that keeps it."""
     notice: str = ""
     """What the change tells the user."""
     error: str = ""
@@ -135,6 +137,7 @@ class Desk:
             {label: session.mask(label).voxels * millilitres for label in session.labels},
             session.locked,
             dict(session.names),
+            self.log,
             notice,
             error,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3
 from napari_medseg.interactive.propagation import interpolated, propagate
 from napari_medseg.interactive.session import InteractiveSession
-from napari_medseg.prompts import Lasso, SliceMask
+from napari_medseg.prompts import Lasso, Prompt, SliceMask
 from napari_medseg.volume import Segmentation
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class SliceQuality:
         return max(doubts, key=lambda k: doubts[k], default=None)
 
 
-def painted_slices(session: InteractiveSession, label: int) -> dict[int, list[int]]:
+def painted_slices(prompts: Iterable[Prompt], label: int) -> dict[int, list[int]]:
     """{axis: the slices along it in which the label was painted or drawn around}."""
     found: dict[int, set[int]] = {}
-    for prompt in session.prompts:
+    for prompt in prompts:
         if isinstance(prompt, SliceMask | Lasso) and prompt.label == label:
             found.setdefault(prompt.axis, set()).add(prompt.index)
     return {axis: sorted(found[axis]) for axis in sorted(found)}
@@ -65,7 +65,7 @@ def fill_from_slices(
     """
     if label in session.locked:
         raise InputError(f"label {label} is locked: unlock it first")
-    slices = painted_slices(session, label)
+    slices = painted_slices(session.prompts, label)
     if not slices or not session.mask(label):
         raise InputError(f"label {label} has no painted slice: paint it in some slices first")
     axis = _axis_of(slices)
@@ -108,7 +108,7 @@ def slice_quality(session: InteractiveSession, label: int) -> SliceQuality | Non
     Two ways of filling that disagree are both doubtful: the mask, which follows the image, is compared with the shapes
     between the painted slices, which do not see the image. Beyond the outermost one its own shape is expected.
     """
-    slices, mask = painted_slices(session, label), session.mask(label)
+    slices, mask = painted_slices(session.prompts, label), session.mask(label)
     if not slices or not mask:
         return None
     axis = _axis_of(slices)

@@ -29,6 +29,8 @@ HERE, NOT_HERE = "#2ca02c", "#d62728"
 """The colours of prompts that say where a label is, and where it is not."""
 _LABELS_AT_MOST = 2 * 2**30
 """Bytes of the labels' image: for a larger volume the labels are shown as they are read, and cannot be painted."""
+_CONTOUR = 1
+"""Pixels of the border of a mask in a slice."""
 _NEAR = 0.5
 """Of a pixel: a row's plane is the voxel that it lies nearest to."""
 
@@ -97,9 +99,12 @@ class Canvas:
         self.labels.events.paint.connect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.connect(self._on_data)
-        self._callbacks = (_on_click_in_3d(self), _entering_3d(self))
+        self._callbacks = (_on_click_in_3d(self), _entering_3d(self), _back_in_2d(self))
         viewer.mouse_drag_callbacks.append(self._callbacks[0])
-        viewer.dims.events.ndisplay.connect(self._callbacks[1])
+        # napari slices the layers for what is shown now in between, and warns about contours in 3D.
+        viewer.dims.events.ndisplay.connect(self._callbacks[1], position="first")
+        viewer.dims.events.ndisplay.connect(self._callbacks[2], position="last")
+        self._callbacks[2](None)
         self.draw_for(1, positive=True)
 
     @property
@@ -209,6 +214,19 @@ class Canvas:
         at = self.to_grid([self.image.world_to_data(self.viewer.dims.point)])[0]
         return axis, int(np.clip(round(float(at[axis])), 0, self.place.grid.shape[axis] - 1))
 
+    def show_slice(self, axis: int, index: int) -> None:
+        """Show a slice across an axis of the volume's grid, the patient's axes turned so that it is a plane (2D)."""
+        dims, ours = self.viewer.dims, self.place.order.axes.index(axis)
+        if self.image.ndim == 3:
+            others = [a for a in range(3) if a != ours]
+            first = dims.ndim - 3
+            dims.order = (*range(first), *(first + a for a in (ours, *others)))
+        dims.ndisplay = 2
+        at = self.to_grid([self.image.world_to_data(dims.point)])[0]
+        at[axis] = index
+        point = self.image.data_to_world(self.to_layer(at[None])[0])
+        dims.set_point(range(dims.ndim - len(point), dims.ndim), point)
+
     def ray(self, event: Any) -> FloatArray | None:
         """(n, 3) voxels of the volume that lie behind the mouse in 3D, the nearest first; None beside the volume."""
         start, end = self.image.get_ray_intersections(
@@ -227,12 +245,17 @@ class Canvas:
         """Draw the labels again after their array was written into."""
         self.labels.refresh(extent=False)
 
+    def follow_copy(self, copy: Labels) -> None:
+        """What is painted in a copy of the labels, in another view of the same array, counts as well."""
+        copy.events.paint.connect(self._on_paint)  # once: napari connects a method twice no more than once
+
     def close(self, _destroyed: object = None) -> None:
         """Follow the layers no more; they stay."""
         if self._callbacks[0] not in self.viewer.mouse_drag_callbacks:
             return  # closed before
         self.viewer.mouse_drag_callbacks.remove(self._callbacks[0])
-        self.viewer.dims.events.ndisplay.disconnect(self._callbacks[1])
+        for callback in self._callbacks[1:]:
+            self.viewer.dims.events.ndisplay.disconnect(callback)
         self.labels.events.paint.disconnect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.disconnect(self._on_data)
@@ -302,11 +325,23 @@ def _on_click_in_3d(canvas: Canvas) -> Callable[[Any, Any], Any]:
 
 
 def _entering_3d(canvas: Canvas) -> Callable[[Any], None]:
-    """In 3D napari puts points on a plane, not on what is seen."""
+    """In 3D masks are filled. napari puts points on a plane there, not on what is seen."""
 
     def follow(_event: Any) -> None:
-        if canvas.viewer.dims.ndisplay == 3 and canvas.points.mode == "add":
-            canvas.points.mode = "pan_zoom"
+        if canvas.viewer.dims.ndisplay == 3:
+            canvas.labels.contour = 0
+            if canvas.points.mode == "add":
+                canvas.points.mode = "pan_zoom"
+
+    return follow
+
+
+def _back_in_2d(canvas: Canvas) -> Callable[[Any], None]:
+    """In slices masks are contours, so that the image in them is seen."""
+
+    def follow(_event: Any) -> None:
+        if canvas.viewer.dims.ndisplay == 2:
+            canvas.labels.contour = _CONTOUR
 
     return follow
 

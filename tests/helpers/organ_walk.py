@@ -1,0 +1,129 @@
+"""A user who segments organs of a CT in the window, and stops at each when it is good."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from scipy import ndimage
+
+import napari_medseg as ms
+from interact_walk import Clicker, deepest, dice
+from metrics_walk import LEFT
+from napari_medseg.volume import Segmentation
+from napari_medseg.widgets.canvas.jump import show_voxel
+from napari_medseg.widgets.canvas.layers import world_point
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Organ:
+    """What is segmented, and how its first prompt is drawn: "P", a click, or "B", a box."""
+
+    name: str
+    mask: Mask
+    tool: str
+
+
+class Surgeon(Clicker):
+    """Counts every press of a button, key and gesture with the mouse. A jump to a slice is none."""
+
+    def act(self, what: Any) -> None:
+        what()
+        self.interactions += 1
+
+    def take(self, tool: str) -> None:
+        """Take a tool by its button, where another one is taken."""
+        if not self.panel.tools[tool].isChecked():
+            self.act(partial(self.press, self.panel.tools[tool]))
+
+    def sign(self, *, positive: bool) -> None:
+        if self.panel.sign.isChecked() == positive:
+            self.act(partial(self.key, Qt.Key.Key_T))
+
+    def pixel(self, at: Any) -> QPoint:
+        """Where the canvas shows a place of the volume's grid."""
+        shown = self.window.window._qt_viewer.canvas
+        origin, right, down = (
+            np.array(shown._map_canvas2world(place, shown.view))[-2:] for place in ((0, 0), (100, 0), (0, 100))
+        )
+        point = world_point(self.layer, at, self.window.layers)
+        offset = np.array([point[axis] for axis in self.window.dims.displayed]) - origin
+        x, y = 100 * np.linalg.solve(np.stack([right - origin, down - origin], axis=1), offset)
+        return QPoint(round(x), round(y))
+
+    def drag(self, *corners: QPoint) -> None:
+        """Press at the first place, move over the others, and let go at the last."""
+        QTest.mouseMove(self.canvas, corners[0])
+        QTest.mousePress(self.canvas, LEFT, pos=corners[0])
+        for corner in corners[1:]:
+            QTest.mouseMove(self.canvas, corner)
+            QTest.qWait(20)
+        QTest.mouseRelease(self.canvas, LEFT, pos=corners[-1])
+        self.interactions += 1
+        self.settle()
+
+    def box(self, mask: Mask) -> None:
+        """A rectangle around the organ in the slice that holds most of it."""
+        z = int(mask.sum(axis=(1, 2)).argmax())
+        rows, columns = ndimage.find_objects(mask[z].astype(np.uint8))[0]
+        middle = (z, (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2)
+        show_voxel(self.window, self.layer, middle, self.window.layers)
+        QTest.qWait(100)
+        corners = (z, rows.start, columns.start), (z, rows.stop - 1, columns.stop - 1)
+        first, last = (self.pixel(corner) for corner in corners)
+        self.drag(first, (first + last) / 2, last)
+
+
+def segment_organ(user: Surgeon, organ: Organ, spacing: Any, *, good: float, most: int) -> float:
+    """Draw until the organ is good, and accept it; its Dice. most: prompts before the user gives up."""
+    label = user.panel.work.label if user.panel.work is not None else 1
+    for n in range(most):
+        found = user.mask(label) if user.panel.work is not None else np.zeros_like(organ.mask)
+        if n and dice(found, organ.mask) >= good:
+            break
+        if n == 0 and organ.tool == "B":
+            user.take("B")
+            user.box(organ.mask)
+            continue
+        missing, extra = organ.mask & ~found, found & ~organ.mask
+        positive = bool(missing.sum() >= extra.sum())
+        user.take("P")
+        user.sign(positive=positive)
+        parts, _ = ndimage.label(missing if positive else extra)
+        user.click_voxel(deepest(parts == 1 + np.bincount(parts.ravel())[1:].argmax(), spacing))
+    score = dice(user.mask(label), organ.mask)
+    user.picture(organ.name)
+    user.act(partial(user.key, Qt.Key.Key_A))
+    return score
+
+
+def organs_of(truth: Segmentation) -> list[Organ]:
+    """Spleen, left kidney and gallbladder of the labels of the abdominal CT."""
+    labels = np.asarray(truth.data[...])
+    named = {"spleen": (1, "P"), "left kidney": (3, "B"), "gallbladder": (4, "B")}
+    return [Organ(name, labels == label, tool) for name, (label, tool) in named.items()]
+
+
+def clicked_in_a_window(image: Path) -> None:
+    """In a process of its own: a window in which two organs are clicked; it says their voxels and waits."""
+    import napari
+
+    viewer = napari.Viewer()
+    viewer.window.resize(1024, 700)
+    user = Surgeon(viewer, ms.read(image))
+    user.take("P")
+    user.click_voxel((33, 39, 89))
+    user.key(Qt.Key.Key_A)
+    user.click_voxel((17, 48, 77))
+    sys.stdout.write(f"{int(user.mask(1).sum())} {int(user.mask(2).sum())}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
