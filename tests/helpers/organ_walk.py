@@ -10,16 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtTest import QTest
+from qtpy.QtCore import Qt
 from scipy import ndimage
 
 import napari_medseg as ms
 from interact_walk import Clicker, deepest, dice
-from metrics_walk import LEFT
 from napari_medseg.volume import Segmentation
-from napari_medseg.widgets.canvas.jump import show_voxel
-from napari_medseg.widgets.canvas.layers import world_point
 
 Mask = npt.NDArray[np.bool_]
 
@@ -49,35 +45,12 @@ class Surgeon(Clicker):
         if self.panel.sign.isChecked() == positive:
             self.act(partial(self.key, Qt.Key.Key_T))
 
-    def pixel(self, at: Any) -> QPoint:
-        """Where the canvas shows a place of the volume's grid."""
-        shown = self.window.window._qt_viewer.canvas
-        origin, right, down = (
-            np.array(shown._map_canvas2world(place, shown.view))[-2:] for place in ((0, 0), (100, 0), (0, 100))
-        )
-        point = world_point(self.layer, at, self.window.layers)
-        offset = np.array([point[axis] for axis in self.window.dims.displayed]) - origin
-        x, y = 100 * np.linalg.solve(np.stack([right - origin, down - origin], axis=1), offset)
-        return QPoint(round(x), round(y))
-
-    def drag(self, *corners: QPoint) -> None:
-        """Press at the first place, move over the others, and let go at the last."""
-        QTest.mouseMove(self.canvas, corners[0])
-        QTest.mousePress(self.canvas, LEFT, pos=corners[0])
-        for corner in corners[1:]:
-            QTest.mouseMove(self.canvas, corner)
-            QTest.qWait(20)
-        QTest.mouseRelease(self.canvas, LEFT, pos=corners[-1])
-        self.interactions += 1
-        self.settle()
-
     def box(self, mask: Mask) -> None:
         """A rectangle around the organ in the slice that holds most of it."""
         z = int(mask.sum(axis=(1, 2)).argmax())
         rows, columns = ndimage.find_objects(mask[z].astype(np.uint8))[0]
         middle = (z, (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2)
-        show_voxel(self.window, self.layer, middle, self.window.layers)
-        QTest.qWait(100)
+        self.look_at(middle)
         corners = (z, rows.start, columns.start), (z, rows.stop - 1, columns.stop - 1)
         first, last = (self.pixel(corner) for corner in corners)
         self.drag(first, (first + last) / 2, last)

@@ -11,7 +11,19 @@ import pytest
 from napari.components import ViewerModel
 
 import napari_medseg as ms
-from interact_walk import Clicker, click_in_3d, close_at_work, crash_and_resume, walk_panel
+from click_phantoms import balls
+from interact_walk import (
+    Clicker,
+    click_in_3d,
+    close_at_work,
+    crash_and_resume,
+    draw_with_every_tool,
+    fill_from_painted_slices,
+    keep_objects,
+    refuse_in_one_line,
+    run_on_demand,
+    walk_panel,
+)
 from napari_medseg.sample import phantom
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.interacting.training_rows import add_case
@@ -44,6 +56,16 @@ def test_a_walk(window: Any) -> None:
     user = Clicker(window, image, shots())
     walk_panel(user, truth, min(truth.labels))
     crash_and_resume(user, 1)
+
+
+def test_every_tool(window: Any) -> None:
+    volume, (first, second) = balls((24, 28, 46), (12, 14, 12), (12, 14, 34), radius=7)
+    user = Clicker(window, volume, shots())
+    draw_with_every_tool(user, first, second)
+    run_on_demand(user, (12, 14, 30))
+    keep_objects(user)
+    fill_from_painted_slices(user, second)
+    refuse_in_one_line(user)
 
 
 def test_a_click_in_3d_and_the_end_at_work(window: Any) -> None:

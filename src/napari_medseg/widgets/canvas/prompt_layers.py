@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Labels, Points, Shapes
+from napari.utils.events import EventEmitter
 
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray, Shape3
@@ -99,10 +100,13 @@ class Canvas:
         self.labels.events.paint.connect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.connect(self._on_data)
-        self._callbacks = (_on_click_in_3d(self), _entering_3d(self), _back_in_2d(self))
+        # napari calls its own callbacks before those of others. One of its own slices the layers for 3D, and warns about
+        # contours there: an emitter of napari passes the event on before that one.
+        self._early = EventEmitter(source=self, type_name="ndisplay")
+        self._early.connect(_entering_3d(self))
+        self._callbacks = (_on_click_in_3d(self), self._early, _back_in_2d(self))
         viewer.mouse_drag_callbacks.append(self._callbacks[0])
-        # napari slices the layers for what is shown now in between, and warns about contours in 3D.
-        viewer.dims.events.ndisplay.connect(self._callbacks[1], position="first")
+        viewer.dims.events.ndisplay.connect(self._early, position="first")
         viewer.dims.events.ndisplay.connect(self._callbacks[2], position="last")
         self._callbacks[2](None)
         self.draw_for(1, positive=True)
