@@ -49,8 +49,7 @@ class Surgeon(Clicker):
         """A rectangle around the organ in the slice that holds most of it."""
         z = int(mask.sum(axis=(1, 2)).argmax())
         rows, columns = ndimage.find_objects(mask[z].astype(np.uint8))[0]
-        middle = (z, (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2)
-        self.look_at(middle)
+        self.look_at((z, (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2))
         corners = (z, rows.start, columns.start), (z, rows.stop - 1, columns.stop - 1)
         first, last = (self.pixel(corner) for corner in corners)
         self.drag(first, (first + last) / 2, last)
@@ -63,26 +62,31 @@ def segment_organ(user: Surgeon, organ: Organ, spacing: Any, *, good: float, mos
         found = user.mask(label) if user.panel.work is not None else np.zeros_like(organ.mask)
         if n and dice(found, organ.mask) >= good:
             break
-        if n == 0 and organ.tool == "B":
+        if organ.tool == "B" and not n:
             user.take("B")
             user.box(organ.mask)
-            continue
-        missing, extra = organ.mask & ~found, found & ~organ.mask
-        positive = bool(missing.sum() >= extra.sum())
-        user.take("P")
-        user.sign(positive=positive)
-        parts, _ = ndimage.label(missing if positive else extra)
-        user.click_voxel(deepest(parts == 1 + np.bincount(parts.ravel())[1:].argmax(), spacing))
+        else:
+            click_the_error(user, organ.mask, found, spacing)
     score = dice(user.mask(label), organ.mask)
     user.picture(organ.name)
     user.act(partial(user.key, Qt.Key.Key_A))
     return score
 
 
+def click_the_error(user: Surgeon, true: Mask, found: Mask, spacing: Any) -> None:
+    """A click in the middle of the largest part of what is missing, or of what is too much."""
+    missing, extra = true & ~found, found & ~true
+    positive = bool(missing.sum() >= extra.sum())
+    user.take("P")
+    user.sign(positive=positive)
+    parts, _ = ndimage.label(missing if positive else extra)
+    user.click_voxel(deepest(parts == 1 + np.bincount(parts.ravel())[1:].argmax(), spacing))
+
+
 def organs_of(truth: Segmentation) -> list[Organ]:
-    """Spleen, left kidney and gallbladder of the labels of the abdominal CT."""
+    """Left kidney, spleen and gallbladder of the labels of the abdominal CT, in the order of the walk."""
     labels = np.asarray(truth.data[...])
-    named = {"spleen": (1, "P"), "left kidney": (3, "B"), "gallbladder": (4, "B")}
+    named = {"left kidney": (3, "P"), "spleen": (1, "P"), "gallbladder": (4, "B")}
     return [Organ(name, labels == label, tool) for name, (label, tool) in named.items()]
 
 

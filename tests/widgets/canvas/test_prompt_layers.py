@@ -156,7 +156,7 @@ def test_the_first_of_the_brightest_is_seen(values: list[float], index: int) -> 
 
 
 def test_a_canvas_on_a_2d_image(viewer: ViewerModel) -> None:
-    layer = viewer.add_image(np.zeros((8, 10), np.uint8), contrast_limits=(0, 1))
+    layer = viewer.add_image(np.zeros((8, 10), np.uint8), contrast_limits=(0, 1), units=("mm", "mm"))
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731  # the shortest that takes anything
     flat = Canvas(viewer, layer, nothing, nothing, nothing)
     assert flat.to_layer([[0, 3, 4]]).tolist() == [[3, 4]]

@@ -100,8 +100,8 @@ class Canvas:
         self.labels.events.paint.connect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.connect(self._on_data)
-        # napari calls its own callbacks before those of others. One of its own slices the layers for 3D, and warns about
-        # contours there: an emitter of napari passes the event on before that one.
+        # napari calls its own callbacks first, and one of them warns about contours in 3D: only an emitter of napari
+        # comes before that one.
         self._early = EventEmitter(source=self, type_name="ndisplay")
         self._early.connect(_entering_3d(self))
         self._callbacks = (_on_click_in_3d(self), self._early, _back_in_2d(self))
@@ -261,6 +261,7 @@ class Canvas:
         for callback in self._callbacks[1:]:
             self.viewer.dims.events.ndisplay.disconnect(callback)
         self.labels.events.paint.disconnect(self._on_paint)
+        self.labels.contour = 0  # nobody turns contours off for 3D any more
         for layer in (self.points, self.strokes):
             layer.events.data.disconnect(self._on_data)
 
@@ -303,11 +304,26 @@ class Canvas:
             self._on_rows()
 
     def _on_paint(self, event: Any) -> None:
-        atoms = [(np.stack([np.asarray(i).ravel() for i in where], axis=1), new) for where, _, new in event.value]
+        atoms = [_painted(atom) for atom in event.value]
         if not atoms:
             return
         voxels = np.unique(np.rint(self.to_grid(np.concatenate([at for at, _ in atoms]))).astype(np.int64), axis=0)
         self._on_stroke(voxels, int(np.max(atoms[-1][1])))
+
+
+def _painted(atom: Sequence[Any]) -> tuple[npt.NDArray[np.intp], Any]:
+    """((n, ndim) voxels, what they became) of an edit in napari's history.
+
+    That is (indices, before, after), since napari 0.9 for the brush (box, mask in it or None for all, before, after).
+    """
+    if len(atom) == 3:
+        where, _, after = atom
+        return np.stack([np.asarray(index).ravel() for index in where], axis=1), after
+    box, mask, _, after = atom
+    inside = np.ones([side.stop - side.start for side in box], bool)
+    if mask is not None:
+        inside &= np.reshape(mask, inside.shape)
+    return np.argwhere(inside) + [side.start for side in box], after
 
 
 def _on_click_in_3d(canvas: Canvas) -> Callable[[Any, Any], Any]:
