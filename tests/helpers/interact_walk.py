@@ -171,7 +171,9 @@ def draw_with_every_tool(user: Clicker, first: Mask, second: Mask) -> None:
     user.drag(*(user.pixel((z, y + k, x + k)) for k in (-7, 0, 7)))
     box = panel.work.view.prompts[-1]
     assert isinstance(box, ms.Box)
-    assert max(abs(low - (at - 7)) for low, at in zip(box.low, (z, y, x), strict=True)) <= 1
+    assert np.abs(np.subtract(box.low[1:], (y - 7, x - 7))).max() <= 1, box
+    assert np.abs(np.subtract(box.high[1:], (y + 8, x + 8))).max() <= 1, box
+    assert box.low[0] < z - 7 < z + 8 < box.high[0], "a slice does not say how deep the object is"
     assert dice(user.mask(2), second) > 0.8
     user.press(panel.undo_button)
     user.press(panel.tools["L"])
@@ -226,10 +228,10 @@ def keep_objects(user: Clicker) -> None:
     panel, layer = user.panel, user.panel.work.canvas.labels
     _click_cell(panel.objects, 0, 0)
     user.settle()
-    wait_until(lambda: layer.get_color(1) is None or layer.get_color(1)[3] == 0)
+    wait_until(lambda: layer.get_color(1) is None or layer.get_color(1)[3] == 0, 60)
     assert user.mask(1).any(), "hidden, and still there"
     _click_cell(panel.objects, 0, 0)
-    wait_until(lambda: layer.get_color(1)[3] == 1)
+    wait_until(lambda: layer.get_color(1)[3] == 1, 60)
     panel.objects.item(0, 1).setText("spleen")
     user.settle()
     assert panel.work.view.names == {1: "spleen"}

@@ -24,7 +24,8 @@ def session_of(*slices: int, label: int = 1) -> InteractiveSession:
 
 
 def mask_of(session: InteractiveSession, label: int = 1) -> npt.NDArray[np.bool_]:
-    return np.asarray(session.segmentation.data[:, :, :]) == label
+    found: npt.NDArray[np.bool_] = np.asarray(session.segmentation.data[:, :, :]) == label
+    return found
 
 
 def test_filling_between_leaves_what_lies_beyond() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from napari.components import ViewerModel
 
@@ -53,6 +54,12 @@ def same(a: Prompt, b: Prompt) -> bool:
     return type(a) is type(b) and all(np.array_equal(value, vars(b)[name]) for name, value in vars(a).items())
 
 
+def shown(canvas: Canvas) -> npt.NDArray[Any]:
+    array = canvas.image_on_grid()
+    assert array is not None
+    return array
+
+
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS.keys())
 def test_a_prompt_is_drawn_and_read_back(canvas: Canvas, prompt: Prompt) -> None:
     row = canvas.row_of(prompt)
@@ -65,7 +72,7 @@ def test_a_prompt_is_drawn_and_read_back(canvas: Canvas, prompt: Prompt) -> None
 def test_the_layer_turns_the_axes_of_the_volume(canvas: Canvas) -> None:
     assert canvas.to_layer([[1, 5, 7]]).tolist() == [[5, 1, 7]]
     assert canvas.to_grid([[5, 1, 7]]).tolist() == [[1, 5, 7]]
-    assert canvas.image_on_grid().shape == SHAPE
+    assert shown(canvas).shape == SHAPE
 
 
 def test_a_rectangle_in_a_slice_is_a_box_as_deep_as_it_is_long(canvas: Canvas) -> None:
@@ -85,7 +92,7 @@ def test_a_shape_that_lies_in_no_slice_is_refused(canvas: Canvas) -> None:
     slanted = [[0, 0, 0], [1, 2, 3], [2, 4, 4], [3, 0, 1]]
     for kind in ("rectangle", "polygon"):
         with pytest.raises(InputError, match="drawn in one slice: turn the view back"):
-            canvas.prompt_of(Row.of(kind, slanted, 1, True))  # type: ignore[arg-type]
+            canvas.prompt_of(Row.of(kind, slanted, 1, True))
 
 
 def test_a_painted_slice_is_shown_by_the_labels(canvas: Canvas) -> None:
@@ -110,7 +117,7 @@ def test_a_stroke_is_told_in_voxels_of_the_volume(canvas: Canvas, told: Told) ->
     ((voxels, value),) = told.strokes
     assert voxels.tolist() == [[1, 5, 7]]
     assert value == 2
-    assert canvas.image_on_grid()[1, 5, 7] == 2
+    assert shown(canvas)[1, 5, 7] == 2
 
 
 def test_masks_are_contours_in_slices_and_filled_in_3d(canvas: Canvas) -> None:
