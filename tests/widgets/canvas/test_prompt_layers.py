@@ -95,6 +95,13 @@ def test_a_shape_that_lies_in_no_slice_is_refused(canvas: Canvas) -> None:
             canvas.prompt_of(Row.of(kind, slanted, 1, True))
 
 
+@pytest.mark.parametrize("kind", ["point", "path", "rectangle", "polygon"])
+def test_what_lies_outside_of_the_image_is_refused(canvas: Canvas, kind: Any) -> None:
+    beyond = [[4, -9, 2], [4, -9, 6], [4, -3, 6], [4, -3, 2]]
+    with pytest.raises(InputError, match="outside of layer .*: draw on the image"):
+        canvas.prompt_of(Row.of(kind, beyond[:1] if kind == "point" else beyond, 1, True))
+
+
 def test_a_painted_slice_is_shown_by_the_labels(canvas: Canvas) -> None:
     assert canvas.row_of(SliceMask(np.ones((8, 10), bool), 0, 1, label=1)) is None
 

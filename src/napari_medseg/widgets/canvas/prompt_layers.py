@@ -161,10 +161,11 @@ class Canvas:
 
     def prompt_of(self, row: Row) -> Prompt:
         """What a row says, in voxels of the volume. Raises InputError where it says nothing there."""
-        at = self.to_grid(np.array(row.at))
+        at, shape = self.to_grid(np.array(row.at)), self.place.grid.shape
+        if (at.max(axis=0) < -_NEAR).any() or (at.min(axis=0) > np.array(shape) - _NEAR).any():
+            raise InputError(f"what was drawn lies outside of layer {self.image.name!r}: draw on the image")
         if row.kind == "point":
-            return Point(_voxel(at[0]), label=row.label, positive=row.positive)
-        shape = self.place.grid.shape
+            return Point(_voxel(at[0].clip(0, np.array(shape) - 1)), label=row.label, positive=row.positive)
         if row.kind == "path":
             voxels = _between(at).clip(0, np.array(shape) - 1)
             return Scribble(voxels, label=row.label, positive=row.positive)

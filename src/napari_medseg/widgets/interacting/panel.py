@@ -346,7 +346,7 @@ class InteractPanel(Panel):
     def _on_shown(self, label: int, shown: bool) -> None:
         """Hide an object, or show it again; what is hidden stays in the session."""
         assert self.work is not None, "the list is empty without a session"
-        layer = self.work.canvas.labels
+        layer = _bare(self.work.canvas.labels)
         hidden = hidden_labels(layer) - {label} if shown else hidden_labels(layer) | {label}
         full, labels = full_colours(layer), [*self.work.view.millilitres]
 
@@ -429,7 +429,7 @@ class InteractPanel(Panel):
         known = {label: names.get(label, f"label {label}") for label in labels}
         if label_names(layer) != known:
             layer.features = {"index": list(known), "name": list(known.values())}
-        colours, hidden = full_colours(layer), hidden_labels(layer)
+        colours, hidden = full_colours(_bare(layer)), hidden_labels(_bare(layer))
         return [
             ObjectRow(
                 label,
@@ -451,6 +451,12 @@ def _earlier(volume: Volume) -> list[tuple[Path, float]]:
 def _colour(colours: Any, label: int) -> tuple[float, float, float, float]:
     red, green, blue, alpha = (float(v) for v in colours.map(label))
     return red, green, blue, alpha
+
+
+def _bare(layer: Labels) -> Labels:
+    """The layer itself: napari hands plugins a guard of it, whose colours are guards that no colour map takes."""
+    bare: Labels = getattr(layer, "__wrapped__", layer)
+    return bare
 
 
 def _handler(call: Callable[[], None]) -> Callable[[object], None]:
