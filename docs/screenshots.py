@@ -11,6 +11,7 @@ the moving picture.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import chdir
@@ -125,9 +126,21 @@ def interact(viewer: napari.Viewer) -> None:
     if "Interact" not in panels():
         return
     add_image(viewer, CT / "example_ct_sm.nii.gz")
-    dock(viewer, "Interact")
-    wait(at_least_s=2.0)
-    shoot(viewer, "interact")
+    with tempfile.TemporaryDirectory() as sessions:
+        os.environ["MEDSEG_SESSIONS"] = sessions
+        panel = dock(viewer, "Interact")
+        panel.take("P")
+        for name in ("spleen", "right kidney"):
+            label = CLICKS[name][0]
+            panel.work.choose(label)
+            for voxel in CLICKS[name][1]:
+                panel.work.canvas.add_point(voxel)
+                wait(lambda: not panel.work.queue.left)
+            panel.objects.renamed.emit(label, name)
+            wait(lambda: not panel.work.queue.left)
+        panel.work.canvas.show_slice(0, CLICKS["right kidney"][1][0][0])
+        wait(at_least_s=2.0)
+        shoot(viewer, "interact")
 
 
 def tutorial(viewer: napari.Viewer) -> None:

@@ -287,7 +287,7 @@ def refuse_in_one_line(user: Clicker) -> None:
     user.look_at((0, 0, 0))
     user.click(user.pixel((0, -9, -9)))
     assert "outside" in notification_manager.records[-1].message
-    other = user.window.add_labels(np.ones((3, 4, 5), np.uint8), name="another grid")
+    other = user.window.add_labels(np.ones((3, 4, 5), np.uint8), name="another grid", units=["mm"] * 3)
     panel.start.choose(other)
     user.press(panel.correct_button)
     assert "grid" in notification_manager.records[-1].message

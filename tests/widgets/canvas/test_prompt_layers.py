@@ -98,7 +98,7 @@ def test_a_shape_that_lies_in_no_slice_is_refused(canvas: Canvas) -> None:
 @pytest.mark.parametrize("kind", ["point", "path", "rectangle", "polygon"])
 def test_what_lies_outside_of_the_image_is_refused(canvas: Canvas, kind: Any) -> None:
     beyond = [[4, -9, 2], [4, -9, 6], [4, -3, 6], [4, -3, 2]]
-    with pytest.raises(InputError, match="outside of layer .*: draw on the image"):
+    with pytest.raises(InputError, match=r"outside of layer .*: draw on the image"):
         canvas.prompt_of(Row.of(kind, beyond[:1] if kind == "point" else beyond, 1, True))
 
 
