@@ -11,6 +11,7 @@ the moving picture.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import chdir
@@ -120,19 +121,25 @@ def train(viewer: napari.Viewer) -> None:
 
 
 def interact(viewer: napari.Viewer) -> None:
-    """Three organs, by the clicks of the tutorial."""
-    image = add_image(viewer, CT / "example_ct_sm.nii.gz")
-    image.contrast_limits = (-160, 240)
-    panel = dock(viewer, "Interact")
-    wait(at_least_s=1.0)
-    panel.tools["P"].click()
-    for _, voxels in CLICKS.values():
-        for voxel in voxels:
-            panel.work.canvas.add_point(voxel)
+    """The panel for masks from clicks, where this version has one."""
+    if "Interact" not in panels():
+        return
+    add_image(viewer, CT / "example_ct_sm.nii.gz")
+    with tempfile.TemporaryDirectory() as sessions:
+        os.environ["MEDSEG_SESSIONS"] = sessions
+        panel = dock(viewer, "Interact")
+        panel.take("P")
+        for name in ("spleen", "right kidney"):
+            label = CLICKS[name][0]
+            panel.work.choose(label)
+            for voxel in CLICKS[name][1]:
+                panel.work.canvas.add_point(voxel)
+                wait(lambda: not panel.work.queue.left)
+            panel.objects.renamed.emit(label, name)
             wait(lambda: not panel.work.queue.left)
-        panel.next_object()
-    viewer.dims.set_point(0, viewer.dims.range[0].start + 12 * 3.0)
-    shoot(viewer, "interact")
+        panel.work.canvas.show_slice(0, CLICKS["right kidney"][1][0][0])
+        wait(at_least_s=2.0)
+        shoot(viewer, "interact")
 
 
 def labels(viewer: napari.Viewer) -> None:

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
+import napari_medseg as ms
 from metrics_walk import LEFT, clipped, wait_until
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
-from napari_medseg.widgets.canvas.layers import volume_layer
+from napari_medseg.widgets.canvas.layers import volume_layer, world_point
 
 Index = tuple[int, int, int]
+Mask = npt.NDArray[np.bool_]
 
 
 class Clicker:
@@ -59,9 +62,34 @@ class Clicker:
 
     def click_voxel(self, at: Index) -> None:
         """A click with the mouse on a voxel, in its slice."""
+        self.look_at(at)
+        self.click(self.canvas.rect().center())
+
+    def look_at(self, at: Index) -> None:
         show_voxel(self.window, self.layer, at, self.window.layers)
         QTest.qWait(60)
-        self.click(self.canvas.rect().center())
+
+    def pixel(self, at: Any) -> QPoint:
+        """Where the canvas shows a place of the volume's grid."""
+        shown = self.window.window._qt_viewer.canvas
+        origin, right, down = (
+            np.array(shown._map_canvas2world(place, shown.view))[-2:] for place in ((0, 0), (100, 0), (0, 100))
+        )
+        point = world_point(self.layer, at, self.window.layers)
+        offset = np.array([point[axis] for axis in self.window.dims.displayed]) - origin
+        x, y = 100 * np.linalg.solve(np.stack([right - origin, down - origin], axis=1), offset)
+        return QPoint(round(x), round(y))
+
+    def drag(self, *corners: QPoint) -> None:
+        """Press at the first place, move over the others, and let go at the last."""
+        QTest.mouseMove(self.canvas, corners[0])
+        QTest.mousePress(self.canvas, LEFT, pos=corners[0])
+        for corner in corners[1:]:
+            QTest.mouseMove(self.canvas, corner)
+            QTest.qWait(20)
+        QTest.mouseRelease(self.canvas, LEFT, pos=corners[-1])
+        self.interactions += 1
+        self.settle()
 
     def click(self, where: QPoint) -> None:
         QTest.mouseMove(self.canvas, where)
@@ -123,6 +151,160 @@ def walk_panel(user: Clicker, truth: Segmentation, label: int) -> None:
     assert len(user.panel.work.canvas.points.data) == 1
 
 
+def draw_with_every_tool(user: Clicker, first: Mask, second: Mask) -> None:
+    """A stroke, a box and a lasso with the mouse; a prompt that is moved, and one that is deleted.
+
+    first, second: two balls that lie in the same slices, far apart.
+    """
+    panel, (z, y, x) = user.panel, deepest(first, (1, 1, 1))
+    user.press(panel.tools["S"])
+    user.look_at((z, y, x))
+    user.drag(*(user.pixel((z, y, x + k)) for k in (-4, -2, 0, 2, 4)))
+    (stroke,) = panel.work.view.prompts
+    assert isinstance(stroke, ms.Scribble)
+    assert first[tuple(stroke.voxels.T)].all()
+    assert dice(user.mask(1), first) > 0.8
+    user.key(Qt.Key.Key_N)
+    z, y, x = deepest(second, (1, 1, 1))
+    user.press(panel.tools["B"])
+    user.look_at((z, y, x))
+    user.drag(*(user.pixel((z, y + k, x + k)) for k in (-7, 0, 7)))
+    box = panel.work.view.prompts[-1]
+    assert isinstance(box, ms.Box)
+    assert np.abs(np.subtract(box.low[1:], (y - 7, x - 7))).max() <= 1, box
+    assert np.abs(np.subtract(box.high[1:], (y + 8, x + 8))).max() <= 1, box
+    assert box.low[0] < z - 7 < z + 8 < box.high[0], "a slice does not say how deep the object is"
+    assert dice(user.mask(2), second) > 0.8
+    user.press(panel.undo_button)
+    user.press(panel.tools["L"])
+    turns = np.linspace(0, 2 * np.pi, 16)
+    user.drag(*(user.pixel((z, y + 7 * np.sin(turn), x + 7 * np.cos(turn))) for turn in turns))
+    lasso = panel.work.view.prompts[-1]
+    assert isinstance(lasso, ms.Lasso)
+    assert (lasso.axis, lasso.index, lasso.label) == (0, z, 2)
+    assert dice(user.mask(2)[z], second[z]) > 0.9
+    user.press(panel.undo_button)
+    assert not user.mask(2).any()
+    move_and_delete(user, (z, y, x))
+
+
+def move_and_delete(user: Clicker, at: Index) -> None:
+    """napari's own tools move a click and delete it: the mask follows."""
+    panel, (z, y, x) = user.panel, at
+    user.press(panel.tools["P"])
+    user.click_voxel(at)
+    points = panel.work.canvas.points
+    points.mode = "select"
+    user.drag(user.pixel(at), user.pixel((z, y + 2, x)), user.pixel((z, y + 4, x)))
+    assert [prompt.at for prompt in panel.work.view.prompts if prompt.label == 2] == [(z, y + 4, x)]
+    assert user.mask(2)[z, y + 4, x]
+    user.key(Qt.Key.Key_Delete)
+    assert not user.mask(2).any()
+    assert len(points.data) == 0
+    user.press(panel.undo_button)
+    assert user.mask(2)[z, y + 4, x]
+    assert len(points.data) == 1
+
+
+def run_on_demand(user: Clicker, at: Index) -> None:
+    """Two clicks wait for Run, and are one change."""
+    panel, (z, y, x) = user.panel, at
+    before = len(panel.work.view.prompts)
+    QTest.mouseClick(panel.on_demand, LEFT, pos=QPoint(8, panel.on_demand.height() // 2))
+    user.press(panel.tools["P"])
+    user.click_voxel((z, y, x))
+    user.click_voxel((z, y, x + 3))
+    assert len(panel.work.view.prompts) == before
+    user.press(panel.run_button)
+    assert len(panel.work.view.prompts) == before + 2
+    user.press(panel.undo_button)
+    assert len(panel.work.view.prompts) == before
+    QTest.mouseClick(panel.on_demand, LEFT, pos=QPoint(8, panel.on_demand.height() // 2))
+    user.settle()
+
+
+def keep_objects(user: Clicker) -> None:
+    """The list hides an object, names it with undo, and looks at it."""
+    panel, layer = user.panel, user.panel.work.canvas.labels
+    _click_cell(panel.objects, 0, 0)
+    user.settle()
+    wait_until(lambda: layer.get_color(1) is None or layer.get_color(1)[3] == 0, 60)
+    assert user.mask(1).any(), "hidden, and still there"
+    _click_cell(panel.objects, 0, 0)
+    wait_until(lambda: layer.get_color(1)[3] == 1, 60)
+    panel.objects.item(0, 1).setText("spleen")
+    user.settle()
+    assert panel.work.view.names == {1: "spleen"}
+    assert panel.work.canvas.labels.features["name"].tolist()[0] == "spleen"
+    panel.objects.item(0, 1).setText("x" * 2000)
+    user.settle()
+    assert "give it one of 1 to 1024" in notification_manager.records[-1].message
+    assert panel.objects.item(0, 1).text() == "spleen"
+    user.window.dims.set_point(0, 0)
+    _click_cell(panel.objects, 0, 4)
+    user.settle()
+    z = (np.flatnonzero(user.mask(1).any(axis=(1, 2)))[[0, -1]] + [0, 1]).sum() // 2
+    assert panel.work.canvas.slice_shown() == (0, z)
+
+
+def fill_from_painted_slices(user: Clicker, ball: Mask) -> None:
+    """Slices are painted with the brush; the bar rates the others, the next one is shown, and they are filled."""
+    panel, label = user.panel, 2
+    _click_cell(panel.objects, 1, 1)
+    inside = np.flatnonzero(ball.any(axis=(1, 2)))
+    low, high = int(inside[2]), int(inside[-3])
+    user.press(panel.tools["M"])
+    panel.work.canvas.labels.brush_size = 7
+    z, y, x = deepest(ball, (1, 1, 1))
+    for k in (low, high):
+        user.look_at((k, y, x))
+        user.drag(*(user.pixel((k, y, x + dx)) for dx in (-1, 0, 1)))
+    painted = user.mask(label)
+    assert painted[low].any()
+    assert painted[high].any()
+    assert panel.slices.bar.isVisible()
+    assert panel.slices.bar.quality.painted == {low, high}
+    user.press(panel.slices.next_button)
+    axis, shown = panel.work.canvas.slice_shown()
+    assert axis == 0
+    assert shown == panel.slices.bar.quality.weakest
+    user.press(panel.slices.between_button)
+    for k in (low, high):
+        np.testing.assert_array_equal(user.mask(label)[k], painted[k])
+    assert user.mask(label)[z, y, x]
+    QTest.mouseClick(panel.slices.bar, LEFT, pos=QPoint(1, 5))
+    user.settle()
+    assert panel.work.canvas.slice_shown() == (0, panel.slices.bar.quality.first)
+    user.picture("slices")
+    assert clipped(panel) == []
+
+
+def refuse_in_one_line(user: Clicker) -> None:
+    """What cannot be done is said in one line, and nothing is lost."""
+    panel = user.panel
+    before, prompts = user.mask(1), panel.work.view.prompts
+    user.press(panel.tools["P"])
+    user.look_at((0, 0, 0))
+    user.click(user.pixel((0, -9, -9)))
+    assert "outside" in notification_manager.records[-1].message
+    other = user.window.add_labels(np.ones((3, 4, 5), np.uint8), name="another grid", units=["mm"] * 3)
+    panel.start.choose(other)
+    user.press(panel.correct_button)
+    assert "grid" in notification_manager.records[-1].message
+    user.press(panel.views_button)
+    assert "pip install napari-orthogonal-views" in notification_manager.records[-1].message
+    assert all("\n" not in record.message for record in notification_manager.records)
+    np.testing.assert_array_equal(user.mask(1), before)
+    assert panel.work.view.prompts == prompts
+    assert len(panel.work.canvas.points.data) == sum(isinstance(prompt, ms.Point) for prompt in prompts)
+
+
+def _click_cell(table: Any, row: int, column: int) -> None:
+    rect = table.visualItemRect(table.item(row, column))
+    where = rect.center() if column else QPoint(rect.left() + 10, rect.center().y())
+    QTest.mouseClick(table.viewport(), LEFT, pos=where)
+
+
 def click_in_3d(user: Clicker) -> None:
     """A click with the mouse in 3D marks the brightest voxel behind it."""
     user.press(user.panel.tools["P"])
@@ -130,8 +312,8 @@ def click_in_3d(user: Clicker) -> None:
     QTest.qWait(200)
     user.click(user.canvas.rect().center())
     user.settle()
-    (prompt,) = user.panel.work.view.prompts
-    assert user.mask(1)[prompt.at]
+    prompt = user.panel.work.view.prompts[-1]
+    assert user.mask(prompt.label)[prompt.at]
 
 
 def close_at_work(user: Clicker) -> None:

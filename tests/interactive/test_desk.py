@@ -10,9 +10,11 @@ import pytest
 
 import napari_medseg as ms
 from click_phantoms import balls
-from napari_medseg.interactive.autosave import earlier_logs, log_path, sessions_folder, set_aside
-from napari_medseg.interactive.desk import Desk, fill_from_slices, painted_slices
+from napari_medseg.interactive.autosave import earlier_logs, log_path, sessions_folder
+from napari_medseg.interactive.desk import Desk
 from napari_medseg.interactive.session import InteractiveSession
+from napari_medseg.interactive.slices import fill_from_slices, painted_slices
+from processes import started
 
 A, B = (12, 14, 12), (12, 14, 34)
 VOLUME, (FIRST, SECOND) = balls((24, 28, 46), A, B, radius=7)
@@ -33,23 +35,66 @@ def test_new_work_keeps_the_earlier_log(tmp_path: Path) -> None:
     first.do(lambda session: session.add(clicked(A)))
     before = image.copy()
     first.do(lambda session: session.lock(1))  # its own log is written anew
+    first.close()
     assert earlier_logs(log) == [log]
     second, image = desk_at(log)
     second.do(lambda session: session.add(clicked(B)))
     aside = tmp_path / "work.1.json"
-    assert set(earlier_logs(log)) == {log, aside}
+    assert earlier_logs(log) == [aside]
     third, image = desk_at(log)
     view = third.resume(aside)
     assert not view.error
     np.testing.assert_array_equal(image, before)
     assert view.locked == {1}
     third.do(lambda session: session.unlock(1))
-    other = tmp_path / "work.2.json"
-    assert set(earlier_logs(log)) == {log, other}, "what was the log when another one was resumed"
+    third.close()
+    assert set(earlier_logs(log)) == {aside}, "the second window is at work"
+    second.close()
     fourth, image = desk_at(log)
-    fourth.resume(other)
+    fourth.resume(log)
     assert image[B] == 1
     assert image[A] == 0
+
+
+def test_two_windows_on_one_volume_keep_two_logs(tmp_path: Path) -> None:
+    log = tmp_path / "work.json"
+    first, _ = desk_at(log)
+    first.do(lambda session: session.add(clicked(A)))
+    second, image = desk_at(log)
+    second.do(lambda session: session.rename(2, "spleen"))
+    second.do(lambda session: session.add(clicked(B, 2)))
+    first.do(lambda session: session.lock(1))
+    assert first.log == log
+    assert second.log == tmp_path / "work.1.json"
+    assert earlier_logs(log) == [], "both are at work"
+    third, other = desk_at(log)
+    assert "another window" in third.resume(second.log).error
+    second.close()
+    view = third.resume(second.log)
+    assert not view.error
+    assert view.names == {2: "spleen"}
+    np.testing.assert_array_equal(other, image)
+    third.do(lambda session: session.add(clicked(A)))
+    assert third.log == second.log
+    first.close()
+    third.close()
+    assert len(earlier_logs(log)) == 2
+
+
+def test_the_log_of_a_killed_window_is_offered(tmp_path: Path) -> None:
+    log = tmp_path / "work.json"
+    desk, _ = desk_at(log)
+    desk.do(lambda session: session.add(clicked(A)))
+    desk.close()
+    work = (
+        "import sys; from pathlib import Path; from napari_medseg.interactive.autosave import claim\n"
+        "held = claim(Path(sys.argv[1])); print(held is not None, flush=True); sys.stdin.read()"
+    )
+    with started(work, log) as window:
+        assert earlier_logs(log) == []
+        window.kill()
+        window.wait()
+        assert earlier_logs(log) == [log]
 
 
 def test_a_log_that_cannot_be_resumed_is_kept(tmp_path: Path) -> None:
@@ -69,7 +114,6 @@ def test_logs_lie_in_the_folder_that_is_named(tmp_path: Path, monkeypatch: pytes
     assert log == log_path(VOLUME)
     assert log != log_path(balls((24, 28, 46), A, radius=7)[0])
     assert earlier_logs(log) == []
-    assert set_aside(log) is None
 
 
 def test_filling_changes_the_label_alone_and_is_undone_at_once(tmp_path: Path) -> None:
@@ -80,7 +124,7 @@ def test_filling_changes_the_label_alone_and_is_undone_at_once(tmp_path: Path) -
         desk.paint(np.argwhere(FIRST & (np.arange(24) == z)[:, None, None]), 1)
     across = np.argwhere(FIRST & (np.arange(46) == 9))
     desk.paint(across, 1)
-    assert painted_slices(desk.session, 1) == {0: [8, 12, 16], 2: [9]}
+    assert painted_slices(desk.session.prompts, 1) == {0: [8, 12, 16], 2: [9]}
     before = image.copy()
     view = desk.do(lambda session: fill_from_slices(session, 1))
     assert not view.error

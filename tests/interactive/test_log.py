@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from napari_medseg.errors import FileError, InputError, MedsegError
 from napari_medseg.interactive import log
 from napari_medseg.interactive.masks import SparseMask
-from napari_medseg.interactive.steps import AddStep, LockStep, StartStep, Step
+from napari_medseg.interactive.steps import AddStep, LockStep, NameStep, StartStep, Step
 from napari_medseg.prompts import Box, Lasso, Point, Scribble, SliceMask
 from napari_medseg.volume import Grid, Volume
 
@@ -33,6 +33,7 @@ STEPS: tuple[Step, ...] = (
     AddStep((SliceMask(MASK, axis=0, index=1, label=1), Point((2, 2, 2), label=1, positive=False))),
     LockStep(2, True),
     LockStep(2, False),
+    NameStep(3, "vena cava, Ω"),
     StartStep({4: SparseMask.of((slice(0, 1), slice(0, 4), slice(0, 5)), MASK[None])}, {4: "liver, left"}),
 )
 
@@ -44,7 +45,7 @@ def written(steps: tuple[Step, ...], folder: Path) -> dict[str, Any]:
 
 
 def same(a: Step, b: Step) -> bool:
-    if isinstance(a, LockStep) or isinstance(b, LockStep):
+    if isinstance(a, LockStep | NameStep) or isinstance(b, LockStep | NameStep):
         return a == b
     if isinstance(a, StartStep) and isinstance(b, StartStep):
         return a.names == b.names and all(a.masks[k].same_as(b.masks[k]) for k in {*a.masks, *b.masks})

@@ -16,14 +16,13 @@ import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box as VoxelBox
 from napari_medseg.errors import InputError, MedsegError
-from napari_medseg.geometry import Shape3
-from napari_medseg.interactive.autosave import set_aside
+from napari_medseg.interactive.autosave import claim, claim_new
 from napari_medseg.interactive.masks import SparseMask
-from napari_medseg.interactive.propagation import propagate
 from napari_medseg.interactive.session import InteractiveSession, resume_interaction
-from napari_medseg.io.disk import files
-from napari_medseg.prompts import Lasso, Prompt, SliceMask
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.interactive.slices import plane
+from napari_medseg.io.disk import locks
+from napari_medseg.prompts import Prompt, SliceMask
+from napari_medseg.volume import Volume
 
 Change = Callable[[InteractiveSession], object]
 """What is done to a session; a text that it returns is told to the user."""
@@ -38,6 +37,9 @@ class View:
     """{label: its volume in ml}, of the labels that hold a voxel."""
     locked: frozenset[int] = frozenset()
     names: dict[int, str] = field(default_factory=dict)
+    """{label: its name}, of those that have one."""
+    log: Path | None = None
+    """The file that keeps it."""
     notice: str = ""
     """What the change tells the user."""
     error: str = ""
@@ -47,18 +49,28 @@ class View:
 class Desk:
     """A session, the writable image (Z, Y, X) that shows it, and the file that keeps it.
 
-    image: on the volume's grid; the session's labels are written into it. None: nothing is written. Not for use from
-    several threads at once.
+    image: on the volume's grid; the session's labels are written into it. None: nothing is written. log: the name that
+    the file gets if it is free; see `claim_new`. Not for use from several threads at once.
     """
 
     def __init__(self, volume: Volume, image: npt.NDArray[Any] | None, log: Path) -> None:
         self.volume = volume
-        self.log = log
         self.session = InteractiveSession(volume)
         self._image = image
         self._shown: dict[int, SparseMask] = {}
-        self._owns_log = False
-        """Whether the log is this session's: one of earlier work is set aside, and never written over."""
+        self._name = log
+        self._hold: locks.Hold | None = None
+        """The claim on the log that is written: none before the first change."""
+
+    @property
+    def log(self) -> Path:
+        """The file that keeps the session."""
+        return self._name if self._hold is None else self._hold.path
+
+    def close(self) -> None:
+        """Leave the log to others; what was done stays in it."""
+        if self._hold is not None:
+            self._hold.release()
 
     def do(self, change: Change) -> View:
         """Change the session, keep it, and show it. What is refused is told by the view's error."""
@@ -74,15 +86,23 @@ class Desk:
         return self._view(error, "".join(notices))
 
     def resume(self, earlier: Path | None = None) -> View:
-        """Go on with the session of a log; None: of the volume's own. Another one takes the own one's name."""
+        """Go on with the session of a log, in that log; None: in the volume's own."""
 
         def read(_session: InteractiveSession) -> None:
-            path = earlier or self.log
-            session = resume_interaction(path, self.volume)
-            if path != self.log:
-                set_aside(self.log)
-                files.put(path, self.log)
-            self.session, self._owns_log = session, True
+            path = earlier or self._name
+            if self._hold is not None and self._hold.path == path:
+                self.session = resume_interaction(path, self.volume)
+                return
+            hold = claim(path)
+            if hold is None:
+                raise InputError(f"{path}: another window works on it: close its Interact panel first")
+            try:
+                self.session = resume_interaction(path, self.volume)
+            except MedsegError:
+                hold.release()
+                raise
+            self.close()
+            self._hold = hold
 
         return self.do(read)
 
@@ -103,11 +123,9 @@ class Desk:
         try:
             change(self.session)
             if self.session.steps != before:
-                files.make_folder(self.log.parent)
-                if not self._owns_log:
-                    set_aside(self.log)
-                    self._owns_log = True
-                self.session.save(self.log)
+                if self._hold is None:
+                    self._hold = claim_new(self._name)
+                self.session.save(self._hold.path)
         except MedsegError as error:
             return str(error)
         return ""
@@ -118,7 +136,8 @@ class Desk:
             session.prompts,
             {label: session.mask(label).voxels * millilitres for label in session.labels},
             session.locked,
-            dict(session.segmentation.labels),
+            dict(session.names),
+            self.log,
             notice,
             error,
         )
@@ -151,7 +170,7 @@ def stroke_prompts(session: InteractiveSession, voxels: npt.NDArray[np.int64], v
     axis = int(np.argmin(np.ptp(voxels, axis=0)))
     shape = session.volume.grid.shape
     for index in np.unique(voxels[:, axis]).tolist():
-        box = _plane(axis, index, shape)
+        box = plane(axis, index, shape)
         stroke = np.zeros([n for a, n in enumerate(shape) if a != axis], dtype=bool)
         rows = voxels[voxels[:, axis] == index]
         stroke[tuple(np.delete(rows, axis, axis=1).T)] = True
@@ -160,51 +179,6 @@ def stroke_prompts(session: InteractiveSession, voxels: npt.NDArray[np.int64], v
             mask = before | stroke if value else before & ~stroke
             if value or (mask != before).any():
                 yield _slice(mask, axis, index, label)
-
-
-def fill_from_slices(session: InteractiveSession, label: int) -> str:
-    """Carry the painted slices of a label through the volume: one change, which takes no voxel of another label.
-
-    The slices of the axis that has most of them count; what is returned tells of others. Raises InputError where the
-    label is locked, or none of its slices is painted.
-    """
-    if label in session.locked:
-        raise InputError(f"label {label} is locked: unlock it first")
-    slices = painted_slices(session, label)
-    if not slices or not session.mask(label):
-        raise InputError(f"label {label} has no painted slice: paint it in some slices first")
-    axis = max(slices, key=lambda a: len(slices[a]))
-    painted = np.zeros(session.volume.grid.shape, bool)
-    for index in slices[axis]:
-        plane = _plane(axis, index, session.volume.grid.shape)
-        painted[plane] = session.mask(label).within(plane)
-    if not painted.any():
-        raise InputError(f"the painted slices of label {label} are empty: paint it in one of them")
-    grid, found = session.volume.grid, session.segmentation
-    some = Segmentation(painted.astype(np.uint8), grid, {1: "filled"})
-    filled = np.asarray(propagate(session.volume, some, slices={axis: slices[axis]}).data) == 1
-    data = np.array(found.data[:, :, :])
-    data[data == label] = 0
-    data[filled & (data == 0)] = label
-    session.start_from(Segmentation(data, grid, dict(found.labels)))
-    left_out = sum(len(slices[a]) for a in slices if a != axis)
-    return f"filled from the {len(slices[axis])} slices along axis {axis}; {left_out} across it left out" * bool(
-        left_out
-    )
-
-
-def painted_slices(session: InteractiveSession, label: int) -> dict[int, list[int]]:
-    """{axis: the slices along it in which the label was painted or drawn around}."""
-    found: dict[int, set[int]] = {}
-    for prompt in session.prompts:
-        if isinstance(prompt, SliceMask | Lasso) and prompt.label == label:
-            found.setdefault(prompt.axis, set()).add(prompt.index)
-    return {axis: sorted(found[axis]) for axis in sorted(found)}
-
-
-def _plane(axis: int, index: int, shape: Shape3) -> VoxelBox:
-    z, y, x = (slice(index, index + 1) if a == axis else slice(0, n) for a, n in enumerate(shape))
-    return z, y, x
 
 
 def _slice(mask: npt.NDArray[np.bool_], axis: int, index: int, label: int) -> SliceMask:

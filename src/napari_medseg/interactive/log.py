@@ -24,7 +24,7 @@ from napari_medseg.arrays.boxes import Box as VoxelBox
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.geometry import Shape3
 from napari_medseg.interactive.masks import SparseMask
-from napari_medseg.interactive.steps import AddStep, LockStep, Method, StartStep, Step
+from napari_medseg.interactive.steps import MOST_NAME, AddStep, LockStep, Method, NameStep, StartStep, Step
 from napari_medseg.io.disk import files
 from napari_medseg.prompts import Box, Lasso, Point, Prompt, Scribble, SliceMask
 from napari_medseg.volume import MAX_LABEL, Volume
@@ -98,11 +98,16 @@ class _Unlock(Struct, forbid_unknown_fields=True, tag="unlock", tag_field="do"):
     label: _Label
 
 
+class _Name(Struct, forbid_unknown_fields=True, tag="name", tag_field="do"):
+    label: _Label
+    name: Annotated[str, Meta(min_length=1, max_length=MOST_NAME)]
+
+
 class _StartLabel(Struct, forbid_unknown_fields=True):
     label: _Label
     box: tuple[_Pair, _Pair, _Pair]
     mask: _Bits
-    name: Annotated[str, Meta(max_length=1024)] = ""
+    name: Annotated[str, Meta(max_length=MOST_NAME)] = ""
 
 
 class _Start(Struct, forbid_unknown_fields=True, tag="start", tag_field="do"):
@@ -115,7 +120,7 @@ class _Together(Struct, forbid_unknown_fields=True, tag="together", tag_field="d
     prompts: Annotated[list[_Point | _Box | _Scribble | _Lasso | _Slice], Meta(min_length=1)]
 
 
-_Step: TypeAlias = _Point | _Box | _Scribble | _Lasso | _Slice | _Lock | _Unlock | _Start | _Together
+_Step: TypeAlias = _Point | _Box | _Scribble | _Lasso | _Slice | _Lock | _Unlock | _Name | _Start | _Together
 
 
 class _Log(Struct, forbid_unknown_fields=True):
@@ -191,6 +196,8 @@ def _masks(steps: Sequence[_Step]) -> Iterator[_Bits]:
 def _written(step: Step) -> _Step:
     if isinstance(step, LockStep):
         return _Lock(step.label) if step.locked else _Unlock(step.label)
+    if isinstance(step, NameStep):
+        return _Name(step.label, step.name)
     if isinstance(step, StartStep):
         return _Start([_start_label(label, mask, step.names.get(label, "")) for label, mask in step.masks.items()])
     prompts = [_written_prompt(prompt) for prompt in step.prompts]
@@ -223,6 +230,8 @@ def _step(step: _Step, shape: Shape3) -> Step:
             return LockStep(step.label, True)
         case _Unlock():
             return LockStep(step.label, False)
+        case _Name():
+            return NameStep(step.label, step.name)
         case _Start():
             masks = dict(_started(step, shape))
             return StartStep(masks, {one.label: one.name for one in step.labels if one.name})

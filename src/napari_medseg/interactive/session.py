@@ -23,7 +23,7 @@ from napari_medseg.interactive import log
 from napari_medseg.interactive.marks import Marks, marks_of
 from napari_medseg.interactive.masks import LabelView, SparseMask
 from napari_medseg.interactive.objects import Cache, ObjectState, Segmenter
-from napari_medseg.interactive.steps import AddStep, LockStep, Method, StartStep, Step
+from napari_medseg.interactive.steps import AddStep, LockStep, Method, NameStep, StartStep, Step
 from napari_medseg.prompts import Prompt
 from napari_medseg.volume import MAX_LABEL, Segmentation, Volume, require_same_grid
 
@@ -88,10 +88,22 @@ class InteractiveSession:
         return tuple(sorted(label for label, found in self._state.objects.items() if found.mask))
 
     @property
+    def names(self) -> Mapping[int, str]:
+        """{label: its name}, of those that were named or came with one."""
+        names: dict[int, str] = {}
+        for step in self._steps:
+            if isinstance(step, StartStep):
+                names.update(step.names)
+            elif isinstance(step, NameStep):
+                names[step.label] = step.name
+        return names
+
+    @property
     def segmentation(self) -> Segmentation:
         """The labels so far, on the volume's grid."""
         masks = {label: found.mask for label, found in sorted(self._state.objects.items()) if found.mask}
-        names = {label: self._names.get(label, f"label {label}") for label in masks}
+        given = self.names
+        names = {label: given.get(label, f"label {label}") for label in masks}
         data = LabelView(self.volume.grid.shape, masks)
         name = f"{self.volume.name} labels" if self.volume.name else "labels"
         return Segmentation(data, self.volume.grid, names, name=name)
@@ -147,6 +159,10 @@ class InteractiveSession:
         """Let a label be changed again."""
         return self._go((*self._steps, LockStep(_label(label), False)))
 
+    def rename(self, label: int, name: str) -> Segmentation:
+        """Give a label a name. Raises InputError for what is no label id, and for an empty or very long name."""
+        return self._go((*self._steps, NameStep(_label(label), name)))
+
     def start_from(self, segmentation: Segmentation) -> Segmentation:
         """Take over the labels of a segmentation on the same grid; locked labels stay. Raises GridMismatchError."""
         require_same_grid(self.volume, segmentation, "the session's volume", "the segmentation")
@@ -183,14 +199,6 @@ class InteractiveSession:
     def _state(self) -> _State:
         return self._after_all(self._steps)
 
-    @property
-    def _names(self) -> Mapping[int, str]:
-        names: dict[int, str] = {}
-        for step in self._steps:
-            if isinstance(step, StartStep):
-                names.update(step.names)
-        return names
-
     def _number(self, prompt: Prompt) -> int:
         return self._numbers.setdefault(prompt, len(self._numbers))
 
@@ -224,6 +232,8 @@ class InteractiveSession:
             return replace(state, locked=state.locked | {step.label} if step.locked else state.locked - {step.label})
         if isinstance(step, StartStep):
             return replace(state, objects=MappingProxyType(dict(_started(state, step))))
+        if isinstance(step, NameStep):
+            return state
         return self._after_prompts(state, step)
 
     def _after_prompts(self, state: _State, step: AddStep) -> _State:

@@ -12,6 +12,8 @@ from napari_medseg.prompts import Prompt
 
 Method = Literal["auto", "geodesic"]
 """How prompts become masks: geodesic: without a network; auto: the best by figures, which is geodesic."""
+MOST_NAME = 1024
+"""Characters of a label's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,20 @@ class LockStep:
     locked: bool
 
 
+@dataclass(frozen=True)
+class NameStep:
+    """A label was given a name."""
+
+    label: int
+    name: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.name) <= MOST_NAME:
+            raise InputError(
+                f"the name of label {self.label} has {len(self.name)} characters: give it one of 1 to {MOST_NAME}"
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class StartStep:
     """The masks of some labels were taken over from elsewhere."""
@@ -46,4 +62,4 @@ class StartStep:
     names: Mapping[int, str] = field(default_factory=dict)
 
 
-Step: TypeAlias = AddStep | LockStep | StartStep
+Step: TypeAlias = AddStep | LockStep | NameStep | StartStep

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,43 @@ def locked(path: Path, *, whole_process: bool = False) -> Iterator[None]:
         if sys.platform != "win32":
             place.unlink(missing_ok=True)
         lock.release()
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A file that is kept for one owner, until `release` or the end of the process."""
+
+    path: Path
+    _lock: BaseFileLock | None
+    """None on a file system without locks."""
+
+    def release(self) -> None:
+        if self._lock is None or not self._lock.is_locked:
+            return
+        if sys.platform != "win32":  # see `locked`
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+
+
+def hold(path: Path, place: Path) -> Hold | None:
+    """Keep `path` by a lock at `place`, against owners in this process too; None where another has it.
+
+    Unlike `locked` it says nothing about who writes. A file system without locks grants it to everyone. Raises
+    FileError.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(place, blocking=False, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise FileError(f"{path}: cannot be kept for one owner: {error.strerror or error}") from error
+        place.unlink(missing_ok=True)
+        return Hold(path, None)
+    return Hold(path, lock)
 
 
 def temporary_beside(path: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Labels, Points, Shapes
+from napari.utils.events import EventEmitter
 
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray, Shape3
@@ -29,6 +30,8 @@ HERE, NOT_HERE = "#2ca02c", "#d62728"
 """The colours of prompts that say where a label is, and where it is not."""
 _LABELS_AT_MOST = 2 * 2**30
 """Bytes of the labels' image: for a larger volume the labels are shown as they are read, and cannot be painted."""
+_CONTOUR = 1
+"""Pixels of the border of a mask in a slice."""
 _NEAR = 0.5
 """Of a pixel: a row's plane is the voxel that it lies nearest to."""
 
@@ -97,9 +100,15 @@ class Canvas:
         self.labels.events.paint.connect(self._on_paint)
         for layer in (self.points, self.strokes):
             layer.events.data.connect(self._on_data)
-        self._callbacks = (_on_click_in_3d(self), _entering_3d(self))
+        # napari calls its own callbacks first, and one of them warns about contours in 3D: only an emitter of napari
+        # comes before that one.
+        self._early = EventEmitter(source=self, type_name="ndisplay")
+        self._early.connect(_entering_3d(self))
+        self._callbacks = (_on_click_in_3d(self), self._early, _back_in_2d(self))
         viewer.mouse_drag_callbacks.append(self._callbacks[0])
-        viewer.dims.events.ndisplay.connect(self._callbacks[1])
+        viewer.dims.events.ndisplay.connect(self._early, position="first")
+        viewer.dims.events.ndisplay.connect(self._callbacks[2], position="last")
+        self._callbacks[2](None)
         self.draw_for(1, positive=True)
 
     @property
@@ -152,10 +161,11 @@ class Canvas:
 
     def prompt_of(self, row: Row) -> Prompt:
         """What a row says, in voxels of the volume. Raises InputError where it says nothing there."""
-        at = self.to_grid(np.array(row.at))
+        at, shape = self.to_grid(np.array(row.at)), self.place.grid.shape
+        if (at.max(axis=0) < -_NEAR).any() or (at.min(axis=0) > np.array(shape) - _NEAR).any():
+            raise InputError(f"what was drawn lies outside of layer {self.image.name!r}: draw on the image")
         if row.kind == "point":
-            return Point(_voxel(at[0]), label=row.label, positive=row.positive)
-        shape = self.place.grid.shape
+            return Point(_voxel(at[0].clip(0, np.array(shape) - 1)), label=row.label, positive=row.positive)
         if row.kind == "path":
             voxels = _between(at).clip(0, np.array(shape) - 1)
             return Scribble(voxels, label=row.label, positive=row.positive)
@@ -209,6 +219,19 @@ class Canvas:
         at = self.to_grid([self.image.world_to_data(self.viewer.dims.point)])[0]
         return axis, int(np.clip(round(float(at[axis])), 0, self.place.grid.shape[axis] - 1))
 
+    def show_slice(self, axis: int, index: int) -> None:
+        """Show a slice across an axis of the volume's grid, the patient's axes turned so that it is a plane (2D)."""
+        dims, ours = self.viewer.dims, self.place.order.axes.index(axis)
+        if self.image.ndim == 3:
+            others = [a for a in range(3) if a != ours]
+            first = dims.ndim - 3
+            dims.order = (*range(first), *(first + a for a in (ours, *others)))
+        dims.ndisplay = 2
+        at = self.to_grid([self.image.world_to_data(dims.point)])[0]
+        at[axis] = index
+        point = self.image.data_to_world(self.to_layer(at[None])[0])
+        dims.set_point(range(dims.ndim - len(point), dims.ndim), point)
+
     def ray(self, event: Any) -> FloatArray | None:
         """(n, 3) voxels of the volume that lie behind the mouse in 3D, the nearest first; None beside the volume."""
         start, end = self.image.get_ray_intersections(
@@ -227,13 +250,19 @@ class Canvas:
         """Draw the labels again after their array was written into."""
         self.labels.refresh(extent=False)
 
+    def follow_copy(self, copy: Labels) -> None:
+        """What is painted in a copy of the labels, in another view of the same array, counts as well."""
+        copy.events.paint.connect(self._on_paint)  # once: napari connects a method twice no more than once
+
     def close(self, _destroyed: object = None) -> None:
         """Follow the layers no more; they stay."""
         if self._callbacks[0] not in self.viewer.mouse_drag_callbacks:
             return  # closed before
         self.viewer.mouse_drag_callbacks.remove(self._callbacks[0])
-        self.viewer.dims.events.ndisplay.disconnect(self._callbacks[1])
+        for callback in self._callbacks[1:]:
+            self.viewer.dims.events.ndisplay.disconnect(callback)
         self.labels.events.paint.disconnect(self._on_paint)
+        self.labels.contour = 0  # nobody turns contours off for 3D any more
         for layer in (self.points, self.strokes):
             layer.events.data.disconnect(self._on_data)
 
@@ -276,11 +305,26 @@ class Canvas:
             self._on_rows()
 
     def _on_paint(self, event: Any) -> None:
-        atoms = [(np.stack([np.asarray(i).ravel() for i in where], axis=1), new) for where, _, new in event.value]
+        atoms = [_painted(atom) for atom in event.value]
         if not atoms:
             return
         voxels = np.unique(np.rint(self.to_grid(np.concatenate([at for at, _ in atoms]))).astype(np.int64), axis=0)
         self._on_stroke(voxels, int(np.max(atoms[-1][1])))
+
+
+def _painted(atom: Sequence[Any]) -> tuple[npt.NDArray[np.intp], Any]:
+    """((n, ndim) voxels, what they became) of an edit in napari's history.
+
+    That is (indices, before, after), since napari 0.9 for the brush (box, mask in it or None for all, before, after).
+    """
+    if len(atom) == 3:
+        where, _, after = atom
+        return np.stack([np.asarray(index).ravel() for index in where], axis=1), after
+    box, mask, _, after = atom
+    inside = np.ones([side.stop - side.start for side in box], bool)
+    if mask is not None:
+        inside &= np.reshape(mask, inside.shape)
+    return np.argwhere(inside) + [side.start for side in box], after
 
 
 def _on_click_in_3d(canvas: Canvas) -> Callable[[Any, Any], Any]:
@@ -302,11 +346,23 @@ def _on_click_in_3d(canvas: Canvas) -> Callable[[Any, Any], Any]:
 
 
 def _entering_3d(canvas: Canvas) -> Callable[[Any], None]:
-    """In 3D napari puts points on a plane, not on what is seen."""
+    """In 3D masks are filled. napari puts points on a plane there, not on what is seen."""
 
     def follow(_event: Any) -> None:
-        if canvas.viewer.dims.ndisplay == 3 and canvas.points.mode == "add":
-            canvas.points.mode = "pan_zoom"
+        if canvas.viewer.dims.ndisplay == 3:
+            canvas.labels.contour = 0
+            if canvas.points.mode == "add":
+                canvas.points.mode = "pan_zoom"
+
+    return follow
+
+
+def _back_in_2d(canvas: Canvas) -> Callable[[Any], None]:
+    """In slices masks are contours, so that the image in them is seen."""
+
+    def follow(_event: Any) -> None:
+        if canvas.viewer.dims.ndisplay == 2:
+            canvas.labels.contour = _CONTOUR
 
     return follow
 

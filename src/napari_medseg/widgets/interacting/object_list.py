@@ -1,4 +1,4 @@
-"""The objects of a session: colour, name, volume, lock and eye; a double click looks at one."""
+"""The objects of a session: whether each is shown, colour, name, volume, lock, and the way to it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
-_NAME, _ML, _LOCK = 0, 1, 2
-_COLUMNS = ("object", "ml", "lock")
+_SHOW, _NAME, _ML, _LOCK, _JUMP = range(5)
+_COLUMNS = ("show", "object", "ml", "lock", "")
+_TIPS = (
+    "A tick shows the object in the image; without it the object is hidden, and stays as it is.",
+    "Click: draw for this object. Double click or F2: rename it.",
+    "The object's volume in millilitres.",
+    "A tick keeps the object as it is, whatever is drawn.",
+    "Look at the middle of the object.",
+)
+_GO = "➜"
+_ROW_HEIGHT = 24
+_LEAST_HEIGHT = 122
+"""Pixels: the heading and four rows."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +33,14 @@ class ObjectRow:
     millilitres: float
     locked: bool
     colour: tuple[float, float, float, float]
+    shown: bool = True
 
 
 class ObjectList(QTableWidget):
-    """`chosen` carries a label, `locked` (label, whether), `renamed` (label, name), `wanted` a label to look at."""
+    """`chosen` carries a label, `shown` and `locked` (label, whether), `renamed` (label, name), `wanted` a label."""
 
     chosen = Signal(int)
+    shown = Signal(int, bool)
     locked = Signal(int, bool)
     renamed = Signal(int, str)
     wanted = Signal(int)
@@ -35,49 +48,80 @@ class ObjectList(QTableWidget):
     def __init__(self) -> None:
         super().__init__(0, len(_COLUMNS))
         self.setHorizontalHeaderLabels(_COLUMNS)
-        self.verticalHeader().hide()
+        for column, tip in enumerate(_TIPS):
+            self.horizontalHeaderItem(column).setToolTip(tip)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.EditKeyPressed)
-        self.setToolTip("Click: draw for this object. Double click: look at it. F2: rename it.")
+        triggers = QAbstractItemView.EditTrigger
+        self.setEditTriggers(triggers.EditKeyPressed | triggers.DoubleClicked)
+        self.setShowGrid(False)
+        self.setTabKeyNavigation(False)  # Tab leaves the table
+        self.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
+        self.verticalHeader().hide()
         header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
-        for column in (_ML, _LOCK):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        self.setMinimumHeight(110)
+        header.setHighlightSections(False)
+        self.setMinimumHeight(_LEAST_HEIGHT)
         self.labels: list[int] = []
+        self._rows: list[ObjectRow] = []
         self.itemSelectionChanged.connect(self._on_selection)
         self.itemChanged.connect(self._on_change)
-        self.cellDoubleClicked.connect(lambda row, _column: self.wanted.emit(self.labels[row]))
+        self.cellClicked.connect(self._on_click)
 
     def show_rows(self, rows: Iterable[ObjectRow], chosen: int) -> None:
-        """Show these objects; `chosen` is the one that is drawn."""
+        """Show these objects; `chosen` is the one that is drawn. A name that is being written stays open."""
         rows = list(rows)
         self.blockSignals(True)
-        self.labels = [row.label for row in rows]
+        if rows != self._rows:
+            self._fill(rows)
+        if chosen in self.labels and self.currentRow() != self.labels.index(chosen):
+            self.selectRow(self.labels.index(chosen))
+        self.blockSignals(False)
+
+    def forget(self) -> None:
+        """Show the rows anew next time: what the user changed was refused."""
+        self._rows = []
+
+    def _fill(self, rows: list[ObjectRow]) -> None:
+        self._rows, self.labels = rows, [row.label for row in rows]
         self.setRowCount(len(rows))
         for n, row in enumerate(rows):
             name = QTableWidgetItem(row.name)
             name.setData(Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*row.colour))
             volume = QTableWidgetItem(f"{row.millilitres:.1f}" if row.millilitres else "")
-            volume.setFlags(volume.flags() & ~Qt.ItemFlag.ItemIsEditable)
-            lock = QTableWidgetItem()
-            lock.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsUserCheckable)
-            lock.setCheckState(Qt.CheckState.Checked if row.locked else Qt.CheckState.Unchecked)
-            for column, item in enumerate((name, volume, lock)):
+            volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            jump = QTableWidgetItem(_GO if row.millilitres else "")
+            jump.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+            for item in (volume, jump):
+                item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
+            items = (_tick(row.shown), name, volume, _tick(row.locked), jump)
+            for column, (item, tip) in enumerate(zip(items, _TIPS, strict=True)):
+                item.setToolTip(tip)
                 self.setItem(n, column, item)
-        if chosen in self.labels:
-            self.selectRow(self.labels.index(chosen))
-        self.blockSignals(False)
 
     def _on_selection(self) -> None:
         row = self.currentRow()
         if 0 <= row < len(self.labels):
             self.chosen.emit(self.labels[row])
 
+    def _on_click(self, row: int, column: int) -> None:
+        if column == _JUMP:
+            self.wanted.emit(self.labels[row])
+
     def _on_change(self, item: QTableWidgetItem) -> None:
-        label = self.labels[item.row()]
-        if item.column() == _LOCK:
-            self.locked.emit(label, item.checkState() == Qt.CheckState.Checked)
+        label, ticked = self.labels[item.row()], item.checkState() == Qt.CheckState.Checked
+        self.forget()
+        if item.column() == _SHOW:
+            self.shown.emit(label, ticked)
+        elif item.column() == _LOCK:
+            self.locked.emit(label, ticked)
         elif item.column() == _NAME:
-            self.renamed.emit(label, item.text())
+            self.renamed.emit(label, item.text().strip())
+
+
+def _tick(ticked: bool) -> QTableWidgetItem:
+    made = QTableWidgetItem()
+    made.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsUserCheckable)
+    made.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
+    return made

@@ -15,24 +15,35 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton, QVBo
 
 from napari_medseg.errors import InputError
 from napari_medseg.interactive.autosave import earlier_logs, log_path
-from napari_medseg.interactive.desk import fill_from_slices
+from napari_medseg.interactive.desk import View
 from napari_medseg.interactive.session import InteractiveSession
+from napari_medseg.interactive.slices import (
+    SliceQuality,
+    correct_by_network,
+    fill_from_slices,
+    next_slice,
+    painted_slices,
+    slice_quality,
+)
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import label_names, onto, path_of, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
 from napari_medseg.widgets.fields.layer_box import LayerBox
 from napari_medseg.widgets.interacting.as_python import session_script
+from napari_medseg.widgets.interacting.guided_box import GuidedBox
 from napari_medseg.widgets.interacting.object_list import ObjectList, ObjectRow
+from napari_medseg.widgets.interacting.slices_box import SlicesBox
+from napari_medseg.widgets.interacting.training_rows import DoneWork, add_case
 from napari_medseg.widgets.interacting.work_on_image import WorkOnImage
+from napari_medseg.widgets.labelling.layer_labels import full_colours, hidden_labels, show_colours, with_hidden
 from napari_medseg.widgets.work.background import Background
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
-
-    from napari_medseg.widgets.fields.case_rows import CaseRows
 
 _TOOLS = {
     "P": ("Point", "points", "add", "Click on the object, in slices (2D)."),
@@ -54,32 +65,22 @@ class InteractPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self.work: WorkOnImage | None = None
-        self.names: dict[int, str] = {}
-        self._looking = Background(self)
+        self._done = DoneWork()
+        self._rated: tuple[View, int] | None = None
+        """What the bar of slices was last asked for."""
+        self._looking, self._colouring = Background(self), Background(self)
         self.image = LayerBox(napari_viewer, Image, "The image to segment.")
         self.start = LayerBox(napari_viewer, Labels, "A result to correct, as of Segment.")
+        self.guided = GuidedBox(Background(self).ask)
         self.tools = {key: self._tool(key) for key in _TOOLS}
         self.sign = QPushButton()
         self.sign.setCheckable(True)
         self.sign.setToolTip("T: whether what you draw is the object, or is not.")
-        self.sign.toggled.connect(self._on_sign)
         self.on_demand = QCheckBox("Run on demand")
         self.on_demand.setToolTip("Draw several strokes first; Run takes them as one change.")
-        self.on_demand.toggled.connect(self._on_demand)
-        self.run_button = button("Run", lambda: self._with(WorkOnImage.run), "Segment with what was drawn since.")
-        self.undo_button = button("Undo", self.undo, "Ctrl+Z: prompts, masks and paint.")
-        self.redo_button = button("Redo", self.redo, "Ctrl+Shift+Z")
         self.objects = ObjectList()
-        self.next_button = button("Next (N)", self.next_object, "N: draw for a new object.")
-        self.accept_button = button("Accept (A)", self.accept, "A: lock the object, and go on to the next.")
-        self.fill_button = button(
-            "Fill from slices", self.fill, "Fill the object from the slices that you painted of it."
-        )
-        self.correct_button = button("Correct", self.correct, "Start from these labels instead of nothing.")
-        self.train_button = button("Train on this", self.hand_over, "Open Train with this image and its labels.")
-        self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
-        self.resume_button = button("Resume", self.resume, "Do the steps of your earlier work on this image again.")
-        self.discard_button = button("Discard", self.discard, "Forget the earlier work on this image.")
+        self.slices = SlicesBox()
+        self._make_buttons()
         self.earlier = QComboBox()
         self.earlier.setToolTip("Earlier work on this image. What you do without Resume does not overwrite it.")
         self.status = caption()
@@ -87,6 +88,23 @@ class InteractPanel(Panel):
         self._connect()
         self._on_sign(False)
         self._follow_image(self.image.layer)
+
+    def _make_buttons(self) -> None:
+        self.run_button = button("Run", lambda: self._with(WorkOnImage.run), "Segment with what was drawn since.")
+        self.undo_button = button("Undo", self.undo, "Ctrl+Z: prompts, masks and paint.")
+        self.redo_button = button("Redo", self.redo, "Ctrl+Shift+Z")
+        self.next_button = button("Next (N)", self.next_object, "N: draw for a new object.")
+        self.accept_button = button("Accept (A)", self.accept, "A: lock the object, and go on to the next.")
+        self.correct_button = button("Correct", self.correct, "Start from these labels instead of nothing.")
+        self.train_button = button(
+            "Train on this",
+            self.hand_over,
+            "Open Train with this image, and with others on which you accepted objects.",
+        )
+        self.views_button = button("Three views", self.show_views, "Axial, coronal and sagittal, linked; or one again.")
+        self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
+        self.resume_button = button("Resume", self.resume, "Do the steps of your earlier work on this image again.")
+        self.discard_button = button("Discard", self.discard, "Forget the earlier work on this image.")
 
     def _tool(self, key: str) -> QPushButton:
         name, _, _, tooltip = _TOOLS[key]
@@ -104,6 +122,7 @@ class InteractPanel(Panel):
         start.setLayout(row(self.start, self.correct_button))
         layout = QVBoxLayout(self)
         layout.addLayout(form(Image=self.image, Start_from=start))
+        layout.addWidget(self.guided)
         layout.addWidget(self._offer)
         for keys in ("PSB", "LM"):
             extra = [self.sign] if keys == "LM" else []
@@ -112,20 +131,29 @@ class InteractPanel(Panel):
         layout.addLayout(row(self.undo_button, self.redo_button))
         layout.addWidget(self.objects, 1)
         layout.addLayout(row(self.next_button, self.accept_button))
-        layout.addLayout(row(self.fill_button, self.train_button))
+        layout.addWidget(self.slices)
+        layout.addLayout(row(self.train_button, self.views_button))
         layout.addWidget(self.python_button)
         layout.addWidget(self.status)
 
     def _connect(self) -> None:
+        self.sign.toggled.connect(self._on_sign)
+        self.on_demand.toggled.connect(self._on_demand)
         self.image.layer_changed.connect(self._follow_image)
         self.start.layer_changed.connect(self._update)
+        self.guided.asked.connect(self.correct_with_model)
+        self.slices.fill.connect(self.fill)
+        self.slices.next.connect(self.look_at_next_slice)
+        self.slices.bar.wanted.connect(self._look_at_slice)
         self.objects.chosen.connect(lambda label: self._with(lambda work: work.choose(label)))
+        self.objects.shown.connect(self._on_shown)
         self.objects.locked.connect(self._on_lock)
         self.objects.renamed.connect(self._on_rename)
         self.objects.wanted.connect(self._jump)
 
     def take(self, key: str) -> None:
         """Take the tool of a key; the first one opens the session."""
+        taken = False
         with reporting():
             work = self._open()
             _, layer, mode, _ = _TOOLS[key]
@@ -133,7 +161,8 @@ class InteractPanel(Panel):
             self._viewer.layers.selection.active = chosen
             in_3d = key == "P" and self._viewer.dims.ndisplay == 3
             chosen.mode = "pan_zoom" if in_3d else mode
-        self._show_tool(key if self.work is not None else "")
+            taken = True
+        self._show_tool(key if taken else "")
 
     def leave(self) -> None:
         """Put the tool down."""
@@ -181,24 +210,53 @@ class InteractPanel(Panel):
         with reporting():
             given: Segmentation = to_segmentation(self.start.layer, self._viewer.layers)
             work = self._open()
-            self.names |= label_names(self.start.layer)
             work.do(partial(_start_from, given=given))
 
-    def fill(self) -> None:
-        """Fill the object's volume from its painted slices; what comes is a change like any other."""
-        self._with(lambda work: work.do(partial(fill_from_slices, label=work.label)))
+    def correct_with_model(self) -> None:
+        """Correct the labels by what was drawn and the chosen R-Net; what comes is a change like any other."""
+        model = self.guided.model
+        assert model is not None, "the button is hidden without a model"
+        self._with(lambda work: work.do(partial(correct_by_network, model=model)))
+
+    def fill(self, between: bool) -> None:
+        """Fill the object from its painted slices; what comes is a change like any other."""
+        self._with(
+            lambda work: work.do(partial(fill_from_slices, label=work.label, between=between, model=self.guided.fills))
+        )
+
+    def look_at_next_slice(self) -> None:
+        """Show the slice that is worth painting next."""
+
+        def show(found: tuple[int, int] | None) -> None:
+            if found is None:
+                show_info("every slice of this object is painted")
+            elif self.work is not None:
+                self._show_slice(*found)
+
+        self._with(
+            lambda work: work.compute(partial(next_slice, label=work.label, axis=work.canvas.slice_shown()[0]), show)
+        )
 
     def hand_over(self) -> None:
-        """Open Train with this image and its labels as a row."""
+        """Open Train with this image and its labels as a row, and those on which objects were accepted before."""
         assert self.work is not None, "the button is off without a session"
+        self._done.add(self.work.image, self.work.canvas.labels)
         panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Train")[1]
-        add_case(panel.cases, self.work.image, self.work.canvas.labels)
+        for image, labels in self._done.pairs(self._viewer):
+            add_case(panel.cases, image, labels)
+
+    def show_views(self) -> None:
+        """Show three linked views, or one again."""
+        with reporting():
+            toggle_three_views(self._viewer)
+            self._link_views()
 
     def copy_as_python(self) -> None:
         """The script that does the session again, to the clipboard."""
         assert self.work is not None, "the button is off without a session"
         path = path_of(self.work.image) or f"{self.work.image.name}.nii.gz"
-        QApplication.clipboard().setText(session_script(path, str(self._log), self.work.view.prompts))
+        view = self.work.view
+        QApplication.clipboard().setText(session_script(path, str(view.log or "work.json"), view.prompts))
 
     def closeEvent(self, event: Any) -> None:  # noqa: N802  # Qt's name
         self._close()
@@ -214,24 +272,37 @@ class InteractPanel(Panel):
             self.work.choose(self.work.label, positive=not self.sign.isChecked())
             self.work.changed.connect(self._update)
             self.destroyed.connect(self.work.canvas.close)
-            self._bind(self.work)
+            self._bind(self.work.canvas.layers)
+            self._link_views()
             self._update()
         return self.work
 
     def _close(self) -> None:
         if self.work is not None:
+            if self.work.view.locked:
+                self._done.add(self.work.image, self.work.canvas.labels)
             self.work.close()
             self.work = None
-            self.names = {}
 
-    def _bind(self, work: WorkOnImage) -> None:
+    def _bind(self, layers: tuple[Layer, ...]) -> None:
         """The keys of the tools, on the session's own layers only: napari's stay as they are elsewhere."""
         keys: dict[str, Callable[[], None]] = {key: partial(self.take, key) for key in _TOOLS}
         keys |= {"T": self.sign.toggle, "N": self.next_object, "A": self.accept, "Escape": self.leave}
         keys |= {"Control-Z": self.undo, "Control-Shift-Z": self.redo}
-        for layer in work.canvas.layers:
+        for layer in layers:
             for key, call in keys.items():
                 layer.bind_key(key, _handler(call), overwrite=True)
+
+    def _link_views(self) -> None:
+        """Paint and keys count in each of the linked views."""
+        if self.work is None:
+            return
+        for model in linked_models(self._viewer):
+            copies = tuple(model.layers[layer.name] for layer in self.work.canvas.layers if layer.name in model.layers)
+            self._bind(copies)
+            for copy in copies:
+                if isinstance(copy, Labels):
+                    self.work.canvas.follow_copy(copy)
 
     def _with(self, act: Callable[[WorkOnImage], object]) -> None:
         if self.work is not None:
@@ -270,8 +341,20 @@ class InteractPanel(Panel):
         self._with(lambda work: work.do(lambda s: s.lock(label) if lock else s.unlock(label)))
 
     def _on_rename(self, label: int, name: str) -> None:
-        self.names[label] = name
-        self._update()
+        self._with(lambda work: work.do(lambda s: s.rename(label, name)))
+
+    def _on_shown(self, label: int, shown: bool) -> None:
+        """Hide an object, or show it again; what is hidden stays in the session."""
+        assert self.work is not None, "the list is empty without a session"
+        layer = _bare(self.work.canvas.labels)
+        hidden = hidden_labels(layer) - {label} if shown else hidden_labels(layer) | {label}
+        full, labels = full_colours(layer), [*self.work.view.millilitres]
+
+        def take(colours: Any) -> None:
+            show_colours(layer, full, colours)
+            self._update()
+
+        self._colouring.ask(partial(with_hidden, full, labels, hidden, layer.dtype), take)
 
     def _jump(self, label: int) -> None:
         def middle(session: InteractiveSession) -> tuple[int, int, int] | None:
@@ -285,6 +368,16 @@ class InteractPanel(Panel):
 
         self._with(lambda work: work.compute(middle, show))
 
+    def _look_at_slice(self, index: int) -> None:
+        quality = self.slices.bar.quality
+        if quality is not None:
+            self._show_slice(quality.axis, index)
+
+    def _show_slice(self, axis: int, index: int) -> None:
+        """Show a slice of the volume as a plane, whichever axis it is along."""
+        if self.work is not None:
+            self.work.canvas.show_slice(axis, index)
+
     def _show_tool(self, key: str) -> None:
         for name, tool in self.tools.items():
             tool.setChecked(name == key)
@@ -294,48 +387,60 @@ class InteractPanel(Panel):
         work, has_image = self.work, self.image.layer is not None
         for tool in self.tools.values():
             tool.setEnabled(has_image)
-        needs_session = (self.undo_button, self.redo_button, self.next_button, self.accept_button, self.fill_button)
+        needs_session = (self.undo_button, self.redo_button, self.next_button, self.accept_button)
         for made in (*needs_session, self.train_button, self.python_button, self.sign):
             made.setEnabled(work is not None)
         self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
         self.correct_button.setEnabled(has_image and self.start.layer is not None)
+        self.guided.set_ready(work is not None and bool(work.view.millilitres))
         if work is None:
             self.objects.show_rows([], 0)
+            self.slices.set_ready(has_object=False, painted=0)
+            self.slices.bar.show_quality(None)
             self.status.setText("Take a tool to begin: each click or stroke becomes a mask.")
             return
         self._offer.hide()
         self.objects.show_rows(self._rows(work), work.label)
-        left = work.queue.left
-        self.status.setText(f"Working: {left} to do." if left else f"{len(work.view.prompts)} prompts, saved.")
+        self._update_slices(work)
+        left, count = work.queue.left, len(work.view.prompts)
+        self.status.setText(f"Working: {left} to do." if left else f"{count} prompt{'s' * (count != 1)}, saved.")
+
+    def _update_slices(self, work: WorkOnImage) -> None:
+        """The bar of slices follows the object; the worker rates them once for each change."""
+        painted = max((len(found) for found in painted_slices(work.view.prompts, work.label).values()), default=0)
+        self.slices.set_ready(has_object=work.label in work.view.millilitres, painted=painted)
+        asked = (work.view, work.label)
+        if self._rated is not None and self._rated[0] is asked[0] and self._rated[1] == asked[1]:
+            return
+        self._rated = asked
+
+        def show(quality: SliceQuality | None) -> None:
+            if self._rated is asked:
+                self.slices.bar.show_quality(quality)
+
+        if painted:
+            work.compute(partial(slice_quality, label=work.label), show)
+        else:
+            show(None)
 
     def _rows(self, work: WorkOnImage) -> list[ObjectRow]:
-        names = {**work.view.names, **self.names}
-        labels = sorted({*work.view.millilitres, work.label})
+        names, layer = work.view.names, work.canvas.labels
+        labels = sorted({*work.view.millilitres, *names, work.label})
         known = {label: names.get(label, f"label {label}") for label in labels}
-        layer = work.canvas.labels
         if label_names(layer) != known:
             layer.features = {"index": list(known), "name": list(known.values())}
+        colours, hidden = full_colours(_bare(layer)), hidden_labels(_bare(layer))
         return [
             ObjectRow(
                 label,
                 known[label],
                 work.view.millilitres.get(label, 0.0),
                 label in work.view.locked,
-                _colour(layer, label),
+                _colour(colours, label),
+                label not in hidden,
             )
             for label in labels
         ]
-
-
-def add_case(cases: CaseRows, image: Layer, labels: Layer) -> None:
-    """Make an image with its labels a row: the one that has these labels, or else one that is not complete, or new."""
-    found = next((case for case in cases.rows if case.labels.layer == labels), None)
-    if found is None:
-        if cases.rows[-1].pair is not None:
-            cases.add()
-        found = cases.rows[-1]
-    found.image.choose(image)
-    found.labels.choose(labels)
 
 
 def _earlier(volume: Volume) -> list[tuple[Path, float]]:
@@ -343,9 +448,15 @@ def _earlier(volume: Volume) -> list[tuple[Path, float]]:
     return [(log, log.stat().st_mtime) for log in earlier_logs(log_path(volume))]
 
 
-def _colour(layer: Labels, label: int) -> tuple[float, float, float, float]:
-    red, green, blue, alpha = (float(v) for v in layer.get_color(label))
+def _colour(colours: Any, label: int) -> tuple[float, float, float, float]:
+    red, green, blue, alpha = (float(v) for v in colours.map(label))
     return red, green, blue, alpha
+
+
+def _bare(layer: Labels) -> Labels:
+    """The layer itself: napari hands plugins a guard of it, whose colours are guards that no colour map takes."""
+    bare: Labels = getattr(layer, "__wrapped__", layer)
+    return bare
 
 
 def _handler(call: Callable[[], None]) -> Callable[[object], None]:

@@ -49,9 +49,13 @@ class WorkOnImage(QObject):
         self.queue.idle.connect(self.changed)
 
     def close(self) -> None:
-        """Leave the layers; what was done is kept in the log."""
+        """Leave the layers; what was done is kept in the log, which is free for another window once nothing runs."""
         self.queue.drop()
         self.canvas.close()
+        self.queue.idle.disconnect(self.changed)
+        self.queue.idle.connect(self._leave_log)
+        if not self.queue.left:
+            self._leave_log()
 
     def choose(self, label: int, *, positive: bool | None = None) -> None:
         """Draw for another object, or with the other sign. None: the sign stays."""
@@ -61,7 +65,7 @@ class WorkOnImage(QObject):
 
     def next_label(self) -> int:
         """The smallest label that nothing has yet."""
-        used = {*self.view.millilitres, *self.view.locked, *(row.label for row in self._drawn)}
+        used = {*self.view.millilitres, *self.view.locked, *self.view.names, *(row.label for row in self._drawn)}
         return next(label for label in range(1, len(used) + 2) if label not in used)
 
     def do(self, change: Change) -> None:
@@ -109,6 +113,10 @@ class WorkOnImage(QObject):
     def compute(self, work: Callable[[InteractiveSession], Any], then: Callable[[Any], None]) -> None:
         """Something else about the session, in the worker and in its turn."""
         self.queue.ask(lambda: work(self._at_desk().session), then)
+
+    def _leave_log(self) -> None:
+        if self._desk is not None:
+            self._desk.close()
 
     def _ask(self, job: Callable[[Desk], View]) -> None:
         self.queue.ask(lambda: job(self._at_desk()), self._show)

@@ -1,0 +1,108 @@
+"""What the Interact panel offers for the slices of an object: a bar of their quality, the next one, and filling."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QRectF, Qt, Signal
+from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPalette
+from qtpy.QtWidgets import QToolTip, QVBoxLayout, QWidget
+
+from napari_medseg.interactive.slices import SliceQuality
+from napari_medseg.widgets.fields.forms import button, row
+
+_WEAK, _SURE = QColor("#d9822b"), QColor("#3d8fe0")
+"""The colours of 0 and of 1: told apart by those who see no red or no green, too."""
+_HEIGHT, _MARK = 26, 5
+"""Pixels of the bar, and of the marks below it."""
+
+
+class QualityBar(QWidget):
+    """A column a slice, from weak to sure. Painted slices have a mark. `wanted` carries the slice that is clicked."""
+
+    wanted = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quality: SliceQuality | None = None
+        self.setMinimumWidth(80)
+        self.setFixedHeight(_HEIGHT)
+        self.setMouseTracking(True)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+
+    def show_quality(self, quality: SliceQuality | None) -> None:
+        """Draw the slices of an object; None hides the bar."""
+        self.quality = quality
+        self.setVisible(quality is not None)
+        self.update()
+
+    def slice_at(self, x: float) -> int:
+        """The slice that is drawn at a pixel from the left."""
+        assert self.quality is not None, "it is hidden without one"
+        count = len(self.quality.values)
+        return self.quality.first + min(count - 1, max(0, int(x * count / max(1, self.width()))))
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802  # Qt's name
+        self.wanted.emit(self.slice_at(event.position().x()))
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802  # Qt's name
+        QToolTip.showText(event.globalPosition().toPoint(), self.told(self.slice_at(event.position().x())), self)
+
+    def told(self, index: int) -> str:
+        """What the bar says of a slice."""
+        assert self.quality is not None, "it is hidden without one"
+        if index in self.quality.painted:
+            return f"slice {index}: painted"
+        return f"slice {index}: agrees by {self.quality.values[index - self.quality.first]:.2f} with the painted ones"
+
+    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  # Qt's name
+        if self.quality is None:
+            return
+        painter, width = QPainter(self), self.width() / len(self.quality.values)
+        for n, value in enumerate(self.quality.values):
+            left = n * width
+            painter.fillRect(QRectF(left, 0, width + 0.5, _HEIGHT - _MARK - 2), _between(value))
+            if self.quality.first + n in self.quality.painted:
+                mark = self.palette().color(QPalette.ColorRole.WindowText)
+                painter.fillRect(QRectF(left, _HEIGHT - _MARK, max(2.0, width), _MARK), mark)
+        painter.end()
+
+
+class SlicesBox(QWidget):
+    """`fill` carries whether only what lies between painted slices is filled; `next` asks for the slice to paint."""
+
+    fill = Signal(bool)
+    next = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar = QualityBar()
+        self.next_button = button(
+            "Next slice",
+            self.next.emit,
+            "Look at the slice to paint next: the one with most in doubt; before you painted any, the largest.",
+        )
+        self.between_button = button(
+            "Fill between slices", lambda: self.fill.emit(True), "Fill the object between the slices that you painted."
+        )
+        self.volume_button = button(
+            "Fill the volume",
+            lambda: self.fill.emit(False),
+            "Fill the object from the slices that you painted, beyond the outermost ones too.",
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row(self.between_button, self.volume_button))
+        line = row(self.bar, self.next_button)
+        line.setStretch(0, 1)
+        layout.addLayout(line)
+        self.bar.show_quality(None)
+
+    def set_ready(self, *, has_object: bool, painted: int) -> None:
+        """painted: the slices of the object that are painted."""
+        self.next_button.setEnabled(has_object)
+        self.between_button.setEnabled(painted > 1)
+        self.volume_button.setEnabled(painted > 0)
+
+
+def _between(value: float) -> QColor:
+    parts = [w + (s - w) * value for w, s in zip(_WEAK.getRgbF(), _SURE.getRgbF(), strict=True)]
+    return QColor.fromRgbF(*parts)

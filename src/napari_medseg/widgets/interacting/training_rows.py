@@ -1,0 +1,37 @@
+"""From masks to a training set: the images that were worked on become rows of the Train panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_medseg.widgets.fields.case_rows import CaseRows
+
+
+class DoneWork:
+    """The images of this window on which something was accepted, with the layers of their labels."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Layer, Layer]] = []
+
+    def add(self, image: Layer, labels: Layer) -> None:
+        """Remember a pair; the later labels of an image take the place of the earlier ones."""
+        self._pairs = [pair for pair in self._pairs if pair[0] is not image] + [(image, labels)]
+
+    def pairs(self, viewer: Viewer) -> list[tuple[Layer, Layer]]:
+        """Those whose layers are still open."""
+        return [pair for pair in self._pairs if all(layer in viewer.layers for layer in pair)]
+
+
+def add_case(cases: CaseRows, image: Layer, labels: Layer) -> None:
+    """Make an image with its labels a row: the one that has these labels, or else one that is not complete, or new."""
+    found = next((case for case in cases.rows if case.labels.layer == labels), None)
+    if found is None:
+        if cases.rows[-1].pair is not None:
+            cases.add()
+        found = cases.rows[-1]
+    found.image.choose(image)
+    found.labels.choose(labels)

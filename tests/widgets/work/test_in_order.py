@@ -1,0 +1,81 @@
+"""Works of a panel one after the other: none is dropped, and one that fails ends alone."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QObject
+
+from napari_medseg.errors import InputError
+from napari_medseg.widgets.work.in_order import InOrder
+
+
+@pytest.fixture
+def queue(qapp: Any) -> InOrder:
+    owner = QObject()
+    queue = InOrder(owner)
+    queue.owner = owner  # the queue lives as long as its owner
+    return queue
+
+
+@pytest.fixture
+def gate() -> threading.Event:
+    return threading.Event()
+
+
+def held(gate: threading.Event, result: str) -> str:
+    assert gate.wait(60)
+    return result
+
+
+def test_all_are_done_in_the_order_in_which_they_were_asked_for(
+    queue: InOrder, gate: threading.Event, qtbot: Any
+) -> None:
+    results: list[tuple[str, bool]] = []
+    idle: list[bool] = []
+    queue.idle.connect(partial(idle.append, True))
+
+    def take(result: str) -> None:
+        results.append((result, threading.current_thread() is threading.main_thread()))
+
+    queue.ask(partial(held, gate, "0"), take)
+    for n in range(1, 4):
+        queue.ask(partial(str, n), take)
+    assert queue.left == 4
+    assert results == []
+    gate.set()
+    qtbot.waitUntil(lambda: not queue.left)
+    assert results == [(str(n), True) for n in range(4)]
+    assert idle == [True], "once, after the last"
+
+
+def test_a_work_that_fails_ends_alone(queue: InOrder, gate: threading.Event, qtbot: Any) -> None:
+    results: list[str] = []
+
+    def refuse() -> str:
+        held(gate, "")
+        raise InputError("no such label")
+
+    queue.ask(refuse, results.append)
+    queue.ask(partial(str, "next"), results.append)
+    gate.set()
+    qtbot.waitUntil(lambda: not queue.left)
+    assert results == ["next"]
+    assert notification_manager.records[-1].message == "no such label"
+
+
+def test_what_is_dropped_says_nothing(queue: InOrder, gate: threading.Event, qtbot: Any) -> None:
+    results: list[str] = []
+    queue.ask(partial(held, gate, "running"), results.append)
+    queue.ask(partial(str, "waiting"), results.append)
+    queue.drop()
+    gate.set()
+    qtbot.waitUntil(lambda: not queue.left)
+    assert results == []
+    queue.ask(partial(str, "later"), results.append)
+    qtbot.waitUntil(lambda: not queue.left)
+    assert results == ["later"]
