@@ -286,15 +286,25 @@ def _train_one(
         if job.resume:
             yield from _resumed(saved, state)
         setup.budget.begin(0.0 if saved is None else saved.seconds)
-        try:
-            validating = [ValidationCase(case, count) for case, count in zip(validation, windows, strict=True)]
-            model = yield from run(setup, state, keeper, validating, job.should_stop)
-        except (GeneratorExit, KeyboardInterrupt):
-            end_early(setup, state, keeper)
-            raise
-        except (MedsegError, MemoryError, RuntimeError) as error:
-            raise explained(error, state.step, keeper) from error
-        yield Finished(model)
+        validating = [ValidationCase(case, count) for case, count in zip(validation, windows, strict=True)]
+        yield Finished((yield from _run(setup, state, keeper, validating, job.should_stop)))
+
+
+def _run(
+    setup: Setup,
+    state: TrainState,
+    keeper: Checkpoints,
+    validating: Sequence[ValidationCase],
+    should_stop: ShouldStop,
+) -> Generator[Event, None, Model]:
+    """`run`, which leaves a model where it is closed, and says what stands where it fails."""
+    try:
+        return (yield from run(setup, state, keeper, validating, should_stop))
+    except (GeneratorExit, KeyboardInterrupt):
+        end_early(setup, state, keeper)
+        raise
+    except (MedsegError, MemoryError, RuntimeError) as error:
+        raise explained(error, state.step, keeper) from error
 
 
 def _news(setup: Setup, config: TrainConfig, initial: Model | None, doubts: Sequence[str]) -> Iterator[Event]:
