@@ -22,7 +22,7 @@ from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.runs.files import check_cases, labels_source, paths_of, segmenting_case
 from napari_medseg.inference.runs.many import segmenting_cases
 from napari_medseg.inference.runs.outlook import outlook_of
-from napari_medseg.inference.scale.crew import crew_of
+from napari_medseg.inference.scale.crew import check_crew, crew_of
 from napari_medseg.io.folders import by_channel
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.models.about import about
@@ -86,6 +86,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     refuse_foreign_model(Path(args.model))
+    check_crew(args.workers, args.scheduler)
     config = SegmentConfig(device=args.device, overlap=args.overlap, precision=args.precision)
     cases = _cases(args)
     inputs = [path for case in cases for path in paths_of(case)]
