@@ -22,7 +22,7 @@ from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.runs.files import check_cases, labels_source, paths_of, segmenting_case
 from napari_medseg.inference.runs.many import segmenting_cases
 from napari_medseg.inference.runs.outlook import outlook_of
-from napari_medseg.inference.scale.crew import crew_of
+from napari_medseg.inference.scale.crew import check_crew, crew_of
 from napari_medseg.io.folders import by_channel
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.models.about import about
@@ -97,6 +97,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     for name in args.model:
         refuse_foreign_model(Path(name))
+    check_crew(args.workers, args.scheduler)
     knobs = ("device", "preset", "overlap", "tta", "precision")
     config = SegmentConfig(**{name: getattr(args, name) for name in knobs})
     cases = _cases(args)

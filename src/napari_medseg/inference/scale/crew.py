@@ -45,19 +45,24 @@ def crew_of(workers: int | None, scheduler: str | None) -> Iterator[Crew]:
     The processes are those of a dask LocalCluster, with its dashboard, where dask.distributed is installed. Raises
     InputError for a request that makes no sense, NotSupportedError where dask.distributed is needed and absent.
     """
-    if workers is not None and scheduler is not None:
-        raise InputError("give --workers for this machine or --scheduler for a cluster: one of the two")
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers must be at least 1; got {workers}")
+    check_crew(workers, scheduler)
     distributed = _distributed()
     if scheduler is not None or (workers is not None and distributed is not None):
-        if distributed is None:
-            raise NotSupportedError("--scheduler needs dask.distributed: pip install 'napari-medseg[distributed]'")
         with _dask_crew(distributed, workers, scheduler) as crew:
             yield crew
         return
     with ExitStack() as stack:
         yield Processes(workers or 1, stack)
+
+
+def check_crew(workers: int | None, scheduler: str | None) -> None:
+    """Raise as `crew_of` for a request that cannot be met; no one is started."""
+    if workers is not None and scheduler is not None:
+        raise InputError("give --workers for this machine or --scheduler for a cluster: one of the two")
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers must be at least 1; got {workers}")
+    if scheduler is not None and _distributed() is None:
+        raise NotSupportedError("--scheduler needs dask.distributed: pip install 'napari-medseg[distributed]'")
 
 
 def _distributed() -> Any:
