@@ -29,6 +29,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     TRAIN: (
         "--images second",
         "--labels readers",
+        "! --dataset whole",
         "--network vnet",
         "--mode 2d",
         "! --slices 5",

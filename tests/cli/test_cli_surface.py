@@ -25,8 +25,9 @@ SURFACE = {
         "--resume",
     ],
     "train": [
-        "--images required several times",
-        "--labels required",
+        "--images several times",
+        "--labels",
+        "--dataset",
         "--network",
         "--mode auto [auto|2d|2.5d|triplanar|3d]",
         "--slices 3",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from napari_medseg import registry
 from napari_medseg.cli import terminal
@@ -23,6 +24,9 @@ from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
 
+if TYPE_CHECKING:
+    from napari_medseg.datasets import DataSet
+
 NAME = "train"
 _KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")
 
@@ -30,13 +34,19 @@ _KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "casca
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--images",
-        required=True,
         action="append",
         type=Path,
         metavar="DIR",
         help="Folder of images; several times for several channels, in that order.",
     )
-    parser.add_argument("--labels", required=True, type=Path, metavar="DIR", help="Folder of label files.")
+    parser.add_argument("--labels", type=Path, metavar="DIR", help="Folder of label files.")
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        metavar="DIR",
+        help="A public data set as it is published, instead of --images and --labels: MSD, nnU-Net raw, BIDS derivatives, "
+        "ACDC, LiTS, BraTS, Synapse/BTCV, KiTS, Kvasir-SEG, CVC-ClinicDB, DSB2018, GlaS, MoNuSeg.",
+    )
     parser.add_argument(
         "--network",
         metavar="NAME",
@@ -59,6 +69,7 @@ def run(args: Namespace) -> None:
         registry.network(name)
     if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
+    require_sources(args)
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
     require_model_path(args.output)
     if args.init is not None:
@@ -68,25 +79,54 @@ def run(args: Namespace) -> None:
 
 
 def _train(args: Namespace, config: TrainConfig) -> None:
-    from napari_medseg.cases import cases_from_folders
     from napari_medseg.training import iter_train
     from napari_medseg.transforms.regions import parsed
 
-    cases = cases_from_folders(args.images, args.labels)
+    data = dataset_of(args)
+    merge = (*data.merge, *parsed(args.merge))
     with asked_to_stop() as should_stop:
         events = iter_train(
-            cases,
+            data.cases,
             network=args.network,
             out=args.output,
-            config=configured(TrainConfig, config, {"minutes": _minutes_left(args)}),
+            config=configured(TrainConfig, config, {"minutes": _minutes_left(args), **ignored_in(data, config)}),
             init=args.init,
-            merge=parsed(args.merge),
+            merge=merge,
             should_stop=should_stop,
         )
         terminal.follow(events, args.output.name)
         terminal.print_result(f"wrote {args.output}")
         if should_stop():
             raise KeyboardInterrupt
+
+
+def require_sources(args: Namespace) -> None:
+    """Raise InputError unless the cases come from --dataset, or from --images and --labels."""
+    if args.dataset is not None and (args.images or args.labels is not None):
+        raise InputError("--dataset finds images and labels itself: leave --images and --labels out")
+    if args.dataset is None and not (args.images and args.labels is not None):
+        raise InputError("give --images and --labels, or --dataset")
+
+
+def dataset_of(args: Namespace) -> DataSet:
+    """The cases to train on. What a data set says of itself is told on stderr."""
+    from napari_medseg.cases import cases_from_folders
+    from napari_medseg.datasets import DataSet, open_dataset
+
+    if args.dataset is None:
+        cases = tuple(cases_from_folders(args.images, args.labels))
+        return DataSet(layout="folders", folder=args.images[0], cases=cases)
+    data = open_dataset(args.dataset)
+    for line in data.describe():
+        terminal.print_note(line)
+    return data
+
+
+def ignored_in(data: DataSet, config: TrainConfig) -> dict[str, int]:
+    """The knob for the id that a data set ignores, where none is given."""
+    if data.ignore_label is None or config.loss.ignore_label is not None:
+        return {}
+    return {"ignore_label": data.ignore_label}
 
 
 @contextmanager
