@@ -13,40 +13,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from napari_medseg import registry
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob, add_merge
+from napari_medseg.cli.sources import add_sources, dataset_of, ignored_in, require_sources
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
 
-if TYPE_CHECKING:
-    from napari_medseg.datasets import DataSet
-
 NAME = "train"
 _KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--images",
-        action="append",
-        type=Path,
-        metavar="DIR",
-        help="Folder of images; several times for several channels, in that order.",
-    )
-    parser.add_argument("--labels", type=Path, metavar="DIR", help="Folder of label files.")
-    parser.add_argument(
-        "--dataset",
-        type=Path,
-        metavar="DIR",
-        help="A public data set as it is published, instead of --images and --labels: MSD, nnU-Net raw, BIDS derivatives, "
-        "ACDC, LiTS, BraTS, Synapse/BTCV, KiTS, Kvasir-SEG, CVC-ClinicDB, DSB2018, GlaS, MoNuSeg.",
-    )
+    add_sources(parser)
     parser.add_argument(
         "--network",
         metavar="NAME",
@@ -54,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     for name in ("mode", "slices", "cascade", "first_network"):
         add_knob(parser, TrainConfig, name)
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="Plan to follow; see the command plan.")
     budget = parser.add_mutually_exclusive_group()
     add_knob(budget, TrainConfig, "epochs")
     add_knob(budget, TrainConfig, "minutes", metavar="M")
@@ -67,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     for name in filter(None, (args.network, args.first_network)):
         registry.network(name)
-    if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None:
+    if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None and args.plan is None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
     require_sources(args)
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
@@ -92,41 +76,13 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             config=configured(TrainConfig, config, {"minutes": _minutes_left(args), **ignored_in(data, config)}),
             init=args.init,
             merge=merge,
+            plan=args.plan,
             should_stop=should_stop,
         )
         terminal.follow(events, args.output.name)
         terminal.print_result(f"wrote {args.output}")
         if should_stop():
             raise KeyboardInterrupt
-
-
-def require_sources(args: Namespace) -> None:
-    """Raise InputError unless the cases come from --dataset, or from --images and --labels."""
-    if args.dataset is not None and (args.images or args.labels is not None):
-        raise InputError("--dataset finds images and labels itself: leave --images and --labels out")
-    if args.dataset is None and not (args.images and args.labels is not None):
-        raise InputError("give --images and --labels, or --dataset")
-
-
-def dataset_of(args: Namespace) -> DataSet:
-    """The cases to train on. What a data set says of itself is told on stderr."""
-    from napari_medseg.cases import cases_from_folders
-    from napari_medseg.datasets import DataSet, open_dataset
-
-    if args.dataset is None:
-        cases = tuple(cases_from_folders(args.images, args.labels))
-        return DataSet(layout="folders", folder=args.images[0], cases=cases)
-    data = open_dataset(args.dataset)
-    for line in data.describe():
-        terminal.print_note(line)
-    return data
-
-
-def ignored_in(data: DataSet, config: TrainConfig) -> dict[str, int]:
-    """The knob for the id that a data set ignores, where none is given."""
-    if data.ignore_label is None or config.loss.ignore_label is not None:
-        return {}
-    return {"ignore_label": data.ignore_label}
 
 
 @contextmanager

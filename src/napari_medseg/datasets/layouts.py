@@ -46,8 +46,9 @@ LAYOUTS = (
 def open_dataset(folder: str | Path) -> DataSet:
     """The annotated cases of a public data set in the layout that it is published in. No image is read.
 
-    Layouts: MSD, nnU-Net raw, BIDS derivatives, ACDC, LiTS, BraTS, Synapse/BTCV and KiTS; in 2D DSB2018 (a mask for each
-    nucleus), GlaS, MoNuSeg (outlines in XML), and folders of images and masks, such as Kvasir-SEG and CVC-ClinicDB.
+    Layouts: MSD, nnU-Net raw, BIDS derivatives, ACDC, LiTS, BraTS, Synapse/BTCV and KiTS; in 2D DSB2018 (a mask for
+    each nucleus), GlaS, MoNuSeg (outlines in XML), and folders of images and masks, such as Kvasir-SEG and
+    CVC-ClinicDB.
     The layout may begin in a folder inside the given one.
 
     Raises FileError for a folder that is missing or whose description is damaged, InputError for another layout (the

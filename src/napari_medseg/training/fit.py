@@ -32,7 +32,9 @@ from napari_medseg.training.earlier import name_to_keep, step_aside
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
 from napari_medseg.training.losses import deeply_supervised
 from napari_medseg.training.patches import PatchSampler
-from napari_medseg.training.plan import (
+from napari_medseg.training.planning.document import Plan, as_plan
+from napari_medseg.training.planning.following import config_of, of_plan
+from napari_medseg.training.planning.rules import (
     CaseFacts,
     facts_of,
     label_doubts,
@@ -62,6 +64,7 @@ def iter_train(
     out: str | Path,
     init: Model | str | Path | None = None,
     merge: Merge = (),
+    plan: Plan | str | Path | None = None,
     should_stop: ShouldStop = lambda: False,
     config: TrainConfig | None = None,
     **knobs: Any,
@@ -72,7 +75,8 @@ def iter_train(
     network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
     its network and preprocessing are kept, and in a cascade its first stage as it is. Its labels are matched with the
     cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
-    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. should_stop: asked at every step;
+    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see
+    `plan`, which then decides network, patch, spacing and normalisation. should_stop: asked at every step;
     true ends the training as if the budget were used up.
     config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
 
@@ -91,8 +95,11 @@ def iter_train(
     for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
         require_trainable(name)
     initial = None if init is None else as_model(init)
-    chosen = _network_of(network, initial)
-    job = Job(in_regions(as_cases(cases), merge), chosen, require_writable(out), config, asked, should_stop)
+    given = None if plan is None else as_plan(plan)
+    if given is not None:
+        config = config_of(given, config, None if initial is None else initial.path.name)
+    chosen = _network_of(network, initial if given is None else given)
+    job = Job(in_regions(as_cases(cases), merge), chosen, require_writable(out), config, asked, should_stop, plan=given)
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     yield from iter_job(job, initial)
@@ -111,6 +118,8 @@ class Job:
     should_stop: ShouldStop = lambda: False
     now: Clock = time.monotonic
     loss: Loss = deeply_supervised
+    plan: Plan | None = None
+    """What decides the network and its preprocessing; None to work it out from the cases."""
 
 
 def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
@@ -121,15 +130,15 @@ def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
         yield from _train_one(job, initial) if job.config.cascade == "none" else _train_cascade(job)
 
 
-def _network_of(network: str | None, initial: Model | None) -> str:
-    """The network to train. Raises InputError for another one than that of the model to start from."""
+def _network_of(network: str | None, initial: Model | Plan | None) -> str:
+    """The network to train. Raises InputError for another one than that of the model to start from, or of the plan."""
     if initial is None:
         return network or DEFAULT_NETWORK
     own = initial.spec.network
     if network not in (None, own):
+        owner = "the plan" if isinstance(initial, Plan) else "the model to start from"
         raise InputError(
-            f"network {network} does not go with the model to start from, which is of network {own}: leave the network "
-            f"out"
+            f"network {network} does not go with {owner}, which is of network {own}: leave the network out"
         )
     return own
 
@@ -219,11 +228,13 @@ def _train_one(
         facts, others = all_facts[: len(training)], all_facts[len(training) :]
         labels = labels_of(all_facts)
         require_regions(job.cases, labels)
-        if initial is None:
+        if job.plan is not None:
+            spec = of_plan(job.plan, facts, config, labels, first=stage, coarse=guided is not None)
+        elif initial is None:
             spec = plan(facts, job.network, config, target.type, labels=labels, first=stage, coarse=guided is not None)
         else:
             spec = plan_from(initial.spec, facts, config, labels=labels)
-        if guided is not None:  # refused now, not after the first stage is trained
+        if guided is not None and guided.plan is None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
         if spec.first is not None and spec.first.guide == "boxes":  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
