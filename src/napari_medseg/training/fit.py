@@ -45,6 +45,7 @@ from napari_medseg.training.planning.rules import (
     require_same_channels,
 )
 from napari_medseg.training.record import described
+from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.state import Loss, Setup, new_state, training_precision
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -82,7 +83,8 @@ def iter_train(
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
-    best and the last checkpoint (model files themselves), the history, and the first stage of a cascade. Files that an
+    best and the last checkpoint (model files themselves), the history, log.csv, report.html, and the first stage of a
+    cascade. Files that an
     earlier training left under these names are kept as "NAME.previous". A cascade that should stop before its second
     stage has begun ends with its first stage as the model, and a Notice says so; one that is closed before then leaves
     the first stage in that folder only.
@@ -102,7 +104,10 @@ def iter_train(
     job = Job(in_regions(as_cases(cases), merge), chosen, require_writable(out), config, asked, should_stop, plan=given)
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
-    yield from iter_job(job, initial)
+    events = iter_job(job, initial)
+    if config.reporting.report:
+        events = reported(events, split(job.cases, config.validation.val)[1], job.out, config, should_stop)
+    yield from events
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class Job:
     """What decides the network and its preprocessing; None to work it out from the cases."""
 
 
-def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
+def iter_job(job: Job, initial: Model | None = None) -> Generator[Event, None, None]:
     """The events of a training, see `iter_train`. initial: the model to start from."""
     with locked(job.out):
         if job.out.exists():
