@@ -173,6 +173,12 @@ class AugmentationConfig:
     """Random rotation, scaling, noise, blur, brightness, contrast and gamma, made on the device."""
     mirror: bool = False
     """Random mirroring too; leave off where labels are sided (left and right kidney)."""
+    elastic_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 1})
+    """Random elastic deformation of up to so many mm in a fifth of the patches; 0 for none."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+        _require(self.augment or not (self.mirror or self.elastic_mm), "mirror and elastic_mm need augment")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,9 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--val 0.5",
         "--seed 1",
         "--device cpu",
+        "--tracker mlflow",
+        "! --folds 3",
+        "--folds 3 -o out.json",
         "--init model.safetensors",
         "--merge all=1,2",
         "-o other.safetensors",
@@ -173,6 +176,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module, name in (
         (training, "iter_train"),
         (training, "iter_plan"),
+        (training, "iter_train_folds"),
         (engine, "segmenting"),
         (batch, "iter_measure"),
     ):

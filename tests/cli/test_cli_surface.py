@@ -39,6 +39,8 @@ SURFACE = {
         "--val 0.2",
         "--seed 0",
         "--device auto",
+        "--tracker none [none|tensorboard|mlflow]",
+        "--folds",
         "--merge several times",
         "--init",
         "-o --output required",

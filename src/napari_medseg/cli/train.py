@@ -11,6 +11,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -25,7 +26,7 @@ from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
 
 NAME = "train"
-_KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network")
+_KNOBS = ("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "tracker")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -43,6 +44,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(budget, TrainConfig, "minutes", metavar="M")
     for name in ("val", "seed", "device"):
         add_knob(parser, TrainConfig, name)
+    add_knob(parser, TrainConfig, "tracker")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="Train a model on each of N folds of the cases and write the set of them, which is used as one model; "
+        "--minutes is shared. -o then ends in .json, and --val means nothing: each fold validates on the others.",
+    )
     add_merge(parser, "learn the labels in it as one, of this name")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="MODEL", help="Model file (.safetensors).")
@@ -55,7 +64,7 @@ def run(args: Namespace) -> None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
     require_sources(args)
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
-    require_model_path(args.output)
+    _require_output(args)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
     with locked(args.output):  # before torch is loaded, so that a refusal comes at once
@@ -63,13 +72,14 @@ def run(args: Namespace) -> None:
 
 
 def _train(args: Namespace, config: TrainConfig) -> None:
-    from napari_medseg.training import iter_train
+    from napari_medseg.training import iter_train, iter_train_folds
     from napari_medseg.transforms.regions import parsed
 
     data = dataset_of(args)
     merge = (*data.merge, *parsed(args.merge))
     with asked_to_stop() as should_stop:
-        events = iter_train(
+        verb = iter_train if args.folds is None else partial(iter_train_folds, folds=args.folds)
+        events = verb(
             data.cases,
             network=args.network,
             out=args.output,
@@ -79,10 +89,22 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             plan=args.plan,
             should_stop=should_stop,
         )
-        terminal.follow(events, args.output.name)
+        result = terminal.follow(events, args.output.name)
+        for name, (mean, deviation) in result.scores.items() if args.folds is not None else ():
+            terminal.print_result(f"{name}: {mean:.4f} +- {deviation:.4f} over {len(result.models)} folds")
         terminal.print_result(f"wrote {args.output}")
         if should_stop():
             raise KeyboardInterrupt
+
+
+def _require_output(args: Namespace) -> None:
+    """Raise InputError for a name that the result cannot have."""
+    if args.folds is None:
+        require_model_path(args.output)
+    elif args.output.suffix != ".json":
+        raise InputError(f"--folds makes a set of models: end {args.output} in .json")
+    elif args.val != TrainConfig().validation.val:
+        raise InputError("--folds decides which cases validate: leave --val out")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from napari_medseg.transforms.augment import (
     augment_intensity,
     degrade_guide,
     draw_matrix,
+    draw_shifts,
     planes_axis,
     sample_grid,
 )
@@ -89,11 +90,14 @@ class PatchSampler:
         draw = np.random.default_rng((self._seed, *place, index))
         case = self._cases[index]
         centre = self._centre(case, draw)
-        matrix = None
+        matrix, shifts = None, None
         if self._augmentation.augment:
             flat = planes_axis(self._spacing, self._patch)
-            matrix = draw_matrix(draw, self._spacing, SpatialRanges(mirror=self._augmentation.mirror), flat)
-        image, classes = cut(case, centre, np.eye(3) if matrix is None else matrix, self._patch, self._device)
+            ranges = SpatialRanges(mirror=self._augmentation.mirror, elastic_mm=self._augmentation.elastic_mm)
+            matrix = draw_matrix(draw, self._spacing, ranges, flat)
+            shifts = draw_shifts(draw, self._spacing, self._patch, ranges)
+        turned = np.eye(3) if matrix is None else matrix
+        image, classes = cut(case, centre, turned, self._patch, self._device, shifts)
         return (self._changed(image, case.guides, draw) if self._augmentation.augment else image), classes
 
     def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:
@@ -117,20 +121,29 @@ class PatchSampler:
 
 
 def cut(
-    case: PreparedCase, centre: FloatArray, matrix: FloatArray, patch: Shape3, device: torch.device
+    case: PreparedCase,
+    centre: FloatArray,
+    matrix: FloatArray,
+    patch: Shape3,
+    device: torch.device,
+    shifts: FloatArray | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The patch around `centre` (voxels), seen through `matrix`: image (C, z, y, x) and classes (z, y, x).
+
+    shifts: an elastic deformation, see `draw_shifts`.
 
     Outside the case the image is 0 (its mean) and the classes are IGNORE. Only the box that the patch needs is read.
     """
     reach = np.abs(matrix) @ ((np.array(patch) - 1) / 2)
+    if shifts is not None:
+        reach = reach + np.abs(shifts).max(axis=(1, 2, 3))
     low = np.floor(centre - reach).astype(int)
     high = np.ceil(centre + reach).astype(int) + 1
     image = torch.from_numpy(_box(case.image, low, high, 0.0)).to(device)
     classes = torch.from_numpy(_box(case.classes[None], low, high, IGNORE)).to(device)
-    if np.array_equal(matrix, np.eye(3)):
+    if shifts is None and np.array_equal(matrix, np.eye(3)):
         return image, classes[0].long()
-    grid = sample_grid(centre - low, matrix, patch, tuple(image.shape[1:])).to(device)
+    grid = sample_grid(centre - low, matrix, patch, tuple(image.shape[1:]), shifts).to(device)
     turned = functional.grid_sample(image[None], grid, mode="bilinear", align_corners=True)[0]
     # float32 holds class indices exactly; the shift by one makes what lies outside (0) mean IGNORE
     nearest = functional.grid_sample(classes[None].float() - IGNORE, grid, mode="nearest", align_corners=True)[0, 0]

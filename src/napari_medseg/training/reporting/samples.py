@@ -1,4 +1,4 @@
-"""Some validation cases, segmented by the finished model: their scores by all metrics, and slices of their worst places."""
+"""Some validation cases, segmented by the finished model: their scores, and slices of their worst places."""
 
 from __future__ import annotations
 
