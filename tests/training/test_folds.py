@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from napari_medseg.events import Finished, Notice, Started
 from napari_medseg.training import Folds, iter_train_folds
 
 CASES = [(replace(volume(seed=seed), name=f"case{seed}"), segmentation()) for seed in range(3)]
-SMALL = {"arguments": {"channels": (4, 8)}, "epochs": 1, "device": "cpu", "report": False}
+SMALL: dict[str, Any] = {"arguments": {"channels": (4, 8)}, "epochs": 1, "device": "cpu", "report": False}
 
 
 def test_folds_make_a_set(tmp_path: Path) -> None:
@@ -61,6 +62,6 @@ def test_folds_that_are_stopped_leave_those_that_are_trained(tmp_path: Path) -> 
     ids=["too many", "one", "cascade", "name"],
 )
 def test_what_makes_no_folds_is_refused(options: dict[str, object], reason: str, tmp_path: Path) -> None:
-    wanted = {"folds": 2, "out": tmp_path / "b.json", **SMALL, **options}
+    wanted: dict[str, Any] = {"folds": 2, "out": tmp_path / "b.json", **SMALL, **options}
     with pytest.raises(InputError, match=reason):
-        list(iter_train_folds(CASES, **wanted))  # type: ignore[arg-type]  # what is wrong is refused
+        list(iter_train_folds(CASES, **wanted))

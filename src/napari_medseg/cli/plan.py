@@ -45,7 +45,8 @@ def _plan(args: Namespace, config: TrainConfig) -> None:
 
     data = dataset_of(args)
     config = configured(TrainConfig, config, ignored_in(data, config))
-    events = iter_plan(data.cases, network=args.network, merge=(*data.merge, *parsed(args.merge)), config=config)
+    merge = {**dict(data.merge), **dict(parsed(args.merge))}
+    events = iter_plan(data.cases, network=args.network, merge=merge, config=config)
     plan = terminal.follow(events, args.output.name)
     plan.write(args.output)
     for line in plan.describe():

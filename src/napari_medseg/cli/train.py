@@ -76,7 +76,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
     from napari_medseg.transforms.regions import parsed
 
     data = dataset_of(args)
-    merge = (*data.merge, *parsed(args.merge))
+    merge = {**dict(data.merge), **dict(parsed(args.merge))}
     with asked_to_stop() as should_stop:
         verb = iter_train if args.folds is None else partial(iter_train_folds, folds=args.folds)
         events = verb(

@@ -107,7 +107,7 @@ class TrainPanel(Panel):
         self.runner = Runner(self)
         self._background = Background(self)
         self._annotation = AnnotationWatch(self, napari_viewer, self.cases, self._show_annotation)
-        self._preview = Preview(self, napari_viewer)
+        self.preview = Preview(self, napari_viewer)
         self.progress = ProgressRow(self.runner, "Stop", "Stopping…")
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
@@ -177,12 +177,15 @@ class TrainPanel(Panel):
             out = free_path(models_folder(), self.name.text())
             make_folder(out.parent)
             self.model = None
-            self._preview.begin(out, self.cases.complete[0].images if self.cases.pairs else [], config.device)
+            self.preview.begin(out, self.cases.complete[0].images if self.cases.pairs else [], config.device)
             if self._curves is not None:
                 self._curves.clear()
             self.plan.setText("")
             options = {"network": network, "out": out, "should_stop": self.runner.should_stop}
-            options |= {"config": config, "merge": tuple(m for row in self.cases.folders for m in row.data.merge)}
+            options |= {
+                "config": config,
+                "merge": tuple(region for folder in self.cases.folders for region in folder.data.merge),
+            }
             self.runner.start(partial(_training, cases, **options), f"Train {out.stem}", ends_itself=True)
 
     def use_in_segment(self) -> None:
@@ -205,15 +208,15 @@ class TrainPanel(Panel):
     def _cases(self) -> list[Case | tuple[Volume, Segmentation]]:
         layers = list(self._viewer.layers)
         cases: list[Case | tuple[Volume, Segmentation]] = []
-        for row in self.cases.complete:
-            volume = to_volume(row.images, layers)
-            cases.append((volume, onto(to_segmentation(row.labels.layer, layers), volume.grid)))
-        return [*cases, *(case for row in self.cases.folders for case in row.data.cases)]
+        for shown in self.cases.complete:
+            volume = to_volume(shown.images, layers)
+            cases.append((volume, onto(to_segmentation(shown.labels.layer, layers), volume.grid)))
+        return [*cases, *(case for folder in self.cases.folders for case in folder.data.cases)]
 
     def _show_annotation(self, found: Annotation) -> None:
-        """Show what is painted. Empty slices between painted ones are taken for not annotated, as they most often are."""
+        """Show what is painted. Empty slices between painted ones are most often not annotated, so that is preset."""
         self.cases.show_annotated(found.texts)
-        of_folders = {i: name for row in self.cases.folders for i, name in row.data.labels.items()}
+        of_folders = {i: name for folder in self.cases.folders for i, name in folder.data.labels.items()}
         self.labels.show_names({**of_folders, **found.names})
         if found.is_sparse and not self._was_sparse:
             self.options["unlabelled_slices"].value = "ignore"
@@ -228,7 +231,7 @@ class TrainPanel(Panel):
             self.curves.add_loss(event.step, event.loss)
         elif isinstance(event, Validated):
             self.curves.add_dice(event.step, event.mean_dice)
-            self._preview.show()
+            self.preview.show()
         elif isinstance(event, Finished):
             self.model = event.result
             name = event.result.path.stem

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import torch
 
@@ -137,7 +138,7 @@ def _size_of(spec: ModelSpec) -> tuple[int, ...]:
     return spec.patch_zyx if spec.mode == "3d" else spec.patch_zyx[1:]
 
 
-def _arguments(spec: ModelSpec) -> dict[str, object]:
+def _arguments(spec: ModelSpec) -> dict[str, Any]:
     return {name: value for name, value in spec.arguments.items() if name != "spatial_dims"}
 
 

@@ -127,12 +127,12 @@ class CaseRows(QWidget):
     @property
     def pairs(self) -> list[tuple[Any, Any]]:
         """The complete rows, as (first image layer, labels layer)."""
-        return [row.pair for row in self.rows if row.pair is not None]
+        return [case.pair for case in self.rows if case.pair is not None]
 
     @property
     def complete(self) -> list[CaseRow]:
         """The rows whose layers are chosen."""
-        return [row for row in self.rows if row.pair is not None]
+        return [case for case in self.rows if case.pair is not None]
 
     @property
     def is_empty(self) -> bool:
@@ -141,45 +141,45 @@ class CaseRows(QWidget):
 
     def add(self) -> None:
         """Add a row, with layers that no other row has, if there are any."""
-        row = CaseRow(self._viewer)
+        case = CaseRow(self._viewer)
         for name in ("image", "labels"):
-            box, taken = getattr(row, name), [getattr(r, name).layer for r in self.rows]
+            box, taken = getattr(case, name), [getattr(r, name).layer for r in self.rows]
             free = [layer for layer in box.layers if layer not in taken]
             if free:
                 box.choose(free[0])
-        row.changed.connect(self.changed)
-        row.remove_button.clicked.connect(lambda _=False: self.remove(row))
-        self._layout.insertWidget(len(self.rows), row)
-        self.rows.append(row)
+        case.changed.connect(self.changed)
+        case.remove_button.clicked.connect(lambda _=False: self.remove(case))
+        self._layout.insertWidget(len(self.rows), case)
+        self.rows.append(case)
         self._after_change()
 
-    def remove(self, row: CaseRow) -> None:
+    def remove(self, case: CaseRow) -> None:
         """Remove a row; the last one stays."""
-        self.rows.remove(row)
-        self._take(row)
+        self.rows.remove(case)
+        self._take(case)
 
     def add_folder(self, data: DataSet) -> None:
         """Add the cases of a folder."""
-        row = FolderRow(data)
-        row.remove_button.clicked.connect(lambda _=False: self.remove_folder(row))
-        self._layout.insertWidget(len(self.rows) + len(self.folders), row)
-        self.folders.append(row)
+        folder = FolderRow(data)
+        folder.remove_button.clicked.connect(lambda _=False: self.remove_folder(folder))
+        self._layout.insertWidget(len(self.rows) + len(self.folders), folder)
+        self.folders.append(folder)
         self._after_change()
 
-    def remove_folder(self, row: FolderRow) -> None:
+    def remove_folder(self, folder: FolderRow) -> None:
         """Leave the cases of a folder out."""
-        self.folders.remove(row)
-        self._take(row)
+        self.folders.remove(folder)
+        self._take(folder)
 
     def show_annotated(self, texts: list[str]) -> None:
         """Show what is annotated in each complete row."""
         for case, text in zip(self.complete, texts, strict=False):
             tell(case.annotated, text)
 
-    def _take(self, row: QWidget) -> None:
-        self._layout.removeWidget(row)
-        row.hide()
-        row.deleteLater()
+    def _take(self, widget: QWidget) -> None:
+        self._layout.removeWidget(widget)
+        widget.hide()
+        widget.deleteLater()
         self._after_change()
 
     def _ask_folder(self) -> None:
@@ -188,8 +188,8 @@ class CaseRows(QWidget):
             self.folder_chosen.emit(chosen)
 
     def _after_change(self) -> None:
-        for row in self.rows:
-            row.remove_button.setVisible(len(self.rows) > 1)
+        for case in self.rows:
+            case.remove_button.setVisible(len(self.rows) > 1)
         self.changed.emit()
 
 

@@ -15,6 +15,7 @@ from napari_medseg.transforms.annotated import painted_slices
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import label_names, to_segmentation
 from napari_medseg.widgets.fields.case_rows import CaseRows
+from napari_medseg.widgets.fields.layer_box import Connections
 from napari_medseg.widgets.labelling.layer_labels import rename
 from napari_medseg.widgets.work.background import Background
 
@@ -55,40 +56,36 @@ class AnnotationWatch(QObject):
         super().__init__(parent)
         self._viewer, self._cases, self._then = viewer, cases, then
         self._background = Background(self)
-        self._watched: list[Any] = []
-        self.destroyed.connect(partial(_unwatch, self._watched, self._handle))
+        self._layers: list[Any] = []
+        self._links: list[Connections] = []
+        self.destroyed.connect(partial(_cut, self._links))
 
-    def look(self) -> None:
+    def look(self, _event: object = None) -> None:
         """Look at the rows as they are now."""
-        layers = [row.labels.layer for row in self._cases.complete]
-        if layers != self._watched:
-            _unwatch(self._watched, self._handle)
-            self._watched[:] = layers
-            for layer in layers:
-                layer.events.paint.connect(self._handle)
+        layers = [case.labels.layer for case in self._cases.complete]
+        if layers != self._layers:
+            _cut(self._links)
+            self._layers = layers
+            self._links.append(Connections([layer.events.paint for layer in layers], self.look))
         among = list(self._viewer.layers)
-        found = []
-        for layer in layers:
-            try:
-                found.append(to_segmentation(layer, among))
-            except MedsegError:  # told when the training starts
-                found = []
-                break
-        self._background.ask(partial(annotation_of, found), self._then)
+        try:
+            found = [to_segmentation(layer, among) for layer in layers]
+        except MedsegError:  # told when the training starts
+            found = []
+        if found:
+            self._background.ask(partial(annotation_of, found), self._then)
+        else:
+            self._then(Annotation())
 
     def rename(self, label: int, name: str) -> None:
         """Give a label a name in every layer of the rows: files that are saved and models hold it."""
-        for row in self._cases.complete:
-            layer = row.labels.layer
+        for layer in self._layers:
             if label_names(layer).get(label) != name:
                 rename(layer, label, name)
         self.look()
 
-    def _handle(self, _event: object) -> None:
-        self.look()
 
-
-def _unwatch(layers: list[Any], handle: Callable[[object], None], _destroyed: object = None) -> None:
-    for layer in layers:
-        layer.events.paint.disconnect(handle)
-    layers.clear()
+def _cut(links: list[Connections], _destroyed: object = None) -> None:
+    for link in links:
+        link.disconnect()
+    links.clear()

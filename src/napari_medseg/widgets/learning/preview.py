@@ -32,7 +32,7 @@ class Preview(QObject):
         """The layer of the prediction; None before the first one."""
 
     def begin(self, out: Path, images: list[Any], device: str) -> None:
-        """A training begins that makes the model `out`. images: the layers of the case that is shown; none, no preview."""
+        """A training of the model `out` begins. images: the layers of the case that is shown, if there are any."""
         self._out, self._images, self._device, self.layer = out, images, device, None
 
     def show(self) -> None:
