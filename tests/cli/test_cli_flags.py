@@ -57,6 +57,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "! --dataset whole",
         "--network vnet",
         "--mode 2d",
+        "! --slices 5",
         "--mode 2.5d --slices 5",
         "--cascade coarse-to-fine",
         "! --first-network vnet",

@@ -13,6 +13,7 @@ from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob, add_merge
 from napari_medseg.cli.sources import add_sources, dataset_of, ignored_in, require_sources
 from napari_medseg.config import TrainConfig, configured
+from napari_medseg.errors import InputError
 from napari_medseg.io.outputs import locked
 
 NAME = "plan"
@@ -34,6 +35,8 @@ def run(args: Namespace) -> None:
     for name in filter(None, (args.network, args.first_network)):
         registry.network(name)
     require_sources(args)
+    if args.slices != TrainConfig().slices and args.mode != "2.5d":
+        raise InputError("--slices needs --mode 2.5d: without it nothing would change")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
     with locked(args.output):
         _plan(args, config)
