@@ -42,6 +42,7 @@ def panel(viewer: ViewerModel, qtbot: Any) -> TrainPanel:
     qtbot.addWidget(made)
     made.unit.setCurrentIndex(made.unit.findData("epochs"))
     made.budget.setValue(1)
+    made.options["report"].value = False  # it has tests of its own
     return made
 
 

@@ -119,6 +119,7 @@ class TrainPanel(Panel):
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._update)
         self.cases.changed.connect(self._update)
+        self.cases.changed.connect(self._annotation.look)
         self.cases.folder_chosen.connect(self.add_folder)
         self.labels.renamed.connect(self._annotation.rename)
         self.name.textChanged.connect(self._update)
@@ -127,6 +128,7 @@ class TrainPanel(Panel):
             self.options.advanced.unfolded.connect(self._offer_devices)
         self._offer_modes()
         self._update()
+        self._annotation.look()
 
     def _lay_out(self) -> None:
         budget = QWidget()
@@ -254,7 +256,6 @@ class TrainPanel(Panel):
 
     def _update(self, _: object = None) -> None:
         no_case = self.cases.is_empty
-        self._annotation.look()
         tell(self.waits, "Waits for an image layer and its Labels layer, or a folder." if no_case else "")
         ready = not self.runner.is_busy
         self.train_button.setEnabled(ready and not no_case and bool(_safe(self.name.text())))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject
+from superqt.utils import qdebounced
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.transforms.annotated import painted_slices
@@ -21,6 +22,8 @@ from napari_medseg.widgets.work.background import Background
 
 if TYPE_CHECKING:
     from napari import Viewer
+_PAUSE_MS = 300
+"""A stroke has ended when nothing was painted for so long."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,13 @@ class AnnotationWatch(QObject):
         self._layers: list[Any] = []
         self._links: list[Connections] = []
         self.destroyed.connect(partial(_cut, self._links))
+        self._look_soon = qdebounced(self._look, timeout=_PAUSE_MS, parent=self)
 
     def look(self, _event: object = None) -> None:
-        """Look at the rows as they are now."""
+        """Look at the rows once they are left alone for a moment: a stroke of the brush is many events."""
+        self._look_soon()
+
+    def _look(self) -> None:
         layers = [case.labels.layer for case in self._cases.complete]
         if layers != self._layers:
             _cut(self._links)
@@ -79,7 +86,7 @@ class AnnotationWatch(QObject):
 
     def rename(self, label: int, name: str) -> None:
         """Give a label a name in every layer of the rows: files that are saved and models hold it."""
-        for layer in self._layers:
+        for layer in [case.labels.layer for case in self._cases.complete]:
             if label_names(layer).get(label) != name:
                 rename(layer, label, name)
         self.look()
