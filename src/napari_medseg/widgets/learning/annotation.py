@@ -60,8 +60,7 @@ class AnnotationWatch(QObject):
         self._viewer, self._cases, self._then = viewer, cases, then
         self._background = Background(self)
         self._layers: list[Any] = []
-        self._links: list[Connections] = []
-        self.destroyed.connect(partial(_cut, self._links))
+        self._connections = Connections((), self.look)
         self._look_soon = qdebounced(self._look, timeout=_PAUSE_MS, parent=self)
 
     def look(self, _event: object = None) -> None:
@@ -71,9 +70,10 @@ class AnnotationWatch(QObject):
     def _look(self) -> None:
         layers = [case.labels.layer for case in self._cases.complete]
         if layers != self._layers:
-            _cut(self._links)
+            self._connections.disconnect()
             self._layers = layers
-            self._links.append(Connections([layer.events.paint for layer in layers], self.look))
+            self._connections = Connections([layer.events.paint for layer in layers], self.look)
+            self.destroyed.connect(self._connections.disconnect)
         among = list(self._viewer.layers)
         try:
             found = [to_segmentation(layer, among) for layer in layers]
@@ -90,9 +90,3 @@ class AnnotationWatch(QObject):
             if label_names(layer).get(label) != name:
                 rename(layer, label, name)
         self.look()
-
-
-def _cut(links: list[Connections], _destroyed: object = None) -> None:
-    for link in links:
-        link.disconnect()
-    links.clear()
