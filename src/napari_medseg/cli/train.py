@@ -17,8 +17,7 @@ from types import FrameType
 
 from napari_medseg import registry
 from napari_medseg.cli import terminal
-from napari_medseg.cli.knobs import add_knob, add_merge
-from napari_medseg.cli.sources import add_sources, dataset_of, ignored_in, require_sources
+from napari_medseg.cli.knobs import add_knob, add_merge, add_sources, dataset_of, ignored_in, require_sources
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model

@@ -1,7 +1,7 @@
 from .fit import iter_train, train
-from .folds import Folds, iter_train_folds, train_folds
-from .planner import iter_plan, plan
 from .planning.document import Plan, load_plan
+from .tasks.folds import Folds, iter_train_folds, train_folds
+from .tasks.planner import iter_plan, plan
 
 __all__ = [
     "Folds",

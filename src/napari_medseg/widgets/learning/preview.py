@@ -58,7 +58,7 @@ class Preview(QObject):
 
 def _segmented(volume: Volume, out: Path, axis: int, index: int, device: str) -> Work[Segmentation | None]:
     """In the worker. None before the first checkpoint, and where the model does not fit the image."""
-    from napari_medseg.training.preview import latest, segmenting_slice
+    from napari_medseg.training.tasks.preview import latest, segmenting_slice
 
     try:
         return (yield from segmenting_slice(volume, latest(out), axis, index, device))
