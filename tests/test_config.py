@@ -18,6 +18,7 @@ from napari_medseg.config import (
     MetricsConfig,
     OptimiserConfig,
     RatersConfig,
+    ReportConfig,
     SamplingConfig,
     SegmentConfig,
     StatisticsConfig,
@@ -40,6 +41,7 @@ GROUPS: dict[str, type] = {
     "augmentation": AugmentationConfig,
     "loss": LossConfig,
     "validation": ValidationConfig,
+    "reporting": ReportConfig,
 }
 WRONG = {
     "overlap_of_all": (lambda: SegmentConfig(overlap=1.0), "overlap must be at least 0 and below 1; got 1.0"),
@@ -55,6 +57,10 @@ WRONG = {
     "learning_rate": (lambda: OptimiserConfig(learning_rate=0.0), "learning_rate must be above 0; got 0.0"),
     "weight_decay": (lambda: OptimiserConfig(weight_decay=-1.0), "weight_decay must be at least 0; got -1.0"),
     "gradient_clip": (lambda: OptimiserConfig(gradient_clip=0.0), "gradient_clip must be above 0; got 0.0"),
+    "tracker": (lambda: ReportConfig(tracker="excel"), "tracker is none, tensorboard or mlflow; got 'excel'"),  # type: ignore[arg-type]
+    "tracker_without_report": (lambda: ReportConfig(report=False, tracker="mlflow"), "leave report on"),
+    "elastic": (lambda: AugmentationConfig(elastic_mm=-1.0), "elastic_mm must lie in 0 to 100; got -1.0"),
+    "no_augmentation": (lambda: AugmentationConfig(augment=False, mirror=True), "need augment"),
     "schedule": (lambda: OptimiserConfig(schedule="step"), "schedule is cosine or poly; got 'step'"),  # type: ignore[arg-type]
     "unlabelled": (
         lambda: LossConfig(unlabelled_slices="skip"),  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from .models import Model, ModelSpec, load_model
 from .prompts import Box, Lasso, Point, Scribble, SliceMask
 from .refinement import clean, iter_clean
 from .registry import NetworkSpec, networks
-from .training import iter_train, train
+from .training import iter_train, plan, train
 from .volume import Grid, Segmentation, Volume
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "iter_train",
     "load_model",
     "networks",
+    "plan",
     "propagate",
     "read",
     "read_segmentation",

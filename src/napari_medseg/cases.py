@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 from napari_medseg.io.folders import by_channel, images_by_name, is_folder_of_images, match_by_name, partners
 from napari_medseg.volume import Grid, Outline, Segmentation, Volume, plain_channels, require_same_grid
+
+
+class LabelSource(Protocol):
+    """Labels that are made from files of another kind, such as a mask for each object. It crosses processes."""
+
+    def read(self, grid: Grid | None) -> Segmentation:
+        """The labels. grid: that of the image, where it is known."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +41,7 @@ class Case:
     """The image; several are its channels, in that order."""
     channels: tuple[str, ...] = ()
     """Names of the channels, where the images have none of their own."""
-    labels: Path | Segmentation | None = None
+    labels: Path | Segmentation | LabelSource | None = None
     """What is annotated, by a person or another reference; None where nothing is."""
     beside: Mapping[str, Path] = field(default_factory=dict)
     """{what it is: where it lies} of further files, such as a prediction or the labels of another reader."""
@@ -62,11 +71,9 @@ class Case:
         """
         if self.labels is None:
             raise InputError(f"case {self.name!r} has no labels: give the file or the Segmentation of its labels")
-        if not isinstance(self.labels, Path):
+        if isinstance(self.labels, Segmentation):
             return self.labels
-        if grid is None:
-            return io.read_segmentation(self.labels)
-        return formats.labels_on(self.labels, formats.strip_suffix(self.labels), grid)
+        return labels_at(self.labels, grid) if isinstance(self.labels, Path) else self.labels.read(grid)
 
     def load(self) -> tuple[Volume, Segmentation]:
         """Image and labels."""
@@ -84,6 +91,11 @@ class Case:
         if not self.images:
             raise InputError(f"case {self.name!r} has no image: give its file or Volume")
         return self.images
+
+
+def labels_at(path: Path, grid: Grid | None) -> Segmentation:
+    """The labels in a file. grid: that of the image, for a 2D image that does not say how large its pixels are."""
+    return io.read_segmentation(path) if grid is None else formats.labels_on(path, formats.strip_suffix(path), grid)
 
 
 def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list[Case]:

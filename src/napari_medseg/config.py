@@ -32,6 +32,7 @@ Connectivity = Literal[6, 18, 26]
 Consensus = Literal["none", "vote", "staple"]
 TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
 Cascade = Literal["none", "coarse-to-fine", "detect"]
+Tracker = Literal["none", "tensorboard", "mlflow"]
 
 C = TypeVar("C", bound="DataclassInstance")
 
@@ -189,6 +190,12 @@ class AugmentationConfig:
     """Random rotation, scaling, noise, blur, brightness, contrast and gamma, made on the device."""
     mirror: bool = False
     """Random mirroring too; leave off where labels are sided (left and right kidney)."""
+    elastic_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 1})
+    """Random elastic deformation of up to so many mm in a fifth of the patches; 0 for none."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+        _require(self.augment or not (self.mirror or self.elastic_mm), "mirror and elastic_mm need augment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +251,20 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """What a training leaves to read beside its model."""
+
+    report: bool = True
+    """Write log.csv and report.html (curves, sample slices, scores of each label, plan) into the training's folder."""
+    tracker: Tracker = "none"
+    """Where others watch the numbers of the training: none, tensorboard or mlflow (extra "tracking")."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+        _require(self.report or self.tracker == "none", "a tracker goes with the report: leave report on")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a network is trained. `configured` builds one from knobs without their groups, as `ms.train` takes them."""
 
@@ -279,6 +300,8 @@ class TrainConfig:
     """Which voxels count."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     """On which cases it is validated, and how often."""
+    reporting: ReportConfig = field(default_factory=ReportConfig)
+    """What it leaves to read."""
 
     def __post_init__(self) -> None:
         _require_valid(self)

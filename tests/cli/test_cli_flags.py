@@ -23,12 +23,14 @@ FINER = Grid.from_spacing(SHAPE, (1.9, 0.9, 0.9))
 TRAIN = "train --images images --labels labels -o out.safetensors"
 SEGMENT = "segment images/case0.nii.gz --model model.safetensors -o out.nii.gz"
 EVALUATE = "evaluate --prediction labels --reference readers"
+PLAN = "plan --images images --labels labels -o plan.json"
 CONVERT = "convert whole.nii.gz -o out.nii.gz"
 FLAGS: dict[str, tuple[str, ...]] = {
     # the command as it is, then with each flag; "! " where it is refused
     TRAIN: (
         "--images second",
         "--labels readers",
+        "! --dataset whole",
         "--network vnet",
         "--mode 2d",
         "! --slices 5",
@@ -36,11 +38,15 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--cascade detect",
         "! --first-network vnet",
         "--cascade detect --first-network vnet",
+        "--plan plan.json",
         "--epochs 3",
         "--minutes 3",
         "--val 0.5",
         "--seed 1",
         "--device cpu",
+        "--tracker mlflow",
+        "! --folds 3",
+        "--folds 3 -o out.json",
         "--init model.safetensors",
         "! --adapt decoder",
         "--init model.safetensors --adapt decoder",
@@ -55,6 +61,24 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--resume",
         "--merge all=1,2",
         "-o other.safetensors",
+    ),
+    PLAN: (
+        "--images second",
+        "--labels readers",
+        "! --dataset whole",
+        "--network vnet",
+        "--mode 2d",
+        "! --slices 5",
+        "--mode 2.5d --slices 5",
+        "--cascade coarse-to-fine",
+        "! --first-network vnet",
+        "--cascade coarse-to-fine --first-network vnet",
+        "--minutes 3",
+        "--val 0.5",
+        "--seed 1",
+        "--device cpu",
+        "--merge all=1,2",
+        "-o other.json",
     ),
     SEGMENT: (
         "! --images images/case1.nii.gz",
@@ -168,10 +192,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(repr(paths))
         yield
 
-    for module, name in ((training, "iter_train"), (engine, "segmenting"), (batch, "iter_measure")):
+    for module, name in (
+        (training, "iter_train"),
+        (training, "iter_plan"),
+        (training, "iter_train_folds"),
+        (engine, "segmenting"),
+        (batch, "iter_measure"),
+    ):
         monkeypatch.setattr(module, name, ask)
     monkeypatch.setattr(io, "write", ask_write)
-    for command in ("train", "segment", "evaluate", "convert"):
+    for command in ("train", "plan", "segment", "evaluate", "convert"):
         monkeypatch.setattr(f"napari_medseg.cli.{command}.locked", lock)
     return found
 

@@ -17,9 +17,9 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, TrainProgress, Validated
 from napari_medseg.models.file import Model
 from napari_medseg.registry import network
-from napari_medseg.training.plan import coarse_spacing, mode_for
+from napari_medseg.training.planning.rules import coarse_spacing, mode_for
 
-QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "augment": False, "seed": 0}
+QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "augment": False, "seed": 0, "report": False}
 SHAPE = (16, 24, 24)
 SMALL_HYBRID: dict[str, Any] = {"features": 4, "width": 4, "planar_growth": 4, "growth": 4} | dict.fromkeys(
     ("planar_blocks", "blocks"), (1, 1, 1, 1)

@@ -64,6 +64,17 @@ def test_image_and_classes_turn_together(seed: int) -> None:
     assert agree.float().mean() > 0.97
 
 
+def test_image_and_classes_are_bent_together() -> None:
+    whole = case()
+    same = PreparedCase("same", (whole.classes[None] == 1).astype(np.float32), whole.classes, whole.spots)
+    shifts = np.random.default_rng(0).uniform(-3, 3, (3, 4, 4, 4))
+    patch, classes = cut(same, np.array([9.5, 11.5, 13.5]), np.eye(3), (12, 12, 12), CPU, shifts)
+    straight, _ = cut(same, np.array([9.5, 11.5, 13.5]), np.eye(3), (12, 12, 12), CPU)
+    known = classes != IGNORE
+    assert ((patch[0] > 0.5) == (classes == 1))[known].float().mean() > 0.95
+    assert not torch.equal(patch, straight)
+
+
 def sampler(
     cases: list[PreparedCase], *, batch_size: int = 2, foreground: float = 0.67, augment: bool = False, seed: int = 0
 ) -> PatchSampler:

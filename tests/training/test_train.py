@@ -28,7 +28,7 @@ def pairs(count: int = 5) -> Pairs:
     return [(replace(volume(seed=s), name=f"ball{s}"), segmentation()) for s in range(count)]
 
 
-QUICK: dict[str, Any] = {"epochs": 3, "val": 0, "device": "cpu", "batch_size": 2, "precision": "fp32"}
+QUICK: dict[str, Any] = {"epochs": 3, "val": 0, "device": "cpu", "batch_size": 2, "precision": "fp32", "report": False}
 
 
 def test_a_training_learns_and_its_model_segments(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from napari_medseg.transforms.augment import (
     brightness,
     contrast,
     draw_matrix,
+    draw_shifts,
     gamma,
     planes_axis,
     sample_grid,
@@ -145,3 +146,30 @@ def test_mirroring_only_where_asked() -> None:
     mirrored = SpatialRanges(probability=0.0, mirror=True)
     signs = [draw_matrix(np.random.default_rng(s), (1, 1, 1), mirrored) for s in range(40)]
     assert any(m is not None and np.linalg.det(m) < 0 for m in signs)
+
+
+def test_an_elastic_deformation_by_hand() -> None:
+    """The ends of a line of five voxels move by 0 and 2 in x: those between by 0.5, 1 and 1.5."""
+    shifts = np.zeros((3, 1, 1, 2))
+    shifts[2, 0, 0] = (0.0, 2.0)
+    grid = sample_grid(np.array([0.0, 0.0, 2.0]), np.eye(3), (1, 1, 5), (1, 1, 9), shifts)
+    places = (grid[0, 0, 0, :, 0].numpy() + 1) * 8 / 2
+    np.testing.assert_allclose(places, [0, 1.5, 3, 4.5, 6], atol=1e-6)
+
+
+def test_elastic_shifts_are_in_mm_smooth_and_rare() -> None:
+    ranges = SpatialRanges(elastic_mm=4.0, elastic_probability=1.0)
+    for seed in range(20):
+        shifts = draw_shifts(np.random.default_rng(seed), (2.0, 1.0, 1.0), (16, 16, 16), ranges)
+        assert shifts is not None
+        assert np.abs(shifts * np.array([2.0, 1.0, 1.0])[:, None, None, None]).max() <= 4
+        assert all(3 <= n <= 6 for n in shifts.shape[1:])
+    flat = draw_shifts(np.random.default_rng(0), (1.0, 1.0, 1.0), (1, 16, 16), ranges)
+    assert flat is not None
+    assert flat.shape[1] == 1
+    assert not flat[0].any()
+    drawn = [
+        draw_shifts(np.random.default_rng(s), (1, 1, 1), (8, 8, 8), SpatialRanges(elastic_mm=1.0)) for s in range(200)
+    ]
+    assert 0.1 < np.mean([d is not None for d in drawn]) < 0.3
+    assert draw_shifts(np.random.default_rng(0), (1, 1, 1), (8, 8, 8), SpatialRanges()) is None

@@ -8,18 +8,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 import napari_medseg as ms
-from balls import segmentation, volume
+from balls import balls, segmentation, volume
 from napari_medseg import registry
 from napari_medseg.events import Finished, Progress, Started, TrainProgress, Validated
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import list_models, load_model
 from napari_medseg.volume import Grid, Segmentation, Volume
-from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
+from napari_medseg.widgets.canvas.layers import label_names, labels_layer, placement, volume_layer
+from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
 from napari_medseg.widgets.fields.forms import choose
 from napari_medseg.widgets.train import TrainPanel, free_path
 from napari_medseg.widgets.views.curves import Curves
@@ -39,6 +42,7 @@ def panel(viewer: ViewerModel, qtbot: Any) -> TrainPanel:
     qtbot.addWidget(made)
     made.unit.setCurrentIndex(made.unit.findData("epochs"))
     made.budget.setValue(1)
+    made.options["report"].value = False  # it has tests of its own
     return made
 
 
@@ -237,3 +241,70 @@ def test_a_cascade_is_trained_from_the_panel(
     wait(panel, qtbot)
     assert panel.model is not None
     assert panel.model.spec.first is not None
+
+
+def test_channels_painted_slices_names_and_the_prediction_meanwhile(
+    viewer: ViewerModel, panel: TrainPanel, models_folder: Path, qtbot: Any
+) -> None:
+    """One walk: paint some slices, name a label, add a channel, train, and watch the slice in view."""
+    for seed in range(2):
+        add(viewer, replace(volume(seed=seed), name=f"ct{seed}"))
+    painted = np.zeros_like(balls())
+    painted[[5, 7]] = balls()[[5, 7]]
+    layer = add(viewer, Segmentation(painted, volume().grid, name="some"))
+    row = panel.cases.rows[0]
+    row.channel_button.click()
+    assert [image.name for image in row.images] == ["ct0", "ct1"]
+    qtbot.waitUntil(lambda: panel.labels.names == {1: "label 1", 2: "label 2"})
+    assert row.annotated.text() == "2 of 12 slices painted: the others count as not annotated"
+    assert panel.config.loss.unlabelled_slices == "ignore"
+    panel.labels.item(1, 1).setText("right ball")
+    assert label_names(layer)[2] == "right ball"
+
+    panel.options["val"].value = 0.5
+    add(viewer, replace(segmentation(), name="manual"))
+    panel.cases.add()
+    panel.cases.rows[1].image.choose(viewer.layers["ct1"])
+    panel.cases.rows[1].labels.choose(viewer.layers["manual"])
+    panel.cases.rows[1].channel_button.click()
+    viewer.dims.set_point(0, layer.extent.world[0][0] + 2 * 6)
+    panel.train_button.click()
+    wait(panel, qtbot)
+    assert panel.model is not None
+    assert panel.model.spec.arguments["in_channels"] == 2
+    assert panel.model.spec.labels[2] == "right ball"
+    qtbot.waitUntil(lambda: panel.preview.layer is not None)
+    assert panel.preview.layer.name == "my model so far"
+    held = np.flatnonzero(np.asarray(panel.preview.layer.data).any(axis=(1, 2)))
+    assert set(held) <= {slice_in_view(viewer, viewer.layers["ct0"])[1]}
+
+
+def test_a_folder_is_trained_on(panel: TrainPanel, models_folder: Path, tmp_path: Path, qtbot: Any) -> None:
+    for patient in ("p1", "p2"):
+        (tmp_path / "set" / patient).mkdir(parents=True)
+        ms.write(tmp_path / "set" / patient / "T1.nii.gz", volume())
+        ms.write(tmp_path / "set" / patient / "labels.nii.gz", segmentation())
+    panel.cases.folder_chosen.emit(str(tmp_path))
+    qtbot.waitUntil(lambda: bool(panel.cases.folders))
+    assert panel.train_button.isEnabled()
+    panel.options["val"].value = 0.0
+    panel.train_button.click()
+    wait(panel, qtbot)
+    assert panel.model is not None
+    assert panel.model.spec.training.cases == 2
+    panel.cases.folders[0].remove_button.click()
+    assert not panel.train_button.isEnabled()
+    panel.cases.folder_chosen.emit(str(tmp_path / "set" / "p1"))
+    qtbot.waitUntil(lambda: "no known layout" in notification_manager.records[-1].message)
+
+
+def test_the_slice_in_view_is_that_of_the_stored_array(viewer: ViewerModel) -> None:
+    noun = volume()
+    turned = AxisOrder.between(noun.grid.orientation, "LIA")
+    stored = Volume(turned.apply(np.asarray(noun.data)), noun.grid.reordered(turned))
+    layer = add(viewer, stored)
+    for step in (0, 3):
+        viewer.dims.set_current_step(0, step)
+        axis, index = slice_in_view(viewer, layer)
+        shown = np.asarray(placement(layer, [layer]).to_layer(np.asarray(stored.data)[0]))[step]
+        np.testing.assert_array_equal(np.sort(shown, axis=None), np.sort(stored.data[0].take(index, axis), axis=None))

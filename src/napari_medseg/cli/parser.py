@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from napari_medseg._version import __version__
-from napari_medseg.cli import convert, demo, evaluate, info, interact, networks, segment, terminal, train
+from napari_medseg.cli import convert, demo, evaluate, info, interact, networks, plan, segment, terminal, train
 from napari_medseg.errors import MedsegError, did_you_mean
 
 DONE, DEFECT, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -40,7 +39,7 @@ class Command:
 
 
 COMMANDS = (
-    *map(Command.of, (demo, segment, train, evaluate, networks, info, convert)),
+    *map(Command.of, (demo, segment, train, plan, evaluate, networks, info, convert)),
     Command("interact", interact.INTERACT, interact.add_interact_arguments, interact.run_interact),
     Command("propagate", interact.PROPAGATE, interact.add_propagate_arguments, interact.run_propagate),
     Command("clean", interact.CLEAN, interact.add_clean_arguments, interact.run_clean),
@@ -79,13 +78,11 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; --help (0) and a wrong flag (2) leave by argparse's SystemExit."""
-    started_s = time.monotonic()
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.run is None:
         parser.print_help(sys.stderr)
         return REFUSED
-    args.started_s = started_s
     with terminal.warnings_as_lines():
         return _status_of(args.run, args)
 

@@ -10,12 +10,13 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from napari_medseg import registry
 from napari_medseg.cli import terminal
-from napari_medseg.cli.knobs import add_knob, add_merge
+from napari_medseg.cli.knobs import add_knob, add_merge, add_sources, dataset_of, ignored_in, require_sources
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
@@ -25,21 +26,13 @@ from napari_medseg.training.schemes.scheme import require_taken, scheme_named
 
 NAME = "train"
 _KNOBS = (
-    *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme"),
+    *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
     *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt"),
 )
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--images",
-        required=True,
-        action="append",
-        type=Path,
-        metavar="DIR",
-        help="Folder of images; several times for several channels, in that order.",
-    )
-    parser.add_argument("--labels", required=True, type=Path, metavar="DIR", help="Folder of label files.")
+    add_sources(parser)
     parser.add_argument(
         "--network",
         metavar="NAME",
@@ -47,6 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     for name in ("mode", "slices", "cascade", "first_network"):
         add_knob(parser, TrainConfig, name)
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="Plan to follow; see the command plan.")
     budget = parser.add_mutually_exclusive_group()
     add_knob(budget, TrainConfig, "epochs")
     add_knob(budget, TrainConfig, "minutes", metavar="M")
@@ -60,6 +54,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="Folder of images without labels, for a scheme that takes them.",
+    )
+    add_knob(parser, TrainConfig, "tracker")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="Train a model on each of N folds of the cases and write the set of them, which is used as one model; "
+        "--minutes is shared. -o then ends in .json, and --val means nothing: each fold validates on the others.",
     )
     add_merge(parser, "learn the labels in it as one, of this name")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
@@ -75,13 +77,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     for name in filter(None, (args.network, args.first_network)):
         registry.network(name)
-    if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None:
+    if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None and args.plan is None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
+    require_sources(args)
     require_taken(scheme_named(args.scheme), args.unlabelled)
     if args.adapt != "all" and args.init is None:
         raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
-    require_model_path(args.output)
+    _require_output(args)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
     with locked(args.output):  # before torch is loaded, so that a refusal comes at once
@@ -89,27 +92,42 @@ def run(args: Namespace) -> None:
 
 
 def _train(args: Namespace, config: TrainConfig) -> None:
-    from napari_medseg.cases import cases_from_folders, cases_of_images
-    from napari_medseg.training import iter_train
+    from napari_medseg.cases import cases_of_images
+    from napari_medseg.training import iter_train, iter_train_folds
     from napari_medseg.transforms.regions import parsed
 
-    cases = cases_from_folders(args.images, args.labels)
+    data = dataset_of(args)
+    merge = {**dict(data.merge), **dict(parsed(args.merge))}
     with asked_to_stop() as should_stop:
-        events = iter_train(
-            cases,
+        verb = iter_train if args.folds is None else partial(iter_train_folds, folds=args.folds)
+        events = verb(
+            data.cases,
             network=args.network,
             out=args.output,
-            config=config,
+            config=configured(TrainConfig, config, ignored_in(data, config)),
             init=args.init,
-            merge=parsed(args.merge),
+            merge=merge,
+            plan=args.plan,
             unlabelled=() if args.unlabelled is None else cases_of_images([args.unlabelled]),
             resume=args.resume,
             should_stop=should_stop,
         )
-        terminal.follow(events, args.output.name)
+        result = terminal.follow(events, args.output.name)
+        for name, (mean, deviation) in result.scores.items() if args.folds is not None else ():
+            terminal.print_result(f"{name}: {mean:.4f} +- {deviation:.4f} over {len(result.models)} folds")
         terminal.print_result(f"wrote {args.output}")
         if should_stop():
             raise KeyboardInterrupt
+
+
+def _require_output(args: Namespace) -> None:
+    """Raise InputError for a name that the result cannot have."""
+    if args.folds is None:
+        require_model_path(args.output)
+    elif args.output.suffix != ".json":
+        raise InputError(f"--folds makes a set of models: end {args.output} in .json")
+    elif args.val != TrainConfig().validation.val:
+        raise InputError("--folds decides which cases validate: leave --val out")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_medseg.errors import InputError
+from napari_medseg.io.disk.memory import available_bytes
 
 if TYPE_CHECKING:
     from napari_medseg.config import Precision
@@ -120,6 +121,15 @@ def _seconds(image: torch.Tensor, weights: torch.Tensor) -> float:
             float(torch.nn.functional.conv3d(image, weights).sum())  # the number is waited for: a GPU works on its own
         found.append(time.perf_counter() - start)
     return min(found[1:])
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory that a device can still give: its own, or that of the system for a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return available_bytes()
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:

@@ -1,3 +1,16 @@
 from .fit import iter_train, train
+from .planning.document import Plan, load_plan
+from .tasks.folds import Folds, iter_train_folds, train_folds
+from .tasks.planner import iter_plan, plan
 
-__all__ = ["iter_train", "train"]
+__all__ = [
+    "Folds",
+    "Plan",
+    "iter_plan",
+    "iter_train",
+    "iter_train_folds",
+    "load_plan",
+    "plan",
+    "train",
+    "train_folds",
+]

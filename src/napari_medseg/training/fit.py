@@ -42,7 +42,9 @@ from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, r
 from napari_medseg.training.losses.context import Loss
 from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
 from napari_medseg.training.patches import PatchSampler
-from napari_medseg.training.plan import (
+from napari_medseg.training.planning.document import Plan, as_plan
+from napari_medseg.training.planning.following import config_of, of_plan
+from napari_medseg.training.planning.rules import (
     CaseFacts,
     facts_of,
     label_doubts,
@@ -53,6 +55,7 @@ from napari_medseg.training.plan import (
     require_same_channels,
 )
 from napari_medseg.training.record import described
+from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved, states_in
 from napari_medseg.training.schemes.scheme import require_taken, scheme_named
 from napari_medseg.training.schemes.start import new_state
@@ -76,6 +79,7 @@ def iter_train(
     out: str | Path,
     init: Model | str | Path | None = None,
     merge: Merge = (),
+    plan: Plan | str | Path | None = None,
     unlabelled: Iterable[Case | Volume] = (),
     resume: bool = False,
     should_stop: ShouldStop = lambda: False,
@@ -88,15 +92,17 @@ def iter_train(
     network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
     its network and preprocessing are kept, and in a cascade its first stage as it is. Its labels are matched with the
     cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
-    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. unlabelled: images without
-    labels, for a scheme that takes them. resume: go on from the state that a run with the same cases and settings left
-    in the folder "NAME.training" when it was stopped or killed; on a CPU the weights are those of a run that was not.
-    Without a state the training begins at its start. should_stop: asked at every step; true ends the training early.
+    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see `plan`,
+    which then decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that
+    takes them. resume: go on from the state that a run with the same cases and settings left in the folder
+    "NAME.training" when it was stopped or killed; on a CPU the weights are those of a run that was not. Without a state
+    the training begins at its start. should_stop: asked at every step; true ends the training early.
     config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
-    best and the last checkpoint (model files themselves), the history, and the first stage of a cascade. Files that an
+    best and the last checkpoint (model files themselves), the history, log.csv, report.html, and the first stage of a
+    cascade. Files that an
     earlier training left under these names are kept as "NAME.previous". A cascade that should stop before its second
     stage has begun ends with its first stage as the model, and a Notice says so; one that is closed before then leaves
     the first stage in that folder only.
@@ -111,14 +117,21 @@ def iter_train(
     for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
         require_trainable(name)
     initial = None if init is None else as_model(init)
-    chosen = _network_of(network, initial)
+    given = None if plan is None else as_plan(plan)
+    if given is not None:
+        config = config_of(given, config, None if initial is None else initial.path.name)
+    chosen = _network_of(network, initial if given is None else given)
     annotated, config = in_part(in_regions(as_cases(cases), merge), config)
-    job = Job(annotated, chosen, require_writable(out), config, should_stop, unlabelled=images, resume=resume)
+    target = require_writable(out)
+    job = Job(annotated, chosen, target, config, should_stop, unlabelled=images, resume=resume, plan=given)
     if config.optimiser.adapt != "all" and initial is None:
         raise InputError(f"adapt {config.optimiser.adapt} is for a model to start from: give one, or adapt all weights")
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
-    yield from iter_job(job, initial)
+    events = iter_job(job, initial)
+    if config.reporting.report:
+        events = reported(events, split(job.cases, config.validation.val)[1], job.out, config, should_stop)
+    yield from events
 
 
 @dataclass(frozen=True)
@@ -136,9 +149,11 @@ class Job:
     unlabelled: Sequence[Case] = ()
     """Cases without labels."""
     resume: bool = False
+    plan: Plan | None = None
+    """What decides the network and its preprocessing; None to work it out from the cases."""
 
 
-def iter_job(job: Job, initial: Model | None = None) -> Iterator[Event]:
+def iter_job(job: Job, initial: Model | None = None) -> Generator[Event, None, None]:
     """The events of a training, see `iter_train`. initial: the model to start from."""
     with locked(job.out):
         over = finished_before(job)
@@ -159,15 +174,15 @@ def finished_before(job: Job) -> Model | None:
     return Checkpoints(job.out).finished() if job.resume else None
 
 
-def _network_of(network: str | None, initial: Model | None) -> str:
-    """The network to train. Raises InputError for another one than that of the model to start from."""
+def _network_of(network: str | None, initial: Model | Plan | None) -> str:
+    """The network to train. Raises InputError for another one than that of the model to start from, or of the plan."""
     if initial is None:
         return network or DEFAULT_NETWORK
     own = initial.spec.network
     if network not in (None, own):
+        owner = "the plan" if isinstance(initial, Plan) else "the model to start from"
         raise InputError(
-            f"network {network} does not go with the model to start from, which is of network {own}: leave the network "
-            f"out"
+            f"network {network} does not go with {owner}, which is of network {own}: leave the network out"
         )
     return own
 
@@ -260,11 +275,13 @@ def _train_one(
         facts, others = all_facts[: len(training)], all_facts[len(training) :]
         labels = labels_of(all_facts)
         require_regions(job.cases, labels)
-        if initial is None:
+        if job.plan is not None:
+            spec = of_plan(job.plan, facts, config, labels, first=stage, coarse=guided is not None)
+        elif initial is None:
             spec = plan(facts, job.network, config, target.type, labels=labels, first=stage, coarse=guided is not None)
         else:
             spec = plan_from(initial.spec, facts, config, labels=labels)
-        if guided is not None:  # refused now, not after the first stage is trained
+        if guided is not None and guided.plan is None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
         if spec.first is not None and spec.first.guide == "boxes":  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})

@@ -22,6 +22,7 @@ from napari_medseg.transforms.augment import (
     augment_intensity,
     degrade_guide,
     draw_matrix,
+    draw_shifts,
     planes_axis,
     sample_grid,
 )
@@ -107,13 +108,15 @@ class PatchSampler:
         draw = np.random.default_rng((self._seed, *place, index))
         case = self._cases[index]
         centre = self._centre(case, draw)
-        matrix = None
+        matrix, shifts = None, None
         if self._augmentation.augment:
             flat = planes_axis(self._spacing, self._patch)
-            matrix = draw_matrix(draw, self._spacing, SpatialRanges(mirror=self._augmentation.mirror), flat)
-        matrix = np.eye(3) if matrix is None else matrix
-        image, classes = cut(case, centre, matrix, self._patch, self._device)
-        shapes = None if case.shapes is None else seen(case.shapes, 0.0, centre, matrix, self._patch, self._device)
+            ranges = SpatialRanges(mirror=self._augmentation.mirror, elastic_mm=self._augmentation.elastic_mm)
+            matrix = draw_matrix(draw, self._spacing, ranges, flat)
+            shifts = draw_shifts(draw, self._spacing, self._patch, ranges)
+        view = (centre, np.eye(3) if matrix is None else matrix, self._patch, self._device, shifts)
+        image, classes = cut(case, *view)
+        shapes = None if case.shapes is None else seen(case.shapes, 0.0, *view)
         changed = self._changed(image, case.guides, draw) if self._augmentation.augment else image
         return _Patch(changed, classes, shapes, image)
 
@@ -141,18 +144,25 @@ class PatchSampler:
 
 
 def cut(
-    case: PreparedCase, centre: FloatArray, matrix: FloatArray, patch: Shape3, device: torch.device
+    case: PreparedCase,
+    centre: FloatArray,
+    matrix: FloatArray,
+    patch: Shape3,
+    device: torch.device,
+    shifts: FloatArray | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The patch around `centre` (voxels), seen through `matrix`: image (C, z, y, x) and classes (z, y, x).
 
+    shifts: an elastic deformation, see `draw_shifts`.
+
     Outside the case the image is 0 (its mean) and the classes are IGNORE. Only the box that the patch needs is read.
     """
-    image = seen(case.image, 0.0, centre, matrix, patch, device)
-    low, high = _reach(centre, matrix, patch)
+    image = seen(case.image, 0.0, centre, matrix, patch, device, shifts)
+    low, high = _reach(centre, matrix, patch, shifts)
     classes = torch.from_numpy(_box(case.classes[None], low, high, IGNORE)).to(device)
-    if np.array_equal(matrix, np.eye(3)):
+    if shifts is None and np.array_equal(matrix, np.eye(3)):
         return image, classes[0].long()
-    grid = sample_grid(centre - low, matrix, patch, tuple(classes.shape[1:])).to(device)
+    grid = sample_grid(centre - low, matrix, patch, tuple(classes.shape[1:]), shifts).to(device)
     # float32 holds class indices exactly; the shift by one makes what lies outside (0) mean IGNORE
     nearest = functional.grid_sample(classes[None].float() - IGNORE, grid, mode="nearest", align_corners=True)[0, 0]
     return image, nearest.round().long() + IGNORE
@@ -165,21 +175,24 @@ def seen(
     matrix: FloatArray,
     patch: Shape3,
     device: torch.device,
+    shifts: FloatArray | None = None,
 ) -> torch.Tensor:
     """The patch (C, z, y, x) of an array (C, Z, Y, X) around `centre`, through `matrix`, between its voxels."""
-    low, high = _reach(centre, matrix, patch)
+    low, high = _reach(centre, matrix, patch, shifts)
     box = torch.from_numpy(_box(data, low, high, outside)).to(device)
-    if np.array_equal(matrix, np.eye(3)):
+    if shifts is None and np.array_equal(matrix, np.eye(3)):
         return box
-    grid = sample_grid(centre - low, matrix, patch, tuple(box.shape[1:])).to(device)
+    grid = sample_grid(centre - low, matrix, patch, tuple(box.shape[1:]), shifts).to(device)
     return functional.grid_sample(box[None], grid, mode="bilinear", align_corners=True)[0]
 
 
 def _reach(
-    centre: FloatArray, matrix: FloatArray, patch: Shape3
+    centre: FloatArray, matrix: FloatArray, patch: Shape3, shifts: FloatArray | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The box of voxels that a patch needs: (low, high), high exclusive."""
     reach = np.abs(matrix) @ ((np.array(patch) - 1) / 2)
+    if shifts is not None:
+        reach = reach + np.abs(shifts).max(axis=(1, 2, 3))
     return np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
 
 

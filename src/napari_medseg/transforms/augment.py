@@ -22,6 +22,8 @@ Change = Callable[[torch.Tensor, Draw], torch.Tensor]
 
 _ANISOTROPIC = 3.0
 """Ratio of the largest spacing to the smallest above which a volume is rotated in its planes only."""
+_FEWEST_KNOTS, _MOST_KNOTS = 3, 6
+"""Knots of an elastic deformation along an axis."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class SpatialRanges:
     """Of a rotation, and of a scaling."""
     mirror: bool = False
     """Whether each axis is flipped in half of the patches."""
+    elastic_mm: float = 0.0
+    """Largest shift of a voxel by an elastic deformation; 0 for none."""
+    elastic_probability: float = 0.2
 
 
 def planes_axis(spacing_zyx_mm: Triple, patch_zyx: tuple[int, int, int]) -> int | None:
@@ -76,16 +81,42 @@ def _rotation(draw: Draw, limit: float, in_plane_of: int | None) -> FloatArray:
     return result
 
 
+def draw_shifts(
+    draw: Draw, spacing_zyx_mm: Triple, patch: tuple[int, int, int], ranges: SpatialRanges
+) -> FloatArray | None:
+    """An elastic deformation as shifts (3, z, y, x) of a few knots, in voxels; None for no change.
+
+    The knots lie evenly over the patch, and the shifts between them follow by interpolation, so that neighbours move
+    together (free-form deformation, Rueckert et al., IEEE TMI 1999). A flat axis has one knot, and stays.
+    """
+    if not ranges.elastic_mm or draw.random() >= ranges.elastic_probability:
+        return None
+    knots = [1 if n == 1 else int(draw.integers(_FEWEST_KNOTS, _MOST_KNOTS + 1)) for n in patch]
+    most = draw.uniform(0, ranges.elastic_mm)
+    shifts = draw.uniform(-most, most, (3, *knots)) / np.array(spacing_zyx_mm)[:, None, None, None]
+    shifts[[n == 1 for n in patch]] = 0
+    return np.asarray(shifts)
+
+
 def sample_grid(
-    centre: FloatArray, matrix: FloatArray, patch: tuple[int, int, int], size: tuple[int, ...]
+    centre: FloatArray,
+    matrix: FloatArray,
+    patch: tuple[int, int, int],
+    size: tuple[int, ...],
+    shifts: FloatArray | None = None,
 ) -> torch.Tensor:
     """Where each patch voxel lies in an image of `size`, as `grid_sample` (align_corners) wants it.
 
-    Returns (1, z, y, x, 3), the last axis in the order x, y, z.
+    shifts: those of `draw_shifts`, added in the image. Returns (1, z, y, x, 3), the last axis in the order x, y, z.
     """
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     position = offsets @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.from_numpy(centre.astype(np.float32))
+    if shifts is not None:
+        knots = torch.from_numpy(shifts.astype(np.float32))[None]
+        position = position + functional.interpolate(knots, patch, mode="trilinear", align_corners=True)[0].movedim(
+            0, -1
+        )
     last = torch.tensor([max(1, n - 1) for n in size], dtype=torch.float32)
     return (2 * position / last - 1).flip(-1)[None]
 

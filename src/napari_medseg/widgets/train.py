@@ -1,4 +1,4 @@
-"""The Train panel: image and label layers become a model, while its curves are watched."""
+"""The Train panel: image and label layers, and folders, become a model, while its curves and its labels are watched."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel, other_panel
 from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH, button, caption, choice, form, reporting, row, tell
+from napari_medseg.widgets.fields.label_names import LabelNames
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.remembered import remember
+from napari_medseg.widgets.learning.annotation import Annotation, AnnotationWatch
+from napari_medseg.widgets.learning.preview import Preview
 from napari_medseg.widgets.segment import SegmentPanel
 from napari_medseg.widgets.work.background import Background
 from napari_medseg.widgets.work.estimate import devices_seen
@@ -38,6 +41,8 @@ from napari_medseg.widgets.work.runner import Runner
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from napari_medseg.cases import Case
+    from napari_medseg.datasets import DataSet
     from napari_medseg.widgets.views.curves import Curves
 
 _WORDS = {
@@ -85,8 +90,10 @@ class TrainPanel(Panel):
         self._viewer = napari_viewer
         self.model: Model | None = None
         self._steps = 0
+        self._was_sparse = False
         docs = field_docs(TrainConfig)
         self.cases = CaseRows(napari_viewer)
+        self.labels = LabelNames()
         self.network = NetworkBox()
         self.options = ConfigForm(TrainConfig, _SHOWN, _WORDS, _HIDDEN)
         self.budget = QSpinBox()
@@ -100,6 +107,8 @@ class TrainPanel(Panel):
         self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")
         self.runner = Runner(self)
         self._background = Background(self)
+        self._annotation = AnnotationWatch(self, napari_viewer, self.cases, self._show_annotation)
+        self.preview = Preview(self, napari_viewer)
         self.progress = ProgressRow(self.runner, "Stop", "Stopping…")
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
@@ -111,12 +120,16 @@ class TrainPanel(Panel):
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._update)
         self.cases.changed.connect(self._update)
+        self.cases.changed.connect(self._annotation.look)
+        self.cases.folder_chosen.connect(self.add_folder)
+        self.labels.renamed.connect(self._annotation.rename)
         self.name.textChanged.connect(self._update)
         self.network.changed.connect(self._offer_modes)
         if self.options.advanced is not None:  # only there is the device, and only torch knows the devices
             self.options.advanced.unfolded.connect(self._offer_devices)
         self._offer_modes()
         self._update()
+        self._annotation.look()
 
     def _lay_out(self) -> None:
         budget = QWidget()
@@ -126,6 +139,7 @@ class TrainPanel(Panel):
         layout.addWidget(QLabel("Cases: image and its labels"))
         layout.addWidget(self.cases)
         layout.addWidget(LabelsButton(self._viewer, 1))
+        layout.addWidget(self.labels)
         layout.addLayout(
             form(
                 Network=self.network,
@@ -167,10 +181,15 @@ class TrainPanel(Panel):
             out = free_path(models_folder(), self.name.text())
             make_folder(out.parent)
             self.model = None
+            self.preview.begin(out, self.cases.complete[0].images if self.cases.pairs else [], config.device)
             if self._curves is not None:
                 self._curves.clear()
             self.plan.setText("")
-            options = {"network": network, "out": out, "config": config, "should_stop": self.runner.should_stop}
+            options = {"network": network, "out": out, "should_stop": self.runner.should_stop}
+            options |= {
+                "config": config,
+                "merge": tuple(region for folder in self.cases.folders for region in folder.data.merge),
+            }
             self.runner.start(partial(_training, cases, **options), f"Train {out.stem}", ends_itself=True)
 
     def use_in_segment(self) -> None:
@@ -181,13 +200,31 @@ class TrainPanel(Panel):
             _, panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Segment")
         panel.models.select(self.model.path)
 
-    def _cases(self) -> list[tuple[Volume, Segmentation]]:
+    def add_folder(self, folder: str) -> None:
+        """Add the cases of a data set; the folder is looked through in the background."""
+        self._background.ask(partial(_opened, Path(folder)), self._take_folder)
+
+    def _take_folder(self, data: DataSet) -> None:
+        self.cases.add_folder(data)
+        if data.ignore_label is not None:
+            self.options["ignore_label"].value = str(data.ignore_label)
+
+    def _cases(self) -> list[Case | tuple[Volume, Segmentation]]:
         layers = list(self._viewer.layers)
-        cases = []
-        for image, labels in self.cases.pairs:
-            volume = to_volume(image, layers)
-            cases.append((volume, onto(to_segmentation(labels, layers), volume.grid)))
-        return cases
+        cases: list[Case | tuple[Volume, Segmentation]] = []
+        for shown in self.cases.complete:
+            volume = to_volume(shown.images, layers)
+            cases.append((volume, onto(to_segmentation(shown.labels.layer, layers), volume.grid)))
+        return [*cases, *(case for folder in self.cases.folders for case in folder.data.cases)]
+
+    def _show_annotation(self, found: Annotation) -> None:
+        """Show what is painted. Empty slices between painted ones are most often not annotated, so that is preset."""
+        self.cases.show_annotated(found.texts)
+        of_folders = {i: name for folder in self.cases.folders for i, name in folder.data.labels.items()}
+        self.labels.show_names({**of_folders, **found.names})
+        if found.is_sparse and not self._was_sparse:
+            self.options["unlabelled_slices"].value = "ignore"
+        self._was_sparse = found.is_sparse
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -198,6 +235,7 @@ class TrainPanel(Panel):
             self.curves.add_loss(event.step, event.loss)
         elif isinstance(event, Validated):
             self.curves.add_dice(event.step, event.mean_dice)
+            self.preview.show()
         elif isinstance(event, Finished):
             self.model = event.result
             name = event.result.path.stem
@@ -219,14 +257,20 @@ class TrainPanel(Panel):
         self._background.ask(devices_seen, partial(self.options.offer, "device"))
 
     def _update(self, _: object = None) -> None:
-        no_case = not self.cases.pairs
-        tell(self.waits, "Waits for an image layer and its Labels layer: open or paint them." if no_case else "")
+        no_case = self.cases.is_empty
+        tell(self.waits, "Waits for an image layer and its Labels layer, or a folder." if no_case else "")
         ready = not self.runner.is_busy
-        self.train_button.setEnabled(ready and bool(self.cases.pairs) and bool(_safe(self.name.text())))
+        self.train_button.setEnabled(ready and not no_case and bool(_safe(self.name.text())))
         self.use_button.setEnabled(ready and self.model is not None)
 
 
-def _training(cases: list[tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
+def _opened(folder: Path) -> DataSet:
+    """In the worker, which looks through the folder."""
+    found: DataSet = importlib.import_module("napari_medseg.datasets").open_dataset(folder)
+    return found
+
+
+def _training(cases: list[Case | tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
     """In the worker, which loads torch, and matplotlib for the curves: both would hold up the window."""
     importlib.import_module("napari_medseg.inference.torch_library").preload()
     importlib.import_module("napari_medseg.widgets.views.curves")

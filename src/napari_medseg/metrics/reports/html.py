@@ -36,7 +36,7 @@ _NAME = 28
 
 
 @dataclass(frozen=True)
-class _Figure:
+class Figure:
     """A picture in the page."""
 
     caption: str
@@ -51,7 +51,7 @@ def html_document(
     settings: tuple[Setting, ...] = (),
 ) -> str:
     """The whole report as text. settings: how the scores were made, beside the settings that they hold."""
-    return _template().render(
+    return template("napari_medseg.metrics.reports", "report.html.jinja").render(
         scores=scores,
         numbers=[(SUMMARIES["pa"], scores.pa), (SUMMARIES["miou"], scores.miou)],
         rules=RULE_TEXTS[scores.config.preset],
@@ -60,19 +60,19 @@ def html_document(
         table=scores_table(scores),
         plots=list(_plots(scores)),
         tables=[(table, text_of(table.settings)) for table in tables],
-        places=[_of_picture(picture) for picture in pictures],
+        places=[figure_of(picture) for picture in pictures],
     )
 
 
-def _template() -> Template:
-    """The page, in an environment that escapes by default and refuses a name that it is not given."""
+def template(package: str, name: str) -> Template:
+    """A page of a package, in an environment that escapes by default and refuses a name that it is not given."""
     import jinja2
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=_printable, keep_trailing_newline=True
     )
     environment.filters["cell"] = _cell
-    page = resources.files("napari_medseg.metrics.reports") / "report.html.jinja"
+    page = resources.files(package) / name
     return environment.from_string(page.read_text(encoding="utf-8"))
 
 
@@ -90,13 +90,13 @@ def _cell(value: Value, decimals: int) -> str:
     return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"
 
 
-def _plots(scores: Scores) -> Iterator[_Figure]:
+def _plots(scores: Scores) -> Iterator[Figure]:
     """Bars for one case; for several cases boxes, and the agreement of each label's volumes."""
     scores = replace(scores, rows=tuple(replace(row, name=_short(row.name)) for row in scores.rows))
     labels = sorted({row.label for row in scores.rows})
     draw = plots.draw_boxes if scores.cases else plots.draw_bars
     for metric in _PLOTTED if labels else ():
-        yield _plot(
+        yield plot(
             partial(draw, scores=scores, column=metric),
             1.0 + 0.22 * len(labels),
             f"{scores.definitions[metric].title} per label",
@@ -104,26 +104,27 @@ def _plots(scores: Scores) -> Iterator[_Figure]:
     for of_label in (scores.of_label(label) for label in labels):
         if len(of_label.rows) > 1:
             text = f"{of_label.rows[0].name}: volumes (Bland-Altman)"
-            yield _plot(partial(plots.draw_bland_altman, scores=of_label), 3.2, text)
+            yield plot(partial(plots.draw_bland_altman, scores=of_label), 3.2, text)
 
 
-def _plot(draw: Callable[[Axes], None], height_inches: float, caption: str) -> _Figure:
+def plot(draw: Callable[[Axes], None], height_inches: float, caption: str) -> Figure:
     """A plot as a picture in the page. Names are shown as they are, never read as formulas."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
     file = BytesIO()
     with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "napari-medseg"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # letters that the plot's font lacks are drawn as boxes
-        figure = Figure(figsize=(6, height_inches), layout="constrained")
+        figure = Canvas(figsize=(6, height_inches), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return _Figure(caption, _data_uri("svg+xml", file.getvalue()))
+    return Figure(caption, _data_uri("svg+xml", file.getvalue()))
 
 
-def _of_picture(picture: Picture) -> _Figure:
+def figure_of(picture: Picture) -> Figure:
+    """A picture of a slice, in the page."""
     caption = f"{picture.case}, {picture.caption}" if picture.case else picture.caption
-    return _Figure(caption, _data_uri("png", picture.png))
+    return Figure(caption, _data_uri("png", picture.png))
 
 
 def _short(name: str) -> str:

@@ -45,6 +45,7 @@ class Curves(QWidget):
     def _style(self) -> None:
         """Legible on napari's dark and light themes alike."""
         grey = "#8a8d91"
+        self._loss_axes.ticklabel_format(axis="y", useOffset=False)
         self._loss_axes.set_xlabel("step", color=grey, fontsize=8)
         self._loss_axes.set_ylabel("loss", color=_LOSS, fontsize=8)
         self._dice_axes.set_ylabel("validation Dice", color=_DICE, fontsize=8)

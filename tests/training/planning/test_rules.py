@@ -11,7 +11,7 @@ from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.training.cases import as_cases
-from napari_medseg.training.plan import facts_of, patch_for, plan, plan_from, pools_for, require_same_channels
+from napari_medseg.training.planning.rules import facts_of, patch_for, plan, plan_from, pools_for, require_same_channels
 
 
 def planned(pairs: list[tuple[Volume, Segmentation]], device: str = "cpu", **knobs: object) -> ModelSpec:

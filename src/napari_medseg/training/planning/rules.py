@@ -1,7 +1,7 @@
 """From the cases' fingerprint to the plan of a model: spacing, patch, depth, normalisation.
 
-The rules are those of nnU-Net (Isensee et al., Nature Methods 2021), cut to what a single resolution needs. The plan is
-a ModelSpec: it is shown, stored in the model, and all that inference knows.
+The rules are those of nnU-Net (Isensee et al., Nature Methods 2021). The result is a ModelSpec: it is shown, stored in
+the model, and all that inference knows.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ from napari_medseg.inference.suitability import Range, sampled
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
 from napari_medseg.models.transfer import called, channels_from, is_named, origins_of, same_name
 from napari_medseg.registry import NetworkSpec, network
+from napari_medseg.training.planning.topology import BOTTLENECK, DEEPEST, Topology, patch_on, topology_of
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
 
 _SAMPLES_PER_CASE = 20_000
 """Intensities of a case from which those of all cases are judged."""
-_PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
+PATCH_VOXELS = {"cpu": 110_000, "mps": 500_000, "cuda": 2_000_000}
 """{device: voxels of the largest patch}."""
 _SLICES_PIXELS = 2**16
 """Pixels of the slices that stand for one patch of a batch."""
-_DEEPEST = 5
-"""Most times that the network halves its input."""
-_BOTTLENECK = 4
-"""Fewest voxels of an axis at the bottom of the network."""
+_PER_AXIS = {"nnunet": "features", "dynunet": "filters"}
+"""{network with kernels and strides per level and axis: its argument for the features of the levels}."""
+_THICK = 3.0
+"""An axis is thick that is as many times coarser (mm) and as many times shorter (voxels) than the others."""
+_THICK_PERCENTILE = 10
+"""Percentile of the cases' spacings that a thick axis is resampled to: its median would lose the finer cases."""
+_SMALL_PART = 0.25
+"""Share of the median volume that a patch holds, below which a stage at low resolution helps."""
 
 
 @dataclass(frozen=True)
@@ -110,30 +115,31 @@ def plan(
     labels: Mapping[int, str] | None = None,
     first: Stage | None = None,
     coarse: bool = False,
+    patch_voxels: int | None = None,
 ) -> ModelSpec:
     """The ModelSpec that training fills with weights. device: "cpu", "cuda" or "mps", for the patch's size.
 
     labels: {id: name}; by default those of the cases. first: the stage before it in a cascade. coarse: the model is
-    such a stage itself; its patch holds the whole volume.
+    such a stage itself; its patch holds the whole volume. patch_voxels: of the largest patch; by default as the device
+    allows.
     """
     labels = labels_of(facts) if labels is None else labels
-    channels = facts[0].channels
-    orientation = collections.Counter(f.grid.orientation for f in facts).most_common(1)[0][0]
-    grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation)) for f in facts]
-    spacing = config.sampling.spacing_zyx_mm or _median_triple([g.spacing for g in grids])
+    channels, voxels = facts[0].channels, patch_voxels or PATCH_VOXELS[device]
+    orientation, grids = _aligned(facts)
+    spacing = config.sampling.spacing_zyx_mm or target_spacing(grids)
     if coarse:
-        spacing = coarse_spacing(_median_shape(grids, spacing), spacing, _PATCH_VOXELS[device])
+        spacing = coarse_spacing(_median_shape(grids, spacing), spacing, voxels)
     shape = _median_shape(grids, spacing)
     spec = network(network_name)
     mode = mode_for(spec, shape if config.sampling.patch_zyx is None else config.sampling.patch_zyx, config.mode)
-    patch, pools = _patch_of(mode, shape, spacing, config, device)
+    patch, levels = _patch_of(network_name, mode, shape, spacing, config, voxels)
     is_ct = (np.median([f.minima for f in facts], axis=0) <= CT_BELOW_HU).tolist()
     seen = len(channels) + (first.channels if first else 0)
     arguments = spec.arguments(
         in_channels=seen * (patch[0] if mode == "2.5d" else 1),
         out_channels=len(labels) + 1,
         spatial_dims=3 if mode == "3d" else 2,
-        **{**_depth_arguments(network_name, pools, device), **config.arguments},
+        **{**_depth_arguments(network_name, levels, mode, device), **config.arguments},
     )
     return ModelSpec(
         network=network_name,
@@ -172,14 +178,54 @@ def mode_for(spec: NetworkSpec, shape: Shape3, wanted: TrainMode) -> Mode:
     return wanted
 
 
-def _patch_of(mode: Mode, shape: Shape3, spacing: Triple, config: TrainConfig, device: str) -> tuple[Shape3, int]:
-    """The patch of a mode and how often the network halves it."""
+def _aligned(facts: Sequence[CaseFacts]) -> tuple[str, list[Grid]]:
+    """The most frequent orientation of the cases, and their grids in it."""
+    orientation = collections.Counter(f.grid.orientation for f in facts).most_common(1)[0][0]
+    return orientation, [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation)) for f in facts]
+
+
+def target_spacing(grids: Sequence[Grid]) -> Triple:
+    """The median spacing; of thick slices, the axis across them gets a finer one, as in nnU-Net."""
+    spacing = _median_triple([g.spacing for g in grids])
+    shape = _median_shape(grids, spacing)
+    axis = int(np.argmax(spacing))
+    others = [a for a in range(3) if a != axis]
+    if spacing[axis] < _THICK * max(spacing[a] for a in others) or shape[axis] * _THICK > min(shape[a] for a in others):
+        return spacing
+    finer = float(np.percentile([g.spacing[axis] for g in grids], _THICK_PERCENTILE))
+    z, y, x = (max(finer, *(spacing[o] for o in others)) if a == axis else spacing[a] for a in range(3))
+    return z, y, x
+
+
+def part_of_volume(facts: Sequence[CaseFacts], spec: ModelSpec) -> float:
+    """The share of the median volume that a patch of the plan holds, 0 to 1."""
+    assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
+    shape = _median_shape(_aligned(facts)[1], spec.spacing_zyx_mm)
+    return float(np.prod(np.minimum(spec.patch_zyx, shape)) / np.prod(shape))
+
+
+def wants_low_resolution(facts: Sequence[CaseFacts], spec: ModelSpec) -> bool:
+    """Whether a patch in 3D holds so little of a volume that a stage at low resolution helps, by nnU-Net's rule."""
+    return spec.mode == "3d" and spec.first is None and part_of_volume(facts, spec) < _SMALL_PART
+
+
+def _patch_of(
+    network_name: str, mode: Mode, shape: Shape3, spacing: Triple, config: TrainConfig, voxels: int
+) -> tuple[Shape3, int | Topology]:
+    """The patch of a mode, and how often the network halves it: all axes alike, or each by itself."""
     across = {"2d": 1, "2.5d": config.slices}.get(mode)
     if across is not None:
         shape = (1, *shape[1:])
-    pools = pools_for(shape)
-    patch = config.sampling.patch_zyx or patch_for(shape, spacing, pools, _PATCH_VOXELS[device])
-    return ((across or patch[0]), *patch[1:]), pools
+    given = config.sampling.patch_zyx
+    levels: int | Topology
+    if network_name in _PER_AXIS:
+        patch, levels = patch_on(shape, spacing, voxels)
+        if given is not None:
+            patch, levels = given, topology_of(given if across is None else (1, *given[1:]), spacing)
+    else:
+        levels = pools_for(shape)
+        patch = given or patch_for(shape, spacing, levels, voxels)
+    return ((across or patch[0]), *patch[1:]), levels
 
 
 def patches_at_once(spec: ModelSpec) -> int:
@@ -253,7 +299,7 @@ def _median_shape(grids: Sequence[Grid], spacing: Triple) -> Shape3:
 def pools_for(shape: Shape3) -> int:
     """How often the network halves a volume of this shape; a flat axis (2D) does not count."""
     sizes = [n for n in shape if n > 1] or [1]
-    return int(np.clip(np.floor(np.log2(max(1, min(sizes)) / _BOTTLENECK)), 1, _DEEPEST))
+    return int(np.clip(np.floor(np.log2(max(1, min(sizes)) / BOTTLENECK)), 1, DEEPEST))
 
 
 def patch_for(shape: Shape3, spacing: Triple, pools: int, voxels: int) -> Shape3:
@@ -268,13 +314,21 @@ def patch_for(shape: Shape3, spacing: Triple, pools: int, voxels: int) -> Shape3
     return patch[0], patch[1], patch[2]
 
 
-def _depth_arguments(network_name: str, pools: int, device: str) -> dict[str, Any]:
-    """The feature counts of a network whose depth follows the patch; others have a depth of their own."""
-    argument = network(network_name).features_per_level
-    if not argument:
-        return {}
+def _depth_arguments(network_name: str, levels: int | Topology, mode: Mode, device: str) -> dict[str, Any]:
+    """The features of a network whose depth follows the patch, and its kernels; others have a depth of their own."""
     finest = 32 if device == "cuda" else 16  # what a CPU trains in minutes
-    return {argument: tuple(min(320, finest * 2**k) for k in range(pools + 1))}
+    if isinstance(levels, Topology):
+        count = len(levels.strides)
+        kernels, strides = levels.flat(3 if mode == "3d" else 2)
+        depth = {_PER_AXIS[network_name]: _features(finest, count), "kernel_sizes": kernels, "strides": strides}
+        blocks = {"blocks": (2,) * count, "decoder_blocks": (2,) * (count - 1)}
+        return {**depth, **blocks} if network_name == "nnunet" else depth
+    argument = network(network_name).features_per_level
+    return {argument: _features(finest, levels + 1)} if argument else {}
+
+
+def _features(finest: int, count: int) -> tuple[int, ...]:
+    return tuple(min(320, finest * 2**k) for k in range(count))
 
 
 def _normalisation(facts: Sequence[CaseFacts], channel: int, is_ct: bool) -> Normalisation:
@@ -356,6 +410,30 @@ def _with_channels(initial: ModelSpec, facts: Sequence[CaseFacts]) -> ModelSpec:
     )
 
 
+def planned(
+    spec: ModelSpec, facts: Sequence[CaseFacts], config: TrainConfig, *, labels: Mapping[int, str], first: Stage | None
+) -> ModelSpec:
+    """The spec of a plan for these cases, with the record of the training. first: the stage before it, trained.
+
+    Raises InputError where the cases have other channels, a label that the plan lacks, or the config says otherwise.
+    """
+    if len(facts[0].channels) != len(spec.channels):
+        raise InputError(f"the cases have {len(facts[0].channels)} channels, the plan {len(spec.channels)}")
+    require_order(f"case {facts[0].name}", facts[0].channels, [channel.name for channel in spec.channels])
+    _refuse_idle(spec, config, "the plan")
+    lacking = [called(i, labels) for i in labels if i not in spec.labels]
+    if lacking:
+        raise InputError(f"the plan has no label {', '.join(lacking[:5])}, which the cases hold: plan them again")
+    assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
+    record = TrainingRecord(
+        fingerprint=_fingerprint(facts, spec.spacing_zyx_mm, spec.patch_zyx, spec.labels),
+        cases=len(facts),
+        seed=config.seed,
+        seen=_seen(facts, spec.orientation),
+    )
+    return replace(spec, first=first, training=record)
+
+
 def _seen(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:
     """What the images of the cases are like, on axes of that orientation; None: as stored."""
     grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)) for f in facts]
@@ -376,8 +454,8 @@ def _as_triple(values: npt.NDArray[np.floating]) -> Triple:
     return z, y, x
 
 
-def _refuse_idle(initial: ModelSpec, config: TrainConfig) -> None:
-    """Raise InputError for a knob that the model to start from decides otherwise."""
+def _refuse_idle(initial: ModelSpec, config: TrainConfig, owner: str = "the model to start from") -> None:
+    """Raise InputError for a knob that the model to start from, or the plan, decides otherwise."""
     own = initial.arguments
     arguments = [(f"argument {name}", value, own.get(name)) for name, value in config.arguments.items()]
     spacing = config.sampling.spacing_zyx_mm
@@ -391,10 +469,7 @@ def _refuse_idle(initial: ModelSpec, config: TrainConfig) -> None:
     )
     for name, value, agrees, has in given:
         if not agrees:
-            raise InputError(
-                f"{name} {value} does not go with the model to start from, which is of {name} {has}: leave the {name} "
-                f"out"
-            )
+            raise InputError(f"{name} {value} does not go with {owner}, which is of {name} {has}: leave the {name} out")
 
 
 def _labels_from(earlier: Mapping[int, str], found: Mapping[int, str]) -> dict[int, str]:

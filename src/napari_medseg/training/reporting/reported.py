@@ -1,0 +1,81 @@
+"""A training whose events also become its log, its report and what trackers show."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from napari_medseg.cases import Case
+from napari_medseg.config import TrainConfig
+from napari_medseg.errors import MedsegError
+from napari_medseg.events import Event, Finished, Notice, Validated
+from napari_medseg.io.disk.files import make_folder, replace_bytes
+from napari_medseg.models.file import Model
+from napari_medseg.training.checkpoint import folder_of
+from napari_medseg.training.loop import ShouldStop
+from napari_medseg.training.reporting.log import Row, RunLog
+from napari_medseg.training.reporting.samples import sampling
+from napari_medseg.training.reporting.trackers import tracking_of
+
+_LEAST_SECONDS = 5.0
+_SHARE = 0.05
+"""Seconds that segmenting validation cases for the report may take: this share of the training, but at least those."""
+
+
+def reported(
+    events: Generator[Event, None, None],
+    cases: Sequence[Case],
+    out: Path,
+    config: TrainConfig,
+    should_stop: ShouldStop,
+) -> Generator[Event, None, None]:
+    """Pass the events on, and leave log.csv and report.html in the folder of the training. cases: those that validate.
+
+    A report that cannot be written is told by a Notice: the model is there.
+    """
+    log, finished = RunLog(), None
+    tracking = tracking_of(config.reporting.tracker, out.stem, folder_of(out))
+    with contextlib.closing(events), contextlib.ExitStack() as stack:
+        if tracking is not None:
+            stack.callback(tracking.close)
+        for event in events:
+            if isinstance(event, Finished):
+                finished = event
+                break
+            row = log.add(event)
+            if row is not None and tracking is not None:
+                tracking.log(row.step, _numbers(row))
+            yield event
+            if isinstance(event, Validated):
+                _write_log(log, out, {})
+    assert finished is not None, "a training ends with Finished"
+    model: Model = finished.result
+    try:
+        yield from _report(log, model, [] if should_stop() else cases, config)
+    except (MedsegError, OSError) as error:
+        yield Notice(f"the report was not written: {error}")
+    yield finished
+
+
+def _report(log: RunLog, model: Model, cases: Sequence[Case], config: TrainConfig) -> Iterator[Event]:
+    from napari_medseg.training.reporting.page import run_page
+
+    _write_log(log, model.path, model.spec.labels)
+    samples = yield from sampling(cases, model, config, max(_LEAST_SECONDS, _SHARE * log.seconds))
+    page = run_page(log, model, samples)
+    replace_bytes(folder_of(model.path) / "report.html", page.encode(errors="backslashreplace"))
+
+
+def _write_log(log: RunLog, out: Path, labels: Mapping[int, str]) -> None:
+    make_folder(folder_of(out))
+    replace_bytes(folder_of(out) / "log.csv", log.csv(labels))
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    """The numbers of a row that are there."""
+    if row.dice:
+        return {"dice_mean": row.dice_mean, **{f"dice_{label}": dice for label, dice in row.dice.items()}}
+    loss = {"loss": row.loss} if math.isfinite(row.loss) else {}
+    return {**loss, "learning_rate": row.learning_rate}

@@ -1,0 +1,156 @@
+"""`iter_train_folds`: one model for each fold of the cases, by one plan, and the set that averages them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_medseg.cases import Case
+from napari_medseg.config import TrainConfig, configured
+from napari_medseg.errors import FileError, InputError
+from napari_medseg.events import Event, Finished, Notice, Progress, Work, finishing, result_of
+from napari_medseg.inference.device import choose_device
+from napari_medseg.io.disk.files import check_no_folder, replace_bytes
+from napari_medseg.models.file import Model
+from napari_medseg.models.naming import SUFFIX
+from napari_medseg.training.cases import as_cases, in_regions
+from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train, require_trainable
+from napari_medseg.training.planning import rules
+from napari_medseg.training.planning.document import Plan, as_plan
+from napari_medseg.transforms.regions import Merge
+from napari_medseg.volume import Segmentation, Volume
+
+SET_SUFFIX = ".json"
+"""The suffix of a set of models."""
+_MOST = 20
+"""Folds at most."""
+_OF_A_FOLD = ("should_stop", "init", "unlabelled", "resume")
+"""Arguments of `iter_train` that are no knobs."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The models of the folds, and the set that they make."""
+
+    path: Path
+    """The set: a JSON file beside its members, which `segment` takes as a model."""
+    models: tuple[Model, ...]
+
+    @property
+    def scores(self) -> dict[str, tuple[float, float]]:
+        """{score: its mean over the folds and their standard deviation}, on cases that the fold has not seen."""
+        names = self.models[0].spec.training.validation
+        values = {name: [model.spec.training.validation[name] for model in self.models] for name in names}
+        return {name: (float(np.mean(found)), float(np.std(found))) for name, found in values.items()}
+
+
+def iter_train_folds(
+    cases: Iterable[Case | tuple[Volume, Segmentation]],
+    *,
+    folds: int = 5,
+    out: str | Path,
+    network: str | None = None,
+    merge: Merge = (),
+    plan: Plan | str | Path | None = None,
+    config: TrainConfig | None = None,
+    **options: Any,
+) -> Iterator[Event]:
+    """Train a model on each fold of the cases. Each is validated on the cases that it has not seen.
+
+    folds: 2 to 20; fold k validates on every `folds`-th case from k on, in name order. out: the set to write,
+    NAME.json; its members are NAME.fold1.safetensors and so on. A budget in minutes is shared by the folds. All folds
+    follow one plan, which is made from all cases unless one is given. The other options are those of `iter_train`.
+
+    Yields the events of each fold, with a Notice before it, and Finished with the Folds. Raises as `iter_train`.
+    """
+    knobs = {name: options.pop(name) for name in list(options) if name not in _OF_A_FOLD}
+    config = configured(TrainConfig, config, knobs)
+    found = in_regions(as_cases(cases), merge)
+    if not 2 <= folds <= min(_MOST, len(found)):
+        raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")
+    if config.cascade != "none":
+        raise InputError("folds are averaged, and cascades cannot be: train one network in folds, or no folds")
+    yield from finishing(_train(found, folds, require_set_path(out), network, plan, config, options))
+
+
+def train_folds(cases: Iterable[Case | tuple[Volume, Segmentation]], **options: Any) -> Folds:
+    """Train the folds and return them; the options are those of `iter_train_folds`."""
+    found: Folds = result_of(iter_train_folds(cases, **options))
+    return found
+
+
+def require_set_path(out: str | Path) -> Path:
+    """The path of a set to write. Raises InputError for another suffix, FileError for a folder that is not there."""
+    path = Path(out)
+    if path.suffix != SET_SUFFIX:
+        raise InputError(f"{path}: folds make a set of models: end its name in {SET_SUFFIX}")
+    if not path.parent.is_dir():
+        raise FileError(f"{path.parent} is not a folder: make it first, or choose another place for the set")
+    check_no_folder(path)
+    return path
+
+
+def _train(
+    cases: list[Case],
+    folds: int,
+    out: Path,
+    network: str | None,
+    plan: Plan | str | Path | None,
+    config: TrainConfig,
+    options: dict[str, Any],
+) -> Work[Folds]:
+    if plan is None and options.get("init") is None:
+        plan = yield from _plan_of_all(cases, network, config)
+    elif plan is not None:
+        plan = as_plan(plan)
+    minutes = config.budget.minutes
+    should_stop = options.get("should_stop", lambda: False)
+    models: list[Model] = []
+    for fold in range(folds):
+        held = cases[fold::folds]
+        rest = [case for number, case in enumerate(cases) if number % folds != fold]
+        of_fold = {"val": len(held) / len(cases), "minutes": None if minutes is None else minutes / folds}
+        yield Notice(f"fold {fold + 1} of {folds}: {len(rest)} cases to train, {len(held)} to validate")
+        events = iter_train(
+            [*rest, *held],
+            network=network,
+            plan=plan,
+            out=out.with_name(f"{out.stem}.fold{fold + 1}{SUFFIX}"),
+            config=configured(TrainConfig, config, of_fold),
+            **options,
+        )
+        for event in events:
+            if isinstance(event, Finished):
+                models.append(event.result)
+            else:
+                yield event
+        if should_stop():
+            yield Notice(f"stopped after {fold + 1} of {folds} folds: the set has these alone")
+            break
+    write_set(out, models)
+    return Folds(out, tuple(models))
+
+
+def _plan_of_all(cases: list[Case], network: str | None, config: TrainConfig) -> Work[Plan]:
+    """The plan that a training on all cases has: models that are averaged must see images the same way."""
+    name = network or DEFAULT_NETWORK
+    require_trainable(name)
+    draw = np.random.default_rng(config.seed)
+    facts = []
+    for done, case in enumerate(cases, start=1):
+        facts.append(rules.facts_of(case, config.loss, draw))
+        yield Progress(done, len(cases), "reading cases")
+    rules.require_same_channels(facts)
+    spec = rules.plan(facts, name, config, choose_device(config.device).type)
+    return Plan(spec=spec, batch_size=config.sampling.batch_size)
+
+
+def write_set(path: Path, models: list[Model]) -> None:
+    """Write the set of models that lie beside it. Raises FileError."""
+    content = {"napari_medseg_set": 1, "members": [{"model": model.path.name} for model in models]}
+    replace_bytes(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -1,0 +1,66 @@
+"""The prediction of the model under training on the slice in view, as a layer that each validation renews."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject
+
+from napari_medseg.errors import MedsegError
+from napari_medseg.events import Work
+from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.canvas.layers import labels_layer, placement, to_volume
+from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
+from napari_medseg.widgets.work.background import Background
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+
+class Preview(QObject):
+    """Segments the slice in view by the last checkpoint, in the background; a new request replaces one that waits."""
+
+    def __init__(self, parent: QObject, viewer: Viewer) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._background = Background(self)
+        self._images: list[Any] = []
+        self._out, self._device = Path(), "auto"
+        self.layer: Any = None
+        """The layer of the prediction; None before the first one."""
+
+    def begin(self, out: Path, images: list[Any], device: str) -> None:
+        """A training of the model `out` begins. images: the layers of the case that is shown, if there are any."""
+        self._out, self._images, self._device, self.layer = out, images, device, None
+
+    def show(self) -> None:
+        """Renew the prediction for the slice that the viewer shows now."""
+        layers = list(self._viewer.layers)
+        if not self._images or any(image not in layers for image in self._images):
+            return
+        volume = to_volume(self._images, layers)
+        axis, index = slice_in_view(self._viewer, self._images[0])
+        work = partial(_segmented, volume, self._out, axis, index, self._device)
+        self._background.ask_in_steps(work, self._take)
+
+    def _take(self, labels: Segmentation | None) -> None:
+        if labels is None:
+            return
+        layers = list(self._viewer.layers)
+        if self.layer is not None and self.layer in layers:
+            self.layer.data = placement(self.layer, layers).to_layer(labels.data)
+            return
+        data, arguments, _ = labels_layer(labels, layers)
+        self.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{self._out.stem} so far"})
+
+
+def _segmented(volume: Volume, out: Path, axis: int, index: int, device: str) -> Work[Segmentation | None]:
+    """In the worker. None before the first checkpoint, and where the model does not fit the image."""
+    from napari_medseg.training.tasks.preview import latest, segmenting_slice
+
+    try:
+        return (yield from segmenting_slice(volume, latest(out), axis, index, device))
+    except MedsegError:  # a preview is not worth a message
+        return None

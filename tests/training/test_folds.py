@@ -1,0 +1,67 @@
+"""Each fold validates on cases that it has not seen, all follow one plan, and together they are a set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balls import segmentation, volume
+from napari_medseg.errors import InputError
+from napari_medseg.events import Finished, Notice, Started
+from napari_medseg.training import Folds, iter_train_folds
+
+CASES = [(replace(volume(seed=seed), name=f"case{seed}"), segmentation()) for seed in range(3)]
+SMALL: dict[str, Any] = {"arguments": {"channels": (4, 8)}, "epochs": 1, "device": "cpu", "report": False}
+
+
+def test_folds_make_a_set(tmp_path: Path) -> None:
+    events = list(iter_train_folds(CASES, folds=3, out=tmp_path / "balls.json", **SMALL))
+    assert isinstance(events[-1], Finished)
+    folds = events[-1].result
+    assert isinstance(folds, Folds)
+    plans = [event.message for event in events if isinstance(event, Started)]
+    validated = [line.split("to validate: ")[1].split(",")[0] for line in plans]
+    assert validated == ["1 (case0)", "1 (case1)", "1 (case2)"]
+    names = [f"balls.fold{k}.safetensors" for k in (1, 2, 3)]
+    assert json.loads((tmp_path / "balls.json").read_text()) == {
+        "napari_medseg_set": 1,
+        "members": [{"model": name} for name in names],
+    }
+    assert [model.path for model in folds.models] == [tmp_path / name for name in names]
+    first, *others = (model.spec for model in folds.models)
+    for name in ("channels", "labels", "patch_zyx", "spacing_zyx_mm", "orientation", "normalisation", "mode"):
+        assert all(getattr(other, name) == getattr(first, name) for other in others)
+    dice = [model.spec.training.validation["dice mean"] for model in folds.models]
+    assert folds.scores["dice mean"][0] == pytest.approx(sum(dice) / 3)
+
+
+def test_folds_that_are_stopped_leave_those_that_are_trained(tmp_path: Path) -> None:
+    asked: list[bool] = []
+
+    def should_stop() -> bool:
+        asked.append(True)
+        return True
+
+    events = list(iter_train_folds(CASES, folds=3, out=tmp_path / "b.json", should_stop=should_stop, **SMALL))
+    assert any(isinstance(e, Notice) and e.message.startswith("stopped after 1 of 3 folds") for e in events)
+    assert len(json.loads((tmp_path / "b.json").read_text())["members"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"folds": 4}, "folds must be 2 to 20, and no more than the 3 cases; got 4"),
+        ({"folds": 1}, "got 1"),
+        ({"cascade": "detect"}, "cascades cannot be"),
+        ({"out": "model.safetensors"}, r"end its name in \.json"),
+    ],
+    ids=["too many", "one", "cascade", "name"],
+)
+def test_what_makes_no_folds_is_refused(options: dict[str, object], reason: str, tmp_path: Path) -> None:
+    wanted: dict[str, Any] = {"folds": 2, "out": tmp_path / "b.json", **SMALL, **options}
+    with pytest.raises(InputError, match=reason):
+        list(iter_train_folds(CASES, **wanted))
