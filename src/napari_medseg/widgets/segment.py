@@ -250,7 +250,7 @@ class SegmentPanel(Panel):
         """Draw what has changed."""
         run = self._run
         if run is not None and run.layer is not None and run.changed is not None:
-            show_filled(run.layer, run.changed, self._viewer.dims.point)
+            show_filled(run.layer, run.changed, self._viewer.dims)
             run.changed = None
 
     def _on_busy(self, busy: bool) -> None:

@@ -21,8 +21,8 @@ from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.volume import Segmentation, Volume
-from napari_medseg.widgets.canvas.labels_button import LabelsButton
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel, other_panel

@@ -14,7 +14,7 @@ from qtpy.QtCore import QCoreApplication, Qt
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QLabel, QPushButton, QScrollArea, QVBoxLayout
 
-from napari_medseg.widgets.canvas.labels_button import LabelsButton
+from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.help_button import HelpButton, citation
 from napari_medseg.widgets.segment import SegmentPanel

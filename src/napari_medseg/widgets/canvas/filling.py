@@ -8,6 +8,7 @@ from napari_medseg.arrays.boxes import Box
 from napari_medseg.widgets.canvas.layers import placement
 
 if TYPE_CHECKING:
+    from napari.components import Dims
     from napari.layers import Labels
 
 
@@ -16,25 +17,18 @@ def begin_filling(layer: Labels) -> None:
     layer.editable = False
 
 
-def show_filled(layer: Labels, box: Box, point: tuple[float, ...]) -> None:
-    """Draw a box of a segmentation's voxels that has changed in the layer's array: nothing else goes to the screen.
+def show_filled(layer: Labels, box: Box, dims: Dims) -> None:
+    """Draw the layer anew if a box of voxels that has changed in its array lies in the slice that the viewer shows.
 
-    point: of the world, where the viewer's slices lie.
+    In 3D all of it is drawn. dims: the viewer's.
     """
-    if layer.ndim != 3 or not placement(layer).is_direct:
-        layer.refresh(extent=False)
-        return
-    displayed = layer._slice_input.displayed
-    if len(displayed) == 3 and layer.loaded and layer._slice.image.raw.shape == layer.data.shape:
-        # As napari does with a stroke of the brush: a part of the texture, at its place.
-        part = tuple(box[axis] for axis in displayed)
-        colours = layer._raw_to_displayed(layer._slice.image.raw, data_slice=part)
-        layer._slice.image.view[part] = colours
-        layer.events.labels_update(data=colours, offset=[side.start for side in part])
-        return
-    at = layer.world_to_data(point[-3:])
-    if all(box[axis].start <= round(at[axis]) < box[axis].stop for axis in range(3) if axis not in displayed):
-        layer.refresh(extent=False)
+    extra = dims.ndim - 3
+    if layer.ndim == 3 and extra >= 0 and dims.ndisplay == 2 and placement(layer).is_direct:
+        at = layer.world_to_data(dims.point[extra:])
+        hidden = [axis - extra for axis in dims.not_displayed if axis >= extra]
+        if not all(box[axis].start <= round(at[axis]) < box[axis].stop for axis in hidden):
+            return
+    layer.refresh(extent=False)
 
 
 def end_filling(layer: Labels) -> None:

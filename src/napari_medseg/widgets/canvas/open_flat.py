@@ -12,7 +12,7 @@ from napari import Viewer
 from napari.layers import Layer
 from napari.layers._source import layer_source
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.io.formats import FORMATS
@@ -24,7 +24,7 @@ _TITLE = "Open 2D images with their size"
 def open_flat(viewer: Viewer) -> None:
     """Ask for 2D images, and open each as layers; one line says why a file does not open."""
     suffixes = " ".join(f"*{suffix}" for f in FORMATS.values() if f.is_flat for suffix in f.suffixes)
-    chosen, _ = QFileDialog.getOpenFileNames(viewer.window._qt_window, _TITLE, "", f"2D images ({suffixes})")
+    chosen, _ = QFileDialog.getOpenFileNames(QApplication.activeWindow(), _TITLE, "", f"2D images ({suffixes})")
     for path in map(Path, chosen):
         try:
             with layer_source(path=str(path), reader_plugin="napari-medseg"):

@@ -15,8 +15,8 @@ from napari_medseg.metrics.pairwise.edits import EditedScores
 from napari_medseg.metrics.pairwise.places import Place, worst_place
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.jump import show_voxel
-from napari_medseg.widgets.canvas.labels_button import LabelsButton
 from napari_medseg.widgets.canvas.layers import largest_label
+from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
