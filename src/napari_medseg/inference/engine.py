@@ -23,6 +23,7 @@ from napari_medseg.inference.cascade import FirstStage, find_boxes, with_guides
 from napari_medseg.inference.device import bf16_doubt, machine_for
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, resolve
 from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
+from napari_medseg.inference.pipeline import segment_prepared
 from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.stream import PlaneDone, blended
 from napari_medseg.inference.suitability import ImageSample, doubts_about
@@ -79,8 +80,9 @@ def segmenting(
     require_fit(volume, model.spec, str(model.path))
     plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
     predictor = load_predictor(model, plan)
+    run = segment_prepared if plan.spec.has_pipeline else segment_windows
     with _new_segmentation(volume, model, out, {**provenance(model, config), **(origin or {})}) as result:
-        events = segment_windows(volume, plan, predictor, result)
+        events = run(volume, plan, predictor, result)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
             yield Notice(doubt)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
+from napari_medseg.inference.resampling import model_grid
 from napari_medseg.inference.windows import WindowGrid, Windows
 from napari_medseg.volume import Grid
 
@@ -97,7 +98,7 @@ class InferencePlan:
         """The memory in which the logits of overlapping windows are summed: it does not grow with the planes."""
         windows = self.windows
         _, height, width = windows.padded
-        return ring_depth(windows, self.to_image) * len(self.spec.label_ids) * height * width * _FLOAT32_BYTES
+        return ring_depth(windows, self.to_image) * self.spec.outputs * height * width * _FLOAT32_BYTES
 
     def describe(self) -> str:
         """The plan in one line: device, number format, windows and memory."""
@@ -132,7 +133,7 @@ def _resolve(
         image_grid=image_grid,
         grid=_model_grid(image_grid, spec),
         inputs=len(facts.channels) + guides,
-        overlap=config.overlap,
+        overlap=config.overlap if spec.sliding.overlap is None else spec.sliding.overlap,
         batch_size=config.batch_size,
         device=device,
         precision=precision,
@@ -149,11 +150,17 @@ def precision_for(asked: Precision, spec: ModelSpec, machine: Machine) -> Precis
 
 def axis_order(grid: Grid, spec: ModelSpec) -> AxisOrder:
     """The reordering from the image's axes to the model's; the identity where the model states no orientation."""
-    return AxisOrder.between(grid.orientation, spec.orientation or grid.orientation)
+    wanted = spec.orientation or grid.orientation
+    if wanted.islower():
+        z, y, x = ("zyx".index(axis) for axis in wanted)
+        return AxisOrder((z, y, x), (False, False, False))
+    return AxisOrder.between(grid.orientation, wanted)
 
 
 def _model_grid(image_grid: Grid, spec: ModelSpec) -> Grid:
     """The grid at the model's spacing; the image's own where the model states none, or the same one."""
+    if spec.steps:
+        return model_grid(image_grid, spec)
     if spec.spacing_zyx_mm is None:
         return image_grid
     pairs = zip(image_grid.spacing, spec.spacing_zyx_mm, strict=True)

@@ -329,6 +329,12 @@ class ModelSpec:
         """How many output channels the network has."""
         return len(self.output.regions) or 1 + len(self.labels)
 
+    @property
+    def has_pipeline(self) -> bool:
+        """Whether steps, outputs or windows are those of another program."""
+        plain = (self.steps, self.output, self.sliding) == ((), PLAIN_OUTPUT, PLAIN_SLIDING)
+        return not plain or (self.first is not None and self.first.model.has_pipeline)
+
     def to_json(self) -> str:
         """The document that a model file carries; InputError where it is too long for one."""
         text = json.dumps({"schema": SCHEMA, **_document(self)}, allow_nan=False, ensure_ascii=False)

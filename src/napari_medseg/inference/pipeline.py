@@ -1,0 +1,222 @@
+"""Models of other programs over a volume, with the steps, windows and outputs that the source program has.
+
+The image is prepared as a whole, the windows' outputs are summed plane by plane: no array of classes x volume exists.
+Shapes: images are (C, Z, Y, X), outputs (K, Y, X), in the model's axis order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import pad
+
+from napari_medseg.events import Event, Progress, Started
+from napari_medseg.geometry import Shape3
+from napari_medseg.inference.plan import InferencePlan, Maps, window_of
+from napari_medseg.inference.prepared import Prepared, preparing
+from napari_medseg.inference.windows import gaussian, starts
+from napari_medseg.models.pipeline import Output, Positions
+from napari_medseg.transforms.spatial import resample_axis
+from napari_medseg.volume import Segmentation, Volume, label_dtype
+
+if TYPE_CHECKING:
+    from napari_medseg.inference.predictor import Predictor
+    from napari_medseg.models.spec import ModelSpec
+
+Labels = npt.NDArray[np.integer]
+_HALF = 0.5
+
+
+def segment_prepared(
+    volume: Volume, plan: InferencePlan, predictor: Predictor, result: Segmentation
+) -> Generator[Event, None, None]:
+    """Fill `result.data` with the labels of `volume`: Started, and Progress per step and per batch of windows."""
+    yield Started(plan.describe(), result, plan)
+    labels = yield from _labels(volume, plan, predictor)
+    result.data[...] = plan.order.inverse.apply(labels).astype(result.data.dtype)
+
+
+def _labels(volume: Volume, plan: InferencePlan, predictor: Predictor) -> Generator[Progress, None, Labels]:
+    """The label ids (Z, Y, X) on the image's grid, in the model's axis order."""
+    before: Labels | None = None
+    if plan.first is not None:
+        assert predictor.first is not None, "the model of a cascade brings the network of its first stage"
+        before = yield from _labels(volume, plan.first, predictor.first)
+    prepared = yield from preparing(volume, plan)
+    values = torch.from_numpy(np.ascontiguousarray(prepared.values))
+    if before is not None:
+        assert plan.first is not None, "just looked at"
+        values = torch.cat([values, _one_hot(before, prepared, plan.first.spec.label_ids[1:])])
+    spec = plan.spec
+    labels: Labels = np.zeros(plan.image_grid.shape, label_dtype(max(spec.label_ids)))
+    ids = np.asarray(spec.label_ids)
+    planes = _Planes(plan, predictor, values)
+    done = 0
+    for index, outputs in brought_back(planes, prepared.maps, spec.outputs):
+        labels[index] = ids[classes_of(outputs, spec).cpu().numpy()]
+        if planes.done > done:
+            done = planes.done
+            yield Progress(done, planes.total, "windows")
+    return largest_kept(labels, spec.output)
+
+
+class _Planes:
+    """The mean outputs of the windows, plane after plane of the model's grid, activated where the model says so."""
+
+    def __init__(self, plan: InferencePlan, predictor: Predictor, values: torch.Tensor) -> None:
+        self._plan, self._predictor = plan, predictor
+        self._window = window_of(plan.spec)
+        self._halo = plan.halo
+        sides = [_sides(n, w) for n, w in zip(values.shape[1:], self._window, strict=True)]
+        self._inside = [slice(before, before + n) for (before, _), n in zip(sides, values.shape[1:], strict=True)]
+        self._values = _padded(values, sides, plan.spec.sliding.padding)
+        self._starts = [
+            starts_of(n, w, plan.overlap, plan.spec.sliding.positions)
+            for n, w in zip(self._values.shape[1:], self._window, strict=True)
+        ]
+        self.total = len(self._starts[0]) * len(self._starts[1]) * len(self._starts[2])
+        self.done = 0
+        """Windows that have run."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        z_starts, y_starts, x_starts = self._starts
+        device = self._predictor.device
+        shape = (self._plan.spec.outputs, *self._values.shape[2:])
+        weight = torch.from_numpy(weight_of(self._window, self._plan.spec.sliding.blending)).to(device)
+        sums: dict[int, torch.Tensor] = {}
+        weights: dict[int, torch.Tensor] = {}
+        corners = list(itertools.product(y_starts, x_starts))
+        for z, following in zip(z_starts, [*z_starts[1:], self._values.shape[1]], strict=True):
+            for plane in range(z, z + self._window[0]):
+                if plane not in sums:
+                    sums[plane] = torch.zeros(shape, device=device)
+                    weights[plane] = torch.zeros(shape[1:], device=device)
+            for batch in _batches(corners, self._plan.batch_size):
+                for (y, x), outputs in zip(batch, self._run(z, batch), strict=True):
+                    here = (slice(y, y + self._window[1]), slice(x, x + self._window[2]))
+                    weighted = outputs * weight
+                    for i in range(self._window[0]):
+                        sums[z + i][:, here[0], here[1]] += weighted[:, i]
+                        weights[z + i][here] += weight[i]
+                self.done += len(batch)
+            for plane in range(z, following):
+                mean = sums.pop(plane) / weights.pop(plane)
+                if self._inside[0].start <= plane < self._inside[0].stop:
+                    yield self._activated(mean[:, self._inside[1], self._inside[2]])
+
+    def _run(self, z: int, corners: list[tuple[int, int]]) -> torch.Tensor:
+        """(B, K, z, y, x) of the windows at these corners; at the ends of the image a halo repeats its end planes."""
+        depth = self._values.shape[1]
+        planes = torch.arange(z - self._halo, z + self._window[0] + self._halo).clamp(0, depth - 1)
+        slab = self._values[:, planes]
+        _, height, width = self._window
+        windows = torch.stack([slab[:, :, y : y + height, x : x + width] for y, x in corners])
+        return self._predictor(windows)
+
+    def _activated(self, outputs: torch.Tensor) -> torch.Tensor:
+        spec = self._plan.spec
+        if spec.output.brought_back != "probabilities":
+            return outputs
+        return outputs.sigmoid() if spec.output.regions else outputs.softmax(0)
+
+
+def _batches(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    for i in range(0, len(corners), size):
+        yield corners[i : i + size]
+
+
+def _sides(size: int, window: int) -> tuple[int, int]:
+    """Voxels of padding before and behind an axis shorter than the window."""
+    missing = max(0, window - size)
+    return missing // 2, missing - missing // 2
+
+
+def _padded(values: torch.Tensor, sides: list[tuple[int, int]], padding: str) -> torch.Tensor:
+    flat = [n for side in reversed(sides) for n in side]
+    if not any(flat):
+        return values
+    return pad(values[None], flat, mode="replicate")[0] if padding == "replicate" else pad(values, flat)
+
+
+def starts_of(size: int, window: int, overlap: float, positions: Positions) -> list[int]:
+    """First voxels of the windows along an axis of `size` >= `window`.
+
+    even: as many windows as nnU-Net takes, evenly spaced (Isensee et al., Nature Methods 2021).
+    """
+    if positions == "fixed" or size == window:
+        return starts(size, window, overlap)
+    count = int(np.ceil((size - window) / (window * (1 - overlap)))) + 1
+    return [round((size - window) / (count - 1) * i) for i in range(count)]
+
+
+def weight_of(window: Shape3, blending: str) -> npt.NDArray[np.float32]:
+    """How much each voxel of a window counts."""
+    return gaussian(window) if blending == "gaussian" else np.ones(window, np.float32)
+
+
+def brought_back(planes: _Planes, maps: Maps, outputs: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """(index, outputs (K, Y, X)) of every plane of the image's grid, interpolated from the model's planes in order."""
+    along_z, along_y, along_x = maps
+    held: dict[int, torch.Tensor] = {}
+    source = enumerate(planes)
+    for k in range(len(along_z.first)):
+        first = int(along_z.first[k])
+        while first + along_z.taps - 1 not in held:
+            index, plane = next(source)
+            held[index] = plane
+        for index in [i for i in held if i < first]:
+            del held[index]
+        plane = held[first] * float(along_z.weights[k, 0])
+        for tap in range(1, along_z.taps):
+            plane = plane + held[first + tap] * float(along_z.weights[k, tap])
+        yield k, resample_axis(resample_axis(plane, along_y, 1), along_x, 2)
+
+
+def classes_of(outputs: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
+    """The position among the label ids (Y, X) of outputs (K, Y, X): the largest, or of overlapping regions the last."""
+    from napari_medseg.inference.blend import classes_of as largest
+
+    regions = spec.output.regions
+    if not regions:
+        return largest(outputs)
+    level = _HALF if spec.output.brought_back == "probabilities" else 0.0
+    classes = torch.zeros(outputs.shape[1:], dtype=torch.int16, device=outputs.device)
+    place = {label: i for i, label in enumerate(spec.label_ids)}
+    for k in sorted(range(len(regions)), key=lambda k: regions[k].rank):
+        if regions[k].label:
+            classes.masked_fill_(outputs[k] > level, place[regions[k].label])
+    return classes
+
+
+def largest_kept(labels: Labels, output: Output) -> Labels:
+    """The labels with only the largest connected component of each group."""
+    from scipy.ndimage import label as connected
+
+    for group in output.largest:
+        mask = np.isin(labels, group)
+        numbered, count = connected(mask, np.ones((3, 3, 3)))
+        if count > 1:
+            sizes = np.bincount(numbered.ravel())
+            sizes[0] = 0
+            labels[mask & (numbered != sizes.argmax())] = 0
+    return labels
+
+
+def _one_hot(labels: Labels, prepared: Prepared, ids: tuple[int, ...]) -> torch.Tensor:
+    """The labels of the first stage on the grid of the second, a channel for each: linear, at least a half."""
+    from skimage.transform import resize
+
+    if prepared.bounds is not None:
+        labels = labels[tuple(slice(*bounds) for bounds in prepared.bounds)]
+    shape = prepared.values.shape[1:]
+    if labels.shape == shape:
+        masks = [(labels == i).astype(np.float32) for i in ids]
+    else:
+        wide = [resize((labels == i).astype(float), shape, order=1, mode="edge", anti_aliasing=False) for i in ids]
+        masks = [(mask >= _HALF).astype(np.float32) for mask in wide]
+    return torch.from_numpy(np.stack(masks))
