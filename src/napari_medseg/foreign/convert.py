@@ -46,7 +46,7 @@ def holds_no_model(source: Path) -> bool:
     Raises ModelFileError for a damaged zip.
     """
     from napari_medseg.foreign.archive import checked_members
-    from napari_medseg.foreign.bundle import METADATA
+    from napari_medseg.foreign.bundle import root_of
     from napari_medseg.foreign.checkpoint import is_checkpoint
 
     name = source.name.lower()
@@ -55,7 +55,7 @@ def holds_no_model(source: Path) -> bool:
     return (
         source.is_file()
         and not is_checkpoint(source)
-        and not any(m.endswith(METADATA) for m in checked_members(source))
+        and root_of(checked_members(source)) is None
     )
 
 

@@ -24,8 +24,19 @@ DEFAULT_PATCH_3D, DEFAULT_PATCH_2D = (96, 96, 96), (1, 256, 256)
 Rename = Callable[[str], str | None]
 """The name of a foreign tensor -> ours; None for a copy of another tensor, or one that segmenting does not use."""
 
-_HOLDERS = {"basicunet": "net", "monai_unet": "net", "segresnet": "net", "monai_attention_unet": "net"}
+_HOLDERS = {
+    name: "net"
+    for name in (
+        *("basicunet", "basicunetplusplus", "monai_unet", "segresnet", "segresnetds", "monai_attention_unet"),
+        *("highresnet", "mednext", "ahnet", "flexibleunet", "dints", "unetr", "swinunetr"),
+    )
+}
 """{our network: the attribute that holds its network of MONAI}."""
+_UNUSED = (".norm_cross_attn.", ".cross_attn.", "patch_embedding.cls_token", "n_averaged")
+"""Tensors that MONAI's transformers and torch's averages have, and segmenting has no use for."""
+PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "network.")
+"""What the wrappers of training programs put before every name."""
+_MAX_WRAPPERS = 6
 _NNUNET = (
     (r"encoder\.stem\.convs\.0\.", "stem."),
     (r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\.", r"encoder.\1.\2."),
@@ -58,7 +69,7 @@ def fitted(
     with torch.device("meta"):
         expected = registry.network(network).build_from(arguments).state_dict()
     ours: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in unwrapped(tensors, rename, expected).items():
         own = rename(name)
         if own is None:
             continue
@@ -78,11 +89,39 @@ def fitted(
     return ours
 
 
+def unwrapped(
+    tensors: Mapping[str, torch.Tensor], rename: Rename, expected: Mapping[str, object]
+) -> Mapping[str, torch.Tensor]:
+    """The tensors without the prefixes of wrappers, in any nesting: as few as it takes to fit best."""
+    best, most = tensors, _fitting(tensors, rename, expected)
+    names = {name: name for name in tensors}
+    for _ in range(_MAX_WRAPPERS):
+        common = [p for p in PREFIXES if sum(name.startswith(p) for name in names.values()) * 2 > len(names)]
+        if not common:
+            break
+        names = {name: short.removeprefix(common[0]) for name, short in names.items()}
+        short = {inner: tensors[name] for name, inner in names.items()}
+        fitting = _fitting(short, rename, expected)
+        if len(short) == len(tensors) and fitting > most:
+            best, most = short, fitting
+    return best
+
+
+def _fitting(tensors: Mapping[str, object], rename: Rename, expected: Mapping[str, object]) -> int:
+    return sum(rename(name) in expected for name in tensors)
+
+
 def renamer(network: str) -> Rename:
     """The function that gives foreign tensors their names in our network; names of ours stay."""
     if network in _HOLDERS:
         holder = f"{_HOLDERS[network]}."
-        return lambda name: name if name.startswith(holder) else holder + name
+
+        def held(name: str) -> str | None:
+            if any(part in f".{name}" for part in _UNUSED):
+                return None
+            return name if name.startswith(holder) else holder + name
+
+        return held
     return {"vnet": _vnet, "dynunet": _dynunet, "nnunet": _nnunet}.get(network, lambda name: name)
 
 
