@@ -15,8 +15,8 @@ from torch import nn
 
 from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.foreign import convert_model
-from napari_medseg.foreign.monai_networks import network_of
-from napari_medseg.foreign.monai_transforms import preprocessing_of
+from napari_medseg.foreign.monai.networks import network_of
+from napari_medseg.foreign.monai.transforms import preprocessing_of
 from napari_medseg.inference import segment
 from napari_medseg.models.file import Normalisation
 from napari_medseg.registry import network

@@ -501,7 +501,7 @@ def _text(config: Table, suffix: str) -> str:
         return json.dumps(config)
     import yaml
 
-    class NoAliases(yaml.SafeDumper):
+    class NoAliases(yaml.SafeDumper):  # type: ignore[misc]  # yaml comes without types
         def ignore_aliases(self, data: object) -> bool:
             return True
 

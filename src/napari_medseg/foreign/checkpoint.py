@@ -27,9 +27,7 @@ NUMPY_SCALARS = frozenset({"numpy.core.multiarray scalar", "numpy._core.multiarr
 NUMPY_TYPES = frozenset(
     {"numpy dtype", *(f"numpy.dtypes {kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool"))}
 )
-NUMPY_ARRAYS = frozenset(
-    {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct", "numpy ndarray"}
-)
+NUMPY_ARRAYS = frozenset({"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct", "numpy ndarray"})
 _ALLOWED = (
     _STORAGES
     | NUMPY_ARRAYS

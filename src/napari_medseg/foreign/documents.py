@@ -44,7 +44,7 @@ def _yaml(text: str) -> Any:
     """The document of a YAML text. Raises ValueError for tags, anchors, several documents and what JSON has not."""
     import yaml
 
-    class Plain(yaml.SafeLoader):
+    class Plain(yaml.SafeLoader):  # type: ignore[misc]  # yaml comes without types
         """Refuses anchors, which make a small text large, and a name that is there twice."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
@@ -60,7 +60,7 @@ def _yaml(text: str) -> Any:
             return super().construct_mapping(node, deep)
 
     try:
-        return _as_json(yaml.load(text, Loader=Plain))  # noqa: S506  # a SafeLoader
+        return _as_json(yaml.load(text, Loader=Plain))  # a SafeLoader
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or type(error).__name__
         mark = getattr(error, "problem_mark", None)
@@ -164,7 +164,9 @@ class Resolver:
             elif isinstance(value, Mapping) and part in value:
                 value = value[part]
             else:
-                raise ModelFileError(f"{self._path}: the reference {shown('@' + name)} leads to nothing in the document")
+                raise ModelFileError(
+                    f"{self._path}: the reference {shown('@' + name)} leads to nothing in the document"
+                )
         return value
 
 

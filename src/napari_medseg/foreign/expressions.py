@@ -21,7 +21,9 @@ _MAX_ITEMS = 10_000
 """Of a list or a text that is made."""
 _LARGEST = 10**15
 _REFERENCE = re.compile(r"@(\w+(?:(?:#|::)\w+)*)")
-_TAKEN = "numbers, texts, lists, arithmetic, comparisons, indices, len, range, min, max, sum, abs, round, int, float, list"
+_TAKEN = (
+    "numbers, texts, lists, arithmetic, comparisons, indices, len, range, min, max, sum, abs, round, int, float, list"
+)
 
 
 class ExpressionError(ValueError):
@@ -141,7 +143,12 @@ def _binary(node: ast.BinOp, scope: _Scope) -> Any:
     if kind is ast.Mod and isinstance(left, str):
         raise ExpressionError("a text is not formatted")
     for one, other in ((left, right), (right, left)):
-        if kind is ast.Mult and isinstance(one, str | list) and isinstance(other, int) and len(one) * other > _MAX_ITEMS:
+        if (
+            kind is ast.Mult
+            and isinstance(one, str | list)
+            and isinstance(other, int)
+            and len(one) * other > _MAX_ITEMS
+        ):
             raise ExpressionError(f"it makes more than {_MAX_ITEMS} items")
     return _OPERATORS[kind](left, right)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_medseg import registry
 from napari_medseg.errors import ModelFileError
@@ -24,14 +24,13 @@ DEFAULT_PATCH_3D, DEFAULT_PATCH_2D = (96, 96, 96), (1, 256, 256)
 Rename = Callable[[str], str | None]
 """The name of a foreign tensor -> ours; None for a copy of another tensor, or one that segmenting does not use."""
 
-_HOLDERS = {
-    name: "net"
-    for name in (
+_HELD = frozenset(
+    (
         *("basicunet", "basicunetplusplus", "monai_unet", "segresnet", "segresnetds", "monai_attention_unet"),
         *("highresnet", "mednext", "ahnet", "flexibleunet", "dints", "unetr", "swinunetr"),
     )
-}
-"""{our network: the attribute that holds its network of MONAI}."""
+)
+"""Our networks that hold one of MONAI, as `net`."""
 _UNUSED = (".norm_cross_attn.", ".cross_attn.", "patch_embedding.cls_token", "n_averaged")
 """Tensors that MONAI's transformers and torch's averages have, and segmenting has no use for."""
 PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "network.")
@@ -55,6 +54,17 @@ class Imported:
     tensors: Mapping[str, torch.Tensor]
     notes: tuple[str, ...] = ()
     """How the model differs from that of the source program, one line each."""
+
+
+@dataclass(frozen=True)
+class ImportedSet:
+    """Several foreign models that belong together; each is read when it is its turn."""
+
+    combine: Literal["average", "merge"]
+    """average: the same labels, from several trainings; merge: parts of one labelling."""
+    members: Mapping[str, Callable[[], Imported]]
+    """{what its file's name ends with: the model}."""
+    notes: tuple[str, ...] = ()
 
 
 def fitted(
@@ -93,18 +103,22 @@ def unwrapped(
     tensors: Mapping[str, torch.Tensor], rename: Rename, expected: Mapping[str, object]
 ) -> Mapping[str, torch.Tensor]:
     """The tensors without the prefixes of wrappers, in any nesting: as few as it takes to fit best."""
-    best, most = tensors, _fitting(tensors, rename, expected)
-    names = {name: name for name in tensors}
+    return max(_shorter(tensors), key=lambda named: _fitting(named, rename, expected))
+
+
+def _shorter(tensors: Mapping[str, torch.Tensor]) -> Iterator[Mapping[str, torch.Tensor]]:
+    """The tensors, then with one prefix less each time, as long as most of them share one."""
+    yield tensors
     for _ in range(_MAX_WRAPPERS):
-        common = [p for p in PREFIXES if sum(name.startswith(p) for name in names.values()) * 2 > len(names)]
-        if not common:
-            break
-        names = {name: short.removeprefix(common[0]) for name, short in names.items()}
-        short = {inner: tensors[name] for name, inner in names.items()}
-        fitting = _fitting(short, rename, expected)
-        if len(short) == len(tensors) and fitting > most:
-            best, most = short, fitting
-    return best
+        shared = (p for p in PREFIXES if sum(name.startswith(p) for name in tensors) * 2 > len(tensors))
+        prefix = next(shared, None)
+        if prefix is None:
+            return
+        shorter = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        if len(shorter) < len(tensors):
+            return
+        tensors = shorter
+        yield tensors
 
 
 def _fitting(tensors: Mapping[str, object], rename: Rename, expected: Mapping[str, object]) -> int:
@@ -113,8 +127,8 @@ def _fitting(tensors: Mapping[str, object], rename: Rename, expected: Mapping[st
 
 def renamer(network: str) -> Rename:
     """The function that gives foreign tensors their names in our network; names of ours stay."""
-    if network in _HOLDERS:
-        holder = f"{_HOLDERS[network]}."
+    holder = held_by(network)
+    if holder:
 
         def held(name: str) -> str | None:
             if any(part in f".{name}" for part in _UNUSED):
@@ -123,6 +137,11 @@ def renamer(network: str) -> Rename:
 
         return held
     return {"vnet": _vnet, "dynunet": _dynunet, "nnunet": _nnunet}.get(network, lambda name: name)
+
+
+def held_by(network: str) -> str:
+    """What the names of our network have before those of MONAI's: "net.", or nothing."""
+    return "net." if network in _HELD else ""
 
 
 def _vnet(name: str) -> str:

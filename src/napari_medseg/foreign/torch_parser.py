@@ -28,7 +28,8 @@ def prepare() -> None:
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[npt.NDArray[np.uint8]]]:
     """The weights of a file as the bytes of a safetensors file, their names in its order, and facts about the model.
 
-    request: path; tables: whether all tensors and arrays by name are wanted instead of a state dict. Raises FileError where there are none; without the path, which the parent has.
+    request: path; tables: whether all tensors and arrays by name are wanted instead of a state dict. Raises FileError
+    where there are none; without the path, which the parent has.
     """
     try:
         content = _load(request["path"])
@@ -81,7 +82,9 @@ def number(kind: NumpyType, raw: bytes) -> float | int | bool:
 
 def _load(source: str) -> Any:
     stand_ins: list[Any] = [(number, name.replace(" ", ".")) for name in sorted(NUMPY_SCALARS)]
-    stand_ins += [(NumpyArray if name.endswith("ndarray") else _new_array, name.replace(" ", ".")) for name in NUMPY_ARRAYS]
+    stand_ins += [
+        (NumpyArray if name.endswith("ndarray") else _new_array, name.replace(" ", ".")) for name in NUMPY_ARRAYS
+    ]
     stand_ins += [(NumpyType, name.replace(" ", ".")) for name in sorted(NUMPY_TYPES)]
     with torch.serialization.safe_globals(stand_ins):
         return torch.load(source, map_location="cpu", weights_only=True)
@@ -123,8 +126,13 @@ def _serialised(tensors: Mapping[str, torch.Tensor]) -> bytes:
 def _facts(content: Any) -> dict[str, str]:
     if not isinstance(content, Mapping):
         return {}
-    told = {**dict(content.get("init_args") or {}), **content}
-    return {key: told[key][:200] for key in _FACTS if isinstance(told.get(key), str)}
+    given = content.get("init_args")
+    told = {**(given if isinstance(given, Mapping) else {}), **content}
+    facts = {key: told[key][:200] for key in _FACTS if isinstance(told.get(key), str)}
+    axes = told.get("inference_allowed_mirroring_axes")
+    if isinstance(axes, list | tuple) and all(type(axis) is int for axis in axes):
+        facts["mirroring_axes"] = ",".join(map(str, axes[:8]))
+    return facts
 
 
 def _line(error: Exception) -> str:

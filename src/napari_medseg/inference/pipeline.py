@@ -7,8 +7,8 @@ Shapes: images are (C, Z, Y, X), outputs (K, Y, X), in the model's axis order.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_medseg.inference.predictor import Predictor
     from napari_medseg.models.spec import ModelSpec
 
+Network = Callable[[torch.Tensor], torch.Tensor]
 Labels = npt.NDArray[np.integer]
 _HALF = 0.5
 
@@ -38,7 +39,8 @@ def segment_prepared(
     """Fill `result.data` with the labels of `volume`: Started, and Progress per step and per batch of windows."""
     yield Started(plan.describe(), result, plan)
     labels = yield from _labels(volume, plan, predictor)
-    result.data[...] = plan.order.inverse.apply(labels).astype(result.data.dtype)
+    target: Any = result.data  # an array, or one of a store
+    target[...] = plan.order.inverse.apply(labels).astype(target.dtype)
 
 
 def _labels(volume: Volume, plan: InferencePlan, predictor: Predictor) -> Generator[Progress, None, Labels]:
@@ -116,13 +118,23 @@ class _Planes:
         slab = self._values[:, planes]
         _, height, width = self._window
         windows = torch.stack([slab[:, :, y : y + height, x : x + width] for y, x in corners])
-        return self._predictor(windows)
+        return mirrored(self._predictor, windows, self._plan.spec.sliding.mirror_axes)
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:
         spec = self._plan.spec
         if spec.output.brought_back != "probabilities":
             return outputs
         return outputs.sigmoid() if spec.output.regions else outputs.softmax(0)
+
+
+def mirrored(network: Network, windows: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+    """The mean of a network's outputs (B, K, z, y, x) on windows mirrored along every choice of `axes`."""
+    total = network(windows)
+    choices = [c for n in range(1, len(axes) + 1) for c in itertools.combinations(axes, n)]
+    for choice in choices:
+        dims = [axis + 2 for axis in choice]
+        total += network(windows.flip(dims)).flip(dims)
+    return total / (1 + len(choices))
 
 
 def _batches(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:

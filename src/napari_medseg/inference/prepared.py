@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,20 +131,21 @@ def _within(outer: Bounds, inner: Bounds) -> Bounds:
     return z, y, x
 
 
-def _inside(values: npt.NDArray[np.generic], bounds: Bounds) -> npt.NDArray[np.generic]:
-    return values[(..., *(slice(*b) for b in bounds))]
+def _inside(values: npt.NDArray[Any], bounds: Bounds) -> npt.NDArray[Any]:
+    z, y, x = (slice(*b) for b in bounds)
+    return values[..., z, y, x]
 
 
 def _found(values: Array, step: Step) -> tuple[npt.NDArray[np.bool_], Bounds]:
     """The voxels that a crop is around, and its box: of any channel; all where there are none."""
-    chosen = (values > 0 if step.over == "positive" else values != 0).any(0)
+    chosen: npt.NDArray[np.bool_] = np.any(values > 0 if step.over == "positive" else values != 0, axis=0)
     if step.over == "filled":
         from scipy.ndimage import binary_fill_holes
 
         chosen = binary_fill_holes(chosen)
     bounds = []
     for axis in range(3):
-        at = np.flatnonzero(chosen.any(tuple(a for a in range(3) if a != axis)))
+        at = np.flatnonzero(np.any(chosen, axis=tuple(a for a in range(3) if a != axis)))
         n = chosen.shape[axis]
         bounds.append((max(0, int(at[0]) - step.margin), min(n, int(at[-1]) + 1 + step.margin)) if len(at) else (0, n))
     return chosen, (bounds[0], bounds[1], bounds[2])
@@ -164,7 +165,7 @@ def taken(values: Array, step: Step, foreground: npt.NDArray[np.bool_] | None = 
 def _chosen(values: Array, step: Step, foreground: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
     """The voxels that a step is about; None for all."""
     if step.over == "nonzero":
-        return values != 0
+        return np.not_equal(values, 0)
     return foreground if step.over == "filled" else None
 
 
@@ -204,7 +205,7 @@ def _zscore(values: Array, step: Step, foreground: npt.NDArray[np.bool_] | None)
 def _percentiles(values: Array, step: Step, _: object) -> Array:
     assert step.to_low is not None, "checked with the step"
     assert step.to_high is not None, "checked with the step"
-    low, high = (float(v) for v in np.percentile(values, (step.low, step.high)))
+    low, high = (float(v) for v in np.percentile(values, [step.low or 0.0, step.high or 0.0]))
     if low == high:
         changed = values - np.float32(low) + np.float32(step.to_low)
     else:
@@ -214,7 +215,8 @@ def _percentiles(values: Array, step: Step, _: object) -> Array:
 
 
 def _threshold(values: Array, step: Step, _: object) -> Array:
-    kept = values > step.low if step.low is not None else values < step.high
+    assert step.fill is not None, "checked with the step"
+    kept = values > step.low if step.low is not None else values < (step.high or 0.0)
     return np.where(kept, values, np.float32(step.fill))
 
 

@@ -1,12 +1,12 @@
 """Resampling as the source program of a model does it: the grid, the way there and the way back. Pure index code.
 
-The way back is linear, or takes the nearest, axis by axis: `AxisMap` says how, and the blending uses it as it uses ours.
+The way back is linear, or takes the nearest, axis by axis: `AxisMap` says how.
 """
 
 from __future__ import annotations
 
 from math import ceil, floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -122,9 +122,7 @@ def _splines(channel: Array, new: Shape3, axis: int | None) -> Array:
 
 def _along(values: Array, axis_map: AxisMap, axis: int) -> Array:
     moved = np.moveaxis(values, axis, -1)
-    taken = sum(
-        moved[..., axis_map.first + tap] * axis_map.weights[:, tap] for tap in range(axis_map.taps)
-    )
+    taken = sum(moved[..., axis_map.first + tap] * axis_map.weights[:, tap] for tap in range(axis_map.taps))
     return np.ascontiguousarray(np.moveaxis(np.asarray(taken, np.float32), -1, axis))
 
 
@@ -160,7 +158,7 @@ def extent_map(old: int, new: int, _ratio: float) -> AxisMap:
     return _linear(old, (np.arange(new) + 0.5) * (old / new) - 0.5)
 
 
-def _linear(old: int, at: npt.NDArray[np.float64]) -> AxisMap:
+def _linear(old: int, at: npt.NDArray[np.floating[Any]]) -> AxisMap:
     at = at.clip(0, old - 1)
     taps = min(2, old)
     first = np.clip(np.floor(at).astype(np.int64), 0, old - taps)
@@ -195,7 +193,7 @@ def cropped(axis_map: AxisMap, start: int, stop: int) -> AxisMap:
 
 def banded(weights: npt.NDArray[np.float64]) -> AxisMap:
     """A table of weights (new, old), whose rows move forward, as the band that is not 0."""
-    new, old = weights.shape
+    old = weights.shape[1]
     is_there = weights != 0
     low = np.where(is_there.any(1), is_there.argmax(1), 0)
     high = np.where(is_there.any(1), old - is_there[:, ::-1].argmax(1), 0)
@@ -203,5 +201,3 @@ def banded(weights: npt.NDArray[np.float64]) -> AxisMap:
     first = np.minimum(np.maximum.accumulate(low), old - taps)
     columns = first[:, None] + np.arange(taps)
     return AxisMap(first.astype(np.int64), np.take_along_axis(weights, columns, 1).astype(np.float32), old)
-
-

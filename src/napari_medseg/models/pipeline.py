@@ -182,7 +182,7 @@ class Output:
         groups = self.largest if isinstance(self.largest, tuple | list) else (None,)
         if len(groups) > checks.MAX_LABELS or not all(isinstance(group, tuple | list) and group for group in groups):
             raise InputError(f"largest must hold groups of label ids; got {shown(self.largest)}")
-        made = tuple(tuple(checks.whole("label id", label) for label in group) for group in groups)  # type: ignore[union-attr]
+        made = tuple(tuple(checks.whole("label id", label) for label in group) for group in groups)
         object.__setattr__(self, "largest", made)
 
 
@@ -219,15 +219,16 @@ def steps_of(value: object) -> tuple[Step, ...]:
     found = tuple(value) if isinstance(value, tuple | list) else (None,)
     if len(found) > MAX_STEPS or not all(isinstance(step, Step) for step in found):
         raise InputError(f"steps must hold at most {MAX_STEPS} Step; got {shown(value)}")
-    if sum(step.kind == "resample" for step in found) > 1:  # type: ignore[union-attr]
+    if sum(step.kind == "resample" for step in found) > 1:
         raise InputError("steps hold two that resample: a model has one spacing")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def read_step(document: Mapping[str, Any]) -> Step:
     """A step of a JSON document; InputError for unknown fields."""
     _refuse_unknown("a step", document, ("kind", *_DEFAULTS))
-    return Step(**{"kind": None, **{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}})
+    members: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
+    return Step(kind=members.pop("kind", None), **members)
 
 
 def read_output(document: Mapping[str, Any]) -> Output:
@@ -238,7 +239,7 @@ def read_output(document: Mapping[str, Any]) -> Output:
         listed = members["regions"] if isinstance(members["regions"], list) else [None]
         if not all(isinstance(r, dict) and set(r) == {f.name for f in fields(Region)} for r in listed):
             raise InputError("regions must be JSON objects with name, label and rank")
-        members["regions"] = tuple(Region(**r) for r in listed)
+        members["regions"] = tuple(Region(**region) for region in listed if region)
     return Output(**members)
 
 
@@ -254,5 +255,3 @@ def _refuse_unknown(what: str, document: Mapping[str, Any], known: Any) -> None:
     unknown = sorted(set(document) - set(known))
     if unknown:
         raise InputError(f"{what} has an unknown key {shown(unknown[0])}: known are {', '.join(known)}")
-
-

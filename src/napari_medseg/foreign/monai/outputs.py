@@ -10,7 +10,7 @@ from typing import Any
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.foreign.documents import Resolver
 from napari_medseg.foreign.expressions import chosen_by_channels
-from napari_medseg.foreign.monai_transforms import flag, named
+from napari_medseg.foreign.monai.transforms import flag, named
 from napari_medseg.models.pipeline import BroughtBack, Output, Region, Sliding
 from napari_medseg.registry import shown
 
@@ -69,11 +69,15 @@ def _after(found: Postprocessing, name: str, transform: Mapping[str, Any], resol
     if name == "Invertd" and found.brought_back is None:
         way: BroughtBack = "labels" if found.is_discrete else "probabilities" if found.is_active else "logits"
         nearest = flag(_one(given("nearest_interp", True)))
-        note = () if nearest or not found.is_discrete else (
-            "the bundle interpolates label numbers; here the nearest label is taken",
+        note = (
+            ()
+            if nearest or not found.is_discrete
+            else ("the bundle interpolates label numbers; here the nearest label is taken",)
         )
-        note = note if found.is_discrete or not nearest else (
-            "the bundle takes the nearest of its outputs; here they are interpolated",
+        note = (
+            note
+            if found.is_discrete or not nearest
+            else ("the bundle takes the nearest of its outputs; here they are interpolated",)
         )
         return replace(found, brought_back=way, notes=(*found.notes, *note))
     if name == "KeepLargestConnectedComponentd":
@@ -122,9 +126,7 @@ def output_of(after: Postprocessing, names: Mapping[int, str], outputs: int) -> 
     }
     ranks = {channel: len(after.order) - i for i, (channel, _) in enumerate(after.order)} or {k: k for k in chosen}
     named_ = {k: names.get(k) or f"region {k + 1}" for k in range(outputs)}
-    regions = tuple(
-        Region(name=named_[k], label=chosen.get(k, 0), rank=ranks.get(k, 0)) for k in range(outputs)
-    )
+    regions = tuple(Region(name=named_[k], label=chosen.get(k, 0), rank=ranks.get(k, 0)) for k in range(outputs))
     labels = {label: named_[channel] for channel, label in chosen.items()}
     if brought_back == "labels":
         brought_back = "probabilities"
@@ -145,7 +147,11 @@ def sliding_of(path: Path, inferer: Any) -> tuple[Sliding, list[int] | None, int
         return Sliding(), None, None, ("the bundle sees the whole image at once; here in windows where it is larger",)
     if kind not in ("SlidingWindowInferer", "SlidingWindowInfererAdapt", "SliceInferer"):
         raise NotSupportedError(f"{path}: the inferer {shown(kind)} cannot be taken: SlidingWindowInferer can")
-    overlap, mode, padding = table.get("overlap", 0.25), table.get("mode", "constant"), table.get("padding_mode", "constant")
+    overlap, mode, padding = (
+        table.get("overlap", 0.25),
+        table.get("mode", "constant"),
+        table.get("padding_mode", "constant"),
+    )
     notes = []
     if not isinstance(overlap, int | float) or isinstance(overlap, bool) or not 0 <= overlap < 0.95:
         raise ModelFileError(f"{path}: the inferer's overlap must lie in 0 to 0.95; got {shown(overlap)}")
@@ -160,9 +166,7 @@ def sliding_of(path: Path, inferer: Any) -> tuple[Sliding, list[int] | None, int
     sizes = list(roi) if isinstance(roi, list) and all(type(n) is int and 0 < n <= 1024 for n in roi) else None
     if sizes is None:
         notes.append("the bundle's windows have no size that is taken; here they have the usual one")
-    sliding = Sliding(
-        overlap=float(overlap), blending=mode, padding="replicate" if padding == "replicate" else "zeros"
-    )
+    sliding = Sliding(overlap=float(overlap), blending=mode, padding="replicate" if padding == "replicate" else "zeros")
     axis = table.get("spatial_dim", 0) if kind == "SliceInferer" else None
     if axis is not None and axis not in (0, 1, 2):
         raise ModelFileError(f"{path}: the inferer's spatial_dim is 0, 1 or 2; got {shown(axis)}")

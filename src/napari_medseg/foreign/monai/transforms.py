@@ -10,7 +10,7 @@ from typing import Any
 from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
 from napari_medseg.foreign.documents import Resolver
 from napari_medseg.geometry import Shape3, Triple
-from napari_medseg.models.pipeline import Step
+from napari_medseg.models.pipeline import Method, Over, Step
 from napari_medseg.registry import shown
 
 _PACKAGES = ("monai.transforms.", "monai.apps.deepedit.transforms.")
@@ -161,10 +161,14 @@ def _resize(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing
         raise ValueError(f"spatial_size needs whole numbers; got {shown(size)}")
     if mode not in ("area", "bilinear", "trilinear", "linear"):
         raise ValueError(f"mode is area, bilinear or trilinear; got {shown(mode)}")
-    if arguments.get("align_corners") or flag(arguments.get("anti_aliasing")) or arguments.get("size_mode", "all") != "all":
+    if (
+        arguments.get("align_corners")
+        or flag(arguments.get("anti_aliasing"))
+        or arguments.get("size_mode", "all") != "all"
+    ):
         raise ValueError("aligned corners, a filter, or the longest side cannot be taken")
     _refuse_second(found)
-    method = "area" if mode == "area" else "extent"
+    method: Method = "area" if mode == "area" else "extent"
     return replace(found, size=tuple(size)).plus(Step(kind="resample", method=method))
 
 
@@ -217,7 +221,7 @@ def _percentiles(found: Preprocessing, arguments: Mapping[str, Any]) -> Preproce
 
 def _normalise(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
     mean, std = arguments.get("subtrahend"), arguments.get("divisor")
-    over = "nonzero" if flag(arguments.get("nonzero", False)) else "all"
+    over: Over = "nonzero" if flag(arguments.get("nonzero", False)) else "all"
     if (mean is None) != (std is None):
         raise ValueError("subtrahend and divisor go together")
     if mean is None or std is None:

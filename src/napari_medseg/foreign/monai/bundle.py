@@ -6,19 +6,21 @@ preprocessing a list of transforms that we know, and an expression one that our 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
+from napari_medseg.errors import InputError, ModelFileError, NotSupportedError, UnknownNameError
 from napari_medseg.foreign.archive import checked_members, extract
 from napari_medseg.foreign.documents import Resolver, read_document
 from napari_medseg.foreign.expressions import FromFile
 from napari_medseg.foreign.imported import DEFAULT_PATCH_2D, DEFAULT_PATCH_3D, Imported, fitted, renamer
-from napari_medseg.foreign.monai_networks import network_of
-from napari_medseg.foreign.monai_outputs import output_of, postprocessing_of, sliding_of
-from napari_medseg.foreign.monai_transforms import Preprocessing, preprocessing_of
+from napari_medseg.foreign.monai.export import SPEC_KEY
+from napari_medseg.foreign.monai.networks import network_of
+from napari_medseg.foreign.monai.outputs import output_of, postprocessing_of, sliding_of
+from napari_medseg.foreign.monai.transforms import Preprocessing, preprocessing_of
 from napari_medseg.foreign.tensors import read_tables, read_weights
 from napari_medseg.models.pipeline import Sliding, Step
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
@@ -83,6 +85,8 @@ def unpack(archive: Path, folder: Path) -> None:
 def import_bundle(folder: Path) -> Imported:
     """The model of a bundle. Raises ModelFileError or NotSupportedError, naming what cannot be taken."""
     bundle = _opened(folder)
+    if SPEC_KEY in bundle.metadata:
+        return _ours(bundle)
     definition = _network(bundle)
     network, arguments = network_of(bundle.where, definition)
     prepared = preprocessing_of(bundle.where, _transforms(bundle, "preprocessing"), bundle.resolver)
@@ -97,6 +101,17 @@ def import_bundle(folder: Path) -> Imported:
         tensors = _without_clicks(tensors, sources, prepared.images)
     ours = fitted(weights.path, tensors, renamer(network), network, arguments)
     return Imported(spec, ours, tuple(f"{folder}: {note}" for note in notes))
+
+
+def _ours(bundle: _Bundle) -> Imported:
+    """The model of a bundle that we exported: its ModelSpec is in the metadata."""
+    try:
+        spec = ModelSpec.from_json(json.dumps(bundle.metadata[SPEC_KEY]))
+    except (InputError, UnknownNameError) as error:
+        raise ModelFileError(f"{bundle.folder}: its ModelSpec is refused: {error}") from None
+    weights = read_weights(_weights_path(bundle))
+    tensors = fitted(weights.path, weights.tensors, renamer(spec.network), spec.network, spec.arguments)
+    return Imported(spec, tensors)
 
 
 def _opened(folder: Path) -> _Bundle:
@@ -240,9 +255,7 @@ def _spec(
     return spec, told
 
 
-def _place(
-    prepared: Preprocessing, sliding: Sliding, roi: list[int] | None, dims: int, across: int
-) -> dict[str, Any]:
+def _place(prepared: Preprocessing, sliding: Sliding, roi: list[int] | None, dims: int, across: int) -> dict[str, Any]:
     """Orientation, spacing, size, patch, steps and sliding. across: MONAI's axis across the slices of a 2D network."""
     order = [0, 1, 2] if dims == 3 else [across, *(axis for axis in range(3) if axis != across)]
     letters = prepared.orientation or "xyz"
