@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::napari_medseg.errors.MedsegWarning"),
     pytest.mark.filterwarnings("ignore:.*arch_code.*:UserWarning"),
 ]
-SIZES = {2: (64, 64), 3: (32, 32, 32)}
 FAST = ("spleen_ct", "wholeBody_ct", "brats_mri", "ventricular_short_axis_3label", "pediatric_abdominal_ct", "pancreas_ct_dints")
 """Of each kind of config one; the others are slow."""
 
@@ -39,7 +38,9 @@ def test_it_converts_and_computes_the_same(name: str, tmp_path: Path) -> None:
     assert list(model.spec.labels.values()) == names or name == "brats_mri"
     channels = model.spec.arguments["in_channels"]
     assert isinstance(channels, int)
-    x = noise(1, channels, (96,) * 3 if "UNEST" in name else SIZES[3 if model.spec.mode == "3d" else 2])
+    dims = 3 if model.spec.mode == "3d" else 2
+    edge = 96 if "UNEST" in name else 64 if dims == 2 or model.spec.network == "dints" else 32
+    x = noise(1, channels, (edge,) * dims)
     clicks = torch.zeros(1, 2, *x.shape[2:]) if name == "spleen_deepedit" else torch.zeros(1, 0, *x.shape[2:])
     with torch.inference_mode():
         torch.testing.assert_close(model.load_network()(x), source(torch.cat([x, clicks], 1)), rtol=1e-4, atol=1e-4)

@@ -26,8 +26,11 @@ from napari_medseg.models.file import Model
 from napari_medseg.models.pipeline import Step
 from zoo import invert, step
 
-pytestmark = pytest.mark.filterwarnings("ignore::napari_medseg.errors.MedsegWarning")
-START = [step("LoadImaged"), step("EnsureChannelFirstd")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::napari_medseg.errors.MedsegWarning"),
+    pytest.mark.filterwarnings("ignore:NvImgCodec:UserWarning"),
+]
+START = [step("LoadImaged", reader="NibabelReader"), step("EnsureChannelFirstd")]
 LISTS: dict[str, list[dict[str, Any]]] = {
     "spacing, range, normalised": [
         step("Orientationd", axcodes="RAS", labels=[["L", "R"], ["P", "A"], ["I", "S"]]),

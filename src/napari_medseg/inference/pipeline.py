@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import pad
 
 from napari_medseg.events import Event, Progress, Started
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import AxisMap, Shape3
 from napari_medseg.inference.plan import InferencePlan, Maps, window_of
 from napari_medseg.inference.prepared import Prepared, preparing
 from napari_medseg.inference.windows import gaussian, starts
@@ -186,7 +186,16 @@ def brought_back(planes: _Planes, maps: Maps, outputs: int) -> Iterator[tuple[in
         plane = held[first] * float(along_z.weights[k, 0])
         for tap in range(1, along_z.taps):
             plane = plane + held[first + tap] * float(along_z.weights[k, tap])
-        yield k, resample_axis(resample_axis(plane, along_y, 1), along_x, 2)
+        yield k, _along(_along(plane, along_y, 1), along_x, 2)
+
+
+def _along(values: torch.Tensor, axis_map: AxisMap, dim: int) -> torch.Tensor:
+    """As `resample_axis`, and 0 where a map of one tap says that nothing is there."""
+    made = resample_axis(values, axis_map, dim)
+    if axis_map.taps == 1 and not axis_map.weights.all():
+        weights = torch.from_numpy(axis_map.weights[:, 0]).to(made)
+        made = made * (weights[:, None] if dim == 1 else weights)
+    return made
 
 
 def classes_of(outputs: torch.Tensor, spec: ModelSpec) -> torch.Tensor:

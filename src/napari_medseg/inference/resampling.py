@@ -168,8 +168,14 @@ def _linear(old: int, at: npt.NDArray[np.floating[Any]]) -> AxisMap:
 
 
 def _nearest(old: int, new: int, ratio: float, step: Step | None) -> AxisMap:
-    at = np.arange(new) * ratio if step and step.method == "corners" else (np.arange(new) + 0.5) * (old / new) - 0.5
-    first = np.clip(np.round(at).astype(np.int64), 0, old - 1)
+    method = step.method if step else "cubic"
+    if method == "corners":
+        at = np.round(np.arange(new) * ratio)
+    elif method == "cubic":
+        at = np.round((np.arange(new) + 0.5) * (old / new) - 0.5)
+    else:  # as torch takes the nearest when it resizes
+        at = np.floor(np.arange(new) * (old / new))
+    first = np.clip(at.astype(np.int64), 0, old - 1)
     return AxisMap(first, np.ones((new, 1), np.float32), old)
 
 
