@@ -14,15 +14,17 @@ from napari_medseg.foreign.expressions import ExpressionError, FromFile, chosen_
 SMALL = st.integers(-50, 50)
 NUMBERS = st.recursive(
     SMALL.map(str),
-    lambda inner: st.builds(
-        lambda a, operator, b: f"({a} {operator} {b})",
-        inner,
-        st.sampled_from(["+", "-", "*", "//", "%", "<", "==", "and", "or"]),
-        inner,
-    )
-    | st.builds(lambda a, b, c: f"({a} if {b} else {c})", inner, inner, inner)
-    | st.lists(inner, min_size=1, max_size=3).map(lambda items: f"max([{', '.join(items)}])")
-    | st.lists(inner, max_size=3).map(lambda items: f"len([{', '.join(items)}])"),
+    lambda inner: (
+        st.builds(
+            lambda a, operator, b: f"({a} {operator} {b})",
+            inner,
+            st.sampled_from(["+", "-", "*", "//", "%", "<", "==", "and", "or"]),
+            inner,
+        )
+        | st.builds(lambda a, b, c: f"({a} if {b} else {c})", inner, inner, inner)
+        | st.lists(inner, min_size=1, max_size=3).map(lambda items: f"max([{', '.join(items)}])")
+        | st.lists(inner, max_size=3).map(lambda items: f"len([{', '.join(items)}])")
+    ),
     max_leaves=8,
 )
 

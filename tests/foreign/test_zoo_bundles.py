@@ -19,14 +19,23 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::napari_medseg.errors.MedsegWarning"),
     pytest.mark.filterwarnings("ignore:.*arch_code.*:UserWarning"),
 ]
-FAST = ("spleen_ct", "wholeBody_ct", "brats_mri", "ventricular_short_axis_3label", "pediatric_abdominal_ct", "pancreas_ct_dints")
+FAST = (
+    "spleen_ct",
+    "wholeBody_ct",
+    "brats_mri",
+    "ventricular_short_axis_3label",
+    "pediatric_abdominal_ct",
+    "pancreas_ct_dints",
+)
 """Of each kind of config one; the others are slow."""
 
 
 def converted(name: str, tmp_path: Path) -> tuple[Model, torch.nn.Module]:
     bundle = zoo.BUNDLES[name]
     source = zoo.source_network(bundle, small=True)
-    return convert_model(zoo.write_bundle(tmp_path / name, bundle, source, small=True), tmp_path / "m.safetensors"), source
+    return convert_model(
+        zoo.write_bundle(tmp_path / name, bundle, source, small=True), tmp_path / "m.safetensors"
+    ), source
 
 
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in zoo.BUNDLES])

@@ -52,7 +52,10 @@ LISTS: dict[str, list[dict[str, Any]]] = {
         step("CropForegroundd", source_key="image"),
         step("ScaleIntensityd"),
     ],
-    "area": [step("Resized", spatial_size=[12, 20, 9], mode="area"), step("ScaleIntensityd", factor=0.5, minv=None, maxv=None)],
+    "area": [
+        step("Resized", spatial_size=[12, 20, 9], mode="area"),
+        step("ScaleIntensityd", factor=0.5, minv=None, maxv=None),
+    ],
 }
 AFFINE = np.array([[0, 0, 1.7, 5], [-0.9, 0, 0, 3], [0, 1.1, 0, -8], [0, 0, 0, 1]], float)
 """Stored as (A, S, R), flipped, with three spacings."""
@@ -72,14 +75,23 @@ def compose(steps: list[dict[str, Any]], **changed: Any) -> mt.Compose:
     made = []
     for listed in steps:
         arguments = {k: v for k, v in listed.items() if k != "_target_"}
-        made.append(getattr(mt, listed["_target_"])(**{**arguments, **{k: v for k, v in changed.items() if k in arguments}}))
+        made.append(
+            getattr(mt, listed["_target_"])(**{**arguments, **{k: v for k, v in changed.items() if k in arguments}})
+        )
     return mt.Compose(made)
 
 
 def model_of(steps: list[dict[str, Any]], tmp_path: Path, post: list[dict[str, Any]] | None = None) -> Model:
     """A bundle with a network that answers with the image itself, and its negative."""
     bundle = zoo.Published(
-        {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [2, 4], "strides": [2]},
+        {
+            "_target_": "UNet",
+            "spatial_dims": 3,
+            "in_channels": 1,
+            "out_channels": 2,
+            "channels": [2, 4],
+            "strides": [2],
+        },
         steps,
         ["background", "bright"],
         postprocessing=post or zoo.SOFTMAX,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from napari_medseg.errors import InputError, MedsegError, MedsegWarning, ModelFileError, NotSupportedError
 
 if TYPE_CHECKING:
+    from napari_medseg.events import Work
     from napari_medseg.foreign.asked import Asked
     from napari_medseg.foreign.imported import Imported, ImportedSet
     from napari_medseg.models.file import Model
@@ -120,6 +121,14 @@ def write(found: Imported | ImportedSet, out: Path) -> Written:
 
     Warns of each difference. Raises InputError for another suffix than .safetensors.
     """
+    from napari_medseg.events import run_to_end
+
+    return run_to_end(writing(found, out))
+
+
+def writing(found: Imported | ImportedSet, out: Path) -> Work[Written]:
+    """The work of `write`: a Progress per model. Closed before its end, it leaves none of the set's models."""
+    from napari_medseg.events import Progress
     from napari_medseg.foreign.imported import Imported
     from napari_medseg.models.file import write_model
     from napari_medseg.models.naming import SUFFIX, require_model_path
@@ -127,13 +136,20 @@ def write(found: Imported | ImportedSet, out: Path) -> Written:
     require_model_path(out)
     _tell(found.notes)
     if isinstance(found, Imported):
+        yield Progress(0, 1, "models")
         return Written((write_model(out, found.spec, found.tensors),), None)
-    models = []
-    for name, load in found.members.items():
-        member = load()
-        _tell(member.notes)
-        models.append(write_model(out.with_name(f"{out.stem}_{name}{SUFFIX}"), member.spec, member.tensors))
-    return Written(tuple(models), _write_set(found, models, out.with_suffix(".json")))
+    models: list[Model] = []
+    try:
+        for done, (name, load) in enumerate(found.members.items()):
+            yield Progress(done, len(found.members), f"models; {name}")
+            member = load()
+            _tell(member.notes)
+            models.append(write_model(out.with_name(f"{out.stem}_{name}{SUFFIX}"), member.spec, member.tensors))
+        return Written(tuple(models), _write_set(found, models, out.with_suffix(".json")))
+    except (GeneratorExit, MedsegError):
+        for model in models:
+            model.path.unlink(missing_ok=True)
+        raise
 
 
 def _write_set(found: ImportedSet, models: list[Model], path: Path) -> Path:

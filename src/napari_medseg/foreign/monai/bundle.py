@@ -130,7 +130,8 @@ def _opened(folder: Path) -> _Bundle:
 
 def _network(bundle: _Bundle) -> Any:
     """The network's definition, resolved; the tables that it takes from files are lists."""
-    key = next((key for key in ("network_def", "network", "net") if key in bundle.document), None)
+    kinds = {key: bundle.document.get(key) for key in ("network_def", "network", "net")}
+    key = next((key for key, part in kinds.items() if isinstance(part, dict) or (part and key == "network_def")), None)
     if key is None:
         raise ModelFileError(f"{bundle.where}: it has no network_def")
     return _resolved(bundle, key, bundle.document[key], {})

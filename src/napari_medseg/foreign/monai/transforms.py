@@ -105,11 +105,11 @@ def named(target: str) -> str:
 
 def _arguments(resolver: Resolver, name: str, transform: dict[str, Any]) -> dict[str, Any] | None:
     """A transform's arguments, resolved; None where it is off, or about labels only."""
+    if name in _NEUTRAL or name in _GUIDANCE:
+        return {}
     keys = resolver.deep("preprocessing", transform.get("keys"))
     if keys in ("label", ["label"]) or resolver.shallow("preprocessing", transform.get("disabled")):
         return None
-    if name in _NEUTRAL or name in _GUIDANCE:
-        return {}
     kept = {k: v for k, v in transform.items() if k not in _UNUSED and k not in ("keys", "_target_", "select_fn")}
     resolved: dict[str, Any] = resolver.deep("preprocessing", kept)
     if "select_fn" in transform:

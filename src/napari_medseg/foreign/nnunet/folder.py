@@ -56,6 +56,11 @@ class _Folder:
         if named is None:
             weights = read_weights(checkpoint)
             named = weights.facts.get("trainer_name", ""), weights.facts.get("configuration", "")
+            if not all(named):
+                raise ModelFileError(
+                    f"{path}: neither the checkpoint nor the folder's name says trainer and configuration: name the "
+                    f"folder TRAINER__PLANS__CONFIGURATION, such as nnUNetTrainer__nnUNetPlans__3d_fullres"
+                )
         if not keeps_architecture(named[0]):
             raise NotSupportedError(f"{path}: the trainer {shown(named[0])} may build a network of its own: not taken")
         return cls(path, plans, dataset, *named), weights
@@ -129,8 +134,9 @@ def _mirror_axes(source: _Folder, weights: Weights, plan: Configuration) -> tupl
     dims = plan.arguments["spatial_dims"]
     assert isinstance(dims, int)
     told = weights.facts.get("mirroring_axes")
-    if told is None:
-        return mirrors(source.trainer, dims)
+    by_name = mirrors(source.trainer, dims)
+    if told is None or not by_name:
+        return by_name
     return tuple(sorted({int(axis) + 3 - dims for axis in told.split(",") if axis.isdecimal() and int(axis) < dims}))
 
 
@@ -256,8 +262,8 @@ def _previous(source: _Folder) -> Path | None:
     beside = source.path.absolute().with_name("__".join([*parts[:-1], str(name)]))
     if len(parts) != 3 or not is_results_folder(beside):
         raise ModelFileError(
-            f"{source.path}: {source.configuration} is the second step of a cascade: its first, {shown(name)}, must lie "
-            f"beside it"
+            f"{source.path}: {source.configuration} is the second step of a cascade: its first, {shown(name)}, must "
+            f"lie beside it"
         )
     return beside
 
