@@ -89,7 +89,7 @@ def fault_or(compute: Callable[[], Look | Written | None]) -> Look | Written | s
 def summary(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
     """What a model is, in rows that a user reads."""
     names = list(spec.labels.values())
-    kind = "overlapping regions" if spec.output.regions else "labels"
+    kind = ("overlapping region" if spec.output.regions else "label") + "s" * (len(names) != 1)
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     before = f", after {spec.first.model.network}" if spec.first else ""
     patch = " × ".join(map(str, spec.patch_zyx))

@@ -43,7 +43,14 @@ def test_a_bundle_is_seen_imported_and_segments(
     panel: SegmentPanel, viewer: ViewerModel, qtbot: QtBot, tmp_path: Path, models_folder: Path
 ) -> None:
     bundle = zoo.Published(
-        {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]},
+        {
+            "_target_": "UNet",
+            "spatial_dims": 3,
+            "in_channels": 1,
+            "out_channels": 2,
+            "channels": [4, 8],
+            "strides": [2],
+        },
         zoo.window(10, -57, 164),
         ["background", "spleen"],
         inferer={**zoo.SLIDING, "roi_size": [16, 16, 16]},
@@ -57,7 +64,7 @@ def test_a_bundle_is_seen_imported_and_segments(
     qtbot.waitUntil(dialog.import_button.isEnabled)
     rows = rows_of(dialog)
     assert rows["Network"] == "monai_unet, 3d; window 16 × 16 × 16"
-    assert rows["Labels"] == "1 labels: spleen"
+    assert rows["Labels"] == "1 label: spleen"
     assert rows["Spacing"] == "1 × 1 × 1 mm"
     assert rows["Intensities"] == "times 0.004525 plus 0.2579, then clipped to 0.0 … 1.0"
     assert rows["Licence"] == "Copyright (c) the consortium"
@@ -86,7 +93,7 @@ def test_weights_wait_for_what_they_do_not_say(panel: SegmentPanel, qtbot: QtBot
     dialog.read()
     qtbot.waitUntil(dialog.import_button.isEnabled)
     rows = rows_of(dialog)
-    assert (rows["Labels"], rows["Spacing"], rows["Intensities"]) == ("1 labels: liver", "2.5 × 1 × 1 mm", "clip_zscore")
+    assert (rows["Labels"], rows["Spacing"], rows["Intensities"]) == ("1 label: liver", "2.5 × 1 × 1 mm", "clip_zscore")
     dialog.cancel()
 
 

@@ -135,7 +135,7 @@ def _preprocessing(spec: ModelSpec) -> tuple[_Transforms, list[str]]:
     notes: list[str] = []
     made: _Transforms = [_step("LoadImaged"), _step("EnsureChannelFirstd")]
     if spec.orientation is not None and spec.orientation.isupper():
-        made.append(_step("Orientationd", axcodes=spec.orientation))
+        made.append(_step("Orientationd", axcodes=spec.orientation, labels=[["L", "R"], ["P", "A"], ["I", "S"]]))
     elif spec.orientation is not None and spec.orientation != "xyz":
         notes.append(f"images are stored in the order {spec.orientation}, and MONAI has no transform that says so")
     for step in _steps(spec, notes):
