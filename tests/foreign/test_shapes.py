@@ -55,7 +55,6 @@ def test_shapes_tell_the_arguments(name: str) -> None:
     shapes = shapes_of(spec, given)
     assert shapes is not None
     found = spec.arguments(**read_off(spec, shapes, lambda own: own, {}))  # type: ignore[arg-type]
-    assert shapes_of(spec, found) == shapes
     assert found == given
 
 

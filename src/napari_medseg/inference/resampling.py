@@ -91,12 +91,27 @@ def resampled(values: Array, image_grid: Grid, spec: ModelSpec, step: Step, shap
     if step.method == "cubic":
         axis = thick_axis(image_grid.spacing, _wanted(image_grid, spec, step))
         return np.stack([_splines(channel, new, axis) for channel in values])
-    make = there if step.method == "corners" else (_means if step.method == "area" else extent_map)
-    ratios = [ratio for _, _, ratio in _axes(here, new, spec)]
+    if step.method == "corners":
+        return _by_monai(values, image_grid, spec, step)
+    make = _means if step.method == "area" else extent_map
     for axis in range(3):
         if new[axis] != shape[axis]:
-            values = _along(values, make(shape[axis], new[axis], ratios[axis]), axis + 1)
+            values = _along(values, make(shape[axis], new[axis], 0), axis + 1)
     return values
+
+
+def _by_monai(values: Array, image_grid: Grid, spec: ModelSpec, step: Step) -> Array:
+    """MONAI's own Spacing. Its rounding matters: a step after it may ask which voxels are exactly 0."""
+    import torch
+    from monai.data import MetaTensor
+    from monai.transforms import Spacing
+
+    up, back, left = image_grid.affine[:3]
+    affine = torch.from_numpy(np.stack([-left, -back, up, [0, 0, 0, 1]]))
+    assert spec.spacing_zyx_mm is not None, "a step that resamples needs a spacing or a size"
+    pixdim = [-1.0 if axis in step.kept_axes else value for axis, value in enumerate(spec.spacing_zyx_mm)]
+    image = MetaTensor(torch.from_numpy(np.ascontiguousarray(values)), affine=affine)
+    return np.asarray(Spacing(pixdim, mode="bilinear")(image).numpy(), np.float32)
 
 
 def _wanted(image_grid: Grid, spec: ModelSpec, step: Step) -> Triple:

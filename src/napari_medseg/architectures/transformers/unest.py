@@ -79,8 +79,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, in_channels: int, widths: Sizes, depths: Sizes, num_heads: Sizes, block: int) -> None:
         super().__init__()
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv3d(in_channels, widths[0], _PATCH, _PATCH)
+        self.patch_embed = _Tokens(in_channels, widths[0])
         before = (None, *widths[:-1])
         self.levels = nn.ModuleList(
             _Level(before[k], widths[k], depths[k], num_heads[k], block, _BLOCKS // 2**k) for k in range(len(depths))
@@ -89,12 +88,25 @@ class _Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(N, C, Z, Y, X) -> the last level normalised, and the tokens before and after each level."""
-        x = self.patch_embed.proj(x)
+        x = self.patch_embed(x)
         states = [x]
         for level in self.levels:
             x = level(x)
             states.append(x)
         return self.norm(x.movedim(1, -1)).movedim(-1, 1), states
+
+
+class _Tokens(nn.Module):
+    """Every 4^3 voxels as a token."""
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(in_channels, width, _PATCH, _PATCH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, Z, Y, X) -> (N, width, G_0)."""
+        y: Tensor = self.proj(x)
+        return y
 
 
 class _Level(nn.Module):
@@ -164,15 +176,27 @@ class _Layer(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=_EPSILON)
         self.attn = _Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=_EPSILON)
-        self.mlp = nn.Module()
-        self.mlp.fc1 = nn.Linear(width, 4 * width)
-        self.mlp.fc2 = nn.Linear(4 * width, width)
+        self.mlp = _Perceptron(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, B^3, width) -> the same shape."""
         x = x + self.attn(self.norm1(x))
-        y: Tensor = self.mlp.fc2(nn.functional.gelu(self.mlp.fc1(self.norm2(x))))
+        y: Tensor = self.mlp(self.norm2(x))
         return x + y
+
+
+class _Perceptron(nn.Module):
+    """Two layers, four times as wide between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, B^3, width) -> the same shape."""
+        y: Tensor = self.fc2(nn.functional.gelu(self.fc1(x)))
+        return y
 
 
 class _Attention(nn.Module):

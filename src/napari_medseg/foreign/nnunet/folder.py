@@ -185,7 +185,7 @@ def _largest(folder: Path, labels: Mapping[int, str]) -> tuple[tuple[int, ...], 
         flat = [i for item in listed for i in (item if isinstance(item, list) else [item])]
         if not all(isinstance(i, int) for i in flat):
             raise ModelFileError(f"{path}: labels_or_regions must be label ids; got {shown(chosen)}")
-        groups.append(tuple(int(i) for i in flat if i in labels))
+        groups.append(tuple(label for label in labels if label in flat))
     return tuple(group for group in groups if group)
 
 

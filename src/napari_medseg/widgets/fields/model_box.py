@@ -45,7 +45,7 @@ class ModelBox(QWidget):
         self.box.setPlaceholderText("no model yet: train one, or browse")
         self.browse_button = button("Browse…", self.browse, "Choose a model file (.safetensors) anywhere.")
         self.import_button = button(
-            "Import…", self.import_model, "Take a model of MONAI, nnU-Net, TotalSegmentator or torch into the folder."
+            "Import…", self._open_import, "Take a model of MONAI, nnU-Net, TotalSegmentator or torch into the folder."
         )
         self.setAcceptDrops(True)
         self.facts = caption()
@@ -76,6 +76,9 @@ class ModelBox(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, "Choose a model", str(models_folder()), _FILTER)
         if path:
             self.select(Path(path))
+
+    def _open_import(self) -> None:
+        self.import_model()
 
     def import_model(self, source: Path | None = None) -> ImportModel:
         """Open the dialog that takes a model of another program; source: what was dropped."""
