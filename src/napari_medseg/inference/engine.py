@@ -21,10 +21,10 @@ from napari_medseg.events import Event, Notice, Progress, Started, Work, finishi
 from napari_medseg.inference.blend import LabelWriter, RollingLogits, classes_of
 from napari_medseg.inference.cascade import FirstStage, find_boxes, with_guides
 from napari_medseg.inference.device import bf16_doubt, machine_for
-from napari_medseg.inference.pipeline import segment_prepared
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, resolve
 from napari_medseg.inference.planes import ModelPlanes, PlaneReader, measuring
 from napari_medseg.inference.predictor import Predictor, load_predictor
+from napari_medseg.inference.source.pipeline import segment_prepared
 from napari_medseg.inference.stream import PlaneDone, blended
 from napari_medseg.inference.suitability import ImageSample, doubts_about
 from napari_medseg.inference.windows import BoxWindows, Windows

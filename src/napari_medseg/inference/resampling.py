@@ -209,7 +209,8 @@ def cropped(axis_map: AxisMap, start: int, stop: int) -> AxisMap:
     rows = np.arange(len(axis_map.first))
     for tap in range(axis_map.taps):
         weights[rows, axis_map.first + tap] += axis_map.weights[:, tap]
-    return banded(weights[:, start:stop])
+    inside = weights[:, max(0, start) : stop]
+    return banded(np.pad(inside, ((0, 0), (max(0, -start), max(0, stop - axis_map.n_old)))))
 
 
 def banded(weights: npt.NDArray[np.float64]) -> AxisMap:

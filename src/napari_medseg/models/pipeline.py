@@ -49,7 +49,7 @@ _NEEDED: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"channel", "together", "clipped"}),
     ),
     "threshold": (frozenset({"fill"}), frozenset({"channel", "low", "high"})),
-    "crop": (frozenset({"over"}), frozenset({"margin"})),
+    "crop": (frozenset({"over"}), frozenset({"margin", "clipped"})),
     "resample": (frozenset({"method"}), frozenset({"kept_axes"})),
 }
 """{kind: (fields that it needs, fields that it may have)}."""
@@ -74,13 +74,13 @@ class Step:
     factor: float | None = None
     offset: float | None = None
     margin: int = 0
-    """Voxels added to every side of a crop."""
+    """Voxels added to every side of a crop; beyond the image they are 0."""
     over: Over = "all"
     """Which voxels count: nonzero: of the channel; filled: not 0 in any channel, holes filled; positive: above 0."""
     together: bool = False
     """Whether statistics are those of all channels at once."""
     clipped: bool = False
-    """Whether values beyond the percentiles are set to the ends."""
+    """Whether values beyond the percentiles are set to the ends, or the margin of a crop ends with the image."""
     method: Method | None = None
     """corners: linear, the first voxel keeps its centre (MONAI's Spacing); extent: linear, over the same box (MONAI's
     Resize); area: means of the old voxels; cubic: splines over the same box, thick slices apart (nnU-Net)."""

@@ -190,7 +190,7 @@ def _transform(spec: ModelSpec, step: Step, notes: list[str]) -> _Transforms:
     if step.kind == "crop":
         if step.over != "positive":
             notes.append("images are cropped to what is not 0, and MONAI's transform to what is above 0")
-        return [_step("CropForegroundd", source_key="image", margin=step.margin)]
+        return [_step("CropForegroundd", source_key="image", margin=step.margin, allow_smaller=step.clipped)]
     return [_resample(spec, step, notes)]
 
 

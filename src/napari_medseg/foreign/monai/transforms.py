@@ -252,7 +252,8 @@ def _crop(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
         raise ValueError(f"only what is above 0 is a foreground that can be taken; got {shown(chosen)}")
     if arguments.get("k_divisible", 1) != 1 or arguments.get("channel_indices") is not None:
         raise ValueError("a crop to multiples of voxels, or by some channels, cannot be taken")
-    return found.plus(Step(kind="crop", over="positive", margin=int(margin)))
+    clipped = flag(arguments.get("allow_smaller", False))
+    return found.plus(Step(kind="crop", over="positive", margin=int(margin), clipped=clipped))
 
 
 def _merge(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:

@@ -120,10 +120,12 @@ def _maps(plan: InferencePlan, shape: Shape3, inside: Bounds | None, *, crop_fir
 
 def _placed(axis_map: AxisMap, start: int, stop: int, size: int) -> AxisMap:
     """A map to the samples [start, stop) of an axis of `size`, as one to all of them."""
-    before, after = start, size - stop
-    first = np.concatenate([np.full(before, axis_map.first[0]), axis_map.first, np.full(after, axis_map.first[-1])])
+    before, after = max(0, start), max(0, size - stop)
+    rows = slice(max(0, -start), len(axis_map.first) - max(0, stop - size))  # of a margin, some lie beyond the image
+    inner = axis_map.first[rows]
+    first = np.concatenate([np.full(before, inner[0]), inner, np.full(after, inner[-1])])
     nothing = [np.zeros((n, axis_map.taps), np.float32) for n in (before, after)]
-    return AxisMap(first, np.concatenate([nothing[0], axis_map.weights, nothing[1]]), axis_map.n_old)
+    return AxisMap(first, np.concatenate([nothing[0], axis_map.weights[rows], nothing[1]]), axis_map.n_old)
 
 
 def _within(outer: Bounds, inner: Bounds) -> Bounds:
@@ -132,8 +134,10 @@ def _within(outer: Bounds, inner: Bounds) -> Bounds:
 
 
 def _inside(values: npt.NDArray[Any], bounds: Bounds) -> npt.NDArray[Any]:
-    z, y, x = (slice(*b) for b in bounds)
-    return values[..., z, y, x]
+    """What lies in the bounds; beyond the image there is 0."""
+    z, y, x = (slice(max(0, start), stop) for start, stop in bounds)
+    sides = [(max(0, -start), max(0, stop - n)) for (start, stop), n in zip(bounds, values.shape[-3:], strict=True)]
+    return np.pad(values[..., z, y, x], [(0, 0)] * (values.ndim - 3) + sides)
 
 
 def _found(values: Array, step: Step) -> tuple[npt.NDArray[np.bool_], Bounds]:
@@ -147,7 +151,8 @@ def _found(values: Array, step: Step) -> tuple[npt.NDArray[np.bool_], Bounds]:
     for axis in range(3):
         at = np.flatnonzero(np.any(chosen, axis=tuple(a for a in range(3) if a != axis)))
         n = chosen.shape[axis]
-        bounds.append((max(0, int(at[0]) - step.margin), min(n, int(at[-1]) + 1 + step.margin)) if len(at) else (0, n))
+        low, high = (int(at[0]) - step.margin, int(at[-1]) + 1 + step.margin) if len(at) else (0, n)
+        bounds.append((max(0, low), min(n, high)) if step.clipped else (low, high))
     return chosen, (bounds[0], bounds[1], bounds[2])
 
 

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from napari_medseg.events import Event, Progress, Started
 from napari_medseg.geometry import AxisMap, Shape3
 from napari_medseg.inference.plan import InferencePlan, Maps, window_of
-from napari_medseg.inference.prepared import Prepared, preparing
+from napari_medseg.inference.source.prepared import Prepared, preparing
 from napari_medseg.inference.windows import gaussian, starts
 from napari_medseg.models.pipeline import Output, Positions
 from napari_medseg.transforms.spatial import resample_axis

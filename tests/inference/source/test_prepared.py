@@ -21,7 +21,7 @@ from napari_medseg.foreign import convert_model
 from napari_medseg.foreign.monai.transforms import preprocessing_of
 from napari_medseg.inference.device import machine_for
 from napari_medseg.inference.plan import ImageFacts, resolve
-from napari_medseg.inference.prepared import preparing, taken
+from napari_medseg.inference.source.prepared import preparing, taken
 from napari_medseg.models.file import Model
 from napari_medseg.models.pipeline import Step
 from zoo import invert, step
@@ -42,14 +42,14 @@ LISTS: dict[str, list[dict[str, Any]]] = {
         step("Orientationd", axcodes="LPS", labels=[["L", "R"], ["P", "A"], ["I", "S"]]),
         step("ThresholdIntensityd", threshold=60, above=True, cval=0),
         step("ScaleIntensityRangePercentilesd", lower=1, upper=99, b_min=0, b_max=1, clip=True),
-        step("CropForegroundd", source_key="image", margin=1),
+        step("CropForegroundd", source_key="image", margin=5),
         step("Spacingd", pixdim=[1.0, -1, 2.1], mode="bilinear"),
         step("ScaleIntensityd", minv=-1.0, maxv=1.0),
     ],
     "as stored, spacing, crop": [
         step("NormalizeIntensityd", subtrahend=90, divisor=40),
         step("Spacingd", pixdim=[1.3, 1.3, 1.3], mode="bilinear"),
-        step("CropForegroundd", source_key="image"),
+        step("CropForegroundd", source_key="image", margin=6),
         step("ScaleIntensityd"),
     ],
     "area": [
