@@ -29,7 +29,7 @@ def test_it_equals_monai_for_a_searched_network() -> None:
         [found["arch_code_a"], found["arch_code_c"]], channel_mul=0.125, num_blocks=3, num_depths=3
     )
     peer = nets.DiNTS(space, 1, 3, node_a=torch.from_numpy(found["node_a"])).eval()
-    flat = {
+    flat: dict[str, Any] = {
         ours: tuple(int(n) for n in np.asarray(found[theirs]).ravel())
         for ours, theirs in (("paths", "arch_code_a"), ("operations", "arch_code_c"), ("nodes", "node_a"))
     }

@@ -43,8 +43,37 @@ def segment_prepared(
     target[...] = plan.order.inverse.apply(labels).astype(target.dtype)
 
 
+def region_masks(
+    volume: Volume, plan: InferencePlan, predictor: Predictor
+) -> Generator[Progress, None, npt.NDArray[np.uint8]]:
+    """Each region of a model by itself (regions, Z, Y, X), where they overlap too: 1 inside, on the volume's grid."""
+    spec = plan.spec
+    masks = np.zeros((spec.outputs, *plan.image_grid.shape), np.uint8)
+
+    def keep(index: int, outputs: torch.Tensor) -> None:
+        masks[:, index] = (outputs > level_of(spec)).cpu().numpy()
+
+    yield from _outputs(volume, plan, predictor, keep)
+    return np.stack([plan.order.inverse.apply(mask) for mask in masks]).astype(np.uint8)
+
+
 def _labels(volume: Volume, plan: InferencePlan, predictor: Predictor) -> Generator[Progress, None, Labels]:
     """The label ids (Z, Y, X) on the image's grid, in the model's axis order."""
+    spec = plan.spec
+    labels: Labels = np.zeros(plan.image_grid.shape, label_dtype(max(spec.label_ids)))
+    ids = np.asarray(spec.label_ids)
+
+    def keep(index: int, outputs: torch.Tensor) -> None:
+        labels[index] = ids[classes_of(outputs, spec).cpu().numpy()]
+
+    yield from _outputs(volume, plan, predictor, keep)
+    return largest_kept(labels, spec.output)
+
+
+def _outputs(
+    volume: Volume, plan: InferencePlan, predictor: Predictor, keep: Callable[[int, torch.Tensor], None]
+) -> Generator[Progress, None, None]:
+    """Run the model; `keep(index, outputs)` gets the outputs (K, Y, X) of each plane of the image's grid."""
     before: Labels | None = None
     if plan.first is not None:
         assert predictor.first is not None, "the model of a cascade brings the network of its first stage"
@@ -54,17 +83,13 @@ def _labels(volume: Volume, plan: InferencePlan, predictor: Predictor) -> Genera
     if before is not None:
         assert plan.first is not None, "just looked at"
         values = torch.cat([values, _one_hot(before, prepared, plan.first.spec.label_ids[1:])])
-    spec = plan.spec
-    labels: Labels = np.zeros(plan.image_grid.shape, label_dtype(max(spec.label_ids)))
-    ids = np.asarray(spec.label_ids)
     planes = _Planes(plan, predictor, values)
     done = 0
-    for index, outputs in brought_back(planes, prepared.maps, spec.outputs):
-        labels[index] = ids[classes_of(outputs, spec).cpu().numpy()]
+    for index, outputs in brought_back(planes, prepared.maps):
+        keep(index, outputs)
         if planes.done > done:
             done = planes.done
             yield Progress(done, planes.total, "windows")
-    return largest_kept(labels, spec.output)
 
 
 class _Planes:
@@ -171,7 +196,7 @@ def weight_of(window: Shape3, blending: str) -> npt.NDArray[np.float32]:
     return gaussian(window) if blending == "gaussian" else np.ones(window, np.float32)
 
 
-def brought_back(planes: _Planes, maps: Maps, outputs: int) -> Iterator[tuple[int, torch.Tensor]]:
+def brought_back(planes: _Planes, maps: Maps) -> Iterator[tuple[int, torch.Tensor]]:
     """(index, outputs (K, Y, X)) of every plane of the image's grid, interpolated from the model's planes in order."""
     along_z, along_y, along_x = maps
     held: dict[int, torch.Tensor] = {}
@@ -205,13 +230,18 @@ def classes_of(outputs: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
     regions = spec.output.regions
     if not regions:
         return largest(outputs)
-    level = _HALF if spec.output.brought_back == "probabilities" else 0.0
+    level = level_of(spec)
     classes = torch.zeros(outputs.shape[1:], dtype=torch.int16, device=outputs.device)
     place = {label: i for i, label in enumerate(spec.label_ids)}
     for k in sorted(range(len(regions)), key=lambda k: regions[k].rank):
         if regions[k].label:
             classes.masked_fill_(outputs[k] > level, place[regions[k].label])
     return classes
+
+
+def level_of(spec: ModelSpec) -> float:
+    """Above which output a voxel is in a region: a half as a probability, 0 as a logit."""
+    return _HALF if spec.output.brought_back == "probabilities" else 0.0
 
 
 def largest_kept(labels: Labels, output: Output) -> Labels:

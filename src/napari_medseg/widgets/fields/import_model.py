@@ -74,7 +74,7 @@ class ImportModel(QDialog):
         layout.addWidget(self.notes)
         layout.addWidget(self.bar)
         layout.addLayout(row(self.import_button, self.cancel_button))
-        self.setMinimumWidth(420)
+        self.setMinimumWidth(520)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802  # Qt's name
         if len(event.mimeData().urls()) == 1 and event.mimeData().urls()[0].isLocalFile():
@@ -167,6 +167,7 @@ class ImportModel(QDialog):
             self.rows.addRow(what, caption(how))
         tell(self.notes, "\n".join(f"• {note}" for note in self.look.notes) if self.look else "")
         self.import_button.setEnabled(self.look is not None)
+        self.adjustSize()  # rows that wrap need it
 
     def _show_progress(self, done: int, total: int) -> None:
         self.bar.setRange(0, total)
