@@ -9,7 +9,7 @@ import pytest
 
 from napari_medseg.errors import InputError
 from napari_medseg.models.pipeline import Output, Region, Sliding, Step
-from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Stage
 from napari_medseg.registry import network
 
 
@@ -87,6 +87,7 @@ def test_steps_out_of_bounds_are_refused(fields: dict[str, Any], told: str) -> N
         ({"output": Output(regions=(Region(name="x", label=1, rank=0),))}, "1 regions need as many out_channels"),
         ({"labels": {1: "whole"}}, "a region has a label that is not among the labels"),
         ({"output": Output(largest=((9,),))}, "need out_channels|not among the labels"),
+        ({"first": Stage(model=spec_of(), guide="boxes")}, "needs the guide labels"),
         ({"orientation": "xyx"}, "orientation needs one letter each"),
         ({"steps": (Step(kind="resample", method="area"),) * 2}, "steps hold two that resample"),
     ],

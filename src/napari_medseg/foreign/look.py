@@ -99,7 +99,7 @@ def summary(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
         ("Images", images),
         ("Labels", f"{len(names)} {kind}: {shown}"),
         ("Spacing", _spacing(spec)),
-        ("Intensities", _intensities(spec)),
+        ("Intensities", intensities_told(spec)),
         ("Licence", spec.licence or "not stated: ask whoever trained it"),
     )
     return tuple((what, " ".join(how.split())) for what, how in rows)
@@ -113,7 +113,8 @@ def _spacing(spec: ModelSpec) -> str:
     return " × ".join(f"{s:.3g}" for s in spec.spacing_zyx_mm) + " mm"
 
 
-def _intensities(spec: ModelSpec) -> str:
+def intensities_told(spec: ModelSpec) -> str:
+    """How a model wants intensities, in one line."""
     steps = [_step(step) for step in spec.steps if step.kind != "resample"]
     rules = [rule.kind for rule in spec.normalisation if rule.kind != "none"]
     return ", then ".join(steps or dict.fromkeys(rules)) or "as they are"

@@ -293,6 +293,10 @@ class ModelSpec:
         resampled = any(step.kind == "resample" for step in self.steps)
         return (
             (
+                not self.has_pipeline or self.first is None or self.first.guide == "labels",
+                "a cascade with steps, outputs or windows of another program needs the guide labels",
+            ),
+            (
                 not self.steps or all(rule.kind == "none" for rule in self.normalisation),
                 "a model with steps has its normalisation among them",
             ),
@@ -333,7 +337,7 @@ class ModelSpec:
     def has_pipeline(self) -> bool:
         """Whether steps, outputs or windows are those of another program."""
         plain = (self.steps, self.output, self.sliding) == ((), PLAIN_OUTPUT, PLAIN_SLIDING)
-        return not plain or (self.first is not None and self.first.model.has_pipeline)
+        return not plain or (self.first is not None and (self.first.guide == "labels" or self.first.model.has_pipeline))
 
     def to_json(self) -> str:
         """The document that a model file carries; InputError where it is too long for one."""
