@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import torch
 from scipy import ndimage
 from skimage.transform import resize
 
+from napari_medseg import read
 from napari_medseg.cli import main
 from napari_medseg.errors import MedsegError, ModelFileError
 from napari_medseg.foreign import convert_model
 from napari_medseg.foreign.asked import Asked
 from napari_medseg.foreign.convert import understood, write
 from napari_medseg.foreign.nnunet.trainers import has_batch_norm, keeps_architecture, mirrors
+from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.inference import engine, segment
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.file import load_model
@@ -37,15 +40,14 @@ def changed(table: Any, change: Callable[[Any], object]) -> Any:
     return copied
 
 
-def peer(classes: int = 3, channels: int = 1) -> PlainConvUNet:
-    torch.manual_seed(classes)
+def peer(classes: int = 3, channels: int = 1, *, seed: int | None = None) -> PlainConvUNet:
+    torch.manual_seed(classes if seed is None else seed)
     return PlainConvUNet(channels, classes).eval()
 
 
 def test_folds_become_a_set_that_is_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_folder(tmp_path / NAME, peer())
-    second = write_folder(tmp_path / "second", peer(3))
-    (second / "fold_0").rename(folder / "fold_1")
+    add_fold(folder, peer(seed=7))
     assert main(["convert", str(folder), "-o", str(tmp_path / "balls.safetensors")]) == 0
     document = json.loads((tmp_path / "balls.json").read_text())
     assert [member["model"] for member in document["members"]] == ["balls_fold0.safetensors", "balls_fold1.safetensors"]
@@ -53,6 +55,36 @@ def test_folds_become_a_set_that_is_averaged(tmp_path: Path, capsys: pytest.Capt
     specs = [load_model(tmp_path / member["model"]).spec for member in document["members"]]
     assert [dict(spec.labels) for spec in specs] == [{1: "liver", 2: "tumour"}] * 2
     assert "a set of these 2 models" in capsys.readouterr().out
+    image, logits = noise_of((9, 18, 17), (2.5, 1.0, 1.0)), []
+    for name in ("balls_fold0", "balls_fold1"):
+        labels, store = tmp_path / f"{name}_labels.zarr", tmp_path / f"{name}.zarr"
+        segment(image, tmp_path / f"{name}.safetensors", out=labels, probabilities=store, device="cpu")
+        logits.append(np.log(np.asarray(read(store).data[...])))
+    found = np.asarray(segment(image, tmp_path / "balls.json", device="cpu").data[...])
+    assert len(np.unique(found)) == 3
+    assert (found == (logits[0] + logits[1]).argmax(0)).mean() > 0.999
+    assert (found == logits[0].argmax(0)).mean() < 0.99
+
+
+def add_fold(folder: Path, network: PlainConvUNet, **options: Any) -> None:
+    """Give a results folder a second fold."""
+    second = write_folder(folder.parent / "second", network, **options)
+    (second / "fold_0").rename(folder / "fold_1")
+    shutil.rmtree(second)
+
+
+def noise_of(shape: Shape3, spacing: Triple) -> Volume:
+    values = np.random.default_rng(0).normal(80, 60, (1, *shape)).astype(np.float32)
+    return Volume(values, Grid.from_spacing(shape, spacing), ("CT",))
+
+
+def leaving_background(network: PlainConvUNet) -> PlainConvUNet:
+    """The network with a leaning towards the background, which its random weights would hardly find."""
+    head = network.decoder.seg_layers[-1]
+    assert isinstance(head, torch.nn.Conv3d)
+    assert head.bias is not None
+    head.bias.data[0] += 1
+    return network
 
 
 def total_segmentator(root: Path) -> Path:
@@ -81,7 +113,7 @@ def total_segmentator(root: Path) -> Path:
         }
         write_folder(
             root / name / f"{trainer}__nnUNetPlans__3d_fullres",
-            peer(len(labels) + 1),
+            leaving_background(peer(len(labels) + 1)),
             plans=changed(PLANS, plan),
             dataset=dataset,
             trainer=trainer,
@@ -106,6 +138,12 @@ def test_the_parts_of_totalsegmentator_become_one_set(tmp_path: Path) -> None:
     }
     assert all(model.spec.recipe.mirror_axes == () for model in written.models)
     assert all(model.spec.orientation == "SAR" for model in written.models)
+    image = noise_of((9, 17, 16), (1.5, 1.5, 1.5))
+    organs, bones = (np.asarray(segment(image, model, device="cpu").data[...]) for model in written.models)
+    merged = segment(image, written.set_path, device="cpu")
+    assert np.array_equal(np.asarray(merged.data[...]), np.where(organs > 0, organs, bones))
+    assert dict(merged.labels) == labels[0] | labels[1]
+    assert np.unique(bones[organs == 0]).size > 1, "the second part labels what the first one leaves"
 
 
 def test_the_3_mm_model_is_one_file(tmp_path: Path) -> None:
@@ -150,6 +188,21 @@ def test_a_cascade_sees_the_labels_of_its_first_step(tmp_path: Path) -> None:
     (tmp_path / "nnUNetTrainer__nnUNetPlans__3d_lowres/plans.json").unlink()
     with pytest.raises(ModelFileError, match="its first, '3d_lowres', must lie beside it"):
         convert_model(cascade_folder(tmp_path), tmp_path / "m.safetensors")
+
+
+def test_the_folds_of_a_cascade_are_averaged(tmp_path: Path) -> None:
+    folder = cascade(tmp_path)
+    first = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_lowres"
+    one = convert_model(folder, tmp_path / "one.safetensors")
+    for stage in (first, folder):
+        shutil.copytree(stage / "fold_0", stage / "fold_1")
+    with understood(folder, Asked()) as found:
+        written = write(found, tmp_path / "both.safetensors")
+    assert written.set_path is not None
+    image = noise_of((8, 17, 16), (2.5, 1.0, 1.0))
+    both = np.asarray(segment(image, written.set_path, device="cpu").data[...])
+    assert len(np.unique(both)) > 1
+    assert (both == np.asarray(segment(image, one, device="cpu").data[...])).mean() > 0.999
 
 
 def cascade_folder(root: Path) -> Path:

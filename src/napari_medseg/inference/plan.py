@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
-from napari_medseg.inference.source.resampling import model_grid
 from napari_medseg.inference.windows import Placing, WindowGrid, Windows
 from napari_medseg.models.presets import SETTINGS, Mirroring, preset_for
+from napari_medseg.transforms.resampling import model_grid
 from napari_medseg.transforms.splines import nnunet_maps
 from napari_medseg.volume import Grid
 

@@ -17,9 +17,9 @@ from napari_medseg.errors import FileError
 from napari_medseg.events import Progress
 from napari_medseg.geometry import AxisMap, Shape3
 from napari_medseg.inference.plan import InferencePlan, Maps
-from napari_medseg.inference.source.resampling import cropped, maps_back, model_grid, resampled
 from napari_medseg.models.pipeline import Step
 from napari_medseg.transforms.intensity import as_float32
+from napari_medseg.transforms.resampling import cropped, maps_back, model_grid, resampled
 from napari_medseg.volume import Grid, Volume
 
 if TYPE_CHECKING:
