@@ -119,7 +119,8 @@ def segmenting(
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
     if plan.spec.has_pipeline:
-        return (yield from _segmenting_prepared(volume, plan, predictor, config, wanted, made_by))
+        alone = None if spread is None else "the model needs the whole image: one process segments it"
+        return (yield from _segmenting_prepared(volume, plan, predictor, config, wanted, made_by, alone))
     with _new_segmentation(volume, model.spec.labels, wanted, made_by) as (result, outputs):
         journal = (
             None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted))
@@ -139,6 +140,7 @@ def _segmenting_prepared(
     config: SegmentConfig,
     wanted: Wanted,
     made_by: Mapping[str, object],
+    notice: str | None,
 ) -> Work[Segmentation]:
     """Segment with a model whose makers prepare the whole image: in one go, in this process."""
     if wanted.probabilities or wanted.uncertainty:
@@ -149,7 +151,7 @@ def _segmenting_prepared(
     with _new_segmentation(volume, plan.spec.labels, replace(wanted, resume=False), made_by) as (result, _):
         events = segment_prepared(volume, plan, predictor, result)
         yield next(events)
-        for doubt in _doubts(volume, plan, config):
+        for doubt in filter(None, (notice, *_doubts(volume, plan, config))):
             yield Notice(doubt)
         yield from events
     return result
