@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import zoo
-from napari_medseg.errors import InputError
+from napari_medseg import read_segmentation
+from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.foreign import convert_model
 from napari_medseg.inference import engine, segment
 from napari_medseg.inference.predictor import Predictor
@@ -47,6 +48,10 @@ def test_a_label_map_and_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     expected = np.where(enhancing, 4, np.where(core, 1, np.where(whole, 2, 0)))
     found = segment(volume, model, device="cpu")
     assert (np.asarray(found.data) == expected).mean() > 0.999
+    with pytest.raises(NotSupportedError, match="labels only"):
+        segment(volume, model, probabilities=tmp_path / "p.zarr", device="cpu")
+    segment(volume, model, out=tmp_path / "l.zarr", resume=True, device="cpu")
+    assert np.array_equal(np.asarray(read_segmentation(tmp_path / "l.zarr").data[...]), np.asarray(found.data))
     layers = regions.segment_regions(volume, model, device="cpu")
     assert list(layers) == ["Tumor core", "Whole tumor", "Enhancing tumor"]
     for layer, mask in zip(layers.values(), (core, whole, enhancing), strict=True):
