@@ -232,11 +232,7 @@ def precision_for(asked: Precision, spec: ModelSpec, machine: Machine) -> Precis
 
 def axis_order(grid: Grid, spec: ModelSpec) -> AxisOrder:
     """The reordering from the image's axes to the model's; the identity where the model states no orientation."""
-    wanted = spec.orientation or grid.orientation
-    if wanted.islower():
-        z, y, x = ("zyx".index(axis) for axis in wanted)
-        return AxisOrder((z, y, x), (False, False, False))
-    return AxisOrder.between(grid.orientation, wanted)
+    return AxisOrder.between(grid.orientation, spec.orientation or grid.orientation)
 
 
 def _model_grid(image_grid: Grid, spec: ModelSpec) -> Grid:
