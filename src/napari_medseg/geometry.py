@@ -90,7 +90,13 @@ class AxisOrder:
 
     @classmethod
     def between(cls, source: str, target: str) -> AxisOrder:
-        """The reordering that turns an array of orientation `source` ("SAR") into `target` ("SPL")."""
+        """The reordering that turns an array of orientation `source` ("SAR") into `target`.
+
+        target: an orientation ("SPL"), or an order of the axes as they are stored ("xyz").
+        """
+        if target.islower():
+            z, y, x = ("zyx".index(axis) for axis in target)
+            return cls((z, y, x), (False, False, False))
         world = {letter: w for w, pair in enumerate(AXIS_LETTERS) for letter in pair}
         of_source = [world[c] for c in source]
         axes = [of_source.index(world[c]) for c in target]

@@ -143,6 +143,10 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "! --network vnet",
         "! --preset paper",
         "! --labels names.json",
+        "! --arguments arguments.json",
+        "! --spacing 1 1 1",
+        "! --intensities zscore",
+        "! --modality CT",
     ),
 }
 CASES = [(command, flag) for command, flags in FLAGS.items() for flag in flags]

@@ -15,10 +15,10 @@ from torch import nn
 
 from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.foreign import convert_model
-from napari_medseg.foreign.monai_networks import network_of
-from napari_medseg.foreign.monai_transforms import preprocessing_of
+from napari_medseg.foreign.monai.networks import network_of
+from napari_medseg.foreign.monai.transforms import preprocessing_of
 from napari_medseg.inference import segment
-from napari_medseg.models.file import Normalisation
+from napari_medseg.models.pipeline import Step
 from napari_medseg.registry import network
 from napari_medseg.volume import Grid, Volume
 
@@ -144,12 +144,8 @@ REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
     "allocation": (lambda c: c["network_def"].update(channels=[10**9] * 3), "channels must lie in"),
     "unknown argument": (lambda c: c["network_def"].update(extra=1), "unknown argument 'extra' of UNet"),
     "other transform": (
-        lambda c: c["preprocessing"]["transforms"].append({"_target_": "Resized", "spatial_size": [9, 9, 9]}),
-        "target 'Resized' cannot be taken",
-    ),
-    "sigmoid": (
-        lambda c: c.update(postprocessing={"transforms": [{"_target_": "Activationsd", "sigmoid": True}]}),
-        "overlapping regions",
+        lambda c: c["preprocessing"]["transforms"].append({"_target_": "GaussianSmoothd", "sigma": 1}),
+        "target 'GaussianSmoothd' cannot be taken",
     ),
     "no network": (lambda c: c.pop("network_def"), "it has no network_def"),
 }
@@ -170,8 +166,9 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
 
 def test_missing_orientation_is_told(tmp_path: Path) -> None:
     inference = changed(lambda c: c["preprocessing"]["transforms"].pop(2))
-    with pytest.warns(MedsegWarning, match="brought to RAS"):
-        convert_model(write_bundle(tmp_path / "bundle", monai_unet(), inference), tmp_path / "m.safetensors")
+    with pytest.warns(MedsegWarning, match="axis order of their file"):
+        model = convert_model(write_bundle(tmp_path / "bundle", monai_unet(), inference), tmp_path / "m.safetensors")
+    assert model.spec.orientation == "xyz"
 
 
 DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -198,6 +195,35 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "dynunet",
     ),
+    "SwinUNETR": (
+        {"in_channels": 1, "out_channels": 2, "feature_size": 12, "spatial_dims": 2, "num_heads": [1, 2, 2, 4]},
+        "swinunetr",
+    ),
+    "UNETR": (
+        {
+            "in_channels": 1,
+            "out_channels": 2,
+            "img_size": 32,
+            "feature_size": 4,
+            "hidden_size": 24,
+            "mlp_dim": 24,
+            "num_heads": 2,
+            "norm_name": "batch",
+            "spatial_dims": 2,
+        },
+        "unetr",
+    ),
+    "FlexibleUNet": (
+        {
+            "spatial_dims": 2,
+            "in_channels": 1,
+            "out_channels": 2,
+            "backbone": "resnet10",
+            "decoder_channels": [16, 8, 8, 8, 8],
+            "pre_conv": None,
+        },
+        "flexibleunet",
+    ),
     "AttentionUnet": (
         {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8, 16], "strides": [2, 2]},
         "monai_attention_unet",
@@ -217,17 +243,17 @@ def test_logits_equal_those_of_monais_network(kind: str, arguments: dict[str, An
     assert name == ours
     net = network(name).build_from(taken)
     net.load_state_dict(fitted(Path("b"), peer.state_dict(), renamer(name), name, taken))
-    x = torch.randn(1, arguments["in_channels"], *(16, 32, 32)[-arguments["spatial_dims"] :])
+    size = (64, 64) if kind in ("SwinUNETR", "FlexibleUNet") else (16, 32, 32)[-arguments["spatial_dims"] :]
+    x = torch.randn(1, arguments["in_channels"], *size)
     with torch.inference_mode():
         torch.testing.assert_close(net.eval()(x), peer(x), rtol=1e-5, atol=1e-5)
 
 
-def test_intensities_are_scaled_as_monai_does() -> None:
-    rule = preprocessing_of(Path("b"), [{**RANGE, "b_min": -1, "b_max": 1}]).normalisation
-    assert rule.low == -57
-    assert rule.high == 164
-    assert rule.mean is not None
-    assert rule.std is not None
-    assert (np.array([-57, 164]) - rule.mean) / rule.std == pytest.approx([-1, 1])
-    fixed = preprocessing_of(Path("b"), [{"_target_": "NormalizeIntensityd", "subtrahend": 5, "divisor": 2}])
-    assert fixed.normalisation == Normalisation(kind="clip_zscore", low=-1e12, high=1e12, mean=5, std=2)
+def test_a_range_is_one_step_and_a_clip() -> None:
+    scale, clip = preprocessing_of(Path("b"), [{**RANGE, "b_min": -1, "b_max": 1}]).steps
+    assert scale.factor is not None
+    assert scale.offset is not None
+    assert np.array([-57, 164]) * scale.factor + scale.offset == pytest.approx([-1, 1])
+    assert clip == Step(kind="clip", low=-1.0, high=1.0)
+    (fixed,) = preprocessing_of(Path("b"), [{"_target_": "NormalizeIntensityd", "subtrahend": 5, "divisor": 2}]).steps
+    assert fixed == Step(kind="affine", factor=0.5, offset=-2.5)

@@ -354,9 +354,10 @@ def state_dict(folder: Path) -> Path:
 
 
 def read_state_dict(path: Path, _: int) -> object:
+    from napari_medseg.foreign.asked import Asked
     from napari_medseg.foreign.statedict import import_state_dict
 
-    return import_state_dict(path, network="unet3d")
+    return import_state_dict(path, Asked(network="unet3d"))
 
 
 def picture(name: str, **options: Any) -> Callable[[Path], Path]:

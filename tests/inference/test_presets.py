@@ -12,6 +12,7 @@ from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.models.pipeline import Sliding
 from napari_medseg.models.presets import doubt_about_preset, lost_by, preset_for
 from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
@@ -93,6 +94,27 @@ def test_a_run_mirrors_as_the_makers_do_or_as_asked(
     found = plan(spec(recipe=Recipe(mirror_axes=(0, 2), mirrored=mirrored)), preset=preset, tta=tta)
     assert (found.mirror_axes, found.mirroring) == (axes, which)
     assert ("mirrored" in found.describe()) == bool(axes)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "overlap", "axes"),
+    [
+        ({"preset": "exact"}, 0.7, (0, 2)),
+        ({"preset": "exact", "overlap": 0.25}, 0.25, (0, 2)),
+        ({"preset": "balanced"}, 0.375, (0, 2)),
+        ({"preset": "fast"}, 0.25, ()),
+    ],
+)
+def test_windows_of_another_program_are_averaged_whatever_the_preset(
+    knobs: dict[str, object], overlap: float, axes: tuple[int, ...]
+) -> None:
+    model = replace(
+        spec(recipe=Recipe(mirror_axes=(0, 2), mirrored=True)), sliding=Sliding(overlap=0.7, positions="even")
+    )
+    found = plan(model, **knobs)
+    assert (found.overlap, found.blending, found.averaged_axes) == (overlap, "gaussian", axes)
+    assert found.windows.placing == "nnunet"
+    assert found.slab_bytes == 2 * 4 * 16 * 64 * 64, "the whole image"
 
 
 def test_mirrors_are_spread_over_the_axes_that_have_several_windows() -> None:

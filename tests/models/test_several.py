@@ -117,6 +117,15 @@ SETS: dict[str, tuple[Callable[[Path], object], str]] = {
     "not_json": (lambda f: (f / "set.json").write_text("{"), "not JSON"),
     "other_json": (lambda f: (f / "set.json").write_text("[]"), "a set of models is"),
     "more": (lambda f: write_set(f, {"model": "a.safetensors"}, more=1), "a set of models is"),
+    "combined_otherwise": (lambda f: write_set(f, {"model": "a.safetensors"}, combine="vote"), "combine is average or"),
+    "averaged_and_mapped": (
+        lambda f: write_set(f, {"model": "kidney.safetensors", "labels": {"3": 1}}, combine="average"),
+        "keep their ids",
+    ),
+    "averaged_and_other": (
+        lambda f: write_set(f, {"model": "a.safetensors"}, {"model": "kidney.safetensors"}, combine="average"),
+        "their labels differ",
+    ),
     "empty": (lambda f: write_set(f), "1 to 64"),
     "elsewhere": (lambda f: write_set(f, {"model": "../a.safetensors"}), "without folders"),
     "unknown_label": (

@@ -303,7 +303,7 @@ def test_live_labels_can_be_painted_into_the_result(
 def tall_image() -> Volume:
     """Three rows of chunks."""
     one = np.asarray(volume(seed=0).data)
-    data = np.concatenate([one] * -(-150 // one.shape[1]), axis=1)[:, :150, :20, :22]
+    data = np.concatenate([one] * -(-150 // one.shape[1]), axis=1)[:, :150]
     return Volume(data, Grid(data.shape[1:], volume().grid.affine), name="tall")
 
 
@@ -344,7 +344,8 @@ def test_a_large_image_is_resumed_where_it_was_cancelled(
     assert np.array_equal(viewer.layers["tall labels"].data, expected)
     assert np.array_equal(np.asarray(ms.read_segmentation(store).data), expected)
     assert drawn
-    assert all(box[1:] == (slice(0, 20), slice(0, 22)) for box in drawn)
+    _, height, width = expected.shape
+    assert all(box[1:] == (slice(0, height), slice(0, width)) for box in drawn)
     model = panel.models.model
     assert model is not None
     assert live.store_for(None, "tall", model).name == "tall-balls-2.labels.zarr", "a complete one stays"

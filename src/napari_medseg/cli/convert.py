@@ -14,10 +14,12 @@ from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_merge
 from napari_medseg.errors import InputError, MedsegWarning
-from napari_medseg.foreign import convert_model, is_foreign
+from napari_medseg.foreign import is_foreign
+from napari_medseg.foreign.asked import INTENSITIES
 from napari_medseg.io.outputs import check_keeps_inputs, check_writable, locked
 from napari_medseg.io.stored import from_noun, looks_like_labels
 from napari_medseg.models.naming import is_model_path
+from napari_medseg.models.spec import Modality
 from napari_medseg.registry import PresetName
 from napari_medseg.transforms.regions import merged, parsed
 from napari_medseg.transforms.regrid import Interpolation, resample_onto
@@ -33,7 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="Image or label file, or OME-Zarr folder; or a PyTorch state dict, MONAI bundle, nnU-Net v2 folder.",
+        help="Image or label file, or OME-Zarr folder; a PyTorch state dict, MONAI bundle, nnU-Net v2 or "
+        "TotalSegmentator folder; or a model file of ours, to export it.",
     )
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="TARGET", help="Its suffix decides the format."
@@ -60,12 +63,32 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=Path, metavar="JSON", help='Labels of a state dict: a file such as {"1": "liver"}.'
     )
+    parser.add_argument(
+        "--arguments",
+        type=Path,
+        metavar="JSON",
+        help='Arguments of its network that no shape tells: a file such as {"strides": [2, 2, 1]}.',
+    )
+    parser.add_argument(
+        "--spacing",
+        nargs=3,
+        type=float,
+        metavar=("Z", "Y", "X"),
+        help="Spacing in mm that a state dict was trained at.",
+    )
+    parser.add_argument("--intensities", metavar="HOW", help=f"How a state dict wants intensities: {INTENSITIES}.")
+    parser.add_argument(
+        "--modality", choices=get_args(Modality), default="other", help="Images of a state dict. (default: %(default)s)"
+    )
 
 
 def run(args: Namespace) -> None:
     check_keeps_inputs([args.source], [args.output])
     foreign = is_foreign(args.source)
     _refuse_idle_flags(args, foreign=foreign)
+    if is_model_path(args.source):
+        _export_model(args)
+        return
     if foreign:
         _convert_model(args)
         return
@@ -99,6 +122,10 @@ def _refuse_idle_flags(args: Namespace, *, foreign: bool) -> None:
         ("--network", args.network is not None, foreign, "a state dict"),
         ("--preset", args.preset != "default", args.network is not None, "--network"),
         ("--labels", args.labels is not None, foreign, "a state dict"),
+        ("--arguments", args.arguments is not None, args.network is not None, "--network"),
+        ("--spacing", args.spacing is not None, args.network is not None, "--network"),
+        ("--intensities", args.intensities is not None, args.network is not None, "--network"),
+        ("--modality", args.modality != "other", args.network is not None, "--network"),
     )
     for flag, is_given, has_needed, needed in needs:
         if is_given and not has_needed:
@@ -116,12 +143,37 @@ def _refuse_no_model(args: Namespace) -> None:
 
 
 def _convert_model(args: Namespace) -> None:
+    from napari_medseg.foreign.asked import Asked, intensities_of, read_arguments
+    from napari_medseg.foreign.convert import understood, write
     from napari_medseg.foreign.description import read_labels
 
-    labels = read_labels(args.labels) if args.labels else None
+    asked = Asked(
+        network=args.network,
+        preset=args.preset,
+        labels=read_labels(args.labels) if args.labels else None,
+        arguments=read_arguments(args.arguments) if args.arguments else None,
+        spacing_zyx_mm=tuple(args.spacing) if args.spacing else None,
+        intensities=intensities_of(args.intensities) if args.intensities else None,
+        modality=args.modality,
+    )
+    with locked(args.output), understood(args.source, asked) as found:
+        written = write(found, args.output)
+    for model in written.models:
+        labels = ", ".join(model.spec.labels.values())
+        terminal.print_result(f"wrote {model.path}: {model.spec.network}, labels {labels}")
+    if written.set_path is not None:
+        terminal.print_result(f"wrote {written.set_path}: a set of these {len(written.models)} models")
+
+
+def _export_model(args: Namespace) -> None:
+    from napari_medseg.foreign.monai.export import export_model
+    from napari_medseg.models.file import load_model
+
     with locked(args.output):
-        model = convert_model(args.source, args.output, network=args.network, preset=args.preset, labels=labels)
-    terminal.print_result(f"wrote {args.output}: {model.spec.network}, labels {', '.join(model.spec.labels.values())}")
+        notes = export_model(load_model(args.source), args.output)
+    for note in notes:
+        warnings.warn(note, MedsegWarning, stacklevel=2)
+    terminal.print_result(f"wrote {args.output}")
 
 
 def _merged(labels: Segmentation, merge: Mapping[str, tuple[int, ...]]) -> Segmentation:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_medseg.cli import terminal
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import holds_no_model, refuse_foreign_model
+from napari_medseg.foreign.look import intensities_told
 from napari_medseg.models.file import load_model
 from napari_medseg.models.naming import is_model_path
 
@@ -57,7 +58,7 @@ def _model_lines(model: Model) -> list[str]:
         "spacing (z, y, x)": _numbers(spec.spacing_zyx_mm, " mm") or "as the image's",
         "patch (z, y, x)": _numbers(spec.patch_zyx, " voxels"),
         "orientation": spec.orientation or "as the image's",
-        "normalisation": ", ".join(_normalisation(n) for n in spec.normalisation),
+        "normalisation": intensities_told(spec) if spec.steps else ", ".join(map(_normalisation, spec.normalisation)),
         "trained on": f"{training.cases} cases, {training.epochs:g} epochs, {training.minutes:.1f} minutes, "
         f"seed {training.seed}",
         "validation": ", ".join(f"{name} {value:.4f}" for name, value in training.validation.items()),

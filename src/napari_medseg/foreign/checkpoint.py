@@ -27,8 +27,10 @@ NUMPY_SCALARS = frozenset({"numpy.core.multiarray scalar", "numpy._core.multiarr
 NUMPY_TYPES = frozenset(
     {"numpy dtype", *(f"numpy.dtypes {kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool"))}
 )
+NUMPY_ARRAYS = frozenset({"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct", "numpy ndarray"})
 _ALLOWED = (
     _STORAGES
+    | NUMPY_ARRAYS
     | _REBUILD
     | NUMPY_SCALARS
     | NUMPY_TYPES

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 from napari_medseg.errors import InputError, MedsegError, MedsegWarning, ModelFileError, NotSupportedError
 
 if TYPE_CHECKING:
-    from napari_medseg.foreign.imported import Imported
+    from napari_medseg.events import Work
+    from napari_medseg.foreign.asked import Asked
+    from napari_medseg.foreign.imported import Imported, ImportedSet
     from napari_medseg.models.file import Model
     from napari_medseg.registry import PresetName
 
@@ -32,11 +35,13 @@ _REFUSED = {
 
 def is_foreign(source: Path) -> bool:
     """Whether a path leads to a model of another program, judged by its suffix or the files in the folder."""
-    from napari_medseg.foreign.bundle import is_bundle
-    from napari_medseg.foreign.nnunet import is_results_folder
+    from napari_medseg.foreign.monai.bundle import is_bundle
+    from napari_medseg.foreign.nnunet.datasets import datasets_in
+    from napari_medseg.foreign.nnunet.folder import is_results_folder
 
     if source.is_dir():
-        return is_results_folder(source) or is_bundle(source)
+        is_model = is_results_folder(source) or is_bundle(source) or (source / "plans.pkl").is_file()
+        return is_model or bool(datasets_in(source))
     return source.name.lower().endswith((*CHECKPOINTS, ".json", ".zip", *_TARS, *_REFUSED))
 
 
@@ -46,17 +51,13 @@ def holds_no_model(source: Path) -> bool:
     Raises ModelFileError for a damaged zip.
     """
     from napari_medseg.foreign.archive import checked_members
-    from napari_medseg.foreign.bundle import METADATA
     from napari_medseg.foreign.checkpoint import is_checkpoint
+    from napari_medseg.foreign.monai.bundle import root_of
 
     name = source.name.lower()
     if not name.endswith(".zip"):
         return name.endswith(_TARS)
-    return (
-        source.is_file()
-        and not is_checkpoint(source)
-        and not any(m.endswith(METADATA) for m in checked_members(source))
-    )
+    return source.is_file() and not is_checkpoint(source) and root_of(checked_members(source)) is None
 
 
 def convert_model(
@@ -66,30 +67,110 @@ def convert_model(
     network: str | None = None,
     preset: PresetName = "default",
     labels: Mapping[int, str] | None = None,
+    asked: Asked | None = None,
 ) -> Model:
-    """Write a model of another program as a model file of ours.
+    """Write a model of another program as a model file of ours; the first of them where it is a set.
 
-    source: a MONAI bundle (folder or zip), an nnU-Net v2 results folder, a JSON description with the weights beside it,
-    or a .pt or .pth file with a state dict of `network`. network, preset, labels: for a state dict only.
+    source: a MONAI bundle (folder or zip), an nnU-Net v2 results folder, the folder of a dataset or of several that are
+    parts of one, a JSON description with the weights beside it, or a .pt or .pth file with a state dict of `network`.
+    network, preset, labels: for a state dict only; asked: all that can be said of one.
 
     Each difference from the source program is a warning of one line. Nothing in the source is run, evaluated or
     imported. Raises ModelFileError, NotSupportedError or InputError for a source that cannot be taken.
     """
-    from napari_medseg.models.file import write_model
-    from napari_medseg.models.naming import require_model_path
+    from napari_medseg.foreign.asked import Asked
 
-    source, out = Path(source), Path(out)
-    with TemporaryDirectory(prefix="medseg-") as scratch:
-        try:
-            imported = _imported(source, Path(scratch), network, preset, labels)
-        except InputError as error:  # a ModelSpec does not know the file
-            if str(source) in str(error):
-                raise
-            raise ModelFileError(f"{source}: {error}") from error
+    with understood(source, asked or Asked(network=network, preset=preset, labels=labels)) as found:
+        written = write(found, Path(out))
+    return written.models[0]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a conversion wrote."""
+
+    models: tuple[Model, ...]
+    set_path: Path | None
+    """The JSON file that makes a set of them; None for one model."""
+
+
+@contextmanager
+def understood(source: str | Path, asked: Asked) -> Iterator[Imported | ImportedSet]:
+    """A model of another program in our terms, before anything is written.
+
+    What was unpacked for it is there until the block ends. Raises as `convert_model`.
+    """
+    source = Path(source)
+    with TemporaryDirectory(prefix="medseg-") as scratch, naming(source):
+        yield _imported(source, Path(scratch), asked)
+
+
+@contextmanager
+def naming(source: Path) -> Iterator[None]:
+    """Name the file that the user gave in an error that does not: a ModelSpec knows none."""
+    try:
+        yield
+    except InputError as error:
+        if str(source) in str(error):
+            raise
+        raise ModelFileError(f"{source}: {error}") from error
+
+
+def write(found: Imported | ImportedSet, out: Path) -> Written:
+    """Write what was understood: a model file, or one for each member and the set's JSON beside them.
+
+    Warns of each difference. Raises InputError for another suffix than .safetensors.
+    """
+    from napari_medseg.events import run_to_end
+
+    return run_to_end(writing(found, out))
+
+
+def writing(found: Imported | ImportedSet, out: Path) -> Work[Written]:
+    """The work of `write`: a Progress per model. Closed before its end, it leaves none of the set's models."""
+    from napari_medseg.events import Progress
+    from napari_medseg.foreign.imported import Imported
+    from napari_medseg.models.file import write_model
+    from napari_medseg.models.naming import SUFFIX, require_model_path
+
     require_model_path(out)
-    for note in imported.notes:
-        warnings.warn(note, MedsegWarning, stacklevel=2)
-    return write_model(out, imported.spec, imported.tensors)
+    _tell(found.notes)
+    if isinstance(found, Imported):
+        yield Progress(0, 1, "models")
+        return Written((write_model(out, found.spec, found.tensors),), None)
+    models: list[Model] = []
+    try:
+        for done, (name, load) in enumerate(found.members.items()):
+            yield Progress(done, len(found.members), f"models; {name}")
+            member = load()
+            _tell(member.notes)
+            models.append(write_model(out.with_name(f"{out.stem}_{name}{SUFFIX}"), member.spec, member.tensors))
+        return Written(tuple(models), _write_set(found, models, out.with_suffix(".json")))
+    except (GeneratorExit, MedsegError):
+        for model in models:
+            model.path.unlink(missing_ok=True)
+        raise
+
+
+def _write_set(found: ImportedSet, models: list[Model], path: Path) -> Path:
+    """The set beside its members; labels keep their ids."""
+    import json
+
+    from napari_medseg.io.disk.files import replace_bytes
+
+    members = [
+        {"model": model.path.name, "labels": {str(label): label for label in model.spec.labels}} for model in models
+    ]
+    document: dict[str, object] = {"napari_medseg_set": 1, "members": members}
+    if found.combine == "average":
+        document["combine"] = "average"
+    replace_bytes(path, json.dumps(document, indent=1).encode())
+    return path
+
+
+def _tell(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        warnings.warn(note, MedsegWarning, stacklevel=4)
 
 
 def refuse_foreign_model(path: Path) -> None:
@@ -120,9 +201,7 @@ def refuse_kind(source: Path) -> None:
             raise NotSupportedError(f"{source}: {why}: give a state dict (.pt), a MONAI bundle or an nnU-Net v2 folder")
 
 
-def _imported(
-    source: Path, scratch: Path, network: str | None, preset: PresetName, labels: Mapping[int, str] | None
-) -> Imported:
+def _imported(source: Path, scratch: Path, asked: Asked) -> Imported | ImportedSet:
     if source.is_dir():
         return _of_folder(source)
     refuse_kind(source)
@@ -132,7 +211,7 @@ def _imported(
 
         return import_description(source)
     if name.endswith(".zip") and not _is_torch_zip(source):
-        from napari_medseg.foreign.bundle import import_bundle, unpack
+        from napari_medseg.foreign.monai.bundle import import_bundle, unpack
 
         try:
             unpack(source, scratch)
@@ -142,17 +221,24 @@ def _imported(
         return replace(imported, notes=tuple(note.replace(str(scratch), str(source)) for note in imported.notes))
     from napari_medseg.foreign.statedict import import_state_dict
 
-    return import_state_dict(source, network=network, preset=preset, labels=labels)
+    return import_state_dict(source, asked)
 
 
-def _of_folder(folder: Path) -> Imported:
-    from napari_medseg.foreign.bundle import import_bundle, is_bundle
-    from napari_medseg.foreign.nnunet import import_nnunet, is_results_folder
+def _of_folder(folder: Path) -> Imported | ImportedSet:
+    from napari_medseg.foreign.monai.bundle import import_bundle, is_bundle
+    from napari_medseg.foreign.nnunet.datasets import datasets_in, import_datasets
+    from napari_medseg.foreign.nnunet.folder import import_nnunet, is_results_folder
 
     if is_results_folder(folder):
         return import_nnunet(folder)
     if is_bundle(folder):
         return import_bundle(folder)
+    if datasets_in(folder):
+        return import_datasets(folder)
+    if (folder / "plans.pkl").is_file():
+        raise NotSupportedError(
+            f"{folder}: nnU-Net v1 keeps its plans in a pickle, which is not opened: nnU-Net v2 can convert the folder"
+        )
     raise ModelFileError(
         f"{folder}: neither a MONAI bundle (configs/, models/) nor an nnU-Net v2 folder (plans.json, dataset.json)"
     )

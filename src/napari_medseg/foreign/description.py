@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_medseg import registry
 from napari_medseg.errors import ModelFileError
+from napari_medseg.foreign.asked import INTENSITIES, Asked, intensities_of
 from napari_medseg.foreign.documents import read_document, refuse_code
 from napari_medseg.foreign.imported import Imported
 from napari_medseg.foreign.statedict import import_state_dict
@@ -36,10 +37,19 @@ def import_description(path: Path) -> Imported:
     features = registry.network(network).parameters
     named = next((name for name in ("channels", "features", "filters") if name in features), None)
     overrides = {named: document["channels"]} if named and "channels" in document else {}
-    imported = import_state_dict(weights, network=network, labels=labels_of(path, document), overrides=overrides)
+    asked = Asked(
+        network=network,
+        labels=labels_of(path, document),
+        arguments={**overrides, **document.get("arguments", {})},
+        spacing_zyx_mm=tuple(document["spacing"]) if "spacing" in document else None,
+        orientation=document.get("orientation"),
+        intensities=intensities_of(document["intensities"]) if "intensities" in document else None,
+        modality=document.get("modality", "other"),
+    )
+    imported = import_state_dict(weights, asked)
     changes: dict[str, Any] = {"patch_zyx": document["patch_size"]} if "patch_size" in document else {}
-    if "spacing" in document:
-        changes["spacing_zyx_mm"] = document["spacing"]
+    if "licence" in document:
+        changes["licence"] = document["licence"]
     if document.get("classes", len(imported.spec.label_ids)) != len(imported.spec.label_ids):
         raise ModelFileError(
             f"{path}: {document['classes']} classes, but the weights have {len(imported.spec.label_ids)}"
@@ -115,5 +125,10 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "channels": (_features, "needs 1 to 16 whole numbers from 1 to 2048, the features per level"),
     "weights": (_is_beside, "must be a path inside the folder: not absolute, not outside of it, no URL"),
     "labels": (lambda value: isinstance(value, dict), 'needs the form {"1": "liver", ...}'),
+    "arguments": (lambda value: isinstance(value, dict), "needs a table of the network's arguments"),
+    "orientation": (lambda value: isinstance(value, str) and len(value) == 3, "needs three letters, such as SPL"),
+    "intensities": (lambda value: isinstance(value, str) and len(value) <= 200, f"is {INTENSITIES}"),
+    "modality": (lambda value: value in ("CT", "MR", "other"), "is CT, MR or other"),
+    "licence": (lambda value: isinstance(value, str) and len(value) <= 1000, "needs a text"),
 }
 """{key: (test of its value, what the message says is expected)}."""

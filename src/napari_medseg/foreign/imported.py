@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_medseg import registry
 from napari_medseg.errors import ModelFileError
@@ -24,8 +24,18 @@ DEFAULT_PATCH_3D, DEFAULT_PATCH_2D = (96, 96, 96), (1, 256, 256)
 Rename = Callable[[str], str | None]
 """The name of a foreign tensor -> ours; None for a copy of another tensor, or one that segmenting does not use."""
 
-_HOLDERS = {"basicunet": "net", "monai_unet": "net", "segresnet": "net", "monai_attention_unet": "net"}
-"""{our network: the attribute that holds its network of MONAI}."""
+_HELD = frozenset(
+    (
+        *("basicunet", "basicunetplusplus", "monai_unet", "segresnet", "segresnetds", "monai_attention_unet"),
+        *("highresnet", "mednext", "ahnet", "flexibleunet", "dints", "unetr", "swinunetr"),
+    )
+)
+"""Our networks that hold one of MONAI, as `net`."""
+_UNUSED = (".norm_cross_attn.", ".cross_attn.", "patch_embedding.cls_token", "n_averaged")
+"""Tensors that MONAI's transformers and torch's averages have, and segmenting has no use for."""
+PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "network.")
+"""What the wrappers of training programs put before every name."""
+_MAX_WRAPPERS = 6
 _NNUNET = (
     (r"encoder\.stem\.convs\.0\.", "stem."),
     (r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\.", r"encoder.\1.\2."),
@@ -46,6 +56,17 @@ class Imported:
     """How the model differs from that of the source program, one line each."""
 
 
+@dataclass(frozen=True)
+class ImportedSet:
+    """Several foreign models that belong together; each is read when it is its turn."""
+
+    combine: Literal["average", "merge"]
+    """average: the same labels, from several trainings; merge: parts of one labelling."""
+    members: Mapping[str, Callable[[], Imported]]
+    """{what its file's name ends with: the model}."""
+    notes: tuple[str, ...] = ()
+
+
 def fitted(
     path: Path, tensors: Mapping[str, torch.Tensor], rename: Rename, network: str, arguments: Mapping[str, Argument]
 ) -> dict[str, torch.Tensor]:
@@ -58,7 +79,7 @@ def fitted(
     with torch.device("meta"):
         expected = registry.network(network).build_from(arguments).state_dict()
     ours: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in unwrapped(tensors, rename, expected).items():
         own = rename(name)
         if own is None:
             continue
@@ -78,12 +99,49 @@ def fitted(
     return ours
 
 
+def unwrapped(
+    tensors: Mapping[str, torch.Tensor], rename: Rename, expected: Mapping[str, object]
+) -> Mapping[str, torch.Tensor]:
+    """The tensors without the prefixes of wrappers, in any nesting: as few as it takes to fit best."""
+    return max(_shorter(tensors), key=lambda named: _fitting(named, rename, expected))
+
+
+def _shorter(tensors: Mapping[str, torch.Tensor]) -> Iterator[Mapping[str, torch.Tensor]]:
+    """The tensors, then with one prefix less each time, as long as most of them share one."""
+    yield tensors
+    for _ in range(_MAX_WRAPPERS):
+        shared = (p for p in PREFIXES if sum(name.startswith(p) for name in tensors) * 2 > len(tensors))
+        prefix = next(shared, None)
+        if prefix is None:
+            return
+        shorter = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        if len(shorter) < len(tensors):
+            return
+        tensors = shorter
+        yield tensors
+
+
+def _fitting(tensors: Mapping[str, object], rename: Rename, expected: Mapping[str, object]) -> int:
+    return sum(rename(name) in expected for name in tensors)
+
+
 def renamer(network: str) -> Rename:
     """The function that gives foreign tensors their names in our network; names of ours stay."""
-    if network in _HOLDERS:
-        holder = f"{_HOLDERS[network]}."
-        return lambda name: name if name.startswith(holder) else holder + name
+    holder = held_by(network)
+    if holder:
+
+        def held(name: str) -> str | None:
+            if any(part in f".{name}" for part in _UNUSED):
+                return None
+            return name if name.startswith(holder) else holder + name
+
+        return held
     return {"vnet": _vnet, "dynunet": _dynunet, "nnunet": _nnunet}.get(network, lambda name: name)
+
+
+def held_by(network: str) -> str:
+    """What the names of our network have before those of MONAI's: "net.", or nothing."""
+    return "net." if network in _HELD else ""
 
 
 def _vnet(name: str) -> str:

@@ -35,6 +35,16 @@ def read_weights(path: Path, *, seconds: float = SECONDS) -> Weights:
 
     Raises ModelFileError for a file that holds no weights or takes longer than `seconds`.
     """
+    tensors, told = _read(path, seconds, tables=False)
+    return Weights(path, tensors, told)
+
+
+def read_tables(path: Path, *, seconds: float = SECONDS) -> Mapping[str, torch.Tensor]:
+    """The tensors and arrays of numbers in a .pt file by name, whatever else it holds. Raises as `read_weights`."""
+    return _read(path, seconds, tables=True)[0]
+
+
+def _read(path: Path, seconds: float, *, tables: bool) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]]:
     check_checkpoint(path)
     import safetensors.torch
 
@@ -42,9 +52,9 @@ def read_weights(path: Path, *, seconds: float = SECONDS) -> Weights:
     # The child holds the file, a copy of it, the bytes to send, and once more for tensors that share their storage.
     limits = Limits(memory_bytes=(512 << 20) + 6 * size, seconds=seconds, reply_bytes=(16 << 20) + 2 * size)
     try:
-        reply = ask(_PARSER, str(path), {"path": str(path.absolute())}, limits)
+        reply = ask(_PARSER, str(path), {"path": str(path.absolute()), "tables": tables}, limits)
     except FileError as error:
         raise ModelFileError(str(error)) from None
     (blob,) = reply.arrays
     tensors = safetensors.torch.load(blob.tobytes())
-    return Weights(path, {name: tensors[sent] for name, sent in reply.facts["names"].items()}, reply.facts["told"])
+    return {name: tensors[sent] for name, sent in reply.facts["names"].items()}, reply.facts["told"]

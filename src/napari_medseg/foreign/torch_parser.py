@@ -12,12 +12,13 @@ import safetensors.torch
 import torch
 
 from napari_medseg.errors import FileError
-from napari_medseg.foreign.checkpoint import NUMPY_SCALARS, NUMPY_TYPES
+from napari_medseg.foreign.checkpoint import NUMPY_ARRAYS, NUMPY_SCALARS, NUMPY_TYPES
 
 STATE_KEYS = ("network_weights", "state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which training programs store the weights beside other data."""
 _FACTS = ("trainer_name", "configuration")
 _MIRRORS = "inference_allowed_mirroring_axes"
+_PLAIN = ("f8", "f4", "i8", "i4", "b1", "u1")
 _NO_WEIGHTS = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError)
 
 
@@ -29,11 +30,12 @@ def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[npt.NDAr
     """The weights of a file as the bytes of a safetensors file, {name: the name that its tensor is sent under} in the
     order of the file, and facts about the model.
 
-    request: path. Raises FileError where there are none; without the path, which the parent has.
+    request: path; tables: whether all tensors and arrays by name are wanted instead of a state dict. Raises FileError
+    where there are none; without the path, which the parent has.
     """
     try:
         content = _load(request["path"])
-        tensors = state_of(content)
+        tensors = tables_of(content) if request.get("tables") else state_of(content)
         names = _sent_names(tensors)
         facts: dict[str, object] = {"names": names, "told": _facts(content)}
         sent = {name: tensors[name] for name in names.values()}
@@ -52,9 +54,31 @@ class NumpyType:
         """Byte order and the like: plain numbers do not need it."""
 
 
+class NumpyArray:
+    """Replaces numpy.ndarray in a pickle: a table of plain numbers, made of its bytes."""
+
+    tensor: torch.Tensor | None = None
+
+    def __init__(self, *_: object) -> None:
+        """What numpy passes here says nothing yet."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """state: (version, shape, type, whether columns come first, bytes)."""
+        _, shape, kind, columns_first, raw = state
+        if not isinstance(kind, NumpyType) or kind.code not in _PLAIN or not isinstance(raw, bytes):
+            raise ValueError("a numpy array of something else than plain numbers is unsupported")
+        flat = np.frombuffer(raw, dtype=np.dtype(f"<{kind.code}"))
+        self.tensor = torch.from_numpy(flat.reshape(shape, order="F" if columns_first else "C").copy())
+
+
+def _new_array(kind: type, *_: object) -> NumpyArray:
+    """Replaces numpy's function that makes an empty array, whose state follows."""
+    return NumpyArray()
+
+
 def number(kind: NumpyType, raw: bytes) -> float | int | bool:
     """Replaces numpy's scalar: the number in little-endian bytes. Raises ValueError for kinds that are not plain."""
-    if kind.code not in ("f8", "f4", "i8", "i4", "b1"):
+    if kind.code not in _PLAIN:
         raise ValueError(f"a numpy scalar of type {kind.code[:20]!a} is unsupported")
     value: float | int | bool = np.frombuffer(raw, dtype=np.dtype(f"<{kind.code}"), count=1)[0].item()
     return value
@@ -62,6 +86,9 @@ def number(kind: NumpyType, raw: bytes) -> float | int | bool:
 
 def _load(source: str) -> Any:
     stand_ins: list[Any] = [(number, name.replace(" ", ".")) for name in sorted(NUMPY_SCALARS)]
+    stand_ins += [
+        (NumpyArray if name.endswith("ndarray") else _new_array, name.replace(" ", ".")) for name in NUMPY_ARRAYS
+    ]
     stand_ins += [(NumpyType, name.replace(" ", ".")) for name in sorted(NUMPY_TYPES)]
     with torch.serialization.safe_globals(stand_ins):
         return torch.load(source, map_location="cpu", weights_only=True)
@@ -75,6 +102,18 @@ def state_of(content: Any) -> dict[str, torch.Tensor]:
     raise ValueError(
         f"no weights found: expected a state dict, or one under {', '.join(STATE_KEYS)}; convert takes weights only"
     )
+
+
+def tables_of(content: Any) -> dict[str, torch.Tensor]:
+    """The tensors and arrays in a loaded file by name. Raises ValueError where there are none."""
+    found = {}
+    for name, value in content.items() if isinstance(content, Mapping) else ():
+        table = value.tensor if isinstance(value, NumpyArray) else value
+        if isinstance(name, str) and isinstance(table, torch.Tensor):
+            found[name] = table
+    if not found:
+        raise ValueError("no tables of numbers by name were found in it")
+    return found
 
 
 def _all_tensors(table: Mapping[Any, Any]) -> bool:
@@ -101,7 +140,8 @@ def _serialised(tensors: Mapping[str, torch.Tensor]) -> bytes:
 def _facts(content: Any) -> dict[str, str]:
     if not isinstance(content, Mapping):
         return {}
-    told = {**dict(content.get("init_args") or {}), **content}
+    given = content.get("init_args")
+    told = {**(given if isinstance(given, Mapping) else {}), **content}
     facts = {key: told[key][:200] for key in _FACTS if isinstance(told.get(key), str)}
     axes = told.get(_MIRRORS)
     if isinstance(axes, tuple | list) and all(type(axis) is int and 0 <= axis < 3 for axis in axes):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
 from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.source.pipeline import segment_prepared
 from napari_medseg.inference.suitability import ImageSample, doubts_about
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
@@ -116,6 +118,9 @@ def segmenting(
     plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
+    if plan.spec.has_pipeline:
+        alone = None if spread is None else "the model needs the whole image: one process segments it"
+        return (yield from _segmenting_prepared(volume, plan, predictor, config, wanted, made_by, alone))
     with _new_segmentation(volume, model.spec.labels, wanted, made_by) as (result, outputs):
         journal = (
             None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted))
@@ -123,6 +128,30 @@ def segmenting(
         events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal, spread=spread)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
+            yield Notice(doubt)
+        yield from events
+    return result
+
+
+def _segmenting_prepared(
+    volume: Volume,
+    plan: InferencePlan,
+    predictor: Predictor,
+    config: SegmentConfig,
+    wanted: Wanted,
+    made_by: Mapping[str, object],
+    notice: str | None,
+) -> Work[Segmentation]:
+    """Segment with a model whose makers prepare the whole image: in one go, in this process."""
+    if wanted.probabilities or wanted.uncertainty:
+        raise NotSupportedError(
+            "a model with steps of another program gives labels only: leave probabilities and uncertainty out"
+        )
+    # Nothing is kept of a run that was interrupted: one that continues it begins anew.
+    with _new_segmentation(volume, plan.spec.labels, replace(wanted, resume=False), made_by) as (result, _):
+        events = segment_prepared(volume, plan, predictor, result)
+        yield next(events)
+        for doubt in filter(None, (notice, *_doubts(volume, plan, config))):
             yield Notice(doubt)
         yield from events
     return result

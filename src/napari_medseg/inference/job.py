@@ -79,7 +79,7 @@ class Job:
         region = Region.of(box, self.plan.to_image)
         if self.plan.blending == "core" and isinstance(self.windows, WindowGrid):
             return CoreLogits(self.windows, self.plan.to_image, region)
-        classes = len(self.plan.spec.label_ids)
+        classes = self.plan.spec.outputs
         device = self.predictor.device
         return RollingLogits(classes, self.windows, self.plan.to_image, device, averaged=averaged, region=region)
 

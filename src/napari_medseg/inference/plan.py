@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
 from napari_medseg.inference.windows import Placing, WindowGrid, Windows
 from napari_medseg.models.presets import SETTINGS, Mirroring, preset_for
+from napari_medseg.transforms.resampling import model_grid
 from napari_medseg.transforms.splines import nnunet_maps
 from napari_medseg.volume import Grid
 
@@ -88,10 +89,14 @@ class InferencePlan:
     @property
     def windows(self) -> WindowGrid:
         """The windows over the whole grid. A first stage that gives boxes leaves some of them out, or moves them."""
+        return self.windows_on(self.grid.shape)
+
+    def windows_on(self, shape: Shape3) -> WindowGrid:
+        """The windows over an image of another shape, such as a crop of the grid."""
         placing: Placing = "monai" if self.preset == "exact" else "even"
-        if self.spec.recipe.resampling == "nnunet":
+        if self.spec.recipe.resampling == "nnunet" or self.spec.sliding.positions == "even":
             placing = "nnunet"
-        return WindowGrid(self.grid.shape, window_of(self.spec), self.overlap, placing)
+        return WindowGrid(shape, window_of(self.spec), self.overlap, placing)
 
     @property
     def spread_axes(self) -> tuple[int, ...]:
@@ -130,7 +135,13 @@ class InferencePlan:
 
     @property
     def slab_bytes(self) -> int:
-        """The memory of the input that a row of windows sees, while the next is put together: twice a slab."""
+        """The memory of the input that a row of windows sees, while the next is put together: twice a slab.
+
+        A model with steps has the whole image prepared.
+        """
+        if self.spec.has_pipeline:
+            voxels = max(math.prod(self.grid.shape), math.prod(self.image_grid.shape))
+            return 2 * self.inputs * voxels * _FLOAT32_BYTES
         z, (_, height, width) = self.windows.window[0] + 2 * self.halo, self.windows.padded
         return 2 * self.inputs * z * height * width * _FLOAT32_BYTES
 
@@ -139,9 +150,9 @@ class InferencePlan:
         """The memory in which the logits of overlapping windows are summed: it does not grow with the planes."""
         windows = self.windows
         if self.blending == "core":
-            return 2 * len(self.spec.label_ids) * math.prod(windows.window) * _FLOAT32_BYTES
+            return 2 * self.spec.outputs * math.prod(windows.window) * _FLOAT32_BYTES
         _, height, width = windows.padded
-        return ring_depth(windows, self.to_image) * len(self.spec.label_ids) * height * width * _FLOAT32_BYTES
+        return ring_depth(windows, self.to_image) * self.spec.outputs * height * width * _FLOAT32_BYTES
 
     def describe(self) -> str:
         """The plan in one line: device, number format, windows and memory."""
@@ -193,19 +204,22 @@ def _resolve(
         batch_size=config.batch_size,
         device=device,
         precision=precision,
-        blending=setting.blending,
+        blending="gaussian" if spec.has_pipeline else setting.blending,
         first=first,
         preset=preset,
         mirror_axes=spec.recipe.mirror_axes if mirrored else (),
-        mirroring=setting.mirroring,
+        mirroring="all" if spec.has_pipeline else setting.mirroring,
     )
 
 
 def preset_of(config: SegmentConfig, spec: ModelSpec) -> tuple[str, float]:
-    """The preset of a run, and the overlap of its windows. An overlap that is given alone is blended as exact does."""
+    """The preset of a run, and the overlap of its windows. An overlap that is given alone is blended as exact does.
+
+    With exact, the overlap is that of the model's makers where it states one.
+    """
     if config.overlap is None:
-        preset = preset_for(config.preset, spec)
-        return preset, SETTINGS[preset].overlap
+        preset, stated = preset_for(config.preset, spec), spec.sliding.overlap
+        return preset, SETTINGS[preset].overlap if preset != "exact" or stated is None else stated
     return "exact" if config.preset == "auto" else config.preset, config.overlap
 
 
@@ -223,6 +237,8 @@ def axis_order(grid: Grid, spec: ModelSpec) -> AxisOrder:
 
 def _model_grid(image_grid: Grid, spec: ModelSpec) -> Grid:
     """The grid at the model's spacing; the image's own where the model states none, or the same one."""
+    if spec.steps:
+        return model_grid(image_grid, spec)
     if spec.spacing_zyx_mm is None:
         return image_grid
     pairs = zip(image_grid.spacing, spec.spacing_zyx_mm, strict=True)

@@ -101,4 +101,6 @@ def load_predictor(model: Model, plan: InferencePlan) -> Predictor:
     if plan.first is None:
         return predictor
     first = Predictor.of(model.load_first(plan.device), plan.first.spec, device, plan.first.precision)
+    if plan.first.spec.recipe.mirrored:
+        first = first.mirrored_as(plan.first)
     return replace(predictor, first=first)

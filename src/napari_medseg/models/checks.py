@@ -37,7 +37,14 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "normalisation mean": _INTENSITY,
         "normalisation std": _INTENSITY,
         "patch_zyx": (1, MAX_PATCH),
+        "region label": (0, MAX_LABEL),
+        "region rank": (0, MAX_LABELS),
+        "size_zyx": (0, MAX_PATCH),
+        "sliding overlap": (0, 0.95),
         "spacing_zyx_mm": (0.001, 1000),
+        "step channel": (0, MAX_CHANNELS - 1),
+        "step margin": (0, MAX_PATCH),
+        "step value": _INTENSITY,
         "training cases": (0, 10**9),
         "training epochs": (0, 1e9),
         "training fingerprint": _ANY,
@@ -147,12 +154,15 @@ def triple(what: str, value: object, check: Callable[[str, object], Any]) -> tup
 
 
 def orientation(value: object) -> None:
-    """Refuse anything but None and three letters, one of each axis."""
+    """Refuse anything but None, three letters, one of each axis, and the stored axes z, y, x in some order."""
     letters = [{positive, negative} for positive, negative in AXIS_LETTERS]
-    if value is not None and not (
-        isinstance(value, str) and len(value) == 3 and all(sum(c in pair for c in value) == 1 for pair in letters)
-    ):
-        raise InputError(f"orientation needs one letter each of S/I, P/A and L/R, such as SPL; got {shown(value)}")
+    if value is None or (isinstance(value, str) and sorted(value) == ["x", "y", "z"]):
+        return
+    if not (isinstance(value, str) and len(value) == 3 and all(sum(c in pair for c in value) == 1 for pair in letters)):
+        raise InputError(
+            f"orientation needs one letter each of S/I, P/A and L/R, such as SPL, or z, y and x in some order for the "
+            f"axes as they are stored; got {shown(value)}"
+        )
 
 
 def _as_float(value: object) -> float:

@@ -36,3 +36,7 @@ class Recipe:
         checks.choice("statistics", self.statistics, get_args(StatisticsOf))
         if self.mirrored and not axes:
             raise InputError("mirrored needs mirror_axes")
+
+
+PLAIN_RECIPE = Recipe()
+"""What a model of ours has."""

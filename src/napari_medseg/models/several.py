@@ -2,6 +2,7 @@
 
 A set is a JSON file beside its members: {"napari_medseg_set": 1, "members": [{"model": "liver.safetensors", "labels":
 {"1": 5}}, ...]}. "labels" maps the ids of a member to those of the set, and may be left out for the ids as they are.
+With "combine": "average" the members are averaged, as the folds of a training; without it their labels are merged.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from napari_medseg.registry import shown
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from napari_medseg.models.spec import ModelSpec
 
 KEY = "napari_medseg_set"
 """The key that makes a JSON file a set; its value is the version of the form."""
@@ -42,6 +45,12 @@ class Ensemble(Model):
         from napari_medseg.architectures.averaged import Averaged
 
         return Averaged([member.load_network(device, dtype) for member in self.members]).eval()
+
+    def load_first(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
+        """The members' first stages as one, as nnU-Net has it: every second stage sees the same labels."""
+        from napari_medseg.architectures.averaged import Averaged
+
+        return Averaged([member.load_first(device, dtype) for member in self.members]).eval()
 
 
 @dataclass(frozen=True)
@@ -115,20 +124,39 @@ def averaged(members: Sequence[Model]) -> Ensemble:
     """Models as one that averages their logits. Raises InputError where they do not see images the same way."""
     first = members[0]
     for member in members[1:]:
-        for name in ("channels", "labels", "patch_zyx", "spacing_zyx_mm", "orientation", "normalisation", "mode"):
-            mine, theirs = getattr(member.spec, name), getattr(first.spec, name)
-            if mine != theirs:
-                raise InputError(
-                    f"{member.path} and {first.path} cannot be averaged: their {name} differ ({shown(mine)}, "
-                    f"{shown(theirs)}): average models that were trained with one plan"
-                )
-    if any(member.spec.first is not None for member in members):
-        raise InputError(f"{first.path}: cascades cannot be averaged: give one")
+        differing = _first_difference(member.spec, first.spec)
+        if differing is not None:
+            name, mine, theirs = differing
+            raise InputError(
+                f"{member.path} and {first.path} cannot be averaged: their {name} differ ({shown(mine)}, "
+                f"{shown(theirs)}): average models that were trained with one plan"
+            )
     return Ensemble(first.spec, first.path, _sha256([m.sha256 for m in members]), tuple(members))
 
 
-def load_set(path: Path) -> ModelSet:
-    """The set in a JSON file. Raises ModelFileError for whatever is none."""
+_ONE_PLAN = (
+    *("channels", "labels", "patch_zyx", "spacing_zyx_mm", "size_zyx", "orientation", "normalisation", "steps"),
+    *("output", "sliding", "mode", "recipe"),
+)
+"""What models have in common whose logits are averaged."""
+
+
+def _first_difference(one: ModelSpec, other: ModelSpec) -> tuple[str, object, object] | None:
+    """(name, value, value) of what forbids to average two models; None where nothing does."""
+    for name in _ONE_PLAN:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if mine != theirs:
+            return name, mine, theirs
+    if one.first is None or other.first is None:
+        return None if one.first is other.first else ("first stages", one.first, other.first)
+    mine, theirs = ((stage.guide, stage.margin_mm) for stage in (one.first, other.first))
+    if mine != theirs:
+        return "guides", mine, theirs
+    return _first_difference(one.first.model, other.first.model)
+
+
+def load_set(path: Path) -> Model | ModelSet:
+    """The set in a JSON file; one that is averaged as one model. Raises ModelFileError for whatever is none."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ModelFileError(f"{path}: a set has at most {_MOST_BYTES} bytes")
@@ -137,13 +165,21 @@ def load_set(path: Path) -> ModelSet:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise ModelFileError(f"{path}: not JSON: {error}") from None
-    if not isinstance(document, dict) or set(document) != {KEY, "members"} or document[KEY] != 1:
+    if not isinstance(document, dict) or {*document, "combine"} != {KEY, "members", "combine"} or document[KEY] != 1:
         raise ModelFileError(f'{path}: a set of models is {{"{KEY}": 1, "members": [...]}}')
+    combine = document.get("combine", "merge")
+    if combine not in ("average", "merge"):
+        raise ModelFileError(f"{path}: combine is average or merge; got {shown(combine)}")
     entries = document["members"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= _MOST_MEMBERS:
         raise ModelFileError(f"{path}: members must be a list of 1 to {_MOST_MEMBERS} models")
     try:
-        return ModelSet.of([_member(path, entry) for entry in entries])
+        members = [_member(path, entry) for entry in entries]
+        if combine == "merge":
+            return ModelSet.of(members)
+        if any(own != of_set for member in members for own, of_set in member.ids.items()):
+            raise InputError("the labels of models that are averaged keep their ids")
+        return averaged([member.model for member in members])
     except InputError as error:
         raise ModelFileError(f"{path}: {error}") from None
 

@@ -12,7 +12,18 @@ from napari_medseg import registry, strictjson
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.models import checks
-from napari_medseg.models.recipe import Recipe
+from napari_medseg.models.pipeline import (
+    PLAIN_OUTPUT,
+    PLAIN_SLIDING,
+    Output,
+    Sliding,
+    Step,
+    read_output,
+    read_sliding,
+    read_step,
+    steps_of,
+)
+from napari_medseg.models.recipe import PLAIN_RECIPE, Recipe
 from napari_medseg.registry import Argument, shown
 
 SCHEMA = 1
@@ -23,7 +34,7 @@ MAX_JSON_BYTES = 4 * 2**20
 Modality = Literal["CT", "MR", "other"]
 NormalisationKind = Literal["none", "zscore", "clip_zscore"]
 Mode = Literal["2d", "2.5d", "triplanar", "3d"]
-Guide = Literal["channel", "boxes"]
+Guide = Literal["channel", "boxes", "labels"]
 PRESETS: tuple[Literal["exact"], Literal["balanced"], Literal["fast"]] = ("exact", "balanced", "fast")
 """How the inference trades time for Dice, the slowest first."""
 
@@ -143,7 +154,8 @@ class Stage:
     """Of its own spacing, patch and normalisation; it sees the same channels and axis order."""
     guide: Guide
     """channel: its foreground probabilities are further input channels, and windows in which it sees nothing are left
-    out; boxes: only the boxes around what it finds are segmented."""
+    out; boxes: only the boxes around what it finds are segmented; labels: as channel, with 1 for its label and 0 for
+    the others, and no window left out (nnU-Net)."""
     margin_mm: float = 10.0
     """Added to every side of a box."""
 
@@ -156,7 +168,7 @@ class Stage:
     @property
     def channels(self) -> int:
         """The input channels that it adds."""
-        return len(self.model.labels) if self.guide == "channel" else 0
+        return 0 if self.guide == "boxes" else len(self.model.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,10 +190,19 @@ class ModelSpec:
     """Patch of the training in voxels of the model's spacing; z is 1 in mode 2d, the number of slices in mode 2.5d."""
     spacing_zyx_mm: Triple | None = None
     """Spacing that images are resampled to, in mm; None: the network takes them at their own."""
+    size_zyx: Shape3 | None = None
+    """Size in voxels that images are resampled to, instead of a spacing; 0: that axis stays as it is."""
     orientation: str | None = None
-    """Axis order and directions of the training images ("SAR"); None: images are taken as stored."""
+    """Axis order and directions of the training images ("SAR"), or an order of the axes as they are stored ("xyz");
+    None: images are taken as stored."""
     normalisation: tuple[Normalisation, ...]
-    """One per channel."""
+    """One per channel; none where there are steps."""
+    steps: tuple[Step, ...] = ()
+    """How the source program prepares images, in its order; empty: normalised, then resampled."""
+    output: Output = PLAIN_OUTPUT
+    """How the network's outputs become labels."""
+    sliding: Sliding = PLAIN_SLIDING
+    """How the source program moves its window."""
     mode: Mode = "3d"
     """2d: slice by slice; 2.5d: adjacent slices as channels; triplanar: slices along each axis, averaged; 3d."""
     deep_supervision: bool
@@ -190,8 +211,8 @@ class ModelSpec:
     """The model that looks first, in a cascade; its tensors have names that start with "first:"."""
     bf16_ok: bool = False
     """Whether validation in bf16 was within 0.001 Dice of fp32."""
-    recipe: Recipe = field(default_factory=Recipe)
-    """How its makers run it on an image."""
+    recipe: Recipe = PLAIN_RECIPE
+    """How its makers run it on an image; where there are steps, they say how it is resampled and normalised."""
     training: TrainingRecord = field(default_factory=TrainingRecord)
     licence: str = ""
     """Licence of the weights."""
@@ -209,7 +230,13 @@ class ModelSpec:
         set_(self, "patch_zyx", checks.triple("patch_zyx", self.patch_zyx, checks.whole))
         if self.spacing_zyx_mm is not None:
             set_(self, "spacing_zyx_mm", checks.triple("spacing_zyx_mm", self.spacing_zyx_mm, checks.number))
+        if self.size_zyx is not None:
+            set_(self, "size_zyx", checks.triple("size_zyx", self.size_zyx, checks.whole))
         checks.orientation(self.orientation)
+        set_(self, "steps", steps_of(self.steps))
+        for name, kind in (("output", Output), ("sliding", Sliding)):
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(f"{name} must be a {kind.__name__}; got {type(getattr(self, name)).__name__}")
         checks.choice("mode", self.mode, get_args(Mode))
         for name in ("deep_supervision", "bf16_ok"):
             checks.flag(name, getattr(self, name))
@@ -240,9 +267,12 @@ class ModelSpec:
                 f"got {inputs}",
             ),
             (
-                outputs == len(self.labels) + 1,
-                f"{len(self.labels)} labels and the background need out_channels {len(self.labels) + 1}; got {outputs}",
+                outputs == self.outputs,
+                f"{len(self.labels)} labels and the background need out_channels {self.outputs}; got {outputs}"
+                if not self.output.regions
+                else f"{self.outputs} regions need as many out_channels; got {outputs}",
             ),
+            *self._agreement_of_pipeline(),
             (
                 self.arguments["spatial_dims"] == (3 if self.mode == "3d" else 2),
                 f"mode {self.mode} does not go with spatial_dims {self.arguments['spatial_dims']}",
@@ -269,10 +299,62 @@ class ModelSpec:
             if not ok:
                 raise InputError(message)
 
+    def _agreement_of_pipeline(self) -> tuple[tuple[bool, str], ...]:
+        """What steps, output and the rest must agree on, with the messages."""
+        ids = {0, *self.labels}
+        resampled = any(step.kind == "resample" for step in self.steps)
+        steps_decide = (self.recipe.resampling, self.recipe.statistics) == ("linear", "image")
+        return (
+            (
+                not self.steps or steps_decide,
+                "steps say how an image is resampled and normalised: the recipe of such a model holds mirrors only",
+            ),
+            (
+                not self.has_pipeline or self.first is None or self.first.guide == "labels",
+                "a cascade with steps, outputs or windows of another program needs the guide labels",
+            ),
+            (
+                not self.steps or all(rule.kind == "none" for rule in self.normalisation),
+                "a model with steps has its normalisation among them",
+            ),
+            (
+                self.spacing_zyx_mm is None or self.size_zyx is None,
+                "a model is resampled to a spacing or to a size, not to both",
+            ),
+            (self.size_zyx is None or resampled, "a size needs a step that resamples"),
+            (
+                not self.steps or resampled == (self.spacing_zyx_mm is not None or self.size_zyx is not None),
+                "a step that resamples needs a spacing or a size, and the other way round",
+            ),
+            (
+                all(step.channel is None or step.channel < len(self.channels) for step in self.steps),
+                f"a step is of a channel that is not there: there are {len(self.channels)}",
+            ),
+            (
+                all(region.label in ids for region in self.output.regions),
+                "a region has a label that is not among the labels",
+            ),
+            (
+                all(label in ids for group in self.output.largest for label in group),
+                "largest names a label that is not among the labels",
+            ),
+        )
+
     @property
     def label_ids(self) -> tuple[int, ...]:
-        """The label id of each output channel: 0 for the background, then the ids ascending."""
+        """0 for the background, then the label ids ascending; without regions, those of the output channels."""
         return (0, *self.labels)
+
+    @property
+    def outputs(self) -> int:
+        """How many output channels the network has."""
+        return len(self.output.regions) or 1 + len(self.labels)
+
+    @property
+    def has_pipeline(self) -> bool:
+        """Whether steps, outputs or windows are those of another program."""
+        plain = (self.steps, self.output, self.sliding) == ((), PLAIN_OUTPUT, PLAIN_SLIDING)
+        return not plain or (self.first is not None and (self.first.guide == "labels" or self.first.model.has_pipeline))
 
     def to_json(self) -> str:
         """The document that a model file carries; InputError where it is too long for one."""
@@ -304,14 +386,33 @@ class ModelSpec:
         return type(self).from_json, (self.to_json(),)
 
 
+_LATER: Mapping[str, Any] = {
+    "first": None,
+    "size_zyx": None,
+    "steps": [],
+    "output": {},
+    "sliding": {},
+    "recipe": {f.name: f.default for f in fields(Recipe)},
+}
+"""Keys that older files do not have, with what their absence means."""
+
+
 def _document(spec: ModelSpec) -> dict[str, Any]:
     """The spec as JSON has it: without the keys that files older than them lack, where they say nothing."""
     plain: dict[str, Any] = _plain(spec)
+    plain["steps"] = [step.document() for step in spec.steps]
+    for name, value, default in (
+        ("size_zyx", spec.size_zyx, None),
+        ("steps", spec.steps, ()),
+        ("output", spec.output, PLAIN_OUTPUT),
+        ("sliding", spec.sliding, PLAIN_SLIDING),
+        ("recipe", spec.recipe, PLAIN_RECIPE),
+    ):
+        if value == default:
+            del plain[name]
     for key in ("seen", "presets"):
         if not getattr(spec.training, key):
             del plain["training"][key]
-    if spec.recipe == Recipe():
-        del plain["recipe"]
     if spec.first is None:
         del plain["first"]
     else:
@@ -321,8 +422,10 @@ def _document(spec: ModelSpec) -> dict[str, Any]:
 
 def _spec(document: object) -> ModelSpec:
     """A document without its schema number as a ModelSpec."""
-    older = {"first": None, "recipe": _plain(Recipe())}
-    members = _members("the ModelSpec", ModelSpec, {**older, **_object("the ModelSpec", document)})
+    members = _members("the ModelSpec", ModelSpec, {**_LATER, **_object("the ModelSpec", document)})
+    members["steps"] = tuple(read_step(_object("a step", step)) for step in _list(members, "steps"))
+    members["output"] = read_output(_object("output", members["output"]))
+    members["sliding"] = read_sliding(_object("sliding", members["sliding"]))
     members["recipe"] = Recipe(**_members("recipe", Recipe, members["recipe"]))
     members["channels"] = tuple(Channel(**_members("a channel", Channel, c)) for c in _list(members, "channels"))
     members["normalisation"] = tuple(

@@ -7,7 +7,11 @@ from dataclasses import replace
 from napari_medseg.registry.parameters import DROPOUT, NORM_GROUP, NORM_INSTANCE_OR_BATCH, SUPERVISED
 from napari_medseg.registry.spec import NetworkSpec, Parameter
 
-_UNET_NORM = replace(NORM_INSTANCE_OR_BATCH, choices=("instance", "instance_plain", "batch"))
+_UNET_NORM = replace(
+    NORM_INSTANCE_OR_BATCH,
+    choices=("instance", "instance_plain", "batch", "group4", "group8", "group16", "group32"),
+)
+_PLAIN_NORM = replace(_UNET_NORM, default="instance_plain")
 _BACKBONES = (
     *(f"efficientnet-b{k}" for k in range(9)),
     *(f"resnet{k}" for k in (10, 18, 34, 50, 101, 152, 200)),
@@ -61,7 +65,9 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         reference="Kerfoot et al., STACOM 2018, doi:10.1007/978-3-030-12029-0_40",
         parameters={
             "channels": Parameter((16, 32, 64, 128, 256), "features per level", 1, 2048, shortest=2, longest=8),
-            "strides": Parameter((2, 2, 2, 2), "steps between the levels", 1, 4, longest=7),
+            "strides": Parameter(
+                (2, 2, 2, 2), "steps between the levels, one per level or per level and axis", 1, 4, longest=21
+            ),
             "num_res_units": Parameter(2, "convolutions in a residual unit; 0: plain convolutions", 0, 8),
             "kernel_size": Parameter(3, "kernel of the convolutions", 1, 7),
             "up_kernel_size": Parameter(3, "kernel of the up-convolutions", 1, 7),
@@ -134,6 +140,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
                 (1, 1, 1), "residual blocks per decoder level, the coarsest first", 1, 16, longest=7
             ),
             "dropout": DROPOUT,
+            "upsample": Parameter("nontrainable", "how the size is doubled", choices=("nontrainable", "deconv")),
         },
         paper={"in_channels": 4, "out_channels": 3, "init_filters": 32, "dropout": 0.2},
         parameters_paper=18_798_627,
@@ -241,6 +248,29 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             ),
             "norm": NORM_GROUP,
             "dropout": DROPOUT,
+            "upsample_widths": Parameter(
+                "projected",
+                "whether features are projected to the next level's width before they are doubled in size, or kept",
+                choices=("projected", "kept"),
+            ),
+        },
+    ),
+    NetworkSpec(
+        name="dints",
+        target="napari_medseg.architectures.monai.dints:DiNTS",
+        family="residual and dense",
+        year=2021,
+        summary="DiNTS: a network whose paths and operations were found by a search",
+        when="For weights of MONAI's searched networks; the arguments hold what the search found.",
+        reference="He et al., CVPR 2021, doi:10.48550/arXiv.2103.15954",
+        parameters={
+            "blocks": Parameter(2, "blocks of cells, one after the other", 1, 24),
+            "depths": Parameter(3, "resolutions, each half of the one before", 2, 6),
+            "channel_mul": Parameter(1.0, "features, in multiples of 32 at the finest depth", 0.03125, 8),
+            "downsample": Parameter(True, "whether the image is halved before the first block"),
+            "paths": Parameter((1,) * 14, "per block and connection: whether it is there", 0, 1, longest=24 * 16),
+            "operations": Parameter((1,) * 14, "per block and connection: its operation", 0, 4, longest=24 * 16),
+            "nodes": Parameter((1,) * 9, "per block, the input first, and depth: used", 0, 1, longest=25 * 6),
         },
     ),
     NetworkSpec(
@@ -258,6 +288,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "mlp_dim": Parameter(1536, "features inside the transformer's perceptrons", 1, 16384),
             "num_heads": Parameter(6, "heads of attention", 1, 64),
             "dropout": DROPOUT,
+            "norm": _PLAIN_NORM,
         },
         paper={
             "in_channels": 1,
@@ -284,6 +315,8 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "window_size": Parameter(7, "tokens along each axis of a window", 1, 16),
             "dropout": DROPOUT,
             "dropout_path": Parameter(0.0, "largest probability of skipping a layer in training", 0, 0.95),
+            "norm": _PLAIN_NORM,
+            "residual_merging": Parameter(False, "a residual block before each stage (SwinUNETR-V2)"),
         },
         paper={"in_channels": 4, "out_channels": 3, "feature_size": 48},
         parameters_paper=62_191_941,

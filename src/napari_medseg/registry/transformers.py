@@ -66,4 +66,23 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         counting="of the widths 16, 32, 128, 160 and 256; the text's 32, 64, 128, 160 and 256 would have more",
         deep_supervision=True,
     ),
+    NetworkSpec(
+        name="unest",
+        target="napari_medseg.architectures.transformers.unest:UNesT",
+        family="transformer",
+        year=2023,
+        summary="UNesT: nested transformers on blocks of tokens as the encoder of a U-Net",
+        when="For weights of the published models of brain and kidney; with little data it learns sooner than unetr.",
+        reference="Yu et al., Medical Image Analysis 2023, doi:10.1016/j.media.2023.102939",
+        dims=(3,),
+        parameters={
+            "feature_size": Parameter(16, "features of the finest level", 1, 64),
+            "depths": Parameter((2, 2, 8), "transformer layers per level", 1, 32, shortest=3, longest=3),
+            "num_heads": Parameter((4, 8, 16), "heads of attention per level", 1, 64, shortest=3, longest=3),
+            "positions": Parameter(24, "learnt positions along each axis, of 4 voxels each; a multiple of 4", 4, 64),
+        },
+        paper={"in_channels": 1, "out_channels": 133},
+        parameters_paper=87_205_158,
+        counting="published as 87.2 million",
+    ),
 )

@@ -76,6 +76,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "residual": Parameter(False, "residual encoder"),
             "bias": Parameter(True, "whether convolutions have biases"),
             "deep_supervision": SUPERVISED,
+            "norm": NORM_INSTANCE_OR_BATCH,
         },
         deep_supervision=True,
     ),

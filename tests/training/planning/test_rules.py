@@ -8,8 +8,10 @@ import pytest
 from balls import LABELS, SHAPE, balls, segmentation, volume
 from napari_medseg import Grid, ModelSpec, Segmentation, Volume
 from napari_medseg.config import TrainConfig, configured
-from napari_medseg.errors import GridMismatchError, InputError
+from napari_medseg.errors import GridMismatchError, InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder
+from napari_medseg.models.pipeline import Sliding
+from napari_medseg.models.spec import TrainingRecord
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.planning.rules import facts_of, patch_for, plan, plan_from, pools_for, require_same_channels
 
@@ -131,6 +133,11 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
     assert wider.arguments["in_channels"] == 2
     assert [channel.name for channel in wider.channels] == ["channel 0", "channel 1"]
     assert wider.normalisation[0] == first.normalisation[0]
+    stored = plan_from(replace(first, orientation="xyz", training=TrainingRecord()), known, config).training.seen
+    assert stored is not None
+    assert stored.spacing_zyx_mm[0] == known[0].grid.spacing[::-1]
+    with pytest.raises(NotSupportedError, match="as another program does"):
+        plan_from(replace(first, sliding=Sliding(padding="replicate")), known, config)
 
 
 def test_a_model_of_slices_keeps_its_mode_and_its_slices() -> None:

@@ -30,6 +30,7 @@ class SegResNet(Wrapped):
         blocks_down: Sizes,
         blocks_up: Sizes,
         dropout: float,
+        upsample: str,
     ) -> None:
         require_length("blocks_up", blocks_up, len(blocks_down) - 1)
         net = nets.SegResNet(
@@ -40,6 +41,7 @@ class SegResNet(Wrapped):
             dropout_prob=dropout or None,
             blocks_down=blocks_down,
             blocks_up=blocks_up,
+            upsample_mode=upsample,
         )
         super().__init__(net, 2 ** (len(blocks_down) - 1))
 
@@ -178,6 +180,7 @@ class FlexibleUNet(Wrapped):
         decoder_channels: Sizes,
         norm: str,
         dropout: float,
+        upsample_widths: str,
     ) -> None:
         net = nets.FlexibleUNet(
             in_channels,
@@ -186,6 +189,7 @@ class FlexibleUNet(Wrapped):
             decoder_channels=decoder_channels,
             spatial_dims=spatial_dims,
             dropout=dropout,
+            pre_conv="default" if upsample_widths == "projected" else None,
         )
         _set_norm(net, norm, spatial_dims)
         super().__init__(net, 32)

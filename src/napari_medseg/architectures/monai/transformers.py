@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from napari_medseg.architectures.blocks.base import AttentionMap, crop, pad_to_multiple
-from napari_medseg.architectures.monai.unets import Wrapped
+from napari_medseg.architectures.monai.unets import NORMS, Wrapped
 from napari_medseg.architectures.unets.nnunet import Sizes
 
 PATCH = 16
@@ -41,6 +41,7 @@ class UNETR(nn.Module):
         mlp_dim: int,
         num_heads: int,
         dropout: float,
+        norm: str,
     ) -> None:
         super().__init__()
         self.positions = (positions,) * spatial_dims
@@ -52,6 +53,7 @@ class UNETR(nn.Module):
             hidden_size,
             mlp_dim,
             num_heads,
+            norm_name=NORMS[norm],
             dropout_rate=dropout,
             spatial_dims=spatial_dims,
         )
@@ -106,6 +108,8 @@ class SwinUNETR(Wrapped):
         window_size: int,
         dropout: float,
         dropout_path: float,
+        norm: str,
+        residual_merging: bool,
     ) -> None:
         with torch.device("cpu"):  # MONAI reads numbers off a tensor, which the meta device has not
             net = nets.SwinUNETR(
@@ -117,6 +121,8 @@ class SwinUNETR(Wrapped):
                 feature_size=feature_size,
                 drop_rate=dropout,
                 dropout_path_rate=dropout_path,
+                norm_name=NORMS[norm],
+                use_v2=residual_merging,
                 spatial_dims=spatial_dims,
             )
         net.to(torch.get_default_device())

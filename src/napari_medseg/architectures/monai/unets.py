@@ -22,6 +22,7 @@ NORMS = {
     "instance": ("instance", {"affine": True}),
     "instance_plain": ("instance", {"affine": False}),
     "batch": ("batch", {}),
+    **{f"group{n}": ("group", {"num_groups": n}) for n in (4, 8, 16, 32)},
 }
 
 
@@ -130,12 +131,13 @@ class StridedUNet(Wrapped):
         dropout: float,
         bias: bool,
     ) -> None:
+        steps = per_level("strides", strides, len(channels) - 1, spatial_dims)
         net = nets.UNet(
             spatial_dims,
             in_channels,
             out_channels,
             channels,
-            strides,
+            strides if len(strides) == len(steps) else steps,
             kernel_size=kernel_size,
             up_kernel_size=up_kernel_size,
             num_res_units=num_res_units,
@@ -144,7 +146,7 @@ class StridedUNet(Wrapped):
             dropout=dropout,
             bias=bias,
         )
-        super().__init__(net, prod(strides))
+        super().__init__(net, tuple(prod(axis) for axis in zip(*steps, strict=True)))
 
 
 class DynUNet(Wrapped):

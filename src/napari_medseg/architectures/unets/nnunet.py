@@ -24,7 +24,7 @@ from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.errors import InputError
 
 LEAK = 0.01
-_NORM = ("instance", {"affine": True})
+_NORMS = {"instance": ("instance", {"affine": True}), "batch": ("batch", {})}
 _ACTIVATION = ("leakyrelu", {"negative_slope": LEAK, "inplace": True})
 Sizes = tuple[int, ...]
 
@@ -50,6 +50,7 @@ class NnUNet(nn.Module):
         residual: bool,
         bias: bool,
         deep_supervision: bool,
+        norm: str = "instance",
     ) -> None:
         super().__init__()
         self.deep_supervision = deep_supervision
@@ -59,12 +60,12 @@ class NnUNet(nn.Module):
         require_length("blocks", blocks, levels)
         require_length("decoder_blocks", decoder_blocks, levels - 1)
         self.scales = [[prod(axis) for axis in zip(*steps[: k + 1], strict=True)] for k in range(levels)]
-        unit = partial(_unit, spatial_dims, bias)
+        unit = partial(_unit, spatial_dims, bias, norm)
         before = features[0] if residual else in_channels
         self.stem = unit(in_channels, features[0], kernels[0]) if residual else nn.Identity()
         self.encoder = nn.ModuleList()
         for count, after, kernel, stride in zip(blocks, features, kernels, steps, strict=True):
-            part = partial(_Residual, spatial_dims, bias) if residual else unit
+            part = partial(_Residual, spatial_dims, bias, norm) if residual else unit
             firsts = [(before, stride), *[(after, (1,) * spatial_dims)] * (count - 1)]
             self.encoder.append(nn.Sequential(*(part(n, after, kernel, step) for n, step in firsts)))
             before = after
@@ -109,15 +110,17 @@ class NnUNet(nn.Module):
 class _Residual(nn.Module):
     """Two convolutions beside a shortcut that is pooled where the size changes and projected where the width does."""
 
-    def __init__(self, spatial_dims: int, bias: bool, before: int, after: int, kernel: Sizes, stride: Sizes) -> None:
+    def __init__(
+        self, spatial_dims: int, bias: bool, norm: str, before: int, after: int, kernel: Sizes, stride: Sizes
+    ) -> None:
         super().__init__()
-        self.conv1 = _unit(spatial_dims, bias, before, after, kernel, stride)
-        self.conv2 = _unit(spatial_dims, bias, after, after, kernel, active=False)
+        self.conv1 = _unit(spatial_dims, bias, norm, before, after, kernel, stride)
+        self.conv2 = _unit(spatial_dims, bias, norm, after, after, kernel, active=False)
         self.skip = nn.Sequential()
         if max(stride) > 1:
             self.skip.append(Pool[Pool.AVG, spatial_dims](stride, stride))
         if before != after:
-            self.skip.append(_unit(spatial_dims, False, before, after, (1,) * spatial_dims, active=False))
+            self.skip.append(_unit(spatial_dims, False, norm, before, after, (1,) * spatial_dims, active=False))
         self.activation = nn.LeakyReLU(LEAK, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,6 +146,7 @@ def require_length(name: str, numbers: Sequence[int], length: int) -> None:
 def _unit(
     spatial_dims: int,
     bias: bool,
+    norm: str,
     before: int,
     after: int,
     kernel: Sizes,
@@ -150,7 +154,7 @@ def _unit(
     *,
     active: bool = True,
 ) -> nn.Module:
-    """Convolution, instance norm and, where active, leaky ReLU."""
-    style: dict[str, Any] = {"norm": _NORM, "act": _ACTIVATION if active else None, "bias": bias}
+    """Convolution, norm and, where active, leaky ReLU."""
+    style: dict[str, Any] = {"norm": _NORMS[norm], "act": _ACTIVATION if active else None, "bias": bias}
     unit: nn.Module = Convolution(spatial_dims, before, after, strides=stride, kernel_size=kernel, **style)
     return unit

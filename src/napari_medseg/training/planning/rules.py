@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, TrainMode
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.inference.engine import require_order
 from napari_medseg.inference.suitability import Range, sampled
@@ -358,8 +358,13 @@ def plan_from(
     """The spec that fine-tunes a model on new cases: its network and preprocessing, the cases' labels.
 
     labels: {id: name} of the cases; by default those of `facts`. Labels of the model that no case holds stay where the
-    cases add none and mean the same by their ids.
+    cases add none and mean the same by their ids. Raises NotSupportedError for a model that needs the whole image.
     """
+    if initial.has_pipeline:
+        raise NotSupportedError(
+            "the model to start from prepares images, or reads its outputs, as another program does, which a training "
+            "cannot: train a new one, or start from a plain model of nnU-Net or of this package"
+        )
     if len(facts[0].channels) == len(initial.channels):
         require_order(f"case {facts[0].name}", facts[0].channels, [channel.name for channel in initial.channels])
     else:

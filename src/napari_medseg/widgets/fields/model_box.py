@@ -8,15 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_medseg.errors import FileError, MedsegError
 from napari_medseg.models.about import about
 from napari_medseg.models.file import Model, list_models, load_model, models_folder
-from napari_medseg.models.naming import SUFFIX
+from napari_medseg.models.naming import SUFFIX, is_model_path
 from napari_medseg.sample import sample_files
 from napari_medseg.widgets.fields.forms import button, caption, choice, row
+from napari_medseg.widgets.fields.import_model import ImportModel
 
 _FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()})"
 """Qt tells capitals from small letters."""
@@ -42,10 +44,14 @@ class ModelBox(QWidget):
         self.box: QComboBox = choice({})
         self.box.setPlaceholderText("no model yet: train one, or browse")
         self.browse_button = button("Browse…", self.browse, "Choose a model file (.safetensors) anywhere.")
+        self.import_button = button(
+            "Import…", self._open_import, "Take a model of MONAI, nnU-Net, TotalSegmentator or torch into the folder."
+        )
+        self.setAcceptDrops(True)
         self.facts = caption()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        line = row(self.box, self.browse_button)
+        line = row(self.box, self.browse_button, self.import_button)
         line.setStretch(0, 1)
         layout.addLayout(line)
         layout.addWidget(self.facts)
@@ -70,6 +76,31 @@ class ModelBox(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, "Choose a model", str(models_folder()), _FILTER)
         if path:
             self.select(Path(path))
+
+    def _open_import(self) -> None:
+        self.import_model()
+
+    def import_model(self, source: Path | None = None) -> ImportModel:
+        """Open the dialog that takes a model of another program; source: what was dropped."""
+        dialog = ImportModel(self._ask, self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.imported.connect(self.select)
+        dialog.open()
+        if source is not None:
+            dialog.choose(source)
+        return dialog
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802  # Qt's name
+        if len(event.mimeData().urls()) == 1 and event.mimeData().urls()[0].isLocalFile():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802  # Qt's name
+        """A model file is chosen; anything else is looked at by the dialog."""
+        path = Path(event.mimeData().urls()[0].toLocalFile())
+        if is_model_path(path):
+            self.select(path)
+        else:
+            self.import_model(path)
 
     def select(self, path: Path) -> None:
         """Choose a model file; it is read again even where it is the chosen one."""

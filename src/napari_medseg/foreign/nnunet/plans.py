@@ -10,12 +10,17 @@ from typing import Any
 from napari_medseg import registry
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.geometry import Triple
+from napari_medseg.models.pipeline import Method
 from napari_medseg.registry import Argument, shown
 
 _RESIDUAL = {"PlainConvUNet": False, "ResidualEncoderUNet": True}
 _PACKAGE = "dynamic_network_architectures.architectures."
 _DIMENSIONS = {f"torch.nn.modules.conv.Conv{n}d": n for n in (2, 3)}
-_NORMS = {f"torch.nn.modules.instancenorm.InstanceNorm{n}d" for n in (2, 3)}
+_NORMS = {
+    **{f"torch.nn.modules.instancenorm.InstanceNorm{n}d": "instance" for n in (2, 3)},
+    **{f"torch.nn.modules.batchnorm.BatchNorm{n}d": "batch" for n in (2, 3)},
+    **{f"torch.nn.BatchNorm{n}d": "batch" for n in (2, 3)},
+}
 _ACTIVATIONS = {"torch.nn.LeakyReLU", "torch.nn.modules.activation.LeakyReLU"}
 _MAX_INHERITED = 8
 
@@ -33,17 +38,19 @@ class Configuration:
     """The scheme of each channel, by nnU-Net's name."""
     use_mask: tuple[bool, ...]
     """Whether a channel is normalised over its nonzero voxels only."""
+    method: Method | None
+    """How images are resampled; None: not at all."""
+    notes: tuple[str, ...] = ()
 
 
 def configuration_of(path: Path, plans: Mapping[str, Any], name: str, in_channels: int, classes: int) -> Configuration:
     """The configuration of that name in a plans.json.
 
-    Raises ModelFileError for plans out of their form or bounds, NotSupportedError for a cascade's second step and for
-    architectures other than PlainConvUNet and ResidualEncoderUNet.
+    Raises ModelFileError for plans out of their form or bounds, NotSupportedError for architectures other than
+    PlainConvUNet and ResidualEncoderUNet.
     """
     table = _inherited(path, plans, name)
-    if table.get("previous_stage"):
-        raise NotSupportedError(f"{path}: {name} is the second step of a cascade, which cannot be taken")
+    method, notes = _resampling(path, table)
     try:
         arguments = _arguments(path, table)
         arguments |= {"in_channels": in_channels, "out_channels": classes, "deep_supervision": True}
@@ -57,7 +64,28 @@ def configuration_of(path: Path, plans: Mapping[str, Any], name: str, in_channel
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ModelFileError(f"{path}: configuration {shown(name)} cannot be used: {what[:200]}") from None
-    return Configuration(checked, (pz, py, px), (sz, sy, sx), schemes, masks)
+    return Configuration(checked, (pz, py, px), (sz, sy, sx), schemes, masks, method, notes)
+
+
+def _resampling(path: Path, table: Mapping[str, Any]) -> tuple[Method | None, tuple[str, ...]]:
+    """How images are resampled, and what differs here."""
+    name = table.get("resampling_fn_data", "resample_data_or_seg_to_shape")
+    given = table.get("resampling_fn_data_kwargs", {})
+    given = given if isinstance(given, dict) else {}
+    if name == "no_resampling_data_or_seg_to_shape":
+        return None, ()
+    if name == "resample_torch_fornnunet":
+        return "extent", ()
+    if name not in ("resample_data_or_seg_to_shape", "resample_torch_simple"):
+        raise NotSupportedError(f"{path}: the resampling {shown(name)} cannot be taken")
+    if name == "resample_torch_simple":
+        return "extent", ()
+    if given.get("order", 3) == 1 and given.get("force_separate_z") is False:
+        return "extent", ()
+    usual = given.get("order", 3) == 3 and given.get("order_z", 0) == 0 and given.get("force_separate_z") is None
+    return "cubic", () if usual else (
+        "the plans resample with other orders; here with splines, and thick slices apart",
+    )
 
 
 def _inherited(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -110,6 +138,7 @@ def _arguments(path: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         "blocks": _integers(chosen["n_blocks_per_stage" if residual else "n_conv_per_stage"]),
         "decoder_blocks": _integers(chosen["n_conv_per_stage_decoder"]),
         "bias": chosen.get("conv_bias", False),
+        "norm": _NORMS[chosen["norm_op"]],
     }
 
 

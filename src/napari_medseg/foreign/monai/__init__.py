@@ -1,0 +1,1 @@
+"""MONAI bundles: read in, and written."""
