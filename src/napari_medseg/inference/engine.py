@@ -118,7 +118,9 @@ def segmenting(
     made_by = {**provenance(model, config), **(origin or {})}
     with _new_segmentation(volume, model.spec.labels, wanted, made_by) as (result, outputs):
         journal = (
-            None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted))
+            None
+            if wanted.out is None
+            else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted, made_by))
         )
         events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal, spread=spread)
         yield next(events)
@@ -273,6 +275,8 @@ def _image_filling(
     resume: the labels were begun by an earlier run, and are continued.
     """
     if resume and not has_begun(path):  # it was begun before the labels, so the earlier run had finished it
+        if not path.exists():
+            raise InputError(f"{path}: what an earlier run wrote there is gone: run without resume")
         return nullcontext()
     empty = np.broadcast_to(np.zeros((), np.float32), (len(channels), *volume.grid.shape))
     stored = Stored(empty, volume.grid, tuple(channels), {}, made_by, is_labels=False)
