@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from balls import volume
-from napari_medseg import Grid, Volume, read, read_segmentation, segment, write
+from napari_medseg import Grid, Volume, io, read, read_segmentation, segment, write
 from napari_medseg.cli import main, terminal
 from napari_medseg.errors import FileError
 from napari_medseg.events import Event, Filled
 from napari_medseg.inference import engine
-from napari_medseg.inference.runs import files
 from napari_medseg.inference.runs.files import unfinished_beside
 from napari_medseg.io.disk.locks import partial_beside
 
@@ -67,7 +66,7 @@ def test_labels_that_cannot_be_written_are_not_lost(
         raise FileError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(files.io, "write", full)
+        patched.setattr(io, "write", full)
         assert main(command) == 2
     assert not out.exists()
     with monkeypatch.context() as patched:

@@ -15,8 +15,9 @@ from napari_medseg.cli import main
 from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
 from napari_medseg.models.file import write_model
 from napari_medseg.models.presets import preset_for
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.several import Ensemble, ModelSet, as_models, averaged, models_of
-from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Recipe, TrainingRecord
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
 WINDOW = (8, 8, 8)
 

@@ -122,12 +122,20 @@ def segmenting(
             if wanted.out is None
             else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted, made_by))
         )
+        _require_outputs(wanted, outputs)
         events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal, spread=spread)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
             yield Notice(doubt)
         yield from events
     return result
+
+
+def _require_outputs(wanted: Wanted, outputs: Outputs) -> None:
+    """Raise InputError where an output of the run that is continued is neither unfinished nor complete, but gone."""
+    for path, array in ((wanted.probabilities, outputs.probabilities), (wanted.uncertainty, outputs.uncertainty)):
+        if path is not None and array is None and not path.exists():
+            raise InputError(f"{path}: what an earlier run wrote there is gone: run without resume")
 
 
 def _segmenting_set(
@@ -275,8 +283,6 @@ def _image_filling(
     resume: the labels were begun by an earlier run, and are continued.
     """
     if resume and not has_begun(path):  # it was begun before the labels, so the earlier run had finished it
-        if not path.exists():
-            raise InputError(f"{path}: what an earlier run wrote there is gone: run without resume")
         return nullcontext()
     empty = np.broadcast_to(np.zeros((), np.float32), (len(channels), *volume.grid.shape))
     stored = Stored(empty, volume.grid, tuple(channels), {}, made_by, is_labels=False)
