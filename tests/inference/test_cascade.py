@@ -169,6 +169,26 @@ def test_the_first_stage_runs_no_further_than_asked() -> None:
     assert run == [4, 8, 12]  # windows of 8 planes in steps of 4
 
 
+def test_the_first_stage_sees_one_window_at_a_time_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its logits would differ in the last bit with the region that a batch belongs to."""
+    image, spec = volume(), model_spec(patch_zyx=(8, 8, 8))
+    plan = plan_of(image, spec, batch_size=4)
+    statistics = statistics_of(BoxReader(image, plan.order), plan)
+    batches: list[int] = []
+    predictor = Predictor(network_of(spec, 1), torch.device("cpu"), "fp32")
+
+    def counting(self: Predictor, windows: Tensor) -> Tensor:
+        batches.append(len(windows))
+        return torch.zeros(len(windows), 3, 8, 8, 8)
+
+    monkeypatch.setattr(Predictor, "__call__", counting)
+    first = FirstStage(Stage(model=spec, guide="boxes"), image, plan, statistics, predictor)
+    for _ in first.run(image.grid.shape):
+        pass
+    assert set(batches) == {1}
+    assert replace(plan, device="cuda").at_once == 4
+
+
 def nowhere(spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
     """Weights of a network that sees background only."""
     for name, tensor in network_of(spec, 1).state_dict().items():

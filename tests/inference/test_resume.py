@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -264,3 +265,23 @@ def test_a_disk_that_runs_full_loses_nothing(
     events = list(iter_segment(image, model, out=out, resume=True, device="cpu"))
     assert len([e for e in events if isinstance(e, Filled)]) < 4, "the rows that had room are not done again"
     assert np.array_equal(np.asarray(read_segmentation(out).data), expected)
+
+
+def test_a_run_of_another_input_or_without_its_outputs_is_not_continued(
+    image: Volume, model: Model, tmp_path: Path
+) -> None:
+    out, p = tmp_path / "labels.zarr", tmp_path / "p.zarr"
+
+    def run(origin: str) -> Iterator[object]:
+        wishes: dict[str, Any] = {"out": out, "probabilities": p, "device": "cpu", "resume": True}
+        return iter_segment(image, model, origin={"input_sha256": origin}, **wishes)
+
+    events = run("one")
+    while not isinstance(next(events), Filled):
+        pass
+    events.close()  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="differs in input_sha256"):
+        list(run("other"))
+    shutil.rmtree(p)
+    with pytest.raises(InputError, match=r"p.zarr: what an earlier run wrote there is gone"):
+        list(run("one"))

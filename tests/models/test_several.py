@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from napari_medseg import Grid, Model, Volume, read_segmentation, registry, segment, write
+from napari_medseg import Grid, Model, Volume, iter_segment, read_segmentation, registry, segment, write
 from napari_medseg.cli import main
 from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
 from napari_medseg.models.file import write_model
+from napari_medseg.models.presets import preset_for
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.several import Ensemble, ModelSet, as_models, averaged, models_of
-from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
 WINDOW = (8, 8, 8)
 
@@ -86,6 +88,20 @@ def test_models_that_see_images_differently_are_not_averaged(folder: Path, tmp_p
         as_models([])
 
 
+def test_an_ensemble_takes_for_good_what_is_good_for_each_member(tmp_path: Path) -> None:
+    mirrored = model(tmp_path, "m", 3, recipe=Recipe(mirror_axes=(0, 2)))
+    plain = model(tmp_path, "p", 3, bf16_ok=True, training=TrainingRecord(presets={"exact": 0.9, "balanced": 0.9}))
+    worse = model(tmp_path, "w", 4, training=TrainingRecord(presets={"exact": 0.9, "balanced": 0.8}))
+    with pytest.raises(InputError, match="their recipe differ"):
+        averaged([plain, mirrored])
+    assert preset_for("auto", plain.spec) == "balanced"
+    for members in ([plain, worse], [worse, plain], [plain, model(tmp_path, "n", 5)]):
+        together = averaged(members)
+        assert preset_for("auto", together.spec) == "exact"
+        assert not together.spec.bf16_ok
+    assert averaged([plain, plain]).spec == plain.spec
+
+
 def test_models_of_other_labels_are_merged_and_the_first_decides(folder: Path, volume: Volume) -> None:
     first, second = folder / "a.safetensors", folder / "kidney.safetensors"
     a, kidney = labels_of(volume, first), labels_of(volume, second)
@@ -106,7 +122,10 @@ def test_a_set_maps_and_leaves_out_labels_and_fills_a_store(folder: Path, volume
     assert [one.path.stem for one in models_of(found)] == ["kidney", "a"]
     a, kidney = labels_of(volume, folder / "a.safetensors"), labels_of(volume, folder / "kidney.safetensors")
     expected = np.where(kidney == 3, 9, np.where(a == 2, 2, 0))
-    segment(volume, path, out=tmp_path / "labels.zarr", device="cpu")
+    for _ in iter_segment(volume, path, out=tmp_path / "labels.zarr", device="cpu"):
+        # What a kill leaves of a member goes when the labels are written the next time.
+        beside = {f.name for f in tmp_path.iterdir()} - {"labels.zarr"}
+        assert all(name.startswith(".medseg-") or name.endswith(".lock") for name in beside)
     assert np.array_equal(np.asarray(read_segmentation(tmp_path / "labels.zarr").data[...]), expected)
     assert [entry.name for entry in tmp_path.iterdir()] == ["labels.zarr"]
     with pytest.raises(NotSupportedError, match="gives labels only"):

@@ -26,11 +26,10 @@ from napari_medseg.inference.scale.crew import check_crew, crew_of
 from napari_medseg.io.folders import by_channel
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.models.about import about
-from napari_medseg.models.several import as_models, is_one_file, models_of
+from napari_medseg.models.several import ModelSet, as_models, is_one_file, models_of
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
-    from napari_medseg.models.several import ModelSet
 
 NAME = "segment"
 _CASES_A_WORKER = 2
@@ -112,7 +111,8 @@ def run(args: Namespace) -> None:
         try:
             _segment(args, cases, model, config, wanted)
         except KeyboardInterrupt:
-            terminal.print_note("the same command with --resume continues")
+            if not isinstance(model, ModelSet):
+                terminal.print_note("the same command with --resume continues")
             raise
 
 
@@ -133,8 +133,9 @@ def _segment(
         for case, goal in zip(cases, wanted, strict=True):
             for one in models_of(model):
                 terminal.print_note(f"{case.name}: {outlook_of(case, one, config, goal).describe()}")
-            terminal.follow(finishing(segmenting_case(case, model, config, goal, crew)), case.name)
-            terminal.print_result(f"wrote {goal.out}")
+            made = terminal.follow(finishing(segmenting_case(case, model, config, goal, crew)), case.name)
+            if made is not None:  # a Notice has said that it is done already
+                terminal.print_result(f"wrote {goal.out}")
 
 
 def _wanted(args: Namespace, name: str, out: Path, *, alone: bool) -> Wanted:

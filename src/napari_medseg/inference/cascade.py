@@ -69,7 +69,7 @@ class FirstStage:
         # A reader of its own: the stages are at different places of the volume, and a reader keeps few chunks.
         with closing(BoxReader(self.volume, plan.order)) as reader:
             boxes = ModelBoxes(reader, plan, self.statistics)
-            yield from blended(boxes, windows, self.predictor, blend, batch_size=plan.batch_size, halo=plan.halo)
+            yield from blended(boxes, windows, self.predictor, blend, batch_size=plan.at_once, halo=plan.halo)
 
     def probabilities(self, shape: Shape3, box: Box | None = None) -> Iterator[torch.Tensor]:
         """Its foreground probabilities (K - 1, y, x) on the CPU, plane after plane of a box of a grid of `shape`.

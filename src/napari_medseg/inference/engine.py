@@ -123,8 +123,11 @@ def segmenting(
         return (yield from _segmenting_prepared(volume, plan, predictor, config, wanted, made_by, alone))
     with _new_segmentation(volume, model.spec.labels, wanted, made_by) as (result, outputs):
         journal = (
-            None if wanted.out is None else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted))
+            None
+            if wanted.out is None
+            else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted, made_by))
         )
+        _require_outputs(wanted, outputs)
         events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal, spread=spread)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
@@ -155,6 +158,13 @@ def _segmenting_prepared(
             yield Notice(doubt)
         yield from events
     return result
+
+
+def _require_outputs(wanted: Wanted, outputs: Outputs) -> None:
+    """Raise InputError where an output of the run that is continued is neither unfinished nor complete, but gone."""
+    for path, array in ((wanted.probabilities, outputs.probabilities), (wanted.uncertainty, outputs.uncertainty)):
+        if path is not None and array is None and not path.exists():
+            raise InputError(f"{path}: what an earlier run wrote there is gone: run without resume")
 
 
 def _segmenting_set(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
@@ -194,13 +194,9 @@ def _may_leave(accumulator: RollingLogits | CoreLogits, network: CarefulNetwork)
 
 
 def careful(predictor: Predictor, plan: InferencePlan) -> CarefulNetwork:
-    """The network of a run, which does with less memory where there is less.
-
-    On a CPU one window at a time is run: several at once are no faster, and their logits differ in the last bit.
-    """
-    on_cpu = predictor.device.type == "cpu"
-    network = CarefulNetwork(predictor, 1 if on_cpu else plan.batch_size)
-    if not on_cpu:
+    """The network of a run, which does with less memory where there is less."""
+    network = CarefulNetwork(predictor, plan.at_once)
+    if predictor.device.type != "cpu":
 
         def move() -> None:
             network.network = replace(
@@ -212,8 +208,13 @@ def careful(predictor: Predictor, plan: InferencePlan) -> CarefulNetwork:
     return network
 
 
-def identity_of(volume: Volume, model: Model, plan: InferencePlan, wanted: Wanted) -> dict[str, str]:
-    """All that decides a label, as texts: what a run that continues another must have in common with it."""
+def identity_of(
+    volume: Volume, model: Model, plan: InferencePlan, wanted: Wanted, made_by: Mapping[str, object]
+) -> dict[str, str]:
+    """All that decides a label, as texts: what a run that continues another must have in common with it.
+
+    made_by: what the labels say of how they were made, such as the versions of programs and the SHA-256 of the input.
+    """
     left_out = {"spec", "first", "device", "batch_size"}
     facts = {f.name: str(getattr(plan, f.name)) for f in fields(plan) if f.name not in left_out}
     for name in ("image_grid", "grid"):
@@ -225,7 +226,8 @@ def identity_of(volume: Volume, model: Model, plan: InferencePlan, wanted: Wante
     for channel in range(len(volume.channels)):
         sums.update(np.ascontiguousarray(sampled(volume.data, channel)).tobytes())
     outputs = {name: str(getattr(wanted, name)) for name in ("probabilities", "uncertainty")}
-    return {"model": model.sha256, "image": sums.hexdigest(), **facts, **outputs}
+    origin = {name: str(value) for name, value in made_by.items()}
+    return {**origin, "model": model.sha256, "image": sums.hexdigest(), **facts, **outputs}
 
 
 def store_journal(outputs: Outputs, identity: Callable[[], dict[str, str]]) -> Journal:

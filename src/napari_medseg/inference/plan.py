@@ -99,6 +99,14 @@ class InferencePlan:
         return WindowGrid(shape, window_of(self.spec), self.overlap, placing)
 
     @property
+    def at_once(self) -> int:
+        """Windows that the network sees at once.
+
+        On a CPU it is one: several are no faster, and their logits differ in the last bit.
+        """
+        return 1 if self.device == "cpu" else self.batch_size
+
+    @property
     def spread_axes(self) -> tuple[int, ...]:
         """The axes along which neighbouring windows are mirrored in turn: those with several windows."""
         if self.mirroring != "spread":

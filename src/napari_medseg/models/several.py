@@ -8,8 +8,9 @@ With "combine": "average" the members are averaged, as the folds of a training; 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from napari_medseg import strictjson
 from napari_medseg.errors import InputError, ModelFileError
 from napari_medseg.models import checks
 from napari_medseg.models.file import Model, as_model
+from napari_medseg.models.presets import lost_by
 from napari_medseg.registry import shown
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ KEY = "napari_medseg_set"
 """The key that makes a JSON file a set; its value is the version of the form."""
 _MOST_BYTES = 2**20
 _MOST_MEMBERS = 64
+_SAME = ("channels", "labels", "patch_zyx", "spacing_zyx_mm", "orientation", "normalisation", "mode", "recipe")
+"""What models that are averaged have in common."""
 
 AnyModel = Model | str | Path
 """A model, or its path or name."""
@@ -131,7 +135,16 @@ def averaged(members: Sequence[Model]) -> Ensemble:
                 f"{member.path} and {first.path} cannot be averaged: their {name} differ ({shown(mine)}, "
                 f"{shown(theirs)}): average models that were trained with one plan"
             )
-    return Ensemble(first.spec, first.path, _sha256([m.sha256 for m in members]), tuple(members))
+    # What a validation measured holds for all where it holds for each.
+    worst = max((member.spec for member in members), key=_lost)
+    training = replace(first.spec.training, presets=worst.training.presets)
+    spec = replace(first.spec, training=training, bf16_ok=all(m.spec.bf16_ok for m in members))
+    return Ensemble(spec, first.path, _sha256([m.sha256 for m in members]), tuple(members))
+
+
+def _lost(spec: ModelSpec) -> float:
+    lost = lost_by("balanced", spec)
+    return math.inf if lost is None else lost
 
 
 _ONE_PLAN = (

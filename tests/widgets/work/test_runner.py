@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,6 +41,18 @@ def seen(runner: Runner) -> list[Event]:
 def run(runner: Runner, qtbot: Any, events: Callable[[], Iterator[Event]]) -> None:
     runner.start(events, "work")
     qtbot.waitUntil(lambda: not runner.is_busy)
+
+
+def test_a_work_leaves_the_warnings_of_the_process_alone(runner: Runner, qtbot: Any) -> None:
+    """Their filters and their hook are everybody's: another thread may be warned, or change them, meanwhile."""
+    before, during = (list(warnings.filters), warnings.showwarning), []
+
+    def work() -> Iterator[Event]:
+        during.append((list(warnings.filters), warnings.showwarning))
+        yield Finished("labels")
+
+    run(runner, qtbot, work)
+    assert during == [before]
 
 
 def windows(total: int, seconds: float) -> Iterator[Event]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, shape_of, whole
 from napari_medseg.events import Event, Notice, Progress, Started, Work
+from napari_medseg.io.disk import locks
 from napari_medseg.models.file import Model
 from napari_medseg.models.several import Member, ModelSet
 from napari_medseg.volume import Segmentation
@@ -58,8 +58,11 @@ def _place(beside: Path | None) -> Iterator[Path | None]:
     if beside is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix=f".{beside.name}.", dir=beside.parent) as folder:
-        yield Path(folder) / "member.zarr"
+    store = locks.temporary_beside(beside)  # the next writer removes it where this one is killed
+    try:
+        yield store
+    finally:
+        locks.remove(store)
 
 
 def _merge(member: Member, found: Segmentation, into: Any) -> None:

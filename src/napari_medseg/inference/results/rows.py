@@ -30,9 +30,11 @@ class RowWriter:
     whole; an array in memory is written at once.
     """
 
-    def __init__(self, array: Any, order: AxisOrder, box: Box) -> None:
-        """array: (Z, Y, X) or (C, Z, Y, X). box: what is filled, of whole chunks, in the model's axis order."""
+    def __init__(self, array: Any, order: AxisOrder, box: Box, empty: Array | None = None) -> None:
+        """array: (Z, Y, X) or (C, Z, Y, X). box: what is filled, of whole chunks, in the model's axis order. empty:
+        (C, 1, 1, 1), the values where nothing is put; by default 0."""
         self._array = array
+        self._empty = empty
         self._order = order
         self._box = box
         self._stored_shape: Shape3 = array.shape[-3:]
@@ -80,6 +82,8 @@ class RowWriter:
             _, ys, xs = self._box
             shape = (*self._lead, stop - start, ys.stop - ys.start, xs.stop - xs.start)
             self._rows[start] = np.zeros(shape, self._array.dtype)
+            if self._empty is not None:
+                self._rows[start][...] = self._empty
         return self._rows[start]
 
     def _write(self, box: Box, values: Array) -> None:

@@ -15,6 +15,8 @@ from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.blend import Piece, classes_of
 from napari_medseg.inference.results.rows import RowWriter
 
+_CERTAIN = 1e4
+"""A logit whose class has the probability 1."""
 Measure = Callable[[torch.Tensor], torch.Tensor]
 """Logits (K, z, y, x) in, some channels (C, z, y, x) of float32 out."""
 
@@ -41,32 +43,38 @@ class Sink:
 
     def __init__(self, outputs: Outputs, order: AxisOrder, label_ids: tuple[int, ...], box: Box) -> None:
         """order: from the stored axes to the model's. box: the region, of whole chunks, in the model's axis order."""
-        self._classes = len(label_ids)
         self._ids = np.asarray(label_ids, dtype=outputs.labels.dtype)
         self._labels = RowWriter(outputs.labels, order, box)
         wanted: list[tuple[Any, Measure]] = [
             (outputs.probabilities, probabilities_of),
             (outputs.uncertainty, doubts_of),
         ]
-        self._measures = [(RowWriter(array, order, box), f) for array, f in wanted if array is not None]
+        self._box = box
+        # Where no window looked, as outside of the boxes of a cascade, the voxel is background without doubt.
+        self._nowhere = torch.zeros(len(label_ids), 1, 1, 1)
+        self._nowhere[0] = _CERTAIN
+        self._measures = [
+            (RowWriter(array, order, box, measure(self._nowhere).numpy()), measure)
+            for array, measure in wanted
+            if array is not None
+        ]
 
     def write(self, piece: Piece) -> None:
-        """Take a piece whose logits (K + E, z, y, x) are final; the E maps behind the classes are further doubts."""
-        self._labels.put(piece.box, self._ids[classes_of(piece.logits[: self._classes]).cpu().numpy()])
+        """Take a piece whose logits (K, z, y, x) are final."""
+        self._labels.put(piece.box, self._ids[classes_of(piece.logits).cpu().numpy()])
+        if not self._measures:
+            return
+        logits = torch.where((piece.logits == 0).all(0), self._nowhere.to(piece.logits.device), piece.logits)
         for writer, measure in self._measures:
-            writer.put(piece.box, _measured(measure, piece.logits, self._classes))
+            writer.put(piece.box, measure(logits).cpu().numpy())
+            if piece.box[1:] == self._box[1:]:  # no plane before it is open: the rows of all classes are large
+                writer.advance(piece.box[0].stop)
 
     def advance(self, stop: int) -> Box | None:
         """All planes before `stop` were written. Returns the box of labels, in stored order, that is stored now."""
         for writer, _ in self._measures:
             writer.advance(stop)
         return self._labels.advance(stop)
-
-
-def _measured(measure: Measure, logits: torch.Tensor, classes: int) -> Any:
-    values = measure(logits[:classes])
-    extra = logits[classes:]
-    return (torch.cat([values, extra]) if measure is doubts_of and len(extra) else values).cpu().numpy()
 
 
 def probabilities_of(logits: torch.Tensor) -> torch.Tensor:

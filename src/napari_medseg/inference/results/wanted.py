@@ -10,7 +10,7 @@ from napari_medseg.errors import InputError
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where results go: paths of stores, or None."""
+    """Where results go: paths of stores, or None. Raises InputError for a path that comes twice."""
 
     out: Path | None = None
     """Labels; None for an array in memory."""
@@ -18,6 +18,16 @@ class Wanted:
     uncertainty: Path | None = None
     resume: bool = False
     """Whether to continue what is at `out`."""
+
+    def __post_init__(self) -> None:
+        given = self.paths
+        if len({path.resolve() for path in given}) < len(given):
+            raise InputError(f"{given[0]}: labels, probabilities and uncertainty need names of their own")
+
+    @property
+    def paths(self) -> list[Path]:
+        """Those that are wanted, the labels first."""
+        return [path for path in (self.out, self.probabilities, self.uncertainty) if path is not None]
 
     @classmethod
     def of(
@@ -29,15 +39,13 @@ class Wanted:
         resume: bool = False,
     ) -> Wanted:
         """The paths of a request. Raises InputError for paths that are not stores, and for one that comes twice."""
-        labels, *more = paths = [None if path is None else Path(path) for path in (out, probabilities, uncertainty)]
-        given = [path for path in paths if path is not None]
-        for path in given:
+        labels, *more = (None if path is None else Path(path) for path in (out, probabilities, uncertainty))
+        wanted = cls(labels, more[0], more[1], resume)
+        for path in wanted.paths:
             if path.suffix != ".zarr":
                 raise InputError(
                     f"{path}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))"
                 )
-        if len({path.resolve() for path in given}) < len(given):
-            raise InputError(f"{given[0]}: labels, probabilities and uncertainty need names of their own")
         if resume and out is None:
             raise InputError("resume needs out, the .zarr folder that an earlier run was filling")
-        return cls(labels, more[0], more[1], resume)
+        return wanted

@@ -71,7 +71,8 @@ def segmenting_case(
     assert wanted.out is not None, "a case is segmented into a file"
     target = wanted.out
     origin = {"input_sha256": sha256_of_all(paths_of(case))}
-    if wanted.resume and is_done(target, {**provenance(model, config), **origin}):
+    made_by = {**provenance(model, config), **origin}
+    if wanted.resume and all(is_done(path, made_by, as_labels=path == target) for path in wanted.paths):
         yield Notice(f"{target} is done already")
         return None
     spread = None if crew is None or isinstance(model, ModelSet) else _spread_over(crew, case, model)
@@ -80,7 +81,12 @@ def segmenting_case(
         return result
     with unfinished_beside(target) as store:
         inside = replace(wanted, out=store)
-        result = yield from segmenting(case.volume(), model, config, wanted=inside, origin=origin, spread=spread)
+        if not wanted.resume:
+            locks.remove(store)
+        if wanted.resume and all(is_done(path, made_by, as_labels=path == store) for path in inside.paths):
+            result = io.read_segmentation(store)
+        else:
+            result = yield from segmenting(case.volume(), model, config, wanted=inside, origin=origin, spread=spread)
         in_memory = replace(result, data=np.asarray(result.data[...]))
         io.write(target, in_memory, source=labels_source(paths_of(case)[0], target))
     return in_memory
@@ -96,22 +102,24 @@ def _spread_over(crew: Crew, case: Case, model: Model) -> Spread:
 def unfinished_beside(target: Path) -> Iterator[Path]:
     """The place of a store beside `target` that holds its labels until they are written there.
 
-    It is removed at the end. Where the work is broken off it stays if a row of it is done: it can be resumed.
+    It is removed at the end. Where the work is broken off it stays if a row of it is done, and where the file cannot be
+    written: it can be resumed.
     """
-    store = locks.partial_beside(target).with_suffix(".zarr")
+    # All of the target's name: x.nii and x.nrrd have stores of their own, and no x.zarr is filled at their place.
+    store = locks.partial_beside(target.with_name(f"{target.name}.labels")).with_suffix(".labels.zarr")
     try:
         yield store
         locks.remove(store)
     finally:
-        if not (store / locks.JOURNAL).is_file():
+        if is_unfinished(store) and not (store / locks.JOURNAL).is_file():
             locks.remove(store)
 
 
-def is_done(target: Path, made_by: Mapping[str, object]) -> bool:
-    """Whether a file is there, complete, and made of the same image in the same way."""
+def is_done(target: Path, made_by: Mapping[str, object], *, as_labels: bool = True) -> bool:
+    """Whether a file is there, complete, and made of the same image in the same way. as_labels: whether of labels."""
     if not target.exists() or is_unfinished(target):
         return False
-    found = io.peek(target, as_labels=True).provenance
+    found = io.peek(target, as_labels=as_labels).provenance
     return all(found.get(name) == value for name, value in made_by.items())
 
 

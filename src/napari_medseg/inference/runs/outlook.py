@@ -63,7 +63,9 @@ def planned(plan: InferencePlan, wanted: Wanted, seconds: float | None = None) -
     voxels, classes = math.prod(plan.image_grid.shape), len(spec.label_ids)
     labels = label_dtype(max(spec.label_ids)).itemsize
     channels = (classes if wanted.probabilities else 0) + (2 if wanted.uncertainty else 0)
-    rows = height * width * (64 * labels + 16 * 4 * channels)
+    # Windows that are not blended give all their planes at once.
+    deep = plan.windows.window[0] * plan.image_grid.shape[0] / plan.grid.shape[0] if plan.blending == "core" else 0
+    rows = math.ceil(height * width * (64 * labels + (16 + deep) * 4 * channels))
     free = None if wanted.out is None else shutil.disk_usage(_nearest(wanted.out)).free
     return Outlook(plan.accumulator_bytes + plan.slab_bytes + rows, voxels * (labels + 4 * channels), free, seconds)
 

@@ -139,9 +139,26 @@ class _WorkThread(threading.Thread):
         worker.finished.connect(partial(_WorkThread.release, self))
 
     def run(self) -> None:
-        """The work; and its end where napari ended the worker between two steps."""
-        self._worker.run()
-        self._steps.close()
+        """The work; and its end where napari ended the worker between two steps.
+
+        As the worker's own `run`, which would replace the filters and the hook of all warnings of the process.
+        """
+        worker = self._worker
+        worker.started.emit()
+        worker._running = True
+        try:
+            result = worker.work()
+            if isinstance(result, RuntimeError):  # Qt's, about a worker that is deleted: nobody waits for signals
+                return
+            if not worker.abort_requested:
+                worker.returned.emit(result)
+        except Exception as error:  # noqa: BLE001  # the window raises it
+            worker.errored.emit(error)
+        finally:
+            self._steps.close()
+        worker._running = False
+        worker.finished.emit()
+        worker._finished.emit(worker)
 
     def end_at_once(self) -> None:
         """Close the work at its next step, and wait for that."""
