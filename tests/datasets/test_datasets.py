@@ -256,6 +256,45 @@ def test_regions_of_nnunet_are_merged_where_they_share_no_label(tmp_path: Path) 
     assert opened(nnunet, tmp_path / "plain").ignore_label == 3
 
 
+def test_each_mask_of_bids_has_the_image_of_its_session_and_run(tmp_path: Path) -> None:
+    mine, raw = tmp_path / "derivatives" / "manual" / "sub-01", tmp_path / "sub-01"
+    for stem in ("anat/sub-01_run-1", "anat/sub-01_run-2", "ses-a/anat/sub-01_ses-a"):
+        image(raw / f"{stem}_T1w.nii.gz")
+        labels(mine / f"{stem}_desc-lesion_dseg.nii.gz", 1)
+    image(raw / "anat" / "sub-01_run-2_T2w.nii.gz")
+    labels(mine / "anat" / "sub-01_run-3_dseg.nii.gz", 1)
+    labels(mine / "anat" / "sub-01_dseg.nii.gz", 1)  # run 1 or run 2
+    data = open_dataset(tmp_path)
+    assert {case.name: [path.name for path in case.images] for case in data.cases} == {
+        "sub-01_run-1_desc-lesion": ["sub-01_run-1_T1w.nii.gz"],
+        "sub-01_run-2_desc-lesion": ["sub-01_run-2_T1w.nii.gz"],
+        "sub-01_ses-a_desc-lesion": ["sub-01_ses-a_T1w.nii.gz"],
+    }
+    assert data.notes == (
+        "2 label files have no image of their own: they are left out",
+        "images T2w are not there for all labels: they are left out",
+    )
+    labels(tmp_path / "derivatives" / "other" / "sub-01" / "anat" / "sub-01_run-1_dseg.nii.gz", 3)
+    with pytest.raises(InputError, match=r"several derivatives hold labels \(.*manual, .*other\)"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "spoil", "note"),
+    [
+        (brats, "BraTS_2/BraTS_2_t1.nii.gz", "left out, for lack of an image or of labels: BraTS_2"),
+        (kits, "case_00007/imaging.nii.gz", "left out, for lack of an image or of labels: case_00007"),
+        (lits, "volume-11.nii", "left out, for lack of an image or of labels: 11"),
+        (folders, "p7/T2.nii.gz", "files that are not in every folder are left out: T2.nii.gz"),
+    ],
+    ids=["brats", "kits", "lits", "folders"],
+)
+def test_what_is_left_out_is_told(make: Made, spoil: str, note: str, tmp_path: Path) -> None:
+    make(tmp_path)
+    image(tmp_path / spoil)
+    assert note in open_dataset(tmp_path).describe()
+
+
 def test_an_unknown_layout_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("nothing")
     with pytest.raises(

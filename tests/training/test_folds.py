@@ -12,7 +12,7 @@ import pytest
 from balls import segmentation, volume
 from napari_medseg.errors import InputError
 from napari_medseg.events import Finished, Notice, Started
-from napari_medseg.training import Folds, iter_train_folds
+from napari_medseg.training import Folds, iter_train_folds, plan
 
 CASES = [(replace(volume(seed=seed), name=f"case{seed}"), segmentation()) for seed in range(3)]
 SMALL: dict[str, Any] = {"arguments": {"channels": (4, 8)}, "epochs": 1, "device": "cpu", "report": False}
@@ -65,3 +65,28 @@ def test_what_makes_no_folds_is_refused(options: dict[str, object], reason: str,
     wanted: dict[str, Any] = {"folds": 2, "out": tmp_path / "b.json", **SMALL, **options}
     with pytest.raises(InputError, match=reason):
         list(iter_train_folds(CASES, **wanted))
+
+
+def test_folds_that_were_not_all_validated_have_no_scores(tmp_path: Path) -> None:
+    steps = [False] * 4 + [True] * 9
+    options = {**SMALL, "validations": 0}
+    events = list(
+        iter_train_folds(CASES[:2], folds=2, out=tmp_path / "b.json", should_stop=lambda: steps.pop(0), **options)
+    )
+    folds = events[-1].result  # type: ignore[attr-defined]
+    assert [bool(model.spec.training.validation) for model in folds.models] == [True, False]
+    assert folds.scores == {}
+
+
+def test_what_folds_cannot_average_is_refused_before_hours_of_training(tmp_path: Path) -> None:
+    made = plan(CASES, cascade="coarse-to-fine", arguments={"channels": (4, 8)}, device="cpu", pace=lambda *_: 1e9)
+    with pytest.raises(InputError, match="cascades cannot be"):
+        list(iter_train_folds(CASES, folds=2, out=tmp_path / "b.json", plan=made, device="cpu"))
+
+
+def test_the_plan_of_folds_has_no_label_for_strokes_on_the_background(tmp_path: Path) -> None:
+    events = iter_train_folds(
+        CASES, folds=2, out=tmp_path / "b.json", weak="scribbles", background_label=2, should_stop=lambda: True, **SMALL
+    )
+    folds = list(events)[-1].result  # type: ignore[attr-defined]
+    assert list(folds.models[0].spec.labels) == [1]

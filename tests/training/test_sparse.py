@@ -144,6 +144,28 @@ def test_strokes_and_boxes_leave_the_rest_unknown() -> None:
     assert (boxes[labels == 0] == 0).all()
 
 
+def test_what_is_ignored_is_no_box_and_stays_ignored() -> None:
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[2:7, 2:7, 2:7] = 1
+    labels[0] = labels[4, 4, 4] = 9
+    case = as_cases([(volume(), Segmentation(labels, Grid.from_spacing(labels.shape, (1, 1, 1))))])
+    (weak,), _ = in_part(case, configured(TrainConfig, None, {"weak": "boxes", "ignore_label": 9}))
+    made = np.asarray(weak.segmentation().data)
+    assert (made[labels == 9] == 9).all()
+    assert made[4, 4, 3] == 1
+    assert (made[1] == 0).all()
+
+
+def test_an_ignored_label_may_have_a_name_in_a_single_case() -> None:
+    labels = np.ones((12, 8, 8), np.uint8)
+    labels[:, 0] = 9
+    named = Segmentation(labels, Grid.from_spacing(labels.shape, (1, 1, 1)), {1: "liver", 9: "unknown"})
+    (case,) = as_cases([(volume(), named)])
+    (training,), (validation,), _ = held_out(case, configured(TrainConfig, None, {"ignore_label": 9}))
+    assert set(np.unique(np.asarray(training.segmentation().data))) == {1, 9}
+    assert set(np.unique(np.asarray(validation.segmentation().data))) == {1, 9}
+
+
 @pytest.mark.parametrize(
     ("knobs", "says"),
     [

@@ -16,7 +16,10 @@ from napari_medseg.errors import InputError
 from napari_medseg.io.outputs import locked
 
 NAME = "plan"
-_KNOBS = ("mode", "slices", "cascade", "first_network", "minutes", "val", "seed", "device")
+_KNOBS = (
+    *("mode", "slices", "cascade", "first_network", "minutes", "val", "seed", "device"),
+    *("unlabelled_slices", "ignore_label", "weak", "background_label"),
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

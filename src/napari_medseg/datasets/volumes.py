@@ -6,8 +6,9 @@ published beside the data, and written down here where the data set itself does 
 
 from __future__ import annotations
 
+import collections
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -15,15 +16,19 @@ from napari_medseg.cases import Case, cases_from_folders, with_channels
 from napari_medseg.datasets.dataset import DataSet
 from napari_medseg.datasets.documents import clean, json_object, label_ids, label_table
 from napari_medseg.datasets.label_sources import Named
-from napari_medseg.errors import FileError
+from napari_medseg.errors import FileError, InputError
 from napari_medseg.io import formats
 from napari_medseg.io.folders import natural
 
 MOST_FILES = 200_000
 """Most entries of a folder that are looked at."""
+_SHOWN = 5
+"""Cases left out that a note names."""
 _NIFTI = r"\.nii(\.gz)?"
 _LABELS = re.compile(r"(^|[_\-.])(seg|segmentation|labels?|masks?|lesions?|gt|manual|truth|annotations?)[_\-.]", re.I)
 """Names of files that hold labels."""
+_ENTITY = re.compile(r"(?:^|_)([a-z]+)-([A-Za-z0-9]+)")
+"""A part of a BIDS name, such as ses-2."""
 _ACDC = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
 _LITS = {1: "liver", 2: "liver tumour"}
 _KITS = {1: "kidney", 2: "tumour", 3: "cyst"}
@@ -113,44 +118,79 @@ def _meaning(
 
 
 def bids(folder: Path) -> DataSet | None:
-    """BIDS derivatives: sub-*/.../*_dseg.nii.gz below derivatives/, and the raw images of the same subject."""
+    """BIDS derivatives: sub-*/.../*_dseg.nii.gz below derivatives/, and the raw images of the same subject.
+
+    Raises InputError where several derivatives hold labels: they need not mean the same.
+    """
     root = next((f for f in (folder, *list(folder.parents)[:2]) if list(islice(f.glob("sub-*"), 1))), None)
     if root is None:
         return None
     within = folder / "derivatives" if (folder / "derivatives").is_dir() else folder
     masks = [path for path in islice(within.rglob("sub-*_dseg.nii*"), MOST_FILES) if path.is_file()]
     raw = root.parent.parent if root.parent.name == "derivatives" else root
-    found = {}
+    found, origins = {}, set()
     for mask in sorted(masks, key=lambda path: natural(path.name)):
         place = next((p for p in mask.parents if p.name.startswith("sub-")), None)
-        if place is not None:
-            relative = mask.parent.relative_to(place.parent)
-            found[mask] = _bids_images(raw / relative, mask.name)
-    suffixes = set.intersection(*(set(images) for images in found.values())) if found else set()
-    if not suffixes:
+        images = {} if place is None else _bids_images(raw / mask.parent.relative_to(place.parent), mask.name)
+        if place is not None and images:
+            found[mask] = images
+            origins.add(place.parent)
+    if len(origins) > 1:
+        names = ", ".join(sorted(str(origin.relative_to(folder)) for origin in origins))
+        raise InputError(f"{folder}: several derivatives hold labels ({names}): name one of them")
+    if not found:
         return None
+    usual, _ = collections.Counter(suffix for images in found.values() for suffix in images).most_common(1)[0]
+    found = {mask: images for mask, images in found.items() if usual in images}
+    suffixes = set.intersection(*map(set, found.values()))
     channels = tuple(sorted(suffixes, key=natural))
-    names = _bids_names(next(iter(found)), within)
+    names_of_ids = _bids_names(next(iter(found)), within)
     cases = tuple(
         Case(
             name=formats.strip_suffix(mask).removesuffix("_dseg"),
             images=tuple(images[suffix] for suffix in channels),
-            labels=Named(mask, names),
+            labels=Named(mask, names_of_ids),
             channels=channels if len(channels) > 1 else (),
         )
         for mask, images in found.items()
     )
-    return DataSet(layout="BIDS derivatives", folder=folder, cases=cases, labels=names)
+    notes = _bids_notes(found.values(), suffixes, len(masks))
+    return DataSet(layout="BIDS derivatives", folder=folder, cases=cases, labels=names_of_ids, notes=notes)
+
+
+def _bids_notes(found: Collection[Mapping[str, Path]], suffixes: set[str], masks: int) -> tuple[str, ...]:
+    """What is left out. found: the images of each mask. suffixes: those that all masks have."""
+    partial = set[str]().union(*found) - suffixes
+    notes = []
+    if len(found) < masks:
+        notes.append(f"{masks - len(found)} label files have no image of their own: they are left out")
+    if partial:
+        notes.append(
+            f"images {', '.join(sorted(partial, key=natural))} are not there for all labels: they are left out"
+        )
+    return tuple(notes)
 
 
 def _bids_images(folder: Path, mask: str) -> dict[str, Path]:
-    """{suffix such as T1w: image} of the subject and session of a mask."""
-    subject = re.match(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?", mask)
-    if subject is None or not folder.is_dir():
+    """{suffix such as T1w: image} of the subject, session and run of a mask; none where several may be meant."""
+    if not folder.is_dir():
         return {}
-    pattern = re.compile(rf"{subject[0]}(_[a-z]+-[A-Za-z0-9]+)*_([A-Za-z0-9]+){_NIFTI}")
-    matched = [(path, pattern.fullmatch(path.name)) for path in entries(folder)]
-    return {m[2]: path for path, m in matched if m and m[2] not in ("dseg", "probseg", "mask")}
+    wanted = dict(_ENTITY.findall(mask))
+    pattern = re.compile(rf"sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*_([A-Za-z0-9]+){_NIFTI}")
+    by_suffix: dict[str, list[tuple[int, Path]]] = {}
+    for path in entries(folder):
+        match, own = pattern.fullmatch(path.name), dict(_ENTITY.findall(path.name))
+        if match and match[2] not in ("dseg", "probseg", "mask") and _agree(own, wanted):
+            by_suffix.setdefault(match[2], []).append((len(own.keys() - wanted.keys()), path))
+    nearest = {suffix: min(count for count, _ in paths) for suffix, paths in by_suffix.items()}
+    fitting = {suffix: [p for count, p in paths if count == nearest[suffix]] for suffix, paths in by_suffix.items()}
+    return {suffix: paths[0] for suffix, paths in fitting.items() if len(paths) == 1}
+
+
+def _agree(image: Mapping[str, str], mask: Mapping[str, str]) -> bool:
+    """Whether an image may be that of a mask, by the entities of their names: the session is the same, if any."""
+    shared = image.keys() & mask.keys()
+    return image.get("ses") == mask.get("ses") and all(image[name] == mask[name] for name in shared)
 
 
 def _bids_names(mask: Path, within: Path) -> dict[int, str]:
@@ -176,12 +216,13 @@ def lits(folder: Path) -> DataSet | None:
             by_kind[match[1]][match[2]] = path
     numbers = sorted(by_kind["volume"].keys() & by_kind["segmentation"].keys(), key=natural)
     pairs = {f"volume-{n}": (by_kind["volume"][n], by_kind["segmentation"][n]) for n in numbers}
-    return _paired(folder, "LiTS", pairs, _LITS)
+    alone = sorted(by_kind["volume"].keys() ^ by_kind["segmentation"].keys(), key=natural)
+    return _paired(folder, "LiTS", pairs, _LITS, _left_out(alone))
 
 
 def brats(folder: Path) -> DataSet | None:
     """BraTS: a folder for each case with four images and ..._seg.nii.gz (or -seg.nii.gz, since 2023)."""
-    cases = []
+    cases, lacking = [], []
     for place in filter(Path.is_dir, entries(folder)):
         files = {formats.strip_suffix(path): path for path in _files(place) if re.search(f"{_NIFTI}$", path.name)}
         for mark, channels in zip("_-", _BRATS_CHANNELS, strict=True):
@@ -191,8 +232,10 @@ def brats(folder: Path) -> DataSet | None:
             if labels is not None and len(given) == len(channels):
                 named = Named(labels, _BRATS)
                 cases.append(Case(name=place.name, images=given, labels=named, channels=channels))
+            elif given or labels is not None:
+                lacking.append(place.name)
     note = "enhancing tumour has the id 4 in the sets before 2023, and 3 since"
-    return _with_cases(folder, "BraTS", cases, _BRATS, (note,))
+    return _with_cases(folder, "BraTS", cases, _BRATS, (note, *_left_out(lacking)))
 
 
 def btcv(folder: Path) -> DataSet | None:
@@ -208,14 +251,18 @@ def btcv(folder: Path) -> DataSet | None:
 
 def kits(folder: Path) -> DataSet | None:
     """KiTS: case_NNNNN/imaging.nii.gz beside segmentation.nii.gz (2021: aggregated_MAJ_seg.nii.gz)."""
-    cases = []
+    cases, lacking = [], []
     for place in filter(Path.is_dir, entries(folder)):
         image = place / "imaging.nii.gz"
         masks = (place / "segmentation.nii.gz", place / "aggregated_MAJ_seg.nii.gz")
         labels = next(filter(Path.is_file, masks), None)
-        if re.fullmatch(r"case_\d+", place.name) and image.is_file() and labels is not None:
+        if not re.fullmatch(r"case_\d+", place.name):
+            continue
+        if image.is_file() and labels is not None:
             cases.append(Case(name=place.name, images=(image,), labels=Named(labels, _KITS)))
-    return _with_cases(folder, "KiTS", cases, _KITS)
+        else:
+            lacking.append(place.name)
+    return _with_cases(folder, "KiTS", cases, _KITS, _left_out(lacking))
 
 
 def folders_of_cases(folder: Path) -> DataSet | None:
@@ -238,7 +285,9 @@ def folders_of_cases(folder: Path) -> DataSet | None:
         )
         for place, found in files.items()
     ]
-    return _with_cases(folder, f"a folder for each case, labels in {labels[0]}", cases, {})
+    partial = sorted(set[str]().union(*files.values()) - common, key=natural)
+    notes = (f"files that are not in every folder are left out: {', '.join(partial[:_SHOWN])}",) if partial else ()
+    return _with_cases(folder, f"a folder for each case, labels in {labels[0]}", cases, {}, notes)
 
 
 def _in_folders(folder: Path, labels: str, image: str) -> dict[str, tuple[Path, Path]]:
@@ -262,13 +311,25 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _paired(
-    folder: Path, layout: str, pairs: Mapping[str, tuple[Path, Path]], names: Mapping[int, str]
+    folder: Path,
+    layout: str,
+    pairs: Mapping[str, tuple[Path, Path]],
+    names: Mapping[int, str],
+    notes: tuple[str, ...] = (),
 ) -> DataSet | None:
     cases = [
         Case(name=name, images=with_channels([image]), labels=Named(labels, names))
         for name, (image, labels) in pairs.items()
     ]
-    return _with_cases(folder, layout, cases, names)
+    return _with_cases(folder, layout, cases, names, notes)
+
+
+def _left_out(names: Sequence[str]) -> tuple[str, ...]:
+    """The note on cases that lack an image or their labels, as those of a test do; none without any."""
+    if not names:
+        return ()
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (f"left out, for lack of an image or of labels: {', '.join(names[:_SHOWN])}{more}",)
 
 
 def _with_cases(

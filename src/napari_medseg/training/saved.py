@@ -25,8 +25,9 @@ _KEY = "napari_medseg_training"
 _TENSOR = "tensor:"
 """Before the name of a tensor, where the plain values have it in a tensor's place."""
 _LAST, _PREVIOUS = "state.safetensors", "state.previous.safetensors"
-_CHANGEABLE = frozenset({"epochs", "minutes", "device", "checkpoint_minutes"})
-"""Settings that a training may be resumed with another value of: they change how long or where it runs."""
+_CHANGEABLE = frozenset({"epochs", "minutes", "device", "checkpoint_minutes", "report", "tracker"})
+"""Settings that a training may be resumed with another value of: they change how long or where it runs, and what it
+leaves to read."""
 
 Settings = Mapping[str, Any]
 """What a training was asked for and what it works on, as JSON holds it."""

@@ -171,14 +171,15 @@ def _boxes(ids: npt.NDArray[np.int32], ignore_label: int) -> npt.NDArray[np.int3
     """Boxes: background outside of them, their label in an ellipsoid in their middle, unknown between."""
     made = np.zeros_like(ids)
     cores = np.zeros_like(ids)
-    for label in np.unique(ids[ids > 0]):
+    for label in np.unique(ids[(ids > 0) & (ids != ignore_label)]):
         parts, _ = ndimage.label(ids == label, np.ones((3, 3, 3)))
         for place in ndimage.find_objects(parts):
             made[place] = ignore_label
             sizes = [side.stop - side.start for side in place]
             offsets = np.meshgrid(*(np.linspace(-1, 1, n + 2)[1:-1] for n in sizes), indexing="ij")
             cores[place][sum(o**2 for o in offsets) <= _CORE**2] = label
-    return np.where(cores > 0, cores, made)
+    made = np.where(cores > 0, cores, made)
+    return np.where(ids == ignore_label, ignore_label, made)
 
 
 def _unknown_id(loss: LossConfig) -> int:

@@ -59,6 +59,8 @@ def only_annotated(
         marked[tuple(slice(max(0, a), b) for a, b in zip(box.low, box.high, strict=True))] = True
     if not marked.any():
         raise InputError("nothing is marked as annotated: mark slices or boxes inside the volume")
+    if ignore_label in segmentation.labels and (labels == ignore_label).any():
+        raise InputError(f"label {ignore_label} is in use: choose another id for what is not annotated")
     return _with_ignored(segmentation, ~marked, ignore_label)
 
 
@@ -71,8 +73,6 @@ def without_slices(segmentation: Segmentation, axis: int, indices: Sequence[int]
 
 def _with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -> Segmentation:
     labels = np.asarray(segmentation.data[...])
-    if ignore_label in segmentation.labels and (labels == ignore_label).any():
-        raise InputError(f"label {ignore_label} is in use: choose another id for what is not annotated")
     wide = np.promote_types(labels.dtype, label_dtype(ignore_label))
     return replace(segmentation, data=np.where(ignored, np.asarray(ignore_label, wide), labels))
 

@@ -78,8 +78,10 @@ def test_a_changed_plan_is_followed(plan: Plan, tmp_path: Path) -> None:
         ({"cascade": "detect"}, "cascade detect does not go with the plan, which has none"),
         ({"spacing_zyx_mm": (3.0, 3.0, 3.0)}, "spacing_zyx_mm"),
         ({"mode": "2d"}, "mode 2d does not go with the plan, which is of mode 3d"),
+        ({"patch_zyx": (8, 8, 8)}, r"patch_zyx \(8, 8, 8\) does not go with the plan, which has \(12, 20, 16\)"),
+        ({"ignore_label": 2}, "the plan learns label 2, which is to be ignored"),
     ],
-    ids=["network", "batch", "cascade", "spacing", "mode"],
+    ids=["network", "batch", "cascade", "spacing", "mode", "patch", "ignored label"],
 )
 def test_what_contradicts_a_plan_is_refused(plan: Plan, options: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):
@@ -94,6 +96,12 @@ def test_cases_that_a_plan_was_not_made_for_are_refused(plan: Plan, tmp_path: Pa
         ms.train(wide, **options)
     with pytest.raises(InputError, match=r"the plan has no label .*liver.*, which the cases hold: plan them again"):
         ms.train([(volume(), other)], **options)
+
+
+def test_strokes_on_the_background_are_no_label_of_a_plan() -> None:
+    strokes = {"weak": "scribbles", "background_label": 2}
+    made = ms.plan(CASES, val=0.0, device="cpu", pace=slow, **strokes, **SMALL)
+    assert list(made.spec.labels) == [1]
 
 
 def test_a_cascade_is_planned_and_followed(tmp_path: Path) -> None:
@@ -183,6 +191,7 @@ CHANGED: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "memory": (("estimate", "memory_bytes"), -1, "estimate memory_bytes must be a number from 0 on"),
     "device": (("estimate", "device"), "\x1b[31m", "estimate device must be a short name"),
     "patch": (("model", "patch_zyx"), [10**9, 1, 1], "patch_zyx"),
+    "no spacing": (("model", "spacing_zyx_mm"), None, "a plan states its spacing"),
     "network": (("model", "network"), "os.system", "os.system"),
     "features": (("model", "arguments", "channels"), [10**12], "channels"),
     "spec": (("model",), None, "the ModelSpec"),

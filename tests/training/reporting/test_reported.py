@@ -117,3 +117,55 @@ def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch:
         list(iter_train(cases(), out=tmp_path / "m.safetensors", tracker="mlflow", **OPTIONS))
     with pytest.raises(InputError, match="a tracker goes with the report"):
         list(iter_train(cases(), out=tmp_path / "m.safetensors", tracker="mlflow", report=False, **OPTIONS))
+
+
+def test_a_resumed_training_goes_on_in_its_log(tmp_path: Path) -> None:
+    out, seen = tmp_path / "m.safetensors", list[Event]()
+    options = {**OPTIONS, "validations": 3}
+
+    def a_step() -> bool:
+        return sum(isinstance(event, TrainProgress) for event in seen) >= 1
+
+    seen.extend(iter_train(cases(), out=out, should_stop=a_step, **options))
+    path = out.with_suffix(".training") / "log.csv"
+    before = list(csv.DictReader(path.read_text().splitlines()))
+    events = list(iter_train(cases(), out=out, resume=True, **options))
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    steps = [event.step for event in events if isinstance(event, TrainProgress)]
+    assert steps[0] > 1
+    assert [int(row["step"]) for row in rows if row["loss"]] == list(range(1, steps[-1] + 1))
+    assert [row["seconds"] for row in rows][: len(before)] == [row["seconds"] for row in before]
+    assert [float(row["seconds"]) for row in rows] == sorted(float(row["seconds"]) for row in rows)
+    assert {row["stage"] for row in rows} == {"1"}
+    left = {file: file.read_bytes() for file in path.parent.iterdir()}
+    assert [type(event) for event in iter_train(cases(), out=out, resume=True, **options)] == [Notice, Finished]
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == left
+
+
+def test_a_damaged_log_begins_anew(tmp_path: Path) -> None:
+    out, seen = tmp_path / "m.safetensors", list[Event]()
+    seen.extend(iter_train(cases(), out=out, should_stop=lambda: True, **OPTIONS))
+    path = out.with_suffix(".training") / "log.csv"
+    path.write_text("no log")
+    events = list(iter_train(cases(), out=out, resume=True, **OPTIONS))
+    assert any(isinstance(event, Notice) and "the log begins anew" in event.message for event in events)
+
+
+def test_what_a_tracker_writes_lies_in_the_folder_of_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            Path(folder).mkdir(parents=True)
+
+        def add_scalar(self, *_: object) -> None: ...
+
+        def close(self) -> None: ...
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.__dict__["SummaryWriter"] = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    out = tmp_path / "m.safetensors"
+    list(iter_train(cases()[:1], out=out, tracker="tensorboard", **{**OPTIONS, "epochs": 1, "val": 0.0}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.safetensors", "m.training"]
+    assert (tmp_path / "m.training" / "tensorboard").is_dir()

@@ -68,6 +68,11 @@ class Plan:
     def __post_init__(self) -> None:
         if not isinstance(self.spec, ModelSpec) or not isinstance(self.estimate, Estimate):
             raise InputError("a plan needs a ModelSpec and an Estimate")
+        if any(
+            spec is not None and spec.spacing_zyx_mm is None
+            for spec in (self.spec, self.spec.first and self.spec.first.model)
+        ):
+            raise InputError("a plan states its spacing: spacing_zyx_mm needs three numbers in mm")
         size = self.batch_size
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH:
             raise InputError(f"batch_size must be a whole number from 1 to {MAX_BATCH}; got {shown(size)}")

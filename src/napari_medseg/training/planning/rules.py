@@ -426,6 +426,12 @@ def planned(
         raise InputError(f"the cases have {len(facts[0].channels)} channels, the plan {len(spec.channels)}")
     require_order(f"case {facts[0].name}", facts[0].channels, [channel.name for channel in spec.channels])
     _refuse_idle(spec, config, "the plan")
+    patch = config.sampling.patch_zyx or spec.patch_zyx
+    if patch != spec.patch_zyx and (spec.mode in ("3d", "triplanar") or patch[1:] != spec.patch_zyx[1:]):
+        raise InputError(f"patch_zyx {patch} does not go with the plan, which has {spec.patch_zyx}: leave it out")
+    unknown = config.loss.ignore_label
+    if unknown in spec.labels:
+        raise InputError(f"the plan learns label {unknown}, which is to be ignored: plan again with ignore_label")
     lacking = [called(i, labels) for i in labels if i not in spec.labels]
     if lacking:
         raise InputError(f"the plan has no label {', '.join(lacking[:5])}, which the cases hold: plan them again")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from napari_medseg.events import Event, Notice, Started, TrainProgress, Validated
@@ -48,8 +50,14 @@ class RunLog:
         """Since the log began."""
         return self._now() - self._began
 
+    def resume(self, rows: Sequence[Row]) -> None:
+        """Go on from the rows of the run that this one resumes, in its stage; the seconds go on too."""
+        self.rows = list(rows)
+        self._stage = max(0, rows[-1].stage - 1)
+        self._began -= rows[-1].seconds
+
     def add(self, event: Event) -> Row | None:
-        """Take an event; the row that it became, if it became one."""
+        """Take an event; the row that it became, if it became one. Rows of steps that are done again fall away."""
         row = None
         match event:
             case Started():
@@ -70,6 +78,8 @@ class RunLog:
                     is_best=event.is_best,
                 )
         if row is not None:
+            while self.rows and _repeats(row, self.rows[-1]):
+                self.rows.pop()
             self.rows.append(row)
         return row
 
@@ -80,6 +90,34 @@ class RunLog:
         if len(set(names.values())) < len(names):
             names = {label: f"dice_{label}" for label in ids}
         return csv_bytes([*_COLUMNS, *names.values()], [_plain(row, names) for row in self.rows])
+
+
+def rows_of(text: str, labels: Mapping[int, str]) -> list[Row]:
+    """The rows in the text of a log. labels: those of its training. Raises ValueError or KeyError for other text."""
+    ids = {f"dice_{label}": label for label in labels} | {f"dice_{name}": label for label, name in labels.items()}
+    return [
+        Row(
+            int(row["stage"]),
+            int(row["step"]),
+            int(row["epoch"]),
+            float(row["seconds"]),
+            float(row["loss"] or math.nan),
+            float(row["learning_rate"] or math.nan),
+            {label: float(row[name]) for name, label in ids.items() if row.get(name)},
+            float(row["dice_mean"] or math.nan),
+            row["is_best"] == "1",
+        )
+        for row in csv.DictReader(io.StringIO(text, newline=""))
+    ]
+
+
+def _repeats(row: Row, earlier: Row) -> bool:
+    """Whether an earlier row is of a step, or of a validation, that is done again: its run got further than its state.
+
+    A validation comes after the step of its number.
+    """
+    places = [(each.stage, each.step, bool(each.dice)) for each in (row, earlier)]
+    return places[1] >= places[0] and places[0] != places[1]
 
 
 def _plain(row: Row, names: Mapping[int, str]) -> dict[str, str | int | float]:

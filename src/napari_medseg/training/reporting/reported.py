@@ -10,15 +10,16 @@ from pathlib import Path
 from napari_medseg.cases import Case
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import MedsegError
-from napari_medseg.events import Event, Finished, Notice, Validated
+from napari_medseg.events import Event, Finished, Notice, Started, Validated
 from napari_medseg.io.disk.files import make_folder, replace_bytes
-from napari_medseg.models.file import Model
-from napari_medseg.training.checkpoint import folder_of
+from napari_medseg.models.file import Model, load_model
+from napari_medseg.training.checkpoint import Checkpoints, folder_of
 from napari_medseg.training.loop import ShouldStop
-from napari_medseg.training.reporting.log import Row, RunLog
+from napari_medseg.training.reporting.log import Row, RunLog, rows_of
 from napari_medseg.training.reporting.samples import sampling
-from napari_medseg.training.reporting.trackers import tracking_of
+from napari_medseg.training.reporting.trackers import Tracking, require_tracker, tracking_of
 
+_LOG = "log.csv"
 _LEAST_SECONDS = 5.0
 _SHARE = 0.05
 """Seconds that segmenting validation cases for the report may take: this share of the training, but at least those."""
@@ -33,17 +34,21 @@ def reported(
 ) -> Generator[Event, None, None]:
     """Pass the events on, and leave log.csv and report.html in the folder of the training. cases: those that validate.
 
-    A report that cannot be written is told by a Notice: the model is there.
+    A training that is resumed goes on in its log; one that was over keeps its log and its report. A report that cannot
+    be written is told by a Notice: the model is there.
     """
+    require_tracker(config.reporting.tracker)
     log, finished = RunLog(), None
-    tracking = tracking_of(config.reporting.tracker, out.stem, folder_of(out))
+    tracking: Tracking | None = None
     with contextlib.closing(events), contextlib.ExitStack() as stack:
-        if tracking is not None:
-            stack.callback(tracking.close)
         for event in events:
             if isinstance(event, Finished):
                 finished = event
                 break
+            if isinstance(event, Started) and not log.plans:  # what lies in the folder from here on is of this training
+                yield from _go_on(log, out)
+                tracking = tracking_of(config.reporting.tracker, out.stem, folder_of(out))
+                stack.callback(tracking.close if tracking is not None else lambda: None)
             row = log.add(event)
             if row is not None and tracking is not None:
                 tracking.log(row.step, _numbers(row))
@@ -53,10 +58,22 @@ def reported(
     assert finished is not None, "a training ends with Finished"
     model: Model = finished.result
     try:
-        yield from _report(log, model, [] if should_stop() else cases, config)
+        if log.plans:
+            yield from _report(log, model, [] if should_stop() else cases, config)
     except (MedsegError, OSError) as error:
         yield Notice(f"the report was not written: {error}")
     yield finished
+
+
+def _go_on(log: RunLog, out: Path) -> Iterator[Event]:
+    """Take over the log of the run that this one resumes, if there is one."""
+    path = folder_of(out) / _LOG
+    if not path.exists():
+        return
+    try:
+        log.resume(rows_of(path.read_text(), load_model(Checkpoints(out).last_path).spec.labels))
+    except (MedsegError, OSError, LookupError, ValueError) as error:
+        yield Notice(f"{path}: cannot be read ({error}): the log begins anew")
 
 
 def _report(log: RunLog, model: Model, cases: Sequence[Case], config: TrainConfig) -> Iterator[Event]:
@@ -70,7 +87,7 @@ def _report(log: RunLog, model: Model, cases: Sequence[Case], config: TrainConfi
 
 def _write_log(log: RunLog, out: Path, labels: Mapping[int, str]) -> None:
     make_folder(folder_of(out))
-    replace_bytes(folder_of(out) / "log.csv", log.csv(labels))
+    replace_bytes(folder_of(out) / _LOG, log.csv(labels))
 
 
 def _numbers(row: Row) -> dict[str, float]:

@@ -22,6 +22,15 @@ class Tracking(Protocol):
         """The training is over."""
 
 
+_MODULES: Mapping[Tracker, str] = {"tensorboard": "torch.utils.tensorboard", "mlflow": "mlflow"}
+
+
+def require_tracker(kind: Tracker) -> None:
+    """Raise InputError for a tracker whose package is not installed: now rather than once all cases are read."""
+    if kind != "none":
+        _imported(kind)
+
+
 def tracking_of(kind: Tracker, name: str, folder: Path) -> Tracking | None:
     """What tracks a training under that name. folder: where TensorBoard's files go; MLflow goes where it is set up to.
 
@@ -36,7 +45,7 @@ class TensorBoard:
     """Files that TensorBoard shows."""
 
     def __init__(self, folder: Path) -> None:
-        self._writer: Any = _imported("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(folder))
+        self._writer: Any = _imported("tensorboard").SummaryWriter(str(folder))
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         for name, value in numbers.items():
@@ -50,7 +59,7 @@ class MLflow:
     """A run of MLflow, in the experiment and at the server that its environment variables name."""
 
     def __init__(self, name: str) -> None:
-        self._mlflow: Any = _imported("mlflow", "mlflow")
+        self._mlflow: Any = _imported("mlflow")
         self._mlflow.start_run(run_name=name)
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -60,8 +69,8 @@ class MLflow:
         self._mlflow.end_run()
 
 
-def _imported(module: str, package: str) -> ModuleType:
+def _imported(kind: Tracker) -> ModuleType:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(_MODULES[kind])
     except ImportError as error:
-        raise InputError(f"{package} is not installed: pip install napari-medseg[tracking]") from error
+        raise InputError(f"{kind} is not installed: pip install napari-medseg[tracking]") from error

@@ -16,12 +16,13 @@ from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Work, finishing, result_of
 from napari_medseg.inference.device import choose_device
 from napari_medseg.io.disk.files import check_no_folder, replace_bytes
-from napari_medseg.models.file import Model
+from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.naming import SUFFIX
 from napari_medseg.training.cases import as_cases, in_regions
 from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train, require_trainable
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan, as_plan
+from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
@@ -43,10 +44,14 @@ class Folds:
 
     @property
     def scores(self) -> dict[str, tuple[float, float]]:
-        """{score: its mean over the folds and their standard deviation}, on cases that the fold has not seen."""
-        names = self.models[0].spec.training.validation
-        values = {name: [model.spec.training.validation[name] for model in self.models] for name in names}
-        return {name: (float(np.mean(found)), float(np.std(found))) for name, found in values.items()}
+        """{score: its mean over the folds and their standard deviation}, on cases that the fold has not seen.
+
+        Empty where a fold was stopped before its first validation.
+        """
+        found = [model.spec.training.validation for model in self.models]
+        names = [name for name in found[0] if all(name in of_fold for of_fold in found)]
+        values = {name: [of_fold[name] for of_fold in found] for name in names}
+        return {name: (float(np.mean(each)), float(np.std(each))) for name, each in values.items()}
 
 
 def iter_train_folds(
@@ -73,9 +78,12 @@ def iter_train_folds(
     found = in_regions(as_cases(cases), merge)
     if not 2 <= folds <= min(_MOST, len(found)):
         raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")
-    if config.cascade != "none":
+    given = None if plan is None else as_plan(plan)
+    initial = None if options.get("init") is None else as_model(options.pop("init"))
+    if config.cascade != "none" or any(made is not None and made.spec.first is not None for made in (given, initial)):
         raise InputError("folds are averaged, and cascades cannot be: train one network in folds, or no folds")
-    yield from finishing(_train(found, folds, require_set_path(out), network, plan, config, options))
+    options |= {"init": initial}
+    yield from finishing(_train(found, folds, require_set_path(out), network, given, config, options))
 
 
 def train_folds(cases: Iterable[Case | tuple[Volume, Segmentation]], **options: Any) -> Folds:
@@ -100,14 +108,12 @@ def _train(
     folds: int,
     out: Path,
     network: str | None,
-    plan: Plan | str | Path | None,
+    plan: Plan | None,
     config: TrainConfig,
     options: dict[str, Any],
 ) -> Work[Folds]:
-    if plan is None and options.get("init") is None:
-        plan = yield from _plan_of_all(cases, network, config)
-    elif plan is not None:
-        plan = as_plan(plan)
+    if plan is None and options["init"] is None:
+        plan = yield from _plan_of_all(*in_part(cases, config), network)
     minutes = config.budget.minutes
     should_stop = options.get("should_stop", lambda: False)
     models: list[Model] = []
@@ -136,7 +142,7 @@ def _train(
     return Folds(out, tuple(models))
 
 
-def _plan_of_all(cases: list[Case], network: str | None, config: TrainConfig) -> Work[Plan]:
+def _plan_of_all(cases: list[Case], config: TrainConfig, network: str | None) -> Work[Plan]:
     """The plan that a training on all cases has: models that are averaged must see images the same way."""
     name = network or DEFAULT_NETWORK
     require_trainable(name)

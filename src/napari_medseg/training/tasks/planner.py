@@ -20,6 +20,7 @@ from napari_medseg.training.fit import DEFAULT_NETWORK, require_trainable, split
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan
 from napari_medseg.training.planning.fitting import Pace, candidate, chosen, distinct, measured_pace, voxel_limits
+from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
@@ -48,7 +49,8 @@ def iter_plan(
     name = network or DEFAULT_NETWORK
     require_trainable(name)
     require_trainable(config.first_network or DEFAULT_NETWORK)
-    yield from finishing(_planning(in_regions(as_cases(cases), merge), name, config, pace))
+    annotated, config = in_part(in_regions(as_cases(cases), merge), config)
+    yield from finishing(_planning(annotated, name, config, pace))
 
 
 def plan(cases: Iterable[Case | tuple[Volume, Segmentation]], **options: Any) -> Plan:
