@@ -68,10 +68,8 @@ class Plan:
     def __post_init__(self) -> None:
         if not isinstance(self.spec, ModelSpec) or not isinstance(self.estimate, Estimate):
             raise InputError("a plan needs a ModelSpec and an Estimate")
-        if any(
-            spec is not None and spec.spacing_zyx_mm is None
-            for spec in (self.spec, self.spec.first and self.spec.first.model)
-        ):
+        stages = [self.spec] if self.spec.first is None else [self.spec, self.spec.first.model]
+        if any(spec.spacing_zyx_mm is None for spec in stages):
             raise InputError("a plan states its spacing: spacing_zyx_mm needs three numbers in mm")
         size = self.batch_size
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH:
