@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGExtended12Bit, RLELossless
 
 from dicom_files import image, set_pixels
 from napari_medseg import io
@@ -140,6 +141,12 @@ def test_one_of_several_images_is_chosen(tmp_path: Path) -> None:
         io.read(tmp_path / "study" / "0.dcm#1")
 
 
+def twelve_bits(dataset: Dataset) -> None:
+    dataset.BitsStored, dataset.HighBit, dataset.PixelData = 12, 11, encapsulate([bytes(20)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+
+
 REFUSED: dict[str, tuple[str, Tweak, type[MedsegError], str]] = {
     "a slice that lost its place": (CT, lambda _: None, FileError, "no ImagePositionPatient"),
     "no size": (CR, lambda d: setattr(d, "PixelSpacing", [0, 1]), FileError, "spacing must be positive"),
@@ -150,6 +157,7 @@ REFUSED: dict[str, tuple[str, Tweak, type[MedsegError], str]] = {
         NotSupportedError,
         "a colour image",
     ),
+    "12-bit JPEG": (SC, twelve_bits, NotSupportedError, "no decoder for JPEG of 12 bits is installed"),
     "table": (CR, lambda d: setattr(d, "ModalityLUTSequence", [Dataset()]), NotSupportedError, "a lookup table"),
 }
 

@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 
 def prepare() -> None:
-    """Have GDCM, if it is installed, decode only what no other decoder can: JPEG Lossless and 12-bit JPEG.
+    """Have GDCM, if it is installed, decode only what no other decoder can: JPEG Lossless.
 
     This changes pydicom's table of decoders, and is for a process that does nothing else.
     """

@@ -22,7 +22,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import get_decoder
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.geometry import FloatArray
@@ -380,6 +380,12 @@ def _check_decoder(header: DicomHeader) -> None:
         raise NotSupportedError(
             f"{header.path}: no decoder for its transfer syntax is installed ({_shown(syntax)}): install one with "
             f"`pip install python-gdcm`, or rewrite the files uncompressed (dcmdjpeg)"
+        )
+    # Pillow and GDCM are listed for this transfer syntax, and decode its 8 bits only.
+    if syntax == JPEGExtended12Bit and header.count("BitsStored") > 8 and "pylibjpeg" not in decoder.available_plugins:
+        raise NotSupportedError(
+            f"{header.path}: no decoder for JPEG of 12 bits is installed: install one with `pip install "
+            f"pylibjpeg-libjpeg`, or rewrite the files uncompressed (dcmdjpeg)"
         )
 
 
