@@ -277,6 +277,20 @@ def dicom_dose(folder: Path) -> Path:
     return write_series(folder / NAME, voxels((1, 4, 5)), grid("SPL", (1, 4, 5)), tweak=as_dose)
 
 
+def dicom_flat(folder: Path) -> Path:
+    """The second of two pictures of colours without a place in the patient."""
+
+    def as_picture(dataset: Dataset, _: int) -> None:
+        dataset.SOPClassUID, dataset.SamplesPerPixel = "1.2.840.10008.5.1.4.1.1.7", 3
+        dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit, dataset.PixelRepresentation, dataset.PixelData = 7, 0, bytes(range(60))
+        del dataset.ImagePositionPatient
+
+    write_series(folder / NAME, voxels((2, 4, 5)), grid("SPL", (2, 4, 5)), tweak=as_picture)
+    return folder / f"{NAME}#{sha256(SERIES.encode()).hexdigest()[:6]}.1"
+
+
 def dicom_compressed(syntax: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         def compress(dataset: Dataset, _: int) -> None:
@@ -454,6 +468,7 @@ TARGETS: dict[str, Target] = {
     "dicom": image(dicom_series),
     "dicom-echoes": image(dicom_echoes),
     "dicom-dose": image(dicom_dose),
+    "dicom-flat": image(dicom_flat),
     "dicom-folder": Target(dicom_folder, read_parts, mutations.BINARY),
     "nifti-opened": Target(written(f"{NAME}_seg.nii"), read_parts, mutations.BINARY),
     "dicom-enhanced": image(dicom_enhanced),

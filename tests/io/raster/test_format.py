@@ -282,6 +282,26 @@ def animated(path: Path) -> Path:
     return path
 
 
+def circle(path: Path) -> Path:
+    """Two pages; the second one leads back to itself."""
+    tiff(path, np.stack([GREY] * 2), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        second = file.pages[1].offset
+        at = second + 2 + 12 * len(file.pages[1].aspage().tags)
+    content = bytearray(path.read_bytes())
+    content[at : at + 4] = struct.pack("<I", second)
+    path.write_bytes(content)
+    return path
+
+
+def tall(path: Path) -> Path:
+    """One strip is stored, and a million are stated."""
+    tiff(path, GREY, rowsperstrip=1, compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].aspage().tags["ImageLength"].overwrite(1 << 20)
+    return path
+
+
 HOSTILE = {
     # name: (what is written, words of the refusal)
     "bomb.png": (lambda p: p.write_bytes(png(2**31 - 1, 2**31 - 1)), "too large for the memory|impossible sizes"),
@@ -301,6 +321,8 @@ HOSTILE = {
     "complex.tif": (lambda p: tiff(p, GREY.astype(np.complex64)), "pixels of type complex64"),
     "volume.tif": (lambda p: tiff(p, np.zeros((16, 16, 16), np.uint8), volumetric=True, tile=(16,) * 3), "16 pages"),
     "several.tif": (lambda p: (tiff(p, GREY), tiff(p, RGB, append=True)), "2 images of different sizes"),
+    "circle.tif": (circle, "its pages go round in a circle after 2"),
+    "tall.tif": (tall, "1048576 strips or tiles are stated, more than it has bytes"),
     "bomb.tif": (lambda p: p.write_bytes(tiff(p, GREY).read_bytes().replace(
         struct.pack("<HHII", 256, 4, 1, 7), struct.pack("<HHII", 256, 4, 1, 2**31)).replace(
         struct.pack("<HHII", 257, 4, 1, 5), struct.pack("<HHII", 257, 4, 1, 2**31))), "too large|damaged"),

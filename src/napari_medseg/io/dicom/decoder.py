@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 
 def prepare() -> None:
-    """Have GDCM, if it is installed, decode only what no other decoder can: JPEG Lossless and 12-bit JPEG.
+    """Have GDCM, if it is installed, decode only what no other decoder can: JPEG Lossless.
 
     This changes pydicom's table of decoders, and is for a process that does nothing else.
     """
@@ -29,26 +29,29 @@ def prepare() -> None:
 
 
 def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Array]]:
-    """The stored values (frame, row, column) of some frames. request: path, and the arguments of `decode`.
+    """The values of some frames. request: path, and the arguments of `decode`.
 
     Raises FileError for damage. The parent adds the path to the message.
     """
-    kind = {key: request[key] for key in ("syntax", "bits", "unused")}
+    kind = {key: request[key] for key in ("syntax", "bits", "unused", "as_rgb")}
     return {}, [decode(Path(request["path"]), request["frames"], **kind)]
 
 
-def decode(path: Path, frames: Sequence[int], *, syntax: str, bits: int, unused: Sequence[int]) -> Array:
-    """The stored values (frame, row, column) of some frames (from 0).
+def decode(
+    path: Path, frames: Sequence[int], *, syntax: str, bits: int, unused: Sequence[int], as_rgb: bool = False
+) -> Array:
+    """The stored values (frame, row, column) of some frames (from 0); of colours (frame, row, column, 3).
 
     syntax: the UID of the transfer syntax. bits: the length of a stored word. unused: its bits above and below the
-    value. Raises FileError, without the path, for damage.
+    value. as_rgb: turn other colours into red, green and blue. Raises FileError, without the path, for damage.
     """
     above, below = unused
     # pydicom takes the lowest bits of a word as the value. It must leave a word whole whose value lies higher.
     options = {"bits_stored": bits} if below else {}
     try:
         with quiet():
-            values = np.stack(list(iter_pixels(path, indices=frames, raw=True, transfer_syntax_uid=syntax, **options)))
+            decoded = iter_pixels(path, indices=frames, raw=not as_rgb, transfer_syntax_uid=syntax, **options)
+            values = np.stack(list(decoded))
     except PARSE_ERRORS as error:
         raise FileError(f"damaged: its pixel data cannot be decoded ({type(error).__name__})") from error
     return values << above >> (above + below) if below else values

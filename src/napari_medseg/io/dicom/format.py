@@ -13,7 +13,7 @@ from pathlib import Path
 from napari_medseg import geometry
 from napari_medseg.errors import warn
 from napari_medseg.io import choice
-from napari_medseg.io.dicom import seg
+from napari_medseg.io.dicom import flat, seg
 from napari_medseg.io.dicom.geometry import PlaneStack, resample
 from napari_medseg.io.dicom.pixels import scaled, stored_values, type_of_scaled
 from napari_medseg.io.dicom.planes import DicomPlane
@@ -46,6 +46,9 @@ def loader(path: Path) -> Callable[[Path], Stored]:
 def _load(path: Path, series: Series) -> Stored:
     if series.is_segmentation:
         return seg.load(path, series)
+    if flat.is_flat(series):
+        _warn(series, path)
+        return flat.load(path, series)
     where = str(choice.split(path)[0])
     planes, stack = _checked(series, path)
     voxels = scaled(stored_values(planes), [p.slope for p in planes], [p.intercept for p in planes])
@@ -59,6 +62,9 @@ def peek(path: Path, *, as_labels: bool) -> Stored:
     series = choose(path, as_labels=as_labels)
     if series.is_segmentation:
         return seg.peek(path, series)
+    if flat.is_flat(series):
+        _warn(series, path)
+        return flat.peek(path, series)
     where = str(choice.split(path)[0])
     planes, stack = _checked(series, path)
     voxels = Unread(stack.shape, type_of_scaled(planes))
@@ -69,13 +75,19 @@ def _checked(series: Series, path: Path) -> tuple[Sequence[DicomPlane], PlaneSta
     """The planes of an image series that fits into the memory, with warnings of what is odd about it."""
     where = str(choice.split(path)[0])
     planes, stack = arranged(series, path)
-    for oddity in (*stack.oddities, *_odd_values(series, planes)):
+    for oddity in stack.oddities:
         warn(f"{where}: {oddity}")
+    _warn(series, path, planes)
     headers = {id(plane.header): plane.header for plane in planes}.values()
     sizes = [(header.decoded_bytes, header.path.stat().st_size) for header in headers]
     needed = max(sum(decoded for decoded, _ in sizes), _VOXEL_BYTES * math.prod(stack.shape))
     memory.check(where, needed, sum(stored for _, stored in sizes))
     return planes, stack
+
+
+def _warn(series: Series, path: Path, planes: Sequence[DicomPlane] = ()) -> None:
+    for oddity in _odd_values(series, planes):
+        warn(f"{choice.split(path)[0]}: {oddity}")
 
 
 def _odd_values(series: Series, planes: Sequence[DicomPlane]) -> Iterator[str]:

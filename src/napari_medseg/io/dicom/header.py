@@ -22,7 +22,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import get_decoder
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.geometry import FloatArray
@@ -59,6 +59,7 @@ KEYWORDS = (
     "HighBit",
     "PixelRepresentation",
     "PixelSpacing",
+    "ImagerPixelSpacing",
     "SliceThickness",
     "SpacingBetweenSlices",
     "ImagePositionPatient",
@@ -107,6 +108,18 @@ _MAX_FRAME = 1 << 28
 _MAX_INFLATION = 1 << 14
 _META_GROUP = 2
 _DIRECTORY = "1.2.840.10008.1.3.10"
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_FLAT = frozenset(
+    _STORAGE + kind
+    for kind in (
+        "1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "6", "6.1", "7", "12.1", "12.2", "20", "77.1.1", "77.1.2",
+        "77.1.4", "77.1.5.1", "77.1.5.2",
+    )
+)  # fmt: skip
+"""Radiographs, ultrasound, secondary capture, planar scintigraphy, photographs: they state no place in the patient."""
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_HALVED = "YBR_FULL_422"
+"""Uncompressed, its two colours are stored for every other column only."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +179,16 @@ class DicomHeader:
                 f"{self.path}: damaged: values of {stored} bits cannot end at bit {high} of {allocated} (HighBit)"
             )
         return allocated - 1 - high, high + 1 - stored
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is one 2D image of a kind that has no place in the patient, and states none."""
+        is_single = self.frames == 1 and self.text("SOPClassUID") in _FLAT
+        return is_single and not self.text("ImagePositionPatient")
+
+    @property
+    def is_colour(self) -> bool:
+        return self.count("SamplesPerPixel", 1) == 3 and self.text("PhotometricInterpretation") in _COLOURS
 
     @property
     def is_segmentation(self) -> bool:
@@ -229,7 +252,10 @@ def _syntax(file: BinaryIO) -> UID | None:
 
 
 def check_pixels(header: DicomHeader) -> None:
-    """Raise unless the pixels are there, whole, of one value each, and can be decoded here."""
+    """Raise unless the pixels are there, whole, of one value each, and can be decoded here.
+
+    A 2D image without a place may have colours.
+    """
     path = header.path
     if not header.pixels_at:
         raise FileError(f"{path}: no pixel data: not an image (a report, a plan, or cut short)")
@@ -237,7 +263,8 @@ def check_pixels(header: DicomHeader) -> None:
         raise FileError(f"{path}: rows, columns and bits of its pixels must be stated; got {header.size}")
     colour = header.text("PhotometricInterpretation")
     has_palette = colour == "PALETTE COLOR" and header.is_segmentation
-    if header.count("SamplesPerPixel", 1) != 1 or not (colour.startswith("MONOCHROME") or has_palette):
+    is_grey = header.count("SamplesPerPixel", 1) == 1 and (colour.startswith("MONOCHROME") or has_palette)
+    if not is_grey and not (header.is_flat and header.is_colour):
         raise NotSupportedError(f"{path}: a colour image (RGB or palette), not a volume of one value per voxel")
     if any(header.unused_bits[1:]) and header.syntax.is_encapsulated and header.syntax != RLELossless:
         raise NotSupportedError(f"{path}: compressed values that do not fill the lowest bits (HighBit) are not read")
@@ -318,7 +345,8 @@ def _pixel_element(file: BinaryIO, syntax: UID) -> tuple[int, int]:
 
 def _check_native(header: DicomHeader) -> None:
     there = min(header.pixels_length, header.path.stat().st_size - header.pixels_at)
-    expected = header.decoded_bytes
+    is_halved = header.text("PhotometricInterpretation") == _HALVED
+    expected = header.decoded_bytes // 3 * 2 if is_halved else header.decoded_bytes
     if header.pixels_length == _UNDEFINED:
         raise FileError(f"{header.path}: damaged: its pixels state no length although they are not compressed")
     if there < expected:
@@ -352,6 +380,12 @@ def _check_decoder(header: DicomHeader) -> None:
         raise NotSupportedError(
             f"{header.path}: no decoder for its transfer syntax is installed ({_shown(syntax)}): install one with "
             f"`pip install python-gdcm`, or rewrite the files uncompressed (dcmdjpeg)"
+        )
+    # Pillow and GDCM are listed for this transfer syntax, and decode its 8 bits only.
+    if syntax == JPEGExtended12Bit and header.count("BitsStored") > 8 and "pylibjpeg" not in decoder.available_plugins:
+        raise NotSupportedError(
+            f"{header.path}: no decoder for JPEG of 12 bits is installed: install one with `pip install "
+            f"pylibjpeg-libjpeg`, or rewrite the files uncompressed (dcmdjpeg)"
         )
 
 

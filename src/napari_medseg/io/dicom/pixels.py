@@ -22,17 +22,18 @@ _SLOWEST_BYTES_PER_S = 2e6
 
 
 def decode(header: DicomHeader, frames: Sequence[int]) -> Array:
-    """Stored values (frame, row, column) of some frames of a checked file.
+    """Stored values (frame, row, column) of some frames of a checked file; of colours (frame, row, column, 3) as RGB.
 
     Decoders of compressed pixels are C code that is not trusted: they run in a child process. Raises FileError for
     damaged pixels.
     """
-    bits = header.count("BitsAllocated")
+    bits, as_rgb = header.count("BitsAllocated"), header.is_colour
     if bits == 1 and not header.syntax.is_encapsulated:
         return _unpacked(header, frames)
     if not header.syntax.is_encapsulated:
         try:
-            return decoder.decode(header.path, frames, syntax=str(header.syntax), bits=bits, unused=header.unused_bits)
+            syntax, unused = str(header.syntax), header.unused_bits
+            return decoder.decode(header.path, frames, syntax=syntax, bits=bits, unused=unused, as_rgb=as_rgb)
         except FileError as error:
             raise FileError(f"{header.path}: {error}") from error
     size = header.decoded_bytes // header.frames * len(frames)
@@ -43,6 +44,7 @@ def decode(header: DicomHeader, frames: Sequence[int]) -> Array:
         "syntax": str(header.syntax),
         "bits": bits,
         "unused": header.unused_bits,
+        "as_rgb": as_rgb,
     }
     (array,) = ask(decoder.__name__, str(header.path), request, limits).arrays
     return array
@@ -96,8 +98,16 @@ def scaled(values: Array, slopes: Sequence[float], intercepts: Sequence[float]) 
 
 def type_of_scaled(planes: Sequence[DicomPlane]) -> np.dtype[Any]:
     """The type of the scaled values that holds whatever the headers allow; `scaled` may find a smaller one."""
+    headers = list({id(plane.header): plane.header for plane in planes}.values())
+    return type_of_scaled_values(headers, [p.slope for p in planes], [p.intercept for p in planes])
+
+
+def type_of_scaled_values(
+    headers: Sequence[DicomHeader], slopes: Sequence[float], intercepts: Sequence[float]
+) -> np.dtype[Any]:
+    """As `type_of_scaled`, of planes with these slopes and intercepts."""
     ends = []
-    for header in {id(plane.header): plane.header for plane in planes}.values():
+    for header in headers:
         bits, is_signed = header.count("BitsAllocated"), header.count("PixelRepresentation") == 1
         kind = np.dtype(f"{'i' if is_signed else 'u'}{max(1, bits // 8)}")
         used = min(header.count("BitsStored") or bits, bits)
@@ -105,8 +115,8 @@ def type_of_scaled(planes: Sequence[DicomPlane]) -> np.dtype[Any]:
         ends.append(np.array([low, high], kind))
     lowest, highest = min(int(e[0]) for e in ends), max(int(e[1]) for e in ends)
     one = np.array([lowest, highest], np.result_type(*ends)).reshape(1, 1, 2)
-    values = np.broadcast_to(one, (len(planes), 1, 2))
-    return scaled(values, [p.slope for p in planes], [p.intercept for p in planes]).dtype
+    values = np.broadcast_to(one, (len(slopes), 1, 2))
+    return scaled(values, slopes, intercepts).dtype
 
 
 def _range(values: Array, slope: Array, intercept: Array) -> tuple[float, float]:

@@ -116,8 +116,6 @@ def _check_alike(where: str, what: str, planes: Sequence[DicomPlane], odd: Itera
 
 
 def _plane(header: DicomHeader, frame: int, groups: Sequence[Dataset]) -> DicomPlane:
-    if items(header.dataset, "ModalityLUTSequence", header.path):
-        raise NotSupportedError(f"{header.path}: values through a lookup table (Modality LUT) are not read")
     return DicomPlane(
         header,
         frame,
@@ -125,7 +123,7 @@ def _plane(header: DicomHeader, frame: int, groups: Sequence[Dataset]) -> DicomP
         _needed(header, groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6),
         _needed(header, groups, "PixelMeasuresSequence", "PixelSpacing", 2),
         _gap(header, groups),
-        *_scaling(header, groups),
+        *scaling_of(header, groups),
         tuple(groups),
     )
 
@@ -152,8 +150,13 @@ def _gap(header: DicomHeader, groups: Sequence[Dataset]) -> float | None:
     return None
 
 
-def _scaling(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, float, str]:
-    """Slope, intercept and a doubt: of the rescaling, else of a dose, else of the mapping to real world values."""
+def scaling_of(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, float, str]:
+    """Slope, intercept and a doubt: of the rescaling, else of a dose, else of the mapping to real world values.
+
+    Raises NotSupportedError for a table in their place.
+    """
+    if items(header.dataset, "ModalityLUTSequence", header.path):
+        raise NotSupportedError(f"{header.path}: values through a lookup table (Modality LUT) are not read")
     slope, intercept = (
         _find(header, groups, "PixelValueTransformationSequence", keyword, 1)
         for keyword in ("RescaleSlope", "RescaleIntercept")

@@ -137,6 +137,8 @@ def _is_one_a_slice(series: Sequence[Series]) -> bool:
     """Whether single slices of one size, direction and spacing may be one volume."""
     if len(series) < _FEWEST_SLICES or any(s.slices > 1 or not s.has_pixels or s.is_segmentation for s in series):
         return False
+    if any(header.is_flat for s in series for header in s.headers):
+        return False
     directions = {header.rounded_orientation for s in series for header in s.headers}
     return len({(s.modality, s.size, s.spacing_mm) for s in series}) == 1 and len(directions) == 1
 

@@ -172,18 +172,39 @@ def _by_tifffile(path: Path, wanted: str, *, voxels: bool) -> tuple[dict[str, ob
     except tifffile.TiffFileError as error:
         raise FileError("not a TIFF file, or damaged at its start") from error
     with file:
-        if not file.pages or not file.series:
+        if not file.pages:
+            raise FileError("a TIFF without an image in it")
+        _check_chain(file)
+        if not file.series:
             raise FileError("a TIFF without an image in it")
         if len(file.series) > 1:
             raise NotSupportedError(f"{len(file.series)} images of different sizes: save the one that is meant")
         series, page = file.series[0], file.pages[0].aspage()
         if any(part is None or part.parent is not file for part in series.pages):
             raise NotSupportedError("an image whose pages lie in several files: save it as one file")
+        if math.prod(page.chunked) > path.stat().st_size:
+            raise FileError(f"damaged: {math.prod(page.chunked)} strips or tiles are stated, more than it has bytes")
         facts, lead = _tiff_facts(file, series, page)
         if not voxels:
             return facts, []
         array = _decoded(path, series, page, facts, lead, wanted)
     return facts, [array]
+
+
+def _check_chain(file: Any) -> None:
+    """Refuse pages of which one leads back to an earlier one: tifffile would follow them without an end."""
+    kind, handle, seen, offset = file.tiff, file.filehandle, set[int](), int(file.pages.first.offset)
+    while offset:
+        if offset in seen:
+            raise FileError(f"damaged: its pages go round in a circle after {len(seen)}")
+        seen.add(offset)
+        handle.seek(offset)
+        count = handle.read(kind.tagnosize)
+        if len(count) < kind.tagnosize:
+            return
+        handle.seek(offset + kind.tagnosize + struct.unpack(kind.tagnoformat, count)[0] * kind.tagsize)
+        following = handle.read(kind.offsetsize)
+        offset = struct.unpack(kind.offsetformat, following)[0] if len(following) == kind.offsetsize else 0
 
 
 def _tiff_facts(file: Any, series: Any, page: Any) -> tuple[dict[str, object], int]:
