@@ -13,7 +13,7 @@ from napari_medseg.errors import MedsegError
 from napari_medseg.events import Event, Finished, Notice, Validated
 from napari_medseg.io.disk.files import make_folder, replace_bytes
 from napari_medseg.models.file import Model
-from napari_medseg.training.checkpoint import folder_of
+from napari_medseg.training.earlier import folder_of
 from napari_medseg.training.loop import ShouldStop
 from napari_medseg.training.reporting.log import Row, RunLog
 from napari_medseg.training.reporting.samples import sampling
