@@ -71,7 +71,7 @@ def training_in(viewer: Viewer, panel: QObject) -> Training:
 
 
 def _training(cases: Cases, **options: Any) -> Iterator[Event]:
-    """In the worker, which loads torch for the preview, and matplotlib for the curves: both would hold up the window."""
+    """In the worker, which loads torch for the preview and matplotlib for the curves: both would hold up the window."""
     importlib.import_module("napari_medseg.inference.torch_library").preload()
     importlib.import_module("napari_medseg.widgets.views.curves")
     yield from importlib.import_module("napari_medseg.training.apart.parent").iter_train_apart(cases, **options)
