@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from qtpy.QtWidgets import QApplication
 import napari_medseg as ms
 from balls import balls, segmentation, volume
 from napari_medseg import registry
-from napari_medseg.events import Finished, Progress, Started, TrainProgress, Validated
+from napari_medseg.events import Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import list_models, load_model
+from napari_medseg.sample import phantom
+from napari_medseg.training.apart import parent
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import label_names, labels_layer, placement, volume_layer
 from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
@@ -36,14 +39,39 @@ def add(viewer: ViewerModel, noun: Volume | Segmentation) -> Any:
     return viewer.add_labels(data, **arguments)
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train here, without the seconds in which a process loads torch, where a test does not ask for `apart`."""
+    if "apart" not in request.fixturenames:
+        monkeypatch.setattr(parent, "iter_train_apart", ms.iter_train)
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that train."""
+    found: list[subprocess.Popen[bytes]] = []
+    start = parent._started
+
+    def started(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+        found.append(start(complaints))
+        return found[-1]
+
+    monkeypatch.setattr(parent, "_started", started)
+    return found
+
+
 @pytest.fixture
 def panel(viewer: ViewerModel, qtbot: Any) -> TrainPanel:
     made = TrainPanel(viewer)
     qtbot.addWidget(made)
+    quick(made)
+    return made
+
+
+def quick(made: TrainPanel) -> None:
     made.unit.setCurrentIndex(made.unit.findData("epochs"))
     made.budget.setValue(1)
     made.options["report"].value = False  # it has tests of its own
-    return made
 
 
 @pytest.fixture
@@ -113,22 +141,92 @@ def test_progress_counts_steps_also_where_the_budget_is_in_minutes(panel: TrainP
 
 
 @pytest.mark.usefixtures("three_cases")
-def test_a_training_that_napari_ends_by_quitting_leaves_its_model(
-    panel: TrainPanel, models_folder: Path, qtbot: Any
+def test_a_training_that_napari_ends_by_quitting_leaves_its_model_and_is_resumed(
+    panel: TrainPanel, models_folder: Path, qtbot: Any, apart: list[subprocess.Popen[bytes]]
 ) -> None:
+    assert panel.resume_button.isHidden()
     panel.budget.setValue(100_000)
     with qtbot.waitSignal(panel.runner.happened, check_params_cb=lambda e: isinstance(e, TrainProgress)):
         panel.train_button.click()
     assert list_models() == []
     QApplication.instance().aboutToQuit.emit()
     assert list_models() == [models_folder / "my model.safetensors"]
-    assert ms.segment(volume(seed=5), "my model").grid.same_as(volume().grid)
+    assert apart[0].returncode == 0
+    wait(panel, qtbot)
+    assert not panel.resume_button.isHidden()
+    panel.budget.setValue(1)
+    notices: list[str] = []
+    panel.runner.happened.connect(lambda e: notices.append(e.message) if isinstance(e, Notice) else None)
+    panel.resume_button.click()
+    wait(panel, qtbot)
+    assert any(re.fullmatch(r"resumed after step [1-9]\d*", notice) for notice in notices)
+    assert list_models() == [models_folder / "my model.safetensors"]
+    assert panel.resume_button.isHidden()
+
+
+def test_a_training_survives_its_panel_and_a_crash_takes_the_training_alone(
+    make_napari_viewer: Any, qtbot: Any, apart: list[subprocess.Popen[bytes]]
+) -> None:
+    viewer = make_napari_viewer()
+    add(viewer, volume())
+    add(viewer, segmentation())
+    window = viewer.window
+    first = window.add_plugin_dock_widget("napari-medseg", "Train")[1]
+    quick(first)
+    first.budget.setValue(100_000)
+    first.options["checkpoint_minutes"].value = 0
+    first.name.setText("lasting")
+    with qtbot.waitSignal(first.runner.happened, check_params_cb=lambda e: isinstance(e, TrainProgress)):
+        first.train_button.click()
+    window.remove_dock_widget(first)
+    first.deleteLater()
+    again = window.add_plugin_dock_widget("napari-medseg", "Train")[1]
+    assert again.runner.is_busy
+    assert again.name.text() == "lasting"
+    assert again.plan.text().startswith("cpu ")
+    assert again.curves.points > 0
+    assert not again.progress.end_button.isHidden()
+    assert again.progress.text.text().startswith("step ")
+    apart[0].kill()
+    wait(again, qtbot)
+    assert "the system ended the process that trains, most likely for want of memory" in again.progress.text.text()
+    assert "resume from it" in notification_manager.records[-1].message
+    assert not again.resume_button.isHidden()
+    assert len(apart) == 1
+
+
+@pytest.mark.slow
+def test_five_painted_slices_give_a_picture_that_is_not_noise(
+    viewer: ViewerModel, panel: TrainPanel, qtbot: Any
+) -> None:
+    ct, truth = phantom("ct", seed=1, shape_zyx=(24, 32, 40), spacing_zyx_mm=(10.0, 8.0, 9.0))
+    liver = (np.asarray(truth.data) == 1).astype(np.uint8)
+    held = np.flatnonzero(liver.any(axis=(1, 2)))
+    five = held[np.rint(np.linspace(0, len(held) - 1, 5)).astype(int)]
+    painted = np.zeros_like(liver)
+    painted[five] = liver[five]
+    add(viewer, ct)
+    layer = add(viewer, Segmentation(painted, ct.grid, name="painted"))
+    qtbot.waitUntil(lambda: panel.config.loss.unlabelled_slices == "ignore")
+    assert panel.cases.rows[0].annotated.text().startswith("5 of 24 slices painted")
+    unseen = int(held[len(held) // 2 + 1])
+    assert unseen not in five
+    viewer.dims.set_point(0, layer.data_to_world((unseen, 0, 0))[0])
+    assert slice_in_view(viewer, viewer.layers[0])[1] == unseen
+    panel.budget.setValue(80)
+    panel.train_button.click()
+    wait(panel, qtbot)
+    qtbot.waitUntil(lambda: panel.preview.layer is not None)
+    found = np.asarray(panel.preview.layer.data)[unseen] == 1
+    dice = 2 * (found & (liver[unseen] == 1)).sum() / (found.sum() + liver[unseen].sum())
+    assert dice > 0.7, "a network of one step has 0.26, which is that of a label everywhere in the body"
 
 
 def test_a_model_that_is_there_is_not_overwritten(models_folder: Path) -> None:
     for name in ("liver.safetensors", "liver 2.safetensors"):
         (models_folder / name).touch()
     assert free_path(models_folder, "liver") == models_folder / "liver 3.safetensors"
+    assert free_path(models_folder, "liver 2") == models_folder / "liver 3.safetensors"
     assert free_path(models_folder, "spleen.SAFETENSORS") == models_folder / "spleen.safetensors"
     assert free_path(models_folder, "../liver.safetensors") == models_folder / "_liver.safetensors"
 

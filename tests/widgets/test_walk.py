@@ -12,6 +12,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 import napari_medseg as ms
+import napari_medseg.training.apart.parent
 import napari_medseg.widgets.fields.model_box
 from job_walk import walk_job
 from napari_medseg.metrics.pairwise.edits import EditedScores
@@ -45,8 +46,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
 
         return call
 
-    for name in ("iter_segment", "iter_train"):
-        monkeypatch.setattr(ms, name, watched(name, getattr(ms, name)))
+    for where, name in ((ms, "iter_segment"), (napari_medseg.training.apart.parent, "iter_train_apart")):
+        monkeypatch.setattr(where, name, watched(name, getattr(where, name)))
     for owner, name in ((napari_medseg.widgets.fields.model_box, "load_model"), (EditedScores, "_measure")):
         monkeypatch.setattr(owner, name, noted(name, getattr(owner, name)))
     return found
@@ -55,7 +56,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
 @pytest.mark.usefixtures("models_folder")
 def test_the_main_job_in_a_window(window: Any, threads: dict[str, set[int]], tmp_path: Path) -> None:
     walk_job(window, tmp_path)
-    assert threads.keys() == {"iter_segment", "iter_train", "load_model", "_measure"}, "each was asked for"
+    assert threads.keys() == {"iter_segment", "iter_train_apart", "load_model", "_measure"}, "each was asked for"
     assert threading.get_ident() not in set().union(*threads.values()), "the window's own thread"
 
 

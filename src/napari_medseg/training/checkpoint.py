@@ -19,7 +19,7 @@ from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training import saved
-from napari_medseg.training.earlier import stepping_aside
+from napari_medseg.training.earlier import folder_of, last_checkpoint, stepping_aside
 from napari_medseg.training.saved import Saved, Settings
 from napari_medseg.training.state import History, TrainState
 
@@ -39,11 +39,6 @@ def require_writable(out: str | Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"{path} cannot be written: choose another place for the model")
     return path
-
-
-def folder_of(out: Path) -> Path:
-    """The folder with the checkpoints of the training that makes the model `out`."""
-    return out.with_suffix(".training")
 
 
 def write_result(out: Path, spec: ModelSpec, weights: Weights) -> Model:
@@ -66,7 +61,7 @@ class Checkpoints:
 
     @property
     def last_path(self) -> Path:
-        return folder_of(self.out) / f"last{SUFFIX}"
+        return last_checkpoint(self.out)
 
     @property
     def best_path(self) -> Path:

@@ -1,4 +1,7 @@
-"""Files that an earlier training left under the same name: they may have taken a night, so they are kept."""
+"""What a training leaves beside its model, and how a later one of the same name keeps it: it may have taken a night.
+
+Nothing here loads torch: a window asks it while the user types.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,35 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_medseg.io.disk.files import os_errors_as_file_errors
-from napari_medseg.models.naming import first_free
+from napari_medseg.models.naming import SUFFIX, first_free
+
+_LAST, _PREVIOUS = "state.safetensors", "state.previous.safetensors"
+
+
+def folder_of(out: Path) -> Path:
+    """The folder with the checkpoints of the training that makes the model `out`."""
+    return out.with_suffix(".training")
+
+
+def last_checkpoint(out: Path) -> Path:
+    """The model file with the weights of the latest saved step."""
+    return folder_of(out) / f"last{SUFFIX}"
+
+
+def first_stage(out: Path) -> Path:
+    """The model of the first stage of a cascade."""
+    return folder_of(out) / f"first{SUFFIX}"
+
+
+def states_in(folder: Path) -> tuple[Path, ...]:
+    """Where the states of a training are, the newest first. A kill may leave the new one without its name."""
+    return folder / f"new.{_LAST}", folder / _LAST, folder / _PREVIOUS
+
+
+def is_unfinished(out: Path) -> bool:
+    """Whether a training of the model `out`, or of its first stage, left a state to resume from."""
+    stages = (out, first_stage(out))
+    return any(path.exists() for stage in stages for path in states_in(folder_of(stage)))
 
 
 def name_to_keep(path: Path) -> Path:

@@ -36,8 +36,8 @@ from napari_medseg.training.cases import (
     prepare,
     require_regions,
 )
-from napari_medseg.training.checkpoint import Checkpoints, folder_of, require_writable, write_result
-from napari_medseg.training.earlier import name_to_keep, step_aside
+from napari_medseg.training.checkpoint import Checkpoints, require_writable, write_result
+from napari_medseg.training.earlier import first_stage, folder_of, name_to_keep, states_in, step_aside
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
 from napari_medseg.training.losses.context import Loss
 from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
@@ -56,7 +56,7 @@ from napari_medseg.training.planning.rules import (
 )
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
-from napari_medseg.training.saved import Saved, states_in
+from napari_medseg.training.saved import Saved
 from napari_medseg.training.schemes.scheme import require_taken, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
@@ -197,7 +197,6 @@ def _train_cascade(job: Job) -> Iterator[Event]:
     """The first stage, then the second, which the first guides."""
     config = job.config
     detect = config.cascade == "detect"
-    folder = folder_of(job.out)
     minutes = config.budget.minutes
     cases = [objects_of(case, config.loss) for case in job.cases] if detect else job.cases
     of_first = {
@@ -210,7 +209,7 @@ def _train_cascade(job: Job) -> Iterator[Event]:
         job,
         cases=cases,
         network=config.first_network or job.network,
-        out=folder / "first.safetensors",
+        out=first_stage(job.out),
         config=configured(TrainConfig, config, of_first),
     )
     found = finished_before(first_job)

@@ -18,13 +18,13 @@ import torch
 
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io.disk.files import make_folder, os_errors_as_file_errors, replace_bytes
+from napari_medseg.training.earlier import states_in
 from napari_medseg.training.state import History
 
 _KEY = "napari_medseg_training"
 """Under which the metadata holds the plain values."""
 _TENSOR = "tensor:"
 """Before the name of a tensor, where the plain values have it in a tensor's place."""
-_LAST, _PREVIOUS = "state.safetensors", "state.previous.safetensors"
 _CHANGEABLE = frozenset({"epochs", "minutes", "device", "checkpoint_minutes", "report", "tracker"})
 """Settings that a training may be resumed with another value of: they change how long or where it runs, and what it
 leaves to read."""
@@ -63,11 +63,11 @@ def save(folder: Path, saved: Saved) -> None:
     }
     blob = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(plain)})
     make_folder(folder)
-    last, fresh = folder / _LAST, folder / f"new.{_LAST}"
+    fresh, last, previous = states_in(folder)
     replace_bytes(fresh, blob)
     with os_errors_as_file_errors(last, fresh):
         if last.exists():
-            last.replace(folder / _PREVIOUS)
+            last.replace(previous)
         fresh.replace(last)
 
 
@@ -84,11 +84,6 @@ def load(folder: Path) -> Saved | None:
                     f"last.safetensors beside it"
                 ) from error
     return None
-
-
-def states_in(folder: Path) -> tuple[Path, ...]:
-    """Where the states of a training are, the newest first. A kill may leave the new one without its name."""
-    return folder / f"new.{_LAST}", folder / _LAST, folder / _PREVIOUS
 
 
 def forget(folder: Path) -> None:

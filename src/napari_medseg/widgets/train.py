@@ -5,21 +5,19 @@ from __future__ import annotations
 import importlib
 import itertools
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
-import napari_medseg as ms
 from napari_medseg import registry
 from napari_medseg.config import TrainConfig, field_docs
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
+from napari_medseg.training.earlier import is_unfinished
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
@@ -31,12 +29,11 @@ from napari_medseg.widgets.fields.label_names import LabelNames
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.learning.annotation import Annotation, AnnotationWatch
-from napari_medseg.widgets.learning.preview import Preview
+from napari_medseg.widgets.learning.lasting import training_in
 from napari_medseg.widgets.segment import SegmentPanel
 from napari_medseg.widgets.work.background import Background
 from napari_medseg.widgets.work.estimate import devices_seen
 from napari_medseg.widgets.work.progress_row import ProgressRow
-from napari_medseg.widgets.work.runner import Runner
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -83,7 +80,10 @@ _UNITS = {"minutes": "minutes", "epochs": "epochs"}
 
 
 class TrainPanel(Panel):
-    """Trains a network on open layers; the model goes to the models folder."""
+    """Trains a network on open layers; the model goes to the models folder.
+
+    A panel that is opened while the training of its window runs shows that one.
+    """
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
@@ -105,12 +105,13 @@ class TrainPanel(Panel):
             field.setToolTip(f"minutes: {docs['minutes']}\nepochs: {docs['epochs']}")
         self.name = QLineEdit("my model")
         self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")
-        self.runner = Runner(self)
+        self.training = training_in(napari_viewer, self)
+        self.runner, self.preview = self.training.runner, self.training.preview
         self._background = Background(self)
         self._annotation = AnnotationWatch(self, napari_viewer, self.cases, self._show_annotation)
-        self.preview = Preview(self, napari_viewer)
         self.progress = ProgressRow(self.runner, "Stop", "Stopping…")
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
+        self.resume_button = button("Resume", self.resume, "Go on with the training of this name, on the same cases.")
         self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
         self.plan, self.waits = caption(), caption()
         self._plot = QVBoxLayout()
@@ -130,6 +131,7 @@ class TrainPanel(Panel):
         self._offer_modes()
         self._update()
         self._annotation.look()
+        self._catch_up()
 
     def _lay_out(self) -> None:
         budget = QWidget()
@@ -150,7 +152,7 @@ class TrainPanel(Panel):
         )
         layout.addWidget(self.options.advanced)
         layout.addWidget(self.waits)
-        layout.addLayout(row(self.train_button, self.use_button))
+        layout.addLayout(row(self.train_button, self.resume_button, self.use_button))
         layout.addWidget(self.progress)
         layout.addWidget(self.plan)
         layout.addLayout(self._plot)
@@ -175,22 +177,46 @@ class TrainPanel(Panel):
         return self._curves
 
     def train(self) -> None:
-        """Start the training."""
+        """Start the training; the name in the panel becomes the one that the model gets."""
         with reporting():
-            cases, config, network = self._cases(), self.config, self.network.name
             out = free_path(models_folder(), self.name.text())
-            make_folder(out.parent)
-            self.model = None
-            self.preview.begin(out, self.cases.complete[0].images if self.cases.pairs else [], config.device)
-            if self._curves is not None:
-                self._curves.clear()
-            self.plan.setText("")
-            options = {"network": network, "out": out, "should_stop": self.runner.should_stop}
-            options |= {
-                "config": config,
-                "merge": tuple(region for folder in self.cases.folders for region in folder.data.merge),
-            }
-            self.runner.start(partial(_training, cases, **options), f"Train {out.stem}", ends_itself=True)
+            self._begin(out, resume=False)
+            self.name.setText(out.stem)
+
+    def resume(self) -> None:
+        """Go on with the training of this name that was stopped, killed or left by closing napari."""
+        with reporting():
+            self._begin(self._named(), resume=True)
+
+    def _begin(self, out: Path, *, resume: bool) -> None:
+        cases, config = self._cases(), self.config
+        make_folder(out.parent)
+        self.model = None
+        if self._curves is not None:
+            self._curves.clear()
+        self.plan.setText("")
+        self.training.begin(
+            cases,
+            out,
+            self.cases.complete[0].images if self.cases.pairs else [],
+            network=self.network.name,
+            config=config,
+            merge=tuple(region for folder in self.cases.folders for region in folder.data.merge),
+            resume=resume,
+        )
+
+    def _named(self) -> Path:
+        """The model of the name in the panel."""
+        return models_folder() / f"{_safe(self.name.text())}{SUFFIX}"
+
+    def _catch_up(self) -> None:
+        """Show the training that another panel of this window began."""
+        if self.training.out.name:
+            self.name.setText(self.training.out.stem)
+        for event in self.training.events:
+            self._on_event(event)
+        if self.runner.is_busy and self.training.events:
+            self.progress.show_event(self.training.events[-1])
 
     def use_in_segment(self) -> None:
         """Show the Segment panel with the new model chosen."""
@@ -235,13 +261,11 @@ class TrainPanel(Panel):
             self.curves.add_loss(event.step, event.loss)
         elif isinstance(event, Validated):
             self.curves.add_dice(event.step, event.mean_dice)
-            self.preview.show()
         elif isinstance(event, Finished):
             self.model = event.result
             name = event.result.path.stem
             if self.runner.should_stop():
                 self.progress.text.setText(f"Stopped after {self._steps} steps; model {name!r} is written.")
-            show_info(f"model {name!r} is trained")
 
     def _offer_modes(self) -> None:
         """Offer the modes that the network has; where the chosen mode is not one of them, "auto" takes its place."""
@@ -260,7 +284,10 @@ class TrainPanel(Panel):
         no_case = self.cases.is_empty
         tell(self.waits, "Waits for an image layer and its Labels layer, or a folder." if no_case else "")
         ready = not self.runner.is_busy
-        self.train_button.setEnabled(ready and not no_case and bool(_safe(self.name.text())))
+        named = bool(_safe(self.name.text()))
+        self.train_button.setEnabled(ready and not no_case and named)
+        self.resume_button.setEnabled(ready and not no_case)
+        self.resume_button.setVisible(ready and named and is_unfinished(self._named()))
         self.use_button.setEnabled(ready and self.model is not None)
 
 
@@ -270,17 +297,11 @@ def _opened(folder: Path) -> DataSet:
     return found
 
 
-def _training(cases: list[Case | tuple[Volume, Segmentation]], **options: Any) -> Iterator[Event]:
-    """In the worker, which loads torch, and matplotlib for the curves: both would hold up the window."""
-    importlib.import_module("napari_medseg.inference.torch_library").preload()
-    importlib.import_module("napari_medseg.widgets.views.curves")
-    yield from ms.iter_train(cases, **options)
-
-
 def free_path(folder: Path, name: str) -> Path:
     """A model file of that name in the folder, with a number where the name is taken."""
     stem = _safe(name)
-    numbered = (f"{stem} {number}" for number in itertools.count(2))
+    root, number = re.fullmatch(r"(.*?)(?: (\d+))?", stem).groups("1")  # type: ignore[union-attr]  # matches any line
+    numbered = (f"{root} {following}" for following in itertools.count(int(number) + 1))
     return first_free(folder / f"{name}{SUFFIX}" for name in itertools.chain([stem], numbered))
 
 

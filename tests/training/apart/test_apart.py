@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from napari_medseg.events import Event, Finished, Progress, TrainProgress
 from napari_medseg.training.apart import parent
 from napari_medseg.training.apart.frames import receive, send
 from napari_medseg.training.apart.parent import iter_train_apart
-from napari_medseg.training.saved import states_in
+from napari_medseg.training.earlier import states_in
 
 OPTIONS: dict[str, Any] = {
     "val": 0,
@@ -80,8 +81,24 @@ def test_a_stop_an_error_and_a_close_end_the_child(tmp_path: Path, children: lis
     while not isinstance(next(running), TrainProgress):
         pass
     running.close()  # type: ignore[attr-defined]
-    assert [child.poll() for child in children] == [0, 0, 0]
     assert load_model(tmp_path / "n.safetensors").spec.training.epochs < 500
+    running = iter_train_apart(CASES, out=tmp_path / "o.safetensors", **long)
+    next(running)  # it still reads the cases
+    running.close()  # type: ignore[attr-defined]
+    assert not (tmp_path / "o.safetensors").exists()
+    assert [child.poll() for child in children] == [0, 0, 0, 0]
+
+
+def test_arrays_cross_a_pipe_as_they_lie_in_memory() -> None:
+    pipe, (ct, labels) = io.BytesIO(), CASES[0]
+    send(pipe, (ct, labels))
+    pipe.seek(0)
+    got = receive(pipe)
+    for sent, found in zip((ct, labels), got, strict=True):
+        np.testing.assert_array_equal(found.data, sent.data, strict=True)
+        assert found.grid.same_as(sent.grid)
+    got[0].data[...] = 0
+    assert ct.data.any(), "a copy"
 
 
 def test_values_cross_a_pipe_whole_or_not_at_all() -> None:

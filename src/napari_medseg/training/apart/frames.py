@@ -1,4 +1,7 @@
-"""What crosses between a window and the process that trains for it: pickled values of ours, each after its length.
+"""What crosses between a window and the process that trains for it: pickled values of ours, each after its lengths.
+
+Arrays follow their value as they lie in memory. To pickle them would copy them, and hold Python's lock, which the
+window needs, as long as that takes.
 
 Both ends are processes that we started, with the same code. No file of a user is read this way.
 """
@@ -11,6 +14,10 @@ from typing import IO, Any
 
 STOP = b"stop\n"
 """What the parent writes, after the request, to end a training early."""
+
+
+_DIGITS = 8
+"""Bytes of a number."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +36,29 @@ class Broken:
 
 
 def send(pipe: IO[bytes], value: object) -> None:
-    blob = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    pipe.write(len(blob).to_bytes(8, "little") + blob)
+    buffers: list[pickle.PickleBuffer] = []
+    blob = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    parts = [memoryview(blob), *(buffer.raw() for buffer in buffers)]
+    for number in (len(parts), *(part.nbytes for part in parts)):
+        pipe.write(number.to_bytes(_DIGITS, "little"))
+    for part in parts:
+        pipe.write(part)
     pipe.flush()
 
 
 def receive(pipe: IO[bytes]) -> Any:
     """The next value; EOFError where the other end is gone."""
-    head = pipe.read(8)
-    if len(head) < 8:
+    sizes = [_number(pipe) for _ in range(_number(pipe))]
+    blob, *buffers = [_exactly(pipe, size) for size in sizes]
+    return pickle.loads(blob, buffers=buffers)  # from our own process
+
+
+def _number(pipe: IO[bytes]) -> int:
+    return int.from_bytes(_exactly(pipe, _DIGITS), "little")
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytearray:
+    held = bytearray(size)
+    if pipe.readinto(held) < size:  # type: ignore[attr-defined]
         raise EOFError
-    size = int.from_bytes(head, "little")
-    blob = pipe.read(size)
-    if len(blob) < size:
-        raise EOFError
-    return pickle.loads(blob)  # from our own process
+    return held

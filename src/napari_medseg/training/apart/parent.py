@@ -19,6 +19,7 @@ from napari_medseg.cases import Case
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished
 from napari_medseg.training.apart.frames import STOP, Broken, Request, receive, send
+from napari_medseg.training.earlier import folder_of, is_unfinished
 from napari_medseg.volume import Segmentation, Volume
 
 N = TypeVar("N", Volume, Segmentation)
@@ -82,10 +83,12 @@ def _ask(process: subprocess.Popen[bytes]) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Have the process write its model and end, and wait for that."""
+    """Leave the process, have it write its model and end, and wait for that."""
     if process.poll() is None:
-        _ask(process)
+        assert process.stdin is not None, "started with PIPE"
         assert process.stdout is not None, "started with PIPE"
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         while process.stdout.read(1 << 16):  # it would wait for us to take its last events
             pass
     process.wait()
@@ -99,7 +102,9 @@ def _ended(status: int, complaints: IO[bytes], out: Path) -> str:
         complaints.seek(0)
         lines = complaints.read().decode(errors="replace").strip().splitlines()
         why = f"the process that trains ended with status {status}" + (f": {lines[-1]}" if lines else "")
-    return f"{why}; the state saved in {out.with_suffix('.training')} stands: resume from it"
+    if is_unfinished(out):
+        return f"{why}; the state saved in {folder_of(out)} stands: resume from it"
+    return f"{why}; no state had been saved yet"
 
 
 def _in_memory(case: Case | tuple[Volume, Segmentation]) -> Case | tuple[Volume, Segmentation]:
@@ -113,4 +118,4 @@ def _in_memory(case: Case | tuple[Volume, Segmentation]) -> Case | tuple[Volume,
 
 
 def _read(noun: N) -> N:
-    return replace(noun, data=np.asarray(noun.data[...]))
+    return replace(noun, data=np.ascontiguousarray(noun.data[...]))

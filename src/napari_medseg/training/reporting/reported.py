@@ -13,7 +13,8 @@ from napari_medseg.errors import MedsegError
 from napari_medseg.events import Event, Finished, Notice, Started, Validated
 from napari_medseg.io.disk.files import make_folder, replace_bytes
 from napari_medseg.models.file import Model, load_model
-from napari_medseg.training.checkpoint import Checkpoints, folder_of
+from napari_medseg.training.checkpoint import Checkpoints
+from napari_medseg.training.earlier import folder_of
 from napari_medseg.training.loop import ShouldStop
 from napari_medseg.training.reporting.log import Row, RunLog, rows_of
 from napari_medseg.training.reporting.samples import sampling

@@ -1,4 +1,4 @@
-"""The prediction of the model under training on the slice in view, as a layer that each validation renews."""
+"""The prediction of the model under training on the slice in view, as a layer that each checkpoint renews."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.events import Work
+from napari_medseg.training.earlier import last_checkpoint
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, placement, to_volume
 from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
@@ -28,12 +29,21 @@ class Preview(QObject):
         self._background = Background(self)
         self._images: list[Any] = []
         self._out, self._device = Path(), "auto"
+        self._written = 0
         self.layer: Any = None
         """The layer of the prediction; None before the first one."""
 
     def begin(self, out: Path, images: list[Any], device: str) -> None:
         """A training of the model `out` begins. images: the layers of the case that is shown, if there are any."""
         self._out, self._images, self._device, self.layer = out, images, device, None
+        self._written = _written(out) if images else 0
+
+    def renew(self) -> None:
+        """Show the last checkpoint, where it is a new one."""
+        written = _written(self._out) if self._images else 0
+        if written != self._written:
+            self._written = written
+            self.show()
 
     def show(self) -> None:
         """Renew the prediction for the slice that the viewer shows now."""
@@ -54,6 +64,12 @@ class Preview(QObject):
             return
         data, arguments, _ = labels_layer(labels, layers)
         self.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{self._out.stem} so far"})
+
+
+def _written(out: Path) -> int:
+    """When the last checkpoint was written, in ns; 0 where there is none."""
+    path = last_checkpoint(out)
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _segmented(volume: Volume, out: Path, axis: int, index: int, device: str) -> Work[Segmentation | None]:

@@ -50,7 +50,12 @@ class ProgressRow(QWidget):
         self._show_running(False)
         runner.busy.connect(self._on_busy)
         runner.cancelling.connect(self._on_cancelling)
-        runner.happened.connect(self._on_event)
+        runner.happened.connect(self.show_event)
+        if runner.is_busy:  # since before this row was made
+            self._on_busy(True)
+            self._began = runner.began
+        if runner.is_busy and runner.should_stop():
+            self._on_cancelling()
 
     def _show_running(self, running: bool) -> None:
         self.bar.setVisible(running)
@@ -76,7 +81,8 @@ class ProgressRow(QWidget):
         self.end_button.setEnabled(False)
         self.text.setText(self._ending_text)
 
-    def _on_event(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
+        """Show how far the work is."""
         if isinstance(event, Finished):
             self.text.setText(f"Done in {self._took()}.")
         elif isinstance(event, Failed):

@@ -65,6 +65,8 @@ class Runner(QObject):
         """clock: seconds, from any start."""
         super().__init__(parent)
         self.is_busy = False
+        self.began = 0.0
+        """When the work that runs began, on the clock."""
         self._clock = clock
         self._stop = _Stop()
         self._panel: QObject | None = None
@@ -82,6 +84,7 @@ class Runner(QObject):
         """
         assert not self.is_busy, "the owner disables its start button while busy"
         self._stop.asked.clear()
+        self.began = self._clock()
         steps = _relay(events, self._stop, ends_itself, self._clock)
         worker = create_worker(_passing_on, steps)
         if title:
