@@ -1,7 +1,7 @@
 """Three linked views (axial, coronal, sagittal) with cross hairs, by the plugin napari-orthogonal-views (BSD-3).
 
-Version 0.5.0 of it counts slices from the world's origin, where a patient's image seldom begins: cross hairs and the camera's
-moves are ours. It also lays the sagittal view on its side, and warns of the colours of an empty layer.
+Version 0.5.0 of it counts slices from the world's origin, where a patient's image seldom begins: cross hairs and the
+camera's moves are ours. It also lays the sagittal view on its side, and warns of the colours of an empty layer.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def toggle_three_views(viewer: Viewer) -> bool:
         manager.cleanup()
         manager.main_window.removeEventFilter(manager._close_event_filter)  # it would clean up what is gone
         viewer.scene.overlays.pop(_CROSS_HAIRS, None)
+        _fit_later(viewer, manager.main_window)
         return False
     if importlib.util.find_spec(_PLUGIN) is None:
         raise NotSupportedError(
@@ -72,7 +73,7 @@ def _shown(viewer: Viewer) -> Any | None:
 
 def _show(viewer: Viewer, manager: Any) -> None:
     manager.set_sync_filters({Points: {"forward_exclude": set(_COLOURS), "reverse_exclude": set(_COLOURS)}})
-    manager.register_layer_hook(Points, _same_colours, "medseg_colours")
+    manager.register_layer_hook(Points, _same_look, "medseg_look")
     manager.show()
     sagittal, coronal = manager.right_widget, manager.bottom_widget
     sagittal.order = _HEAD_UP
@@ -83,12 +84,17 @@ def _show(viewer: Viewer, manager: Any) -> None:
     manager.update_dims_order()
     manager.set_axes(False)
     manager.set_cross_hairs(True)
-    models = [viewer, *linked_models(viewer)]
-    for model in models:
+    for model in (viewer, *linked_models(viewer)):
         show_orientation(model)
-    later = QTimer(sagittal)  # once the views have their sizes, and only while they are there
+    _fit_later(viewer, sagittal)
+
+
+def _fit_later(viewer: Viewer, widget: Any) -> None:
+    """Fit the images into their views once these have their sizes, and only while the widget is there."""
+    later = QTimer(widget)
     later.setSingleShot(True)
     later.timeout.connect(viewer.reset_view)
+    later.timeout.connect(later.deleteLater)
     later.start(0)
 
 
@@ -119,8 +125,8 @@ def _keep_in_sight(model: ViewerModel) -> None:
         camera.center = (camera.center[0], *np.where(np.abs(at - seen) > half, at, seen))
 
 
-def _same_colours(layer: Points, copy: Points) -> list[tuple[Any, Callable[[Any], None]]]:
-    """A hook of the plugin: the clicks of a copy have the colours of the layer. An empty layer has none to give."""
+def _same_look(layer: Points, copy: Points) -> list[tuple[Any, Callable[[Any], None]]]:
+    """A hook of the plugin: the clicks of a copy have the layer's size and colours. An empty layer has none to give."""
 
     def follow(_event: Any = None) -> None:
         if len(layer.data) and len(layer.data) == len(copy.data):
@@ -128,6 +134,7 @@ def _same_colours(layer: Points, copy: Points) -> list[tuple[Any, Callable[[Any]
                 setattr(copy, name, getattr(layer, name))
 
     follow()
+    copy.current_size = float(layer.current_size)
     signals = [getattr(layer.events, name) for name in _COLOURS]
     for signal in signals:
         signal.connect(follow)
@@ -155,7 +162,9 @@ def _cross_hairs() -> type:
         def _move_crosshairs(self) -> None:
             dims = self.viewer.dims
             shown = [*dims.displayed[::-1], *dims.not_displayed[::-1]][:3]
-            self.node.set_position(np.array(dims.point)[shown])
+            at = np.zeros(3)  # a viewer that is emptied has two axes
+            at[: len(shown)] = np.array(dims.point)[shown]
+            self.node.set_position(at)
 
     overlay_to_visual[CrossHairs] = Lines
     return CrossHairs
