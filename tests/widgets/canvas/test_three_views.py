@@ -76,7 +76,8 @@ def click_in_each(user: Clicker) -> None:
             assert_cross_hairs(user, each, at)
         user.click(user.pixel(at, view), view.canvas.native)
         last = user.panel.work.view.prompts[-1]
-        assert (last.at, last.label, last.positive) == (at, 1, positive)
+        assert np.abs(np.subtract(last.at, at)).max() <= 1, "a voxel has few pixels in a small view"
+        assert (last.label, last.positive) == (1, positive)
         user.panel.sign.toggle()
     assert_same_clicks(user)
 
