@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -69,14 +70,15 @@ class Clicker:
         show_voxel(self.window, self.layer, at, self.window.layers)
         QTest.qWait(60)
 
-    def pixel(self, at: Any) -> QPoint:
-        """Where the canvas shows a place of the volume's grid."""
-        shown = self.window.window._qt_viewer.canvas
+    def pixel(self, at: Any, view: Any = None) -> QPoint:
+        """Where the canvas shows a place of the volume's grid. view: another one (QtViewer) than the main one."""
+        view = view or self.window.window._qt_viewer
+        shown, displayed = view.canvas, list(view.viewer.dims.displayed)
         origin, right, down = (
-            np.array(shown._map_canvas2world(place, shown.view))[-2:] for place in ((0, 0), (100, 0), (0, 100))
+            np.array(shown._map_canvas2world(place, shown.view))[displayed] for place in ((0, 0), (100, 0), (0, 100))
         )
         point = world_point(self.layer, at, self.window.layers)
-        offset = np.array([point[axis] for axis in self.window.dims.displayed]) - origin
+        offset = np.array([point[axis] for axis in displayed]) - origin
         x, y = 100 * np.linalg.solve(np.stack([right - origin, down - origin], axis=1), offset)
         return QPoint(round(x), round(y))
 
@@ -91,10 +93,12 @@ class Clicker:
         self.interactions += 1
         self.settle()
 
-    def click(self, where: QPoint) -> None:
-        QTest.mouseMove(self.canvas, where)
+    def click(self, where: QPoint, canvas: Any = None) -> None:
+        """canvas: of a linked view, instead of the main one."""
+        canvas = canvas or self.canvas
+        QTest.mouseMove(canvas, where)
         QTest.qWait(20)
-        QTest.mouseClick(self.canvas, LEFT, pos=where)
+        QTest.mouseClick(canvas, LEFT, pos=where)
         self.interactions += 1
         self.settle()
 
@@ -291,7 +295,8 @@ def refuse_in_one_line(user: Clicker) -> None:
     panel.start.choose(other)
     user.press(panel.correct_button)
     assert "grid" in notification_manager.records[-1].message
-    user.press(panel.views_button)
+    with patch("importlib.util.find_spec", return_value=None):
+        user.press(panel.views_button)
     assert "pip install napari-orthogonal-views" in notification_manager.records[-1].message
     assert all("\n" not in record.message for record in notification_manager.records)
     np.testing.assert_array_equal(user.mask(1), before)

@@ -156,3 +156,33 @@ def test_the_eraser_empties_a_slice(tmp_path: Path) -> None:
     assert not desk.paint(np.argwhere((image == 1) & (np.arange(24) == 10)[:, None, None]), 0).error
     assert not image[10].any()
     assert image[A] == 1
+
+
+def test_what_says_nothing_is_refused_in_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    data = np.array(VOLUME.data)
+    data[:, :, :, :23], data[:, :3] = np.nan, 5.0
+    image = np.zeros(VOLUME.grid.shape, np.uint16)
+    desk = Desk(ms.Volume(data, VOLUME.grid, name="half"), image, tmp_path / "half.json")
+    before_view = desk.do(lambda session: session.add(clicked(B)))
+    assert image[B] == 1
+    other, _ = desk_at(tmp_path / "other.json")
+    other.do(lambda session: session.add(clicked(A)))
+    other.close()
+    before = image.copy()
+    refused = [
+        desk.do(lambda session: session.add(clicked(B, label=0))),
+        desk.resume(tmp_path / "other.json"),
+    ]
+    for view, part in zip(refused, ("label id from 1", "volume"), strict=True):
+        assert part in view.error
+        assert "\n" not in view.error
+        assert view.prompts == before_view.prompts
+        np.testing.assert_array_equal(image, before)
+    for at in (A, (1, 20, 40)):  # not a number, constant
+        view = desk.do(lambda session, at=at: session.add(clicked(at, label=2)))
+        assert "\n" not in view.error
+        np.testing.assert_array_equal(image == 1, before == 1)
+        assert bool(view.error) != bool(image[at] == 2), "a mask that holds the click, or one line that says why not"
+    third = Desk(desk.volume, np.zeros_like(image), tmp_path / "half.json")
+    desk.close()
+    assert list(map(repr, third.resume().prompts)) == list(map(repr, desk.session.prompts))

@@ -1,76 +1,31 @@
-"""The three linked views: what is asked of the plugin that shows them, by a stand-in for it; and without it."""
+"""The three linked views in a real window: head up, letters, cross hairs, and clicks and paint in each."""
 
 from __future__ import annotations
 
 import importlib.util
-import sys
-from dataclasses import dataclass, field
-from types import ModuleType
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
+from napari.qt import QtViewer
+from qtpy.QtTest import QTest
 
+import napari_medseg as ms
+from click_phantoms import balls
+from interact_walk import Clicker
 from napari_medseg.errors import NotSupportedError
-from napari_medseg.volume import Grid, Volume
-from napari_medseg.widgets.canvas.layers import volume_layer
+from napari_medseg.volume import Grid
+from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.orientation import letters_of
 from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
 
-
-@dataclass
-class View:
-    """A view beside the main one: its axes are those of the main view, in this order."""
-
-    order: tuple[int, int, int]
-    viewer_model: ViewerModel = field(default_factory=ViewerModel)
-
-    @property
-    def vm_container(self) -> View:
-        return self
-
-    def _set_orth_views_dims_order(self) -> None:
-        main = (0, 1, 2)
-        self.viewer_model.dims.order = tuple(main[axis] for axis in self.order)
-
-
-@dataclass
-class Manager:
-    """As much of the plugin's manager as is asked for."""
-
-    right_widget: View = field(default_factory=lambda: View((-1, -2, -3)))
-    bottom_widget: View = field(default_factory=lambda: View((-2, -3, -1)))
-    shown: bool = False
-    cross_hairs: bool = False
-
-    def is_shown(self) -> bool:
-        return self.shown
-
-    def show(self) -> None:
-        self.shown = True
-        image = Volume(np.zeros((1, 4, 5, 6), np.int16), Grid.from_spacing((4, 5, 6), (1.0, 1.0, 1.0)))
-        for view in (self.right_widget, self.bottom_widget):
-            data, arguments, _ = volume_layer(image)[0]
-            view.viewer_model.add_image(data, **{**arguments, "contrast_limits": (0, 1)})
-            view._set_orth_views_dims_order()
-
-    def hide(self) -> None:
-        self.shown = False
-
-    def set_cross_hairs(self, shown: bool) -> None:
-        self.cross_hairs = shown
-
-
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Manager:
-    made = Manager()
-    plugin, inner = ModuleType("napari_orthogonal_views"), ModuleType("napari_orthogonal_views.ortho_view_manager")
-    inner._get_manager = lambda _viewer: made  # type: ignore[attr-defined]
-    plugin.__spec__ = importlib.util.spec_from_loader("napari_orthogonal_views", loader=None)
-    monkeypatch.setitem(sys.modules, "napari_orthogonal_views", plugin)
-    monkeypatch.setitem(sys.modules, "napari_orthogonal_views.ortho_view_manager", inner)
-    return made
+INSTALLED = importlib.util.find_spec("napari_orthogonal_views") is not None
+needs_plugin = pytest.mark.skipif(not INSTALLED, reason="napari-orthogonal-views, of the extra `all`, is not installed")
+LETTERS = ("APRL", "SIAP", "SIRL")
+HAIRS = np.array([[0, 255, 255], [255, 0, 255], [255, 255, 0]])
+"""Cyan, magenta, yellow."""
 
 
 def test_without_the_plugin_one_line_says_how_to_get_it(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,17 +35,95 @@ def test_without_the_plugin_one_line_says_how_to_get_it(viewer: Any, monkeypatch
     assert linked_models(viewer) == []
 
 
-def test_every_view_has_the_head_up_and_its_letters(viewer: Any, manager: Manager) -> None:
+@needs_plugin
+def test_what_is_no_volume_is_refused(viewer: Any) -> None:
+    with pytest.raises(NotSupportedError, match=r"^three views need a volume[^\n]*$"):
+        toggle_three_views(viewer)
     assert linked_models(viewer) == []
-    assert toggle_three_views(viewer)
-    assert manager.cross_hairs
-    sagittal, coronal = linked_models(viewer)
-    assert sagittal.dims.order == (2, 0, 1)
-    assert coronal.dims.order == (1, 0, 2)
-    assert letters_of(sagittal) == ("S", "I", "A", "P")
-    assert letters_of(coronal) == ("S", "I", "R", "L")
-    for model, letters in ((sagittal, "SIAP"), (coronal, "SIRL")):
-        overlays = [overlay for name, overlay in model.canvas.overlays.items() if name.startswith("napari_medseg ")]
-        assert "".join(overlay.text for overlay in overlays) == letters
-    assert not toggle_three_views(viewer)
-    assert linked_models(viewer) == []
+
+
+@needs_plugin
+def test_clicks_paint_and_cross_hairs_in_every_view(
+    make_napari_viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSEG_SESSIONS", str(tmp_path))
+    window = make_napari_viewer(show=True)
+    window.window._qt_window.resize(1100, 800)
+    image = balls((24, 28, 32), (12, 14, 16), radius=7)[0]
+    far = Grid.from_spacing((24, 28, 32), (1.5, 1.0, 1.0), origin=(120.0, -80.0, 45.5))
+    user = Clicker(window, replace(image, grid=far))
+    layout = window.window._qt_window.centralWidget().layout()
+    whole = layout.itemAt(0).widget()
+    user.press(user.panel.tools["P"])
+    user.press(user.panel.views_button)
+    for view, letters in zip(views(window), LETTERS, strict=True):
+        assert "".join(letters_of(view.viewer)) == letters
+        overlays = view.viewer.canvas.overlays.items()
+        assert "".join(o.text for name, o in overlays if name.startswith("napari_medseg ") and o.visible) == letters
+    click_in_each(user)
+    paint_in_each(user)
+    user.press(user.panel.views_button)
+    assert layout.itemAt(0).widget() is whole
+    assert linked_models(window) == []
+    assert "crosshairs" not in window.scene.overlays
+
+
+def click_in_each(user: Clicker) -> None:
+    """The slices of all views follow the one in which the user moves; a click there is a prompt."""
+    for at, view, positive in zip([(12, 14, 16), (6, 6, 18)], views(user.window)[1:], [True, False], strict=True):
+        look_at(user, view, at)
+        for each in views(user.window):
+            assert_cross_hairs(user, each, at)
+        user.click(user.pixel(at, view), view.canvas.native)
+        last = user.panel.work.view.prompts[-1]
+        assert np.abs(np.subtract(last.at, at)).max() <= 1, "a voxel has few pixels in a small view"
+        assert (last.label, last.positive) == (1, positive)
+        user.panel.sign.toggle()
+    assert_same_clicks(user)
+
+
+def paint_in_each(user: Clicker) -> None:
+    user.press(user.panel.tools["M"])
+    user.panel.work.canvas.labels.brush_size = 5
+    for view, axis in zip(views(user.window)[1:], (2, 1), strict=True):
+        at = (5 + axis, 5, 27)
+        look_at(user, view, at)
+        user.click(user.pixel(at, view), view.canvas.native)
+        painted = user.panel.work.view.prompts[-1]
+        assert isinstance(painted, ms.SliceMask)
+        assert (painted.axis, painted.label) == (axis, 1)
+        assert user.mask(1)[at]
+
+
+def assert_same_clicks(user: Clicker) -> None:
+    points = user.panel.work.canvas.points
+    for model in linked_models(user.window):
+        for name in ("data", "face_color", "size"):
+            np.testing.assert_array_equal(getattr(model.layers[points.name], name), getattr(points, name))
+
+
+def assert_cross_hairs(user: Clicker, view: Any, at: tuple[int, int, int]) -> None:
+    """A row and a column of the picture have the colours of cross hairs where the view shows the voxel."""
+    picture = view.screenshot(flash=False)[..., :3].astype(int)
+    hairs = (np.abs(picture[:, :, None] - HAIRS).max(axis=3) < 60).any(axis=2)
+    where = user.pixel(at, view)
+    ratio = picture.shape[1] / view.canvas.native.width()
+    column, row = int(hairs.mean(axis=0).argmax() / ratio), int(hairs.mean(axis=1).argmax() / ratio)
+    assert abs(column - where.x()) <= 2, (column, row, where)
+    assert abs(row - where.y()) <= 2, (column, row, where)
+
+
+def look_at(user: Clicker, view: Any, at: tuple[int, int, int]) -> None:
+    """Show a voxel, and wait until the views have taken their places."""
+    show_voxel(view.viewer, user.layer, at, user.window.layers)
+    before = None
+    while (now := [user.pixel(at, each) for each in views(user.window)]) != before:
+        before = now
+        QTest.qWait(50)
+
+
+def views(window: Any) -> list[Any]:
+    """The window's QtViewers: axial, sagittal, coronal."""
+    linked = linked_models(window)
+    found = window.window._qt_window.findChildren(QtViewer)
+    return [next(view for view in found if view.viewer is model) for model in (window, *linked)]

@@ -7,9 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from napari.components import ViewerModel
 
-from napari_medseg.interactive.slices import SliceQuality
+import napari_medseg as ms
+from click_phantoms import balls
+from napari_medseg import registry
+from napari_medseg.interactive.slices import SliceQuality, correct_by_network, fill_from_slices
+from napari_medseg.models.file import Channel, Normalisation, write_model
 from napari_medseg.widgets.interacting.guided_box import CORRECTS, FILLS, GuidedBox, guided_models
 from napari_medseg.widgets.interacting.slices_box import QualityBar
 from napari_medseg.widgets.interacting.training_rows import DoneWork
@@ -65,3 +70,55 @@ def test_the_images_that_were_worked_on_are_remembered_while_they_are_open(viewe
     assert done.pairs(viewer) == [(second, labels[1]), (first, labels[2])]
     viewer.layers.remove(second)
     assert done.pairs(viewer) == [(first, labels[2])]
+
+
+def untrained(network: str, folder: Path, labels: dict[int, str], **arguments: object) -> None:
+    """Write a model file of random weights."""
+    spec = registry.network(network)
+    given = spec.arguments(**arguments)
+    model = ms.ModelSpec(
+        network=network, arguments=given, channels=(Channel(name="image", modality="other"),), labels=labels,
+        patch_zyx=(1, 32, 32) if network == FILLS else (16, 16, 16), normalisation=(Normalisation(kind="none"),),
+        mode="2d" if network == FILLS else "3d", deep_supervision=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    write_model(folder / f"{network}.safetensors", model, spec.build_from(given).state_dict())
+
+
+def chosen(qtbot: Any) -> Any:
+    """The model that the box offers, of a file in the models folder."""
+    box = GuidedBox(lambda compute, then: then(compute()))
+    qtbot.addWidget(box)
+    box.box.setCurrentIndex(1)
+    return box
+
+
+def test_a_memory_network_of_the_box_fills_slices(qtbot: Any, models_folder: Path) -> None:
+    untrained(FILLS, models_folder, {1: "object"}, width=4, blocks=(1, 1, 1), key=8, value=8, decoder=8, aspp=False)
+    volume, (ball,) = balls((16, 16, 16), (8, 8, 8), radius=4)
+    session = ms.interact(volume)
+    session.add(ms.SliceMask(ball[8], 0, 8, label=3))
+    model = chosen(qtbot).fills
+    fill_from_slices(session, 3, model=model)
+    given = ms.Segmentation((np.arange(16)[:, None, None] == 8) & ball, volume.grid, {1: "filled"})
+    expected = np.asarray(ms.propagate(volume, given, slices={0: [8]}, model=model).data) == 1
+    np.testing.assert_array_equal(np.asarray(session.segmentation.data[:, :, :]) == 3, expected)
+    np.testing.assert_array_equal(expected[8], ball[8])
+
+
+def test_an_rnet_of_the_box_corrects_labels_and_leaves_the_locked(qtbot: Any, models_folder: Path) -> None:
+    arguments = {"in_channels": 1, "out_channels": 3, "width": 4}
+    untrained(CORRECTS, models_folder, {1: "left", 2: "right"}, **arguments)
+    volume, (left, right) = balls((16, 16, 20), (8, 8, 5), (8, 8, 14), radius=4)
+    session = ms.interact(volume)
+    session.start_from(ms.Segmentation((left + 2 * right).astype(np.uint8), volume.grid, {1: "left", 2: "right"}))
+    session.lock(1)
+    session.add(ms.Point((8, 8, 14), label=2))
+    before = np.array(session.segmentation.data[:, :, :])
+    correct_by_network(session, chosen(qtbot).model)
+    after = np.array(session.segmentation.data[:, :, :])
+    assert after[8, 8, 14] == 2
+    assert (after != before).any(), "random weights change something"
+    np.testing.assert_array_equal(after == 1, left)
+    session.undo()
+    np.testing.assert_array_equal(session.segmentation.data[:, :, :], before)

@@ -295,14 +295,16 @@ class InteractPanel(Panel):
 
     def _link_views(self) -> None:
         """Paint and keys count in each of the linked views."""
-        if self.work is None:
+        models = linked_models(self._viewer)
+        if self.work is None or not models:
             return
-        for model in linked_models(self._viewer):
+        for model in models:
             copies = tuple(model.layers[layer.name] for layer in self.work.canvas.layers if layer.name in model.layers)
             self._bind(copies)
             for copy in copies:
                 if isinstance(copy, Labels):
                     self.work.canvas.follow_copy(copy)
+        self.work.choose(self.work.label)  # copying set back what a new click says
 
     def _with(self, act: Callable[[WorkOnImage], object]) -> None:
         if self.work is not None:
