@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,10 @@ VOLUME, (FIRST, SECOND) = balls((24, 28, 46), A, B, radius=7)
 def desk_at(log: Path) -> tuple[Desk, npt.NDArray[np.uint16]]:
     image = np.zeros(VOLUME.grid.shape, np.uint16)
     return Desk(VOLUME, image, log), image
+
+
+def _add(prompt: ms.Point, session: InteractiveSession) -> None:
+    session.add(prompt)
 
 
 def clicked(at: ms.prompts.Index, label: int = 1) -> ms.Point:
@@ -179,7 +184,8 @@ def test_what_says_nothing_is_refused_in_one_line_and_loses_nothing(tmp_path: Pa
         assert view.prompts == before_view.prompts
         np.testing.assert_array_equal(image, before)
     for at in (A, (1, 20, 40)):  # not a number, constant
-        view = desk.do(lambda session, at=at: session.add(clicked(at, label=2)))
+        prompt = clicked(at, label=2)
+        view = desk.do(partial(_add, prompt))
         assert "\n" not in view.error
         np.testing.assert_array_equal(image == 1, before == 1)
         assert bool(view.error) != bool(image[at] == 2), "a mask that holds the click, or one line that says why not"

@@ -72,7 +72,7 @@ def test_the_images_that_were_worked_on_are_remembered_while_they_are_open(viewe
     assert done.pairs(viewer) == [(first, labels[2])]
 
 
-def untrained(network: str, folder: Path, labels: dict[int, str], **arguments: object) -> None:
+def untrained(network: str, folder: Path, labels: dict[int, str], **arguments: Any) -> None:
     """Write a model file of random weights."""
     spec = registry.network(network)
     given = spec.arguments(**arguments)

@@ -155,10 +155,10 @@ def _cross_hairs() -> type:
 
     plugin = importlib.import_module(f"{_PLUGIN}.cross_hair_overlay")
 
-    class CrossHairs(plugin.CrosshairOverlay):  # type: ignore[misc, name-defined]
+    class CrossHairs(plugin.CrosshairOverlay):  # type: ignore[name-defined]
         pass
 
-    class Lines(plugin.VispyCrosshairOverlay):  # type: ignore[misc, name-defined]
+    class Lines(plugin.VispyCrosshairOverlay):  # type: ignore[name-defined]
         def _move_crosshairs(self) -> None:
             dims = self.viewer.dims
             shown = [*dims.displayed[::-1], *dims.not_displayed[::-1]][:3]
