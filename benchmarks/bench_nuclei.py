@@ -49,20 +49,20 @@ def main() -> None:
         channels = model.spec.arguments["channels"]
         assert isinstance(channels, tuple)
         print(f"trained on {len(cases) - JUDGED} images, judged on {JUDGED}; channels {channels}")
-        report("whole", model, cases[-JUDGED:])
+        judged = [(volume := ms.read(case.images[0]), nuclei_of(case, volume.grid.shape)) for case in cases[-JUDGED:]]
+        report("whole", model, judged)
         for level in range(1, len(channels)):
-            report(f"level {level}", prune_model(model, level, Path(folder) / f"{level}.safetensors"), cases[-JUDGED:])
+            report(f"level {level}", prune_model(model, level, Path(folder) / f"{level}.safetensors"), judged)
 
 
-def report(name: str, model: ms.Model, cases: tuple[Case, ...]) -> None:
+def report(name: str, model: ms.Model, judged: list[tuple[ms.Volume, npt.NDArray[np.int32]]]) -> None:
     """Judge a model and print a line."""
     ious, single, joined, seconds = [], list[InstanceRow](), list[InstanceRow](), 0.0
-    for case in cases:
-        volume = ms.read(case.images[0])
+    for volume, nuclei in judged:
         began = time.process_time()
         found = ms.segment(volume, model, device="cpu")
         seconds += time.process_time() - began
-        inside, nuclei = np.asarray(found.data[...]) > 0, nuclei_of(case, volume.grid.shape)
+        inside = np.asarray(found.data[...]) > 0
         ious.append(float((inside & (nuclei > 0)).sum() / (inside | (nuclei > 0)).sum()))
         single += rows(components(inside)[0], nuclei, volume.grid)
         joined += rows(components(inside)[0], components(nuclei > 0)[0], volume.grid)
@@ -70,7 +70,7 @@ def report(name: str, model: ms.Model, cases: tuple[Case, ...]) -> None:
     f1 = [pooled(of)[0].f1 for of in (single, joined)]
     mib = Path(model.path).stat().st_size / 2**20
     print(
-        f"{name}: {mib:.1f} MiB, {seconds / len(cases):.2f} CPU s an image, {scores}, "
+        f"{name}: {mib:.1f} MiB, {seconds / len(judged):.2f} CPU s an image, {scores}, "
         f"F1 {f1[0]:.3f} of nuclei, {f1[1]:.3f} of connected parts",
         flush=True,
     )
