@@ -379,8 +379,8 @@ def test_a_chest_ct_fills_while_the_window_lives(
     spec = registry.network("unet3d")
     arguments = spec.arguments(in_channels=1, out_channels=3, channels=(4, 8), deep_supervision=False)
     ball = load_model(sample_files()["model"]).spec
-    model = replace(ball, arguments=arguments, labels={1: "a", 2: "b"}, patch_zyx=(64, 128, 128), spacing_zyx_mm=None)
-    model = replace(model, deep_supervision=False, orientation=None)
+    model = replace(ball, arguments=arguments, deep_supervision=False, labels={1: "a", 2: "b"}, orientation=None)
+    model = replace(model, patch_zyx=(64, 128, 128), spacing_zyx_mm=None)
     write_model(models_folder / "chest.safetensors", model, spec.build_from(arguments).state_dict())
     viewer = make_napari_viewer()
     panel = SegmentPanel(viewer)
