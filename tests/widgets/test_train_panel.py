@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 from dataclasses import replace
@@ -154,7 +155,8 @@ def test_a_training_that_napari_ends_by_quitting_leaves_its_model_and_is_resumed
     assert apart[0].returncode == 0
     wait(panel, qtbot)
     assert not panel.resume_button.isHidden()
-    panel.budget.setValue(1)
+    done = load_model(list_models()[0]).spec.training.epochs
+    panel.budget.setValue(math.ceil(done) + 1)
     notices: list[str] = []
     panel.runner.happened.connect(lambda e: notices.append(e.message) if isinstance(e, Notice) else None)
     panel.resume_button.click()

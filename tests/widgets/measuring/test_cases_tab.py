@@ -39,7 +39,7 @@ def measure(tab: CasesTab, reference: Path, prediction: Path, qtbot: Any) -> Non
     qtbot.waitUntil(lambda: not tab.runner.is_busy)
 
 
-@pytest.mark.filterwarnings("ignore:.*have no partner:napari_medseg.errors.MedsegWarning")
+@pytest.mark.filterwarnings("ignore:.* are not in all of:napari_medseg.errors.MedsegWarning")
 def test_files_without_a_partner_are_named(tab: CasesTab, tmp_path: Path, qtbot: Any) -> None:
     true = write(tmp_path / "true", "a", "b", "<i>")
     found = write(tmp_path / "found", "a", "b", *(f"extra{i}" for i in range(5)), start=2)
