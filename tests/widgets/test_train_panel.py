@@ -157,6 +157,9 @@ def test_a_training_that_napari_ends_by_quitting_leaves_its_model_and_is_resumed
     quick(again)
     for _ in range(2):
         again.cases.add()
+    for row, (image, labels) in zip(again.cases.rows, panel.cases.pairs, strict=True):
+        row.image.choose(image)
+        row.labels.choose(labels)
     assert not again.resume_button.isHidden()
     notices: list[str] = []
     again.runner.happened.connect(lambda e: notices.append(e.message) if isinstance(e, Notice) else None)
