@@ -114,17 +114,17 @@ def test_without_validation_the_weights_are_the_same_too(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_after_a_hundred_kills_the_weights_are_those_of_a_training_that_was_not_killed(folder: Path) -> None:
+def test_after_many_kills_the_weights_are_those_of_a_training_that_was_not_killed(folder: Path) -> None:
     import random
 
     options = SMALL | {"val": 0.34, "validations": 20, "epochs": 60}
     draw, kills = random.Random(0), 0
-    while kills < 100:
+    while kills < 10:  # each starts an interpreter that loads torch
         count = draw.randint(1, 12)
         if not killed_at(folder, options, lambda seen, count=count: len(seen) >= count):  # type: ignore[misc]
             break
         kills += 1
-    assert kills >= 20
+    assert kills >= 5
     list(resumed(folder, options))
     whole = train(from_folder(folder), out=folder / "whole.safetensors", **options)
     assert same(weights(folder / "m.safetensors"), weights(whole.path))
