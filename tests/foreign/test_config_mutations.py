@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from config_mutations import fuzz, fuzz_specs, fuzz_texts
+from napari_medseg.errors import ModelFileError
+from napari_medseg.foreign.monai.networks import network_of
 from napari_medseg.models.pipeline import Output, Sliding, Step
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from napari_medseg.registry import network
@@ -45,3 +47,9 @@ def test_no_text_crashes(count: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_no_spec_crashes(count: int) -> None:
     assert 0 < fuzz_specs(count, spec_text()) < count
+
+
+def test_a_number_of_axes_that_no_image_has_is_refused_before_it_is_used() -> None:
+    definition = {"_target_": "monai.networks.nets.DynUNet", "strides": [1, 2], "spatial_dims": 10**12}
+    with pytest.raises(ModelFileError, match="spatial_dims must be 2 or 3"):
+        network_of(Path("inference.json"), definition)

@@ -28,6 +28,8 @@ _OUTSIDE: Mapping[str, str] = {
     "DenseNet121": "a network that classifies images",
 }
 """{network: what it is}: no segmentation by itself."""
+_MOST_BLOCKS = 64
+"""Blocks, or depths, of a searched network: a file may claim any number."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def _with_filters(given: dict[str, Any]) -> dict[str, Any]:
     strides, dims = given.get("strides"), given.get("spatial_dims", 3)
     if not isinstance(strides, list):
         raise ValueError(f"strides must be a list; got {shown(strides)}")
+    if type(dims) is not int or dims not in (2, 3):
+        raise ValueError(f"spatial_dims must be 2 or 3; got {shown(dims)}")
     if given.get("filters") is None:
         given["filters"] = [min(2 ** (5 + k), 320 if dims == 3 else 512) for k in range(len(strides[:16]))]
     up = given.pop("upsample_kernel_size", strides[1:])
@@ -189,7 +193,10 @@ def _dints(given: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name} of the network and of dints_space differ")
     rows = given["paths"]
     if given.get("node_a") is None:
-        given["node_a"] = [1] * ((given.get("num_blocks", 6) + 1) * given.get("num_depths", 3))
+        blocks, depths = given.get("num_blocks", 6), given.get("num_depths", 3)
+        if not all(type(count) is int and 0 < count <= _MOST_BLOCKS for count in (blocks, depths)):
+            raise ValueError(f"num_blocks and num_depths must be whole numbers from 1 to {_MOST_BLOCKS}")
+        given["node_a"] = [1] * ((blocks + 1) * depths)
     if not isinstance(rows, list):
         raise ValueError("arch_code must hold numbers")
     return given
