@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.qt import QtViewer
+from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
 
 import napari_medseg as ms
@@ -74,21 +75,20 @@ def click_in_each(user: Clicker) -> None:
         look_at(user, view, at)
         for each in views(user.window):
             assert_cross_hairs(user, each, at)
-        user.click(user.pixel(at, view), view.canvas.native)
+        user.click(settled_pixel(user, view, at), view.canvas.native)
         last = user.panel.work.view.prompts[-1]
-        assert np.abs(np.subtract(last.at, at)).max() <= 1, "a voxel has few pixels in a small view"
-        assert (last.label, last.positive) == (1, positive)
+        assert (last.at, last.label, last.positive) == (at, 1, positive)
         user.panel.sign.toggle()
     assert_same_clicks(user)
 
 
 def paint_in_each(user: Clicker) -> None:
     user.press(user.panel.tools["M"])
-    user.panel.work.canvas.labels.brush_size = 5
+    user.panel.work.canvas.labels.brush_size = 2
     for view, axis in zip(views(user.window)[1:], (2, 1), strict=True):
         at = (5 + axis, 5, 27)
         look_at(user, view, at)
-        user.click(user.pixel(at, view), view.canvas.native)
+        user.click(settled_pixel(user, view, at), view.canvas.native)
         painted = user.panel.work.view.prompts[-1]
         assert isinstance(painted, ms.SliceMask)
         assert (painted.axis, painted.label) == (axis, 1)
@@ -113,9 +113,20 @@ def assert_cross_hairs(user: Clicker, view: Any, at: tuple[int, int, int]) -> No
     assert abs(row - where.y()) <= 2, (column, row, where)
 
 
+def settled_pixel(user: Clicker, view: Any, at: tuple[int, int, int]) -> QPoint:
+    """Where a view shows a voxel once the mouse is over it: the first move there lays the window out anew."""
+    QTest.mouseMove(view.canvas.native, user.pixel(at, view))
+    wait_for_places(user, at)
+    return user.pixel(at, view)
+
+
 def look_at(user: Clicker, view: Any, at: tuple[int, int, int]) -> None:
     """Show a voxel, and wait until the views have taken their places."""
     show_voxel(view.viewer, user.layer, at, user.window.layers)
+    wait_for_places(user, at)
+
+
+def wait_for_places(user: Clicker, at: tuple[int, int, int]) -> None:
     before = None
     while (now := [user.pixel(at, each) for each in views(user.window)]) != before:
         before = now
