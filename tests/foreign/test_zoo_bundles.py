@@ -98,6 +98,7 @@ def test_what_stays_outside_is_named(network: dict[str, Any], told: str, tmp_pat
 
 HOSTILE = {
     "tag": ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+    "nothing as a number": ("a: [!!int ]", "a value is of no known kind"),
     "anchor": ("a: &x [1]\nb: [*x, *x]", "anchors and aliases are not allowed"),
     "twice": ("a: 1\na: 2", "is there twice"),
     "deep": ("[" * 5000, "nested too deeply|expected"),

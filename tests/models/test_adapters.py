@@ -11,10 +11,17 @@ import pytest
 import torch
 
 from balls import segmentation, volume
-from napari_medseg import train
+from napari_medseg import registry, train
 from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.models.adapters import adapter_path, add_low_rank, freeze_encoder, plain_weights, with_adapter
+from napari_medseg.models.adapters import (
+    adapter_path,
+    add_low_rank,
+    freeze_encoder,
+    plain_weights,
+    with_adapter,
+    without_adapters,
+)
 from napari_medseg.models.file import Model
 from napari_medseg.models.transfer import channels_from
 
@@ -105,3 +112,12 @@ def test_other_channels_start_from_the_model(base: Model, tmp_path: Path) -> Non
 def test_adapting_needs_a_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="adapt decoder is for a model to start from"):
         train(pairs(), out=tmp_path / "m.safetensors", adapt="decoder", **QUICK)
+
+
+def test_a_network_keeps_its_own_parametrizations() -> None:
+    network = registry.network("transunet").build(width=4)
+    known = network.state_dict()
+    assert any(".parametrizations." in name for name in known)
+    assert plain_weights(network).keys() == known.keys()
+    without_adapters(network)
+    assert network.state_dict().keys() == known.keys()

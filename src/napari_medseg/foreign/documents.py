@@ -67,7 +67,7 @@ def _yaml(text: str) -> Any:
         raise ValueError(f"{problem}{f' in line {mark.line + 1}' if mark else ''}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except (TypeError, OverflowError, AttributeError) as error:
+    except (TypeError, OverflowError, AttributeError, LookupError) as error:  # such as "!!int" of nothing
         raise ValueError(f"a value is of no known kind ({type(error).__name__})") from None
 
 

@@ -92,7 +92,7 @@ def add_low_rank(network: nn.Module, spec: ModelSpec, rank: int) -> None:
         if of_classes or isinstance(module, _NormBase | nn.GroupNorm | nn.LayerNorm):
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad = True
-        elif isinstance(module, _ADAPTED):
+        elif isinstance(module, _ADAPTED) and not parametrize.is_parametrized(module):
             rows, columns = len(module.weight), module.weight.numel() // len(module.weight)
             if min(rows, columns) > rank:
                 parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
@@ -101,7 +101,7 @@ def add_low_rank(network: nn.Module, spec: ModelSpec, rank: int) -> None:
 def plain_weights(network: nn.Module) -> dict[str, torch.Tensor]:
     """The weights as a network without adapters has them: W + B A under the name of W."""
     state = network.state_dict()
-    plain = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
+    plain = _beside_adapters(state)
     for name in _adapted(state):
         plain[f"{name}.weight"] = _weight_of(network, name)
     return plain
@@ -109,9 +109,8 @@ def plain_weights(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def without_adapters(network: nn.Module) -> None:
     """Turn W and its adapter into one weight, in place."""
-    for module in list(network.modules()):
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    for name in _adapted(network.state_dict()):
+        parametrize.remove_parametrizations(network.get_submodule(name), "weight", leave_parametrized=True)
 
 
 def adapter_path(out: Path) -> Path:
@@ -152,8 +151,17 @@ def with_adapter(base: Model, adapter: str | Path, out: str | Path) -> Model:
     for name in _adapted(changed):
         whole = weights[f"{name}.weight"]
         weights[f"{name}.weight"] = whole + (changed[f"{name}{_B}"] @ changed[f"{name}{_A}"]).view_as(whole)
-    weights |= {name: tensor for name, tensor in changed.items() if ".parametrizations." not in name}
+    weights |= _beside_adapters(changed)
     return write_model(out, spec, weights)
+
+
+def _beside_adapters(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of all modules that have no adapter, and of those that have one what is not its weight.
+
+    A network's own parametrizations (TransUNet standardises the weights of its stem) are not adapters.
+    """
+    inside = tuple(f"{name}.parametrizations.weight." for name in _adapted(state))
+    return {name: tensor for name, tensor in state.items() if not name.startswith(inside)}
 
 
 def _weight_of(network: nn.Module, module: str) -> torch.Tensor:
