@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
 from napari_medseg.widgets.fields.forms import choose
 from napari_medseg.widgets.train import TrainPanel, free_path
 from napari_medseg.widgets.views.curves import Curves
+from trainings import recorded
 
 
 def add(viewer: ViewerModel, noun: Volume | Segmentation) -> Any:
@@ -50,15 +51,7 @@ def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def apart(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The processes that train."""
-    found: list[subprocess.Popen[bytes]] = []
-    start = parent._started
-
-    def started(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
-        found.append(start(complaints))
-        return found[-1]
-
-    monkeypatch.setattr(parent, "_started", started)
-    return found
+    return recorded(monkeypatch)
 
 
 @pytest.fixture

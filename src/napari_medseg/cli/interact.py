@@ -12,7 +12,7 @@ from napari_medseg import io
 from napari_medseg._version import __version__
 from napari_medseg.cases import Case, cases_of_images
 from napari_medseg.cli import terminal
-from napari_medseg.cli.knobs import add_knob
+from napari_medseg.cli.knobs import add_channels, add_knob
 from napari_medseg.config import CleanConfig
 from napari_medseg.errors import InputError, NotSupportedError, warn
 from napari_medseg.inference.runs.files import labels_source, paths_of, sha256_of, sha256_of_all
@@ -140,14 +140,7 @@ def run_clean(args: Namespace) -> None:
 
 def _add_images(parser: ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
-    parser.add_argument(
-        "--images",
-        dest="channels",
-        action="append",
-        type=Path,
-        metavar="PATH",
-        help="Instead of IMAGE: file of a channel, or folder with a file per case; several times for several channels.",
-    )
+    add_channels(parser)
 
 
 def _add_model_and_output(parser: ArgumentParser, what_model: str) -> None:

@@ -59,6 +59,19 @@ def add_merge(parser: _ActionsContainer, purpose: str) -> None:
     )
 
 
+def add_channels(parser: _ActionsContainer, order: str = "") -> None:
+    """Add --images for the files of a case that is given channel by channel. order: of the channels, for the help."""
+    parser.add_argument(
+        "--images",
+        dest="channels",
+        action="append",
+        type=Path,
+        metavar="PATH",
+        help="Instead of IMAGE: file of a channel, or folder with a file per case; several times for several channels"
+        f"{order}.",
+    )
+
+
 def add_sources(parser: ArgumentParser) -> None:
     """Add --images, --labels and --dataset."""
     parser.add_argument(

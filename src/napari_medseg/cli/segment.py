@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from napari_medseg import io
 from napari_medseg.cases import Case, cases_of_images, with_channels
 from napari_medseg.cli import terminal
-from napari_medseg.cli.knobs import add_knob
+from napari_medseg.cli.knobs import add_channels, add_knob
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import finishing
@@ -38,15 +38,7 @@ _CASES_A_WORKER = 2
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="Image file, OME-Zarr or DICOM folder.")
-    parser.add_argument(
-        "--images",
-        dest="channels",
-        action="append",
-        type=Path,
-        metavar="PATH",
-        help="Instead of IMAGE: file of a channel, or folder with a file per case; several times for several channels, "
-        "in the order of the model.",
-    )
+    add_channels(parser, ", in the order of the model")
     parser.add_argument(
         "--model",
         required=True,

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ from balls import segmentation, volume
 from napari_medseg import load_model, train
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, TrainProgress
-from napari_medseg.training.apart import parent
 from napari_medseg.training.apart.frames import receive, send
 from napari_medseg.training.apart.parent import iter_train_apart
 from napari_medseg.training.earlier import states_in
+from trainings import recorded
 
 OPTIONS: dict[str, Any] = {
     "val": 0,
@@ -37,15 +37,7 @@ CASES = [(volume(seed=seed), segmentation()) for seed in range(2)]
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The processes that were started to train."""
-    found: list[subprocess.Popen[bytes]] = []
-    start = parent._started
-
-    def started(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
-        found.append(start(complaints))
-        return found[-1]
-
-    monkeypatch.setattr(parent, "_started", started)
-    return found
+    return recorded(monkeypatch)
 
 
 def test_a_kill_takes_the_child_alone_and_its_training_is_resumed(
