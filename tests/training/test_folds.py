@@ -26,7 +26,7 @@ def test_folds_make_a_set(tmp_path: Path) -> None:
     plans = [event.message for event in events if isinstance(event, Started)]
     validated = [line.split("to validate: ")[1].split(",")[0] for line in plans]
     assert validated == ["1 (case0)", "1 (case1)", "1 (case2)"]
-    names = [f"balls.fold{k}.safetensors" for k in (1, 2, 3)]
+    names = [f"balls.fold{k}of3.safetensors" for k in (1, 2, 3)]
     assert json.loads((tmp_path / "balls.json").read_text()) == {
         "napari_medseg_set": 1,
         "members": [{"model": name} for name in names],
