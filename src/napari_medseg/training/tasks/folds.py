@@ -68,7 +68,7 @@ def iter_train_folds(
     """Train a model on each fold of the cases. Each is validated on the cases that it has not seen.
 
     folds: 2 to 20; fold k validates on every `folds`-th case from k on, in name order. out: the set to write,
-    NAME.json; its members are NAME.fold1of5.safetensors and so on. A budget in minutes is shared by the folds. All folds
+    NAME.json; its members are NAME.fold1of5.safetensors and so on. A budget in minutes is shared by the folds. They all
     follow one plan, which is made from all cases unless one is given. The other options are those of `iter_train`.
 
     Yields the events of each fold, with a Notice before it, and Finished with the Folds. Raises as `iter_train`.
