@@ -102,10 +102,9 @@ def iter_train(
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
     best and the last checkpoint (model files themselves), the history, log.csv, report.html, and the first stage of a
-    cascade. Files that an
-    earlier training left under these names are kept as "NAME.previous". A cascade that should stop before its second
-    stage has begun ends with its first stage as the model, and a Notice says so; one that is closed before then leaves
-    the first stage in that folder only.
+    cascade. Files that an earlier training left under these names are kept as "NAME.previous". A cascade that should
+    stop before its second stage has begun ends with its first stage as the model, and a Notice says so; one that is
+    closed before then leaves the first stage in that folder only.
 
     Raises InputError for cases that do not fit together, UnknownNameError for a network or a knob that does not exist,
     ModelFileError for init.
