@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -217,6 +218,28 @@ def test_a_model_of_two_channels_asks_for_two_images(
     np.testing.assert_array_equal(np.asarray(viewer.layers["ct labels"].data), np.asarray(expected.data))
     panel.models.select(ball_in_folder)
     qtbot.waitUntil(lambda: len(panel.images) == 1)
+
+
+def test_a_set_of_models_is_listed_and_segments(
+    viewer: ViewerModel, ball_in_folder: Path, models_folder: Path, qtbot: Any
+) -> None:
+    members = [{"model": ball_in_folder.name, "labels": {"1": 7}}, {"model": ball_in_folder.name, "labels": {"2": 9}}]
+    both = models_folder / "both.json"
+    both.write_text(json.dumps({"napari_medseg_set": 1, "members": members}))
+    panel = SegmentPanel(viewer)
+    qtbot.addWidget(panel)
+    add(viewer, replace(volume(seed=0), name="ct"))
+    panel.models.box.setCurrentText("both (set)")
+    qtbot.waitUntil(lambda: panel.models.facts.text().startswith("2 models, one after the other"))
+    qtbot.waitUntil(lambda: panel.estimate.text.text().startswith("about "))
+    assert len(panel.estimate.text.toolTip().splitlines()) == 2
+    panel.python_button.click()
+    assert repr(str(both)) in QApplication.clipboard().text()
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    found, expected = to_segmentation(viewer.layers["ct labels"]), ms.segment(volume(seed=0), both)
+    np.testing.assert_array_equal(np.asarray(found.data), np.asarray(expected.data))
+    assert list(found.labels) == [7, 9]
 
 
 def test_a_file_that_is_no_model_is_said_and_cannot_run(

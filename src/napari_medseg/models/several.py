@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medseg import strictjson
 from napari_medseg.errors import InputError, ModelFileError
+from napari_medseg.io.folders import natural
 from napari_medseg.models import checks
-from napari_medseg.models.file import Model, as_model
+from napari_medseg.models.file import Model, as_model, models_folder
 from napari_medseg.models.presets import lost_by
 from napari_medseg.registry import shown
 
@@ -72,9 +73,11 @@ class ModelSet:
 
     members: tuple[Member, ...]
     labels: Mapping[int, str]
+    path: Path | None = None
+    """The file that names the members; None for models that were given one by one."""
 
     @classmethod
-    def of(cls, members: Sequence[Member]) -> ModelSet:
+    def of(cls, members: Sequence[Member], path: Path | None = None) -> ModelSet:
         """Raises InputError where two members give an id two names."""
         labels: dict[int, str] = {}
         for member in members:
@@ -85,7 +88,7 @@ class ModelSet:
                         f"{member.model.path}: its label {of_set} ({name}) is {labels[of_set]} in another model: put "
                         f"the models into a set that maps their ids"
                     )
-        return cls(tuple(members), dict(sorted(labels.items())))
+        return cls(tuple(members), dict(sorted(labels.items())), path)
 
     @property
     def sha256(self) -> str:
@@ -168,6 +171,11 @@ def _first_difference(one: ModelSpec, other: ModelSpec) -> tuple[str, object, ob
     return _first_difference(one.first.model, other.first.model)
 
 
+def list_sets() -> list[Path]:
+    """The files in the models folder that may be sets, in the natural order of their names; they are not opened."""
+    return sorted(models_folder().glob("*.json"), key=lambda path: natural(path.name))
+
+
 def load_set(path: Path) -> Model | ModelSet:
     """The set in a JSON file; one that is averaged as one model. Raises ModelFileError for whatever is none."""
     try:
@@ -189,7 +197,7 @@ def load_set(path: Path) -> Model | ModelSet:
     try:
         members = [_member(path, entry) for entry in entries]
         if combine == "merge":
-            return ModelSet.of(members)
+            return ModelSet.of(members, path)
         if any(own != of_set for member in members for own, of_set in member.ids.items()):
             raise InputError("the labels of models that are averaged keep their ids")
         return averaged([member.model for member in members])

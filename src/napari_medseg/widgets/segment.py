@@ -23,6 +23,7 @@ from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.events import Event, Filled, Finished, Started, finishing
 from napari_medseg.io.formats import is_flat
 from napari_medseg.models.file import Model
+from napari_medseg.models.several import ModelSet, models_of
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.filling import begin_filling, end_filling, show_filled
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
@@ -65,7 +66,7 @@ _REFRESH_MS = 500
 class Run:
     """What runs: what it was asked, and the layer that it fills."""
 
-    model: Model
+    model: Model | ModelSet
     images: tuple[Image, ...]
     """The layer of the result is shown where these are."""
     began: float = 0.0
@@ -141,9 +142,10 @@ class SegmentPanel(Panel):
         self.out.changed.connect(self._update)
         Background(self).ask_when_settled(devices_seen, partial(self.options.offer, "device"))
 
-    def _follow_model(self, model: Model | None) -> None:
+    def _follow_model(self, model: Model | ModelSet | None) -> None:
         """As many image rows as the model has channels; without a model the rows stay, and there is one at first."""
-        names = [channel.name for channel in model.spec.channels] if model else [""] * max(1, len(self.images))
+        channels = models_of(model)[0].spec.channels if model else ()
+        names = [channel.name for channel in channels] or [""] * max(1, len(self.images))
         while len(self.images) > len(names):
             self._form.removeRow(len(self.images) - 1)
             self.images.pop()
@@ -176,7 +178,7 @@ class SegmentPanel(Panel):
             self._run = Run(model, tuple(box.layer for box in self.images))
             self.runner.start(partial(_layers, volume, self._path(), model, config), f"Segment {volume.name}")
 
-    def _segment_folder(self, model: Model, config: SegmentConfig) -> None:
+    def _segment_folder(self, model: Model | ModelSet, config: SegmentConfig) -> None:
         images, out = self.folder.path, self.out.path
         assert images is not None, "the button is off without a folder of images"
         assert out is not None, "the button is off without a folder for the labels"
@@ -237,7 +239,7 @@ class SegmentPanel(Panel):
             self._refresh_soon()
         elif isinstance(event, Finished):
             run.is_complete = True
-            if run.plan is not None:
+            if run.plan is not None and isinstance(run.model, Model):
                 self.estimate.learn(run.model, run.plan, time.monotonic() - run.began)
 
     def _add_layer(self, run: Run, result: Segmentation) -> None:
@@ -284,7 +286,7 @@ class SegmentPanel(Panel):
             here.remove(last[0])
 
 
-def _layers(volume: Volume, image: Path | None, model: Model, config: SegmentConfig) -> Iterator[Event]:
+def _layers(volume: Volume, image: Path | None, model: Model | ModelSet, config: SegmentConfig) -> Iterator[Event]:
     """In the worker: the labels of an image; those of a large one also go into a store, where a run can be resumed."""
     from napari_medseg.inference.runs.live import is_large, iter_segment_into, store_for
 
@@ -294,14 +296,14 @@ def _layers(volume: Volume, image: Path | None, model: Model, config: SegmentCon
         yield from ms.iter_segment(volume, model, config=config)
 
 
-def _folder(images: Path, out: Path, model: Model, config: SegmentConfig) -> Iterator[Event]:
+def _folder(images: Path, out: Path, model: Model | ModelSet, config: SegmentConfig) -> Iterator[Event]:
     """In the worker: the files of a folder, as the command segments them."""
     from napari_medseg.inference.runs.files import segmenting_folder
 
     yield from finishing(segmenting_folder(images, out, model, config))
 
 
-def as_python(paths: Sequence[str], model: Model, config: SegmentConfig) -> str:
+def as_python(paths: Sequence[str], model: Model | ModelSet, config: SegmentConfig) -> str:
     """The script that segments these images (one per channel) as the panel does."""
     if len(paths) == 1:
         read = f"volume = ms.read({paths[0]!r})\n"

@@ -25,7 +25,7 @@ _STATE_DICT = (".pt", ".pth", ".ckpt")
 
 
 class ImportModel(QDialog):
-    """Nothing is written before "Import". `imported` carries the path of the new model file.
+    """Nothing is written before "Import". `imported` carries the path of the new model file, or of the new set.
 
     ask: as `ModelBox` has it; reading and writing run in its thread.
     """
@@ -178,7 +178,7 @@ class ImportModel(QDialog):
         self.bar.hide()
         if isinstance(written, Written):
             self.accept()
-            self.imported.emit(written.models[0].path)
+            self.imported.emit(written.set_path or written.models[0].path)
             return
         self.import_button.setEnabled(self.look is not None)
         self.status.setText(written or "Stopped; nothing was written.")

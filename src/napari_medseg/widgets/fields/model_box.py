@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,14 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_medseg.errors import FileError, MedsegError
 from napari_medseg.models.about import about
-from napari_medseg.models.file import Model, list_models, load_model, models_folder
+from napari_medseg.models.file import Model, list_models, models_folder
 from napari_medseg.models.naming import SUFFIX, is_model_path
+from napari_medseg.models.several import ModelSet, as_models, list_sets, models_of
 from napari_medseg.sample import sample_files
 from napari_medseg.widgets.fields.forms import button, caption, choice, row
 from napari_medseg.widgets.fields.import_model import ImportModel
 
-_FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()})"
+_FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()} *.json)"
 """Qt tells capitals from small letters."""
 
 
@@ -28,8 +29,8 @@ class ModelBox(QWidget):
     """A drop-down of models, a button for others, and the facts of the chosen one.
 
     ask: `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read
-    to its end for its SHA-256. `model_changed` carries the Model, or None while it is read and where the file is not a
-    model (the facts then say why).
+    to its end for its SHA-256. `model_changed` carries the Model or ModelSet, or None while it is read and where the
+    file is neither (the facts then say why).
     """
 
     model_changed = Signal(object)
@@ -39,11 +40,13 @@ class ModelBox(QWidget):
     def __init__(self, ask: Callable[[Callable[[], Any], Callable[[Any], None]], None]) -> None:
         super().__init__()
         self._ask = ask
-        self.model: Model | None = None
+        self.model: Model | ModelSet | None = None
         self.setToolTip(f"The network and its weights. The models in {models_folder()} are listed.")
         self.box: QComboBox = choice({})
         self.box.setPlaceholderText("no model yet: train one, or browse")
-        self.browse_button = button("Browse…", self.browse, "Choose a model file (.safetensors) anywhere.")
+        self.browse_button = button(
+            "Browse…", self.browse, "Choose a model (.safetensors) or a set of models (.json) anywhere."
+        )
         self.import_button = button(
             "Import…", self._open_import, "Take a model of MONAI, nnU-Net, TotalSegmentator or torch into the folder."
         )
@@ -95,9 +98,9 @@ class ModelBox(QWidget):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802  # Qt's name
-        """A model file is chosen; anything else is looked at by the dialog."""
+        """A model or a set of models is chosen; anything else is looked at by the dialog."""
         path = Path(event.mimeData().urls()[0].toLocalFile())
-        if is_model_path(path):
+        if is_model_path(path) or path.suffix.lower() == ".json":
             self.select(path)
         else:
             self.import_model(path)
@@ -106,7 +109,7 @@ class ModelBox(QWidget):
         """Choose a model file; it is read again even where it is the chosen one."""
         index = self.box.findData(path)
         if index < 0:
-            self.box.addItem(path.stem, path)
+            self.box.addItem(_shown(path), path)
             index = self.box.count() - 1
         self.box.setCurrentIndex(index)
         self._load()
@@ -120,39 +123,43 @@ class ModelBox(QWidget):
             self.facts.setText("Reading…")
             self._ask(partial(_model_or_fault, path), partial(self._show, path))
 
-    def _show(self, path: Path, read: Model | str) -> None:
+    def _show(self, path: Path, read: Model | ModelSet | str) -> None:
         if path != self.box.currentData():
             return  # the user chose another one meanwhile
-        model = read if isinstance(read, Model) else None
-        self.facts.setText(facts_of(model) if model else str(read))
-        self._set_model(model)
+        if isinstance(read, str):
+            self.facts.setText(read)
+            return
+        self.facts.setText(facts_of(read) if isinstance(read, Model) else facts_of_set(read))
+        self._set_model(read)
 
-    def _set_model(self, model: Model | None) -> None:
+    def _set_model(self, model: Model | ModelSet | None) -> None:
         self.model = model
         self.model_changed.emit(model)
 
 
-def _model_or_fault(path: Path) -> Model | str:
-    """In the worker: the model, or why the file is not one."""
+def _model_or_fault(path: Path) -> Model | ModelSet | str:
+    """In the worker: the model or set, or why the file is neither."""
     try:
-        return load_model(path)
+        return as_models(path)
     except MedsegError as error:
         return str(error)
 
 
 def known_models() -> dict[str, Path]:
-    """{what the user reads: file} of the models folder, and last the sample's model."""
-    models = {path.stem: path for path in list_models()}
+    """{what the user reads: file} of the models folder, its sets of models, and last the sample's model."""
+    models = {_shown(path): path for path in (*list_models(), *list_sets())}
     with suppress(FileError):  # a package without its sample files segments as well
         models["sample (CT phantom)"] = sample_files()["model"]
     return models
 
 
+def _shown(path: Path) -> str:
+    return path.stem if is_model_path(path) else f"{path.stem} (set)"
+
+
 def facts_of(model: Model) -> str:
     """What the user should know about a model before a run, in a few short lines."""
     spec = model.spec
-    names = [name or f"label {label}" for label, name in spec.labels.items()]
-    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
     patch = " × ".join(map(str, spec.patch_zyx))
     millimetres = " × ".join(f"{s:.3g}" for s in spec.spacing_zyx_mm or ())
     score = spec.training.validation.get("dice mean")
@@ -161,8 +168,25 @@ def facts_of(model: Model) -> str:
     mode = "" if spec.mode == "3d" else f", {spec.mode}"
     return (
         f"{spec.network}{mode}{before}{validated}\n"
-        f"{len(names)} label{'s' * (len(names) != 1)}: {shown}\n"
+        f"{_names_in(spec.labels)}\n"
         f"{f'spacing {millimetres} mm' if millimetres else 'any spacing'}, patch {patch}\n"
         f"SHA-256 {model.sha256[:12]}\n"
         f"{about(model)}"
     )
+
+
+def facts_of_set(models: ModelSet) -> str:
+    """What the user should know about a set before a run: its labels, and what is in it."""
+    members = models_of(models)
+    return (
+        f"{len(members)} models, one after the other; the first that labels a voxel decides\n"
+        f"{_names_in(models.labels)}\n"
+        f"{', '.join(model.path.stem for model in members)}\n"
+        f"{about(members[0])}"
+    )
+
+
+def _names_in(labels: Mapping[int, str]) -> str:
+    names = [name or f"label {label}" for label, name in labels.items()]
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    return f"{len(names)} label{'s' * (len(names) != 1)}: {shown}"

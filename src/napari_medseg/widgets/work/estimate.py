@@ -19,28 +19,45 @@ if TYPE_CHECKING:
     from napari_medseg.inference.pace import Pace
     from napari_medseg.inference.plan import InferencePlan
     from napari_medseg.models.file import Model
+    from napari_medseg.models.several import ModelSet
     from napari_medseg.volume import Volume
 
-    Question = tuple[Volume, Model, SegmentConfig]
+    Question = tuple[Volume, Model | ModelSet, SegmentConfig]
 
 _DEVICES = {"cpu": "this CPU"}
 """{device: what users call it}; all others are a GPU."""
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one model does in a run: all of it, or a part of the work of a set."""
+
+    model: Model
+    plan: InferencePlan
+    pace: Pace
+
+
+@dataclass(frozen=True)
 class Outlook:
     """What is known of a run before it."""
 
-    plan: InferencePlan
-    pace: Pace
+    parts: tuple[Part, ...]
     doubts: tuple[str, ...] = ()
     """Signs that the model was not made for the image."""
+
+    @property
+    def device(self) -> str:
+        return self.parts[0].plan.device
+
+    def describe(self) -> str:
+        """A line for each model."""
+        return "\n".join(part.plan.describe() for part in self.parts)
 
 
 class Estimate(QWidget):
     """How long a run takes, or why the choices do not go together; doubts about the model, on yellow.
 
-    The tooltip has device, windows and memory. The time is that of an earlier run of the model at the same pace, or of
+    The tooltip has device, windows and memory. The time is that of an earlier run of a model at the same pace, or of
     one window, which is measured.
     """
 
@@ -56,7 +73,7 @@ class Estimate(QWidget):
         self._background = Background(self)
         self._work_soon = qdebounced(self._work, timeout=SETTLED_MS, parent=self)
 
-    def ask(self, volume: Volume, model: Model, config: SegmentConfig) -> None:
+    def ask(self, volume: Volume, model: Model | ModelSet, config: SegmentConfig) -> None:
         """Estimate this run once nothing was asked for a moment: a spin box that is turned asks many times."""
         self._question = (volume, model, config)
         self._work_soon()
@@ -92,18 +109,17 @@ class Estimate(QWidget):
             self._tell(found)
             return
         doubts = "\n".join(f"Check: {doubt}." for doubt in found.doubts)
-        self._tell("measuring how long it takes…", doubts, found.plan.describe())
-        known = self._paces.get(found.pace)
-        if known is not None:
-            self._show_seconds(question, found.plan.device, known * len(found.plan.windows))
+        self._tell("measuring how long it takes…", doubts, found.describe())
+        new = [part for part in found.parts if part.pace not in self._paces]
+        known = sum(self._paces.get(part.pace, 0.0) * len(part.plan.windows) for part in found.parts)
+        if new:
+            self._background.ask(partial(_seconds, new), partial(self._show_seconds, question, found.device, known))
         else:
-            self._background.ask(
-                partial(_seconds, question[1], found.plan), partial(self._show_seconds, question, found.plan.device)
-            )
+            self._show_seconds(question, found.device, known, 0.0)
 
-    def _show_seconds(self, question: Question, device: str, found: float | str) -> None:
+    def _show_seconds(self, question: Question, device: str, known: float, measured: float | str) -> None:
         if question is self._question:
-            self.text.setText(found if isinstance(found, str) else about_seconds(found, device))
+            self.text.setText(measured if isinstance(measured, str) else about_seconds(known + measured, device))
 
 
 def about_seconds(seconds: float, device: str) -> str:
@@ -135,21 +151,25 @@ def _outlook(question: Question) -> Outlook | str:
     preload()
     from napari_medseg.inference.pace import pace_of, plan_for
     from napari_medseg.inference.suitability import ImageSample, doubts_about
+    from napari_medseg.models.several import models_of
 
-    volume, model, config = question
+    volume, chosen, config = question
+    parts, doubts = list[Part](), dict[str, None]()
     try:
-        plan = plan_for(volume, model, config)
-        doubts = doubts_about(ImageSample.of(volume, model.spec), model.spec)
+        for model in models_of(chosen):
+            plan = plan_for(volume, model, config)
+            parts.append(Part(model, plan, pace_of(model, plan)))
+            doubts |= dict.fromkeys(doubts_about(ImageSample.of(volume, model.spec), model.spec))
     except MedsegError as error:
         return str(error)
-    return Outlook(plan, pace_of(model, plan), tuple(doubts))
+    return Outlook(tuple(parts), tuple(doubts))
 
 
-def _seconds(model: Model, plan: InferencePlan) -> float | str:
-    """In the worker: a window is run."""
+def _seconds(parts: list[Part]) -> float | str:
+    """In the worker: a window of each is run."""
     from napari_medseg.inference.pace import seconds_of
 
     try:
-        return seconds_of(model, plan)
+        return sum(seconds_of(part.model, part.plan) for part in parts)
     except (MedsegError, RuntimeError) as error:  # torch raises RuntimeError where memory is short
         return f"the time cannot be measured: {error}"
