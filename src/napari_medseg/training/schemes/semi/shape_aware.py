@@ -74,7 +74,7 @@ class SASSNet:
         changed, _ = unlabelled_of(batch)
         outputs, others = both(self._learner, batch, changed, state)
         losses = self._labelled(outputs, batch, state)
-        fooled = self._judged(others, changed, state, real=True)
+        fooled = self._judged(others, changed, state, real=True, learns=False)
         found = self._learner.descend(losses | {"adversarial": weight * fooled}, state)
         set_learning_rate(self._critics, self._setup.config.optimiser, self._setup.budget.fraction(state.step))
         told = self._judged(_detached(outputs), batch.images, state, real=True)
@@ -94,14 +94,23 @@ class SASSNet:
         return losses | {"distances": _DISTANCE_WEIGHT * signed_distance(given, context)}
 
     def _judged(
-        self, outputs: torch.Tensor | Outputs, images: torch.Tensor, state: TrainState, *, real: bool
+        self,
+        outputs: torch.Tensor | Outputs,
+        images: torch.Tensor,
+        state: TrainState,
+        *,
+        real: bool,
+        learns: bool = True,
     ) -> torch.Tensor:
-        """The discriminator's cross-entropy, where the answer should be: with labels (real), or without."""
+        """The discriminator's cross-entropy, where the answer should be: with labels (real), or without.
+
+        learns: whether it is the discriminator that will descend.
+        """
         distances = distances_of(outputs)
         images = inner(images, distances)
         if self._setup.spec.mode != "3d":  # it judges slice by slice
             distances, images = (each.movedim(2, 1).flatten(0, 1) for each in (distances, images))
-        self._critic.train()
+        self._critic.train().requires_grad_(learns)
         with drawing(self._setup.config.seed + state.step), autocast(self._setup.device, self._setup.precision):
             logits = self._critic(distances, images)
         answers = torch.full((len(logits),), int(real), device=logits.device)
