@@ -12,9 +12,9 @@ import pytest
 import napari_medseg as ms
 from balls import segmentation, volume
 from napari_medseg import Volume, iter_train, train
-from napari_medseg.cases import cases_of_images
+from napari_medseg.cases import cases_without_labels
 from napari_medseg.cli import main
-from napari_medseg.errors import InputError, MedsegError
+from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import TrainProgress
 from napari_medseg.training.apart.parent import iter_train_apart
 from scheme_suite import notices, pairs
@@ -81,7 +81,7 @@ def test_a_folder_of_images_without_labels_trains_from_the_command_line(
     command = "train --images images --labels labels --epochs 1 --val 0 --device cpu -o m.safetensors"
     scheme = ["--scheme", "self-training", "--confidence", "0.5"]
     assert main([*command.split(), *scheme, "--unlabelled", "empty"]) == 2
-    assert "empty" in capsys.readouterr().err
+    assert "empty holds no image" in capsys.readouterr().err
     assert main([*command.split(), *scheme, "--unlabelled", "others", "--doubt-passes", "2"]) == 2
     assert "scheme self-training has no use for doubt_passes" in capsys.readouterr().err
     assert main([*command.split(), *scheme, "--unlabelled", "others"]) == 0
@@ -90,8 +90,10 @@ def test_a_folder_of_images_without_labels_trains_from_the_command_line(
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MedsegError, match=tmp_path.name):
-        cases_of_images([tmp_path])
+    with pytest.raises(FileError, match=f"{tmp_path.name} holds no image"):
+        cases_without_labels(tmp_path)
+    with pytest.raises(FileError, match="nowhere"):
+        list(cases_without_labels(tmp_path / "nowhere")[0].peek().channels)
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def run(args: Namespace) -> None:
 
 
 def _train(args: Namespace, config: TrainConfig) -> None:
-    from napari_medseg.cases import cases_of_images
+    from napari_medseg.cases import cases_without_labels
     from napari_medseg.training import iter_train, iter_train_folds
     from napari_medseg.transforms.regions import parsed
 
@@ -113,7 +113,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             init=args.init,
             merge=merge,
             plan=args.plan,
-            unlabelled=() if args.unlabelled is None else cases_of_images([args.unlabelled]),
+            unlabelled=() if args.unlabelled is None else cases_without_labels(args.unlabelled),
             resume=args.resume,
             should_stop=should_stop,
         )
