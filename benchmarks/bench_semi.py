@@ -5,7 +5,7 @@
 Of the first 160 cases, every tenth (16) or every twentieth (8) is labelled, from the number of the seed on; the images
 of the others are given without labels. The last 40 are judged once: their mean Dice over cases and both labels. All
 runs have the same minutes of processor time from the first step on, one thread, the same network (unet3d with
---channels features) and the last weights: no case validates. A RUN is SCHEME:LABELLED:SEED. Each result is written to
+--channels features at --spacing) and the last weights: no case validates. A RUN is SCHEME:LABELLED:SEED. Each result is written to
 results/semi.json at once, and a run that is there is not repeated. --tune judges 16 others of the 160 instead, which
 are then not given as images, and prints only; settings are chosen by it.
 """
@@ -40,7 +40,8 @@ FIRST, JUDGED, TUNED = 160, 40, 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpu-minutes", type=float, default=2.0)
-    parser.add_argument("--channels", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--channels", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--spacing", type=float, default=2.0, help="Of the model, in mm; the images have 1.")
     parser.add_argument("--runs", nargs="+", metavar="RUN", default=list(everything()))
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--knobs", type=json.loads, default={}, help="JSON of TrainConfig's knobs, with --tune.")
@@ -83,6 +84,7 @@ def run(name: str, cases: list[Case], args: argparse.Namespace) -> dict[str, Any
             unlabelled=others if SCHEMES[scheme].takes_unlabelled else (),
             network="unet3d",
             arguments={"channels": tuple(args.channels)},
+            spacing_zyx_mm=(args.spacing,) * 3,
             minutes=args.cpu_minutes,
             checkpoint_minutes=1000,
             val=0,
@@ -107,6 +109,7 @@ def run(name: str, cases: list[Case], args: argparse.Namespace) -> dict[str, Any
         "steps": steps,
         "cpu_minutes": args.cpu_minutes,
         "channels": args.channels,
+        "spacing_mm": args.spacing,
         "losses": {key: round(value, 3) for key, value in loss.items()},
     }
 

@@ -435,6 +435,7 @@ def test_images_without_labels_come_from_a_folder_and_from_layers(
     assert [getattr(source, "name", source) for source in box.sources] == ["other", tmp_path.name]
     assert box.sources[0] is viewer.layers["other"]
     panel.options["ramp"].value = "0.01"
+    panel.budget.setValue(2)
     seen: list[Any] = []
     panel.runner.happened.connect(seen.append)
     panel.train_button.click()
