@@ -5,9 +5,9 @@
 Of the first 160 cases, every tenth (16) or every twentieth (8) is labelled, from the number of the seed on; the images
 of the others are given without labels. The last 40 are judged once: their mean Dice over cases and both labels. All
 runs have the same minutes of processor time from the first step on, one thread, the same network (unet3d with
---channels features at --spacing) and the last weights: no case validates. A RUN is SCHEME:LABELLED:SEED. Each result is written to
-results/semi.json at once, and a run that is there is not repeated. --tune judges 16 others of the 160 instead, which
-are then not given as images, and prints only; settings are chosen by it.
+--channels features at --spacing) and the last weights: no case validates. A RUN is SCHEME:LABELLED:SEED. Each result is
+written to results/semi.json at once, and a run that is there is not repeated. --tune judges 16 others of the 160
+instead, which are then not given as images, and prints only; settings are chosen by it.
 """
 
 from __future__ import annotations
