@@ -136,9 +136,7 @@ def windows_table(_: str, __: Path) -> str:
 
 def schemes_table(_: str, __: Path) -> str:
     """The schemes, what they learn from, and when to use which."""
-    rows = [
-        (f"`{name}`", f"{spec.summary}; {spec.reference}".rstrip("; "), spec.when) for name, spec in SCHEMES.items()
-    ]
+    rows = [(f"`{s.name}`", "; ".join(filter(None, (s.summary, s.reference))), s.when) for s in SCHEMES.values()]
     return table([("scheme", "learns", "when"), *rows])
 
 
