@@ -8,6 +8,8 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- presets -->               how the presets of the metrics differ
     <!-- costs -->                 memory and time of some networks, from benchmarks/results
     <!-- windows -->               how many windows volumes have, and how long they take
+    <!-- schemes -->              the schemes of training, and when to use which
+    <!-- semi -->                 what the semi-supervised schemes reach, from benchmarks/results
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
     <!-- picture: FILE | TEXT -->  a picture, once it exists
 
@@ -30,6 +32,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from unittest.mock import patch
 
@@ -39,12 +42,15 @@ from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
 from napari_medseg.metrics.study.study import TABLES
 from napari_medseg.models.presets import SETTINGS
+from napari_medseg.training.schemes.scheme import SCHEMES
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
+SEMI = RESULTS.with_name("semi.json")
 END = "<!-- end -->"
 MARK = re.compile(
-    rf"^<!-- (?P<kind>help|columns of|columns|presets|costs|windows|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
+    rf"^<!-- (?P<kind>help|columns of|columns|presets|costs|windows|schemes|semi|reference|picture)"
+    rf":? ?(?P<what>[^\n]*?) ?-->\n"
     rf"(?:(?:(?!^<!-- ).)*?^{END}\n)?",
     re.MULTILINE | re.DOTALL,
 )
@@ -126,6 +132,46 @@ def windows_table(_: str, __: Path) -> str:
         times = [f"{count * results[name]['cpu_seconds'] / 60:.1f} min" for name in TIMED]
         rows.append((what, " x ".join(map(str, shape)), str(count), *times))
     return table([("volume", "voxels", "windows", *(f"`{name}`" for name in TIMED)), *rows])
+
+
+def schemes_table(_: str, __: Path) -> str:
+    """The schemes, what they learn from, and when to use which."""
+    rows = [(f"`{s.name}`", "; ".join(filter(None, (s.summary, s.reference))), s.when) for s in SCHEMES.values()]
+    return table([("scheme", "learns", "when"), *rows])
+
+
+def semi_table(_: str, __: Path) -> str:
+    """The mean Dice of each scheme and number of labelled cases over the seeds that were run."""
+    if not SEMI.exists():
+        return ""
+    found: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for run, result in json.loads(SEMI.read_text(encoding="utf-8")).items():
+        scheme, labelled, _ = run.split(":")
+        found.setdefault((int(labelled), scheme), []).append({**result, "run": run})
+    rows = []
+    for (labelled, scheme), results in sorted(found.items(), key=lambda item: -item[0][0]):
+        beside = [gain for r in results if (gain := _gain(r, found)) is not None]
+        rows.append(
+            (
+                str(labelled),
+                f"`{scheme}`",
+                f"{fmean(r['dice'] for r in results):.3f}",
+                ", ".join(f"{r['dice']:.3f}" for r in results),
+                f"{fmean(beside):+.3f}" if beside and scheme != "supervised" else "",
+                f"{fmean(r['steps'] for r in results):.0f}",
+            )
+        )
+    head = ("labelled", "scheme", "mean Dice", "of each seed", "beside `supervised`, same seeds", "steps")
+    return table([head, *rows])
+
+
+def _gain(result: dict[str, Any], found: dict[tuple[int, str], list[dict[str, Any]]]) -> float | None:
+    """By how much a run is better than the supervised one of its cases and seed; None where that was not run."""
+    _, labelled, seed = result["run"].split(":")
+    for plain in found.get((int(labelled), "supervised"), []):
+        if plain["run"] == f"supervised:{labelled}:{seed}":
+            return float(result["dice"] - plain["dice"])
+    return None
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -228,6 +274,8 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "presets": presets_table,
     "costs": costs_table,
     "windows": windows_table,
+    "schemes": schemes_table,
+    "semi": semi_table,
     "reference": reference,
     "picture": picture,
 }

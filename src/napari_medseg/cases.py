@@ -140,6 +140,17 @@ def cases_of_images(sources: Sequence[Path]) -> list[Case]:
     return [Case(name=name, images=with_channels(paths), channels=names) for name, paths in matched.items()]
 
 
+def cases_without_labels(folder: Path) -> list[Case]:
+    """The images in a folder, or in an only file, as cases to learn from without labels.
+
+    Raises FileError for a folder without an image; else as `cases_of_images`.
+    """
+    found = cases_of_images([folder])
+    if not found:
+        raise FileError(f"{folder} holds no image that can be read: give a folder of images without labels")
+    return found
+
+
 def channel_names(folders: Sequence[Path]) -> tuple[str, ...]:
     """The names of folders as those of the channels in them; empty where there is one, or two have the same name."""
     names = tuple(folder.resolve().name for folder in folders)

@@ -19,11 +19,13 @@ from qtpy.QtWidgets import QApplication
 import napari_medseg as ms
 from balls import balls, segmentation, volume
 from napari_medseg import registry
+from napari_medseg.config import SchemeConfig
 from napari_medseg.events import Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import list_models, load_model
 from napari_medseg.sample import phantom
 from napari_medseg.training.apart import parent
+from napari_medseg.training.schemes.scheme import SCHEMES
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import label_names, labels_layer, placement, volume_layer
 from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
@@ -408,3 +410,39 @@ def test_the_slice_in_view_is_that_of_the_stored_array(viewer: ViewerModel) -> N
         axis, index = slice_in_view(viewer, layer)
         shown = np.asarray(placement(layer, [layer]).to_layer(np.asarray(stored.data)[0]))[step]
         np.testing.assert_array_equal(np.sort(shown, axis=None), np.sort(stored.data[0].take(index, axis), axis=None))
+
+
+def test_images_without_labels_come_from_a_folder_and_from_layers(
+    panel: TrainPanel, viewer: ViewerModel, tmp_path: Path, models_folder: Path, qtbot: Any
+) -> None:
+    add(viewer, replace(volume(), name="ct"))
+    add(viewer, segmentation())
+    box = panel.scheme
+    assert box.unlabelled.isHidden()
+    assert box.sources == []
+    assert not panel.options["ramp"].enabled
+    choose(box.box, "self-training")
+    assert not box.unlabelled.isHidden()
+    assert box.advice.text() == SCHEMES["self-training"].when
+    assert "without labels" in panel.waits.text()
+    assert not panel.train_button.isEnabled()
+    assert panel.options["ramp"].enabled
+    assert not panel.options["critic_width"].enabled
+    ms.write(tmp_path / "a.nii.gz", volume(seed=7))
+    box.unlabelled.folder.line.setText(str(tmp_path))
+    add(viewer, replace(volume(seed=8), name="other"))
+    box.unlabelled.add_button.click()
+    assert [getattr(source, "name", source) for source in box.sources] == ["other", tmp_path.name]
+    assert box.sources[0] is viewer.layers["other"]
+    panel.options["ramp"].value = "0.01"
+    panel.budget.setValue(2)
+    seen: list[Any] = []
+    panel.runner.happened.connect(seen.append)
+    panel.train_button.click()
+    wait(panel, qtbot)
+    assert {"loss", "pseudo_labels"} == set([e for e in seen if isinstance(e, TrainProgress)][-1].losses)
+    assert load_model("my model").spec.training.cases == 1
+    choose(box.box, "supervised")
+    assert panel.config.schemes == SchemeConfig()
+    assert box.sources == []
+    assert panel.train_button.isEnabled()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_medseg import registry
-from napari_medseg.config import TrainConfig, field_docs
+from napari_medseg.config import SchemeConfig, TrainConfig, field_docs, knobs_of
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
@@ -28,6 +28,7 @@ from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH, button, captio
 from napari_medseg.widgets.fields.label_names import LabelNames
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.remembered import remember
+from napari_medseg.widgets.fields.scheme_box import SchemeBox
 from napari_medseg.widgets.learning.annotation import Annotation, AnnotationWatch
 from napari_medseg.widgets.learning.lasting import training_in
 from napari_medseg.widgets.segment import SegmentPanel
@@ -71,11 +72,16 @@ _WORDS = {
     "foreground": Words("Patches on labels"),
     "augment": Words("Augmentation"),
     "mirror": Words("Mirroring"),
+    "unlabelled_weight": Words("Weight without labels"),
+    "confidence": Words("Confidence of pseudo-labels"),
+    "doubt_passes": Words("Passes of the teacher"),
+    "critic_width": Words("Width of the discriminator"),
+    "descent": Words("Descent", {"auto": "automatic", "adamw": "AdamW", "sgd": "SGD, as published"}),
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
 }
 _SHOWN = ("mode", "cascade", "unlabelled_slices")
-_HIDDEN = ("epochs", "minutes", "arguments")
-"""The budget is one number with its unit; the arguments of a network have no widget."""
+_HIDDEN = ("epochs", "minutes", "arguments", "scheme")
+"""The budget is one number with its unit, the scheme has its own box; the arguments of a network have no widget."""
 _UNITS = {"minutes": "minutes", "epochs": "epochs"}
 
 
@@ -95,6 +101,7 @@ class TrainPanel(Panel):
         self.cases = CaseRows(napari_viewer)
         self.labels = LabelNames()
         self.network = NetworkBox()
+        self.scheme = SchemeBox(napari_viewer, lambda: [x for case in self.cases.rows for x in case.images])
         self.options = ConfigForm(TrainConfig, _SHOWN, _WORDS, _HIDDEN)
         self.budget = QSpinBox()
         self.budget.setRange(1, 100_000)
@@ -126,10 +133,11 @@ class TrainPanel(Panel):
         self.labels.renamed.connect(self._annotation.rename)
         self.name.textChanged.connect(self._update)
         self.network.changed.connect(self._offer_modes)
+        self.scheme.changed.connect(self._offer_knobs)
         if self.options.advanced is not None:  # only there is the device, and only torch knows the devices
             self.options.advanced.unfolded.connect(self._offer_devices)
         self._offer_modes()
-        self._update()
+        self._offer_knobs()
         self._annotation.look()
         self._catch_up()
 
@@ -145,6 +153,7 @@ class TrainPanel(Panel):
         layout.addLayout(
             form(
                 Network=self.network,
+                Scheme=self.scheme,
                 Budget=budget,
                 **self.options.rows(),
                 Model_name=self.name,
@@ -164,7 +173,11 @@ class TrainPanel(Panel):
         """The options as the panel shows them."""
         amount = self.budget.value()
         in_minutes = self.unit.currentData() == "minutes"
-        return self.options.build(minutes=amount if in_minutes else None, epochs=None if in_minutes else amount)
+        return self.options.build(
+            minutes=amount if in_minutes else None,
+            epochs=None if in_minutes else amount,
+            scheme=self.scheme.spec.name,
+        )
 
     @property
     def curves(self) -> Curves:
@@ -201,6 +214,7 @@ class TrainPanel(Panel):
             self.cases.complete[0].images if self.cases.pairs else [],
             network=self.network.name,
             config=config,
+            unlabelled=self._unlabelled(),
             merge=tuple(region for folder in self.cases.folders for region in folder.data.merge),
             resume=resume,
         )
@@ -243,6 +257,11 @@ class TrainPanel(Panel):
             cases.append((volume, onto(to_segmentation(shown.labels.layer, layers), volume.grid)))
         return [*cases, *(case for folder in self.cases.folders for case in folder.data.cases)]
 
+    def _unlabelled(self) -> list[Volume | Path]:
+        """The images without labels; a folder is looked through where the training runs."""
+        layers = list(self._viewer.layers)
+        return [source if isinstance(source, Path) else to_volume([source], layers) for source in self.scheme.sources]
+
     def _show_annotation(self, found: Annotation) -> None:
         """Show what is painted. Empty slices between painted ones are most often not annotated, so that is preset."""
         self.cases.show_annotated(found.texts)
@@ -277,12 +296,23 @@ class TrainPanel(Panel):
             if not fits and value == mode.value:
                 mode.value = "auto"
 
+    def _offer_knobs(self) -> None:
+        """Offer the knobs that the scheme uses; the others are left alone, for it would refuse them."""
+        for name, knob in knobs_of(SchemeConfig).items():
+            widget = self.options[name]
+            widget.enabled = name in self.scheme.spec.knobs
+            if not widget.enabled:
+                widget.value = "" if knob.default is None else knob.default
+        self._update()
+
     def _offer_devices(self) -> None:
         self._background.ask(devices_seen, partial(self.options.offer, "device"))
 
     def _update(self, _: object = None) -> None:
         no_case = self.cases.is_empty
-        tell(self.waits, "Waits for an image layer and its Labels layer, or a folder." if no_case else "")
+        lacks = "Waits for images without labels: a folder, or a layer." if self.scheme.waits else ""
+        tell(self.waits, "Waits for an image layer and its Labels layer, or a folder." if no_case else lacks)
+        no_case = no_case or self.scheme.waits
         ready = not self.runner.is_busy
         named = bool(_safe(self.name.text()))
         self.train_button.setEnabled(ready and not no_case and named)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject
 
+from napari_medseg.cases import cases_without_labels
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.widgets.learning.preview import Preview
 from napari_medseg.widgets.work.runner import lasting_runner
@@ -70,8 +71,12 @@ def training_in(viewer: Viewer, panel: QObject) -> Training:
     return found or Training(window, viewer)
 
 
-def _training(cases: Cases, **options: Any) -> Iterator[Event]:
+def _training(cases: Cases, *, unlabelled: Iterable[Volume | Path] = (), **options: Any) -> Iterator[Event]:
     """In the worker, which loads torch for the preview and matplotlib for the curves: both would hold up the window."""
     importlib.import_module("napari_medseg.inference.torch_library").preload()
     importlib.import_module("napari_medseg.widgets.views.curves")
-    yield from importlib.import_module("napari_medseg.training.apart.parent").iter_train_apart(cases, **options)
+    others: list[Any] = []
+    for source in unlabelled:
+        others += cases_without_labels(source) if isinstance(source, Path) else [source]
+    parent = importlib.import_module("napari_medseg.training.apart.parent")
+    yield from parent.iter_train_apart(cases, unlabelled=others, **options)

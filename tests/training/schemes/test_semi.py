@@ -1,0 +1,111 @@
+"""The semi-supervised schemes: the suite of schemes, and what is special to each."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from napari_medseg.architectures.blocks.outputs import Outputs
+from napari_medseg.training.cases import IGNORE
+from napari_medseg.training.losses.context import Context
+from napari_medseg.training.losses.distance import signed_distance
+from napari_medseg.training.losses.masked import Masked
+from napari_medseg.training.schemes.learner import inner, part
+from napari_medseg.training.schemes.semi.critic import Critic, distances_of
+from napari_medseg.training.schemes.semi.pseudo import pseudo_labels
+from scheme_suite import SchemeSuite
+
+AT_ONCE: dict[str, Any] = {"ramp": 0.01}
+"""What is learned without labels counts from the first step on."""
+
+
+class TestMeanTeacher(SchemeSuite):
+    scheme = "mean-teacher"
+    knobs: ClassVar = {"ramp": 0.5, "doubt_passes": 2}
+    parts: ClassVar = {"loss", "consistency"}
+
+
+class TestSelfTraining(SchemeSuite):
+    scheme = "self-training"
+    knobs: ClassVar = AT_ONCE | {"confidence": 0.3}
+    parts: ClassVar = {"loss", "pseudo_labels"}
+
+
+class TestCopyPaste(SchemeSuite):
+    scheme = "copy-paste"
+    knobs: ClassVar = {"ramp": 0.5, "mode": "2.5d"}
+    parts: ClassVar = {"loss", "pseudo_labels"}
+
+
+class TestSASSNet(SchemeSuite):
+    scheme = "sassnet"
+    knobs: ClassVar = AT_ONCE | {"critic_width": 2}
+    network = "sassnet"
+    arguments: ClassVar = {"width": 2}
+    kept: ClassVar = {"network", "discriminator"}
+    parts: ClassVar = {"loss", "adversarial", "discriminator"}
+
+
+class TestCANet(SchemeSuite):
+    """On a network without a head for distances, slice by slice, with an average."""
+
+    scheme = "canet"
+    knobs: ClassVar = AT_ONCE | {"critic_width": 2, "mode": "2d", "ema": 0.9}
+    kept: ClassVar = {"network", "average", "discriminator"}
+    parts: ClassVar = {"loss", "distances", "adversarial", "discriminator"}
+
+
+@pytest.mark.parametrize(("attention", "count"), [(False, 11_020_290), (True, 11_085_826)])
+def test_the_discriminators_have_the_published_counts(attention: bool, count: int) -> None:
+    with torch.device("meta"):
+        critic = Critic(distances=1, channels=1, spatial_dims=3, width=64, attention=attention)
+    assert sum(parameter.numel() for parameter in critic.parameters()) == count
+
+
+def test_the_attention_of_a_discriminator_is_one_layer_that_learns() -> None:
+    critic = Critic(distances=2, channels=1, spatial_dims=3, width=4, attention=True)
+    names = {name for name, _ in critic.named_parameters() if name.startswith("excite")}
+    assert len(names) == 2
+    critic(torch.rand(2, 2, 5, 17, 6), torch.rand(2, 1, 5, 17, 6)).sum().backward()
+    assert all(parameter.grad is not None for parameter in critic.parameters())
+    assert critic.excite is not None
+    assert critic.excite[0].weight.grad.abs().sum() > 0
+
+
+def test_distances_are_those_of_the_head_or_of_the_logits() -> None:
+    logits = torch.randn(2, 3, 4, 5, 6)
+    read = distances_of(logits)
+    sure = torch.tensor([0.0, 50.0, 0.0]).reshape(1, 3, 1, 1, 1).expand_as(logits)
+    assert torch.equal(distances_of(sure)[:, 0], -torch.ones(2, 4, 5, 6))
+    head = torch.zeros(2, 2, 4, 5, 6)
+    assert torch.equal(distances_of(Outputs(logits, (), {"sdf": head})), head)
+    classes = torch.zeros((2, 4, 5, 6), dtype=torch.long)  # empty: the wanted distance is 0 everywhere
+    lost = signed_distance(Masked.of(logits, classes), Context())
+    assert lost == pytest.approx(float(read.square().mean()), rel=1e-5)
+
+
+def test_pseudo_labels_are_sure_and_no_specks() -> None:
+    classes = torch.zeros((1, 6, 12, 12), dtype=torch.long)
+    classes[0, 1:5, 1:7, 1:7] = 1
+    classes[0, 3, 10, 10] = 1
+    logits = torch.nn.functional.one_hot(classes, 2).movedim(-1, 1).float() * 4
+    logits[0, :, 2, 3, 3] = 0
+    found = pseudo_labels(logits, 0.9)
+    wanted = classes.clone()
+    wanted[0, 3, 10, 10] = IGNORE  # small beside the other part
+    wanted[0, 2, 3, 3] = IGNORE  # unsure
+    assert torch.equal(found, wanted)
+    assert not (pseudo_labels(logits, 0.0) == IGNORE)[0, 2, 3, 3]
+    assert (pseudo_labels(logits, 0.99) == IGNORE).all()
+
+
+def test_parts_of_a_batch_and_inner_slices() -> None:
+    outputs = Outputs(torch.arange(4.0).reshape(4, 1, 1, 1, 1), (torch.arange(4.0),), {"sdf": torch.arange(4.0)})
+    first = part(outputs, 1, 3)
+    assert isinstance(first, Outputs)
+    assert first.logits.flatten().tolist() == first.auxiliary[0].tolist() == first.heads["sdf"].tolist() == [1.0, 2.0]
+    seen = torch.from_numpy(np.arange(5.0)).reshape(1, 5, 1, 1)
+    assert inner(seen, torch.zeros(1, 2, 3, 1, 1)).flatten().tolist() == [1.0, 2.0, 3.0]
