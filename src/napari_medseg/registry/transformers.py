@@ -72,7 +72,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         family="transformer",
         year=2021,
         summary="SETR: a vision transformer on patches of 16^n voxels, and one of three decoders of its maps",
-        when="For comparisons with a plain transformer; it wants thousands of labelled cases, or weights to start from.",
+        when="For comparisons with a plain transformer; it wants thousands of cases, or weights to start from.",
         reference="Zheng et al., CVPR 2021, doi:10.1109/CVPR46437.2021.00681",
         parameters={
             "decoder": Parameter(

@@ -22,7 +22,8 @@ class MapTransformer(nn.Module):
     """Every voxel of a map becomes a token, with its learned position; layers of attention; back to a map.
 
     Positions are learned on a grid and interpolated to the size of the map. `grid`: one number for all axes, or one per
-    axis. `patch`: voxels of a token along each axis; the size is a multiple of it. Raises InputError for a grid of another length, or heads that do not divide `hidden`.
+    axis. `patch`: voxels of a token along each axis; the size is a multiple of it. Raises InputError for a grid of
+    another length, or heads that do not divide `hidden`.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ Unit = Callable[..., nn.Module]
 
 
 class _Decoder(nn.Module):
-    """Makes the map that is classified: (N, channels, *); the logits are enlarged by `enlarged`, one after the other."""
+    """Makes the map that is classified, of `channels`; the logits are enlarged by each number of `enlarged` in turn."""
 
     channels: int
     enlarged: tuple[int, ...] = ()
