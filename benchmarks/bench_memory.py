@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from napari_medseg.interactive.guided.deepigeos_training import Corrected, Correction, iter_train_pnet, iter_train_rnet
 from scipy import stats
 
 import napari_medseg as ms
 from napari_medseg.events import TrainProgress
-from napari_medseg.interactive.guided.deepigeos_training import Corrected, Correction, iter_train_pnet, iter_train_rnet
+from napari_medseg.interactive.guided.clips import iter_train_memory, phantoms, shapes
 from napari_medseg.interactive.guided.memory import MemoryView, memory_network
-from napari_medseg.interactive.guided.memory_training import iter_train_memory, phantoms, shapes
 from napari_medseg.interactive.guided.rounds import Round
 from napari_medseg.models import load_model
 

@@ -285,7 +285,8 @@ class TrainConfig:
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
-    """Way to train: supervised, from images and their labels."""
+    """Way to train: supervised, from images and their labels; memory, clicks and supervoxels train networks that take
+    more than an image: see the guide "With a network and clicks"."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)

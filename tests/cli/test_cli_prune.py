@@ -1,4 +1,4 @@
-"""`convert --prune`: a shallower network, with the costs of both, and their Dice where there is something to tell it."""
+"""`convert --prune`: a shallower network, with the costs of both, and their Dice where it can be known."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ import napari_medseg as ms
 from click_phantoms import balls, dice
 from napari_medseg.architectures import attention_maps
 from napari_medseg.errors import InputError
+from napari_medseg.interactive.guided.clips import Example, iter_train_memory, lovasz, phantoms, shapes
 from napari_medseg.interactive.guided.memory import MemoryView, memory_network
-from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory, lovasz, phantoms, shapes
 from napari_medseg.models.file import Channel, Normalisation, write_model
 from napari_medseg.registry import network
 

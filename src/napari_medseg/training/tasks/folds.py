@@ -22,6 +22,7 @@ from napari_medseg.training.cases import as_cases, in_regions
 from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train, require_trainable
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan, as_plan
+from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -80,6 +81,8 @@ def iter_train_folds(
         raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")
     given = None if plan is None else as_plan(plan)
     initial = None if options.get("init") is None else as_model(options.pop("init"))
+    if scheme_named(config.scheme).takes != "image":
+        raise InputError(f"models of scheme {config.scheme} cannot be averaged: train without folds")
     if config.cascade != "none" or any(made is not None and made.spec.first is not None for made in (given, initial)):
         raise InputError("folds are averaged, and cascades cannot be: train one network in folds, or no folds")
     options |= {"init": initial}
