@@ -4,11 +4,12 @@
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_memory.py memory memory.safetensors
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_memory.py deepigeos FOLDER
 
-Seeds are fixed. The memory network learns from phantoms of seeds below 160. It is measured on phantoms of seeds from
-10,000 on, and on hippocampus volumes from the 181st of 200 on, of which it has seen none. The user gives the largest
-slice along z, and then the slice that the network's quality head proposes; slices given in any round do not count.
-DeepIGeoS: P-Net learns from the first 20 hippocampus volumes, R-Net from the first 60, and both are measured on those
-from the 181st on; clicks are simulated as published.
+Seeds are fixed. The memory network learns by the scheme "memory" from phantoms of seeds below 160. It is measured on
+phantoms of seeds from 10,000 on, and on hippocampus volumes from the 181st of 200 on, of which it has seen none. The user
+gives the largest slice along z, and then the slice that the network's quality head proposes; slices given in any round do
+not count.
+DeepIGeoS: P-Net learns from the first 20 hippocampus volumes, R-Net by the scheme "clicks" from the first 60, and both
+are measured on those from the 181st on; clicks are simulated as published.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from napari_medseg.interactive.guided.deepigeos_training import Corrected, Correction
 from scipy import stats
 
 import napari_medseg as ms
-from napari_medseg.events import TrainProgress
-from napari_medseg.interactive.guided.deepigeos_training import Corrected, Correction, iter_train_pnet, iter_train_rnet
+from napari_medseg.events import Event, TrainProgress
+from napari_medseg.interactive.guided.clips import phantoms, shapes
 from napari_medseg.interactive.guided.memory import MemoryView, memory_network
-from napari_medseg.interactive.guided.memory_training import iter_train_memory, phantoms, shapes
 from napari_medseg.interactive.guided.rounds import Round
+from napari_medseg.interactive.guided.simulated import Corrected, Correction
 from napari_medseg.models import load_model
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,10 +52,10 @@ def hippocampus(names: slice) -> Iterator[tuple[ms.Volume, ms.Segmentation]]:
         yield ms.read(path), ms.read_segmentation(folder / "labels" / path.name)
 
 
-def watched(events: Iterable[TrainProgress], every: int = 50) -> None:
+def watched(events: Iterable[Event], every: int = 50) -> None:
     started = time.process_time()
     for event in events:
-        if event.done % every == 0 or event.done == event.total:
+        if isinstance(event, TrainProgress) and (event.done % every == 0 or event.done == event.total):
             seconds = time.process_time() - started
             print(f"step {event.done} of {event.total}: loss {event.loss:.3f}, CPU {seconds:.0f} s", flush=True)
 
@@ -100,7 +102,7 @@ def measure_memory(path: Path, count: int) -> dict[str, Any]:
         print(kind, json.dumps(rows[kind]), flush=True)
     rows["five slices"] = beside_the_others(path, count)
     record = load_model(path).spec.training
-    return {"steps": record.fingerprint["steps"], "phantoms": record.cases, "seed": record.seed, **rows}
+    return {"epochs": record.epochs, "phantoms": record.cases, "seed": record.seed, **rows}
 
 
 def rounds_of(network: Any, size: int, volume: ms.Volume, mask: Mask) -> list[tuple[Mask, Round]]:
@@ -143,18 +145,17 @@ def beside_the_others(path: Path, count: int) -> dict[str, float]:
     return row
 
 
-def measure_deepigeos(folder: Path, pnet_steps: int, rnet_steps: int, count: int, *, trained: bool) -> dict[str, Any]:
+def measure_deepigeos(folder: Path, pnet_epochs: int, rnet_epochs: int, count: int, *, trained: bool) -> dict[str, Any]:
     first, second = folder / "pnet.safetensors", folder / "rnet.safetensors"
-    ids = list(LABELS)
-    cases = [] if trained else [Correction.of(v, truth, truth, ids) for v, truth in hippocampus(slice(60))]
     if not trained:
-        watched(iter_train_pnet(cases[:20], LABELS, first, steps=pnet_steps, width=8))
-        proposed = [proposed_by(first, case) for case in cases]
-        watched(iter_train_rnet(proposed, LABELS, second, steps=rnet_steps, width=8))
+        cases = list(hippocampus(slice(60)))
+        options: dict[str, Any] = {"val": 0, "device": "cpu", "report": False, "arguments": {"width": 8}}
+        watched(ms.iter_train(cases[:20], network="deepigeos_pnet", out=first, epochs=pnet_epochs, **options))
+        watched(ms.iter_train(cases, scheme="clicks", out=second, epochs=rnet_epochs, **options))
     network, rng, scores = load_model(second).load_network(), np.random.default_rng(0), []
     clicks = []
     for volume, truth in hippocampus(slice(180, 180 + count)):
-        case = proposed_by(first, Correction.of(volume, truth, truth, ids))
+        case = Correction.of(volume, truth, ms.segment(volume, first, device="cpu"), list(LABELS))
         state = Corrected.of(case, len(LABELS) + 1)
         row = [both(state.labels, case)]
         for _ in range(3):
@@ -163,8 +164,8 @@ def measure_deepigeos(folder: Path, pnet_steps: int, rnet_steps: int, count: int
         scores.append(row)
         clicks.append(int(state.clicks.sum()))
     found = {
-        "pnet_steps": load_model(first).spec.training.fingerprint["steps"],
-        "rnet_steps": load_model(second).spec.training.fingerprint["steps"],
+        "pnet_epochs": load_model(first).spec.training.epochs,
+        "rnet_epochs": load_model(second).spec.training.epochs,
         "seed": 0,
         "volumes": len(scores),
         "dice_of_pnet_and_after_rounds": np.round(np.mean(scores, axis=0), 3).tolist(),
@@ -175,12 +176,6 @@ def measure_deepigeos(folder: Path, pnet_steps: int, rnet_steps: int, count: int
     return found
 
 
-def proposed_by(path: Path, case: Correction) -> Correction:
-    with torch.inference_mode():
-        logits = load_model(path).load_network()(torch.from_numpy(case.image)[None])
-    return Correction(case.image, case.truth, logits[0].argmax(0).numpy(), case.spacing)
-
-
 def both(labels: npt.NDArray[np.int64], case: Correction) -> float:
     return float(np.mean([dice(labels == k, case.truth == k) for k in range(1, len(LABELS) + 1)]))
 
@@ -189,23 +184,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train-memory", "memory", "deepigeos"])
     parser.add_argument("path", type=Path, help="The model file, or the folder of both.")
-    parser.add_argument("--steps", type=int, default=3000, help="Of the memory network (default: 3000).")
+    parser.add_argument("--epochs", type=int, default=75, help="Of the memory network (default: 75).")
     parser.add_argument("--volumes", type=int, default=20, help="Of each kind to measure on, at most 20 (default: 20).")
-    parser.add_argument("--resume", action="store_true", help="Go on from the model file.")
-    parser.add_argument("--pnet-steps", type=int, default=160, help="(default: 160)")
-    parser.add_argument("--rnet-steps", type=int, default=160, help="(default: 160)")
+    parser.add_argument("--resume", action="store_true", help="Go on with a training that was stopped.")
+    parser.add_argument("--pnet-epochs", type=int, default=16, help="(default: 16)")
+    parser.add_argument("--rnet-epochs", type=int, default=5, help="(default: 5)")
     parser.add_argument("--trained", action="store_true", help="Measure the P-Net and R-Net of the folder.")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "train-memory":
-        init = load_model(args.path) if args.resume else None
-        start = int(init.spec.training.fingerprint["steps"]) if init else 0
-        watched(iter_train_memory(list(phantoms(160, 0)), args.path, steps=args.steps, init=init, start=start))
+        options: dict[str, Any] = {"epochs": args.epochs, "batch_size": 4, "val": 0, "device": "cpu", "report": False}
+        watched(ms.iter_train(phantoms(160, 0), scheme="memory", out=args.path, resume=args.resume, **options))
         return
     if args.what == "memory":
         found = measure_memory(args.path, args.volumes)
     else:
-        found = measure_deepigeos(args.path, args.pnet_steps, args.rnet_steps, args.volumes, trained=args.trained)
+        found = measure_deepigeos(args.path, args.pnet_epochs, args.rnet_epochs, args.volumes, trained=args.trained)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{args.what}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -58,6 +58,7 @@ PUBLISHED = {
     "monai_attention_unet": "94,482,930",
     "cenet": "29,003,093",
     "transunet": "105,277,081",
+    "setr": "318.31 million",
     "unext": "1,471,921",
     "hrnet": "65,859,379",
     "sassnet": "9,448,866",

@@ -308,8 +308,8 @@ class TrainConfig:
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
-    """Way to train: supervised, from images and their labels; or one of those that learn from images without labels
-    too: see the guide "Which scheme when"."""
+    """Way to train: supervised, from images and their labels; others learn from images without labels too, or train
+    networks that take more than an image: see the guide "Which scheme when"."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)

@@ -155,6 +155,13 @@ REFUSED = {
     "idle_network": ("convert images/case0.nii.gz -o out.nii --network vnet", "--network needs a state dict"),
     "idle_preset": ("convert foreign.pth -o out.safetensors --preset paper", "--preset needs --network"),
     "idle_labels": ("convert images/case0.nii.gz -o out.nii --labels l.json", "--labels needs a state dict"),
+    "prune_no_levels": (
+        "convert model.safetensors -o out.safetensors --prune 1",
+        "model.safetensors: only a unetpp can be pruned; this is a",
+    ),
+    "prune_elsewhere": ("convert model.safetensors -o out.onnx --prune 1", "out.onnx: a model is written as"),
+    "idle_prune": ("convert images/case0.nii.gz -o out.nii --prune 1", "--prune needs a model file of ours"),
+    "idle_images": ("convert model.safetensors -o out.safetensors --images images", "--images needs --prune and"),
     "idle_onto": ("convert foreign.pth -o out.safetensors --onto pair.hdr", "--onto needs an image or labels"),
     "idle_as_labels": ("convert foreign.pth -o out.safetensors --as-labels", "--as-labels needs an image or labels"),
     "idle_slices": (f"{TRAIN} --slices 5", "--slices needs --mode 2.5d: without it nothing would change"),

@@ -130,6 +130,8 @@ SURFACE = {
         "--spacing",
         "--intensities",
         "--modality other [CT|MR|other]",
+        "--prune",
+        "--images several times",
     ],
     "interact": ["image", "--images several times", "--prompts required", "--model", "-o --output required"],
     "propagate": ["image", "--images several times", "--labels required", "--model", "-o --output required"],

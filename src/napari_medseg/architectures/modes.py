@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.outputs import Outputs, logits_of
+from napari_medseg.architectures.interactive.graph_unet import GraphUNet, OnSupervoxels
 
 
 class SliceWise(nn.Module):
@@ -69,6 +70,8 @@ def in_mode(network: nn.Module, mode: str, slices: int = 1) -> nn.Module:
         return SliceWise(network)
     if mode == "2.5d":
         return AdjacentSlices(network, slices)
+    if isinstance(network, GraphUNet):
+        return OnSupervoxels(network)
     return TriPlanar(network) if mode == "triplanar" else network
 
 

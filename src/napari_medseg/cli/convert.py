@@ -1,7 +1,11 @@
-"""Convert a volume to another format, labels staying labels, or a model of another program into a model file."""
+"""Convert a volume to another format, labels staying labels, or a model of another program into a model file.
+
+A UNet++ can be pruned to a shallower network.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -18,7 +22,7 @@ from napari_medseg.foreign import is_foreign
 from napari_medseg.foreign.asked import INTENSITIES
 from napari_medseg.io.outputs import check_keeps_inputs, check_writable, locked
 from napari_medseg.io.stored import from_noun, looks_like_labels
-from napari_medseg.models.naming import is_model_path
+from napari_medseg.models.naming import is_model_path, require_model_path
 from napari_medseg.models.spec import Modality
 from napari_medseg.registry import PresetName
 from napari_medseg.transforms.regions import merged, parsed
@@ -61,7 +65,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--preset", choices=get_args(PresetName), default="default", help="Preset of the network of a state dict."
     )
     parser.add_argument(
-        "--labels", type=Path, metavar="JSON", help='Labels of a state dict: a file such as {"1": "liver"}.'
+        "--labels",
+        type=Path,
+        metavar="PATH",
+        help='Labels of a state dict: a JSON file such as {"1": "liver"}; with --prune, a folder of label files.',
     )
     parser.add_argument(
         "--arguments",
@@ -80,6 +87,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--modality", choices=get_args(Modality), default="other", help="Images of a state dict. (default: %(default)s)"
     )
+    parser.add_argument(
+        "--prune",
+        type=int,
+        metavar="LEVEL",
+        help="Keep the levels 1 to LEVEL of a model of unetpp, and say what that saves and costs.",
+    )
+    parser.add_argument(
+        "--images",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="Folder of images whose Dice --prune measures, with --labels; several times for several channels.",
+    )
 
 
 def run(args: Namespace) -> None:
@@ -87,7 +107,7 @@ def run(args: Namespace) -> None:
     foreign = is_foreign(args.source)
     _refuse_idle_flags(args, foreign=foreign)
     if is_model_path(args.source):
-        _export_model(args)
+        _export_model(args) if args.prune is None else _prune_model(args)
         return
     if foreign:
         _convert_model(args)
@@ -121,11 +141,13 @@ def _refuse_idle_flags(args: Namespace, *, foreign: bool) -> None:
         ("--interpolation", args.interpolation != "linear", args.onto is not None, "--onto"),
         ("--network", args.network is not None, foreign, "a state dict"),
         ("--preset", args.preset != "default", args.network is not None, "--network"),
-        ("--labels", args.labels is not None, foreign, "a state dict"),
+        ("--labels", args.labels is not None, foreign or bool(args.images), "a state dict, or --prune and --images"),
         ("--arguments", args.arguments is not None, args.network is not None, "--network"),
         ("--spacing", args.spacing is not None, args.network is not None, "--network"),
         ("--intensities", args.intensities is not None, args.network is not None, "--network"),
         ("--modality", args.modality != "other", args.network is not None, "--network"),
+        ("--prune", args.prune is not None, is_model_path(args.source), "a model file of ours (.safetensors)"),
+        ("--images", bool(args.images), args.prune is not None and args.labels is not None, "--prune and --labels"),
     )
     for flag, is_given, has_needed, needed in needs:
         if is_given and not has_needed:
@@ -173,6 +195,27 @@ def _export_model(args: Namespace) -> None:
         notes = export_model(load_model(args.source), args.output)
     for note in notes:
         warnings.warn(note, MedsegWarning, stacklevel=2)
+    terminal.print_result(f"wrote {args.output}")
+
+
+def _prune_model(args: Namespace) -> None:
+    from napari_medseg.cases import cases_from_folders
+    from napari_medseg.training.tasks.pruning import Pruned, iter_prune
+
+    require_model_path(args.output)
+    with locked(args.output):
+        cases = list(cases_from_folders(args.images, args.labels)) if args.images else []
+        found: Pruned = terminal.follow(iter_prune(args.source, args.prune, args.output, cases=cases), args.output.name)
+    rows = [("", "parameters", "MiB", "s a window", "Dice")]
+    for name, worth in (("whole", found.whole), (f"level {args.prune}", found.pruned)):
+        dice = "-" if math.isnan(worth.dice) else f"{worth.dice:.4f}"
+        size = f"{worth.file_bytes / 2**20:.1f}"
+        rows.append((name, f"{worth.parameters:,}", size, f"{worth.window_seconds:.3f}", dice))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        terminal.print_result("  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)))
+    if not found.measured:
+        terminal.print_note(f"Dice of level {args.prune} is not measured: give --images and --labels")
     terminal.print_result(f"wrote {args.output}")
 
 

@@ -50,6 +50,8 @@ from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
 
 Spread = Callable[[Job, Outputs, Journal], Generator[Event, None, None]]
 """Segments the regions of a job that are left, elsewhere."""
+SEGMENTS = ("image", "graph")
+"""What the network of a model takes that segments images; the graph is made of the image, see `OnSupervoxels`."""
 _THIN = 16
 """Planes of a chunk of probabilities: a whole number of them is a chunk of labels."""
 
@@ -208,7 +210,7 @@ def segment(volume: Volume, model: AnyModel | ModelSet | Sequence[AnyModel], **o
 def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
     """Raise InputError unless the model segments images, and the volume has the channels that it was trained on."""
     for stage in (spec, spec.first.model) if spec.first else (spec,):
-        if registry.network(stage.network).takes != "image":
+        if registry.network(stage.network).takes not in SEGMENTS:
             raise InputError(f"model {model_name} cannot segment: {stage.network} is no network from image to labels")
     have, want = len(volume.channels), len(spec.channels)
     if have != want:

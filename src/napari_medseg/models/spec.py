@@ -255,6 +255,7 @@ class ModelSpec:
         channels, inputs, outputs = len(self.channels), self.arguments["in_channels"], self.arguments["out_channels"]
         slices = self.patch_zyx[0] if self.mode == "2.5d" else 1
         guides = self.first.channels if self.first else 0
+        wanted = registry.network(self.network).inputs_for((channels + guides) * slices)
         supervised = bool(self.arguments.get("deep_supervision", False))
         for ok, message in (
             (
@@ -262,9 +263,8 @@ class ModelSpec:
                 f"{channels} channels need as many normalisations; got {len(self.normalisation)}",
             ),
             (
-                inputs == (channels + guides) * slices,
-                f"{channels + guides} channels in mode {self.mode} need in_channels {(channels + guides) * slices}; "
-                f"got {inputs}",
+                inputs == wanted,
+                f"{channels + guides} channels in mode {self.mode} need in_channels {wanted}; got {inputs}",
             ),
             (
                 outputs == self.outputs,

@@ -32,6 +32,15 @@ _PUBLISHED_VNET: dict[str, Argument] = {
 }
 _light = partial(NetworkSpec, family="light 2D")
 _BLOCKS = Parameter((3, 4, 6, 3), "bottlenecks per stage of the encoder", 1, 64, shortest=4, longest=4)
+_CITYSCAPES: dict[str, Argument] = {
+    "in_channels": 3,
+    "out_channels": 19,
+    "spatial_dims": 2,
+    "width": 64,
+    "blocks": (3, 4, 23, 3),
+    "norm": "batch",
+    "dropout": 0.1,
+}
 
 NETWORKS: tuple[NetworkSpec, ...] = (
     NetworkSpec(
@@ -270,17 +279,50 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         when="For large objects whose place in the image tells what they are.",
         reference="Zhao et al., CVPR 2017, doi:10.1109/CVPR.2017.660",
         parameters={"width": STEM_WIDTH, "blocks": _BLOCKS, "norm": NORM_GROUP, "dropout": DROP_MAPS},
-        paper={
-            "in_channels": 3,
-            "out_channels": 19,
-            "spatial_dims": 2,
-            "width": 64,
-            "blocks": (3, 4, 23, 3),
-            "norm": "batch",
-            "dropout": 0.1,
-        },
+        paper=_CITYSCAPES,
         parameters_paper=65_707_475,
         counting="on ResNet-101, without the auxiliary loss' branch; reported as 65.7 million",
+    ),
+    NetworkSpec(
+        name="ccnet",
+        target="napari_medseg.architectures.residual.attended:CCNet",
+        family="attention",
+        year=2019,
+        summary="CCNet: voxels of a dilated ResNet's map attend to the lines through them, twice over",
+        when="For objects that far parts of the image explain, with less memory than attention to everything.",
+        reference="Huang et al., ICCV 2019, doi:10.1109/ICCV.2019.00069",
+        parameters={
+            "width": STEM_WIDTH,
+            "blocks": _BLOCKS,
+            "recurrence": Parameter(2, "times that the map attends to itself; 3 join all voxels of a volume", 1, 8),
+            "norm": NORM_GROUP,
+            "dropout": DROP_MAPS,
+        },
+        paper=_CITYSCAPES,
+        parameters_paper=66_558_036,
+        counting="on ResNet-101, without the auxiliary loss' branch; no count is published",
+    ),
+    NetworkSpec(
+        name="danet",
+        target="napari_medseg.architectures.residual.attended:DANet",
+        family="attention",
+        year=2019,
+        summary="DANet: attention among places and attention among channels of a dilated ResNet's map, summed",
+        when="For large objects of the same look in several places; fine borders need a decoder.",
+        reference="Fu et al., CVPR 2019, doi:10.1109/CVPR.2019.00326",
+        parameters={
+            "width": STEM_WIDTH,
+            "blocks": _BLOCKS,
+            "keys_per_axis": Parameter(16, "places per axis, at most, that a voxel looks at", 1, 256),
+            "norm": NORM_GROUP,
+            "dropout": DROP_MAPS,
+            "deep_supervision": Parameter(True, "logits of each kind of attention in training"),
+        },
+        paper={**_CITYSCAPES, "keys_per_axis": 96, "deep_supervision": False},
+        parameters_paper=66_559_061,
+        counting="on ResNet-101, with the classifier of the sum alone; no count is published",
+        deep_supervision=True,
+        supervision="equal",
     ),
     _light(
         name="deeplabv3",

@@ -21,6 +21,8 @@ Family = Literal[
 ]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 """In the order in which a chooser shows them."""
+IMAGE_AXES = 3
+"""Of a volume: a node of its graph has a place along each, beside a mean and a deviation of each channel."""
 Argument = bool | int | float | str | tuple[int, ...] | None
 """What an argument of a network may be: the closed set that a model file can hold."""
 
@@ -145,6 +147,10 @@ class NetworkSpec:
         if (dims := checked["spatial_dims"]) not in self.dims:
             raise InputError(f"network {self.name} has spatial_dims {' or '.join(map(str, self.dims))}; got {dims}")
         return checked
+
+    def inputs_for(self, channels: int) -> int:
+        """The argument in_channels for images of so many channels: of a graph, the features of a node."""
+        return 2 * channels + IMAGE_AXES if self.takes == "graph" else channels
 
     def build(self, preset: PresetName = "default", **overrides: object) -> nn.Module:
         """The torch module. overrides: in_channels, out_channels, spatial_dims, then the network's own arguments.

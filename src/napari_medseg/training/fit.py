@@ -25,7 +25,6 @@ from napari_medseg.io.disk.locks import locked
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
-from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, Clock
 from napari_medseg.training.cases import (
     PreparedCase,
@@ -57,7 +56,14 @@ from napari_medseg.training.planning.rules import (
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
-from napari_medseg.training.schemes.scheme import SchemeSpec, require_taken, require_used, scheme_named
+from napari_medseg.training.schemes.scheme import (
+    SchemeSpec,
+    require_plain,
+    require_taken,
+    require_trains,
+    require_used,
+    scheme_named,
+)
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
@@ -116,13 +122,15 @@ def iter_train(
     scheme = scheme_named(config.scheme)
     require_taken(scheme, images)
     require_used(scheme, config)
-    for name in (network or scheme.network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
-        require_trainable(name)
+    require_plain(scheme, config, planned=plan is not None)
+    require_trains(scheme, network or scheme.network or DEFAULT_NETWORK)
+    require_trainable(config.first_network or DEFAULT_NETWORK)
     initial = None if init is None else as_model(init)
     given = None if plan is None else as_plan(plan)
     if given is not None:
         config = config_of(given, config, None if initial is None else initial.path.name)
     chosen = _network_of(network, initial if given is None else given, scheme)
+    require_trains(scheme, chosen)
     if initial is None and given is None:
         config = scheme.with_arguments(config, chosen)
     annotated, config = in_part(in_regions(as_cases(cases), merge), config)
@@ -193,8 +201,7 @@ def _network_of(network: str | None, initial: Model | Plan | None, scheme: Schem
 
 def require_trainable(name: str) -> None:
     """Raise UnknownNameError for an unknown network, InputError for one that takes more than an image."""
-    if network_named(name).takes != "image":
-        raise InputError(f"network {name} is no network from image to labels: it is trained by a scheme of its own")
+    require_trains(scheme_named("supervised"), name)
 
 
 def _train_cascade(job: Job) -> Iterator[Event]:
@@ -267,7 +274,7 @@ def _train_one(
 
     stage, first: the stage before it in a cascade, and that stage's model. guided: the training of the stage after it.
     """
-    config, target = job.config, choose_device(job.config.device)
+    config, target, scheme = job.config, choose_device(job.config.device), scheme_named(job.config.scheme)
     training, validation = split(job.cases, config.validation.val)
     if len(job.cases) == 1 and config.validation.val:
         training, validation, config = held_out(job.cases[0], config)
@@ -278,7 +285,9 @@ def _train_one(
         facts, others = all_facts[: len(training)], all_facts[len(training) :]
         labels = labels_of(all_facts)
         require_regions(job.cases, labels)
-        if job.plan is not None:
+        if scheme.takes != "image":  # planned as for the default network; what is trained is described below
+            spec = plan(facts, DEFAULT_NETWORK, _without_arguments(config), target.type, labels=labels)
+        elif job.plan is not None:
             spec = of_plan(job.plan, facts, config, labels, first=stage, coarse=guided is not None)
         elif initial is None:
             spec = plan(facts, job.network, config, target.type, labels=labels, first=stage, coarse=guided is not None)
@@ -286,13 +295,14 @@ def _train_one(
             spec = plan_from(initial.spec, facts, config, labels=labels)
         if guided is not None and guided.plan is None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
-        if spec.first is not None and spec.first.guide == "boxes":  # in use, it sees objects only
+        if scheme.takes == "memory" or (spec.first is not None and spec.first.guide == "boxes"):  # sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
         others_seen = yield from _prepare_unlabelled(job, all_facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
         setup = replace(_setup(job, config, spec, target, prepared, before), base=base)
+        setup = _described(setup, scheme, job.network, initial)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
         state = new_state(setup, initial)
@@ -393,6 +403,19 @@ def _setup(
     budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
     precision = training_precision(config.precision, device)
     return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(_loss_of(config.loss)), first)
+
+
+def _described(setup: Setup, scheme: SchemeSpec, network: str, initial: Model | None) -> Setup:
+    """The setup with the model that the scheme trains, where that is not the plan's."""
+    if scheme.takes == "image":
+        return setup
+    spec = scheme.described(setup.spec, setup.config, None if initial is None else initial.spec, network)
+    return replace(setup, spec=spec, precision="fp32")
+
+
+def _without_arguments(config: TrainConfig) -> TrainConfig:
+    """The settings without the arguments of a network, for the plan of another one."""
+    return configured(TrainConfig, config, {"arguments": {}})
 
 
 def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepared: list[PreparedCase]) -> PatchSampler:

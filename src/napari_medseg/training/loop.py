@@ -25,6 +25,7 @@ from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import CaseFacts
 from napari_medseg.training.record import recorded
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
+from napari_medseg.training.schemes.scheme import ScoresItself
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import mean_of, predict_with, validate, validate_presets
 
@@ -221,6 +222,8 @@ def _scores(
     setup: Setup, state: TrainState, cases: Sequence[ValidationCase], precision: Precision
 ) -> Generator[Event, None, dict[int, float]]:
     """The mean Dice per label id of the phase's network."""
+    if isinstance(state.scheme, ScoresItself):
+        return (yield from state.scheme.scores([case.case for case in cases]))
     predictor = Predictor(state.volumes, setup.device, precision, setup.first)
     predict = predict_with(predictor, setup.spec)
     return (yield from validate([case.case for case in cases], setup.spec, predict, setup.config.loss))
@@ -276,10 +279,12 @@ def _end(
         state.dice = yield from _scores(setup, state, cases, "fp32")
         bf16_ok = all(state.best_dice[k] >= state.dice[k] - _BF16_TOLERANCE for k in state.dice)
         yield _validated(setup, state, is_best=True)
-    best = Predictor(state.volumes, setup.device, setup.precision, setup.first)
-    presets = yield from validate_presets(
-        [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
-    )
+    presets: Mapping[str, float] = {}
+    if not isinstance(state.scheme, ScoresItself):
+        best = Predictor(state.volumes, setup.device, setup.precision, setup.first)
+        presets = yield from validate_presets(
+            [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
+        )
     spec = recorded(setup, state, bf16_ok=bf16_ok, presets=presets)
     keeper.write_history(spec, state.history)
     return keeper.write_model(spec, weights_of(setup, state), state.written)

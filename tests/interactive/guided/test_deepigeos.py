@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import napari_medseg as ms
 from click_phantoms import balls
 from napari_medseg.errors import GridMismatchError, InputError
+from napari_medseg.events import TrainProgress
 from napari_medseg.interactive import correct
 from napari_medseg.interactive.guided.deepigeos import (
     FARTHEST,
@@ -23,13 +25,10 @@ from napari_medseg.interactive.guided.deepigeos import (
     distances,
     simulated_clicks,
 )
-from napari_medseg.interactive.guided.deepigeos_training import (
-    Corrected,
-    Correction,
-    iter_train_pnet,
-    iter_train_rnet,
-)
+from napari_medseg.interactive.guided.simulated import Corrected, Correction
+from napari_medseg.models.file import write_model
 from napari_medseg.prompts import Prompt
+from napari_medseg.registry import network
 
 SPACING = (3.0, 0.5, 1.0)
 LABELS = {2: "left", 5: "right"}
@@ -103,22 +102,26 @@ def correction(case: Case) -> Correction:
 
 
 @pytest.fixture(scope="module")
-def model(correction: Correction, tmp_path_factory: pytest.TempPathFactory) -> ms.Model:
-    path = tmp_path_factory.mktemp("rnet") / "rnet.safetensors"
-    events = list(iter_train_rnet([correction], LABELS, path, steps=40, width=4))
-    assert events[-1].loss < events[0].loss
-    return ms.load_model(path)
-
-
-def test_training_follows_its_seed(correction: Correction, tmp_path: Path) -> None:
-    found = []
-    for seed in (0, 0, 1):
-        path = tmp_path / "pnet.safetensors"
-        list(iter_train_pnet([correction], LABELS, path, steps=2, seed=seed, width=4))
-        found.append(ms.load_model(path).sha256)
-    assert found[0] == found[1] != found[2]
-    with pytest.raises(InputError, match="deepigeos_rnet learns from labelled volumes: got none"):
-        next(iter_train_rnet([], LABELS, path, steps=1))
+def model(case: Case, tmp_path_factory: pytest.TempPathFactory) -> ms.Model:
+    volume, truth, _ = case
+    options: dict[str, Any] = {
+        "epochs": 20,
+        "val": 0,
+        "device": "cpu",
+        "batch_size": 1,
+        "learning_rate": 4e-3,
+        "patch_zyx": volume.grid.shape,
+        "augment": False,
+        "report": False,
+        "arguments": {"width": 4, "dropout": 0.0},
+    }
+    out = tmp_path_factory.mktemp("rnet") / "rnet.safetensors"
+    events = list(
+        ms.iter_train([(volume, ms.Segmentation(truth, volume.grid, LABELS))], scheme="clicks", out=out, **options)
+    )
+    steps = [event for event in events if isinstance(event, TrainProgress)]
+    assert steps[-1].loss < steps[0].loss
+    return ms.load_model(out)
 
 
 def test_rounds_keep_their_clicks_and_the_clicked_voxels(correction: Correction, model: ms.Model) -> None:
@@ -150,7 +153,7 @@ def test_prompts_correct_what_any_model_made(case: Case, model: ms.Model) -> Non
     assert proposal.data[8, 8, 14] == 0, "the given segmentation is not changed"
 
 
-def test_bad_requests_say_the_way_out(case: Case, model: ms.Model, tmp_path: Path, correction: Correction) -> None:
+def test_bad_requests_say_the_way_out(case: Case, model: ms.Model, tmp_path: Path) -> None:
     volume, _, proposal = case
     with pytest.raises(InputError, match="corrects labels 2, 5; got a prompt of 1"):
         correct(volume, proposal, [ms.Point((8, 8, 14), label=1)], model)
@@ -163,6 +166,7 @@ def test_bad_requests_say_the_way_out(case: Case, model: ms.Model, tmp_path: Pat
     with pytest.raises(GridMismatchError):
         correct(volume, other, [], model)
     path = tmp_path / "pnet.safetensors"
-    list(iter_train_pnet([correction], LABELS, path, steps=1, width=4))
+    spec = replace(model.spec, network="deepigeos_pnet")
+    write_model(path, spec, network("deepigeos_pnet").build_from(spec.arguments).state_dict())
     with pytest.raises(InputError, match="takes a model of deepigeos_rnet; this is deepigeos_pnet"):
         correct(volume, proposal, [], path)

@@ -14,8 +14,8 @@ import napari_medseg as ms
 from click_phantoms import balls, dice
 from napari_medseg.architectures import attention_maps
 from napari_medseg.errors import InputError
+from napari_medseg.interactive.guided.clips import Example, clip_of, lovasz, phantoms, shapes
 from napari_medseg.interactive.guided.memory import MemoryView, memory_network
-from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory, lovasz, phantoms, shapes
 from napari_medseg.models.file import Channel, Normalisation, write_model
 from napari_medseg.registry import network
 
@@ -32,31 +32,15 @@ def phantom() -> Phantom:
 @pytest.fixture(scope="module")
 def model(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> ms.Model:
     path = tmp_path_factory.mktemp("memory") / "memory.safetensors"
-    example = Example.of(phantom[0], ms.Segmentation(phantom[1], phantom[0].grid))
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    events = list(iter_train_memory([example], path, steps=4, batch=2, size=32, arguments=TINY))
-    assert torch.equal(before, torch.get_rng_state())
-    assert [event.done for event in events] == [1, 2, 3, 4]
-    return ms.load_model(path)
+    labels = ms.Segmentation(phantom[1], phantom[0].grid)
+    options: dict[str, Any] = {"epochs": 2, "val": 0, "device": "cpu", "report": False, "arguments": TINY}
+    return ms.train([(phantom[0], labels)], scheme="memory", out=path, patch_zyx=(16, 16, 32), **options)
 
 
 def some(labels: npt.NDArray[Any], indices: list[int], volume: ms.Volume) -> ms.Segmentation:
     chosen = np.zeros_like(labels)
     chosen[indices] = labels[indices]
     return ms.Segmentation(chosen, volume.grid, {1: "left", 6: "right"})
-
-
-def test_the_same_seed_gives_the_same_weights_and_going_on_changes_them(
-    model: ms.Model, phantom: Phantom, tmp_path: Path
-) -> None:
-    example = Example.of(phantom[0], ms.Segmentation(phantom[1], phantom[0].grid))
-    again = tmp_path / "again.safetensors"
-    list(iter_train_memory([example], again, steps=4, batch=2, size=32, arguments=TINY))
-    assert ms.load_model(again).sha256 == model.sha256
-    events = list(iter_train_memory([example], again, steps=6, batch=2, size=32, init=model, start=4))
-    assert [event.step for event in events] == [5, 6]
-    assert ms.load_model(again).sha256 != model.sha256
 
 
 def test_slices_become_a_volume_and_come_back(model: ms.Model, phantom: Phantom) -> None:
@@ -126,9 +110,24 @@ def test_phantoms_follow_their_seed() -> None:
     assert len(list(phantoms(1, 0))) == 1
 
 
-def test_training_and_filling_need_something_to_learn_from(model: ms.Model, phantom: Phantom, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="learns from labelled volumes: got none"):
-        next(iter_train_memory([], tmp_path / "x.safetensors", steps=1))
+def test_a_clip_shows_one_object_in_its_first_slice() -> None:
+    labels = np.zeros((12, 40, 40), np.int64)
+    labels[2:8, 8:30, 8:30] = 1
+    image = np.random.default_rng(0).normal(size=labels.shape).astype(np.float32)
+    for seed in range(4):
+        clip = clip_of(Example(image, labels, (1.0, 1.0, 1.0)), np.random.default_rng(seed), 32)
+        assert clip is not None
+        images, masks = clip
+        assert images.shape == (4, 1, 32, 32)
+        assert masks.shape == (4, 32, 32)
+        assert masks[0].any()
+        assert set(masks.unique().tolist()) <= {0.0, 1.0}  # type: ignore[no-untyped-call]  # torch
+    assert clip_of(Example(image, labels * 0, (1.0, 1.0, 1.0)), np.random.default_rng(0), 32) is None
+    one_slice = Example(image[3:4, 3:4], labels[3:4, 3:4], (1.0, 1.0, 1.0))
+    assert clip_of(one_slice, np.random.default_rng(0), 32) is None, "no three slices in a row"
+
+
+def test_filling_needs_a_mask(model: ms.Model, phantom: Phantom) -> None:
     net, size = memory_network(model)
     with pytest.raises(InputError, match="all masks are empty"):
         MemoryView.of(net, size, phantom[0], 0, {3: np.zeros((16, 24), dtype=bool)})

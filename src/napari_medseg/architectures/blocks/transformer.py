@@ -22,7 +22,8 @@ class MapTransformer(nn.Module):
     """Every voxel of a map becomes a token, with its learned position; layers of attention; back to a map.
 
     Positions are learned on a grid and interpolated to the size of the map. `grid`: one number for all axes, or one per
-    axis. Raises InputError for a grid of another length, or heads that do not divide `hidden`.
+    axis. `patch`: voxels of a token along each axis; the size is a multiple of it. Raises InputError for a grid of
+    another length, or heads that do not divide `hidden`.
     """
 
     def __init__(
@@ -36,13 +37,14 @@ class MapTransformer(nn.Module):
         mlp: int,
         grid: tuple[int, ...],
         dropout: float = 0.0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         if len(grid) not in (1, spatial_dims):
             raise InputError(f"grid needs one number, or one per axis ({spatial_dims}); got {len(grid)}")
         if hidden % heads:
             raise InputError(f"hidden must be a multiple of heads ({heads}); got {hidden}")
-        self.embedding = Conv[Conv.CONV, spatial_dims](before, hidden, kernel_size=1)
+        self.embedding = Conv[Conv.CONV, spatial_dims](before, hidden, kernel_size=patch, stride=patch)
         self.positions = nn.Parameter(torch.empty(1, hidden, *(grid * spatial_dims)[:spatial_dims]))
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.Sequential(*(TransformerLayer(hidden, heads, mlp, dropout) for _ in range(layers)))
@@ -50,11 +52,19 @@ class MapTransformer(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, before, *size) -> (N, hidden, *size)."""
-        x = self.embedding(x) + resize(self.positions, x.shape[2:])
-        tokens = self.norm(self.layers(self.dropout(x.flatten(2).transpose(1, 2))))
-        mapped: Tensor = tokens.transpose(1, 2).reshape(x.shape)
-        return mapped
+        """(N, before, *size) -> (N, hidden, *size / patch)."""
+        return self.states(x)[-1]
+
+    def states(self, x: Tensor) -> list[Tensor]:
+        """(N, before, *size) -> the map (N, hidden, *size / patch) after every layer; the last one is normalised."""
+        x = self.embedding(x)
+        x = x + resize(self.positions, x.shape[2:])
+        tokens, states = self.dropout(x.flatten(2).transpose(1, 2)), []
+        for layer in self.layers:
+            tokens = layer(tokens)
+            states.append(tokens)
+        states[-1] = self.norm(tokens)
+        return [state.transpose(1, 2).reshape(x.shape) for state in states]
 
 
 class TransformerLayer(nn.Module):

@@ -5,18 +5,31 @@ V: nodes. E: edges. C: channels.
     edges     (2, E), node indices of undirected edges
     level k   (V_k, channels), V_k: kept_percent[k - 1] % of V_{k-1}
     logits    (V, out_channels)
+On images of volumes:
+    x         (N, C, Z, Y, X)
+    parts     (Z, Y, X), whole numbers 0 .. V - 1: the supervoxel of each voxel
+    logits    (N, out_channels, Z, Y, X)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from skimage.segmentation import slic
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
 SELF_WEIGHT = 2.0
 """Of a node beside its neighbours, each 1 (Gao and Ji 2019, section 3.4)."""
+
+SUPERVOXEL = 40
+"""Voxels of a supervoxel, about."""
+COMPACTNESS = 0.1
+"""Of supervoxels: what a step sideways counts beside a difference of intensities, which go from 0 to 1."""
+_CLIPPED = 3.0
+"""Deviations of the image that intensities are clipped to, so that a bright spot leaves the others apart."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,64 @@ class TopKPool(nn.Module):
         scores = (x @ (self.direction / self.direction.norm()))[:, 0]
         kept = scores.topk(max(1, round(self.share * len(x)))).indices.sort().values
         return x[kept] * scores[kept].sigmoid()[:, None], kept
+
+
+class OnSupervoxels(nn.Module):
+    """A graph U-Net as a network of volumes: every voxel gets the logits of its supervoxel.
+
+    A node has the mean and the deviation of each channel, and its place in the volume, from -1 to 1 along each axis.
+    """
+
+    halo = 0
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, Z, Y, X) -> logits (N, out_channels, Z, Y, X)."""
+        return self.on(x, [supervoxels(image) for image in x])
+
+    def on(self, x: Tensor, parts: Sequence[Tensor]) -> Tensor:
+        """The same, with the supervoxels of each image."""
+        return torch.stack([self._logits(image, own) for image, own in zip(x, parts, strict=True)])
+
+    def _logits(self, image: Tensor, parts: Tensor) -> Tensor:
+        nodes, edges = supervoxel_graph(image, parts)
+        logits: Tensor = self.net(torch.cat((nodes, places(parts)), dim=1), edges)
+        return logits.T[:, parts]
+
+
+def supervoxels(image: Tensor) -> Tensor:
+    """(C, Z, Y, X), mean 0 and deviation 1 -> the supervoxel of each voxel (Z, Y, X), the same each time.
+
+    SLIC (Achanta et al., TPAMI 2012).
+    """
+    seen = image.detach().float().clamp(-_CLIPPED, _CLIPPED).cpu().numpy()
+    count = max(1, seen[0].size // SUPERVOXEL)
+    parts = slic(seen, n_segments=count, compactness=COMPACTNESS, channel_axis=0, start_label=0, convert2lab=False)
+    return torch.from_numpy(parts).long().to(image.device)
+
+
+def places(parts: Tensor) -> Tensor:
+    """The middle of each supervoxel (V, 3), from -1 to 1 along each axis."""
+    flat = parts.flatten()
+    count = flat.bincount().clamp_min(1)
+    axes = [torch.linspace(-1, 1, n, device=parts.device) if n > 1 else parts.new_zeros(1).float() for n in parts.shape]
+    sums = torch.zeros(len(count), parts.ndim, device=parts.device)
+    sums.index_add_(0, flat, torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2))
+    return sums / count[:, None]
+
+
+def majority(parts: Tensor, classes: Tensor, count: int) -> Tensor:
+    """The commonest class of each supervoxel, at its voxels; -1 where none of them has a class.
+
+    parts, classes: (Z, Y, X), classes from 0 to count - 1, or less than 0 where nobody knows.
+    """
+    known = classes >= 0
+    votes = torch.zeros(int(parts.max()) + 1, count, dtype=torch.long, device=parts.device)
+    votes.view(-1).index_add_(0, parts[known] * count + classes[known], torch.ones_like(parts[known]))
+    return torch.where(votes.sum(1) > 0, votes.argmax(1), -1)[parts]
 
 
 def supervoxel_graph(image: Tensor, supervoxels: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,7 @@ def correct(
         raise InputError(f"{opened.path}: corrects labels {', '.join(map(str, ids[1:]))}; got a prompt of {unknown[0]}")
     marks = [(ids.index(prompt.label), marks_of(prompt, volume.grid.shape)) for prompt in prompts]
     data = np.array(segmentation.data[:, :, :])
-    box = _surroundings(np.isin(data, ids[1:]), [mark for _, mark in marks])
+    box = surroundings(np.isin(data, ids[1:]), [mark for _, mark in marks])
     clicks = _clicks(marks, len(ids), box)
     start = np.zeros(clicks.shape[1:], np.int64)
     for channel, label in enumerate(ids):
@@ -81,8 +81,9 @@ def correct(
 
 def corrected(network: nn.Module, image: Map, labels: Labels, clicks: npt.NDArray[np.bool_], spacing: Triple) -> Labels:
     """One correction: the labels that R-Net gives, the clicked voxels as they were clicked."""
-    inputs = rnet_inputs(image, labels, clicks, spacing)
-    found: Labels = network(*inputs)[0].argmax(0).numpy()
+    device = next(network.parameters()).device
+    inputs = (part.to(device) for part in rnet_inputs(image, labels, clicks, spacing))
+    found: Labels = network(*inputs)[0].argmax(0).cpu().numpy()
     for channel, clicked in enumerate(clicks):
         found[clicked] = channel
     return found
@@ -140,7 +141,7 @@ def standardised(image: npt.NDArray[np.generic]) -> Map:
     return scaled
 
 
-def _surroundings(held: Mask, marks: Sequence[Marks]) -> tuple[slice, slice, slice]:
+def surroundings(held: Mask, marks: Sequence[Marks]) -> tuple[slice, slice, slice]:
     """The box around the labels and the prompts, with a margin; InputError where there is neither."""
     boxes = [mark.held.box for mark in marks] + (ndimage.find_objects(held.astype(np.uint8)) if held.any() else [])
     if not boxes:

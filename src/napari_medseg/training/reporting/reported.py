@@ -11,8 +11,10 @@ from napari_medseg.cases import Case
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import MedsegError
 from napari_medseg.events import Event, Finished, Notice, Started, Validated
+from napari_medseg.inference.engine import SEGMENTS
 from napari_medseg.io.disk.files import make_folder, replace_bytes
 from napari_medseg.models.file import Model, load_model
+from napari_medseg.registry import network
 from napari_medseg.training.checkpoint import Checkpoints
 from napari_medseg.training.earlier import folder_of
 from napari_medseg.training.loop import ShouldStop
@@ -60,10 +62,15 @@ def reported(
     model: Model = finished.result
     try:
         if log.plans:
-            yield from _report(log, model, [] if should_stop() else cases, config)
+            yield from _report(log, model, cases if _segments(model) and not should_stop() else [], config)
     except (MedsegError, OSError) as error:
         yield Notice(f"the report was not written: {error}")
     yield finished
+
+
+def _segments(model: Model) -> bool:
+    """Whether the model segments an image by itself, so that samples of it can be shown."""
+    return network(model.spec.network).takes in SEGMENTS
 
 
 def _go_on(log: RunLog, out: Path) -> Iterator[Event]:

@@ -7,20 +7,23 @@ The loop, the checkpoints and the validation know this protocol only. A new sche
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from napari_medseg.config import SchemeConfig, TrainConfig, configured
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
 from napari_medseg.registry import network as network_named
-from napari_medseg.registry.spec import Argument
+from napari_medseg.registry.spec import Argument, Takes
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from napari_medseg.cases import Case
+    from napari_medseg.events import Work
+    from napari_medseg.models.spec import ModelSpec
     from napari_medseg.training.patches import PatchBatch
     from napari_medseg.training.state import Setup, TrainState
 
@@ -48,6 +51,16 @@ class Scheme(Protocol):
         """The network that is validated and that the model file holds: an item of `networks`."""
 
 
+@runtime_checkable
+class ScoresItself(Protocol):
+    """A scheme whose network takes more than an image, so that a validation cannot run it over volumes."""
+
+    def scores(self, cases: Sequence[Case]) -> Work[dict[int, float]]:
+        """The mean Dice per label id, by a user whom the reference stands for. Yields a Progress per case."""
+
+
+Describe = Callable[["ModelSpec", "TrainConfig", Mapping[str, Argument]], "ModelSpec"]
+"""(the plan of the cases, settings, arguments that differ from the network's defaults) -> the model that is trained."""
 Build = Callable[["Setup", "nn.Module"], Scheme]
 """(what stays the same, the network with its first weights) -> the scheme."""
 
@@ -73,11 +86,21 @@ class SchemeSpec:
     """Arguments of networks that have them, where the settings give none."""
     knobs: Mapping[str, Any] = field(default_factory=dict)
     """{knob of `SchemeConfig` that the scheme uses: its own value}; it refuses the others."""
+    takes: Takes = "image"
+    """What the networks take that it trains."""
+    describe: str = ""
+    """Dotted path of a `Describe`; empty where the plan of the cases is that of the network."""
 
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
-        module, _, name = self.target.partition(":")
-        return cast("Build", getattr(importlib.import_module(module), name))(setup, network)
+        return cast("Build", _at(self.target))(setup, network)
+
+    def described(self, plan: ModelSpec, config: TrainConfig, earlier: ModelSpec | None, network: str) -> ModelSpec:
+        """The model that is trained. earlier: the one that it starts from, whose arguments it keeps."""
+        if not self.describe:
+            return plan
+        kept = {} if earlier is None else {k: earlier.arguments[k] for k in network_named(network).parameters}
+        return cast("Describe", _at(self.describe))(plan, config, {**kept, **config.arguments})
 
     def knob(self, config: TrainConfig, name: str) -> Any:
         """The value of a knob: that of the settings, or the scheme's own where they leave it alone."""
@@ -88,6 +111,13 @@ class SchemeSpec:
         known = network_named(network).parameters
         own = {name: value for name, value in self.arguments.items() if name in known}
         return configured(TrainConfig, config, {"arguments": {**own, **config.arguments}})
+
+
+def _at(path: str) -> object:
+    """What lies at a dotted path "package.module:name" inside this project."""
+    module, _, name = path.partition(":")
+    found: object = getattr(importlib.import_module(module), name)
+    return found
 
 
 SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
@@ -149,6 +179,37 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 arguments={"sdf": True},
                 knobs={"unlabelled_weight": 0.01, "ramp": 1.0, "critic_width": 64, "descent": "auto"},
             ),
+            SchemeSpec(
+                name="memory",
+                target="napari_medseg.training.schemes.guided.memory:MemoryClips",
+                describe="napari_medseg.training.schemes.guided.described:of_memory",
+                summary="a memory network that carries the mask of a slice to the next ones, from clips of slices",
+                when="To fill volumes from painted slices, of objects that it was never trained for.",
+                reference="Zhou et al., MICCAI 2021",
+                network="mem3d",
+                arguments={"width": 8, "blocks": (1, 1, 1), "key": 32, "value": 64, "decoder": 32, "aspp": False},
+                takes="memory",
+            ),
+            SchemeSpec(
+                name="clicks",
+                target="napari_medseg.training.schemes.guided.clicks:SimulatedClicks",
+                describe="napari_medseg.training.schemes.guided.described:of_clicks",
+                summary="an R-Net that corrects labels by clicks, from simulated clicks on what a P-Net gets wrong",
+                when="To correct labels of the structures in the cases by a few clicks.",
+                reference="Wang et al., TPAMI 2018",
+                network="deepigeos_rnet",
+                takes="image+prompts",
+            ),
+            SchemeSpec(
+                name="supervoxels",
+                target="napari_medseg.training.schemes.guided.graph:Supervoxels",
+                describe="napari_medseg.training.schemes.guided.described:of_graph",
+                summary="a graph network on supervoxels, from the commonest label of each",
+                when="For large images in which intensities tell the structures apart, and borders may be rough.",
+                reference="Gao and Ji, ICML 2019",
+                network="graph_unet",
+                takes="graph",
+            ),
         )
     }
 )
@@ -182,3 +243,29 @@ def require_used(spec: SchemeSpec, config: TrainConfig) -> None:
         if name not in spec.knobs:
             uses = f"its own are {', '.join(spec.knobs)}" if spec.knobs else "it has none of its own"
             raise InputError(f"scheme {spec.name} has no use for {name}: {uses}")
+
+
+def require_trains(scheme: SchemeSpec, network: str) -> None:
+    """Raise UnknownNameError for an unknown network, InputError for one that the scheme does not train."""
+    if network_named(network).takes == scheme.takes:
+        return
+    if scheme.takes != "image":
+        raise InputError(f"scheme {scheme.name} trains {scheme.network}, not {network}: leave the network out")
+    own = next(spec.name for spec in SCHEMES.values() if spec.takes == network_named(network).takes)
+    raise InputError(f"network {network} is no network from image to labels: it is trained by scheme {own}")
+
+
+def require_plain(scheme: SchemeSpec, config: TrainConfig, *, planned: bool) -> None:
+    """Raise InputError for what goes with networks from image to labels only. planned: whether a plan is given."""
+    if scheme.takes == "image":
+        return
+    given = (
+        ("a plan", planned),
+        ("mode", config.mode != "auto"),
+        ("cascade", config.cascade != "none"),
+        ("adapt", config.optimiser.adapt != "all"),
+        ("ema", config.optimiser.ema > 0),
+    )
+    for name, is_given in given:
+        if is_given:
+            raise InputError(f"scheme {scheme.name} has no use for {name}: leave it out")

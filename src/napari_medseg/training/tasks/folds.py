@@ -81,6 +81,8 @@ def iter_train_folds(
         raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")
     given = None if plan is None else as_plan(plan)
     initial = None if options.get("init") is None else as_model(options.pop("init"))
+    if scheme_named(config.scheme).takes != "image":
+        raise InputError(f"models of scheme {config.scheme} cannot be averaged: train without folds")
     if config.cascade != "none" or any(made is not None and made.spec.first is not None for made in (given, initial)):
         raise InputError("folds are averaged, and cascades cannot be: train one network in folds, or no folds")
     options |= {"init": initial, "unlabelled": tuple(options.get("unlabelled", ()))}  # each fold walks over them

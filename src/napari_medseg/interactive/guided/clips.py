@@ -1,4 +1,4 @@
-"""Weights of a volumetric memory network, from labelled volumes or from phantoms.
+"""What a volumetric memory network learns from: clips of labelled volumes, their losses, and phantoms.
 
 A clip is three slices of one object. The first has a mask by the user; the second is segmented from it; the third from
 both, the second with the mask that the network gave it. The loss is cross-entropy, the Lovasz extension of the
@@ -12,39 +12,32 @@ Sources: Zhou et al., MICCAI 2021 (clips); Berman et al., CVPR 2018 (Lovasz).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from napari_medseg.architectures.interactive.mem3d import Mem3D
-from napari_medseg.errors import InputError
-from napari_medseg.events import TrainProgress
 from napari_medseg.interactive.guided.region import Square, normalised
-from napari_medseg.models.file import Channel, Model, ModelSpec, Normalisation, TrainingRecord, write_model
-from napari_medseg.registry import Argument, network
 from napari_medseg.sample import Kind, phantom
 from napari_medseg.volume import Grid, Segmentation, Volume
 
-SMALL: Mapping[str, Any] = {
-    "width": 8, "blocks": (1, 1, 1), "key": 32, "value": 64, "decoder": 32, "aspp": False
-}  # fmt: skip
-"""Arguments of a memory network that a CPU trains and runs."""
 SIZE = 96
 """Samples of a slice along each axis."""
 _FARTHEST = 6
 """Slices between two of a clip, at most."""
 _LEAST_VOXELS = 12
 """Of the object in the first slice of a clip."""
-_SAVED_EVERY = 100
-"""Steps between two model files."""
+_TRIES = 20
+"""Draws of a clip from a volume in which small objects may be seen in too few slices."""
+
+Clip = tuple[Tensor, Tensor]
+"""Images (4, 1, Y, X) and masks (4, Y, X): three slices one after the other, and one beyond."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +47,6 @@ class Example:
     image: npt.NDArray[np.float32]
     labels: npt.NDArray[np.integer]
     spacing_zyx_mm: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, volume: Volume, labels: Segmentation) -> Example:
-        """The first channel of a volume."""
-        image = np.asarray(volume.data[0], np.float32)
-        return cls(image, np.asarray(labels.data[...]), volume.grid.spacing)
 
 
 def shapes(seed: int, size: int = 48) -> tuple[Volume, Segmentation]:
@@ -87,71 +74,31 @@ def shapes(seed: int, size: int = 48) -> tuple[Volume, Segmentation]:
     return Volume(image[None].astype(np.float32), grid, ("image",)), Segmentation(labels, grid, names)
 
 
-def phantoms(count: int, seed: int) -> Iterator[Example]:
+def phantoms(count: int, seed: int) -> Iterator[tuple[Volume, Segmentation]]:
     """Shapes, and every fourth time an abdomen, by turns CT and MR."""
     for k in range(count):
         if k % 4 == 3:
             kind: Kind = "ct" if k % 8 == 3 else "mr"
-            yield Example.of(*phantom(kind, seed=seed + k, shape_zyx=(40, 64, 80), spacing_zyx_mm=(5.0, 4.0, 4.0)))
+            yield phantom(kind, seed=seed + k, shape_zyx=(40, 64, 80), spacing_zyx_mm=(5.0, 4.0, 4.0))
         else:
-            yield Example.of(*shapes(seed + k))
+            yield shapes(seed + k)
 
 
-def iter_train_memory(
-    examples: Sequence[Example],
-    out: Path,
-    *,
-    steps: int,
-    seed: int = 0,
-    batch: int = 4,
-    size: int = SIZE,
-    init: Model | None = None,
-    start: int = 0,
-    rate: float = 1e-3,
-    arguments: Mapping[str, Any] | None = None,
-) -> Iterator[TrainProgress]:
-    """Train, and write the model file every hundred steps and at the end; the same seed gives the same weights.
-
-    init: a model to go on from; start: the steps that it has done of `steps`. Raises InputError without an example.
-    """
-    if not examples:
-        raise InputError("a memory network learns from labelled volumes: got none")
-    given = init.spec.arguments if init else network("mem3d").arguments(**(arguments or SMALL))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = init.load_network() if init else network("mem3d").build_from(given)
-    assert isinstance(net, Mem3D)
-    net.train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-4)
-    rng = np.random.default_rng([seed, start])
-    for step in range(start, steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * (1 - step / steps) ** 0.9 * min(1, (step - start + 1) / 20)
-        loss = clip_loss(net, [_clip(examples, rng, size) for _ in range(batch)], far=bool(rng.random() < 0.5))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        if (step + 1) % _SAVED_EVERY == 0 or step + 1 == steps:
-            write_model(out, _spec(given, size, len(examples), seed, step + 1), net.state_dict())
-        yield TrainProgress(step + 1, steps, step=step + 1, loss=float(loss.detach()), learning_rate=group["lr"])
-
-
-def clip_loss(net: Mem3D, clips: Sequence[tuple[Tensor, Tensor]], *, far: bool) -> Tensor:
-    """The loss of clips: images (4, 1, Y, X) and masks (4, Y, X) each, the fourth slice being the second reference."""
+def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Tensor]:
+    """The losses of the masks and of the quality head. far: whether the fourth slice is a second reference."""
     images, masks = (torch.stack(parts) for parts in zip(*clips, strict=True))
     references = net.memorise(images[:, 0, :, None], masks[:, 0, None, None])
     if far:
         references = references.with_later(net.memorise(images[:, 3, :, None], masks[:, 3, None, None]))
-    memory, losses = references, []
+    memory, of_masks, of_quality = references, list[Tensor](), list[Tensor]()
     for k in (1, 2):
         outputs = net.segment(images[:, k], memory)
         score = outputs.logits[:, 1] - outputs.logits[:, 0]
         found = score.sigmoid()
-        losses.append(binary_cross_entropy_with_logits(score, masks[:, k]) + lovasz(found, masks[:, k]))
-        losses.append(mse_loss(outputs.heads["quality"], _iou(found.detach() > 0.5, masks[:, k] > 0.5)))
+        of_masks.append(binary_cross_entropy_with_logits(score, masks[:, k]) + lovasz(found, masks[:, k]))
+        of_quality.append(mse_loss(outputs.heads["quality"], _iou(found.detach() > 0.5, masks[:, k] > 0.5)))
         memory = references.with_later(net.memorise(images[:, k, :, None], found[:, None, None].detach()))
-    return torch.stack(losses).sum()
+    return {"mask": torch.stack(of_masks).sum(), "quality": torch.stack(of_quality).sum()}
 
 
 def lovasz(probability: Tensor, mask: Tensor) -> Tensor:
@@ -172,13 +119,13 @@ def _iou(found: Tensor, truth: Tensor) -> Tensor:
     return (both + 1e-3) / (either + 1e-3)
 
 
-def _clip(examples: Sequence[Example], rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
-    """Images (4, 1, size, size) and masks (4, size, size): three slices one after the other, and one beyond."""
-    while True:
-        example = examples[int(rng.integers(len(examples)))]
+def clip_of(example: Example, rng: np.random.Generator, size: int) -> Clip | None:
+    """A clip of an object, `size` samples a side; None where no three slices show one."""
+    ids = np.unique(example.labels)
+    ids = ids[ids > 0]
+    for _ in range(_TRIES if len(ids) else 0):
         axis = int(rng.integers(3))
         planes, labels = np.moveaxis(example.image, axis, 0), np.moveaxis(example.labels, axis, 0)
-        ids = np.unique(labels)[1:]
         chosen = ids if rng.random() < 0.2 and len(ids) < 4 else [rng.choice(ids)]
         mask = np.isin(labels, chosen)
         held = np.flatnonzero(mask.sum(axis=(1, 2)) >= _LEAST_VOXELS)
@@ -188,9 +135,21 @@ def _clip(examples: Sequence[Example], rng: np.random.Generator, size: int) -> t
             beyond = first + step * int(rng.integers(3, 6))
             slices = np.clip([first, first + step, first + 2 * step, beyond], 0, len(planes) - 1)
             if len(set(slices[:3].tolist())) == 3:
-                break
-    across = tuple(s for a, s in enumerate(example.spacing_zyx_mm) if a != axis)
-    square = Square.around(mask[first] | mask[slices[2]], (across[0], across[1]), size, margin=rng.uniform(0.3, 1.5))
+                spacing = tuple(s for a, s in enumerate(example.spacing_zyx_mm) if a != axis)
+                return _cut(planes, mask, slices, (spacing[0], spacing[1]), rng, size)
+    return None
+
+
+def _cut(
+    planes: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.bool_],
+    slices: npt.NDArray[np.int64],
+    spacing_mm: tuple[float, float],
+    rng: np.random.Generator,
+    size: int,
+) -> Clip:
+    """The slices around the object, turned, flipped, brighter, darker or inverted."""
+    square = Square.around(mask[slices[0]] | mask[slices[2]], spacing_mm, size, margin=rng.uniform(0.3, 1.5))
     seen = (slices, *square.box)
     images = square.cut(normalised(planes[seen], [0]))
     masks = (square.cut(torch.from_numpy(mask[seen].astype(np.float32))) > 0.5).float()
@@ -199,18 +158,3 @@ def _clip(examples: Sequence[Example], rng: np.random.Generator, size: int) -> t
     if rng.random() < 0.3:
         images = -images
     return (images.flip(2)[:, None], masks.flip(2)) if flip else (images[:, None], masks)
-
-
-def _spec(arguments: Mapping[str, Argument], size: int, cases: int, seed: int, steps: int) -> ModelSpec:
-    return ModelSpec(
-        network="mem3d",
-        arguments=arguments,
-        channels=(Channel(name="image", modality="other"),),
-        labels={1: "object"},
-        patch_zyx=(1, size, size),
-        normalisation=(Normalisation(kind="none"),),
-        mode="2d",
-        deep_supervision=False,
-        training=TrainingRecord(cases=cases, seed=seed, fingerprint={"steps": steps}),
-        description="A volumetric memory network. The region around the annotated slices is normalised by them.",
-    )

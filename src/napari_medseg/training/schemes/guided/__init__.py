@@ -1,0 +1,1 @@
+"""Schemes whose networks take more than an image: slices in memory, clicks, supervoxels."""
