@@ -59,6 +59,8 @@ class SchemeSpec:
     summary: str
     takes_unlabelled: bool = False
     """Whether a step also sees images without labels, as `PatchBatch.unlabelled`."""
+    from_labels: bool = False
+    """Whether it trains without any image too."""
 
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
@@ -74,6 +76,12 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 name="supervised",
                 target="napari_medseg.training.schemes.supervised:Supervised",
                 summary="from images and their labels",
+            ),
+            SchemeSpec(
+                name="synthesis",
+                target="napari_medseg.training.schemes.synthesis:Synthesis",
+                summary="from made-up images of the labels, for any contrast; no image is needed",
+                from_labels=True,
             ),
         )
     }
