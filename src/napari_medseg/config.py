@@ -265,6 +265,29 @@ class ReportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SchemeConfig:
+    """How a scheme works. A knob is for some schemes, and refused by the others; left alone, it has their own value."""
+
+    unlabelled_weight: float | None = field(default=None, metadata={"ge": 0, "step": 0.1})
+    """Weight of what is learned from images without labels, beside that of the labels; empty for the scheme's own."""
+    ramp: float | None = field(default=None, metadata={"gt": 0, "le": 1, "step": 0.1})
+    """Share of the budget over which that weight rises; empty for the scheme's own."""
+    confidence: float | None = field(default=None, metadata={"ge": 0, "lt": 1, "step": 0.05})
+    """Least probability of a label that a network gives an image and then learns from; empty for the scheme's own."""
+    doubt_passes: int | None = field(default=None, metadata={"ge": 0})
+    """Passes of the teacher, each with other noise, whose entropy says where it is sure enough to be followed; 0: it is
+    followed everywhere; empty for the scheme's own."""
+    critic_width: int | None = field(default=None, metadata={"ge": 1})
+    """Features of the first level of a discriminator; empty for the scheme's own."""
+    descent: Literal["auto", "adamw", "sgd"] = "auto"
+    """How the segmenting network descends: adamw; sgd with momentum, at ten times the learning rate; auto: as the
+    scheme was published where its own network is trained, else adamw."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a network is trained. `configured` builds one from knobs without their groups, as `ms.train` takes them."""
 
@@ -285,7 +308,8 @@ class TrainConfig:
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
-    """Way to train: supervised, from images and their labels."""
+    """Way to train: supervised, from images and their labels; or one of those that learn from images without labels
+    too: see the guide "Which scheme when"."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -302,6 +326,8 @@ class TrainConfig:
     """On which cases it is validated, and how often."""
     reporting: ReportConfig = field(default_factory=ReportConfig)
     """What it leaves to read."""
+    schemes: SchemeConfig = field(default_factory=SchemeConfig)
+    """How the scheme works."""
 
     def __post_init__(self) -> None:
         _require_valid(self)

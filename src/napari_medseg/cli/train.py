@@ -17,17 +17,18 @@ from types import FrameType
 from napari_medseg import registry
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob, add_merge, add_sources, dataset_of, ignored_in, require_sources
-from napari_medseg.config import TrainConfig, configured
+from napari_medseg.config import SchemeConfig, TrainConfig, configured, field_docs
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
-from napari_medseg.training.schemes.scheme import require_taken, scheme_named
+from napari_medseg.training.schemes.scheme import require_taken, require_used, scheme_named
 
 NAME = "train"
 _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
     *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt"),
+    *field_docs(SchemeConfig),
 )
 
 
@@ -36,7 +37,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         metavar="NAME",
-        help="Network to train; see the command networks. (default: unet3d; with --init that of the model)",
+        help="Network to train; see the command networks. (default: unet3d, or that of the scheme; with --init that of "
+        "the model)",
     )
     for name in ("mode", "slices", "cascade", "first_network"):
         add_knob(parser, TrainConfig, name)
@@ -55,6 +57,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="Folder of images without labels, for a scheme that takes them.",
     )
+    for name in field_docs(SchemeConfig):
+        add_knob(parser, SchemeConfig, name)
     add_knob(parser, TrainConfig, "tracker")
     parser.add_argument(
         "--folds",
@@ -84,6 +88,7 @@ def run(args: Namespace) -> None:
     if args.adapt != "all" and args.init is None:
         raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
+    require_used(scheme_named(args.scheme), config)
     _require_output(args)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))

@@ -58,10 +58,11 @@ from napari_medseg.training.planning.rules import (
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
-from napari_medseg.training.schemes.scheme import require_taken, scheme_named
+from napari_medseg.training.schemes.scheme import SchemeSpec, require_taken, require_used, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
+from napari_medseg.training.unlabelled import doubts, require_alike, unknown, without_labelled
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
@@ -114,15 +115,19 @@ def iter_train(
     config = configured(TrainConfig, config, knobs)
     loss_named(config.loss.loss)  # refused now, not after the cases are read
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
-    require_taken(scheme_named(config.scheme), images)
-    for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
+    scheme = scheme_named(config.scheme)
+    require_taken(scheme, images)
+    require_used(scheme, config)
+    for name in (network or scheme.network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
         require_trainable(name)
     initial = None if init is None else as_model(init)
     given = None if plan is None else as_plan(plan)
     if given is not None:
         config = config_of(given, config, None if initial is None else initial.path.name)
-    chosen = _network_of(network, initial if given is None else given)
-    found = with_made_images(as_cases(cases), config.scheme, scheme_named(config.scheme).from_labels)
+    chosen = _network_of(network, initial if given is None else given, scheme)
+    if initial is None and given is None:
+        config = scheme.with_arguments(config, chosen)
+    found = with_made_images(as_cases(cases), scheme.name, scheme.from_labels)
     annotated, config = in_part(in_regions(found, merge), config)
     target = require_writable(out)
     job = Job(annotated, chosen, target, config, should_stop, unlabelled=images, resume=resume, plan=given)
@@ -176,10 +181,10 @@ def finished_before(job: Job) -> Model | None:
     return Checkpoints(job.out).finished() if job.resume else None
 
 
-def _network_of(network: str | None, initial: Model | Plan | None) -> str:
+def _network_of(network: str | None, initial: Model | Plan | None, scheme: SchemeSpec) -> str:
     """The network to train. Raises InputError for another one than that of the model to start from, or of the plan."""
     if initial is None:
-        return network or DEFAULT_NETWORK
+        return network or scheme.network or DEFAULT_NETWORK
     own = initial.spec.network
     if network not in (None, own):
         owner = "the plan" if isinstance(initial, Plan) else "the model to start from"
@@ -288,7 +293,7 @@ def _train_one(
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
-        others_seen = yield from _prepare_unlabelled(job, spec, draw, stack, before)
+        others_seen = yield from _prepare_unlabelled(job, all_facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
         setup = replace(_setup(job, config, spec, target, prepared, before), base=base)
         if others_seen:
@@ -409,22 +414,29 @@ def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepare
 
 
 def _prepare_unlabelled(
-    job: Job, spec: ModelSpec, draw: np.random.Generator, stack: contextlib.ExitStack, first: Predictor | None
+    job: Job,
+    labelled: list[CaseFacts],
+    spec: ModelSpec,
+    draw: np.random.Generator,
+    stack: contextlib.ExitStack,
+    first: Predictor | None,
 ) -> Generator[Event, None, list[PreparedCase]]:
-    """The images without labels as the network sees them; nobody annotated a voxel of them."""
+    """The images without labels as the network sees them; nobody annotated a voxel of them.
+
+    labelled: the facts of all labelled cases, in their order.
+    """
     if not job.unlabelled:
         return []
-    cases = [_unknown(case) for case in job.unlabelled]
+    cases = [unknown(case) for case in job.unlabelled]
     loss = replace(job.config.loss, unlabelled_slices="ignore", shapes=0.0)
     facts = yield from _read_facts(cases, loss, draw)
-    require_same_channels([*facts])
+    require_alike(facts, labelled)
+    if len(labelled) == len(job.cases):  # the one case of a training, cut into slices, is no case of the job
+        kept, told = without_labelled(cases, facts, job.cases, labelled)
+        yield from [Notice(told)] if told else []
+        cases, facts = [cases[i] for i in kept], [facts[i] for i in kept]
+    yield from map(Notice, doubts(facts, labelled))
     return (yield from _prepare(cases, facts, spec, loss, draw, stack, first))
-
-
-def _unknown(case: Case) -> Case:
-    """The case with labels that are empty: all of it is unknown where unlabelled slices are ignored."""
-    outline = case.peek()
-    return replace(case, labels=Segmentation(np.zeros(outline.grid.shape, np.uint8), outline.grid, {}))
 
 
 def _loss_of(config: LossConfig) -> str:

@@ -109,7 +109,8 @@ def batches_of(setup: Setup, step: int) -> Iterator[PatchBatch]:
     if setup.unlabelled is None:
         return batches
     others = setup.unlabelled.batches(step)
-    return (replace(a, unlabelled=b.images) for a, b in zip(batches, others, strict=False))
+    pairs = zip(batches, others, strict=False)
+    return (replace(a, unlabelled=b.images, unlabelled_plain=b.plain) for a, b in pairs)
 
 
 def _save(setup: Setup, state: TrainState, keeper: Checkpoints, saving: SavingSchedule) -> None:

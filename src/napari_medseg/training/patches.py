@@ -37,10 +37,12 @@ class PatchBatch:
     cases: tuple[str, ...]
     unlabelled: torch.Tensor | None = None
     """(U, C, z, y, x) patches of images without labels, for a scheme that takes them."""
+    unlabelled_plain: torch.Tensor | None = None
+    """(U, C, z, y, x) the same before their intensities were changed."""
     shapes: torch.Tensor | None = None
     """(B, K, z, y, x) what the classes may be between painted slices; 0 where somebody painted."""
     plain: torch.Tensor | None = None
-    """(B, C, z, y, x) the images before their intensities were changed, where there are shapes."""
+    """(B, C, z, y, x) the images before their intensities were changed."""
 
 
 @dataclass(frozen=True)
@@ -197,13 +199,13 @@ def _reach(
 
 
 def _batch(drawn: Sequence[_Patch], cases: tuple[str, ...]) -> PatchBatch:
-    images, classes = (torch.stack([getattr(patch, name) for patch in drawn]) for name in ("image", "classes"))
+    images, classes, plain = (torch.stack([getattr(p, name) for p in drawn]) for name in ("image", "classes", "plain"))
     count = next((len(patch.shapes) for patch in drawn if patch.shapes is not None), None)
     if count is None:
-        return PatchBatch(images, classes, cases)
+        return PatchBatch(images, classes, cases, plain=plain)
     none = images.new_zeros((count, *classes.shape[1:]))
     shapes = torch.stack([none if patch.shapes is None else patch.shapes for patch in drawn])
-    return PatchBatch(images, classes, cases, shapes=shapes, plain=torch.stack([patch.plain for patch in drawn]))
+    return PatchBatch(images, classes, cases, shapes=shapes, plain=plain)
 
 
 def _box(

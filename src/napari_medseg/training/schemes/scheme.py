@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from napari_medseg.config import SchemeConfig, TrainConfig, configured
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
+from napari_medseg.registry import network as network_named
+from napari_medseg.registry.spec import Argument
 
 if TYPE_CHECKING:
     import torch
@@ -57,8 +60,19 @@ class SchemeSpec:
     target: str
     """Dotted path "package.module:Class" inside this project, of a `Build`."""
     summary: str
+    """What it learns from, in a few words."""
+    when: str = ""
+    """When to use it, in a sentence."""
+    reference: str = ""
+    """Where it was published."""
     takes_unlabelled: bool = False
     """Whether a step also sees images without labels, as `PatchBatch.unlabelled`."""
+    network: str = ""
+    """The network that is trained where none is named; empty for the default one."""
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    """Arguments of networks that have them, where the settings give none."""
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    """{knob of `SchemeConfig` that the scheme uses: its own value}; it refuses the others."""
     from_labels: bool = False
     """Whether it trains without any image too."""
 
@@ -66,6 +80,16 @@ class SchemeSpec:
         """The scheme around a network."""
         module, _, name = self.target.partition(":")
         return cast("Build", getattr(importlib.import_module(module), name))(setup, network)
+
+    def knob(self, config: TrainConfig, name: str) -> Any:
+        """The value of a knob: that of the settings, or the scheme's own where they leave it alone."""
+        return getattr(config.schemes, name) if name in given_knobs(config) else self.knobs[name]
+
+    def with_arguments(self, config: TrainConfig, network: str) -> TrainConfig:
+        """The settings with the scheme's own arguments of a network, as far as the network has them."""
+        known = network_named(network).parameters
+        own = {name: value for name, value in self.arguments.items() if name in known}
+        return configured(TrainConfig, config, {"arguments": {**own, **config.arguments}})
 
 
 SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
@@ -76,6 +100,16 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 name="supervised",
                 target="napari_medseg.training.schemes.supervised:Supervised",
                 summary="from images and their labels",
+                when="Where all images are labelled, or the others are of another kind.",
+            ),
+            SchemeSpec(
+                name="mean-teacher",
+                target="napari_medseg.training.schemes.semi.mean_teacher:MeanTeacher",
+                summary="an average of the weights teaches on images without labels",
+                when="The first to try where few of many images of a kind are labelled.",
+                reference="Tarvainen and Valpola, NeurIPS 2017; Yu et al., MICCAI 2019",
+                takes_unlabelled=True,
+                knobs={"unlabelled_weight": 1.0, "ramp": 0.3, "doubt_passes": 0},
             ),
             SchemeSpec(
                 name="synthesis",
@@ -96,9 +130,23 @@ def scheme_named(name: str, schemes: Mapping[str, SchemeSpec] = SCHEMES) -> Sche
     return schemes[name]
 
 
+def given_knobs(config: TrainConfig) -> dict[str, Any]:
+    """{name: value} of the knobs of schemes that the settings do not leave alone."""
+    values = {f.name: (getattr(config.schemes, f.name), f.default) for f in fields(SchemeConfig)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
 def require_taken(spec: SchemeSpec, unlabelled: object) -> None:
     """Raise InputError for images without labels that a scheme has no use for, and for their absence where it has."""
     if unlabelled and not spec.takes_unlabelled:
         raise InputError(f"scheme {spec.name} takes no unlabelled images: leave them out, or choose another scheme")
     if spec.takes_unlabelled and not unlabelled:
         raise InputError(f"scheme {spec.name} needs unlabelled images: give a folder of them, or choose another scheme")
+
+
+def require_used(spec: SchemeSpec, config: TrainConfig) -> None:
+    """Raise InputError for a knob of schemes that this one does not use."""
+    for name in given_knobs(config):
+        if name not in spec.knobs:
+            uses = f"its own are {', '.join(spec.knobs)}" if spec.knobs else "it has none of its own"
+            raise InputError(f"scheme {spec.name} has no use for {name}: {uses}")

@@ -22,6 +22,7 @@ from napari_medseg.training.cases import as_cases, in_regions
 from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train, require_trainable
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan, as_plan
+from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -82,7 +83,7 @@ def iter_train_folds(
     initial = None if options.get("init") is None else as_model(options.pop("init"))
     if config.cascade != "none" or any(made is not None and made.spec.first is not None for made in (given, initial)):
         raise InputError("folds are averaged, and cascades cannot be: train one network in folds, or no folds")
-    options |= {"init": initial}
+    options |= {"init": initial, "unlabelled": tuple(options.get("unlabelled", ()))}  # each fold walks over them
     yield from finishing(_train(found, folds, require_set_path(out), network, given, config, options))
 
 
@@ -144,8 +145,10 @@ def _train(
 
 def _plan_of_all(cases: list[Case], config: TrainConfig, network: str | None) -> Work[Plan]:
     """The plan that a training on all cases has: models that are averaged must see images the same way."""
-    name = network or DEFAULT_NETWORK
+    scheme = scheme_named(config.scheme)
+    name = network or scheme.network or DEFAULT_NETWORK
     require_trainable(name)
+    config = scheme.with_arguments(config, name)
     draw = np.random.default_rng(config.seed)
     facts = []
     for done, case in enumerate(cases, start=1):

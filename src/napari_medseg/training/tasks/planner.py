@@ -20,6 +20,7 @@ from napari_medseg.training.fit import DEFAULT_NETWORK, require_trainable, split
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan
 from napari_medseg.training.planning.fitting import Pace, candidate, chosen, distinct, measured_pace, voxel_limits
+from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -46,8 +47,10 @@ def iter_plan(
     Yields Progress per case, and Finished with the Plan. Raises as `iter_train`.
     """
     config = configured(TrainConfig, config, knobs)
-    name = network or DEFAULT_NETWORK
+    scheme = scheme_named(config.scheme)
+    name = network or scheme.network or DEFAULT_NETWORK
     require_trainable(name)
+    config = scheme.with_arguments(config, name)
     require_trainable(config.first_network or DEFAULT_NETWORK)
     annotated, config = in_part(in_regions(as_cases(cases), merge), config)
     yield from finishing(_planning(annotated, name, config, pace))

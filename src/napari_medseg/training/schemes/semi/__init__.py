@@ -1,0 +1,1 @@
+"""Schemes that learn from a few labelled images and many without labels."""
