@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_medseg.cases import Case
 from napari_medseg.errors import InputError
@@ -88,10 +89,11 @@ def without_labelled(
 def _twin(case: Case, found: CaseFacts, labelled: Sequence[Case], facts: Sequence[CaseFacts]) -> str:
     """The name of the labelled case that is the same scan; empty where none is. Only numbers that agree are read."""
     for other, its in zip(labelled, facts, strict=True):
-        if (found.grid.shape, found.minima, found.ranges) == (
-            its.grid.shape,
-            its.minima,
-            its.ranges,
-        ) and np.array_equal(np.asarray(case.volume().data[...]), np.asarray(other.volume().data[...])):
+        numbers = [(f.grid.shape, f.minima, f.ranges) for f in (found, its)]
+        if numbers[0] == numbers[1] and np.array_equal(_voxels(case), _voxels(other)):
             return other.name
     return ""
+
+
+def _voxels(case: Case) -> npt.NDArray[np.generic]:
+    return np.asarray(case.volume().data[...])
