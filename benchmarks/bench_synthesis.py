@@ -2,7 +2,7 @@
 
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_synthesis.py [NAME ...] [--share 1.0]
 
-One thread; budgets are minutes of processor time from the first step on, times `--share`. The runs are below, in `RUNS`.
+One thread; budgets are minutes of processor time from the first step on, times `--share`. The runs are in `RUNS`.
 Hippocampus: of the cases in name order the last 40 are judged once. Each finished run is a row of
 results/synthesis.json, so that a stopped benchmark goes on.
 """

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from napari_medseg.config import SchemeConfig, TrainConfig, configured
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from napari_medseg.events import MadeUp
     from napari_medseg.training.patches import PatchBatch
     from napari_medseg.training.state import Setup, TrainState
 
@@ -46,6 +47,22 @@ class Scheme(Protocol):
 
     def network_to_keep(self) -> nn.Module:
         """The network that is validated and that the model file holds: an item of `networks`."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A scheme that first trains other networks than the one to keep, which is not validated meanwhile."""
+
+    def preparing(self, state: TrainState) -> str:
+        """What the next step trains first, in words; empty where it is the network to keep."""
+
+
+@runtime_checkable
+class MakesUp(Protocol):
+    """A scheme that makes patches up."""
+
+    def made_up(self, batch: PatchBatch, state: TrainState) -> tuple[MadeUp, ...]:
+        """Some of them, for the report. batch: the last one."""
 
 
 Build = Callable[["Setup", "nn.Module"], Scheme]
@@ -113,9 +130,36 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             ),
             SchemeSpec(
                 name="synthesis",
-                target="napari_medseg.training.schemes.synthesis:Synthesis",
-                summary="from made-up images of the labels, for any contrast; no image is needed",
+                target="napari_medseg.training.schemes.made.synthesis:Synthesis",
+                summary="made-up images of the labels, in any contrast; no image is needed",
+                when="Where there are label maps but no images, or the images to segment have any contrast.",
+                reference="Billot et al., Medical Image Analysis 2023",
                 from_labels=True,
+                knobs={"made_share": 0.5},
+            ),
+            SchemeSpec(
+                name="adversarial",
+                target="napari_medseg.training.schemes.made.adversarial:Adversarial",
+                summary="a critic learns to tell label maps from annotated ones",
+                when="Where single voxels are right and the shapes are not.",
+                reference="Luc et al., NIPS Workshop on Adversarial Training 2016",
+                knobs={"critic_weight": 0.1},
+            ),
+            SchemeSpec(
+                name="acnn",
+                target="napari_medseg.training.schemes.made.acnn:ShapePrior",
+                summary="label maps should have the code of an annotated shape",
+                when="Where artefacts or low contrast hide a part of organs whose shape varies little.",
+                reference="Oktay et al., IEEE TMI 2018",
+                knobs={"shape_weight": 0.01, "first_share": 0.15},
+            ),
+            SchemeSpec(
+                name="cgan",
+                target="napari_medseg.training.schemes.made.cgan:ConditionalGan",
+                summary="made-up label maps and images enlarge the training set",
+                when="Where few cases are labelled and there are no others; try stronger augmentation first.",
+                reference="Isola et al., CVPR 2017; Guibas et al., 2017",
+                knobs={"made_share": 0.5, "first_share": 0.3},
             ),
         )
     }
