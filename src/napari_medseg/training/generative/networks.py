@@ -7,6 +7,7 @@ N: batch. C: channels. K: classes. *size: the patch, (Z, Y, X) or (Y, X); a netw
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -14,11 +15,14 @@ import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 from torch.nn import functional
-import itertools
 
 _LEAK = 0.2
 _SMALLEST = 4
 """Shortest side of the features from which a code is read."""
+_LEAST = 1e-6
+"""Smallest deviation that a number of a code is divided by."""
+_SEEN = 0.05
+"""Share of the newest batch in the statistics of codes."""
 
 
 class PatchCritic(nn.Module):
@@ -92,12 +96,45 @@ class Decoder(nn.Module):
         return logits
 
 
+class Standardised(nn.Module):
+    """Each number of a code with mean 0 and deviation 1 over the codes seen in training: (N, length) -> the same.
+
+    Without it a code could be as small as it likes, and so could the distance of two codes. Batches are too small for
+    their own statistics.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    seen: Tensor
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(length))
+        self.register_buffer("variance", torch.zeros(length))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, code: Tensor) -> Tensor:
+        """(N, length) -> (N, length)."""
+        if self.training:
+            self._count(code.detach())
+        return (code - self.mean) / self.variance.sqrt().clamp(min=_LEAST)
+
+    def _count(self, code: Tensor) -> None:
+        self.seen += 1
+        share = max(_SEEN, 1 / float(self.seen))  # so that the first batches do not mix with a guess
+        apart = code.mean(0) - self.mean
+        self.mean += share * apart
+        # Within a batch, since the mean moves while the coder learns.
+        self.variance.lerp_(code.var(0) if len(code) > 1 else apart.square(), share)
+
+
 class Autoencoder(nn.Module):
     """Label maps by a code of a few numbers (Oktay et al., IEEE TMI 2018: 64)."""
 
     def __init__(self, *, classes: int, size: Sequence[int], length: int = 64) -> None:
         super().__init__()
-        self.coder = Coder(in_channels=classes, size=size, length=length)
+        coder = Coder(in_channels=classes, size=size, length=length)
+        self.coder = nn.Sequential(coder, Standardised(length))
         self.decoder = Decoder(out_channels=classes, size=size, length=length)
 
     def forward(self, maps: Tensor) -> Tensor:
