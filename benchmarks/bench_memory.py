@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from napari_medseg.interactive.guided.deepigeos_training import Corrected, Correction
 from scipy import stats
 
 import napari_medseg as ms

@@ -28,6 +28,14 @@ class LabelSource(Protocol):
         ...
 
 
+class ImageSource(Protocol):
+    """An image that is made from something else, such as labels. It crosses processes."""
+
+    def read(self) -> Volume:
+        """The image."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
     """The images and the labels of one case.
@@ -37,7 +45,7 @@ class Case:
 
     name: str
     """What tells the case from the others; empty for an only one."""
-    images: tuple[Path | Volume, ...] = ()
+    images: tuple[Path | Volume | ImageSource, ...] = ()
     """The image; several are its channels, in that order."""
     channels: tuple[str, ...] = ()
     """Names of the channels, where the images have none of their own."""
@@ -48,7 +56,7 @@ class Case:
 
     def peek(self) -> Outline:
         """The image without its voxels. Raises as `volume`, but for what only the voxels show."""
-        seen = [io.peek(x) if isinstance(x, Path) else _outline(x) for x in self._sources()]
+        seen = [io.peek(x) if isinstance(x, Path) else _outline(_read(x)) for x in self._sources()]
         first = replace(seen[0], name=self.name or seen[0].name)
         for other in seen[1:]:
             require_same_grid(first, other, "channel", "channel")
@@ -59,7 +67,7 @@ class Case:
 
         Raises as `io.read`, GridMismatchError where the channels lie apart, InputError for a case without an image.
         """
-        volumes = [io.read(x) if isinstance(x, Path) else x for x in self._sources()]
+        volumes = [_read(x) for x in self._sources()]
         stacked = _stacked(volumes)
         stacked = replace(stacked, channels=self._named(stacked.channels))
         return replace(stacked, name=self.name) if self.name else stacked
@@ -87,7 +95,7 @@ class Case:
             return tuple(own)
         return self.channels if len(self.channels) == len(own) else plain
 
-    def _sources(self) -> tuple[Path | Volume, ...]:
+    def _sources(self) -> tuple[Path | Volume | ImageSource, ...]:
         if not self.images:
             raise InputError(f"case {self.name!r} has no image: give its file or Volume")
         return self.images
@@ -117,6 +125,14 @@ def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list
         Case(name=name, images=with_channels(paths[:-1]), labels=paths[-1], channels=names)
         for name, paths in matched.paths.items()
     ]
+
+
+def cases_of_labels(folder: str | Path) -> list[Case]:
+    """Cases without images from a folder of labels. Raises as `images_by_name`, InputError for an empty folder."""
+    found = images_by_name(Path(folder))
+    if not found:
+        raise InputError(f"{folder} holds no labels: give a folder with a label file for each case")
+    return [Case(name=name, labels=path) for name, path in found.items()]
 
 
 def cases_of_images(sources: Sequence[Path]) -> list[Case]:
@@ -195,6 +211,12 @@ def with_channels(paths: Sequence[Path]) -> tuple[Path, ...]:
     except MedsegError:  # told when the image is opened
         pass
     return tuple(paths)
+
+
+def _read(image: Path | Volume | ImageSource) -> Volume:
+    if isinstance(image, Path):
+        return io.read(image)
+    return image if isinstance(image, Volume) else image.read()
 
 
 def _outline(volume: Volume) -> Outline:

@@ -279,6 +279,14 @@ class SchemeConfig:
     followed everywhere; empty for the scheme's own."""
     critic_width: int | None = field(default=None, metadata={"ge": 1})
     """Features of the first level of a discriminator; empty for the scheme's own."""
+    critic_weight: float | None = field(default=None, metadata={"ge": 0, "step": 0.1})
+    """Weight of what a critic says of the label maps, in the scheme adversarial; empty for the scheme's own."""
+    shape_weight: float | None = field(default=None, metadata={"ge": 0, "step": 0.01})
+    """Weight of the distance of shapes' codes, in the scheme acnn; empty for the scheme's own."""
+    first_share: float | None = field(default=None, metadata={"gt": 0, "lt": 1, "step": 0.05})
+    """Share of the budget over which further networks are trained first; empty for the scheme's own."""
+    made_share: float | None = field(default=None, metadata={"ge": 0, "lt": 1, "step": 0.1})
+    """Share of the patches that are made up, where there are images; empty for the scheme's own."""
     descent: Literal["auto", "adamw", "sgd"] = "auto"
     """How the segmenting network descends: adamw; sgd with momentum, at ten times the learning rate; auto: as the
     scheme was published where its own network is trained, else adamw."""

@@ -11,6 +11,9 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 T = TypeVar("T")
 
 
@@ -68,6 +71,24 @@ class Validated(Event):
     dice: Mapping[int, float] = field(default_factory=dict)
     mean_dice: float = float("nan")
     is_best: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class MadeUp:
+    """A slice that a training made up: an image and its labels."""
+
+    caption: str
+    image: npt.NDArray[np.float32]
+    """(rows, columns)."""
+    labels: npt.NDArray[np.int64]
+    """The class of each pixel; 0 is background."""
+
+
+@dataclass(frozen=True)
+class Pictured(Event):
+    """What a training learns from beside the cases."""
+
+    pictures: tuple[MadeUp, ...]
 
 
 @dataclass(frozen=True)

@@ -91,19 +91,24 @@ def add_sources(parser: ArgumentParser) -> None:
     )
 
 
-def require_sources(args: Namespace) -> None:
-    """Raise InputError unless the cases come from --dataset, or from --images and --labels."""
+def require_sources(args: Namespace, *, from_labels: bool = False) -> None:
+    """Raise InputError unless the cases come from --dataset, or from --images and --labels.
+
+    from_labels: whether --labels alone will do.
+    """
     if args.dataset is not None and (args.images or args.labels is not None):
         raise InputError("--dataset finds images and labels itself: leave --images and --labels out")
-    if args.dataset is None and not (args.images and args.labels is not None):
+    if args.dataset is None and not ((args.images or from_labels) and args.labels is not None):
         raise InputError("give --images and --labels, or --dataset")
 
 
 def dataset_of(args: Namespace) -> DataSet:
     """The cases to train on. What a data set says of itself is told on stderr."""
-    from napari_medseg.cases import cases_from_folders
+    from napari_medseg.cases import cases_from_folders, cases_of_labels
     from napari_medseg.datasets import DataSet, open_dataset
 
+    if args.dataset is None and not args.images:
+        return DataSet(layout="folders", folder=args.labels, cases=tuple(cases_of_labels(args.labels)))
     if args.dataset is None:
         cases = tuple(cases_from_folders(args.images, args.labels))
         return DataSet(layout="folders", folder=args.images[0], cases=cases)

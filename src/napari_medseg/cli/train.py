@@ -83,7 +83,7 @@ def run(args: Namespace) -> None:
         registry.network(name)
     if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None and args.plan is None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
-    require_sources(args)
+    require_sources(args, from_labels=scheme_named(args.scheme).from_labels)
     require_taken(scheme_named(args.scheme), args.unlabelled)
     if args.adapt != "all" and args.init is None:
         raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")

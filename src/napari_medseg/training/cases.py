@@ -41,9 +41,9 @@ _SPOTS_PER_CLASS = 4000
 """Voxels per class and case that can be centres of patches: enough for each epoch to draw others."""
 
 
-def as_cases(cases: Iterable[Case | tuple[Volume, Segmentation]]) -> list[Case]:
-    """Pairs of nouns and cases alike as cases; the first error in them is raised now, not in the training."""
-    found = [c if isinstance(c, Case) else _case_of(*c, index) for index, c in enumerate(cases)]
+def as_cases(cases: Iterable[Case | tuple[Volume, Segmentation] | Segmentation]) -> list[Case]:
+    """Pairs of nouns, labels alone and cases alike as cases; the first error is raised now, not in the training."""
+    found = [_case_of(c, index) for index, c in enumerate(cases)]
     if not found:
         raise InputError("training needs at least one case, a pair of Volume and Segmentation; got none")
     return found
@@ -56,7 +56,12 @@ def as_case(image: Case | Volume, number: int) -> Case:
     return Case(name=image.name or f"image {number}", images=(image,))
 
 
-def _case_of(volume: Volume, segmentation: Segmentation, index: int) -> Case:
+def _case_of(case: Case | tuple[Volume, Segmentation] | Segmentation, index: int) -> Case:
+    if isinstance(case, Case):
+        return case
+    if isinstance(case, Segmentation):
+        return Case(name=case.name or f"case {index}", labels=case)
+    volume, segmentation = case
     return Case(name=volume.name or f"case {index}", images=(volume,), labels=segmentation)
 
 

@@ -37,6 +37,7 @@ from napari_medseg.training.cases import (
 )
 from napari_medseg.training.checkpoint import Checkpoints, require_writable, write_result
 from napari_medseg.training.earlier import first_stage, folder_of, name_to_keep, states_in, step_aside
+from napari_medseg.training.generative.labels_only import is_made, with_made_images
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
 from napari_medseg.training.losses.context import Loss
 from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
@@ -80,7 +81,7 @@ _FIRST_STAGE = 0.4
 
 
 def iter_train(
-    cases: Iterable[Case | tuple[Volume, Segmentation]],
+    cases: Iterable[Case | tuple[Volume, Segmentation] | Segmentation],
     *,
     network: str | None = None,
     out: str | Path,
@@ -95,7 +96,8 @@ def iter_train(
 ) -> Iterator[Event]:
     """Train a network on annotated volumes.
 
-    cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates).
+    cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates); for a
+    scheme that needs no image, Segmentations alone.
     network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
     its network and preprocessing are kept, and in a cascade its first stage as it is. Its labels are matched with the
     cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
@@ -133,7 +135,8 @@ def iter_train(
     require_trains(scheme, chosen)
     if initial is None and given is None:
         config = scheme.with_arguments(config, chosen)
-    annotated, config = in_part(in_regions(as_cases(cases), merge), config)
+    found = with_made_images(as_cases(cases), scheme.name, scheme.from_labels)
+    annotated, config = in_part(in_regions(found, merge), config)
     target = require_writable(out)
     job = Job(annotated, chosen, target, config, should_stop, unlabelled=images, resume=resume, plan=given)
     if config.optimiser.adapt != "all" and initial is None:
@@ -402,7 +405,8 @@ def _setup(
     sampler = _sampler(config, spec, device, prepared)
     budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
     precision = training_precision(config.precision, device)
-    return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(_loss_of(config.loss)), first)
+    loss = job.loss or loss_named(_loss_of(config.loss))
+    return Setup(spec, config, device, precision, sampler, budget, loss, first, pictured=not is_made(job.cases))
 
 
 def _described(setup: Setup, scheme: SchemeSpec, network: str, initial: Model | None) -> Setup:
@@ -477,7 +481,7 @@ def _first_predictor(
     return Predictor.of(network, spec.first.model, device, "fp32")
 
 
-def train(cases: Iterable[Case | tuple[Volume, Segmentation]], **options: Any) -> Model:
+def train(cases: Iterable[Case | tuple[Volume, Segmentation] | Segmentation], **options: Any) -> Model:
     """Train and return the model; the options are those of `iter_train`."""
     result: Model = result_of(iter_train(cases, **options))
     return result

@@ -13,7 +13,7 @@ import numpy as np
 from napari_medseg.cases import Case
 from napari_medseg.config import Precision, SegmentConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Notice, TrainProgress, Validated
+from napari_medseg.events import Event, Notice, Pictured, TrainProgress, Validated
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
@@ -25,7 +25,7 @@ from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import CaseFacts
 from napari_medseg.training.record import recorded
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
-from napari_medseg.training.schemes.scheme import ScoresItself
+from napari_medseg.training.schemes.scheme import MakesUp, Prepares, ScoresItself
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import mean_of, predict_with, validate, validate_presets
 
@@ -67,6 +67,7 @@ def run(
         phase = due_phase(setup, state)
         if phase != state.phase:
             yield from _enter(phase, setup, state, keeper, cases)
+        first = preparing(state)
         losses = take_step(setup, state, batch)
         loss = sum(losses.values())
         yield _progress(setup, state, losses)
@@ -74,19 +75,24 @@ def run(
         if skipped:
             yield Notice(f"step {state.step}: the loss is {loss} on {', '.join(batch.cases)}; the step is skipped")
         if skipped >= _NON_FINITE_IN_A_ROW:
-            _give_up(setup, state, keeper, batch)
+            _give_up(setup, state, keeper, batch, losses)
+        if first and not preparing(state):
+            yield Notice(f"step {state.step}: {first} is trained; now the network")
         if state.step - start == _STEPS_TO_TIME and cases:
             pace = (budget.now() - begun) / (_STEPS_TO_TIME * setup.sampler.batch_size)
             cases = yield from _affordable(cases, schedule, pace)
         if should_stop():
             break
-        if cases and schedule.is_due(state.step, state.validated_fraction):
+        if cases and not preparing(state) and schedule.is_due(state.step, state.validated_fraction):
             since = budget.now()
             yield from _validate(setup, state, keeper, cases)
             state.validated_fraction = budget.fraction(state.step)
             schedule.expect(budget.now() - since)
         if saving.is_due() and not skipped:
             _save(setup, state, keeper, saving)
+    yield from _made_up(state, batch)
+    if preparing(state):
+        yield Notice(f"ended while {preparing(state)} was trained: the network has learned nothing; train it longer")
     if state.phase != state.last_phase:
         yield Notice(f"ended in phase {state.phase}: the rest of the network has learned nothing; train it longer")
     if should_stop():
@@ -94,6 +100,16 @@ def run(
     model = yield from _end(setup, state, keeper, cases)
     keeper.finish(model, state.history)
     return model
+
+
+def preparing(state: TrainState) -> str:
+    """What the next step trains before the network, in words; empty where it trains the network."""
+    return state.scheme.preparing(state) if isinstance(state.scheme, Prepares) else ""
+
+
+def _made_up(state: TrainState, batch: PatchBatch) -> Iterator[Event]:
+    if isinstance(state.scheme, MakesUp):
+        yield Pictured(state.scheme.made_up(batch, state))
 
 
 def take_step(setup: Setup, state: TrainState, batch: PatchBatch) -> dict[str, float]:
@@ -179,11 +195,15 @@ def _enter(
     state.enter(phase)
 
 
-def _give_up(setup: Setup, state: TrainState, keeper: Checkpoints, batch: PatchBatch) -> NoReturn:
+def _give_up(
+    setup: Setup, state: TrainState, keeper: Checkpoints, batch: PatchBatch, losses: Mapping[str, float]
+) -> NoReturn:
     """Write the weights, which are finite because those steps changed nothing, and raise InputError."""
     keeper.write_last(recorded(setup, state), weights_of(setup, state))
+    which = " and ".join(name for name, value in losses.items() if not math.isfinite(value) and name != "loss")
     raise InputError(
-        f"the loss was not finite for {_NON_FINITE_IN_A_ROW} steps, last on {', '.join(batch.cases)}: look at those "
+        f"the loss {f'of {which} ' if which else ''}was not finite for {_NON_FINITE_IN_A_ROW} steps, last on "
+        f"{', '.join(batch.cases)}: look at those "
         f"images, or lower learning_rate; the last checkpoint is {keeper.last_path}"
     )
 

@@ -46,6 +46,8 @@ class Setup:
     """Patches of images without labels, for a scheme that takes them."""
     base: Model | None = None
     """The model that adapters are learned for."""
+    pictured: bool = True
+    """Whether the cases have images of their own; else these are made up from the labels."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from napari_medseg.events import Event, Notice, Started, TrainProgress, Validated
+from napari_medseg.events import Event, MadeUp, Notice, Pictured, Started, TrainProgress, Validated
 from napari_medseg.metrics.csv_file import csv_bytes
 
 _COLUMNS = ("stage", "step", "epoch", "seconds", "loss", "learning_rate", "dice_mean", "is_best")
@@ -44,6 +44,8 @@ class RunLog:
         self.plans: list[str] = []
         """The line of each stage's plan."""
         self.notices: list[str] = []
+        self.made_up: tuple[MadeUp, ...] = ()
+        """What the training learned from beside the cases."""
 
     @property
     def seconds(self) -> float:
@@ -65,6 +67,8 @@ class RunLog:
                 self.plans.append(event.message)
             case Notice():
                 self.notices.append(event.message)
+            case Pictured():
+                self.made_up = event.pictures
             case TrainProgress():
                 row = Row(self._stage, event.step, event.epoch, self.seconds, event.loss, event.learning_rate)
             case Validated():

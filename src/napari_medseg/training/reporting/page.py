@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg._version import __version__
+from napari_medseg.events import MadeUp
 from napari_medseg.metrics.reports.html import Figure, figure_of, plot, template
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
@@ -27,6 +28,7 @@ _SMOOTHED = 50
 """Steps whose mean is drawn over the loss."""
 _NOTICES = 200
 _LOSS, _MEAN = "#9ecae9", "#0072B2"
+_MADE_UP = "#009E73"
 _COLUMNS = ("dice", "iou", "nsd", "asd_mm", "hd95_mm", "rvd")
 """The columns of the scores in the page; the log has the rest of the Dice."""
 
@@ -46,6 +48,7 @@ def run_page(log: RunLog, model: Model, samples: Samples | None) -> str:
         cases=0 if samples is None else len(samples.scores.cases),
         of=0 if samples is None else samples.of,
         pictures=[] if samples is None else [figure_of(picture) for picture in samples.pictures],
+        made_up=[plot(partial(_draw_made_up, made=made), 2.6, made.caption) for made in log.made_up],
         notices=log.notices[:_NOTICES],
         plan=dict(_plan(model.spec)),
         versions={**record.versions, "Python": platform.python_version(), "system": platform.platform()},
@@ -83,6 +86,13 @@ def _draw_dice(axes: Axes, rows: list[Row], labels: Mapping[int, str]) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel("Dice")
     axes.legend(fontsize=8)
+
+
+def _draw_made_up(axes: Axes, made: MadeUp) -> None:
+    axes.set_axis_off()
+    axes.imshow(made.image, cmap="gray")
+    for label in sorted(set(made.labels.ravel().tolist()) - {0}):
+        axes.contour(made.labels == label, levels=[0.5], colors=_MADE_UP, linewidths=1.2)
 
 
 def _columns(points: list[tuple[int, float]]) -> Any:

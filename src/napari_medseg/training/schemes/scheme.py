@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_medseg.cases import Case
-    from napari_medseg.events import Work
+    from napari_medseg.events import MadeUp, Work
     from napari_medseg.models.spec import ModelSpec
     from napari_medseg.training.patches import PatchBatch
     from napari_medseg.training.state import Setup, TrainState
@@ -49,6 +49,22 @@ class Scheme(Protocol):
 
     def network_to_keep(self) -> nn.Module:
         """The network that is validated and that the model file holds: an item of `networks`."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A scheme that first trains other networks than the one to keep, which is not validated meanwhile."""
+
+    def preparing(self, state: TrainState) -> str:
+        """What the next step trains first, in words; empty where it is the network to keep."""
+
+
+@runtime_checkable
+class MakesUp(Protocol):
+    """A scheme that makes patches up."""
+
+    def made_up(self, batch: PatchBatch, state: TrainState) -> tuple[MadeUp, ...]:
+        """Some of them, for the report. batch: the last one."""
 
 
 @runtime_checkable
@@ -90,6 +106,8 @@ class SchemeSpec:
     """What the networks take that it trains."""
     describe: str = ""
     """Dotted path of a `Describe`; empty where the plan of the cases is that of the network."""
+    from_labels: bool = False
+    """Whether it trains without any image too."""
 
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
@@ -209,6 +227,39 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 reference="Gao and Ji, ICML 2019",
                 network="graph_unet",
                 takes="graph",
+            ),
+            SchemeSpec(
+                name="synthesis",
+                target="napari_medseg.training.schemes.made.synthesis:Synthesis",
+                summary="made-up images of the labels, in any contrast; no image is needed",
+                when="Where there are label maps but no images, or the images to segment have any contrast.",
+                reference="Billot et al., Medical Image Analysis 2023",
+                from_labels=True,
+                knobs={"made_share": 0.5},
+            ),
+            SchemeSpec(
+                name="adversarial",
+                target="napari_medseg.training.schemes.made.adversarial:Adversarial",
+                summary="a critic learns to tell label maps from annotated ones",
+                when="Where single voxels are right and the shapes are not.",
+                reference="Luc et al., NIPS Workshop on Adversarial Training 2016",
+                knobs={"critic_weight": 0.1},
+            ),
+            SchemeSpec(
+                name="acnn",
+                target="napari_medseg.training.schemes.made.acnn:ShapePrior",
+                summary="label maps should have the code of an annotated shape",
+                when="Where artefacts or low contrast hide a part of organs whose shape varies little.",
+                reference="Oktay et al., IEEE TMI 2018",
+                knobs={"shape_weight": 0.01, "first_share": 0.15},
+            ),
+            SchemeSpec(
+                name="cgan",
+                target="napari_medseg.training.schemes.made.cgan:ConditionalGan",
+                summary="made-up label maps and images enlarge the training set",
+                when="Where few cases are labelled and there are no others; try stronger augmentation first.",
+                reference="Isola et al., CVPR 2017; Guibas et al., 2017",
+                knobs={"made_share": 0.5, "first_share": 0.3},
             ),
         )
     }

@@ -1,0 +1,1 @@
+"""What schemes make up: images for label maps, label maps, and codes of shapes."""

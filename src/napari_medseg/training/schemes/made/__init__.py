@@ -1,0 +1,1 @@
+"""Schemes with a second network that judges or makes up label maps and images."""

@@ -1,0 +1,81 @@
+"""A shape prior: an autoencoder of label maps is trained first; then predictions should have the code of the labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from napari_medseg.architectures.blocks.outputs import logits_of
+from napari_medseg.training.generative.networks import Autoencoder, Flat, drawn_hard, one_hot
+from napari_medseg.training.losses.supervised import deeply_supervised
+from napari_medseg.training.patches import PatchBatch
+from napari_medseg.training.schemes.descent import descend
+from napari_medseg.training.schemes.learner import inner
+from napari_medseg.training.schemes.made.contest import adam, seeded
+from napari_medseg.training.schemes.scheme import scheme_named
+from napari_medseg.training.schemes.supervised import Supervised
+from napari_medseg.training.state import Setup, TrainState
+
+_RATE = 1e-3
+"""Learning rate of the autoencoder."""
+_RISE = 0.4
+"""Share of the budget over which the prior gains its weight, exp(-5 (1 - t)^2) as in consistency training."""
+
+
+class ShapePrior(Supervised):
+    """The loss of the settings, and 0.01 times the squared distance of codes (ACNN, Oktay et al., IEEE TMI 2018).
+
+    The autoencoder of label maps is trained over the first part of the budget and then left as it is. A prediction has
+    the code of its most likely classes: that of probabilities would say how sure the network is, not which shape it
+    sees.
+    """
+
+    def __init__(self, setup: Setup, network: nn.Module) -> None:
+        super().__init__(setup, network)
+        self.setup = setup
+        spec = scheme_named("acnn")
+        self._weight, self._first = (spec.knob(setup.config, name) for name in ("shape_weight", "first_share"))
+        self._flat = Flat(setup.spec.patch_zyx, setup.spec.mode)
+        self.shapes = seeded(setup, Autoencoder, 1, classes=len(setup.spec.label_ids), size=self._flat.size)
+        self._shape_optimiser = adam(self.shapes, _RATE)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {**super().networks(), "shapes": self.shapes}
+
+    def optimisers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {**super().optimisers(), "shapes": self._shape_optimiser}
+
+    def preparing(self, state: TrainState) -> str:
+        return "the autoencoder of label maps" if self.setup.budget.fraction(state.step) < self._first else ""
+
+    def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
+        if self.preparing(state):
+            return self._learn_shapes(batch)
+        outputs = self._learner.outputs(batch.images, state)
+        logits = logits_of(outputs).float()
+        classes = inner(batch.classes, logits)
+        found = drawn_hard(logits) * (classes >= 0)[:, None]
+        losses = self._learner.losses(outputs, batch, state)
+        weight = self._weight * self.risen(self.setup.budget.fraction(state.step))
+        losses["shape"] = weight * self.distance(found, one_hot(classes, logits.shape[1]))
+        return self._learner.descend(losses, state)
+
+    def risen(self, done: float) -> float:
+        """Share of its weight that the prior has: the code of what is no shape yet means nothing."""
+        return math.exp(-5 * (1 - min(1.0, (done - self._first) / _RISE)) ** 2)
+
+    def distance(self, found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        """The squared distance of the codes of two maps (B, K, z, y, x), the mean over the patches."""
+        self.shapes.eval()
+        codes = [self.shapes.coder(self._flat.of(maps)) for maps in (found, true)]
+        return (codes[0] - codes[1]).square().sum(1).mean()
+
+    def _learn_shapes(self, batch: PatchBatch) -> dict[str, float]:
+        self.shapes.train()
+        maps = self._flat.of(one_hot(batch.classes, len(self.setup.spec.label_ids)))
+        classes = self._flat.of(batch.classes[:, None])[:, 0]
+        loss = deeply_supervised(self.shapes(maps), classes)
+        return descend(self._shape_optimiser, {"shapes": loss}, self.setup.config.optimiser.gradient_clip)
