@@ -285,7 +285,10 @@ class TrainConfig:
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
-    """Way to train: supervised, from images and their labels."""
+    """Way to train: supervised, from images and their labels; distance-map: how deep each voxel lies in its object;
+    mask-rcnn: objects one by one. Both tell objects apart that touch."""
+    objects: Literal["components", "ids"] = "components"
+    """What one object is, for a scheme that learns objects: a connected part of a label, or all that has one id."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)

@@ -28,6 +28,7 @@ from napari_medseg.models.transfer import origins_of
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget, Clock
 from napari_medseg.training.cases import (
+    Numbered,
     PreparedCase,
     as_case,
     as_cases,
@@ -57,7 +58,8 @@ from napari_medseg.training.planning.rules import (
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
-from napari_medseg.training.schemes.scheme import require_taken, scheme_named
+from napari_medseg.training.schemes.objects import cases_for
+from napari_medseg.training.schemes.scheme import require_taken, require_trainable, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
@@ -112,15 +114,17 @@ def iter_train(
     config = configured(TrainConfig, config, knobs)
     loss_named(config.loss.loss)  # refused now, not after the cases are read
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
-    require_taken(scheme_named(config.scheme), images)
-    for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
-        require_trainable(name)
+    scheme = scheme_named(config.scheme)
+    require_taken(scheme, images)
+    for name in filter(None, (network, config.first_network)):
+        require_trainable(name, scheme)
     initial = None if init is None else as_model(init)
     given = None if plan is None else as_plan(plan)
     if given is not None:
         config = config_of(given, config, None if initial is None else initial.path.name)
-    chosen = _network_of(network, initial if given is None else given)
-    annotated, config = in_part(in_regions(as_cases(cases), merge), config)
+    chosen = _network_of(network or scheme.network, initial if given is None else given)
+    require_trainable(chosen, scheme)
+    annotated, config = in_part(cases_for(scheme.learns, in_regions(as_cases(cases), merge), config), config)
     target = require_writable(out)
     job = Job(annotated, chosen, target, config, should_stop, unlabelled=images, resume=resume, plan=given)
     if config.optimiser.adapt != "all" and initial is None:
@@ -173,23 +177,17 @@ def finished_before(job: Job) -> Model | None:
     return Checkpoints(job.out).finished() if job.resume else None
 
 
-def _network_of(network: str | None, initial: Model | Plan | None) -> str:
+def _network_of(network: str, initial: Model | Plan | None) -> str:
     """The network to train. Raises InputError for another one than that of the model to start from, or of the plan."""
     if initial is None:
         return network or DEFAULT_NETWORK
     own = initial.spec.network
-    if network not in (None, own):
+    if network and network != own:
         owner = "the plan" if isinstance(initial, Plan) else "the model to start from"
         raise InputError(
             f"network {network} does not go with {owner}, which is of network {own}: leave the network out"
         )
     return own
-
-
-def require_trainable(name: str) -> None:
-    """Raise UnknownNameError for an unknown network, InputError for one that takes more than an image."""
-    if network_named(name).takes != "image":
-        raise InputError(f"network {name} is no network from image to labels: it is trained by a scheme of its own")
 
 
 def _train_cascade(job: Job) -> Iterator[Event]:
@@ -264,7 +262,7 @@ def _train_one(
     """
     config, target = job.config, choose_device(job.config.device)
     training, validation = split(job.cases, config.validation.val)
-    if len(job.cases) == 1 and config.validation.val:
+    if len(job.cases) == 1 and config.validation.val and not isinstance(job.cases[0], Numbered):
         training, validation, config = held_out(job.cases[0], config)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)
