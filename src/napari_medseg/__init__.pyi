@@ -1,5 +1,5 @@
 from ._version import __version__
-from .inference import iter_segment, segment
+from .inference import instances, iter_instances, iter_segment, segment
 from .interactive import InteractiveSession, interact, propagate, resume_interaction
 from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
@@ -27,8 +27,10 @@ __all__ = [
     "__version__",
     "clean",
     "evaluate",
+    "instances",
     "interact",
     "iter_clean",
+    "iter_instances",
     "iter_segment",
     "iter_train",
     "load_model",

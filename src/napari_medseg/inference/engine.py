@@ -32,6 +32,8 @@ from napari_medseg.inference.job import (
     store_journal,
     working,
 )
+from napari_medseg.inference.objects.instances import PROVENANCE_KEY
+from napari_medseg.inference.objects.run import Way, labels_beside, on_detections, on_labels, way_of
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, preset_of, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.results.journal import Journal
@@ -115,6 +117,8 @@ def segmenting(
     if isinstance(model, ModelSet):
         return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
     require_fit(volume, model.spec, str(model.path))
+    if (way := way_of(config, model.spec)) != "none":
+        return (yield from _segmenting_objects(volume, model, config, way, wanted, origin or {}, spread))
     plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
@@ -134,6 +138,31 @@ def segmenting(
             yield Notice(doubt)
         yield from events
     return result
+
+
+def _segmenting_objects(
+    volume: Volume,
+    model: Model,
+    config: SegmentConfig,
+    way: Way,
+    wanted: Wanted,
+    origin: Mapping[str, object],
+    spread: Spread | None,
+) -> Work[Segmentation]:
+    """Number objects. Nothing is kept of a run that was interrupted: one that continues it begins anew."""
+    made_by = {**provenance(model, config), **origin}
+    if way == "detect":
+        if wanted.probabilities or wanted.uncertainty:
+            raise NotSupportedError("a model that finds objects gives no probabilities: leave both outputs out")
+        plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
+        job = yield from Job.prepare(volume, plan, load_predictor(model, plan))
+        return (yield from on_detections(volume, job, plan.describe(), wanted.out, made_by))
+    assert way != "none", "the caller looked"
+    with labels_beside(wanted.out) as store:
+        plain = replace(config, instances="none")
+        inner = replace(wanted, out=store, resume=False)
+        work = segmenting(volume, model, plain, wanted=inner, origin=origin, spread=spread)
+        return (yield from on_labels(volume, work, way, wanted.out, made_by))
 
 
 def _segmenting_prepared(
@@ -208,7 +237,7 @@ def segment(volume: Volume, model: AnyModel | ModelSet | Sequence[AnyModel], **o
 def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
     """Raise InputError unless the model segments images, and the volume has the channels that it was trained on."""
     for stage in (spec, spec.first.model) if spec.first else (spec,):
-        if registry.network(stage.network).takes != "image":
+        if registry.network(stage.network).takes not in ("image", "instances"):
             raise InputError(f"model {model_name} cannot segment: {stage.network} is no network from image to labels")
     have, want = len(volume.channels), len(spec.channels)
     if have != want:
@@ -323,6 +352,7 @@ def provenance(models: Model | ModelSet, config: SegmentConfig) -> dict[str, obj
     """What a label file records of how it was made: the model, the versions and the parameters."""
     model = models_of(models)[0]
     preset, overlap = preset_of(config, model.spec)
+    way = "none" if isinstance(models, ModelSet) else way_of(config, model.spec)
     return {
         "model_sha256": models.sha256,
         "network": model.spec.network,
@@ -332,6 +362,7 @@ def provenance(models: Model | ModelSet, config: SegmentConfig) -> dict[str, obj
         "overlap": overlap,
         "tta": config.tta,
         "precision": precision_for(config.precision, model.spec, machine_for(config.device)),
+        **({} if way == "none" else {PROVENANCE_KEY: way}),
     }
 
 

@@ -18,7 +18,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "features": Parameter(
                 (16, 32, 64, 128), "features per level, the finest first", 1, 2048, shortest=2, longest=8
             ),
-            "anchors": Parameter((6, 9, 13, 19, 28, 42), "edge lengths of the anchors, in voxels", 1, 1024),
+            "anchors": Parameter((4, 6, 9, 13, 19, 28, 42), "edge lengths of the anchors, in voxels", 1, 1024),
             "roi": Parameter(7, "samples along each axis of a box, for its class", 1, 32),
             "mask": Parameter(8, "samples along each axis of a box, for its mask, which has twice as many", 1, 64),
             "hidden": Parameter(128, "features that describe a box", 1, 4096),

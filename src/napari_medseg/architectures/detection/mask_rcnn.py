@@ -13,6 +13,7 @@ of a light U-Net in place of a pyramid on a ResNet, offsets that do not depend o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -209,10 +210,19 @@ def pasted(mask: Tensor, box: Tensor, size: tuple[int, ...]) -> tuple[tuple[slic
     low, high = box[:dims], box[dims:]
     first = [min(n - 1, max(0, int(v))) for n, v in zip(size, low.floor().tolist(), strict=True)]
     last = [max(f + 1, min(n, int(v))) for f, n, v in zip(first, size, high.ceil().tolist(), strict=True)]
-    axes = [
-        2 * (torch.arange(f, stop, device=mask.device) + 0.5 - low[k]) / (high[k] - low[k]).clamp(min=0.01) - 1
-        for k, (f, stop) in enumerate(zip(first, last, strict=True))
-    ]
+    middles = [torch.arange(f, stop, device=mask.device) + 0.5 for f, stop in zip(first, last, strict=True)]
+    return tuple(slice(f, stop) for f, stop in zip(first, last, strict=True)), sampled(mask, box, middles)
+
+
+def sampled(mask: Tensor, box: Tensor, places: Sequence[Tensor]) -> Tensor:
+    """The probabilities of a mask (m, ... m) of a box (2 d,) at places along each axis; 0 outside of the box.
+
+    A place is in voxels from the image's edge, as the box is.
+    """
+    low, high = box[: len(places)], box[len(places) :]
+    axes = [2 * (at - low[k]) / (high[k] - low[k]).clamp(min=0.01) - 1 for k, at in enumerate(places)]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)[None]
-    found = grid_sample(mask[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0, 0]
-    return tuple(slice(f, stop) for f, stop in zip(first, last, strict=True)), found
+    found = grid_sample(mask[None, None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0]
+    for axis, at in enumerate(axes):
+        found = found * (at.abs() <= 1).reshape([-1 if k == axis else 1 for k in range(len(axes))])
+    return found

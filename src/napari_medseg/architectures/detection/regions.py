@@ -20,7 +20,7 @@ def roi_align(features: Tensor, boxes: Tensor, size: Sequence[int], bins: int) -
     Beyond the map its border is repeated.
     """
     count, dims = len(boxes), len(size)
-    fractions = places_in(boxes, bins) / boxes.new_tensor(size)  # (n, d, bins)
+    fractions = places_in(boxes, bins) / boxes.new_tensor(size)[:, None]  # (n, d, bins)
     along = (2 * fractions - 1).unbind(1)
     grids = [a.reshape(count, *[bins if k == axis else 1 for k in range(dims)]) for axis, a in enumerate(along)]
     # grid_sample wants x first

@@ -33,7 +33,7 @@ _REGIONS, _OBJECTS_AMONG = 48, 16
 """Boxes of an image that are looked at closely, and how many of them show an object at most."""
 _REGION_IS = 0.5
 """IoU with an object from which a box shows it."""
-_LEAST_VOXELS = 4
+_LEAST_VOXELS = 1
 """Voxels of an object in a patch, below which it is too little to be learned."""
 
 
@@ -55,18 +55,13 @@ class Objects:
     @classmethod
     def of(cls, numbers: Tensor, classes: Tensor) -> Objects:
         """numbers: (*size) of the objects; classes: (*size), of which an object has the one in its middle voxel."""
-        array = numbers.cpu().numpy()
-        there, compact = np.unique(array, return_inverse=True)
-        compact = compact.reshape(array.shape) - int(there[0] == 0) + 1 if len(there) else compact
+        array, known = numbers.cpu().numpy(), classes.cpu().numpy()
+        there, places = np.unique(array, return_inverse=True)
         ids, boxes, kinds = [], [], []
-        known = classes.cpu().numpy()
-        for number, place in enumerate(ndimage.find_objects(compact), start=1):
-            value = int(there[number - 1 + int(there[0] == 0)]) if place is not None else 0
-            inside = None if place is None else array[place] == value
-            if place is None or inside is None or inside.sum() < _LEAST_VOXELS:
-                continue
+        for value, place in zip(there.tolist(), ndimage.find_objects(places.reshape(array.shape) + 1), strict=True):
+            inside = array[place] == value
             kind = int(np.median(known[place][inside]))
-            if kind > 0:
+            if value > 0 and kind > 0 and inside.sum() >= _LEAST_VOXELS:
                 ids.append(value)
                 boxes.append([*(s.start for s in place), *(s.stop for s in place)])
                 kinds.append(kind)
