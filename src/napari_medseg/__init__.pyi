@@ -5,7 +5,7 @@ from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
 from .models import Model, ModelSpec, load_model
 from .prompts import Box, Lasso, Point, Scribble, SliceMask
-from .refinement import clean, iter_clean
+from .refinement import clean, delete_objects, iter_clean, merge_objects, split_object
 from .registry import NetworkSpec, networks
 from .training import iter_train, plan, train
 from .volume import Grid, Segmentation, Volume
@@ -26,6 +26,7 @@ __all__ = [
     "Volume",
     "__version__",
     "clean",
+    "delete_objects",
     "evaluate",
     "instances",
     "interact",
@@ -34,6 +35,7 @@ __all__ = [
     "iter_segment",
     "iter_train",
     "load_model",
+    "merge_objects",
     "networks",
     "plan",
     "propagate",
@@ -41,6 +43,7 @@ __all__ = [
     "read_segmentation",
     "resume_interaction",
     "segment",
+    "split_object",
     "train",
     "write",
 ]

@@ -27,6 +27,7 @@ from napari_medseg.training.schemes.scheme import require_taken, scheme_named
 NAME = "train"
 _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
+    "objects",
     *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt"),
 )
 
@@ -49,6 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     for name in ("loss", "unlabelled_slices", "ignore_label", "weak", "background_label"):
         add_knob(parser, TrainConfig, name)
     add_knob(parser, TrainConfig, "scheme")
+    add_knob(parser, TrainConfig, "objects")
     parser.add_argument(
         "--unlabelled",
         type=Path,

@@ -59,7 +59,7 @@ from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
 from napari_medseg.training.schemes.objects import cases_for
-from napari_medseg.training.schemes.scheme import require_taken, require_trainable, scheme_named
+from napari_medseg.training.schemes.scheme import SchemeSpec, require_taken, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
@@ -188,6 +188,17 @@ def _network_of(network: str, initial: Model | Plan | None) -> str:
             f"network {network} does not go with {owner}, which is of network {own}: leave the network out"
         )
     return own
+
+
+def require_trainable(name: str, scheme: SchemeSpec) -> None:
+    """Raise UnknownNameError for an unknown network, InputError for one that the scheme does not train."""
+    takes, finds = network_named(name).takes, scheme.learns == "objects"
+    if takes == ("instances" if finds else "image"):
+        return
+    if finds:
+        raise InputError(f"scheme {scheme.name} trains {scheme.network}, which finds objects; got {name}")
+    way = ": choose the scheme mask-rcnn" if takes == "instances" else ""
+    raise InputError(f"network {name} is no network from image to labels: it is trained by a scheme of its own{way}")
 
 
 def _train_cascade(job: Job) -> Iterator[Event]:

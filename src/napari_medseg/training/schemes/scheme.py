@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
-from napari_medseg.registry import network as network_named
 
 if TYPE_CHECKING:
     import torch
@@ -61,10 +60,10 @@ class SchemeSpec:
     summary: str
     takes_unlabelled: bool = False
     """Whether a step also sees images without labels, as `PatchBatch.unlabelled`."""
-    learns: Learns = "labels"
-    """What it makes of the labels, see `objects.cases_for`."""
     network: str = ""
-    """The only network that it trains; empty for any network from image to labels."""
+    """The network that is trained where none is named; empty for the default one."""
+    learns: Learns = "labels"
+    """What it makes of the labels, see `objects.cases_for`; objects need a network that finds them."""
 
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
@@ -113,16 +112,3 @@ def require_taken(spec: SchemeSpec, unlabelled: object) -> None:
         raise InputError(f"scheme {spec.name} takes no unlabelled images: leave them out, or choose another scheme")
     if spec.takes_unlabelled and not unlabelled:
         raise InputError(f"scheme {spec.name} needs unlabelled images: give a folder of them, or choose another scheme")
-
-
-def require_trainable(name: str, spec: SchemeSpec) -> None:
-    """Raise UnknownNameError for an unknown network, InputError for one that the scheme does not train."""
-    if network_named(name).takes == "image" and not spec.network:
-        return
-    if name == spec.network:
-        return
-    if spec.network:
-        raise InputError(f"scheme {spec.name} trains the network {spec.network}; got {name}: leave the network out")
-    others = [other.name for other in SCHEMES.values() if other.network == name]
-    way = f": choose the scheme {others[0]}" if others else ""
-    raise InputError(f"network {name} is no network from image to labels: it is trained by a scheme of its own{way}")

@@ -16,12 +16,12 @@ from napari_medseg.events import Event, Progress, Work, finishing, result_of
 from napari_medseg.inference.device import choose_device, free_bytes
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.training.cases import as_cases, in_regions, require_regions
-from napari_medseg.training.fit import DEFAULT_NETWORK, split
+from napari_medseg.training.fit import DEFAULT_NETWORK, require_trainable, split
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan
 from napari_medseg.training.planning.fitting import Pace, candidate, chosen, distinct, measured_pace, voxel_limits
 from napari_medseg.training.schemes.objects import cases_for
-from napari_medseg.training.schemes.scheme import require_trainable, scheme_named
+from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -50,7 +50,7 @@ def iter_plan(
     config = configured(TrainConfig, config, knobs)
     name = network or DEFAULT_NETWORK
     scheme = scheme_named(config.scheme)
-    if scheme.network:
+    if scheme.learns == "objects":
         raise InputError(f"scheme {scheme.name} plans when it trains: train with it, without a plan")
     require_trainable(name, scheme)
     require_trainable(config.first_network or DEFAULT_NETWORK, scheme)
