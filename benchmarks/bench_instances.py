@@ -1,11 +1,11 @@
 """Objects that touch, told apart: Mask R-CNN's way and a distance map, beside the connected parts of plain labels.
 
-    MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_instances.py [--only phantom] [--minutes 4] [--models DIR]
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_instances.py [--only SET] [--minutes 4] [--models DIR]
 
-Three sets. phantom: volumes with 40 lesions each, of which nearly all touch another one; 12 train, 3 are judged. nuclei:
-the Data Science Bowl 2018; the last 20 images in name order are judged, the others train. lesions: multiple sclerosis,
-FLAIR, T1 and T2 at 2 mm; the first two patients in name order train, the last is judged; what touches is one lesion
-there. Seed 0, one thread, minutes of processor time from the first step on, no case kept for validation, default
+Three sets. phantom: volumes with 40 lesions each, of which nearly all touch another one; 12 train, 3 are judged.
+nuclei: the Data Science Bowl 2018; the last 20 images in name order are judged, the others train. lesions: multiple
+sclerosis, FLAIR, T1 and T2 at 2 mm; the first two patients in name order train, the last is judged; what touches is one
+lesion there. Seed 0, one thread, minutes of processor time from the first step on, no case kept for validation, default
 settings otherwise. Scores are those of all objects of a set together, at an IoU above one half. Each row is written
 when it is done, and a second run does the rows that are missing.
 """
@@ -74,7 +74,15 @@ def row_of(name: str, way: str, minutes: float, models: Path) -> dict[str, Any]:
         if scheme == "supervised":
             train = [plain(case) for case in train]
         ms.train(
-            train, scheme=scheme, objects=objects, out=out, minutes=minutes, val=0.0, device="cpu", mirror=True, report=False
+            train,
+            scheme=scheme,
+            objects=objects,
+            out=out,
+            minutes=minutes,
+            val=0.0,
+            device="cpu",
+            mirror=True,
+            report=False,
         )
     model, found, seconds = ms.load_model(out), list[InstanceRow](), 0.0
     for volume, reference in judged:

@@ -118,8 +118,8 @@ class SegmentConfig:
     batch_size: int = field(default=1, metadata={"ge": 1})
     """Windows that run through the network at once."""
     instances: Literal["auto", "none", "components", "distance"] = "auto"
-    """Whether objects are numbered one by one in place of labels: auto, as a model was trained for it; none; components,
-    connected parts; distance, parts that are cut where they are narrow."""
+    """Whether objects are numbered one by one in place of labels: auto, where the model was trained for it; none;
+    components: connected parts; distance: parts that are cut where they are narrow."""
 
     def __post_init__(self) -> None:
         _require_valid(self)

@@ -57,6 +57,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "! --background-label 3",
         "--weak scribbles --background-label 3",
         "! --scheme other",
+        "--objects ids",
         "! --unlabelled images",
         "--resume",
         "--merge all=1,2",

@@ -42,7 +42,7 @@ def merge_objects(segmentation: Segmentation, ids: Sequence[int]) -> Segmentatio
     return replace(segmentation, data=data)
 
 
-def split_object(segmentation: Segmentation, id: int, seeds: Sequence[Shape3] = ()) -> Segmentation:  # noqa: A002
+def split_object(segmentation: Segmentation, id: int, seeds: Sequence[Shape3] = ()) -> Segmentation:
     """The labels with one id split: the largest piece keeps it, the others get new ids.
 
     seeds: voxels (z, y, x) of the object, two or more, each of which becomes a piece. Without them the object is cut

@@ -17,7 +17,7 @@ def detection(low: float, high: float, score: float, *, cut: bool = False, of: i
 
 
 def test_windows_in_any_order_give_the_same_objects() -> None:
-    """An object seen twice is one; the pieces of a long one are one; a piece of an object that is seen whole is none."""
+    """An object seen twice is one, and so are the pieces of a long one; a piece of one that is seen whole is none."""
     seen = [
         detection(0, 10, 0.9),
         detection(0.5, 10, 0.8),

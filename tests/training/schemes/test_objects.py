@@ -119,5 +119,7 @@ def test_mask_rcnn_learns_resumes_and_finds(tmp_path: Path) -> None:
     asked = iter([False] * 4 + [True] * 100)
     ms.train(cases, out=tmp_path / "b.safetensors", should_stop=lambda: next(asked), **knobs)
     ms.train(cases, out=tmp_path / "b.safetensors", resume=True, **knobs)
-    one, other = (ms.load_model(tmp_path / name).load_network().state_dict() for name in ("a.safetensors", "b.safetensors"))
+    one, other = (
+        ms.load_model(tmp_path / name).load_network().state_dict() for name in ("a.safetensors", "b.safetensors")
+    )
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -22,7 +22,6 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-from napari_medseg.architectures.blocks.base import pad_to_multiple
 from napari_medseg.architectures.blocks.resnet import conv_unit
 from napari_medseg.architectures.blocks.unet import (
     Concatenate,

@@ -113,7 +113,9 @@ def _on_grid(
     placed = boxes + np.tile(start - before, 2)
     middles = (placed[:, :3] + placed[:, 3:]) / 2
     inside = ((middles >= 0) & (middles < shape)).all(axis=1)
-    rows = zip(placed.tolist(), seen.scores.tolist(), seen.classes.tolist(), masks, cut.any(axis=1), inside, strict=True)
+    rows = zip(
+        placed.tolist(), seen.scores.tolist(), seen.classes.tolist(), masks, cut.any(axis=1), inside, strict=True
+    )
     return [
         Detection(tuple(box), float(score), int(of), mask, bool(is_cut))
         for box, score, of, mask, is_cut, is_inside in rows
@@ -199,7 +201,9 @@ class Painter:
                     z, y, x = (
                         slice(max(p.start, b.start), min(p.stop, b.stop)) for p, b in zip(place, box, strict=True)
                     )
-                    here = found[tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip((z, y, x), box, strict=True))]
+                    here = found[
+                        tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip((z, y, x), box, strict=True))
+                    ]
                     here[self._inside(piece, (z, y, x)) & (here == 0)] = number
         return found
 

@@ -40,7 +40,10 @@ def way_of(config: SegmentConfig, spec: ModelSpec) -> Way:
 
 
 def on_labels(
-    volume: Volume, work: Generator[Event, None, Segmentation], method: Literal["components", "distance"], out: Path | None,
+    volume: Volume,
+    work: Generator[Event, None, Segmentation],
+    method: Literal["components", "distance"],
+    out: Path | None,
     made_by: Mapping[str, object],
 ) -> Work[Segmentation]:
     """Number the objects in the labels that some work makes, once they are all there."""
@@ -51,7 +54,9 @@ def on_labels(
     return result
 
 
-def on_detections(volume: Volume, job: Job, message: str, out: Path | None, made_by: Mapping[str, object]) -> Work[Segmentation]:
+def on_detections(
+    volume: Volume, job: Job, message: str, out: Path | None, made_by: Mapping[str, object]
+) -> Work[Segmentation]:
     """Number the objects that a detector finds."""
     from napari_medseg.inference.objects.detecting import Painter, detecting
 

@@ -172,9 +172,7 @@ def _anchor_losses(
     }
 
 
-def _mask_loss(
-    network: MaskRCNN, seen: Seen, index: int, boxes: Tensor, objects: Objects, which: Tensor
-) -> Tensor:
+def _mask_loss(network: MaskRCNN, seen: Seen, index: int, boxes: Tensor, objects: Objects, which: Tensor) -> Tensor:
     """Binary cross-entropy of the mask of the object's own class; the other classes' masks are left alone."""
     logits = network.outlines(seen, index, boxes)
     own = logits[torch.arange(len(boxes)), objects.classes[which] - 1]

@@ -86,7 +86,9 @@ class WithDepths(_OfObjects):
         depths = depths_of(self._numbers(labels), labels.grid.spacing)
         after = self.ignore_label or 0
         there = [int(i) for i in np.unique(ids[depths > 0])]
-        made = np.where(ids == self._ignored, ids, 0).astype(label_dtype(depth_label(max(there, default=1), DEPTHS, after)))
+        made = np.where(ids == self._ignored, ids, 0).astype(
+            label_dtype(depth_label(max(there, default=1), DEPTHS, after))
+        )
         names = {}
         for label in there:
             for depth in range(1, DEPTHS + 1):

@@ -281,7 +281,9 @@ def _numbered(segmentation: Segmentation, config: ObjectsConfig) -> Work[Segment
     return (yield from instances_in_steps(segmentation, config))
 
 
-def _changed(segmentation: Segmentation, change: Callable[[Segmentation], Segmentation], place: Placement) -> Work[Edit]:
+def _changed(
+    segmentation: Segmentation, change: Callable[[Segmentation], Segmentation], place: Placement
+) -> Work[Edit]:
     """In the worker: change a copy, and see what differs."""
     before = replace(segmentation, data=np.array(segmentation.data[:, :, :]))
     yield Progress(0, 1, "objects")

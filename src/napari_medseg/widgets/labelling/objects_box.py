@@ -44,7 +44,9 @@ class ObjectsBox(QWidget):
             "Merge", lambda: self.change.emit("Merge"), "Make one object of them, with the smallest id."
         )
         self.split_button = button(
-            "Split", lambda: self.change.emit("Split"), "Cut the object where it is narrow; the largest piece keeps its id."
+            "Split",
+            lambda: self.change.emit("Split"),
+            "Cut the object where it is narrow; the largest piece keeps its id.",
         )
         self.pick_button = button("Split by two clicks", lambda: None, "Then click a place in each of the two pieces.")
         self.pick_button.setCheckable(True)
