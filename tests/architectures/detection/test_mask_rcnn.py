@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from napari_medseg.architectures.detection import mask_rcnn
 from napari_medseg.architectures.detection.mask_rcnn import MaskRCNN, pasted
 from napari_medseg.registry import network
 
-SMALL = {"features": (4, 8, 8), "anchors": (4, 8), "roi": 3, "mask": 2, "hidden": 8}
+SMALL: dict[str, Any] = {"features": (4, 8, 8), "anchors": (4, 8), "roi": 3, "mask": 2, "hidden": 8}
 
 
 def built(dims: int, classes: int = 2) -> MaskRCNN:

@@ -24,7 +24,8 @@ def roi_align(features: Tensor, boxes: Tensor, size: Sequence[int], bins: int) -
     along = (2 * fractions - 1).unbind(1)
     grids = [a.reshape(count, *[bins if k == axis else 1 for k in range(dims)]) for axis, a in enumerate(along)]
     # grid_sample wants x first
-    grid = torch.stack(torch.broadcast_tensors(*reversed(grids)), dim=-1)
+    wide = [count, *[bins] * dims]
+    grid = torch.stack([places.expand(wide) for places in reversed(grids)], dim=-1)
     # The boxes lie one behind the other along the first axis: one call, and one copy of the map.
     grid = grid.reshape(1, count * bins, *grid.shape[2:])
     found = functional.grid_sample(features[None], grid, mode="bilinear", padding_mode="border", align_corners=False)

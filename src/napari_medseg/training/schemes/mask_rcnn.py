@@ -128,7 +128,7 @@ def losses_of(network: MaskRCNN, seen: Seen, index: int, objects: Objects, draw:
         proposed = network.propose(anchors, logits, offsets, seen.size)
         # The objects themselves are among the boxes: early on, nothing else shows them.
         boxes = torch.cat((objects.boxes, proposed))
-        which, best = _nearest(boxes, objects.boxes)
+        which, best = _nearest(iou(boxes, objects.boxes))
         # A box that lies where nobody looked says nothing.
         known = ~_lies_in(boxes, objects.unknown)
         shows, other = _drawn((best >= _REGION_IS) & known, (best < _REGION_IS) & known, _REGIONS, _OBJECTS_AMONG, draw)
@@ -153,11 +153,12 @@ def _anchor_losses(
     anchors: Tensor, logits: Tensor, offsets: Tensor, objects: Objects, draw: torch.Generator
 ) -> dict[str, Tensor]:
     with torch.no_grad():
-        which, best = _nearest(anchors, objects.boxes)
+        overlaps = iou(anchors, objects.boxes)
+        which, best = _nearest(overlaps)
         is_object = best >= _ANCHOR_IS
         if len(objects.boxes):  # every object has the anchor that fits it best
-            is_object[iou(objects.boxes, anchors).argmax(1)] = True
-            which[iou(objects.boxes, anchors).argmax(1)] = torch.arange(len(objects.boxes), device=which.device)
+            fittest = overlaps.argmax(0)
+            is_object[fittest], which[fittest] = True, torch.arange(len(objects.boxes), device=which.device)
         is_nothing = ~is_object & (best < _ANCHOR_IS_NOT) & ~_lies_in(anchors, objects.unknown)
         yes, no = _drawn(is_object, is_nothing, _ANCHORS, _ANCHORS // 2, draw)
     chosen = torch.cat((yes, no))
@@ -194,11 +195,14 @@ def masks_in(objects: Objects, boxes: Tensor, which: Tensor, bins: int) -> Tenso
     return (found & inside).float()
 
 
-def _nearest(boxes: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-    """For each box the object that it overlaps most, and the IoU; (0, 0) where there is no object."""
-    if not len(objects):
-        return torch.zeros(len(boxes), dtype=torch.long, device=boxes.device), boxes.new_zeros(len(boxes))
-    best, which = iou(boxes, objects).max(1)
+def _nearest(overlaps: Tensor) -> tuple[Tensor, Tensor]:
+    """For each box the object that it overlaps most, and the IoU; (0, 0) where there is no object.
+
+    overlaps: (boxes, objects) IoU.
+    """
+    if not overlaps.shape[1]:
+        return torch.zeros(len(overlaps), dtype=torch.long, device=overlaps.device), overlaps.new_zeros(len(overlaps))
+    best, which = overlaps.max(1)
     return which, best
 
 
