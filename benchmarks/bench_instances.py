@@ -78,7 +78,7 @@ def row_of(name: str, way: str, minutes: float, models: Path) -> dict[str, Any]:
     out = models / f"{name}-{scheme}.safetensors"
     train, judged = SETS[name]()
     if not out.exists():
-        objects = "components" if name == "lesions" else "ids"
+        objects = "components" if name == "lesions" or scheme == "supervised" else "ids"
         if scheme == "supervised":
             train = [plain(case) for case in train]
         knobs = {**SETTINGS[scheme], "patch_zyx": PATCH[name], "minutes": minutes, "val": 0.0, "mirror": True}

@@ -22,7 +22,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
-from napari_medseg.training.schemes.scheme import require_taken, scheme_named
+from napari_medseg.training.schemes.scheme import require_objects, require_taken, scheme_named
 
 NAME = "train"
 _KNOBS = (
@@ -83,6 +83,7 @@ def run(args: Namespace) -> None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
     require_sources(args)
     require_taken(scheme_named(args.scheme), args.unlabelled)
+    require_objects(scheme_named(args.scheme), args.objects)
     if args.adapt != "all" and args.init is None:
         raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})

@@ -156,7 +156,9 @@ def _segmenting_objects(
             raise NotSupportedError("a model that finds objects gives no probabilities: leave both outputs out")
         plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
         job = yield from Job.prepare(volume, plan, load_predictor(model, plan))
-        return (yield from on_detections(volume, job, plan.describe(), wanted.out, made_by))
+        alone = None if spread is None else "one process finds the objects: the workers have nothing to do"
+        notices = [*filter(None, (alone, *_doubts(volume, plan, config)))]
+        return (yield from on_detections(volume, job, wanted.out, made_by, notices))
     assert way != "none", "the caller looked"
     with labels_beside(wanted.out) as store:
         plain = replace(config, instances="none")
@@ -206,10 +208,12 @@ def _segmenting_set(
         raise NotSupportedError(
             "a set of models gives labels only, in one go: for probabilities, uncertainty or resume give one model"
         )
+    if config.instances not in ("auto", "none"):
+        raise NotSupportedError("a set of models gives labels: number the objects in these (napari-medseg instances)")
     made_by = {**provenance(models, config), **origin}
 
     def segment_member(model: Model, store: Path | None) -> Work[Segmentation]:
-        return segmenting(volume, model, config, wanted=Wanted(store))
+        return segmenting(volume, model, replace(config, instances="none"), wanted=Wanted(store))
 
     with _new_segmentation(volume, models.labels, wanted, made_by) as (result, _):
         yield from merging(models, result, segment_member, wanted.out)

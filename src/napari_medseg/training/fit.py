@@ -59,7 +59,7 @@ from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
 from napari_medseg.training.schemes.objects import cases_for
-from napari_medseg.training.schemes.scheme import SchemeSpec, require_taken, scheme_named
+from napari_medseg.training.schemes.scheme import SchemeSpec, require_objects, require_taken, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
@@ -116,6 +116,7 @@ def iter_train(
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
     scheme = scheme_named(config.scheme)
     require_taken(scheme, images)
+    require_objects(scheme, config.objects)
     for name in filter(None, (network, config.first_network)):
         require_trainable(name, scheme)
     initial = None if init is None else as_model(init)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import napari_medseg as ms
+from napari_medseg.architectures.detection import mask_rcnn
 from napari_medseg.cases import Case
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
@@ -97,7 +98,7 @@ def test_a_distance_map_is_learned_and_gives_objects(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(out.data[...]), np.asarray(found.data))
 
 
-def test_mask_rcnn_learns_resumes_and_finds(tmp_path: Path) -> None:
+def test_mask_rcnn_learns_resumes_and_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses fall; a training that was stopped goes on to the same weights; what it finds are ids."""
     cases = [discs(seed) for seed in range(2)]
     knobs = {
@@ -123,3 +124,16 @@ def test_mask_rcnn_learns_resumes_and_finds(tmp_path: Path) -> None:
         ms.load_model(tmp_path / name).load_network().state_dict() for name in ("a.safetensors", "b.safetensors")
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+    monkeypatch.setattr(mask_rcnn, "SCORE", 0.05)
+    volume, _ = cases[0]
+    found = ms.segment(volume, tmp_path / "a.safetensors", device="cpu")
+    stored = ms.segment(volume, tmp_path / "a.safetensors", device="cpu", out=tmp_path / "out.zarr")
+    ids = np.unique(np.asarray(found.data))
+    assert ids.tolist() == list(range(len(ids)))
+    assert len(ids) > 1
+    assert np.array_equal(np.asarray(stored.data[...]), np.asarray(found.data))
+    assert found.provenance["instances"] == "detect"
+    labels = ms.segment(volume, tmp_path / "a.safetensors", device="cpu", instances="none")
+    assert labels.labels == {1: "object"}
+    with pytest.raises(InputError, match="finds objects itself"):
+        ms.segment(volume, tmp_path / "a.safetensors", device="cpu", instances="distance")

@@ -17,6 +17,7 @@ import torch
 
 from napari_medseg.architectures.detection.mask_rcnn import Found, MaskRCNN, sampled
 from napari_medseg.arrays.boxes import Box, overlaps
+from napari_medseg.errors import NotSupportedError
 from napari_medseg.events import Progress
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.device import autocast
@@ -76,9 +77,10 @@ def detecting(job: Job) -> Generator[Progress, None, list[tuple[Detection, ...]]
 
 
 def detector_of(job: Job) -> MaskRCNN:
-    """The network of a job that finds objects."""
+    """The network of a job that finds objects. Raises NotSupportedError for several that are averaged."""
     network = getattr(job.predictor.network, "net", job.predictor.network)
-    assert isinstance(network, MaskRCNN), "the registry says so"
+    if not isinstance(network, MaskRCNN):
+        raise NotSupportedError("models that find objects cannot be averaged: give one of them")
     return network
 
 

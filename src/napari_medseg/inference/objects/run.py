@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,13 +55,14 @@ def on_labels(
 
 
 def on_detections(
-    volume: Volume, job: Job, message: str, out: Path | None, made_by: Mapping[str, object]
+    volume: Volume, job: Job, out: Path | None, made_by: Mapping[str, object], notices: Sequence[str] = ()
 ) -> Work[Segmentation]:
     """Number the objects that a detector finds."""
     from napari_medseg.inference.objects.detecting import Painter, detecting
 
     with filling_objects(volume, out, made_by) as result:
-        yield Started(message, result, job.plan)
+        yield Started(job.plan.describe(), result, job.plan)
+        yield from map(Notice, notices)
         found = yield from detecting(job)
         scale = tuple(a / b for a, b in zip(job.plan.grid.shape, job.plan.image_grid.shape, strict=True))
         painter = Painter(found, (scale[0], scale[1], scale[2]))

@@ -112,3 +112,9 @@ def require_taken(spec: SchemeSpec, unlabelled: object) -> None:
         raise InputError(f"scheme {spec.name} takes no unlabelled images: leave them out, or choose another scheme")
     if spec.takes_unlabelled and not unlabelled:
         raise InputError(f"scheme {spec.name} needs unlabelled images: give a folder of them, or choose another scheme")
+
+
+def require_objects(spec: SchemeSpec, objects: str) -> None:
+    """Raise InputError where it is said what an object is, and the scheme learns labels."""
+    if objects != "components" and spec.learns == "labels":
+        raise InputError(f"scheme {spec.name} learns labels: leave objects={objects} out, or choose another scheme")

@@ -165,12 +165,13 @@ class LabelsPanel(Panel):
         self.table.choose(label)
         self.change("Split", voxels)
 
-    def _add(self, layer: Labels, found: Segmentation) -> None:
-        """Show the objects of a layer, and list them."""
+    def _add(self, layer: Labels, made: tuple[Segmentation, int]) -> None:
+        """Show the objects of a layer, and list them. made: the objects, and how many there are."""
+        found, count = made
         data, arguments, _ = labels_layer(replace(found, name=f"{layer.name} objects"), [layer, *self._among])
         self.layer.choose(self._viewer.add_labels(data, **arguments))
         layer.visible = False
-        self.done.setText(f"{int(np.max(found.data, initial=0)):,} objects, in a layer of their own.")
+        self.done.setText(f"{count:,} objects, in a layer of their own.")
 
     @property
     def _among(self) -> list[Any]:
@@ -272,13 +273,14 @@ def _edit(segmentation: Segmentation, config: CleanConfig, place: Placement) -> 
     return Edit.between(before, after, place)
 
 
-def _numbered(segmentation: Segmentation, config: ObjectsConfig) -> Work[Segmentation]:
+def _numbered(segmentation: Segmentation, config: ObjectsConfig) -> Work[tuple[Segmentation, int]]:
     """In the worker: number the objects, of a copy where the user may paint meanwhile."""
     from napari_medseg.inference.objects.instances import instances_in_steps
 
     if isinstance(segmentation.data, np.ndarray):
         segmentation = replace(segmentation, data=segmentation.data.copy())
-    return (yield from instances_in_steps(segmentation, config))
+    found = yield from instances_in_steps(segmentation, config)
+    return found, int(np.max(found.data, initial=0))
 
 
 def _changed(
