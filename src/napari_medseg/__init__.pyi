@@ -1,11 +1,11 @@
 from ._version import __version__
-from .inference import iter_segment, segment
+from .inference import instances, iter_instances, iter_segment, segment
 from .interactive import InteractiveSession, interact, propagate, resume_interaction
 from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
 from .models import Model, ModelSpec, load_model
 from .prompts import Box, Lasso, Point, Scribble, SliceMask
-from .refinement import clean, iter_clean
+from .refinement import clean, delete_objects, iter_clean, merge_objects, split_object
 from .registry import NetworkSpec, networks
 from .training import iter_train, plan, train
 from .volume import Grid, Segmentation, Volume
@@ -26,12 +26,16 @@ __all__ = [
     "Volume",
     "__version__",
     "clean",
+    "delete_objects",
     "evaluate",
+    "instances",
     "interact",
     "iter_clean",
+    "iter_instances",
     "iter_segment",
     "iter_train",
     "load_model",
+    "merge_objects",
     "networks",
     "plan",
     "propagate",
@@ -39,6 +43,7 @@ __all__ = [
     "read_segmentation",
     "resume_interaction",
     "segment",
+    "split_object",
     "train",
     "write",
 ]

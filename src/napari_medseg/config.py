@@ -117,6 +117,9 @@ class SegmentConfig:
     """fp32, bf16, or auto: fp32 until the model states that bf16 is as good."""
     batch_size: int = field(default=1, metadata={"ge": 1})
     """Windows that run through the network at once."""
+    instances: Literal["auto", "none", "components", "distance"] = "auto"
+    """Whether objects are numbered one by one in place of labels: auto, where the model was trained for it; none;
+    components: connected parts; distance: parts that are cut where they are narrow."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -316,8 +319,10 @@ class TrainConfig:
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
-    """Way to train: supervised, from images and their labels; others learn from images without labels too, or train
-    networks that take more than an image: see the guide "Which scheme when"."""
+    """Way to train: supervised, from images and their labels; others learn from images without labels too, tell
+    objects apart, or train networks that take more than an image: see the guide "Which scheme when"."""
+    objects: Literal["components", "ids"] = "components"
+    """What one object is, for a scheme that learns objects: a connected part of a label, or all that has one id."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -380,6 +385,24 @@ class InstancesConfig:
             isinstance(self.iou, Sequence) and len(self.iou) > 0 and all(_is_threshold(t) for t in self.iou),
             f"iou needs one or more thresholds from 0 to below 1; got {self.iou}",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectsConfig:
+    """How the objects in labels are told apart."""
+
+    method: Literal["distance", "components"] = "distance"
+    """distance: connected parts are cut where they are narrow, by a watershed on the distance to the border, or on the
+    depths that a model of the scheme distance-map gives; components: connected parts as they are."""
+    neck: float = field(default=0.8, metadata={"gt": 0, "le": 1, "step": 0.05})
+    """Two parts are two objects where the neck between them is thinner than this fraction of the smaller one."""
+    least_ml: float = field(default=0.0, metadata={"ge": 0, "step": 0.1})
+    """Objects below this volume, in millilitres, are left out."""
+    connectivity: Connectivity = 26
+    """Neighbours of a voxel that belong to the same part: across faces (6), edges too (18), or corners too (26)."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ SURFACE = {
         "--overlap",
         "--tta",
         "--precision auto [auto|fp32|bf16]",
+        "--instances auto [auto|none|components|distance]",
         "--probabilities",
         "--uncertainty",
         "--workers",
@@ -51,6 +52,7 @@ SURFACE = {
         "--weak none [none|scribbles|boxes]",
         "--background-label",
         "--scheme supervised",
+        "--objects components [components|ids]",
         "--unlabelled",
         "--unlabelled-weight",
         "--ramp",
@@ -147,6 +149,15 @@ SURFACE = {
         "--connectivity 26 [6|18|26]",
         "--source",
     ],
+    "instances": [
+        "labels",
+        "-o --output required",
+        "--method distance [distance|components]",
+        "--neck 0.8",
+        "--least-ml 0.0",
+        "--connectivity 26 [6|18|26]",
+        "--source",
+    ],
 }
 
 
@@ -211,7 +222,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     [
         (["segmnt"], "did you mean segment?"),
         (["evaluate", "--preset", "surve"], "did you mean survey?"),
-        (["qqqq"], "'clean'):"),
+        (["qqqq"], "'instances'):"),
     ],
     ids=["command", "choice", "nothing_like_it"],
 )

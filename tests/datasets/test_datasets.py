@@ -14,6 +14,7 @@ from PIL import Image
 
 from napari_medseg import Grid, Segmentation, Volume, write
 from napari_medseg.datasets import DataSet, open_dataset
+from napari_medseg.datasets.label_sources import MaskForEach
 from napari_medseg.datasets.outlines import outlines_in
 from napari_medseg.errors import FileError, InputError
 
@@ -225,6 +226,15 @@ def test_a_layout_is_recognised_and_its_ids_have_names(name: str, tmp_path: Path
     assert {int(i): int(n) for i, n in zip(ids, counts, strict=True) if i} == voxels
     assert all(found.labels[i] == name for i, name in names.items())
     assert data.describe()[0].startswith(f"{data.folder}: {layout}, {len(cases)} cases")
+
+
+def test_a_mask_for_each_object_keeps_them_apart(tmp_path: Path) -> None:
+    dsb(tmp_path)
+    labels = open_dataset(tmp_path).cases[0].labels
+    assert isinstance(labels, MaskForEach)
+    numbers = np.asarray(labels.objects(None).data)
+    assert np.array_equal(np.unique(numbers), [0, 1, 2])
+    assert np.array_equal(numbers > 0, np.asarray(labels.read(None).data) > 0)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def walk_labels(window: Any, folder: Path, look: Callable[[str], None] = lambda 
     hide_and_show(user, look)
     jump(user)
     clean(user, look)
+    objects(user, look)
     paint_and_follow(user)
     leave(user)
 
@@ -138,6 +139,71 @@ def clean(user: User, look: Callable[[str], None]) -> None:
     assert user.panel.done.text() == "Fill holes: nothing to change."
 
 
+def objects(user: User, look: Callable[[str], None]) -> None:
+    """Number the objects in a layer of their own; delete, merge and split some, each a step that Ctrl+Z takes back."""
+    box, organs_layer = user.panel.objects, organs(user)
+    user.panel.tabs.setCurrentWidget(box)
+    user.click(box.number_button)
+    settle(user)
+    layer = user.panel.layer.layer
+    expected = ms.instances(case()[1])
+    assert layer.name == "organs objects"
+    assert np.array_equal(layer.data, expected.data)
+    assert labels_listed(user) == list(range(1, int(np.max(expected.data)) + 1))
+    look("objects")
+    liver, island = layer.data[8, 6, 6], layer.data[20, 35, 35]
+
+    def do(button: Any, *chosen: int) -> Any:
+        user.panel.table.clearSelection()
+        for label in chosen:
+            row = labels_listed(user).index(label)
+            modifier = Qt.KeyboardModifier.ControlModifier if label != chosen[0] else Qt.KeyboardModifier.NoModifier
+            QTest.mouseClick(user.panel.table.viewport(), LEFT, modifier, at(user, row, NAME))
+        before, history = layer.data.copy(), len(layer._undo_history)
+        user.click(button)
+        settle(user)
+        assert len(layer._undo_history) == history + 1
+        return before
+
+    before = do(box.delete_button, island)
+    assert island not in layer.data
+    undo(user, layer)
+    assert np.array_equal(layer.data, before)
+    do(box.merge_button, island, liver)
+    assert set(np.unique(layer.data[before == island])) == {min(island, liver)}
+    do(box.split_button, min(island, liver))
+    assert layer.data[20, 35, 35] not in (0, layer.data[8, 6, 6])
+    split_by_clicks(user, layer, look)
+    user.window.layers.remove(layer)
+    user.panel.tabs.setCurrentIndex(0)
+    organs_layer.visible = True
+    user.window.layers.selection.active = organs_layer
+    settle(user)
+
+
+def split_by_clicks(user: User, layer: Any, look: Callable[[str], None]) -> None:
+    """A click beside the object counts as none; the two that count end the waiting."""
+    spleen = layer.data[8, 30, 30]
+    click_cell(user, labels_listed(user).index(spleen), JUMP)
+    settle(user)
+    mode, pick = layer.mode, user.panel.objects.pick_button
+    user.click(pick)
+    look("clicks")
+    canvas, step = user.window.window._qt_viewer.canvas.native, user.window.scene.camera.zoom
+    middle = canvas.rect().center()
+    for voxels in (-4, 30, 4):
+        QTest.mouseClick(canvas, LEFT, pos=middle + QPoint(round(voxels * step), 0))
+        QTest.qWait(50)
+    assert not pick.isChecked()
+    settle(user)
+    assert layer.mode == mode
+    pieces = np.unique(layer.data[4:14, 22:36, 22:36])
+    assert len(pieces) == 2
+    assert spleen in pieces
+    undo(user, layer)
+    assert set(np.unique(layer.data[4:14, 22:36, 22:36])) == {spleen}
+
+
 def paint_and_follow(user: User) -> None:
     """A new label appears in the table when the brush rests, and goes with Ctrl+Z."""
     layer = organs(user)
@@ -191,9 +257,9 @@ def click_tick(user: User, row: int) -> None:
     QTest.qWait(QApplication.doubleClickInterval() + 50)
 
 
-def undo(user: User) -> None:
+def undo(user: User, layer: Any = None) -> None:
     canvas = user.window.window._qt_viewer.canvas.native
-    user.window.layers.selection.active = organs(user)
+    user.window.layers.selection.active = organs(user) if layer is None else layer
     QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     settle(user)
 

@@ -1,4 +1,4 @@
-"""`interact`, `propagate` and `clean`: masks from prompts, from some slices and from other masks."""
+"""`interact`, `propagate`, `clean` and `instances`: masks from prompts, from some slices and from other masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_medseg._version import __version__
 from napari_medseg.cases import Case, cases_of_images
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_channels, add_knob
-from napari_medseg.config import CleanConfig
+from napari_medseg.config import CleanConfig, ObjectsConfig
 from napari_medseg.errors import InputError, NotSupportedError, warn
 from napari_medseg.inference.runs.files import labels_source, paths_of, sha256_of, sha256_of_all
 from napari_medseg.io.folders import partners
@@ -35,6 +35,10 @@ CLEAN = """Make labels better: remove islands, fill holes, smooth, fill in slice
 
 The steps that are asked for are done in this order: interpolate, fill holes, smooth, islands, largest. A label grows
 into the background only.
+"""
+INSTANCES = """Number the objects in labels one by one, also where they touch.
+
+Ids are 1, 2, 3 ... in reading order of the objects' first voxels.
 """
 
 
@@ -63,10 +67,7 @@ def add_propagate_arguments(parser: ArgumentParser) -> None:
 
 
 def add_clean_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("labels", type=Path, metavar="LABELS", help="Label file, or OME-Zarr folder.")
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="Label file; its suffix decides the format."
-    )
+    _add_labels_and_output(parser)
     parser.add_argument(
         "--label",
         action="append",
@@ -80,13 +81,14 @@ def add_clean_arguments(parser: ArgumentParser) -> None:
     add_knob(parser, CleanConfig, "islands_ml")
     add_knob(parser, CleanConfig, "largest")
     add_knob(parser, CleanConfig, "connectivity")
-    parser.add_argument(
-        "--source",
-        dest="series",
-        type=Path,
-        metavar="SERIES",
-        help="The DICOM series that the labels lie on; for .dcm.",
-    )
+    _add_series(parser)
+
+
+def add_instances_arguments(parser: ArgumentParser) -> None:
+    _add_labels_and_output(parser)
+    for name in ("method", "neck", "least_ml", "connectivity"):
+        add_knob(parser, ObjectsConfig, name)
+    _add_series(parser)
 
 
 def run_interact(args: Namespace) -> None:
@@ -136,6 +138,39 @@ def run_clean(args: Namespace) -> None:
         provenance = {**cleaned.provenance, "napari_medseg": __version__, "labels_sha256": sha256_of(args.labels)}
         io.write(target, cleaned, provenance=provenance, source=args.series)
     terminal.print_result(f"wrote {target}")
+
+
+def run_instances(args: Namespace) -> None:
+    config = ObjectsConfig(**{name: getattr(args, name) for name in ("method", "neck", "least_ml", "connectivity")})
+    (target,) = output_paths([args.labels], args.output)
+    with locked(target):
+        from napari_medseg.inference.objects.instances import iter_instances
+
+        segmentation = io.read_segmentation(args.labels)
+        streamed = target if target.suffix.lower() == ".zarr" else None
+        made_by = {"napari_medseg": __version__, "labels_sha256": sha256_of(args.labels)}
+        given = replace(segmentation, provenance={**segmentation.provenance, **made_by})
+        found = terminal.follow(iter_instances(given, out=streamed, config=config), segmentation.name)
+        if streamed is None:
+            io.write(target, found, provenance=found.provenance, source=args.series)
+    terminal.print_result(f"wrote {target}")
+
+
+def _add_labels_and_output(parser: ArgumentParser) -> None:
+    parser.add_argument("labels", type=Path, metavar="LABELS", help="Label file, or OME-Zarr folder.")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="Label file; its suffix decides the format."
+    )
+
+
+def _add_series(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--source",
+        dest="series",
+        type=Path,
+        metavar="SERIES",
+        help="The DICOM series that the labels lie on; for .dcm.",
+    )
 
 
 def _add_images(parser: ArgumentParser) -> None:

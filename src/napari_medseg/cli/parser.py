@@ -43,6 +43,7 @@ COMMANDS = (
     Command("interact", interact.INTERACT, interact.add_interact_arguments, interact.run_interact),
     Command("propagate", interact.PROPAGATE, interact.add_propagate_arguments, interact.run_propagate),
     Command("clean", interact.CLEAN, interact.add_clean_arguments, interact.run_clean),
+    Command("instances", interact.INSTANCES, interact.add_instances_arguments, interact.run_instances),
 )
 
 

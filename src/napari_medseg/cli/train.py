@@ -22,11 +22,12 @@ from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
-from napari_medseg.training.schemes.scheme import require_taken, require_used, scheme_named
+from napari_medseg.training.schemes.scheme import require_objects, require_taken, require_used, scheme_named
 
 NAME = "train"
 _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
+    "objects",
     *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt"),
     *field_docs(SchemeConfig),
 )
@@ -51,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     for name in ("loss", "unlabelled_slices", "ignore_label", "weak", "background_label"):
         add_knob(parser, TrainConfig, name)
     add_knob(parser, TrainConfig, "scheme")
+    add_knob(parser, TrainConfig, "objects")
     parser.add_argument(
         "--unlabelled",
         type=Path,
@@ -85,6 +87,7 @@ def run(args: Namespace) -> None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
     require_sources(args, from_labels=scheme_named(args.scheme).from_labels)
     require_taken(scheme_named(args.scheme), args.unlabelled)
+    require_objects(scheme_named(args.scheme), args.objects)
     if args.adapt != "all" and args.init is None:
         raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})

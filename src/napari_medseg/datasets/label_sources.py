@@ -71,6 +71,14 @@ class MaskForEach:
         placed = grid if grid is not None and grid.shape == inside.shape else Grid.from_spacing(inside.shape, (1, 1, 1))
         return Segmentation(inside, placed, {1: self.name}, name=self.folder.parent.name)
 
+    def objects(self, grid: Grid | None) -> Segmentation:
+        """The number of the object of each pixel, from 1 on; of masks that overlap the last one's."""
+        together = self.read(grid)
+        numbers = np.zeros(together.grid.shape, np.int32)
+        for number, path in enumerate(images_by_name(self.folder).values(), start=1):
+            numbers[0][np.asarray(io.read_segmentation(path).data[...])[0] > 0] = number
+        return Segmentation(numbers, together.grid, name=together.name)
+
     @functools.cached_property
     def _union(self) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
         masks = images_by_name(self.folder).values()

@@ -32,6 +32,8 @@ from napari_medseg.inference.job import (
     store_journal,
     working,
 )
+from napari_medseg.inference.objects.instances import PROVENANCE_KEY
+from napari_medseg.inference.objects.run import Way, labels_beside, on_detections, on_labels, way_of
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, preset_of, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.results.journal import Journal
@@ -50,7 +52,7 @@ from napari_medseg.volume import Outline, Segmentation, Volume, label_dtype
 
 Spread = Callable[[Job, Outputs, Journal], Generator[Event, None, None]]
 """Segments the regions of a job that are left, elsewhere."""
-SEGMENTS = ("image", "graph")
+SEGMENTS = ("image", "graph", "instances")
 """What the network of a model takes that segments images; the graph is made of the image, see `OnSupervoxels`."""
 _THIN = 16
 """Planes of a chunk of probabilities: a whole number of them is a chunk of labels."""
@@ -117,6 +119,8 @@ def segmenting(
     if isinstance(model, ModelSet):
         return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
     require_fit(volume, model.spec, str(model.path))
+    if (way := way_of(config, model.spec)) != "none":
+        return (yield from _segmenting_objects(volume, model, config, way, wanted, origin or {}, spread))
     plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
@@ -136,6 +140,33 @@ def segmenting(
             yield Notice(doubt)
         yield from events
     return result
+
+
+def _segmenting_objects(
+    volume: Volume,
+    model: Model,
+    config: SegmentConfig,
+    way: Way,
+    wanted: Wanted,
+    origin: Mapping[str, object],
+    spread: Spread | None,
+) -> Work[Segmentation]:
+    """Number objects. Nothing is kept of a run that was interrupted: one that continues it begins anew."""
+    made_by = {**provenance(model, config), **origin}
+    if way == "detect":
+        if wanted.probabilities or wanted.uncertainty:
+            raise NotSupportedError("a model that finds objects gives no probabilities: leave both outputs out")
+        plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
+        job = yield from Job.prepare(volume, plan, load_predictor(model, plan))
+        alone = None if spread is None else "one process finds the objects: the workers have nothing to do"
+        notices = [*filter(None, (alone, *_doubts(volume, plan, config)))]
+        return (yield from on_detections(volume, job, wanted.out, made_by, notices))
+    assert way != "none", "the caller looked"
+    with labels_beside(wanted.out) as store:
+        plain = replace(config, instances="none")
+        inner = replace(wanted, out=store, resume=False)
+        work = segmenting(volume, model, plain, wanted=inner, origin=origin, spread=spread)
+        return (yield from on_labels(volume, work, way, wanted.out, made_by))
 
 
 def _segmenting_prepared(
@@ -179,10 +210,12 @@ def _segmenting_set(
         raise NotSupportedError(
             "a set of models gives labels only, in one go: for probabilities, uncertainty or resume give one model"
         )
+    if config.instances not in ("auto", "none"):
+        raise NotSupportedError("a set of models gives labels: number the objects in these (napari-medseg instances)")
     made_by = {**provenance(models, config), **origin}
 
     def segment_member(model: Model, store: Path | None) -> Work[Segmentation]:
-        return segmenting(volume, model, config, wanted=Wanted(store))
+        return segmenting(volume, model, replace(config, instances="none"), wanted=Wanted(store))
 
     with _new_segmentation(volume, models.labels, wanted, made_by) as (result, _):
         yield from merging(models, result, segment_member, wanted.out)
@@ -325,6 +358,7 @@ def provenance(models: Model | ModelSet, config: SegmentConfig) -> dict[str, obj
     """What a label file records of how it was made: the model, the versions and the parameters."""
     model = models_of(models)[0]
     preset, overlap = preset_of(config, model.spec)
+    way = "none" if isinstance(models, ModelSet) else way_of(config, model.spec)
     return {
         "model_sha256": models.sha256,
         "network": model.spec.network,
@@ -334,6 +368,7 @@ def provenance(models: Model | ModelSet, config: SegmentConfig) -> dict[str, obj
         "overlap": overlap,
         "tta": config.tta,
         "precision": precision_for(config.precision, model.spec, machine_for(config.device)),
+        **({} if way == "none" else {PROVENANCE_KEY: way}),
     }
 
 

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 PresetName = Literal["default", "paper"]
 Supervision = Literal["halving", "equal"]
-Takes = Literal["image", "image+prompts", "memory", "graph"]
+Takes = Literal["image", "image+prompts", "memory", "graph", "instances"]
 Family = Literal[
-    "U-Net", "residual and dense", "attention", "transformer", "hybrid", "light 2D", "interactive and graph"
+    "U-Net",
+    "residual and dense",
+    "attention",
+    "transformer",
+    "hybrid",
+    "light 2D",
+    "interactive and graph",
+    "instances",
 ]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 """In the order in which a chooser shows them."""
@@ -125,7 +132,8 @@ class NetworkSpec:
     """How the losses of those stages are weighted: each half of the one before, or all alike."""
     takes: Takes = "image"
     """What its forward takes: an image, as training and segmenting expect; image+prompts: an image, a first
-    segmentation and the user's marks; memory: slices and the masks of other slices; graph: nodes and edges."""
+    segmentation and the user's marks; memory: slices and the masks of other slices; graph: nodes and edges; instances:
+    an image, in which it finds objects one by one."""
 
     def arguments(self, preset: PresetName = "default", **overrides: object) -> dict[str, Argument]:
         """Every argument of the network after preset and overrides, checked: what a model file stores."""

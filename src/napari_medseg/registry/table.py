@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from napari_medseg.errors import UnknownNameError, did_you_mean
-from napari_medseg.registry import interactive, light, monai, residual, transformers, unets
+from napari_medseg.registry import detection, interactive, light, monai, residual, transformers, unets
 from napari_medseg.registry.spec import NetworkSpec, shown
 
-_PARTS = (unets, residual, monai, transformers, light, interactive)
+_PARTS = (unets, residual, monai, transformers, light, interactive, detection)
 _TABLE: dict[str, NetworkSpec] = {spec.name: spec for part in _PARTS for spec in part.NETWORKS}
 
 

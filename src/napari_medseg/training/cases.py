@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +131,16 @@ class PreparedCase:
     """How many of the channels, the last ones, are probabilities of a stage before."""
     shapes: npt.NDArray[np.float32] | None = None
     """(K, Z, Y, X) probabilities of the classes between painted slices, 0 in these; None where all is annotated."""
+    objects: npt.NDArray[np.int32] | None = None
+    """(Z, Y, X) numbers of the objects, 0 outside; None for a scheme that does not learn them."""
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """A case whose objects are known one by one."""
+
+    def numbers(self, labels: Segmentation) -> npt.NDArray[np.int32]:
+        """The numbers (Z, Y, X) of the objects, on the grid of the labels of the case; 0 outside."""
 
 
 def prepare(
@@ -164,7 +174,12 @@ def prepare(
     places = np.ix_(*nearest)
     classes[...] = stored[places]
     guesses = None if shapes is None else np.stack([plan.order.apply(shape)[places] for shape in shapes])
-    return PreparedCase(case.name, image, classes, _spots(classes, len(spec.label_ids), draw), source.guides, guesses)
+    spots = _spots(classes, len(spec.label_ids), draw)
+    numbers = None
+    if isinstance(case, Numbered):
+        numbers = _new_array(scratch, f"{case.name}.objects", boxes.shape, np.int32)
+        numbers[...] = plan.order.apply(case.numbers(segmentation))[places]
+    return PreparedCase(case.name, image, classes, spots, source.guides, guesses, numbers)
 
 
 def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig) -> npt.NDArray[np.int16]:

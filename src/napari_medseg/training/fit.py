@@ -27,6 +27,7 @@ from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
 from napari_medseg.training.budget import Budget, Clock
 from napari_medseg.training.cases import (
+    Numbered,
     PreparedCase,
     as_case,
     as_cases,
@@ -57,8 +58,10 @@ from napari_medseg.training.planning.rules import (
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
+from napari_medseg.training.schemes.objects import cases_for
 from napari_medseg.training.schemes.scheme import (
     SchemeSpec,
+    require_objects,
     require_plain,
     require_taken,
     require_trains,
@@ -124,6 +127,7 @@ def iter_train(
     scheme = scheme_named(config.scheme)
     require_taken(scheme, images)
     require_used(scheme, config)
+    require_objects(scheme, config.objects)
     require_plain(scheme, config, planned=plan is not None)
     require_trains(scheme, network or scheme.network or DEFAULT_NETWORK)
     require_trainable(config.first_network or DEFAULT_NETWORK)
@@ -135,8 +139,8 @@ def iter_train(
     require_trains(scheme, chosen)
     if initial is None and given is None:
         config = scheme.with_arguments(config, chosen)
-    found = with_made_images(as_cases(cases), scheme.name, scheme.from_labels)
-    annotated, config = in_part(in_regions(found, merge), config)
+    found = in_regions(with_made_images(as_cases(cases), scheme.name, scheme.from_labels), merge)
+    annotated, config = in_part(cases_for(scheme.learns, found, config), config)
     target = require_writable(out)
     job = Job(annotated, chosen, target, config, should_stop, unlabelled=images, resume=resume, plan=given)
     if config.optimiser.adapt != "all" and initial is None:
@@ -194,7 +198,7 @@ def _network_of(network: str | None, initial: Model | Plan | None, scheme: Schem
     if initial is None:
         return network or scheme.network or DEFAULT_NETWORK
     own = initial.spec.network
-    if network not in (None, own):
+    if network and network != own:
         owner = "the plan" if isinstance(initial, Plan) else "the model to start from"
         raise InputError(
             f"network {network} does not go with {owner}, which is of network {own}: leave the network out"
@@ -279,7 +283,7 @@ def _train_one(
     """
     config, target, scheme = job.config, choose_device(job.config.device), scheme_named(job.config.scheme)
     training, validation = split(job.cases, config.validation.val)
-    if len(job.cases) == 1 and config.validation.val:
+    if len(job.cases) == 1 and config.validation.val and not isinstance(job.cases[0], Numbered):
         training, validation, config = held_out(job.cases[0], config)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,8 @@ class PatchBatch:
     """(B, K, z, y, x) what the classes may be between painted slices; 0 where somebody painted."""
     plain: torch.Tensor | None = None
     """(B, C, z, y, x) the images before their intensities were changed."""
+    objects: torch.Tensor | None = None
+    """(B, z, y, x) numbers of the objects in each patch, 0 outside, for a scheme that learns them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class _Patch:
     classes: torch.Tensor
     shapes: torch.Tensor | None
     plain: torch.Tensor
+    objects: torch.Tensor | None
 
 
 class PatchSampler:
@@ -120,7 +124,8 @@ class PatchSampler:
         image, classes = cut(case, *view)
         shapes = None if case.shapes is None else seen(case.shapes, 0.0, *view)
         changed = self._changed(image, case.guides, draw) if self._augmentation.augment else image
-        return _Patch(changed, classes, shapes, image)
+        numbers = None if case.objects is None else seen_labels(case.objects, 0, *view)
+        return _Patch(changed, classes, shapes, image, numbers)
 
     def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:
         """Other intensities; the guides, which are probabilities, are degraded instead."""
@@ -159,15 +164,28 @@ def cut(
 
     Outside the case the image is 0 (its mean) and the classes are IGNORE. Only the box that the patch needs is read.
     """
-    image = seen(case.image, 0.0, centre, matrix, patch, device, shifts)
+    view = (centre, matrix, patch, device, shifts)
+    return seen(case.image, 0.0, *view), seen_labels(case.classes, IGNORE, *view)
+
+
+def seen_labels(
+    labels: npt.NDArray[np.integer[Any]],
+    outside: int,
+    centre: FloatArray,
+    matrix: FloatArray,
+    patch: Shape3,
+    device: torch.device,
+    shifts: FloatArray | None = None,
+) -> torch.Tensor:
+    """The patch (z, y, x) of labels (Z, Y, X) around `centre`, through `matrix`: those of the nearest voxels."""
     low, high = _reach(centre, matrix, patch, shifts)
-    classes = torch.from_numpy(_box(case.classes[None], low, high, IGNORE)).to(device)
+    box = torch.from_numpy(_box(labels[None], low, high, outside)).to(device)
     if shifts is None and np.array_equal(matrix, np.eye(3)):
-        return image, classes[0].long()
-    grid = sample_grid(centre - low, matrix, patch, tuple(classes.shape[1:]), shifts).to(device)
-    # float32 holds class indices exactly; the shift by one makes what lies outside (0) mean IGNORE
-    nearest = functional.grid_sample(classes[None].float() - IGNORE, grid, mode="nearest", align_corners=True)[0, 0]
-    return image, nearest.round().long() + IGNORE
+        return box[0].long()
+    grid = sample_grid(centre - low, matrix, patch, tuple(box.shape[1:]), shifts).to(device)
+    # float32 holds numbers up to 2^24 exactly; the shift makes what lies outside of the box (0) mean `outside`
+    nearest = functional.grid_sample(box[None].float() - outside, grid, mode="nearest", align_corners=True)[0, 0]
+    return nearest.round().long() + outside
 
 
 def seen(
@@ -200,9 +218,10 @@ def _reach(
 
 def _batch(drawn: Sequence[_Patch], cases: tuple[str, ...]) -> PatchBatch:
     images, classes, plain = (torch.stack([getattr(p, name) for p in drawn]) for name in ("image", "classes", "plain"))
+    numbers = [patch.objects for patch in drawn if patch.objects is not None]
     count = next((len(patch.shapes) for patch in drawn if patch.shapes is not None), None)
     if count is None:
-        return PatchBatch(images, classes, cases, plain=plain)
+        return PatchBatch(images, classes, cases, plain=plain, objects=torch.stack(numbers) if numbers else None)
     none = images.new_zeros((count, *classes.shape[1:]))
     shapes = torch.stack([none if patch.shapes is None else patch.shapes for patch in drawn])
     return PatchBatch(images, classes, cases, shapes=shapes, plain=plain)

@@ -54,6 +54,15 @@ _WORDS = {
     "tta": Words("Mirror images"),
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
     "batch_size": Words("Windows at once"),
+    "instances": Words(
+        "Objects",
+        {
+            "auto": "as the model was trained",
+            "none": "labels only",
+            "components": "connected parts",
+            "distance": "parts, cut where narrow",
+        },
+    ),
 }
 _DEFAULTS = SegmentConfig()
 _SHOWN = ("preset", "device")

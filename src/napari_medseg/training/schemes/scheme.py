@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_medseg.events import MadeUp, Work
     from napari_medseg.models.spec import ModelSpec
     from napari_medseg.training.patches import PatchBatch
+    from napari_medseg.training.schemes.objects import Learns
     from napari_medseg.training.state import Setup, TrainState
 
 
@@ -108,6 +109,8 @@ class SchemeSpec:
     """Dotted path of a `Describe`; empty where the plan of the cases is that of the network."""
     from_labels: bool = False
     """Whether it trains without any image too."""
+    learns: Learns = "labels"
+    """What it makes of the labels, see `objects.cases_for`."""
 
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
@@ -261,6 +264,20 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 reference="Isola et al., CVPR 2017; Guibas et al., 2017",
                 knobs={"made_share": 0.5, "first_share": 0.3},
             ),
+            SchemeSpec(
+                name="distance-map",
+                target="napari_medseg.training.schemes.supervised:Supervised",
+                summary="how deep each voxel lies in its object, from which objects that touch are told apart",
+                learns="depths",
+            ),
+            SchemeSpec(
+                name="mask-rcnn",
+                target="napari_medseg.training.schemes.mask_rcnn:MaskRCNNScheme",
+                summary="objects one by one, each with a box and a mask",
+                learns="objects",
+                network="mask_rcnn",
+                takes="instances",
+            ),
         )
     }
 )
@@ -307,8 +324,8 @@ def require_trains(scheme: SchemeSpec, network: str) -> None:
 
 
 def require_plain(scheme: SchemeSpec, config: TrainConfig, *, planned: bool) -> None:
-    """Raise InputError for what goes with networks from image to labels only. planned: whether a plan is given."""
-    if scheme.takes == "image":
+    """Raise InputError for what goes with networks of an image alone. planned: whether a plan is given."""
+    if scheme.takes in ("image", "instances"):
         return
     given = (
         ("a plan", planned),
@@ -320,3 +337,9 @@ def require_plain(scheme: SchemeSpec, config: TrainConfig, *, planned: bool) -> 
     for name, is_given in given:
         if is_given:
             raise InputError(f"scheme {scheme.name} has no use for {name}: leave it out")
+
+
+def require_objects(spec: SchemeSpec, objects: str) -> None:
+    """Raise InputError where it is said what an object is, and the scheme learns labels."""
+    if objects != "components" and spec.learns == "labels":
+        raise InputError(f"scheme {spec.name} learns labels: leave objects={objects} out, or choose another scheme")

@@ -19,10 +19,11 @@ from napari_medseg.io.disk.files import check_no_folder, replace_bytes
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.naming import SUFFIX
 from napari_medseg.training.cases import as_cases, in_regions
-from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train, require_trainable
+from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan, as_plan
-from napari_medseg.training.schemes.scheme import scheme_named
+from napari_medseg.training.schemes.objects import cases_for
+from napari_medseg.training.schemes.scheme import require_trains, scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -149,8 +150,9 @@ def _plan_of_all(cases: list[Case], config: TrainConfig, network: str | None) ->
     """The plan that a training on all cases has: models that are averaged must see images the same way."""
     scheme = scheme_named(config.scheme)
     name = network or scheme.network or DEFAULT_NETWORK
-    require_trainable(name)
+    require_trains(scheme, name)
     config = scheme.with_arguments(config, name)
+    cases = cases_for(scheme.learns, cases, config)
     draw = np.random.default_rng(config.seed)
     facts = []
     for done, case in enumerate(cases, start=1):

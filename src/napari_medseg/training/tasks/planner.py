@@ -20,7 +20,8 @@ from napari_medseg.training.fit import DEFAULT_NETWORK, require_trainable, split
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan
 from napari_medseg.training.planning.fitting import Pace, candidate, chosen, distinct, measured_pace, voxel_limits
-from napari_medseg.training.schemes.scheme import scheme_named
+from napari_medseg.training.schemes.objects import cases_for
+from napari_medseg.training.schemes.scheme import require_trains, scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -49,10 +50,12 @@ def iter_plan(
     config = configured(TrainConfig, config, knobs)
     scheme = scheme_named(config.scheme)
     name = network or scheme.network or DEFAULT_NETWORK
-    require_trainable(name)
-    config = scheme.with_arguments(config, name)
+    if scheme.takes != "image":
+        raise InputError(f"scheme {scheme.name} plans when it trains: train with it, without a plan")
+    require_trains(scheme, name)
     require_trainable(config.first_network or DEFAULT_NETWORK)
-    annotated, config = in_part(in_regions(as_cases(cases), merge), config)
+    config = scheme.with_arguments(config, name)
+    annotated, config = in_part(cases_for(scheme.learns, in_regions(as_cases(cases), merge), config), config)
     yield from finishing(_planning(annotated, name, config, pace))
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QVBoxLayout
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout
 from superqt.utils import qdebounced
 
-from napari_medseg.config import CleanConfig
-from napari_medseg.events import Work
+from napari_medseg.config import CleanConfig, ObjectsConfig
+from napari_medseg.events import Progress, Work
 from napari_medseg.metrics import SizeRow, middle_voxel
 from napari_medseg.metrics.descriptive.sizes import size_table_in_steps
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
-from napari_medseg.widgets.canvas.layers import Placement, largest_label, placement, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.layers import (
+    Placement,
+    labels_layer,
+    largest_label,
+    placement,
+    to_segmentation,
+    to_volume,
+)
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import caption, form, reporting
 from napari_medseg.widgets.fields.layer_box import Connections, LayerBox
@@ -32,7 +40,9 @@ from napari_medseg.widgets.labelling.layer_labels import (
     show_colours,
     with_hidden,
 )
+from napari_medseg.widgets.labelling.objects_box import ObjectsBox
 from napari_medseg.widgets.labelling.size_table import SizeTable
+from napari_medseg.widgets.labelling.two_clicks import TwoClicks
 from napari_medseg.widgets.work.background import Background
 from napari_medseg.widgets.work.progress_row import ProgressRow
 
@@ -61,7 +71,8 @@ class LabelsPanel(Panel):
         self.image = LayerBox(napari_viewer, Image, "The image whose mean inside each label is shown.")
         self.hint = caption()
         self.table = SizeTable()
-        self.cleaning = CleaningBox()
+        self.cleaning, self.objects = CleaningBox(), ObjectsBox()
+        self._clicks: TwoClicks | None = None
         self.looking, self.colouring = Background(self), Background(self)
         self.counting, self.working = Background(self), Background(self, "Labels")
         self.done = caption()
@@ -70,7 +81,10 @@ class LabelsPanel(Panel):
         layout.addLayout(form(Labels=self.layer, Image=self.image))
         layout.addWidget(self.hint)
         layout.addWidget(self.table, stretch=1)
-        for widget in (self.cleaning, ProgressRow(self.working.runner), self.done):
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.cleaning, "Clean")
+        self.tabs.addTab(self.objects, "Objects")
+        for widget in (self.tabs, ProgressRow(self.working.runner), self.done):
             layout.addWidget(widget)
         self._connect()
         self._on_layer(self.layer.layer)
@@ -83,6 +97,9 @@ class LabelsPanel(Panel):
         self.table.jump.connect(self.jump)
         self.table.labels_chosen.connect(self._on_choice)
         self.cleaning.asked.connect(self.clean)
+        self.objects.number.connect(self.number)
+        self.objects.change.connect(self.change)
+        self.objects.pick.connect(self._pick)
         self.working.runner.busy.connect(self._update)
 
     def fill(self) -> None:
@@ -116,6 +133,46 @@ class LabelsPanel(Panel):
             self.done.setText("")
             self.working.ask_in_steps(work, partial(self._apply, layer, title))
 
+    def number(self, config: ObjectsConfig) -> None:
+        """Number the objects of the layer in the background; a new layer shows them."""
+        layer = self.layer.layer
+        with reporting():
+            self.done.setText("")
+            work = partial(_numbered, to_segmentation(layer, self._among), config)
+            self.working.ask_in_steps(work, partial(self._add, layer))
+
+    def change(self, title: str, seeds: Sequence[Shape3] = ()) -> None:
+        """Delete, merge or split the chosen objects in the background. seeds: voxels between which one is split."""
+        layer = self.layer.layer
+        with reporting():
+            change = partial(_CHANGES[title], ids=tuple(self.table.chosen), seeds=seeds)
+            work = partial(_changed, to_segmentation(layer, self._among), change, placement(layer, self._among))
+            self.done.setText("")
+            self.working.ask_in_steps(work, partial(self._apply, layer, title))
+
+    def _pick(self, wanted: bool) -> None:
+        """Wait for two clicks into the layer, or no longer."""
+        layer = self.layer.layer
+        if self._clicks is not None:
+            self._clicks.stop()
+            self._clicks = None
+        if wanted and layer is not None:
+            self._clicks = TwoClicks(layer, self._among, self._on_clicks)
+        self._update()
+
+    def _on_clicks(self, label: int, voxels: list[Shape3]) -> None:
+        self.objects.pick_button.setChecked(False)
+        self.table.choose(label)
+        self.change("Split", voxels)
+
+    def _add(self, layer: Labels, made: tuple[Segmentation, int]) -> None:
+        """Show the objects of a layer, and list them. made: the objects, and how many there are."""
+        found, count = made
+        data, arguments, _ = labels_layer(replace(found, name=f"{layer.name} objects"), [layer, *self._among])
+        self.layer.choose(self._viewer.add_labels(data, **arguments))
+        layer.visible = False
+        self.done.setText(f"{count:,} objects, in a layer of their own.")
+
     @property
     def _among(self) -> list[Any]:
         return list(self._viewer.layers)
@@ -141,6 +198,7 @@ class LabelsPanel(Panel):
 
     def _on_layer(self, layer: Labels | None) -> None:
         self._connections.disconnect()
+        self.objects.pick_button.setChecked(False)
         self._hidden = frozenset() if layer is None else hidden_labels(layer)
         if layer is not None:
             events = layer.events
@@ -201,7 +259,9 @@ class LabelsPanel(Panel):
     def _update(self, _: object = None) -> None:
         names = {row.label: row.name for row in self.table.sizes.rows}
         chosen = [names[label] for label in self.table.chosen]
-        self.cleaning.set_ready(chosen[:_NAMED], len(chosen), busy=self.working.runner.is_busy)
+        busy = self.working.runner.is_busy
+        self.cleaning.set_ready(chosen[:_NAMED], len(chosen), busy=busy)
+        self.objects.set_ready(chosen[:_NAMED], len(chosen), there=bool(names), busy=busy)
 
 
 def _edit(segmentation: Segmentation, config: CleanConfig, place: Placement) -> Work[Edit]:
@@ -211,3 +271,46 @@ def _edit(segmentation: Segmentation, config: CleanConfig, place: Placement) -> 
     before = replace(segmentation, data=np.array(segmentation.data[:, :, :]))
     after = yield from clean_in_steps(before, config)
     return Edit.between(before, after, place)
+
+
+def _numbered(segmentation: Segmentation, config: ObjectsConfig) -> Work[tuple[Segmentation, int]]:
+    """In the worker: number the objects, of a copy where the user may paint meanwhile."""
+    from napari_medseg.inference.objects.instances import instances_in_steps
+
+    if isinstance(segmentation.data, np.ndarray):
+        segmentation = replace(segmentation, data=segmentation.data.copy())
+    found = yield from instances_in_steps(segmentation, config)
+    return found, int(np.max(found.data, initial=0))
+
+
+def _changed(
+    segmentation: Segmentation, change: Callable[[Segmentation], Segmentation], place: Placement
+) -> Work[Edit]:
+    """In the worker: change a copy, and see what differs."""
+    before = replace(segmentation, data=np.array(segmentation.data[:, :, :]))
+    yield Progress(0, 1, "objects")
+    return Edit.between(before, change(before), place)
+
+
+def _deleted(segmentation: Segmentation, *, ids: Sequence[int], seeds: Sequence[Shape3]) -> Segmentation:
+    from napari_medseg.refinement.objects import delete_objects
+
+    return delete_objects(segmentation, ids)
+
+
+def _merged(segmentation: Segmentation, *, ids: Sequence[int], seeds: Sequence[Shape3]) -> Segmentation:
+    from napari_medseg.refinement.objects import merge_objects
+
+    return merge_objects(segmentation, ids)
+
+
+def _split(segmentation: Segmentation, *, ids: Sequence[int], seeds: Sequence[Shape3]) -> Segmentation:
+    from napari_medseg.refinement.objects import split_object
+
+    return split_object(segmentation, ids[0], seeds)
+
+
+_CHANGES: Mapping[str, Callable[..., Segmentation]] = MappingProxyType(
+    {"Delete": _deleted, "Merge": _merged, "Split": _split}
+)
+"""{title of a step for chosen objects: what does it}."""

@@ -44,6 +44,12 @@ class SizeTable(QTableView):
         rows = sorted(index.row() for index in self.selectionModel().selectedRows())
         return [self.sizes.rows[row].label for row in rows]
 
+    def choose(self, label: int) -> None:
+        """Choose the row of a label, and no other."""
+        row = next((row for row, size in enumerate(self.sizes.rows) if size.label == label), None)
+        if row is not None:
+            self.selectRow(row)
+
     def _on_click(self, index: QModelIndex) -> None:
         if index.column() == JUMP:
             self.jump.emit(self.sizes.rows[index.row()].label)

@@ -1,0 +1,1 @@
+"""Networks that find objects one by one: anchors, regions of features, and Mask R-CNN."""

@@ -1,0 +1,47 @@
+"""Detections of several windows brought together and painted, without a network."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from napari_medseg.inference.objects.detecting import Detection, Painter, together
+
+FULL = np.ones((2, 2, 2), np.float16)
+
+
+def detection(low: float, high: float, score: float, *, cut: bool = False, of: int = 1) -> Detection:
+    """A bar along x."""
+    return Detection((0.0, 0.0, low, 4.0, 4.0, high), score, of, FULL, cut)
+
+
+def test_windows_in_any_order_give_the_same_objects() -> None:
+    """An object seen twice is one, and so are the pieces of a long one; a piece of one that is seen whole is none."""
+    seen = [
+        detection(0, 10, 0.9),
+        detection(0.5, 10, 0.8),
+        detection(20, 32, 0.7, cut=True),
+        detection(24, 44, 0.75, cut=True),
+        detection(5, 10, 0.6, cut=True),
+        detection(0, 10, 0.5, of=2),
+        detection(60, 70, 0.4, cut=True),
+    ]
+    wanted = [[(0, 10, 1)], [(24, 44, 1), (20, 32, 1)], [(0, 10, 2)], [(60, 70, 1)]]
+    for order in itertools.islice(itertools.permutations(seen), 0, 5000, 617):
+        objects = together(order)
+        assert [[(one.box[2], one.box[5], one.of) for one in group] for group in objects] == wanted
+
+
+def test_the_better_object_keeps_its_voxels_and_boxes_of_the_output_agree() -> None:
+    objects = together([detection(0, 10, 0.9), detection(6, 20, 0.8)])
+    painter = Painter(objects, (1.0, 1.0, 0.5))
+    whole = (slice(0, 4), slice(0, 4), slice(0, 50))
+    found = painter.paint(whole)
+    assert found[0, 0].tolist() == [1] * 20 + [2] * 20 + [0] * 10
+    left, right = (painter.paint((*whole[:2], side)) for side in (slice(0, 17), slice(17, 50)))
+    assert np.array_equal(np.concatenate([left, right], axis=2), found)
+
+
+def test_nothing_found_is_nothing() -> None:
+    assert together([]) == []
