@@ -5,7 +5,7 @@ from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
 from .models import Model, ModelSpec, load_model
 from .prompts import Box, Lasso, Point, Scribble, SliceMask
-from .refinement import clean, iter_clean
+from .refinement import clean, iter_clean, iter_refine, refine
 from .registry import NetworkSpec, networks
 from .training import iter_train, plan, train
 from .volume import Grid, Segmentation, Volume
@@ -29,6 +29,7 @@ __all__ = [
     "evaluate",
     "interact",
     "iter_clean",
+    "iter_refine",
     "iter_segment",
     "iter_train",
     "load_model",
@@ -37,6 +38,7 @@ __all__ = [
     "propagate",
     "read",
     "read_segmentation",
+    "refine",
     "resume_interaction",
     "segment",
     "train",

@@ -99,6 +99,13 @@ def _is_label(value: object) -> bool:
     return isinstance(value, Integral) and int(value) > 0
 
 
+def _require_labels(labels: object) -> None:
+    _require(
+        labels is None or (isinstance(labels, (tuple, list)) and all(_is_label(k) for k in labels)),
+        f"labels needs label ids above 0, such as (1, 2); got {labels!r}",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
     """How a volume is segmented."""
@@ -420,10 +427,21 @@ class CleanConfig:
 
     def __post_init__(self) -> None:
         _require_valid(self)
-        _require(
-            self.labels is None or (isinstance(self.labels, (tuple, list)) and all(_is_label(k) for k in self.labels)),
-            f"labels needs label ids above 0, such as (1, 2); got {self.labels!r}",
-        )
+        _require_labels(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """How a refiner makes given labels better."""
+
+    device: Device = "auto"
+    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    labels: tuple[int, ...] | None = None
+    """Ids of the labels that are changed; empty for all that the refiner knows."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+        _require_labels(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)

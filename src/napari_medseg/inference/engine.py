@@ -210,6 +210,13 @@ def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> N
     for stage in (spec, spec.first.model) if spec.first else (spec,):
         if registry.network(stage.network).takes != "image":
             raise InputError(f"model {model_name} cannot segment: {stage.network} is no network from image to labels")
+    if spec.refines is not None:
+        raise InputError(f"model {model_name} cannot segment: it is a refiner, which makes given labels better: refine")
+    require_channels(volume, spec, model_name)
+
+
+def require_channels(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
+    """Raise InputError unless the volume has the channels that the model was trained on."""
     have, want = len(volume.channels), len(spec.channels)
     if have != want:
         names = ", ".join(c.name for c in spec.channels)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NoReturn
 
 import numpy as np
@@ -27,6 +28,7 @@ from napari_medseg.training.record import recorded
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import mean_of, predict_with, validate, validate_presets
+from napari_medseg.volume import Segmentation, Volume
 
 _NON_FINITE_IN_A_ROW = 10
 """Steps without a finite loss after which a training gives up."""
@@ -220,8 +222,14 @@ def _scores(
     setup: Setup, state: TrainState, cases: Sequence[ValidationCase], precision: Precision
 ) -> Generator[Event, None, dict[int, float]]:
     """The mean Dice per label id of the phase's network."""
-    predictor = Predictor(state.volumes, setup.device, precision, setup.first)
-    predict = predict_with(predictor, setup.spec)
+    errors = setup.errors
+    if errors is None:
+        predict = predict_with(Predictor(state.volumes, setup.device, precision, setup.first), setup.spec)
+    else:
+
+        def predict(volume: Volume) -> Segmentation:
+            return errors.refined(volume, state.network, setup.spec, setup.device)
+
     return (yield from validate([case.case for case in cases], setup.spec, predict, setup.config.loss))
 
 
@@ -271,6 +279,8 @@ def _end(
     state.network.load_state_dict(keeper.load_best().load_network().state_dict())
     state.dice = state.best_dice
     bf16_ok = False
+    if setup.errors is not None:  # a refiner runs in fp32, and has no presets
+        return _finished(setup, state, keeper)
     if setup.precision == "bf16":
         state.dice = yield from _scores(setup, state, cases, "fp32")
         bf16_ok = all(state.best_dice[k] >= state.dice[k] - _BF16_TOLERANCE for k in state.dice)
@@ -279,6 +289,18 @@ def _end(
     presets = yield from validate_presets(
         [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
     )
+    return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets)
+
+
+def _finished(
+    setup: Setup,
+    state: TrainState,
+    keeper: Checkpoints,
+    *,
+    bf16_ok: bool = False,
+    presets: Mapping[str, float] = MappingProxyType({}),
+) -> Model:
+    """Write the history, and the model with the best weights."""
     spec = recorded(setup, state, bf16_ok=bf16_ok, presets=presets)
     keeper.write_history(spec, state.history)
     return keeper.write_model(spec, weights_of(setup, state), state.written)

@@ -59,6 +59,8 @@ class SchemeSpec:
     summary: str
     takes_unlabelled: bool = False
     """Whether a step also sees images without labels, as `PatchBatch.unlabelled`."""
+    learns_errors: bool = False
+    """Whether it makes a refiner: the model to start from is then the one whose errors it learns."""
 
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
@@ -74,6 +76,18 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 name="supervised",
                 target="napari_medseg.training.schemes.supervised:Supervised",
                 summary="from images and their labels",
+            ),
+            SchemeSpec(
+                name="boundary-patch",
+                target="napari_medseg.training.schemes.refiners:BoundaryPatch",
+                summary="a refiner of boxes along boundaries, from the errors of the model that init names",
+                learns_errors=True,
+            ),
+            SchemeSpec(
+                name="point-rend",
+                target="napari_medseg.training.schemes.refiners:PointRendScheme",
+                summary="a refiner of single points, from the errors and the features of the model that init names",
+                learns_errors=True,
             ),
         )
     }
