@@ -252,6 +252,9 @@ class ValidationConfig:
     """Fraction of the cases, the last in sorted name order, kept for validation; 0 means none."""
     validations: int = field(default=10, metadata={"ge": 0})
     """Validations on whole volumes, spread evenly over the budget."""
+    decide_cleaning: bool = False
+    """Decide on the validation cases which labels lose all but their largest part, and whose holes are filled; the
+    model does so in use."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -418,6 +421,8 @@ class CleanConfig:
     """Fill what a label encloses on all sides, where it is background."""
     smooth_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 0.5})
     """Smooth borders by a Gaussian of this standard deviation in mm; thinner parts vanish; 0 for none."""
+    keep_topology: bool = False
+    """Smooth without parting, joining or losing anything, and without making or closing a hole or a tunnel."""
     islands_ml: float = field(default=0.0, metadata={"ge": 0, "step": 0.1})
     """Remove the connected parts of a label that are smaller than this, in ml; 0 for none."""
     largest: bool = False

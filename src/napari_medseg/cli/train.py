@@ -27,7 +27,7 @@ from napari_medseg.training.schemes.scheme import require_taken, scheme_named
 NAME = "train"
 _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
-    *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt"),
+    *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt", "decide_cleaning"),
 )
 
 
@@ -66,6 +66,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_merge(parser, "learn the labels in it as one, of this name")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
     add_knob(parser, TrainConfig, "adapt")
+    add_knob(parser, TrainConfig, "decide_cleaning")
     parser.add_argument(
         "--resume",
         action="store_true",

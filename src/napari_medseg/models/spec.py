@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 from napari_medseg import registry, strictjson
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3, Triple
+from napari_medseg.config import CleanConfig
 from napari_medseg.models import checks
+from napari_medseg.models.cleaning import cleaning_document, cleaning_of, read_cleaning
 from napari_medseg.models.pipeline import (
     PLAIN_OUTPUT,
     PLAIN_SLIDING,
@@ -212,6 +214,8 @@ class ModelSpec:
     """The model that looks first, in a cascade; its tensors have names that start with "first:"."""
     refines: Refining | None = None
     """How it makes given labels better, where it is of kind "refiner"; such a model does not segment."""
+    cleaning: tuple[CleanConfig, ...] = ()
+    """Steps that make the labels of a run better once all are there, in this order; see `clean`."""
     bf16_ok: bool = False
     """Whether validation in bf16 was within 0.001 Dice of fp32."""
     recipe: Recipe = PLAIN_RECIPE
@@ -247,6 +251,7 @@ class ModelSpec:
             raise InputError(f"first must be a Stage; got {type(self.first).__name__}")
         if not isinstance(self.refines, Refining | None):
             raise InputError(f"refines must be a Refining; got {type(self.refines).__name__}")
+        set_(self, "cleaning", cleaning_of(self.cleaning, self.labels))
         if not isinstance(self.training, TrainingRecord):
             raise InputError(f"training must be a TrainingRecord; got {type(self.training).__name__}")
         if not isinstance(self.recipe, Recipe):
@@ -405,6 +410,7 @@ class ModelSpec:
 _LATER: Mapping[str, Any] = {
     "first": None,
     "refines": None,
+    "cleaning": [],
     "size_zyx": None,
     "steps": [],
     "output": {},
@@ -418,8 +424,10 @@ def _document(spec: ModelSpec) -> dict[str, Any]:
     """The spec as JSON has it: without the keys that files older than them lack, where they say nothing."""
     plain: dict[str, Any] = _plain(spec)
     plain["steps"] = [step.document() for step in spec.steps]
+    plain["cleaning"] = [cleaning_document(config) for config in spec.cleaning]
     for name, value, default in (
         ("refines", spec.refines, None),
+        ("cleaning", spec.cleaning, ()),
         ("size_zyx", spec.size_zyx, None),
         ("steps", spec.steps, ()),
         ("output", spec.output, PLAIN_OUTPUT),
@@ -456,6 +464,7 @@ def _spec(document: object) -> ModelSpec:
     if training["seen"] is not None:
         training["seen"] = Seen(**_members("seen", Seen, training["seen"]))
     members["training"] = TrainingRecord(**training)
+    members["cleaning"] = tuple(read_cleaning(_object("cleaning", one)) for one in _list(members, "cleaning"))
     if members["refines"] is not None:
         members["refines"] = Refining(**_members("refines", Refining, members["refines"]))
     if members["first"] is not None:

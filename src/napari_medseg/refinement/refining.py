@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from napari_medseg._version import __version__
 from napari_medseg.config import RefineConfig, configured
 from napari_medseg.events import Event, Work, finishing, run_to_end
 from napari_medseg.inference.results.wanted import Wanted
-from napari_medseg.io.zarr.format import filling_labels
 from napari_medseg.metrics.inputs import require_segmentation
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.volume import Segmentation, Volume
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-PROVENANCE_KEY = "refined"
-"""Where the provenance of refined labels says by what."""
 
 
 def refine(
@@ -63,47 +52,14 @@ def iter_refine(
     """
     config = configured(RefineConfig, config, knobs)
     wanted = Wanted.of(out)
-    return finishing(refine_in_steps(volume, segmentation, model, config, out=wanted.out))
+    return finishing(refine_in_steps(volume, segmentation, model, config, wanted.out))
 
 
 def refine_in_steps(
-    volume: Volume,
-    segmentation: Segmentation,
-    model: Model | str | Path,
-    config: RefineConfig,
-    *,
-    out: Path | None = None,
-    origin: Mapping[str, object] | None = None,
+    volume: Volume, segmentation: Segmentation, model: Model | str | Path, config: RefineConfig, out: Path | None = None
 ) -> Work[Segmentation]:
-    """The work of `iter_refine`. origin: what the labels' provenance says besides."""
-    from napari_medseg.inference.refining.engine import load_patch_network, refining, require_refinable
+    """The work of `iter_refine`."""
+    from napari_medseg.inference.refining.run import refining_labels
 
     require_segmentation(segmentation, "the labels")
-    opened = as_model(model)
-    require_refinable(volume, segmentation, opened)
-    network = load_patch_network(opened, config)
-    made_by = {**segmentation.provenance, **(origin or {}), PROVENANCE_KEY: made_with(opened)}
-    names = {**{k: v for k, v in opened.spec.labels.items()}, **segmentation.labels}
-    dtype = np.promote_types(np.dtype(segmentation.data.dtype), np.min_scalar_type(max(opened.spec.labels)))
-    filling: AbstractContextManager[Any] = (
-        nullcontext(np.zeros(volume.grid.shape, dtype))
-        if out is None
-        else filling_labels(out, volume.grid, names, dtype=dtype, provenance=made_by)
-    )
-    with filling as data:
-        result = Segmentation(
-            data, volume.grid, names, name=segmentation.name, colours=segmentation.colours, provenance=made_by
-        )
-        yield from refining(volume, segmentation, network, config, result)
-    return result
-
-
-def made_with(model: Model) -> dict[str, object]:
-    """What a label file records of a refiner."""
-    assert model.spec.refines is not None, "the caller looked"
-    return {
-        "model_sha256": model.sha256,
-        "method": model.spec.refines.method,
-        "network": model.spec.network,
-        "napari_medseg": __version__,
-    }
+    return (yield from refining_labels(volume, segmentation, as_model(model), config, out))

@@ -12,7 +12,7 @@ from typing import NoReturn
 import numpy as np
 
 from napari_medseg.cases import Case
-from napari_medseg.config import Precision, SegmentConfig
+from napari_medseg.config import CleanConfig, Precision, SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, TrainProgress, Validated
 from napari_medseg.inference.device import Machine
@@ -25,6 +25,7 @@ from napari_medseg.training.checkpoint import Checkpoints
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import CaseFacts
 from napari_medseg.training.record import recorded
+from napari_medseg.training.refiners.deciding import deciding
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import mean_of, predict_with, validate, validate_presets
@@ -289,7 +290,10 @@ def _end(
     presets = yield from validate_presets(
         [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
     )
-    return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets)
+    cleaning: tuple[CleanConfig, ...] = ()
+    if setup.config.validation.decide_cleaning:
+        cleaning = yield from deciding([case.case for case in cases], setup.spec, predict_with(best, setup.spec))
+    return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets, cleaning=cleaning)
 
 
 def _finished(
@@ -299,8 +303,9 @@ def _finished(
     *,
     bf16_ok: bool = False,
     presets: Mapping[str, float] = MappingProxyType({}),
+    cleaning: tuple[CleanConfig, ...] = (),
 ) -> Model:
     """Write the history, and the model with the best weights."""
-    spec = recorded(setup, state, bf16_ok=bf16_ok, presets=presets)
+    spec = replace(recorded(setup, state, bf16_ok=bf16_ok, presets=presets), cleaning=cleaning)
     keeper.write_history(spec, state.history)
     return keeper.write_model(spec, weights_of(setup, state), state.written)
