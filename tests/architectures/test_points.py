@@ -38,7 +38,7 @@ def test_the_least_certain_voxels_are_chosen() -> None:
 
 
 def test_training_looks_where_the_labels_are_coarse() -> None:
-    """An edge in the middle of 4 columns: three quarters of the points lie between the two beside it, a quarter of all."""
+    """An edge in the middle of 4 columns: three quarters of the points lie between the two columns beside it."""
     coarse = with_background(torch.zeros(1, 1, 4, 4).index_fill_(3, torch.arange(2), 1.0))
     with torch.random.fork_rng():
         torch.manual_seed(0)

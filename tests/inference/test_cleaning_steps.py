@@ -10,12 +10,12 @@ import pytest
 from skimage.measure import euler_number
 
 import napari_medseg as ms
+from known_refiners import segmenter, spec_of, write_brighter
 from napari_medseg.config import CleanConfig
 from napari_medseg.errors import InputError, ModelFileError
 from napari_medseg.inference.cleaning.topology import towards
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.refiners.deciding import best_steps, decide_cleaning
-from known_refiners import segmenter, spec_of, write_brighter
 
 SHAPE = (8, 16, 16)
 GRID = ms.Grid.from_spacing(SHAPE, (1.0, 1.0, 1.0))

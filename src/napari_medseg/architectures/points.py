@@ -22,7 +22,7 @@ from torch.nn import functional
 from napari_medseg.architectures.blocks.outputs import Outputs
 
 OVERSAMPLED, UNCERTAIN_SHARE = 3, 0.75
-"""k and beta of the paper: of k times as many random points, the share beta of the wanted ones that is least certain."""
+"""k and beta of the paper: of k times as many random points the least certain ones are taken, beta of those wanted."""
 
 
 class PointHead(nn.Module):
@@ -158,9 +158,9 @@ def sampled(values: Tensor, places: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def training_places(coarse: Tensor, count: int) -> Tensor:
-    """Places (N, count, D) to learn from: most where the coarse shares (N, K, *size) are uncertain, the others anywhere.
+    """Places (N, count, D) to learn from: most where the coarse shares (N, K, *size) are uncertain, others anywhere.
 
-    Of k = 3 times as many random places the least certain ones make up beta = 0.75. They are drawn by torch's generator.
+    Of k = 3 times as many random places the least certain ones make up beta = 0.75. torch's generator draws them.
     """
     n, dims = len(coarse), coarse.ndim - 2
     many = 2 * torch.rand(n, OVERSAMPLED * count, dims, device=coarse.device) - 1

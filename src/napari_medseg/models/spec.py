@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from napari_medseg import registry, strictjson
+from napari_medseg.config import CleanConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3, Triple
-from napari_medseg.config import CleanConfig
 from napari_medseg.models import checks
 from napari_medseg.models.cleaning import cleaning_document, cleaning_of, read_cleaning
 from napari_medseg.models.pipeline import (

@@ -13,6 +13,7 @@ import torch
 import zarr
 
 import napari_medseg as ms
+from known_refiners import AsGiven, Brighter, patches, segmenter, spec_of
 from napari_medseg.config import RefineConfig
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.events import Filled, Progress
@@ -23,7 +24,6 @@ from napari_medseg.inference.refining.planes import RollingMeans
 from napari_medseg.io.zarr.format import is_unfinished
 from napari_medseg.models.file import write_model
 from napari_medseg.models.refining import Refining, network_of
-from known_refiners import AsGiven, Brighter, patches, segmenter, spec_of
 
 SHAPE = (7, 14, 13)
 Labels = npt.NDArray[np.uint8]
@@ -163,7 +163,7 @@ def test_a_refiner_does_not_segment_and_a_segmenter_does_not_refine(case: Any, t
         ms.train([(volume, given)], out=tmp_path / "x.safetensors", init=refiner)
     with pytest.raises(GridMismatchError, match="must lie on the same grid"):
         ms.refine(volume, labels_of(given.data, ms.Grid.from_spacing(SHAPE, (2.0, 1.0, 1.0))), refiner)
-    with pytest.raises(InputError, match="the refiner .* knows 1"):
+    with pytest.raises(InputError, match=r"the refiner .* knows 1"):
         ms.refine(volume, replace(given, labels={5: "five"}), refiner)
     two = ms.Volume(np.zeros((2, *SHAPE), np.float32), volume.grid)
     with pytest.raises(InputError, match="has 2 channels"):

@@ -184,8 +184,8 @@ def _describe(network: PatchNetwork, volume: Volume) -> str:
     assert spec.refines is not None, "the caller looked"
     size = "x".join(map(str, spec.patch_zyx))
     return (
-        f"{network.device} fp32: {spec.refines.method} with {spec.network}, boxes of {size} along boundaries of labels "
-        f"in {'x'.join(map(str, volume.grid.shape))} voxels; about {_megabytes(spec, volume):.0f} MiB beside the network"
+        f"{network.device} fp32: {spec.refines.method} with {spec.network}, boxes of {size} along the boundaries in "
+        f"{'x'.join(map(str, volume.grid.shape))} voxels; about {_megabytes(spec, volume):.0f} MiB beside the network"
     )
 
 
