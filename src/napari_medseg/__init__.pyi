@@ -5,7 +5,15 @@ from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
 from .models import Model, ModelSpec, load_model
 from .prompts import Box, Lasso, Point, Scribble, SliceMask
-from .refinement import clean, delete_objects, iter_clean, merge_objects, split_object
+from .refinement import (
+    clean,
+    delete_objects,
+    iter_clean,
+    iter_refine,
+    merge_objects,
+    refine,
+    split_object,
+)
 from .registry import NetworkSpec, networks
 from .training import iter_train, plan, train
 from .volume import Grid, Segmentation, Volume
@@ -32,6 +40,7 @@ __all__ = [
     "interact",
     "iter_clean",
     "iter_instances",
+    "iter_refine",
     "iter_segment",
     "iter_train",
     "load_model",
@@ -41,6 +50,7 @@ __all__ = [
     "propagate",
     "read",
     "read_segmentation",
+    "refine",
     "resume_interaction",
     "segment",
     "split_object",

@@ -99,6 +99,13 @@ def _is_label(value: object) -> bool:
     return isinstance(value, Integral) and int(value) > 0
 
 
+def _require_labels(labels: object) -> None:
+    _require(
+        labels is None or (isinstance(labels, (tuple, list)) and all(_is_label(k) for k in labels)),
+        f"labels needs label ids above 0, such as (1, 2); got {labels!r}",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
     """How a volume is segmented."""
@@ -248,6 +255,9 @@ class ValidationConfig:
     """Fraction of the cases, the last in sorted name order, kept for validation; 0 means none."""
     validations: int = field(default=10, metadata={"ge": 0})
     """Validations on whole volumes, spread evenly over the budget."""
+    decide_cleaning: bool = False
+    """Decide on the validation cases which labels lose all but their largest part, and whose holes are filled; the
+    model does so in use."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -320,7 +330,8 @@ class TrainConfig:
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
     """Way to train: supervised, from images and their labels; others learn from images without labels too, tell
-    objects apart, or train networks that take more than an image: see the guide "Which scheme when"."""
+    objects apart, learn from the errors of a model, or train networks that take more than an image: see the guide
+    "Which scheme when"."""
     objects: Literal["components", "ids"] = "components"
     """What one object is, for a scheme that learns objects: a connected part of a label, or all that has one id."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
@@ -468,6 +479,8 @@ class CleanConfig:
     """Fill what a label encloses on all sides, where it is background."""
     smooth_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 0.5})
     """Smooth borders by a Gaussian of this standard deviation in mm; thinner parts vanish; 0 for none."""
+    keep_topology: bool = False
+    """Smooth without parting, joining or losing anything, and without making or closing a hole or a tunnel."""
     islands_ml: float = field(default=0.0, metadata={"ge": 0, "step": 0.1})
     """Remove the connected parts of a label that are smaller than this, in ml; 0 for none."""
     largest: bool = False
@@ -477,10 +490,21 @@ class CleanConfig:
 
     def __post_init__(self) -> None:
         _require_valid(self)
-        _require(
-            self.labels is None or (isinstance(self.labels, (tuple, list)) and all(_is_label(k) for k in self.labels)),
-            f"labels needs label ids above 0, such as (1, 2); got {self.labels!r}",
-        )
+        _require_labels(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """How a refiner makes given labels better."""
+
+    device: Device = "auto"
+    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    labels: tuple[int, ...] | None = None
+    """Ids of the labels that are changed; empty for all that the refiner knows."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+        _require_labels(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,7 @@ def add_clean_arguments(parser: ArgumentParser) -> None:
     add_knob(parser, CleanConfig, "interpolate")
     add_knob(parser, CleanConfig, "fill_holes")
     add_knob(parser, CleanConfig, "smooth_mm")
+    add_knob(parser, CleanConfig, "keep_topology")
     add_knob(parser, CleanConfig, "islands_ml")
     add_knob(parser, CleanConfig, "largest")
     add_knob(parser, CleanConfig, "connectivity")
@@ -125,6 +126,7 @@ def run_clean(args: Namespace) -> None:
         interpolate=args.interpolate,
         fill_holes=args.fill_holes,
         smooth_mm=args.smooth_mm,
+        keep_topology=args.keep_topology,
         islands_ml=args.islands_ml,
         largest=args.largest,
         connectivity=args.connectivity,

@@ -26,6 +26,7 @@ from napari_medseg.inference.scale.crew import check_crew, crew_of
 from napari_medseg.io.folders import by_channel
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.models.about import about
+from napari_medseg.models.file import load_model
 from napari_medseg.models.several import ModelSet, as_models, is_one_file, models_of
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Also write an OME-Zarr image with entropy and margin of the probabilities; with {name} for several.",
     )
     parser.add_argument(
+        "--refine",
+        metavar="REFINER",
+        help="Refiner that makes the labels better along their boundaries: a model file, or the name of one; see the "
+        "command refine.",
+    )
+    parser.add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -100,9 +107,10 @@ def run(args: Namespace) -> None:
         labels_source(paths_of(case)[0], target)
         wanted.append(_wanted(args, case.name, target, alone=len(cases) == 1))
     with locked(*outputs):
-        model = _checked_model(args.model, cases, config)
+        refiner = None if args.refine is None else load_model(args.refine)
+        model = _checked_model(args.model, cases, config, refiner)
         try:
-            _segment(args, cases, model, config, wanted)
+            _segment(args, cases, model, config, wanted, refiner)
         except KeyboardInterrupt:
             if not isinstance(model, ModelSet):
                 terminal.print_note("the same command with --resume continues")
@@ -110,7 +118,12 @@ def run(args: Namespace) -> None:
 
 
 def _segment(
-    args: Namespace, cases: list[Case], model: Model | ModelSet, config: SegmentConfig, wanted: list[Wanted]
+    args: Namespace,
+    cases: list[Case],
+    model: Model | ModelSet,
+    config: SegmentConfig,
+    wanted: list[Wanted],
+    refiner: Model | None,
 ) -> None:
     """Segment the cases: here, or by workers, who share out the cases where there are enough, else their blocks."""
     spread = args.workers is not None or args.scheduler is not None
@@ -120,13 +133,15 @@ def _segment(
         for one in models_of(model):
             terminal.print_note(f"{one.path.name}: {about(one)}")
         if crew is not None and len(cases) >= _CASES_A_WORKER * crew.size:
-            for path in terminal.follow(finishing(segmenting_cases(cases, model, config, wanted, crew)), "segment"):
+            work = segmenting_cases(cases, model, config, wanted, crew, refiner)
+            for path in terminal.follow(finishing(work), "segment"):
                 terminal.print_result(f"wrote {path}")
             return
         for case, goal in zip(cases, wanted, strict=True):
             for one in models_of(model):
                 terminal.print_note(f"{case.name}: {outlook_of(case, one, config, goal).describe()}")
-            made = terminal.follow(finishing(segmenting_case(case, model, config, goal, crew)), case.name)
+            work_on_case = segmenting_case(case, model, config, goal, crew, refiner)
+            made = terminal.follow(finishing(work_on_case), case.name)
             if made is not None:  # a Notice has said that it is done already
                 terminal.print_result(f"wrote {goal.out}")
 
@@ -170,8 +185,10 @@ def _one_or_several(names: list[str]) -> str | list[str]:
     return names[0] if len(names) == 1 else names
 
 
-def _checked_model(names: list[str], cases: list[Case], config: SegmentConfig) -> Model | ModelSet:
+def _checked_model(
+    names: list[str], cases: list[Case], config: SegmentConfig, refiner: Model | None
+) -> Model | ModelSet:
     """The model. Every image and the device are checked against it first; no image is decoded for that."""
     model = as_models(_one_or_several(names))  # before torch is loaded: a wrong file is refused at once
-    check_cases(cases, model, config)
+    check_cases(cases, model, config, refiner)
     return model

@@ -28,7 +28,7 @@ NAME = "train"
 _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
     "objects",
-    *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt"),
+    *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt", "decide_cleaning"),
     *field_docs(SchemeConfig),
 )
 
@@ -72,6 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_merge(parser, "learn the labels in it as one, of this name")
     parser.add_argument("--init", metavar="MODEL", help="Model to start from instead of random weights.")
     add_knob(parser, TrainConfig, "adapt")
+    add_knob(parser, TrainConfig, "decide_cleaning")
     parser.add_argument(
         "--resume",
         action="store_true",

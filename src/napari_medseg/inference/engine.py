@@ -20,6 +20,7 @@ from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of
+from napari_medseg.inference.cleaning.steps import cleaning_labels
 from napari_medseg.inference.device import bf16_doubt, machine_for
 from napari_medseg.inference.job import (
     Job,
@@ -36,6 +37,7 @@ from napari_medseg.inference.objects.instances import PROVENANCE_KEY
 from napari_medseg.inference.objects.run import Way, labels_beside, on_detections, on_labels, way_of
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, preset_of, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
+from napari_medseg.inference.refining.run import require_refiner_of, segmenting_and_refining
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
@@ -44,7 +46,7 @@ from napari_medseg.inference.source.pipeline import segment_prepared
 from napari_medseg.inference.suitability import ImageSample, doubts_about
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
-from napari_medseg.models.file import Model
+from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.presets import doubt_about_preset
 from napari_medseg.models.several import AnyModel, ModelSet, as_models, models_of
 from napari_medseg.models.spec import ModelSpec
@@ -65,6 +67,7 @@ def iter_segment(
     out: str | Path | None = None,
     probabilities: str | Path | None = None,
     uncertainty: str | Path | None = None,
+    refine: Model | str | Path | None = None,
     resume: bool = False,
     origin: Mapping[str, object] | None = None,
     config: SegmentConfig | None = None,
@@ -77,6 +80,7 @@ def iter_segment(
     ".zarr" path for the labels; without it they are an array in memory. probabilities: a ".zarr" path for an image with
     a channel per class, background first. uncertainty: a ".zarr" path for an image with the channels "entropy" (of the
     probabilities, 0 to 1) and "margin" (of the likeliest class over the next, 0 to 1). All lie on the volume's grid.
+    refine: a refiner or its path, which makes the labels better once all are there; see `iter_refine`.
 
     Yields `Started` (with the plan, and the Segmentation being filled), a `Notice` for each sign that the model was not
     made for such an image, a `Progress` per row of chunks where the
@@ -99,7 +103,8 @@ def iter_segment(
     """
     config = configured(SegmentConfig, config, knobs)
     wanted = Wanted.of(out, probabilities, uncertainty, resume=resume)
-    yield from finishing(segmenting(volume, model, config, wanted=wanted, origin=origin))
+    refiner = None if refine is None else as_model(refine)
+    yield from finishing(segmenting(volume, model, config, wanted=wanted, origin=origin, refiner=refiner))
 
 
 def segmenting(
@@ -110,12 +115,20 @@ def segmenting(
     wanted: Wanted | None = None,
     origin: Mapping[str, object] | None = None,
     spread: Spread | None = None,
+    refiner: Model | None = None,
 ) -> Work[Segmentation]:
     """The work of `iter_segment`: yields its events but for the last, and returns the Segmentation.
 
     spread: who works on the regions; by default this process.
     """
     model, wanted = as_models(model), wanted or Wanted()
+    if refiner is not None:
+        require_refiner_of(refiner, model, volume)
+
+        def segment_into(goal: Wanted) -> Work[Segmentation]:
+            return segmenting(volume, model, config, wanted=goal, origin=origin, spread=spread)
+
+        return (yield from segmenting_and_refining(volume, segment_into, refiner, config.device, wanted))
     if isinstance(model, ModelSet):
         return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
     require_fit(volume, model.spec, str(model.path))
@@ -139,6 +152,7 @@ def segmenting(
         for doubt in _doubts(volume, plan, config):
             yield Notice(doubt)
         yield from events
+        yield from cleaning_labels(result, model.spec.cleaning)
     return result
 
 
@@ -190,6 +204,7 @@ def _segmenting_prepared(
         for doubt in filter(None, (notice, *_doubts(volume, plan, config))):
             yield Notice(doubt)
         yield from events
+        yield from cleaning_labels(result, plan.spec.cleaning)
     return result
 
 
@@ -245,6 +260,13 @@ def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> N
     for stage in (spec, spec.first.model) if spec.first else (spec,):
         if registry.network(stage.network).takes not in SEGMENTS:
             raise InputError(f"model {model_name} cannot segment: {stage.network} is no network from image to labels")
+    if spec.refines is not None:
+        raise InputError(f"model {model_name} cannot segment: it is a refiner, which makes given labels better: refine")
+    require_channels(volume, spec, model_name)
+
+
+def require_channels(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
+    """Raise InputError unless the volume has the channels that the model was trained on."""
     have, want = len(volume.channels), len(spec.channels)
     if have != want:
         names = ", ".join(c.name for c in spec.channels)

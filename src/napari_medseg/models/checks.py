@@ -37,6 +37,10 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "normalisation mean": _INTENSITY,
         "normalisation std": _INTENSITY,
         "patch_zyx": (1, MAX_PATCH),
+        "refining features": (0, 4096),
+        "refining halvings": (0, 4),
+        "refining overlap": (0.05, 0.95),
+        "refining share": (0, 1),
         "region label": (0, MAX_LABEL),
         "region rank": (0, MAX_LABELS),
         "size_zyx": (0, MAX_PATCH),
@@ -62,6 +66,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "label name": _NAME,
         "licence": _LONG_NAME,
         "network": _NAME,
+        "refining layer": (0, 200),
         "row name": _NAME,
         "training versions": (0, 200),
     }

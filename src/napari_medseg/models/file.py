@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from napari_medseg import registry
 from napari_medseg.errors import InputError, ModelFileError, UnknownNameError, did_you_mean
 from napari_medseg.io.disk.files import replace_bytes
 from napari_medseg.io.folders import natural
 from napari_medseg.models.header import FLOATS, Entry, SafetensorsHeader, read_header
 from napari_medseg.models.naming import SUFFIX, is_model_path, require_model_path
+from napari_medseg.models.refining import network_of
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _unallocated(spec: ModelSpec) -> nn.Module:
     import torch
 
     with torch.device("meta"):
-        return registry.network(spec.network).build_from(spec.arguments)
+        return network_of(spec)
 
 
 def _expected(spec: ModelSpec, prefix: str = "") -> dict[str, Entry]:

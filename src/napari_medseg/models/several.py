@@ -141,7 +141,12 @@ def averaged(members: Sequence[Model]) -> Ensemble:
     # What a validation measured holds for all where it holds for each.
     worst = max((member.spec for member in members), key=_lost)
     training = replace(first.spec.training, presets=worst.training.presets)
-    spec = replace(first.spec, training=training, bf16_ok=all(m.spec.bf16_ok for m in members))
+    spec = replace(
+        first.spec,
+        training=training,
+        bf16_ok=all(m.spec.bf16_ok for m in members),
+        cleaning=tuple(step for step in first.spec.cleaning if all(step in m.spec.cleaning for m in members)),
+    )
     return Ensemble(spec, first.path, _sha256([m.sha256 for m in members]), tuple(members))
 
 

@@ -9,9 +9,11 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from napari_medseg import registry, strictjson
+from napari_medseg.config import CleanConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.models import checks
+from napari_medseg.models.cleaning import cleaning_document, cleaning_of, read_cleaning
 from napari_medseg.models.pipeline import (
     PLAIN_OUTPUT,
     PLAIN_SLIDING,
@@ -24,6 +26,7 @@ from napari_medseg.models.pipeline import (
     steps_of,
 )
 from napari_medseg.models.recipe import PLAIN_RECIPE, Recipe
+from napari_medseg.models.refining import Refining
 from napari_medseg.registry import Argument, shown
 
 SCHEMA = 1
@@ -209,6 +212,10 @@ class ModelSpec:
     """Whether the network was trained with logits of several scales."""
     first: Stage | None = None
     """The model that looks first, in a cascade; its tensors have names that start with "first:"."""
+    refines: Refining | None = None
+    """How it makes given labels better, where it is of kind "refiner"; such a model does not segment."""
+    cleaning: tuple[CleanConfig, ...] = ()
+    """Steps that make the labels of a run better once all are there, in this order; see `clean`."""
     bf16_ok: bool = False
     """Whether validation in bf16 was within 0.001 Dice of fp32."""
     recipe: Recipe = PLAIN_RECIPE
@@ -242,6 +249,9 @@ class ModelSpec:
             checks.flag(name, getattr(self, name))
         if not isinstance(self.first, Stage | None):
             raise InputError(f"first must be a Stage; got {type(self.first).__name__}")
+        if not isinstance(self.refines, Refining | None):
+            raise InputError(f"refines must be a Refining; got {type(self.refines).__name__}")
+        set_(self, "cleaning", cleaning_of(self.cleaning, self.labels))
         if not isinstance(self.training, TrainingRecord):
             raise InputError(f"training must be a TrainingRecord; got {type(self.training).__name__}")
         if not isinstance(self.recipe, Recipe):
@@ -255,6 +265,8 @@ class ModelSpec:
         channels, inputs, outputs = len(self.channels), self.arguments["in_channels"], self.arguments["out_channels"]
         slices = self.patch_zyx[0] if self.mode == "2.5d" else 1
         guides = self.first.channels if self.first else 0
+        if self.refines is not None and self.refines.method == "boundary-patch":
+            guides = len(self.labels)
         wanted = registry.network(self.network).inputs_for((channels + guides) * slices)
         supervised = bool(self.arguments.get("deep_supervision", False))
         for ok, message in (
@@ -273,6 +285,10 @@ class ModelSpec:
                 else f"{self.outputs} regions need as many out_channels; got {outputs}",
             ),
             *self._agreement_of_pipeline(),
+            (
+                self.refines is None or (self.first is None and not self.has_pipeline and self.mode in ("2d", "3d")),
+                "a refiner is one network of slices or volumes, without a stage before it and steps of another program",
+            ),
             (
                 self.arguments["spatial_dims"] == (3 if self.mode == "3d" else 2),
                 f"mode {self.mode} does not go with spatial_dims {self.arguments['spatial_dims']}",
@@ -351,6 +367,11 @@ class ModelSpec:
         return len(self.output.regions) or 1 + len(self.labels)
 
     @property
+    def kind(self) -> Literal["segmenter", "refiner"]:
+        """What it is for: labels of an image, or better labels in place of given ones."""
+        return "segmenter" if self.refines is None else "refiner"
+
+    @property
     def has_pipeline(self) -> bool:
         """Whether steps, outputs or windows are those of another program."""
         plain = (self.steps, self.output, self.sliding) == ((), PLAIN_OUTPUT, PLAIN_SLIDING)
@@ -388,6 +409,8 @@ class ModelSpec:
 
 _LATER: Mapping[str, Any] = {
     "first": None,
+    "refines": None,
+    "cleaning": [],
     "size_zyx": None,
     "steps": [],
     "output": {},
@@ -401,7 +424,10 @@ def _document(spec: ModelSpec) -> dict[str, Any]:
     """The spec as JSON has it: without the keys that files older than them lack, where they say nothing."""
     plain: dict[str, Any] = _plain(spec)
     plain["steps"] = [step.document() for step in spec.steps]
+    plain["cleaning"] = [cleaning_document(config) for config in spec.cleaning]
     for name, value, default in (
+        ("refines", spec.refines, None),
+        ("cleaning", spec.cleaning, ()),
         ("size_zyx", spec.size_zyx, None),
         ("steps", spec.steps, ()),
         ("output", spec.output, PLAIN_OUTPUT),
@@ -438,6 +464,9 @@ def _spec(document: object) -> ModelSpec:
     if training["seen"] is not None:
         training["seen"] = Seen(**_members("seen", Seen, training["seen"]))
     members["training"] = TrainingRecord(**training)
+    members["cleaning"] = tuple(read_cleaning(_object("cleaning", one)) for one in _list(members, "cleaning"))
+    if members["refines"] is not None:
+        members["refines"] = Refining(**_members("refines", Refining, members["refines"]))
     if members["first"] is not None:
         stage = _members("first", Stage, members["first"])
         if isinstance(stage["model"], dict) and stage["model"].get("first") is not None:

@@ -1,4 +1,5 @@
 from .cleaning import clean, iter_clean
 from .objects import delete_objects, merge_objects, split_object
+from .refining import iter_refine, refine
 
-__all__ = ["clean", "delete_objects", "iter_clean", "merge_objects", "split_object"]
+__all__ = ["clean", "delete_objects", "iter_clean", "iter_refine", "merge_objects", "refine", "split_object"]

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box
-from napari_medseg.config import CleanConfig, configured, knobs_of
+from napari_medseg.config import CleanConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Progress, Work, finishing, run_to_end
+from napari_medseg.events import Event, Work, finishing, run_to_end
+from napari_medseg.inference.cleaning.masks import Mask
+from napari_medseg.inference.cleaning.steps import STEPS, Step, changed_knobs, each, steps_asked_for
 from napari_medseg.metrics.inputs import require_segmentation
 from napari_medseg.metrics.pairwise.overlap import tally_in_steps
-from napari_medseg.metrics.pairwise.surface import with_margin
-from napari_medseg.refinement import masks
-from napari_medseg.refinement.masks import Mask
-from napari_medseg.refinement.smoothing import smooth_in_steps
+from napari_medseg.refinement.masks import between_slices
 from napari_medseg.transforms.annotated import sparse_axis
 from napari_medseg.volume import Grid, Segmentation
-
-Labels = npt.NDArray[np.integer[Any]]
-Step = Callable[[Labels, Mapping[int, Box], Grid, CleanConfig], Work[None]]
-"""Changes the labels whose boxes it gets, in place."""
 
 PROVENANCE_KEY = "clean"
 """Where the provenance of cleaned labels holds the steps that were done."""
@@ -58,17 +52,11 @@ def clean_in_steps(segmentation: Segmentation, config: CleanConfig) -> Work[Segm
     data = np.array(segmentation.data[:, :, :])
     boxes = (yield from tally_in_steps(data, data)).boxes
     labels = _chosen(segmentation, boxes, config)
-    for name in [name for name in _STEPS if name in changed]:
+    for name in steps_asked_for(config, _STEPS):
         # After a step a label may be larger, or gone.
         boxes = (yield from tally_in_steps(data, data)).boxes
         yield from _STEPS[name](data, {k: boxes[k] for k in labels if k in boxes}, segmentation.grid, config)
     return replace(segmentation, data=data, provenance={**segmentation.provenance, PROVENANCE_KEY: changed})
-
-
-def changed_knobs(config: CleanConfig) -> dict[str, Any]:
-    """{knob: value} of those that differ from the defaults, as a script would give them."""
-    values = {name: (getattr(config, name), knob.default) for name, knob in knobs_of(CleanConfig).items()}
-    return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def _chosen(segmentation: Segmentation, boxes: Mapping[int, Box], config: CleanConfig) -> list[int]:
@@ -82,51 +70,10 @@ def _chosen(segmentation: Segmentation, boxes: Mapping[int, Box], config: CleanC
     return sorted(set(config.labels))
 
 
-def _each(
-    change: Callable[[Mask, Grid, CleanConfig], Mask],
-    data: Labels,
-    boxes: Mapping[int, Box],
-    grid: Grid,
-    config: CleanConfig,
-) -> Work[None]:
-    """A step that looks at the mask of one label after the other."""
-    for done, (label, box) in enumerate(boxes.items(), start=1):
-        part = data[with_margin(box, grid.shape)]
-        before = part == label
-        after = change(before, grid, config)
-        part[before & ~after] = 0
-        part[after & (part == 0)] = label
-        yield Progress(done, len(boxes), "labels done")
-
-
 def _interpolated(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
     axis = sparse_axis(mask) if config.interpolate == "auto" else "zyx".index(config.interpolate)
-    return mask if axis is None else masks.between_slices(mask, axis, grid.spacing)
+    return mask if axis is None else between_slices(mask, axis, grid.spacing)
 
 
-def _filled(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
-    return masks.without_holes(mask)
-
-
-def _smoothed(data: Labels, boxes: Mapping[int, Box], grid: Grid, config: CleanConfig) -> Work[None]:
-    yield from smooth_in_steps(data, boxes, config.smooth_mm, grid.spacing)
-
-
-def _without_islands(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
-    return masks.without_islands(mask, config.islands_ml, grid.voxel_volume_mm3 / 1000, config.connectivity)
-
-
-def _largest(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
-    return masks.largest_part(mask, config.connectivity)
-
-
-_STEPS: Mapping[str, Step] = MappingProxyType(
-    {
-        "interpolate": partial(_each, _interpolated),
-        "fill_holes": partial(_each, _filled),
-        "smooth_mm": _smoothed,
-        "islands_ml": partial(_each, _without_islands),
-        "largest": partial(_each, _largest),
-    }
-)
+_STEPS: Mapping[str, Step] = MappingProxyType({"interpolate": partial(each, _interpolated), **STEPS})
 """{knob that asks for it: step}, in the order in which they are done."""

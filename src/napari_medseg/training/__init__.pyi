@@ -1,11 +1,14 @@
 from .fit import iter_train, train
 from .planning.document import Plan, load_plan
+from .refiners.deciding import decide_cleaning, iter_decide_cleaning
 from .tasks.folds import Folds, iter_train_folds, train_folds
 from .tasks.planner import iter_plan, plan
 
 __all__ = [
     "Folds",
     "Plan",
+    "decide_cleaning",
+    "iter_decide_cleaning",
     "iter_plan",
     "iter_train",
     "iter_train_folds",

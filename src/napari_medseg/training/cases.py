@@ -128,7 +128,9 @@ class PreparedCase:
     spots: dict[int, npt.NDArray[np.int64]]
     """Per class up to a few thousand of its voxels (n, 3): of the background only where a part is not annotated."""
     guides: int = 0
-    """How many of the channels, the last ones, are probabilities of a stage before."""
+    """How many of the channels, the last ones, are probabilities of a stage before, or labels that are given."""
+    exact_guides: bool = False
+    """Whether the guides are as wrong as they are in use, and not to be made worse."""
     shapes: npt.NDArray[np.float32] | None = None
     """(K, Z, Y, X) probabilities of the classes between painted slices, 0 in these; None where all is annotated."""
     objects: npt.NDArray[np.int32] | None = None
@@ -162,7 +164,7 @@ def prepare(
     boxes = ModelBoxes(reader, plan, statistics)
     source = with_guides(boxes, FirstStage.of(volume, plan, statistics, first))
     _, rows, columns = whole(boxes.shape)
-    image = _new_array(scratch, f"{case.name}.image", (plan.inputs, *boxes.shape), np.float32)
+    image = new_array(scratch, f"{case.name}.image", (plan.inputs, *boxes.shape), np.float32)
     for start in range(0, boxes.shape[0], _PLANES_AT_ONCE):
         stop = min(boxes.shape[0], start + _PLANES_AT_ONCE)
         image[:, start:stop] = source.read((slice(start, stop), rows, columns)).numpy()
@@ -170,16 +172,16 @@ def prepare(
     shapes = shapes_between(found, len(spec.label_ids), volume.grid.spacing) if loss.shapes else None
     stored = plan.order.apply(found)
     nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, boxes.shape, strict=True))
-    classes = _new_array(scratch, f"{case.name}.classes", boxes.shape, np.int16)
+    classes = new_array(scratch, f"{case.name}.classes", boxes.shape, np.int16)
     places = np.ix_(*nearest)
     classes[...] = stored[places]
     guesses = None if shapes is None else np.stack([plan.order.apply(shape)[places] for shape in shapes])
     spots = _spots(classes, len(spec.label_ids), draw)
     numbers = None
     if isinstance(case, Numbered):
-        numbers = _new_array(scratch, f"{case.name}.objects", boxes.shape, np.int32)
+        numbers = new_array(scratch, f"{case.name}.objects", boxes.shape, np.int32)
         numbers[...] = plan.order.apply(case.numbers(segmentation))[places]
-    return PreparedCase(case.name, image, classes, spots, source.guides, guesses, numbers)
+    return PreparedCase(case.name, image, classes, spots, source.guides, shapes=guesses, objects=numbers)
 
 
 def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig) -> npt.NDArray[np.int16]:
@@ -203,7 +205,8 @@ def _spots(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator
     return spots
 
 
-def _new_array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
+def new_array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
+    """An array of zeros, in memory or, where there is a folder for scratch files, in one of this name."""
     if scratch is None:
         return np.zeros(shape, dtype)
     safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)

@@ -56,6 +56,15 @@ from napari_medseg.training.planning.rules import (
     require_same_channels,
 )
 from napari_medseg.training.record import described
+from napari_medseg.training.refiners.errors import (
+    Errors,
+    finding_errors,
+    model_of_errors,
+    refiner_of,
+    require_segmenter,
+)
+from napari_medseg.training.refiners.plan import boxes_at_once, refiner_plan
+from napari_medseg.training.refiners.prepared import prepare_errors
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
 from napari_medseg.training.schemes.objects import cases_for
@@ -102,7 +111,8 @@ def iter_train(
     cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates); for a
     scheme that needs no image, Segmentations alone.
     network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
-    its network and preprocessing are kept, and in a cascade its first stage as it is. Its labels are matched with the
+    its network and preprocessing are kept, and in a cascade its first stage as it is; for a scheme that makes a refiner
+    the model, or set of folds, whose errors it learns. Its labels are matched with the
     cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
     as one label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see `plan`,
     which then decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that
@@ -131,18 +141,31 @@ def iter_train(
     require_plain(scheme, config, planned=plan is not None)
     require_trains(scheme, network or scheme.network or DEFAULT_NETWORK)
     require_trainable(config.first_network or DEFAULT_NETWORK)
-    initial = None if init is None else as_model(init)
+    errors_of = model_of_errors(init, config, plan) if scheme.learns_errors else None
+    initial = None if init is None or errors_of is not None else require_segmenter(as_model(init))
     given = None if plan is None else as_plan(plan)
     if given is not None:
         config = config_of(given, config, None if initial is None else initial.path.name)
-    chosen = _network_of(network, initial if given is None else given, scheme)
-    require_trains(scheme, chosen)
-    if initial is None and given is None:
-        config = scheme.with_arguments(config, chosen)
+    chosen = network or ""
+    if errors_of is None:
+        chosen = _network_of(network, initial if given is None else given, scheme)
+        require_trains(scheme, chosen)
+        if initial is None and given is None:
+            config = scheme.with_arguments(config, chosen)
     found = in_regions(with_made_images(as_cases(cases), scheme.name, scheme.from_labels), merge)
     annotated, config = in_part(cases_for(scheme.learns, found, config), config)
     target = require_writable(out)
-    job = Job(annotated, chosen, target, config, should_stop, unlabelled=images, resume=resume, plan=given)
+    job = Job(
+        annotated,
+        chosen,
+        target,
+        config,
+        should_stop,
+        unlabelled=images,
+        resume=resume,
+        plan=given,
+        errors_of=errors_of,
+    )
     if config.optimiser.adapt != "all" and initial is None:
         raise InputError(f"adapt {config.optimiser.adapt} is for a model to start from: give one, or adapt all weights")
     if config.cascade != "none" and initial is not None:
@@ -170,6 +193,8 @@ class Job:
     resume: bool = False
     plan: Plan | None = None
     """What decides the network and its preprocessing; None to work it out from the cases."""
+    errors_of: Model | None = None
+    """The model whose errors a refiner learns, for a scheme that makes one."""
 
 
 def iter_job(job: Job, initial: Model | None = None) -> Generator[Event, None, None]:
@@ -294,6 +319,8 @@ def _train_one(
         require_regions(job.cases, labels)
         if scheme.takes != "image":  # planned as for the default network; what is trained is described below
             spec = plan(facts, DEFAULT_NETWORK, _without_arguments(config), target.type, labels=labels)
+        elif job.errors_of is not None:
+            spec = refiner_plan(refiner_of(config.scheme), job.errors_of, facts, job.network or None, config)
         elif job.plan is not None:
             spec = of_plan(job.plan, facts, config, labels, first=stage, coarse=guided is not None)
         elif initial is None:
@@ -302,18 +329,22 @@ def _train_one(
             spec = plan_from(initial.spec, facts, config, labels=labels)
         if guided is not None and guided.plan is None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
-        if scheme.takes == "memory" or (spec.first is not None and spec.first.guide == "boxes"):  # sees objects only
+        boxes = spec.first is not None and spec.first.guide == "boxes"
+        if scheme.takes == "memory" or spec.refines or boxes:  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
-        prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
+        errors = None
+        if job.errors_of is not None:
+            errors = yield from finding_errors(job.errors_of, [*training, *validation], job.cases, config)
+        prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before, errors)
         others_seen = yield from _prepare_unlabelled(job, all_facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
-        setup = replace(_setup(job, config, spec, target, prepared, before), base=base)
+        setup = replace(_setup(job, config, spec, target, prepared, before), base=base, errors=errors)
         setup = _described(setup, scheme, job.network, initial)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
-        state = new_state(setup, initial)
-        keeper = Checkpoints(job.out, _settings(job, spec, initial))
+        state = new_state(setup, job.errors_of or initial)
+        keeper = Checkpoints(job.out, _settings(job, spec, job.errors_of or initial))
         saved = keeper.saved() if job.resume else None
         if saved is None and stage is None:  # the second stage of a cascade adds to the folder of its first
             step_aside(folder_of(job.out if guided is None else guided.out))
@@ -432,7 +463,7 @@ def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepare
         prepared,
         spec.patch_zyx,
         spec.spacing_zyx_mm,
-        batch_size=config.sampling.batch_size * patches_at_once(spec),
+        batch_size=config.sampling.batch_size * (boxes_at_once if spec.refines else patches_at_once)(spec),
         foreground=config.sampling.foreground,
         augmentation=config.augmentation,
         seed=config.seed,
@@ -515,17 +546,22 @@ def _prepare(
     draw: np.random.Generator,
     stack: contextlib.ExitStack,
     first: Predictor | None,
+    errors: Errors | None = None,
 ) -> Generator[Event, None, list[PreparedCase]]:
     assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
     shrink = float(np.prod(spec.spacing_zyx_mm))
     voxels = sum(float(np.prod(f.grid.shape)) * f.grid.voxel_volume_mm3 / shrink for f in facts)
-    size = voxels * (4 * (len(spec.channels) + (spec.first.channels if spec.first else 0)) + 2)
+    guides = len(spec.labels) if errors is not None else spec.first.channels if spec.first else 0
+    size = voxels * (4 * (len(spec.channels) + guides) + 2)
     scratch = None
     if size > _MEMORY_FOR_CASES:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="napari-medseg-")))
         require_room(scratch, int(size))
     prepared = []
     for done, case in enumerate(cases, start=1):
-        prepared.append((yield from prepare(case, spec, loss, draw, scratch, first)))
+        if errors is None:
+            prepared.append((yield from prepare(case, spec, loss, draw, scratch, first)))
+        else:
+            prepared.append((yield from prepare_errors(case, errors.found[case.name], spec, loss, draw, scratch)))
         yield Progress(done, len(cases), "preparing cases")
     return prepared

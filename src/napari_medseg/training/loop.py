@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NoReturn
 
 import numpy as np
 
 from napari_medseg.cases import Case
-from napari_medseg.config import Precision, SegmentConfig
+from napari_medseg.config import CleanConfig, Precision, SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, Pictured, TrainProgress, Validated
 from napari_medseg.inference.device import Machine
@@ -24,10 +25,12 @@ from napari_medseg.training.checkpoint import Checkpoints
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import CaseFacts
 from napari_medseg.training.record import recorded
+from napari_medseg.training.refiners.deciding import deciding
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
 from napari_medseg.training.schemes.scheme import MakesUp, Prepares, ScoresItself
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import mean_of, predict_with, validate, validate_presets
+from napari_medseg.volume import Segmentation, Volume
 
 _NON_FINITE_IN_A_ROW = 10
 """Steps without a finite loss after which a training gives up."""
@@ -244,8 +247,14 @@ def _scores(
     """The mean Dice per label id of the phase's network."""
     if isinstance(state.scheme, ScoresItself):
         return (yield from state.scheme.scores([case.case for case in cases]))
-    predictor = Predictor(state.volumes, setup.device, precision, setup.first)
-    predict = predict_with(predictor, setup.spec)
+    errors = setup.errors
+    if errors is None:
+        predict = predict_with(Predictor(state.volumes, setup.device, precision, setup.first), setup.spec)
+    else:
+
+        def predict(volume: Volume) -> Segmentation:
+            return errors.refined(volume, state.network, setup.spec, setup.device)
+
     return (yield from validate([case.case for case in cases], setup.spec, predict, setup.config.loss))
 
 
@@ -295,16 +304,34 @@ def _end(
     state.network.load_state_dict(keeper.load_best().load_network().state_dict())
     state.dice = state.best_dice
     bf16_ok = False
+    if setup.errors is not None:  # a refiner runs in fp32, and has no presets
+        return _finished(setup, state, keeper)
     if setup.precision == "bf16":
         state.dice = yield from _scores(setup, state, cases, "fp32")
         bf16_ok = all(state.best_dice[k] >= state.dice[k] - _BF16_TOLERANCE for k in state.dice)
         yield _validated(setup, state, is_best=True)
-    presets: Mapping[str, float] = {}
-    if not isinstance(state.scheme, ScoresItself):
-        best = Predictor(state.volumes, setup.device, setup.precision, setup.first)
-        presets = yield from validate_presets(
-            [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
-        )
-    spec = recorded(setup, state, bf16_ok=bf16_ok, presets=presets)
+    if isinstance(state.scheme, ScoresItself):
+        return _finished(setup, state, keeper, bf16_ok=bf16_ok)
+    best = Predictor(state.volumes, setup.device, setup.precision, setup.first)
+    presets = yield from validate_presets(
+        [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
+    )
+    cleaning: tuple[CleanConfig, ...] = ()
+    if setup.config.validation.decide_cleaning:
+        cleaning = yield from deciding([case.case for case in cases], setup.spec, predict_with(best, setup.spec))
+    return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets, cleaning=cleaning)
+
+
+def _finished(
+    setup: Setup,
+    state: TrainState,
+    keeper: Checkpoints,
+    *,
+    bf16_ok: bool = False,
+    presets: Mapping[str, float] = MappingProxyType({}),
+    cleaning: tuple[CleanConfig, ...] = (),
+) -> Model:
+    """Write the history, and the model with the best weights."""
+    spec = replace(recorded(setup, state, bf16_ok=bf16_ok, presets=presets), cleaning=cleaning)
     keeper.write_history(spec, state.history)
     return keeper.write_model(spec, weights_of(setup, state), state.written)

@@ -123,15 +123,16 @@ class PatchSampler:
         view = (centre, np.eye(3) if matrix is None else matrix, self._patch, self._device, shifts)
         image, classes = cut(case, *view)
         shapes = None if case.shapes is None else seen(case.shapes, 0.0, *view)
-        changed = self._changed(image, case.guides, draw) if self._augmentation.augment else image
+        changed = self._changed(image, case, draw) if self._augmentation.augment else image
         numbers = None if case.objects is None else seen_labels(case.objects, 0, *view)
         return _Patch(changed, classes, shapes, image, numbers)
 
-    def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:
-        """Other intensities; the guides, which are probabilities, are degraded instead."""
-        if not guides:
+    def _changed(self, image: torch.Tensor, case: PreparedCase, draw: np.random.Generator) -> torch.Tensor:
+        """Other intensities; the guides, which are probabilities, are degraded instead, unless they are exact."""
+        if not case.guides:
             return augment_intensity(image, draw)
-        return torch.cat([augment_intensity(image[:-guides], draw), degrade_guide(image[-guides:], draw)])
+        changed, guide = augment_intensity(image[: -case.guides], draw), image[-case.guides :]
+        return torch.cat([changed, guide if case.exact_guides else degrade_guide(guide, draw)])
 
     def _centre(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
         size, patch = np.array(case.classes.shape), np.array(self._patch)

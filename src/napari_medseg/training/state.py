@@ -22,6 +22,7 @@ from napari_medseg.training.losses.context import Loss
 from napari_medseg.training.patches import PatchSampler
 
 if TYPE_CHECKING:
+    from napari_medseg.training.refiners.errors import Errors
     from napari_medseg.training.schemes.scheme import Scheme
 
 _KEPT = ("step", "phase", "validated_step", "validated_fraction", "dice", "phase_dice", "best_dice", "history")
@@ -48,6 +49,8 @@ class Setup:
     """The model that adapters are learned for."""
     pictured: bool = True
     """Whether the cases have images of their own; else these are made up from the labels."""
+    errors: Errors | None = None
+    """What a model says of the cases, for a scheme that learns from its errors."""
 
 
 @dataclass

@@ -98,7 +98,7 @@ class SegmentPanel(Panel):
         self._run: Run | None = None
         self._results: list[tuple[tuple[Image, ...], Labels]] = []
         self.images: list[LayerBox] = []
-        self.models = ModelBox(Background(self).ask)
+        self.models = ModelBox(Background(self).ask, sets=True)
         self.options = ConfigForm(SegmentConfig, _SHOWN, _WORDS)
         self.replace = CheckBox(
             text="Replace the last result",
@@ -118,7 +118,7 @@ class SegmentPanel(Panel):
             "segment", model=self.models, replace=self.replace, **{name: self.options[name] for name in _REMEMBERED}
         )
         self._connect()
-        self._follow_model(self.models.model)
+        self._follow_model(self.models.chosen)
 
     def _lay_out(self) -> None:
         self._form = form()
@@ -175,7 +175,7 @@ class SegmentPanel(Panel):
 
     def segment(self) -> None:
         """Start the run: a layer that appears at once and fills, or the files of a folder."""
-        model = self.models.model
+        model = self.models.chosen
         assert model is not None, "the button is off without a model"
         self.estimate.pause()
         with reporting():
@@ -196,9 +196,9 @@ class SegmentPanel(Panel):
 
     def copy_as_python(self) -> None:
         """The call that the button makes, as a script, to the clipboard."""
-        assert self.models.model is not None, "the button is off without a model"
+        assert self.models.chosen is not None, "the button is off without a model"
         paths = [path_of(box.layer) or f"{box.layer.name}{_suffix(box.layer)}" for box in self.images]
-        QApplication.clipboard().setText(as_python(paths, self.models.model, self.config))
+        QApplication.clipboard().setText(as_python(paths, self.models.chosen, self.config))
 
     def _path(self) -> Path | None:
         """The file of the first image."""
@@ -215,13 +215,13 @@ class SegmentPanel(Panel):
         in_layers = self.tabs.currentIndex() == 0
         self.segment_button.setEnabled(not missing and not self.runner.is_busy)
         self.python_button.setEnabled(not missing and in_layers)
-        if missing or self.models.model is None or not in_layers:
+        if missing or self.models.chosen is None or not in_layers:
             self.estimate.clear()
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MedsegWarning)  # the run itself warns, once
             try:
-                self.estimate.ask(self._volume(), self.models.model, self.config)
+                self.estimate.ask(self._volume(), self.models.chosen, self.config)
             except MedsegError as error:
                 self.estimate.clear(str(error))
 
@@ -229,7 +229,7 @@ class SegmentPanel(Panel):
         """What the panel waits for, in one line; empty where it can run."""
         if self.tabs.currentIndex() == 0 and any(box.layer is None for box in self.images):
             return "Waits for an image: open a file, or File > Open Sample > Medical segmentation."
-        if self.models.model is None:
+        if self.models.chosen is None:
             return "Waits for a model: choose one, or train one."
         if self.tabs.currentIndex() == 1 and (self.folder.path is None or self.out.path is None):
             return "Waits for a folder of images and a folder for the labels."

@@ -18,6 +18,7 @@ from napari_medseg import io
 from napari_medseg.cases import Case, cases_of_images, warn_of_notes
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress, Work
+from napari_medseg.inference.refining.run import described_by, require_refiner_of
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.io.disk import locks
 from napari_medseg.io.outputs import locked, output_paths
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from napari_medseg.volume import Segmentation
 
 
-def segmenting_folder(images: Path, out: Path, model: Model | ModelSet, config: SegmentConfig) -> Work[list[Path]]:
+def segmenting_folder(
+    images: Path, out: Path, model: Model | ModelSet, config: SegmentConfig, refiner: Model | None = None
+) -> Work[list[Path]]:
     """Segment every image of a folder into a folder; returns the files that were written, in natural order.
 
     Yields a Progress per step, counted in images, and the Notices of each image under its name. All images are checked
@@ -43,10 +46,10 @@ def segmenting_folder(images: Path, out: Path, model: Model | ModelSet, config: 
     inputs = [path for case in cases for path in paths_of(case)]
     outputs = output_paths(inputs, f"{out}/", [case.name for case in cases])
     with locked(*outputs):
-        check_cases(cases, model, config)
+        check_cases(cases, model, config, refiner)
         for done, (case, target) in enumerate(zip(cases, outputs, strict=True)):
             yield Progress(done, len(cases), f"images; {case.name}")
-            for event in segmenting_case(case, model, config, Wanted(target)):
+            for event in segmenting_case(case, model, config, Wanted(target), refiner=refiner):
                 if isinstance(event, Notice):
                     yield Notice(f"{case.name}: {event.message}")
                 elif isinstance(event, Progress):
@@ -57,11 +60,16 @@ def segmenting_folder(images: Path, out: Path, model: Model | ModelSet, config: 
 
 
 def segmenting_case(
-    case: Case, model: Model | ModelSet, config: SegmentConfig, wanted: Wanted, crew: Crew | None = None
+    case: Case,
+    model: Model | ModelSet,
+    config: SegmentConfig,
+    wanted: Wanted,
+    crew: Crew | None = None,
+    refiner: Model | None = None,
 ) -> Work[Segmentation | None]:
     """Segment one case into the file `wanted.out`, of any format. Returns None where that is done already.
 
-    crew: those who work on its blocks; by default this process.
+    crew: those who work on its blocks; by default this process. refiner: what makes the labels better at the end.
 
     An OME-Zarr is filled row by row. Any other format is written at the end; until then the labels lie in a hidden
     store beside it, so that a run that was broken off can be resumed.
@@ -72,21 +80,31 @@ def segmenting_case(
     target = wanted.out
     origin = {"input_sha256": sha256_of_all(paths_of(case))}
     made_by = {**provenance(model, config), **origin}
-    if wanted.resume and all(is_done(path, made_by, as_labels=path == target) for path in wanted.paths):
+    of_labels = {**made_by, **described_by(refiner)}
+    if wanted.resume and all(
+        is_done(path, of_labels if path == target else made_by, as_labels=path == target) for path in wanted.paths
+    ):
         yield Notice(f"{target} is done already")
         return None
     spread = None if crew is None or isinstance(model, ModelSet) else _spread_over(crew, case, model)
     if target.suffix.lower() == ".zarr":
-        result = yield from segmenting(case.volume(), model, config, wanted=wanted, origin=origin, spread=spread)
-        return result
+        return (
+            yield from segmenting(
+                case.volume(), model, config, wanted=wanted, origin=origin, spread=spread, refiner=refiner
+            )
+        )
     with unfinished_beside(target) as store:
         inside = replace(wanted, out=store)
         if not wanted.resume:
             locks.remove(store)
-        if wanted.resume and all(is_done(path, made_by, as_labels=path == store) for path in inside.paths):
+        if wanted.resume and all(
+            is_done(path, of_labels if path == store else made_by, as_labels=path == store) for path in inside.paths
+        ):
             result = io.read_segmentation(store)
         else:
-            result = yield from segmenting(case.volume(), model, config, wanted=inside, origin=origin, spread=spread)
+            result = yield from segmenting(
+                case.volume(), model, config, wanted=inside, origin=origin, spread=spread, refiner=refiner
+            )
         in_memory = replace(result, data=np.asarray(result.data[...]))
         io.write(target, in_memory, source=labels_source(paths_of(case)[0], target))
     return in_memory
@@ -123,7 +141,9 @@ def is_done(target: Path, made_by: Mapping[str, object], *, as_labels: bool = Tr
     return all(found.get(name) == value for name, value in made_by.items())
 
 
-def check_cases(cases: Iterable[Case], model: Model | ModelSet, config: SegmentConfig) -> None:
+def check_cases(
+    cases: Iterable[Case], model: Model | ModelSet, config: SegmentConfig, refiner: Model | None = None
+) -> None:
     """Check every image and the device against the model; no image is decoded for that. Raises InputError.
 
     Warns once of each thing that images leave open, such as how large a pixel is.
@@ -137,6 +157,8 @@ def check_cases(cases: Iterable[Case], model: Model | ModelSet, config: SegmentC
         outline = case.peek()
         for one in models_of(model):
             require_fit(outline, one.spec, str(one.path))
+        if refiner is not None:
+            require_refiner_of(refiner, model, outline)
         notes[case.name] = outline.notes
     warn_of_notes(notes)
 

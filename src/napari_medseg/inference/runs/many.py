@@ -27,6 +27,7 @@ class CaseTask:
     model: Path
     config: SegmentConfig
     wanted: Wanted
+    refiner: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,28 @@ class CaseDone:
 
 def do_case(task: CaseTask) -> CaseDone:
     """In a worker: segment a case into its file."""
-    events = segmenting_case(task.case, load_model(task.model), task.config, task.wanted)
+    refiner = None if task.refiner is None else load_model(task.refiner)
+    events = segmenting_case(task.case, load_model(task.model), task.config, task.wanted, refiner=refiner)
     notices = [event.message for event in events if isinstance(event, Notice)]
     assert task.wanted.out is not None, "a case is segmented into a file"
     return CaseDone(task.case.name, task.wanted.out, tuple(notices))
 
 
 def segmenting_cases(
-    cases: Sequence[Case], model: Model | ModelSet, config: SegmentConfig, wanted: Sequence[Wanted], crew: Crew
+    cases: Sequence[Case],
+    model: Model | ModelSet,
+    config: SegmentConfig,
+    wanted: Sequence[Wanted],
+    crew: Crew,
+    refiner: Model | None = None,
 ) -> Work[list[Path]]:
     """Segment many cases, each by one worker of a crew; returns the files in the order in which they were written.
 
     model: of one file, which the workers open.
     """
     (one,) = models_of(model)
-    tasks = [CaseTask(case, one.path.absolute(), config, goal) for case, goal in zip(cases, wanted, strict=True)]
+    by = None if refiner is None else refiner.path.absolute()
+    tasks = [CaseTask(case, one.path.absolute(), config, goal, by) for case, goal in zip(cases, wanted, strict=True)]
     written: list[Path] = []
     yield Progress(0, len(cases), "images")
     for done in crew.run(do_case, tasks):

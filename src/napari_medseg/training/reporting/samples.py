@@ -37,7 +37,12 @@ class Samples:
 def sampling(
     cases: Sequence[Case], model: Model, config: TrainConfig, seconds: float, now: Callable[[], float] = time.monotonic
 ) -> Work[Samples | None]:
-    """Segment validation cases for about so many seconds, at least one; None without any. The cases lie evenly."""
+    """Segment validation cases for about so many seconds, at least one; None without any. The cases lie evenly.
+
+    None for a refiner too, which does not segment.
+    """
+    if model.spec.refines is not None:
+        return None
     count = min(len(cases), _MOST)
     chosen = [cases[int(k)] for k in np.linspace(0, len(cases) - 1, count).round()] if count else []
     began, found = now(), []

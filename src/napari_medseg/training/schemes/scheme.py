@@ -111,6 +111,8 @@ class SchemeSpec:
     """Whether it trains without any image too."""
     learns: Learns = "labels"
     """What it makes of the labels, see `objects.cases_for`."""
+    learns_errors: bool = False
+    """Whether it makes a refiner: the model to start from is then the one whose errors it learns."""
 
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
@@ -277,6 +279,18 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 learns="objects",
                 network="mask_rcnn",
                 takes="instances",
+            ),
+            SchemeSpec(
+                name="boundary-patch",
+                target="napari_medseg.training.schemes.refiners:BoundaryPatch",
+                summary="a refiner of boxes along boundaries, from the errors of the model that init names",
+                learns_errors=True,
+            ),
+            SchemeSpec(
+                name="point-rend",
+                target="napari_medseg.training.schemes.refiners:PointRendScheme",
+                summary="a refiner of single points, from the errors and the features of the model that init names",
+                learns_errors=True,
             ),
         )
     }

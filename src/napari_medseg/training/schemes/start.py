@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from napari_medseg.architectures.modes import in_mode
+from napari_medseg.architectures.points import PointRend
 from napari_medseg.models.adapters import add_low_rank, freeze_encoder
 from napari_medseg.models.file import Model
+from napari_medseg.models.refining import network_of
+from napari_medseg.models.several import Ensemble
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.models.transfer import channels_from, origins_of, taken_over
-from napari_medseg.registry import network as network_named
 from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.state import Setup, TrainState, phases_of
 
@@ -28,8 +30,12 @@ def new_state(setup: Setup, initial: Model | None = None) -> TrainState:
 def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = network_named(spec.network).build_from(spec.arguments)
-    if initial is not None:
+        network = network_of(spec)
+    if spec.refines is not None:
+        if initial is not None and isinstance(network, PointRend):
+            first = initial.members[0] if isinstance(initial, Ensemble) else initial
+            network.network.load_state_dict(first.load_network().state_dict())
+    elif initial is not None:
         known = initial.load_network().state_dict()
         origins = origins_of(spec.labels, initial.spec.labels)
         channels = None

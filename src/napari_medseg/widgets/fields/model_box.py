@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_medseg.errors import FileError, MedsegError
 from napari_medseg.models.about import about
-from napari_medseg.models.file import Model, list_models, models_folder
+from napari_medseg.models.file import Model, list_models, load_model, models_folder
 from napari_medseg.models.naming import SUFFIX, is_model_path
 from napari_medseg.models.several import ModelSet, as_models, list_sets, models_of
 from napari_medseg.sample import sample_files
@@ -29,18 +29,19 @@ class ModelBox(QWidget):
     """A drop-down of models, a button for others, and the facts of the chosen one.
 
     ask: `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read
-    to its end for its SHA-256. `model_changed` carries the Model or ModelSet, or None while it is read and where the
-    file is neither (the facts then say why).
+    to its end for its SHA-256. sets: whether sets of models can be chosen too. `model_changed` carries the Model or
+    ModelSet, or None while it is read and where the file is neither (the facts then say why).
     """
 
     model_changed = Signal(object)
     changed = Signal(str)
     """The path that was chosen, for what outlives the session."""
 
-    def __init__(self, ask: Callable[[Callable[[], Any], Callable[[Any], None]], None]) -> None:
+    def __init__(self, ask: Callable[[Callable[[], Any], Callable[[Any], None]], None], *, sets: bool = False) -> None:
         super().__init__()
         self._ask = ask
-        self.model: Model | ModelSet | None = None
+        self._read = as_models if sets else load_model
+        self.chosen: Model | ModelSet | None = None
         self.setToolTip(f"The network and its weights. The models in {models_folder()} are listed.")
         self.box: QComboBox = choice({})
         self.box.setPlaceholderText("no model yet: train one, or browse")
@@ -58,11 +59,16 @@ class ModelBox(QWidget):
         line.setStretch(0, 1)
         layout.addLayout(line)
         layout.addWidget(self.facts)
-        for name, path in known_models().items():
+        for name, path in known_models(sets=sets).items():
             self.box.addItem(name, path)
         self.box.setCurrentIndex(min(0, self.box.count() - 1))
         self.box.currentIndexChanged.connect(self._load)
         self._load()
+
+    @property
+    def model(self) -> Model | None:
+        """The chosen model, where one model was chosen and is read."""
+        return self.chosen if isinstance(self.chosen, Model) else None
 
     @property
     def value(self) -> str:
@@ -121,7 +127,7 @@ class ModelBox(QWidget):
         self._set_model(None)
         if path is not None:
             self.facts.setText("Reading…")
-            self._ask(partial(_model_or_fault, path), partial(self._show, path))
+            self._ask(partial(_model_or_fault, path, self._read), partial(self._show, path))
 
     def _show(self, path: Path, read: Model | ModelSet | str) -> None:
         if path != self.box.currentData():
@@ -133,21 +139,21 @@ class ModelBox(QWidget):
         self._set_model(read)
 
     def _set_model(self, model: Model | ModelSet | None) -> None:
-        self.model = model
+        self.chosen = model
         self.model_changed.emit(model)
 
 
-def _model_or_fault(path: Path) -> Model | ModelSet | str:
+def _model_or_fault(path: Path, read: Callable[[Path], Model | ModelSet]) -> Model | ModelSet | str:
     """In the worker: the model or set, or why the file is neither."""
     try:
-        return as_models(path)
+        return read(path)
     except MedsegError as error:
         return str(error)
 
 
-def known_models() -> dict[str, Path]:
-    """{what the user reads: file} of the models folder, its sets of models, and last the sample's model."""
-    models = {_shown(path): path for path in (*list_models(), *list_sets())}
+def known_models(*, sets: bool = False) -> dict[str, Path]:
+    """{what the user reads: file} of the models folder, with its sets of models if asked, and last the sample's model."""
+    models = {_shown(path): path for path in (*list_models(), *(list_sets() if sets else ()))}
     with suppress(FileError):  # a package without its sample files segments as well
         models["sample (CT phantom)"] = sample_files()["model"]
     return models

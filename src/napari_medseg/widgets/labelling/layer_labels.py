@@ -48,6 +48,17 @@ class Edit:
             layer.data_setitem(tuple(index[same] for index in self.indices), self.after[same])
         return int(np.count_nonzero(same))
 
+    def reversed(self) -> Edit:
+        """The edit that takes this one back."""
+        return Edit(self.indices, self.after, self.before)
+
+    def show(self, layer: Labels, *, before: bool) -> None:
+        """Show the voxels as they were, or as they are now, without a step of the history; later paint stays."""
+        old, new = (self.after, self.before) if before else (self.before, self.after)
+        same = np.asarray(layer.data[self.indices]) == old
+        layer.data[tuple(index[same] for index in self.indices)] = new[same]
+        layer.refresh()
+
 
 def rename(layer: Labels, label: int, name: str) -> None:
     """Give a label a name, or none (""): the layer's table of features holds it, and files are saved with it.

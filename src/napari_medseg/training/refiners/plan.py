@@ -1,0 +1,131 @@
+"""The plan of a refiner: its network, the size of its boxes, and what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_medseg import registry
+from napari_medseg.config import TrainConfig, configured
+from napari_medseg.errors import InputError
+from napari_medseg.geometry import AxisOrder, Shape3, Triple
+from napari_medseg.models.file import Model
+from napari_medseg.models.refining import Refining, RefiningMethod
+from napari_medseg.models.spec import ModelSpec
+from napari_medseg.training.planning.rules import CaseFacts, plan, plan_from, target_spacing
+
+TRAIN_OVERLAP, TEST_OVERLAP = 0.25, 0.55
+"""What two boxes along a boundary may share, in training and in use (Tang et al., CVPR 2021)."""
+_SQUARE = 64
+"""Pixels of a box of slices along an axis, as published."""
+_CUBE = 32
+"""Voxels of a box of volumes along an axis, at most; a third of the image at most, or eight."""
+_LEAST = 8
+_STEP = 4
+"""Sizes of boxes are multiples of it: the light network halves a box twice."""
+_HALVINGS = 2
+_SHARE = 0.25
+"""Voxels of each size that the point head decides."""
+_TILE_OVERLAP = 0.25
+"""What two boxes of PointRend may share: they are larger, and need not be seen as often."""
+NETWORK_2D, NETWORK_3D = "hrnet", "unet3d"
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "hrnet": {"width": 18, "blocks": 2, "modules": (1, 3, 2), "norm": "batch"},
+    "unet3d": {"channels": (16, 32, 64)},
+}
+"""{network: arguments}: HRNetV2-W18-small-v2 as published for slices, and a light network for cubes."""
+
+
+def refiner_plan(
+    method: RefiningMethod, model: Model, facts: Sequence[CaseFacts], network: str | None, config: TrainConfig
+) -> ModelSpec:
+    """The spec of a refiner that learns the errors of a model.
+
+    boundary-patch: `network`, by default one that fits slices or volumes, which sees boxes of the images at the cases'
+    spacing. point-rend: the network of the model itself, at the cases' spacing. Raises InputError where the two do not
+    go together.
+    """
+    if method == "boundary-patch":
+        return _boundary_patch(model, facts, network, config)
+    if network not in (None, model.spec.network):
+        raise InputError(
+            f"point-rend takes its features from the model to start from, a {model.spec.network}: leave out the "
+            f"network {network}"
+        )
+    return _point_rend(model, facts, config)
+
+
+def _boundary_patch(model: Model, facts: Sequence[CaseFacts], network: str | None, config: TrainConfig) -> ModelSpec:
+    shape = facts_shape(facts)
+    flat = config.mode == "2d" or (config.mode == "auto" and (shape[0] == 1 or network == NETWORK_2D))
+    if config.mode not in ("auto", "2d", "3d"):
+        raise InputError(f"a refiner sees slices (2d) or volumes (3d); got mode {config.mode}")
+    name = network or (NETWORK_2D if flat else NETWORK_3D)
+    patch = config.sampling.patch_zyx or (_squares(shape) if flat else _cubes(shape))
+    changed = {
+        "mode": "2d" if flat else "3d",
+        "patch_zyx": patch,
+        "arguments": {**_ARGUMENTS.get(name, {}), **config.arguments},
+    }
+    planned = plan(facts, name, configured(TrainConfig, config, changed), "cpu", labels=model.spec.labels)
+    arguments = {**planned.arguments, "in_channels": len(planned.channels) + len(planned.labels)}
+    return replace(planned, arguments=arguments, refines=Refining(method="boundary-patch", overlap=TEST_OVERLAP))
+
+
+def _point_rend(model: Model, facts: Sequence[CaseFacts], config: TrainConfig) -> ModelSpec:
+    from napari_medseg.architectures.points import last_convolution
+
+    if model.spec.first is not None or model.spec.mode not in ("2d", "3d"):
+        raise InputError(
+            f"point-rend reads features of one network of slices or volumes; {model.path} is a cascade, or of mode "
+            f"{model.spec.mode}: use boundary-patch"
+        )
+    spec = replace(plan_from(model.spec, facts, config, labels=model.spec.labels), labels=model.spec.labels)
+    dims = spec.arguments["spatial_dims"]
+    inputs = torch.zeros((1, len(spec.channels), *(spec.patch_zyx if dims == 3 else spec.patch_zyx[1:])))
+    layer, features = last_convolution(registry.network(spec.network).build_from(spec.arguments), inputs, spec.outputs)
+    if not layer:
+        raise InputError(f"network {spec.network} ends in no convolution whose input could be read: use boundary-patch")
+    return replace(
+        spec,
+        spacing_zyx_mm=config.sampling.spacing_zyx_mm or spacing_of(facts, spec),
+        refines=Refining(
+            method="point-rend",
+            overlap=_TILE_OVERLAP,
+            layer=layer,
+            features=features,
+            halvings=_HALVINGS,
+            share=_SHARE,
+        ),
+    )
+
+
+def spacing_of(facts: Sequence[CaseFacts], spec: ModelSpec) -> Triple:
+    """The spacing of the cases on the axes of a model, which may have been trained at a coarser one."""
+    orientation = spec.orientation
+    grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)) for f in facts]
+    return target_spacing(grids)
+
+
+def facts_shape(facts: Sequence[CaseFacts]) -> Shape3:
+    """The median shape of the cases, as they are stored."""
+    z, y, x = np.median([f.grid.shape for f in facts], axis=0).astype(int).tolist()
+    return z, y, x
+
+
+def _squares(shape: Shape3) -> Shape3:
+    return (1, *(min(_SQUARE, max(_LEAST, n // _STEP * _STEP)) for n in shape[1:]))  # type: ignore[return-value]
+
+
+def _cubes(shape: Shape3) -> Shape3:
+    z, y, x = (min(_CUBE, max(_LEAST, round(n / 2 / _STEP) * _STEP)) if n > 1 else 1 for n in shape)
+    return z, y, x
+
+
+def boxes_at_once(spec: ModelSpec, voxels: int = 65_536) -> int:
+    """Boxes that stand for one patch of a batch: a box is small."""
+    return min(16, max(1, voxels // int(np.prod(spec.patch_zyx))))

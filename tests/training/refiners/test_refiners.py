@@ -1,0 +1,149 @@
+"""Refiners learn from what a model gets wrong on the cases: held-out where it can be, with what a training promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import napari_medseg as ms
+from napari_medseg.config import TrainConfig
+from napari_medseg.errors import InputError
+from napari_medseg.events import Progress
+from napari_medseg.models.several import Ensemble
+from napari_medseg.training import iter_train
+from napari_medseg.training.refiners import errors
+from napari_medseg.training.refiners.plan import TEST_OVERLAP
+from napari_medseg.training.schemes.refiners import points_loss
+
+Pair = tuple[ms.Volume, ms.Segmentation]
+SMALL: dict[str, Any] = {
+    "arguments": {"channels": (4, 8), "deep_supervision": False},
+    "patch_zyx": (8, 8, 8),
+    "device": "cpu",
+    "precision": "fp32",
+    "report": False,
+}
+
+
+def pair(seed: int) -> Pair:
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((9, 12, 11), np.uint8)
+    labels[2:7, 2:9, 3:8] = 1
+    labels[3:6, 8:11, 3:8] = 2
+    image = (labels + 0.3 * rng.standard_normal(labels.shape)).astype(np.float32)
+    grid = ms.Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0))
+    names = {1: "one", 2: "two"}
+    return ms.Volume(image[None], grid, ("image",), name=f"case {seed}"), ms.Segmentation(labels, grid, names)
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Pair]:
+    return [pair(seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def model(cases: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> ms.Model:
+    out = tmp_path_factory.mktemp("model") / "model.safetensors"
+    return ms.train(cases, out=out, epochs=1, val=0.0, **SMALL)
+
+
+@pytest.mark.parametrize("scheme", ["boundary-patch", "point-rend"])
+def test_a_refiner_is_trained_from_the_errors_of_a_model(
+    scheme: str, cases: list[Pair], model: ms.Model, tmp_path: Path
+) -> None:
+    options = {**SMALL, "arguments": {}} if scheme == "point-rend" else SMALL
+    events = list(
+        iter_train(
+            cases, out=tmp_path / "refiner.safetensors", scheme=scheme, init=model, epochs=1, val=0.25, **options
+        )
+    )
+    first = [event for event in events if isinstance(event, Progress)]
+    assert [(e.done, e.total) for e in first if e.message == "segmenting cases by the model"] == [
+        (k, 4) for k in range(1, 5)
+    ]
+    refiner: ms.Model = events[-1].result  # type: ignore[attr-defined]
+    assert refiner.spec.kind == "refiner"
+    assert refiner.spec.refines is not None
+    assert refiner.spec.refines.method == scheme
+    assert dict(refiner.spec.labels) == {1: "one", 2: "two"}
+    seen = {"boundary-patch": 3, "point-rend": 1}[scheme]
+    assert refiner.spec.arguments["in_channels"] == seen
+    assert 0 <= refiner.spec.training.validation["dice mean"] <= 1
+    assert ms.load_model(refiner.path).spec == refiner.spec
+    volume, _ = cases[0]
+    given = ms.segment(volume, model, device="cpu")
+    refined = ms.refine(volume, given, refiner, device="cpu")
+    assert set(np.unique(refined.data)) <= {0, 1, 2}
+    if scheme == "boundary-patch":
+        assert refiner.spec.refines.overlap == TEST_OVERLAP
+    else:
+        assert (refiner.spec.refines.layer, refiner.spec.refines.features) == ("heads.0", 4)
+
+
+def test_a_resumed_training_makes_the_same_refiner(cases: list[Pair], model: ms.Model, tmp_path: Path) -> None:
+    options = {**SMALL, "arguments": {}, "scheme": "point-rend", "init": model, "epochs": 2, "val": 0.0}
+    whole = ms.train(cases, out=tmp_path / "whole.safetensors", **options)
+    calls = iter([False, True, True, True])
+    part = tmp_path / "part.safetensors"
+    list(iter_train(cases, out=part, should_stop=lambda: next(calls, True), **options))
+    resumed = ms.train(cases, out=part, resume=True, **options)
+    first, second = (made.load_network().state_dict() for made in (whole, resumed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any("head." in name for name in first)
+
+
+def test_each_case_is_segmented_by_the_fold_that_has_not_seen_it(
+    cases: list[Pair], model: ms.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[str, str]] = []
+
+    def segmenting(volume: ms.Volume, teacher: ms.Model, _: object) -> Any:
+        yield from ()
+        found.append((volume.name, teacher.path.name))
+        return ms.Segmentation(np.zeros(volume.grid.shape, np.uint8), volume.grid)
+
+    monkeypatch.setattr(errors, "segmenting", segmenting)
+    trained = replace(model.spec, training=replace(model.spec.training, cases=2))
+    members = tuple(replace(model, path=Path(f"cv.fold{k}of2.safetensors"), spec=trained) for k in (1, 2))
+    folds = Ensemble(model.spec, Path("cv.json"), "0", members)
+    all_cases = [errors.Case(name=volume.name, images=(volume,), labels=labels) for volume, labels in cases]
+    for _ in errors.finding_errors(folds, all_cases[1:], all_cases, TrainConfig()):
+        pass
+    assert found == [
+        ("case 1", "cv.fold2of2.safetensors"),
+        ("case 2", "cv.fold1of2.safetensors"),
+        ("case 3", "cv.fold2of2.safetensors"),
+    ]
+    strangers = Ensemble(model.spec, Path("cv.json"), "0", tuple(replace(m, spec=model.spec) for m in members))
+    for _ in errors.finding_errors(strangers, all_cases[:1], all_cases, TrainConfig()):
+        pass
+    assert found[-1] == ("case 0", "cv.json"), "folds of other cases have seen who knows what"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init": None}, "scheme boundary-patch learns from the errors of a model: give it"),
+        ({"cascade": "detect"}, "takes no cascade detect"),
+        ({"adapt": "decoder"}, "takes no adapt decoder"),
+        ({"mode": "triplanar"}, "sees slices .2d. or volumes .3d."),
+    ],
+)
+def test_what_a_refiner_has_no_use_for_is_refused(
+    options: dict[str, Any], message: str, cases: list[Pair], model: ms.Model, tmp_path: Path
+) -> None:
+    given = {"init": model, **options}
+    with pytest.raises(InputError, match=message):
+        ms.train(cases, out=tmp_path / "x.safetensors", scheme="boundary-patch", **given)
+
+
+def test_points_that_nobody_annotated_do_not_count() -> None:
+    logits = torch.tensor([[[2.0, 0.0, 5.0], [0.0, 2.0, -5.0]]])
+    known = points_loss(logits, torch.tensor([[0, 1, -1]]))
+    torch.testing.assert_close(known, torch.log1p(torch.exp(torch.tensor(-2.0))))
+    assert float(points_loss(logits, torch.full((1, 3), -1))) == 0
