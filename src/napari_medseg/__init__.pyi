@@ -1,4 +1,5 @@
 from ._version import __version__
+from .explanation import check_explanation, explain, iter_explain
 from .inference import iter_segment, segment
 from .interactive import InteractiveSession, interact, propagate, resume_interaction
 from .io import read, read_segmentation, write
@@ -25,10 +26,13 @@ __all__ = [
     "SliceMask",
     "Volume",
     "__version__",
+    "check_explanation",
     "clean",
     "evaluate",
+    "explain",
     "interact",
     "iter_clean",
+    "iter_explain",
     "iter_segment",
     "iter_train",
     "load_model",
