@@ -131,8 +131,8 @@ class ExplainConfig:
     """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
     check: bool = False
     """Explain a network of random weights too, and say how much the two maps are alike; takes twice the time."""
-    layer: FeatureLayer = "middle"
-    """The features that grad-cam and grad-cam++ look at: fine (sharp, the last ones), middle, or deep (coarse)."""
+    layer: FeatureLayer = "fine"
+    """The features that grad-cam and grad-cam++ look at: fine (the last ones), middle, or deep (the coarsest)."""
     steps: int = field(default=16, metadata={"ge": 1, "le": 1024})
     """Images between grey and the image itself, for integrated-gradients."""
     occluder: int = field(default=8, metadata={"ge": 1, "le": 256})

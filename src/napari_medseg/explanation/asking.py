@@ -15,6 +15,7 @@ from napari_medseg.explanation.methods import Combining, Method
 from napari_medseg.explanation.randomised import randomised
 from napari_medseg.explanation.targets import Place
 from napari_medseg.inference.blend import classes_of
+from napari_medseg.inference.plan import InferencePlan
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.spec import ModelSpec
 
@@ -103,6 +104,14 @@ class Answers:
             other = self._map(self.networks[1], window, own if own.any() else weights)
             maps += [other.nan_to_num(0.0, 0.0, 0.0), torch.ones_like(other)]
         return torch.stack(maps)
+
+    def probe(self, plan: InferencePlan) -> None:
+        """Ask about a window of noise: a network that cannot be asked so raises, before an output is begun."""
+        depth, height, width = plan.windows.window
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(1, plan.inputs, depth + 2 * plan.halo, height, width, generator=generator)
+        everywhere = torch.ones(plan.windows.window)
+        self._map(self.networks[0], noise.to(self.predictor.device), everywhere.to(self.predictor.device))
 
     @property
     def index(self) -> int:

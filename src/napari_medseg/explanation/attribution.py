@@ -209,7 +209,7 @@ def _looked_at(network: nn.Module, view: int, asked: Question, calls: list[Tenso
     if not levels:
         return []
     chosen = levels[{"fine": 0, "middle": len(levels) // 2, "deep": len(levels) - 1}[asked.config.layer]]
-    return sorted(reversed(maps), key=lambda t: _voxels(t) != chosen)
+    return sorted(maps[::-1], key=lambda t: _voxels(t) != chosen)
 
 
 def _voxels(features: Tensor) -> int:

@@ -44,9 +44,7 @@ class Check:
         return cls(float(found)) if isinstance(found, int | float) else None
 
 
-def check_explanation(
-    volume: Volume, model: AnyModel | ModelSet | Sequence[AnyModel], **options: Any
-) -> Check:
+def check_explanation(volume: Volume, model: AnyModel | ModelSet | Sequence[AnyModel], **options: Any) -> Check:
     """Explain with the weights of the model and with random ones, and compare the two maps.
 
     Source: Adebayo et al., NeurIPS 2018. The options are those of `iter_explain`, and its knob `check` is on.

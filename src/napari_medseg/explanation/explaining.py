@@ -101,7 +101,11 @@ class Wanted:
 
     def of(self, model: Model) -> Asked:
         """The question to a model."""
-        label = label_of(self.label, model.spec.labels, str(model.path))
+        names, owner = model.spec.labels, str(model.path)
+        if self.method.takes == "memory" and self.labels is not None:
+            # A memory network knows one object: the annotated slices name it.
+            names, owner = self.labels.labels, self.labels.name or "the labels"
+        label = label_of(self.label, names, owner)
         return Asked(self.method, label, self.component, self.voxel)
 
 
@@ -112,6 +116,8 @@ def explaining(
     chosen, wanted = _member(as_models(model), wanted)
     asked = wanted.of(chosen)
     _require_explicable(volume, chosen, asked, wanted.labels)
+    if asked.method.takes == "memory":
+        return (yield from _reading(volume, chosen, asked, wanted, config))
     plan = resolve(
         ImageFacts.of(volume),
         chosen.spec,
@@ -122,9 +128,7 @@ def explaining(
     answers = Answers(asked, plan.spec, predictor, config, len(volume.channels), plan.halo)
     with _naming(chosen):
         if asked.method.name in _PROBED:
-            size = (plan.windows.window[0] + 2 * plan.halo, *plan.windows.window[1:])
-            answers.of(torch.rand(1, plan.inputs, *size), torch.ones(plan.windows.window), torch.ones(plan.windows.window))
-            answers.seen = 0
+            answers.probe(plan)
         scene = yield from Scene.of(volume, plan, predictor)
     target = yield from _target(volume, chosen, asked, wanted.labels, config, plan.order)
     with _new_map(volume, chosen, asked, wanted.out) as result:
@@ -136,6 +140,17 @@ def explaining(
     if config.check:
         return replace(result, provenance={**result.provenance, CHECK_KEY: likeness.correlation})
     return result
+
+
+def _reading(volume: Volume, model: Model, asked: Asked, wanted: Wanted, config: ExplainConfig) -> Work[Volume]:
+    """What a memory network reads, instead of windows."""
+    from napari_medseg.explanation.reads import MemoryReads
+
+    reads = MemoryReads.of(volume, model, asked, wanted.labels)
+    with _new_map(volume, model, asked, wanted.out) as result:
+        yield Started(f"{asked.method.title} of {len(reads.asked)} slices", result, None)
+        correlation = yield from reads.fill(result.data, config)
+    return result if correlation is None else replace(result, provenance={**result.provenance, CHECK_KEY: correlation})
 
 
 def _member(model: Model | ModelSet, wanted: Wanted) -> tuple[Model, Wanted]:
@@ -155,13 +170,17 @@ def _require_explicable(volume: Volume, model: Model, asked: Asked, labels: Segm
     takes = network_named(model.spec.network).takes
     if takes != asked.method.takes:
         if asked.method.takes == "memory":
-            raise NotSupportedError(f"{model.path}: {asked.method.name} explains memory networks; this is {model.spec.network}")
+            raise NotSupportedError(
+                f"{model.path}: {asked.method.name} explains memory networks, and this is {model.spec.network}: use "
+                f"grad-cam"
+            )
         way_out = ": use memory-read" if takes == "memory" else ""
         raise NotSupportedError(
             f"{model.path}: {model.spec.network} is no network from image to labels, and cannot be explained by "
             f"{asked.method.name}{way_out}"
         )
-    require_fit(volume, model.spec, str(model.path))
+    if takes == "image":
+        require_fit(volume, model.spec, str(model.path))
     if labels is not None:
         require_same_grid(labels, volume, "labels", "volume")
 

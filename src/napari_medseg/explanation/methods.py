@@ -39,7 +39,7 @@ class Method:
     @property
     def colormap(self) -> str:
         """The name of napari's colour map that suits it: two colours around zero for signed maps."""
-        return "coolwarm" if self.signed else "inferno"
+        return "PiYG" if self.signed else "inferno"
 
     @property
     def sentence(self) -> str:
@@ -59,7 +59,7 @@ _TABLE = (
         name="grad-cam++",
         title="Grad-CAM++",
         means="As Grad-CAM, with places weighted one by one, so that several objects show beside each other.",
-        means_not="Its weights are derived for an exponential score, which a logit is not: trust its places, not its values.",
+        means_not="Its weights are derived for an exponential score: trust its places, and not its values.",
         source="Chattopadhyay et al., WACV 2018",
     ),
     Method(
@@ -74,21 +74,21 @@ _TABLE = (
         name="gradient",
         title="Gradient",
         means="Bright where a small change of the voxel changes the label's score most.",
-        means_not="It says nothing of the direction, and a voxel that matters may be dark where the score is saturated.",
+        means_not="It says nothing of the direction, and a voxel that matters may be dark where more of it changes nothing.",
         source="Simonyan et al., ICLR workshop 2014",
     ),
     Method(
         name="guided-backprop",
         title="Guided backpropagation",
         means="Bright where a brighter voxel raises the score through units that are active and helpful themselves.",
-        means_not="It is sharp because it follows edges of the image, and it may hardly depend on the label: look at the check.",
+        means_not="It is sharp because it follows edges, and it may hardly depend on the label: look at the check.",
         source="Springenberg et al., ICLR workshop 2015",
     ),
     Method(
         name="integrated-gradients",
         title="Integrated gradients",
         means="The share of each voxel in the score, beside an image of one grey; the shares sum up to the difference.",
-        means_not="Another grey to compare with gives other shares, and a share of zero does not mean that a voxel is not seen.",
+        means_not="Another grey gives other shares, and a voxel with a share of zero may be seen.",
         signed=True,
         source="Sundararajan et al., ICML 2017",
     ),
@@ -96,7 +96,7 @@ _TABLE = (
         name="occlusion",
         title="Occlusion",
         means="How much the score falls where a cube of the image is covered by grey; below zero it rises.",
-        means_not="A cover is an image that the network never saw, and two places that replace each other both look unimportant.",
+        means_not="The network never saw covers, and two places that can replace each other both look unimportant.",
         signed=True,
         source="Zeiler and Fergus, ECCV 2014",
     ),
@@ -118,7 +118,7 @@ _TABLE = (
         name="memory-read",
         title="Memory reads",
         means="Bright where, in the annotated slices, the memory network looked for the voxels of this object.",
-        means_not="What it read is mixed with the slice itself: a bright place was looked at, and need not have decided.",
+        means_not="What it read is mixed with the slice itself: a bright place need not have decided.",
         takes="memory",
         source="Zhou et al., MICCAI 2021",
     ),
