@@ -1,4 +1,5 @@
 from ._version import __version__
+from .explanation import check_explanation, explain, iter_explain
 from .inference import instances, iter_instances, iter_segment, segment
 from .interactive import InteractiveSession, interact, propagate, resume_interaction
 from .io import read, read_segmentation, write
@@ -33,12 +34,15 @@ __all__ = [
     "SliceMask",
     "Volume",
     "__version__",
+    "check_explanation",
     "clean",
     "delete_objects",
     "evaluate",
+    "explain",
     "instances",
     "interact",
     "iter_clean",
+    "iter_explain",
     "iter_instances",
     "iter_refine",
     "iter_segment",

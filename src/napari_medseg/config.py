@@ -32,6 +32,7 @@ Connectivity = Literal[6, 18, 26]
 Consensus = Literal["none", "vote", "staple"]
 TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
 Cascade = Literal["none", "coarse-to-fine", "detect"]
+FeatureLayer = Literal["fine", "middle", "deep"]
 Tracker = Literal["none", "tensorboard", "mlflow"]
 
 C = TypeVar("C", bound="DataclassInstance")
@@ -127,6 +128,31 @@ class SegmentConfig:
     instances: Literal["auto", "none", "components", "distance"] = "auto"
     """Whether objects are numbered one by one in place of labels: auto, where the model was trained for it; none;
     components: connected parts; distance: parts that are cut where they are narrow."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """How an answer of a model is explained."""
+
+    device: Device = "auto"
+    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    check: bool = False
+    """Explain a network of random weights too, and say how much the two maps are alike; takes twice the time."""
+    layer: FeatureLayer = "fine"
+    """The features that grad-cam and grad-cam++ look at: fine (the last ones), middle, or deep (the coarsest)."""
+    steps: int = field(default=16, metadata={"ge": 1, "le": 1024})
+    """Images between grey and the image itself, for integrated-gradients."""
+    occluder: int = field(default=8, metadata={"ge": 1, "le": 256})
+    """Edge of the cube that occlusion covers, in voxels at the model's spacing; a small one takes long."""
+    weighted: bool = True
+    """Weigh attention and shape maps by what they do to the score; without, they are shown as they are."""
+    overlap: float = field(default=0.25, metadata={"ge": 0, "lt": 1, "step": 0.125})
+    """Fraction of a window shared with its neighbour."""
+    seed: int = 0
+    """Of the random weights of the check."""
 
     def __post_init__(self) -> None:
         _require_valid(self)

@@ -17,7 +17,20 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from napari_medseg._version import __version__
-from napari_medseg.cli import convert, demo, evaluate, info, interact, networks, plan, refine, segment, terminal, train
+from napari_medseg.cli import (
+    convert,
+    demo,
+    evaluate,
+    explain,
+    info,
+    interact,
+    networks,
+    plan,
+    refine,
+    segment,
+    terminal,
+    train,
+)
 from napari_medseg.errors import MedsegError, did_you_mean
 
 DONE, DEFECT, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -44,6 +57,7 @@ COMMANDS = (
     Command("propagate", interact.PROPAGATE, interact.add_propagate_arguments, interact.run_propagate),
     Command("clean", interact.CLEAN, interact.add_clean_arguments, interact.run_clean),
     Command("instances", interact.INSTANCES, interact.add_instances_arguments, interact.run_instances),
+    Command.of(explain),
 )
 
 

@@ -33,8 +33,8 @@ class RollingLogits:
     """Weighted logits of the planes that windows still overlap, or that the output is still interpolated from.
 
     maps: from the model's grid to that of the output. averaged: whether to divide by the summed weights even where
-    nothing is interpolated: for outputs that need the logits themselves, and not only which is the largest. region: the
-    part of the output; by default all of it.
+    nothing is interpolated: for outputs that need the logits themselves, and not only which is the largest. summed: never divide, for
+    shares that add up. region: the part of the output; by default all of it.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class RollingLogits:
         device: torch.device,
         *,
         averaged: bool = False,
+        summed: bool = False,
         region: Region | None = None,
     ) -> None:
         self.device = device
@@ -62,7 +63,7 @@ class RollingLogits:
         self._ring = torch.zeros((self._depth, classes, height, width), device=device)
         # All classes of a voxel have the same summed weight: dividing by it does not change which is the largest.
         # Interpolation mixes voxels of different weights, and needs the means.
-        averaged = averaged or not all(m.is_identity for m in maps)
+        averaged = not summed and (averaged or not all(m.is_identity for m in maps))
         self._weights = torch.zeros((self._depth, height, width), device=device) if averaged else None
         self._weight: torch.Tensor | None = None
         self._at_once = classes

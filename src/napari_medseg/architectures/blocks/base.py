@@ -50,6 +50,10 @@ class AttentionMap(nn.Identity):
     """
 
 
+class ShapeMap(nn.Identity):
+    """Passes on where a network sees borders, unchanged: (N, 1, *size of its level), in [0, 1]."""
+
+
 def attention_maps(network: nn.Module, x: Tensor, *others: Tensor) -> dict[str, Tensor]:
     """The attention of a network on an image (N, C, *size): {dotted name of the place: detached map}.
 

@@ -20,7 +20,15 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.attention import SqueezeExcitation
-from napari_medseg.architectures.blocks.base import AttentionMap, crop, he_init, normalisation, pad_to_multiple, resize
+from napari_medseg.architectures.blocks.base import (
+    AttentionMap,
+    ShapeMap,
+    crop,
+    he_init,
+    normalisation,
+    pad_to_multiple,
+    resize,
+)
 from napari_medseg.architectures.blocks.dense import dense_block, transition
 from napari_medseg.architectures.blocks.edge import relative_gradient
 from napari_medseg.architectures.blocks.outputs import Outputs
@@ -56,6 +64,7 @@ class SAUNet(nn.Module):
         self.texture = _Texture(spatial_dims, in_channels, features=features, growth=growth, blocks=blocks, norm=norm)
         textures = self.texture.channels
         self.shape = _Shape(spatial_dims, norm, textures, shape)
+        self.seen_edges = ShapeMap()
         self.both_edges = nn.Sequential(conv(2, 1, kernel_size=1, bias=False), nn.Sigmoid())
         self.widen_edges = unit(1, filters, kernel=1)
         self.centre = nn.Sequential(Pool[Pool.MAX, spatial_dims](kernel_size=2), unit(textures[-1], 16 * filters))
@@ -83,7 +92,7 @@ class SAUNet(nn.Module):
         x = pad_to_multiple(x, self.multiple)
         textures = self.texture(x)
         edges = self.shape(textures, x.shape[2:])
-        both = self.both_edges(torch.cat((edges.sigmoid(), relative_gradient(x)), dim=1))
+        both = self.both_edges(torch.cat((self.seen_edges(edges.sigmoid()), relative_gradient(x)), dim=1))
         y = self.centre(textures[-1])
         scales: list[Tensor] = []
         for stage in self.decoder:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from napari_medseg import geometry
 from napari_medseg.arrays.views import lazy_view
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
-from napari_medseg.geometry import AxisOrder, FloatArray
+from napari_medseg.geometry import AxisOrder, FloatArray, Shape3
 from napari_medseg.io.formats import is_flat
 from napari_medseg.transforms.intensity import CT_BELOW_HU
 from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
@@ -234,6 +234,22 @@ def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
 def world_point(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer] = ()) -> tuple[float, ...]:
     """Where the viewer shows a voxel of the layer's true Grid: napari's world coordinates. among: see `placement`."""
     return tuple(float(v) for v in layer.data_to_world(_layer_index(layer, index_zyx, among)))
+
+
+def voxel_at(layer: Layer, world: npt.ArrayLike, among: Iterable[Layer] = ()) -> Shape3 | None:
+    """The voxel of the layer's true Grid at a place of napari's world; None beside the image. among: see `placement`.
+
+    world: a coordinate for each axis of the viewer; of several points of time or channels the last axes count.
+    """
+    place = placement(layer, among)
+    own = np.asarray(layer.world_to_data(np.asarray(world, dtype=float)[-layer.ndim :]), dtype=float)
+    axes = _axes(layer)
+    index = np.zeros(3)
+    index[3 - len(axes) :] = own[axes]
+    to_grid = place.order.affine(np.eye(4), place.grid.shape)
+    z, y, x = (round(float(v)) for v in to_grid[:3, :3] @ index + to_grid[:3, 3])
+    inside = all(0 <= i < n for i, n in zip((z, y, x), place.grid.shape, strict=True))
+    return (z, y, x) if inside else None
 
 
 def surface_layer(mesh: SurfaceMesh, beside: Labels, among: Iterable[Layer] = ()) -> LayerData:
