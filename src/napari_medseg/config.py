@@ -199,6 +199,19 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DomainConfig:
+    """How a network is adapted to images of another domain, by a scheme that takes them."""
+
+    translator: Literal["light", "paper"] = "light"
+    """Networks of the scheme cyclegan: light, which a CPU trains in minutes, or those of the paper, for a GPU."""
+    translating: float = field(default=0.6, metadata={"gt": 0, "lt": 1, "step": 0.1})
+    """Fraction of the budget in which cyclegan learns to translate, before the network learns from translations."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """What is minimised, and which voxels the loss and the validation count."""
 
@@ -296,6 +309,8 @@ class TrainConfig:
     """How a step changes the weights."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """How the patches are varied."""
+    domain: DomainConfig = field(default_factory=DomainConfig)
+    """How it is adapted to another domain."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Which voxels count."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)

@@ -57,10 +57,11 @@ from napari_medseg.training.planning.rules import (
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
-from napari_medseg.training.schemes.scheme import require_taken, scheme_named
+from napari_medseg.training.schemes.scheme import require_taken, require_target, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
+from napari_medseg.training.target import adapted_spec, require_other_images
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
@@ -81,6 +82,7 @@ def iter_train(
     merge: Merge = (),
     plan: Plan | str | Path | None = None,
     unlabelled: Iterable[Case | Volume] = (),
+    target: Iterable[Case | Volume] = (),
     resume: bool = False,
     should_stop: ShouldStop = lambda: False,
     config: TrainConfig | None = None,
@@ -94,7 +96,8 @@ def iter_train(
     cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
     as one label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see `plan`,
     which then decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that
-    takes them. resume: go on from the state that a run with the same cases and settings left in the folder
+    takes them. target: images of another domain (a scanner, a contrast) without labels, for a scheme that adapts the
+    network to them. resume: go on from the state that a run with the same cases and settings left in the folder
     "NAME.training" when it was stopped or killed; on a CPU the weights are those of a run that was not. Without a state
     the training begins at its start. should_stop: asked at every step; true ends the training early.
     config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
@@ -113,6 +116,8 @@ def iter_train(
     loss_named(config.loss.loss)  # refused now, not after the cases are read
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
     require_taken(scheme_named(config.scheme), images)
+    of_target = [as_case(image, number) for number, image in enumerate(target)]
+    require_target(scheme_named(config.scheme), of_target)
     for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
         require_trainable(name)
     initial = None if init is None else as_model(init)
@@ -121,10 +126,21 @@ def iter_train(
         config = config_of(given, config, None if initial is None else initial.path.name)
     chosen = _network_of(network, initial if given is None else given)
     annotated, config = in_part(in_regions(as_cases(cases), merge), config)
-    target = require_writable(out)
-    job = Job(annotated, chosen, target, config, should_stop, unlabelled=images, resume=resume, plan=given)
+    job = Job(
+        annotated,
+        chosen,
+        require_writable(out),
+        config,
+        should_stop,
+        unlabelled=images,
+        target=of_target,
+        resume=resume,
+        plan=given,
+    )
     if config.optimiser.adapt != "all" and initial is None:
         raise InputError(f"adapt {config.optimiser.adapt} is for a model to start from: give one, or adapt all weights")
+    if config.cascade != "none" and of_target:
+        raise InputError("a cascade is trained on one domain: give no target images, or no cascade")
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     events = iter_job(job, initial)
@@ -147,6 +163,8 @@ class Job:
     """By default that of the config."""
     unlabelled: Sequence[Case] = ()
     """Cases without labels."""
+    target: Sequence[Case] = ()
+    """Cases of another domain, without labels."""
     resume: bool = False
     plan: Plan | None = None
     """What decides the network and its preprocessing; None to work it out from the cases."""
@@ -284,12 +302,18 @@ def _train_one(
         if spec.first is not None and spec.first.guide == "boxes":  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
+        of_target = yield from _facts_of_target(job, all_facts, draw)
+        if of_target:
+            spec = adapted_spec(spec, facts, of_target)
         prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
         others_seen = yield from _prepare_unlabelled(job, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
         setup = replace(_setup(job, config, spec, target, prepared, before), base=base)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
+        if of_target:
+            seen = yield from _prepare_unlabelled(replace(job, unlabelled=job.target), spec, draw, stack, before)
+            setup = replace(setup, target=_sampler(config, spec, target, seen))
         state = new_state(setup, initial)
         keeper = Checkpoints(job.out, _settings(job, spec, initial))
         saved = keeper.saved() if job.resume else None
@@ -352,6 +376,7 @@ def _settings(job: Job, spec: ModelSpec, initial: Model | None) -> dict[str, Any
         "arguments": dict(job.config.arguments),
         "cases": [case.name for case in job.cases],
         "unlabelled": [case.name for case in job.unlabelled],
+        **({"target": [case.name for case in job.target]} if job.target else {}),
         "model to start from": None if initial is None else initial.sha256,
         "plan": json.loads(spec.to_json()),
     }
@@ -401,7 +426,20 @@ def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepare
         augmentation=config.augmentation,
         seed=config.seed,
         device=device,
+        intensities=not scheme_named(config.scheme).takes_target,
     )
+
+
+def _facts_of_target(
+    job: Job, labelled: Sequence[CaseFacts], draw: np.random.Generator
+) -> Generator[Event, None, list[CaseFacts]]:
+    """What the images of another domain are like; refused where they cannot be what they should."""
+    if not job.target:
+        return []
+    loss = replace(job.config.loss, unlabelled_slices="ignore", shapes=0.0)
+    facts = yield from _read_facts([_unknown(case) for case in job.target], loss, draw)
+    require_other_images(job.cases, labelled, job.target, facts)
+    return facts
 
 
 def _prepare_unlabelled(

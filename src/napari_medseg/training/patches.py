@@ -37,6 +37,8 @@ class PatchBatch:
     cases: tuple[str, ...]
     unlabelled: torch.Tensor | None = None
     """(U, C, z, y, x) patches of images without labels, for a scheme that takes them."""
+    target: torch.Tensor | None = None
+    """(T, C, z, y, x) patches of images of another domain, for a scheme that takes them."""
     shapes: torch.Tensor | None = None
     """(B, K, z, y, x) what the classes may be between painted slices; 0 where somebody painted."""
     plain: torch.Tensor | None = None
@@ -65,10 +67,15 @@ class PatchSampler:
         augmentation: AugmentationConfig,
         seed: int,
         device: torch.device,
+        intensities: bool = True,
     ) -> None:
-        """patch: in voxels. spacing: in mm. foreground: fraction of the patches that are centred on a label."""
+        """patch: in voxels. spacing: in mm. foreground: fraction of the patches that are centred on a label.
+
+        intensities: whether augmentation changes them too.
+        """
         self.batch_size = batch_size
-        self._cases = cases
+        self.cases = cases
+        self._intensities = intensities
         self._patch = patch
         self._spacing = spacing
         self._foreground = foreground
@@ -81,7 +88,7 @@ class PatchSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self._cases) * self.patches_per_case // self.batch_size)
+        return -(-len(self.cases) * self.patches_per_case // self.batch_size)
 
     def batches(self, step: int = 0) -> Iterator[PatchBatch]:
         """The batches of all steps after the first `step` ones, without end."""
@@ -91,22 +98,22 @@ class PatchSampler:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[PatchBatch]:
         """Every case `patches_per_case` times, in random order, from the batch number `first` on."""
-        order = np.tile(np.arange(len(self._cases)), self.patches_per_case)
+        order = np.tile(np.arange(len(self.cases)), self.patches_per_case)
         np.random.default_rng((self._seed, epoch)).shuffle(order)
         size = self.batch_size
         for start in range(first * size, len(order), size):
             chosen = order[start : start + size]
             drawn = [self._draw(int(case), (epoch, start + i)) for i, case in enumerate(chosen)]
-            yield _batch(drawn, tuple(self._cases[c].name for c in chosen))
+            yield _batch(drawn, tuple(self.cases[c].name for c in chosen))
 
     @property
     def guesses(self) -> bool:
         """Whether a case has shapes between painted slices."""
-        return any(case.shapes is not None for case in self._cases)
+        return any(case.shapes is not None for case in self.cases)
 
     def _draw(self, index: int, place: tuple[int, int]) -> _Patch:
         draw = np.random.default_rng((self._seed, *place, index))
-        case = self._cases[index]
+        case = self.cases[index]
         centre = self._centre(case, draw)
         matrix, shifts = None, None
         if self._augmentation.augment:
@@ -117,7 +124,8 @@ class PatchSampler:
         view = (centre, np.eye(3) if matrix is None else matrix, self._patch, self._device, shifts)
         image, classes = cut(case, *view)
         shapes = None if case.shapes is None else seen(case.shapes, 0.0, *view)
-        changed = self._changed(image, case.guides, draw) if self._augmentation.augment else image
+        augments = self._augmentation.augment and self._intensities
+        changed = self._changed(image, case.guides, draw) if augments else image
         return _Patch(changed, classes, shapes, image)
 
     def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:

@@ -163,7 +163,7 @@ def plan(
             minutes=0.0,
             versions={},
             validation={},
-            seen=_seen(facts, orientation),
+            seen=seen_in(facts, orientation),
         ),
     )
 
@@ -379,7 +379,7 @@ def plan_from(
         fingerprint=_fingerprint(facts, spacing, initial.patch_zyx, labels),
         cases=len(facts),
         seed=config.seed,
-        seen=_seen(facts, initial.orientation),
+        seen=seen_in(facts, initial.orientation),
     )
     return replace(
         initial,
@@ -440,12 +440,12 @@ def planned(
         fingerprint=_fingerprint(facts, spec.spacing_zyx_mm, spec.patch_zyx, spec.labels),
         cases=len(facts),
         seed=config.seed,
-        seen=_seen(facts, spec.orientation),
+        seen=seen_in(facts, spec.orientation),
     )
     return replace(spec, first=first, training=record)
 
 
-def _seen(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:
+def seen_in(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:
     """What the images of the cases are like, on axes of that orientation; None: as stored."""
     grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)) for f in facts]
     spacings = np.array([grid.spacing for grid in grids])

@@ -59,6 +59,9 @@ class SchemeSpec:
     summary: str
     takes_unlabelled: bool = False
     """Whether a step also sees images without labels, as `PatchBatch.unlabelled`."""
+    takes_target: bool = False
+    """Whether a step also sees images of another domain, as `PatchBatch.target`. All images keep their intensities
+    then: the scheme changes them itself. The last weights are kept, since labelled cases cannot judge them."""
 
     def build(self, setup: Setup, network: nn.Module) -> Scheme:
         """The scheme around a network."""
@@ -74,6 +77,18 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 name="supervised",
                 target="napari_medseg.training.schemes.supervised:Supervised",
                 summary="from images and their labels",
+            ),
+            SchemeSpec(
+                name="adapt-statistics",
+                target="napari_medseg.training.schemes.statistics:AdaptStatistics",
+                summary="for images of another scanner: with their histograms and their batch statistics",
+                takes_target=True,
+            ),
+            SchemeSpec(
+                name="cyclegan",
+                target="napari_medseg.training.schemes.cyclegan:CycleGan",
+                summary="for images of another contrast: on labelled images translated into it",
+                takes_target=True,
             ),
         )
     }
@@ -94,3 +109,13 @@ def require_taken(spec: SchemeSpec, unlabelled: object) -> None:
         raise InputError(f"scheme {spec.name} takes no unlabelled images: leave them out, or choose another scheme")
     if spec.takes_unlabelled and not unlabelled:
         raise InputError(f"scheme {spec.name} needs unlabelled images: give a folder of them, or choose another scheme")
+
+
+def require_target(spec: SchemeSpec, target: object) -> None:
+    """Raise InputError for images of another domain that a scheme has no use for, and for their absence."""
+    if target and not spec.takes_target:
+        raise InputError(
+            f"scheme {spec.name} takes no target images: leave them out, or choose adapt-statistics or cyclegan"
+        )
+    if spec.takes_target and not target:
+        raise InputError(f"scheme {spec.name} needs target images: give a folder of them, or choose another scheme")
