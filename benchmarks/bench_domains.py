@@ -1,6 +1,6 @@
 """Adaptation to images of another contrast: phantoms between MR and CT, MS lesions between FLAIR and T2.
 
-    MEDSEG_DATA=data OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/bench_domains.py [--cpu-minutes 2] [ROW...]
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/bench_domains.py [--cpu-minutes 1] [ROW...]
 
 Each row trains on labelled images of one domain and judges on images of the other. Unadapted is supervised training on
 the labelled domain alone; adapt-statistics and cyclegan also see images of the other domain without labels. All have
@@ -81,7 +81,7 @@ TASKS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cpu-minutes", type=float, default=2.0)
+    parser.add_argument("--cpu-minutes", type=float, default=1.0)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"by default all: {', '.join(TASKS)}")
     args = parser.parse_args()
     for name in args.rows or TASKS:

@@ -32,6 +32,7 @@ Connectivity = Literal[6, 18, 26]
 Consensus = Literal["none", "vote", "staple"]
 TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
 Cascade = Literal["none", "coarse-to-fine", "detect"]
+Fusion = Literal["input", "layer", "decision"]
 Tracker = Literal["none", "tensorboard", "mlflow"]
 
 C = TypeVar("C", bound="DataclassInstance")
@@ -117,6 +118,8 @@ class SegmentConfig:
     """fp32, bf16, or auto: fp32 until the model states that bf16 is as good."""
     batch_size: int = field(default=1, metadata={"ge": 1})
     """Windows that run through the network at once."""
+    missing: tuple[str, ...] = ()
+    """Names of the model's channels that the image lacks; it then has the others, in the model's order."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -192,6 +195,9 @@ class AugmentationConfig:
     """Random mirroring too; leave off where labels are sided (left and right kidney)."""
     elastic_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 1})
     """Random elastic deformation of up to so many mm in a fifth of the patches; 0 for none."""
+    modality_dropout: float = field(default=0.0, metadata={"ge": 0, "lt": 1, "step": 0.1})
+    """Probability with which a channel of a patch is missing, never all of them: the model then segments images that
+    lack a channel."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -199,13 +205,15 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DomainConfig:
-    """How a network is adapted to images of another domain, by a scheme that takes them."""
+class SchemeConfig:
+    """How a scheme works. A knob is for some schemes, and refused by the others; left alone, it has their own value."""
 
-    translator: Literal["light", "paper"] = "light"
-    """Networks of the scheme cyclegan: light, which a CPU trains in minutes, or those of the paper, for a GPU."""
-    translating: float = field(default=0.6, metadata={"gt": 0, "lt": 1, "step": 0.1})
-    """Fraction of the budget in which cyclegan learns to translate, before the network learns from translations."""
+    translator: Literal["auto", "light", "paper"] = "auto"
+    """Networks that translate images: light, which a CPU trains in minutes; paper, as published, for a GPU; auto:
+    light."""
+    translating: float | None = field(default=None, metadata={"gt": 0, "lt": 1, "step": 0.1})
+    """Share of the budget in which a scheme learns to translate images, before the network learns from translations;
+    empty for the scheme's own."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -299,6 +307,9 @@ class TrainConfig:
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
     """Way to train: supervised, from images and their labels."""
+    fusion: Fusion = "input"
+    """Where the channels of an image meet: input: in the first convolution; layer: each has an encoder, and the decoder
+    sees their mean at every skip; decision: each has a network, and their probabilities are averaged."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -309,14 +320,14 @@ class TrainConfig:
     """How a step changes the weights."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """How the patches are varied."""
-    domain: DomainConfig = field(default_factory=DomainConfig)
-    """How it is adapted to another domain."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Which voxels count."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     """On which cases it is validated, and how often."""
     reporting: ReportConfig = field(default_factory=ReportConfig)
     """What it leaves to read."""
+    schemes: SchemeConfig = field(default_factory=SchemeConfig)
+    """How the scheme works."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -328,6 +339,11 @@ class TrainConfig:
         _require(
             not self.first_network or self.cascade != "none",
             f"first_network {self.first_network} is the first of a cascade: choose coarse-to-fine or detect",
+        )
+        _require(
+            self.fusion == "input" or (self.cascade == "none" and self.mode != "2.5d"),
+            f"fusion {self.fusion} takes each channel apart, which a cascade and mode 2.5d have further ones of: choose "
+            f"fusion=input, or neither",
         )
 
 

@@ -20,6 +20,7 @@ from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of
+from napari_medseg.inference.absent import completed, doubt_about_missing, require_absent
 from napari_medseg.inference.device import bf16_doubt, machine_for
 from napari_medseg.inference.job import (
     Job,
@@ -114,8 +115,11 @@ def segmenting(
     model, wanted = as_models(model), wanted or Wanted()
     if isinstance(model, ModelSet):
         return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
-    require_fit(volume, model.spec, str(model.path))
-    plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
+    require_fit(volume, model.spec, str(model.path), config.missing)
+    if config.missing and spread is not None:
+        raise NotSupportedError("workers read all channels of an image: leave workers, or missing channels, out")
+    volume, spec = completed(volume, model.spec, config.missing)
+    plan = resolve(ImageFacts.of(volume), spec, replace(config, missing=()), machine_for(config.device))
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
     if plan.spec.has_pipeline:
@@ -172,7 +176,7 @@ def _segmenting_set(
 ) -> Work[Segmentation]:
     """Segment with the models of a set, one after the other."""
     for model in models_of(models):
-        require_fit(volume, model.spec, str(model.path))
+        require_fit(volume, model.spec, str(model.path), config.missing)
     if wanted.probabilities or wanted.uncertainty or wanted.resume:
         raise NotSupportedError(
             "a set of models gives labels only, in one go: for probabilities, uncertainty or resume give one model"
@@ -195,6 +199,7 @@ def _doubts(volume: Volume, plan: InferencePlan, config: SegmentConfig) -> list[
         "the model's training mirrored along no axis: tta changes nothing"
         if config.tta and not plan.mirror_axes
         else None,
+        doubt_about_missing(plan.spec, config.missing),
     ]
     return [*filter(None, doubts), *doubts_about(ImageSample.of(volume, plan.spec), plan.spec)]
 
@@ -205,19 +210,24 @@ def segment(volume: Volume, model: AnyModel | ModelSet | Sequence[AnyModel], **o
     return result
 
 
-def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
-    """Raise InputError unless the model segments images, and the volume has the channels that it was trained on."""
+def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str, missing: Sequence[str] = ()) -> None:
+    """Raise InputError unless the model segments images, and the volume has the channels that it was trained on.
+
+    missing: names of those that it lacks.
+    """
     for stage in (spec, spec.first.model) if spec.first else (spec,):
         if registry.network(stage.network).takes != "image":
             raise InputError(f"model {model_name} cannot segment: {stage.network} is no network from image to labels")
-    have, want = len(volume.channels), len(spec.channels)
+    absent = require_absent(spec, missing)
+    wanted = [channel.name for c, channel in enumerate(spec.channels) if c not in absent]
+    have, want = len(volume.channels), len(wanted)
     if have != want:
-        names = ", ".join(c.name for c in spec.channels)
+        names = ", ".join(wanted)
         raise InputError(
             f"{volume.name or 'the volume'} has {have} channel{'s' * (have != 1)} but model {model_name} needs {want} "
             f"({names}): give as many channels as the model was trained with, in that order"
         )
-    require_order(volume.name or "the volume", volume.channels, [c.name for c in spec.channels])
+    require_order(volume.name or "the volume", volume.channels, wanted)
 
 
 def require_order(name: str, have: Sequence[str], want: Sequence[str]) -> None:

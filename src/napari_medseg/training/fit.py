@@ -52,16 +52,17 @@ from napari_medseg.training.planning.rules import (
     patches_at_once,
     plan,
     plan_from,
+    require_modalities,
     require_same_channels,
 )
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
-from napari_medseg.training.schemes.scheme import require_taken, require_target, scheme_named
+from napari_medseg.training.schemes.scheme import require_taken, require_target, require_used, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
-from napari_medseg.training.target import adapted_spec, require_other_images
+from napari_medseg.training.target import adapted_spec, ignoring, require_other_images, without_labels
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
@@ -118,6 +119,7 @@ def iter_train(
     require_taken(scheme_named(config.scheme), images)
     of_target = [as_case(image, number) for number, image in enumerate(target)]
     require_target(scheme_named(config.scheme), of_target)
+    require_used(scheme_named(config.scheme), config)
     for name in (network or DEFAULT_NETWORK, config.first_network or DEFAULT_NETWORK):
         require_trainable(name)
     initial = None if init is None else as_model(init)
@@ -288,6 +290,7 @@ def _train_one(
         draw = np.random.default_rng(config.seed)
         all_facts = yield from _read_facts([*training, *validation], config.loss, draw)
         require_same_channels(all_facts)
+        require_modalities(all_facts, config)
         facts, others = all_facts[: len(training)], all_facts[len(training) :]
         labels = labels_of(all_facts)
         require_regions(job.cases, labels)
@@ -312,7 +315,9 @@ def _train_one(
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
         if of_target:
-            seen = yield from _prepare_unlabelled(replace(job, unlabelled=job.target), spec, draw, stack, before)
+            cases_seen = [without_labels(case) for case in job.target]
+            loss = ignoring(config.loss)
+            seen = yield from _prepare(cases_seen, of_target, spec, loss, draw, stack, None)
             setup = replace(setup, target=_sampler(config, spec, target, seen))
         state = new_state(setup, initial)
         keeper = Checkpoints(job.out, _settings(job, spec, initial))
@@ -436,8 +441,7 @@ def _facts_of_target(
     """What the images of another domain are like; refused where they cannot be what they should."""
     if not job.target:
         return []
-    loss = replace(job.config.loss, unlabelled_slices="ignore", shapes=0.0)
-    facts = yield from _read_facts([_unknown(case) for case in job.target], loss, draw)
+    facts = yield from _read_facts([without_labels(c) for c in job.target], ignoring(job.config.loss), draw)
     require_other_images(job.cases, labelled, job.target, facts)
     return facts
 

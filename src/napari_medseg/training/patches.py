@@ -126,7 +126,18 @@ class PatchSampler:
         shapes = None if case.shapes is None else seen(case.shapes, 0.0, *view)
         augments = self._augmentation.augment and self._intensities
         changed = self._changed(image, case.guides, draw) if augments else image
+        for channel in self._missing(len(image) - case.guides, draw):
+            changed, image = (without(patch, channel) for patch in (changed, image))
         return _Patch(changed, classes, shapes, image)
+
+    def _missing(self, channels: int, draw: np.random.Generator) -> list[int]:
+        """The channels that a patch lacks; one at least stays."""
+        probability = self._augmentation.modality_dropout
+        if not probability:
+            return []
+        dropped = draw.random(channels) < probability
+        dropped[draw.integers(channels)] &= not dropped.all()
+        return np.flatnonzero(dropped).tolist()
 
     def _changed(self, image: torch.Tensor, guides: int, draw: np.random.Generator) -> torch.Tensor:
         """Other intensities; the guides, which are probabilities, are degraded instead."""
@@ -149,6 +160,13 @@ class PatchSampler:
         centre = wanted.clip(low, high)
         # Onto whole voxels, so that an unturned patch is a copy and not an interpolation.
         return np.asarray(np.floor(centre - (patch - 1) / 2) + (patch - 1) / 2)
+
+
+def without(patch: torch.Tensor, channel: int) -> torch.Tensor:
+    """The patch (C, z, y, x) with 0 in a channel, as networks see a missing one."""
+    kept = patch.clone()
+    kept[channel] = 0
+    return kept
 
 
 def cut(

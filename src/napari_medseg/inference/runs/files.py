@@ -136,7 +136,7 @@ def check_cases(cases: Iterable[Case], model: Model | ModelSet, config: SegmentC
     for case in cases:
         outline = case.peek()
         for one in models_of(model):
-            require_fit(outline, one.spec, str(one.path))
+            require_fit(outline, one.spec, str(one.path), config.missing)
         notes[case.name] = outline.notes
     warn_of_notes(notes)
 

@@ -27,14 +27,20 @@ Pairs = Iterable[Case | tuple[Volume, Segmentation]]
 
 
 def iter_train_apart(
-    cases: Pairs, *, out: str | Path, should_stop: Callable[[], bool] = lambda: False, **options: Any
+    cases: Pairs,
+    *,
+    out: str | Path,
+    target: Iterable[Case | Volume] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+    **options: Any,
 ) -> Iterator[Event]:
     """As `iter_train`, with the same arguments, in a process of its own.
 
     A crash there, or the system that ends it for want of memory, raises InputError here, and the state on disk stands:
     resume from it. Closing the generator, and the end of this process, stop the training: it writes its model first.
     """
-    request = Request([_in_memory(case) for case in cases], {"out": Path(out), **options})
+    others = [_read(image) if isinstance(image, Volume) else _in_memory(image) for image in target]
+    request = Request([_in_memory(case) for case in cases], {"out": Path(out), "target": others, **options})
     with tempfile.TemporaryFile() as complaints, _started(complaints) as process:
         assert process.stdin is not None, "started with PIPE"
         assert process.stdout is not None, "started with PIPE"

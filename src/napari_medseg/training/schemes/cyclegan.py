@@ -21,6 +21,7 @@ from napari_medseg.inference.device import autocast
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.adapting import learn_from, varied
 from napari_medseg.training.schemes.descent import descend
+from napari_medseg.training.schemes.scheme import given_knobs, scheme_named
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.state import Setup, TrainState
 
@@ -39,7 +40,7 @@ _STREAM = 0xC7C1
 """Keeps the draws of this scheme apart from others of the same seed."""
 
 
-class CycleGan(Supervised):
+class CycleGan:
     """Two translators of slices and a judge of each domain first, then the network, on translated images.
 
     Source: Zhu et al., ICCV 2017 (least squares, cycle 10, identity 5), without its pool of earlier translations:
@@ -47,9 +48,13 @@ class CycleGan(Supervised):
     """
 
     def __init__(self, setup: Setup, network: nn.Module) -> None:
-        super().__init__(setup, network)
-        channels, sizes = len(setup.spec.channels), SIZES[setup.config.domain.translator]
-        self._light = setup.config.domain.translator == "light"
+        self._setup = setup
+        self._supervised = Supervised(setup, network)
+        asked = given_knobs(setup.config)
+        knobs = {**scheme_named(setup.config.scheme).knobs, **asked}
+        self._share = float(knobs["translating"])
+        self._light = knobs["translator"] == "light"
+        channels, sizes = len(setup.spec.channels), SIZES[knobs["translator"]]
         with torch.random.fork_rng():
             torch.manual_seed(setup.config.seed + _STREAM)
             parts = {
@@ -64,21 +69,24 @@ class CycleGan(Supervised):
         }
 
     def networks(self) -> Mapping[str, nn.Module]:
-        return {**super().networks(), **dict(self._parts.items())}
+        return {**self._supervised.networks(), **dict(self._parts.items())}
 
     def optimisers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {**super().optimisers(), **self._descents}
+        return {**self._supervised.optimisers(), **self._descents}
+
+    def network_to_keep(self) -> nn.Module:
+        return self._supervised.network_to_keep()
 
     def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
         setup = self._setup
-        share, done = setup.config.domain.translating, setup.budget.fraction(state.step)
+        share, done = self._share, setup.budget.fraction(state.step)
         draw = np.random.default_rng((setup.config.seed, _STREAM, state.step))
         if done < share:
             assert batch.target is not None, "comes with the scheme"
             return self._translate(self._some(batch.images, draw), self._some(batch.target, draw), done / share)
         with autocast(setup.device, setup.precision):
             translated = translated_slices(self._parts["to_target"], batch.images).float()
-        return learn_from(super().step, batch, varied(translated, setup, draw), state)
+        return learn_from(self._supervised.step, batch, varied(translated, setup, draw), state)
 
     def _some(self, volumes: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
         """Parts of some slices (S, C, y, x)."""
@@ -97,9 +105,8 @@ class CycleGan(Supervised):
             for group in optimiser.param_groups:
                 group["lr"] = rate
         judges = [self._parts[name] for name in _NAMES[PatchJudge]]
-        with autocast(self._setup.device, self._setup.precision):
-            with resting(judges):
-                made, losses = self._translations(source, target)
+        with autocast(self._setup.device, self._setup.precision), resting(judges):
+            made, losses = self._translations(source, target)
         values = descend(self._descents["translators"], losses, _CLIP)
         with autocast(self._setup.device, self._setup.precision):
             judged = {

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from napari_medseg.config import SchemeConfig, TrainConfig
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ class SchemeSpec:
     target: str
     """Dotted path "package.module:Class" inside this project, of a `Build`."""
     summary: str
+    when: str = ""
+    """When to use it, in one sentence."""
+    reference: str = ""
+    """Authors and place."""
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    """{knob of SchemeConfig that the scheme uses: its own value of it}."""
     takes_unlabelled: bool = False
     """Whether a step also sees images without labels, as `PatchBatch.unlabelled`."""
     takes_target: bool = False
@@ -82,12 +89,17 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 name="adapt-statistics",
                 target="napari_medseg.training.schemes.statistics:AdaptStatistics",
                 summary="for images of another scanner: with their histograms and their batch statistics",
+                when="Where the same contrast looks a little different elsewhere; costs no time.",
+                reference="Nyul and Udupa, MRM 1999; Li et al., Pattern Recognition 2018",
                 takes_target=True,
             ),
             SchemeSpec(
                 name="cyclegan",
                 target="napari_medseg.training.schemes.cyclegan:CycleGan",
                 summary="for images of another contrast: on labelled images translated into it",
+                when="Where labels are of one contrast or modality and the images to segment of another.",
+                reference="Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244",
+                knobs={"translator": "light", "translating": 0.6},
                 takes_target=True,
             ),
         )
@@ -119,3 +131,17 @@ def require_target(spec: SchemeSpec, target: object) -> None:
         )
     if spec.takes_target and not target:
         raise InputError(f"scheme {spec.name} needs target images: give a folder of them, or choose another scheme")
+
+
+def given_knobs(config: TrainConfig) -> dict[str, Any]:
+    """{name: value} of the knobs of schemes that the settings do not leave alone."""
+    values = {f.name: (getattr(config.schemes, f.name), f.default) for f in fields(SchemeConfig)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def require_used(spec: SchemeSpec, config: TrainConfig) -> None:
+    """Raise InputError for a knob of schemes that this one does not use."""
+    for name in given_knobs(config):
+        if name not in spec.knobs:
+            uses = f"its own are {', '.join(spec.knobs)}" if spec.knobs else "it has none of its own"
+            raise InputError(f"scheme {spec.name} has no use for {name}: {uses}")

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_medseg.inference.device import autocast
-from napari_medseg.training.patches import PatchBatch, PatchSampler
+from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.adapting import learn_from, varied
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.state import Setup, TrainState, phases_of
@@ -30,7 +30,7 @@ Quantiles = npt.NDArray[np.float64]
 """(C, 65) of an image."""
 
 
-class AdaptStatistics(Supervised):
+class AdaptStatistics:
     """Supervised, on images whose histograms are moved towards those of the target.
 
     How far is drawn for each patch (Nyul and Udupa, MRM 1999, map all the way). A network with batch norms is kept with
@@ -39,20 +39,24 @@ class AdaptStatistics(Supervised):
     """
 
     def __init__(self, setup: Setup, network: nn.Module) -> None:
-        super().__init__(setup, network)
+        self._setup = setup
+        self._supervised = Supervised(setup, network)
         assert setup.target is not None, "the scheme takes a target"
         self._sources = {case.name: quantiles(case.image) for case in setup.sampler.cases}
         self._targets = [quantiles(case.image) for case in setup.target.cases]
-        kept = super().network_to_keep()
+        kept = self._supervised.network_to_keep()
         has_batch_norms = any(isinstance(module, _BatchNorm) for module in kept.modules())
         self._adapted = copy.deepcopy(kept) if has_batch_norms else None
         self._seeing = {} if self._adapted is None else phases_of(self._adapted, setup.spec)
 
     def networks(self) -> Mapping[str, nn.Module]:
-        return {**super().networks(), **({} if self._adapted is None else {"adapted": self._adapted})}
+        return {**self._supervised.networks(), **({} if self._adapted is None else {"adapted": self._adapted})}
+
+    def optimisers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return self._supervised.optimisers()
 
     def network_to_keep(self) -> nn.Module:
-        return super().network_to_keep() if self._adapted is None else self._adapted
+        return self._supervised.network_to_keep() if self._adapted is None else self._adapted
 
     def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
         draw = np.random.default_rng((self._setup.config.seed, _STREAM, state.step))
@@ -62,7 +66,7 @@ class AdaptStatistics(Supervised):
                 for image, name in zip(batch.images, batch.cases, strict=True)
             ]
         )
-        losses = learn_from(super().step, batch, varied(moved, self._setup, draw), state)
+        losses = learn_from(self._supervised.step, batch, varied(moved, self._setup, draw), state)
         if self._adapted is not None:
             assert batch.target is not None, "comes with the target"
             self._adapt(self._adapted, batch.target, state)
@@ -71,7 +75,7 @@ class AdaptStatistics(Supervised):
     @torch.no_grad()
     def _adapt(self, adapted: nn.Module, target: torch.Tensor, state: TrainState) -> None:
         """The weights as they are; the statistics follow those of the target's patches."""
-        for own, weight in zip(adapted.parameters(), super().network_to_keep().parameters(), strict=True):
+        for own, weight in zip(adapted.parameters(), self._supervised.network_to_keep().parameters(), strict=True):
             own.copy_(weight)
         adapted.eval()
         for module in adapted.modules():

@@ -82,7 +82,7 @@ def iter_train_folds(
     initial = None if options.get("init") is None else as_model(options.pop("init"))
     if config.cascade != "none" or any(made is not None and made.spec.first is not None for made in (given, initial)):
         raise InputError("folds are averaged, and cascades cannot be: train one network in folds, or no folds")
-    options |= {"init": initial}
+    options |= {"init": initial, "target": tuple(options.get("target", ()))}  # each fold walks over them
     yield from finishing(_train(found, folds, require_set_path(out), network, given, config, options))
 
 

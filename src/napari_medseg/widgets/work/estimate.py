@@ -133,13 +133,15 @@ def _outlook(question: Question) -> Outlook | str:
     from napari_medseg.inference.torch_library import preload
 
     preload()
+    from napari_medseg.inference.absent import completed
     from napari_medseg.inference.pace import pace_of, plan_for
     from napari_medseg.inference.suitability import ImageSample, doubts_about
 
     volume, model, config = question
     try:
         plan = plan_for(volume, model, config)
-        doubts = doubts_about(ImageSample.of(volume, model.spec), model.spec)
+        whole, spec = completed(volume, model.spec, config.missing)
+        doubts = doubts_about(ImageSample.of(whole, spec), spec)
     except MedsegError as error:
         return str(error)
     return Outlook(plan, pace_of(model, plan), tuple(doubts))
