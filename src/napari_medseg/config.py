@@ -33,6 +33,7 @@ Consensus = Literal["none", "vote", "staple"]
 TrainMode = Literal["auto", "2d", "2.5d", "triplanar", "3d"]
 Cascade = Literal["none", "coarse-to-fine", "detect"]
 FeatureLayer = Literal["fine", "middle", "deep"]
+Fusion = Literal["input", "layer", "decision"]
 Tracker = Literal["none", "tensorboard", "mlflow"]
 
 C = TypeVar("C", bound="DataclassInstance")
@@ -128,6 +129,8 @@ class SegmentConfig:
     instances: Literal["auto", "none", "components", "distance"] = "auto"
     """Whether objects are numbered one by one in place of labels: auto, where the model was trained for it; none;
     components: connected parts; distance: parts that are cut where they are narrow."""
+    missing: tuple[str, ...] = ()
+    """Names of the model's channels that the image lacks; it then has the others, in the model's order."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -228,6 +231,9 @@ class AugmentationConfig:
     """Random mirroring too; leave off where labels are sided (left and right kidney)."""
     elastic_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 1})
     """Random elastic deformation of up to so many mm in a fifth of the patches; 0 for none."""
+    modality_dropout: float = field(default=0.0, metadata={"ge": 0, "lt": 1, "step": 0.1})
+    """Probability with which a channel of a patch is missing, never all of them: the model then segments images that
+    lack a channel."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -329,6 +335,12 @@ class SchemeConfig:
     descent: Literal["auto", "adamw", "sgd"] = "auto"
     """How the segmenting network descends: adamw; sgd with momentum, at ten times the learning rate; auto: as the
     scheme was published where its own network is trained, else adamw."""
+    translator: Literal["auto", "light", "paper"] = "auto"
+    """Networks that translate images: light, which a CPU trains in minutes; paper, as published, for a GPU; auto:
+    light."""
+    translating: float | None = field(default=None, metadata={"gt": 0, "lt": 1, "step": 0.1})
+    """Share of the budget in which a scheme learns to translate images, before the network learns from translations;
+    empty for the scheme's own."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -355,11 +367,14 @@ class TrainConfig:
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
-    """Way to train: supervised, from images and their labels; others learn from images without labels too, tell
-    objects apart, learn from the errors of a model, or train networks that take more than an image: see the guide
-    "Which scheme when"."""
+    """Way to train: supervised, from images and their labels; others learn from images without labels too, adapt to
+    another contrast, tell objects apart, learn from the errors of a model, or train networks that take more than an
+    image: see the guide "Which scheme when"."""
     objects: Literal["components", "ids"] = "components"
     """What one object is, for a scheme that learns objects: a connected part of a label, or all that has one id."""
+    fusion: Fusion = "input"
+    """Where the channels of an image meet: input: in the first convolution; layer: each has an encoder, and the decoder
+    sees their mean at every skip; decision: each has a network, and their probabilities are averaged."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -389,6 +404,11 @@ class TrainConfig:
         _require(
             not self.first_network or self.cascade != "none",
             f"first_network {self.first_network} is the first of a cascade: choose coarse-to-fine or detect",
+        )
+        _require(
+            self.fusion == "input" or (self.cascade == "none" and self.mode != "2.5d"),
+            f"fusion {self.fusion} takes each channel apart, and a cascade and mode 2.5d have further ones: choose "
+            f"fusion=input, or neither",
         )
 
 

@@ -62,6 +62,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(parser, SegmentConfig, "precision")
     add_knob(parser, SegmentConfig, "instances")
     parser.add_argument(
+        "--missing",
+        action="append",
+        default=[],
+        metavar="CHANNEL",
+        help="A channel of the model that the images lack; give the others. Several times for several.",
+    )
+    parser.add_argument(
         "--probabilities",
         metavar="PATH",
         help="Also write an OME-Zarr image with the probability of each class; with {name} for several images.",
@@ -98,7 +105,7 @@ def run(args: Namespace) -> None:
         refuse_foreign_model(Path(name))
     check_crew(args.workers, args.scheduler)
     knobs = ("device", "preset", "overlap", "tta", "precision", "instances")
-    config = SegmentConfig(**{name: getattr(args, name) for name in knobs})
+    config = SegmentConfig(**{name: getattr(args, name) for name in knobs}, missing=tuple(args.missing))
     cases = _cases(args)
     inputs = [path for case in cases for path in paths_of(case)]
     outputs = output_paths(inputs, args.output, [case.name for case in cases])
@@ -167,10 +174,11 @@ def _cases(args: Namespace) -> list[Case]:
         return cases_of_images(args.channels)
     named = {io.strip_suffix(image): image for image in args.images}
     grouped = by_channel(named) if len(named) == len(args.images) else {}
-    if 0 < len(grouped) < len(named) and _channels_of(args.model) == max(map(len, grouped.values())):
+    wanted = _channels_of(args.model) - len(args.missing)
+    if 0 < len(grouped) < len(named) and wanted == max(map(len, grouped.values())):
         return [Case(name=name, images=paths) for name, paths in grouped.items()]
     # A fourth axis is time for a model of one channel, which asks for the point that is meant.
-    several = any(image.is_file() for image in args.images) and _channels_of(args.model) > 1
+    several = any(image.is_file() for image in args.images) and wanted > 1
     return [
         Case(name=io.strip_suffix(image), images=with_channels([image]) if several else (image,))
         for image in args.images

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from napari_medseg import registry
 from napari_medseg.cli import terminal
@@ -22,13 +23,23 @@ from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
-from napari_medseg.training.schemes.scheme import require_objects, require_taken, require_used, scheme_named
+from napari_medseg.training.schemes.scheme import (
+    require_objects,
+    require_taken,
+    require_target,
+    require_used,
+    scheme_named,
+)
+
+if TYPE_CHECKING:
+    from napari_medseg.cases import Case
 
 NAME = "train"
 _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
     "objects",
     *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt", "decide_cleaning"),
+    *("fusion", "modality_dropout"),
     *field_docs(SchemeConfig),
 )
 
@@ -41,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Network to train; see the command networks. (default: unet3d, or that of the scheme; with --init that of "
         "the model)",
     )
-    for name in ("mode", "slices", "cascade", "first_network"):
+    for name in ("mode", "slices", "cascade", "first_network", "fusion", "modality_dropout"):
         add_knob(parser, TrainConfig, name)
     parser.add_argument("--plan", type=Path, metavar="FILE", help="Plan to follow; see the command plan.")
     budget = parser.add_mutually_exclusive_group()
@@ -58,6 +69,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="Folder of images without labels, for a scheme that takes them.",
+    )
+    parser.add_argument(
+        "--target",
+        type=Path,
+        metavar="DIR",
+        help="Folder of images of another scanner or contrast without labels, for a scheme that adapts to them.",
     )
     for name in field_docs(SchemeConfig):
         add_knob(parser, SchemeConfig, name)
@@ -89,6 +106,7 @@ def run(args: Namespace) -> None:
     require_sources(args, from_labels=scheme_named(args.scheme).from_labels)
     require_taken(scheme_named(args.scheme), args.unlabelled)
     require_objects(scheme_named(args.scheme), args.objects)
+    require_target(scheme_named(args.scheme), args.target)
     if args.adapt != "all" and args.init is None:
         raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
@@ -117,6 +135,7 @@ def _train(args: Namespace, config: TrainConfig) -> None:
             init=args.init,
             merge=merge,
             plan=args.plan,
+            target=() if args.target is None else cases_without_labels(args.target),
             unlabelled=() if args.unlabelled is None else cases_without_labels(args.unlabelled),
             resume=args.resume,
             should_stop=should_stop,
@@ -127,6 +146,16 @@ def _train(args: Namespace, config: TrainConfig) -> None:
         terminal.print_result(f"wrote {args.output}")
         if should_stop():
             raise KeyboardInterrupt
+
+
+def _images_in(folder: Path) -> list[Case]:
+    """The images of another domain. Raises InputError for a folder without one."""
+    from napari_medseg.cases import cases_of_images
+
+    found = cases_of_images([folder])
+    if not found:
+        raise InputError(f"{folder} holds no image: give a folder of images of the other scanner or contrast")
+    return found
 
 
 def _require_output(args: Namespace) -> None:

@@ -20,6 +20,7 @@ from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of
+from napari_medseg.inference.absent import completed, doubt_about_missing, require_absent
 from napari_medseg.inference.cleaning.steps import cleaning_labels
 from napari_medseg.inference.device import bf16_doubt, machine_for
 from napari_medseg.inference.job import (
@@ -131,10 +132,14 @@ def segmenting(
         return (yield from segmenting_and_refining(volume, segment_into, refiner, config.device, wanted))
     if isinstance(model, ModelSet):
         return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
-    require_fit(volume, model.spec, str(model.path))
-    if (way := way_of(config, model.spec)) != "none":
+    require_fit(volume, model.spec, str(model.path), config.missing)
+    way = way_of(config, model.spec)
+    if config.missing and (spread is not None or way != "none"):
+        raise NotSupportedError("workers, and numbers of objects, need all channels: leave them, or missing, out")
+    if way != "none":
         return (yield from _segmenting_objects(volume, model, config, way, wanted, origin or {}, spread))
-    plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
+    volume, spec = completed(volume, model.spec, config.missing)
+    plan = resolve(ImageFacts.of(volume), spec, replace(config, missing=()), machine_for(config.device))
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
     if plan.spec.has_pipeline:
@@ -220,7 +225,7 @@ def _segmenting_set(
 ) -> Work[Segmentation]:
     """Segment with the models of a set, one after the other."""
     for model in models_of(models):
-        require_fit(volume, model.spec, str(model.path))
+        require_fit(volume, model.spec, str(model.path), config.missing)
     if wanted.probabilities or wanted.uncertainty or wanted.resume:
         raise NotSupportedError(
             "a set of models gives labels only, in one go: for probabilities, uncertainty or resume give one model"
@@ -245,6 +250,7 @@ def _doubts(volume: Volume, plan: InferencePlan, config: SegmentConfig) -> list[
         "the model's training mirrored along no axis: tta changes nothing"
         if config.tta and not plan.mirror_axes
         else None,
+        doubt_about_missing(plan.spec, config.missing),
     ]
     return [*filter(None, doubts), *doubts_about(ImageSample.of(volume, plan.spec), plan.spec)]
 
@@ -255,26 +261,31 @@ def segment(volume: Volume, model: AnyModel | ModelSet | Sequence[AnyModel], **o
     return result
 
 
-def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
-    """Raise InputError unless the model segments images, and the volume has the channels that it was trained on."""
+def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str, missing: Sequence[str] = ()) -> None:
+    """Raise InputError unless the model segments images, and the volume has the channels that it was trained on.
+
+    missing: names of those that it lacks.
+    """
     for stage in (spec, spec.first.model) if spec.first else (spec,):
         if registry.network(stage.network).takes not in SEGMENTS:
             raise InputError(f"model {model_name} cannot segment: {stage.network} is no network from image to labels")
     if spec.refines is not None:
         raise InputError(f"model {model_name} cannot segment: it is a refiner, which makes given labels better: refine")
-    require_channels(volume, spec, model_name)
+    require_channels(volume, spec, model_name, missing)
 
 
-def require_channels(volume: Volume | Outline, spec: ModelSpec, model_name: str) -> None:
-    """Raise InputError unless the volume has the channels that the model was trained on."""
-    have, want = len(volume.channels), len(spec.channels)
+def require_channels(volume: Volume | Outline, spec: ModelSpec, model_name: str, missing: Sequence[str] = ()) -> None:
+    """Raise InputError unless the volume has the channels that the model was trained on, but for missing ones."""
+    absent = require_absent(spec, missing)
+    wanted = [channel.name for c, channel in enumerate(spec.channels) if c not in absent]
+    have, want = len(volume.channels), len(wanted)
     if have != want:
-        names = ", ".join(c.name for c in spec.channels)
+        names = ", ".join(wanted)
         raise InputError(
             f"{volume.name or 'the volume'} has {have} channel{'s' * (have != 1)} but model {model_name} needs {want} "
             f"({names}): give as many channels as the model was trained with, in that order"
         )
-    require_order(volume.name or "the volume", volume.channels, [c.name for c in spec.channels])
+    require_order(volume.name or "the volume", volume.channels, wanted)
 
 
 def require_order(name: str, have: Sequence[str], want: Sequence[str]) -> None:

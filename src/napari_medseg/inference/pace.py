@@ -27,7 +27,7 @@ def plan_for(volume: Volume, model: Model, config: SegmentConfig) -> InferencePl
     """The plan of a run. Raises InputError where volume and model do not fit, or the device is missing."""
     from napari_medseg.inference.engine import require_fit
 
-    require_fit(volume, model.spec, str(model.path))
+    require_fit(volume, model.spec, str(model.path), config.missing)
     return resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
 
 

@@ -207,7 +207,7 @@ def _resolve(
         order=order,
         image_grid=image_grid,
         grid=_model_grid(image_grid, spec),
-        inputs=len(facts.channels) + guides,
+        inputs=len(facts.channels) + len(config.missing) + guides,
         overlap=overlap,
         batch_size=config.batch_size,
         device=device,

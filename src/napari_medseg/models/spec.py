@@ -38,6 +38,8 @@ Modality = Literal["CT", "MR", "other"]
 NormalisationKind = Literal["none", "zscore", "clip_zscore"]
 Mode = Literal["2d", "2.5d", "triplanar", "3d"]
 Guide = Literal["channel", "boxes", "labels"]
+MISSING = "modality_dropout"
+"""Under which the fingerprint of a training says how often a channel was missing."""
 PRESETS: tuple[Literal["exact"], Literal["balanced"], Literal["fast"]] = ("exact", "balanced", "fast")
 """How the inference trades time for Dice, the slowest first."""
 

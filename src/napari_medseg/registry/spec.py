@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Literal, get_args
@@ -95,6 +95,12 @@ COMMON = {
     "spatial_dims": Parameter(3, "2 for slices, 3 for volumes", 2, 3),
 }
 """The arguments that every network has."""
+FUSION = Parameter(
+    "input",
+    "where the channels meet: in the first convolution, at every skip, or in the mean of a network's decisions each",
+    choices=("input", "layer", "decision"),
+)
+"""A further argument of every network that takes an image; a model file holds it where it is not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +147,7 @@ class NetworkSpec:
             raise InputError(f"network {self.name}: preset is default or paper; got {shown(preset)}")
         if preset == "paper" and self.paper is None:
             raise InputError(f"network {self.name} has no paper preset: use preset='default'")
-        known = {**COMMON, **self.parameters}
+        known = {**COMMON, **self.parameters, **({"fusion": FUSION} if self.takes == "image" else {})}
         unknown = sorted(set(overrides) - set(known))
         if unknown:
             raise InputError(
@@ -154,6 +160,8 @@ class NetworkSpec:
         checked = {name: known[name].check(f"network {self.name}", name, value) for name, value in chosen.items()}
         if (dims := checked["spatial_dims"]) not in self.dims:
             raise InputError(f"network {self.name} has spatial_dims {' or '.join(map(str, self.dims))}; got {dims}")
+        if checked.get("fusion") == FUSION.default:
+            del checked["fusion"]
         return checked
 
     def inputs_for(self, channels: int) -> int:
@@ -174,8 +182,14 @@ class NetworkSpec:
         """
         module, _, name = self.target.partition(":")
         kind = getattr(importlib.import_module(module), name)
+        own = {key: value for key, value in arguments.items() if key != "fusion"}
         try:
-            network: nn.Module = kind(**arguments)
+            network: nn.Module = kind(**own) if own == arguments else self._fused(kind, own, arguments["fusion"])
         except (ValueError, NotImplementedError) as error:
             raise InputError(f"network {self.name}: these arguments do not go together: {error}") from error
+        return network
+
+    def _fused(self, kind: Callable[..., nn.Module], arguments: Mapping[str, Argument], fusion: Argument) -> nn.Module:
+        fused = importlib.import_module("napari_medseg.architectures.fused").fused
+        network: nn.Module = fused(kind, arguments, fusion)
         return network

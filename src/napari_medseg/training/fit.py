@@ -53,6 +53,7 @@ from napari_medseg.training.planning.rules import (
     patches_at_once,
     plan,
     plan_from,
+    require_modalities,
     require_same_channels,
 )
 from napari_medseg.training.record import described
@@ -73,6 +74,7 @@ from napari_medseg.training.schemes.scheme import (
     require_objects,
     require_plain,
     require_taken,
+    require_target,
     require_trains,
     require_used,
     scheme_named,
@@ -80,6 +82,7 @@ from napari_medseg.training.schemes.scheme import (
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
+from napari_medseg.training.target import adapted_spec, ignoring, require_other_images, without_labels
 from napari_medseg.training.unlabelled import doubts, require_alike, unknown, without_labelled
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -101,6 +104,7 @@ def iter_train(
     merge: Merge = (),
     plan: Plan | str | Path | None = None,
     unlabelled: Iterable[Case | Volume] = (),
+    target: Iterable[Case | Volume] = (),
     resume: bool = False,
     should_stop: ShouldStop = lambda: False,
     config: TrainConfig | None = None,
@@ -116,7 +120,8 @@ def iter_train(
     cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
     as one label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see `plan`,
     which then decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that
-    takes them. resume: go on from the state that a run with the same cases and settings left in the folder
+    takes them. target: images of another domain (a scanner, a contrast) without labels, for a scheme that adapts the
+    network to them. resume: go on from the state that a run with the same cases and settings left in the folder
     "NAME.training" when it was stopped or killed; on a CPU the weights are those of a run that was not. Without a state
     the training begins at its start. should_stop: asked at every step; true ends the training early.
     config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
@@ -136,6 +141,8 @@ def iter_train(
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
     scheme = scheme_named(config.scheme)
     require_taken(scheme, images)
+    of_target = [as_case(image, number) for number, image in enumerate(target)]
+    require_target(scheme, of_target)
     require_used(scheme, config)
     require_objects(scheme, config.objects)
     require_plain(scheme, config, planned=plan is not None)
@@ -154,20 +161,22 @@ def iter_train(
             config = scheme.with_arguments(config, chosen)
     found = in_regions(with_made_images(as_cases(cases), scheme.name, scheme.from_labels), merge)
     annotated, config = in_part(cases_for(scheme.learns, found, config), config)
-    target = require_writable(out)
     job = Job(
         annotated,
         chosen,
-        target,
+        require_writable(out),
         config,
         should_stop,
         unlabelled=images,
+        target=of_target,
         resume=resume,
         plan=given,
         errors_of=errors_of,
     )
     if config.optimiser.adapt != "all" and initial is None:
         raise InputError(f"adapt {config.optimiser.adapt} is for a model to start from: give one, or adapt all weights")
+    if config.cascade != "none" and of_target:
+        raise InputError("a cascade is trained on one domain: give no target images, or no cascade")
     if config.cascade != "none" and initial is not None:
         raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     events = iter_job(job, initial)
@@ -190,6 +199,8 @@ class Job:
     """By default that of the config."""
     unlabelled: Sequence[Case] = ()
     """Cases without labels."""
+    target: Sequence[Case] = ()
+    """Cases of another domain, without labels."""
     resume: bool = False
     plan: Plan | None = None
     """What decides the network and its preprocessing; None to work it out from the cases."""
@@ -314,6 +325,7 @@ def _train_one(
         draw = np.random.default_rng(config.seed)
         all_facts = yield from _read_facts([*training, *validation], config.loss, draw)
         require_same_channels(all_facts)
+        require_modalities(all_facts, config)
         facts, others = all_facts[: len(training)], all_facts[len(training) :]
         labels = labels_of(all_facts)
         require_regions(job.cases, labels)
@@ -333,6 +345,9 @@ def _train_one(
         if scheme.takes == "memory" or spec.refines or boxes:  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
+        of_target = yield from _facts_of_target(job, all_facts, draw)
+        if of_target:
+            spec = adapted_spec(spec, facts, of_target)
         errors = None
         if job.errors_of is not None:
             errors = yield from finding_errors(job.errors_of, [*training, *validation], job.cases, config)
@@ -343,6 +358,11 @@ def _train_one(
         setup = _described(setup, scheme, job.network, initial)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
+        if of_target:
+            cases_seen = [without_labels(case) for case in job.target]
+            loss = ignoring(config.loss)
+            seen = yield from _prepare(cases_seen, of_target, spec, loss, draw, stack, None)
+            setup = replace(setup, target=_sampler(config, spec, target, seen))
         state = new_state(setup, job.errors_of or initial)
         keeper = Checkpoints(job.out, _settings(job, spec, job.errors_of or initial))
         saved = keeper.saved() if job.resume else None
@@ -405,6 +425,7 @@ def _settings(job: Job, spec: ModelSpec, initial: Model | None) -> dict[str, Any
         "arguments": dict(job.config.arguments),
         "cases": [case.name for case in job.cases],
         "unlabelled": [case.name for case in job.unlabelled],
+        **({"target": [case.name for case in job.target]} if job.target else {}),
         "model to start from": None if initial is None else initial.sha256,
         "plan": json.loads(spec.to_json()),
     }
@@ -468,7 +489,19 @@ def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepare
         augmentation=config.augmentation,
         seed=config.seed,
         device=device,
+        intensities=not scheme_named(config.scheme).takes_target,
     )
+
+
+def _facts_of_target(
+    job: Job, labelled: Sequence[CaseFacts], draw: np.random.Generator
+) -> Generator[Event, None, list[CaseFacts]]:
+    """What the images of another domain are like; refused where they cannot be what they should."""
+    if not job.target:
+        return []
+    facts = yield from _read_facts([without_labels(c) for c in job.target], ignoring(job.config.loss), draw)
+    require_other_images(job.cases, labelled, job.target, facts)
+    return facts
 
 
 def _prepare_unlabelled(

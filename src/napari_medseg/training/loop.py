@@ -124,13 +124,17 @@ def take_step(setup: Setup, state: TrainState, batch: PatchBatch) -> dict[str, f
 
 
 def batches_of(setup: Setup, step: int) -> Iterator[PatchBatch]:
-    """The batches of all steps after the first `step` ones, with unlabelled patches where the scheme takes them."""
+    """The batches of all steps after the first `step` ones, with patches of further images where the scheme takes
+    them."""
     batches = setup.sampler.batches(step)
-    if setup.unlabelled is None:
-        return batches
-    others = setup.unlabelled.batches(step)
-    pairs = zip(batches, others, strict=False)
-    return (replace(a, unlabelled=b.images, unlabelled_plain=b.plain) for a, b in pairs)
+    if setup.unlabelled is not None:
+        others = setup.unlabelled.batches(step)
+        pairs = zip(batches, others, strict=False)
+        batches = (replace(a, unlabelled=b.images, unlabelled_plain=b.plain) for a, b in pairs)
+    if setup.target is not None:
+        targets = setup.target.batches(step)
+        batches = (replace(a, target=b.images) for a, b in zip(batches, targets, strict=False))
+    return batches
 
 
 def _save(setup: Setup, state: TrainState, keeper: Checkpoints, saving: SavingSchedule) -> None:
@@ -270,7 +274,8 @@ def _validate(
         state.history.validations.append({"step": state.step, "time": time.time(), "dice": scores})
         spec, weights = recorded(setup, state), weights_of(setup, state)
         keeper.write_last(spec, weights)
-        is_best = not state.best_dice or mean_of(state.dice) > mean_of(state.best_dice)
+        # Labelled cases do not judge what was learned for images of another domain: there the last weights are kept.
+        is_best = setup.target is not None or not state.best_dice or mean_of(state.dice) > mean_of(state.best_dice)
         if is_best:
             state.best_dice = dict(state.dice)
             keeper.write_best(spec, weights)

@@ -40,6 +40,8 @@ class PatchBatch:
     """(U, C, z, y, x) patches of images without labels, for a scheme that takes them."""
     unlabelled_plain: torch.Tensor | None = None
     """(U, C, z, y, x) the same before their intensities were changed."""
+    target: torch.Tensor | None = None
+    """(T, C, z, y, x) patches of images of another domain, for a scheme that takes them."""
     shapes: torch.Tensor | None = None
     """(B, K, z, y, x) what the classes may be between painted slices; 0 where somebody painted."""
     plain: torch.Tensor | None = None
@@ -71,10 +73,15 @@ class PatchSampler:
         augmentation: AugmentationConfig,
         seed: int,
         device: torch.device,
+        intensities: bool = True,
     ) -> None:
-        """patch: in voxels. spacing: in mm. foreground: fraction of the patches that are centred on a label."""
+        """patch: in voxels. spacing: in mm. foreground: fraction of the patches that are centred on a label.
+
+        intensities: whether augmentation changes them too.
+        """
         self.batch_size = batch_size
-        self._cases = cases
+        self.cases = cases
+        self._intensities = intensities
         self._patch = patch
         self._spacing = spacing
         self._foreground = foreground
@@ -87,7 +94,7 @@ class PatchSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self._cases) * self.patches_per_case // self.batch_size)
+        return -(-len(self.cases) * self.patches_per_case // self.batch_size)
 
     def batches(self, step: int = 0) -> Iterator[PatchBatch]:
         """The batches of all steps after the first `step` ones, without end."""
@@ -97,22 +104,22 @@ class PatchSampler:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[PatchBatch]:
         """Every case `patches_per_case` times, in random order, from the batch number `first` on."""
-        order = np.tile(np.arange(len(self._cases)), self.patches_per_case)
+        order = np.tile(np.arange(len(self.cases)), self.patches_per_case)
         np.random.default_rng((self._seed, epoch)).shuffle(order)
         size = self.batch_size
         for start in range(first * size, len(order), size):
             chosen = order[start : start + size]
             drawn = [self._draw(int(case), (epoch, start + i)) for i, case in enumerate(chosen)]
-            yield _batch(drawn, tuple(self._cases[c].name for c in chosen))
+            yield _batch(drawn, tuple(self.cases[c].name for c in chosen))
 
     @property
     def guesses(self) -> bool:
         """Whether a case has shapes between painted slices."""
-        return any(case.shapes is not None for case in self._cases)
+        return any(case.shapes is not None for case in self.cases)
 
     def _draw(self, index: int, place: tuple[int, int]) -> _Patch:
         draw = np.random.default_rng((self._seed, *place, index))
-        case = self._cases[index]
+        case = self.cases[index]
         centre = self._centre(case, draw)
         matrix, shifts = None, None
         if self._augmentation.augment:
@@ -123,9 +130,21 @@ class PatchSampler:
         view = (centre, np.eye(3) if matrix is None else matrix, self._patch, self._device, shifts)
         image, classes = cut(case, *view)
         shapes = None if case.shapes is None else seen(case.shapes, 0.0, *view)
-        changed = self._changed(image, case, draw) if self._augmentation.augment else image
+        augments = self._augmentation.augment and self._intensities
+        changed = self._changed(image, case, draw) if augments else image
+        for channel in self._missing(len(image) - case.guides, draw):
+            changed, image = (without(patch, channel) for patch in (changed, image))
         numbers = None if case.objects is None else seen_labels(case.objects, 0, *view)
         return _Patch(changed, classes, shapes, image, numbers)
+
+    def _missing(self, channels: int, draw: np.random.Generator) -> list[int]:
+        """The channels that a patch lacks; one at least stays."""
+        probability = self._augmentation.modality_dropout
+        if not probability:
+            return []
+        dropped = draw.random(channels) < probability
+        dropped[draw.integers(channels)] &= not dropped.all()
+        return np.flatnonzero(dropped).tolist()
 
     def _changed(self, image: torch.Tensor, case: PreparedCase, draw: np.random.Generator) -> torch.Tensor:
         """Other intensities; the guides, which are probabilities, are degraded instead, unless they are exact."""
@@ -149,6 +168,13 @@ class PatchSampler:
         centre = wanted.clip(low, high)
         # Onto whole voxels, so that an unturned patch is a copy and not an interpolation.
         return np.asarray(np.floor(centre - (patch - 1) / 2) + (patch - 1) / 2)
+
+
+def without(patch: torch.Tensor, channel: int) -> torch.Tensor:
+    """The patch (C, z, y, x) with 0 in a channel, as networks see a missing one."""
+    kept = patch.clone()
+    kept[channel] = 0
+    return kept
 
 
 def cut(

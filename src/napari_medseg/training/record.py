@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from napari_medseg._version import __version__
-from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.spec import MISSING, ModelSpec
 from napari_medseg.training.state import Setup, TrainState
 from napari_medseg.training.validate import mean_of
 
@@ -45,8 +45,10 @@ def recorded(
         scores["dice mean"] = mean_of(state.dice)
     # "stage" is the word that model files have for a phase
     scores |= {f"dice mean of stage {name}": dice for name, dice in state.phase_dice.items()}
+    dropout = setup.config.augmentation.modality_dropout
     record = replace(
         setup.spec.training,
+        fingerprint={**setup.spec.training.fingerprint, **({MISSING: dropout} if dropout else {})},
         epochs=state.step / setup.budget.steps_per_epoch,
         minutes=setup.budget.elapsed() / 60,
         versions={"napari-medseg": __version__}

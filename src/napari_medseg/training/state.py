@@ -45,6 +45,8 @@ class Setup:
     """The network of the stage before, in a cascade."""
     unlabelled: PatchSampler | None = None
     """Patches of images without labels, for a scheme that takes them."""
+    target: PatchSampler | None = None
+    """Patches of images of another domain, for a scheme that takes them."""
     base: Model | None = None
     """The model that adapters are learned for."""
     pictured: bool = True

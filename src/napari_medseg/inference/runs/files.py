@@ -156,7 +156,7 @@ def check_cases(
     for case in cases:
         outline = case.peek()
         for one in models_of(model):
-            require_fit(outline, one.spec, str(one.path))
+            require_fit(outline, one.spec, str(one.path), config.missing)
         if refiner is not None:
             require_refiner_of(refiner, model, outline)
         notes[case.name] = outline.notes

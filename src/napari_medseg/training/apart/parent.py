@@ -31,6 +31,7 @@ def iter_train_apart(
     *,
     out: str | Path,
     unlabelled: Iterable[Case | Volume] = (),
+    target: Iterable[Case | Volume] = (),
     should_stop: Callable[[], bool] = lambda: False,
     **options: Any,
 ) -> Iterator[Event]:
@@ -39,8 +40,11 @@ def iter_train_apart(
     A crash there, or the system that ends it for want of memory, raises InputError here, and the state on disk stands:
     resume from it. Closing the generator, and the end of this process, stop the training: it writes its model first.
     """
-    others = [_read(image) if isinstance(image, Volume) else _in_memory(image) for image in unlabelled]
-    request = Request([_in_memory(case) for case in cases], {"out": Path(out), "unlabelled": others, **options})
+    further = {
+        name: [_read(image) if isinstance(image, Volume) else _in_memory(image) for image in images]
+        for name, images in (("unlabelled", unlabelled), ("target", target))
+    }
+    request = Request([_in_memory(case) for case in cases], {"out": Path(out), **further, **options})
     with tempfile.TemporaryFile() as complaints, _started(complaints) as process:
         assert process.stdin is not None, "started with PIPE"
         assert process.stdout is not None, "started with PIPE"

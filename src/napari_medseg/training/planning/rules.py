@@ -139,7 +139,7 @@ def plan(
         in_channels=seen * (patch[0] if mode == "2.5d" else 1),
         out_channels=len(labels) + 1,
         spatial_dims=3 if mode == "3d" else 2,
-        **{**_depth_arguments(network_name, levels, mode, device), **config.arguments},
+        **{**_depth_arguments(network_name, levels, mode, device), **_fusion(config), **config.arguments},
     )
     return ModelSpec(
         network=network_name,
@@ -163,9 +163,21 @@ def plan(
             minutes=0.0,
             versions={},
             validation={},
-            seen=_seen(facts, orientation),
+            seen=seen_in(facts, orientation),
         ),
     )
+
+
+def require_modalities(facts: Sequence[CaseFacts], config: TrainConfig) -> None:
+    """Raise InputError for what joins or drops channels where there is one only."""
+    asked = {"fusion": config.fusion != "input", "modality_dropout": config.augmentation.modality_dropout > 0}
+    for name, wanted in asked.items():
+        if wanted and len(facts[0].channels) == 1:
+            raise InputError(f"{name} is for images of several channels; the cases have 1: leave it out")
+
+
+def _fusion(config: TrainConfig) -> dict[str, str]:
+    return {} if config.fusion == "input" else {"fusion": config.fusion}
 
 
 def mode_for(spec: NetworkSpec, shape: Shape3, wanted: TrainMode) -> Mode:
@@ -379,7 +391,7 @@ def plan_from(
         fingerprint=_fingerprint(facts, spacing, initial.patch_zyx, labels),
         cases=len(facts),
         seed=config.seed,
-        seen=_seen(facts, initial.orientation),
+        seen=seen_in(facts, initial.orientation),
     )
     return replace(
         initial,
@@ -394,8 +406,11 @@ def plan_from(
 
 def _with_channels(initial: ModelSpec, facts: Sequence[CaseFacts]) -> ModelSpec:
     """The spec with the channels of the cases: those of the model where they have one, see `channels_from`."""
-    if initial.first is not None:
-        raise InputError("a cascade keeps its channels: give images with the channels of the model to start from")
+    if initial.first is not None or "fusion" in initial.arguments:
+        raise InputError(
+            "a cascade, and a model that fuses its channels, keep them: give images with the channels of the model to "
+            "start from"
+        )
     names = facts[0].channels
     origins = channels_from(names, [channel.name for channel in initial.channels])
     is_ct = (np.median([f.minima for f in facts], axis=0) <= CT_BELOW_HU).tolist()
@@ -440,12 +455,12 @@ def planned(
         fingerprint=_fingerprint(facts, spec.spacing_zyx_mm, spec.patch_zyx, spec.labels),
         cases=len(facts),
         seed=config.seed,
-        seen=_seen(facts, spec.orientation),
+        seen=seen_in(facts, spec.orientation),
     )
     return replace(spec, first=first, training=record)
 
 
-def _seen(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:
+def seen_in(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:
     """What the images of the cases are like, on axes of that orientation; None: as stored."""
     grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)) for f in facts]
     spacings = np.array([grid.spacing for grid in grids])
@@ -472,8 +487,10 @@ def _refuse_idle(initial: ModelSpec, config: TrainConfig, owner: str = "the mode
     spacing = config.sampling.spacing_zyx_mm
     same_spacing = None in (spacing, initial.spacing_zyx_mm) or spacing == initial.spacing_zyx_mm
     slices = initial.patch_zyx[0] if initial.mode == "2.5d" else 1
+    fusion = own.get("fusion", "input")
     given = (
         ("mode", config.mode, config.mode in ("auto", initial.mode), initial.mode),
+        ("fusion", config.fusion, config.fusion in ("input", fusion), fusion),
         ("slices", config.slices, config.slices in (TrainConfig().slices, slices), slices),
         ("spacing_zyx_mm", spacing, same_spacing, initial.spacing_zyx_mm),
         *((name, value, value == has, has) for name, value, has in arguments),

@@ -97,6 +97,9 @@ class SchemeSpec:
     """Where it was published."""
     takes_unlabelled: bool = False
     """Whether a step also sees images without labels, as `PatchBatch.unlabelled`."""
+    takes_target: bool = False
+    """Whether a step also sees images of another domain, as `PatchBatch.target`. All images keep their intensities
+    then: the scheme changes them itself. The last weights are kept, since labelled cases cannot judge them."""
     network: str = ""
     """The network that is trained where none is named; empty for the default one."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
@@ -292,6 +295,23 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 summary="a refiner of single points, from the errors and the features of the model that init names",
                 learns_errors=True,
             ),
+            SchemeSpec(
+                name="adapt-statistics",
+                target="napari_medseg.training.schemes.statistics:AdaptStatistics",
+                summary="for images of another scanner: with their histograms and their batch statistics",
+                when="Where the same contrast looks a little different elsewhere; costs no time.",
+                reference="Nyul and Udupa, MRM 1999; Li et al., Pattern Recognition 2018",
+                takes_target=True,
+            ),
+            SchemeSpec(
+                name="cyclegan",
+                target="napari_medseg.training.schemes.cyclegan:CycleGan",
+                summary="for images of another contrast: on labelled images translated into it",
+                when="Where labels are of one contrast or modality and the images to segment of another.",
+                reference="Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244",
+                knobs={"translator": "light", "translating": 0.6},
+                takes_target=True,
+            ),
         )
     }
 )
@@ -317,6 +337,16 @@ def require_taken(spec: SchemeSpec, unlabelled: object) -> None:
         raise InputError(f"scheme {spec.name} takes no unlabelled images: leave them out, or choose another scheme")
     if spec.takes_unlabelled and not unlabelled:
         raise InputError(f"scheme {spec.name} needs unlabelled images: give a folder of them, or choose another scheme")
+
+
+def require_target(spec: SchemeSpec, target: object) -> None:
+    """Raise InputError for images of another domain that a scheme has no use for, and for their absence."""
+    if target and not spec.takes_target:
+        raise InputError(
+            f"scheme {spec.name} takes no target images: leave them out, or choose adapt-statistics or cyclegan"
+        )
+    if spec.takes_target and not target:
+        raise InputError(f"scheme {spec.name} needs target images: give a folder of them, or choose another scheme")
 
 
 def require_used(spec: SchemeSpec, config: TrainConfig) -> None:

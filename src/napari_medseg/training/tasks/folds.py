@@ -86,7 +86,8 @@ def iter_train_folds(
         raise InputError(f"models of scheme {config.scheme} cannot be averaged: train without folds")
     if config.cascade != "none" or any(made is not None and made.spec.first is not None for made in (given, initial)):
         raise InputError("folds are averaged, and cascades cannot be: train one network in folds, or no folds")
-    options |= {"init": initial, "unlabelled": tuple(options.get("unlabelled", ()))}  # each fold walks over them
+    further = {name: tuple(options.get(name, ())) for name in ("unlabelled", "target")}
+    options |= {"init": initial, **further}  # each fold walks over them
     yield from finishing(_train(found, folds, require_set_path(out), network, given, config, options))
 
 

@@ -152,7 +152,7 @@ def _model_or_fault(path: Path, read: Callable[[Path], Model | ModelSet]) -> Mod
 
 
 def known_models(*, sets: bool = False) -> dict[str, Path]:
-    """{what the user reads: file} of the models folder, of its sets where they are asked for, and of the sample's model."""
+    """{what the user reads: file} of the models folder, of its sets where wanted, and of the sample's model."""
     models = {_shown(path): path for path in (*list_models(), *(list_sets() if sets else ()))}
     with suppress(FileError):  # a package without its sample files segments as well
         models["sample (CT phantom)"] = sample_files()["model"]

@@ -149,6 +149,7 @@ def _outlook(question: Question) -> Outlook | str:
     from napari_medseg.inference.torch_library import preload
 
     preload()
+    from napari_medseg.inference.absent import completed
     from napari_medseg.inference.pace import pace_of, plan_for
     from napari_medseg.inference.suitability import ImageSample, doubts_about
     from napari_medseg.models.several import models_of
@@ -159,7 +160,8 @@ def _outlook(question: Question) -> Outlook | str:
         for model in models_of(chosen):
             plan = plan_for(volume, model, config)
             parts.append(Part(model, plan, pace_of(model, plan)))
-            doubts |= dict.fromkeys(doubts_about(ImageSample.of(volume, model.spec), model.spec))
+            whole, spec = completed(volume, model.spec, config.missing)
+            doubts |= dict.fromkeys(doubts_about(ImageSample.of(whole, spec), spec))
     except MedsegError as error:
         return str(error)
     return Outlook(tuple(parts), tuple(doubts))

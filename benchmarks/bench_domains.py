@@ -1,0 +1,132 @@
+"""Adaptation to images of another contrast: phantoms between MR and CT, MS lesions between FLAIR and T2.
+
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/bench_domains.py [--cpu-minutes 1] [ROW...]
+
+Each row trains on labelled images of one domain and judges on images of the other. Unadapted is supervised training on
+the labelled domain alone; adapt-statistics and cyclegan also see images of the other domain without labels. All have
+the same minutes of processor time from the first step on, seed 0, one thread, no validation. The figure is the mean
+Dice over labels and judged images. "within" judges the unadapted model on further images of its own domain.
+Rows are written to results/domains.json one by one; those that are there are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+if "--help" not in sys.argv:
+    time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
+
+import numpy as np
+
+import napari_medseg as ms
+from napari_medseg.sample import phantom
+
+RESULTS = Path(__file__).parent / "results" / "domains.json"
+SCHEMES = ("supervised", "adapt-statistics", "cyclegan")
+Pair = tuple[ms.Volume, ms.Segmentation]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Labelled images, images of the other domain, and what is judged."""
+
+    labelled: list[Pair]
+    target: list[ms.Volume]
+    judged: list[Pair]
+    within: list[Pair]
+    arguments: dict[str, Any]
+
+
+def phantoms(source: Literal["ct", "mr"], target: Literal["ct", "mr"]) -> Task:
+    """Six labelled phantoms, six of the other kind, four of each to judge; no anatomy occurs twice."""
+
+    def some(kind: Literal["ct", "mr"], first: int, count: int) -> list[Pair]:
+        seeds = range(first, first + count)
+        return [phantom(kind, seed=s, shape_zyx=(24, 40, 56), spacing_zyx_mm=(10.0, 6.5, 6.5)) for s in seeds]
+
+    target_images = [volume for volume, _ in some(target, 100, 6)]
+    return Task(
+        some(source, 0, 6), target_images, some(target, 200, 4), some(source, 200, 4), {"channels": (8, 16, 32)}
+    )
+
+
+def lesions(source: str, target: str) -> Task:
+    """Patients 07 and 19 in both contrasts, labelled in one; patient 26 is judged."""
+
+    def some(contrast: str, *patients: str) -> list[Pair]:
+        folders = [Path(os.environ["MEDSEG_DATA"]) / "ms_lesions_mr" / f"patient{patient}" for patient in patients]
+        return [(ms.read(f / f"{contrast}.nii.gz"), ms.read_segmentation(f / "lesions.nii.gz")) for f in folders]
+
+    target_images = [volume for volume, _ in some(target, "07", "19")]
+    judged, within = some(target, "26"), some(source, "26")
+    return Task(some(source, "07", "19"), target_images, judged, within, {"channels": (8, 16, 32)})
+
+
+TASKS = {
+    "phantom mr to ct": lambda: phantoms("mr", "ct"),
+    "phantom ct to mr": lambda: phantoms("ct", "mr"),
+    "lesions FLAIR to T2": lambda: lesions("FLAIR", "T2"),
+    "lesions T2 to FLAIR": lambda: lesions("T2", "FLAIR"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cpu-minutes", type=float, default=1.0)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"by default all: {', '.join(TASKS)}")
+    args = parser.parse_args()
+    for name in args.rows or TASKS:
+        for scheme in SCHEMES:
+            rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            key = f"{name}, {scheme}, {args.cpu_minutes:g} min"
+            if key not in rows:
+                rows |= {key: measured(TASKS[name](), scheme, args.cpu_minutes)}
+                RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+            print(key, rows[key], flush=True)
+
+
+def measured(task: Task, scheme: str, minutes: float) -> dict[str, float]:
+    """Train and judge once."""
+    adapts = {} if scheme == "supervised" else {"target": task.target}
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        model = ms.train(
+            task.labelled,
+            out=Path(folder) / "m.safetensors",
+            scheme=scheme,
+            minutes=minutes,
+            val=0,
+            device="cpu",
+            precision="fp32",
+            report=False,
+            arguments=task.arguments,
+            **adapts,
+        )
+        row = {"dice": judged(model, task.judged), "epochs": round(model.spec.training.epochs, 1)}
+        if scheme == "supervised":
+            row["within"] = judged(model, task.within)
+    return row | {"cpu minutes": round((time.process_time() - began) / 60, 2)}
+
+
+def judged(model: ms.Model, pairs: list[Pair]) -> float:
+    """The mean Dice over labels and images."""
+    return round(float(np.mean(list(dices(model, pairs)))), 4)
+
+
+def dices(model: ms.Model, pairs: list[Pair]) -> Iterator[float]:
+    for volume, reference in pairs:
+        found = ms.segment(volume, model, device="cpu", preset="exact")
+        yield ms.evaluate(prediction=found, reference=reference).mean["dice"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The networks of CycleGAN (Zhu et al. 2017): from images of one kind to another, and from images to a judgement.
+
+N: batch. C: channels. w: width. *size: (Z, Y, X) or (Y, X).
+    x           (N, channels, *size)
+    bottom      (N, 4 w, *size / 4)
+    translated  (N, channels, *size)
+    judgement   (N, 1, *about size / 8): each value is of a patch of 70^n voxels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from monai.networks.layers.factories import Conv, Norm
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from napari_medseg.architectures.blocks.base import crop, pad_to_multiple
+
+_LEAK = 0.2
+_DEVIATION = 0.02
+"""Of the first weights, as published."""
+_SMALLEST = 32
+"""Voxels along an axis that a judge needs: five convolutions of 4^n, three of them with a stride of 2."""
+_SMALLEST_TO_TRANSLATE = 8
+"""Voxels along an axis that a translator needs: its padding mirrors three."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How large the networks are."""
+
+    width: int
+    """Features of a translator at full size."""
+    blocks: int
+    """Residual blocks of a translator."""
+    judge_width: int
+    """Features of the first convolution of a judge."""
+    bounded: bool = False
+    """Whether a translator ends in tanh, for images between -1 and 1."""
+
+
+SIZES: Mapping[str, Sizes] = MappingProxyType(
+    {
+        "light": Sizes(width=8, blocks=4, judge_width=16),
+        "paper": Sizes(width=64, blocks=9, judge_width=64, bounded=True),
+    }
+)
+"""light: what a CPU trains in minutes. paper: 11,378,179 parameters of a translator and 2,764,737 of a judge of three
+channels (Zhu et al., ICCV 2017)."""
+
+
+class Translator(nn.Module):
+    """Two strided convolutions, residual blocks, two up-convolutions, instance norms (Johnson et al., ECCV 2016)."""
+
+    def __init__(self, *, channels: int, spatial_dims: int, sizes: Sizes) -> None:
+        super().__init__()
+        w, relu = sizes.width, partial(nn.ReLU, inplace=True)
+        conv, up = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
+        norm, mirrored = Norm[Norm.INSTANCE, spatial_dims], partial(conv, padding_mode="reflect")
+        layers: list[nn.Module] = [mirrored(channels, w, kernel_size=7, padding=3), norm(w), relu()]
+        for c in (w, 2 * w):
+            layers += [conv(c, 2 * c, kernel_size=3, stride=2, padding=1), norm(2 * c), relu()]
+        layers += [_Residual(4 * w, spatial_dims) for _ in range(sizes.blocks)]
+        for c in (4 * w, 2 * w):
+            layers += [up(c, c // 2, kernel_size=3, stride=2, padding=1, output_padding=1), norm(c // 2), relu()]
+        layers.append(mirrored(w, channels, kernel_size=7, padding=3))
+        self.layers = nn.Sequential(*layers, *([nn.Tanh()] if sizes.bounded else []))
+        _draw_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, *size) -> the same shape; any size."""
+        translated: Tensor = self.layers(pad_to_multiple(_at_least(x, _SMALLEST_TO_TRANSLATE), 4))
+        return crop(translated, x.shape[2:])
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int, spatial_dims: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*_mirrored_convolution(width, spatial_dims), nn.ReLU(inplace=True))
+        self.layers.extend(_mirrored_convolution(width, spatial_dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, *size) -> the same shape."""
+        added: Tensor = x + self.layers(x)
+        return added
+
+
+def _mirrored_convolution(width: int, spatial_dims: int) -> Iterator[nn.Module]:
+    yield Conv[Conv.CONV, spatial_dims](width, width, kernel_size=3, padding=1, padding_mode="reflect")
+    yield Norm[Norm.INSTANCE, spatial_dims](width)
+
+
+class PatchJudge(nn.Module):
+    """Whether patches of 70^n voxels are real: five convolutions of 4^n, instance norms (Isola et al., CVPR 2017)."""
+
+    def __init__(self, *, channels: int, spatial_dims: int, sizes: Sizes) -> None:
+        super().__init__()
+        conv, norm, w = Conv[Conv.CONV, spatial_dims], Norm[Norm.INSTANCE, spatial_dims], sizes.judge_width
+        layers: list[nn.Module] = [conv(channels, w, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(_LEAK)]
+        for before, after, stride in ((w, 2 * w, 2), (2 * w, 4 * w, 2), (4 * w, 8 * w, 1)):
+            layers += [conv(before, after, kernel_size=4, stride=stride, padding=1), norm(after), nn.LeakyReLU(_LEAK)]
+        self.layers = nn.Sequential(*layers, conv(8 * w, 1, kernel_size=4, padding=1))
+        _draw_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, *size) -> (N, 1, *about size / 8); a small image has its last planes repeated."""
+        judged: Tensor = self.layers(_at_least(x, _SMALLEST))
+        return judged
+
+
+def _at_least(x: Tensor, size: int) -> Tensor:
+    missing = [max(0, size - n) for n in x.shape[2:]]
+    if not any(missing):
+        return x
+    return pad(x, [side for m in reversed(missing) for side in (0, m)], mode="replicate")
+
+
+def _draw_weights(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            nn.init.normal_(module.weight, 0.0, _DEVIATION)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def slices_of(volumes: Tensor) -> Tensor:
+    """(N, C, Z, Y, X) -> (N Z, C, Y, X)."""
+    return volumes.transpose(1, 2).flatten(0, 1)
+
+
+def translated_slices(translator: nn.Module, volumes: Tensor, at_once: int = 16) -> Tensor:
+    """(N, C, Z, Y, X) -> the same shape: every slice through a translator of slices, without a gradient."""
+    with torch.no_grad():
+        made = torch.cat([translator(part) for part in slices_of(volumes).split(at_once)])
+    return made.unflatten(0, (len(volumes), -1)).transpose(1, 2)

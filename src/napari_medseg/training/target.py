@@ -1,0 +1,65 @@
+"""Images of another domain without labels: what a model for them is, and what is refused before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from napari_medseg.cases import Case
+from napari_medseg.config import LossConfig
+from napari_medseg.errors import InputError
+from napari_medseg.models.spec import ModelSpec, Normalisation
+from napari_medseg.training.planning.rules import CaseFacts, require_same_channels, seen_in
+from napari_medseg.volume import Segmentation
+
+
+def adapted_spec(spec: ModelSpec, labelled: Sequence[CaseFacts], target: Sequence[CaseFacts]) -> ModelSpec:
+    """The spec of a model for both domains: each image is normalised by itself, and both count as seen.
+
+    The numbers of one domain, such as Hounsfield units, say nothing of the other.
+    """
+    return replace(
+        spec,
+        channels=tuple(replace(channel, modality="other") for channel in spec.channels),
+        normalisation=tuple(Normalisation(kind="zscore") for _ in spec.channels),
+        training=replace(spec.training, seen=seen_in([*labelled, *target], spec.orientation)),
+    )
+
+
+def without_labels(case: Case) -> Case:
+    """The case with labels that are empty: all of it is unknown where unlabelled slices are ignored."""
+    outline = case.peek()
+    return replace(case, labels=Segmentation(np.zeros(outline.grid.shape, np.uint8), outline.grid, {}))
+
+
+def ignoring(loss: LossConfig) -> LossConfig:
+    """The settings with which such cases are read."""
+    return replace(loss, unlabelled_slices="ignore", shapes=0.0)
+
+
+def require_other_images(
+    cases: Sequence[Case], facts: Sequence[CaseFacts], target: Sequence[Case], target_facts: Sequence[CaseFacts]
+) -> None:
+    """Raise InputError for target images with other channels, without a contrast, or that are labelled cases too."""
+    count = len(facts[0].channels)
+    for other in target_facts:
+        if len(other.channels) != count:
+            raise InputError(
+                f"target {other.name} has {len(other.channels)} channels, the labelled cases have {count}: give the "
+                f"same"
+            )
+        if all(low == high for low, high in other.ranges):
+            raise InputError(f"target {other.name} is the same everywhere: leave it out")
+    require_same_channels(target_facts)
+    by_name = {case.name: case for case in cases}
+    for own in facts:
+        for case, other in zip(target, target_facts, strict=True):
+            alike = (own.grid.shape, own.minima, own.ranges) == (other.grid.shape, other.minima, other.ranges)
+            if alike and _same_voxels(by_name[own.name], case):
+                raise InputError(f"target {other.name} is the labelled case {own.name}: leave it out of the target")
+
+
+def _same_voxels(a: Case, b: Case) -> bool:
+    return np.array_equal(*(np.asarray(case.volume().data[...]) for case in (a, b)))
