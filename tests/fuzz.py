@@ -3,9 +3,9 @@
     PYTHONPATH=src python tests/fuzz.py --reader nifti zarr --count 10000 --seed 1
 
 Each case is read or refused by a MedsegError of one line that names the file. Anything else is a finding: another
-exception or warning, a case that takes longer than --seconds, memory that grows by more than --mib, a crash. A case is
-told by its reader, seed and number, which make it again: --first NUMBER --count 1. Cases run in worker processes, a
-thousand in each, so that a crash costs no more than itself. Ends with status 1 where there were findings.
+exception or warning, a case that takes more processor time than --seconds, memory that grows by more than --mib, a
+crash. A case is told by its reader, seed and number, which make it again: --first NUMBER --count 1. Cases run in worker
+processes, a thousand in each, so that a crash costs no more than itself. Ends with status 1 where there were findings.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="cases for each reader")
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=20.0, help="that a case may take")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of processor time that a case may take")
     parser.add_argument("--mib", type=int, default=512, help="that a case may add to the memory of this process")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -112,7 +112,7 @@ def work(args: argparse.Namespace) -> None:
     """The cases of one worker; a line of JSON for each that begins, for each finding, and for the whole."""
     (reader,) = args.reader
     target, tally = TARGETS[reader], Tally()
-    signal.signal(signal.SIGALRM, _too_slow)
+    signal.signal(signal.SIGPROF, _too_slow)
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=_memory()) as place:
         folder = Path(place) / "files"
         folder.mkdir()
@@ -124,9 +124,9 @@ def work(args: argparse.Namespace) -> None:
             tell(case=case)
             if case % _WATCHED == 0:
                 faulthandler.dump_traceback_later(_WATCHED * args.seconds, exit=True)
-            began = time.monotonic()
+            began = time.process_time()
             try:
-                signal.setitimer(signal.ITIMER_REAL, args.seconds)
+                signal.setitimer(signal.ITIMER_PROF, args.seconds)
                 outcome = run_case(target, path, files, args.seed, case)
             except (Exception, TooSlow) as error:  # noqa: BLE001 - whatever escapes is what is looked for
                 tell(case=case, found=_described(error))
@@ -134,8 +134,8 @@ def work(args: argparse.Namespace) -> None:
                 tally.read += outcome == "read"
                 tally.refused += outcome != "read"
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            tally.slowest_s = max(tally.slowest_s, time.monotonic() - began)
+                signal.setitimer(signal.ITIMER_PROF, 0)
+            tally.slowest_s = max(tally.slowest_s, time.process_time() - began)
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - at_first) / 1024
             if grown > args.mib and tally.grown_mib <= args.mib:
                 tell(case=case, found=f"the memory grew by {args.mib} MiB")

@@ -34,6 +34,8 @@ def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Any]]:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":
             time.sleep(600)
+        case "wait":
+            time.sleep(request["seconds"])
         case "spin":
             while True:
                 pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import nibabel as nib
@@ -62,6 +63,20 @@ def test_natural_order(names: list[str], tmp_path: Path) -> None:
     first, second = folder(tmp_path / "first", *files), folder(tmp_path / "second", *reversed(files))
     assert list(images_by_name(first)) == names
     assert list(match_by_name([first, second]).paths) == names
+
+
+def test_names_that_look_alike_are_one_name(tmp_path: Path) -> None:
+    """macOS writes ö as o and its dots, and archives and disks carry that to other systems."""
+    composed, parted = (unicodedata.normalize(form, "Größe é") for form in ("NFC", "NFD"))
+    images, labels = folder(tmp_path / "images", f"{parted}.nii"), folder(tmp_path / "labels", f"{composed}.nii")
+    assert match_by_name([images, labels]).paths == {composed: (images / f"{parted}.nii", labels / f"{composed}.nii")}
+    assert partners(images, [composed]) == {composed: images / f"{parted}.nii"}
+    assert partners(labels, [parted]) == {parted: labels / f"{composed}.nii"}
+
+
+def test_a_pair_in_capitals_is_one_image(tmp_path: Path) -> None:
+    found = images_by_name(folder(tmp_path / "images", "A.HDR", "A.IMG", "b.IMG"))
+    assert {name: path.name for name, path in found.items()} == {"A": "A.HDR", "b": "b.IMG"}
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:

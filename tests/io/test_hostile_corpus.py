@@ -1,7 +1,7 @@
 """Every odd, broken or hostile image and label file of the corpus is read, told of or refused as its manifest says.
 
-The generator of the corpus lies beside the repository, or where MEDSEG_BAD_INPUTS says; the tests are skipped where it
-is absent.
+The generator of the corpus lies beside the repository, or in the folder that MEDSEG_TOOLS names; the tests are skipped
+where it is absent.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from napari_medseg.cli.describe import describe
 from napari_medseg.errors import MedsegError
 from napari_medseg.volume import Volume
 
-GENERATOR = Path(
-    os.environ.get("MEDSEG_BAD_INPUTS", Path(__file__).resolve().parents[3] / "shared" / "tools" / "make_bad_inputs.py")
-)
+TOOLS = Path(os.environ.get("MEDSEG_TOOLS", Path(__file__).resolve().parents[3] / "shared" / "tools"))
+GENERATOR = TOOLS / "make_bad_inputs.py"
 KINDS = ("nifti", "itk", "zarr", "omezarr", "dicom", "label", "fs")
 STATUS = {0: "ok", 2: "error"}
 MIB = 512

@@ -244,6 +244,12 @@ def test_other_units_are_converted_and_told(tmp_path: Path, code: int, name: str
     assert volume.grid.spacing == pytest.approx((2.5, 0.9, 0.8))
 
 
+def test_a_unit_that_is_none_of_nifti_is_told(tmp_path: Path) -> None:
+    with pytest.warns(MedsegWarning, match=r"the unit of its positions is not known \(xyzt_units 5\); mm are taken"):
+        volume = io.read(saved(tmp_path / "a.nii", xyzt_units=5))
+    assert volume.grid.spacing == pytest.approx((2.5, 0.9, 0.8))
+
+
 def test_singleton_axes_are_dropped(tmp_path: Path) -> None:
     assert io.read(saved(tmp_path / "a.nii", VOXELS[..., None, None])).data.shape == (1, 3, 4, 5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,17 +38,25 @@ def images_by_name(folder: Path) -> dict[str, Path]:
     images = list(filter(_is_image, sorted(folder.iterdir(), key=lambda path: natural(path.name))))
     volumes = [path for path in images if not formats.is_flat(path)]
     for path in volumes or images:
-        name = formats.strip_suffix(path)
+        name = _composed(formats.strip_suffix(path))
         if name in found:
             raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: keep one of them")
         found[name] = path
     return {name: found[name] for name in sorted(found, key=natural)}
 
 
+def _composed(name: str) -> str:
+    """A name as another system may write it: ö as one character, or as o and its dots. The eye sees no difference."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _is_image(path: Path) -> bool:
     """Whether a file is an image by its name. In a NIfTI pair only the header counts."""
     suffixes = tuple(suffix for format_ in formats.FORMATS.values() for suffix in format_.suffixes)
-    is_second_half = path.suffix == ".img" and path.with_suffix(".hdr").exists()
+    is_second_half = any(
+        path.suffix == image and path.with_suffix(header).exists()
+        for image, header in ((".img", ".hdr"), (".IMG", ".HDR"))
+    )
     return path.name.lower().endswith(suffixes) and not path.name.startswith(".") and not is_second_half
 
 
@@ -111,11 +120,11 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
             raise InputError(f"{path}: {len(names)} cases need a folder with an image of the same name for each")
         return {names[0]: path}
     there = images_by_name(path)
-    found = {name: there[name] for name in names if name in there}
+    found = {name: there[_composed(name)] for name in names if _composed(name) in there}
     if not found:
         _require_images([path], [there])
         raise InputError(f"{path} has no image of the same name: {_some(there)} against {_some(list(names))}")
-    missing = [name for name in names if name not in there]
+    missing = [name for name in names if name not in found]
     if missing:
         warnings.warn(
             f"{len(missing)} cases have no image of their name in {path}: {_some(missing)}", MedsegWarning, stacklevel=2

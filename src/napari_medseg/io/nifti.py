@@ -37,6 +37,8 @@ Array = npt.NDArray[Any]
 
 _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
 """The unit codes of NIfTI (low three bits of xyzt_units), as (name, mm)."""
+_MM_CODES = (0, 2)
+"""Not stated, and mm."""
 _COMMENT = 6
 _LABEL_INTENT = 1002
 _VECTOR_INTENT = 1007
@@ -404,9 +406,11 @@ def _affine_ras(header: Any, path: Path) -> FloatArray:
         header["pixdim"][1:4] = _pixdim(header)
         affine = header.get_base_affine()
         warn(f"{path}: no orientation is stored (no sform, no qform): left and right are unknown")
-    unit = _UNITS.get(int(header["xyzt_units"]) & 7)
-    if unit:
-        warn(f"{path}: the unit is {unit[0]}; positions are converted to mm")
+    code = int(header["xyzt_units"]) & 7
+    if code in _UNITS:
+        warn(f"{path}: the unit is {_UNITS[code][0]}; positions are converted to mm")
+    elif code not in _MM_CODES:
+        warn(f"{path}: the unit of its positions is not known (xyzt_units {code}); mm are taken")
     return np.asarray(np.diag([_millimetres(header)] * 3 + [1.0]) @ affine)
 
 

@@ -31,7 +31,7 @@ from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.folder_field import FolderField
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row, tell
-from napari_medseg.widgets.fields.layer_box import LayerBox
+from napari_medseg.widgets.fields.layer_box import WAITS_FOR_IMAGE, LayerBox
 from napari_medseg.widgets.fields.model_box import ModelBox
 from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.work.background import Background
@@ -228,7 +228,7 @@ class SegmentPanel(Panel):
     def _missing(self) -> str:
         """What the panel waits for, in one line; empty where it can run."""
         if self.tabs.currentIndex() == 0 and any(box.layer is None for box in self.images):
-            return "Waits for an image: open a file, or File > Open Sample > Medical segmentation."
+            return WAITS_FOR_IMAGE
         if self.models.chosen is None:
             return "Waits for a model: choose one, or train one."
         if self.tabs.currentIndex() == 1 and (self.folder.path is None or self.out.path is None):

@@ -266,8 +266,14 @@ def mapping(slope: float | None, intercept: float = 0.0) -> Dataset:
         ({"DoseGridScaling": "0.001"}, 0.001, 0, None),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"}, 1, 0, "a dose that states no DoseGridScaling"),
         ({"AnatomicalOrientationType": "QUADRUPED"}, 1, 0, "an animal on four feet"),
+        ({"RescaleSlope": 0, "RescaleIntercept": -4}, 1, 0, "RescaleSlope is 0: the values are kept as stored"),
+        ({"DoseGridScaling": 0}, 1, 0, "DoseGridScaling is 0"),
+        ({"RealWorldValueMappingSequence": [mapping(0, 3)]}, 1, 0, "RealWorldValueSlope is 0"),
     ],
-    ids=["line", "same", "slope", "intercept", "several", "mixed", "table", "dose", "no_scaling", "animal"],
+    ids=[
+        *("line", "same", "slope", "intercept", "several", "mixed", "table", "dose", "no_scaling", "animal"),
+        *("slope_0", "dose_0", "line_0"),
+    ],
 )
 def test_every_rule_for_the_values_is_followed_or_told(
     tmp_path: Path, fields: dict[str, Any], slope: float, intercept: float, warning: str | None
@@ -282,6 +288,7 @@ def test_every_rule_for_the_values_is_followed_or_told(
     ("keyword", "values", "said"),
     [
         ("Units", ("BQML", "CNTS"), "different units"),
+        ("RescaleType", ("HU", "US"), "different units .RescaleType."),
         ("FrameOfReferenceUID", ("1.2.1", "1.2.2"), "different frames of reference"),
     ],
 )

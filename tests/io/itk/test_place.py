@@ -87,6 +87,17 @@ def test_a_space_that_is_not_known_is_refused(tmp_path: Path, space: str) -> Non
         io.read(nrrd(tmp_path, f"space: {space}\n{PLACE}"))
 
 
+def test_a_spacing_by_the_ends_of_axes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"a\.nrrd: its spacing is stated by axis mins and axis maxs.*: add spacings"):
+        io.read(nrrd(tmp_path, "axis mins: 10 20 30\naxis maxs: 14 26 36\n"))
+
+
+def test_a_unit_of_three_axes_is_told_once(tmp_path: Path) -> None:
+    with pytest.warns(MedsegWarning, match="the unit is") as told:
+        io.peek(nrrd(tmp_path, f"{LPS}{PLACE}{units('um')}"))
+    assert len(told) == 1
+
+
 ODD_NRRD = {
     "scanner": (f"space: scanner-xyz\n{PLACE}", "'scanner-xyz' names no patient: left and right are unknown"),
     "left-handed": (f"space: 3D-left-handed\n{PLACE}", "'3D-left-handed' names no patient"),

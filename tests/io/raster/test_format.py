@@ -123,6 +123,16 @@ SPACINGS: dict[str, tuple[dict[str, Any], tuple[float, float] | None]] = {
     "tif 72 dpi": ({"resolution": (72, 72), "resolutionunit": "INCH"}, None),
     "tif zero": ({"resolution": ((0, 1), (0, 1)), "resolutionunit": "INCH"}, None),
     "tif ImageJ": ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "um"}}, (0.25e-3, 0.5e-3)),
+    "tif ImageJ in words": (
+        {"imagej": True, "resolution": (2, 4), "metadata": {"unit": "micrometer"}},
+        (0.25e-3, 0.5e-3),
+    ),
+    "tif ImageJ escaped": (
+        {"imagej": True, "resolution": (2, 4), "metadata": {"unit": "\\u00B5m"}},
+        (0.25e-3, 0.5e-3),
+    ),
+    "tif ImageJ feet": ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "feet"}}, (76.2, 152.4)),
+    "tif ImageJ pixels": ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "pixel"}}, None),
     "tif OME": (
         {"ome": True, "metadata": {"PhysicalSizeX": 0.5, "PhysicalSizeY": 2, "PhysicalSizeYUnit": "mm"}},
         (2, 0.5e-3),

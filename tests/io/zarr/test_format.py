@@ -309,7 +309,7 @@ class TestForeignImages:
             pytest.param({"scale": (-1, 1, 1)}, "scale .*must be positive", id="negative scale"),
             pytest.param({"scale": (float("nan"), 1, 1)}, "finite numbers", id="NaN scale"),
             pytest.param({"scale": (1, 1)}, "length of 3, one number for each of the axes", id="two scales"),
-            pytest.param({"unit": "parsec"}, "unit 'parsec': expected one of", id="unit"),
+            pytest.param({"unit": "parsec"}, "unit 'parsec': expected a length", id="unit"),
             pytest.param(
                 {"changes": {"datasets": []}},
                 r"multiscales\[0\]: Expected `array` of length >= 1 - at `\$\.datasets`",

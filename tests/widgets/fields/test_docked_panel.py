@@ -20,6 +20,16 @@ from napari_medseg.widgets.fields.help_button import HelpButton, citation
 from napari_medseg.widgets.segment import SegmentPanel
 from napari_medseg.widgets.train import TrainPanel
 
+WAITING = {
+    "Segment": "Waits for an image: open a file",
+    "Train": "Waits for an image layer and its Labels layer",
+    "Metrics": "Open or paint two Labels layers",
+    "Labels": "Open or paint a Labels layer",
+    "Interact": "Waits for an image: open a file",
+    "Resample": "Waits for two layers",
+}
+"""{panel: what it says where nothing is open}."""
+
 
 def test_a_panel_opens_as_a_tab_in_front_of_the_others(make_napari_viewer: Any, qtbot: Any) -> None:
     window = make_napari_viewer(show=True).window
@@ -69,10 +79,11 @@ def test_every_panel_fits_a_small_screen_and_answers_keys(
     main.resize(1024, 700)
     qtbot.wait(100)
     docks = {}
-    for name in ("Segment", "Train", "Metrics", "Labels", "Interact", "Resample"):
+    for name, waiting in WAITING.items():
         dock, panel = viewer.window.add_plugin_dock_widget("napari-medseg", name)
         qtbot.waitUntil(lambda shown=panel: not shown.visibleRegion().isEmpty())
         docks[name] = dock
+        qtbot.waitUntil(lambda shown=panel, text=waiting: any(text in said for said in _said(shown)))
         main.resizeDocks([dock], [340], Qt.Orientation.Horizontal)
         if isinstance(panel, SegmentPanel | TrainPanel) and panel.options.advanced is not None:
             panel.options.advanced.unfold(True)
@@ -135,6 +146,11 @@ def _check_keys(panel: Any, qtbot: Any) -> None:
     qtbot.waitUntil(first.hasFocus)
     assert first.grab().toImage() != without
     first.setEnabled(first.count() > 0)
+
+
+def _said(panel: Any) -> list[str]:
+    """The texts that a panel shows."""
+    return [label.text() for label in panel.findChildren(QLabel) if label.isVisible()]
 
 
 def _hidden_width(panel: Any) -> int:

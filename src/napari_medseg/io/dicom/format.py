@@ -94,8 +94,9 @@ def _odd_values(series: Series, planes: Sequence[DicomPlane]) -> Iterator[str]:
     """What is odd about the values and the patient's axes, in words."""
     yield from dict.fromkeys(plane.doubt for plane in planes if plane.doubt)
     headers = {id(plane.header): plane.header for plane in planes}.values()
-    if len({header.text("Units") for header in headers}) > 1:
-        yield "its slices state different units (Units): their values cannot be compared"
+    for keyword in ("Units", "RescaleType"):
+        if len({header.text(keyword) for header in headers}) > 1:
+            yield f"its slices state different units ({keyword}): their values cannot be compared"
     if len({header.text("FrameOfReferenceUID") for header in headers}) > 1:
         yield "its slices state different frames of reference: their places may not fit together"
     if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in series.headers):

@@ -66,6 +66,7 @@ KEYWORDS = (
     "ImageOrientationPatient",
     "RescaleSlope",
     "RescaleIntercept",
+    "RescaleType",
     "ModalityLUTSequence",
     "RealWorldValueMappingSequence",
     "DoseGridScaling",

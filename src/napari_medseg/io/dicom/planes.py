@@ -161,14 +161,20 @@ def scaling_of(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, f
         _find(header, groups, "PixelValueTransformationSequence", keyword, 1)
         for keyword in ("RescaleSlope", "RescaleIntercept")
     )
-    if slope is not None or intercept is not None:
-        return (1.0 if slope is None else float(slope[0])), (0.0 if intercept is None else float(intercept[0])), ""
     dose = numbers(header.dataset, "DoseGridScaling", 1, header.path)
+    if slope is not None or intercept is not None:
+        factor = 1.0 if slope is None else float(slope[0])
+        return _believed("RescaleSlope", factor, 0.0 if intercept is None else float(intercept[0]))
     if dose is not None:
-        return float(dose[0]), 0.0, ""
+        return _believed("DoseGridScaling", float(dose[0]), 0.0)
     if header.text("SOPClassUID") == _DOSE:
         return 1.0, 0.0, "a dose that states no DoseGridScaling: the values are as stored, in no unit"
     return _real_world(header, groups)
+
+
+def _believed(keyword: str, factor: float, intercept: float) -> tuple[float, float, str]:
+    """Slope, intercept and a doubt: a factor of 0 would make all values the same."""
+    return (factor, intercept, "") if factor else (1.0, 0.0, f"{keyword} is 0: the values are kept as stored")
 
 
 def _real_world(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, float, str]:
@@ -187,6 +193,6 @@ def _real_world(header: DicomHeader, groups: Sequence[Dataset]) -> tuple[float, 
     if not mappings:
         return 1.0, 0.0, ""
     if len(set(lines)) == 1 and len(lines) == len(mappings):
-        return *lines[0], ""
+        return _believed("RealWorldValueSlope", *lines[0])
     kind = "several mappings" if lines else "a mapping by a table"
     return 1.0, 0.0, f"{kind} to real world values and no rescaling: the values are kept as stored"

@@ -15,6 +15,7 @@ import numpy as np
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, warn
 from napari_medseg.geometry import FloatArray
+from napari_medseg.io import units
 
 _PATIENT_SPACES = (
     "rightanteriorsuperior", "ras", "leftanteriorsuperior", "las", "leftposteriorsuperior", "lps",
@@ -25,14 +26,6 @@ _OTHER_SPACES = (
     "3dlefthandedtime", "3dlht",
 )  # fmt: skip
 """The spaces that NRRD knows, in lower case without blanks and hyphens; those here say nothing of a patient."""
-_MILLIMETRES = {
-    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
-    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
-    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), 1e-3),
-    **dict.fromkeys(("micrometre", "micrometres"), 1e-3),
-    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1e-6),
-}
 _NO_UNIT = ("", "none", "?", "???", "pixel", "voxel")
 _PARAMETERS_OF_VALUE = ("elementtointensityfunctionslope", "elementtointensityfunctionoffset")
 
@@ -56,23 +49,28 @@ def in_millimetres(affine_lps_xyz: FloatArray, fields: Mapping[str, str], path: 
 
 def _factors(text: str, path: Path) -> list[float]:
     """Millimetres of each quoted unit."""
-    return [_factor(unit, path) for unit in re.findall(r'"([^"]*)"|(?<!\S)(?:\?\?\?|none)(?!\S)', text)]
+    named = re.findall(r'"([^"]*)"|(?<!\S)(?:\?\?\?|none)(?!\S)', text)
+    lengths = {unit: _factor(unit, path) for unit in dict.fromkeys(named)}  # each is told once
+    return [lengths[unit] for unit in named]
 
 
 def _factor(unit: str, path: Path) -> float:
     name = unit.strip().lower()
     if name in _NO_UNIT:
         return 1.0
-    if name not in _MILLIMETRES:
+    factor = units.millimetres(name)
+    if factor is None:
         warn(f"{path}: the unit {unit!r:.50} is not known; positions are read as mm")
         return 1.0
-    if _MILLIMETRES[name] != 1.0:
+    if factor != 1.0:
         warn(f"{path}: the unit is {name}; positions are converted to mm")
-    return _MILLIMETRES[name]
+    return factor
 
 
 def check_space(fields: Mapping[str, str], path: Path) -> None:
-    """Raise FileError for a space of NRRD that is not known."""
+    """Raise FileError for a space of NRRD that is not known, and for a spacing that only the ends of axes state."""
+    if "axismaxs" in fields and not fields.keys() & {"spacings", "spacedirections"}:
+        raise FileError(f"{path}: its spacing is stated by axis mins and axis maxs, which are not read: add spacings")
     space = _space(fields)
     if space and space not in _PATIENT_SPACES + _OTHER_SPACES:
         raise FileError(

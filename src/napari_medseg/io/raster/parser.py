@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import FileError, NotSupportedError
+from napari_medseg.io import units
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +34,6 @@ _MODES = {"1": ("|u1", 0), "L": ("|u1", 0), "P": ("|u1", 0), "I;16": ("<u2", 0),
 _PER_STEP = {2: 255 // 3, 4: 255 // 15}
 """{bits of a grey sample: what Pillow makes of 1}."""
 _INCH_MM, _CM_MM, _METRE_MM = 25.4, 10.0, 1000.0
-_UNITS_MM = {"nm": 1e-6, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "\\u00b5m": 1e-3, "mm": 1.0, "cm": 10.0, "inch": 25.4}
 _SCREENS_DPI = (72, 96)
 """What programs write that know of no size: the pixels of a screen."""
 _PHOTOMETRIC = {0: "white is 0", 1: "grey", 2: "rgb", 3: "palette", 6: "ycbcr"}
@@ -303,7 +303,7 @@ def _tiff_spacing(file: Any, page: Any, dpi: list[float] | None) -> list[float] 
     unit = {2: _INCH_MM, 3: _CM_MM}.get(int(page.tags.valueof(296, default=1 if file.is_imagej else 2)), 0.0)
     if file.is_imagej:
         name = str((file.imagej_metadata or {}).get("unit", "")).strip()
-        unit = _UNITS_MM.get(name, unit)
+        unit = units.millimetres(name) or unit
     if not unit or not all(per_unit):
         return None
     if dpi is not None and _is_screen(dpi):
@@ -324,6 +324,6 @@ def _ome_spacing(xml: str | None) -> list[float] | None:
     for axis in "YX":
         size = re.search(rf'PhysicalSize{axis}="([0-9.eE+-]{{1,40}})"', xml or "")
         unit = re.search(rf'PhysicalSize{axis}Unit="([^"]{{1,20}})"', xml or "")
-        scale = _UNITS_MM.get(unit[1] if unit else "µm", 0.0)
+        scale = units.millimetres(unit[1] if unit else "µm") or 0.0
         found.append(float(size[1]) * scale if size else 0.0)
     return found if all(math.isfinite(value) and value > 0 for value in found) else None

@@ -31,8 +31,13 @@ from napari_medseg.errors import FileError, MedsegError, NotSupportedError
 
 Array = npt.NDArray[Any]
 
-_START_S = 60.0
-"""Seconds that a child gets to load its libraries; enough for a slow disk."""
+_START_S = 300.0
+"""Seconds that a child gets to load its libraries; enough for a slow disk and a busy machine."""
+_PATIENCE = 1 if sys.platform == "win32" else 10
+"""Seconds of wall time for each of processor time: on a busy machine a child gets a part of a processor only.
+
+Windows limits no processor time: there the wall clock must end what never ends.
+"""
 _MAX_TEXT = 16 << 20
 _SIGXCPU = 24
 """The signal to a process that has used up its processor time; Windows has no name for it."""
@@ -47,7 +52,7 @@ class Limits:
     memory_bytes: int
     """In addition to that of the loaded libraries."""
     seconds: float
-    """Each of wall time and of processor time."""
+    """Of processor time; a multiple of it of wall time."""
     reply_bytes: int
     """Of all arrays that come back."""
 
@@ -91,7 +96,7 @@ class Child:
         with self._lock:
             process = self._running(where)
             order = {**request, "memory_bytes": limits.memory_bytes, "seconds": limits.seconds}
-            deadline = _Deadline(process, limits.seconds)
+            deadline = _Deadline(process, _PATIENCE * limits.seconds)
             try:
                 with deadline:
                     _pipe(process.stdin).write(json.dumps(order).encode() + b"\n")
@@ -126,7 +131,12 @@ class Child:
             with deadline:
                 _line(_pipe(process.stdout))
         except EOFError:
-            raise _lost(where, self._stop(patience_s=2), deadline, _START_S) from None
+            status = self._stop(patience_s=2)
+            if deadline.passed:
+                raise FileError(
+                    f"{where}: its reader did not start within {_START_S:g} s, for the machine is busy: try it again"
+                ) from None
+            raise _lost(where, status, deadline, _START_S) from None
         return process
 
     def _stop(self, patience_s: float = 0.0) -> int:
@@ -172,6 +182,7 @@ class _Deadline:
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         self._process = process
+        self.seconds = seconds
         self._timer = Timer(seconds, self._end)
         self._timer.daemon = True
         self.passed = False
@@ -190,7 +201,8 @@ class _Deadline:
 
 def _lost(where: str, status: int, deadline: _Deadline, seconds: float) -> FileError:
     if deadline.passed or status == -_SIGXCPU:
-        return FileError(f"{where}: cannot be read: its reader took longer than {seconds:g} s and was stopped")
+        most = deadline.seconds if deadline.passed else seconds
+        return FileError(f"{where}: cannot be read: its reader took longer than {most:g} s and was stopped")
     return FileError(f"{where}: cannot be read: its reader crashed (exit status {status}): the file is damaged")
 
 

@@ -20,6 +20,7 @@ from msgspec import Meta, Struct, ValidationError, convert
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray
+from napari_medseg.io import units
 from napari_medseg.io.attributes import colour_of
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.pyramid import Level
@@ -30,23 +31,6 @@ _SPACE = "zyx"
 T = TypeVar("T")
 _MISFITS = (ValidationError, UnicodeError)
 """The errors of msgspec; UnicodeError is for half a character, which JSON can hold."""
-_MILLIMETRES = {
-    "angstrom": 1e-7,
-    "nanometer": 1e-6,
-    "micrometer": 1e-3,
-    "millimeter": 1.0,
-    "centimeter": 10.0,
-    "decimeter": 100.0,
-    "meter": 1000.0,
-    "inch": 25.4,
-    "nm": 1e-6,
-    "um": 1e-3,
-    "µm": 1e-3,
-    "mm": 1.0,
-    "cm": 10.0,
-    "m": 1000.0,
-}
-"""{unit: its length in mm}."""
 Direction = tuple[int, int]
 """The axis of (S, P, L) that an array axis runs along, and its sign."""
 _TO_SPL: tuple[Direction, ...] = ((0, 1), (1, 1), (2, 1))
@@ -322,16 +306,18 @@ def _own_scale(dataset: _Dataset) -> list[float]:
 
 def _millimetres(image: _Multiscale, where: str) -> dict[str, float]:
     """What one unit along each space axis is in mm; a missing unit is taken as mm, with a warning."""
-    units = {axis.name.lower(): axis.unit for axis in image.axes if axis.name.lower() in _SPACE}
-    for name, unit in units.items():
-        if unit is not None and unit not in _MILLIMETRES:
+    named = {axis.name.lower(): axis.unit for axis in image.axes if axis.name.lower() in _SPACE}
+    found = {name: 1.0 if unit is None else units.millimetres(unit) for name, unit in named.items()}
+    for name, length in found.items():
+        if length is None:
             raise FileError(
-                f"{where}: axis {name} has the unit {unit!r:.50}: expected one of {', '.join(_MILLIMETRES)}"
+                f"{where}: axis {name} has the unit {named[name]!r:.50}: expected a length, such as micrometer or "
+                f"millimeter"
             )
-    missing = [name for name, unit in units.items() if unit is None]
+    missing = [name for name, unit in named.items() if unit is None]
     if missing:
         warn(f"{where}: no unit is stored for the axes {', '.join(missing)}; mm are taken")
-    return {name: 1.0 if unit is None else _MILLIMETRES[unit] for name, unit in units.items()}
+    return {name: length for name, length in found.items() if length is not None}
 
 
 def _directions(image: _Multiscale, where: str) -> tuple[Direction, ...]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from napari.utils.events import EventEmitter
 
 
+WAITS_FOR_IMAGE = "Waits for an image: open a file, or File > Open Sample > Medical segmentation."
+"""What a panel says that has no image to work on."""
 _PADDING = 8
 """Pixels that a style may keep free beside the text."""
 

@@ -31,7 +31,7 @@ from napari_medseg.widgets.canvas.layers import label_names, onto, path_of, to_s
 from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
-from napari_medseg.widgets.fields.layer_box import LayerBox
+from napari_medseg.widgets.fields.layer_box import WAITS_FOR_IMAGE, LayerBox
 from napari_medseg.widgets.interacting.as_python import session_script
 from napari_medseg.widgets.interacting.guided_box import GuidedBox
 from napari_medseg.widgets.interacting.object_list import ObjectList, ObjectRow
@@ -399,7 +399,8 @@ class InteractPanel(Panel):
             self.objects.show_rows([], 0)
             self.slices.set_ready(has_object=False, painted=0)
             self.slices.bar.show_quality(None)
-            self.status.setText("Take a tool to begin: each click or stroke becomes a mask.")
+            begin = "Take a tool to begin: each click or stroke becomes a mask."
+            self.status.setText(begin if has_image else WAITS_FOR_IMAGE)
             return
         self._offer.hide()
         self.objects.show_rows(self._rows(work), work.label)
