@@ -329,7 +329,7 @@ def _train_one(
         facts, others = all_facts[: len(training)], all_facts[len(training) :]
         labels = labels_of(all_facts)
         require_regions(job.cases, labels)
-        if scheme.takes != "image":  # planned as for the default network; what is trained is described below
+        if scheme.describe:  # planned as for the default network; what is trained is described below
             spec = plan(facts, DEFAULT_NETWORK, _without_arguments(config), target.type, labels=labels)
         elif job.errors_of is not None:
             spec = refiner_plan(refiner_of(config.scheme), job.errors_of, facts, job.network or None, config)
@@ -467,7 +467,7 @@ def _setup(
 
 def _described(setup: Setup, scheme: SchemeSpec, network: str, initial: Model | None) -> Setup:
     """The setup with the model that the scheme trains, where that is not the plan's."""
-    if scheme.takes == "image":
+    if not scheme.describe:
         return setup
     spec = scheme.described(setup.spec, setup.config, None if initial is None else initial.spec, network)
     return replace(setup, spec=spec, precision="fp32")

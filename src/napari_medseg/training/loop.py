@@ -64,7 +64,7 @@ def run(
     budget, start, skipped = setup.budget, state.step, 0
     schedule = ValidationSchedule(budget, setup.config.validation.validations)
     saving = SavingSchedule(setup.config.budget.checkpoint_minutes * 60, budget.now, budget.now())
-    begun, batches = budget.now(), batches_of(setup, state.step)
+    begun, batches, batch = budget.now(), batches_of(setup, state.step), None
     while not state.step or budget.fraction(state.step) < 1:
         batch = next(batches)
         phase = due_phase(setup, state)
@@ -93,7 +93,8 @@ def run(
             schedule.expect(budget.now() - since)
         if saving.is_due() and not skipped:
             _save(setup, state, keeper, saving)
-    yield from _made_up(state, batch)
+    if batch is not None:  # a training that is resumed may have no step left
+        yield from _made_up(state, batch)
     if preparing(state):
         yield Notice(f"ended while {preparing(state)} was trained: the network has learned nothing; train it longer")
     if state.phase != state.last_phase:

@@ -69,7 +69,7 @@ def test_objects_of_a_patch_by_hand() -> None:
     ("knobs", "match"),
     [
         ({"scheme": "mask-rcnn", "network": "unet3d"}, "scheme mask-rcnn trains mask_rcnn"),
-        ({"network": "mask_rcnn"}, "choose the scheme mask-rcnn"),
+        ({"network": "mask_rcnn"}, "is trained by scheme mask-rcnn"),
         ({"scheme": "distance-map", "weak": "boxes"}, "choose weak=none"),
         ({"scheme": "mask-rcnn", "cascade": "coarse-to-fine"}, "scheme mask-rcnn|first_network|unet3d"),
     ],
