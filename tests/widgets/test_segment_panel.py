@@ -184,6 +184,9 @@ def test_doubts_and_the_devices_of_this_machine_are_shown(viewer: ViewerModel, p
     add(viewer, replace(volume(seed=0), name="mr"))
     qtbot.waitUntil(lambda: not panel.estimate.doubts.isHidden())
     assert "does not look like CT" in panel.estimate.doubts.text()
+    panel.images[0].choose(add(viewer, replace(volume(seed=1), name="other")))
+    assert panel.estimate.doubts.isHidden(), "they are about another image"
+    assert panel.estimate.text.text() == ""
     qtbot.waitUntil(lambda: panel.options["device"].choices == Devices.seen().names)
 
 

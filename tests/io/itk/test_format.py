@@ -182,6 +182,14 @@ def test_a_series_is_not_guessed(tmp_path: Path) -> None:
         io.read(tmp_path / "a.nrrd")
 
 
+def test_time_beside_the_axes_of_space_is_not_guessed(tmp_path: Path) -> None:
+    text = "NRRD0004\ntype: short\ndimension: 4\nsizes: 5 4 3 2\nencoding: raw\nendian: little\nspace: RAS\n"
+    text += "space directions: (1,0,0) (0,1,0) (0,0,1) none\nkinds: space space space time\n\n"
+    (tmp_path / "a.nrrd").write_bytes(text.encode() + bytes(240))
+    with pytest.raises(NotSupportedError, match=r"a\.nrrd: a time series, .*not guessed: save one 3D volume"):
+        io.read(tmp_path / "a.nrrd")
+
+
 @pytest.mark.parametrize(("dtype", "written"), [("int8", "int16"), ("int64", "int32"), ("uint64", "int32")])
 def test_types_without_a_wrapping_take_the_next(tmp_path: Path, dtype: str, written: str) -> None:
     image = Volume(np.arange(60, dtype=dtype).reshape(1, 3, 4, 5), grid("SPL"))

@@ -289,6 +289,11 @@ def _check_nrrd_geometry(path: Path, fields: Mapping[str, str], axes: int) -> No
         _check_spacing(path, _numbers(path, "spacings", " ".join("1" if t == "nan" else t for t in texts), axes))
     if "spacedirections" in fields:
         vectors = [_vector(path, v) for v in re.findall(r"\([^)]*\)", fields["spacedirections"])]
+        if len(vectors) == axes - 1 and "time" in fields.get("kinds", "").lower().split():
+            raise NotSupportedError(
+                f"{path}: a time series, in an axis beside those of space; which time point is meant is not guessed: "
+                f"save one 3D volume of it"
+            )
         if not vectors or any(len(v) != len(vectors) for v in vectors):
             raise FileError(f"{path}: its space directions fit no space: {fields['spacedirections']:.100}")
         _check_spacing(path, np.linalg.norm(vectors, axis=1))

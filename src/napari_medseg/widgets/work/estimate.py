@@ -75,7 +75,9 @@ class Estimate(QWidget):
 
     def ask(self, volume: Volume, model: Model | ModelSet, config: SegmentConfig) -> None:
         """Estimate this run once nothing was asked for a moment: a spin box that is turned asks many times."""
-        self._question = (volume, model, config)
+        before, self._question = self._question, (volume, model, config)
+        if before is None or before[0].name != volume.name or before[1] is not model:
+            self._tell("")  # what is shown is about another image or model
         self._work_soon()
 
     def clear(self, text: str = "") -> None:
