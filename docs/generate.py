@@ -10,6 +10,8 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- windows -->               how many windows volumes have, and how long they take
     <!-- schemes -->              the schemes of training, and when to use which
     <!-- semi -->                 what the semi-supervised schemes reach, from benchmarks/results
+    <!-- methods -->              the ways to explain, and what their maps mean
+    <!-- explained -->            how well they do on a phantom, from benchmarks/results
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
     <!-- picture: FILE | TEXT -->  a picture, once it exists
 
@@ -38,6 +40,7 @@ from unittest.mock import patch
 
 from napari_medseg.cli.parser import build_parser
 from napari_medseg.config import field_docs
+from napari_medseg.explanation.methods import METHODS
 from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
 from napari_medseg.metrics.study.study import TABLES
@@ -46,11 +49,11 @@ from napari_medseg.training.schemes.scheme import SCHEMES
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
-SEMI = RESULTS.with_name("semi.json")
+SEMI, EXPLAINED = (RESULTS.with_name(f"{name}.json") for name in ("semi", "explain"))
 END = "<!-- end -->"
+KINDS = ("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained")
 MARK = re.compile(
-    rf"^<!-- (?P<kind>help|columns of|columns|presets|costs|windows|schemes|semi|reference|picture)"
-    rf":? ?(?P<what>[^\n]*?) ?-->\n"
+    rf"^<!-- (?P<kind>{'|'.join(KINDS)}|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
     rf"(?:(?:(?!^<!-- ).)*?^{END}\n)?",
     re.MULTILINE | re.DOTALL,
 )
@@ -194,6 +197,27 @@ def picture(what: str, page: Path) -> str:
     return f"\n![{text}]({path})\n" if (page.parent / path).is_file() else ""
 
 
+def methods_table(_: str, __: Path) -> str:
+    """The ways to explain."""
+    rows = [(f"`{m.name}`", m.means, m.means_not, m.source) for m in METHODS.values()]
+    return table([("method", "what it means", "what it does not mean", "source"), *rows])
+
+
+def explained_table(_: str, __: Path) -> str:
+    """How maps do on a phantom whose label depends on one region, as the benchmark measured it."""
+    results = json.loads(EXPLAINED.read_text(encoding="utf-8"))
+    rows = [
+        (
+            f"`{name}`",
+            f"`{row['network']}`",
+            f"{row['inside']:.1f}",
+            ", ".join(f"{value:.2f}" for value in row["correlations"]),
+        )
+        for name, row in results.items()
+    ]
+    return table([("method", "network", "mass in the region", "correlation with random weights"), *rows])
+
+
 def reference(listing: str, page: Path) -> str:
     """The names that a page of `::: name` lines lists, under its headings."""
     text = (page.parent / listing).read_text(encoding="utf-8")
@@ -276,6 +300,8 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "windows": windows_table,
     "schemes": schemes_table,
     "semi": semi_table,
+    "methods": methods_table,
+    "explained": explained_table,
     "reference": reference,
     "picture": picture,
 }

@@ -244,6 +244,19 @@ def every_panel(folder: Path) -> None:
                 print(f"{name}, {theme}: {width} x {height}{too_large}")
 
 
+def explain(viewer: napari.Viewer) -> None:
+    """The guide's picture of the Explain panel: the gradient of an organ of the sample, checked."""
+    viewer.open_sample(PLUGIN, "ct")
+    viewer.layers.remove(viewer.layers[-1])
+    panel = dock(viewer, "Explain")
+    wait(lambda: panel.models.model is not None)
+    panel.method.setCurrentIndex(panel.method.findData("grad-cam"))
+    panel.options["check"].value = True
+    panel.explain()
+    finished(panel)
+    shoot(viewer, "explain")
+
+
 PARTS: dict[str, Callable[[napari.Viewer], None]] = {
     "guide": guide,
     "train": train,
@@ -251,6 +264,7 @@ PARTS: dict[str, Callable[[napari.Viewer], None]] = {
     "labels": labels,
     "tutorial": tutorial,
     "measure": measure,
+    "explain": explain,
 }
 NEED_DATA = ("interact", "labels", "tutorial", "measure")
 

@@ -169,6 +169,25 @@ SURFACE = {
         "--connectivity 26 [6|18|26]",
         "--source",
     ],
+    "explain": [
+        "image",
+        "--images several times",
+        "--model required several times",
+        "--label required",
+        "--method grad-cam",
+        "-o --output required",
+        "--component",
+        "--voxel",
+        "--labels",
+        "--device auto",
+        "--check",
+        "--layer fine [fine|middle|deep]",
+        "--steps 16",
+        "--occluder 8",
+        "--overlap 0.25",
+        "--seed 0",
+        "--unweighted",
+    ],
 }
 
 

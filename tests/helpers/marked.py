@@ -18,6 +18,7 @@ from napari_medseg import Grid, Segmentation, Volume, registry
 from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.models.file import Channel, Model, ModelSpec, Normalisation, write_model
+from napari_medseg.models.spec import Mode
 
 SHAPE = (16, 32, 32)
 RADIUS = 4.0
@@ -61,7 +62,7 @@ def trained(folder: Path, network: str, *, steps: int = 60, seed: int = 0) -> Mo
     torch.manual_seed(seed)
     spec = registry.network(network)
     arguments = spec.arguments(in_channels=1, out_channels=1 + len(LABELS), **NETWORKS[network])
-    mode = "3d" if arguments["spatial_dims"] == 3 else "2d"
+    mode: Mode = "3d" if arguments["spatial_dims"] == 3 else "2d"
     model = spec.build_from(arguments)
     of_volumes = in_mode(model, mode).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -71,7 +72,7 @@ def trained(folder: Path, network: str, *, steps: int = 60, seed: int = 0) -> Mo
         weight = torch.tensor([1.0, 4.0, 1.0])
         loss = cross_entropy(logits_of(of_volumes(x)), y, weight)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
         optimiser.step()
     described = ModelSpec(
         network=network,

@@ -22,6 +22,7 @@ import balls
 from napari_medseg import read, registry, segment, train, write
 from napari_medseg.architectures import costs_of
 from napari_medseg.architectures.blocks.outputs import Outputs, logits_of, supervised_logits
+from napari_medseg.explanation.watching import Guided
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, load_model, write_model
 from napari_medseg.registry import NetworkSpec
 
@@ -163,6 +164,21 @@ class NetworkSuite:
                 rough = network(x).float()
         assert rough.isfinite().all()
         assert (rough - exact).abs().mean() < 0.1 * exact.std()
+
+    def test_guided_backprop_is_not_the_plain_gradient(self) -> None:
+        network = self.build("default").eval()
+        x = noise(1, 1, self.size)
+
+        def derivative() -> Tensor:
+            leaf = x.clone().requires_grad_(True)
+            return torch.autograd.grad(network(leaf.clone())[:, 1].sum(), leaf)[0]
+
+        plain = derivative()
+        with Guided() as guided:
+            other = derivative()
+        assert guided.count > 0
+        assert other.isfinite().all()
+        assert not torch.allclose(other, plain, atol=1e-3 * float(plain.abs().max()))
 
     @once_per_kind
     def test_overfits_one_small_image(self) -> None:

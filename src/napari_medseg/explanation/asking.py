@@ -58,7 +58,7 @@ class Answers:
     """Channels of the image."""
     halo: int
     not_finite: int = 0
-    """Windows that were left out, because a voxel or a score is not finite."""
+    """Windows that were left out, because the map is not finite."""
     seen: int = 0
     """Windows that hold voxels of what is explained."""
     networks: list[nn.Module] = field(init=False)
@@ -87,9 +87,6 @@ class Answers:
         that the network itself labels so.
         """
         window = window.to(self.predictor.device)
-        if not bool(window.isfinite().all()):
-            self.not_finite += 1
-            return None
         weights = self._weights(self.networks[0], window, share, wanted)
         self.seen += bool(weights.any())
         if self.combining == "sum" and not weights.any():

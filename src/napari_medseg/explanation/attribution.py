@@ -88,8 +88,7 @@ def occlusion(network: nn.Module, window: Tensor, asked: Question) -> Tensor:
         for corner in itertools.product(*starts):
             cube = tuple(slice(s, s + asked.config.occluder) for s in corner)
             covered = window.clone()
-            at = (0, slice(0, asked.images), *cube)
-            covered[at] = grey.expand_as(window)[at]
+            covered[0, : asked.images][(slice(None), *cube)] = grey[0, : asked.images]
             heat[cube] = whole - asked.score(logits_of(network(covered)))
     return heat
 
@@ -204,12 +203,12 @@ def _class_activation(
 
 def _looked_at(network: nn.Module, view: int, asked: Question, calls: list[Tensor]) -> list[Tensor]:
     """The features at the level that is asked for, the last ones first; then those of other levels."""
-    maps = [t for t in calls if t.requires_grad and is_map(t, network, view, asked.size)]
+    maps = [t for t in reversed(calls) if t.requires_grad and is_map(t, network, view, asked.size)]
     levels = sorted({_voxels(t) for t in maps}, reverse=True)
     if not levels:
         return []
     chosen = levels[{"fine": 0, "middle": len(levels) // 2, "deep": len(levels) - 1}[asked.config.layer]]
-    return sorted(maps[::-1], key=lambda t: _voxels(t) != chosen)
+    return sorted(maps, key=lambda t: _voxels(t) != chosen)
 
 
 def _voxels(features: Tensor) -> int:

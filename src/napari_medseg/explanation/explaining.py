@@ -237,8 +237,7 @@ def _notices(answers: Answers, model: Model) -> list[str]:
     told = []
     if answers.not_finite:
         told.append(
-            f"{answers.not_finite} windows were left out of the map: they hold voxels, or give scores, that are not "
-            f"finite numbers"
+            f"{answers.not_finite} windows were left out of the map: the model gives numbers there that are not finite"
         )
     if not answers.seen:
         name = answers.asked.in_words(model.spec.labels)

@@ -74,7 +74,7 @@ _TABLE = (
         name="gradient",
         title="Gradient",
         means="Bright where a small change of the voxel changes the label's score most.",
-        means_not="It says nothing of the direction, and a voxel that matters may be dark where more of it changes nothing.",
+        means_not="It says nothing of the direction, and where more of something changes nothing it is dark.",
         source="Simonyan et al., ICLR workshop 2014",
     ),
     Method(

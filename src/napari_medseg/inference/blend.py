@@ -33,8 +33,8 @@ class RollingLogits:
     """Weighted logits of the planes that windows still overlap, or that the output is still interpolated from.
 
     maps: from the model's grid to that of the output. averaged: whether to divide by the summed weights even where
-    nothing is interpolated: for outputs that need the logits themselves, and not only which is the largest. summed: never divide, for
-    shares that add up. region: the part of the output; by default all of it.
+    nothing is interpolated: for outputs that need the logits themselves, and not only which is the largest. summed:
+    never divide: shares add up. region: the part of the output; by default all of it.
     """
 
     def __init__(

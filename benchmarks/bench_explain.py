@@ -1,0 +1,96 @@
+"""How well maps show what a label depends on, and how much they depend on the weights.
+
+A small network learns to label a grey ball among brighter boxes and noise (tests/helpers/marked.py). For each method:
+the mass of the map inside of the marked region, as a multiple of the region's share of the volume, and the correlation
+with the maps of three networks of random weights. Rows go into results/explain.json as they are made, and a row that is
+there is not made again.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_explain.py
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+
+import marked
+import napari_medseg as ms
+from napari_medseg.explanation.methods import METHODS
+from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory
+
+RESULTS = Path(__file__).parent / "results" / "explain.json"
+SEEDS = (0, 1, 2)
+"""Of the random weights."""
+STEPS = {"attention_unet": 60, "saunet": 150, "mem3d": 80}
+"""Steps of the training."""
+NETWORK_OF = {"shape": "saunet", "memory-read": "mem3d"}
+"""{method: the network that it explains}; attention_unet for the others."""
+TINY = {"width": 4, "blocks": (1, 1, 1), "key": 8, "value": 8, "decoder": 8, "aspp": False}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    done: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
+    models: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for method in METHODS:
+            name = NETWORK_OF.get(method, "attention_unet")
+            if method in done:
+                continue
+            if name not in models:
+                models[name] = trained(Path(folder), name)
+            done[method] = row(models[name], method)
+            print(method, done[method], flush=True)
+            RESULTS.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+
+
+def trained(folder: Path, name: str) -> Any:
+    """A model that has learned the phantom."""
+    if name != "mem3d":
+        return marked.trained(folder, name, steps=STEPS[name])
+    examples = [Example.of(*marked.phantom(1000 + seed)[:2]) for seed in range(8)]
+    for _ in iter_train_memory(
+        examples, folder / "mem3d.safetensors", steps=STEPS[name], batch=4, size=32, arguments=TINY
+    ):
+        pass
+    return ms.load_model(folder / "mem3d.safetensors")
+
+
+def row(model: Any, method: str) -> dict[str, Any]:
+    """The figures of one method, on a phantom that the network has not seen."""
+    volume, labels, region = marked.phantom(0)
+    options: dict[str, Any] = {"label": "ball", "method": method, "check": True}
+    if METHODS[method].takes == "memory":
+        options["labels"], region = some_slices(labels, region)
+    heats = [ms.explain(volume, model, seed=seed, **options) for seed in SEEDS]
+    return {
+        "network": model.spec.network,
+        "inside": round(marked.share_inside(np.asarray(heats[0].data[0]), region), 2),
+        "correlations": [round(float(h.provenance["check_correlation"]), 3) for h in heats],
+        "machine": f"{platform.machine()}, torch {torch.__version__}",
+    }
+
+
+def some_slices(labels: Any, region: Any) -> tuple[Any, Any]:
+    """The labels in the middle slice of the ball and two slices away, and the region there."""
+    data = np.asarray(labels.data)
+    held = np.flatnonzero(data.any((1, 2)))
+    kept = [int(held[1]), int(held[-2])]
+    chosen = np.zeros_like(data)
+    chosen[kept] = data[kept]
+    there = np.zeros_like(region)
+    there[kept] = region[kept]
+    return ms.Segmentation(chosen, labels.grid, {1: "ball"}, name="slices"), there
+
+
+if __name__ == "__main__":
+    main()
