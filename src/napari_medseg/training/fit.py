@@ -114,11 +114,7 @@ def iter_train(
     config = configured(TrainConfig, config, knobs)
     loss_named(config.loss.loss)  # refused now, not after the cases are read
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
-    scheme = scheme_named(config.scheme)
-    require_taken(scheme, images)
-    require_objects(scheme, config.objects)
-    for name in filter(None, (network, config.first_network)):
-        require_trainable(name, scheme)
+    scheme = _scheme_of(config, images, (network, config.first_network))
     initial = None if init is None else as_model(init)
     given = None if plan is None else as_plan(plan)
     if given is not None:
@@ -189,6 +185,16 @@ def _network_of(network: str, initial: Model | Plan | None) -> str:
             f"network {network} does not go with {owner}, which is of network {own}: leave the network out"
         )
     return own
+
+
+def _scheme_of(config: TrainConfig, unlabelled: Sequence[Case], networks: Sequence[str | None]) -> SchemeSpec:
+    """The scheme of a training. Raises as `iter_train` for what does not go with it. networks: those that are named."""
+    scheme = scheme_named(config.scheme)
+    require_taken(scheme, unlabelled)
+    require_objects(scheme, config.objects)
+    for name in filter(None, networks):
+        require_trainable(name, scheme)
+    return scheme
 
 
 def require_trainable(name: str, scheme: SchemeSpec) -> None:
