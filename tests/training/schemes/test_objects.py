@@ -82,7 +82,7 @@ def test_what_does_not_go_together_is_refused(knobs: dict[str, object], match: s
 def test_a_distance_map_is_learned_and_gives_objects(tmp_path: Path) -> None:
     """Discs that touch, by a small network: mostly their number, where connected parts are half as many."""
     cases = [discs(seed) for seed in range(4)]
-    knobs = {"arguments": {"channels": (8, 16), "deep_supervision": False}, "learning_rate": 0.01}
+    knobs: dict[str, Any] = {"arguments": {"channels": (8, 16), "deep_supervision": False}, "learning_rate": 0.01}
     model = ms.train(
         cases, scheme="distance-map", objects="ids", out=tmp_path / "m.safetensors", epochs=12, **{**TINY, **knobs}
     )
