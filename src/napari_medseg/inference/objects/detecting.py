@@ -120,13 +120,10 @@ def _on_grid(
     placed = boxes + np.tile(start - before, 2)
     middles = (placed[:, :3] + placed[:, 3:]) / 2
     inside = ((middles >= 0) & (middles < shape)).all(axis=1)
-    rows = zip(
-        placed.tolist(), seen.scores.tolist(), seen.classes.tolist(), masks, cut.any(axis=1), inside, strict=True
-    )
+    cuts, insides = cut.any(axis=1).tolist(), inside.tolist()
+    rows = zip(placed.tolist(), seen.scores.tolist(), seen.classes.tolist(), masks, cuts, insides, strict=True)
     return [
-        Detection(tuple(box), float(score), int(of), mask, bool(is_cut))
-        for box, score, of, mask, is_cut, is_inside in rows
-        if is_inside
+        Detection(tuple(box), score, of, mask, is_cut) for box, score, of, mask, is_cut, is_inside in rows if is_inside
     ]
 
 
