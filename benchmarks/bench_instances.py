@@ -212,7 +212,9 @@ def rows() -> dict[str, Any]:
 
 def keep(key: str, row: dict[str, Any]) -> None:
     """Write a row beside the others."""
-    processor = platform.processor() or platform.machine()
+    cpus = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")]
+    processor = names[0] if names else platform.machine()
     RESULTS.write_text(json.dumps({"processor": processor, "seed": 0, "rows": {**rows(), key: row}}, indent=1) + "\n")
     print(key, row, flush=True)
 

@@ -120,8 +120,8 @@ def _on_grid(
     placed = boxes + np.tile(start - before, 2)
     middles = (placed[:, :3] + placed[:, 3:]) / 2
     inside = ((middles >= 0) & (middles < shape)).all(axis=1)
-    cuts, insides = cut.any(axis=1).tolist(), inside.tolist()
-    rows = zip(placed.tolist(), seen.scores.tolist(), seen.classes.tolist(), masks, cuts, insides, strict=True)
+    flags = (np.asarray(flag).tolist() for flag in (cut.any(axis=1), inside))
+    rows = zip(placed.tolist(), seen.scores.tolist(), seen.classes.tolist(), masks, *flags, strict=True)
     return [
         Detection(tuple(box), score, of, mask, is_cut) for box, score, of, mask, is_cut, is_inside in rows if is_inside
     ]
