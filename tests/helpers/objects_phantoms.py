@@ -15,7 +15,7 @@ BLOCKS = (8, 60, 300, 10_000)
 def of_blobs(seed: int) -> npt.NDArray[np.uint8]:
     """Blobs of two labels (9, 12, 13), of which many touch across faces, edges and corners."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(9, 12, 13)), 0.8)
-    return np.digitize(noise, [0.1, 0.25]).astype(np.uint8)
+    return np.asarray(np.digitize(noise, [0.1, 0.25]), np.uint8)
 
 
 def discs(seed: int = 0, size: int = 48) -> tuple[Volume, Segmentation]:

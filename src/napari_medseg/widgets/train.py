@@ -18,6 +18,7 @@ from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.training.earlier import is_unfinished
+from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
@@ -212,12 +213,17 @@ class TrainPanel(Panel):
             cases,
             out,
             self.cases.complete[0].images if self.cases.pairs else [],
-            network=self.network.name,
+            network=self._network(config),
             config=config,
             unlabelled=self._unlabelled(),
             merge=tuple(region for folder in self.cases.folders for region in folder.data.merge),
             resume=resume,
         )
+
+    def _network(self, config: TrainConfig) -> str:
+        """The network that is chosen, or that of a scheme which finds objects and trains no other."""
+        scheme = scheme_named(config.scheme)
+        return scheme.network if scheme.learns == "objects" else self.network.name
 
     def _named(self) -> Path:
         """The model of the name in the panel."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+import torch
 
-from napari_medseg.inference.objects.detecting import Detection, Painter, together
+from napari_medseg.inference.objects.detecting import Detection, Painter, _on_grid, together
 
 FULL = np.ones((2, 2, 2), np.float16)
 
@@ -45,3 +48,18 @@ def test_the_better_object_keeps_its_voxels_and_boxes_of_the_output_agree() -> N
 
 def test_nothing_found_is_nothing() -> None:
     assert together([]) == []
+
+
+@pytest.mark.parametrize(("z", "depth", "cut"), [(4, 8, [True, False, True]), (3, 1, [False, False, True])])
+def test_what_a_window_cuts_off_is_a_piece(z: int, depth: int, cut: list[bool]) -> None:
+    """Along z, unless the window is a slice; at the end of the image nothing is cut. The padding holds no object."""
+    windows = SimpleNamespace(padded=(20, 8, 16), pad_before=(0, 1, 0), shape=(20, 6, 16))
+    job = SimpleNamespace(windows=windows)
+    boxes = np.array([[0, 2, 2, 1, 4, 4], [0.2, 0, 0, 1, 3, 3], [0.5, 2, 5, 1, 4, 8], [0.5, 0, 2, 1, 1, 4]], np.float32)
+    boxes[1:, 0] = boxes[1:, 3] - (1 if depth == 1 else -2)
+    boxes[1:, 3] += 0 if depth == 1 else 4
+    seen = SimpleNamespace(scores=torch.ones(4), classes=torch.ones(4, dtype=torch.long))
+    masks = np.ones((4, 2, 2, 2), np.float16)
+    found = _on_grid(job, seen, boxes, masks, (z, 0, 0), (depth, 8, 8))  # type: ignore[arg-type]
+    assert [one.cut for one in found] == cut
+    assert found[0].box == (z, 1, 2, z + 1, 3, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,14 @@ from napari_medseg.training.schemes.objects import cases_for
 from napari_medseg.transforms.depths import depths_in
 from objects_phantoms import balls, discs
 
-TINY = {"patch_zyx": (1, 32, 32), "batch_size": 1, "device": "cpu", "val": 0.0, "report": False, "augment": False}
+TINY: dict[str, Any] = {
+    "patch_zyx": (1, 32, 32),
+    "batch_size": 1,
+    "device": "cpu",
+    "val": 0.0,
+    "report": False,
+    "augment": False,
+}
 
 
 def config(**knobs: object) -> TrainConfig:
@@ -82,7 +90,7 @@ def test_what_does_not_go_together_is_refused(knobs: dict[str, object], match: s
 def test_a_distance_map_is_learned_and_gives_objects(tmp_path: Path) -> None:
     """Discs that touch, by a small network: mostly their number, where connected parts are half as many."""
     cases = [discs(seed) for seed in range(4)]
-    knobs = {"arguments": {"channels": (8, 16), "deep_supervision": False}, "learning_rate": 0.01}
+    knobs: dict[str, Any] = {"arguments": {"channels": (8, 16), "deep_supervision": False}, "learning_rate": 0.01}
     model = ms.train(
         cases, scheme="distance-map", objects="ids", out=tmp_path / "m.safetensors", epochs=12, **{**TINY, **knobs}
     )
@@ -101,7 +109,7 @@ def test_a_distance_map_is_learned_and_gives_objects(tmp_path: Path) -> None:
 def test_mask_rcnn_learns_resumes_and_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses fall; a training that was stopped goes on to the same weights; what it finds are ids."""
     cases = [discs(seed) for seed in range(2)]
-    knobs = {
+    knobs: dict[str, Any] = {
         **TINY,
         "scheme": "mask-rcnn",
         "objects": "ids",

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from napari_medseg.architectures.detection.mask_rcnn import Found, MaskRCNN, sampled
-from napari_medseg.arrays.boxes import Box, overlaps
+from napari_medseg.arrays.boxes import Box, intersection, overlaps, within
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.events import Progress
 from napari_medseg.geometry import Shape3
@@ -111,17 +112,18 @@ def _on_grid(
     start = np.array(corner)
     padded, before, shape = (np.array(n) for n in (job.windows.padded, job.windows.pad_before, job.windows.shape))
     inner_low, inner_high = start > 0, start + size < padded
-    cut = ((boxes[:, :3] < _AT_THE_EDGE) & inner_low) | ((boxes[:, 3:] > np.array(size) - _AT_THE_EDGE) & inner_high)
+    # A slice alone ends nowhere along z.
+    deep = np.array(size) > 1
+    cut = deep & (
+        ((boxes[:, :3] < _AT_THE_EDGE) & inner_low) | ((boxes[:, 3:] > np.array(size) - _AT_THE_EDGE) & inner_high)
+    )
     placed = boxes + np.tile(start - before, 2)
     middles = (placed[:, :3] + placed[:, 3:]) / 2
     inside = ((middles >= 0) & (middles < shape)).all(axis=1)
-    rows = zip(
-        placed.tolist(), seen.scores.tolist(), seen.classes.tolist(), masks, cut.any(axis=1), inside, strict=True
-    )
+    flags = (np.asarray(flag).tolist() for flag in (cut.any(axis=1), inside))
+    rows = zip(placed.tolist(), seen.scores.tolist(), seen.classes.tolist(), masks, *flags, strict=True)
     return [
-        Detection(tuple(box), float(score), int(of), mask, bool(is_cut))
-        for box, score, of, mask, is_cut, is_inside in rows
-        if is_inside
+        Detection(tuple(box), score, of, mask, is_cut) for box, score, of, mask, is_cut, is_inside in rows if is_inside
     ]
 
 
@@ -130,12 +132,11 @@ def together(found: Sequence[Detection]) -> list[tuple[Detection, ...]]:
     ranked = sorted(found, key=lambda one: one.rank)
     whole = [one for one in ranked if not one.cut]
     boxes = _boxes(whole)
-    kept: list[int] = []
-    for index, one in enumerate(whole):
-        near = [k for k in kept if whole[k].of == one.of]
-        if not near or _ious(boxes[index], boxes[near]).max() <= _SAME:
-            kept.append(index)
-    objects = [whole[k] for k in kept]
+    classes, kept = np.array([one.of for one in whole]), np.zeros(len(whole), bool)
+    for index in range(len(whole)):
+        better = boxes[:index][kept[:index] & (classes[:index] == classes[index])]
+        kept[index] = not (_ious(boxes[index], better) > _SAME).any()
+    objects = [whole[k] for k in np.flatnonzero(kept)]
     pieces = [one for one in ranked if one.cut and not _is_covered(one, objects)]
     groups: dict[int, list[Detection]] = {}
     joined = _joined(pieces)
@@ -193,24 +194,22 @@ class Painter:
     scale: tuple[float, float, float]
     """Voxels of the model's grid for one of the output, along each axis."""
 
+    @cached_property
+    def _pieces(self) -> list[tuple[int, Detection, Box]]:
+        """(number of its object, the piece, the voxels of the output in which its box lies), the best object first."""
+        return [(n, piece, self._place(piece)) for n, pieces in enumerate(self.objects, start=1) for piece in pieces]
+
     def paint(self, box: Box) -> npt.NDArray[np.int32]:
         """The numbers (z, y, x) of the objects in a box of the output: 1 for the first; 0 outside."""
         found = np.zeros([s.stop - s.start for s in box], np.int32)
-        for number, pieces in enumerate(self.objects, start=1):
-            for piece in pieces:
-                place = self._place(piece)
-                if overlaps(place, box):
-                    z, y, x = (
-                        slice(max(p.start, b.start), min(p.stop, b.stop)) for p, b in zip(place, box, strict=True)
-                    )
-                    here = found[
-                        tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip((z, y, x), box, strict=True))
-                    ]
-                    here[self._inside(piece, (z, y, x)) & (here == 0)] = number
+        for number, piece, place in self._pieces:
+            if overlaps(place, box):
+                here = intersection(place, box)
+                numbers = found[within(here, box)]
+                numbers[self._inside(piece, here) & (numbers == 0)] = number
         return found
 
     def _place(self, piece: Detection) -> Box:
-        """The voxels of the output in which the box of a piece lies."""
         low, high = piece.box[:3], piece.box[3:]
         z, y, x = (
             slice(int(np.floor(a / s)), int(np.ceil(b / s)) + 1) for a, b, s in zip(low, high, self.scale, strict=True)

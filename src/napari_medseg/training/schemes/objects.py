@@ -45,10 +45,16 @@ class _OfObjects(Case):
 
     def _numbers(self, labels: Segmentation) -> npt.NDArray[np.int32]:
         """The numbers (Z, Y, X) of the objects, on the grid of the labels of this case."""
-        if isinstance(self.inner.labels, HasObjects):
-            return np.asarray(self.inner.labels.objects(labels.grid).data[...], np.int32)
+        if self._source is not None:
+            return np.asarray(self._source.objects(labels.grid).data[...], np.int32)
         ids = np.asarray(self.inner.segmentation(labels.grid).data[...])
         return objects_of(np.where(ids == self._ignored, 0, ids), connected=self.connected)
+
+    @property
+    def _source(self) -> HasObjects | None:
+        """The labels, where they keep their objects apart themselves."""
+        labels: object = self.inner.labels
+        return labels if isinstance(labels, HasObjects) else None
 
     @property
     def _ignored(self) -> int:
@@ -57,7 +63,7 @@ class _OfObjects(Case):
     def segmentation(self, grid: Grid | None = None) -> Segmentation:
         """The labels; one label, "object", where every id is an object."""
         labels = self.inner.segmentation(grid)
-        if self.connected or isinstance(self.inner.labels, HasObjects):
+        if self.connected or self._source is not None:
             return labels
         ids = np.asarray(labels.data[...])
         inside = (ids > 0) & (ids != self._ignored)

@@ -272,13 +272,16 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="distance-map",
                 target="napari_medseg.training.schemes.supervised:Supervised",
-                summary="how deep each voxel lies in its object, from which objects that touch are told apart",
+                summary="from how deep each voxel lies in its object, which tells objects apart that touch",
+                when="Where objects of a kind touch along much of their border, such as nuclei.",
                 learns="depths",
             ),
             SchemeSpec(
                 name="mask-rcnn",
                 target="napari_medseg.training.schemes.mask_rcnn:MaskRCNNScheme",
-                summary="objects one by one, each with a box and a mask",
+                summary="from objects one by one, each with a box and a mask",
+                when="Where objects overlap or differ in class, and there are many to learn from.",
+                reference="He et al., ICCV 2017, doi:10.1109/ICCV.2017.322",
                 learns="objects",
                 network="mask_rcnn",
                 takes="instances",

@@ -280,7 +280,7 @@ def _numbered(segmentation: Segmentation, config: ObjectsConfig) -> Work[tuple[S
     if isinstance(segmentation.data, np.ndarray):
         segmentation = replace(segmentation, data=segmentation.data.copy())
     found = yield from instances_in_steps(segmentation, config)
-    return found, int(np.max(found.data, initial=0))
+    return found, int(np.asarray(found.data).max(initial=0))
 
 
 def _changed(
