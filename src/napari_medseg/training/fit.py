@@ -57,7 +57,7 @@ from napari_medseg.training.planning.rules import (
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
-from napari_medseg.training.schemes.scheme import SchemeSpec, require_taken, require_used, scheme_named
+from napari_medseg.training.schemes.scheme import SchemeSpec, given_knobs, require_taken, require_used, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
@@ -350,10 +350,11 @@ def _resumed(saved: Saved | None, state: TrainState) -> Iterator[Event]:
 
 def _settings(job: Job, spec: ModelSpec, initial: Model | None) -> dict[str, Any]:
     """All that the weights follow from."""
-    knobs = knobs_of(TrainConfig)
+    knobs = {name: knob for name, knob in knobs_of(TrainConfig).items() if knob.group != "schemes"}
     groups = {name: getattr(job.config, knob.group) if knob.group else job.config for name, knob in knobs.items()}
     return {
         **{name: getattr(group, name) for name, group in groups.items()},
+        **given_knobs(job.config),  # what a scheme is left alone with may come with a later version
         "arguments": dict(job.config.arguments),
         "cases": [case.name for case in job.cases],
         "unlabelled": [case.name for case in job.unlabelled],
