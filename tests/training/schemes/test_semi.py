@@ -71,8 +71,9 @@ def test_the_attention_of_a_discriminator_is_one_layer_that_learns() -> None:
     assert len(names) == 2
     critic(torch.rand(2, 2, 5, 17, 6), torch.rand(2, 1, 5, 17, 6)).sum().backward()
     assert all(parameter.grad is not None for parameter in critic.parameters())
-    assert critic.excite is not None
-    assert critic.excite[0].weight.grad.abs().sum() > 0
+    gradient = dict(critic.named_parameters())["excite.0.weight"].grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
 
 
 def test_distances_are_those_of_the_head_or_of_the_logits() -> None:
