@@ -7,8 +7,7 @@ of the others are given without labels. The last 40 are judged once: their mean 
 runs have the same minutes of processor time from the first step on, one thread, the same network (unet3d with
 --channels features at --spacing) and the last weights: no case validates. A RUN is SCHEME:LABELLED:SEED. Each result is
 written to results/semi.json at once, and a run that is there with the same settings is not repeated. --tune judges 16
-others of the 160
-instead, which are then not given as images, and prints only; settings are chosen by it.
+others of the 160 instead, which are then not given as images, and prints only; settings are chosen by it.
 """
 
 from __future__ import annotations

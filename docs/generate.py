@@ -146,7 +146,7 @@ def schemes_table(_: str, __: Path) -> str:
 def semi_table(_: str, __: Path) -> str:
     """The mean Dice of each scheme and number of labelled cases over the seeds that were run."""
     if not SEMI.exists():
-        return ""
+        return "\nNot measured yet.\n"
     found: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for run, result in json.loads(SEMI.read_text(encoding="utf-8")).items():
         scheme, labelled, _ = run.split(":")

@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {
 def with_values(values: float, channels: tuple[str, ...] | None = None) -> Volume:
     """The balls, brighter by so much."""
     plain = volume(seed=9)
-    return replace(plain, data=plain.data + np.int16(values), channels=channels or plain.channels)
+    return replace(plain, data=np.asarray(plain.data[...]) + np.int16(values), channels=channels or plain.channels)
 
 
 @pytest.mark.parametrize(

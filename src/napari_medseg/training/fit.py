@@ -71,6 +71,7 @@ from napari_medseg.training.saved import Saved
 from napari_medseg.training.schemes.objects import cases_for
 from napari_medseg.training.schemes.scheme import (
     SchemeSpec,
+    given_knobs,
     require_objects,
     require_plain,
     require_taken,
@@ -418,10 +419,11 @@ def _resumed(saved: Saved | None, state: TrainState) -> Iterator[Event]:
 
 def _settings(job: Job, spec: ModelSpec, initial: Model | None) -> dict[str, Any]:
     """All that the weights follow from."""
-    knobs = knobs_of(TrainConfig)
+    knobs = {name: knob for name, knob in knobs_of(TrainConfig).items() if knob.group != "schemes"}
     groups = {name: getattr(job.config, knob.group) if knob.group else job.config for name, knob in knobs.items()}
     return {
         **{name: getattr(group, name) for name, group in groups.items()},
+        **given_knobs(job.config),  # what a scheme is left alone with may come with a later version
         "arguments": dict(job.config.arguments),
         "cases": [case.name for case in job.cases],
         "unlabelled": [case.name for case in job.unlabelled],

@@ -74,9 +74,9 @@ _WORDS = {
     "augment": Words("Augmentation"),
     "mirror": Words("Mirroring"),
     "unlabelled_weight": Words("Weight without labels"),
-    "confidence": Words("Confidence of pseudo-labels"),
-    "doubt_passes": Words("Passes of the teacher"),
-    "critic_width": Words("Width of the discriminator"),
+    "confidence": Words("Least confidence"),
+    "doubt_passes": Words("Teacher passes"),
+    "critic_width": Words("Discriminator width"),
     "descent": Words("Descent", {"auto": "automatic", "adamw": "AdamW", "sgd": "SGD, as published"}),
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
 }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+import napari_medseg as ms
+from balls import volume
 from napari_medseg.architectures.blocks.outputs import Outputs
+from napari_medseg.events import result_of
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.distance import signed_distance
@@ -16,7 +20,7 @@ from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.schemes.learner import inner, part
 from napari_medseg.training.schemes.semi.critic import Critic, distances_of
 from napari_medseg.training.schemes.semi.pseudo import pseudo_labels
-from scheme_suite import SchemeSuite
+from scheme_suite import SchemeSuite, pairs
 
 AT_ONCE: dict[str, Any] = {"ramp": 0.01}
 """What is learned without labels counts from the first step on."""
@@ -58,6 +62,18 @@ class TestCANet(SchemeSuite):
     parts: ClassVar = {"loss", "distances", "adversarial", "discriminator"}
 
 
+def test_a_scheme_names_its_network_and_a_plan_of_it_is_followed(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"scheme": "sassnet", "val": 0.0, "device": "cpu"}
+    plan = ms.plan(pairs(), arguments={"width": 2}, pace=lambda spec, device: 1e9, **options)
+    assert plan.spec.network == "sassnet"
+    assert plan.spec.arguments["sdf"] is True
+    others = [volume(seed=5)]
+    events = ms.iter_train(
+        pairs(), plan=plan, unlabelled=others, out=tmp_path / "m.safetensors", epochs=1, critic_width=2, **options
+    )
+    assert result_of(events).spec.arguments["width"] == 2
+
+
 @pytest.mark.parametrize(("attention", "count"), [(False, 11_020_290), (True, 11_085_826)])
 def test_the_discriminators_have_the_published_counts(attention: bool, count: int) -> None:
     with torch.device("meta"):
@@ -71,8 +87,9 @@ def test_the_attention_of_a_discriminator_is_one_layer_that_learns() -> None:
     assert len(names) == 2
     critic(torch.rand(2, 2, 5, 17, 6), torch.rand(2, 1, 5, 17, 6)).sum().backward()
     assert all(parameter.grad is not None for parameter in critic.parameters())
-    assert critic.excite is not None
-    assert critic.excite[0].weight.grad.abs().sum() > 0
+    gradient = dict(critic.named_parameters())["excite.0.weight"].grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
 
 
 def test_distances_are_those_of_the_head_or_of_the_logits() -> None:

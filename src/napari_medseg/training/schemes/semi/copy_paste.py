@@ -59,14 +59,13 @@ class CopyPaste(Teaching):
     def _box(self, images: torch.Tensor, state: TrainState) -> torch.Tensor:
         """(1, z, y, x), true in a box somewhere in the patch."""
         draw = np.random.default_rng((self.setup.config.seed, state.step))
-        box = torch.zeros((1, *images.shape[2:]), dtype=torch.bool, device=images.device)
-        slices = []
+        inside = torch.ones((), dtype=torch.bool, device=images.device)
         for size in images.shape[2:]:
             side = max(1, round(size * _SIDE))
             low = int(draw.integers(size - side + 1))
-            slices.append(slice(low, low + side))
-        box[(0, *slices)] = True
-        return box
+            places = torch.arange(size, device=images.device)
+            inside = inside[..., None] & (places >= low) & (places < low + side)
+        return inside[None]
 
 
 def _as_large(found: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
