@@ -20,6 +20,7 @@ from napari_medseg.config import (
     RatersConfig,
     ReportConfig,
     SamplingConfig,
+    SchemeConfig,
     SegmentConfig,
     StatisticsConfig,
     TrainConfig,
@@ -42,6 +43,7 @@ GROUPS: dict[str, type] = {
     "loss": LossConfig,
     "validation": ValidationConfig,
     "reporting": ReportConfig,
+    "schemes": SchemeConfig,
 }
 WRONG = {
     "overlap_of_all": (lambda: SegmentConfig(overlap=1.0), "overlap must be at least 0 and below 1; got 1.0"),
