@@ -60,7 +60,7 @@ class TestAdversarial(SchemeSuite):
 
 class TestShapePrior(Staged):
     scheme = "acnn"
-    knobs: ClassVar = {"ema": 0.9, "first_share": 0.02}
+    knobs: ClassVar = {"ema": 0.9, "first_share": 0.02, "shape_weight": 1e-4}
     kept: ClassVar = {"network", "average", "shapes"}
     parts: ClassVar = {"loss", "shape"}
 

@@ -56,7 +56,8 @@ class Learner:
         setup = self._setup
         train_mode(self.network)
         with drawing(setup.config.seed + state.step), autocast(setup.device, setup.precision):
-            return self._phases[state.phase](images)
+            found: torch.Tensor | Outputs = self._phases[state.phase](images)
+        return found
 
     def taught(self, images: torch.Tensor, state: TrainState) -> torch.Tensor:
         """The logits (B, K, z, y, x) of the average, to which no gradient leads."""

@@ -16,7 +16,7 @@ from napari_medseg.training.state import Setup, TrainState
 
 _DECAY = 0.99
 """Of the average that teaches, where the settings ask for none of their own."""
-_LEAST_WEIGHT = 0.02
+_LEAST_WEIGHT = 0.1
 """Share of its weight below which what is learned without labels is left out of a step: it would cost its time."""
 
 
