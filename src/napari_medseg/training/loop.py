@@ -86,7 +86,7 @@ def run(
             cases = yield from _affordable(cases, schedule, pace)
         if should_stop():
             break
-        if cases and not preparing(state) and schedule.is_due(state.step, state.validated_fraction):
+        if cases and not first and schedule.is_due(state.step, state.validated_fraction):
             since = budget.now()
             yield from _validate(setup, state, keeper, cases)
             state.validated_fraction = budget.fraction(state.step)

@@ -239,7 +239,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="synthesis",
                 target="napari_medseg.training.schemes.made.synthesis:Synthesis",
-                summary="made-up images of the labels, in any contrast; no image is needed",
+                summary="from made-up images of the labels, in any contrast; no image is needed",
                 when="Where there are label maps but no images, or the images to segment have any contrast.",
                 reference="Billot et al., Medical Image Analysis 2023",
                 from_labels=True,
@@ -248,7 +248,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="adversarial",
                 target="napari_medseg.training.schemes.made.adversarial:Adversarial",
-                summary="a critic learns to tell label maps from annotated ones",
+                summary="also to be taken for a person by a critic of label maps",
                 when="Where single voxels are right and the shapes are not.",
                 reference="Luc et al., NIPS Workshop on Adversarial Training 2016",
                 knobs={"critic_weight": 0.1},
@@ -256,7 +256,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="acnn",
                 target="napari_medseg.training.schemes.made.acnn:ShapePrior",
-                summary="label maps should have the code of an annotated shape",
+                summary="also to find shapes that an autoencoder of the label maps knows",
                 when="Where artefacts or low contrast hide a part of organs whose shape varies little.",
                 reference="Oktay et al., IEEE TMI 2018",
                 knobs={"shape_weight": 0.01, "first_share": 0.15},
@@ -264,7 +264,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="cgan",
                 target="napari_medseg.training.schemes.made.cgan:ConditionalGan",
-                summary="made-up label maps and images enlarge the training set",
+                summary="also from label maps and images that further networks make up",
                 when="Where few cases are labelled and there are no others; try stronger augmentation first.",
                 reference="Isola et al., CVPR 2017; Guibas et al., 2017",
                 knobs={"made_share": 0.5, "first_share": 0.3},

@@ -60,18 +60,14 @@ class ShapePrior(Supervised):
         found = drawn_hard(logits) * (classes >= 0)[:, None]
         losses = self._learner.losses(outputs, batch, state)
         weight = self._weight * self.risen(self.setup.budget.fraction(state.step))
-        losses["shape"] = weight * self.distance(found, one_hot(classes, logits.shape[1]))
+        self.shapes.eval()
+        maps = (self._flat.of(each) for each in (found, one_hot(classes, logits.shape[1])))
+        losses["shape"] = weight * code_distance(self.shapes.coder, *maps)
         return self._learner.descend(losses, state)
 
     def risen(self, done: float) -> float:
         """Share of its weight that the prior has: the code of what is no shape yet means nothing."""
         return math.exp(-5 * (1 - min(1.0, (done - self._first) / _RISE)) ** 2)
-
-    def distance(self, found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-        """The squared distance of the codes of two maps (B, K, z, y, x), the mean over the patches."""
-        self.shapes.eval()
-        codes = [self.shapes.coder(self._flat.of(maps)) for maps in (found, true)]
-        return (codes[0] - codes[1]).square().sum(1).mean()
 
     def _learn_shapes(self, batch: PatchBatch) -> dict[str, float]:
         self.shapes.train()
@@ -79,3 +75,9 @@ class ShapePrior(Supervised):
         classes = self._flat.of(batch.classes[:, None])[:, 0]
         loss = deeply_supervised(self.shapes(maps), classes)
         return descend(self._shape_optimiser, {"shapes": loss}, self.setup.config.optimiser.gradient_clip)
+
+
+def code_distance(coder: nn.Module, found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """The squared distance of the codes of two maps (N, K, *size), the mean over the batch."""
+    distance: torch.Tensor = (coder(found) - coder(true)).square().sum(1).mean()
+    return distance

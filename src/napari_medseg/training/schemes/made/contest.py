@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from torch.nn import functional
 
 from napari_medseg.training.schemes.descent import descend, drawing
 from napari_medseg.training.state import Setup
+
+N = TypeVar("N", bound=nn.Module)
 
 RATE = 2e-4
 """Learning rate of critics and of what they judge (Isola et al., CVPR 2017)."""
@@ -38,7 +41,7 @@ def adam(network: nn.Module, rate: float = RATE) -> torch.optim.Optimizer:
     return torch.optim.Adam(network.parameters(), lr=rate, betas=_BETAS)
 
 
-def seeded(setup: Setup, build: type[nn.Module], number: int, **arguments: object) -> nn.Module:
+def seeded(setup: Setup, build: Callable[..., N], number: int, **arguments: object) -> N:
     """A further network of a scheme, with first weights by the seed. number: another one for each of them."""
     with drawing(setup.config.seed + 1000 * number):
         return build(**arguments).to(setup.device)

@@ -1,0 +1,96 @@
+"""Critics, coders and decoders: published sizes, and any size of patch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from napari_medseg.training.generative.networks import (
+    Autoencoder,
+    Coder,
+    Decoder,
+    Flat,
+    PatchCritic,
+    Standardised,
+    drawn_hard,
+    one_hot,
+    sizes_of,
+)
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_the_critic_is_the_70_70_patchgan() -> None:
+    """Its count is that of the published network with instance norm, for images of three channels."""
+    critic = PatchCritic(in_channels=3, size=(128, 128))
+    assert count(critic) == 2_764_737
+    for k, layer in enumerate(critic.layers):
+        if isinstance(layer, nn.InstanceNorm2d):  # it lets every pixel see all others
+            critic.layers[k] = nn.Identity()
+    image = torch.zeros(1, 3, 128, 128, requires_grad=True)
+    critic(image)[0, 0, 7, 7].backward()
+    assert image.grad is not None
+    seen = image.grad[0].abs().sum(0) > 0
+    assert [int(seen.any(axis).sum()) for axis in (0, 1)] == [70, 70]
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [((40, 56, 40), (3, 5, 3)), ((12, 20, 16), (1, 3, 2)), ((3, 64, 64), (3, 6, 6)), ((8, 8, 8), (2, 2, 2))],
+    ids=str,
+)
+def test_a_critic_takes_small_and_flat_patches(size: tuple[int, ...], found: tuple[int, ...]) -> None:
+    critic = PatchCritic(in_channels=1, size=size, width=2)
+    assert critic(torch.zeros(1, 1, *size)).shape == (1, 1, *found)
+
+
+@pytest.mark.parametrize("size", [(12, 20, 15), (5, 33, 8), (20, 16)], ids=str)
+def test_a_code_has_64_numbers_and_becomes_maps_of_the_same_size(size: tuple[int, ...]) -> None:
+    coder = Autoencoder(classes=3, size=size)
+    maps = torch.zeros(2, 3, *size)
+    assert coder.coder(maps).shape == (2, 64)
+    assert coder(maps).shape == maps.shape
+    assert Coder(in_channels=3, size=size, length=1)(maps).shape == (2, 1)
+    assert Decoder(out_channels=3, size=size, length=5)(torch.zeros(2, 5)).shape == maps.shape
+
+
+def test_sides_are_halved_while_they_stay_long_enough() -> None:
+    assert sizes_of((12, 33, 7)) == [(12, 33, 7), (6, 17, 7), (6, 9, 7), (6, 5, 7)]
+
+
+def test_codes_are_measured_in_deviations_of_those_seen() -> None:
+    layer = Standardised(2).train()
+    layer(torch.tensor([[0.0, 10.0], [2.0, 14.0]]))
+    assert layer.mean.tolist() == [1.0, 12.0]
+    assert layer.variance.tolist() == [2.0, 8.0]
+    layer(torch.tensor([[5.0, 12.0], [5.0, 12.0]]))
+    assert layer.mean.tolist() == [3.0, 12.0]
+    assert layer.variance.tolist() == [1.0, 4.0]
+    layer.eval()
+    assert torch.allclose(layer(torch.tensor([[4.0, 10.0]])), torch.tensor([[1.0, -1.0]]))
+
+
+def test_hard_maps_have_the_gradient_of_probabilities() -> None:
+    logits = torch.tensor([[[0.0], [1.0], [-1.0]]], requires_grad=True)
+    hard = drawn_hard(logits)
+    assert hard.detach().flatten().tolist() == pytest.approx([0, 1, 0])
+    hard[:, 1].sum().backward()  # type: ignore[no-untyped-call]
+    p = logits.detach().softmax(1).flatten()
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad.flatten(), torch.stack([-p[0] * p[1], p[1] * (1 - p[1]), -p[2] * p[1]]))
+
+
+def test_unknown_voxels_are_of_no_class() -> None:
+    assert one_hot(torch.tensor([[0, 2, -1]]), 3).tolist() == [[[1, 0, 0], [0, 0, 0], [0, 1, 0]]]
+
+
+def test_slices_are_the_batch_of_a_2d_network() -> None:
+    volumes = torch.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6)
+    flat = Flat((4, 5, 6), "2.5d")
+    slices = flat.of(volumes)
+    assert (flat.size, slices.shape) == ((5, 6), (8, 3, 5, 6))
+    assert torch.equal(slices[5], volumes[1, :, 1])
+    assert torch.equal(flat.back(slices, 2), volumes)

@@ -1,0 +1,163 @@
+"""The schemes with a second network that judges or makes up: the suite of schemes, and what is special to each."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from balls import SHAPE, segmentation, volume
+from napari_medseg import Segmentation, iter_train, load_model, train
+from napari_medseg.cli import main
+from napari_medseg.errors import InputError
+from napari_medseg.events import Notice, Pictured, TrainProgress, Validated
+from napari_medseg.training.schemes.made import adversarial, contest
+from napari_medseg.training.schemes.made.acnn import code_distance
+from napari_medseg.training.schemes.made.adversarial import scaled
+from scheme_suite import SchemeSuite, notices, pairs
+
+TINY: dict[str, Any] = {
+    "val": 0,
+    "device": "cpu",
+    "precision": "fp32",
+    "report": False,
+    "arguments": {"channels": (4, 8)},
+    "patch_zyx": SHAPE,
+}
+
+
+class Staged(SchemeSuite):
+    """A scheme that trains other networks first: the loss of labels comes after these."""
+
+    def test_steps_lower_the_loss_of_labels(self, tmp_path: Path) -> None:
+        options = self.options(augment=False, foreground=1.0, learning_rate=0.01, epochs=12)
+        events = list(iter_train(pairs(), out=tmp_path / "m.safetensors", **options))
+        steps = [event for event in events if isinstance(event, TrainProgress)]
+        losses = [event.losses["loss"] for event in steps if "loss" in event.losses]
+        assert 0 < len(losses) < len(steps)
+        assert losses[-1] < 0.9 * losses[0]
+
+
+class TestSynthesis(SchemeSuite):
+    scheme = "synthesis"
+    kept: ClassVar = {"network"}
+    parts: ClassVar = {"loss"}
+
+
+class TestAdversarial(SchemeSuite):
+    """In 2.5D: the critic sees slices."""
+
+    scheme = "adversarial"
+    knobs: ClassVar = {"mode": "2.5d"}
+    kept: ClassVar = {"network", "critic"}
+    parts: ClassVar = {"loss", "critic", "adversary"}
+
+
+class TestShapePrior(Staged):
+    scheme = "acnn"
+    knobs: ClassVar = {"ema": 0.9, "first_share": 0.02, "shape_weight": 1e-4}
+    kept: ClassVar = {"network", "average", "shapes"}
+    parts: ClassVar = {"loss", "shape"}
+
+
+class TestConditionalGan(Staged):
+    scheme = "cgan"
+    knobs: ClassVar = {"first_share": 0.02}
+    kept: ClassVar = {"network", "maps", "map critic", "images", "image critic"}
+    parts: ClassVar = {"loss"}
+
+
+def test_the_map_that_a_critic_takes_for_real_is_as_soft_as_the_made_one() -> None:
+    made = torch.tensor([[0.6, 0.3, 0.1], [0.95, 0.03, 0.02], [0.2, 0.5, 0.3]]).T[None]
+    true = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 0]]).T[None]  # nobody annotated the third voxel
+    expected = torch.tensor([[0.9, 0.075, 0.025], [0.95, 0.03, 0.02], [0, 0, 0]]).T[None]
+    assert torch.allclose(scaled(made, true), expected)
+
+
+def test_critics_and_those_they_judge_have_opposite_losses() -> None:
+    odds = torch.full((2, 1, 3), math.log(3.0))  # "real" with a probability of 3/4
+    assert contest.real(odds).item() == pytest.approx(-math.log(0.75))
+    assert contest.fake(odds).item() == pytest.approx(-math.log(0.25))
+    judged = contest.judged(nn.Identity(), odds, torch.zeros_like(odds))
+    assert judged.item() == pytest.approx(0.5 * (-math.log(0.75) + math.log(2)))
+
+
+def test_the_distance_of_shapes_is_the_squared_distance_of_their_codes() -> None:
+    coder = nn.Linear(2, 2, bias=False)
+    nn.init.constant_(coder.weight, 1.0)
+    found, true = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    assert code_distance(coder, found, true).item() == pytest.approx((2**2 + 2**2) / 2)
+
+
+@pytest.mark.parametrize("factor", [1e6, math.nan], ids=["too large", "no number"])
+def test_a_network_that_has_diverged_changes_no_weight(factor: float) -> None:
+    network = nn.Linear(1, 1)
+    before = [parameter.clone() for parameter in network.parameters()]
+    loss = network(torch.ones(1, 1)).square().sum() + 1
+    assert not contest.is_finite(contest.compete(contest.adam(network), {"a": factor * loss}, 12.0))
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    assert contest.is_finite(contest.compete(contest.adam(network), {"a": loss}, 12.0))
+    assert not any(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_a_critic_that_diverges_ends_the_training_and_the_weights_before_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = itertools.count(1)
+
+    def diverging(critic: nn.Module, true: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+        return contest.judged(critic, true, made) * (1e6 if next(calls) > 3 else 1)
+
+    monkeypatch.setattr(adversarial, "judged", diverging)
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "m.safetensors"
+    with pytest.raises(
+        InputError, match=r"the loss of critic was not finite for 10 steps.*m.training.last.safetensors"
+    ):
+        train(pairs(), out=out, scheme="adversarial", epochs=100, **TINY)
+    left = load_model(out.with_suffix(".training") / "last.safetensors")
+    monkeypatch.undo()
+    count = itertools.count(1)
+    healthy = {"scheme": "adversarial", "epochs": 100, "should_stop": lambda: next(count) == 3, **TINY}
+    wanted = train(pairs(), out=whole, **healthy).load_network().state_dict()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in left.load_network().state_dict().items())
+
+
+def test_what_is_trained_first_is_told_and_not_validated(tmp_path: Path) -> None:
+    options = TINY | {"val": 0.5, "validations": 10, "first_share": 0.5, "epochs": 8, "scheme": "acnn"}
+    both = [(volume(seed=seed), segmentation()) for seed in range(2)]
+    events = list(iter_train(both, out=tmp_path / "m.safetensors", **options))
+    assert notices(events) == ["step 4: the autoencoder of label maps is trained; now the network"]
+    assert min(event.step for event in events if isinstance(event, Validated)) > 4
+    count = itertools.count(1)
+    early = iter_train(both, out=tmp_path / "n.safetensors", should_stop=lambda: next(count) == 2, **options)
+    assert any("the network has learned nothing" in e.message for e in early if isinstance(e, Notice))
+
+
+def test_labels_alone_train_a_network_and_the_report_shows_what_was_made_up(tmp_path: Path) -> None:
+    labels = [Segmentation(segmentation().data, segmentation().grid, name=f"case{k}") for k in range(2)]
+    options = TINY | {"epochs": 1, "scheme": "synthesis", "report": True}
+    events = list(iter_train(labels, out=tmp_path / "m.safetensors", **options))
+    (made,) = [event for event in events if isinstance(event, Pictured)]
+    assert made.pictures[0].image.shape == made.pictures[0].labels.shape == SHAPE[1:]
+    assert set(made.pictures[0].labels.ravel().tolist()) == {0, 1, 2}
+    page = (tmp_path / "m.training" / "report.html").read_text()
+    assert page.count("made-up image</figcaption>") == len(made.pictures) == 2
+    with pytest.raises(InputError, match="case case0 has no image, which scheme supervised needs"):
+        train(labels, out=tmp_path / "n.safetensors", **TINY)
+    with pytest.raises(InputError, match="case case0 has no image, others have one"):
+        train([labels[0], *pairs()], out=tmp_path / "n.safetensors", **TINY | {"scheme": "synthesis"})
+
+
+def test_the_command_trains_from_a_folder_of_labels(
+    tmp_path: Path, ball_labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--labels", str(ball_labels), "-o", str(tmp_path / "m.safetensors")]
+    assert main([*command, "--scheme", "synthesis", "--epochs", "1", "--val", "0", "--device", "cpu"]) == 0
+    assert dict(load_model(tmp_path / "m.safetensors").spec.labels).keys() == {1, 2}
+    assert main(command) == 2
+    assert "give --images and --labels" in capsys.readouterr().err
