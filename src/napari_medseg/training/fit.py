@@ -273,7 +273,7 @@ def _train_one(
     """
     config, target, scheme = job.config, choose_device(job.config.device), scheme_named(job.config.scheme)
     training, validation = split(job.cases, config.validation.val)
-    if len(job.cases) == 1 and config.validation.val:
+    if len(job.cases) == 1 and config.validation.val and scheme.takes == "image":
         training, validation, config = held_out(job.cases[0], config)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)
