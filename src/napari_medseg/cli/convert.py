@@ -205,7 +205,7 @@ def _export_model(args: Namespace) -> None:
 
 def _prune_model(args: Namespace) -> None:
     from napari_medseg.cases import cases_from_folders
-    from napari_medseg.training.tasks.pruning import Pruned, iter_prune
+    from napari_medseg.training import Pruned, iter_prune
 
     require_model_path(args.output)
     with locked(args.output):

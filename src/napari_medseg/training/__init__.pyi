@@ -2,11 +2,15 @@ from .fit import iter_train, train
 from .planning.document import Plan, load_plan
 from .tasks.folds import Folds, iter_train_folds, train_folds
 from .tasks.planner import iter_plan, plan
+from .tasks.pruning import Pruned, Worth, iter_prune
 
 __all__ = [
     "Folds",
     "Plan",
+    "Pruned",
+    "Worth",
     "iter_plan",
+    "iter_prune",
     "iter_train",
     "iter_train_folds",
     "load_plan",
