@@ -9,6 +9,7 @@ N: batch. C: channels. V: voxels of a map. *size: (Z, Y, X) or (Y, X).
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -203,13 +204,18 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *size) -> (N, C, *size); the map is (N, 1, C, C)."""
-        with torch.autocast(x.device.type, enabled=False):
+        with _in_float32(x.device.type):
             rows = x.float().flatten(2)
             products = rows @ rows.transpose(1, 2)
             weights = (products.amax(-1, keepdim=True) - products).softmax(-1)
             gathered = (self.map(weights[:, None])[:, 0] @ rows).reshape(x.shape)
         y: Tensor = self.share * gathered.to(x.dtype) + x
         return y
+
+
+def _in_float32(device: str) -> AbstractContextManager[object]:
+    """Inside, matrix products keep their digits; the meta device, which computes nothing, knows no number formats."""
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 def _encoder(spatial_dims: int, in_channels: int, width: int, blocks: tuple[int, ...], norm: str) -> ResNetEncoder:
