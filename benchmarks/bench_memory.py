@@ -5,9 +5,9 @@
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_memory.py deepigeos FOLDER
 
 Seeds are fixed. The memory network learns by the scheme "memory" from phantoms of seeds below 160. It is measured on
-phantoms of seeds from 10,000 on, and on hippocampus volumes from the 181st of 200 on, of which it has seen none. The user
-gives the largest slice along z, and then the slice that the network's quality head proposes; slices given in any round do
-not count.
+phantoms of seeds from 10,000 on, and on hippocampus volumes from the 181st of 200 on, of which it has seen none. The
+user gives the largest slice along z, and then the slice that the network's quality head proposes; slices given in any
+round do not count.
 DeepIGeoS: P-Net learns from the first 20 hippocampus volumes, R-Net by the scheme "clicks" from the first 60, and both
 are measured on those from the 181st on; clicks are simulated as published.
 """

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseg.architectures.blocks.outputs import Outputs, logits_of
-from napari_medseg.architectures.interactive.graph_unet import GraphUNet, OnSupervoxels
 
 
 class SliceWise(nn.Module):
@@ -65,14 +64,18 @@ class TriPlanar(nn.Module):
 
 
 def in_mode(network: nn.Module, mode: str, slices: int = 1) -> nn.Module:
-    """The network of volumes that a mode ("2d", "2.5d", "triplanar" or "3d") makes of a network."""
+    """The network of volumes that a mode ("2d", "2.5d", "triplanar" or "3d") makes of a network.
+
+    A network that takes no image says itself, by `on_volumes`, how it is used on volumes.
+    """
     if mode == "2d":
         return SliceWise(network)
     if mode == "2.5d":
         return AdjacentSlices(network, slices)
-    if isinstance(network, GraphUNet):
-        return OnSupervoxels(network)
-    return TriPlanar(network) if mode == "triplanar" else network
+    if mode == "triplanar":
+        return TriPlanar(network)
+    on_volumes = getattr(network, "on_volumes", None)
+    return network if on_volumes is None else on_volumes()
 
 
 def _stacked(outputs: Tensor | Outputs, batch: int) -> Tensor | Outputs:

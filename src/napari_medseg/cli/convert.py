@@ -60,6 +60,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="linear",
         help="How --onto resamples; of labels, linear interpolates the mask of each. (default: %(default)s)",
     )
+    _add_state_dict(parser)
+    parser.add_argument(
+        "--prune",
+        type=int,
+        metavar="LEVEL",
+        help="Keep the levels 1 to LEVEL of a model of unetpp, and say what that saves and costs.",
+    )
+    parser.add_argument(
+        "--images",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="Folder of images whose Dice --prune measures, with --labels; several times for several channels.",
+    )
+
+
+def _add_state_dict(parser: ArgumentParser) -> None:
+    """Add what a state dict does not say of itself."""
     parser.add_argument("--network", metavar="NAME", help="Network of a state dict: one that `networks` lists.")
     parser.add_argument(
         "--preset", choices=get_args(PresetName), default="default", help="Preset of the network of a state dict."
@@ -86,19 +104,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--intensities", metavar="HOW", help=f"How a state dict wants intensities: {INTENSITIES}.")
     parser.add_argument(
         "--modality", choices=get_args(Modality), default="other", help="Images of a state dict. (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--prune",
-        type=int,
-        metavar="LEVEL",
-        help="Keep the levels 1 to LEVEL of a model of unetpp, and say what that saves and costs.",
-    )
-    parser.add_argument(
-        "--images",
-        action="append",
-        type=Path,
-        metavar="DIR",
-        help="Folder of images whose Dice --prune measures, with --labels; several times for several channels.",
     )
 
 
@@ -200,7 +205,7 @@ def _export_model(args: Namespace) -> None:
 
 def _prune_model(args: Namespace) -> None:
     from napari_medseg.cases import cases_from_folders
-    from napari_medseg.training.tasks.pruning import Pruned, iter_prune
+    from napari_medseg.training import Pruned, iter_prune
 
     require_model_path(args.output)
     with locked(args.output):

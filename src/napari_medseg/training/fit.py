@@ -320,7 +320,8 @@ def _train_one(
     """
     config, target, scheme = job.config, choose_device(job.config.device), scheme_named(job.config.scheme)
     training, validation = split(job.cases, config.validation.val)
-    if len(job.cases) == 1 and config.validation.val and not isinstance(job.cases[0], Numbered):
+    is_one = len(job.cases) == 1 and scheme.takes == "image" and not isinstance(job.cases[0], Numbered)
+    if is_one and config.validation.val:
         training, validation, config = held_out(job.cases[0], config)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from napari_medseg.architectures.residual.attended import ChannelAttention, Cris
 from napari_medseg.registry import network
 from network_suite import NetworkSuite, noise
 
-SMALL: Mapping[str, object] = {"width": 4, "blocks": (1, 1, 1, 1), "norm": "group", "dropout": 0.0}
+SMALL: Mapping[str, Any] = {"width": 4, "blocks": (1, 1, 1, 1), "norm": "group", "dropout": 0.0}
 
 
 class TestCCNet(NetworkSuite):
@@ -55,9 +55,11 @@ def test_a_corner_sees_the_opposite_one_after_as_many_times_as_there_are_axes(
     y = x
     for _ in range(recurrence):
         y = attend(y)
-    y[(..., *(0,) * dims)].sum().backward()  # type: ignore[no-untyped-call]  # torch
+    near: Any = (..., *(0,) * dims)
+    far: Any = (..., *(-1,) * dims)
+    y[near].sum().backward()  # type: ignore[no-untyped-call]  # torch
     assert x.grad is not None
-    assert bool(x.grad[(..., *(-1,) * dims)].any()) == reaches
+    assert bool(x.grad[far].any()) == reaches
 
 
 def test_keys_of_a_volume_are_bounded() -> None:

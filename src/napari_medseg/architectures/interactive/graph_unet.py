@@ -104,6 +104,10 @@ class GraphUNet(nn.Module):
         logits: Tensor = self.classify(x, graph)
         return logits
 
+    def on_volumes(self) -> OnSupervoxels:
+        """This network on the supervoxels of volumes."""
+        return OnSupervoxels(self)
+
 
 class GraphConvolution(nn.Module):
     """A layer on each node, then the mean over a node and its neighbours, weighted by both nodes' degrees.

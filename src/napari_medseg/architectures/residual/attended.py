@@ -9,6 +9,7 @@ N: batch. C: channels. V: voxels of a map. *size: (Z, Y, X) or (Y, X).
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -149,9 +150,11 @@ class CrissCrossAttention(nn.Module):
         scores = torch.cat([self._scores(query, key, axis, last=axis == axes[-1]) for axis in axes], dim=-1)
         weights = scores.softmax(-1)
         self.map(weights.flatten(1, -2)[:, None])
-        gathered = torch.zeros_like(value)
-        for axis, part in zip(axes, weights.split([query.shape[a] for a in axes], dim=-1), strict=True):
+        gathered, start = torch.zeros_like(value), 0
+        for axis in axes:
+            part = weights.narrow(-1, start, query.shape[axis])
             gathered = gathered + (part.movedim(axis, -2) @ value.movedim(axis, -2)).movedim(-2, axis)
+            start += query.shape[axis]
         return self.share * gathered.movedim(-1, 1) + x
 
     @staticmethod
@@ -183,7 +186,8 @@ class PositionAttention(nn.Module):
         parts = (self.scale * self.query(x), self.key(seen), self.value(seen))
         query, key, value = (part.flatten(2).transpose(1, 2)[:, None] for part in parts)
         gathered = self.attention(query, key, value)[:, 0].transpose(1, 2).reshape(x.shape)
-        return self.share * gathered + x
+        y: Tensor = self.share * gathered + x
+        return y
 
 
 class ChannelAttention(nn.Module):
@@ -200,12 +204,18 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *size) -> (N, C, *size); the map is (N, 1, C, C)."""
-        with torch.autocast(x.device.type, enabled=False):
+        with _in_float32(x.device.type):
             rows = x.float().flatten(2)
             products = rows @ rows.transpose(1, 2)
             weights = (products.amax(-1, keepdim=True) - products).softmax(-1)
             gathered = (self.map(weights[:, None])[:, 0] @ rows).reshape(x.shape)
-        return self.share * gathered.to(x.dtype) + x
+        y: Tensor = self.share * gathered.to(x.dtype) + x
+        return y
+
+
+def _in_float32(device: str) -> AbstractContextManager[object]:
+    """Inside, matrix products keep their digits; the meta device, which computes nothing, knows no number formats."""
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 def _encoder(spatial_dims: int, in_channels: int, width: int, blocks: tuple[int, ...], norm: str) -> ResNetEncoder:

@@ -36,7 +36,7 @@ class SimulatedClicks(OneNetwork):
         spec = network_named(_PNET)
         with torch.random.fork_rng():
             torch.manual_seed(setup.config.seed)
-            self._pnet = spec.build_from(spec.arguments(**setup.spec.arguments)).to(setup.device)
+            self._pnet = spec.build_from(setup.spec.arguments).to(setup.device)  # both have the same arguments
         self._pnet_optimiser = self._optimiser_of(self._pnet)
 
     def networks(self) -> Mapping[str, nn.Module]:

@@ -30,7 +30,7 @@ def of_memory(plan: ModelSpec, config: TrainConfig, arguments: Mapping[str, Argu
     return replace(
         plan,
         network="mem3d",
-        arguments=network("mem3d").arguments(**arguments),
+        arguments=network("mem3d").arguments(**arguments),  # type: ignore[arg-type]  # no preset among them
         labels={1: "object"},
         patch_zyx=(1, size, size),
         normalisation=(Normalisation(kind="none"),),
@@ -60,9 +60,8 @@ def _on_volumes(
     description: str,
 ) -> ModelSpec:
     spec = network(name)
-    given = spec.arguments(
-        in_channels=spec.inputs_for(len(plan.channels)), out_channels=len(plan.labels) + 1, spatial_dims=3, **arguments
-    )
+    own = {"in_channels": spec.inputs_for(len(plan.channels)), "out_channels": len(plan.labels) + 1, "spatial_dims": 3}
+    given = spec.arguments(**own, **arguments)  # type: ignore[arg-type]  # no preset among them
     return replace(
         plan,
         network=name,
