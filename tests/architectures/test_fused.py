@@ -58,7 +58,7 @@ def test_a_missing_channel_changes_nothing_and_one_alone_is_the_network_itself(f
         alone.load_state_dict({k: v for k, v in state.items() if ".members." not in k})
         wanted = alone(x[:, :1])
     else:
-        alone.load_state_dict(network.members[0].state_dict())
+        alone.load_state_dict(network.get_submodule("members.0").state_dict())
         wanted = alone(x[:, :1]).log_softmax(1)
     torch.testing.assert_close(network(x), wanted)
     both = network(torch.randn(1, 2, 8, 8, 8))
@@ -71,7 +71,7 @@ def test_all_scales_are_joined_in_training_and_all_weights_learn() -> None:
         outputs = network(torch.randn(2, 2, 8, 8, 8))
         assert isinstance(outputs, Outputs)
         assert [len(scale) for scale in outputs.supervised] == [2, 2]
-        torch.stack([scale.square().sum() for scale in outputs.supervised]).sum().backward()
+        torch.stack([scale.square().sum() for scale in outputs.supervised]).sum().backward()  # type: ignore[no-untyped-call]
         assert all(p.grad is not None for p in network.parameters())
 
 

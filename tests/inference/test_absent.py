@@ -63,7 +63,7 @@ def test_zeros_are_added_box_by_box() -> None:
     assert WithZeros(da.from_array(data, chunks=(1, 2, 4, 5)), [0, None, 1]).chunks[:2] == ((1, 1, 1), (2, 1))
     wanted = np.insert(data, 1, 0, axis=0)
     for key in (..., (slice(1, 3), 2), (2, slice(None), slice(1, 3))):
-        np.testing.assert_array_equal(seen[key], wanted[key])  # type: ignore[index]
+        np.testing.assert_array_equal(seen[key], wanted[key])
 
 
 def test_a_model_that_always_saw_all_channels_is_doubted(two: Model) -> None:

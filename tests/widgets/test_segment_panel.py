@@ -228,7 +228,7 @@ def test_a_model_of_two_channels_asks_for_two_images(
     panel.models.select(ball_in_folder)
     qtbot.waitUntil(lambda: len(panel.images) == 1)
     assert panel.images[0].layer is not None
-    assert panel.config.missing == ()
+    assert not panel.config.missing
 
 
 def test_a_file_that_is_no_model_is_said_and_cannot_run(

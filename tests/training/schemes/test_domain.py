@@ -47,7 +47,7 @@ def pairs(channels: int = 1) -> list[Any]:
 def dark(seed: int = 5, channels: int = 1) -> Volume:
     """Another domain: the balls are dark."""
     bright = volume(channels, seed)
-    return replace(bright, data=200 - bright.data)
+    return replace(bright, data=200 - np.asarray(bright.data))
 
 
 def options(scheme: str, **changes: Any) -> dict[str, Any]:
