@@ -58,11 +58,11 @@ from napari_medseg.training.planning.rules import (
 from napari_medseg.training.record import described
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
+from napari_medseg.training.schemes.domain.target import adapted_spec, ignoring, require_other_images, without_labels
 from napari_medseg.training.schemes.scheme import require_taken, require_target, require_used, scheme_named
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
-from napari_medseg.training.target import adapted_spec, ignoring, require_other_images, without_labels
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 

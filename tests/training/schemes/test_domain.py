@@ -17,8 +17,8 @@ from napari_medseg import Volume, iter_train, load_model, segment, train
 from napari_medseg.errors import InputError
 from napari_medseg.events import TrainProgress
 from napari_medseg.training.saved import load
-from napari_medseg.training.schemes import cyclegan
-from napari_medseg.training.schemes.statistics import quantiles, towards
+from napari_medseg.training.schemes.domain import cyclegan
+from napari_medseg.training.schemes.domain.statistics import quantiles, towards
 
 TINY: dict[str, Any] = {
     "epochs": 4,
@@ -50,7 +50,7 @@ def dark(seed: int = 5, channels: int = 1) -> Volume:
     return replace(bright, data=200 - np.asarray(bright.data))
 
 
-def options(scheme: str, **changes: Any) -> dict[str, Any]:
+def options(scheme: str, /, **changes: Any) -> dict[str, Any]:
     return {"scheme": scheme, "target": [dark(5), dark(6)], **TINY, **SCHEMES[scheme], **changes}
 
 

@@ -133,8 +133,8 @@ def _outlook(question: Question) -> Outlook | str:
     from napari_medseg.inference.torch_library import preload
 
     preload()
-    from napari_medseg.inference.absent import completed
     from napari_medseg.inference.pace import pace_of, plan_for
+    from napari_medseg.inference.source.absent import completed
     from napari_medseg.inference.suitability import ImageSample, doubts_about
 
     volume, model, config = question

@@ -15,8 +15,8 @@ from napari_medseg import Volume, load_model, registry, segment, write
 from napari_medseg.cli import main
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Notice
-from napari_medseg.inference.absent import WithZeros, completed
 from napari_medseg.inference.engine import iter_segment
+from napari_medseg.inference.source.absent import WithZeros, completed
 from napari_medseg.models.file import Model, write_model
 from napari_medseg.models.spec import MISSING, Channel, Normalisation
 
@@ -102,7 +102,7 @@ def test_the_command_takes_the_other_channels(two: Model, tmp_path: Path, capsys
 
 
 def test_a_cascade_needs_all(two: Model) -> None:
-    from napari_medseg.inference.absent import require_absent
+    from napari_medseg.inference.source.absent import require_absent
     from napari_medseg.models.spec import Stage
 
     cascade = replace(two.spec, first=Stage(model=two.spec, guide="boxes"))

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_medseg.inference.device import autocast
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.schemes.adapting import learn_from, varied
+from napari_medseg.training.schemes.domain.adapting import learn_from, varied
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.state import Setup, TrainState, phases_of
 from napari_medseg.transforms.intensity import Float32Array
