@@ -407,7 +407,7 @@ class TrainConfig:
         )
         _require(
             self.fusion == "input" or (self.cascade == "none" and self.mode != "2.5d"),
-            f"fusion {self.fusion} takes each channel apart, and a cascade and mode 2.5d have further ones: choose "
+            f"fusion {self.fusion} takes channels apart, and a cascade and mode 2.5d add further ones: choose "
             f"fusion=input, or neither",
         )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -135,3 +136,28 @@ def test_cases_smaller_than_the_patch_lie_in_its_middle(shape: tuple[int, int, i
     assert len(planes) == min(8, shape[0])
     if shape[0] < 8:
         assert abs((int(planes[0]) + int(planes[-1])) / 2 - 3.5) <= 0.5
+
+
+def test_channels_are_missing_in_some_patches_but_never_all() -> None:
+    one = case()
+    two = replace(one, image=np.concatenate([one.image + 1, one.image + 2]))
+    augmentation = AugmentationConfig(augment=False, modality_dropout=0.8)
+
+    def missing() -> list[list[bool]]:
+        made = PatchSampler(
+            [two],
+            (4, 8, 8),
+            (2.0, 1.0, 1.0),
+            batch_size=4,
+            foreground=0.5,
+            augmentation=augmentation,
+            seed=1,
+            device=CPU,
+        )
+        batches = islice(made.batches(), 6)
+        return [[bool((channel == 0).all()) for channel in patch] for batch in batches for patch in batch.images]
+
+    found = missing()
+    assert missing() == found
+    assert {tuple(channels) for channels in found} >= {(True, False), (False, True)}
+    assert (True, True) not in map(tuple, found)

@@ -35,6 +35,7 @@ from napari_medseg.models.spec import Channel
 from napari_medseg.sample import sample_files
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import PROVENANCE_KEY, to_segmentation, volume_layer
+from napari_medseg.widgets.fields.layer_box import LEFT_OUT
 from napari_medseg.widgets.fields.model_box import facts_of, known_models
 from napari_medseg.widgets.segment import SegmentPanel, as_python
 
@@ -219,8 +220,19 @@ def test_a_model_of_two_channels_asks_for_two_images(
     pair = Volume(np.concatenate([volume(seed=0).data, volume(seed=1).data]), volume().grid)
     expected = ms.segment(pair, two)
     np.testing.assert_array_equal(np.asarray(viewer.layers["ct labels"].data), np.asarray(expected.data))
+    panel.images[1].setCurrentText(LEFT_OUT)  # the model may do without it
+    assert panel.config.missing == ("FLAIR",)
+    assert "missing=('FLAIR',)" in as_python(["ct.nii.gz"], two, panel.config)
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    expected = ms.segment(volume(seed=0), two, missing=("FLAIR",))
+    np.testing.assert_array_equal(np.asarray(viewer.layers["ct labels [1]"].data), np.asarray(expected.data))
+    panel.images[0].setCurrentText(LEFT_OUT)
+    assert not panel.segment_button.isEnabled()
     panel.models.select(ball_in_folder)
     qtbot.waitUntil(lambda: len(panel.images) == 1)
+    assert panel.images[0].layer is not None
+    assert not panel.config.missing
 
 
 def test_a_set_of_models_is_listed_and_segments(

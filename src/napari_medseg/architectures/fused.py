@@ -70,9 +70,10 @@ def shares_of(x: Tensor) -> Tensor:
 
 def joined(apart: Tensor, shares: Tensor) -> Tensor:
     """(M N, ...) -> (N, ...), the mean of the modalities by their shares; a missing one may hold anything finite."""
-    modalities = apart.unflatten(0, shares.shape)
+    modalities = torch.unflatten(apart, 0, tuple(shares.shape))
     weights = shares.to(apart.dtype).reshape(*shares.shape, *([1] * (apart.ndim - 1)))
-    return (modalities * weights).sum(0)
+    mean: Tensor = (modalities * weights).sum(0)
+    return mean
 
 
 class LayerFusion(nn.Module):

@@ -136,5 +136,5 @@ def slices_of(volumes: Tensor) -> Tensor:
 def translated_slices(translator: nn.Module, volumes: Tensor, at_once: int = 16) -> Tensor:
     """(N, C, Z, Y, X) -> the same shape: every slice through a translator of slices, without a gradient."""
     with torch.no_grad():
-        made = torch.cat([translator(part) for part in slices_of(volumes).split(at_once)])
-    return made.unflatten(0, (len(volumes), -1)).transpose(1, 2)
+        made = torch.cat([translator(part) for part in torch.split(slices_of(volumes), at_once)])
+    return torch.unflatten(made, 0, (len(volumes), -1)).transpose(1, 2)

@@ -20,7 +20,6 @@ from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of
-from napari_medseg.inference.absent import completed, doubt_about_missing, require_absent
 from napari_medseg.inference.cleaning.steps import cleaning_labels
 from napari_medseg.inference.device import bf16_doubt, machine_for
 from napari_medseg.inference.job import (
@@ -43,6 +42,7 @@ from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
 from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.source.absent import completed, doubt_about_missing, require_absent
 from napari_medseg.inference.source.pipeline import segment_prepared
 from napari_medseg.inference.suitability import ImageSample, doubts_about
 from napari_medseg.io.stored import Stored

@@ -23,6 +23,8 @@ def prune_model(model: Model | str | Path, level: int, out: str | Path) -> Model
     spec = model.spec
     if spec.network != PRUNABLE:
         raise InputError(f"{model.path}: only a {PRUNABLE} can be pruned; this is a {spec.network}")
+    if "fusion" in spec.arguments:
+        raise InputError(f"{model.path}: a model that fuses its channels later than its input cannot be pruned")
     if not spec.arguments["deep_supervision"]:
         raise InputError(
             f"{model.path}: was trained without deep supervision, so only its deepest head exists: train it with"

@@ -68,6 +68,7 @@ from napari_medseg.training.refiners.plan import boxes_at_once, refiner_plan
 from napari_medseg.training.refiners.prepared import prepare_errors
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saved import Saved
+from napari_medseg.training.schemes.domain.target import adapted_spec, ignoring, require_other_images, without_labels
 from napari_medseg.training.schemes.objects import cases_for
 from napari_medseg.training.schemes.scheme import (
     SchemeSpec,
@@ -83,7 +84,6 @@ from napari_medseg.training.schemes.scheme import (
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.sparse import held_out, in_part
 from napari_medseg.training.state import Setup, TrainState, training_precision
-from napari_medseg.training.target import adapted_spec, ignoring, require_other_images, without_labels
 from napari_medseg.training.unlabelled import doubts, require_alike, unknown, without_labelled
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume

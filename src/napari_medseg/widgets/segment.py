@@ -66,7 +66,11 @@ _WORDS = {
 }
 _DEFAULTS = SegmentConfig()
 _SHOWN = ("preset", "device")
+_HIDDEN = ("missing",)
+"""A channel is missing whose row is left empty."""
 _REMEMBERED = ("preset", "device", "precision")
+_SCRIPTED = ("preset", "device", "overlap", "tta", "precision", "batch_size", "missing")
+"""What a script says where it is not the default."""
 _REFRESH_MS = 500
 """The layer that fills is drawn at this interval at most: a 3D view uploads all of it each time."""
 
@@ -99,7 +103,7 @@ class SegmentPanel(Panel):
         self._results: list[tuple[tuple[Image, ...], Labels]] = []
         self.images: list[LayerBox] = []
         self.models = ModelBox(Background(self).ask, sets=True)
-        self.options = ConfigForm(SegmentConfig, _SHOWN, _WORDS)
+        self.options = ConfigForm(SegmentConfig, _SHOWN, _WORDS, _HIDDEN)
         self.replace = CheckBox(
             text="Replace the last result",
             tooltip="Remove the layer of the last run on this image once the new is done.",
@@ -165,13 +169,23 @@ class SegmentPanel(Panel):
             self.images.append(box)
         for box, name in zip(self.images, names, strict=True):
             self._form.labelForField(box).setText(name if name and len(names) > 1 else "Image")
+            box.offer_none(len(names) > 1)
         self.order_tabs()
         self._update()
 
     @property
     def config(self) -> SegmentConfig:
         """The options as the panel shows them."""
-        return self.options.config
+        model, missing = self.models.model, list[str]()
+        if model is not None and self.tabs.currentIndex() == 0:
+            pairs = zip(model.spec.channels, self.images, strict=True)
+            missing = [channel.name for channel, box in pairs if box.left_out]
+        return self.options.build(missing=tuple(missing))
+
+    @property
+    def _chosen(self) -> list[Image]:
+        """The layers that are the channels of the image."""
+        return [box.layer for box in self.images if not box.left_out]
 
     def segment(self) -> None:
         """Start the run: a layer that appears at once and fills, or the files of a folder."""
@@ -184,7 +198,7 @@ class SegmentPanel(Panel):
                 self._segment_folder(model, config)
                 return
             volume = self._volume()
-            self._run = Run(model, tuple(box.layer for box in self.images))
+            self._run = Run(model, tuple(self._chosen))
             self.runner.start(partial(_layers, volume, self._path(), model, config), f"Segment {volume.name}")
 
     def _segment_folder(self, model: Model | ModelSet, config: SegmentConfig) -> None:
@@ -197,16 +211,16 @@ class SegmentPanel(Panel):
     def copy_as_python(self) -> None:
         """The call that the button makes, as a script, to the clipboard."""
         assert self.models.chosen is not None, "the button is off without a model"
-        paths = [path_of(box.layer) or f"{box.layer.name}{_suffix(box.layer)}" for box in self.images]
+        paths = [path_of(layer) or f"{layer.name}{_suffix(layer)}" for layer in self._chosen]
         QApplication.clipboard().setText(as_python(paths, self.models.chosen, self.config))
 
     def _path(self) -> Path | None:
         """The file of the first image."""
-        path = self.images[0].layer.source.path
+        path = self._chosen[0].source.path
         return Path(path) if path else None
 
     def _volume(self) -> Volume:
-        return to_volume([box.layer for box in self.images], self._viewer.layers)
+        return to_volume(self._chosen, self._viewer.layers)
 
     def _update(self, _: object = None) -> None:
         """Buttons, estimate and what is waited for follow the choices."""
@@ -227,7 +241,7 @@ class SegmentPanel(Panel):
 
     def _missing(self) -> str:
         """What the panel waits for, in one line; empty where it can run."""
-        if self.tabs.currentIndex() == 0 and any(box.layer is None for box in self.images):
+        if self.tabs.currentIndex() == 0 and (not self._chosen or None in self._chosen):
             return WAITS_FOR_IMAGE
         if self.models.chosen is None:
             return "Waits for a model: choose one, or train one."
@@ -323,7 +337,7 @@ def as_python(paths: Sequence[str], model: Model | ModelSet, config: SegmentConf
             "volume = ms.Volume(np.concatenate([c.data for c in channels]), channels[0].grid)\n"
         )
         imports = "import numpy as np\n\nimport napari_medseg as ms\n"
-    chosen = {name: getattr(config, name) for name in ("preset", "device", "overlap", "tta", "precision", "batch_size")}
+    chosen = {name: getattr(config, name) for name in _SCRIPTED}
     options = "".join(f", {name}={value!r}" for name, value in chosen.items() if value != getattr(_DEFAULTS, name))
     return (
         f"{imports}\n{read}"

@@ -78,6 +78,17 @@ _WORDS = {
     "doubt_passes": Words("Teacher passes"),
     "critic_width": Words("Discriminator width"),
     "descent": Words("Descent", {"auto": "automatic", "adamw": "AdamW", "sgd": "SGD, as published"}),
+    "fusion": Words(
+        "Channels meet",
+        {
+            "input": "in the first convolution",
+            "layer": "at every skip: an encoder each",
+            "decision": "in the labels: a network each",
+        },
+    ),
+    "modality_dropout": Words("Missing channels"),
+    "translator": Words("Translator", {"auto": "automatic", "light": "light", "paper": "as published, for a GPU"}),
+    "translating": Words("Share of translating"),
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
 }
 _SHOWN = ("mode", "cascade", "unlabelled_slices")

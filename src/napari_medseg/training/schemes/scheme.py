@@ -300,7 +300,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             ),
             SchemeSpec(
                 name="adapt-statistics",
-                target="napari_medseg.training.schemes.statistics:AdaptStatistics",
+                target="napari_medseg.training.schemes.domain.statistics:AdaptStatistics",
                 summary="for images of another scanner: with their histograms and their batch statistics",
                 when="Where the same contrast looks a little different elsewhere; costs no time.",
                 reference="Nyul and Udupa, MRM 1999; Li et al., Pattern Recognition 2018",
@@ -308,7 +308,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             ),
             SchemeSpec(
                 name="cyclegan",
-                target="napari_medseg.training.schemes.cyclegan:CycleGan",
+                target="napari_medseg.training.schemes.domain.cyclegan:CycleGan",
                 summary="for images of another contrast: on labelled images translated into it",
                 when="Where labels are of one contrast or modality and the images to segment of another.",
                 reference="Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244",

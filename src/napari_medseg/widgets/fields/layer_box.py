@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WAITS_FOR_IMAGE = "Waits for an image: open a file, or File > Open Sample > Medical segmentation."
 """What a panel says that has no image to work on."""
+LEFT_OUT = "none: left out"
+"""What a box shows in which no layer is meant."""
 _PADDING = 8
 """Pixels that a style may keep free beside the text."""
 
@@ -50,6 +52,9 @@ class LayerBox(QComboBox):
         self._list = viewer.layers
         self._chosen: Layer | None = None
         self._chosen_by_user = False
+        self._offers_none = False
+        self.left_out = False
+        """Whether the user wants none of the layers."""
         self._tooltip = tooltip
         self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -68,8 +73,15 @@ class LayerBox(QComboBox):
 
     @property
     def layer(self) -> Any:
-        """The chosen layer; None while the viewer has no layer of the type."""
+        """The chosen layer; None while the viewer has no layer of the type, and where it is left out."""
         return self._chosen
+
+    def offer_none(self, offered: bool) -> None:
+        """Whether the user may want none of the layers."""
+        if offered != self._offers_none:
+            self._offers_none = offered
+            self.left_out = False
+            self.refresh()
 
     def choose(self, layer: Layer | None) -> None:
         """Choose a layer of the list."""
@@ -83,10 +95,14 @@ class LayerBox(QComboBox):
         for layer in self.layers:
             self.addItem(layer.name)
             self.setItemData(self.count() - 1, layer.name, Qt.ItemDataRole.ToolTipRole)
+        if self._offers_none and self.layers:
+            self.addItem(LEFT_OUT)
+        self.left_out = self.left_out and self._offers_none and bool(self.layers)
         keeps = self._keeps()
         self._chosen_by_user = self._chosen_by_user and keeps
         chosen = self._chosen if keeps else self._first()
-        self.setCurrentIndex(self.layers.index(chosen) if chosen else -1)
+        index = self.layers.index(chosen) if chosen else -1
+        self.setCurrentIndex(len(self.layers) if self.left_out else index)
         self.blockSignals(False)
         self.setEnabled(bool(self.layers))
         self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} layer yet")
@@ -108,8 +124,9 @@ class LayerBox(QComboBox):
             return None
         return others[-1] if self._begins_with_oldest else others[0]
 
-    def _on_choice(self, _index: int) -> None:
+    def _on_choice(self, index: int) -> None:
         self._chosen_by_user = True
+        self.left_out = self._offers_none and index == len(self.layers)
         self._on_index()
 
     def shown_text(self, width: int) -> str:
@@ -131,7 +148,7 @@ class LayerBox(QComboBox):
     def _on_index(self) -> None:
         index = self.currentIndex()
         self.setToolTip("\n".join(filter(None, (self.currentText(), self._tooltip))))
-        layer = self.layers[index] if index >= 0 else None
+        layer = self.layers[index] if 0 <= index < len(self.layers) else None
         if layer is not self._chosen:
             self._chosen = layer
             self.layer_changed.emit(layer)

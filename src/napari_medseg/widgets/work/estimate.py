@@ -151,8 +151,8 @@ def _outlook(question: Question) -> Outlook | str:
     from napari_medseg.inference.torch_library import preload
 
     preload()
-    from napari_medseg.inference.absent import completed
     from napari_medseg.inference.pace import pace_of, plan_for
+    from napari_medseg.inference.source.absent import completed
     from napari_medseg.inference.suitability import ImageSample, doubts_about
     from napari_medseg.models.several import models_of
 

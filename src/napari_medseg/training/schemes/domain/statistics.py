@@ -18,9 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_medseg.inference.device import autocast
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.schemes.adapting import learn_from, varied
+from napari_medseg.training.schemes.domain.adapting import learn_from, varied
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.state import Setup, TrainState, phases_of
+from napari_medseg.transforms.intensity import Float32Array
 
 _QUANTILES = np.linspace(0, 1, 65)
 _STREAM = 0x57A7
@@ -94,13 +95,13 @@ def quantiles(image: npt.NDArray[np.float32]) -> Quantiles:
 
 def towards(image: torch.Tensor, own: Quantiles, other: Quantiles, share: float) -> torch.Tensor:
     """(C, Z, Y, X) with its intensities moved by a share of the way on which quantiles fall on those of another."""
-    values = image.cpu().numpy()
-    moved = np.stack([np.interp(v, *_ascending(a, b)) for v, a, b in zip(values, own, other, strict=True)])
-    return torch.lerp(image, torch.from_numpy(moved.astype(np.float32)).to(image.device), share)
+    moved = np.stack([_moved(*channel) for channel in zip(image.cpu().numpy(), own, other, strict=True)])
+    return torch.lerp(image, torch.from_numpy(moved).to(image.device), share)
 
 
-def _ascending(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Quantiles of which each is above the one before; where many voxels are alike, the middle of theirs counts."""
-    values = np.unique(own)
-    places = [np.flatnonzero(own == value) for value in values]
-    return values, np.array([other[(place[0] + place[-1]) // 2] for place in places])
+def _moved(values: Float32Array, own: Quantiles, other: Quantiles) -> Float32Array:
+    """(Z, Y, X) of one channel, all the way. Where many voxels are alike, the middle of their quantiles counts."""
+    ascending = np.unique(own)
+    places = [np.flatnonzero(own == value) for value in ascending]
+    wanted = np.array([other[(place[0] + place[-1]) // 2] for place in places])
+    return np.interp(values, ascending, wanted).astype(np.float32)

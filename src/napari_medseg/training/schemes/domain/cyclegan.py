@@ -19,8 +19,8 @@ from torch.nn import functional
 from napari_medseg.architectures.translation import SIZES, PatchJudge, Translator, slices_of, translated_slices
 from napari_medseg.inference.device import autocast
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.schemes.adapting import learn_from, varied
 from napari_medseg.training.schemes.descent import descend
+from napari_medseg.training.schemes.domain.adapting import learn_from, varied
 from napari_medseg.training.schemes.scheme import given_knobs, scheme_named
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.state import Setup, TrainState

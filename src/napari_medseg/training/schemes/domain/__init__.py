@@ -1,0 +1,1 @@
+"""Schemes for images of another domain, a scanner or a contrast, without labels."""

@@ -1,0 +1,175 @@
+"""Schemes for images of another domain: what they learn, what they refuse, and that they go on where they stopped."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from balls import SHAPE, segmentation, volume
+from napari_medseg import Volume, iter_train, load_model, segment, train
+from napari_medseg.errors import InputError
+from napari_medseg.events import TrainProgress
+from napari_medseg.training.saved import load
+from napari_medseg.training.schemes.domain import cyclegan
+from napari_medseg.training.schemes.domain.statistics import quantiles, towards
+
+TINY: dict[str, Any] = {
+    "epochs": 4,
+    "val": 0,
+    "device": "cpu",
+    "precision": "fp32",
+    "report": False,
+    "patch_zyx": SHAPE,
+    "batch_size": 1,
+}
+SCHEMES: dict[str, dict[str, Any]] = {
+    "adapt-statistics": {"network": "vnet", "arguments": {"width": 2}},  # with batch norms
+    "cyclegan": {"arguments": {"channels": (4, 8)}, "translating": 0.5},
+}
+KEPT = {
+    "adapt-statistics": {"network", "adapted"},
+    "cyclegan": {"network", "to_target", "to_source", "judge_target", "judge_source"},
+}
+each = pytest.mark.parametrize("scheme", list(SCHEMES))
+
+
+def pairs(channels: int = 1) -> list[Any]:
+    return [(volume(channels), segmentation())]
+
+
+def dark(seed: int = 5, channels: int = 1) -> Volume:
+    """Another domain: the balls are dark."""
+    bright = volume(channels, seed)
+    return replace(bright, data=200 - np.asarray(bright.data))
+
+
+def options(scheme: str, /, **changes: Any) -> dict[str, Any]:
+    return {"scheme": scheme, "target": [dark(5), dark(6)], **TINY, **SCHEMES[scheme], **changes}
+
+
+@each
+def test_a_stopped_training_goes_on_to_the_same_weights(scheme: str, tmp_path: Path) -> None:
+    whole = train(pairs(), out=tmp_path / "whole.safetensors", **options(scheme)).load_network().state_dict()
+    out = tmp_path / "m.safetensors"
+    losses: list[set[str]] = []
+    for last in (1, 2):  # of 4 steps, once in each part of cyclegan
+        count = itertools.count(1)
+        stop = options(scheme, resume=last > 1, should_stop=lambda count=count, last=last: next(count) >= last)
+        steps = [e for e in iter_train(pairs(), out=out, **stop) if isinstance(e, TrainProgress)]
+        losses.append(set(steps[-1].losses))
+        assert all(math.isfinite(loss) for loss in steps[-1].losses.values())
+    saved = load(tmp_path / "m.training")
+    assert saved is not None
+    assert set(saved.state["networks"]) == KEPT[scheme]
+    if scheme == "cyclegan":
+        assert losses == [{"deceive", "cycle", "identity", "judge target", "judge source"}, {"loss"}]
+    state = torch.get_rng_state()
+    again = train(pairs(), out=out, resume=True, **options(scheme))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in again.load_network().state_dict().items())
+    assert again.spec.normalisation[0].kind == "zscore"
+    assert segment(dark(9), again, device="cpu").data.shape == SHAPE
+
+
+def test_a_network_is_kept_with_the_statistics_of_the_target(tmp_path: Path) -> None:
+    out, count = tmp_path / "m.safetensors", itertools.count(1)
+    train(pairs(), out=out, **options("adapt-statistics", should_stop=lambda: next(count) >= 2))
+    saved = load(tmp_path / "m.training")
+    assert saved is not None
+    network, adapted = (saved.state["networks"][name] for name in ("network", "adapted"))
+    same = {name for name in network if torch.equal(network[name], adapted[name])}
+    assert {name for name in network if "running" not in name} <= same
+    assert not {name for name in network if "running_mean" in name} & same
+
+
+def test_intensities_move_towards_the_other_histogram() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 4, 8, 8)).astype(np.float32)
+    other = 2 * values + 1
+    image = torch.from_numpy(values)
+    tables = quantiles(values), quantiles(other)
+    assert torch.equal(towards(image, *tables, 0.0), image)
+    torch.testing.assert_close(towards(image, *tables, 1.0), torch.from_numpy(other), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(towards(image, *tables, 0.5), 1.5 * image + 0.5, atol=1e-4, rtol=1e-4)
+    flat = np.zeros_like(values)  # half of an image is often one value
+    assert torch.isfinite(towards(torch.from_numpy(flat), quantiles(flat), tables[0], 1.0)).all()
+
+
+def test_translators_learn_to_invert(tmp_path: Path) -> None:
+    steps = [
+        event.losses
+        for event in iter_train(
+            pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", epochs=40, translating=0.9, augment=False)
+        )
+        if isinstance(event, TrainProgress)
+    ]
+    cycles = [losses["cycle"] for losses in steps if "cycle" in losses]
+    assert np.mean(cycles[-5:]) < 0.7 * np.mean(cycles[:5])
+
+
+def test_a_judge_that_diverges_ends_it_and_a_finite_model_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, calls = cyclegan._distance, itertools.count(1)
+
+    def diverging(judgement: torch.Tensor, wanted: float) -> torch.Tensor:
+        return measured(judgement, wanted) * (math.nan if next(calls) > 12 else 1)
+
+    monkeypatch.setattr(cyclegan, "_distance", diverging)
+    with pytest.raises(InputError, match="the loss was not finite for 10 steps"):
+        train(pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", epochs=60, checkpoint_minutes=0))
+    saved = load(tmp_path / "m.training")
+    assert saved is not None
+    assert saved.state["step"] == 2
+    assert all(torch.isfinite(tensor).all() for net in saved.state["networks"].values() for tensor in net.values())
+    left = load_model(tmp_path / "m.training" / "last.safetensors").load_network()
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in left.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": []}, "scheme cyclegan needs target images"),
+        ({"scheme": "supervised", "translating": None}, "scheme supervised takes no target images"),
+        ({"target": [dark(channels=2)]}, "target image 0 has 2 channels, the labelled cases have 1"),
+        ({"target": [dark(), volume()]}, "target image 1 is the labelled case case 0"),
+        ({"target": [replace(dark(), data=np.full((1, *SHAPE), 3))]}, "target image 0 is the same everywhere"),
+        ({"cascade": "detect"}, "a cascade is trained on one domain"),
+        ({"scheme": "adapt-statistics"}, "scheme adapt-statistics has no use for translating"),
+        ({"fusion": "layer"}, "fusion is for images of several channels"),
+        ({"modality_dropout": 0.5}, "modality_dropout is for images of several channels"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_first_step(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", **changes))
+    assert not (tmp_path / "m.training").exists()  # no step has been taken
+
+
+@pytest.mark.parametrize("fusion", ["layer", "decision"])
+def test_a_fused_model_is_a_model_file_like_others(fusion: str, tmp_path: Path) -> None:
+    arguments = {"channels": (4, 8)}
+    knobs: dict[str, Any] = {**TINY, "epochs": 2, "arguments": arguments, "fusion": fusion, "modality_dropout": 0.5}
+    model = train(pairs(2), out=tmp_path / "m.safetensors", **knobs)
+    read = load_model(model.path)
+    assert read.spec.arguments["fusion"] == fusion
+    assert read.spec.training.fingerprint["modality_dropout"] == 0.5
+    whole = segment(volume(2, seed=1), read, device="cpu")
+    assert whole.data.shape == SHAPE
+    name = read.spec.channels[1].name
+    assert segment(volume(1, seed=1), read, device="cpu", missing=(name,)).data.shape == SHAPE
+    further = train(pairs(2), out=tmp_path / "n.safetensors", init=read, **{**TINY, "epochs": 1})
+    assert further.spec.arguments["fusion"] == fusion
+    other = "decision" if fusion == "layer" else "layer"
+    with pytest.raises(InputError, match=f"fusion {other} does not go with the model to start from"):
+        train(pairs(2), out=tmp_path / "o.safetensors", init=read, **{**TINY, "fusion": other})
+    with pytest.raises(InputError, match="keep them: give images with the channels"):
+        train(pairs(3), out=tmp_path / "o.safetensors", init=read, **TINY)
