@@ -24,7 +24,7 @@ def cleaning_of(value: object, labels: Container[int]) -> tuple[CleanConfig, ...
             raise InputError("cleaning of a model interpolates nothing: that is for slices that somebody painted")
         if any(label not in labels for label in one.labels or ()):
             raise InputError(f"cleaning names a label that is not among the labels: {shown(one.labels)}")
-    return found  # type: ignore[return-value]  # as just checked
+    return found
 
 
 def cleaning_document(config: CleanConfig) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class RefinePanel(Panel):
         """What the last run changed in the layer, until another layer is chosen or the change is taken back."""
         self.layer = LayerBox(napari_viewer, Labels, "The labels to make better.")
         self.images: list[LayerBox] = []
-        self.models = ModelBox(Background(self).ask)
+        self.models = ModelBox(Background(self).ask, with_sample=False)
         self.options = ConfigForm(RefineConfig, (), _WORDS)
         self.hint = caption()
         self.working = Background(self, "Refine")

@@ -27,7 +27,7 @@ _FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()})"
 class ModelBox(QWidget):
     """A drop-down of models, a button for others, and the facts of the chosen one.
 
-    ask: `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read
+    with_sample: whether the model of the sample is listed. ask: `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read
     to its end for its SHA-256. `model_changed` carries the Model, or None while it is read and where the file is not a
     model (the facts then say why).
     """
@@ -36,7 +36,9 @@ class ModelBox(QWidget):
     changed = Signal(str)
     """The path that was chosen, for what outlives the session."""
 
-    def __init__(self, ask: Callable[[Callable[[], Any], Callable[[Any], None]], None]) -> None:
+    def __init__(
+        self, ask: Callable[[Callable[[], Any], Callable[[Any], None]], None], *, with_sample: bool = True
+    ) -> None:
         super().__init__()
         self._ask = ask
         self.model: Model | None = None
@@ -55,7 +57,7 @@ class ModelBox(QWidget):
         line.setStretch(0, 1)
         layout.addLayout(line)
         layout.addWidget(self.facts)
-        for name, path in known_models().items():
+        for name, path in (known_models() if with_sample else models_listed()).items():
             self.box.addItem(name, path)
         self.box.setCurrentIndex(min(0, self.box.count() - 1))
         self.box.currentIndexChanged.connect(self._load)
@@ -140,9 +142,14 @@ def _model_or_fault(path: Path) -> Model | str:
         return str(error)
 
 
+def models_listed() -> dict[str, Path]:
+    """{what the user reads: file} of the models folder."""
+    return {path.stem: path for path in list_models()}
+
+
 def known_models() -> dict[str, Path]:
     """{what the user reads: file} of the models folder, and last the sample's model."""
-    models = {path.stem: path for path in list_models()}
+    models = models_listed()
     with suppress(FileError):  # a package without its sample files segments as well
         models["sample (CT phantom)"] = sample_files()["model"]
     return models
