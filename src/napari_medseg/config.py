@@ -295,8 +295,8 @@ class TrainConfig:
     first_network: str = ""
     """The first network of a cascade; empty for the same as the second."""
     scheme: str = "supervised"
-    """Way to train: supervised, from images and their labels; boundary-patch or point-rend: a refiner, from the errors of
-    the model to start from."""
+    """Way to train: supervised, from images and their labels; boundary-patch or point-rend: a refiner, from the errors
+    of the model to start from."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """Arguments of the network that differ from its defaults, by name; see NetworkSpec.parameters."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)

@@ -142,7 +142,7 @@ def test_means_decide_and_planes_are_forgotten() -> None:
     ids, given = np.array([0, 7]), np.array([[0, 7, 7]], np.uint8)
     for share in (0.9, 0.2):  # 0.55 on average
         box = (slice(0, 2), slice(0, 1), slice(0, 1))
-        means.add(box, np.full((2, 2, 1, 1), share, np.float32) * [[[[0]]], [[[1]]]] + [[[[1 - share]]], [[[0]]]])
+        means.add(box, np.array([1 - share, share], np.float32).reshape(2, 1, 1, 1).repeat(2, axis=1))
     assert means.take(0, given, ids).tolist() == [[7, 7, 7]]
     assert list(means._planes) == [1]
     assert means.take(2, given, ids) is given

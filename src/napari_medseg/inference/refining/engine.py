@@ -87,8 +87,8 @@ class _Walk:
         on_grid = segmentation.data if order.is_identity else Reordered(segmentation.data, order)
         labels = Volume(_with_channel(on_grid), volume.grid, name=segmentation.name)
         image = BoxReader(volume, plan.order, keep_bytes=_KEPT_BYTES)
-        readers = [BoxReader(labels, plan.order, keep_bytes=_KEPT_BYTES) for _ in range(2)]
-        return cls(plan, image, *readers, box_of(network.spec, plan.image_grid.spacing))
+        near, ahead = (BoxReader(labels, plan.order, keep_bytes=_KEPT_BYTES) for _ in range(2))
+        return cls(plan, image, near, ahead, box_of(network.spec, plan.image_grid.spacing))
 
     def close(self) -> None:
         for reader in (self.image, self.labels, self.planes):

@@ -27,9 +27,9 @@ _FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()})"
 class ModelBox(QWidget):
     """A drop-down of models, a button for others, and the facts of the chosen one.
 
-    with_sample: whether the model of the sample is listed. ask: `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read
-    to its end for its SHA-256. `model_changed` carries the Model, or None while it is read and where the file is not a
-    model (the facts then say why).
+    with_sample: whether the model of the sample is listed. ask: `ask(compute, then)` runs `compute()` in another thread
+    and `then(result)` in this one, because a model is read to its end for its SHA-256. `model_changed` carries the
+    Model, or None while it is read and where the file is not a model (the facts then say why).
     """
 
     model_changed = Signal(object)
