@@ -105,10 +105,8 @@ class RefinePanel(Panel):
         edit, layer = self._edit, self.layer.layer
         if edit is None:
             return
-        if self.before_button.isChecked():
-            edit.show(layer, before=False)
+        self._forget()  # the labels are shown as they are now
         edit.reversed().apply(layer)
-        self._forget()
         self.done.setText("Taken back.")
 
     @property

@@ -16,7 +16,7 @@ from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Progress
 from napari_medseg.models.several import Ensemble
-from napari_medseg.training import iter_train
+from napari_medseg.training import iter_train, iter_train_folds
 from napari_medseg.training.refiners import errors
 from napari_medseg.training.refiners.plan import TEST_OVERLAP
 from napari_medseg.training.schemes.refiners import points_loss
@@ -141,6 +141,8 @@ def test_what_a_refiner_has_no_use_for_is_refused(
     given = {"init": model, **options}
     with pytest.raises(InputError, match=message):
         ms.train(cases, out=tmp_path / "x.safetensors", scheme="boundary-patch", **given)
+    with pytest.raises(InputError, match="makes one refiner"):
+        next(iter_train_folds(cases, out=tmp_path / "x.json", scheme="boundary-patch", init=model))
 
 
 def test_points_that_nobody_annotated_do_not_count() -> None:

@@ -23,13 +23,13 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Filled, Progress, Started, Work
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.device import Machine, choose_device
-from napari_medseg.inference.engine import require_channels
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.planes import BoxReader, ChannelStatistics, Normaliser, measuring
 from napari_medseg.inference.refining.boxes import Mask, boundary, box_around, thinned
 from napari_medseg.inference.refining.network import PatchNetwork, require_refiner
 from napari_medseg.inference.refining.planes import RollingMeans
 from napari_medseg.inference.results.rows import RowWriter
+from napari_medseg.inference.suitability import require_channels
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Segmentation, Volume, require_order_onto

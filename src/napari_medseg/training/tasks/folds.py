@@ -22,6 +22,7 @@ from napari_medseg.training.cases import as_cases, in_regions
 from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train, require_trainable
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan, as_plan
+from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
@@ -75,6 +76,8 @@ def iter_train_folds(
     """
     knobs = {name: options.pop(name) for name in list(options) if name not in _OF_A_FOLD}
     config = configured(TrainConfig, config, knobs)
+    if scheme_named(config.scheme).learns_errors:
+        raise InputError(f"scheme {config.scheme} makes one refiner: leave folds out, or give a set of folds as init")
     found = in_regions(as_cases(cases), merge)
     if not 2 <= folds <= min(_MOST, len(found)):
         raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")

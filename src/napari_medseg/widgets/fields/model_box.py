@@ -166,8 +166,9 @@ def facts_of(model: Model) -> str:
     validated = "" if score is None else f", Dice {score:.3f} in validation"
     before = f", after {spec.first.model.network}" if spec.first else ""
     mode = "" if spec.mode == "3d" else f", {spec.mode}"
+    refiner = "" if spec.refines is None else f"refiner ({spec.refines.method}): "
     return (
-        f"{spec.network}{mode}{before}{validated}\n"
+        f"{refiner}{spec.network}{mode}{before}{validated}\n"
         f"{len(names)} label{'s' * (len(names) != 1)}: {shown}\n"
         f"{f'spacing {millimetres} mm' if millimetres else 'any spacing'}, patch {patch}\n"
         f"SHA-256 {model.sha256[:12]}\n"
