@@ -22,10 +22,11 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
+from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory
+
 import marked
 import napari_medseg as ms
 from napari_medseg.explanation.methods import METHODS
-from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory
 
 RESULTS = Path(__file__).parent / "results" / "explain.json"
 SEEDS = (0, 1, 2)

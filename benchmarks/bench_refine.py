@@ -4,8 +4,9 @@
 
 Hippocampus: a model of 3 minutes of processor time on the first 160 cases, then refiners of the same 160 from its
 errors; the last 40 are judged once. Phantom: 12 cases of two lobed bodies; one model at half the resolution and one at
-the whole, then refiners from the errors of the first; 6 further cases are judged. Seed 0, one thread, default
-settings. Models that are in the folder already are not trained again. Rows go to `benchmarks/results/refine.json`.
+the whole, then refiners from the errors of the first; 6 further cases are judged. Seed 0, one thread, default settings.
+Models that are in the folder already are not trained again, and a training that was killed goes on. Rows go to
+`benchmarks/results/refine.json`.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def body(seed: int) -> Pair:
 def trained(out: Path, cases: Sequence[Case | Pair], **options: Any) -> ms.Model:
     if not out.exists():
         began = time.process_time()
-        ms.train(list(cases), out=out, device="cpu", seed=0, report=False, **options)
+        ms.train(list(cases), out=out, device="cpu", seed=0, report=False, resume=True, **options)
         print(f"{out.name}: {(time.process_time() - began) / 60:.1f} processor minutes in all", flush=True)
     return ms.load_model(out)
 

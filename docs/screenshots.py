@@ -27,7 +27,7 @@ from window import CT, IMAGES, PLUGIN, add_image, add_labels, dock, finished, pa
 
 import napari_medseg as ms
 from napari_medseg import read, read_segmentation, write
-from napari_medseg.sample import phantom
+from napari_medseg.sample import phantom, sample_files
 from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
 
 ORGANS = {
@@ -118,6 +118,24 @@ def train(viewer: napari.Viewer) -> None:
     panel.train()
     finished(panel)
     shoot(viewer, "train")
+
+
+def refine(viewer: napari.Viewer) -> None:
+    """Refine what the sample's model gives, by a refiner that learned from other phantoms for a minute."""
+    folder, model = Path(os.environ["MEDSEG_MODELS"]), sample_files()["model"]
+    cases = [phantom("ct", seed=seed) for seed in range(1, 5)]
+    ms.train(
+        cases, out=folder / "organs refiner.safetensors", scheme="boundary-patch", init=model, minutes=1.0, val=0.0
+    )
+    image, _ = phantom("ct", seed=0)
+    data, arguments, _ = volume_layer(image)[0]
+    viewer.add_image(data, **arguments)
+    add_labels(viewer, ms.segment(image, model), name="organs")
+    panel = dock(viewer, "Refine")
+    wait(lambda: panel.models.model is not None)
+    panel.refine()
+    wait(lambda: not panel.working.runner.is_busy, 1.0)
+    shoot(viewer, "refine")
 
 
 def interact(viewer: napari.Viewer) -> None:
@@ -260,6 +278,7 @@ def explain(viewer: napari.Viewer) -> None:
 PARTS: dict[str, Callable[[napari.Viewer], None]] = {
     "guide": guide,
     "train": train,
+    "refine": refine,
     "interact": interact,
     "labels": labels,
     "tutorial": tutorial,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -116,11 +118,15 @@ def test_a_head_that_follows_coarse_labels_keeps_a_body_of_whole_coarse_voxels()
 
 @pytest.mark.parametrize("name", ["unet3d", "unetpp", "vnet", "segresnet", "hrnet", "attention_unet"])
 def test_features_are_found_in_networks_of_several_families(name: str) -> None:
-    small = {"unetpp": {"channels": (4, 8, 8, 8, 8)}, "hrnet": {"width": 4, "stem": 8, "blocks": 1}}.get(name, {})
+    sizes: dict[str, dict[str, Any]] = {
+        "unetpp": {"channels": (4, 8, 8, 8, 8)},
+        "hrnet": {"width": 4, "stem": 8, "blocks": 1},
+    }
+    small = sizes.get(name, {})
     net = network(name).build(in_channels=1, out_channels=3, spatial_dims=2, **small)
     layer, features = last_convolution(net, torch.zeros(1, 1, 32, 32), 3)
     assert layer
-    assert net.get_submodule(layer).weight.shape[:2] == (3, features)
+    assert net.state_dict()[f"{layer}.weight"].shape[:2] == (3, features)
 
 
 def test_w18_small_v2_with_a_mask_has_the_published_parameters() -> None:

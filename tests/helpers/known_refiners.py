@@ -19,7 +19,7 @@ TINY: dict[str, Any] = {"channels": (4, 8), "deep_supervision": False}
 
 
 def spec_of(
-    *, labels: int = 1, patch: tuple[int, int, int] = (4, 6, 6), mode: Any = "3d", overlap: float = 0.25, **changed: Any
+    *, labels: int = 1, patch: tuple[int, int, int] = (4, 6, 6), mode: Any = "3d", overlap: float = 0.55, **changed: Any
 ) -> ModelSpec:
     """A boundary-patch refiner of a few labels, with a tiny network, for images that are taken as they are."""
     arguments = registry.network("unet3d").arguments(

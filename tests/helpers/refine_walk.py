@@ -47,8 +47,8 @@ def walk_refine(window: Any, folder: Path, look: Callable[[str], None] = lambda 
     assert not panel.refine_button.isEnabled()
     choose(panel, write_brighter(folder / "organs refiner.safetensors", spec).path)
     assert not panel.hint.text()
+    given, wanted = np.array(labels.data), (np.asarray(image.data[0]) > 0).astype(int)  # the layer holds the array
     run(panel)
-    given, wanted = np.asarray(labels.data), (np.asarray(image.data[0]) > 0).astype(int)
     refined = np.asarray(layer.data).copy()
     assert (refined != given).any()
     assert (refined == wanted).mean() > (given == wanted).mean()

@@ -36,11 +36,13 @@ class PointHead(nn.Module):
         inputs = [features, *[width] * (layers - 1)]
         self.layers = nn.ModuleList(nn.Conv1d(n + classes, width, kernel_size=1) for n in inputs)
         self.predictor = nn.Conv1d(width + classes, classes, kernel_size=1)
-        for layer in self.layers:
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.predictor.weight, std=0.001)
-        nn.init.zeros_(self.predictor.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.startswith("predictor"):
+                nn.init.normal_(parameter, std=0.001)
+            else:
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """(N, F, P) and (N, K, P) -> logits (N, K, P)."""
@@ -104,7 +106,8 @@ class PointRend(nn.Module):
         """
         if self.spatial_dims == 2 and x.ndim == 5:
             slices = self(*(given.transpose(1, 2).flatten(0, 1) for given in (x, labels)))
-            return slices.unflatten(0, (len(x), -1)).transpose(1, 2)
+            volumes: Tensor = slices.unflatten(0, (len(x), -1)).transpose(1, 2)
+            return volumes
         given = with_background(labels)
         _, features = self.look(x)
         coarse = shares = self.halved(given)
@@ -119,7 +122,8 @@ class PointRend(nn.Module):
 
     def decide(self, features: Tensor, coarse: Tensor, places: Tensor) -> Tensor:
         """The logits (N, K, P) at places (N, P, D)."""
-        return self.head(sampled(features, places), sampled(coarse, places))
+        logits: Tensor = self.head(sampled(features, places), sampled(coarse, places))
+        return logits
 
 
 def with_background(labels: Tensor) -> Tensor:

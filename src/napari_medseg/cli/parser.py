@@ -26,11 +26,11 @@ from napari_medseg.cli import (
     interact,
     networks,
     plan,
-    refine,
     segment,
     terminal,
     train,
 )
+from napari_medseg.cli.labels import refine
 from napari_medseg.errors import MedsegError, did_you_mean
 
 DONE, DEFECT, REFUSED, INTERRUPTED = 0, 1, 2, 130

@@ -42,9 +42,9 @@ from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
 from napari_medseg.inference.results.wanted import Wanted
-from napari_medseg.inference.source.absent import completed, doubt_about_missing, require_absent
+from napari_medseg.inference.source.absent import completed, doubt_about_missing
 from napari_medseg.inference.source.pipeline import segment_prepared
-from napari_medseg.inference.suitability import ImageSample, doubts_about
+from napari_medseg.inference.suitability import ImageSample, doubts_about, require_channels
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
 from napari_medseg.models.file import Model, as_model
@@ -272,29 +272,6 @@ def require_fit(volume: Volume | Outline, spec: ModelSpec, model_name: str, miss
     if spec.refines is not None:
         raise InputError(f"model {model_name} cannot segment: it is a refiner, which makes given labels better: refine")
     require_channels(volume, spec, model_name, missing)
-
-
-def require_channels(volume: Volume | Outline, spec: ModelSpec, model_name: str, missing: Sequence[str] = ()) -> None:
-    """Raise InputError unless the volume has the channels that the model was trained on, but for missing ones."""
-    absent = require_absent(spec, missing)
-    wanted = [channel.name for c, channel in enumerate(spec.channels) if c not in absent]
-    have, want = len(volume.channels), len(wanted)
-    if have != want:
-        names = ", ".join(wanted)
-        raise InputError(
-            f"{volume.name or 'the volume'} has {have} channel{'s' * (have != 1)} but model {model_name} needs {want} "
-            f"({names}): give as many channels as the model was trained with, in that order"
-        )
-    require_order(volume.name or "the volume", volume.channels, wanted)
-
-
-def require_order(name: str, have: Sequence[str], want: Sequence[str]) -> None:
-    """Raise InputError for channels that have the names wanted in another order."""
-    if list(have) != list(want) and sorted(have) == sorted(want):
-        raise InputError(
-            f"{name} has its channels in the order {', '.join(have)}, where {', '.join(want)} are needed: give them in "
-            f"that order"
-        )
 
 
 def segment_windows(

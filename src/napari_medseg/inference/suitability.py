@@ -5,6 +5,7 @@ A model without a record (an older file, or another program's) is judged by its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import chunk_edges
+from napari_medseg.errors import InputError
 from napari_medseg.geometry import Triple
 from napari_medseg.inference.plan import axis_order
+from napari_medseg.inference.source.absent import require_absent
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
-from napari_medseg.volume import Grid, LazyArray, Volume
+from napari_medseg.volume import Grid, LazyArray, Outline, Volume
 
 if TYPE_CHECKING:
     from napari_medseg.models.spec import ModelSpec
@@ -191,3 +194,26 @@ def _triple(values: npt.NDArray[np.floating]) -> Triple:
 
 def _mm(values: Triple) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
+
+
+def require_channels(volume: Volume | Outline, spec: ModelSpec, model_name: str, missing: Sequence[str] = ()) -> None:
+    """Raise InputError unless the volume has the channels that the model was trained on, but for missing ones."""
+    absent = require_absent(spec, missing)
+    wanted = [channel.name for c, channel in enumerate(spec.channels) if c not in absent]
+    have, want = len(volume.channels), len(wanted)
+    if have != want:
+        names = ", ".join(wanted)
+        raise InputError(
+            f"{volume.name or 'the volume'} has {have} channel{'s' * (have != 1)} but model {model_name} needs {want} "
+            f"({names}): give as many channels as the model was trained with, in that order"
+        )
+    require_order(volume.name or "the volume", volume.channels, wanted)
+
+
+def require_order(name: str, have: Sequence[str], want: Sequence[str]) -> None:
+    """Raise InputError for channels that have the names wanted in another order."""
+    if list(have) != list(want) and sorted(have) == sorted(want):
+        raise InputError(
+            f"{name} has its channels in the order {', '.join(have)}, where {', '.join(want)} are needed: give them in "
+            f"that order"
+        )

@@ -1,19 +1,27 @@
-"""How a model of kind "refiner" makes given labels better, and the network that does it."""
+"""How labels are made better: by a model of kind "refiner" and its network, or by steps that a model asks for.
+
+The steps are a list of `CleanConfig`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_medseg import registry
+from napari_medseg.config import CleanConfig, knobs_of
 from napari_medseg.errors import InputError
 from napari_medseg.models import checks
+from napari_medseg.registry import shown
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_medseg.models.spec import ModelSpec
 
+MAX_CLEANING = 64
+"""Longest list."""
 RefiningMethod = Literal["boundary-patch", "point-rend"]
 
 
@@ -66,3 +74,36 @@ def network_of(spec: ModelSpec) -> nn.Module:
         halvings=spec.refines.halvings,
         share=spec.refines.share,
     )
+
+
+def cleaning_of(value: object, labels: Container[int]) -> tuple[CleanConfig, ...]:
+    """The value as such a list. Raises InputError for anything else, and for labels that are not among `labels`."""
+    found = tuple(value) if isinstance(value, tuple | list) else (None,)
+    if len(found) > MAX_CLEANING or not all(isinstance(one, CleanConfig) for one in found):
+        raise InputError(f"cleaning must hold at most {MAX_CLEANING} CleanConfig; got {shown(value)}")
+    for one in found:
+        assert isinstance(one, CleanConfig), "as just checked"
+        if one.interpolate != "none":
+            raise InputError("cleaning of a model interpolates nothing: that is for slices that somebody painted")
+        if any(label not in labels for label in one.labels or ()):
+            raise InputError(f"cleaning names a label that is not among the labels: {shown(one.labels)}")
+    return found
+
+
+def cleaning_document(config: CleanConfig) -> dict[str, Any]:
+    """As JSON has it: the knobs that are not left at their defaults."""
+    values = {name: (getattr(config, name), knob.default) for name, knob in knobs_of(CleanConfig).items()}
+    changed = {name: value for name, (value, default) in values.items() if value != default}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+
+
+def read_cleaning(document: Mapping[str, Any]) -> CleanConfig:
+    """The steps of a JSON document; InputError for unknown knobs and values out of bounds."""
+    known = knobs_of(CleanConfig)
+    for name, value in document.items():
+        if name not in known:
+            raise InputError(f"cleaning has an unknown key {shown(name)}: known are {', '.join(known)}")
+        if isinstance(known[name].default, bool) and not isinstance(value, bool):
+            raise InputError(f"cleaning {name} must be true or false; got {shown(value)}")
+    labels = document.get("labels")
+    return CleanConfig(**{**document, "labels": tuple(labels) if isinstance(labels, list) else labels})

@@ -13,7 +13,6 @@ from napari_medseg.config import CleanConfig
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.models import checks
-from napari_medseg.models.cleaning import cleaning_document, cleaning_of, read_cleaning
 from napari_medseg.models.pipeline import (
     PLAIN_OUTPUT,
     PLAIN_SLIDING,
@@ -26,7 +25,7 @@ from napari_medseg.models.pipeline import (
     steps_of,
 )
 from napari_medseg.models.recipe import PLAIN_RECIPE, Recipe
-from napari_medseg.models.refining import Refining
+from napari_medseg.models.refining import Refining, cleaning_document, cleaning_of, read_cleaning
 from napari_medseg.registry import Argument, shown
 
 SCHEMA = 1

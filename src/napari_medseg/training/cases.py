@@ -129,12 +129,13 @@ class PreparedCase:
     """Per class up to a few thousand of its voxels (n, 3): of the background only where a part is not annotated."""
     guides: int = 0
     """How many of the channels, the last ones, are probabilities of a stage before, or labels that are given."""
-    exact_guides: bool = False
-    """Whether the guides are as wrong as they are in use, and not to be made worse."""
     shapes: npt.NDArray[np.float32] | None = None
     """(K, Z, Y, X) probabilities of the classes between painted slices, 0 in these; None where all is annotated."""
     objects: npt.NDArray[np.int32] | None = None
     """(Z, Y, X) numbers of the objects, 0 outside; None for a scheme that does not learn them."""
+
+    exact_guides: bool = False
+    """Whether the guides are as wrong as they are in use, and not to be made worse."""
 
 
 @runtime_checkable

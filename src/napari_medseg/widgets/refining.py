@@ -48,7 +48,7 @@ class RefinePanel(Panel):
         """What the last run changed in the layer, until another layer is chosen or the change is taken back."""
         self.layer = LayerBox(napari_viewer, Labels, "The labels to make better.")
         self.images: list[LayerBox] = []
-        self.models = ModelBox(Background(self).ask)
+        self.models = ModelBox(Background(self).ask, with_sample=False)
         self.options = ConfigForm(RefineConfig, (), _WORDS)
         self.hint = caption()
         self.working = Background(self, "Refine")
@@ -105,10 +105,8 @@ class RefinePanel(Panel):
         edit, layer = self._edit, self.layer.layer
         if edit is None:
             return
-        if self.before_button.isChecked():
-            edit.show(layer, before=False)
+        self._forget()  # the labels are shown as they are now
         edit.reversed().apply(layer)
-        self._forget()
         self.done.setText("Taken back.")
 
     @property

@@ -142,10 +142,30 @@ def test_means_decide_and_planes_are_forgotten() -> None:
     ids, given = np.array([0, 7]), np.array([[0, 7, 7]], np.uint8)
     for share in (0.9, 0.2):  # 0.55 on average
         box = (slice(0, 2), slice(0, 1), slice(0, 1))
-        means.add(box, np.full((2, 2, 1, 1), share, np.float32) * [[[[0]]], [[[1]]]] + [[[[1 - share]]], [[[0]]]])
+        means.add(box, np.array([1 - share, share], np.float32).reshape(2, 1, 1, 1).repeat(2, axis=1))
     assert means.take(0, given, ids).tolist() == [[7, 7, 7]]
     assert list(means._planes) == [1]
     assert means.take(2, given, ids) is given
+
+
+def test_the_planes_in_memory_do_not_grow_with_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    taking = RollingMeans.take
+
+    def take(means: RollingMeans, z: int, given: Any, ids: Any) -> Any:
+        held.append(len(means._planes))
+        return taking(means, z, given, ids)
+
+    monkeypatch.setattr(RollingMeans, "take", take)
+    most = []
+    for depth in (12, 24):
+        given = np.zeros((depth, 8, 8), np.uint8)
+        given[1:-1, 2:6, 2:6] = 1
+        volume = image_of(np.zeros(given.shape, np.float32))
+        refined(volume, labels_of(given, volume.grid), patches(AsGiven(), spec_of(patch=(4, 4, 4))))
+        most.append(max(held))
+        held.clear()
+    assert most[0] == most[1] <= 2 * 4
 
 
 def test_a_refiner_does_not_segment_and_a_segmenter_does_not_refine(case: Any, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import napari_medseg as ms
+from napari_medseg.cases import Case
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Progress
 from napari_medseg.models.several import Ensemble
-from napari_medseg.training import iter_train
+from napari_medseg.training import iter_train, iter_train_folds
 from napari_medseg.training.refiners import errors
 from napari_medseg.training.refiners.plan import TEST_OVERLAP
 from napari_medseg.training.schemes.refiners import points_loss
@@ -78,7 +79,7 @@ def test_a_refiner_is_trained_from_the_errors_of_a_model(
     volume, _ = cases[0]
     given = ms.segment(volume, model, device="cpu")
     refined = ms.refine(volume, given, refiner, device="cpu")
-    assert set(np.unique(refined.data)) <= {0, 1, 2}
+    assert set(np.unique(np.asarray(refined.data))) <= {0, 1, 2}
     if scheme == "boundary-patch":
         assert refiner.spec.refines.overlap == TEST_OVERLAP
     else:
@@ -111,7 +112,7 @@ def test_each_case_is_segmented_by_the_fold_that_has_not_seen_it(
     trained = replace(model.spec, training=replace(model.spec.training, cases=2))
     members = tuple(replace(model, path=Path(f"cv.fold{k}of2.safetensors"), spec=trained) for k in (1, 2))
     folds = Ensemble(model.spec, Path("cv.json"), "0", members)
-    all_cases = [errors.Case(name=volume.name, images=(volume,), labels=labels) for volume, labels in cases]
+    all_cases = [Case(name=volume.name, images=(volume,), labels=labels) for volume, labels in cases]
     for _ in errors.finding_errors(folds, all_cases[1:], all_cases, TrainConfig()):
         pass
     assert found == [
@@ -140,6 +141,8 @@ def test_what_a_refiner_has_no_use_for_is_refused(
     given = {"init": model, **options}
     with pytest.raises(InputError, match=message):
         ms.train(cases, out=tmp_path / "x.safetensors", scheme="boundary-patch", **given)
+    with pytest.raises(InputError, match="makes one refiner"):
+        next(iter_train_folds(cases, out=tmp_path / "x.json", scheme="boundary-patch", init=model))
 
 
 def test_points_that_nobody_annotated_do_not_count() -> None:

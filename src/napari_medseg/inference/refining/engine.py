@@ -23,13 +23,13 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Filled, Progress, Started, Work
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.device import Machine, choose_device
-from napari_medseg.inference.engine import require_channels
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.planes import BoxReader, ChannelStatistics, Normaliser, measuring
 from napari_medseg.inference.refining.boxes import Mask, boundary, box_around, thinned
 from napari_medseg.inference.refining.network import PatchNetwork, require_refiner
 from napari_medseg.inference.refining.planes import RollingMeans
 from napari_medseg.inference.results.rows import RowWriter
+from napari_medseg.inference.suitability import require_channels
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Segmentation, Volume, require_order_onto
@@ -87,8 +87,8 @@ class _Walk:
         on_grid = segmentation.data if order.is_identity else Reordered(segmentation.data, order)
         labels = Volume(_with_channel(on_grid), volume.grid, name=segmentation.name)
         image = BoxReader(volume, plan.order, keep_bytes=_KEPT_BYTES)
-        in_boxes, in_planes = (BoxReader(labels, plan.order, keep_bytes=_KEPT_BYTES) for _ in range(2))
-        return cls(plan, image, in_boxes, in_planes, box_of(network.spec, plan.image_grid.spacing))
+        near, ahead = (BoxReader(labels, plan.order, keep_bytes=_KEPT_BYTES) for _ in range(2))
+        return cls(plan, image, near, ahead, box_of(network.spec, plan.image_grid.spacing))
 
     def close(self) -> None:
         for reader in (self.image, self.labels, self.planes):

@@ -15,6 +15,7 @@ from napari_medseg.config import RefineConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Filled, Notice, Started, Work
 from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.suitability import require_channels
 from napari_medseg.io import read_segmentation
 from napari_medseg.io.disk import locks
 from napari_medseg.io.zarr.format import filling_labels, is_unfinished
@@ -81,7 +82,6 @@ def segmenting_and_refining(
 
 def require_refiner_of(refiner: Model, model: Model | ModelSet, volume_or_outline: Any) -> None:
     """Raise InputError unless a refiner knows labels of a model, and has the channels of the image."""
-    from napari_medseg.inference.engine import require_channels
     from napari_medseg.inference.refining.network import require_refiner
 
     require_refiner(refiner)

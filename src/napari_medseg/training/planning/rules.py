@@ -18,8 +18,7 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
-from napari_medseg.inference.engine import require_order
-from napari_medseg.inference.suitability import Range, sampled
+from napari_medseg.inference.suitability import Range, require_order, sampled
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
 from napari_medseg.models.transfer import called, channels_from, is_named, origins_of, same_name
 from napari_medseg.registry import NetworkSpec, network

@@ -30,8 +30,9 @@ _STEP = 4
 _HALVINGS = 2
 _SHARE = 0.25
 """Voxels of each size that the point head decides."""
-_TILE_OVERLAP = 0.25
-"""What two boxes of PointRend may share: they are larger, and need not be seen as often."""
+_TILE_OVERLAP = 0.35
+"""What two boxes of PointRend may share in use: they are larger, and need not be seen as often. Above a third every
+voxel of a boundary lies in a box."""
 NETWORK_2D, NETWORK_3D = "hrnet", "unet3d"
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "hrnet": {"width": 18, "blocks": 2, "modules": (1, 3, 2), "norm": "batch"},

@@ -77,6 +77,8 @@ def iter_train_folds(
     """
     knobs = {name: options.pop(name) for name in list(options) if name not in _OF_A_FOLD}
     config = configured(TrainConfig, config, knobs)
+    if scheme_named(config.scheme).learns_errors:
+        raise InputError(f"scheme {config.scheme} makes one refiner: leave folds out, or give a set of folds as init")
     found = in_regions(as_cases(cases), merge)
     if not 2 <= folds <= min(_MOST, len(found)):
         raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")

@@ -28,16 +28,23 @@ _FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()} *.json)"
 class ModelBox(QWidget):
     """A drop-down of models, a button for others, and the facts of the chosen one.
 
-    ask: `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read
-    to its end for its SHA-256. sets: whether sets of models can be chosen too. `model_changed` carries the Model or
-    ModelSet, or None while it is read and where the file is neither (the facts then say why).
+    with_sample: whether the model of the sample is listed. sets: whether sets of models can be chosen too. ask:
+    `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read to
+    its end for its SHA-256. `model_changed` carries the Model or ModelSet, or None while it is read and where the file
+    is neither (the facts then say why).
     """
 
     model_changed = Signal(object)
     changed = Signal(str)
     """The path that was chosen, for what outlives the session."""
 
-    def __init__(self, ask: Callable[[Callable[[], Any], Callable[[Any], None]], None], *, sets: bool = False) -> None:
+    def __init__(
+        self,
+        ask: Callable[[Callable[[], Any], Callable[[Any], None]], None],
+        *,
+        with_sample: bool = True,
+        sets: bool = False,
+    ) -> None:
         super().__init__()
         self._ask = ask
         self._read = as_models if sets else load_model
@@ -59,7 +66,7 @@ class ModelBox(QWidget):
         line.setStretch(0, 1)
         layout.addLayout(line)
         layout.addWidget(self.facts)
-        for name, path in known_models(sets=sets).items():
+        for name, path in known_models(with_sample=with_sample, sets=sets).items():
             self.box.addItem(name, path)
         self.box.setCurrentIndex(min(0, self.box.count() - 1))
         self.box.currentIndexChanged.connect(self._load)
@@ -151,9 +158,11 @@ def _model_or_fault(path: Path, read: Callable[[Path], Model | ModelSet]) -> Mod
         return str(error)
 
 
-def known_models(*, sets: bool = False) -> dict[str, Path]:
-    """{what the user reads: file} of the models folder, of its sets where wanted, and of the sample's model."""
+def known_models(*, with_sample: bool = True, sets: bool = False) -> dict[str, Path]:
+    """{what the user reads: file} of the models folder, of its sets if wanted, and last the sample's model."""
     models = {_shown(path): path for path in (*list_models(), *(list_sets() if sets else ()))}
+    if not with_sample:
+        return models
     with suppress(FileError):  # a package without its sample files segments as well
         models["sample (CT phantom)"] = sample_files()["model"]
     return models
@@ -172,8 +181,9 @@ def facts_of(model: Model) -> str:
     validated = "" if score is None else f", Dice {score:.3f} in validation"
     before = f", after {spec.first.model.network}" if spec.first else ""
     mode = "" if spec.mode == "3d" else f", {spec.mode}"
+    refiner = "" if spec.refines is None else f"refiner ({spec.refines.method}): "
     return (
-        f"{spec.network}{mode}{before}{validated}\n"
+        f"{refiner}{spec.network}{mode}{before}{validated}\n"
         f"{_names_in(spec.labels)}\n"
         f"{f'spacing {millimetres} mm' if millimetres else 'any spacing'}, patch {patch}\n"
         f"SHA-256 {model.sha256[:12]}\n"

@@ -1,0 +1,1 @@
+"""Commands on labels that are there."""
