@@ -23,14 +23,13 @@ from napari_medseg.cli import (
     evaluate,
     explain,
     info,
-    interact,
     networks,
     plan,
     segment,
     terminal,
     train,
 )
-from napari_medseg.cli.labels import refine
+from napari_medseg.cli.labels import interact, refine
 from napari_medseg.errors import MedsegError, did_you_mean
 
 DONE, DEFECT, REFUSED, INTERRUPTED = 0, 1, 2, 130
