@@ -48,7 +48,8 @@ RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
 EXPLAINED = RESULTS.with_name("explain.json")
 END = "<!-- end -->"
 MARK = re.compile(
-    rf"^<!-- (?P<kind>help|columns of|columns|presets|costs|windows|methods|explained|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
+    r"^<!-- (?P<kind>help|columns of|columns|presets|costs|windows|methods|explained|reference|picture)"
+    r":? ?(?P<what>[^\n]*?) ?-->\n"
     rf"(?:(?:(?!^<!-- ).)*?^{END}\n)?",
     re.MULTILINE | re.DOTALL,
 )

@@ -39,11 +39,10 @@ class Command:
 
 
 COMMANDS = (
-    *map(Command.of, (demo, segment, train, plan, evaluate, networks, info, convert)),
+    *map(Command.of, (demo, segment, train, plan, evaluate, explain, networks, info, convert)),
     Command("interact", interact.INTERACT, interact.add_interact_arguments, interact.run_interact),
     Command("propagate", interact.PROPAGATE, interact.add_propagate_arguments, interact.run_propagate),
     Command("clean", interact.CLEAN, interact.add_clean_arguments, interact.run_clean),
-    Command.of(explain),
 )
 
 
