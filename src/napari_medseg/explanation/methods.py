@@ -112,7 +112,7 @@ _TABLE = (
     Method(
         name="shape",
         title="Shape stream",
-        means="Bright where the borders that SAUNet's shape stream sees raise the label's score.",
+        means="Bright where borders that SAUNet's shape stream sees change the label's score, up or down.",
         means_not="It shows borders only: what the texture stream sees inside of them is not in it.",
         source="Sun et al., MIDL 2020",
     ),
