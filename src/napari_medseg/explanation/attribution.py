@@ -240,7 +240,7 @@ def _marked(network: nn.Module, window: Tensor, asked: Question, kind: type[nn.M
 def _weighed(
     passed: Tensor, score: Tensor, network: nn.Module, view: int, asked: Question, kind: type[nn.Module]
 ) -> Tensor:
-    """One map (z, y, x), times its effect on the score where that is asked for: attention raises it, borders change it."""
+    """One map (z, y, x), times its effect on the score where that is asked for: attention helps, borders may do both."""
     values = as_volume(passed.detach(), network, view)[0]
     if not asked.config.weighted:
         return values
