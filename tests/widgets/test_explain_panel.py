@@ -18,7 +18,7 @@ from balls import volume
 from napari_medseg.events import Finished, Progress
 from napari_medseg.explanation.methods import METHODS
 from napari_medseg.widgets.canvas.layers import to_volume, volume_layer, world_point
-from napari_medseg.widgets.explain import ExplainPanel
+from napari_medseg.widgets.explaining.panel import ExplainPanel
 from napari_medseg.widgets.fields.forms import choose
 
 

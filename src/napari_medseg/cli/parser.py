@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from napari_medseg._version import __version__
-from napari_medseg.cli import convert, demo, evaluate, explain, info, interact, networks, plan, segment, terminal, train
+from napari_medseg.cli import convert, demo, evaluate, info, interact, networks, plan, segment, terminal, train
+from napari_medseg.cli.asking import explain
 from napari_medseg.errors import MedsegError, did_you_mean
 
 DONE, DEFECT, REFUSED, INTERRUPTED = 0, 1, 2, 130

@@ -240,11 +240,12 @@ def _marked(network: nn.Module, window: Tensor, asked: Question, kind: type[nn.M
 def _weighed(
     passed: Tensor, score: Tensor, network: nn.Module, view: int, asked: Question, kind: type[nn.Module]
 ) -> Tensor:
-    """One map (z, y, x), times its effect on the score where that is asked for: attention helps, borders may do both."""
+    """One map (z, y, x), times its effect on the score where asked for: attention helps, borders do both."""
     values = as_volume(passed.detach(), network, view)[0]
     if not asked.config.weighted:
         return values
-    (g,) = torch.autograd.grad(score, passed, retain_graph=True, allow_unused=True)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(score, passed, retain_graph=True, allow_unused=True)
+    g = found[0]
     if g is None:
         return torch.zeros_like(values)
     effect = values * as_volume(g, network, view)[0]
