@@ -33,6 +33,8 @@ SEEDS = (0, 1, 2)
 """Of the random weights."""
 STEPS = {"attention_unet": 60, "saunet": 150, "mem3d": 80}
 """Steps of the training."""
+RATES = {"attention_unet": 1e-2, "saunet": 3e-3}
+"""Learning rates."""
 NETWORK_OF = {"shape": "saunet", "memory-read": "mem3d"}
 """{method: the network that it explains}; attention_unet for the others."""
 TINY = {"width": 4, "blocks": (1, 1, 1), "key": 8, "value": 8, "decoder": 8, "aspp": False}
@@ -57,7 +59,7 @@ def main() -> None:
 def trained(folder: Path, name: str) -> Any:
     """A model that has learned the phantom."""
     if name != "mem3d":
-        return marked.trained(folder, name, steps=STEPS[name])
+        return marked.trained(folder, name, steps=STEPS[name], learning_rate=RATES[name])
     examples = [Example.of(*marked.phantom(1000 + seed)[:2]) for seed in range(8)]
     for _ in iter_train_memory(
         examples, folder / "mem3d.safetensors", steps=STEPS[name], batch=4, size=32, arguments=TINY

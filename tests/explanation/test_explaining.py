@@ -158,7 +158,7 @@ def test_what_cannot_be_explained_is_refused_in_one_line(
 
 def test_a_network_that_takes_marks_is_refused(tmp_path: Path, volume: ms.Volume) -> None:
     spec = network("mem3d")
-    small = {"width": 4, "blocks": (1, 1, 1), "key": 8, "value": 8, "decoder": 8, "aspp": False}
+    small: dict[str, Any] = {"width": 4, "blocks": (1, 1, 1), "key": 8, "value": 8, "decoder": 8, "aspp": False}
     arguments = spec.arguments(in_channels=1, out_channels=2, **small)
     described = ModelSpec(
         network="mem3d",
@@ -202,13 +202,12 @@ def test_a_map_follows_the_axes_and_the_spacing_of_the_image(tmp_path: Path) -> 
     oblique = ms.Grid(upright.grid.shape, turn @ upright.grid.affine)
     order = type(AS_IT_IS)((2, 0, 1), (True, False, True))
     turned = ms.Volume(order.apply(image), oblique.reordered(order))
-    for asked in ({}, {"voxel": (5, 6, 7)}):
-        found = values(ms.explain(upright, model, method="gradient", **asked))
-        if asked:
-            z, y, x = (int(np.argwhere(order.apply(_at(asked["voxel"], image.shape[1:])))[0][a]) for a in range(3))
-            asked = {"voxel": (z, y, x)}
-        again = values(ms.explain(turned, model, method="gradient", **asked))
-        np.testing.assert_allclose(again, order.apply(found), rtol=1e-3, atol=1e-5 * found.max())
+    there = tuple(int(i) for i in np.argwhere(order.apply(_at((5, 6, 7), image.shape[1:])))[0])
+    for here, turned_place in ((None, None), ((5, 6, 7), there)):
+        found = values(ms.explain(upright, model, method="gradient", voxel=here))
+        again = values(ms.explain(turned, model, method="gradient", voxel=turned_place))
+        expected = np.asarray(order.apply(found), np.float32)
+        np.testing.assert_allclose(again, expected, rtol=1e-3, atol=1e-5 * float(found.max()))
         assert found.any()
 
 

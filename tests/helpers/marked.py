@@ -6,16 +6,17 @@ A grey ball is labelled; brighter boxes and noise are not.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, max_pool2d
 
 from napari_medseg import Grid, Segmentation, Volume, registry
-from napari_medseg.architectures.blocks.outputs import logits_of
+from napari_medseg.architectures.blocks.outputs import Outputs, logits_of
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.models.file import Channel, Model, ModelSpec, Normalisation, write_model
 from napari_medseg.models.spec import Mode
@@ -57,20 +58,27 @@ def phantom(seed: int = 0) -> tuple[Volume, Segmentation, npt.NDArray[np.bool_]]
     return Volume(image[None], grid, ("image",), name="marked"), labels, distance <= RADIUS + 1
 
 
-def trained(folder: Path, network: str, *, steps: int = 60, seed: int = 0) -> Model:
-    """A model that labels the ball. It overfits nothing: every step sees another phantom."""
+def trained(folder: Path, network: str, *, steps: int = 60, learning_rate: float = 1e-2, seed: int = 0) -> Model:
+    """A model that labels the ball. It overfits nothing: every step sees another phantom.
+
+    A shape stream learns the ball's borders in its slices, as SAUNet's does.
+    """
     torch.manual_seed(seed)
     spec = registry.network(network)
     arguments = spec.arguments(in_channels=1, out_channels=1 + len(LABELS), **NETWORKS[network])
     mode: Mode = "3d" if arguments["spatial_dims"] == 3 else "2d"
     model = spec.build_from(arguments)
     of_volumes = in_mode(model, mode).train()
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
     for step in range(steps):
         volume, labels, _ = phantom(1000 * (seed + 1) + step)
         x, y = torch.from_numpy(np.asarray(volume.data))[None], torch.from_numpy(np.asarray(labels.data))[None].long()
         weight = torch.tensor([1.0, 4.0, 1.0])
-        loss = cross_entropy(logits_of(of_volumes(x)), y, weight)
+        outputs = of_volumes(x)
+        loss = cross_entropy(logits_of(outputs), y, weight)
+        if isinstance(outputs, Outputs) and "edges" in outputs.heads:
+            edges = outputs.heads["edges"][:, 0]
+            loss = loss + binary_cross_entropy_with_logits(edges, borders(y), pos_weight=torch.tensor(8.0))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         optimiser.step()
@@ -85,6 +93,13 @@ def trained(folder: Path, network: str, *, steps: int = 60, seed: int = 0) -> Mo
         deep_supervision=False,
     )
     return write_model(folder / f"{network}.safetensors", described, model.state_dict())
+
+
+def borders(labels: torch.Tensor) -> torch.Tensor:
+    """(N, Z, Y, X) -> the same, 1 where a neighbour in the slice has another label."""
+    near = partial(max_pool2d, kernel_size=3, stride=1, padding=1)
+    values = labels.float()
+    return (near(values) != -near(-values)).float()
 
 
 def share_inside(heat: npt.NDArray[np.float32], region: npt.NDArray[np.bool_]) -> float:

@@ -17,18 +17,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from napari_medseg._version import __version__
-from napari_medseg.cli import (
-    convert,
-    demo,
-    evaluate,
-    explain,
-    info,
-    networks,
-    plan,
-    segment,
-    terminal,
-    train,
-)
+from napari_medseg.cli import convert, demo, evaluate, info, networks, plan, segment, terminal, train
+from napari_medseg.cli.asking import explain
 from napari_medseg.cli.labels import interact, refine
 from napari_medseg.errors import MedsegError, did_you_mean
 
@@ -51,12 +41,11 @@ class Command:
 
 
 COMMANDS = (
-    *map(Command.of, (demo, segment, train, plan, evaluate, networks, info, convert, refine)),
+    *map(Command.of, (demo, segment, train, plan, evaluate, explain, networks, info, convert, refine)),
     Command("interact", interact.INTERACT, interact.add_interact_arguments, interact.run_interact),
     Command("propagate", interact.PROPAGATE, interact.add_propagate_arguments, interact.run_propagate),
     Command("clean", interact.CLEAN, interact.add_clean_arguments, interact.run_clean),
     Command("instances", interact.INSTANCES, interact.add_instances_arguments, interact.run_instances),
-    Command.of(explain),
 )
 
 

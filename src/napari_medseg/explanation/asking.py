@@ -72,8 +72,13 @@ class Answers:
     @property
     def combining(self) -> Combining:
         """How windows become one map: shares add up, and maps that no score weighs are averaged."""
+        return self.asked.method.combining if self._depends_on_voxels else "mean"
+
+    @property
+    def _depends_on_voxels(self) -> bool:
+        """Whether the map depends on the voxels that are explained."""
         unweighted = not self.config.weighted and self.asked.method.name in ("attention", "shape")
-        return "mean" if unweighted else self.asked.method.combining
+        return not unweighted and self.asked.method.name != "cam"
 
     @property
     def channels(self) -> int:
@@ -89,7 +94,7 @@ class Answers:
         window = window.to(self.predictor.device)
         weights = self._weights(self.networks[0], window, share, wanted)
         self.seen += bool(weights.any())
-        if self.combining == "sum" and not weights.any():
+        if self._depends_on_voxels and not weights.any():
             return None
         maps = [self._map(self.networks[0], window, weights)]
         if not bool(maps[0].isfinite().all()):

@@ -146,7 +146,7 @@ def attention(network: nn.Module, window: Tensor, asked: Question) -> Tensor:
 
 
 def shape(network: nn.Module, window: Tensor, asked: Question) -> Tensor:
-    """As `attention`, for the borders that a shape stream sees."""
+    """The borders that a shape stream sees, each times the size of the score's derivative by it."""
     return _marked(network, window, asked, ShapeMap, "has no shape stream: saunet has one")
 
 
@@ -231,19 +231,25 @@ def _marked(network: nn.Module, window: Tensor, asked: Question, kind: type[nn.M
     for view, calls in enumerate(apart(seen, views_of(network))):
         for passed in (t for t in calls if t.shape[1] == 1 and is_map(t, network, view, asked.size)):
             found = True
-            total += fitted(_weighed(passed, score, network, view, asked), asked.size)
+            total += fitted(_weighed(passed, score, network, view, asked, kind), asked.size)
     if not found:
         raise NotSupportedError(f"the network {lacks}: choose another method, such as grad-cam")
     return total
 
 
-def _weighed(passed: Tensor, score: Tensor, network: nn.Module, view: int, asked: Question) -> Tensor:
-    """One map (z, y, x), times what it does to the score where that is asked for."""
+def _weighed(
+    passed: Tensor, score: Tensor, network: nn.Module, view: int, asked: Question, kind: type[nn.Module]
+) -> Tensor:
+    """One map (z, y, x), times its effect on the score where asked for: attention helps, borders do both."""
     values = as_volume(passed.detach(), network, view)[0]
     if not asked.config.weighted:
         return values
-    (g,) = torch.autograd.grad(score, passed, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(values) if g is None else (values * as_volume(g, network, view)[0]).clamp(min=0)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(score, passed, retain_graph=True, allow_unused=True)
+    g = found[0]
+    if g is None:
+        return torch.zeros_like(values)
+    effect = values * as_volume(g, network, view)[0]
+    return effect.abs() if kind is ShapeMap else effect.clamp(min=0)
 
 
 def _no_last_layer(why: str) -> NotSupportedError:

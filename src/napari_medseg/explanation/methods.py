@@ -29,8 +29,8 @@ class Method:
     signed: bool = False
     """Whether values below zero speak against the label."""
     combining: Combining = "sum"
-    """How the maps of overlapping windows become one. sum: each window answers for its share of the label's voxels;
-    mean: a window's map does not depend on them."""
+    """How the maps of overlapping windows become one. sum: of shares of the score, which add up; mean: of
+    values that describe all of a window."""
     takes: Takes = "image"
     """The kind of network that is explained."""
     source: str = ""
@@ -53,6 +53,7 @@ _TABLE = (
         title="Grad-CAM",
         means="Bright where features that raise the label's score are active.",
         means_not="It is as coarse as the layer that it looks at, and it does not show edges.",
+        combining="mean",
         source="Selvaraju et al., ICCV 2017; Vinogradova et al., AAAI 2020 (for labels)",
     ),
     Method(
@@ -60,6 +61,7 @@ _TABLE = (
         title="Grad-CAM++",
         means="As Grad-CAM, with places weighted one by one, so that several objects show beside each other.",
         means_not="Its weights are derived for an exponential score: trust its places, and not its values.",
+        combining="mean",
         source="Chattopadhyay et al., WACV 2018",
     ),
     Method(
@@ -110,7 +112,7 @@ _TABLE = (
     Method(
         name="shape",
         title="Shape stream",
-        means="Bright where the borders that SAUNet's shape stream sees raise the label's score.",
+        means="Bright where borders that SAUNet's shape stream sees change the label's score, up or down.",
         means_not="It shows borders only: what the texture stream sees inside of them is not in it.",
         source="Sun et al., MIDL 2020",
     ),

@@ -17,7 +17,7 @@ from napari_medseg.explanation.methods import METHODS
 from napari_medseg.models.file import Model
 from napari_medseg.volume import Volume
 from napari_medseg.widgets.canvas.layers import path_of, to_volume, volume_layer
-from napari_medseg.widgets.canvas.voxel_picker import VoxelPicker
+from napari_medseg.widgets.explaining.voxel_picker import VoxelPicker
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, choice, form, reporting, row, tell

@@ -1,0 +1,1 @@
+"""The Explain panel, and the row in which a voxel is picked."""
