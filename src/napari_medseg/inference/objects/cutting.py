@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from napari_medseg.config import Connectivity
 from napari_medseg.geometry import Triple
+from napari_medseg.transforms.depths import DEPTHS
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int32]
@@ -30,16 +31,18 @@ def cut(
 
     Two middles are those of two objects where the way from one to the other leads through a place less than `neck` as
     far from the border as the lesser middle is. depths: of every voxel in its object, where a network has found them;
-    they then say what is far from a border. The end of the array is no border.
+    then the deepest voxels that are connected are a middle, and a part without one is no object. The end of the array
+    is no border.
     """
     inside = distances(mask, spacing_zyx_mm)
     structure = ndimage.generate_binary_structure(mask.ndim, _STEPS[connectivity])
-    heights = inside if depths is None else np.where(mask, depths, 0).astype(float)
-    seeds, count = ndimage.label(_tops(heights, mask, neck, structure), structure)
+    tops = _tops(inside, mask, neck, structure) if depths is None else mask & (depths == DEPTHS)
+    seeds, count = ndimage.label(tops, structure)
     if count < 2:
-        return mask.astype(np.int32), 1
+        return (mask * np.int32(count)).astype(np.int32), count
     # Where depths are level, the distance to the border decides.
-    return grown(heights + 0.5 * inside / inside.max(), seeds, mask, connectivity), count
+    heights = inside / inside.max() + (0 if depths is None else 2 * depths)
+    return grown(heights, seeds, mask, connectivity), count
 
 
 def cut_at(mask: Mask, spacing_zyx_mm: Triple, seeds: npt.NDArray[np.intp]) -> tuple[Numbers, int]:

@@ -233,7 +233,7 @@ class _Cutting:
         self.done.add((part.of, part.first))
         numbers = self._cut(part.box, inside, seen) if self.config.method == "distance" else inside.astype(np.int32)
         before = self.objects.add(numbers, part.box, self.grid.shape, self.kinds.name_of(part.of))
-        found[inside] = numbers[inside] + before
+        found[inside] = np.where(numbers[inside] > 0, numbers[inside] + before, 0)
 
     def _cut(self, box: Box, inside: npt.NDArray[np.bool_], seen: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         """The objects in a part. Outside of its box lies the outside, but for the end of the image."""

@@ -1,1 +1,1 @@
-"""A run spread over processes and machines: who works, what one block of work is, and instances across blocks."""
+"""A run spread over processes and machines: who works, and what one block of work is."""
