@@ -23,7 +23,8 @@ from napari_medseg.training.earlier import folder_of, is_unfinished
 from napari_medseg.volume import Segmentation, Volume
 
 N = TypeVar("N", Volume, Segmentation)
-Pairs = Iterable[Case | tuple[Volume, Segmentation]]
+AnyCase = Case | tuple[Volume, Segmentation] | Segmentation
+Pairs = Iterable[AnyCase]
 
 
 def iter_train_apart(
@@ -117,12 +118,14 @@ def _ended(status: int, complaints: IO[bytes], out: Path) -> str:
     return f"{why}; no state had been saved yet"
 
 
-def _in_memory(case: Case | tuple[Volume, Segmentation]) -> Case | tuple[Volume, Segmentation]:
+def _in_memory(case: AnyCase) -> AnyCase:
     """A case that another process can have: files stay files, lazy arrays are read."""
     if isinstance(case, Case):
         images = tuple(_read(image) if isinstance(image, Volume) else image for image in case.images)
         labels = _read(case.labels) if isinstance(case.labels, Segmentation) else case.labels
         return replace(case, images=images, labels=labels)
+    if isinstance(case, Segmentation):
+        return _read(case)
     volume, segmentation = case
     return _read(volume), _read(segmentation)
 

@@ -20,6 +20,7 @@ from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.naming import SUFFIX
 from napari_medseg.training.cases import as_cases, in_regions
 from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train
+from napari_medseg.training.generative.labels_only import with_made_images
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan, as_plan
 from napari_medseg.training.schemes.objects import cases_for
@@ -77,9 +78,10 @@ def iter_train_folds(
     """
     knobs = {name: options.pop(name) for name in list(options) if name not in _OF_A_FOLD}
     config = configured(TrainConfig, config, knobs)
-    if scheme_named(config.scheme).learns_errors:
+    scheme = scheme_named(config.scheme)
+    if scheme.learns_errors:
         raise InputError(f"scheme {config.scheme} makes one refiner: leave folds out, or give a set of folds as init")
-    found = in_regions(as_cases(cases), merge)
+    found = in_regions(with_made_images(as_cases(cases), scheme.name, scheme.from_labels), merge)
     if not 2 <= folds <= min(_MOST, len(found)):
         raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")
     given = None if plan is None else as_plan(plan)

@@ -53,4 +53,5 @@ class Synthesis(Supervised):
             return image, classes
         classes, image = deformed(classes, image, self._spacing, draw)
         backdrop = image[0] if self._setup.pictured else None
-        return synthesised(classes, len(image), draw, backdrop), classes
+        channels = len(self._setup.spec.channels)  # those behind are probabilities of a stage before
+        return torch.cat([synthesised(classes, channels, draw, backdrop), image[channels:]]), classes
