@@ -294,12 +294,12 @@ def _train_one(
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
         if scheme.takes == "memory" or (spec.first is not None and spec.first.guide == "boxes"):  # sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
+        trained = scheme.described(spec, config, None if initial is None else initial.spec, job.network)
         before = _first_predictor(spec, first, initial, target)
         prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before)
         others_seen = yield from _prepare_unlabelled(job, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
-        setup = replace(_setup(job, config, spec, target, prepared, before), base=base)
-        setup = _described(setup, scheme, job.network, initial)
+        setup = replace(_setup(job, config, spec, target, prepared, before), base=base, spec=trained)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
         state = new_state(setup, initial)
@@ -398,16 +398,9 @@ def _setup(
 ) -> Setup:
     sampler = _sampler(config, spec, device, prepared)
     budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
-    precision = training_precision(config.precision, device)
+    plain = scheme_named(config.scheme).takes == "image"
+    precision = training_precision(config.precision, device) if plain else "fp32"
     return Setup(spec, config, device, precision, sampler, budget, job.loss or loss_named(_loss_of(config.loss)), first)
-
-
-def _described(setup: Setup, scheme: SchemeSpec, network: str, initial: Model | None) -> Setup:
-    """The setup with the model that the scheme trains, where that is not the plan's."""
-    if scheme.takes == "image":
-        return setup
-    spec = scheme.described(setup.spec, setup.config, None if initial is None else initial.spec, network)
-    return replace(setup, spec=spec, precision="fp32")
 
 
 def _without_arguments(config: TrainConfig) -> TrainConfig:
