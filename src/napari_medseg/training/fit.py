@@ -356,8 +356,8 @@ def _train_one(
         prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before, errors)
         others_seen = yield from _prepare_unlabelled(job, all_facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
-        setup = replace(_setup(job, config, spec, target, prepared, before), base=base, errors=errors)
-        setup = _described(setup, scheme, job.network, initial)
+        trained = scheme.described(spec, config, None if initial is None else initial.spec, job.network)
+        setup = replace(_setup(job, config, spec, target, prepared, before), base=base, spec=trained, errors=errors)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
         if of_target:
@@ -463,17 +463,9 @@ def _setup(
 ) -> Setup:
     sampler = _sampler(config, spec, device, prepared)
     budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
-    precision = training_precision(config.precision, device)
+    precision = "fp32" if scheme_named(config.scheme).describe else training_precision(config.precision, device)
     loss = job.loss or loss_named(_loss_of(config.loss))
     return Setup(spec, config, device, precision, sampler, budget, loss, first, pictured=not is_made(job.cases))
-
-
-def _described(setup: Setup, scheme: SchemeSpec, network: str, initial: Model | None) -> Setup:
-    """The setup with the model that the scheme trains, where that is not the plan's."""
-    if not scheme.describe:
-        return setup
-    spec = scheme.described(setup.spec, setup.config, None if initial is None else initial.spec, network)
-    return replace(setup, spec=spec, precision="fp32")
 
 
 def _without_arguments(config: TrainConfig) -> TrainConfig:
