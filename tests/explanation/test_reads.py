@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory
 
 import marked
 import napari_medseg as ms
 from napari_medseg.errors import InputError
 from napari_medseg.explanation.check import Check
-from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory
 
 TINY: dict[str, object] = {"width": 4, "blocks": (1, 1, 1), "key": 8, "value": 8, "decoder": 8, "aspp": False}
 

@@ -40,14 +40,12 @@ class Sizes:
     """Residual blocks of a translator."""
     judge_width: int
     """Features of the first convolution of a judge."""
-    bounded: bool = False
-    """Whether a translator ends in tanh, for images between -1 and 1."""
 
 
 SIZES: Mapping[str, Sizes] = MappingProxyType(
     {
         "light": Sizes(width=8, blocks=4, judge_width=16),
-        "paper": Sizes(width=64, blocks=9, judge_width=64, bounded=True),
+        "paper": Sizes(width=64, blocks=9, judge_width=64),
     }
 )
 """light: what a CPU trains in minutes. paper: 11,378,179 parameters of a translator and 2,764,737 of a judge of three
@@ -55,7 +53,10 @@ channels (Zhu et al., ICCV 2017)."""
 
 
 class Translator(nn.Module):
-    """Two strided convolutions, residual blocks, two up-convolutions, instance norms (Johnson et al., ECCV 2016)."""
+    """Two strided convolutions, residual blocks, two up-convolutions, instance norms (Johnson et al., ECCV 2016).
+
+    Without the tanh at their end: normalised intensities have no bounds.
+    """
 
     def __init__(self, *, channels: int, spatial_dims: int, sizes: Sizes) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class Translator(nn.Module):
         for c in (4 * w, 2 * w):
             layers += [up(c, c // 2, kernel_size=3, stride=2, padding=1, output_padding=1), norm(c // 2), relu()]
         layers.append(mirrored(w, channels, kernel_size=7, padding=3))
-        self.layers = nn.Sequential(*layers, *([nn.Tanh()] if sizes.bounded else []))
+        self.layers = nn.Sequential(*layers)
         _draw_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:

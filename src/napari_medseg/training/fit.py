@@ -348,8 +348,7 @@ def _train_one(
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = _first_predictor(spec, first, initial, target)
         of_target = yield from _facts_of_target(job, all_facts, draw)
-        if of_target:
-            spec = adapted_spec(spec, facts, of_target)
+        spec = adapted_spec(spec, facts, of_target)
         errors = None
         if job.errors_of is not None:
             errors = yield from finding_errors(job.errors_of, [*training, *validation], job.cases, config)
@@ -361,10 +360,8 @@ def _train_one(
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
         if of_target:
-            cases_seen = [without_labels(case) for case in job.target]
-            loss = ignoring(config.loss)
-            seen = yield from _prepare(cases_seen, of_target, spec, loss, draw, stack, None)
-            setup = replace(setup, target=_sampler(config, spec, target, seen))
+            target_seen = yield from _prepare_target(job, of_target, spec, draw, stack)
+            setup = replace(setup, target=_sampler(config, spec, target, target_seen))
         state = new_state(setup, job.errors_of or initial)
         keeper = Checkpoints(job.out, _settings(job, spec, job.errors_of or initial))
         saved = keeper.saved() if job.resume else None
@@ -497,6 +494,14 @@ def _facts_of_target(
     facts = yield from _read_facts([without_labels(c) for c in job.target], ignoring(job.config.loss), draw)
     require_other_images(job.cases, labelled, job.target, facts)
     return facts
+
+
+def _prepare_target(
+    job: Job, facts: list[CaseFacts], spec: ModelSpec, draw: np.random.Generator, stack: contextlib.ExitStack
+) -> Generator[Event, None, list[PreparedCase]]:
+    """The images of another domain as the network sees them."""
+    cases = [without_labels(case) for case in job.target]
+    return (yield from _prepare(cases, facts, spec, ignoring(job.config.loss), draw, stack, None))
 
 
 def _prepare_unlabelled(

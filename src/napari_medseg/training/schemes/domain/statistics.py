@@ -104,4 +104,5 @@ def _moved(values: Float32Array, own: Quantiles, other: Quantiles) -> Float32Arr
     ascending = np.unique(own)
     places = [np.flatnonzero(own == value) for value in ascending]
     wanted = np.array([other[(place[0] + place[-1]) // 2] for place in places])
-    return np.interp(values, ascending, wanted).astype(np.float32)
+    moved: Float32Array = np.interp(values, ascending, wanted).astype(np.float32)
+    return moved

@@ -18,8 +18,10 @@ from napari_medseg.volume import Segmentation
 def adapted_spec(spec: ModelSpec, labelled: Sequence[CaseFacts], target: Sequence[CaseFacts]) -> ModelSpec:
     """The spec of a model for both domains: each image is normalised by itself, and both count as seen.
 
-    The numbers of one domain, such as Hounsfield units, say nothing of the other.
+    The numbers of one domain, such as Hounsfield units, say nothing of the other. Without a target, the spec itself.
     """
+    if not target:
+        return spec
     return replace(
         spec,
         channels=tuple(replace(channel, modality="other") for channel in spec.channels),
@@ -53,11 +55,11 @@ def require_other_images(
         if all(low == high for low, high in other.ranges):
             raise InputError(f"target {other.name} is the same everywhere: leave it out")
     require_same_channels(target_facts)
-    by_name = {case.name: case for case in cases}
-    for own in facts:
+    # The one case of a training, whose slices are split, is no case of the list any more.
+    for labelled, own in zip(cases, facts, strict=True) if len(cases) == len(facts) else ():
         for case, other in zip(target, target_facts, strict=True):
             alike = (own.grid.shape, own.minima, own.ranges) == (other.grid.shape, other.minima, other.ranges)
-            if alike and _same_voxels(by_name[own.name], case):
+            if alike and _same_voxels(labelled, case):
                 raise InputError(f"target {other.name} is the labelled case {own.name}: leave it out of the target")
 
 
