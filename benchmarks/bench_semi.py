@@ -31,7 +31,7 @@ import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
 from napari_medseg.events import Finished, Notice, TrainProgress
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
-from napari_medseg.training.schemes.scheme import SCHEMES
+from napari_medseg.training.schemes.table import SCHEMES
 
 RESULTS = Path(__file__).parent / "results" / "semi.json"
 FIRST, JUDGED, TUNED = 160, 40, 16

@@ -45,7 +45,7 @@ from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, SUMMARIES, columns_of
 from napari_medseg.metrics.study.study import TABLES
 from napari_medseg.models.presets import SETTINGS
-from napari_medseg.training.schemes.scheme import SCHEMES
+from napari_medseg.training.schemes.table import SCHEMES
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"

@@ -16,10 +16,11 @@ from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, TrainProgress
 from napari_medseg.training.cases import as_case, as_cases
-from napari_medseg.training.fit import Job, iter_job
+from napari_medseg.training.fit import iter_job
+from napari_medseg.training.job import Job
 from napari_medseg.training.losses.supervised import deeply_supervised
-from napari_medseg.training.saved import load
-from napari_medseg.training.schemes.scheme import SCHEMES
+from napari_medseg.training.saving.saved import load
+from napari_medseg.training.schemes.table import SCHEMES
 
 STEPS = 6
 STOPPED = 4

@@ -19,9 +19,9 @@ from balls import segmentation, volume
 from napari_medseg import iter_train, load_model, train
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import Event, Finished, Notice, TrainProgress
-from napari_medseg.training import saved
-from napari_medseg.training.earlier import states_in
-from napari_medseg.training.saved import Saved, load, save
+from napari_medseg.training.saving import saved
+from napari_medseg.training.saving.earlier import states_in
+from napari_medseg.training.saving.saved import Saved, load, save
 from napari_medseg.training.state import History
 
 SMALL: dict[str, Any] = {

@@ -17,7 +17,8 @@ from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.training.cases import as_cases
-from napari_medseg.training.fit import Job, iter_job, split
+from napari_medseg.training.fit import iter_job
+from napari_medseg.training.job import Job, split
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.supervised import deeply_supervised
 

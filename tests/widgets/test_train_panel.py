@@ -25,7 +25,7 @@ from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import list_models, load_model
 from napari_medseg.sample import phantom
 from napari_medseg.training.apart import parent
-from napari_medseg.training.schemes.scheme import SCHEMES
+from napari_medseg.training.schemes.table import SCHEMES
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import label_names, labels_layer, placement, volume_layer
 from napari_medseg.widgets.canvas.slice_in_view import slice_in_view

@@ -23,13 +23,8 @@ from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
-from napari_medseg.training.schemes.scheme import (
-    require_objects,
-    require_taken,
-    require_target,
-    require_used,
-    scheme_named,
-)
+from napari_medseg.training.schemes.requirements import require_objects, require_taken, require_target, require_used
+from napari_medseg.training.schemes.table import scheme_named
 
 if TYPE_CHECKING:
     from napari_medseg.cases import Case

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
-import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +15,29 @@ import torch
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured, knobs_of
 from napari_medseg.errors import InputError, MedsegError
-from napari_medseg.events import Event, Finished, Notice, Progress, Started, result_of
+from napari_medseg.events import Event, Finished, Notice, Started, result_of
 from napari_medseg.inference.device import bf16_doubt, choose_device
 from napari_medseg.inference.predictor import Predictor
-from napari_medseg.io.disk.files import require_room
 from napari_medseg.io.disk.locks import locked
-from napari_medseg.models.file import Model, as_model
+from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
-from napari_medseg.training.budget import Budget, Clock
+from napari_medseg.training.budget import Budget
 from napari_medseg.training.cases import (
     Numbered,
     PreparedCase,
-    as_case,
-    as_cases,
-    in_regions,
     objects_of,
-    prepare,
     require_regions,
 )
-from napari_medseg.training.checkpoint import Checkpoints, require_writable, write_result
-from napari_medseg.training.earlier import first_stage, folder_of, name_to_keep, states_in, step_aside
-from napari_medseg.training.generative.labels_only import is_made, with_made_images
+from napari_medseg.training.generative.labels_only import is_made
+from napari_medseg.training.job import DEFAULT_NETWORK, Job, asked, split
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
-from napari_medseg.training.losses.context import Loss
 from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
 from napari_medseg.training.patches import PatchSampler
-from napari_medseg.training.planning.document import Plan, as_plan
-from napari_medseg.training.planning.following import config_of, of_plan
+from napari_medseg.training.planning.document import Plan
+from napari_medseg.training.planning.following import of_plan
 from napari_medseg.training.planning.rules import (
     CaseFacts,
-    facts_of,
     label_doubts,
     labels_of,
     patches_at_once,
@@ -56,42 +46,33 @@ from napari_medseg.training.planning.rules import (
     require_modalities,
     require_same_channels,
 )
-from napari_medseg.training.record import described
+from napari_medseg.training.preparing import (
+    facts_of_target,
+    first_predictor,
+    prepare_all,
+    prepare_target,
+    prepare_unlabelled,
+    read_facts,
+)
 from napari_medseg.training.refiners.errors import (
-    Errors,
     finding_errors,
-    model_of_errors,
     refiner_of,
-    require_segmenter,
 )
 from napari_medseg.training.refiners.plan import boxes_at_once, refiner_plan
-from napari_medseg.training.refiners.prepared import prepare_errors
 from napari_medseg.training.reporting.reported import reported
-from napari_medseg.training.saved import Saved
-from napari_medseg.training.schemes.domain.target import adapted_spec, ignoring, require_other_images, without_labels
-from napari_medseg.training.schemes.objects import cases_for
-from napari_medseg.training.schemes.scheme import (
-    SchemeSpec,
-    given_knobs,
-    require_objects,
-    require_plain,
-    require_taken,
-    require_target,
-    require_trains,
-    require_used,
-    scheme_named,
-)
+from napari_medseg.training.saving.checkpoint import Checkpoints, write_result
+from napari_medseg.training.saving.earlier import first_stage, folder_of, name_to_keep, states_in, step_aside
+from napari_medseg.training.saving.record import described
+from napari_medseg.training.saving.saved import Saved
+from napari_medseg.training.schemes.domain.target import adapted_spec
+from napari_medseg.training.schemes.scheme import given_knobs
 from napari_medseg.training.schemes.start import new_state
-from napari_medseg.training.sparse import held_out, in_part
+from napari_medseg.training.schemes.table import scheme_named
+from napari_medseg.training.sparse import held_out
 from napari_medseg.training.state import Setup, TrainState, training_precision
-from napari_medseg.training.unlabelled import doubts, require_alike, unknown, without_labelled
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
-DEFAULT_NETWORK = "unet3d"
-"""The network that is trained where none is named."""
-_MEMORY_FOR_CASES = 4 * 2**30
-"""Bytes of prepared cases kept in memory; more go to scratch files, from which patches are read."""
 _FIRST_STAGE = 0.4
 """Fraction of a budget in minutes that the first stage of a cascade gets."""
 
@@ -138,75 +119,23 @@ def iter_train(
     ModelFileError for init.
     """
     config = configured(TrainConfig, config, knobs)
-    loss_named(config.loss.loss)  # refused now, not after the cases are read
-    images = [as_case(image, number) for number, image in enumerate(unlabelled)]
-    scheme = scheme_named(config.scheme)
-    require_taken(scheme, images)
-    of_target = [as_case(image, number) for number, image in enumerate(target)]
-    require_target(scheme, of_target)
-    require_used(scheme, config)
-    require_objects(scheme, config.objects)
-    require_plain(scheme, config, planned=plan is not None)
-    require_trains(scheme, network or scheme.network or DEFAULT_NETWORK)
-    require_trainable(config.first_network or DEFAULT_NETWORK)
-    errors_of = model_of_errors(init, config, plan) if scheme.learns_errors else None
-    initial = None if init is None or errors_of is not None else require_segmenter(as_model(init))
-    given = None if plan is None else as_plan(plan)
-    if given is not None:
-        config = config_of(given, config, None if initial is None else initial.path.name)
-    chosen = network or ""
-    if errors_of is None:
-        chosen = _network_of(network, initial if given is None else given, scheme)
-        require_trains(scheme, chosen)
-        if initial is None and given is None:
-            config = scheme.with_arguments(config, chosen)
-    found = in_regions(with_made_images(as_cases(cases), scheme.name, scheme.from_labels), merge)
-    annotated, config = in_part(cases_for(scheme.learns, found, config), config)
-    job = Job(
-        annotated,
-        chosen,
-        require_writable(out),
+    job, initial = asked(
+        cases,
+        network,
+        out,
+        init,
+        merge,
+        plan,
         config,
-        should_stop,
-        unlabelled=images,
-        target=of_target,
+        unlabelled=unlabelled,
+        target=target,
         resume=resume,
-        plan=given,
-        errors_of=errors_of,
+        should_stop=should_stop,
     )
-    if config.optimiser.adapt != "all" and initial is None:
-        raise InputError(f"adapt {config.optimiser.adapt} is for a model to start from: give one, or adapt all weights")
-    if config.cascade != "none" and of_target:
-        raise InputError("a cascade is trained on one domain: give no target images, or no cascade")
-    if config.cascade != "none" and initial is not None:
-        raise InputError("a cascade is trained from its first stage on: give no model to start from, or no cascade")
     events = iter_job(job, initial)
-    if config.reporting.report:
-        events = reported(events, split(job.cases, config.validation.val)[1], job.out, config, should_stop)
+    if job.config.reporting.report:
+        events = reported(events, split(job.cases, job.config.validation.val)[1], job.out, job.config, should_stop)
     yield from events
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training as it was asked for, and what it works with."""
-
-    cases: list[Case]
-    network: str
-    out: Path
-    config: TrainConfig
-    should_stop: ShouldStop = lambda: False
-    now: Clock = time.monotonic
-    loss: Loss | None = None
-    """By default that of the config."""
-    unlabelled: Sequence[Case] = ()
-    """Cases without labels."""
-    target: Sequence[Case] = ()
-    """Cases of another domain, without labels."""
-    resume: bool = False
-    plan: Plan | None = None
-    """What decides the network and its preprocessing; None to work it out from the cases."""
-    errors_of: Model | None = None
-    """The model whose errors a refiner learns, for a scheme that makes one."""
 
 
 def iter_job(job: Job, initial: Model | None = None) -> Generator[Event, None, None]:
@@ -228,24 +157,6 @@ def iter_job(job: Job, initial: Model | None = None) -> Generator[Event, None, N
 def finished_before(job: Job) -> Model | None:
     """The model of a training that should be resumed and that is over."""
     return Checkpoints(job.out).finished() if job.resume else None
-
-
-def _network_of(network: str | None, initial: Model | Plan | None, scheme: SchemeSpec) -> str:
-    """The network to train. Raises InputError for another one than that of the model to start from, or of the plan."""
-    if initial is None:
-        return network or scheme.network or DEFAULT_NETWORK
-    own = initial.spec.network
-    if network and network != own:
-        owner = "the plan" if isinstance(initial, Plan) else "the model to start from"
-        raise InputError(
-            f"network {network} does not go with {owner}, which is of network {own}: leave the network out"
-        )
-    return own
-
-
-def require_trainable(name: str) -> None:
-    """Raise UnknownNameError for an unknown network, InputError for one that takes more than an image."""
-    require_trains(scheme_named("supervised"), name)
 
 
 def _train_cascade(job: Job) -> Iterator[Event]:
@@ -325,42 +236,33 @@ def _train_one(
         training, validation, config = held_out(job.cases[0], config)
     with contextlib.ExitStack() as stack:
         draw = np.random.default_rng(config.seed)
-        all_facts = yield from _read_facts([*training, *validation], config.loss, draw)
+        all_facts = yield from read_facts([*training, *validation], config.loss, draw)
         require_same_channels(all_facts)
         require_modalities(all_facts, config)
         facts, others = all_facts[: len(training)], all_facts[len(training) :]
         labels = labels_of(all_facts)
         require_regions(job.cases, labels)
-        if scheme.describe:  # planned as for the default network; what is trained is described below
-            spec = plan(facts, DEFAULT_NETWORK, _without_arguments(config), target.type, labels=labels)
-        elif job.errors_of is not None:
-            spec = refiner_plan(refiner_of(config.scheme), job.errors_of, facts, job.network or None, config)
-        elif job.plan is not None:
-            spec = of_plan(job.plan, facts, config, labels, first=stage, coarse=guided is not None)
-        elif initial is None:
-            spec = plan(facts, job.network, config, target.type, labels=labels, first=stage, coarse=guided is not None)
-        else:
-            spec = plan_from(initial.spec, facts, config, labels=labels)
+        spec = _planned(job, config, initial, facts, labels, stage, target.type, coarse=guided is not None)
         if guided is not None and guided.plan is None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
         boxes = spec.first is not None and spec.first.guide == "boxes"
         if scheme.takes == "memory" or spec.refines or boxes:  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
-        before = _first_predictor(spec, first, initial, target)
-        of_target = yield from _facts_of_target(job, all_facts, draw)
+        before = first_predictor(spec, first, initial, target)
+        of_target = yield from facts_of_target(job, all_facts, draw)
         spec = adapted_spec(spec, facts, of_target)
         errors = None
         if job.errors_of is not None:
             errors = yield from finding_errors(job.errors_of, [*training, *validation], job.cases, config)
-        prepared = yield from _prepare(training, facts, spec, config.loss, draw, stack, before, errors)
-        others_seen = yield from _prepare_unlabelled(job, all_facts, spec, draw, stack, before)
+        prepared = yield from prepare_all(training, facts, spec, config.loss, draw, stack, before, errors)
+        others_seen = yield from prepare_unlabelled(job, all_facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
         trained = scheme.described(spec, config, None if initial is None else initial.spec, job.network)
         setup = replace(_setup(job, config, spec, target, prepared, before), base=base, spec=trained, errors=errors)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
         if of_target:
-            target_seen = yield from _prepare_target(job, of_target, spec, draw, stack)
+            target_seen = yield from prepare_target(job, of_target, spec, draw, stack)
             setup = replace(setup, target=_sampler(config, spec, target, target_seen))
         state = new_state(setup, job.errors_of or initial)
         keeper = Checkpoints(job.out, _settings(job, spec, job.errors_of or initial))
@@ -375,6 +277,30 @@ def _train_one(
         setup.budget.begin(0.0 if saved is None else saved.seconds)
         validating = [ValidationCase(case, count) for case, count in zip(validation, windows, strict=True)]
         yield Finished((yield from _run(setup, state, keeper, validating, job.should_stop)))
+
+
+def _planned(
+    job: Job,
+    config: TrainConfig,
+    initial: Model | None,
+    facts: list[CaseFacts],
+    labels: dict[int, str],
+    stage: Stage | None,
+    device: str,
+    *,
+    coarse: bool,
+) -> ModelSpec:
+    """The model that is to be trained. stage: the one before it in a cascade. coarse: whether another follows."""
+    scheme = scheme_named(config.scheme)
+    if scheme.describe:  # planned as for the default network; what is trained is described below
+        return plan(facts, DEFAULT_NETWORK, _without_arguments(config), device, labels=labels)
+    if job.errors_of is not None:
+        return refiner_plan(refiner_of(config.scheme), job.errors_of, facts, job.network or None, config)
+    if job.plan is not None:
+        return of_plan(job.plan, facts, config, labels, first=stage, coarse=coarse)
+    if initial is None:
+        return plan(facts, job.network, config, device, labels=labels, first=stage, coarse=coarse)
+    return plan_from(initial.spec, facts, config, labels=labels)
 
 
 def _run(
@@ -485,116 +411,12 @@ def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepare
     )
 
 
-def _facts_of_target(
-    job: Job, labelled: Sequence[CaseFacts], draw: np.random.Generator
-) -> Generator[Event, None, list[CaseFacts]]:
-    """What the images of another domain are like; refused where they cannot be what they should."""
-    if not job.target:
-        return []
-    facts = yield from _read_facts([without_labels(c) for c in job.target], ignoring(job.config.loss), draw)
-    require_other_images(job.cases, labelled, job.target, facts)
-    return facts
-
-
-def _prepare_target(
-    job: Job, facts: list[CaseFacts], spec: ModelSpec, draw: np.random.Generator, stack: contextlib.ExitStack
-) -> Generator[Event, None, list[PreparedCase]]:
-    """The images of another domain as the network sees them."""
-    cases = [without_labels(case) for case in job.target]
-    return (yield from _prepare(cases, facts, spec, ignoring(job.config.loss), draw, stack, None))
-
-
-def _prepare_unlabelled(
-    job: Job,
-    labelled: list[CaseFacts],
-    spec: ModelSpec,
-    draw: np.random.Generator,
-    stack: contextlib.ExitStack,
-    first: Predictor | None,
-) -> Generator[Event, None, list[PreparedCase]]:
-    """The images without labels as the network sees them; nobody annotated a voxel of them.
-
-    labelled: the facts of all labelled cases, in their order.
-    """
-    if not job.unlabelled:
-        return []
-    cases = [unknown(case) for case in job.unlabelled]
-    loss = replace(job.config.loss, unlabelled_slices="ignore", shapes=0.0)
-    facts = yield from _read_facts(cases, loss, draw)
-    require_alike(facts, labelled)
-    if len(labelled) == len(job.cases):  # the one case of a training, cut into slices, is no case of the job
-        kept, told = without_labelled(cases, facts, job.cases, labelled)
-        yield from [Notice(told)] if told else []
-        cases, facts = [cases[i] for i in kept], [facts[i] for i in kept]
-    yield from map(Notice, doubts(facts, labelled))
-    return (yield from _prepare(cases, facts, spec, loss, draw, stack, first))
-
-
 def _loss_of(config: LossConfig) -> str:
     """The loss that was chosen; with weak labels the default learns from the image too."""
     return WEAK if config.weak != "none" and config.loss == DEFAULT else config.loss
-
-
-def _first_predictor(
-    spec: ModelSpec, first: Model | None, initial: Model | None, device: torch.device
-) -> Predictor | None:
-    """The network of the stage before, in fp32: of the model just trained, or of the cascade that is trained on."""
-    if spec.first is None:
-        return None
-    if first is not None:
-        network = first.load_network(device)
-    else:
-        assert initial is not None, "a stage before comes from somewhere"
-        network = initial.load_first(device)
-    return Predictor.of(network, spec.first.model, device, "fp32")
 
 
 def train(cases: Iterable[Case | tuple[Volume, Segmentation] | Segmentation], **options: Any) -> Model:
     """Train and return the model; the options are those of `iter_train`."""
     result: Model = result_of(iter_train(cases, **options))
     return result
-
-
-def split(cases: list[Case], fraction: float) -> tuple[list[Case], list[Case]]:
-    """The cases to train on and the last `fraction` of them, rounded, to validate on; one at least trains."""
-    count = min(round(len(cases) * fraction), len(cases) - 1)
-    return cases[: len(cases) - count], cases[len(cases) - count :]
-
-
-def _read_facts(
-    cases: list[Case], loss: LossConfig, draw: np.random.Generator
-) -> Generator[Event, None, list[CaseFacts]]:
-    facts = []
-    for done, case in enumerate(cases, start=1):
-        facts.append(facts_of(case, loss, draw))
-        yield Progress(done, len(cases), "reading cases")
-    return facts
-
-
-def _prepare(
-    cases: list[Case],
-    facts: list[CaseFacts],
-    spec: ModelSpec,
-    loss: LossConfig,
-    draw: np.random.Generator,
-    stack: contextlib.ExitStack,
-    first: Predictor | None,
-    errors: Errors | None = None,
-) -> Generator[Event, None, list[PreparedCase]]:
-    assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
-    shrink = float(np.prod(spec.spacing_zyx_mm))
-    voxels = sum(float(np.prod(f.grid.shape)) * f.grid.voxel_volume_mm3 / shrink for f in facts)
-    guides = len(spec.labels) if errors is not None else spec.first.channels if spec.first else 0
-    size = voxels * (4 * (len(spec.channels) + guides) + 2)
-    scratch = None
-    if size > _MEMORY_FOR_CASES:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="napari-medseg-")))
-        require_room(scratch, int(size))
-    prepared = []
-    for done, case in enumerate(cases, start=1):
-        if errors is None:
-            prepared.append((yield from prepare(case, spec, loss, draw, scratch, first)))
-        else:
-            prepared.append((yield from prepare_errors(case, errors.found[case.name], spec, loss, draw, scratch)))
-        yield Progress(done, len(cases), "preparing cases")
-    return prepared

@@ -21,11 +21,11 @@ from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.adapters import without_adapters
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.checkpoint import Checkpoints
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import CaseFacts
-from napari_medseg.training.record import recorded
 from napari_medseg.training.refiners.deciding import deciding
+from napari_medseg.training.saving.checkpoint import Checkpoints
+from napari_medseg.training.saving.record import recorded
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
 from napari_medseg.training.schemes.scheme import MakesUp, Prepares, ScoresItself
 from napari_medseg.training.state import Setup, TrainState, weights_of

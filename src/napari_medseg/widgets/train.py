@@ -17,8 +17,8 @@ from napari_medseg.events import Event, Finished, Started, TrainProgress, Valida
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
-from napari_medseg.training.earlier import is_unfinished
-from napari_medseg.training.schemes.scheme import scheme_named
+from napari_medseg.training.saving.earlier import is_unfinished
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.use_as_labels import LabelsButton

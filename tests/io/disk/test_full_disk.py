@@ -23,7 +23,7 @@ from napari_medseg.io.zarr.format import filling_labels
 from napari_medseg.metrics.reports.exports import write_scores
 from napari_medseg.metrics.study.tables import scores_table
 from napari_medseg.models.file import load_model, write_model
-from napari_medseg.training.checkpoint import Checkpoints
+from napari_medseg.training.saving.checkpoint import Checkpoints
 
 GRID = Grid.from_spacing((32, 64, 64), (1.0, 1.0, 1.0))
 SMALL = Segmentation(np.full(GRID.shape, 7, np.uint8), GRID, {7: "old"})

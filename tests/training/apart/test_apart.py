@@ -19,7 +19,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Progress, TrainProgress
 from napari_medseg.training.apart.frames import receive, send
 from napari_medseg.training.apart.parent import iter_train_apart
-from napari_medseg.training.earlier import states_in
+from napari_medseg.training.saving.earlier import states_in
 from trainings import recorded
 
 OPTIONS: dict[str, Any] = {

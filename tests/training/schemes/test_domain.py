@@ -16,7 +16,7 @@ from balls import SHAPE, segmentation, volume
 from napari_medseg import Volume, iter_train, load_model, segment, train
 from napari_medseg.errors import InputError
 from napari_medseg.events import TrainProgress
-from napari_medseg.training.saved import load
+from napari_medseg.training.saving.saved import load
 from napari_medseg.training.schemes.domain import cyclegan
 from napari_medseg.training.schemes.domain.statistics import quantiles, towards
 

@@ -19,7 +19,7 @@ from napari_medseg.events import Event, Notice, TrainProgress, Validated
 from napari_medseg.interactive.guided.memory import MemoryView
 from napari_medseg.interactive.guided.rounds import Round
 from napari_medseg.registry import network
-from napari_medseg.training.saved import load
+from napari_medseg.training.saving.saved import load
 from napari_medseg.training.tasks.folds import train_folds
 from napari_medseg.widgets.interacting import guided_box
 

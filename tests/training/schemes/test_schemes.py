@@ -18,10 +18,11 @@ from napari_medseg.errors import InputError, UnknownNameError
 from napari_medseg.events import TrainProgress
 from napari_medseg.training import fit
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.saved import load
+from napari_medseg.training.saving.saved import load
 from napari_medseg.training.schemes import start
 from napari_medseg.training.schemes.descent import descend, follow, train_mode
-from napari_medseg.training.schemes.scheme import SCHEMES, Scheme, SchemeSpec, scheme_named
+from napari_medseg.training.schemes.scheme import Scheme, SchemeSpec
+from napari_medseg.training.schemes.table import SCHEMES, scheme_named
 from napari_medseg.training.state import Setup, TrainState
 
 QUICK: dict[str, Any] = {

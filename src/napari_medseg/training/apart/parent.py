@@ -19,7 +19,7 @@ from napari_medseg.cases import Case
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished
 from napari_medseg.training.apart.frames import STOP, Broken, Request, receive, send
-from napari_medseg.training.earlier import folder_of, is_unfinished
+from napari_medseg.training.saving.earlier import folder_of, is_unfinished
 from napari_medseg.volume import Segmentation, Volume
 
 N = TypeVar("N", Volume, Segmentation)

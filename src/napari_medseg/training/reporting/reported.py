@@ -15,12 +15,12 @@ from napari_medseg.inference.engine import SEGMENTS
 from napari_medseg.io.disk.files import make_folder, replace_bytes
 from napari_medseg.models.file import Model, load_model
 from napari_medseg.registry import network
-from napari_medseg.training.checkpoint import Checkpoints
-from napari_medseg.training.earlier import folder_of
 from napari_medseg.training.loop import ShouldStop
 from napari_medseg.training.reporting.log import Row, RunLog, rows_of
 from napari_medseg.training.reporting.samples import sampling
 from napari_medseg.training.reporting.trackers import Tracking, require_tracker, tracking_of
+from napari_medseg.training.saving.checkpoint import Checkpoints
+from napari_medseg.training.saving.earlier import folder_of
 
 _LOG = "log.csv"
 _LEAST_SECONDS = 5.0

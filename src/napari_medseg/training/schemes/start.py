@@ -13,7 +13,7 @@ from napari_medseg.models.refining import network_of
 from napari_medseg.models.several import Ensemble
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.models.transfer import channels_from, origins_of, taken_over
-from napari_medseg.training.schemes.scheme import scheme_named
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState, phases_of
 
 

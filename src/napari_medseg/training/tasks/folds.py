@@ -19,12 +19,14 @@ from napari_medseg.io.disk.files import check_no_folder, replace_bytes
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.models.naming import SUFFIX
 from napari_medseg.training.cases import as_cases, in_regions
-from napari_medseg.training.fit import DEFAULT_NETWORK, iter_train
+from napari_medseg.training.fit import iter_train
 from napari_medseg.training.generative.labels_only import with_made_images
+from napari_medseg.training.job import DEFAULT_NETWORK
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan, as_plan
 from napari_medseg.training.schemes.objects import cases_for
-from napari_medseg.training.schemes.scheme import require_trains, scheme_named
+from napari_medseg.training.schemes.requirements import require_trains
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume

@@ -16,12 +16,13 @@ from napari_medseg.events import Event, Progress, Work, finishing, result_of
 from napari_medseg.inference.device import choose_device, free_bytes
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.training.cases import as_cases, in_regions, require_regions
-from napari_medseg.training.fit import DEFAULT_NETWORK, require_trainable, split
+from napari_medseg.training.job import DEFAULT_NETWORK, require_trainable, split
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan
 from napari_medseg.training.planning.fitting import Pace, candidate, chosen, distinct, measured_pace, voxel_limits
 from napari_medseg.training.schemes.objects import cases_for
-from napari_medseg.training.schemes.scheme import require_trains, scheme_named
+from napari_medseg.training.schemes.requirements import require_trains
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.sparse import in_part
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume

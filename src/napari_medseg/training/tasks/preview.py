@@ -13,7 +13,7 @@ from napari_medseg.events import Work
 from napari_medseg.inference.engine import segmenting
 from napari_medseg.models.file import Model, as_model, load_model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.checkpoint import Checkpoints
+from napari_medseg.training.saving.checkpoint import Checkpoints
 from napari_medseg.volume import Grid, Segmentation, Volume, label_dtype
 
 

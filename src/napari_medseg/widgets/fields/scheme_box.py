@@ -10,7 +10,8 @@ from napari.layers import Image
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
-from napari_medseg.training.schemes.scheme import SCHEMES, SchemeSpec, scheme_named
+from napari_medseg.training.schemes.scheme import SchemeSpec
+from napari_medseg.training.schemes.table import SCHEMES, scheme_named
 from napari_medseg.widgets.fields.folder_field import FolderField
 from napari_medseg.widgets.fields.forms import button, caption, choice, row
 from napari_medseg.widgets.fields.layer_box import LayerBox

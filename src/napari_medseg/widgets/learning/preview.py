@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.events import Work
-from napari_medseg.training.earlier import last_checkpoint
+from napari_medseg.training.saving.earlier import last_checkpoint
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, placement, to_volume
 from napari_medseg.widgets.canvas.slice_in_view import slice_in_view

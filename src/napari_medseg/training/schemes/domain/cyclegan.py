@@ -21,8 +21,9 @@ from napari_medseg.inference.device import autocast
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.descent import descend
 from napari_medseg.training.schemes.domain.adapting import learn_from, varied
-from napari_medseg.training.schemes.scheme import given_knobs, scheme_named
+from napari_medseg.training.schemes.scheme import given_knobs
 from napari_medseg.training.schemes.supervised import Supervised
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState
 
 CYCLE, IDENTITY = 10.0, 5.0

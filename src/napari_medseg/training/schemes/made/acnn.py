@@ -15,8 +15,8 @@ from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.descent import descend
 from napari_medseg.training.schemes.learner import inner
 from napari_medseg.training.schemes.made.contest import adam, seeded
-from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.schemes.supervised import Supervised
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState
 
 _RATE = 1e-3

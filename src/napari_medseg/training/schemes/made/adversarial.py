@@ -12,8 +12,8 @@ from napari_medseg.training.generative.networks import Flat, PatchCritic, one_ho
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import inner
 from napari_medseg.training.schemes.made.contest import adam, compete, is_finite, judged, real, seeded
-from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.schemes.supervised import Supervised
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState
 
 _SURE = 0.9

@@ -27,8 +27,8 @@ from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import pools_for
 from napari_medseg.training.schemes.made.contest import adam, compete, is_finite, judged, real, seeded
 from napari_medseg.training.schemes.made.pictures import shown
-from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.schemes.supervised import Supervised
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState
 
 _LENGTH = 64

@@ -12,8 +12,8 @@ from napari_medseg.events import MadeUp
 from napari_medseg.training.generative.appearance import deformed, synthesised
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.made.pictures import shown
-from napari_medseg.training.schemes.scheme import scheme_named
 from napari_medseg.training.schemes.supervised import Supervised
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState
 
 

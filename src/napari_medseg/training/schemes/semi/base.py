@@ -11,7 +11,7 @@ from torch import nn
 
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import Learner, part
-from napari_medseg.training.schemes.scheme import scheme_named
+from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState
 
 _DECAY = 0.99

@@ -18,9 +18,9 @@ from napari_medseg.models.adapters import adapter_of, adapter_path, write_adapte
 from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training import saved
-from napari_medseg.training.earlier import folder_of, last_checkpoint, stepping_aside
-from napari_medseg.training.saved import Saved, Settings
+from napari_medseg.training.saving import saved
+from napari_medseg.training.saving.earlier import folder_of, last_checkpoint, stepping_aside
+from napari_medseg.training.saving.saved import Saved, Settings
 from napari_medseg.training.state import History, TrainState
 
 _HISTORY = "history.json"

@@ -18,7 +18,7 @@ import torch
 
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io.disk.files import make_folder, os_errors_as_file_errors, replace_bytes
-from napari_medseg.training.earlier import states_in
+from napari_medseg.training.saving.earlier import states_in
 from napari_medseg.training.state import History
 
 _KEY = "napari_medseg_training"

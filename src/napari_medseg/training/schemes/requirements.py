@@ -1,0 +1,67 @@
+"""What goes with a scheme, and what is refused before the first step."""
+
+from __future__ import annotations
+
+from napari_medseg.config import TrainConfig
+from napari_medseg.errors import InputError
+from napari_medseg.registry import network as network_named
+from napari_medseg.training.schemes.scheme import SchemeSpec, given_knobs
+from napari_medseg.training.schemes.table import SCHEMES
+
+
+def require_taken(spec: SchemeSpec, unlabelled: object) -> None:
+    """Raise InputError for images without labels that a scheme has no use for, and for their absence where it has."""
+    if unlabelled and not spec.takes_unlabelled:
+        raise InputError(f"scheme {spec.name} takes no unlabelled images: leave them out, or choose another scheme")
+    if spec.takes_unlabelled and not unlabelled:
+        raise InputError(f"scheme {spec.name} needs unlabelled images: give a folder of them, or choose another scheme")
+
+
+def require_target(spec: SchemeSpec, target: object) -> None:
+    """Raise InputError for images of another domain that a scheme has no use for, and for their absence."""
+    if target and not spec.takes_target:
+        raise InputError(
+            f"scheme {spec.name} takes no target images: leave them out, or choose adapt-statistics or cyclegan"
+        )
+    if spec.takes_target and not target:
+        raise InputError(f"scheme {spec.name} needs target images: give a folder of them, or choose another scheme")
+
+
+def require_used(spec: SchemeSpec, config: TrainConfig) -> None:
+    """Raise InputError for a knob of schemes that this one does not use."""
+    for name in given_knobs(config):
+        if name not in spec.knobs:
+            uses = f"its own are {', '.join(spec.knobs)}" if spec.knobs else "it has none of its own"
+            raise InputError(f"scheme {spec.name} has no use for {name}: {uses}")
+
+
+def require_trains(scheme: SchemeSpec, network: str) -> None:
+    """Raise UnknownNameError for an unknown network, InputError for one that the scheme does not train."""
+    if network_named(network).takes == scheme.takes:
+        return
+    if scheme.takes != "image":
+        raise InputError(f"scheme {scheme.name} trains {scheme.network}, not {network}: leave the network out")
+    own = next(spec.name for spec in SCHEMES.values() if spec.takes == network_named(network).takes)
+    raise InputError(f"network {network} is no network from image to labels: it is trained by scheme {own}")
+
+
+def require_plain(scheme: SchemeSpec, config: TrainConfig, *, planned: bool) -> None:
+    """Raise InputError for what goes with networks of an image alone. planned: whether a plan is given."""
+    if scheme.takes in ("image", "instances"):
+        return
+    given = (
+        ("a plan", planned),
+        ("mode", config.mode != "auto"),
+        ("cascade", config.cascade != "none"),
+        ("adapt", config.optimiser.adapt != "all"),
+        ("ema", config.optimiser.ema > 0),
+    )
+    for name, is_given in given:
+        if is_given:
+            raise InputError(f"scheme {scheme.name} has no use for {name}: leave it out")
+
+
+def require_objects(spec: SchemeSpec, objects: str) -> None:
+    """Raise InputError where it is said what an object is, and the scheme learns labels."""
+    if objects != "components" and spec.learns == "labels":
+        raise InputError(f"scheme {spec.name} learns labels: leave objects={objects} out, or choose another scheme")

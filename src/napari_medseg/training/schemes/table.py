@@ -1,0 +1,190 @@
+"""The table of the schemes that a user can name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from napari_medseg.errors import UnknownNameError, did_you_mean
+from napari_medseg.training.schemes.scheme import SchemeSpec
+
+SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            SchemeSpec(
+                name="supervised",
+                target="napari_medseg.training.schemes.supervised:Supervised",
+                summary="from images and their labels",
+                when="Where all images are labelled, or the others are of another kind.",
+            ),
+            SchemeSpec(
+                name="mean-teacher",
+                target="napari_medseg.training.schemes.semi.mean_teacher:MeanTeacher",
+                summary="an average of the weights teaches on images without labels",
+                when="The first to try where few of many images of a kind are labelled.",
+                reference="Tarvainen and Valpola, NeurIPS 2017; Yu et al., MICCAI 2019",
+                takes_unlabelled=True,
+                knobs={"unlabelled_weight": 1.0, "ramp": 0.3, "doubt_passes": 0},
+            ),
+            SchemeSpec(
+                name="self-training",
+                target="napari_medseg.training.schemes.semi.self_training:SelfTraining",
+                summary="from sure labels that an average of the weights gives images without labels",
+                when="Where a network of the labelled images alone is right on most of the others.",
+                reference="Lee, ICML workshop 2013; Sohn et al., NeurIPS 2020",
+                takes_unlabelled=True,
+                knobs={"unlabelled_weight": 1.0, "ramp": 0.3, "confidence": 0.8},
+            ),
+            SchemeSpec(
+                name="copy-paste",
+                target="napari_medseg.training.schemes.semi.copy_paste:CopyPaste",
+                summary="from mixtures of labelled images with others, both ways",
+                when="Where very few images are labelled, and one looks much like another.",
+                reference="Bai et al., CVPR 2023",
+                takes_unlabelled=True,
+                knobs={"unlabelled_weight": 0.5, "ramp": 0.3, "confidence": 0.0},
+            ),
+            SchemeSpec(
+                name="sassnet",
+                target="napari_medseg.training.schemes.semi.shape_aware:SASSNet",
+                summary="a discriminator asks for outlines on other images like those on labelled ones",
+                when="For one compact organ of a known shape, such as the left atrium, with hours to train.",
+                reference="Li et al., MICCAI 2020, doi:10.1007/978-3-030-59710-8_54",
+                takes_unlabelled=True,
+                network="sassnet",
+                arguments={"sdf": True},
+                knobs={"unlabelled_weight": 0.01, "ramp": 1.0, "critic_width": 64, "descent": "auto"},
+            ),
+            SchemeSpec(
+                name="canet",
+                target="napari_medseg.training.schemes.semi.shape_aware:CANet",
+                summary="as sassnet, with attention in the discriminator and a transformer in the network",
+                when="As sassnet, where the outline needs the context of the whole volume, and there is a GPU.",
+                reference="Zhao et al., Expert Systems with Applications 2023, doi:10.1016/j.eswa.2022.119105",
+                takes_unlabelled=True,
+                network="canet",
+                arguments={"sdf": True},
+                knobs={"unlabelled_weight": 0.01, "ramp": 1.0, "critic_width": 64, "descent": "auto"},
+            ),
+            SchemeSpec(
+                name="memory",
+                target="napari_medseg.training.schemes.guided.memory:MemoryClips",
+                describe="napari_medseg.training.schemes.guided.described:of_memory",
+                summary="a memory network that carries the mask of a slice to the next ones, from clips of slices",
+                when="To fill volumes from painted slices, of objects that it was never trained for.",
+                reference="Zhou et al., MICCAI 2021",
+                network="mem3d",
+                arguments={"width": 8, "blocks": (1, 1, 1), "key": 32, "value": 64, "decoder": 32, "aspp": False},
+                takes="memory",
+            ),
+            SchemeSpec(
+                name="clicks",
+                target="napari_medseg.training.schemes.guided.clicks:SimulatedClicks",
+                describe="napari_medseg.training.schemes.guided.described:of_clicks",
+                summary="an R-Net that corrects labels by clicks, from simulated clicks on what a P-Net gets wrong",
+                when="To correct labels of the structures in the cases by a few clicks.",
+                reference="Wang et al., TPAMI 2018",
+                network="deepigeos_rnet",
+                takes="image+prompts",
+            ),
+            SchemeSpec(
+                name="supervoxels",
+                target="napari_medseg.training.schemes.guided.graph:Supervoxels",
+                describe="napari_medseg.training.schemes.guided.described:of_graph",
+                summary="a graph network on supervoxels, from the commonest label of each",
+                when="For large images in which intensities tell the structures apart, and borders may be rough.",
+                reference="Gao and Ji, ICML 2019",
+                network="graph_unet",
+                takes="graph",
+            ),
+            SchemeSpec(
+                name="synthesis",
+                target="napari_medseg.training.schemes.made.synthesis:Synthesis",
+                summary="from made-up images of the labels, in any contrast; no image is needed",
+                when="Where there are label maps but no images, or the images to segment have any contrast.",
+                reference="Billot et al., Medical Image Analysis 2023",
+                from_labels=True,
+                knobs={"made_share": 0.5},
+            ),
+            SchemeSpec(
+                name="adversarial",
+                target="napari_medseg.training.schemes.made.adversarial:Adversarial",
+                summary="also to be taken for a person by a critic of label maps",
+                when="Where single voxels are right and the shapes are not.",
+                reference="Luc et al., NIPS Workshop on Adversarial Training 2016",
+                knobs={"critic_weight": 0.1},
+            ),
+            SchemeSpec(
+                name="acnn",
+                target="napari_medseg.training.schemes.made.acnn:ShapePrior",
+                summary="also to find shapes that an autoencoder of the label maps knows",
+                when="Where artefacts or low contrast hide a part of organs whose shape varies little.",
+                reference="Oktay et al., IEEE TMI 2018",
+                knobs={"shape_weight": 0.01, "first_share": 0.15},
+            ),
+            SchemeSpec(
+                name="cgan",
+                target="napari_medseg.training.schemes.made.cgan:ConditionalGan",
+                summary="also from label maps and images that further networks make up",
+                when="Where few cases are labelled and there are no others; try stronger augmentation first.",
+                reference="Isola et al., CVPR 2017; Guibas et al., 2017",
+                knobs={"made_share": 0.5, "first_share": 0.3},
+            ),
+            SchemeSpec(
+                name="distance-map",
+                target="napari_medseg.training.schemes.supervised:Supervised",
+                summary="from how deep each voxel lies in its object, which tells objects apart that touch",
+                when="Where objects of a kind touch along much of their border, such as nuclei.",
+                learns="depths",
+            ),
+            SchemeSpec(
+                name="mask-rcnn",
+                target="napari_medseg.training.schemes.mask_rcnn:MaskRCNNScheme",
+                summary="from objects one by one, each with a box and a mask",
+                when="Where objects overlap or differ in class, and there are many to learn from.",
+                reference="He et al., ICCV 2017, doi:10.1109/ICCV.2017.322",
+                learns="objects",
+                network="mask_rcnn",
+                takes="instances",
+            ),
+            SchemeSpec(
+                name="boundary-patch",
+                target="napari_medseg.training.schemes.refiners:BoundaryPatch",
+                summary="a refiner of boxes along boundaries, from the errors of the model that init names",
+                learns_errors=True,
+            ),
+            SchemeSpec(
+                name="point-rend",
+                target="napari_medseg.training.schemes.refiners:PointRendScheme",
+                summary="a refiner of single points, from the errors and the features of the model that init names",
+                learns_errors=True,
+            ),
+            SchemeSpec(
+                name="adapt-statistics",
+                target="napari_medseg.training.schemes.domain.statistics:AdaptStatistics",
+                summary="for images of another scanner: with their histograms and their batch statistics",
+                when="Where the same contrast looks a little different elsewhere; costs no time.",
+                reference="Nyul and Udupa, MRM 1999; Li et al., Pattern Recognition 2018",
+                takes_target=True,
+            ),
+            SchemeSpec(
+                name="cyclegan",
+                target="napari_medseg.training.schemes.domain.cyclegan:CycleGan",
+                summary="for images of another contrast: on labelled images translated into it",
+                when="Where labels are of one contrast or modality and the images to segment of another.",
+                reference="Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244",
+                knobs={"translator": "light", "translating": 0.6},
+                takes_target=True,
+            ),
+        )
+    }
+)
+"""The schemes that a training can follow."""
+
+
+def scheme_named(name: str, schemes: Mapping[str, SchemeSpec] = SCHEMES) -> SchemeSpec:
+    """The scheme of that name; UnknownNameError lists the known ones."""
+    if name not in schemes:
+        raise UnknownNameError(f"unknown scheme {name!r}: {did_you_mean(name, schemes)}known are {', '.join(schemes)}")
+    return schemes[name]
