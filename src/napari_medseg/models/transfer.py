@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from napari_medseg.models.naming import called, is_named, name_key
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.registry import network as network_named
 
@@ -53,16 +54,16 @@ def origins_of(labels: Mapping[int, str], earlier: Mapping[int, str]) -> Origins
     A label starts from the earlier label of its name. Where that name is unknown, it starts from the earlier label of
     its id, unless both have names of their own: then it is another structure, and starts afresh.
     """
-    counts = Counter(_key(name) for name in earlier.values())
-    by_name = {_key(name): label for label, name in earlier.items() if counts[_key(name)] == 1}
+    counts = Counter(name_key(name) for name in earlier.values())
+    by_name = {name_key(name): label for label, name in earlier.items() if counts[name_key(name)] == 1}
     return Origins(labels, earlier, {label: _origin(label, name, earlier, by_name) for label, name in labels.items()})
 
 
 def _origin(label: int, name: str, earlier: Mapping[int, str], by_name: Mapping[str, int]) -> int | None:
-    if label in earlier and _key(earlier[label]) == _key(name):
+    if label in earlier and name_key(earlier[label]) == name_key(name):
         return label
-    if is_named(label, name) and _key(name) in by_name:
-        source = by_name[_key(name)]
+    if is_named(label, name) and name_key(name) in by_name:
+        source = by_name[name_key(name)]
         if is_named(source, earlier[source]):
             return source
     if label not in earlier or (is_named(label, name) and is_named(label, earlier[label])):
@@ -70,32 +71,13 @@ def _origin(label: int, name: str, earlier: Mapping[int, str], by_name: Mapping[
     return label
 
 
-def is_named(label: int, name: str) -> bool:
-    """Whether a label has a name of its own: files without names give "label 7" to 7."""
-    return _key(name) != f"label {label}"
-
-
-def same_name(a: str, b: str) -> bool:
-    """Whether two names mean the same: the case of letters, blanks and underscores do not count."""
-    return _key(a) == _key(b)
-
-
-def called(label: int, names: Mapping[int, str]) -> str:
-    """A label as messages name it: its id, and its name where it has one of its own."""
-    return f"{label} ({names[label]})" if is_named(label, names[label]) else str(label)
-
-
-def _key(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
-
-
 def channels_from(names: Sequence[str], earlier: Sequence[str]) -> list[int | None]:
     """For each input channel the one of an earlier model that it starts from; None for one that has no counterpart.
 
     Channels are matched by name; where no name is shared, by their order.
     """
-    places = {_key(name): index for index, name in enumerate(earlier)}
-    by_name = [places.get(_key(name)) for name in names]
+    places = {name_key(name): index for index, name in enumerate(earlier)}
+    by_name = [places.get(name_key(name)) for name in names]
     if any(place is not None for place in by_name):
         return by_name
     return [index if index < len(earlier) else None for index in range(len(names))]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_medseg.cases import Case
 from napari_medseg.errors import InputError
 from napari_medseg.inference.suitability import require_order
-from napari_medseg.models.transfer import same_name
+from napari_medseg.models.naming import same_name
 from napari_medseg.training.planning.rules import CaseFacts
 from napari_medseg.transforms.intensity import CT_BELOW_HU
 from napari_medseg.volume import Segmentation, plain_channels

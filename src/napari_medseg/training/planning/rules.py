@@ -19,8 +19,9 @@ from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.inference.suitability import Range, require_order, sampled
+from napari_medseg.models.naming import called, is_named, same_name
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
-from napari_medseg.models.transfer import called, channels_from, is_named, origins_of, same_name
+from napari_medseg.models.transfer import channels_from, origins_of
 from napari_medseg.registry import NetworkSpec, network
 from napari_medseg.training.planning.topology import BOTTLENECK, DEEPEST, Topology, patch_on, topology_of
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
