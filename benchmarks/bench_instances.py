@@ -109,7 +109,7 @@ def row_of(name: str, way: str, minutes: float, models: Path) -> dict[str, Any]:
         "missed": row.missed,
         "extra": row.extra,
         "f1": round(row.f1, 3),
-        "sq": round(row.sq, 3),
+        "sq": round(row.sq, 3) if row.found else None,
         "pq": round(row.pq, 3),
         "seconds_a_case": round(seconds / len(judged), 2),
     }
@@ -119,7 +119,11 @@ def table(done: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
     names = ("set", "way", "processor_minutes", "objects", "found", "missed", "extra", "f1", "sq", "pq")
     head = ["set", "way", "trained, CPU minutes", "objects", "found", "missed", "extra", "F1", "SQ", "PQ"]
-    lines = [head, ["---"] * len(head), *([str(row[name]) for name in names] for row in done)]
+    lines = [
+        head,
+        ["---"] * len(head),
+        *(["-" if row[name] is None else str(row[name]) for name in names] for row in done),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -452,8 +452,7 @@ class ObjectsConfig:
     """distance: connected parts are cut where they are narrow, by a watershed on the distance to the border, or on the
     depths that a model of the scheme distance-map gives; components: connected parts as they are."""
     neck: float = field(default=0.8, metadata={"gt": 0, "le": 1, "step": 0.05})
-    """Two parts are two objects where the neck between them is thinner than this fraction of the smaller one; depths
-    need no neck."""
+    """Two parts are two objects where the neck between them is thinner than this fraction of the smaller one."""
     least_ml: float = field(default=0.0, metadata={"ge": 0, "step": 0.1})
     """Objects below this volume, in millilitres, are left out."""
     connectivity: Connectivity = 26

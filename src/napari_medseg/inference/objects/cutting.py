@@ -10,7 +10,6 @@ from scipy import ndimage
 
 from napari_medseg.config import Connectivity
 from napari_medseg.geometry import Triple
-from napari_medseg.transforms.depths import DEPTHS
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int32]
@@ -31,13 +30,14 @@ def cut(
 
     Two middles are those of two objects where the way from one to the other leads through a place less than `neck` as
     far from the border as the lesser middle is. depths: of every voxel in its object, where a network has found them;
-    then the deepest voxels that are connected are a middle, and a part without one is no object. The end of the array
-    is no border.
+    they then say what is far from a border, and a part that is border only is no object. The end of the array is no
+    border.
     """
     inside = distances(mask, spacing_zyx_mm)
     structure = ndimage.generate_binary_structure(mask.ndim, _STEPS[connectivity])
-    tops = _tops(inside, mask, neck, structure) if depths is None else mask & (depths == DEPTHS)
-    seeds, count = ndimage.label(tops, structure)
+    levels = inside if depths is None else np.where(mask, depths, 0).astype(float)
+    tops = _tops(levels, mask, neck, structure)
+    seeds, count = ndimage.label(tops if depths is None else tops & (depths > 1), structure)
     if count < 2:
         return (mask * np.int32(count)).astype(np.int32), count
     # Where depths are level, the distance to the border decides.
