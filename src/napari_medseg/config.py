@@ -338,9 +338,6 @@ class SchemeConfig:
     translator: Literal["auto", "light", "paper"] = "auto"
     """Networks that translate images: light, which a CPU trains in minutes; paper, as published, for a GPU; auto:
     light."""
-    translating: float | None = field(default=None, metadata={"gt": 0, "lt": 1, "step": 0.1})
-    """Share of the budget in which a scheme learns to translate images, before the network learns from translations;
-    empty for the scheme's own."""
 
     def __post_init__(self) -> None:
         _require_valid(self)

@@ -73,7 +73,6 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--scheme synthesis --made-share 0.2",
         "! --target images",
         "! --translator light",
-        "! --translating 0.5",
         "--fusion layer",
         "--modality-dropout 0.3",
         "--resume",

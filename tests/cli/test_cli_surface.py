@@ -70,7 +70,6 @@ SURFACE = {
         "--made-share",
         "--descent auto [auto|adamw|sgd]",
         "--translator auto [auto|light|paper]",
-        "--translating",
         "--tracker none [none|tensorboard|mlflow]",
         "--folds",
         "--merge several times",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +30,8 @@ from napari_medseg.training.refiners.errors import (
     Errors,
 )
 from napari_medseg.training.refiners.prepared import prepare_errors
-from napari_medseg.training.schemes.domain.target import ignoring, require_other_images, without_labels
-from napari_medseg.training.unlabelled import doubts, require_alike, unknown, without_labelled
+from napari_medseg.training.schemes.domain.target import require_other_images
+from napari_medseg.training.unlabelled import doubts, ignoring, require_alike, without_labelled, without_labels
 
 _MEMORY_FOR_CASES = 4 * 2**30
 """Bytes of prepared cases kept in memory; more go to scratch files, from which patches are read."""
@@ -110,8 +109,8 @@ def prepare_unlabelled(
     """
     if not job.unlabelled:
         return []
-    cases = [unknown(case) for case in job.unlabelled]
-    loss = replace(job.config.loss, unlabelled_slices="ignore", shapes=0.0)
+    cases = [without_labels(case) for case in job.unlabelled]
+    loss = ignoring(job.config.loss)
     facts = yield from read_facts(cases, loss, draw)
     require_alike(facts, labelled)
     if len(labelled) == len(job.cases):  # the one case of a training, cut into slices, is no case of the job

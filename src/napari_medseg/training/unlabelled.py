@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.cases import Case
+from napari_medseg.config import LossConfig
 from napari_medseg.errors import InputError
 from napari_medseg.inference.suitability import require_order
 from napari_medseg.models.naming import same_name
@@ -20,10 +21,15 @@ from napari_medseg.transforms.intensity import CT_BELOW_HU
 from napari_medseg.volume import Segmentation, plain_channels
 
 
-def unknown(case: Case) -> Case:
+def without_labels(case: Case) -> Case:
     """The case with labels that are empty: all of it is unknown where unlabelled slices are ignored."""
     outline = case.peek()
     return replace(case, labels=Segmentation(np.zeros(outline.grid.shape, np.uint8), outline.grid, {}))
+
+
+def ignoring(loss: LossConfig) -> LossConfig:
+    """The settings with which such cases are read."""
+    return replace(loss, unlabelled_slices="ignore", shapes=0.0)
 
 
 def require_alike(found: Sequence[CaseFacts], labelled: Sequence[CaseFacts]) -> None:

@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
 }
 SCHEMES: dict[str, dict[str, Any]] = {
     "adapt-statistics": {"network": "vnet", "arguments": {"width": 2}},  # with batch norms
-    "cyclegan": {"arguments": {"channels": (4, 8)}, "translating": 0.5},
+    "cyclegan": {"arguments": {"channels": (4, 8)}, "first_share": 0.5},
 }
 KEPT = {
     "adapt-statistics": {"network", "adapted"},
@@ -105,7 +105,7 @@ def test_translators_learn_to_invert(tmp_path: Path) -> None:
     steps = [
         event.losses
         for event in iter_train(
-            pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", epochs=40, translating=0.9, augment=False)
+            pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", epochs=40, first_share=0.9, augment=False)
         )
         if isinstance(event, TrainProgress)
     ]
@@ -136,12 +136,12 @@ def test_a_judge_that_diverges_ends_it_and_a_finite_model_stands(
     ("changes", "message"),
     [
         ({"target": []}, "scheme cyclegan needs target images"),
-        ({"scheme": "supervised", "translating": None}, "scheme supervised takes no target images"),
+        ({"scheme": "supervised", "first_share": None}, "scheme supervised takes no target images"),
         ({"target": [dark(channels=2)]}, "target image 0 has 2 channels, the labelled cases have 1"),
         ({"target": [dark(), volume()]}, "target image 1 is the labelled case case 0"),
         ({"target": [replace(dark(), data=np.full((1, *SHAPE), 3))]}, "target image 0 is the same everywhere"),
         ({"cascade": "detect"}, "a cascade is trained on one domain"),
-        ({"scheme": "adapt-statistics"}, "scheme adapt-statistics has no use for translating"),
+        ({"scheme": "adapt-statistics"}, "scheme adapt-statistics has no use for first_share"),
         ({"fusion": "layer"}, "fusion is for images of several channels"),
         ({"modality_dropout": 0.5}, "modality_dropout is for images of several channels"),
     ],

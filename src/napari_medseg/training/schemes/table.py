@@ -152,12 +152,16 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 name="boundary-patch",
                 target="napari_medseg.training.schemes.refiners:BoundaryPatch",
                 summary="a refiner of boxes along boundaries, from the errors of the model that init names",
+                when="Where a model finds the structures and their outlines are rough.",
+                reference="Tang et al., CVPR 2021",
                 learns_errors=True,
             ),
             SchemeSpec(
                 name="point-rend",
                 target="napari_medseg.training.schemes.refiners:PointRendScheme",
                 summary="a refiner of single points, from the errors and the features of the model that init names",
+                when="Where a model works at a coarser spacing than the image has.",
+                reference="Kirillov et al., CVPR 2020",
                 learns_errors=True,
             ),
             SchemeSpec(
@@ -174,7 +178,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 summary="for images of another contrast: on labelled images translated into it",
                 when="Where labels are of one contrast or modality and the images to segment of another.",
                 reference="Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244",
-                knobs={"translator": "light", "translating": 0.6},
+                knobs={"translator": "light", "first_share": 0.6},
                 takes_target=True,
             ),
         )

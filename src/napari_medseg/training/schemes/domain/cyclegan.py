@@ -53,7 +53,7 @@ class CycleGan:
         self._supervised = Supervised(setup, network)
         asked = given_knobs(setup.config)
         knobs = {**scheme_named(setup.config.scheme).knobs, **asked}
-        self._share = float(knobs["translating"])
+        self._share = float(knobs["first_share"])
         self._light = knobs["translator"] == "light"
         channels, sizes = len(setup.spec.channels), SIZES[knobs["translator"]]
         with torch.random.fork_rng():

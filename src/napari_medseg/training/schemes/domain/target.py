@@ -8,11 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from napari_medseg.cases import Case
-from napari_medseg.config import LossConfig
 from napari_medseg.errors import InputError
 from napari_medseg.models.spec import ModelSpec, Normalisation
 from napari_medseg.training.planning.rules import CaseFacts, require_same_channels, seen_in
-from napari_medseg.volume import Segmentation
 
 
 def adapted_spec(spec: ModelSpec, labelled: Sequence[CaseFacts], target: Sequence[CaseFacts]) -> ModelSpec:
@@ -28,17 +26,6 @@ def adapted_spec(spec: ModelSpec, labelled: Sequence[CaseFacts], target: Sequenc
         normalisation=tuple(Normalisation(kind="zscore") for _ in spec.channels),
         training=replace(spec.training, seen=seen_in([*labelled, *target], spec.orientation)),
     )
-
-
-def without_labels(case: Case) -> Case:
-    """The case with labels that are empty: all of it is unknown where unlabelled slices are ignored."""
-    outline = case.peek()
-    return replace(case, labels=Segmentation(np.zeros(outline.grid.shape, np.uint8), outline.grid, {}))
-
-
-def ignoring(loss: LossConfig) -> LossConfig:
-    """The settings with which such cases are read."""
-    return replace(loss, unlabelled_slices="ignore", shapes=0.0)
 
 
 def require_other_images(
