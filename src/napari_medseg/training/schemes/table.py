@@ -152,12 +152,16 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 name="boundary-patch",
                 target="napari_medseg.training.schemes.refiners:BoundaryPatch",
                 summary="a refiner of boxes along boundaries, from the errors of the model that init names",
+                when="Where a model finds the structures and their boundaries are rough.",
+                reference="Tang et al., CVPR 2021",
                 learns_errors=True,
             ),
             SchemeSpec(
                 name="point-rend",
                 target="napari_medseg.training.schemes.refiners:PointRendScheme",
                 summary="a refiner of single points, from the errors and the features of the model that init names",
+                when="As boundary-patch, where a patch of the image alone does not show the boundary.",
+                reference="Kirillov et al., CVPR 2020",
                 learns_errors=True,
             ),
             SchemeSpec(
