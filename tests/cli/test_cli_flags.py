@@ -51,6 +51,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "! --adapt decoder",
         "--init model.safetensors --adapt decoder",
         "--loss 0.5*dice+focal",
+        "--decide-cleaning",
         "--unlabelled-slices ignore",
         "--ignore-label 2",
         "--weak boxes",

@@ -26,7 +26,6 @@ from interact_walk import (
 )
 from napari_medseg.sample import phantom
 from napari_medseg.widgets.fields.case_rows import CaseRows
-from napari_medseg.widgets.interacting.training_rows import add_case
 from organ_walk import Surgeon, organs_of, segment_organ
 from processes import started
 
@@ -116,6 +115,6 @@ def test_several_volumes_become_rows_of_train(qtbot: Any) -> None:
     for n in range(3):
         blank = np.zeros((2, 3, 4), np.uint8)
         given.append((viewer.add_image(blank, name=f"image {n}"), viewer.add_labels(blank, name=f"labels {n}")))
-        add_case(cases, *given[-1])
-        add_case(cases, *given[-1])  # again: no second row
+        cases.take(given[-1][:1], given[-1][1])
+        cases.take(given[-1][:1], given[-1][1])  # again: no second row
     assert cases.pairs == given

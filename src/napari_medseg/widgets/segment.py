@@ -23,7 +23,7 @@ from napari_medseg.errors import MedsegError, MedsegWarning
 from napari_medseg.events import Event, Filled, Finished, Started, finishing
 from napari_medseg.io.formats import is_flat
 from napari_medseg.models.file import Model
-from napari_medseg.models.several import ModelSet, models_of
+from napari_medseg.models.several import Ensemble, ModelSet, models_of
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.filling import begin_filling, end_filling, show_filled
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
@@ -115,6 +115,11 @@ class SegmentPanel(Panel):
         self.runner = Runner(self)
         self.segment_button = button("Segment", self.segment, "Segment this image, or this folder, with this model.")
         self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
+        self.train_button = button(
+            "Train on it",
+            self.train_on_it,
+            "Correct the result first: Train opens with it as a case, and starts from this model.",
+        )
         self.estimate = Estimate()
         self._refresh_soon = qthrottled(self._refresh, timeout=_REFRESH_MS, parent=self)
         self._lay_out()
@@ -140,7 +145,7 @@ class SegmentPanel(Panel):
         layout.addWidget(self.options.advanced)
         layout.addWidget(self.tabs)
         layout.addWidget(self.waits)
-        layout.addLayout(row(self.segment_button, self.python_button))
+        layout.addLayout(row(self.segment_button, self.train_button, self.python_button))
         layout.addWidget(ProgressRow(self.runner))
         layout.addStretch(1)
         self.use_keys(self.segment_button, self.runner.cancel)
@@ -214,6 +219,22 @@ class SegmentPanel(Panel):
         paths = [path_of(layer) or f"{layer.name}{_suffix(layer)}" for layer in self._chosen]
         QApplication.clipboard().setText(as_python(paths, self.models.chosen, self.config))
 
+    def train_on_it(self) -> None:
+        """Open Train with the last result as a case, and its model as the one to start from."""
+        run = self._run
+        assert run is not None, "the button is off without a result"
+        assert isinstance(run.model, Model), "the button is off for a set of models"
+        panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Train")[1]
+        panel.start_from(run.model.path, run.images, run.layer)
+
+    @property
+    def _can_train(self) -> bool:
+        """Whether the last result is there, and comes from one model, on all channels of its images."""
+        run = self._run
+        if run is None or not run.is_complete or not isinstance(run.model, Model) or isinstance(run.model, Ensemble):
+            return False
+        return all(layer in self._viewer.layers for layer in (run.layer, *run.images))
+
     def _path(self) -> Path | None:
         """The file of the first image."""
         path = self._chosen[0].source.path
@@ -229,6 +250,7 @@ class SegmentPanel(Panel):
         in_layers = self.tabs.currentIndex() == 0
         self.segment_button.setEnabled(not missing and not self.runner.is_busy)
         self.python_button.setEnabled(not missing and in_layers)
+        self.train_button.setEnabled(self._can_train and not self.runner.is_busy)
         if missing or self.models.chosen is None or not in_layers:
             self.estimate.clear()
             return

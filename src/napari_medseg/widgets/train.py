@@ -5,33 +5,49 @@ from __future__ import annotations
 import importlib
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_medseg import registry
-from napari_medseg.config import SchemeConfig, TrainConfig, field_docs, knobs_of
+from napari_medseg.config import TrainConfig, field_docs, knobs_of
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.training.saving.earlier import is_unfinished
-from napari_medseg.training.schemes.table import scheme_named
+from napari_medseg.training.schemes.offers import decides_network, idle_beside, idle_knobs, lacking
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
 from napari_medseg.widgets.fields.case_rows import CaseRows
-from napari_medseg.widgets.fields.config_form import ConfigForm, Words
+from napari_medseg.widgets.fields.config_form import ConfigForm
 from napari_medseg.widgets.fields.docked_panel import Panel, other_panel
-from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH, button, caption, choice, form, reporting, row, tell
+from napari_medseg.widgets.fields.forms import (
+    LEAST_FIELD_WIDTH,
+    button,
+    caption,
+    choice,
+    choose,
+    form,
+    reporting,
+    row,
+    show_row,
+    tell,
+)
 from napari_medseg.widgets.fields.label_names import LabelNames
+from napari_medseg.widgets.fields.model_box import ModelBox
 from napari_medseg.widgets.fields.network_box import NetworkBox
 from napari_medseg.widgets.fields.remembered import remember
 from napari_medseg.widgets.fields.scheme_box import SchemeBox
 from napari_medseg.widgets.learning.annotation import Annotation, AnnotationWatch
 from napari_medseg.widgets.learning.lasting import training_in
+from napari_medseg.widgets.learning.words import WORDS
+from napari_medseg.widgets.refining import RefinePanel
 from napari_medseg.widgets.segment import SegmentPanel
 from napari_medseg.widgets.work.background import Background
 from napari_medseg.widgets.work.estimate import devices_seen
@@ -44,55 +60,13 @@ if TYPE_CHECKING:
     from napari_medseg.datasets import DataSet
     from napari_medseg.widgets.views.curves import Curves
 
-_WORDS = {
-    "mode": Words(
-        "Dimensions",
-        {
-            "auto": "as network and images allow",
-            "3d": "3D",
-            "2d": "2D, slice by slice",
-            "2.5d": "2.5D, adjacent slices",
-            "triplanar": "2D in three planes",
-        },
-    ),
-    "cascade": Words(
-        "Stages",
-        {
-            "none": "one network",
-            "coarse-to-fine": "coarse to fine: two networks",
-            "detect": "find, then segment: two networks",
-        },
-    ),
-    "unlabelled_slices": Words("Empty slices", {"background": "background", "ignore": "not annotated (ignored)"}),
-    "val": Words("Validation fraction"),
-    "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
-    "batch_size": Words("Patches in a step"),
-    "patch_zyx": Words("Patch (z, y, x)"),
-    "spacing_zyx_mm": Words("Spacing in mm (z, y, x)"),
-    "slices": Words("Slices of 2.5D"),
-    "foreground": Words("Patches on labels"),
-    "augment": Words("Augmentation"),
-    "mirror": Words("Mirroring"),
-    "unlabelled_weight": Words("Weight without labels"),
-    "confidence": Words("Least confidence"),
-    "doubt_passes": Words("Teacher passes"),
-    "critic_width": Words("Discriminator width"),
-    "descent": Words("Descent", {"auto": "automatic", "adamw": "AdamW", "sgd": "SGD, as published"}),
-    "fusion": Words(
-        "Channels meet",
-        {
-            "input": "in the first convolution",
-            "layer": "at every skip: an encoder each",
-            "decision": "in the labels: a network each",
-        },
-    ),
-    "modality_dropout": Words("Missing channels"),
-    "translator": Words("Translator", {"auto": "automatic", "light": "light", "paper": "as published, for a GPU"}),
-    "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
-}
-_SHOWN = ("mode", "cascade", "unlabelled_slices")
+_SHOWN = ("adapt", "mode", "cascade", "unlabelled_slices")
 _HIDDEN = ("epochs", "minutes", "arguments", "scheme")
 """The budget is one number with its unit, the scheme has its own box; the arguments of a network have no widget."""
+_DECIDING = ("mode", "cascade", "adapt", "loss", "weak")
+"""Knobs on whose values it depends which others have a use."""
+_USERS: Mapping[str, type[Panel]] = MappingProxyType({"Segment": SegmentPanel, "Refine": RefinePanel})
+"""{name: panel} of those that choose a model."""
 _UNITS = {"minutes": "minutes", "epochs": "epochs"}
 
 
@@ -108,12 +82,14 @@ class TrainPanel(Panel):
         self.model: Model | None = None
         self._steps = 0
         self._was_sparse = False
+        self._scheme, self._network_before = "", ""
         docs = field_docs(TrainConfig)
         self.cases = CaseRows(napari_viewer)
         self.labels = LabelNames()
+        self.start = ModelBox(Background(self).ask, sets=True, none="a new network")
         self.network = NetworkBox()
         self.scheme = SchemeBox(napari_viewer, lambda: [x for case in self.cases.rows for x in case.images])
-        self.options = ConfigForm(TrainConfig, _SHOWN, _WORDS, _HIDDEN)
+        self.options = ConfigForm(TrainConfig, _SHOWN, WORDS, _HIDDEN)
         self.budget = QSpinBox()
         self.budget.setRange(1, 100_000)
         self.budget.setValue(10)
@@ -130,27 +106,32 @@ class TrainPanel(Panel):
         self.progress = ProgressRow(self.runner, "Stop", "Stopping…")
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.resume_button = button("Resume", self.resume, "Go on with the training of this name, on the same cases.")
-        self.use_button = button("Use in Segment", self.use_in_segment, "Open the Segment panel with this model.")
+        self.use_button = button("Use in Segment", self.use, "Open the panel that works with this model.")
         self.plan, self.waits = caption(), caption()
         self._plot = QVBoxLayout()
         self._curves: Curves | None = None
         self._lay_out()
         remember("train", network=self.network.box, unit=self.unit)
+        self._connect()
+        self._offer()
+        self._annotation.look()
+        self._catch_up()
+
+    def _connect(self) -> None:
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._update)
-        self.cases.changed.connect(self._update)
+        self.cases.changed.connect(self._offer)
         self.cases.changed.connect(self._annotation.look)
         self.cases.folder_chosen.connect(self.add_folder)
         self.labels.renamed.connect(self._annotation.rename)
         self.name.textChanged.connect(self._update)
         self.network.changed.connect(self._offer_modes)
-        self.scheme.changed.connect(self._offer_knobs)
+        self.scheme.changed.connect(self._offer)
+        self.start.model_changed.connect(self._offer)
+        for name in _DECIDING:
+            self.options[name].changed.connect(self._offer)
         if self.options.advanced is not None:  # only there is the device, and only torch knows the devices
             self.options.advanced.unfolded.connect(self._offer_devices)
-        self._offer_modes()
-        self._offer_knobs()
-        self._annotation.look()
-        self._catch_up()
 
     def _lay_out(self) -> None:
         budget = QWidget()
@@ -163,10 +144,12 @@ class TrainPanel(Panel):
         layout.addWidget(self.labels)
         layout.addLayout(
             form(
+                Start_from=self.start,
+                **self.options.rows(_SHOWN[:1]),
                 Network=self.network,
                 Scheme=self.scheme,
                 Budget=budget,
-                **self.options.rows(),
+                **self.options.rows(_SHOWN[1:]),
                 Model_name=self.name,
             )
         )
@@ -222,18 +205,20 @@ class TrainPanel(Panel):
         self.training.begin(
             cases,
             out,
-            self.cases.complete[0].images if self.cases.pairs else [],
-            network=self._network(config),
+            self.cases.complete[0].images if self.cases.complete else [],
+            network=None if self._is_decided else self.network.name,
+            init=self.start.value or None,
             config=config,
-            unlabelled=self._unlabelled(),
+            unlabelled=self._volumes(self.scheme.sources),
+            target=self._volumes(self.scheme.targets),
             merge=tuple(region for folder in self.cases.folders for region in folder.data.merge),
             resume=resume,
         )
 
-    def _network(self, config: TrainConfig) -> str:
-        """The network that is chosen, or that of a scheme which finds objects and trains no other."""
-        scheme = scheme_named(config.scheme)
-        return scheme.network if scheme.learns == "objects" else self.network.name
+    @property
+    def _is_decided(self) -> bool:
+        """Whether the scheme or the model to start from decides the network."""
+        return decides_network(self.scheme.spec, starts=bool(self.start.value))
 
     def _named(self) -> Path:
         """The model of the name in the panel."""
@@ -248,13 +233,28 @@ class TrainPanel(Panel):
         if self.runner.is_busy and self.training.events:
             self.progress.show_event(self.training.events[-1])
 
-    def use_in_segment(self) -> None:
-        """Show the Segment panel with the new model chosen."""
+    @property
+    def _user(self) -> str:
+        """The panel that works with the new model."""
+        spec = None if self.model is None else self.model.spec
+        if spec is None or registry.network(spec.network).takes in ("image", "graph", "instances"):
+            return "Segment" if spec is None or spec.refines is None else "Refine"
+        return "Interact"
+
+    def use(self) -> None:
+        """Show the panel that works with the new model, with the model chosen."""
         assert self.model is not None, "the button is off without a model"
-        panel = other_panel(self, SegmentPanel)
+        kind = _USERS.get(self._user)
+        panel: Any = other_panel(self, kind) if kind is not None else None
         if panel is None:
-            _, panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Segment")
-        panel.models.select(self.model.path)
+            _, panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", self._user)
+        if self._user in _USERS:
+            panel.models.select(self.model.path)
+
+    def start_from(self, model: Path, images: Sequence[Any], labels: Any) -> None:
+        """Make an image (a layer for each channel) with its labels a case, and start from a model."""
+        self.cases.take(images, labels)
+        self.start.select(model)
 
     def add_folder(self, folder: str) -> None:
         """Add the cases of a data set; the folder is looked through in the background."""
@@ -265,18 +265,22 @@ class TrainPanel(Panel):
         if data.ignore_label is not None:
             self.options["ignore_label"].value = str(data.ignore_label)
 
-    def _cases(self) -> list[Case | tuple[Volume, Segmentation]]:
+    def _cases(self) -> list[Case | tuple[Volume, Segmentation] | Segmentation]:
         layers = list(self._viewer.layers)
-        cases: list[Case | tuple[Volume, Segmentation]] = []
+        cases: list[Case | tuple[Volume, Segmentation] | Segmentation] = []
         for shown in self.cases.complete:
-            volume = to_volume(shown.images, layers)
-            cases.append((volume, onto(to_segmentation(shown.labels.layer, layers), volume.grid)))
+            labels = to_segmentation(shown.labels.layer, layers)
+            if shown.images:
+                volume = to_volume(shown.images, layers)
+                cases.append((volume, onto(labels, volume.grid)))
+            else:
+                cases.append(labels)
         return [*cases, *(case for folder in self.cases.folders for case in folder.data.cases)]
 
-    def _unlabelled(self) -> list[Volume | Path]:
-        """The images without labels; a folder is looked through where the training runs."""
+    def _volumes(self, sources: list[Any]) -> list[Volume | Path]:
+        """Images that have no labels; a folder is looked through where the training runs."""
         layers = list(self._viewer.layers)
-        return [source if isinstance(source, Path) else to_volume([source], layers) for source in self.scheme.sources]
+        return [source if isinstance(source, Path) else to_volume([source], layers) for source in sources]
 
     def _show_annotation(self, found: Annotation) -> None:
         """Show what is painted. Empty slices between painted ones are most often not annotated, so that is preset."""
@@ -298,13 +302,38 @@ class TrainPanel(Panel):
             self.curves.add_dice(event.step, event.mean_dice)
         elif isinstance(event, Finished):
             self.model = event.result
+            self.start.offer(event.result.path)
             name = event.result.path.stem
             if self.runner.should_stop():
                 self.progress.text.setText(f"Stopped after {self._steps} steps; model {name!r} is written.")
 
+    def _offer(self, _: object = None) -> None:
+        """Show the rows that scheme, model to start from and cases leave open; the others get their defaults."""
+        scheme, starts = self.scheme.spec, bool(self.start.value)
+        if scheme.name != self._scheme:
+            self._scheme = scheme.name
+            self._follow_scheme()
+        self.cases.need_images(not scheme.from_labels)
+        show_row(self.network, not self._is_decided)
+        idle = idle_knobs(scheme, starts=starts, several_channels=self.cases.may_have_channels)
+        idle |= idle_beside({name: self.options[name].value for name in _DECIDING})
+        for name in set(knobs_of(TrainConfig)) - set(_HIDDEN):
+            self.options.show(name, name not in idle)
+        self._offer_modes()
+        self._update()
+
+    def _follow_scheme(self) -> None:
+        """Choose the network that a scheme was published with; the next scheme finds the one that was there before."""
+        scheme = self.scheme.spec
+        own = scheme.network if scheme.takes == "image" else ""
+        before = self._network_before or self.network.name
+        choose(self.network.box, own or before)
+        self._network_before = before if own else ""
+
     def _offer_modes(self) -> None:
         """Offer the modes that the network has; where the chosen mode is not one of them, "auto" takes its place."""
-        dims = registry.network(self.network.name).dims
+        scheme = self.scheme.spec
+        dims = registry.network(self.network.name if scheme.takes == "image" else scheme.network).dims
         mode = self.options["mode"]
         for index, value in enumerate(mode.choices):
             fits = value == "auto" or (3 if value == "3d" else 2) in dims
@@ -312,29 +341,26 @@ class TrainPanel(Panel):
             if not fits and value == mode.value:
                 mode.value = "auto"
 
-    def _offer_knobs(self) -> None:
-        """Offer the knobs that the scheme uses; the others are left alone, for it would refuse them."""
-        for name, knob in knobs_of(SchemeConfig).items():
-            widget = self.options[name]
-            widget.enabled = name in self.scheme.spec.knobs
-            if not widget.enabled:
-                widget.value = "" if knob.default is None else knob.default
-        self._update()
-
     def _offer_devices(self) -> None:
         self._background.ask(devices_seen, partial(self.options.offer, "device"))
 
     def _update(self, _: object = None) -> None:
-        no_case = self.cases.is_empty
-        lacks = "Waits for images without labels: a folder, or a layer." if self.scheme.waits else ""
-        tell(self.waits, "Waits for an image layer and its Labels layer, or a folder." if no_case else lacks)
-        no_case = no_case or self.scheme.waits
+        lacks = "Waits for an image layer and its Labels layer, or a folder." if self.cases.is_empty else ""
+        lacks = lacks or lacking(
+            self.scheme.spec,
+            starts=bool(self.start.value),
+            start=self.start.chosen,
+            unlabelled=self.scheme.sources,
+            target=self.scheme.targets,
+        )
+        tell(self.waits, lacks)
         ready = not self.runner.is_busy
         named = bool(_safe(self.name.text()))
-        self.train_button.setEnabled(ready and not no_case and named)
-        self.resume_button.setEnabled(ready and not no_case)
+        self.train_button.setEnabled(ready and not lacks and named)
+        self.resume_button.setEnabled(ready and not lacks)
         self.resume_button.setVisible(ready and named and is_unfinished(self._named()))
         self.use_button.setEnabled(ready and self.model is not None)
+        self.use_button.setText(f"Use in {self._user}")
 
 
 def _opened(folder: Path) -> DataSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
@@ -26,6 +27,7 @@ class CaseRow(QWidget):
         super().__init__()
         self._viewer = viewer
         self.image = LayerBox(viewer, Image, "The image to learn from.")
+        self._needs_image = True
         self.more: list[LayerBox] = []
         """Further channels, in that order."""
         self.labels = LayerBox(viewer, Labels, "Its labels: drawn or corrected by hand.")
@@ -52,6 +54,16 @@ class CaseRow(QWidget):
         """The first image layer and the labels; None until both are chosen."""
         chosen = (self.image.layer, self.labels.layer)
         return None if None in chosen else chosen
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that a case needs is chosen."""
+        return self.labels.layer is not None and (self.image.layer is not None or not self._needs_image)
+
+    def need_image(self, needed: bool) -> None:
+        """Whether a case is an image with its labels, or may be labels alone."""
+        self._needs_image = needed
+        self.image.offer_none(not needed)
 
     @property
     def images(self) -> list[Any]:
@@ -114,6 +126,7 @@ class CaseRows(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
+        self._need_images = True
         self.rows: list[CaseRow] = []
         self.folders: list[FolderRow] = []
         self.add_button = button("Add case", self.add, "Another image with its labels.")
@@ -132,16 +145,31 @@ class CaseRows(QWidget):
     @property
     def complete(self) -> list[CaseRow]:
         """The rows whose layers are chosen."""
-        return [case for case in self.rows if case.pair is not None]
+        return [case for case in self.rows if case.is_complete]
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to train on."""
-        return not self.pairs and not self.folders
+        return not self.complete and not self.folders
+
+    @property
+    def may_have_channels(self) -> bool:
+        """Whether images may have several channels; those in files are not opened for that."""
+        layers = [layer for case in self.rows for layer in case.images]
+        return bool(self.folders) or len(layers) > len(self.rows) or any(layer.rgb for layer in layers)
+
+    def need_images(self, needed: bool) -> None:
+        """Whether each row is an image with its labels, or may be labels alone."""
+        if needed != self._need_images:
+            self._need_images = needed
+            for case in self.rows:
+                case.need_image(needed)
+            self.changed.emit()
 
     def add(self) -> None:
         """Add a row, with layers that no other row has, if there are any."""
         case = CaseRow(self._viewer)
+        case.need_image(self._need_images)
         for name in ("image", "labels"):
             box, taken = getattr(case, name), [getattr(r, name).layer for r in self.rows]
             free = [layer for layer in box.layers if layer not in taken]
@@ -152,6 +180,19 @@ class CaseRows(QWidget):
         self._layout.insertWidget(len(self.rows), case)
         self.rows.append(case)
         self._after_change()
+
+    def take(self, images: Sequence[Any], labels: Any) -> None:
+        """Make an image (a layer for each channel) with its labels a row, in place of what the row of them has."""
+        case = next((case for case in self.rows if case.labels.layer is labels), None)
+        if case is None:
+            if self.rows[-1].pair is not None:
+                self.add()
+            case = self.rows[-1]
+        case.labels.choose(labels)
+        while len(case.more) < len(images) - 1:
+            case.add_channel()
+        for box, image in zip((case.image, *case.more), images, strict=False):
+            box.choose(image)
 
     def remove(self, case: CaseRow) -> None:
         """Remove a row; the last one stays."""

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton, QSizePolicy, QVBoxLayout, QWi
 
 from napari_medseg.config import Knob, configured, knobs_of
 from napari_medseg.errors import InputError
-from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH, form
+from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH, form, show_row
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -98,6 +98,14 @@ class ConfigForm(QObject, Generic[C]):
         if list(widget.choices) != kept:
             widget.choices = [(texts.get(one, str(one)), one) for one in kept]
 
+    def show(self, name: str, shown: bool) -> None:
+        """Show the row of a field, or hide it; a field that is hidden has its default."""
+        widget, knob = self._widgets[name], self._knobs[name]
+        if not shown:
+            widget.value = knob.default if _is_plain(knob, self._words[name]) else _text_of(knob.default)
+        widget.enabled = shown
+        show_row(widget.native, shown)
+
     def _on_change(self) -> None:
         self.changed.emit()
 
@@ -110,12 +118,17 @@ def knob_widget(knob: Knob, words: Words) -> Any:
         options = {"choices": [(words.choices.get(one, str(one)), one) for one in values], "widget_type": "ComboBox"}
     elif kind in (int, float):
         options = _bounds(knob)
-    elif kind not in (bool, str):  # a number that may be absent, or several numbers: text that is read as such
+    elif not _is_plain(knob, words):  # a number that may be absent, or several numbers: text that is read as such
         _number_of(kind)
         kind, value = str, _text_of(value)
     widget = create_widget(value=value, annotation=kind, name=knob.name, options=options)
     _finish(widget, knob)
     return widget
+
+
+def _is_plain(knob: Knob, words: Words) -> bool:
+    """Whether the widget holds the field's value itself, not a text of numbers."""
+    return knob.kind in (bool, str, int, float) or get_origin(knob.kind) is Literal or bool(words.choices)
 
 
 def value_of(knob: Knob, widget: Any, words: Words) -> Any:

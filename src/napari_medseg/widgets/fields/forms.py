@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QStandardItem
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -52,7 +53,18 @@ def add_row(layout: QFormLayout, name: str, widget: QWidget) -> None:
     """A row whose name carries the tooltip of its field."""
     label = QLabel(name)
     label.setToolTip(widget.toolTip())
+    label.setBuddy(widget)
     layout.addRow(label, widget)
+
+
+def show_row(field: QWidget, shown: bool) -> None:
+    """Show the row of a field in a form, or hide it with its name."""
+    parent = field.parentWidget()
+    assert parent is not None, "the form is laid out"
+    for label in parent.findChildren(QLabel):
+        if label.buddy() is field:
+            label.setVisible(shown)
+    field.setVisible(shown)
 
 
 def scrolling(content: QWidget) -> QScrollArea:
@@ -110,6 +122,14 @@ def choice(options: dict[str, str], tooltip: str = "") -> QComboBox:
     box.setMinimumContentsLength(8)
     box.setMinimumWidth(LEAST_FIELD_WIDTH)  # Qt would ask for the width of a placeholder
     return box
+
+
+def add_heading(box: QComboBox, text: str) -> None:
+    """A line of a drop-down that cannot be chosen."""
+    box.addItem(text)
+    heading = box.model().item(box.count() - 1)
+    assert isinstance(heading, QStandardItem)
+    heading.setFlags(Qt.ItemFlag.NoItemFlags)
 
 
 def choose(box: QComboBox, value: object) -> None:

@@ -28,10 +28,10 @@ _FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()} *.json)"
 class ModelBox(QWidget):
     """A drop-down of models, a button for others, and the facts of the chosen one.
 
-    with_sample: whether the model of the sample is listed. sets: whether sets of models can be chosen too. ask:
-    `ask(compute, then)` runs `compute()` in another thread and `then(result)` in this one, because a model is read to
-    its end for its SHA-256. `model_changed` carries the Model or ModelSet, or None while it is read and where the file
-    is neither (the facts then say why).
+    with_sample: whether the model of the sample is listed. sets: whether sets of models can be chosen too. none: what
+    the first entry says, which is no model; the facts are then shorter. ask: `ask(compute, then)` runs `compute()` in
+    another thread and `then(result)` in this one, because a model is read to its end for its SHA-256. `model_changed`
+    carries the Model or ModelSet, or None while it is read and where the file is neither (the facts then say why).
     """
 
     model_changed = Signal(object)
@@ -44,8 +44,10 @@ class ModelBox(QWidget):
         *,
         with_sample: bool = True,
         sets: bool = False,
+        none: str = "",
     ) -> None:
         super().__init__()
+        self._may_be_none = bool(none)
         self._ask = ask
         self._read = as_models if sets else load_model
         self.chosen: Model | ModelSet | None = None
@@ -66,6 +68,8 @@ class ModelBox(QWidget):
         line.setStretch(0, 1)
         layout.addLayout(line)
         layout.addWidget(self.facts)
+        if none:
+            self.box.addItem(none)
         for name, path in known_models(with_sample=with_sample, sets=sets).items():
             self.box.addItem(name, path)
         self.box.setCurrentIndex(min(0, self.box.count() - 1))
@@ -120,12 +124,16 @@ class ModelBox(QWidget):
 
     def select(self, path: Path) -> None:
         """Choose a model file; it is read again even where it is the chosen one."""
+        self.box.setCurrentIndex(self.offer(path))
+        self._load()
+
+    def offer(self, path: Path) -> int:
+        """List a model file, and return its place in the list."""
         index = self.box.findData(path)
         if index < 0:
             self.box.addItem(_shown(path), path)
             index = self.box.count() - 1
-        self.box.setCurrentIndex(index)
-        self._load()
+        return index
 
     def _load(self, _index: int = 0) -> None:
         path = self.box.currentData()
@@ -142,7 +150,9 @@ class ModelBox(QWidget):
         if isinstance(read, str):
             self.facts.setText(read)
             return
-        self.facts.setText(facts_of(read) if isinstance(read, Model) else facts_of_set(read))
+        facts = facts_of(read) if isinstance(read, Model) else facts_of_set(read)
+        self.facts.setToolTip(facts)
+        self.facts.setText("\n".join(facts.splitlines()[:2]) if self._may_be_none else facts)
         self._set_model(read)
 
     def _set_model(self, model: Model | ModelSet | None) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QStandardItem
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_medseg import registry
 from napari_medseg.registry import NetworkSpec
-from napari_medseg.widgets.fields.forms import caption, choice, choose
+from napari_medseg.widgets.fields.forms import add_heading, caption, choice, choose
 
 
 class NetworkBox(QWidget):
@@ -48,10 +47,7 @@ def _add_family(box: QComboBox, family: str, specs: list[NetworkSpec]) -> None:
     """A heading that cannot be chosen, and the networks under it."""
     if not specs:
         return
-    box.addItem(family)
-    heading = box.model().item(box.count() - 1)
-    assert isinstance(heading, QStandardItem)
-    heading.setFlags(Qt.ItemFlag.NoItemFlags)
+    add_heading(box, family)
     for spec in sorted(specs, key=lambda s: s.name):
         box.addItem(f"  {spec.name}", spec.name)
         box.setItemData(box.count() - 1, f"{spec.summary}\n{spec.reference}", Qt.ItemDataRole.ToolTipRole)

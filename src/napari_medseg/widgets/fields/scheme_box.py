@@ -1,4 +1,4 @@
-"""The drop-down of ways to train, with a sentence on when to use the chosen one, and the images without labels."""
+"""The drop-down of ways to train, by kind, with a sentence on when to use the chosen one, and the images it takes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from napari.layers import Image
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
+from napari_medseg.training.schemes.offers import KINDS, kind_of
 from napari_medseg.training.schemes.scheme import SchemeSpec
 from napari_medseg.training.schemes.table import SCHEMES, scheme_named
 from napari_medseg.widgets.fields.folder_field import FolderField
-from napari_medseg.widgets.fields.forms import button, caption, choice, row
+from napari_medseg.widgets.fields.forms import add_heading, button, caption, choice, choose, row
 from napari_medseg.widgets.fields.layer_box import LayerBox
 
 if TYPE_CHECKING:
     from napari import Viewer
+
+_LABELS_ALONE = "A case may be labels alone: choose no image in any row."
 
 
 class SchemeBox(QWidget):
@@ -28,20 +31,26 @@ class SchemeBox(QWidget):
     def __init__(self, viewer: Viewer, labelled: Callable[[], list[Any]]) -> None:
         """labelled: the layers of the labelled cases, which a row does not take by itself."""
         super().__init__()
-        self.box = choice({name: name for name in SCHEMES}, "What is learned from. Each name says more.")
-        for index, spec in enumerate(SCHEMES.values()):
-            tip = "\n".join(filter(None, (f"Learns {spec.summary}.", spec.when, spec.reference)))
-            self.box.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
+        self.box = choice({}, "What is learned from. Each name says more.")
+        self.box.setMaxVisibleItems(26)
+        for kind in KINDS:
+            add_heading(self.box, kind)
+            for spec in SCHEMES.values():
+                if kind_of(spec) == kind:
+                    self._add(spec)
         self.setToolTip(self.box.toolTip())
         self.advice = caption()
-        self.unlabelled = UnlabelledImages(viewer, labelled)
+        self.unlabelled = ImageSources(viewer, labelled, "images without labels", "Add layer without labels")
+        self.target = ImageSources(viewer, labelled, "images of the other contrast", "Add layer of the other contrast")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
-        for widget in (self.box, self.advice, self.unlabelled):
+        for widget in (self.box, self.advice, self.unlabelled, self.target):
             layout.addWidget(widget)
+        choose(self.box, "supervised")
         self.box.currentIndexChanged.connect(self._update)
         self.unlabelled.changed.connect(self.changed)
+        self.target.changed.connect(self.changed)
         self._update()
 
     @property
@@ -50,34 +59,44 @@ class SchemeBox(QWidget):
         return scheme_named(str(self.box.currentData()))
 
     @property
-    def waits(self) -> bool:
-        """Whether the scheme needs images that are not chosen yet."""
-        return self.spec.takes_unlabelled and not self.sources
-
-    @property
     def sources(self) -> list[Any]:
         """The layers and the folder (a Path) of images without labels; none where the scheme takes none."""
         return self.unlabelled.sources if self.spec.takes_unlabelled else []
 
+    @property
+    def targets(self) -> list[Any]:
+        """The same of images of another scanner or contrast."""
+        return self.target.sources if self.spec.takes_target else []
+
+    def _add(self, spec: SchemeSpec) -> None:
+        self.box.addItem(f"  {spec.name}", spec.name)
+        tip = "\n".join(filter(None, (f"Learns {spec.summary}.", spec.when, spec.reference)))
+        self.box.setItemData(self.box.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+
     def _update(self, _: object = None) -> None:
-        self.advice.setText(self.spec.when)
-        self.unlabelled.setVisible(self.spec.takes_unlabelled)
+        spec = self.spec
+        network = f"Trains {spec.network}." if spec.takes != "image" else ""
+        self.advice.setText(" ".join(filter(None, (spec.when, network, _LABELS_ALONE * spec.from_labels))))
+        self.unlabelled.setVisible(spec.takes_unlabelled)
+        self.target.setVisible(spec.takes_target)
         self.changed.emit()
 
 
-class UnlabelledImages(QWidget):
-    """A folder of images without labels, and rows of image layers."""
+class ImageSources(QWidget):
+    """A folder of images that have no labels, and rows of image layers."""
 
     changed = Signal()
 
-    def __init__(self, viewer: Viewer, labelled: Callable[[], list[Any]]) -> None:
+    def __init__(self, viewer: Viewer, labelled: Callable[[], list[Any]], what: str, adding: str) -> None:
+        """labelled: see `SchemeBox`. what: the images, in words. adding: text of the button that adds a row."""
         super().__init__()
         self._viewer = viewer
         self._labelled = labelled
-        self.folder = FolderField("A folder of images without labels.")
-        self.folder.line.setPlaceholderText("folder of images without labels")
+        self._tip = f"One of the {what}."
+        self.folder = FolderField(f"A folder of {what}.")
+        self.folder.line.setPlaceholderText(f"folder of {what}")
         self.layers: list[LayerBox] = []
-        self.add_button = button("Add layer without labels", self.add, "An open image that nobody labelled.")
+        self.add_button = button(adding, self.add, "An open image, without its labels.")
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(3)
@@ -94,7 +113,7 @@ class UnlabelledImages(QWidget):
 
     def add(self) -> None:
         """Add a row, with a layer that no other row has, if there is one."""
-        box = LayerBox(self._viewer, Image, "An image that nobody labelled.")
+        box = LayerBox(self._viewer, Image, self._tip)
         taken = [*self._labelled(), *(other.layer for other in self.layers)]
         box.choose(next((layer for layer in reversed(box.layers) if layer not in taken), None))
         remove = QToolButton()

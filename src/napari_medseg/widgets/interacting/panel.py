@@ -36,7 +36,7 @@ from napari_medseg.widgets.interacting.as_python import session_script
 from napari_medseg.widgets.interacting.guided_box import GuidedBox
 from napari_medseg.widgets.interacting.object_list import ObjectList, ObjectRow
 from napari_medseg.widgets.interacting.slices_box import SlicesBox
-from napari_medseg.widgets.interacting.training_rows import DoneWork, add_case
+from napari_medseg.widgets.interacting.training_rows import DoneWork
 from napari_medseg.widgets.interacting.work_on_image import WorkOnImage
 from napari_medseg.widgets.labelling.layer_labels import full_colours, hidden_labels, show_colours, with_hidden
 from napari_medseg.widgets.work.background import Background
@@ -243,7 +243,7 @@ class InteractPanel(Panel):
         self._done.add(self.work.image, self.work.canvas.labels)
         panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Train")[1]
         for image, labels in self._done.pairs(self._viewer):
-            add_case(panel.cases, image, labels)
+            panel.cases.take([image], labels)
 
     def show_views(self) -> None:
         """Show three linked views, or one again."""

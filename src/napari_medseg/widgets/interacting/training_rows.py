@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
-    from napari_medseg.widgets.fields.case_rows import CaseRows
-
 
 class DoneWork:
     """The images of this window on which something was accepted, with the layers of their labels."""
@@ -24,14 +22,3 @@ class DoneWork:
     def pairs(self, viewer: Viewer) -> list[tuple[Layer, Layer]]:
         """Those whose layers are still open."""
         return [pair for pair in self._pairs if all(layer in viewer.layers for layer in pair)]
-
-
-def add_case(cases: CaseRows, image: Layer, labels: Layer) -> None:
-    """Make an image with its labels a row: the one that has these labels, or else one that is not complete, or new."""
-    found = next((case for case in cases.rows if case.labels.layer == labels), None)
-    if found is None:
-        if cases.rows[-1].pair is not None:
-            cases.add()
-        found = cases.rows[-1]
-    found.image.choose(image)
-    found.labels.choose(labels)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_medseg.cases import Case
     from napari_medseg.volume import Segmentation, Volume
 
-    Cases = Iterable[Case | tuple[Volume, Segmentation]]
+    Cases = Iterable[Case | tuple[Volume, Segmentation] | Segmentation]
 
 _NAME = "napari-medseg training"
 _MOST = 1000
@@ -71,12 +71,20 @@ def training_in(viewer: Viewer, panel: QObject) -> Training:
     return found or Training(window, viewer)
 
 
-def _training(cases: Cases, *, unlabelled: Iterable[Volume | Path] = (), **options: Any) -> Iterator[Event]:
+def _training(
+    cases: Cases, *, unlabelled: Iterable[Volume | Path] = (), target: Iterable[Volume | Path] = (), **options: Any
+) -> Iterator[Event]:
     """In the worker, which loads torch for the preview and matplotlib for the curves: both would hold up the window."""
     importlib.import_module("napari_medseg.inference.torch_library").preload()
     importlib.import_module("napari_medseg.widgets.views.curves")
-    others: list[Any] = []
-    for source in unlabelled:
-        others += cases_without_labels(source) if isinstance(source, Path) else [source]
     parent = importlib.import_module("napari_medseg.training.apart.parent")
-    yield from parent.iter_train_apart(cases, unlabelled=others, **options)
+    further = {"unlabelled": _opened(unlabelled), "target": _opened(target)}
+    yield from parent.iter_train_apart(cases, **further, **options)
+
+
+def _opened(sources: Iterable[Volume | Path]) -> list[Case | Volume]:
+    """Volumes, and the cases of folders without labels."""
+    found: list[Case | Volume] = []
+    for source in sources:
+        found += cases_without_labels(source) if isinstance(source, Path) else [source]
+    return found
