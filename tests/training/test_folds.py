@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from balls import segmentation, volume
+from balls import LABELS, segmentation, volume
 from napari_medseg.errors import InputError
-from napari_medseg.events import Finished, Notice, Started
+from napari_medseg.events import Finished, Notice, Started, result_of
+from napari_medseg.models.several import load_set
 from napari_medseg.training import Folds, iter_train_folds, plan
 
 CASES = [(replace(volume(seed=seed), name=f"case{seed}"), segmentation()) for seed in range(3)]
@@ -37,6 +38,14 @@ def test_folds_make_a_set(tmp_path: Path) -> None:
         assert all(getattr(other, name) == getattr(first, name) for other in others)
     dice = [model.spec.training.validation["dice mean"] for model in folds.models]
     assert folds.scores["dice mean"][0] == pytest.approx(sum(dice) / 3)
+
+
+def test_folds_adapt_to_another_domain(tmp_path: Path) -> None:
+    target = iter([volume(seed=9)])  # walked over once, and seen by each fold
+    events = iter_train_folds(CASES, folds=2, out=tmp_path / "b.json", scheme="adapt-statistics", target=target, **SMALL)
+    folds = result_of(events)
+    assert [model.spec.normalisation[0].kind for model in folds.models] == ["zscore", "zscore"]
+    assert load_set(tmp_path / "b.json").labels == LABELS
 
 
 def test_folds_that_are_stopped_leave_those_that_are_trained(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ SET_SUFFIX = ".json"
 """The suffix of a set of models."""
 _MOST = 20
 """Folds at most."""
-_OF_A_FOLD = ("should_stop", "init", "unlabelled", "resume")
+_OF_A_FOLD = ("should_stop", "init", "unlabelled", "target", "resume")
 """Arguments of `iter_train` that are no knobs."""
 
 
