@@ -22,7 +22,6 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
-from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory
 
 import marked
 import napari_medseg as ms
@@ -60,12 +59,9 @@ def trained(folder: Path, name: str) -> Any:
     """A model that has learned the phantom."""
     if name != "mem3d":
         return marked.trained(folder, name, steps=STEPS[name], learning_rate=RATES[name])
-    examples = [Example.of(*marked.phantom(1000 + seed)[:2]) for seed in range(8)]
-    for _ in iter_train_memory(
-        examples, folder / "mem3d.safetensors", steps=STEPS[name], batch=4, size=32, arguments=TINY
-    ):
-        pass
-    return ms.load_model(folder / "mem3d.safetensors")
+    cases = [marked.phantom(1000 + seed)[:2] for seed in range(8)]
+    out = folder / "mem3d.safetensors"
+    return ms.train(cases, out=out, scheme="memory", arguments=TINY, epochs=STEPS[name] / 8, batch_size=4, val=0)
 
 
 def row(model: Any, method: str) -> dict[str, Any]:

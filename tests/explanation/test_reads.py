@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from napari_medseg.interactive.guided.memory_training import Example, iter_train_memory
 
 import marked
 import napari_medseg as ms
@@ -18,8 +17,7 @@ TINY: dict[str, object] = {"width": 4, "blocks": (1, 1, 1), "key": 8, "value": 8
 
 def test_reads_lie_in_the_annotated_slices_around_the_object(tmp_path: Path) -> None:
     path = tmp_path / "memory.safetensors"
-    example = Example.of(*marked.phantom(1000)[:2])
-    assert list(iter_train_memory([example], path, steps=4, batch=2, size=32, arguments=TINY))
+    ms.train([marked.phantom(1000)[:2]], out=path, scheme="memory", arguments=TINY, epochs=1, batch_size=2, val=0)
     volume, labels, region = marked.phantom()
     data = np.asarray(labels.data)
     held = np.flatnonzero(data.any((1, 2)))

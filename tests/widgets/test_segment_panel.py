@@ -314,7 +314,7 @@ def test_nothing_can_run_without_an_image(viewer: ViewerModel, panel: SegmentPan
 def test_without_any_model_the_panel_says_where_one_comes_from(
     viewer: ViewerModel, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_medseg.widgets.fields.model_box.known_models", dict)
+    monkeypatch.setattr("napari_medseg.widgets.fields.model_box.known_models", lambda **_: {})
     panel = SegmentPanel(viewer)
     qtbot.addWidget(panel)
     add(viewer, volume())

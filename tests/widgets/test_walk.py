@@ -48,7 +48,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
 
     for where, name in ((ms, "iter_segment"), (napari_medseg.training.apart.parent, "iter_train_apart")):
         monkeypatch.setattr(where, name, watched(name, getattr(where, name)))
-    for owner, name in ((napari_medseg.widgets.fields.model_box, "load_model"), (EditedScores, "_measure")):
+    for owner, name in ((napari_medseg.widgets.fields.model_box, "as_models"), (EditedScores, "_measure")):
         monkeypatch.setattr(owner, name, noted(name, getattr(owner, name)))
     return found
 
@@ -56,7 +56,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
 @pytest.mark.usefixtures("models_folder")
 def test_the_main_job_in_a_window(window: Any, threads: dict[str, set[int]], tmp_path: Path) -> None:
     walk_job(window, tmp_path)
-    assert threads.keys() == {"iter_segment", "iter_train_apart", "load_model", "_measure"}, "each was asked for"
+    assert threads.keys() == {"iter_segment", "iter_train_apart", "as_models", "_measure"}, "each was asked for"
     assert threading.get_ident() not in set().union(*threads.values()), "the window's own thread"
 
 

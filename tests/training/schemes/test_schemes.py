@@ -16,7 +16,7 @@ from napari_medseg import iter_train, train
 from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.errors import InputError, UnknownNameError
 from napari_medseg.events import TrainProgress
-from napari_medseg.training import fit
+from napari_medseg.training import fit, job
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.saving.saved import load
 from napari_medseg.training.schemes import start
@@ -76,8 +76,8 @@ def with_two(monkeypatch: pytest.MonkeyPatch) -> None:
     def named(name: str) -> SchemeSpec:
         return scheme_named(name, table)
 
-    monkeypatch.setattr(fit, "scheme_named", named)
-    monkeypatch.setattr(start, "scheme_named", named)
+    for module in (fit, job, start):
+        monkeypatch.setattr(module, "scheme_named", named)
     monkeypatch.setattr(SchemeSpec, "build", build)
 
 

@@ -97,7 +97,7 @@ def test_text_that_is_no_number_is_refused_by_the_label(panel: SmoothPanel) -> N
 
 
 CONFIGS: Mapping[type, tuple[str, ...]] = {
-    SegmentConfig: (),
+    SegmentConfig: ("missing",),
     TrainConfig: ("arguments",),
     MetricsConfig: (),
     InstancesConfig: (),

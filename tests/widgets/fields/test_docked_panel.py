@@ -73,7 +73,7 @@ def test_a_panel_that_floats_is_joined_by_none(make_napari_viewer: Any, qtbot: A
 def test_every_panel_fits_a_small_screen_and_answers_keys(
     make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_medseg.widgets.fields.model_box.known_models", dict)  # no run is estimated
+    monkeypatch.setattr("napari_medseg.widgets.fields.model_box.known_models", lambda **_: {})  # no run is estimated
     viewer = make_napari_viewer(show=True)
     main = viewer.window._qt_window
     main.resize(1024, 700)

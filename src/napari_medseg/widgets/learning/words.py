@@ -57,7 +57,6 @@ WORDS: Mapping[str, Words] = MappingProxyType(
         ),
         "modality_dropout": Words("Missing channels"),
         "translator": Words("Translator", {"auto": "automatic", "light": "light", "paper": "as published, for a GPU"}),
-        "translating": Words("Share of translating"),
         "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
     }
 )
