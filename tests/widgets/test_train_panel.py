@@ -496,7 +496,7 @@ def test_every_scheme_of_the_list_is_asked_for_with_what_it_needs(
         choose(box.box, "synthesis")
         case.image.setCurrentIndex(case.image.count() - 1)
         assert case.images == []
-        assert ask()[0].cases[0].name == segmentation().name
+        assert ask()[0].cases[0].name == case.labels.layer.name
 
 
 def test_a_training_starts_from_a_model(
