@@ -19,12 +19,13 @@ from qtpy.QtWidgets import QApplication
 import napari_medseg as ms
 from balls import balls, segmentation, volume
 from napari_medseg import registry
-from napari_medseg.config import SchemeConfig
+from napari_medseg.config import SchemeConfig, knobs_of
 from napari_medseg.events import Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import list_models, load_model
 from napari_medseg.sample import phantom
 from napari_medseg.training.apart import parent
+from napari_medseg.training.job import asked
 from napari_medseg.training.schemes.table import SCHEMES
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import label_names, labels_layer, placement, volume_layer
@@ -446,3 +447,87 @@ def test_images_without_labels_come_from_a_folder_and_from_layers(
     assert panel.config.schemes == SchemeConfig()
     assert box.sources == []
     assert panel.train_button.isEnabled()
+
+
+def test_every_scheme_of_the_list_is_asked_for_with_what_it_needs(
+    panel: TrainPanel,
+    viewer: ViewerModel,
+    ball_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: Any,
+) -> None:
+    for noun in (replace(volume(), name="ct"), segmentation(), replace(volume(seed=8), name="other")):
+        add(viewer, noun)
+    case, box, begun = panel.cases.rows[0], panel.scheme, list[Any]()
+    case.image.choose(viewer.layers["ct"])
+    waits = {"mean-teacher": "without labels", "cyclegan": "other scanner", "boundary-patch": "learns from its errors"}
+    for name, words in waits.items():
+        choose(box.box, name)
+        assert words in panel.waits.text()
+        assert not panel.train_button.isEnabled()
+    box.unlabelled.add_button.click()
+    box.target.add_button.click()
+
+    def ask() -> Any:
+        """What the core makes of the request; it refuses here what does not go together."""
+        assert panel.train_button.isEnabled(), panel.waits.text()
+        panel.train_button.click()
+        cases, options = begun.pop()
+        further = {name: options[name] for name in ("unlabelled", "target")}
+        names = ("network", "out", "init", "merge", "plan", "config")
+        return asked(
+            cases, *({"out": tmp_path / "m.safetensors", "plan": None, **options}[n] for n in names), **further
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr(panel.training, "begin", lambda cases, *_, **options: begun.append((cases, options)))
+        assert sorted(filter(None, map(box.box.itemData, range(box.box.count())))) == sorted(SCHEMES)
+        for name, spec in SCHEMES.items():
+            panel.start.box.setCurrentIndex(0)
+            choose(box.box, name)
+            if spec.learns_errors:
+                panel.start.select(ball_model)
+                qtbot.waitUntil(lambda: panel.start.chosen is not None)
+            assert ask()[0].network == ("" if spec.learns_errors else spec.network or "unet3d")
+            assert panel.network.isHidden() == (spec.learns_errors or spec.takes != "image")
+            assert {k for k in knobs_of(SchemeConfig) if not panel.options[k].native.isHidden()} == set(spec.knobs)
+        panel.start.box.setCurrentIndex(0)
+        choose(box.box, "synthesis")
+        case.image.setCurrentIndex(case.image.count() - 1)
+        assert case.images == []
+        assert ask()[0].cases[0].name == case.labels.layer.name
+
+
+def test_a_training_starts_from_a_model(
+    panel: TrainPanel, viewer: ViewerModel, ball_model: Path, models_folder: Path, qtbot: Any
+) -> None:
+    image, labels = add(viewer, replace(volume(), name="ct")), add(viewer, segmentation())
+    add(viewer, replace(segmentation(), name="others"))
+
+    def hidden(name: str) -> bool:
+        return bool(panel.options[name].native.isHidden())
+
+    assert all(map(hidden, ("adapt", "rank", "fusion", "slices", "objects")))
+    assert not hidden("mode")
+    panel.start_from(ball_model, [image], labels)
+    assert panel.cases.pairs == [(image, labels)]
+    assert panel.waits.text() == "Waits for the model to start from."
+    qtbot.waitUntil(lambda: panel.start.chosen is not None)
+    assert all(map(hidden, ("mode", "cascade", "fusion")))
+    assert panel.network.isHidden()
+    panel.options["adapt"].value = "low-rank"
+    assert not hidden("rank")
+    panel.options["adapt"].value = "decoder"
+    assert hidden("rank")
+    choose(panel.scheme.box, "memory")
+    assert panel.waits.text().startswith("The scheme trains mem3d, ")
+    choose(panel.scheme.box, "supervised")
+    panel.options["adapt"].value = "decoder"
+    notices: list[str] = []
+    panel.runner.happened.connect(lambda e: notices.append(e.message) if isinstance(e, Notice) else None)
+    panel.train_button.click()
+    wait(panel, qtbot)
+    assert any(line.startswith(f"from {ball_model.name}: ") for line in notices), panel.progress.text.text()
+    assert panel.model is not None
+    assert panel.start.box.findData(panel.model.path) > 0

@@ -32,7 +32,7 @@ class Panel(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._run: QPushButton | None = None
+        self._run_button: QPushButton | None = None
         self._cancel: Callable[[], None] | None = None
         self._content: QWidget | None = None
         # The event arrives after napari has made the dock, and before the window grows for it.
@@ -40,7 +40,7 @@ class Panel(QWidget):
 
     def use_keys(self, run: QPushButton, cancel: Callable[[], None]) -> None:
         """Return clicks `run`, and Esc calls `cancel`, wherever the focus is in the panel."""
-        self._run, self._cancel = run, cancel
+        self._run_button, self._cancel = run, cancel
 
     def order_tabs(self) -> None:
         """Let Tab go through the fields as they are laid out; for a panel whose rows have changed."""
@@ -62,9 +62,9 @@ class Panel(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  # Qt's name
         """Return and Esc; they arrive here where the field with the focus has no use for them."""
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self._run is not None:
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self._run_button is not None:
             focused = self.focusWidget()
-            (focused if isinstance(focused, QPushButton) else self._run).click()
+            (focused if isinstance(focused, QPushButton) else self._run_button).click()
         elif event.key() == Qt.Key.Key_Escape and self._cancel is not None:
             self._cancel()
         else:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QStandardItem
+from qtpy.QtGui import QResizeEvent, QStandardItem
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -146,6 +146,27 @@ def caption(text: str = "") -> QLabel:
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
     return label
+
+
+class Advice(QLabel):
+    """A caption that is never cut: a form that scrolls would give it fewer lines than its text needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def setText(self, text: str) -> None:  # noqa: N802  # Qt's name
+        super().setText(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  # Qt's name
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(self.heightForWidth(self.width()))
 
 
 def warning_line() -> QLabel:

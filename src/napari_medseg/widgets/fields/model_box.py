@@ -70,6 +70,7 @@ class ModelBox(QWidget):
         layout.addWidget(self.facts)
         if none:
             self.box.addItem(none)
+            self.import_button.hide()
         for name, path in known_models(with_sample=with_sample, sets=sets).items():
             self.box.addItem(name, path)
         self.box.setCurrentIndex(min(0, self.box.count() - 1))

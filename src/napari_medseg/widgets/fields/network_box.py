@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_medseg import registry
 from napari_medseg.registry import NetworkSpec
-from napari_medseg.widgets.fields.forms import add_heading, caption, choice, choose
+from napari_medseg.widgets.fields.forms import Advice, add_heading, choice, choose
 
 
 class NetworkBox(QWidget):
@@ -19,7 +19,7 @@ class NetworkBox(QWidget):
         super().__init__()
         self.box = choice({}, "The architecture. The tooltip of each name says what it is and where it was published.")
         self.box.setMaxVisibleItems(24)
-        self.advice = caption()
+        self.advice = Advice()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.box)

@@ -14,7 +14,7 @@ from napari_medseg.training.schemes.offers import KINDS, kind_of
 from napari_medseg.training.schemes.scheme import SchemeSpec
 from napari_medseg.training.schemes.table import SCHEMES, scheme_named
 from napari_medseg.widgets.fields.folder_field import FolderField
-from napari_medseg.widgets.fields.forms import add_heading, button, caption, choice, choose, row
+from napari_medseg.widgets.fields.forms import Advice, add_heading, button, choice, choose, row
 from napari_medseg.widgets.fields.layer_box import LayerBox
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class SchemeBox(QWidget):
                 if kind_of(spec) == kind:
                     self._add(spec)
         self.setToolTip(self.box.toolTip())
-        self.advice = caption()
+        self.advice = Advice()
         self.unlabelled = ImageSources(viewer, labelled, "images without labels", "Add layer without labels")
         self.target = ImageSources(viewer, labelled, "images of the other contrast", "Add layer of the other contrast")
         layout = QVBoxLayout(self)
