@@ -13,6 +13,7 @@ from torch import nn
 
 import marked
 import napari_medseg as ms
+from known_refiners import segmenter, spec_of, write_brighter
 from napari_medseg.config import ExplainConfig
 from napari_medseg.errors import InputError, MedsegError, NotSupportedError, UnknownNameError
 from napari_medseg.events import Filled, Finished, Notice, Progress, Started
@@ -75,6 +76,18 @@ def test_a_component_and_a_voxel_are_explained_alone(model: ms.Model, volume: ms
         ms.explain(volume, model, labels=labels, component=2)
     with pytest.raises(InputError, match="is not at voxel"):
         ms.explain(volume, model, labels=labels, component=(0, 0, 0))
+
+
+def test_components_are_those_of_the_label_where_the_model_numbers_objects(tmp_path: Path) -> None:
+    data = np.zeros((4, 12, 16), np.float32)
+    data[1:3, 1:8, 1:8], data[1:3, 9:11, 12:15] = 1, 1
+    volume = ms.Volume(data[None], ms.Grid.from_spacing(data.shape, (1.0, 1.0, 1.0)), ("image",))
+    depths = replace(segmenter(spec_of()), labels={1: "spot, depth 2 of 3"})
+    heat = values(
+        ms.explain(volume, write_brighter(tmp_path / "depths.safetensors", depths), method="gradient", component=2)
+    )
+    assert heat[:, 9:11, 12:15].max() == heat.max() > 0
+    assert not heat[:, 1:6, 1:6].any()
 
 
 def test_a_store_holds_what_memory_holds_and_events_say_so(model: ms.Model, volume: ms.Volume, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def _target(
     if asked.component is None:
         return None
     if labels is None:
-        labels = yield from segmenting(volume, model, SegmentConfig(device=config.device))
+        labels = yield from segmenting(volume, model, SegmentConfig(device=config.device, instances="none"))
     return Target.component(labels, asked.label, asked.component, order)
 
 
