@@ -1,0 +1,4 @@
+from .measuring import doubts, iter_doubts
+from .suggesting import Suggestion, iter_suggest, suggest
+
+__all__ = ["Suggestion", "doubts", "iter_doubts", "iter_suggest", "suggest"]

@@ -1,0 +1,155 @@
+"""What a validation says of how far a model can be believed: its temperature, and what Dice to expect.
+
+Sources: temperature scaling, Guo et al., ICML 2017; the Dice of a case from the sharpness of its own probabilities,
+after Robinson et al., MICCAI 2018, here a line through the validation cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from napari_medseg.config import SegmentConfig
+from napari_medseg.doubt.streaming import Seen, streamed
+from napari_medseg.events import Work
+from napari_medseg.inference.device import Machine
+from napari_medseg.inference.plan import ImageFacts, resolve
+from napari_medseg.inference.predictor import Predictor
+from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.trust import Bin, DiceLine, Trust
+from napari_medseg.volume import Volume
+
+Logits = npt.NDArray[np.float32]
+Classes = npt.NDArray[np.int16]
+MOST_VALUES = 2**22
+"""Numbers that the voxels of a validation may have: voxels x classes."""
+FEWEST_CASES = 5
+"""Cases below which no Dice is expected."""
+_HOTTEST = 20.0
+_BINS = 15
+_HASH = 2654435761
+"""Knuth's multiplier: which voxels are kept depends on where they lie, and on nothing else."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What is kept of a validation case."""
+
+    logits: Logits
+    """(n, K) of some voxels."""
+    classes: Classes
+    """(n,): what they are; < 0 where nobody annotated."""
+    dice: float
+    """The mean over the labels, over all voxels that are annotated."""
+
+
+def observing(volume: Volume, classes: Classes, spec: ModelSpec, predictor: Predictor, keep: int) -> Work[Observed]:
+    """Run a network on a validation case. classes: (Z, Y, X), < 0 where nobody annotated. keep: about so many voxels."""
+    wishes = SegmentConfig(precision=predictor.precision, preset="exact")
+    plan = resolve(ImageFacts.of(volume), spec, wishes, Machine(str(predictor.device)))
+    count = len(spec.label_ids)
+    logits, kept = list[Logits](), list[Classes]()
+    sums = np.zeros((2, count), np.int64)
+    for event in streamed(volume, plan, predictor):
+        if not isinstance(event, Seen):
+            yield event
+            continue
+        truth, found = classes[event.box], event.logits.argmax(0).cpu().numpy()
+        known = truth >= 0
+        same = known & (truth == found)
+        sums[0] += np.bincount(truth[same], minlength=count)
+        sums[1] += np.bincount(truth[known], minlength=count) + np.bincount(found[known], minlength=count)
+        some = _some(event.box, classes.shape, keep)
+        logits.append(event.logits.cpu().numpy()[:, some].T.copy())
+        kept.append(truth[some])
+    both, of_each = sums[:, 1:]
+    dice = np.where(of_each > 0, 2 * both / np.maximum(1, of_each), 1.0)
+    return Observed(np.concatenate(logits), np.concatenate(kept), float(dice.mean()))
+
+
+def trust_of(cases: Sequence[Observed]) -> Trust:
+    """What the validation cases say; nothing where they have no annotated voxel."""
+    known = [(case.logits[case.classes >= 0], case.classes[case.classes >= 0]) for case in cases]
+    if not sum(len(classes) for _, classes in known):
+        return Trust()
+    logits = np.concatenate([pair[0] for pair in known])
+    classes = np.concatenate([pair[1] for pair in known])
+    temperature = fit_temperature(logits, classes)
+    line = fit_line([soft_dice(case.logits / temperature) for case in cases], [case.dice for case in cases])
+    return Trust(
+        temperature=temperature,
+        dice=line,
+        before=reliability(logits, classes),
+        after=reliability(logits / temperature, classes),
+    )
+
+
+def fit_temperature(logits: Logits, classes: npt.NDArray[np.integer]) -> float:
+    """The temperature with the least mean negative log-likelihood. logits: (n, K); classes: (n,)."""
+    # Relative to the true class: the likelihood is 1 / sum(exp(difference / T)).
+    relative = logits - logits[np.arange(len(logits)), classes][:, None]
+
+    def loss(log_temperature: float) -> float:
+        scaled = relative * math.exp(-log_temperature)
+        most = scaled.max(axis=1)  # at least 0, that of the true class
+        return float(np.mean(most + np.log(np.exp(scaled - most[:, None]).sum(axis=1)), dtype=np.float64))
+
+    # Convex in 1 / T, so it has one minimum; a network that is never wrong would get an ever lower temperature.
+    reach = math.log(_HOTTEST)
+    found = minimize_scalar(loss, bounds=(-reach, reach), method="bounded", options={"xatol": 1e-3})
+    return float(math.exp(found.x))
+
+
+def fit_line(soft: Sequence[float], dice: Sequence[float]) -> DiceLine | None:
+    """The line from soft Dice to Dice; None for fewer than 5 cases.
+
+    Where sharper cases are no better, the slope is 0: then the mean Dice is expected of every case.
+    """
+    if len(soft) < FEWEST_CASES:
+        return None
+    x, y = np.asarray(soft), np.asarray(dice)
+    off = x - x.mean()
+    slope = float((off * (y - y.mean())).sum() / max(1e-12, (off**2).sum()))
+    slope = min(100.0, slope) if slope > 0 else 0.0
+    intercept = float(y.mean() - slope * x.mean())
+    spread = math.sqrt(float(((y - intercept - slope * x) ** 2).sum()) / (len(x) - 2))
+    return DiceLine(intercept=intercept, slope=slope, spread=min(1.0, spread), cases=len(x))
+
+
+def soft_dice(logits: Logits) -> float:
+    """The soft Dice of some voxels (n, K) of a case; see `Softness`."""
+    import torch
+
+    from napari_medseg.inference.results.softness import Softness
+
+    softness = Softness(logits.shape[1])
+    softness.add(torch.from_numpy(logits.T.copy()).softmax(0))
+    return softness.soft_dice
+
+
+def reliability(logits: Logits, classes: npt.NDArray[np.integer]) -> tuple[Bin, ...]:
+    """(share, confidence, accuracy) of the likeliest class, in 15 bins of equal width; empty bins are left out."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    confidence = 1 / exponents.sum(axis=1)
+    right = logits.argmax(axis=1) == classes
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    found = []
+    for k in np.unique(bins):
+        inside = bins == k
+        found.append((float(inside.mean()), float(confidence[inside].mean()), float(right[inside].mean())))
+    return tuple(found)
+
+
+def _some(box: tuple[slice, slice, slice], shape: tuple[int, ...], keep: int) -> npt.NDArray[np.bool_]:
+    """Which voxels of a box of an image are kept."""
+    share = keep / math.prod(shape)
+    z, y, x = (np.arange(side.start, side.stop, dtype=np.uint64) for side in box)
+    _, rows, columns = (np.uint64(n) for n in shape)
+    flat = (z[:, None, None] * rows + y[:, None]) * columns + x
+    hashed = (flat * np.uint64(_HASH)) % np.uint64(2**32)
+    return np.asarray(hashed < np.uint64(min(2**32, math.ceil(share * 2**32))))
