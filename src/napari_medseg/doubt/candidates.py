@@ -119,9 +119,8 @@ def regions_of(look: Look, count: int, edge_mm: float) -> Iterator[Candidate]:
         parts = [slice(k, min(k + n, m)) for k, n, m in zip(first, size, inside.shape, strict=True)]
         box = cells.box(parts)
         (z, y, x) = ((side.start, side.stop) for side in box)
-        where = ", ".join(
-            f"{c:.0f}" for c in look.grid.index_to_world([(side.start + side.stop - 1) / 2 for side in box])
-        )
+        middle = [(side.start + side.stop - 1) / 2 for side in box]
+        where = ", ".join(f"{c:.0f}" for c in look.grid.index_to_world(middle))
         extent = math.prod(side.stop - side.start for side in box) * voxel
         suggestion = Suggestion(
             case=look.case,
@@ -129,7 +128,7 @@ def regions_of(look: Look, count: int, edge_mm: float) -> Iterator[Candidate]:
             box=(z, y, x),
             centre=_peak(cells, parts, look.grid.shape),
             score=amount,
-            reason=f"{amount:.3g} of {extent:.3g} mm³ are in doubt around ({where}) mm",
+            reason=f"{min(amount, extent):.3g} of {extent:.3g} mm³ are in doubt around ({where}) mm",
         )
         yield Candidate(suggestion, ())
         near = tuple(slice(max(0, p.start - n // 2), p.stop + n // 2) for p, n in zip(parts, size, strict=True))

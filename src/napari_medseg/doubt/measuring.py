@@ -50,8 +50,9 @@ def iter_doubts(
     volume: (C, Z, Y, X), read box by box. model: one, or several of the same labels. kinds: names of KINDS; by default
     all that the model can do. out: a ".zarr" path; without it the image is an array in memory.
 
-    Yields `Started` (with the Volume being filled), a Progress per window, and `Finished` with the Volume: float32, a channel for each kind in the order of KINDS, on the volume's grid. The
-    probabilities are those of the model's temperature. config, or knobs: the fields of DoubtConfig.
+    Yields `Started` (with the Volume being filled), a Progress per window, and `Finished` with the Volume: float32, a
+    channel for each kind in the order of KINDS, on the volume's grid. The probabilities are those of the model's
+    temperature. config, or knobs: the fields of DoubtConfig.
     Raises InputError, UnknownNameError for a kind that does not exist, NotSupportedError for one that the model cannot
     do, ModelFileError or FileError.
     """

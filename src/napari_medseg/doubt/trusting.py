@@ -49,7 +49,10 @@ class Observed:
 
 
 def observing(volume: Volume, classes: Classes, spec: ModelSpec, predictor: Predictor, keep: int) -> Work[Observed]:
-    """Run a network on a validation case. classes: (Z, Y, X), < 0 where nobody annotated. keep: about so many voxels."""
+    """Run a network on a validation case, and keep about so many voxels.
+
+    classes: (Z, Y, X), < 0 where nobody annotated.
+    """
     wishes = SegmentConfig(precision=predictor.precision, preset="exact")
     plan = resolve(ImageFacts.of(volume), spec, wishes, Machine(str(predictor.device)))
     count = len(spec.label_ids)
