@@ -28,6 +28,7 @@ from napari_medseg.cli import (
     plan,
     refine,
     segment,
+    suggest,
     terminal,
     train,
 )
@@ -58,6 +59,7 @@ COMMANDS = (
     Command("clean", interact.CLEAN, interact.add_clean_arguments, interact.run_clean),
     Command("instances", interact.INSTANCES, interact.add_instances_arguments, interact.run_instances),
     Command.of(explain),
+    Command.of(suggest),
 )
 
 

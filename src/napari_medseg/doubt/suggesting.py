@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_medseg import registry
 from napari_medseg.cases import Case
 from napari_medseg.config import SuggestConfig, configured
@@ -16,7 +18,9 @@ from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Notice, Progress, Started, Work, finishing, result_of
 from napari_medseg.models.file import Model
 from napari_medseg.models.several import AnyModel, ModelSet, as_models
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.registry import shown
+from napari_medseg.transforms.annotated import held_slices
+from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 _PER_IMAGE = 1000
 """Steps of the progress for one image."""
@@ -36,7 +40,8 @@ def iter_suggest(
     volumes: images (C, Z, Y, X), or cases, whose files are opened one after the other. model: one, or several of the
     same labels; or a volumetric memory network, which needs labels of some slices of every image, and suggests slices
     by its quality head. annotated: {name of an image: slices that are annotated already, along the axis}: they are not
-    suggested, nor is what is like them. labels: {name of an image: labels of some slices}, for the memory network.
+    suggested, nor is what is like them. labels: {name of an image: labels of some slices}: those that hold a label are
+    annotated.
 
     Yields a Progress, a Notice with the expected Dice of each image where the model knows it, and `Finished` with a
     list of Suggestion, the best first; the same for the same images, model and knobs. config, or knobs: the fields of
@@ -72,6 +77,8 @@ def suggesting(
     candidates: list[Candidate] = []
     for done, case in enumerate(cases):
         volume = case.volume()
+        if case.name in labels:
+            require_same_grid(labels[case.name], volume, f"labels of {case.name}", case.name)
         if registry.network(chosen.spec.network).takes == "memory":
             candidates += _by_memory(case.name, volume, labels.get(case.name), chosen)
         else:
@@ -79,7 +86,7 @@ def suggesting(
             line = chosen.spec.trust.dice
             if line is not None:
                 yield Notice(f"{case.name}: {line.sentence(look.soft_dice)}")
-            candidates += _candidates(look, chosen, config, annotated.get(case.name, ()))
+            candidates += _candidates(look, chosen, config, annotated.get(case.name, ()), labels.get(case.name))
         yield Progress(_PER_IMAGE * (done + 1), _PER_IMAGE * len(cases), "images")
     return _best(candidates, config)
 
@@ -97,9 +104,13 @@ def _watching(volume: Volume, model: Model, case: str, config: SuggestConfig, do
             yield Progress(int(_PER_IMAGE * (done + event.done / event.total)), _PER_IMAGE * total, "images")
 
 
-def _candidates(look: Look, model: Model, config: SuggestConfig, annotated: Collection[int]) -> Iterable[Candidate]:
+def _candidates(
+    look: Look, model: Model, config: SuggestConfig, annotated: Collection[int], labels: Segmentation | None
+) -> Iterable[Candidate]:
     if config.kind == "slice":
-        return slices_of(look, axis_of(look.grid, config.axis), annotated)
+        axis = axis_of(look.grid, config.axis)
+        held = [] if labels is None else held_slices(np.asarray(labels.data[...]) != 0, axis).tolist()
+        return slices_of(look, axis, {*annotated, *held})
     if config.kind == "region":
         return regions_of(look, config.count, config.region_mm)
     return [case_of(look, model.spec.trust.dice)]
@@ -133,10 +144,7 @@ def _cases(volumes: Iterable[Volume | Case]) -> list[Case]:
     """Each image as a case with a name of its own."""
     if isinstance(volumes, Volume | Case | str | Path):
         raise InputError("suggest takes several images: give a list, of one Volume where there is one")
-    cases = [
-        image if isinstance(image, Case) else Case(name=image.name or f"image {n}", images=(image,))
-        for n, image in enumerate(volumes)
-    ]
+    cases = [_case(image, n) for n, image in enumerate(volumes)]
     if not cases:
         raise InputError("no image is given: give one, or several")
     names = [case.name for case in cases]
@@ -144,6 +152,12 @@ def _cases(volumes: Iterable[Volume | Case]) -> list[Case]:
     if twice is not None:
         raise InputError(f"two images have the name {twice!r}: give each a name of its own")
     return cases
+
+
+def _case(image: Volume | Case, number: int) -> Case:
+    if not isinstance(image, Volume | Case):
+        raise InputError(f"an image must be a Volume or a Case; got {shown(image)}: read it first")
+    return image if isinstance(image, Case) else Case(name=image.name or f"image {number}", images=(image,))
 
 
 def _named(cases: Sequence[Case]) -> str:
