@@ -20,7 +20,7 @@ def test_a_folder_of_images(
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed[:4]] == ["1", "2", "3", "4"]
     assert "mm² are in doubt" in printed[0]
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     assert {int(row["index"]) for row in rows} <= {0, 1, 2, 3, 4, 8, 9, 10, 11}, "the other slices hold labels"
     assert main([*command, "--kind", "region", "--json"]) == 0
