@@ -5,7 +5,7 @@
 All budgets are processor minutes, one thread. A network is trained on the first cases in name order; the next ones fit
 the temperature and the line of the expected Dice, and the last 40 of 200 are judged. Active learning begins with 8
 random slices of a pool of cases, and adds 8 a round, suggested or random; each round trains the same network anew for
-the same steps, and the mean Dice of some of the last 40 is noted. Rows are written to benchmarks/results/doubt.json one
+the same time, and the mean Dice of some of the last 40 is noted. Rows are written to benchmarks/results/doubt.json one
 by one; a run that was stopped goes on.
 """
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--pool", type=int, default=24, help="Cases of the first 160 whose slices may be annotated.")
     parser.add_argument("--test", type=int, default=10, help="Of the last 40, evenly, on which a round is judged.")
-    parser.add_argument("--steps", type=int, default=60, help="Steps of the training of a round.")
+    parser.add_argument("--round-minutes", type=float, default=0.1, help="Of the training of a round.")
     parser.add_argument("--seeds", default="0,1,2")
     args = parser.parse_args()
     data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
@@ -175,7 +175,7 @@ def learn(pool: list[Any], tested: list[Any], way: str, seed: int, args: argpars
         else:
             began = time.process_time()
             with tempfile.TemporaryDirectory() as folder:
-                model = trained(pool, chosen, seed, args.steps, Path(folder))
+                model = trained(pool, chosen, seed, args.round_minutes, Path(folder))
                 dice = float(np.mean([dice_of(model, volume, labels) for volume, labels in tested]))
                 following = [] if way == "random" else suggested(pool, model, chosen)
             add(
@@ -197,23 +197,26 @@ def learn(pool: list[Any], tested: list[Any], way: str, seed: int, args: argpars
             chosen = [*chosen, *(tuple(place) for place in last["next"])]
 
 
-def trained(pool: list[Any], chosen: list[tuple[int, int]], seed: int, steps: int, folder: Path) -> ms.Model:
-    """A 2D network of the annotated slices: the same steps, whatever their number."""
+def trained(pool: list[Any], chosen: list[tuple[int, int]], seed: int, minutes: float, folder: Path) -> ms.Model:
+    """A small 2D network of the annotated slices: the same processor time, whatever their number."""
     cases = []
     for k in sorted({k for k, _ in chosen}):
         volume, labels = pool[k]
         slices = {0: sorted(i for c, i in chosen if c == k)}
         cases.append((volume, only_annotated(labels, ignore_label=IGNORE, slices=slices)))
-    # A step sees two patches by default; an epoch is as many steps as there are cases in twos, so minutes are no help.
-    epochs = max(1, round(steps / steps_an_epoch(len(cases))))
     return ms.train(
-        cases, out=folder / "m.safetensors", network="unet", mode="2d", epochs=epochs, val=0.0, seed=seed, device="cpu",
-        ignore_label=IGNORE, batch_size=8, arguments={"channels": (8, 16, 32)},
-    )  # fmt: skip
-
-
-def steps_an_epoch(cases: int) -> int:
-    return cases
+        cases,
+        out=folder / "m.safetensors",
+        network="unet",
+        mode="2d",
+        minutes=minutes,
+        val=0.0,
+        seed=seed,
+        device="cpu",
+        ignore_label=IGNORE,
+        batch_size=8,
+        arguments={"channels": (8, 16, 32)},
+    )
 
 
 def suggested(pool: list[Any], model: ms.Model, chosen: list[tuple[int, int]]) -> list[tuple[int, int]]:

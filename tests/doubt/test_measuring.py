@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ import torch
 from torch import nn
 
 from balls import volume
-from napari_medseg import doubts, load_model, read
+from napari_medseg import doubts, load_model, read, segment
 from napari_medseg.config import DoubtConfig
 from napari_medseg.doubt.measuring import KINDS
 from napari_medseg.doubt.passes import _dropped, _dropping, variance_of
+from napari_medseg.doubt.streaming import Seen, opened, streamed
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.models.file import write_model
 from napari_medseg.models.several import averaged
+from napari_medseg.models.trust import Trust
 
 
 def test_variance_of_two_that_disagree_is_a_half() -> None:
@@ -26,13 +30,26 @@ def test_variance_of_two_that_disagree_is_a_half() -> None:
     assert float(variance_of(iter([a, a, a, b]))) == pytest.approx(2 * 3 / 16)
 
 
-def test_the_channels_are_those_of_the_uncertainty(ball_model: Path, tmp_path: Path) -> None:
-    found = doubts(volume(), ball_model, device="cpu", overlap=0.5, out=tmp_path / "d.zarr")
+@pytest.mark.parametrize("orientation", [None, "RIA"])
+def test_the_channels_are_those_of_the_uncertainty(ball_model: Path, tmp_path: Path, orientation: str | None) -> None:
+    model = load_model(ball_model)
+    spec = replace(model.spec, orientation=orientation, trust=Trust(temperature=2.0))
+    model = write_model(tmp_path / "m.safetensors", spec, model.load_network().state_dict())
+    found = doubts(volume(), model, device="cpu", overlap=0.5, out=tmp_path / "d.zarr")
     assert found.channels == ("entropy", "margin")
-    from napari_medseg import segment
-
-    segment(volume(), ball_model, device="cpu", preset="exact", uncertainty=tmp_path / "u.zarr")
+    segment(volume(), model, device="cpu", preset="exact", uncertainty=tmp_path / "u.zarr")
     np.testing.assert_allclose(read(tmp_path / "d.zarr").data[...], read(tmp_path / "u.zarr").data[...], atol=1e-5)
+
+
+def test_a_volume_comes_plane_by_plane_and_each_voxel_once(ball_model: Path) -> None:
+    model = load_model(ball_model)
+    plan, predictor = opened(volume(), model, "cpu", 0.25)
+    seen = np.zeros(volume().grid.shape, int)
+    for event in streamed(volume(), plan, predictor):
+        if isinstance(event, Seen):
+            assert event.logits.shape[1] == 1, "no more than a plane is handed out at once"
+            seen[event.box] += 1
+    assert (seen == 1).all()
 
 
 def test_models_that_are_the_same_do_not_disagree(ball_model: Path) -> None:

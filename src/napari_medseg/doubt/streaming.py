@@ -34,6 +34,8 @@ from napari_medseg.volume import Volume
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 """Windows (B, C, z, y, x) in, logits and further channels (B, K + S, z, y, x) out."""
+WINDOWS = "windows"
+"""What its progress is called."""
 _CHUNK = 64
 """Voxels along an axis by which an image is cut where the sums of its columns do not fit into the memory."""
 
@@ -91,7 +93,7 @@ def streamed(
     for box, count in zip(boxes, counts, strict=True):
         for event in _region(job, box, network or predictor, further):
             if isinstance(event, WindowsDone):
-                yield Progress(done + event.count, total, "windows")
+                yield Progress(done + event.count, total, WINDOWS)
             else:
                 yield _seen(event, plan, shape)
         done += count

@@ -14,6 +14,7 @@ from napari_medseg.config import SuggestConfig, configured
 from napari_medseg.doubt.candidates import Candidate, Suggestion, axis_of, case_of, regions_of, slices_of
 from napari_medseg.doubt.diversity import joined, k_center
 from napari_medseg.doubt.look import Look, looking
+from napari_medseg.doubt.streaming import WINDOWS
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Notice, Progress, Started, Work, finishing, result_of
 from napari_medseg.models.file import Model
@@ -100,7 +101,7 @@ def _watching(volume: Volume, model: Model, case: str, config: SuggestConfig, do
         except StopIteration as end:
             look: Look = end.value
             return look
-        if isinstance(event, Progress) and event.done < event.total:
+        if isinstance(event, Progress) and event.message == WINDOWS and event.done < event.total:
             yield Progress(int(_PER_IMAGE * (done + event.done / event.total)), _PER_IMAGE * total, "images")
 
 

@@ -20,6 +20,7 @@ from napari_medseg.events import Work
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.inference.results.sink import CERTAIN
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.models.trust import Bin, DiceLine, Trust
 from napari_medseg.volume import Volume
@@ -43,7 +44,7 @@ class Observed:
     logits: Logits
     """(n, K) of some voxels."""
     classes: Classes
-    """(n,): what they are; < 0 where nobody annotated."""
+    """(n,): what they are; < 0 where nobody annotated, and where no window looked."""
     dice: float
     """The mean over the labels, over all voxels that are annotated."""
 
@@ -67,6 +68,8 @@ def observing(volume: Volume, classes: Classes, spec: ModelSpec, predictor: Pred
         same = known & (truth == found)
         sums[0] += np.bincount(truth[same], minlength=count)
         sums[1] += np.bincount(truth[known], minlength=count) + np.bincount(found[known], minlength=count)
+        # No temperature changes what no window looked at: it says nothing of one.
+        truth = np.where((event.logits[0] >= CERTAIN).cpu().numpy(), np.int16(-1), truth)
         some = _some(event.box, classes.shape, keep)
         logits.append(event.logits.cpu().numpy()[:, some].T.copy())
         kept.append(truth[some])

@@ -16,7 +16,7 @@ from napari_medseg.inference.blend import Piece, classes_of
 from napari_medseg.inference.results.rows import RowWriter
 from napari_medseg.inference.results.softness import Softness
 
-_CERTAIN = 1e4
+CERTAIN = 1e4
 """A logit whose class has the probability 1."""
 Measure = Callable[[torch.Tensor], torch.Tensor]
 """Logits (K, z, y, x) in, some channels (C, z, y, x) of float32 out."""
@@ -96,7 +96,7 @@ class Sink:
 def certain_where_nothing_was(logits: torch.Tensor) -> torch.Tensor:
     """Logits (K, z, y, x), background without doubt where they are all 0: no window looked there."""
     nowhere = torch.zeros(len(logits), 1, 1, 1, device=logits.device)
-    nowhere[0] = _CERTAIN
+    nowhere[0] = CERTAIN
     return torch.where((logits == 0).all(0), nowhere, logits)
 
 
