@@ -32,13 +32,12 @@ import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
 from napari_medseg.config import LossConfig
 from napari_medseg.doubt.streaming import opened
-from napari_medseg.doubt.trusting import observing, soft_dice
+from napari_medseg.doubt.trusting import Observed, observing, soft_dice, trust_of
 from napari_medseg.events import run_to_end
 from napari_medseg.metrics.agreement.calibration import calibrate
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
-from napari_medseg.models.trust import DiceLine
+from napari_medseg.models.trust import Trust
 from napari_medseg.training.cases import class_indices
-from napari_medseg.training.validate import believing
 from napari_medseg.transforms.annotated import only_annotated
 
 RESULTS = Path(__file__).parent / "results" / "doubt.json"
@@ -54,6 +53,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="A model of the first cases, instead of training one.")
     parser.add_argument("--only", choices=("trust", "active"))
     parser.add_argument("--fit", type=int, default=32, help="Of cases 128 to 160, evenly, that fit the temperature.")
+    parser.add_argument("--cache", type=Path, default=Path("doubt-cache"), help="Folder for what the network said.")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--pool", type=int, default=24, help="Cases of the first 160 whose slices may be annotated.")
     parser.add_argument("--test", type=int, default=10, help="Of the last 40, evenly, on which a round is judged.")
@@ -90,17 +90,14 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
         model = ms.load_model(args.model) if args.model else ms.train(
             cases[:128], out=Path(folder) / "m.safetensors", minutes=args.train_minutes, val=0.0, device="cpu"
         )  # fmt: skip
-    _, predictor = opened(cases[0].volume(), model, "cpu", 0.5)
-    places = np.linspace(128, 159, args.fit).round().astype(int)
-    if not found("fitted"):
-        told = run_to_end(believing([cases[k] for k in places], model.spec, predictor, LossConfig()))
-        line = told.dice
-        add({"what": "fitted", "temperature": told.temperature, "line": line and vars(line), "cases": len(places)})
-    (fitted,) = found("fitted")
-    line = DiceLine(**fitted["line"])
-    for case in cases[-JUDGED:]:
-        if not any(row["case"] == case.name for row in found("case")):
-            add({"what": "case", "case": case.name, **judged(case, model, predictor, fitted["temperature"], line)})
+    places = np.linspace(128, 159, args.fit).round().astype(int).tolist()
+    args.cache.mkdir(exist_ok=True)
+    fitted = trust_of([seen(cases[k], args.cache / f"{k}.npz", model) for k in places])
+    assert fitted.dice is not None, "there are enough cases"
+    add({"what": "fitted", "temperature": fitted.temperature, "line": vars(fitted.dice), "cases": len(places)})
+    for k, case in enumerate(cases):
+        if k >= len(cases) - JUDGED:
+            add({"what": "case", "case": case.name, **judged(seen(case, args.cache / f"{k}.npz", model), fitted)})
     rows_ = found("case")
     expected, dice = (np.array([row[name] for row in rows_]) for name in ("expected", "dice"))
     add(
@@ -108,7 +105,7 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
             "what": "trust",
             "trained_on": model.spec.training.cases,
             "train_cpu_minutes": model.spec.training.minutes,
-            "temperature": fitted["temperature"],
+            "temperature": fitted.temperature,
             "ece_before": float(np.mean([row["ece_before"] for row in rows_])),
             "ece_after": float(np.mean([row["ece_after"] for row in rows_])),
             "errors_in_worst_5_percent": sum(row["caught"] for row in rows_) / sum(row["errors"] for row in rows_),
@@ -122,21 +119,35 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
     )
 
 
-def judged(case: Case, model: ms.Model, predictor: Any, temperature: float, line: DiceLine) -> dict[str, float]:
-    """What a case says of the model with its temperature, and without."""
+def seen(case: Case, cached: Path, model: ms.Model) -> Observed:
+    """What the network says of every voxel of a case; kept in a file, so that a run that was stopped goes on."""
     volume, reference = case.load()
-    classes = class_indices(reference, model.spec, LossConfig())
-    seen = run_to_end(observing(volume, classes, model.spec, predictor, classes.size))
-    wrong = seen.logits.argmax(axis=1) != seen.classes
-    sure = softmax(seen.logits / temperature, axis=1)
+    if not cached.exists():
+        _, predictor = opened(volume, model, "cpu", 0.5)
+        classes = class_indices(reference, model.spec, LossConfig())
+        made = run_to_end(observing(volume, classes, model.spec, predictor, classes.size))
+        np.savez_compressed(
+            cached, logits=made.logits.astype(np.float16), classes=made.classes.astype(np.int8), dice=made.dice
+        )
+    held = np.load(cached)
+    logits = held["logits"].astype(np.float32)
+    ml = int(np.count_nonzero(logits.argmax(axis=1))) * volume.grid.voxel_volume_mm3 / 1000
+    return Observed(logits, held["classes"].astype(np.int16), float(held["dice"]), ml)
+
+
+def judged(case: Observed, trust: Trust) -> dict[str, float]:
+    """What a case says of the model with its temperature, and without."""
+    assert trust.dice is not None, "the caller looked"
+    wrong = case.logits.argmax(axis=1) != case.classes
+    sure = softmax(case.logits / trust.temperature, axis=1)
     worst = np.argsort(-entropy(sure, axis=1), kind="stable")[: round(0.05 * len(wrong))]
-    expected, low, high = line.expected(soft_dice(seen.logits / temperature))
+    expected, low, high = trust.dice.expected(soft_dice(case.logits / trust.temperature), case.volume_ml)
     return {
-        "ece_before": ece(softmax(seen.logits, axis=1), seen.classes),
-        "ece_after": ece(sure, seen.classes),
+        "ece_before": ece(softmax(case.logits, axis=1), case.classes),
+        "ece_after": ece(sure, case.classes),
         "errors": int(wrong.sum()),
         "caught": int(wrong[worst].sum()),
-        "dice": seen.dice,
+        "dice": case.dice,
         "expected": expected,
         "low": low,
         "high": high,

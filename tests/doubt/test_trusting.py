@@ -36,7 +36,7 @@ from napari_medseg.models.trust import DiceLine, Trust, ece_of
 from napari_medseg.training.reporting.log import RunLog
 from napari_medseg.training.reporting.page import run_page
 
-LINE = DiceLine(intercept=0.1, slope=0.8, spread=0.02, cases=12)
+LINE = DiceLine(intercept=0.1, slope=0.8, per_volume=0.0, spread=0.02, cases=12)
 
 
 def sure(right: int, wrong: int, logit: float) -> tuple[np.ndarray, np.ndarray]:
@@ -56,12 +56,12 @@ def test_the_temperature_makes_confidence_what_came_true() -> None:
 
 def test_trust_halves_and_more_of_the_calibration_error() -> None:
     logits, classes = sure(90, 10, 6.0)
-    trust = trust_of([Observed(logits, classes.astype(np.int16), 0.9)])
+    trust = trust_of([Observed(logits, classes.astype(np.int16), 0.9, 1.0)])
     assert ece_of(trust.before) == pytest.approx(1 / (1 + math.exp(-6)) - 0.9, abs=1e-4)
     assert ece_of(trust.after) < 0.005
     assert trust.dice is None
     unknown = np.full(100, -1, np.int16)
-    assert trust_of([Observed(logits, unknown, 1.0)]) == Trust()
+    assert trust_of([Observed(logits, unknown, 1.0, 1.0)]) == Trust()
 
 
 def test_bins_hold_their_upper_edge() -> None:
@@ -70,21 +70,25 @@ def test_bins_hold_their_upper_edge() -> None:
     np.testing.assert_allclose(found, [[1 / 3, 0.6, 1], [1 / 3, 0.8, 1], [1 / 3, 0.95, 0]], rtol=1e-5)
 
 
-def test_the_line_of_the_expected_dice() -> None:
-    soft = [0.5, 0.6, 0.7, 0.8, 0.9]
-    line = fit_line(soft, [0.1 + 0.8 * s for s in soft])
-    assert line is not None
-    assert (line.intercept, line.slope, line.spread) == pytest.approx((0.1, 0.8, 0))
-    assert fit_line(soft[:4], soft[:4]) is None
-    worse = fit_line(soft, [0.9, 0.8, 0.7, 0.6, 0.5])
+def test_the_expected_dice_takes_what_tells() -> None:
+    soft, volumes = [0.5, 0.6, 0.7, 0.8, 0.9, 0.65], [1.0, 8.0, 2.0, 0.5, 3.0, 4.0]
+    by_soft = fit_line(soft, volumes, [0.1 + 0.8 * s for s in soft])
+    assert by_soft is not None
+    assert (by_soft.intercept, by_soft.slope, by_soft.per_volume, by_soft.spread) == pytest.approx((0.1, 0.8, 0, 0))
+    by_volume = fit_line(soft, volumes, [0.7 + 0.1 * math.log(ml) for ml in volumes])
+    assert by_volume is not None
+    assert (by_volume.intercept, by_volume.slope, by_volume.per_volume) == pytest.approx((0.7, 0, 0.1))
+    assert by_volume.expected(0.1, math.e)[0] == pytest.approx(0.8)
+    assert fit_line(soft[:5], volumes[:5], soft[:5]) is None
+    worse = fit_line(soft, [1.0] * 6, [1.4 - s for s in soft])
     assert worse is not None
-    assert (worse.slope, worse.intercept) == (0, pytest.approx(0.7))
-    middle, low, high = LINE.expected(0.9)
-    # Student's t of 10 degrees of freedom: 2.228.
-    assert (middle, high - middle, middle - low) == pytest.approx(
-        (0.82, *[2.228 * 0.02 * math.sqrt(13 / 12)] * 2), rel=1e-3
-    )
-    assert LINE.expected(5.0) == (1.0, 1.0, 1.0)
+    assert (worse.slope, worse.per_volume, worse.intercept) == (0, 0, pytest.approx(1.4 - sum(soft) / 6))
+    # The mean of the 5 others is off by 6 / 5 of the distance to the mean of all.
+    assert worse.spread == pytest.approx(1.2 * float(np.std(soft)))
+    middle, low, high = LINE.expected(0.9, 1.0)
+    reach = 2.201 * 0.02  # Student's t of 11 degrees of freedom
+    assert (middle, high - middle, middle - low) == pytest.approx((0.82, reach, reach), rel=1e-3)
+    assert LINE.expected(5.0, 0.0) == (1.0, 1.0, 1.0)
 
 
 def test_soft_dice_by_hand() -> None:
@@ -158,7 +162,7 @@ def test_a_run_says_what_dice_to_expect(trusted: Model, ball_model: Path) -> Non
 def test_the_page_of_a_training_shows_the_reliability(trusted: Model) -> None:
     page = run_page(RunLog(), trusted, None)
     assert "temperature 3, ECE 0.1000" in page or "reliability of the validation" in page
-    assert "expected Dice of 0.100 + 0.800 x its soft Dice" in page
+    assert "expected Dice of 0.100 + 0.800 x its soft Dice + 0.000 x log(its ml)" in page
 
 
 def test_a_network_is_observed_on_the_grid_of_the_case(ball_model: Path) -> None:
@@ -172,3 +176,4 @@ def test_a_network_is_observed_on_the_grid_of_the_case(ball_model: Path) -> None
     assert known.sum() == classes[1:].size
     assert (seen.logits.argmax(axis=1) == seen.classes)[known].all()
     assert seen.dice == 1.0
+    assert seen.volume_ml == pytest.approx(2e-3 * int((seen.logits.argmax(axis=1) > 0).sum()))

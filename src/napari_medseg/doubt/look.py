@@ -85,9 +85,9 @@ class Look:
     """Quantiles of each channel, over the spread of that channel in this image."""
 
     @property
-    def mean_bits(self) -> float:
-        """The entropy in bits of a voxel of the image."""
-        return float(self.bits[0].sum(dtype=np.float64)) / math.prod(self.grid.shape)
+    def volume_ml(self) -> float:
+        """Of all labels."""
+        return sum(self.voxels) * self.grid.voxel_volume_mm3 / 1000
 
 
 def looking(volume: Volume, model: Model, case: str, device: str, overlap: float) -> Work[Look]:

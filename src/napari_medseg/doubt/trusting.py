@@ -1,7 +1,7 @@
 """What a validation says of how far a model can be believed: its temperature, and what Dice to expect.
 
 Sources: temperature scaling, Guo et al., ICML 2017; the Dice of a case from the sharpness of its own probabilities,
-after Robinson et al., MICCAI 2018, here a line through the validation cases.
+after Robinson et al., MICCAI 2018, here with the volume, as a regression over the validation cases.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.inference.results.sink import CERTAIN
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.models.trust import Bin, DiceLine, Trust
+from napari_medseg.models.trust import Bin, DiceLine, Trust, log_volume
 from napari_medseg.volume import Volume
 
 Logits = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int16]
 MOST_VALUES = 2**22
 """Numbers that the voxels of a validation may have: voxels x classes."""
-FEWEST_CASES = 5
+FEWEST_CASES = 6
 """Cases below which no Dice is expected."""
 _HOTTEST = 20.0
+_STEEPEST = 100.0
 _BINS = 15
 _HASH = 2654435761
 """Knuth's multiplier: which voxels are kept depends on where they lie, and on nothing else."""
@@ -47,6 +48,8 @@ class Observed:
     """(n,): what they are; < 0 where nobody annotated, and where no window looked."""
     dice: float
     """The mean over the labels, over all voxels that are annotated."""
+    volume_ml: float
+    """Of all labels that the network gives, annotated or not."""
 
 
 def observing(volume: Volume, classes: Classes, spec: ModelSpec, predictor: Predictor, keep: int) -> Work[Observed]:
@@ -58,13 +61,14 @@ def observing(volume: Volume, classes: Classes, spec: ModelSpec, predictor: Pred
     plan = resolve(ImageFacts.of(volume), spec, wishes, Machine(str(predictor.device)))
     count = len(spec.label_ids)
     logits, kept = list[Logits](), list[Classes]()
-    sums = np.zeros((2, count), np.int64)
+    sums, voxels = np.zeros((2, count), np.int64), 0
     for event in streamed(volume, plan, predictor):
         if not isinstance(event, Seen):
             yield event
             continue
         truth, found = classes[event.box], event.logits.argmax(0).cpu().numpy()
         known = truth >= 0
+        voxels += int(np.count_nonzero(found))
         same = known & (truth == found)
         sums[0] += np.bincount(truth[same], minlength=count)
         sums[1] += np.bincount(truth[known], minlength=count) + np.bincount(found[known], minlength=count)
@@ -75,7 +79,9 @@ def observing(volume: Volume, classes: Classes, spec: ModelSpec, predictor: Pred
         kept.append(truth[some])
     both, of_each = sums[:, 1:]
     dice = np.where(of_each > 0, 2 * both / np.maximum(1, of_each), 1.0)
-    return Observed(np.concatenate(logits), np.concatenate(kept), float(dice.mean()))
+    return Observed(
+        np.concatenate(logits), np.concatenate(kept), float(dice.mean()), voxels * volume.grid.voxel_volume_mm3 / 1000
+    )
 
 
 def trust_of(cases: Sequence[Observed]) -> Trust:
@@ -86,7 +92,11 @@ def trust_of(cases: Sequence[Observed]) -> Trust:
     logits = np.concatenate([pair[0] for pair in known])
     classes = np.concatenate([pair[1] for pair in known])
     temperature = fit_temperature(logits, classes)
-    line = fit_line([soft_dice(case.logits / temperature) for case in cases], [case.dice for case in cases])
+    line = fit_line(
+        [soft_dice(case.logits / temperature) for case in cases],
+        [case.volume_ml for case in cases],
+        [case.dice for case in cases],
+    )
     return Trust(
         temperature=temperature,
         dice=line,
@@ -111,20 +121,37 @@ def fit_temperature(logits: Logits, classes: npt.NDArray[np.integer]) -> float:
     return float(math.exp(found.x))
 
 
-def fit_line(soft: Sequence[float], dice: Sequence[float]) -> DiceLine | None:
-    """The line from soft Dice to Dice; None for fewer than 5 cases.
+def fit_line(soft: Sequence[float], volumes_ml: Sequence[float], dice: Sequence[float]) -> DiceLine | None:
+    """Dice from soft Dice and volume; None for fewer than 6 cases.
 
-    Where sharper cases are no better, the slope is 0: then the mean Dice is expected of every case.
+    Of the mean alone, either of the two and both, it takes what predicts a case best from all others. Sharper cases
+    never count as worse.
     """
-    if len(soft) < FEWEST_CASES:
+    n = len(soft)
+    if n < FEWEST_CASES:
         return None
-    x, y = np.asarray(soft), np.asarray(dice)
-    off = x - x.mean()
-    slope = float((off * (y - y.mean())).sum() / max(1e-12, (off**2).sum()))
-    slope = min(100.0, slope) if slope > 0 else 0.0
-    intercept = float(y.mean() - slope * x.mean())
-    spread = math.sqrt(float(((y - intercept - slope * x) ** 2).sum()) / (len(x) - 2))
-    return DiceLine(intercept=intercept, slope=slope, spread=min(1.0, spread), cases=len(x))
+    y, columns = np.asarray(dice), np.array([soft, [log_volume(ml) for ml in volumes_ml]]).T
+    best: tuple[float, Sequence[int], npt.NDArray[np.float64]] | None = None
+    for names in ((), (0,), (1,), (0, 1)):
+        x = np.column_stack([np.ones(n), columns[:, names]])
+        inverse = np.linalg.pinv(x)
+        weights = inverse @ y
+        # What is left of a case when the others predict it: the residual over 1 - leverage (Allen 1974).
+        left = (y - x @ weights) / np.maximum(1e-9, 1 - np.einsum("ij,ji->i", x, inverse))
+        off = float(np.sqrt((left**2).mean()))
+        in_bounds = bool((np.abs(weights[1:]) <= _STEEPEST).all()) and not (0 in names and weights[1] <= 0)
+        if in_bounds and (best is None or off < best[0] - 1e-9):
+            best = off, names, weights
+    assert best is not None, "the mean is in bounds"
+    off, names, weights = best
+    slopes = dict(zip(names, weights[1:].tolist(), strict=True))
+    return DiceLine(
+        intercept=float(weights[0]),
+        slope=slopes.get(0, 0.0),
+        per_volume=slopes.get(1, 0.0),
+        spread=min(1.0, off),
+        cases=n,
+    )
 
 
 def soft_dice(logits: Logits) -> float:

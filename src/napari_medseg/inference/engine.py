@@ -161,7 +161,8 @@ def segmenting(
             yield Notice(doubt)
         yield from events
         if outputs.softness is not None and model.spec.trust.dice is not None:
-            yield Notice(model.spec.trust.dice.sentence(outputs.softness.soft_dice))
+            ml = sum(outputs.softness.voxels) * volume.grid.voxel_volume_mm3 / 1000
+            yield Notice(model.spec.trust.dice.sentence(outputs.softness.soft_dice, ml))
         yield from cleaning_labels(result, model.spec.cleaning)
     return result
 

@@ -14,38 +14,42 @@ from napari_medseg.registry import shown
 Bin = tuple[float, float, float]
 """Of a reliability diagram: (share of the voxels, their mean confidence, the fraction that is right), each 0 to 1."""
 _MOST_BINS = 100
+_LEAST_ML = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiceLine:
-    """The Dice of a case from its soft Dice, which needs no reference: a line through the validation cases.
+    """The Dice of a case from its soft Dice and its volume, which need no reference, as the validation cases have it.
 
     Raises InputError for numbers out of bounds.
     """
 
     intercept: float
     slope: float
+    """Dice for a soft Dice of 1 more; 0 where it does not tell."""
+    per_volume: float
+    """Dice for a volume of all labels that is e times as large; 0 where it does not tell."""
     spread: float
-    """Standard deviation of the cases around the line."""
+    """Standard deviation of a case around what the others say of it."""
     cases: int
     """Validation cases that it was fitted to."""
 
     def __post_init__(self) -> None:
-        for name in ("intercept", "slope", "spread"):
+        for name in ("intercept", "slope", "per_volume", "spread"):
             object.__setattr__(self, name, checks.number(f"trust {name}", getattr(self, name)))
         object.__setattr__(self, "cases", checks.whole("trust cases", self.cases))
 
-    def expected(self, soft_dice: float) -> tuple[float, float, float]:
+    def expected(self, soft_dice: float, volume_ml: float) -> tuple[float, float, float]:
         """(expected Dice, lower end, upper end) of a case; a new case lies between the ends in 95 of 100 times."""
         from scipy.stats import t
 
-        middle = self.intercept + self.slope * soft_dice
-        reach = float(t.ppf(0.975, self.cases - 2)) * self.spread * math.sqrt(1 + 1 / self.cases)
+        middle = self.intercept + self.slope * soft_dice + self.per_volume * log_volume(volume_ml)
+        reach = float(t.ppf(0.975, self.cases - 1)) * self.spread
         return min(1.0, max(0.0, middle)), min(1.0, max(0.0, middle - reach)), min(1.0, max(0.0, middle + reach))
 
-    def sentence(self, soft_dice: float) -> str:
+    def sentence(self, soft_dice: float, volume_ml: float) -> str:
         """What is expected of a case, in words."""
-        middle, low, high = self.expected(soft_dice)
+        middle, low, high = self.expected(soft_dice, volume_ml)
         return f"expected Dice {middle:.2f} (95 of 100 such cases: {low:.2f} to {high:.2f})"
 
 
@@ -68,6 +72,11 @@ class Trust:
             raise InputError(f"trust dice must be a DiceLine; got {type(self.dice).__name__}")
         for name in ("before", "after"):
             object.__setattr__(self, name, _bins(getattr(self, name)))
+
+
+def log_volume(volume_ml: float) -> float:
+    """The logarithm of a volume; of none, that of a mm3."""
+    return math.log(max(volume_ml, _LEAST_ML))
 
 
 def ece_of(bins: tuple[Bin, ...]) -> float:

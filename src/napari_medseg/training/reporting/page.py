@@ -82,8 +82,9 @@ def _trust_in_words(trust: Trust) -> str:
         return "Too few cases validate to say what Dice a case without a reference may have."
     line = trust.dice
     return (
-        f"A case without a reference has an expected Dice of {line.intercept:.3f} + {line.slope:.3f} x its soft Dice; "
-        f"the {line.cases} validation cases lie {line.spread:.3f} around that."
+        f"A case without a reference has an expected Dice of {line.intercept:.3f} + {line.slope:.3f} x its soft Dice "
+        f"+ {line.per_volume:.3f} x log(its ml); a validation case ({line.cases}) lies {line.spread:.3f} around what the "
+        f"others say of it."
     )
 
 
