@@ -248,7 +248,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     [
         (["segmnt"], "did you mean segment?"),
         (["evaluate", "--preset", "surve"], "did you mean survey?"),
-        (["qqqq"], "'instances'):"),
+        (["qqqq"], "'suggest'):"),
     ],
     ids=["command", "choice", "nothing_like_it"],
 )

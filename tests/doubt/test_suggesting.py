@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from balls import segmentation, volume
 from napari_medseg import Grid, Suggestion, Volume, suggest
+from napari_medseg.arrays.boxes import whole
 from napari_medseg.config import SuggestConfig
 from napari_medseg.doubt.candidates import axis_of, case_of, regions_of, slices_of
 from napari_medseg.doubt.diversity import joined, k_center
@@ -22,19 +25,31 @@ from napari_medseg.models.trust import DiceLine
 SHAPE = (4, 6, 8)
 
 
-def look(doubt: np.ndarray, foreground: np.ndarray | None = None, spacing: tuple[float, ...] = (2, 1, 1)) -> Look:
+Array = npt.NDArray[np.floating[Any]]
+
+
+def look(doubt: Array, foreground: Array | None = None, spacing: tuple[float, float, float] = (2, 1, 1)) -> Look:
     """A look at an image with this entropy in bits."""
-    made = [Cells(doubt.shape), Cells(doubt.shape)]
-    box = tuple(slice(0, n) for n in doubt.shape)
+    depth, rows, columns = doubt.shape
+    shape = (depth, rows, columns)
+    made = Cells(shape), Cells(shape)
     for cells, values in zip(made, (doubt, doubt if foreground is None else foreground), strict=True):
-        cells.add(box, values.astype(np.float32))
+        cells.add(whole(shape), values.astype(np.float32))
     z, y, x = (doubt.sum(axis=tuple(a for a in range(3) if a != axis)).astype(np.float32) for axis in range(3))
-    grid = Grid.from_spacing(doubt.shape, spacing)
-    return Look("a", grid, (z, y, x), *made, voxels=(10,), soft_dice=0.5, intensities=(0.0,))
+    return Look(
+        case="a",
+        grid=Grid.from_spacing(shape, spacing),
+        bits=(z, y, x),
+        doubt=made[0],
+        foreground=made[1],
+        voxels=(10,),
+        soft_dice=0.5,
+        intensities=(0.0,),
+    )
 
 
-def one_bright(index: tuple[int, int, int], shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    found = np.zeros(shape)
+def one_bright(index: tuple[int, int, int]) -> Array:
+    found = np.zeros(SHAPE)
     found[index] = 1.0
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -146,7 +146,7 @@ def axis_of(grid: Grid, wanted: str) -> int:
 
 def _maps(cells: Cells, axis: int) -> npt.NDArray[np.float32]:
     """(slices of cells, _MAP x _MAP): what each shows, in a small image."""
-    planes = np.moveaxis(cells.means, axis, 0)
+    planes: npt.NDArray[np.floating[Any]] = np.moveaxis(cells.means, axis, 0)
     for along in (1, 2):
         n = planes.shape[along]
         starts = np.arange(_MAP) * n // _MAP

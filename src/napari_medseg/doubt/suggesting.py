@@ -29,7 +29,7 @@ _PER_IMAGE = 1000
 
 def iter_suggest(
     volumes: Iterable[Volume | Case],
-    model: AnyModel | Sequence[AnyModel],
+    model: AnyModel | ModelSet | Sequence[AnyModel],
     *,
     annotated: Mapping[str, Collection[int]] | None = None,
     labels: Mapping[str, Segmentation] | None = None,
@@ -54,7 +54,9 @@ def iter_suggest(
     yield from finishing(suggesting(_cases(volumes), model, annotated or {}, labels or {}, config))
 
 
-def suggest(volumes: Iterable[Volume | Case], model: AnyModel | Sequence[AnyModel], **options: Any) -> list[Suggestion]:
+def suggest(
+    volumes: Iterable[Volume | Case], model: AnyModel | ModelSet | Sequence[AnyModel], **options: Any
+) -> list[Suggestion]:
     """What to annotate next, the best first; the options are those of `iter_suggest`."""
     result: list[Suggestion] = result_of(iter_suggest(volumes, model, **options))
     return result
@@ -62,7 +64,7 @@ def suggest(volumes: Iterable[Volume | Case], model: AnyModel | Sequence[AnyMode
 
 def suggesting(
     cases: Sequence[Case],
-    model: AnyModel | Sequence[AnyModel],
+    model: AnyModel | ModelSet | Sequence[AnyModel],
     annotated: Mapping[str, Collection[int]],
     labels: Mapping[str, Segmentation],
     config: SuggestConfig,

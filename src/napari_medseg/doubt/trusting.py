@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from napari_medseg.models.spec import ModelSpec
 from napari_medseg.models.trust import Bin, DiceLine, Trust, log_volume
 from napari_medseg.volume import Volume
 
-Logits = npt.NDArray[np.float32]
+Logits = npt.NDArray[np.floating[Any]]
 Classes = npt.NDArray[np.int16]
 MOST_VALUES = 2**22
 """Numbers that the voxels of a validation may have: voxels x classes."""
@@ -131,8 +132,9 @@ def fit_line(soft: Sequence[float], volumes_ml: Sequence[float], dice: Sequence[
     if n < FEWEST_CASES:
         return None
     y, columns = np.asarray(dice), np.array([soft, [log_volume(ml) for ml in volumes_ml]]).T
-    best: tuple[float, Sequence[int], npt.NDArray[np.float64]] | None = None
-    for names in ((), (0,), (1,), (0, 1)):
+    best: tuple[float, tuple[int, ...], npt.NDArray[np.float64]] | None = None
+    choices: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
+    for names in choices:
         x = np.column_stack([np.ones(n), columns[:, names]])
         inverse = np.linalg.pinv(x)
         weights = inverse @ y
@@ -143,8 +145,8 @@ def fit_line(soft: Sequence[float], volumes_ml: Sequence[float], dice: Sequence[
         if in_bounds and (best is None or off < best[0] - 1e-9):
             best = off, names, weights
     assert best is not None, "the mean is in bounds"
-    off, names, weights = best
-    slopes = dict(zip(names, weights[1:].tolist(), strict=True))
+    off, taken, weights = best
+    slopes = dict(zip(taken, weights[1:].tolist(), strict=True))
     return DiceLine(
         intercept=float(weights[0]),
         slope=slopes.get(0, 0.0),
