@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,13 @@ NAME_VOXELS = {"interact.md"}
 """Pages that name voxels of the sample: they run on its image as it is."""
 NEED_DATA = {"tutorial.md": "abdomen_ct"}
 """{page: the folder of real volumes that it reads}."""
+SLOW = ("refine.md",)
+"""Pages whose code takes many seconds."""
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if blocks(page)]
+
+
+def _as_slow(page: Path) -> Any:
+    return pytest.param(page, marks=pytest.mark.slow) if page.name in SLOW else page
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,7 @@ def calls_of(code: str, workplace: Path) -> list[list[str]]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for a POSIX shell")
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [_as_slow(p) for p in PAGES], ids=lambda p: p.name)
 def test_the_code_of_a_page_runs(page: Path, workplace: Path, request: pytest.FixtureRequest) -> None:
     if page.name in NAME_VOXELS:
         for path in sample_files().values():

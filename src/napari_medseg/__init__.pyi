@@ -1,4 +1,5 @@
 from ._version import __version__
+from .doubt import Suggestion, doubts, iter_doubts, iter_suggest, suggest
 from .explanation import check_explanation, explain, iter_explain
 from .inference import instances, iter_instances, iter_segment, segment
 from .interactive import InteractiveSession, interact, propagate, resume_interaction
@@ -32,20 +33,24 @@ __all__ = [
     "Scribble",
     "Segmentation",
     "SliceMask",
+    "Suggestion",
     "Volume",
     "__version__",
     "check_explanation",
     "clean",
     "delete_objects",
+    "doubts",
     "evaluate",
     "explain",
     "instances",
     "interact",
     "iter_clean",
+    "iter_doubts",
     "iter_explain",
     "iter_instances",
     "iter_refine",
     "iter_segment",
+    "iter_suggest",
     "iter_train",
     "load_model",
     "merge_objects",
@@ -58,6 +63,7 @@ __all__ = [
     "resume_interaction",
     "segment",
     "split_object",
+    "suggest",
     "train",
     "write",
 ]

@@ -162,6 +162,47 @@ class ExplainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoubtConfig:
+    """How the doubts of a model are measured."""
+
+    device: Device = "auto"
+    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    overlap: float = field(default=0.25, metadata={"ge": 0, "lt": 1, "step": 0.125})
+    """Fraction of a window shared with its neighbour."""
+    passes: int = field(default=8, metadata={"ge": 2, "le": 1024})
+    """Passes through the network whose drop-out leaves out other features each time, for dropout."""
+    seed: int = 0
+    """Of what drop-out leaves out."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuggestConfig:
+    """What is suggested to annotate next, and by what."""
+
+    kind: Literal["slice", "case", "region"] = "slice"
+    """slice: slices of any case; case: whole images; region: the largest places of doubt."""
+    count: int = field(default=8, metadata={"ge": 1, "le": 100_000})
+    """How many are suggested."""
+    by: Literal["both", "doubt", "diversity"] = "both"
+    """doubt: where the model is unsure; diversity: what differs most from the rest; both: unsure, and unlike each
+    other."""
+    axis: Literal["auto", "z", "y", "x"] = "auto"
+    """The axis of the array along which slices are suggested; auto: that of the coarsest spacing, z among equals."""
+    region_mm: float = field(default=10.0, metadata={"gt": 0, "le": 1000, "step": 1})
+    """Edge of the cube that a region is, in mm."""
+    device: Device = "auto"
+    """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    overlap: float = field(default=0.25, metadata={"ge": 0, "lt": 1, "step": 0.125})
+    """Fraction of a window shared with its neighbour."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BudgetConfig:
     """How long a training lasts: a number of epochs or of minutes; without either, 100 epochs."""
 

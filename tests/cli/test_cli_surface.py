@@ -146,6 +146,21 @@ SURFACE = {
         "--prune",
         "--images several times",
     ],
+    "suggest": [
+        "images...",
+        "--images several times",
+        "--model required several times",
+        "--labels",
+        "--kind slice [slice|case|region]",
+        "--count 8",
+        "--by both [both|doubt|diversity]",
+        "--axis auto [auto|z|y|x]",
+        "--region-mm 10.0",
+        "--device auto",
+        "--overlap 0.25",
+        "-o --output",
+        "--json",
+    ],
     "refine": [
         "labels",
         "--image required several times",
@@ -261,7 +276,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     [
         (["segmnt"], "did you mean segment?"),
         (["evaluate", "--preset", "surve"], "did you mean survey?"),
-        (["qqqq"], "'instances'):"),
+        (["qqqq"], "'suggest'):"),
     ],
     ids=["command", "choice", "nothing_like_it"],
 )

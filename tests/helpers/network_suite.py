@@ -165,6 +165,7 @@ class NetworkSuite:
         assert rough.isfinite().all()
         assert (rough - exact).abs().mean() < 0.1 * exact.std()
 
+    @once_per_kind
     def test_guided_backprop_is_not_the_plain_gradient(self) -> None:
         network = self.build("default").eval()
         x = noise(1, 1, self.size)

@@ -11,7 +11,7 @@ import mutations
 from fuzz_targets import TARGETS, run_case
 
 IN_PROCESS, IN_CHILD, SLOW = 80, 25, ("model", "torch", "torch-unchecked")
-CRASHES, CRASHING = 4, ("nrrd-unchecked", "mha-unchecked", "dicom-unchecked")
+CRASHES, CRASHING = 2, ("nrrd-unchecked", "mha-unchecked", "dicom-unchecked")
 """Mutations of readers whose child dies of most of them: each start of a child loads its library for seconds."""
 
 

@@ -55,7 +55,7 @@ def names(ids: list[int]) -> dict[int, str]:
     return {i: f"label {i}" for i in ids}
 
 
-@pytest.mark.parametrize("network", SMALL)
+@pytest.mark.parametrize("network", [pytest.param(n, marks=pytest.mark.slow) if n == "vnet" else n for n in SMALL])
 @given(earlier=IDS, now=IDS)
 @settings(max_examples=8)
 def test_a_known_label_has_the_logits_that_it_had_and_a_new_one_starts_afresh(

@@ -222,7 +222,7 @@ def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:
     assert all(torch.allclose(before[k], weights(new.path)[k], atol=1e-6) for k in encoder)
 
 
-@pytest.mark.parametrize("network", ["unet3d", "vnet"])
+@pytest.mark.parametrize("network", ["unet3d", pytest.param("vnet", marks=pytest.mark.slow)])
 def test_every_network_trains_in_2d_and_3d(tmp_path: Path, network: str) -> None:
     flat = [
         (Volume(np.asarray(v.data)[:, 6:7], g), Segmentation(balls()[6:7], g, s.labels))

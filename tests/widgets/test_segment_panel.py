@@ -29,8 +29,7 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Filled, Finished, Progress, Started
 from napari_medseg.inference.device import Devices
 from napari_medseg.inference.runs import live
-from napari_medseg.models.about import about
-from napari_medseg.models.file import load_model, write_model
+from napari_medseg.models.file import about, load_model, write_model
 from napari_medseg.models.spec import Channel
 from napari_medseg.sample import sample_files
 from napari_medseg.volume import Grid, Segmentation, Volume

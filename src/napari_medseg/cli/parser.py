@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from napari_medseg._version import __version__
 from napari_medseg.cli import convert, demo, evaluate, info, networks, plan, segment, terminal, train
-from napari_medseg.cli.asking import explain
+from napari_medseg.cli.asking import explain, suggest
 from napari_medseg.cli.labels import interact, refine
 from napari_medseg.errors import MedsegError, did_you_mean
 
@@ -46,6 +46,7 @@ COMMANDS = (
     Command("propagate", interact.PROPAGATE, interact.add_propagate_arguments, interact.run_propagate),
     Command("clean", interact.CLEAN, interact.add_clean_arguments, interact.run_clean),
     Command("instances", interact.INSTANCES, interact.add_instances_arguments, interact.run_instances),
+    Command.of(suggest),
 )
 
 

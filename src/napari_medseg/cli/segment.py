@@ -25,8 +25,7 @@ from napari_medseg.inference.runs.outlook import outlook_of
 from napari_medseg.inference.scale.crew import check_crew, crew_of
 from napari_medseg.io.folders import by_channel
 from napari_medseg.io.outputs import locked, output_paths
-from napari_medseg.models.about import about
-from napari_medseg.models.file import load_model
+from napari_medseg.models.file import about, load_model
 from napari_medseg.models.several import ModelSet, as_models, is_one_file, models_of
 
 if TYPE_CHECKING:

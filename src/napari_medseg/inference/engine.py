@@ -41,6 +41,7 @@ from napari_medseg.inference.refining.run import require_refiner_of, segmenting_
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
+from napari_medseg.inference.results.softness import Softness
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.source.absent import completed, doubt_about_missing
 from napari_medseg.inference.source.pipeline import segment_prepared
@@ -152,11 +153,16 @@ def segmenting(
             else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted, made_by))
         )
         _require_outputs(wanted, outputs)
+        if model.spec.trust.dice is not None and spread is None and not wanted.resume:
+            outputs = replace(outputs, softness=Softness(len(plan.spec.label_ids)))
         events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal, spread=spread)
         yield next(events)
         for doubt in _doubts(volume, plan, config):
             yield Notice(doubt)
         yield from events
+        if outputs.softness is not None and model.spec.trust.dice is not None:
+            ml = sum(outputs.softness.voxels) * volume.grid.voxel_volume_mm3 / 1000
+            yield Notice(model.spec.trust.dice.sentence(outputs.softness.soft_dice, ml))
         yield from cleaning_labels(result, model.spec.cleaning)
     return result
 

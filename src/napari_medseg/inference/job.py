@@ -145,7 +145,7 @@ def working(
     accumulator: that of the box, empty; by default a new one.
     """
     plan = job.plan
-    sink = Sink(outputs, plan.order, plan.spec.label_ids, box)
+    sink = Sink(outputs, plan.order, plan.spec.label_ids, box, plan.spec.trust.temperature)
     if accumulator is None:
         accumulator = job.accumulator(box, averaged=outputs.needs_means)
         _may_leave(accumulator, network)
@@ -158,7 +158,7 @@ def working(
             accumulator,
             batch_size=plan.batch_size,
             halo=plan.halo,
-            sees=None if plan.preset == "exact" or outputs.needs_means else SkipsAir(network, source.guides),
+            sees=None if plan.preset == "exact" or outputs.needs_all else SkipsAir(network, source.guides),
             mirror=_mirror_of(job.windows, plan),
         )
         for event in events:

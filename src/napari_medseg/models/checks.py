@@ -59,6 +59,13 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "training spacing": (0.0001, 100_000),
         "training extent": (0.0001, 10_000_000),
         "training validation": _ANY,
+        "trust cases": (3, 10**9),
+        "trust intercept": (-10_000, 10_000),
+        "trust per_volume": (-100, 100),
+        "trust share": (0, 1),
+        "trust slope": (-100, 100),
+        "trust spread": (0, 1),
+        "trust temperature": (0.01, 100),
         # texts: shortest and longest
         "channel name": _NAME,
         "citation": _PROSE,

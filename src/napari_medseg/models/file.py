@@ -225,3 +225,11 @@ def _require_fit(path: Path, spec: ModelSpec, header: SafetensorsHeader) -> None
 
 def _same_kind(found: str, expected: str) -> bool:
     return found == expected or (found in FLOATS and expected in FLOATS)
+
+
+def about(model: Model) -> str:
+    """What a model says of itself, in one line: what for, which images, which licence."""
+    spec = model.spec
+    images = ", ".join(f"{channel.name} ({channel.modality})" for channel in spec.channels)
+    parts = (spec.description, f"images: {images}", spec.licence and f"licence: {spec.licence}")
+    return " ".join("; ".join(part.strip().rstrip(".") for part in parts if part).split())

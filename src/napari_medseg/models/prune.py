@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_medseg.errors import InputError
 from napari_medseg.models.file import FIRST, Model, as_model, write_model
+from napari_medseg.models.trust import PLAIN_TRUST
 
 PRUNABLE = "unetpp"
 
@@ -14,7 +15,8 @@ PRUNABLE = "unetpp"
 def prune_model(model: Model | str | Path, level: int, out: str | Path) -> Model:
     """Write the model that keeps the nodes X(i, j) with i + j <= `level` of a UNet++, and the head of X(0, level).
 
-    Its logits are those of that head, unchanged. The scores in its record are those of the whole model.
+    Its logits are those of that head, unchanged. The scores in its record are those of the whole model; what
+    was measured of the probabilities is left out.
 
     Raises InputError for another network, for one that was trained without deep supervision (its inner heads do not
     exist) and for a level that is not 1 .. depth; ModelFileError for `out`.
@@ -40,7 +42,7 @@ def prune_model(model: Model | str | Path, level: int, out: str | Path) -> Model
     kept = {name: tensor for name, tensor in weights.items() if _is_kept(name, level)}
     if spec.first is not None:
         kept |= {FIRST + name: tensor for name, tensor in model.load_first().state_dict().items()}
-    return write_model(out, replace(spec, arguments=arguments, deep_supervision=False), kept)
+    return write_model(out, replace(spec, arguments=arguments, deep_supervision=False, trust=PLAIN_TRUST), kept)
 
 
 def _is_kept(name: str, level: int) -> bool:

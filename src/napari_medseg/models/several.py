@@ -20,6 +20,7 @@ from napari_medseg.io.folders import natural
 from napari_medseg.models import checks
 from napari_medseg.models.file import Model, as_model, models_folder
 from napari_medseg.models.presets import lost_by
+from napari_medseg.models.trust import Trust
 from napari_medseg.registry import shown
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def averaged(members: Sequence[Model]) -> Ensemble:
         first.spec,
         training=training,
         bf16_ok=all(m.spec.bf16_ok for m in members),
+        # The geometric mean; what Dice to expect was measured for none of them together.
+        trust=Trust(temperature=math.prod(m.spec.trust.temperature for m in members) ** (1 / len(members))),
         cleaning=tuple(step for step in first.spec.cleaning if all(step in m.spec.cleaning for m in members)),
     )
     return Ensemble(spec, first.path, _sha256([m.sha256 for m in members]), tuple(members))

@@ -26,6 +26,7 @@ from napari_medseg.models.pipeline import (
 )
 from napari_medseg.models.recipe import PLAIN_RECIPE, Recipe
 from napari_medseg.models.refining import Refining, cleaning_document, cleaning_of, read_cleaning
+from napari_medseg.models.trust import PLAIN_TRUST, Trust, read_trust
 from napari_medseg.registry import Argument, shown
 
 SCHEMA = 1
@@ -221,6 +222,8 @@ class ModelSpec:
     """Whether validation in bf16 was within 0.001 Dice of fp32."""
     recipe: Recipe = PLAIN_RECIPE
     """How its makers run it on an image; where there are steps, they say how it is resampled and normalised."""
+    trust: Trust = PLAIN_TRUST
+    """How far its probabilities and labels can be believed, as its validation measured it."""
     training: TrainingRecord = field(default_factory=TrainingRecord)
     licence: str = ""
     """Licence of the weights."""
@@ -257,6 +260,8 @@ class ModelSpec:
             raise InputError(f"training must be a TrainingRecord; got {type(self.training).__name__}")
         if not isinstance(self.recipe, Recipe):
             raise InputError(f"recipe must be a Recipe; got {type(self.recipe).__name__}")
+        if not isinstance(self.trust, Trust):
+            raise InputError(f"trust must be a Trust; got {type(self.trust).__name__}")
         for name in ("licence", "citation", "description"):
             checks.text(name, getattr(self, name))
         self._check_agreement()
@@ -417,6 +422,7 @@ _LATER: Mapping[str, Any] = {
     "output": {},
     "sliding": {},
     "recipe": {f.name: f.default for f in fields(Recipe)},
+    "trust": {},
 }
 """Keys that older files do not have, with what their absence means."""
 
@@ -434,6 +440,7 @@ def _document(spec: ModelSpec) -> dict[str, Any]:
         ("output", spec.output, PLAIN_OUTPUT),
         ("sliding", spec.sliding, PLAIN_SLIDING),
         ("recipe", spec.recipe, PLAIN_RECIPE),
+        ("trust", spec.trust, PLAIN_TRUST),
     ):
         if value == default:
             del plain[name]
@@ -454,6 +461,7 @@ def _spec(document: object) -> ModelSpec:
     members["output"] = read_output(_object("output", members["output"]))
     members["sliding"] = read_sliding(_object("sliding", members["sliding"]))
     members["recipe"] = Recipe(**_members("recipe", Recipe, members["recipe"]))
+    members["trust"] = read_trust(_object("trust", members["trust"]))
     members["channels"] = tuple(Channel(**_members("a channel", Channel, c)) for c in _list(members, "channels"))
     members["normalisation"] = tuple(
         Normalisation(**_members("a normalisation", Normalisation, n)) for n in _list(members, "normalisation")

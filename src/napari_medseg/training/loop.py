@@ -21,6 +21,7 @@ from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.adapters import without_adapters
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.trust import PLAIN_TRUST, Trust
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import CaseFacts
 from napari_medseg.training.refiners.deciding import deciding
@@ -29,7 +30,7 @@ from napari_medseg.training.saving.record import recorded
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
 from napari_medseg.training.schemes.scheme import MakesUp, Prepares, ScoresItself
 from napari_medseg.training.state import Setup, TrainState, weights_of
-from napari_medseg.training.validate import mean_of, predict_with, validate, validate_presets
+from napari_medseg.training.validate import believing, mean_of, predict_with, validate, validate_presets
 from napari_medseg.volume import Segmentation, Volume
 
 _NON_FINITE_IN_A_ROW = 10
@@ -322,10 +323,11 @@ def _end(
     presets = yield from validate_presets(
         [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
     )
+    trust = yield from believing([case.case for case in cases], setup.spec, best, setup.config.loss)
     cleaning: tuple[CleanConfig, ...] = ()
     if setup.config.validation.decide_cleaning:
         cleaning = yield from deciding([case.case for case in cases], setup.spec, predict_with(best, setup.spec))
-    return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets, cleaning=cleaning)
+    return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets, cleaning=cleaning, trust=trust)
 
 
 def _finished(
@@ -336,8 +338,9 @@ def _finished(
     bf16_ok: bool = False,
     presets: Mapping[str, float] = MappingProxyType({}),
     cleaning: tuple[CleanConfig, ...] = (),
+    trust: Trust = PLAIN_TRUST,
 ) -> Model:
     """Write the history, and the model with the best weights."""
-    spec = replace(recorded(setup, state, bf16_ok=bf16_ok, presets=presets), cleaning=cleaning)
+    spec = replace(recorded(setup, state, bf16_ok=bf16_ok, presets=presets), cleaning=cleaning, trust=trust)
     keeper.write_history(spec, state.history)
     return keeper.write_model(spec, weights_of(setup, state), state.written)

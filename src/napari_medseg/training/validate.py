@@ -9,16 +9,20 @@ import numpy as np
 
 from napari_medseg.cases import Case
 from napari_medseg.config import InferencePreset, LossConfig, SegmentConfig
-from napari_medseg.events import Event, Progress
+from napari_medseg.doubt.trusting import MOST_VALUES, observing, trust_of
+from napari_medseg.events import Event, Progress, run_to_end
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
 from napari_medseg.models.spec import PRESETS, ModelSpec
+from napari_medseg.models.trust import Trust
 from napari_medseg.training.cases import IGNORE, class_indices
 from napari_medseg.volume import Segmentation, Volume, label_dtype
 
+_MOST_BELIEVING = 40
+"""Cases by which the temperature is fitted, at most."""
 Predict = Callable[[Volume], Segmentation]
 """Segments a volume on its own grid."""
 
@@ -55,6 +59,25 @@ def validate_presets(
     for preset in PRESETS[1:]:
         found[preset] = mean_of((yield from validate(cases, spec, predict_with(predictor, spec, preset), loss)))
     return found
+
+
+def believing(
+    cases: Sequence[Case], spec: ModelSpec, predictor: Predictor, loss: LossConfig
+) -> Generator[Event, None, Trust]:
+    """How far the network can be believed, by up to 40 of the cases, which lie evenly; yields a Progress per case."""
+    count = min(len(cases), _MOST_BELIEVING)
+    chosen = [cases[int(k)] for k in np.linspace(0, len(cases) - 1, count).round()] if count else []
+    keep = MOST_VALUES // (len(spec.label_ids) * max(1, count))
+    was_training = predictor.network.training
+    predictor.network.eval()
+    observed = []
+    for done, case in enumerate(chosen, start=1):
+        volume, reference = case.load()
+        classes = class_indices(reference, spec, loss)
+        observed.append(run_to_end(observing(volume, classes, spec, predictor, keep)))
+        yield Progress(done, count, "calibration")
+    predictor.network.train(was_training)
+    return trust_of(observed)
 
 
 def predict_with(predictor: Predictor, spec: ModelSpec, preset: InferencePreset = "exact") -> Predict:

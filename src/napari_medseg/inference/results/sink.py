@@ -14,8 +14,9 @@ from napari_medseg.arrays.boxes import Box
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.blend import Piece, classes_of
 from napari_medseg.inference.results.rows import RowWriter
+from napari_medseg.inference.results.softness import Softness
 
-_CERTAIN = 1e4
+CERTAIN = 1e4
 """A logit whose class has the probability 1."""
 Measure = Callable[[torch.Tensor], torch.Tensor]
 """Logits (K, z, y, x) in, some channels (C, z, y, x) of float32 out."""
@@ -31,18 +32,32 @@ class Outputs:
     """(K, Z, Y, X) float32, or None."""
     uncertainty: Any = None
     """(C, Z, Y, X) float32 with the channels of `doubts_of`, or None."""
+    softness: Softness | None = None
+    """Sums over all voxels, or None."""
 
     @property
     def needs_means(self) -> bool:
         """Whether logits are needed themselves, and not only which is the largest."""
+        return self.needs_all or self.softness is not None
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether every window has to be looked at, one of nothing but air too."""
         return self.probabilities is not None or self.uncertainty is not None
 
 
 class Sink:
     """Takes the pieces of a region, and writes them to the outputs."""
 
-    def __init__(self, outputs: Outputs, order: AxisOrder, label_ids: tuple[int, ...], box: Box) -> None:
-        """order: from the stored axes to the model's. box: the region, of whole chunks, in the model's axis order."""
+    def __init__(
+        self, outputs: Outputs, order: AxisOrder, label_ids: tuple[int, ...], box: Box, temperature: float = 1.0
+    ) -> None:
+        """order: from the stored axes to the model's. box: the region, of whole chunks, in the model's axis order.
+
+        temperature: of the model; the logits are divided by it where they become probabilities.
+        """
+        self._temperature = temperature
+        self._softness = outputs.softness
         self._ids = np.asarray(label_ids, dtype=outputs.labels.dtype)
         self._labels = RowWriter(outputs.labels, order, box)
         wanted: list[tuple[Any, Measure]] = [
@@ -51,10 +66,9 @@ class Sink:
         ]
         self._box = box
         # Where no window looked, as outside of the boxes of a cascade, the voxel is background without doubt.
-        self._nowhere = torch.zeros(len(label_ids), 1, 1, 1)
-        self._nowhere[0] = _CERTAIN
+        nowhere = certain_where_nothing_was(torch.zeros(len(label_ids), 1, 1, 1))
         self._measures = [
-            (RowWriter(array, order, box, measure(self._nowhere).numpy()), measure)
+            (RowWriter(array, order, box, measure(nowhere).numpy()), measure)
             for array, measure in wanted
             if array is not None
         ]
@@ -62,9 +76,11 @@ class Sink:
     def write(self, piece: Piece) -> None:
         """Take a piece whose logits (K, z, y, x) are final."""
         self._labels.put(piece.box, self._ids[classes_of(piece.logits).cpu().numpy()])
-        if not self._measures:
+        if not self._measures and self._softness is None:
             return
-        logits = torch.where((piece.logits == 0).all(0), self._nowhere.to(piece.logits.device), piece.logits)
+        logits = certain_where_nothing_was(piece.logits) / self._temperature
+        if self._softness is not None:
+            self._softness.add(logits.softmax(0))
         for writer, measure in self._measures:
             writer.put(piece.box, measure(logits).cpu().numpy())
             if piece.box[1:] == self._box[1:]:  # no plane before it is open: the rows of all classes are large
@@ -75,6 +91,13 @@ class Sink:
         for writer, _ in self._measures:
             writer.advance(stop)
         return self._labels.advance(stop)
+
+
+def certain_where_nothing_was(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (K, z, y, x), background without doubt where they are all 0: no window looked there."""
+    nowhere = torch.zeros(len(logits), 1, 1, 1, device=logits.device)
+    nowhere[0] = CERTAIN
+    return torch.where((logits == 0).all(0), nowhere, logits)
 
 
 def probabilities_of(logits: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +95,22 @@ def draw_bland_altman(axes: Axes, scores: Scores) -> None:
         axes.annotate(f"{text} {height:.2f}", (1, height), xycoords=at_the_right, ha="right", va="bottom")
     axes.set_xlabel("mean of volume A and volume B (ml)")
     axes.set_ylabel("volume B − volume A (ml)")
+
+
+def draw_reliability(axes: Axes, bins: Mapping[str, Sequence[tuple[float, float, float]]]) -> None:
+    """How often voxels are right against how sure they are; on the dashed line both are alike (Guo et al., ICML 2017).
+
+    bins: {name of a line: (share of the voxels, their mean confidence, the fraction that is right) of each bin}.
+    """
+    axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
+    for (name, rows), colour in zip(bins.items(), (_ORANGE, _BLUE), strict=False):
+        _, confidence, accuracy = np.array(rows, dtype=float).reshape(-1, 3).T
+        axes.plot(confidence, accuracy, marker="o", markersize=4, color=colour, label=name)
+    axes.set_xlabel("mean confidence")
+    axes.set_ylabel("fraction that is right")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.legend(fontsize=8)
 
 
 def by_label(scores: Scores) -> dict[int, list[Row]]:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from napari_medseg._version import __version__
 from napari_medseg.events import MadeUp
 from napari_medseg.metrics.reports.html import Figure, figure_of, plot, template
+from napari_medseg.metrics.reports.plots import draw_reliability
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.trust import Trust, ece_of
 from napari_medseg.training.reporting.log import Row, RunLog
 from napari_medseg.training.reporting.samples import Samples
 
@@ -43,6 +45,8 @@ def run_page(log: RunLog, model: Model, samples: Samples | None) -> str:
         version=__version__,
         plans=log.plans,
         curves=list(_curves(log, model.spec)),
+        reliability=list(_reliability(model.spec.trust)),
+        trust=_trust_in_words(model.spec.trust),
         scores=[] if samples is None else list(_means(samples)),
         columns={} if samples is None else {name: samples.scores.definitions[name] for name in _COLUMNS},
         cases=0 if samples is None else len(samples.scores.cases),
@@ -62,6 +66,26 @@ def _curves(log: RunLog, spec: ModelSpec) -> Iterator[Figure]:
         yield plot(partial(_draw_losses, rows=rows), 3.0, f"loss{which}, and its mean over {_SMOOTHED} steps")
         if any(row.dice for row in rows):
             yield plot(partial(_draw_dice, rows=rows, labels=spec.labels), 3.0, f"validation Dice{which}")
+
+
+def _reliability(trust: Trust) -> Iterator[Figure]:
+    if trust.after:
+        lines = {
+            f"temperature 1, ECE {ece_of(trust.before):.4f}": trust.before,
+            f"temperature {trust.temperature:.3g}, ECE {ece_of(trust.after):.4f}": trust.after,
+        }
+        yield plot(partial(draw_reliability, bins=lines), 3.4, "reliability of the validation's probabilities")
+
+
+def _trust_in_words(trust: Trust) -> str:
+    if trust.dice is None:
+        return "Too few cases validate to say what Dice a case without a reference may have."
+    line = trust.dice
+    return (
+        f"A case without a reference has an expected Dice of {line.intercept:.3f} + {line.slope:.3f} x its soft Dice "
+        f"+ {line.per_volume:.3f} x log(its ml); each of the {line.cases} validation cases lies {line.spread:.3f} around "
+        f"what the others say of it."
+    )
 
 
 def _draw_losses(axes: Axes, rows: list[Row]) -> None:

@@ -13,8 +13,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_medseg.errors import FileError, MedsegError
-from napari_medseg.models.about import about
-from napari_medseg.models.file import Model, list_models, load_model, models_folder
+from napari_medseg.models.file import Model, about, list_models, load_model, models_folder
 from napari_medseg.models.naming import SUFFIX, is_model_path
 from napari_medseg.models.several import ModelSet, as_models, list_sets, models_of
 from napari_medseg.sample import sample_files

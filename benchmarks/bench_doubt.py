@@ -1,0 +1,247 @@
+"""Doubts and suggestions on the hippocampus: what temperature, entropy, expected Dice and suggested slices are worth.
+
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 nice python benchmarks/bench_doubt.py [--train-minutes 3] [--only trust]
+
+All budgets are processor minutes, one thread. A network is trained on the first cases in name order; the next ones fit
+the temperature and the line of the expected Dice, and the last 40 of 200 are judged. Active learning begins with 8
+random slices of a pool of cases, and adds 8 a round, suggested or random; each round trains the same network anew for
+the same time, and the mean Dice of some of the last 40 is noted. Rows are written to benchmarks/results/doubt.json one
+by one; a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+if "--help" not in sys.argv:
+    time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
+
+import numpy as np
+from scipy.special import softmax
+from scipy.stats import entropy
+
+import napari_medseg as ms
+from napari_medseg.cases import Case, cases_from_folders
+from napari_medseg.config import LossConfig
+from napari_medseg.doubt.streaming import opened
+from napari_medseg.doubt.trusting import Observed, observing, soft_dice, trust_of
+from napari_medseg.events import run_to_end
+from napari_medseg.metrics.agreement.calibration import calibrate
+from napari_medseg.metrics.pairwise.overlap import dice_per_label
+from napari_medseg.models.trust import Trust
+from napari_medseg.training.cases import class_indices
+from napari_medseg.transforms.annotated import only_annotated
+
+RESULTS = Path(__file__).parent / "results" / "doubt.json"
+JUDGED = 40
+SLICES = 8
+"""Annotated at the start, and added in a round."""
+IGNORE = 255
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train-minutes", type=float, default=3.0)
+    parser.add_argument("--model", type=Path, help="A model of the first cases, instead of training one.")
+    parser.add_argument("--only", choices=("trust", "active"))
+    parser.add_argument("--fit", type=int, default=32, help="Of cases 128 to 160, evenly, that fit the temperature.")
+    parser.add_argument("--cache", type=Path, default=Path("doubt-cache"), help="Folder for what the network said.")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--pool", type=int, default=24, help="Cases of the first 160 whose slices may be annotated.")
+    parser.add_argument("--test", type=int, default=10, help="Of the last 40, evenly, on which a round is judged.")
+    parser.add_argument("--round-minutes", type=float, default=0.1, help="Of the training of a round.")
+    parser.add_argument("--seeds", default="0,1,2")
+    args = parser.parse_args()
+    data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
+    cases = list(cases_from_folders([data / "images"], data / "labels"))
+    if args.only != "active":
+        trust(cases, args)
+    if args.only != "trust":
+        active(cases, args)
+
+
+def rows() -> list[dict[str, Any]]:
+    return list(json.loads(RESULTS.read_text())) if RESULTS.exists() else []
+
+
+def found(what: str) -> list[dict[str, Any]]:
+    return [row for row in rows() if row["what"] == what]
+
+
+def add(row: dict[str, Any]) -> None:
+    """Write a row, and print it."""
+    RESULTS.write_text(json.dumps([*rows(), row], indent=1) + "\n")
+    print(json.dumps(row), flush=True)
+
+
+def trust(cases: list[Case], args: argparse.Namespace) -> None:
+    """Temperature, entropy and expected Dice of a model, judged on the last 40 cases."""
+    if found("trust"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model = ms.load_model(args.model) if args.model else ms.train(
+            cases[:128], out=Path(folder) / "m.safetensors", minutes=args.train_minutes, val=0.0, device="cpu"
+        )  # fmt: skip
+    places = np.linspace(128, 159, args.fit).round().astype(int).tolist()
+    args.cache.mkdir(exist_ok=True)
+    fitted = trust_of([seen(cases[k], args.cache / f"{k}.npz", model) for k in places])
+    assert fitted.dice is not None, "there are enough cases"
+    add({"what": "fitted", "temperature": fitted.temperature, "line": vars(fitted.dice), "cases": len(places)})
+    for k, case in enumerate(cases):
+        if k >= len(cases) - JUDGED:
+            add({"what": "case", "case": case.name, **judged(seen(case, args.cache / f"{k}.npz", model), fitted)})
+    rows_ = found("case")
+    expected, dice = (np.array([row[name] for row in rows_]) for name in ("expected", "dice"))
+    add(
+        {
+            "what": "trust",
+            "trained_on": model.spec.training.cases,
+            "train_cpu_minutes": model.spec.training.minutes,
+            "temperature": fitted.temperature,
+            "ece_before": float(np.mean([row["ece_before"] for row in rows_])),
+            "ece_after": float(np.mean([row["ece_after"] for row in rows_])),
+            "errors_in_worst_5_percent": sum(row["caught"] for row in rows_) / sum(row["errors"] for row in rows_),
+            "dice": float(dice.mean()),
+            "expected_dice": float(expected.mean()),
+            "correlation": float(np.corrcoef(expected, dice)[0, 1]),
+            "mean_error_of_expected": float(np.abs(expected - dice).mean()),
+            "inside_interval": sum(row["low"] <= row["dice"] <= row["high"] for row in rows_),
+            "cases": len(rows_),
+        }
+    )
+
+
+def seen(case: Case, cached: Path, model: ms.Model) -> Observed:
+    """What the network says of every voxel of a case; kept in a file, so that a run that was stopped goes on."""
+    volume, reference = case.load()
+    if not cached.exists():
+        _, predictor = opened(volume, model, "cpu", 0.5)
+        classes = class_indices(reference, model.spec, LossConfig())
+        made = run_to_end(observing(volume, classes, model.spec, predictor, classes.size))
+        np.savez_compressed(
+            cached, logits=made.logits.astype(np.float16), classes=made.classes.astype(np.int8), dice=made.dice
+        )
+    held = np.load(cached)
+    logits = held["logits"].astype(np.float32)
+    ml = int(np.count_nonzero(logits.argmax(axis=1))) * volume.grid.voxel_volume_mm3 / 1000
+    return Observed(logits, held["classes"].astype(np.int16), float(held["dice"]), ml)
+
+
+def judged(case: Observed, trust: Trust) -> dict[str, float]:
+    """What a case says of the model with its temperature, and without."""
+    assert trust.dice is not None, "the caller looked"
+    wrong = case.logits.argmax(axis=1) != case.classes
+    sure = softmax(case.logits / trust.temperature, axis=1)
+    worst = np.argsort(-entropy(sure, axis=1), kind="stable")[: round(0.05 * len(wrong))]
+    expected, low, high = trust.dice.expected(soft_dice(case.logits / trust.temperature), case.volume_ml)
+    return {
+        "ece_before": ece(softmax(case.logits, axis=1), case.classes),
+        "ece_after": ece(sure, case.classes),
+        "errors": int(wrong.sum()),
+        "caught": int(wrong[worst].sum()),
+        "dice": case.dice,
+        "expected": expected,
+        "low": low,
+        "high": high,
+    }
+
+
+def ece(probabilities: Any, classes: Any) -> float:
+    """By the project's measure, which knows nothing of temperatures. probabilities: (n, K)."""
+    count, k = probabilities.shape
+    grid = ms.Grid((1, 1, count), np.eye(4))
+    volume = ms.Volume(probabilities.T.reshape(k, 1, 1, count), grid)
+    reference = ms.Segmentation(classes.reshape(1, 1, count).astype(np.uint8), grid)
+    return calibrate(probabilities=volume, reference=reference).rows[0].ece
+
+
+def active(cases: list[Case], args: argparse.Namespace) -> None:
+    """Dice by the number of annotated slices, suggested and random."""
+    places = np.linspace(0, 159, args.pool).round().astype(int)
+    pool = [(replace(cases[k].volume(), name=cases[k].name), cases[k].segmentation()) for k in places]
+    tested = [cases[k].load() for k in np.linspace(160, 199, args.test).round().astype(int)]
+    for seed in map(int, args.seeds.split(",")):
+        for way in ("random", "suggested"):
+            learn(pool, tested, way, seed, args)
+
+
+def learn(pool: list[Any], tested: list[Any], way: str, seed: int, args: argparse.Namespace) -> None:
+    rng = np.random.default_rng(seed)
+    everything = [(k, i) for k, (volume, _) in enumerate(pool) for i in range(volume.grid.shape[0])]
+    order = [everything[j] for j in rng.permutation(len(everything))]
+    chosen = order[:SLICES]
+    done = {row["slices"]: row for row in rows() if (row.get("way"), row.get("seed")) == (way, seed)}
+    for number in range(args.rounds):
+        count = SLICES * (number + 1)
+        if count in done:
+            chosen = [tuple(place) for place in done[count]["places"]]
+        else:
+            began = time.process_time()
+            with tempfile.TemporaryDirectory() as folder:
+                model = trained(pool, chosen, seed, args.round_minutes, Path(folder))
+                dice = float(np.mean([dice_of(model, volume, labels) for volume, labels in tested]))
+                following = [] if way == "random" else suggested(pool, model, chosen)
+            add(
+                {
+                    "what": "active",
+                    "way": way,
+                    "seed": seed,
+                    "slices": count,
+                    "dice": dice,
+                    "places": [list(place) for place in chosen],
+                    "next": [list(place) for place in following],
+                    "cpu_s": round(time.process_time() - began, 1),
+                }
+            )
+        if way == "random":
+            chosen = order[: count + SLICES]
+        else:
+            last = next(r for r in rows() if (r.get("way"), r.get("seed"), r.get("slices")) == (way, seed, count))
+            chosen = [*chosen, *(tuple(place) for place in last["next"])]
+
+
+def trained(pool: list[Any], chosen: list[tuple[int, int]], seed: int, minutes: float, folder: Path) -> ms.Model:
+    """A small 2D network of the annotated slices: the same processor time, whatever their number."""
+    cases = []
+    for k in sorted({k for k, _ in chosen}):
+        volume, labels = pool[k]
+        slices = {0: sorted(i for c, i in chosen if c == k)}
+        cases.append((volume, only_annotated(labels, ignore_label=IGNORE, slices=slices)))
+    return ms.train(
+        cases,
+        out=folder / "m.safetensors",
+        network="unet",
+        mode="2d",
+        minutes=minutes,
+        val=0.0,
+        seed=seed,
+        device="cpu",
+        ignore_label=IGNORE,
+        batch_size=8,
+        arguments={"channels": (8, 16, 32)},
+    )
+
+
+def suggested(pool: list[Any], model: ms.Model, chosen: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    names = [volume.name for volume, _ in pool]
+    annotated = {names[k]: {i for c, i in chosen if c == k} for k in {k for k, _ in chosen}}
+    found = ms.suggest([volume for volume, _ in pool], model, annotated=annotated, count=SLICES, axis="z", device="cpu")
+    return [(names.index(s.case), int(s.index or 0)) for s in found]
+
+
+def dice_of(model: ms.Model, volume: ms.Volume, labels: ms.Segmentation) -> float:
+    found = np.asarray(ms.segment(volume, model, device="cpu").data[...])
+    scores = dice_per_label(found, np.asarray(labels.data[...]), (1, 2))
+    return float(np.mean(list(scores.values())))
+
+
+if __name__ == "__main__":
+    main()

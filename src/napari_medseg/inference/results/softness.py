@@ -1,0 +1,40 @@
+"""How sharp the probabilities of a volume are, in sums that do not grow with it."""
+
+from __future__ import annotations
+
+import torch
+
+_LEAST_MASS = 1.0
+"""Voxels of a label, by its probabilities, from which on it counts as present."""
+
+
+class Softness:
+    """The sums of which the soft Dice of a case is made: its labels against its own probabilities, no reference."""
+
+    def __init__(self, classes: int) -> None:
+        """classes: those of the model, background first."""
+        self._sums = torch.zeros(3, classes, dtype=torch.float64)
+
+    def add(self, probabilities: torch.Tensor) -> None:
+        """Some voxels (K, ...) with their probabilities."""
+        p = probabilities.flatten(1)
+        for k in range(1, len(p)):  # class by class: a mask of all classes is as large as the probabilities
+            found = p[k] == p.amax(0)
+            parts = (p[k][found].sum(), p[k].sum(), found.sum())
+            self._sums[:, k] += torch.stack([part.cpu().double() for part in parts])
+
+    @property
+    def voxels(self) -> tuple[int, ...]:
+        """The voxels of each label."""
+        return tuple(int(n) for n in self._sums[2, 1:].tolist())
+
+    @property
+    def soft_dice(self) -> float:
+        """The mean over the labels of 2 sum(p m) / (sum(p) + sum(m)), m being 1 where the label is likeliest.
+
+        A label without a voxel and without probability does not count; without any label it is 1.
+        """
+        both, mass, found = self._sums[:, 1:]
+        there = (found > 0) | (mass >= _LEAST_MASS)
+        dice = 2 * both / (mass + found).clamp_min(1e-9)
+        return float(dice[there].mean()) if bool(there.any()) else 1.0

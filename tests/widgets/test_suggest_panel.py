@@ -1,0 +1,55 @@
+"""The Suggest panel lists what `suggest` gives, and a click on a row shows it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.components import ViewerModel
+
+import napari_medseg as ms
+from balls import balls, volume
+from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
+from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
+from napari_medseg.widgets.suggest import SuggestPanel
+
+
+def add(viewer: ViewerModel, image: Volume) -> Any:
+    data, arguments, _ = volume_layer(image)[0]
+    return viewer.add_image(data, **arguments)
+
+
+def test_the_list_is_what_suggest_gives_and_leads_there(
+    viewer: ViewerModel, ball_model: Path, models_folder: Path, qtbot: Any
+) -> None:
+    shutil.copy(ball_model, models_folder / "balls.safetensors")
+    panel = SuggestPanel(viewer)
+    qtbot.addWidget(panel)
+    qtbot.waitUntil(lambda: panel.models.model is not None)
+    assert "Waits for an image" in panel.waits.text()
+    assert not panel.run_button.isEnabled()
+    images = [replace(volume(seed=seed), name=f"case{seed}") for seed in range(2)]
+    for image in images:
+        add(viewer, image)
+    add(viewer, replace(volume(seed=5), name="hidden")).visible = False
+    painted = np.where(np.isin(np.arange(12), (5, 7))[:, None, None], balls(), 0).astype(np.uint8)
+    data, arguments, _ = labels_layer(Segmentation(painted, images[0].grid, {1: "ball", 2: "other"}))
+    viewer.add_labels(data, **arguments)
+    panel.options["count"].value = 3
+    panel.options["axis"].value = "z"
+    panel.run_button.click()
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
+
+    expected = ms.suggest(
+        images, ball_model, count=3, axis="z", annotated={name: [5, 7] for name in ("case0", "case1")}, device="cpu"
+    )
+    texts = [panel.list.item(row).text() for row in range(panel.list.count())]
+    assert texts == [f"{one.case}: {one.place}\n{one.reason}" for one in expected]
+    viewer.dims.order = (2, 0, 1)
+    last = expected[-1]
+    panel.list.itemClicked.emit(panel.list.item(2))
+    assert slice_in_view(viewer, viewer.layers[last.case]) == (0, last.index)
