@@ -166,6 +166,7 @@ class Advice(QLabel):
         self._fit()
 
     def _fit(self) -> None:
+        self.setMinimumHeight(0)  # Qt counts the minimum in
         self.setMinimumHeight(self.heightForWidth(self.width()))
 
 
