@@ -247,11 +247,12 @@ def _batch(drawn: Sequence[_Patch], cases: tuple[str, ...]) -> PatchBatch:
     images, classes, plain = (torch.stack([getattr(p, name) for p in drawn]) for name in ("image", "classes", "plain"))
     numbers = [patch.objects for patch in drawn if patch.objects is not None]
     count = next((len(patch.shapes) for patch in drawn if patch.shapes is not None), None)
-    if count is None:
-        return PatchBatch(images, classes, cases, plain=plain, objects=torch.stack(numbers) if numbers else None)
-    none = images.new_zeros((count, *classes.shape[1:]))
-    shapes = torch.stack([none if patch.shapes is None else patch.shapes for patch in drawn])
-    return PatchBatch(images, classes, cases, shapes=shapes, plain=plain)
+    shapes = None
+    if count is not None:
+        none = images.new_zeros((count, *classes.shape[1:]))
+        shapes = torch.stack([none if patch.shapes is None else patch.shapes for patch in drawn])
+    objects = torch.stack(numbers) if numbers else None
+    return PatchBatch(images, classes, cases, shapes=shapes, plain=plain, objects=objects)
 
 
 def _box(
