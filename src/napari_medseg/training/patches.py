@@ -177,6 +177,12 @@ def without(patch: torch.Tensor, channel: int) -> torch.Tensor:
     return kept
 
 
+def as_missing(images: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Images (..., C, z, y, x) with 0 in the channels that the images they were made from lack."""
+    there = (like != 0).flatten(-3).any(-1)
+    return images * there[..., None, None, None]
+
+
 def cut(
     case: PreparedCase,
     centre: FloatArray,
