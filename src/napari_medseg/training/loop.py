@@ -79,6 +79,8 @@ def run(
             yield Notice(f"step {state.step}: the loss is {loss} on {', '.join(batch.cases)}; the step is skipped")
         if skipped >= _NON_FINITE_IN_A_ROW:
             _give_up(setup, state, keeper, batch, losses)
+        if first:  # neither the pace nor the first validation is that of the network
+            start, begun, state.validated_fraction = state.step, budget.now(), budget.fraction(state.step)
         if first and not preparing(state):
             yield Notice(f"step {state.step}: {first} is trained; now the network")
         if state.step - start == _STEPS_TO_TIME and cases:
@@ -179,10 +181,11 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
 
 
 def due_phase(setup: Setup, state: TrainState) -> str:
-    """The phase to train now: each has the same share of the budget."""
+    """The phase to train now: each has the same share of the budget, or of what other networks leave of it."""
     phases = list(state.phases)
-    passed = int(setup.budget.fraction(state.step) * len(phases))
-    return phases[min(passed, len(phases) - 1)]
+    share = state.scheme.first_share if isinstance(state.scheme, Prepares) else 0.0
+    passed = int((setup.budget.fraction(state.step) - share) / (1 - share) * len(phases))
+    return phases[max(0, min(passed, len(phases) - 1))]
 
 
 def windows_of(facts: CaseFacts, spec: ModelSpec) -> int:
