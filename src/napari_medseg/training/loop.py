@@ -327,7 +327,9 @@ def _end(
     )
     cleaning: tuple[CleanConfig, ...] = ()
     if setup.config.validation.decide_cleaning:
-        cleaning = yield from deciding([case.case for case in cases], setup.spec, predict_with(best, setup.spec))
+        cleaning = yield from deciding(
+            [case.case for case in cases], setup.spec, predict_with(best, setup.spec), setup.config.loss
+        )
     return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets, cleaning=cleaning)
 
 
