@@ -170,7 +170,7 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
     keeper.write_last(spec, weights)
     if setup.base is not None:
         keeper.write_adapter(setup.base, spec, state.network)
-    if state.best_dice:
+    if state.best_dice and setup.target is None:  # else the last weights are kept, see `_validate`
         best = keeper.load_best()
         spec, weights = best.spec, {**weights, **best.load_network().state_dict()}
     keeper.write_history(spec, state.history)
