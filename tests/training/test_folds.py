@@ -42,7 +42,9 @@ def test_folds_make_a_set(tmp_path: Path) -> None:
 
 def test_folds_adapt_to_another_domain(tmp_path: Path) -> None:
     target = iter([volume(seed=9)])  # walked over once, and seen by each fold
-    events = iter_train_folds(CASES, folds=2, out=tmp_path / "b.json", scheme="adapt-statistics", target=target, **SMALL)
+    events = iter_train_folds(
+        CASES, folds=2, out=tmp_path / "b.json", scheme="adapt-statistics", target=target, **SMALL
+    )
     folds = result_of(events)
     assert [model.spec.normalisation[0].kind for model in folds.models] == ["zscore", "zscore"]
     assert load_set(tmp_path / "b.json").labels == LABELS
