@@ -11,11 +11,13 @@ from skimage.measure import euler_number
 
 import napari_medseg as ms
 from known_refiners import segmenter, spec_of, write_brighter
-from napari_medseg.config import CleanConfig
+from napari_medseg.cases import Case
+from napari_medseg.config import CleanConfig, LossConfig
 from napari_medseg.errors import InputError, ModelFileError
+from napari_medseg.events import run_to_end
 from napari_medseg.inference.cleaning.topology import towards
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.refiners.deciding import best_steps, decide_cleaning
+from napari_medseg.training.refiners.deciding import best_steps, decide_cleaning, deciding
 
 SHAPE = (8, 16, 16)
 GRID = ms.Grid.from_spacing(SHAPE, (1.0, 1.0, 1.0))
@@ -33,12 +35,32 @@ def pair() -> tuple[ms.Segmentation, ms.Segmentation]:
 
 def test_what_raises_the_dice_most_is_chosen() -> None:
     found, truth = pair()
-    assert best_steps([(found, truth)], 1)[0] == CleanConfig(labels=(1,), fill_holes=True, largest=True)
-    assert best_steps([(truth, truth)], 1) == (None, 0.0)
+    assert best_steps([(found, truth, None)], 1)[0] == CleanConfig(labels=(1,), fill_holes=True, largest=True)
+    assert best_steps([(truth, truth, None)], 1) == (None, 0.0)
     # Where the reference has two parts, keeping the largest costs more than it gains.
     two = np.asarray(truth.data).copy()
     two[1, 13:15, 13:15] = 1
-    assert best_steps([(found, ms.Segmentation(two, GRID))], 1)[0] == CleanConfig(labels=(1,), fill_holes=True)
+    assert best_steps([(found, ms.Segmentation(two, GRID), None)], 1)[0] == CleanConfig(labels=(1,), fill_holes=True)
+
+
+def test_what_nobody_annotated_decides_nothing() -> None:
+    found, truth = pair()
+    unknown = np.ones(SHAPE, bool)
+    unknown[3] = False  # the island lies in another slice
+    assert best_steps([(found, truth, unknown)], 1)[0] == CleanConfig(labels=(1,), fill_holes=True)
+    assert best_steps([(found, truth, np.ones(SHAPE, bool))], 1) == (None, 0.0)
+
+
+def test_a_training_decides_on_annotated_slices(tmp_path: Path) -> None:
+    """The ignored label is no background: a model that is right where somebody looked needs no step."""
+    found, truth = pair()
+    spec = spec_of(patch=SHAPE)
+    ids = np.full(SHAPE, 9, np.uint8)
+    ids[5] = np.asarray(truth.data)[5]
+    volume = ms.Volume(np.asarray(found.data, np.float32)[None], GRID, ("image",))
+    case = Case(name="a", images=(volume,), labels=ms.Segmentation(ids, GRID))
+    loss = LossConfig(ignore_label=9)
+    assert run_to_end(deciding([case], spec, lambda _: found, loss)) == ()
 
 
 def test_a_model_cleans_its_labels_in_memory_and_in_a_store(tmp_path: Path) -> None:

@@ -113,6 +113,14 @@ def test_a_hybrid_trains_its_planar_part_first_and_then_everything(finished: Any
     assert steps == sorted(set(steps)), "the same weights are validated once"
 
 
+def test_the_phases_of_a_hybrid_share_what_other_networks_leave_of_the_budget(finished: Any) -> None:
+    shape = {"scheme": "acnn", "first_share": 0.5, "val": 0, "batch_size": 8}
+    _, events = finished(network="hdenseunet", arguments=SMALL_HYBRID, epochs=4, **shape)
+    told = [event.message for event in events if isinstance(event, Notice)]
+    assert [line.partition(":")[0] for line in told] == ["step 2", "step 3"]
+    assert told[1].endswith("phase planar is trained (not validated); now phase joint")
+
+
 def test_a_hybrid_whose_budget_ends_with_its_planar_part_is_written_whole(finished: Any) -> None:
     model, events = finished(network="hdenseunet", arguments=SMALL_HYBRID, epochs=1, batch_size=8, val=0.3)
     notices = [e.message for e in events if isinstance(e, Notice)]

@@ -161,3 +161,13 @@ def test_channels_are_missing_in_some_patches_but_never_all() -> None:
     assert missing() == found
     assert {tuple(channels) for channels in found} >= {(True, False), (False, True)}
     assert (True, True) not in map(tuple, found)
+
+
+def test_a_partly_painted_case_keeps_its_objects() -> None:
+    known = case()
+    shapes, objects = np.zeros((3, *known.classes.shape), np.float32), (known.classes > 0).astype(np.int32)
+    cases = [replace(known, shapes=shapes, objects=objects), replace(known, name="whole", objects=objects)]
+    batch = next(sampler(cases, foreground=1.0).batches())
+    assert batch.shapes is not None
+    assert batch.objects is not None
+    assert torch.equal(batch.objects > 0, batch.classes > 0)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from napari_medseg import registry
 from napari_medseg.cli import terminal
@@ -25,9 +24,6 @@ from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
 from napari_medseg.training.schemes.requirements import require_objects, require_taken, require_target, require_used
 from napari_medseg.training.schemes.table import scheme_named
-
-if TYPE_CHECKING:
-    from napari_medseg.cases import Case
 
 NAME = "train"
 _KNOBS = (
@@ -141,16 +137,6 @@ def _train(args: Namespace, config: TrainConfig) -> None:
         terminal.print_result(f"wrote {args.output}")
         if should_stop():
             raise KeyboardInterrupt
-
-
-def _images_in(folder: Path) -> list[Case]:
-    """The images of another domain. Raises InputError for a folder without one."""
-    from napari_medseg.cases import cases_of_images
-
-    found = cases_of_images([folder])
-    if not found:
-        raise InputError(f"{folder} holds no image: give a folder of images of the other scanner or contrast")
-    return found
 
 
 def _require_output(args: Namespace) -> None:

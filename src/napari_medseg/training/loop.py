@@ -80,6 +80,8 @@ def run(
             yield Notice(f"step {state.step}: the loss is {loss} on {', '.join(batch.cases)}; the step is skipped")
         if skipped >= _NON_FINITE_IN_A_ROW:
             _give_up(setup, state, keeper, batch, losses)
+        if first:  # neither the pace nor the first validation is that of the network
+            start, begun, state.validated_fraction = state.step, budget.now(), budget.fraction(state.step)
         if first and not preparing(state):
             yield Notice(f"step {state.step}: {first} is trained; now the network")
         if state.step - start == _STEPS_TO_TIME and cases:
@@ -169,7 +171,7 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
     keeper.write_last(spec, weights)
     if setup.base is not None:
         keeper.write_adapter(setup.base, spec, state.network)
-    if state.best_dice:
+    if state.best_dice and setup.target is None:  # else the last weights are kept, see `_validate`
         best = keeper.load_best()
         spec, weights = best.spec, {**weights, **best.load_network().state_dict()}
     keeper.write_history(spec, state.history)
@@ -180,10 +182,11 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
 
 
 def due_phase(setup: Setup, state: TrainState) -> str:
-    """The phase to train now: each has the same share of the budget."""
+    """The phase to train now: each has the same share of the budget, or of what other networks leave of it."""
     phases = list(state.phases)
-    passed = int(setup.budget.fraction(state.step) * len(phases))
-    return phases[min(passed, len(phases) - 1)]
+    share = state.scheme.first_share if isinstance(state.scheme, Prepares) else 0.0
+    passed = int((setup.budget.fraction(state.step) - share) / (1 - share) * len(phases))
+    return phases[max(0, min(passed, len(phases) - 1))]
 
 
 def windows_of(facts: CaseFacts, spec: ModelSpec) -> int:
@@ -326,7 +329,9 @@ def _end(
     trust = yield from believing([case.case for case in cases], setup.spec, best, setup.config.loss)
     cleaning: tuple[CleanConfig, ...] = ()
     if setup.config.validation.decide_cleaning:
-        cleaning = yield from deciding([case.case for case in cases], setup.spec, predict_with(best, setup.spec))
+        cleaning = yield from deciding(
+            [case.case for case in cases], setup.spec, predict_with(best, setup.spec), setup.config.loss
+        )
     return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets, cleaning=cleaning, trust=trust)
 
 

@@ -177,6 +177,12 @@ def without(patch: torch.Tensor, channel: int) -> torch.Tensor:
     return kept
 
 
+def as_missing(images: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Images (..., C, z, y, x) with 0 in the channels that the images they were made from lack."""
+    there = (like != 0).flatten(-3).any(-1)
+    return images * there[..., None, None, None]
+
+
 def cut(
     case: PreparedCase,
     centre: FloatArray,
@@ -247,11 +253,12 @@ def _batch(drawn: Sequence[_Patch], cases: tuple[str, ...]) -> PatchBatch:
     images, classes, plain = (torch.stack([getattr(p, name) for p in drawn]) for name in ("image", "classes", "plain"))
     numbers = [patch.objects for patch in drawn if patch.objects is not None]
     count = next((len(patch.shapes) for patch in drawn if patch.shapes is not None), None)
-    if count is None:
-        return PatchBatch(images, classes, cases, plain=plain, objects=torch.stack(numbers) if numbers else None)
-    none = images.new_zeros((count, *classes.shape[1:]))
-    shapes = torch.stack([none if patch.shapes is None else patch.shapes for patch in drawn])
-    return PatchBatch(images, classes, cases, shapes=shapes, plain=plain)
+    shapes = None
+    if count is not None:
+        none = images.new_zeros((count, *classes.shape[1:]))
+        shapes = torch.stack([none if patch.shapes is None else patch.shapes for patch in drawn])
+    objects = torch.stack(numbers) if numbers else None
+    return PatchBatch(images, classes, cases, shapes=shapes, plain=plain, objects=objects)
 
 
 def _box(

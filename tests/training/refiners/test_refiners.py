@@ -145,6 +145,17 @@ def test_what_a_refiner_has_no_use_for_is_refused(
         next(iter_train_folds(cases, out=tmp_path / "x.json", scheme="boundary-patch", init=model))
 
 
+def test_points_of_slices_are_learned_at_a_finer_spacing_than_the_model_has(cases: list[Pair], tmp_path: Path) -> None:
+    """From a network of slices that is supervised at several sizes."""
+    slices = {"mode": "2d", "arguments": {"channels": (4, 8, 8)}, "patch_zyx": (1, 12, 12), "val": 0.0, "epochs": 1}
+    model = ms.train(cases[:1], out=tmp_path / "m.safetensors", **{**SMALL, **slices})
+    options = {**SMALL, "arguments": {}, "spacing_zyx_mm": (1.0, 0.75, 0.75), "epochs": 1, "val": 0.0}
+    refiner = ms.train(cases[:1], scheme="point-rend", init=model, out=tmp_path / "r.safetensors", **options)
+    assert refiner.spec.spacing_zyx_mm == (1.0, 0.75, 0.75)
+    with pytest.raises(InputError, match="scheme point-rend plans when it trains"):
+        ms.plan(cases, scheme="point-rend")
+
+
 def test_points_that_nobody_annotated_do_not_count() -> None:
     logits = torch.tensor([[[2.0, 0.0, 5.0], [0.0, 2.0, -5.0]]])
     known = points_loss(logits, torch.tensor([[0, 1, -1]]))

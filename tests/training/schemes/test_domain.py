@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -15,10 +15,15 @@ import torch
 from balls import SHAPE, segmentation, volume
 from napari_medseg import Volume, iter_train, load_model, segment, train
 from napari_medseg.errors import InputError
-from napari_medseg.events import TrainProgress
+from napari_medseg.events import Notice, TrainProgress, Validated
+from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.saving.saved import load
 from napari_medseg.training.schemes.domain import cyclegan
+from napari_medseg.training.schemes.domain.adapting import learn_from
 from napari_medseg.training.schemes.domain.statistics import quantiles, towards
+
+if TYPE_CHECKING:
+    from napari_medseg.training.state import TrainState
 
 TINY: dict[str, Any] = {
     "epochs": 4,
@@ -78,6 +83,18 @@ def test_a_stopped_training_goes_on_to_the_same_weights(scheme: str, tmp_path: P
     assert segment(dark(9), again, device="cpu").data.shape == SHAPE
 
 
+def test_translators_are_not_validated_and_what_ends_among_them_says_so(tmp_path: Path) -> None:
+    both = [(volume(seed=seed), segmentation()) for seed in range(2)]
+    knobs = options("cyclegan", val=0.5, validations=2, epochs=8)
+    events = list(iter_train(both, out=tmp_path / "m.safetensors", **knobs))
+    told = [event.message for event in events if isinstance(event, Notice)]
+    assert told == ["step 4: what translates images is trained; now the network"]
+    # The share of the budget between two validations is counted from the network's first step on.
+    assert [event.step for event in events if isinstance(event, Validated)] == [8]
+    early = iter_train(both, out=tmp_path / "n.safetensors", should_stop=lambda: True, **knobs)
+    assert any("the network has learned nothing" in e.message for e in early if isinstance(e, Notice))
+
+
 def test_a_network_is_kept_with_the_statistics_of_the_target(tmp_path: Path) -> None:
     out, count = tmp_path / "m.safetensors", itertools.count(1)
     train(pairs(), out=out, **options("adapt-statistics", should_stop=lambda: next(count) >= 2))
@@ -87,6 +104,31 @@ def test_a_network_is_kept_with_the_statistics_of_the_target(tmp_path: Path) -> 
     same = {name for name in network if torch.equal(network[name], adapted[name])}
     assert {name for name in network if "running" not in name} <= same
     assert not {name for name in network if "running_mean" in name} & same
+
+
+def test_an_early_end_keeps_the_last_weights(tmp_path: Path) -> None:
+    both, count = [(volume(seed=seed), segmentation()) for seed in range(2)], itertools.count(1)
+    knobs = options("adapt-statistics", val=0.5, validations=4, epochs=8, should_stop=lambda: next(count) == 3)
+    kept = train(both, out=tmp_path / "m.safetensors", **knobs).load_network().state_dict()
+    last = load_model(tmp_path / "m.training" / "last.safetensors").load_network().state_dict()
+    assert all(torch.equal(tensor, last[name]) for name, tensor in kept.items()), "labelled cases judge nothing"
+
+
+def test_a_missing_channel_stays_missing() -> None:
+    seen: list[torch.Tensor] = []
+
+    def step(batch: PatchBatch, _: Any) -> dict[str, float]:
+        seen.append(batch.images)
+        return {}
+
+    images = torch.rand(2, 2, 3, 4, 5)
+    images[1, 0] = 0
+    batch = PatchBatch(images, torch.zeros((2, 3, 4, 5), dtype=torch.long), ("a", "b"))
+    others = images + 1
+    learn_from(step, batch, others, state=cast("TrainState", None))
+    assert torch.equal(seen[0][0], others[0])
+    assert torch.equal(seen[0][1, 1], others[1, 1])
+    assert not seen[0][1, 0].any()
 
 
 def test_intensities_move_towards_the_other_histogram() -> None:

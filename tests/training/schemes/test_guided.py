@@ -120,10 +120,11 @@ def test_a_model_is_trained_further(trained: Trained, tmp_path: Path) -> None:
         ({"network": "mem3d"}, "network mem3d is no network from image to labels: it is trained by scheme memory"),
         ({"scheme": "clicks", "mode": "2d"}, "scheme clicks has no use for mode"),
         ({"scheme": "supervoxels", "cascade": "detect"}, "scheme supervoxels has no use for cascade"),
+        ({"scheme": "clicks", "fusion": "layer"}, "scheme clicks has no use for fusion"),
         ({"scheme": "memory", "loss": "focal"}, "scheme memory has a loss of its own"),
         ({"scheme": "clicks", "unlabelled": [volume()]}, "scheme clicks takes no unlabelled images"),
     ],
-    ids=["another network", "without its scheme", "mode", "cascade", "loss", "unlabelled"],
+    ids=["another network", "without its scheme", "mode", "cascade", "fusion", "loss", "unlabelled"],
 )
 def test_what_does_not_go_together_is_refused(options: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):

@@ -16,9 +16,12 @@ from napari_medseg import Segmentation, iter_train, load_model, train
 from napari_medseg.cli import main
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Pictured, TrainProgress, Validated
+from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.made import adversarial, contest
 from napari_medseg.training.schemes.made.acnn import code_distance
 from napari_medseg.training.schemes.made.adversarial import scaled
+from napari_medseg.training.schemes.supervised import Supervised
+from napari_medseg.training.state import TrainState
 from scheme_suite import SchemeSuite, notices, pairs
 
 TINY: dict[str, Any] = {
@@ -125,6 +128,21 @@ def test_a_critic_that_diverges_ends_the_training_and_the_weights_before_stand(
     healthy = {"scheme": "adversarial", "epochs": 100, "should_stop": lambda: next(count) == 3, **TINY}
     wanted = train(pairs(), out=whole, **healthy).load_network().state_dict()
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in left.load_network().state_dict().items())
+
+
+def test_made_up_patches_lack_channels_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, step = list[torch.Tensor](), Supervised.step
+
+    def watched(scheme: Supervised, batch: PatchBatch, state: TrainState) -> dict[str, float]:
+        seen.append(batch.images)
+        return step(scheme, batch, state)
+
+    monkeypatch.setattr(Supervised, "step", watched)
+    knobs = TINY | {"scheme": "synthesis", "made_share": 0.99, "modality_dropout": 0.5}
+    train([(volume(2), segmentation())], out=tmp_path / "m.safetensors", **knobs)
+    missing = (torch.cat(seen) == 0).flatten(2).all(2)
+    assert missing.any()
+    assert not missing.all(1).any()
 
 
 def test_what_is_trained_first_is_told_and_not_validated(tmp_path: Path) -> None:

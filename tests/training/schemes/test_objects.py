@@ -14,9 +14,11 @@ from napari_medseg.architectures.detection import mask_rcnn
 from napari_medseg.cases import Case
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
+from napari_medseg.events import run_to_end
 from napari_medseg.training.cases import IGNORE, Numbered
 from napari_medseg.training.schemes.mask_rcnn import Objects, masks_in
 from napari_medseg.training.schemes.objects import cases_for
+from napari_medseg.training.tasks.preview import segmenting_slice
 from napari_medseg.transforms.depths import depths_in
 from objects_phantoms import balls, discs
 
@@ -78,6 +80,8 @@ def test_objects_of_a_patch_by_hand() -> None:
     [
         ({"scheme": "mask-rcnn", "network": "unet3d"}, "scheme mask-rcnn trains mask_rcnn"),
         ({"network": "mask_rcnn"}, "is trained by scheme mask-rcnn"),
+        ({"scheme": "mask-rcnn", "ema": 0.9}, "scheme mask-rcnn has no use for ema"),
+        ({"scheme": "mask-rcnn", "loss": "focal"}, "scheme mask-rcnn has no use for loss"),
         ({"scheme": "distance-map", "weak": "boxes"}, "choose weak=none"),
         ({"scheme": "mask-rcnn", "cascade": "coarse-to-fine"}, "scheme mask-rcnn|first_network|unet3d"),
     ],
@@ -104,6 +108,11 @@ def test_a_distance_map_is_learned_and_gives_objects(tmp_path: Path) -> None:
     assert plain.labels == model.spec.labels
     out = ms.segment(volume, model, device="cpu", out=tmp_path / "out.zarr")
     assert np.array_equal(np.asarray(out.data[...]), np.asarray(found.data))
+    assert np.asarray(found.data).max() > max(model.spec.labels), "more objects than depths"
+    seen = run_to_end(segmenting_slice(volume, model, 0, 0, "cpu"))
+    assert set(np.unique(np.asarray(seen.data))) <= {0, *model.spec.labels}, "what it learns, not numbers of objects"
+    with pytest.raises(InputError, match="gives no labels of an image by itself"):
+        ms.train(cases, scheme="boundary-patch", init=model, out=tmp_path / "r.safetensors")
 
 
 def test_mask_rcnn_learns_resumes_and_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

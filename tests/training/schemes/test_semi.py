@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,9 +11,9 @@ import pytest
 import torch
 
 import napari_medseg as ms
-from balls import volume
+from balls import segmentation, volume
 from napari_medseg.architectures.blocks.outputs import Outputs
-from napari_medseg.events import result_of
+from napari_medseg.events import TrainProgress, result_of
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.distance import signed_distance
@@ -72,6 +73,28 @@ def test_a_scheme_names_its_network_and_a_plan_of_it_is_followed(tmp_path: Path)
         pairs(), plan=plan, unlabelled=others, out=tmp_path / "m.safetensors", epochs=1, critic_width=2, **options
     )
     assert result_of(events).spec.arguments["width"] == 2
+
+
+def test_a_shape_aware_network_also_guesses_between_painted_slices(tmp_path: Path) -> None:
+    labels = segmentation()
+    painted = np.zeros_like(np.asarray(labels.data))
+    painted[[5, 7]] = np.asarray(labels.data)[[5, 7]]
+    events = ms.iter_train(
+        [(volume(), replace(labels, data=painted))],
+        scheme="sassnet",
+        network="unet3d",
+        arguments={"channels": (4, 8)},
+        unlabelled_slices="ignore",
+        unlabelled=[volume(seed=5)],
+        out=tmp_path / "m.safetensors",
+        epochs=1,
+        val=0.0,
+        critic_width=2,
+        device="cpu",
+        report=False,
+    )
+    steps = [event for event in events if isinstance(event, TrainProgress)]
+    assert steps[-1].losses["guesses"] > 0
 
 
 @pytest.mark.parametrize(("attention", "count"), [(False, 11_020_290), (True, 11_085_826)])

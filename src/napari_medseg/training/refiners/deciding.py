@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_medseg.cases import Case
-from napari_medseg.config import CleanConfig, SegmentConfig
+from napari_medseg.config import CleanConfig, LossConfig, SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, Progress, Work, finishing, result_of, run_to_end
 from napari_medseg.inference.cleaning.steps import cleaning_labels
@@ -22,12 +23,13 @@ from napari_medseg.inference.engine import segmenting
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
 from napari_medseg.models.file import Model, as_model, write_model
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.cases import as_cases
+from napari_medseg.training.cases import IGNORE, as_cases, class_indices
 from napari_medseg.training.validate import Predict
 from napari_medseg.volume import Segmentation, Volume
 
-Pair = tuple[Segmentation, Segmentation]
-"""(what a model gave, the reference)."""
+Mask = npt.NDArray[np.bool_]
+Pair = tuple[Segmentation, Segmentation, Mask | None]
+"""(what a model gave, the reference, which voxels nobody annotated; None where somebody annotated all)."""
 
 
 def iter_decide_cleaning(
@@ -66,13 +68,19 @@ def _deciding(cases: Sequence[Case], model: Model, device: str, out: str | Path 
     return _written(model, replace(model.spec, cleaning=steps), Path(out) if out is not None else model.path)
 
 
-def deciding(cases: Sequence[Case], spec: ModelSpec, predict: Predict) -> Work[tuple[CleanConfig, ...]]:
-    """The steps that raise the mean Dice of a label on the cases. Yields a Progress per case, and Notices."""
+def deciding(
+    cases: Sequence[Case], spec: ModelSpec, predict: Predict, loss: LossConfig | None = None
+) -> Work[tuple[CleanConfig, ...]]:
+    """The steps that raise the mean Dice of a label on the cases. Yields a Progress per case, and Notices.
+
+    loss: says which voxels are not annotated: they count neither way. None: all are.
+    """
     pairs: list[Pair] = []
     for done, case in enumerate(cases, start=1):
         volume, reference = case.load()
         found = predict(volume)
-        pairs.append((replace(found, data=np.asarray(found.data[...])), reference))
+        unknown = None if loss is None else class_indices(reference, spec, loss) == IGNORE
+        pairs.append((replace(found, data=np.asarray(found.data[...])), reference, unknown))
         yield Progress(done, len(cases), "looking for steps that better the labels")
     steps = []
     for label, name in spec.labels.items():
@@ -106,11 +114,11 @@ def _candidates(label: int) -> list[CleanConfig]:
 
 def _mean_dice(pairs: Sequence[Pair], label: int, steps: Sequence[CleanConfig]) -> float:
     scores = []
-    for found, reference in pairs:
+    for found, reference, unknown in pairs:
         cleaned = replace(found, data=np.array(found.data))
         for _ in cleaning_labels(cleaned, steps):
             pass
-        dice = dice_per_label(np.asarray(cleaned.data), np.asarray(reference.data[...]), (label,))
+        dice = dice_per_label(np.asarray(cleaned.data), np.asarray(reference.data[...]), (label,), ignore=unknown)
         scores.append(dice[label])
     return float(np.mean(scores))
 

@@ -25,6 +25,8 @@ from napari_medseg.models.file import Model
 from napari_medseg.models.refining import RefiningMethod
 from napari_medseg.models.several import AnyModel, Ensemble, as_models
 from napari_medseg.models.spec import ModelSpec
+from napari_medseg.registry import network as network_named
+from napari_medseg.transforms.depths import depths_in
 from napari_medseg.volume import Segmentation, Volume, label_dtype
 
 
@@ -69,6 +71,8 @@ def model_of_errors(init: AnyModel | None, config: TrainConfig, plan: object) ->
         raise InputError("a refiner learns from the errors of one model, or of folds that are averaged; got a set")
     if found.spec.refines is not None:
         raise InputError(f"model {found.path} is a refiner: give the model whose errors another refiner learns")
+    if depths_in(found.spec.labels) or network_named(found.spec.network).takes != "image":
+        raise InputError(f"model {found.path} gives no labels of an image by itself: give one that does")
     return found
 
 

@@ -85,7 +85,8 @@ def _point_rend(model: Model, facts: Sequence[CaseFacts], config: TrainConfig) -
             f"point-rend reads features of one network of slices or volumes; {model.path} is a cascade, or of mode "
             f"{model.spec.mode}: use boundary-patch"
         )
-    spec = replace(plan_from(model.spec, facts, config, labels=model.spec.labels), labels=model.spec.labels)
+    own = configured(TrainConfig, config, {"spacing_zyx_mm": None})  # another one is what it is for
+    spec = replace(plan_from(model.spec, facts, own, labels=model.spec.labels), labels=model.spec.labels)
     dims = spec.arguments["spatial_dims"]
     inputs = torch.zeros((1, len(spec.channels), *(spec.patch_zyx if dims == 3 else spec.patch_zyx[1:])))
     layer, features = last_convolution(registry.network(spec.network).build_from(spec.arguments), inputs, spec.outputs)

@@ -48,7 +48,7 @@ def sampling(
     began, found = now(), []
     for done, case in enumerate(chosen, start=1):
         volume, reference = case.load()
-        segmented = yield from _quiet(segmenting(volume, model, SegmentConfig(device=config.device)))
+        segmented = yield from _quiet(segmenting(volume, model, SegmentConfig(device=config.device, instances="none")))
         ignored = class_indices(reference, model.spec, config.loss) == IGNORE
         named = replace(_known(reference, ignored), labels={**model.spec.labels, **reference.labels})
         prediction = _known(segmented, ignored)

@@ -21,6 +21,8 @@ from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.descent import descend, drawing, follow, set_learning_rate, train_mode
 from napari_medseg.training.state import Setup, TrainState, phases_of
 
+_GUESSING = 0.98
+"""Decay of the average that guesses between painted slices, where none is wanted otherwise."""
 _RISE = 0.5
 """Share of the budget over which the guesses between painted slices come to trust the network."""
 _SGD_SHARE = 10.0
@@ -34,7 +36,8 @@ class Learner:
     def __init__(
         self, setup: Setup, network: nn.Module, *, decay: float, descent: Literal["adamw", "sgd"] = "adamw"
     ) -> None:
-        """decay: of the average; 0 for none."""
+        """decay: of the average; 0 for none, but for the one that guesses where a case has shapes."""
+        decay = decay or (_GUESSING if setup.sampler.guesses else 0.0)
         self.network = network
         self.average = copy.deepcopy(network) if decay else None
         self.optimiser = _optimiser(setup, network, descent)

@@ -5,6 +5,8 @@ A batch holds the image and, in the last channels, the labels that the model gav
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -47,6 +49,7 @@ class PointRendScheme(Supervised):
         if network.spatial_dims == 2:
             images, given = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (images, given))
             classes = classes.flatten(0, 1)
+        context = self._learner.context(images, state)
         with drawing(setup.config.seed + state.step), autocast(setup.device, setup.precision):
             outputs, features = network.look(images)
             coarse = network.halved(with_background(given))
@@ -55,7 +58,7 @@ class PointRendScheme(Supervised):
             truth = sampled(classes[:, None].float() - IGNORE, places, "nearest")[:, 0].round().long() + IGNORE
             losses = {
                 "points": points_loss(logits.float(), truth),
-                "network": setup.loss(outputs, classes, self._learner.context(images, state)),
+                "network": setup.loss(outputs, classes, replace(context, spacing=context.spacing[-classes.ndim + 1 :])),
             }
         return self._learner.descend(losses, state)
 

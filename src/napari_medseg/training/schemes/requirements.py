@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import LossConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.schemes.scheme import SchemeSpec, given_knobs
@@ -47,14 +47,17 @@ def require_trains(scheme: SchemeSpec, network: str) -> None:
 
 def require_plain(scheme: SchemeSpec, config: TrainConfig, *, planned: bool) -> None:
     """Raise InputError for what goes with networks of an image alone. planned: whether a plan is given."""
-    if scheme.takes in ("image", "instances"):
+    if scheme.takes == "image":
         return
+    planless = scheme.takes != "instances"
     given = (
-        ("a plan", planned),
-        ("mode", config.mode != "auto"),
+        ("a plan", planned and planless),
+        ("mode", config.mode != "auto" and planless),
         ("cascade", config.cascade != "none"),
-        ("adapt", config.optimiser.adapt != "all"),
+        ("adapt", config.optimiser.adapt != "all" and planless),
         ("ema", config.optimiser.ema > 0),
+        ("fusion", config.fusion != "input"),
+        ("loss", config.loss.loss != LossConfig().loss and scheme.takes == "instances"),
     )
     for name, is_given in given:
         if is_given:

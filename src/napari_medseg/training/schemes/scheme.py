@@ -54,6 +54,9 @@ class Scheme(Protocol):
 class Prepares(Protocol):
     """A scheme that first trains other networks than the one to keep, which is not validated meanwhile."""
 
+    first_share: float
+    """Share of the budget that these take; the phases of the network share the rest."""
+
     def preparing(self, state: TrainState) -> str:
         """What the next step trains first, in words; empty where it is the network to keep."""
 

@@ -11,9 +11,6 @@ from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import Learner
 from napari_medseg.training.state import Setup, TrainState
 
-_GUESSING = 0.98
-"""Decay of the average that guesses, where the settings ask for no average."""
-
 
 class Supervised:
     """One network, AdamW, and an average of its weights where the settings ask for one.
@@ -22,8 +19,7 @@ class Supervised:
     """
 
     def __init__(self, setup: Setup, network: nn.Module) -> None:
-        decay = setup.config.optimiser.ema or (_GUESSING if setup.sampler.guesses else 0.0)
-        self._learner = Learner(setup, network, decay=decay)
+        self._learner = Learner(setup, network, decay=setup.config.optimiser.ema)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return self._learner.networks()

@@ -51,7 +51,7 @@ def iter_plan(
     config = configured(TrainConfig, config, knobs)
     scheme = scheme_named(config.scheme)
     name = network or scheme.network or DEFAULT_NETWORK
-    if scheme.takes != "image":
+    if scheme.takes != "image" or scheme.learns_errors:
         raise InputError(f"scheme {scheme.name} plans when it trains: train with it, without a plan")
     require_trains(scheme, name)
     require_trainable(config.first_network or DEFAULT_NETWORK)

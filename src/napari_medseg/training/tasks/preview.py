@@ -39,7 +39,7 @@ def segmenting_slice(
     affine[:3, 3] = volume.grid.index_to_world(start)
     data = np.asarray(volume.data[(slice(None), *slab)])
     part = replace(volume, data=data, grid=Grid((data.shape[1], data.shape[2], data.shape[3]), affine))
-    seen = yield from segmenting(part, found, SegmentConfig(device=device))
+    seen = yield from segmenting(part, found, SegmentConfig(device=device, instances="none"))
     labels = np.zeros(volume.grid.shape, label_dtype(max(found.spec.label_ids)))
     np.moveaxis(labels, axis, 0)[index] = np.moveaxis(np.asarray(seen.data[...]), axis, 0)[index - low]
     return Segmentation(labels, volume.grid, found.spec.labels)

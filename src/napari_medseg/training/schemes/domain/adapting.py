@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from napari_medseg.training.patches import PatchBatch
+from napari_medseg.training.patches import PatchBatch, as_missing
 from napari_medseg.training.state import Setup, TrainState
 from napari_medseg.transforms.augment import augment_intensity
 
@@ -23,6 +23,7 @@ def varied(images: torch.Tensor, setup: Setup, draw: np.random.Generator) -> tor
 
 
 def learn_from(step: Step, batch: PatchBatch, images: torch.Tensor, state: TrainState) -> dict[str, float]:
-    """A step of the network on other images of the same labels."""
+    """A step of the network on other images of the same labels; what is missing in the batch stays so."""
+    images = as_missing(images, batch.images)
     plain = None if batch.plain is None else images
     return step(replace(batch, images=images, plain=plain), state)

@@ -53,7 +53,7 @@ class CycleGan:
         self._supervised = Supervised(setup, network)
         asked = given_knobs(setup.config)
         knobs = {**scheme_named(setup.config.scheme).knobs, **asked}
-        self._share = float(knobs["first_share"])
+        self.first_share = float(knobs["first_share"])
         self._light = knobs["translator"] == "light"
         channels, sizes = len(setup.spec.channels), SIZES[knobs["translator"]]
         with torch.random.fork_rng():
@@ -78,9 +78,12 @@ class CycleGan:
     def network_to_keep(self) -> nn.Module:
         return self._supervised.network_to_keep()
 
+    def preparing(self, state: TrainState) -> str:
+        return "what translates images" if self._setup.budget.fraction(state.step) < self.first_share else ""
+
     def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
         setup = self._setup
-        share, done = self._share, setup.budget.fraction(state.step)
+        share, done = self.first_share, setup.budget.fraction(state.step)
         draw = np.random.default_rng((setup.config.seed, _STREAM, state.step))
         if done < share:
             assert batch.target is not None, "comes with the scheme"

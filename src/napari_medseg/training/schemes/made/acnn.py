@@ -37,7 +37,7 @@ class ShapePrior(Supervised):
         super().__init__(setup, network)
         self.setup = setup
         spec = scheme_named("acnn")
-        self._weight, self._first = (spec.knob(setup.config, name) for name in ("shape_weight", "first_share"))
+        self._weight, self.first_share = (spec.knob(setup.config, name) for name in ("shape_weight", "first_share"))
         self._flat = Flat(setup.spec.patch_zyx, setup.spec.mode)
         self.shapes = seeded(setup, Autoencoder, 1, classes=len(setup.spec.label_ids), size=self._flat.size)
         self._shape_optimiser = adam(self.shapes, _RATE)
@@ -49,7 +49,7 @@ class ShapePrior(Supervised):
         return {**super().optimisers(), "shapes": self._shape_optimiser}
 
     def preparing(self, state: TrainState) -> str:
-        return "the autoencoder of label maps" if self.setup.budget.fraction(state.step) < self._first else ""
+        return "the autoencoder of label maps" if self.setup.budget.fraction(state.step) < self.first_share else ""
 
     def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
         if self.preparing(state):
@@ -67,7 +67,7 @@ class ShapePrior(Supervised):
 
     def risen(self, done: float) -> float:
         """Share of its weight that the prior has: the code of what is no shape yet means nothing."""
-        return math.exp(-5 * (1 - min(1.0, (done - self._first) / _RISE)) ** 2)
+        return math.exp(-5 * (1 - min(1.0, (done - self.first_share) / _RISE)) ** 2)
 
     def _learn_shapes(self, batch: PatchBatch) -> dict[str, float]:
         self.shapes.train()

@@ -51,7 +51,7 @@ class ConditionalGan(Supervised):
         super().__init__(setup, network)
         self.setup = setup
         spec = scheme_named("cgan")
-        self._first, self._made = (spec.knob(setup.config, name) for name in ("first_share", "made_share"))
+        self.first_share, self._made = (spec.knob(setup.config, name) for name in ("first_share", "made_share"))
         self._flat = Flat(setup.spec.patch_zyx, setup.spec.mode)
         self._classes, self._channels = len(setup.spec.label_ids), len(setup.spec.channels)
         self.makers = nn.ModuleDict(self._new_makers(setup))
@@ -85,7 +85,7 @@ class ConditionalGan(Supervised):
         return {**super().optimisers(), **self._optimisers}
 
     def preparing(self, state: TrainState) -> str:
-        return "what makes label maps and images" if self.setup.budget.fraction(state.step) < self._first else ""
+        return "what makes label maps and images" if self.setup.budget.fraction(state.step) < self.first_share else ""
 
     def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
         if self.preparing(state):

@@ -10,7 +10,7 @@ from torch import nn
 
 from napari_medseg.events import MadeUp
 from napari_medseg.training.generative.appearance import deformed, synthesised
-from napari_medseg.training.patches import PatchBatch
+from napari_medseg.training.patches import PatchBatch, as_missing
 from napari_medseg.training.schemes.made.pictures import shown
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.schemes.table import scheme_named
@@ -52,6 +52,8 @@ class Synthesis(Supervised):
         if draw.random() >= self._share:
             return image, classes
         classes, image = deformed(classes, image, self._spacing, draw)
-        backdrop = image[0] if self._setup.pictured else None
         channels = len(self._setup.spec.channels)  # those behind are probabilities of a stage before
-        return torch.cat([synthesised(classes, channels, draw, backdrop), image[channels:]]), classes
+        seen = image[:channels]
+        there = int((seen != 0).flatten(1).any(1).int().argmax())  # another one may be missing
+        made = synthesised(classes, channels, draw, seen[there] if self._setup.pictured else None)
+        return torch.cat([as_missing(made, seen), image[channels:]]), classes
