@@ -146,6 +146,9 @@ def test_means_decide_and_planes_are_forgotten() -> None:
     assert means.take(0, given, ids).tolist() == [[7, 7, 7]]
     assert list(means._planes) == [1]
     assert means.take(2, given, ids) is given
+    assert means.take(1, given, np.array([0, 300])).tolist() == [[300, 7, 7]], (
+        "the type of the given labels is too small"
+    )
 
 
 def test_the_planes_in_memory_do_not_grow_with_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +188,8 @@ def test_a_refiner_does_not_segment_and_a_segmenter_does_not_refine(case: Any, t
         ms.refine(volume, labels_of(given.data, ms.Grid.from_spacing(SHAPE, (2.0, 1.0, 1.0))), refiner)
     with pytest.raises(InputError, match=r"the refiner .* knows 1"):
         ms.refine(volume, replace(given, labels={5: "five"}), refiner)
+    with pytest.raises(InputError, match=r"refiner.safetensors has no label 9: it changes 1"):
+        ms.refine(volume, given, refiner, labels=(1, 9))
     two = ms.Volume(np.zeros((2, *SHAPE), np.float32), volume.grid)
     with pytest.raises(InputError, match="has 2 channels"):
         ms.refine(two, given, refiner)
