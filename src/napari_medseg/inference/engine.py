@@ -37,7 +37,7 @@ from napari_medseg.inference.objects.instances import PROVENANCE_KEY
 from napari_medseg.inference.objects.run import Way, labels_beside, on_detections, on_labels, way_of
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, preset_of, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
-from napari_medseg.inference.refining.run import require_refiner_of, segmenting_and_refining
+from napari_medseg.inference.refining.run import described_by, require_refiner_of, segmenting_and_refining
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
@@ -124,8 +124,12 @@ def segmenting(
     spread: who works on the regions; by default this process.
     """
     model, wanted = as_models(model), wanted or Wanted()
+    way = "none" if isinstance(model, ModelSet) else way_of(config, model.spec)
     if refiner is not None:
         require_refiner_of(refiner, model, volume)
+        if way == "detect":
+            raise NotSupportedError("a model that finds objects gives no labels to refine: leave refine out")
+    if refiner is not None and way == "none":
 
         def segment_into(goal: Wanted) -> Work[Segmentation]:
             return segmenting(volume, model, config, wanted=goal, origin=origin, spread=spread)
@@ -134,11 +138,10 @@ def segmenting(
     if isinstance(model, ModelSet):
         return (yield from _segmenting_set(volume, model, config, wanted, origin or {}))
     require_fit(volume, model.spec, str(model.path), config.missing)
-    way = way_of(config, model.spec)
     if config.missing and (spread is not None or way != "none"):
         raise NotSupportedError("workers, and numbers of objects, need all channels: leave them, or missing, out")
     if way != "none":
-        return (yield from _segmenting_objects(volume, model, config, way, wanted, origin or {}, spread))
+        return (yield from _segmenting_objects(volume, model, config, way, wanted, origin or {}, spread, refiner))
     volume, spec = completed(volume, model.spec, config.missing)
     plan = resolve(ImageFacts.of(volume), spec, replace(config, missing=()), machine_for(config.device))
     predictor = load_predictor(model, plan)
@@ -175,9 +178,10 @@ def _segmenting_objects(
     wanted: Wanted,
     origin: Mapping[str, object],
     spread: Spread | None,
+    refiner: Model | None,
 ) -> Work[Segmentation]:
-    """Number objects. Nothing is kept of a run that was interrupted: one that continues it begins anew."""
-    made_by = {**provenance(model, config), **origin}
+    """Number objects, of labels that are refined before. Nothing is kept of a run that was interrupted."""
+    made_by = {**provenance(model, config), **origin, **({} if refiner is None else described_by(refiner))}
     if way == "detect":
         if wanted.probabilities or wanted.uncertainty:
             raise NotSupportedError("a model that finds objects gives no probabilities: leave both outputs out")
@@ -190,7 +194,7 @@ def _segmenting_objects(
     with labels_beside(wanted.out) as store:
         plain = replace(config, instances="none")
         inner = replace(wanted, out=store, resume=False)
-        work = segmenting(volume, model, plain, wanted=inner, origin=origin, spread=spread)
+        work = segmenting(volume, model, plain, wanted=inner, origin=origin, spread=spread, refiner=refiner)
         return (yield from on_labels(volume, work, way, wanted.out, made_by))
 
 

@@ -13,7 +13,7 @@ import torch
 import zarr
 
 import napari_medseg as ms
-from known_refiners import AsGiven, Brighter, patches, segmenter, spec_of
+from known_refiners import AsGiven, Brighter, patches, segmenter, spec_of, write_brighter
 from napari_medseg.config import RefineConfig
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.events import Filled, Progress
@@ -146,6 +146,9 @@ def test_means_decide_and_planes_are_forgotten() -> None:
     assert means.take(0, given, ids).tolist() == [[7, 7, 7]]
     assert list(means._planes) == [1]
     assert means.take(2, given, ids) is given
+    assert means.take(1, given, np.array([0, 300])).tolist() == [[300, 7, 7]], (
+        "the type of the given labels is too small"
+    )
 
 
 def test_the_planes_in_memory_do_not_grow_with_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +188,8 @@ def test_a_refiner_does_not_segment_and_a_segmenter_does_not_refine(case: Any, t
         ms.refine(volume, labels_of(given.data, ms.Grid.from_spacing(SHAPE, (2.0, 1.0, 1.0))), refiner)
     with pytest.raises(InputError, match=r"the refiner .* knows 1"):
         ms.refine(volume, replace(given, labels={5: "five"}), refiner)
+    with pytest.raises(InputError, match=r"refiner.safetensors has no label 9: it changes 1"):
+        ms.refine(volume, given, refiner, labels=(1, 9))
     two = ms.Volume(np.zeros((2, *SHAPE), np.float32), volume.grid)
     with pytest.raises(InputError, match="has 2 channels"):
         ms.refine(two, given, refiner)
@@ -209,6 +214,25 @@ def test_segmenting_with_a_refiner_is_segmenting_then_refining(case: Any, tmp_pa
         np.testing.assert_array_equal(np.asarray(found.data[...]), np.asarray(wanted.data[...]))
         assert found.provenance["refined"] == wanted.provenance["refined"]
         assert found.provenance["model_sha256"] == model.sha256
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".medseg")) == []
+
+
+def test_objects_are_numbered_in_refined_labels(case: Any, tmp_path: Path) -> None:
+    volume, _ = case
+    data = np.array(volume.data[0])
+    data[1:3, 11:13, 11:13] = 1
+    volume = image_of(data)
+    refiner = write_brighter(tmp_path / "refiner.safetensors", spec_of())
+    model = write_brighter(tmp_path / "segmenter.safetensors", segmenter(spec_of()))
+    wanted = ms.instances(ms.segment(volume, model, refine=refiner), method="components")
+    out = tmp_path / "out.zarr"
+    found = ms.segment(volume, model, refine=refiner, instances="components")
+    for _ in ms.iter_segment(volume, model, refine=refiner, instances="components", out=out):
+        pass
+    for one in (found, ms.read_segmentation(out)):
+        np.testing.assert_array_equal(np.asarray(one.data[...]), np.asarray(wanted.data[...]))
+        assert dict(one.labels) == {}, "a number of an object is no label of the refiner"
+        assert one.provenance["refined"] == wanted.provenance["refined"]
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".medseg")) == []
 
 

@@ -38,8 +38,8 @@ _KEPT_BYTES = 1 << 27
 """Decoded chunks that a reader of boxes keeps, beside those of its last box."""
 
 
-def require_refinable(volume: Volume, segmentation: Segmentation, model: Model) -> None:
-    """Raise InputError unless the model is a refiner of these channels and of one of these labels.
+def require_refinable(volume: Volume, segmentation: Segmentation, model: Model, config: RefineConfig) -> None:
+    """Raise InputError unless the model is a refiner of these channels, of one of these labels, and of those to change.
 
     Raises GridMismatchError where image and labels lie on grids that differ by more than flips and permutations.
     """
@@ -51,6 +51,11 @@ def require_refinable(volume: Volume, segmentation: Segmentation, model: Model) 
         raise InputError(
             f"{segmentation.name or 'the labels'} has labels {', '.join(map(str, named))}, and the refiner "
             f"{model.path} knows {', '.join(map(str, model.spec.labels))}: give labels with these ids"
+        )
+    unknown = sorted(set(config.labels or ()) - set(model.spec.labels))
+    if unknown:
+        raise InputError(
+            f"the refiner {model.path} has no label {unknown[0]}: it changes {', '.join(map(str, model.spec.labels))}"
         )
 
 

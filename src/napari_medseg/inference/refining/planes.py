@@ -44,7 +44,8 @@ class RollingMeans:
             return given
         sums, counts = self._planes.pop(z)
         decided = (counts > 0) & np.isin(given, ids)
-        return np.where(decided, ids[sums.argmax(0)], given).astype(given.dtype)
+        dtype = np.promote_types(given.dtype, np.min_scalar_type(int(ids.max())))
+        return np.where(decided, ids[sums.argmax(0)], given).astype(dtype)
 
     def _empty(self) -> tuple[Floats, npt.NDArray[np.int32]]:
         _, height, width = self._shape

@@ -35,7 +35,7 @@ def refining_labels(
     """Refine labels of a volume, into a store or, without `out`, into memory; see `iter_refine`."""
     from napari_medseg.inference.refining.engine import load_patch_network, refining, require_refinable
 
-    require_refinable(volume, segmentation, model)
+    require_refinable(volume, segmentation, model, config)
     network = load_patch_network(model, config)
     made_by = {**segmentation.provenance, PROVENANCE_KEY: made_with(model)}
     names = dict(model.spec.labels) | dict(segmentation.labels)
