@@ -80,7 +80,7 @@ def slices_of(look: Look, axis: int, annotated: Collection[int] = ()) -> Iterato
             index=index,
             centre=_most_doubtful(look.doubt, axis, index, look.grid.shape),
             score=area,
-            reason=f"{area:.3g} mm² are in doubt; a slice of this image has {mean:.3g} on average",
+            reason=f"{_plain(area)} mm² are in doubt; a slice of this image has {_plain(mean)} on average",
         )
         shows = tuple(maps[index // look.foreground.edges[axis]].tolist())
         yield Candidate(suggestion, (shows, ((index + 0.5) / depth,), look.intensities), index in annotated)
@@ -129,7 +129,7 @@ def regions_of(look: Look, count: int, edge_mm: float) -> Iterator[Candidate]:
             box=(z, y, x),
             centre=_peak(cells, parts, look.grid.shape),
             score=amount,
-            reason=f"{min(amount, extent):.3g} of {extent:.3g} mm³ are in doubt around ({where}) mm",
+            reason=f"{_plain(min(amount, extent))} of {_plain(extent)} mm³ are in doubt around ({where}) mm",
         )
         yield Candidate(suggestion, ())
         near = tuple(slice(max(0, p.start - n // 2), p.stop + n // 2) for p, n in zip(parts, size, strict=True))
@@ -142,6 +142,11 @@ def axis_of(grid: Grid, wanted: str) -> int:
         return "zyx".index(wanted)
     coarsest = max(grid.spacing)
     return next(axis for axis, s in enumerate(grid.spacing) if s > 0.99 * coarsest)
+
+
+def _plain(amount: float) -> str:
+    """An area or a volume as people read it."""
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
 def _maps(cells: Cells, axis: int) -> npt.NDArray[np.float32]:

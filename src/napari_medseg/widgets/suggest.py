@@ -61,6 +61,7 @@ class SuggestPanel(Panel):
         self.options = ConfigForm(SuggestConfig, ("kind", "count"), _WORDS)
         self.list = QListWidget()
         self.list.setWordWrap(True)
+        self.list.setAlternatingRowColors(True)
         self.list.setMinimumHeight(_SHOWN_ROWS * self.list.fontMetrics().lineSpacing() * 2)
         self.waits, self.report = caption(), caption()
         self.runner = Runner(self)
