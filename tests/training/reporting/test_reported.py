@@ -57,7 +57,7 @@ def test_the_report_shows_the_run_and_runs_nothing(run: tuple[list[Event], Path]
     assert EVIL not in page
     assert "&lt;script&gt;" in page
     assert "default-src 'none'" in page
-    assert page.count("data:image/svg+xml") == 2
+    assert page.count("data:image/svg+xml") == 3
     assert page.count("data:image/png") == 2  # a slice of each label
     assert "1 of 1 validation cases" in page
     for text in ("unet3d, mode 3d", "2, 1, 1 mm", "zscore", "right ball", "napari-medseg", "torch", "seed 0"):
