@@ -114,6 +114,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--precision fp32",
         "--instances components",
         "! --missing T9",
+        "! --refine model.safetensors",
         "--resume",
         "--probabilities p.zarr",
         "! --uncertainty u.nii.gz",

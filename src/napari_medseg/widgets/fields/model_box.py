@@ -129,7 +129,7 @@ class ModelBox(QWidget):
 
     def offer(self, path: Path) -> int:
         """List a model file, and return its place in the list."""
-        index = self.box.findData(path)
+        index: int = self.box.findData(path)
         if index < 0:
             self.box.addItem(_shown(path), path)
             index = self.box.count() - 1
