@@ -173,6 +173,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "! --spacing 1 1 1",
         "! --intensities zscore",
         "! --modality CT",
+        "! --prune 1",
+        "! --images images",
     ),
 }
 CASES = [(command, flag) for command, flags in FLAGS.items() for flag in flags]

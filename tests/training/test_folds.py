@@ -12,6 +12,7 @@ import pytest
 from balls import LABELS, segmentation, volume
 from napari_medseg.errors import InputError
 from napari_medseg.events import Finished, Notice, Started, result_of
+from napari_medseg.models.file import Model
 from napari_medseg.models.several import load_set
 from napari_medseg.training import Folds, iter_train_folds, plan
 
@@ -30,6 +31,7 @@ def test_folds_make_a_set(tmp_path: Path) -> None:
     names = [f"balls.fold{k}of3.safetensors" for k in (1, 2, 3)]
     assert json.loads((tmp_path / "balls.json").read_text()) == {
         "napari_medseg_set": 1,
+        "combine": "average",
         "members": [{"model": name} for name in names],
     }
     assert [model.path for model in folds.models] == [tmp_path / name for name in names]

@@ -171,6 +171,7 @@ def _plan_of_all(cases: list[Case], config: TrainConfig, network: str | None) ->
 
 
 def write_set(path: Path, models: list[Model]) -> None:
-    """Write the set of models that lie beside it. Raises FileError."""
-    content = {"napari_medseg_set": 1, "members": [{"model": model.path.name} for model in models]}
+    """Write the set of models that lie beside it, whose logits are averaged. Raises FileError."""
+    members = [{"model": model.path.name} for model in models]
+    content = {"napari_medseg_set": 1, "combine": "average", "members": members}
     replace_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
