@@ -2,9 +2,9 @@
 
 FOLDER gets nnU-Net's three folders, the results folder of each configuration, and "own/NAME" with nnunetv2's own label
 maps of the images in "judged". DATA holds the hippocampus pairs. What is there already is not made again. The plans are
-nnU-Net's own, with 8 to 32 features, smaller patches and a batch of 2 or 8, so that a processor trains them in minutes, and with a low
-resolution and a cascade, for which nnU-Net itself finds these images too small. A training has few iterations, and no
-augmentation, which would take most of the time; it predicts as if it had mirrored.
+nnU-Net's own, with 8 to 32 features, smaller patches and a batch of 2 or 8, so that a processor trains them in minutes,
+and with a low resolution and a cascade, for which nnU-Net itself finds these images too small. A training has few
+iterations, and no augmentation, which would take most of the time; it predicts as if it had mirrored.
 """
 
 from __future__ import annotations
