@@ -86,13 +86,17 @@ def test_what_cannot_be_fused_is_refused() -> None:
     assert "fusion" not in unet.arguments(fusion="input")
 
 
+NONE_APART = {"highresnet", "lednet", "edanet", "dabnet", "deepigeos_pnet", "hdenseunet", "ccnet", "danet", "setr"}
+"""Networks without an encoder apart from the rest."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, spec in registry.networks().items() if spec.takes == "image"])
 def test_networks_are_fused_by_layers_or_say_that_they_have_no_encoder_apart(name: str) -> None:
     spec = registry.network(name)
     x = torch.zeros(2, 2, *[64] * spec.dims[-1], device="meta")
     with torch.device("meta"):
-        if name in {"highresnet", "lednet", "edanet", "dabnet", "deepigeos_pnet", "hdenseunet"}:
+        if name in NONE_APART:
             with pytest.raises(InputError, match="fuse its input, or decisions"):
                 spec.build(in_channels=2, fusion="layer")
             return
