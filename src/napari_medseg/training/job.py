@@ -29,14 +29,7 @@ from napari_medseg.training.refiners.errors import (
 )
 from napari_medseg.training.saving.checkpoint import require_writable
 from napari_medseg.training.schemes.objects import cases_for
-from napari_medseg.training.schemes.requirements import (
-    require_objects,
-    require_plain,
-    require_taken,
-    require_target,
-    require_trains,
-    require_used,
-)
+from napari_medseg.training.schemes.requirements import require_fitting, require_trains
 from napari_medseg.training.schemes.scheme import SchemeSpec
 from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.sparse import in_part
@@ -90,13 +83,9 @@ def asked(
     """
     loss_named(config.loss.loss)  # refused now, not after the cases are read
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
-    scheme = scheme_named(config.scheme)
-    require_taken(scheme, images)
     of_target = [as_case(image, number) for number, image in enumerate(target)]
-    require_target(scheme, of_target)
-    require_used(scheme, config)
-    require_objects(scheme, config.objects)
-    require_plain(scheme, config, planned=plan is not None)
+    scheme = scheme_named(config.scheme)
+    require_fitting(scheme, config, unlabelled=images, target=of_target, planned=plan is not None)
     require_trains(scheme, network or scheme.network or DEFAULT_NETWORK)
     require_trainable(config.first_network or DEFAULT_NETWORK)
     errors_of = model_of_errors(init, config, plan) if scheme.learns_errors else None

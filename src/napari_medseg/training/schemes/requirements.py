@@ -9,6 +9,17 @@ from napari_medseg.training.schemes.scheme import SchemeSpec, given_knobs
 from napari_medseg.training.schemes.table import SCHEMES
 
 
+def require_fitting(
+    spec: SchemeSpec, config: TrainConfig, *, unlabelled: object, target: object, planned: bool
+) -> None:
+    """Raise InputError for settings, images and plans that a scheme has no use for, and for what it lacks."""
+    require_taken(spec, unlabelled)
+    require_target(spec, target)
+    require_used(spec, config)
+    require_objects(spec, config.objects)
+    require_plain(spec, config, planned=planned)
+
+
 def require_taken(spec: SchemeSpec, unlabelled: object) -> None:
     """Raise InputError for images without labels that a scheme has no use for, and for their absence where it has."""
     if unlabelled and not spec.takes_unlabelled:
