@@ -51,9 +51,9 @@ def test_labels_are_refined_into_any_format(folder: Path, capsys: pytest.Capture
         refined = found.provenance["refined"]
         assert isinstance(refined, dict)
         assert refined["model_sha256"] == ms.load_model("refiner.safetensors").sha256
-    assert main([*command, "-o", "kept.nii.gz", "--label", "2"]) == 0
-    kept, given = (np.asarray(ms.read_segmentation(p).data[...]) for p in ("kept.nii.gz", "labels.nii.gz"))
-    np.testing.assert_array_equal(kept, given)
+    assert main([*command, "-o", "kept.nii.gz", "--label", "2"]) == 2
+    assert "the refiner refiner.safetensors has no label 2: it changes 1" in capsys.readouterr().err
+    assert not (folder / "kept.nii.gz").exists()
 
 
 def test_segment_refines_what_the_model_gives(folder: Path) -> None:
