@@ -34,12 +34,12 @@ from napari_medseg.inference.job import (
     working,
 )
 from napari_medseg.inference.objects.instances import PROVENANCE_KEY
-from napari_medseg.inference.objects.run import Way, labels_beside, on_detections, on_labels, way_of
+from napari_medseg.inference.objects.run import Way, on_detections, on_labels, way_of
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, precision_for, preset_of, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.refining.run import described_by, require_refiner_of, segmenting_and_refining
 from napari_medseg.inference.results.journal import Journal
-from napari_medseg.inference.results.merge import merging
+from napari_medseg.inference.results.merge import merging, store_beside
 from napari_medseg.inference.results.sink import DOUBTS, Outputs
 from napari_medseg.inference.results.softness import Softness
 from napari_medseg.inference.results.wanted import Wanted
@@ -191,7 +191,7 @@ def _segmenting_objects(
         notices = [*filter(None, (alone, *_doubts(volume, plan, config)))]
         return (yield from on_detections(volume, job, wanted.out, made_by, notices))
     assert way != "none", "the caller looked"
-    with labels_beside(wanted.out) as store:
+    with store_beside(wanted.out) as store:
         plain = replace(config, instances="none")
         inner = replace(wanted, out=store, resume=False)
         work = segmenting(volume, model, plain, wanted=inner, origin=origin, spread=spread, refiner=refiner)

@@ -143,16 +143,18 @@ def test_intensities_move_towards_the_other_histogram() -> None:
     assert torch.isfinite(towards(torch.from_numpy(flat), quantiles(flat), tables[0], 1.0)).all()
 
 
+@pytest.mark.slow
 def test_translators_learn_to_invert(tmp_path: Path) -> None:
     steps = [
         event.losses
         for event in iter_train(
-            pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", epochs=40, first_share=0.9, augment=False)
+            pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", epochs=200, first_share=0.9, augment=False)
         )
         if isinstance(event, TrainProgress)
     ]
     cycles = [losses["cycle"] for losses in steps if "cycle" in losses]
-    assert min(cycles) < 0.7 * cycles[0]
+    fifth = len(cycles) // 5  # a step sees other slices than the last: single losses say little
+    assert sum(cycles[-fifth:]) < 0.8 * sum(cycles[:fifth])
 
 
 def test_a_judge_that_diverges_ends_it_and_a_finite_model_stands(

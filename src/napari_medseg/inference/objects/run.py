@@ -16,7 +16,6 @@ from napari_medseg.config import ObjectsConfig, SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work
 from napari_medseg.inference.objects.instances import Objects, numbering, renumbered
-from napari_medseg.io.disk import locks
 from napari_medseg.io.zarr.format import filling_labels
 from napari_medseg.transforms.depths import depths_in
 from napari_medseg.volume import Segmentation, Volume
@@ -85,19 +84,6 @@ def filling_objects(volume: Volume, out: Path | None, made_by: Mapping[str, obje
         return
     with filling_labels(out, volume.grid, {}, dtype=np.int32, provenance=made_by) as array:
         yield Segmentation(array, volume.grid, name=name, provenance=made_by)
-
-
-@contextmanager
-def labels_beside(out: Path | None) -> Iterator[Path | None]:
-    """A path for the labels that objects are made of, gone afterwards; None where they are kept in memory."""
-    if out is None:
-        yield None
-        return
-    store = locks.temporary_beside(out)  # the next writer removes it where this one is killed
-    try:
-        yield store
-    finally:
-        locks.remove(store)
 
 
 def _told(work: Generator[Event, None, Segmentation], result: Segmentation) -> Work[Segmentation]:

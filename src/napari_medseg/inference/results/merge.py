@@ -29,7 +29,7 @@ def merging(models: ModelSet, result: Segmentation, segment: SegmentMember, besi
     total = len(models.members)
     for done, member in enumerate(models.members):
         name = member.model.path.stem
-        with _place(beside) as store:
+        with store_beside(beside) as store:
             found = yield from _told(segment(member.model, store), result, name, done, total)
             _merge(member, found, result.data)
         yield Progress(done + 1, total, f"models; {name}")
@@ -53,8 +53,8 @@ def _told(work: Work[Segmentation], result: Segmentation, name: str, done: int, 
 
 
 @contextmanager
-def _place(beside: Path | None) -> Iterator[Path | None]:
-    """A path for the labels of a member, gone afterwards; None where they are kept in memory."""
+def store_beside(beside: Path | None) -> Iterator[Path | None]:
+    """A path for labels that a result is made of, gone afterwards; None where they are kept in memory."""
     if beside is None:
         yield None
         return
