@@ -162,13 +162,14 @@ def test_a_wrong_knob_is_refused_in_a_line(knobs: dict[str, object], error: type
     assert "\n" not in str(refused.value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Silent:
+    """Has a knob that nobody describes."""
+
+    knob: int = 1
+
+
 def test_a_field_without_its_text_is_a_defect() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Silent:
-        """Has a knob that nobody describes."""
-
-        knob: int = 1
-
     with pytest.raises(KeyError, match="knob"):
         field_docs(Silent)
 

@@ -64,6 +64,7 @@ class ConfigForm(QObject, Generic[C]):
         self._knobs = knobs
         self._words = {name: words.get(name) or Words(_label_of(name)) for name in knobs}
         self._widgets = {name: knob_widget(knob, self._words[name]) for name, knob in knobs.items()}
+        self._without_use: set[str] = set()
         self.shown = tuple(shown)
         self.folded = tuple(name for name in knobs if name not in self.shown)
         self.advanced = _Fold(self.rows(self.folded)) if self.folded else None
@@ -100,7 +101,10 @@ class ConfigForm(QObject, Generic[C]):
 
     def show(self, name: str, shown: bool) -> None:
         """Show the row of a field, or hide it; a field that is hidden has its default."""
+        if shown == (name not in self._without_use):
+            return  # to look for the row takes a millisecond
         widget, knob = self._widgets[name], self._knobs[name]
+        self._without_use ^= {name}
         if not shown:
             widget.value = knob.default if _is_plain(knob, self._words[name]) else _text_of(knob.default)
         widget.enabled = shown
