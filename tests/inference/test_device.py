@@ -69,12 +69,20 @@ def test_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "fast"), [({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)], ids=str
+    ("capabilities", "slowdown", "fast"),
+    [
+        ({"avx512_bf16": True}, 0.3, True),
+        ({"avx512_bf16": True}, 160.0, False),
+        ({"avx512_bf16": False}, 0.3, False),
+        ({}, 0.3, False),
+    ],
+    ids=["fast", "kept_from_it", "without", "unknown"],
 )
 def test_a_cpu_is_fast_in_bf16_where_its_hardware_multiplies_it(
-    capabilities: dict[str, bool], fast: bool, monkeypatch: pytest.MonkeyPatch
+    capabilities: dict[str, bool], slowdown: float, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr("napari_medseg.inference.device.measured_slowdown", lambda device: slowdown)
     assert machine_for("cpu") == Machine("cpu", fast_bf16=fast)
 
 
@@ -96,11 +104,12 @@ def test_bf16_is_what_the_network_computes_in() -> None:
     [
         ("bf16", False, 160.2, "bf16 takes 160 times as long as fp32 on cpu (measured): choose fp32 or auto"),
         ("bf16", False, 1.1, None),
-        ("bf16", True, 160.0, None),
+        ("bf16", True, 160.2, "bf16 takes 160 times as long as fp32 on cpu (measured): choose fp32 or auto"),
+        ("bf16", True, 0.3, None),
         ("fp32", False, 160.0, None),
         ("auto", False, 160.0, None),
     ],
-    ids=["slow", "no_slower", "fast", "fp32", "auto"],
+    ids=["slow", "no_slower", "kept_from_it", "fast", "fp32", "auto"],
 )
 def test_bf16_that_was_chosen_by_hand_is_warned_of_where_it_is_slow(
     precision: Precision, fast: bool, factor: float, says: str | None, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +130,7 @@ def test_auto_takes_bf16_only_where_the_hardware_has_it(
     fast: bool, monkeypatch: pytest.MonkeyPatch, ball_model: Path
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
+    monkeypatch.setattr("napari_medseg.inference.device.measured_slowdown", lambda device: 0.3)
     wanted = "bf16" if fast else "fp32"
     spec = replace(load_model(ball_model).spec, bf16_ok=True)
     assert training_precision("auto", torch.device("cpu")) == wanted

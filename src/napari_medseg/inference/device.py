@@ -80,15 +80,19 @@ def machine_for(device: str) -> Machine:
     return Machine(str(chosen), has_fast_bf16(chosen))
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 natively, so that it is faster than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= _AMPERE
-    return device.type == "cpu" and _cpu_has_bf16()
-
-
 Slowdown = Callable[[torch.device], float]
 """How many times longer a device takes in bf16 than in fp32."""
+
+
+def has_fast_bf16(device: torch.device, slowdown: Slowdown | None = None) -> bool:
+    """Whether the hardware multiplies bf16 natively, so that it is faster than fp32.
+
+    A CPU that says so is measured too, by `slowdown`: torch's libraries may be kept from its instructions
+    (ONEDNN_MAX_CPU_ISA), and bf16 is 160 times slower then.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _AMPERE
+    return device.type == "cpu" and _cpu_has_bf16() and (slowdown or measured_slowdown)(device) < _SLOWER
 
 
 def bf16_doubt(precision: Precision, device: torch.device, slowdown: Slowdown | None = None) -> str | None:
@@ -96,7 +100,7 @@ def bf16_doubt(precision: Precision, device: torch.device, slowdown: Slowdown | 
 
     slowdown: how that is found; by default it is measured, once in a process.
     """
-    if precision != "bf16" or has_fast_bf16(device):
+    if precision != "bf16" or (device.type == "cuda" and has_fast_bf16(device)):
         return None
     factor = (slowdown or measured_slowdown)(device)
     if factor < _SLOWER:
