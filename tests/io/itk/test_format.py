@@ -319,6 +319,16 @@ def test_data_files_as_others_name_them(tmp_path: Path, data: str, msb: bool, co
     assert np.array_equal(io.read(tmp_path / "b.nhdr").data[0], VOXELS)
 
 
+def test_no_name_holds_a_null_byte(tmp_path: Path) -> None:
+    meta(tmp_path / "a.mhd", data="a\0b.raw")
+    nrrd(tmp_path / "b.nhdr", extra="data file: a\0b.raw\n")
+    for name in ("a.mhd", "b.nhdr"):
+        with pytest.raises(FileError, match=rf"{name}: the name of its data file holds a null byte: 'a\\x00b"):
+            io.read(tmp_path / name)
+    with pytest.raises(FileError, match=r"no such file: .*null byte"):
+        io.read(tmp_path / "a\0b.nii")
+
+
 def detached(path: Path, fields: str, encoding: str = "raw") -> Path:
     header = NRRD.format(space="left-posterior-superior", encoding=encoding, extra="").rstrip("\n")
     path.write_text(f"{header}\n{fields}\n")

@@ -36,6 +36,8 @@ def _kind(status: os.stat_result) -> str:
 
 def status_of(path: Path) -> os.stat_result:
     """The status of the file or folder at a path; FileError where nothing is there."""
+    if "\0" in str(path):
+        raise FileError(f"no such file: {str(path)!r}: no file's name can hold a null byte")
     try:
         return path.stat()
     except FileNotFoundError:

@@ -260,6 +260,8 @@ def _numbered(path: Path, text: str, before: str, width: str, after: str, *numbe
 def _data_file(path: Path, name: str) -> Path:
     """One data file: in the header's folder or below, but in no hidden folder there. FileError otherwise."""
     data = path.parent / name
+    if "\0" in name:
+        raise FileError(f"{path}: the name of its data file holds a null byte: {name!r:.100}")
     inside = Path(os.path.realpath(data)).is_relative_to(os.path.realpath(path.parent))
     if not inside or Path(name).is_absolute() or any(part.startswith(".") for part in Path(name).parts[:-1]):
         raise FileError(f"{path}: its data file {name!r:.100} lies outside of its folder: that is not allowed")
