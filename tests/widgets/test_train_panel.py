@@ -137,6 +137,7 @@ def test_progress_counts_steps_also_where_the_budget_is_in_minutes(panel: TrainP
     assert panel.progress.text.text() == "step 57, epoch 4, 1 min 01 s left"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("three_cases")
 def test_a_training_that_napari_ends_by_quitting_leaves_its_model_and_is_resumed(
     panel: TrainPanel, models_folder: Path, qtbot: Any, apart: list[subprocess.Popen[bytes]]

@@ -43,6 +43,7 @@ def test_what_is_no_volume_is_refused(viewer: Any) -> None:
     assert linked_models(viewer) == []
 
 
+@pytest.mark.slow
 @needs_plugin
 def test_clicks_paint_and_cross_hairs_in_every_view(
     make_napari_viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
