@@ -155,6 +155,8 @@ def segmenting(
             if wanted.out is None
             else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted, made_by))
         )
+        if journal is not None:
+            journal.begin_anew_where_cleaned()
         _require_outputs(wanted, outputs)
         if model.spec.trust.dice is not None and spread is None and not wanted.resume:
             outputs = replace(outputs, softness=Softness(len(plan.spec.label_ids)))
@@ -166,6 +168,8 @@ def segmenting(
         if outputs.softness is not None and model.spec.trust.dice is not None:
             ml = sum(outputs.softness.voxels) * volume.grid.voxel_volume_mm3 / 1000
             yield Notice(model.spec.trust.dice.sentence(outputs.softness.soft_dice, ml))
+        if journal is not None and model.spec.cleaning:
+            journal.note_cleaning()
         yield from cleaning_labels(result, model.spec.cleaning)
     return result
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_medseg.geometry import Triple
-from napari_medseg.inference.cleaning.masks import Mask
 from napari_medseg.interactive.propagation import interpolated
 from napari_medseg.transforms.annotated import held_slices
+
+Mask = npt.NDArray[np.bool_]
 
 
 def between_slices(mask: Mask, axis: int, spacing_zyx_mm: Triple) -> Mask:
