@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from napari_medseg.architectures.translation import PatchCritic
 from napari_medseg.architectures.unets.unet3d import UNet3D
 from napari_medseg.events import MadeUp
 from napari_medseg.training.cases import IGNORE
@@ -18,7 +19,6 @@ from napari_medseg.training.generative.networks import (
     Coder,
     Decoder,
     Flat,
-    PatchCritic,
     drawn_hard,
     noise_like,
     one_hot,
