@@ -6,7 +6,7 @@ Two walks: the first finds the parts, the second changes the blocks in which one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -61,15 +61,24 @@ def filling_holes(labels: Any, boxes: Mapping[int, Box], voxels: int) -> Work[No
     """
     for done, (label, box) in enumerate(boxes.items(), start=1):
         view = BoxView.around(labels, with_margin(box, labels.shape))
-        # The rest is of class 1: what of it reaches the end of the box lies outside of the label.
-        walk = Walk.over(view, lambda seen, label=label: (seen != label).astype(np.uint8), 6, voxels)  # type: ignore[misc]
-        yield from _changing(
-            walk,
-            view,
-            lambda parts, shape=view.shape: [part for part in parts if not _reaches_end(part.box, shape)],  # type: ignore[misc]
-            lambda seen, there, label=label: np.where(there & (seen == 0), label, seen),  # type: ignore[misc]
-        )
+        walk = Walk.over(view, partial(_rest, label), 6, voxels)
+        yield from _changing(walk, view, partial(_enclosed, view.shape), partial(_taken, label))
         yield Progress(done, len(boxes), "labels done")
+
+
+def _rest(label: int, seen: Labels) -> npt.NDArray[np.uint8]:
+    """1 outside of the label: what of it reaches the end of the label's box lies outside, the other parts inside."""
+    rest: npt.NDArray[np.uint8] = (seen != label).astype(np.uint8)
+    return rest
+
+
+def _enclosed(shape: Sequence[int], parts: Sequence[Part]) -> list[Part]:
+    return [part for part in parts if not _reaches_end(part.box, shape)]
+
+
+def _taken(label: int, seen: Labels, there: npt.NDArray[np.bool_]) -> Labels:
+    """The labels, with background that lies there given to the label."""
+    return np.where(there & (seen == 0), label, seen)
 
 
 def _reaches_end(box: Box, shape: Sequence[int]) -> bool:

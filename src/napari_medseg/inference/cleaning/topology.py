@@ -34,11 +34,11 @@ def towards(labels: Any, label: int, wanted: Any, box: Box, voxels: int) -> Work
 
     Parts, holes and tunnels stay as many as they were; voxels of other labels stay. labels, wanted: (Z, Y, X). box:
     holds both masks and a voxel around them, inside the image. What lies beyond is not in the mask. voxels: of a block,
-    or one plane.
+    which has the planes of a chunk at least.
     """
     here, there = BoxView(labels, box), BoxView(wanted, box)
     depth, height, width = here.shape
-    step = max(1, voxels // (height * width))
+    step = max(here.chunks[0], voxels // (height * width))
     planes = [slice(z, min(z + step, depth)) for z in range(0, depth, step)]
     # A block that is as wanted stays so: flips lead to what is wanted only.
     left = [part for part in planes if _differing(here, there, label, part).any()]
