@@ -45,8 +45,8 @@ def instances(
     Objects of one label that touch are told apart by a watershed on the distance to the border, or on the depths that
     a model of the scheme distance-map gives. The array is read block by block, and the ids do not depend on the blocks;
     a connected part that spans several blocks is cut as a whole: its box is in memory then, but not for the method
-    components. out: a ".zarr" path for the
-    result; without it the result is an array in memory. config, or knobs: the fields of ObjectsConfig.
+    components. out: a ".zarr" path for the result; without it the result is an array in memory. config, or knobs: the
+    fields of ObjectsConfig.
 
     Raises InputError for values out of bounds, FileError where the store cannot be written.
     """
