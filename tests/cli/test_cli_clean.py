@@ -31,6 +31,28 @@ def test_the_steps_of_the_flags_are_done_and_names_stay(labels: Path, tmp_path: 
     assert cleaned.labels == {1: "liver", 2: "spleen"}
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["clean", "--islands-ml", "9"], "warning: {out}: no voxel in it has a label"),
+        (["instances", "--least-ml", "9"], "there is no object of at least 9 ml: the largest has 0.47 ml"),
+        (["convert", "--onto", "{far}"], "warning: {out}: no voxel in it has a label"),
+    ],
+)
+def test_a_file_without_labels_is_told_in_one_line(
+    command: list[str], told: str, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = tmp_path / "far.nii.gz"
+    ms.write(far, Segmentation(np.zeros((2, 2, 2), np.uint8), Grid.from_spacing((2, 2, 2), (1, 1, 1), (900, 0, 0))))
+    out = tmp_path / "out.nii.gz"
+    name, *flags = [word.format(far=far) for word in command]
+    assert main([name, str(labels), "-o", str(out), *flags]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if " no " in line]
+    assert len(lines) == 1
+    assert told.format(out=out) in lines[0]
+    assert not np.asarray(ms.read_segmentation(out).data).any()
+
+
 def test_without_a_step_nothing_is_written(labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clean", str(labels), "-o", str(tmp_path / "out.nii.gz")]) == 2
     assert "nothing to do: ask for one or more of" in capsys.readouterr().err

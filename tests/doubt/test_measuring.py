@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +12,16 @@ import torch
 from torch import nn
 
 from balls import volume
-from napari_medseg import doubts, load_model, read, segment
+from napari_medseg import doubts, iter_segment, load_model, read, segment
 from napari_medseg.config import DoubtConfig
 from napari_medseg.doubt.measuring import KINDS
-from napari_medseg.doubt.passes import _dropped, _dropping, variance_of
+from napari_medseg.doubt.passes import _dropped, _dropping
 from napari_medseg.doubt.streaming import Seen, opened, streamed
 from napari_medseg.errors import InputError, MedsegError
-from napari_medseg.inference.predictor import Predictor
+from napari_medseg.events import Notice
+from napari_medseg.inference.predictor import Predictor, variance_of
 from napari_medseg.models.file import write_model
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.several import averaged
 from napari_medseg.models.trust import Trust
 
@@ -39,6 +42,24 @@ def test_the_channels_are_those_of_the_uncertainty(ball_model: Path, tmp_path: P
     assert found.channels == ("entropy", "margin")
     segment(volume(), model, device="cpu", preset="exact", uncertainty=tmp_path / "u.zarr")
     np.testing.assert_allclose(read(tmp_path / "d.zarr").data[...], read(tmp_path / "u.zarr").data[...], atol=1e-5)
+
+
+def test_a_run_that_mirrors_has_the_variance_over_the_mirrors(ball_model: Path, tmp_path: Path) -> None:
+    model = load_model(ball_model)
+    spec = replace(model.spec, recipe=Recipe(mirror_axes=(1, 2)), trust=Trust(temperature=2.0))
+    model = write_model(tmp_path / "m.safetensors", spec, model.load_network().state_dict())
+    expected = doubts(volume(), model, device="cpu", overlap=0.5, kinds=["tta"]).data
+    options: dict[str, Any] = {"device": "cpu", "preset": "exact", "uncertainty": tmp_path / "u.zarr"}
+    plain = segment(volume(), model, tta=True, device="cpu", preset="exact")
+    told = segment(volume(), model, tta=True, **options)
+    np.testing.assert_array_equal(np.asarray(told.data), np.asarray(plain.data))
+    found = read(tmp_path / "u.zarr")
+    assert found.channels == ("entropy", "margin", "tta")
+    np.testing.assert_allclose(found.data[2], expected[0], atol=1e-5)
+    assert found.data[2].max() > 0.001
+    spread = list(iter_segment(volume(), model, tta=True, **{**options, "preset": "balanced"}))
+    assert [e.message for e in spread if isinstance(e, Notice) and "no channel tta: preset balanced" in e.message]
+    assert read(tmp_path / "u.zarr").channels == ("entropy", "margin")
 
 
 def test_a_volume_comes_plane_by_plane_and_each_voxel_once(ball_model: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
 from balls import SHAPE, segmentation, volume
-from napari_medseg import iter_train, load_model, segment, train
+from napari_medseg import Volume, iter_train, load_model, segment, train
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, TrainProgress
@@ -47,9 +49,10 @@ class SchemeSuite:
         """Of a training of 6 steps."""
         spec = SCHEMES[self.scheme]
         others = [volume(seed=seed) for seed in (5, 6)] if spec.takes_unlabelled else []
+        target = [dark(seed) for seed in (5, 6)] if spec.takes_target else []
         tiny = {"epochs": STEPS, "val": 0, "device": "cpu", "precision": "fp32", "report": False, "patch_zyx": SHAPE}
-        options = {"scheme": self.scheme, "unlabelled": others, "network": self.network, "arguments": self.arguments}
-        return {**options, **tiny, **self.knobs, **changes}
+        options = {"scheme": self.scheme, "unlabelled": others, "target": target, "network": self.network}
+        return {**options, "arguments": self.arguments, **tiny, **self.knobs, **changes}
 
     def test_a_stopped_training_leaves_a_model_and_goes_on_to_the_same_weights(self, tmp_path: Path) -> None:
         whole = train(pairs(), out=tmp_path / "whole.safetensors", **self.options()).load_network().state_dict()
@@ -81,10 +84,14 @@ class SchemeSuite:
             return deeply_supervised(outputs, classes, context) * (math.nan if next(calls) > STOPPED else 1)
 
         options = self.options(epochs=100, checkpoint_minutes=0)
-        images = [as_case(image, number) for number, image in enumerate(options.pop("unlabelled"))]
+        images, target = (
+            [as_case(image, number) for number, image in enumerate(options.pop(name))]
+            for name in ("unlabelled", "target")
+        )
         network = options.pop("network")
         config = configured(TrainConfig, None, options)
-        job = Job(as_cases(pairs()), network, tmp_path / "m.safetensors", config, loss=broken, unlabelled=images)
+        out = tmp_path / "m.safetensors"
+        job = Job(as_cases(pairs()), network, out, config, loss=broken, unlabelled=images, target=target)
         with pytest.raises(InputError, match="was not finite for 10 steps"):
             list(iter_job(job))
         left = load_model(tmp_path / "m.training" / "last.safetensors").load_network().state_dict()
@@ -95,6 +102,9 @@ class SchemeSuite:
         if SCHEMES[self.scheme].takes_unlabelled:
             with pytest.raises(InputError, match=f"scheme {self.scheme} needs unlabelled images"):
                 train(pairs(), out=out, **self.options(unlabelled=[]))
+        if SCHEMES[self.scheme].takes_target:
+            with pytest.raises(InputError, match=f"scheme {self.scheme} needs target images"):
+                train(pairs(), out=out, **self.options(target=[]))
         for name, value in {"doubt_passes": 3, "confidence": 0.5, "critic_width": 3}.items():
             if name not in SCHEMES[self.scheme].knobs:
                 with pytest.raises(InputError, match=f"scheme {self.scheme} has no use for {name}"):
@@ -103,6 +113,24 @@ class SchemeSuite:
 
     def test_it_says_when_to_use_it(self) -> None:
         assert SCHEMES[self.scheme].when.endswith(".")
+
+
+class Staged(SchemeSuite):
+    """A scheme that trains other networks first: the loss of labels comes after these."""
+
+    def test_steps_lower_the_loss_of_labels(self, tmp_path: Path) -> None:
+        options = self.options(augment=False, foreground=1.0, learning_rate=0.01, epochs=12)
+        events = list(iter_train(pairs(), out=tmp_path / "m.safetensors", **options))
+        steps = [event for event in events if isinstance(event, TrainProgress)]
+        losses = [event.losses["loss"] for event in steps if "loss" in event.losses]
+        assert 0 < len(losses) < len(steps)
+        assert losses[-1] < 0.9 * losses[0]
+
+
+def dark(seed: int = 5, channels: int = 1) -> Volume:
+    """Another domain: the balls are dark."""
+    bright = volume(channels, seed)
+    return replace(bright, data=200 - np.asarray(bright.data))
 
 
 def pairs() -> list[Any]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 from skimage.measure import euler_number
 
 import napari_medseg as ms
@@ -14,10 +19,14 @@ from known_refiners import segmenter, spec_of, write_brighter
 from napari_medseg.cases import Case
 from napari_medseg.config import CleanConfig, LossConfig
 from napari_medseg.errors import InputError, ModelFileError
-from napari_medseg.events import run_to_end
+from napari_medseg.events import Filled, run_to_end
+from napari_medseg.geometry import Shape3, Triple
+from napari_medseg.inference.cleaning.steps import cleaning_labels
 from napari_medseg.inference.cleaning.topology import towards
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.refiners.deciding import best_steps, decide_cleaning, deciding
+from objects_phantoms import BLOCKS
+from recorder import Recorder
 
 SHAPE = (8, 16, 16)
 GRID = ms.Grid.from_spacing(SHAPE, (1.0, 1.0, 1.0))
@@ -108,12 +117,131 @@ def test_smoothing_keeps_parts_and_tunnels_where_it_is_asked_to() -> None:
 
 
 def test_flips_go_as_far_as_the_topology_allows() -> None:
-    bar = np.zeros((1, 1, 7), bool)
-    bar[0, 0, 1:6] = True
-    target, free = np.zeros_like(bar), np.zeros_like(bar)
-    assert towards(bar, target, free).sum() == 1, "a part never vanishes"
-    target[0, 0, 1] = target[0, 0, 5] = True
-    np.testing.assert_array_equal(towards(bar, target, free), bar)
-    held = free.copy()
-    held[0, 0, 1] = True
-    assert towards(bar, np.zeros_like(bar), held)[0, 0, 1]
+    def flipped(labels: list[int], target: list[int]) -> list[int]:
+        bar, wanted = (np.array(values, np.uint8)[None, None] for values in (labels, target))
+        for _ in towards(bar, 1, wanted, np.s_[0:1, 0:1, 0:7], 10):
+            pass
+        return [int(value) for value in bar.ravel()]
+
+    bar = [0, 1, 1, 1, 1, 1, 0]
+    assert sum(flipped(bar, [0] * 7)) == 1, "a part never vanishes"
+    assert flipped(bar, [0, 1, 0, 0, 0, 1, 0]) == bar
+    assert flipped([0, 1, 1, 1, 1, 1, 2], [0, 0, 0, 1, 1, 1, 1]) == [0, 0, 0, 1, 1, 1, 2], "another label stays"
+
+
+STEPS = (
+    {"largest": True},
+    {"islands_ml": 0.02},
+    {"fill_holes": True},
+    {"smooth_mm": 1.1},
+    {"smooth_mm": 1.1, "keep_topology": True},
+    {"fill_holes": True, "smooth_mm": 0.7, "islands_ml": 0.012, "largest": True, "labels": (2,)},
+)
+
+
+def at_once(labels: npt.NDArray[Any], spacing: Triple, config: CleanConfig) -> npt.NDArray[Any]:
+    """The steps but for topology on the whole array, by their definitions."""
+    now = labels.copy()
+    chosen = [k for k in np.unique(labels[labels > 0]).tolist() if k in (config.labels or (k,))]
+    structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[config.connectivity])
+    for label in chosen if config.fill_holes else ():
+        faces = ndimage.generate_binary_structure(3, 1)
+        if labels.shape[0] == 1:
+            faces[[0, 2]] = False
+        now[ndimage.binary_fill_holes(now == label, faces) & (now == 0)] = label
+    if config.smooth_mm:
+        sigma = [config.smooth_mm / step for step in spacing]
+        masks = [(now == label).astype(np.float32) for label in chosen]
+        shares = [ndimage.gaussian_filter(mask, sigma, mode="nearest", truncate=3.0) for mask in masks]
+        best = np.max([np.zeros(now.shape, np.float32), *shares], axis=0)
+        winner = np.array(chosen)[np.argmax(shares, axis=0)]
+        total = np.zeros(now.shape, np.float32)
+        for share in shares:
+            total += share
+        lead, ours = best - (1 - total), np.isin(now, chosen)
+        taken = (lead > 1e-4) & (ours | (now == 0))
+        now = np.where(taken, winner, np.where(ours & (lead < -1e-4), 0, now)).astype(labels.dtype)
+    for label in chosen:
+        parts, _ = ndimage.label(now == label, structure)
+        sizes = np.bincount(parts.ravel())[1:]
+        if config.islands_ml:
+            small = 1 + np.flatnonzero(sizes * np.prod(spacing) / 1000 < config.islands_ml * (1 - 1e-9))
+            now[np.isin(parts, small)] = 0
+            sizes[small - 1] = 0
+        if config.largest and sizes.any():
+            now[(parts > 0) & (parts != 1 + sizes.argmax())] = 0
+    return now
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    shape=st.sampled_from([(9, 12, 13), (1, 17, 19), (26, 9, 2)]),
+    voxels=st.sampled_from(BLOCKS[:-1]),
+    connectivity=st.sampled_from([6, 18, 26]),
+    knobs=st.sampled_from(STEPS),
+    chunked=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_labels_do_not_depend_on_the_blocks(
+    seed: int, shape: Shape3, voxels: int, connectivity: int, knobs: dict[str, Any], chunked: bool
+) -> None:
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 0.7)
+    labels = np.digitize(noise, [0.1, 0.35]).astype(np.uint8)
+    spacing = (2.0, 1.0, 1.5)
+    config = CleanConfig(connectivity=connectivity, **knobs)  # type: ignore[arg-type]  # sampled from integers
+
+    def cleaned(target: Any, voxels: int) -> npt.NDArray[Any]:
+        for _ in cleaning_labels(ms.Segmentation(target, ms.Grid.from_spacing(shape, spacing)), [config], voxels):
+            pass
+        return np.asarray(target[:, :, :])
+
+    whole = cleaned(labels.copy(), 10_000)
+    np.testing.assert_array_equal(cleaned(Recorder(labels.copy()) if chunked else labels.copy(), voxels), whole)
+    if not config.keep_topology:
+        np.testing.assert_array_equal(whole, at_once(labels, spacing, config))
+
+
+@pytest.mark.parametrize("knobs", STEPS)
+def test_no_step_reads_more_where_there_are_more_planes(knobs: dict[str, Any]) -> None:
+    largest = []
+    for depth in (64, 192):
+        noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(depth, 16, 16)), 0.7)
+        labels = Recorder(np.digitize(noise, [0.1, 0.35]).astype(np.uint8))
+        labels.data[2:-2, 4:12, 4:12] = 2
+        labels.data[4:-4, 6:10, 6:10] = 0  # a hole through all blocks
+        before = labels.data.copy()
+        segmentation = ms.Segmentation(labels, ms.Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0)))
+        boxes = [e.box for e in cleaning_labels(segmentation, [CleanConfig(**knobs)], 2048) if isinstance(e, Filled)]
+        changed = np.zeros(labels.shape, bool)
+        for box in boxes:
+            changed[box] = True
+        assert (before != labels.data).any()
+        assert changed[before != labels.data].all(), "what changes is told"
+        largest.append(labels.largest)
+    assert largest[0] == largest[1] <= 2 * 2048
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_run_that_ends_while_it_cleans_is_resumed_to_the_same_labels(tmp_path: Path, stop: int) -> None:
+    """Steps that were done in part would see other labels the second time."""
+    shape = (130, 16, 16)
+    grid = ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0))
+    image = np.random.default_rng(0).normal(size=shape)
+    volume = ms.Volume(ndimage.gaussian_filter(image, 1.0).astype(np.float32)[None] * 4, grid, ("image",))
+    config = CleanConfig(smooth_mm=1.5, keep_topology=True, largest=True)
+    model = write_brighter(tmp_path / "m.safetensors", replace(segmenter(spec_of(patch=SHAPE)), cleaning=(config,)))
+    plain = np.asarray(ms.segment(volume, replace(model, spec=replace(model.spec, cleaning=())), device="cpu").data)
+    whole = np.asarray(ms.segment(volume, model, device="cpu").data)
+    assert (plain != whole).any()
+    out, filled = tmp_path / "out.zarr", 0
+    events = ms.iter_segment(volume, model, out=out, device="cpu")
+    for event in events:
+        if isinstance(event, Filled):
+            filled += 1
+        if filled == 3 + stop:  # three rows of chunks
+            break
+    events.close()  # type: ignore[attr-defined]  # a generator
+    for _ in ms.iter_segment(volume, model, out=out, device="cpu", resume=True):
+        pass
+    np.testing.assert_array_equal(np.asarray(ms.read_segmentation(out).data[...]), whole)
+    assert not list(out.rglob("*.partial"))

@@ -143,6 +143,15 @@ def test_shapes_between_slices_are_measured_in_mm() -> None:
     assert np.array_equal(wide, wide[:, ::-1])
 
 
+def test_lines_between_painted_lines_of_a_slice_are_filled_in() -> None:
+    """A slice alone has no outside above and below."""
+    whole = ball((1, 31, 31), (1.0, 1.0, 1.0), 12.0)
+    some = whole.copy()
+    some[0, [k for k in range(31) if k % 4 != 3]] = 0
+    full = cleaned_data(some, (1.0, 1.0, 1.0), interpolate="y")
+    assert 2 * (full & whole).sum() / (full.sum() + whole.sum()) > 0.9
+
+
 def test_interpolation_leaves_other_labels_and_full_slices() -> None:
     _, some = painted(0, [5, 9, 13])
     some[7, 8:12, 8:12] = 2

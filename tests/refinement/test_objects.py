@@ -34,6 +34,22 @@ def test_split_between_parts_at_a_neck_and_at_voxels() -> None:
     assert beside[6, 6, 2] != beside[6, 6, 5], "two clicks split where there is no neck too"
 
 
+def test_a_flat_object_is_cut_at_its_bridge() -> None:
+    """Wherever the clicks lie: a slice has no border above and below, and one of a volume has."""
+    y, x = np.ogrid[:21, :50]
+    data = (
+        ((y - 10) ** 2 + (x - 10) ** 2 <= 81)
+        | ((y - 10) ** 2 + (x - 38) ** 2 <= 81)
+        | ((abs(y - 10) < 2) & (x > 9) & (x < 39))
+    )
+    flat = ms.Segmentation(data[None].astype(np.uint8), ms.Grid.from_spacing((1, 21, 50), (1.0, 1.0, 1.0)))
+    for seeds in ([(0, 10, 10), (0, 10, 38)], [(0, 10, 17), (0, 10, 44)], [(0, 3, 10), (0, 10, 30)]):
+        found = np.asarray(ms.split_object(flat, 1, seeds).data)
+        left, right = (set(np.unique(side[side > 0])) for side in (found[0][:, :19], found[0][:, 30:]))
+        assert left == {found[seeds[0]]}, seeds
+        assert right == {found[seeds[1]]}, seeds
+
+
 def test_a_flat_object_is_split() -> None:
     labels = balls()
     flat = ms.Segmentation(np.asarray(labels.data)[6:7], ms.Grid.from_spacing((1, *labels.grid.shape[1:]), (1, 1, 1)))

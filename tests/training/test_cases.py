@@ -15,7 +15,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import finishing, result_of
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import load_model
-from napari_medseg.training.cases import IGNORE, as_cases, class_indices, objects_of, prepare
+from napari_medseg.training.cases import IGNORE, as_cases, class_indices, new_array, objects_of, prepare
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,21 @@ def test_pairs_of_nouns_are_cases() -> None:
     assert [c.name for c in cases] == ["case 0", "named"]
     with pytest.raises(InputError, match="at least one case"):
         as_cases([])
+
+
+def test_cases_of_one_name_are_told_apart() -> None:
+    """What is known of a case is kept under its name: intensities, errors of a model, scratch files."""
+    alike = [(replace(volume(seed=seed), name="a"), segmentation()) for seed in range(3)]
+    cases = as_cases([*alike, (replace(volume(), name="a (2)"), segmentation()), *[Case(name="")] * 2])
+    assert [case.name for case in cases] == ["a", "a (3)", "a (4)", "a (2)", "", "(2)"]
+    assert cases[1].volume().name == "a (3)"
+
+
+def test_scratch_files_of_names_that_look_alike_are_two(tmp_path: Path) -> None:
+    arrays = [new_array(tmp_path, name, (2,), np.int16) for name in ("a b.image", "a_b.image", "A_b.image")]
+    for value, array in enumerate(arrays):
+        array[:] = value
+    assert [array.tolist() for array in arrays] == [[0, 0], [1, 1], [2, 2]]
 
 
 @pytest.mark.parametrize(("ignored", "ids"), [(None, [0, 1, 1]), (2, [0, 1, 2]), (1, [0, 1, 2])])

@@ -12,10 +12,22 @@ from napari.components import ViewerModel
 
 import napari_medseg as ms
 from balls import balls, volume
+from napari_medseg import registry
+from napari_medseg.models.file import write_model
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
 from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
 from napari_medseg.widgets.suggest import SuggestPanel
+
+
+def two_channels(one: Path, out: Path) -> ms.Model:
+    """A model of two channels, with weights as they come."""
+    spec = ms.load_model(one).spec
+    channels = tuple(replace(spec.channels[0], name=name) for name in ("T1", "FLAIR"))
+    arguments = {**spec.arguments, "in_channels": 2}
+    network = registry.network(spec.network).build_from(arguments)
+    spec = replace(spec, channels=channels, normalisation=spec.normalisation * 2, arguments=arguments)
+    return write_model(out, spec, network.state_dict())
 
 
 def add(viewer: ViewerModel, image: Volume) -> Any:
@@ -53,3 +65,29 @@ def test_the_list_is_what_suggest_gives_and_leads_there(
     last = expected[-1]
     panel.list.itemClicked.emit(panel.list.item(2))
     assert slice_in_view(viewer, viewer.layers[last.case]) == (0, last.index)
+
+
+def test_a_model_of_two_channels_asks_for_the_layers_of_one_image(
+    viewer: ViewerModel, ball_model: Path, models_folder: Path, qtbot: Any
+) -> None:
+    model = two_channels(ball_model, models_folder / "two.safetensors")
+    layers = [add(viewer, replace(volume(seed=seed), name=name)) for seed, name in enumerate(("flair", "t1"))]
+    panel = SuggestPanel(viewer)
+    qtbot.addWidget(panel)
+    qtbot.waitUntil(lambda: len(panel.channels.boxes) == 2)
+    assert "with these channels" in panel.about.text()
+    assert [box.layer for box in panel.channels.boxes] == layers[::-1], "each row another layer"
+    panel.options["count"].value = 2
+    panel.run_button.click()
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
+    both = np.concatenate([np.asarray(volume(seed=seed).data) for seed in (1, 0)])
+    expected = ms.suggest([Volume(both, volume().grid, name="t1")], model, count=2, device="cpu")
+    texts = [panel.list.item(row).text() for row in range(panel.list.count())]
+    assert texts == [f"{one.case}: {one.place}\n{one.reason}" for one in expected]
+    panel.list.itemClicked.emit(panel.list.item(0))
+    assert slice_in_view(viewer, layers[1]) == (expected[0].axis, expected[0].index)
+    shutil.copy(ball_model, models_folder / "one.safetensors")
+    panel.models.select(models_folder / "one.safetensors")
+    qtbot.waitUntil(lambda: not panel.channels.boxes)
+    assert "every visible image" in panel.about.text()
+    assert len(panel.images) == 2

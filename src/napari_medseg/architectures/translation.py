@@ -9,9 +9,11 @@ N: batch. C: channels. w: width. *size: (Z, Y, X) or (Y, X).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from types import MappingProxyType
 
 import torch
@@ -24,8 +26,10 @@ from napari_medseg.architectures.blocks.base import crop, pad_to_multiple
 _LEAK = 0.2
 _DEVIATION = 0.02
 """Of the first weights, as published."""
-_SMALLEST = 32
-"""Voxels along an axis that a judge needs: five convolutions of 4^n, three of them with a stride of 2."""
+_PATCH = 70
+"""Voxels along an axis that a judgement is about."""
+_LAST = 3
+"""Voxels along an axis that a critic needs after its last halving."""
 _SMALLEST_TO_TRANSLATE = 8
 """Voxels along an axis that a translator needs: its padding mirrors three."""
 
@@ -75,7 +79,7 @@ class Translator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, *size) -> the same shape; any size."""
-        translated: Tensor = self.layers(pad_to_multiple(_at_least(x, _SMALLEST_TO_TRANSLATE), 4))
+        translated: Tensor = self.layers(pad_to_multiple(_at_least(x, [_SMALLEST_TO_TRANSLATE] * (x.ndim - 2)), 4))
         return crop(translated, x.shape[2:])
 
 
@@ -96,26 +100,51 @@ def _mirrored_convolution(width: int, spatial_dims: int) -> Iterator[nn.Module]:
     yield Norm[Norm.INSTANCE, spatial_dims](width)
 
 
-class PatchJudge(nn.Module):
-    """Whether patches of 70^n voxels are real: five convolutions of 4^n, instance norms (Isola et al., CVPR 2017)."""
+class PatchCritic(nn.Module):
+    """Whether patches of an image are real: convolutions of 4^n, instance norms (Isola et al., CVPR 2017).
 
-    def __init__(self, *, channels: int, spatial_dims: int, sizes: Sizes) -> None:
+    It is built for images of one size, and takes others. The 70^n PatchGAN where the sides are long enough: three of
+    five convolutions halve. A shorter image is halved less often, and a short axis not at all, with kernels of 3.
+    """
+
+    def __init__(self, *, in_channels: int, size: Sequence[int], width: int = 64) -> None:
+        """size: of the images, (Z, Y, X) or (Y, X)."""
         super().__init__()
-        conv, norm, w = Conv[Conv.CONV, spatial_dims], Norm[Norm.INSTANCE, spatial_dims], sizes.judge_width
-        layers: list[nn.Module] = [conv(channels, w, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(_LEAK)]
-        for before, after, stride in ((w, 2 * w, 2), (2 * w, 4 * w, 2), (4 * w, 8 * w, 1)):
-            layers += [conv(before, after, kernel_size=4, stride=stride, padding=1), norm(after), nn.LeakyReLU(_LEAK)]
-        self.layers = nn.Sequential(*layers, conv(8 * w, 1, kernel_size=4, padding=1))
-        _draw_weights(self)
+        conv, norm = Conv[Conv.CONV, len(size)], Norm[Norm.INSTANCE, len(size)]
+        halvings = _halvings(size)
+        least = _LAST * 2**halvings
+        short = [n < least for n in size]
+        self._least = [1 if is_short else least for is_short in short]
+        kernel = tuple(3 if is_short else 4 for is_short in short)
+        halving = tuple(1 if is_short else 2 for is_short in short)
+        widths = [width * min(8, 2**k) for k in range(halvings + 1)]
+        layers: list[nn.Module] = [conv(in_channels, width, kernel, halving, 1), nn.LeakyReLU(_LEAK)]
+        for k, (before, after) in enumerate(pairwise(widths), start=1):
+            stride = halving if k < halvings else 1
+            layers += [conv(before, after, kernel, stride, 1), norm(after), nn.LeakyReLU(_LEAK)]
+        self.layers = nn.Sequential(*layers, conv(widths[-1], 1, kernel, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, *size) -> (N, 1, *about size / 8); a small image has its last planes repeated."""
-        judged: Tensor = self.layers(_at_least(x, _SMALLEST))
+        """(N, in_channels, *size) -> (N, 1, *smaller); an image that is too small has its last planes repeated."""
+        judged: Tensor = self.layers(_at_least(x, self._least))
         return judged
 
 
-def _at_least(x: Tensor, size: int) -> Tensor:
-    missing = [max(0, size - n) for n in x.shape[2:]]
+def judge(channels: int, spatial_dims: int, sizes: Sizes) -> PatchCritic:
+    """A critic of images of any size, with first weights as in CycleGAN."""
+    critic = PatchCritic(in_channels=channels, size=(_PATCH,) * spatial_dims, width=sizes.judge_width)
+    _draw_weights(critic)
+    return critic
+
+
+def _halvings(size: Sequence[int]) -> int:
+    """The halvings after which `_LAST` voxels are left of a side of middle length; 1 to 3."""
+    typical = sorted(size)[(len(size) - 1) // 2]
+    return min(3, max(1, int(math.log2(max(1, typical / _LAST)))))
+
+
+def _at_least(x: Tensor, size: Sequence[int]) -> Tensor:
+    missing = [max(0, least - n) for least, n in zip(size, x.shape[2:], strict=True)]
     if not any(missing):
         return x
     return pad(x, [side for m in reversed(missing) for side in (0, m)], mode="replicate")

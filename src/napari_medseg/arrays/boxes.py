@@ -184,6 +184,12 @@ def union(a: Box, b: Box) -> Box:
     return z, y, x
 
 
+def holds_any(array: LazyArray) -> bool:
+    """Whether a voxel is not 0; blocks are read until one is found."""
+    walk = blocks(whole(shape_of(array)), block_shape(shape_of(array), chunks_of(array)))
+    return any(np.asarray(array[box]).any() for box in walk)
+
+
 def mask_of(array: LazyArray, label: int, box: Box) -> npt.NDArray[np.bool_]:
     """The voxels of the box that hold the label; one block at a time is read."""
     mask = np.empty([b.stop - b.start for b in box], dtype=bool)

@@ -119,6 +119,44 @@ class Reordered:
         return self.order.apply(np.asarray(self.source[self.order.source_slices(box, shape_of(self.source))]))
 
 
+@dataclass(frozen=True)
+class BoxView:
+    """A box of an array (Z, Y, X), as an array of its own that is read and written box by box; nothing is copied."""
+
+    source: Any
+    box: Box
+
+    @classmethod
+    def around(cls, source: Any, box: Box) -> BoxView:
+        """The box and what lies before it in its first chunks, so that blocks of whole chunks read no chunk twice."""
+        z, y, x = (slice(b.start // c * c, b.stop) for b, c in zip(box, chunks_of(source), strict=True))
+        return cls(source, (z, y, x))
+
+    @property
+    def shape(self) -> Shape3:
+        z, y, x = (side.stop - side.start for side in self.box)
+        return z, y, x
+
+    @property
+    def dtype(self) -> Any:
+        return self.source.dtype
+
+    @property
+    def chunks(self) -> Shape3:
+        return chunks_of(self.source)
+
+    def of_source(self, box: Box) -> Box:
+        """A box of the view, in indices of the array."""
+        z, y, x = (slice(b.start + o.start, b.stop + o.start) for b, o in zip(box, self.box, strict=True))
+        return z, y, x
+
+    def __getitem__(self, box: Box) -> npt.NDArray[Any]:
+        return np.asarray(self.source[self.of_source(box)])
+
+    def __setitem__(self, box: Box, values: npt.NDArray[Any]) -> None:
+        self.source[self.of_source(box)] = values
+
+
 def lazy_view(data: LazyArray) -> Any:
     """A dask array over an array on the disk, chunk by chunk: it can be indexed and transposed without reading."""
     import dask.array as da

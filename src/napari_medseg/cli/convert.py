@@ -130,7 +130,10 @@ def run(args: Namespace) -> None:
         if args.onto is not None:
             x = _resampled(x, args)
         _write(args, x)
-    terminal.print_result(f"wrote {args.output}")
+    if isinstance(x, Segmentation):
+        terminal.print_labels(args.output, x)
+    else:
+        terminal.print_result(f"wrote {args.output}")
 
 
 def _refuse_idle_flags(args: Namespace, *, foreign: bool) -> None:

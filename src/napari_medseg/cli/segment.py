@@ -75,7 +75,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--uncertainty",
         metavar="PATH",
-        help="Also write an OME-Zarr image with entropy and margin of the probabilities; with {name} for several.",
+        help="Also write an OME-Zarr image with entropy and margin of the probabilities, and with "
+        "--tta --preset exact their variance over mirror images; with {name} for several.",
     )
     parser.add_argument(
         "--refine",

@@ -9,19 +9,30 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from napari_medseg.errors import MedsegWarning
+from napari_medseg.arrays.boxes import holds_any
+from napari_medseg.errors import MedsegWarning, warn
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tqdm import tqdm
 
     from napari_medseg.metrics import Scores
     from napari_medseg.metrics.study.tables import Table
+    from napari_medseg.volume import Segmentation
 
 
 def print_result(text: str) -> None:
     """A line of the result."""
     sys.stdout.write(f"{text}\n")
+
+
+def print_labels(path: Path, labels: Segmentation) -> None:
+    """Where labels were written; a warning where none is in them."""
+    print_result(f"wrote {path}")
+    if not holds_any(labels.data):
+        warn(f"{path}: no voxel in it has a label")
 
 
 def print_scores(scores: Scores) -> None:

@@ -17,7 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from napari_medseg.config import DoubtConfig
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.inference.plan import InferencePlan
-from napari_medseg.inference.predictor import Predictor, mirrors_along
+from napari_medseg.inference.predictor import Predictor, mirrors_along, variance_of
 from napari_medseg.models.file import Model
 from napari_medseg.models.several import Ensemble
 
@@ -44,20 +44,6 @@ class Passes:
 
     def _variance(self, logits: Iterator[torch.Tensor]) -> torch.Tensor:
         return variance_of(one.div(self.temperature).softmax(1) for one in logits)
-
-
-def variance_of(probabilities: Iterator[torch.Tensor]) -> torch.Tensor:
-    """The variance over the passes, summed over the classes: (B, K, ...) each -> (B, 1, ...).
-
-    It is 0 where all agree, and 0.5 where half of them are certain of one class and half of another.
-    """
-    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-    for p in probabilities:  # Welford 1962: no pass is kept
-        count += 1
-        off = p - mean
-        mean = mean + off / count
-        squares = squares + off * (p - mean)
-    return (squares / count).sum(1, keepdim=True)
 
 
 def looks_of(

@@ -40,7 +40,7 @@ from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.refining.run import described_by, require_refiner_of, segmenting_and_refining
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging, store_beside
-from napari_medseg.inference.results.sink import DOUBTS, Outputs
+from napari_medseg.inference.results.sink import DOUBTS, TTA, Outputs
 from napari_medseg.inference.results.softness import Softness
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.source.absent import completed, doubt_about_missing
@@ -81,7 +81,9 @@ def iter_segment(
     the same labels, whose logits are averaged; several of other labels; or the path of a set of models (.json). out: a
     ".zarr" path for the labels; without it they are an array in memory. probabilities: a ".zarr" path for an image with
     a channel per class, background first. uncertainty: a ".zarr" path for an image with the channels "entropy" (of the
-    probabilities, 0 to 1) and "margin" (of the likeliest class over the next, 0 to 1). All lie on the volume's grid.
+    probabilities, 0 to 1) and "margin" (of the likeliest class over the next, 0 to 1), and "tta" (the variance of the
+    probabilities over mirror images, summed over the classes) where every window is mirrored: with tta and the preset
+    exact. All lie on the volume's grid.
     refine: a refiner or its path, which makes the labels better once all are there; see `iter_refine`.
 
     Yields `Started` (with the plan, and the Segmentation being filled), a `Notice` for each sign that the model was not
@@ -144,17 +146,21 @@ def segmenting(
         return (yield from _segmenting_objects(volume, model, config, way, wanted, origin or {}, spread, refiner))
     volume, spec = completed(volume, model.spec, config.missing)
     plan = resolve(ImageFacts.of(volume), spec, replace(config, missing=()), machine_for(config.device))
+    plan = plan if wanted.uncertainty is None else plan.telling_mirrors()
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
     if plan.spec.has_pipeline:
         alone = None if spread is None else "the model needs the whole image: one process segments it"
         return (yield from _segmenting_prepared(volume, plan, predictor, config, wanted, made_by, alone))
-    with _new_segmentation(volume, model.spec.labels, wanted, made_by) as (result, outputs):
+    doubts = (*DOUBTS, *([TTA] if plan.mirrors_told else []))
+    with _new_segmentation(volume, model.spec.labels, wanted, made_by, doubts) as (result, outputs):
         journal = (
             None
             if wanted.out is None
             else store_journal(outputs, lambda: identity_of(volume, model, plan, wanted, made_by))
         )
+        if journal is not None:
+            journal.begin_anew_where_cleaned()
         _require_outputs(wanted, outputs)
         if model.spec.trust.dice is not None and spread is None and not wanted.resume:
             outputs = replace(outputs, softness=Softness(len(plan.spec.label_ids)))
@@ -162,10 +168,16 @@ def segmenting(
         yield next(events)
         for doubt in _doubts(volume, plan, config):
             yield Notice(doubt)
+        if wanted.uncertainty and config.tta and plan.mirror_axes and not plan.mirrors_told:
+            yield Notice(
+                f"uncertainty has no channel {TTA}: preset {plan.preset} mirrors some windows only; choose exact"
+            )
         yield from events
         if outputs.softness is not None and model.spec.trust.dice is not None:
             ml = sum(outputs.softness.voxels) * volume.grid.voxel_volume_mm3 / 1000
             yield Notice(model.spec.trust.dice.sentence(outputs.softness.soft_dice, ml))
+        if journal is not None and model.spec.cleaning:
+            journal.note_cleaning()
         yield from cleaning_labels(result, model.spec.cleaning)
     return result
 
@@ -334,7 +346,11 @@ def segment_regions(job: Job, boxes: list[Box], outputs: Outputs, journal: Journ
 
 @contextmanager
 def _new_segmentation(
-    volume: Volume, names: Mapping[int, str], wanted: Wanted, made_by: Mapping[str, object]
+    volume: Volume,
+    names: Mapping[int, str],
+    wanted: Wanted,
+    made_by: Mapping[str, object],
+    doubts: Sequence[str] = DOUBTS,
 ) -> Iterator[tuple[Segmentation, Outputs]]:
     """The labels to be filled inside, in memory or in a store, which is marked complete at the end; and all outputs."""
     dtype = label_dtype(max(names))
@@ -353,7 +369,7 @@ def _new_segmentation(
             None
             if path is None
             else stores.enter_context(_image_filling(volume, made_by, path, channels, resume=begun))
-            for path, channels in ((wanted.probabilities, classes), (wanted.uncertainty, DOUBTS))
+            for path, channels in ((wanted.probabilities, classes), (wanted.uncertainty, doubts))
         ]
         outputs = Outputs(labels, *arrays)
         yield Segmentation(labels, volume.grid, names, name=name, provenance=made_by), outputs

@@ -79,7 +79,7 @@ class Job:
         region = Region.of(box, self.plan.to_image)
         if self.plan.blending == "core" and isinstance(self.windows, WindowGrid):
             return CoreLogits(self.windows, self.plan.to_image, region)
-        classes = self.plan.spec.outputs
+        classes = self.plan.spec.outputs + self.predictor.further
         device = self.predictor.device
         return RollingLogits(classes, self.windows, self.plan.to_image, device, averaged=averaged, region=region)
 
@@ -145,7 +145,8 @@ def working(
     accumulator: that of the box, empty; by default a new one.
     """
     plan = job.plan
-    sink = Sink(outputs, plan.order, plan.spec.label_ids, box, plan.spec.trust.temperature)
+    further = job.predictor.further
+    sink = Sink(outputs, plan.order, plan.spec.label_ids, box, plan.spec.trust.temperature, further=further)
     if accumulator is None:
         accumulator = job.accumulator(box, averaged=outputs.needs_means)
         _may_leave(accumulator, network)

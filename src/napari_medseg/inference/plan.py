@@ -7,7 +7,7 @@ The engine, its estimate, the planes that it reads and training all ask here.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
@@ -85,6 +85,12 @@ class InferencePlan:
     """Axes (0 z, 1 y, 2 x) along which windows are mirrored."""
     mirroring: Mirroring = "all"
     """How windows are mirrored."""
+    mirrors_told: bool = False
+    """Whether the variance of the probabilities over a window's mirror images is measured too."""
+
+    def telling_mirrors(self) -> InferencePlan:
+        """The plan, with that variance measured where every window is averaged over its mirror images."""
+        return replace(self, mirrors_told=self.mirroring == "all" and bool(self.averaged_axes))
 
     @property
     def windows(self) -> WindowGrid:

@@ -1,12 +1,12 @@
 """A network ready to run on windows of a volume: in a number format, mirrored or not, alone or with others.
 
-Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x).
+Shapes: windows are (B, C, z, y, x), logits (B, K, z, y, x). A predictor that tells of its mirrors gives K + 1 channels.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -52,6 +52,8 @@ class Predictor:
     """The logits are the mean of those of the window and of its mirror images."""
     mirror_all: bool = True
     """Whether windows of which the network is certain are mirrored too."""
+    mirrors_told: float | None = None
+    """Temperature of the probabilities whose variance over the mirrors is a further channel; None for no such one."""
 
     @classmethod
     def of(cls, network: nn.Module, spec: ModelSpec, device: torch.device, precision: Precision) -> Predictor:
@@ -60,7 +62,14 @@ class Predictor:
 
     def mirrored_as(self, plan: InferencePlan) -> Predictor:
         """The same predictor, which mirrors windows as a plan says."""
-        return replace(self, mirrors=mirrors_along(plan.averaged_axes), mirror_all=plan.mirroring == "all")
+        told = plan.spec.trust.temperature if plan.mirrors_told else None
+        mirrors = mirrors_along(plan.averaged_axes)
+        return replace(self, mirrors=mirrors, mirror_all=plan.mirroring == "all", mirrors_told=told)
+
+    @property
+    def further(self) -> int:
+        """Channels behind the logits: 1 where the variance over the mirrors is told."""
+        return int(self.mirrors_told is not None)
 
     @torch.no_grad()
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
@@ -70,21 +79,58 @@ class Predictor:
             logits = logits_of(self.network(windows)).float()
             if not self.mirrors:
                 return logits
+            if self.mirrors_told is not None:
+                assert self.mirror_all, "a variance of some windows only would say nothing"
+                return torch.cat(
+                    [self._with_variance(windows[i : i + 1], logits[i : i + 1]) for i in range(len(windows))]
+                )
             # Window by window: whether one is mirrored does not depend on those that run with it.
             for i in range(len(windows)):
                 if self.mirror_all or is_uncertain(logits[i]):
-                    logits[i] = self._mean_of_mirrors(windows[i : i + 1], logits[i])
+                    logits[i] = self._mean_of_mirrors(windows[i : i + 1], logits[i : i + 1])[0]
         return logits
 
     def _mean_of_mirrors(self, window: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        total = logits.clone()
-        for axes in self.mirrors:
-            there, back = [2 + axis for axis in axes], [1 + axis for axis in axes]
-            total += logits_of(self.network(window.flip(there)))[0].float().flip(back)
+        total = torch.zeros_like(logits)
+        for one in self._mirrored(window, logits):
+            total += one
         return total / (1 + len(self.mirrors))
+
+    def _mirrored(self, window: torch.Tensor, logits: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The logits of a window, and then those of its mirror images, mirrored back."""
+        yield logits
+        for axes in self.mirrors:
+            along = [2 + axis for axis in axes]
+            yield logits_of(self.network(window.flip(along))).float().flip(along)
+
+    def _with_variance(self, window: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """The mean of the logits over the mirrors, and the variance of the probabilities: (1, K + 1, z, y, x)."""
+        total = torch.zeros_like(logits)
+
+        def probabilities() -> Iterator[torch.Tensor]:
+            for one in self._mirrored(window, logits):
+                total.add_(one)
+                yield one.div(self.mirrors_told or 1.0).softmax(1)
+
+        variance = variance_of(probabilities())
+        return torch.cat([total / (1 + len(self.mirrors)), variance], dim=1)
 
     def _kernels(self) -> AbstractContextManager[object]:
         return CpuKernels() if self.device.type == "cpu" and self.precision == "fp32" else nullcontext()
+
+
+def variance_of(probabilities: Iterator[torch.Tensor]) -> torch.Tensor:
+    """The variance over the passes, summed over the classes: (B, K, ...) each -> (B, 1, ...).
+
+    It is 0 where all agree, and 0.5 where half of them are certain of one class and half of another.
+    """
+    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    for p in probabilities:  # Welford 1962: no pass is kept
+        count += 1
+        off = p - mean
+        mean = mean + off / count
+        squares = squares + off * (p - mean)
+    return (squares / count).sum(1, keepdim=True)
 
 
 def is_uncertain(logits: torch.Tensor) -> bool:

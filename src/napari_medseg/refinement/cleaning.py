@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -13,11 +12,10 @@ import numpy as np
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import CleanConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Work, finishing, run_to_end
-from napari_medseg.inference.cleaning.masks import Mask
-from napari_medseg.inference.cleaning.steps import STEPS, Step, changed_knobs, each, steps_asked_for
+from napari_medseg.events import Event, Progress, Work, finishing, run_to_end
+from napari_medseg.inference.cleaning.steps import STEPS, Step, changed_knobs, cleaning, finding_boxes
 from napari_medseg.metrics.inputs import require_segmentation
-from napari_medseg.metrics.pairwise.overlap import tally_in_steps
+from napari_medseg.metrics.pairwise.surface import with_margin
 from napari_medseg.refinement.masks import between_slices
 from napari_medseg.transforms.annotated import sparse_axis
 from napari_medseg.volume import Grid, Segmentation
@@ -50,30 +48,30 @@ def clean_in_steps(segmentation: Segmentation, config: CleanConfig) -> Work[Segm
     if not changed.keys() & _STEPS.keys():
         raise InputError(f"nothing to do: ask for one or more of {', '.join(_STEPS)}")
     data = np.array(segmentation.data[:, :, :])
-    boxes = (yield from tally_in_steps(data, data)).boxes
-    labels = _chosen(segmentation, boxes, config)
-    for name in steps_asked_for(config, _STEPS):
-        # After a step a label may be larger, or gone.
-        boxes = (yield from tally_in_steps(data, data)).boxes
-        yield from _STEPS[name](data, {k: boxes[k] for k in labels if k in boxes}, segmentation.grid, config)
+    _require_there(segmentation, (yield from finding_boxes(data)), config)
+    for event in cleaning(data, segmentation.grid, config, _STEPS):
+        if isinstance(event, Progress):
+            yield event
     return replace(segmentation, data=data, provenance={**segmentation.provenance, PROVENANCE_KEY: changed})
 
 
-def _chosen(segmentation: Segmentation, boxes: Mapping[int, Box], config: CleanConfig) -> list[int]:
-    """The labels to change, ascending."""
-    if not config.labels:
-        return sorted(boxes)
-    missing = [label for label in config.labels if label not in boxes]
+def _require_there(segmentation: Segmentation, there: Mapping[int, Box], config: CleanConfig) -> None:
+    """Raise InputError for a label that is to be changed and is not there."""
+    missing = [label for label in config.labels or () if label not in there]
     if missing:
-        held = ", ".join(map(str, sorted(boxes))) or "none"
+        held = ", ".join(map(str, sorted(there))) or "none"
         raise InputError(f"{segmentation.name or 'the segmentation'} has no label {missing[0]}: it has {held}")
-    return sorted(set(config.labels))
 
 
-def _interpolated(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
-    axis = sparse_axis(mask) if config.interpolate == "auto" else "zyx".index(config.interpolate)
-    return mask if axis is None else between_slices(mask, axis, grid.spacing)
+def _interpolated(data: Any, boxes: Mapping[int, Box], grid: Grid, config: CleanConfig, voxels: int) -> Work[None]:
+    for done, (label, box) in enumerate(boxes.items(), start=1):
+        part = data[with_margin(box, grid.shape)]
+        mask = part == label
+        axis = sparse_axis(mask) if config.interpolate == "auto" else "zyx".index(config.interpolate)
+        if axis is not None:
+            part[between_slices(mask, axis, grid.spacing) & (part == 0)] = label
+        yield Progress(done, len(boxes), "labels done")
 
 
-_STEPS: Mapping[str, Step] = MappingProxyType({"interpolate": partial(each, _interpolated), **STEPS})
+_STEPS: Mapping[str, Step] = MappingProxyType({"interpolate": _interpolated, **STEPS})
 """{knob that asks for it: step}, in the order in which they are done."""

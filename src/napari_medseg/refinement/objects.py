@@ -76,8 +76,10 @@ def _at_seeds(
             raise InputError(f"voxel {tuple(seed)} is not in object {label}: give voxels of the object to split")
     if len(set(inside)) < 2:
         raise InputError(f"splitting object {label} takes two different voxels of it or more")
-    pieces, _ = cut_at(np.pad(mask, 1), segmentation.grid.spacing, np.array(inside) + 1)
-    cropped = pieces[1:-1, 1:-1, 1:-1]
+    sides = _sides(segmentation)
+    shift = [before for before, _ in sides]
+    pieces, _ = cut_at(np.pad(mask, sides), segmentation.grid.spacing, np.array(inside) + np.array(shift))
+    cropped = _without(pieces, sides, mask.shape)
     # A part of the object that no seed lies in stays with the first piece.
     return np.where(mask & (cropped == 0), 1, cropped).astype(np.int32)
 
@@ -86,13 +88,28 @@ def _at_necks(mask: npt.NDArray[np.bool_], segmentation: Segmentation, label: in
     parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
     if count > 1:
         return np.asarray(parts, np.int32)
-    flat = [(0, 0) if n == 1 else (1, 1) for n in segmentation.grid.shape]
+    sides = _sides(segmentation)
     for neck in _NECKS:
-        pieces, count = cut(np.pad(mask, flat), segmentation.grid.spacing, neck=neck)
+        pieces, count = cut(np.pad(mask, sides), segmentation.grid.spacing, neck=neck)
         if count > 1:
-            z, y, x = (slice(before, before + n) for (before, _), n in zip(flat, mask.shape, strict=True))
-            return pieces[z, y, x]
+            return _without(pieces, sides, mask.shape)
     raise InputError(f"object {label} has no narrow place: say where to split it by a voxel on each side")
+
+
+def _sides(segmentation: Segmentation) -> list[tuple[int, int]]:
+    """Voxels that are put around an object, so that its box has an outside; none along an axis of one voxel.
+
+    There, every voxel would be as far from a border as from the next slice.
+    """
+    return [(0, 0) if n == 1 else (1, 1) for n in segmentation.grid.shape]
+
+
+def _without(
+    pieces: npt.NDArray[np.int32], sides: Sequence[tuple[int, int]], shape: Sequence[int]
+) -> npt.NDArray[np.int32]:
+    """What lies inside of the voxels that were put around."""
+    z, y, x = (slice(before, before + n) for (before, _), n in zip(sides, shape, strict=True))
+    return pieces[z, y, x]
 
 
 def _copied(segmentation: Segmentation, ids: Sequence[int]) -> Labels:

@@ -7,7 +7,8 @@ IGNORE what nobody annotated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -42,10 +43,27 @@ _SPOTS_PER_CLASS = 4000
 
 
 def as_cases(cases: Iterable[Case | tuple[Volume, Segmentation] | Segmentation]) -> list[Case]:
-    """Pairs of nouns, labels alone and cases alike as cases; the first error is raised now, not in the training."""
-    found = [_case_of(c, index) for index, c in enumerate(cases)]
+    """Pairs of nouns, labels alone and cases alike as cases; the first error is raised now, not in the training.
+
+    No two have the same name: what is known of a case is kept under it. The second "a" becomes "a (2)".
+    """
+    found = told_apart([_case_of(c, index) for index, c in enumerate(cases)])
     if not found:
         raise InputError("training needs at least one case, a pair of Volume and Segmentation; got none")
+    return found
+
+
+def told_apart(cases: Sequence[Case]) -> list[Case]:
+    """The cases, with a number behind a name that an earlier one has."""
+    taken, found = {case.name for case in cases}, list[Case]()
+    earlier: set[str] = set()
+    for case in cases:
+        name = case.name
+        if name in earlier:
+            name = next(new for k in count(2) if (new := f"{case.name} ({k})".strip()) not in taken)
+            taken.add(name)
+        earlier.add(name)
+        found.append(case if name == case.name else replace(case, name=name))
     return found
 
 
@@ -207,8 +225,10 @@ def _spots(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator
 
 
 def new_array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
-    """An array of zeros, in memory or, where there is a folder for scratch files, in one of this name."""
+    """An array of zeros, in memory or, where there is a folder for scratch files, in a new one there."""
     if scratch is None:
         return np.zeros(shape, dtype)
     safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
-    return np.lib.format.open_memmap(scratch / f"{safe}.npy", mode="w+", dtype=dtype, shape=shape)
+    # The number keeps names apart that differ in other letters only, or by case.
+    path = scratch / f"{sum(1 for _ in scratch.iterdir())}-{safe}.npy"
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,43 +95,30 @@ def iter_train(
     """Train a network on annotated volumes.
 
     cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates); for a
-    scheme that needs no image, Segmentations alone.
-    network: its name; by default that of `init`, or unet3d. out: the model file to write. init: a model to start from;
-    its network and preprocessing are kept, and in a cascade its first stage as it is; for a scheme that makes a refiner
-    the model, or set of folds, whose errors it learns. Its labels are matched with the
-    cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are learned
-    as one label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see `plan`,
-    which then decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that
-    takes them. target: images of another domain (a scanner, a contrast) without labels, for a scheme that adapts the
-    network to them. resume: go on from the state that a run with the same cases and settings left in the folder
-    "NAME.training" when it was stopped or killed; on a CPU the weights are those of a run that was not. Without a state
-    the training begins at its start. should_stop: asked at every step; true ends the training early.
-    config, or knobs: those of TrainConfig without their groups (epochs, minutes, val, seed, device ...).
+    scheme that needs no image, Segmentations alone. network: its name; by default that of `init`, or unet3d. out: the
+    model file to write. init: a model to start from; its network and preprocessing are kept, and in a cascade its first
+    stage; for a scheme that makes a refiner the model, or set of folds, whose errors it learns. Labels are matched with
+    the cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are one
+    label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see `plan`, which
+    decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that takes them.
+    target: images of another domain (a scanner, a contrast) without labels, for a scheme that adapts the network to
+    them. resume: go on from the state that a run with the same cases and settings left in the folder "NAME.training"
+    when it was stopped or killed; on a CPU the weights are those of a run that was not. Without a state the training
+    begins at its start. should_stop: asked at every step; true ends the training early. config, or knobs: those of
+    TrainConfig without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
     best and the last checkpoint (model files themselves), the history, log.csv, report.html, and the first stage of a
-    cascade. Files that an earlier training left under these names are kept as "NAME.previous". A cascade that should
-    stop before its second stage has begun ends with its first stage as the model, and a Notice says so; one that is
-    closed before then leaves the first stage in that folder only.
+    cascade. What an earlier training left under these names is kept as "NAME.previous". A cascade that is stopped
+    before its second stage ends with its first one as the model; closed before then, it leaves that in the folder only.
 
     Raises InputError for cases that do not fit together, UnknownNameError for a network or a knob that does not exist,
     ModelFileError for init.
     """
     config = configured(TrainConfig, config, knobs)
-    job, initial = asked(
-        cases,
-        network,
-        out,
-        init,
-        merge,
-        plan,
-        config,
-        unlabelled=unlabelled,
-        target=target,
-        resume=resume,
-        should_stop=should_stop,
-    )
+    more = {"unlabelled": unlabelled, "target": target}
+    job, initial = asked(cases, network, out, init, merge, plan, config, resume=resume, should_stop=should_stop, **more)
     events = iter_job(job, initial)
     if job.config.reporting.report:
         events = reported(events, split(job.cases, job.config.validation.val)[1], job.out, job.config, should_stop)
@@ -229,33 +216,25 @@ def _train_one(
 
     stage, first: the stage before it in a cascade, and that stage's model. guided: the training of the stage after it.
     """
-    config, target, scheme = job.config, choose_device(job.config.device), scheme_named(job.config.scheme)
-    training, validation = split(job.cases, config.validation.val)
-    is_one = len(job.cases) == 1 and scheme.takes == "image" and not isinstance(job.cases[0], Numbered)
-    if is_one and config.validation.val:
-        training, validation, config = held_out(job.cases[0], config)
+    target, scheme = choose_device(job.config.device), scheme_named(job.config.scheme)
     with contextlib.ExitStack() as stack:
-        draw = np.random.default_rng(config.seed)
-        all_facts = yield from read_facts([*training, *validation], config.loss, draw)
-        require_same_channels(all_facts)
-        require_modalities(all_facts, config)
-        facts, others = all_facts[: len(training)], all_facts[len(training) :]
-        labels = labels_of(all_facts)
-        require_regions(job.cases, labels)
-        spec = _planned(job, config, initial, facts, labels, stage, target.type, coarse=guided is not None)
+        draw = np.random.default_rng(job.config.seed)
+        read = yield from _read(job, draw)
+        config, facts = read.config, read.to_train
+        spec = _planned(job, config, initial, facts, read.labels, stage, target.type, coarse=guided is not None)
         if guided is not None and guided.plan is None:  # refused now, not after the first stage is trained
             plan(facts, guided.network, guided.config, target.type, first=_stage(spec, guided.config))
         boxes = spec.first is not None and spec.first.guide == "boxes"
         if scheme.takes == "memory" or spec.refines or boxes:  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
         before = first_predictor(spec, first, initial, target)
-        of_target = yield from facts_of_target(job, all_facts, draw)
+        of_target = yield from facts_of_target(job, read.facts, draw)
         spec = adapted_spec(spec, facts, of_target)
         errors = None
         if job.errors_of is not None:
-            errors = yield from finding_errors(job.errors_of, [*training, *validation], job.cases, config)
-        prepared = yield from prepare_all(training, facts, spec, config.loss, draw, stack, before, errors)
-        others_seen = yield from prepare_unlabelled(job, all_facts, spec, draw, stack, before)
+            errors = yield from finding_errors(job.errors_of, read.cases, job.cases, config)
+        prepared = yield from prepare_all(read.training, facts, spec, config.loss, draw, stack, before, errors)
+        others_seen = yield from prepare_unlabelled(job, read.facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
         trained = scheme.described(spec, config, None if initial is None else initial.spec, job.network)
         setup = replace(_setup(job, config, spec, target, prepared, before), base=base, spec=trained, errors=errors)
@@ -269,14 +248,59 @@ def _train_one(
         saved = keeper.saved() if job.resume else None
         if saved is None and stage is None:  # the second stage of a cascade adds to the folder of its first
             step_aside(folder_of(job.out if guided is None else guided.out))
-        windows = [windows_of(f, spec) for f in others]
-        yield Started(described(setup, state, [case.name for case in validation]))
-        yield from _news(setup, config, initial, label_doubts(facts, others, spec.labels) if stage is None else [])
+        yield Started(described(setup, state, [case.name for case in read.validation]))
+        doubts = label_doubts(facts, read.to_validate, spec.labels) if stage is None else []
+        yield from _news(setup, config, initial, doubts)
         if job.resume:
             yield from _resumed(saved, state)
         setup.budget.begin(0.0 if saved is None else saved.seconds)
-        validating = [ValidationCase(case, count) for case, count in zip(validation, windows, strict=True)]
-        yield Finished((yield from _run(setup, state, keeper, validating, job.should_stop)))
+        yield Finished((yield from _run(setup, state, keeper, read.validating(spec), job.should_stop)))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The cases of a training, and what was read of them."""
+
+    config: TrainConfig
+    training: list[Case]
+    validation: list[Case]
+    facts: list[CaseFacts]
+    """Of both, in this order."""
+
+    @property
+    def cases(self) -> list[Case]:
+        return [*self.training, *self.validation]
+
+    @property
+    def to_train(self) -> list[CaseFacts]:
+        return self.facts[: len(self.training)]
+
+    @property
+    def to_validate(self) -> list[CaseFacts]:
+        return self.facts[len(self.training) :]
+
+    @property
+    def labels(self) -> dict[int, str]:
+        return labels_of(self.facts)
+
+    def validating(self, spec: ModelSpec) -> list[ValidationCase]:
+        """The validation cases, and what each takes."""
+        pairs = zip(self.validation, self.to_validate, strict=True)
+        return [ValidationCase(case, windows_of(facts, spec)) for case, facts in pairs]
+
+
+def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
+    """Share the cases of a job out, and look at each. Raises InputError for cases that do not fit together."""
+    config, scheme = job.config, scheme_named(job.config.scheme)
+    training, validation = split(job.cases, config.validation.val)
+    is_one = len(job.cases) == 1 and scheme.takes == "image" and not isinstance(job.cases[0], Numbered)
+    if is_one and config.validation.val:
+        training, validation, config = held_out(job.cases[0], config)
+    facts = yield from read_facts([*training, *validation], config.loss, draw)
+    require_same_channels(facts)
+    require_modalities(facts, config)
+    require_regions(job.cases, labels_of(facts))
+    return _Read(config, training, validation, facts)
 
 
 def _planned(

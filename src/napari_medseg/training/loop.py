@@ -300,6 +300,7 @@ def _end(
     """The last validation, and the model file with the best weights."""
     if state.phase != state.last_phase:
         state.enter(state.last_phase)  # the model holds the whole network, so that is validated
+    yield from _why_no_cleaning(setup, state, cases)
     if not cases:
         spec = recorded(setup, state)
         keeper.write_last(spec, weights_of(setup, state))
@@ -333,6 +334,18 @@ def _end(
             [case.case for case in cases], setup.spec, predict_with(best, setup.spec), setup.config.loss
         )
     return _finished(setup, state, keeper, bf16_ok=bf16_ok, presets=presets, cleaning=cleaning, trust=trust)
+
+
+def _why_no_cleaning(setup: Setup, state: TrainState, cases: Sequence[ValidationCase]) -> Iterator[Event]:
+    """Say why no cleaning steps are decided, where that was asked for."""
+    reasons = (
+        (not cases, "no case is kept to validate on"),
+        (setup.errors is not None, "a refiner has none"),
+        (isinstance(state.scheme, ScoresItself), "the network does not segment by itself"),
+    )
+    reason = next((text for holds, text in reasons if holds), "")
+    if setup.config.validation.decide_cleaning and reason:
+        yield Notice(f"decide_cleaning decides nothing: {reason}")
 
 
 def _finished(

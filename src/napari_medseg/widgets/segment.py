@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from magicgui.widgets import CheckBox
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QApplication, QLabel, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QTabWidget, QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
 import napari_medseg as ms
@@ -27,6 +27,7 @@ from napari_medseg.models.several import Ensemble, ModelSet, models_of
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.filling import begin_filling, end_filling, show_filled
 from napari_medseg.widgets.canvas.layers import labels_layer, path_of, to_volume
+from napari_medseg.widgets.fields.channel_rows import ChannelRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.folder_field import FolderField
@@ -101,7 +102,6 @@ class SegmentPanel(Panel):
         self._viewer = napari_viewer
         self._run: Run | None = None
         self._results: list[tuple[tuple[Image, ...], Labels]] = []
-        self.images: list[LayerBox] = []
         self.models = ModelBox(Background(self).ask, sets=True)
         self.options = ConfigForm(SegmentConfig, _SHOWN, _WORDS, _HIDDEN)
         self.replace = CheckBox(
@@ -131,6 +131,7 @@ class SegmentPanel(Panel):
 
     def _lay_out(self) -> None:
         self._form = form()
+        self._channels = ChannelRows(self._viewer, self._form, "The image to segment.", self._update)
         layers, folder = QWidget(), QWidget()
         page = QVBoxLayout(layers)
         page.addLayout(self._form)
@@ -164,19 +165,16 @@ class SegmentPanel(Panel):
         """As many image rows as the model has channels; without a model the rows stay, and there is one at first."""
         channels = models_of(model)[0].spec.channels if model else ()
         names = [channel.name for channel in channels] or [""] * max(1, len(self.images))
-        while len(self.images) > len(names):
-            self._form.removeRow(len(self.images) - 1)
-            self.images.pop()
-        while len(self.images) < len(names):
-            box = LayerBox(self._viewer, Image, "The image to segment.")
-            box.layer_changed.connect(self._update)
-            self._form.insertRow(len(self.images), QLabel(), box)
-            self.images.append(box)
-        for box, name in zip(self.images, names, strict=True):
-            self._form.labelForField(box).setText(name if name and len(names) > 1 else "Image")
+        self._channels.follow(names)
+        for box in self.images:
             box.offer_none(len(names) > 1)
         self.order_tabs()
         self._update()
+
+    @property
+    def images(self) -> list[LayerBox]:
+        """One for each channel of the model."""
+        return self._channels.boxes
 
     @property
     def config(self) -> SegmentConfig:

@@ -14,13 +14,13 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem, QVBoxLayout
 import napari_medseg as ms
 from napari_medseg.config import SuggestConfig
 from napari_medseg.doubt.candidates import Suggestion
-from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice
 from napari_medseg.models.file import Model
 from napari_medseg.transforms.annotated import painted_slices
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import placement, to_segmentation, to_volume
+from napari_medseg.widgets.fields.channel_rows import ChannelRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, tell
@@ -43,7 +43,8 @@ _WORDS = {
     "device": Words("Device", {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}),
     "overlap": Words("Overlap"),
 }
-_ABOUT = "Looks at every visible image. Slices that are painted in a labels layer are annotated already."
+_VISIBLE, _CHANNELS = "Looks at every visible image.", "Looks at the image with these channels."
+_PAINTED = "Slices that are painted in a labels layer are annotated already."
 _SUGGESTION = Qt.ItemDataRole.UserRole
 _SHOWN_ROWS = 8
 """Rows of the list that are seen without scrolling."""
@@ -56,19 +57,22 @@ class SuggestPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self._layers: dict[str, Image] = {}
-        """{image of the run: its layer}."""
+        """{image of the run: its layer, the first of several channels}."""
         self.models = ModelBox(Background(self).ask)
         self.options = ConfigForm(SuggestConfig, ("kind", "count"), _WORDS)
         self.list = QListWidget()
         self.list.setWordWrap(True)
-        self.list.setAlternatingRowColors(True)
+        self.list.setSpacing(2)
         self.list.setMinimumHeight(_SHOWN_ROWS * self.list.fontMetrics().lineSpacing() * 2)
         self.waits, self.report = caption(), caption()
         self.runner = Runner(self)
         self.run_button = button("Suggest", self.suggest, "List what to annotate next, the best first.")
         layout = QVBoxLayout(self)
-        layout.addWidget(caption(_ABOUT))
-        layout.addLayout(form(Model=self.models, **self.options.rows()))
+        self.about, rows = caption(), form(Model=self.models, **self.options.rows())
+        tooltip = "A channel of the image to look at."
+        self.channels = ChannelRows(napari_viewer, rows, tooltip, self._update, first=1)
+        layout.addWidget(self.about)
+        layout.addLayout(rows)
         layout.addWidget(self.options.advanced)
         layout.addWidget(self.waits)
         layout.addWidget(self.run_button)
@@ -78,32 +82,39 @@ class SuggestPanel(Panel):
         self.use_keys(self.run_button, self.runner.cancel)
         self.runner.happened.connect(self._on_event)
         self.runner.busy.connect(self._update)
-        self.models.model_changed.connect(self._update)
+        self.models.model_changed.connect(self._follow_model)
         self.list.itemClicked.connect(self._jump)
         self.list.itemActivated.connect(self._jump)
         for event in (napari_viewer.layers.events.inserted, napari_viewer.layers.events.removed):
             event.connect(self._update)
         Background(self).ask_when_settled(devices_seen, partial(self.options.offer, "device"))
-        self._update()
+        self._follow_model(self.models.model)
 
     @property
-    def images(self) -> list[Image]:
-        """The layers that are looked at, from the lowest up."""
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image) and layer.visible]
+    def images(self) -> list[list[Image]]:
+        """The images that are looked at, each with a layer for each channel."""
+        if self.channels.boxes:
+            chosen = [box.layer for box in self.channels.boxes]
+            return [] if None in chosen else [chosen]
+        return [[layer] for layer in self._viewer.layers if isinstance(layer, Image) and layer.visible]
+
+    def _follow_model(self, model: Model | None) -> None:
+        """A row for each channel where there are several: which layers belong together is then the user's to say."""
+        names = [channel.name for channel in model.spec.channels] if model else []
+        several = len(names) > 1
+        self.channels.follow(names if several else [])
+        self.about.setText(f"{_CHANNELS if several else _VISIBLE} {_PAINTED}")
+        self.order_tabs()
+        self._update()
 
     def suggest(self) -> None:
         """Start the run; the list is filled at its end."""
         model = self.models.model
         assert model is not None, "the button is off without a model"
         with reporting():
-            if len(model.spec.channels) != 1:
-                raise InputError(
-                    f"{model.path.name} needs {len(model.spec.channels)} channels, and a layer has one: use the "
-                    f"command suggest"
-                )
-            among = list(self._viewer.layers)
-            self._layers = {layer.name: layer for layer in self.images}
-            volumes = [to_volume([layer], among) for layer in self._layers.values()]
+            among, images = list(self._viewer.layers), self.images
+            self._layers = {layers[0].name: layers[0] for layers in images}
+            volumes = [to_volume(layers, among) for layers in images]
             labels = [to_segmentation(layer, among) for layer in among if isinstance(layer, Labels)]
             named = [replace(volume, name=name) for name, volume in zip(self._layers, volumes, strict=True)]
             tell(self.report, "")

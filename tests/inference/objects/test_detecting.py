@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import napari_medseg as ms
+from napari_medseg import registry
 from napari_medseg.inference.objects.detecting import Detection, Painter, _on_grid, together
+from napari_medseg.models.file import write_model
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
+from recorder import Recorder
 
 FULL = np.ones((2, 2, 2), np.float16)
 
@@ -63,3 +69,28 @@ def test_what_a_window_cuts_off_is_a_piece(z: int, depth: int, cut: list[bool]) 
     found = _on_grid(job, seen, boxes, masks, (z, 0, 0), (depth, 8, 8))  # type: ignore[arg-type]
     assert [one.cut for one in found] == cut
     assert found[0].box == (z, 1, 2, z + 1, 3, 4)
+
+
+def test_no_more_of_an_image_is_read_where_it_has_more_planes(tmp_path: Path) -> None:
+    network = registry.network("mask_rcnn")
+    sizes = {"features": (4, 8), "hidden": 8, "roi": 3, "mask": 4, "anchors": (4, 6, 9)}
+    spec = ModelSpec(
+        network="mask_rcnn",
+        arguments=network.arguments(in_channels=1, out_channels=2, spatial_dims=3, **sizes),  # type: ignore[arg-type]
+        channels=(Channel(name="image", modality="other"),),
+        labels={1: "object"},
+        patch_zyx=(8, 16, 16),
+        normalisation=(Normalisation(kind="zscore"),),
+        deep_supervision=False,
+    )
+    torch.manual_seed(0)
+    model = write_model(tmp_path / "m.safetensors", spec, network.build_from(spec.arguments).state_dict())
+    largest = []
+    for depth in (24, 48):
+        shape = (depth, 16, 16)
+        image = Recorder(np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32), (1, 4, 16, 16))
+        volume = ms.Volume(image, ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0)), ("image",))
+        found = ms.segment(volume, model, device="cpu", preset="exact")
+        assert found.grid.shape == shape
+        largest.append(image.largest)
+    assert largest[0] == largest[1] < 24 * 16 * 16

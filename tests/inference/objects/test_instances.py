@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 import napari_medseg as ms
 from napari_medseg.config import ObjectsConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Finished, Progress, run_to_end
-from napari_medseg.inference.objects.instances import instances_in_steps
+from napari_medseg.events import Finished, Notice, Progress, run_to_end
+from napari_medseg.inference.objects.instances import instances_in_steps, numbering
 from napari_medseg.transforms.depths import depth_label, depth_name, depths_of
 from objects_phantoms import BLOCKS, balls, of_blobs
+from recorder import Recorder
 
 
 @given(
@@ -91,9 +93,35 @@ def test_a_store_is_read_and_filled_block_by_block(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(again.data), np.asarray(ms.instances(labels).data))
 
 
-def test_nothing_gives_nothing() -> None:
-    empty = ms.Segmentation(np.zeros((2, 3, 4), np.uint8), ms.Grid.from_spacing((2, 3, 4), (1, 1, 1)))
-    assert not np.asarray(ms.instances(empty).data).any()
+@pytest.mark.parametrize("method", ["components", "distance"])
+def test_no_more_is_read_where_there_are_more_planes(method: Literal["components", "distance"]) -> None:
+    """A part through all planes too, for the method that cuts nothing."""
+    largest = []
+    for times in (6, 18):
+        labels = np.tile(np.asarray(balls().data), (times, 1, 1))
+        if method == "components":
+            labels[:, 1, 1] = 1
+        grid = ms.Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0))
+        source, target = Recorder(labels), Recorder(np.zeros(labels.shape, np.int32))
+        found = run_to_end(numbering(ms.Segmentation(source, grid), target, ObjectsConfig(method=method), 4096))
+        assert found.count == (2 * times + 1 if method == "components" else 4 * times)
+        largest.append((source.largest, target.largest))
+    assert largest[0] == largest[1]
+
+
+@pytest.mark.parametrize(
+    ("data", "least_ml", "told"),
+    [
+        (np.zeros((2, 3, 4), np.uint8), 0.0, "there is no object in the labels"),
+        (np.ones((2, 3, 4), np.uint8), 5.0, "there is no object of at least 5 ml: the largest has 0.024 ml"),
+    ],
+)
+def test_nothing_gives_nothing_and_says_so(data: Any, least_ml: float, told: str) -> None:
+    given = ms.Segmentation(data, ms.Grid.from_spacing(data.shape, (1, 1, 1)))
+    *events, last = ms.iter_instances(given, least_ml=least_ml)
+    assert isinstance(last, Finished)
+    assert not np.asarray(last.result.data).any()
+    assert [event.message for event in events if isinstance(event, Notice)] == [told]
 
 
 def test_wrong_requests_are_refused() -> None:

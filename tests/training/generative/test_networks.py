@@ -1,50 +1,20 @@
-"""Critics, coders and decoders: published sizes, and any size of patch."""
+"""Coders and decoders: any size of patch."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from napari_medseg.training.generative.networks import (
     Autoencoder,
     Coder,
     Decoder,
     Flat,
-    PatchCritic,
     Standardised,
     drawn_hard,
     one_hot,
     sizes_of,
 )
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def test_the_critic_is_the_70_70_patchgan() -> None:
-    """Its count is that of the published network with instance norm, for images of three channels."""
-    critic = PatchCritic(in_channels=3, size=(128, 128))
-    assert count(critic) == 2_764_737
-    for k, layer in enumerate(critic.layers):
-        if isinstance(layer, nn.InstanceNorm2d):  # it lets every pixel see all others
-            critic.layers[k] = nn.Identity()
-    image = torch.zeros(1, 3, 128, 128, requires_grad=True)
-    critic(image)[0, 0, 7, 7].backward()
-    assert image.grad is not None
-    seen = image.grad[0].abs().sum(0) > 0
-    assert [int(seen.any(axis).sum()) for axis in (0, 1)] == [70, 70]
-
-
-@pytest.mark.parametrize(
-    ("size", "found"),
-    [((40, 56, 40), (3, 5, 3)), ((12, 20, 16), (1, 3, 2)), ((3, 64, 64), (3, 6, 6)), ((8, 8, 8), (2, 2, 2))],
-    ids=str,
-)
-def test_a_critic_takes_small_and_flat_patches(size: tuple[int, ...], found: tuple[int, ...]) -> None:
-    critic = PatchCritic(in_channels=1, size=size, width=2)
-    assert critic(torch.zeros(1, 1, *size)).shape == (1, 1, *found)
 
 
 @pytest.mark.parametrize("size", [(12, 20, 15), (5, 33, 8), (20, 16)], ids=str)

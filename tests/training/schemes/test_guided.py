@@ -54,7 +54,7 @@ class Trained:
     def __call__(self, scheme: str) -> Model:
         out = self.folder / f"{scheme}.safetensors"
         if scheme not in self.events:
-            options = {**COMMON, **SCHEMES[scheme], "val": 0.5, "validations": 1}
+            options = {**COMMON, **SCHEMES[scheme], "val": 0.5, "validations": 1, "decide_cleaning": True}
             self.events[scheme] = list(iter_train(pairs(2), scheme=scheme, out=out, **options))
         return load_model(out)
 
@@ -77,6 +77,9 @@ def test_it_is_validated_reported_and_saved(scheme: str, trained: Trained) -> No
     (*_, last) = [event for event in events if isinstance(event, Validated)]
     assert 0 <= last.mean_dice <= 1
     assert "dice mean" in model.spec.training.validation
+    told = [event.message for event in events if isinstance(event, Notice) and "decide_cleaning" in event.message]
+    expected = "decide_cleaning decides nothing: the network does not segment by itself"
+    assert told == ([] if scheme == "supervoxels" else [expected])
     left = {path.name for path in (trained.folder / f"{scheme}.training").iterdir()}
     assert {"best.safetensors", "last.safetensors", "history.json", "report.html", "log.csv"} <= left
     assert not [event.message for event in events if isinstance(event, Notice) if "not written" in event.message]
@@ -104,9 +107,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(scheme: str, tmp_path: Pa
 
 def test_a_model_is_trained_further(trained: Trained, tmp_path: Path) -> None:
     first = trained("clicks")
-    options = {"epochs": 1, "val": 0, "device": "cpu", "learning_rate": 1e-9, "report": False}
+    options = {"epochs": 1, "val": 0, "device": "cpu", "learning_rate": 1e-9, "report": False, "decide_cleaning": True}
     out = tmp_path / "m.safetensors"
-    again = train(pairs(), scheme="clicks", init=first, out=out, patch_zyx=(12, 16, 16), **options)
+    events = list(iter_train(pairs(), scheme="clicks", init=first, out=out, patch_zyx=(12, 16, 16), **options))
+    told = [event.message for event in events if isinstance(event, Notice)]
+    assert "decide_cleaning decides nothing: no case is kept to validate on" in told
+    again = load_model(out)
     assert again.spec.arguments == first.spec.arguments
     weights = first.load_network().state_dict()
     for name, tensor in again.load_network().state_dict().items():

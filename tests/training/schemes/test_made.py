@@ -15,14 +15,14 @@ from balls import SHAPE, segmentation, volume
 from napari_medseg import Segmentation, iter_train, load_model, train
 from napari_medseg.cli import main
 from napari_medseg.errors import InputError
-from napari_medseg.events import Notice, Pictured, TrainProgress, Validated
+from napari_medseg.events import Notice, Pictured, Validated
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.made import adversarial, contest
 from napari_medseg.training.schemes.made.acnn import code_distance
 from napari_medseg.training.schemes.made.adversarial import scaled
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.state import TrainState
-from scheme_suite import SchemeSuite, notices, pairs
+from scheme_suite import SchemeSuite, Staged, notices, pairs
 
 TINY: dict[str, Any] = {
     "val": 0,
@@ -32,18 +32,6 @@ TINY: dict[str, Any] = {
     "arguments": {"channels": (4, 8)},
     "patch_zyx": SHAPE,
 }
-
-
-class Staged(SchemeSuite):
-    """A scheme that trains other networks first: the loss of labels comes after these."""
-
-    def test_steps_lower_the_loss_of_labels(self, tmp_path: Path) -> None:
-        options = self.options(augment=False, foreground=1.0, learning_rate=0.01, epochs=12)
-        events = list(iter_train(pairs(), out=tmp_path / "m.safetensors", **options))
-        steps = [event for event in events if isinstance(event, TrainProgress)]
-        losses = [event.losses["loss"] for event in steps if "loss" in event.losses]
-        assert 0 < len(losses) < len(steps)
-        assert losses[-1] < 0.9 * losses[0]
 
 
 class TestSynthesis(SchemeSuite):

@@ -139,7 +139,7 @@ def run_clean(args: Namespace) -> None:
         cleaned = terminal.follow(iter_clean(segmentation, config=config), segmentation.name)
         provenance = {**cleaned.provenance, "napari_medseg": __version__, "labels_sha256": sha256_of(args.labels)}
         io.write(target, cleaned, provenance=provenance, source=args.series)
-    terminal.print_result(f"wrote {target}")
+    terminal.print_labels(target, cleaned)
 
 
 def run_instances(args: Namespace) -> None:
@@ -243,5 +243,6 @@ def _write_each(
         for case, target, source in zip(cases, targets, sources, strict=True):
             hashes = {"input_sha256": sha256_of_all(paths_of(case)), f"{what}_sha256": sha256_of(given[case.name])}
             provenance = {**how, "napari_medseg": __version__, **hashes}
-            io.write(target, work(case), provenance=provenance, source=source)
-            terminal.print_result(f"wrote {target}")
+            found = work(case)
+            io.write(target, found, provenance=provenance, source=source)
+            terminal.print_labels(target, found)

@@ -61,4 +61,4 @@ def run(args: Namespace) -> None:
             hashes = {"input_sha256": sha256_of_all(args.image), "labels_sha256": sha256_of(args.labels)}
             provenance = {**refined.provenance, "napari_medseg": __version__, **hashes}
             io.write(target, refined, provenance=provenance, source=source)
-    terminal.print_result(f"wrote {target}")
+    terminal.print_labels(target, refined)

@@ -1,9 +1,9 @@
-"""Smooth borders of labels that lie side by side."""
+"""Smooth borders of labels that lie side by side, block by block."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -11,9 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import Box, union, within
-from napari_medseg.events import Progress, Work
+from napari_medseg.arrays.boxes import Box, block_shape, regions, rolling, union, whole
+from napari_medseg.arrays.views import BoxView
+from napari_medseg.events import Filled, Progress, Work
 from napari_medseg.geometry import Triple
+from napari_medseg.metrics.pairwise.overlap import boxes_of
+from napari_medseg.metrics.pairwise.surface import with_margin
+
+Labels = npt.NDArray[Any]
 
 _REACH = 3.0
 """Standard deviations after which a Gaussian counts as zero."""
@@ -21,40 +26,67 @@ _TIE = 1e-4
 """Shares of a voxel that differ by less are equal: it stays what it was."""
 
 
-def smooth_in_steps(
-    labels_zyx: npt.NDArray[Any], boxes: Mapping[int, Box], sigma_mm: float, spacing_zyx_mm: Triple
+def smoothing(
+    labels: Any, boxes: Mapping[int, Box], sigma_mm: float, spacing_zyx_mm: Triple, voxels: int, into: Any = None
 ) -> Work[None]:
-    """Smooth some labels of an array (Z, Y, X) in place, all at once, so that no gap opens between them.
+    """Smooth some labels (Z, Y, X), all at once, so that no gap opens between them.
 
     The mask of each is blurred by a Gaussian, and a voxel goes to the label of the largest share, or to the background
     if that has more. Voxels of other labels stay as they are. boxes: {label to smooth: a box that holds its voxels}.
+    into: where the labels are written within reach of the boxes; by default in place.
     """
     if not boxes:
         return
     sigma = [sigma_mm / step for step in spacing_zyx_mm]
-    wide = {label: _grown(box, sigma, labels_zyx.shape) for label, box in boxes.items()}
-    area = reduce(union, wide.values())
-    now = labels_zyx[area]
+    area = reduce(union, (reached(box, sigma_mm, spacing_zyx_mm, labels.shape) for box in boxes.values()))
+    view = BoxView.around(labels, area)
+    target = BoxView(labels if into is None else into, view.box)
+    halo = max([1, *(_radius(s) for s, n in zip(sigma, view.shape, strict=True) if n > 1)])
+    walk = list(regions(view.shape, block_shape(view.shape, view.chunks, voxels, least=2 * halo), halo))
+    for done, (region, seen) in enumerate(zip(walk, rolling(view, walk, halo), strict=True), start=1):
+        before = seen[region.core_in_read]
+        after = _smoothed(seen, region.core_in_read, sorted(boxes), sigma)
+        if into is not None:
+            target[region.core] = after
+        elif not np.array_equal(before, after):
+            target[region.core] = after
+            yield Filled(view.of_source(region.core))
+        yield Progress(done, len(walk), "blocks smoothed")
+
+
+def reached(box: Box, sigma_mm: float, spacing_zyx_mm: Triple, shape: Sequence[int]) -> Box:
+    """The box and all that its Gaussian reaches, inside the image."""
+    z, y, x = (
+        slice(max(0, b.start - m), min(n, b.stop + m))
+        for b, n, m in zip(box, shape, (_radius(sigma_mm / step) + 1 for step in spacing_zyx_mm), strict=True)
+    )
+    return z, y, x
+
+
+def _radius(sigma: float) -> int:
+    """Voxels on each side that a Gaussian sums over."""
+    return math.ceil(_REACH * sigma)
+
+
+def _smoothed(seen: Labels, core: Box, chosen: Sequence[int], sigma: Sequence[float]) -> Labels:
+    """The labels of the core of a block, whose surroundings are wide enough for the Gaussian."""
+    now = seen[core].copy()
     best, shares = np.zeros(now.shape, np.float32), np.zeros(now.shape, np.float32)
     winner = np.zeros_like(now)
-    for done, (label, box) in enumerate(wide.items(), start=1):
-        blurred = ndimage.gaussian_filter(
-            (labels_zyx[box] == label).astype(np.float32), sigma, mode="nearest", truncate=_REACH
-        )
-        at = within(box, area)
-        shares[at] += blurred
-        larger = blurred > best[at]
-        best[at][larger], winner[at][larger] = blurred[larger], label
-        yield Progress(done, len(wide), "labels smoothed")
-    ours = np.isin(now, list(boxes))
+    margin = max(_radius(s) for s in sigma) + 1
+    for label, box in boxes_of(seen, whole(seen.shape)).items():
+        if label in chosen:
+            near = with_margin(box, seen.shape, margin)
+            mask = (seen[near] == label).astype(np.float32)
+            blurred = np.zeros(seen.shape, np.float32)
+            blurred[near] = ndimage.gaussian_filter(mask, sigma, mode="nearest", truncate=_REACH)
+            share = blurred[core]
+            shares += share
+            larger = share > best
+            best[larger], winner[larger] = share[larger], label
+    ours = np.isin(now, list(chosen))
     lead = best - (1 - shares)
     taken = (lead > _TIE) & (ours | (now == 0))
     now[ours & (lead < -_TIE)] = 0
     now[taken] = winner[taken]
-
-
-def _grown(box: Box, sigma: list[float], shape: tuple[int, ...]) -> Box:
-    """The box and all that its Gaussian reaches, inside the image."""
-    margins = [math.ceil(_REACH * s) + 1 for s in sigma]
-    z, y, x = (slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, margins, shape, strict=True))
-    return z, y, x
+    return now

@@ -1,4 +1,8 @@
-"""The steps, label by label, and the list of them that a model file holds."""
+"""The steps, and the list of them that a model file holds. Labels are changed in place, block by block.
+
+Arrays are numpy or zarr, (Z, Y, X). Memory holds some blocks and planes of them, and what is known of their connected
+parts: it does not grow with the planes of the image.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +11,49 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from napari_medseg.arrays.boxes import Box, block_shape, blocks, chunks_of, shape_of, whole
+from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, shape_of, union, whole
 from napari_medseg.config import CleanConfig, knobs_of
-from napari_medseg.events import Filled, Progress, Work
-from napari_medseg.inference.cleaning import masks
-from napari_medseg.inference.cleaning.masks import Mask
-from napari_medseg.inference.cleaning.smoothing import smooth_in_steps
-from napari_medseg.metrics.pairwise.overlap import tally_in_steps
-from napari_medseg.metrics.pairwise.surface import with_margin
+from napari_medseg.events import Progress, Work
+from napari_medseg.inference.cleaning.parts import all_but_largest, filling_holes, islands, removing
+from napari_medseg.inference.cleaning.smoothing import reached, smoothing
+from napari_medseg.metrics.pairwise.overlap import boxes_of, checked
 from napari_medseg.volume import Grid, Segmentation
 
-Labels = npt.NDArray[np.integer[Any]]
-Step = Callable[[Labels, Mapping[int, Box], Grid, CleanConfig], Work[None]]
-"""Changes the labels whose boxes it gets, in place."""
+Step = Callable[[Any, Mapping[int, Box], Grid, CleanConfig, int], Work[None]]
+"""(array, {label to change: a box that holds it}, grid, knobs, voxels of a block): changes the array in place.
+
+Yields a Filled per box that was written, and Progress."""
 
 
-def cleaning_labels(result: Segmentation, steps: Sequence[CleanConfig]) -> Work[None]:
-    """Do the steps that a model asks for to labels that are all there, in place. The labels are loaded as a whole.
+def cleaning_labels(result: Segmentation, steps: Sequence[CleanConfig], voxels: int = BLOCK_VOXELS) -> Work[None]:
+    """Do the steps that a model asks for to labels that are all there, in place. voxels: of a block.
 
     Yields the steps' Progress, and a Filled per block that has changed.
     """
-    if not steps:
-        return
-    data = np.array(result.data[:, :, :])
     for config in steps:
-        for name in steps_asked_for(config, STEPS):
-            boxes = (yield from tally_in_steps(data, data)).boxes
-            chosen = boxes if config.labels is None else {k: boxes[k] for k in config.labels if k in boxes}
-            yield from STEPS[name](data, chosen, result.grid, config)
-    target: Any = result.data
-    for box in blocks(whole(shape_of(target)), block_shape(shape_of(target), chunks_of(target))):
-        if not np.array_equal(np.asarray(target[box]), data[box]):
-            target[box] = data[box]
-            yield Filled(box)
+        yield from cleaning(result.data, result.grid, config, STEPS, voxels=voxels)
+
+
+def cleaning(
+    labels: Any, grid: Grid, config: CleanConfig, steps: Mapping[str, Step], *, voxels: int = BLOCK_VOXELS
+) -> Work[None]:
+    """Do those of some steps that a config asks for, in their order; the labels of a step in ascending order."""
+    for name in steps_asked_for(config, steps):
+        boxes = yield from finding_boxes(labels, voxels)
+        chosen = {k: boxes[k] for k in sorted(boxes.keys() & (config.labels or boxes.keys()))}
+        yield from steps[name](labels, chosen, grid, config, voxels)
+
+
+def finding_boxes(labels: Any, voxels: int = BLOCK_VOXELS) -> Work[dict[int, Box]]:
+    """{label: the box that holds it}. Raises InputError for ids out of range."""
+    found: dict[int, Box] = {}
+    shape = shape_of(labels)
+    walk = list(blocks(whole(shape), block_shape(shape, chunks_of(labels), voxels)))
+    for done, part in enumerate(walk, start=1):
+        for label, box in boxes_of(checked(labels[part], "the labels"), part).items():
+            found[label] = union(found[label], box) if label in found else box
+        yield Progress(done, len(walk), "blocks read")
+    return found
 
 
 def changed_knobs(config: CleanConfig) -> dict[str, Any]:
@@ -57,57 +68,35 @@ def steps_asked_for(config: CleanConfig, steps: Mapping[str, Step]) -> list[str]
     return [name for name in steps if name in changed]
 
 
-def each(
-    change: Callable[[Mask, Grid, CleanConfig], Mask],
-    data: Labels,
-    boxes: Mapping[int, Box],
-    grid: Grid,
-    config: CleanConfig,
-) -> Work[None]:
-    """A step that looks at the mask of one label after the other."""
-    for done, (label, box) in enumerate(boxes.items(), start=1):
-        part = data[with_margin(box, grid.shape)]
-        before = part == label
-        after = change(before, grid, config)
-        part[before & ~after] = 0
-        part[after & (part == 0)] = label
-        yield Progress(done, len(boxes), "labels done")
+def _filled(labels: Any, boxes: Mapping[int, Box], grid: Grid, config: CleanConfig, voxels: int) -> Work[None]:
+    yield from filling_holes(labels, boxes, voxels)
 
 
-def _filled(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
-    return masks.without_holes(mask)
-
-
-def _smoothed(data: Labels, boxes: Mapping[int, Box], grid: Grid, config: CleanConfig) -> Work[None]:
+def _smoothed(labels: Any, boxes: Mapping[int, Box], grid: Grid, config: CleanConfig, voxels: int) -> Work[None]:
     if not config.keep_topology:
-        yield from smooth_in_steps(data, boxes, config.smooth_mm, grid.spacing)
+        yield from smoothing(labels, boxes, config.smooth_mm, grid.spacing, voxels)
         return
     from napari_medseg.inference.cleaning.topology import towards
+    from napari_medseg.io.zarr.format import scratch_like
 
-    smooth = data.copy()
-    yield from smooth_in_steps(smooth, boxes, config.smooth_mm, grid.spacing)
-    for done, label in enumerate(boxes, start=1):
-        before = data == label
-        after = towards(before, smooth == label, (data != 0) & ~before)
-        data[before & ~after] = 0
-        data[after & ~before] = label
-        yield Progress(done, len(boxes), "labels smoothed")
-
-
-def _without_islands(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
-    return masks.without_islands(mask, config.islands_ml, grid.voxel_volume_mm3 / 1000, config.connectivity)
+    with scratch_like(labels) as smooth:
+        yield from smoothing(labels, boxes, config.smooth_mm, grid.spacing, voxels, into=smooth)
+        for done, (label, box) in enumerate(boxes.items(), start=1):
+            area = reached(box, config.smooth_mm, grid.spacing, grid.shape)
+            yield from towards(labels, label, smooth, area, voxels)
+            yield Progress(done, len(boxes), "labels smoothed")
 
 
-def _largest(mask: Mask, grid: Grid, config: CleanConfig) -> Mask:
-    return masks.largest_part(mask, config.connectivity)
+def _without_islands(labels: Any, boxes: Mapping[int, Box], grid: Grid, config: CleanConfig, voxels: int) -> Work[None]:
+    least = config.islands_ml / (grid.voxel_volume_mm3 / 1000)
+    yield from removing(labels, boxes, partial(islands, least_voxels=least), config.connectivity, voxels)
+
+
+def _largest(labels: Any, boxes: Mapping[int, Box], grid: Grid, config: CleanConfig, voxels: int) -> Work[None]:
+    yield from removing(labels, boxes, all_but_largest, config.connectivity, voxels)
 
 
 STEPS: Mapping[str, Step] = MappingProxyType(
-    {
-        "fill_holes": partial(each, _filled),
-        "smooth_mm": _smoothed,
-        "islands_ml": partial(each, _without_islands),
-        "largest": partial(each, _largest),
-    }
+    {"fill_holes": _filled, "smooth_mm": _smoothed, "islands_ml": _without_islands, "largest": _largest}
 )
 """{knob that asks for it: step}, in the order in which they are done."""

@@ -38,6 +38,8 @@ def cut(
     levels = inside if depths is None else np.where(mask, depths, 0).astype(float)
     tops = _tops(levels, mask, neck, structure)
     seeds, count = ndimage.label(tops if depths is None else tops & (depths > 1), structure)
+    if depths is None:  # a part without an outside is level, and has no middle
+        count = max(count, 1)
     if count < 2:
         return (mask * np.int32(count)).astype(np.int32), count
     # Where depths are level, the distance to the border decides.

@@ -15,9 +15,18 @@ import numpy.typing as npt
 from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, shape_of, within
 from napari_medseg.config import ObjectsConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Progress, Work, finishing, run_to_end
+from napari_medseg.events import Event, Notice, Progress, Work, finishing, run_to_end
 from napari_medseg.inference.objects.cutting import cut
-from napari_medseg.inference.objects.parts import Finder, Part, Walk, blocks_of, looked_up, parts_of
+from napari_medseg.inference.objects.parts import (
+    Finder,
+    Part,
+    Walk,
+    blocks_of,
+    by_block,
+    looked_up,
+    parts_of,
+    values_of,
+)
 from napari_medseg.io.zarr.format import filling_labels
 from napari_medseg.transforms.depths import depths_in
 from napari_medseg.volume import MAX_LABEL, Grid, LazyArray, Segmentation
@@ -35,8 +44,9 @@ def instances(
 
     Objects of one label that touch are told apart by a watershed on the distance to the border, or on the depths that
     a model of the scheme distance-map gives. The array is read block by block, and the ids do not depend on the blocks;
-    a connected part that spans several blocks is cut as a whole, and its box is in memory. out: a ".zarr" path for the
-    result; without it the result is an array in memory. config, or knobs: the fields of ObjectsConfig.
+    a connected part that spans several blocks is cut as a whole: its box is in memory then, but not for the method
+    components. out: a ".zarr" path for the result; without it the result is an array in memory. config, or knobs: the
+    fields of ObjectsConfig.
 
     Raises InputError for values out of bounds, FileError where the store cannot be written.
     """
@@ -136,10 +146,37 @@ def numbering(
         yield Progress(done, total, "blocks looked at")
     part_of, parts = finder.result()
     objects = Objects()
-    cutting = _Cutting(segmentation.grid, config, kinds, objects, target)
-    yield from cutting.within_blocks(walk, part_of, parts)
-    yield from cutting.across_blocks(segmentation.data, parts)
-    return (yield from renumbered(target, objects, config.least_ml * 1000 / segmentation.grid.voxel_volume_mm3, voxels))
+    if config.method == "components":
+        yield from _each_part(walk, part_of, parts, kinds, objects, target)
+    else:
+        cutting = _Cutting(segmentation.grid, config, kinds, objects, target)
+        yield from cutting.within_blocks(walk, part_of, parts)
+        yield from cutting.across_blocks(segmentation.data, parts)
+    voxel_ml = segmentation.grid.voxel_volume_mm3 / 1000
+    found = yield from renumbered(target, objects, config.least_ml / voxel_ml, voxels)
+    if not found.count:
+        largest = max(objects.voxels, default=0) * voxel_ml
+        none = (
+            f"of at least {config.least_ml:g} ml: the largest has {largest:.3g} ml" if len(objects) else "in the labels"
+        )
+        yield Notice(f"there is no object {none}")
+    return found
+
+
+def _each_part(
+    walk: Walk, part_of: Mapping[int, int], parts: Mapping[int, Part], kinds: _Kinds, objects: Objects, target: Any
+) -> Work[None]:
+    """Take every connected part for an object, and write numbers that are not final; no part is read at once."""
+    for part in parts.values():
+        objects.of.append(kinds.name_of(part.of))
+        objects.firsts.append(part.first)
+        objects.voxels.append(part.voxels)
+    numbers = {root: number for number, root in enumerate(parts, start=1)}
+    known = by_block(part_of)
+    for (number, own), (region, _, ids) in zip(sorted(known.items()), walk.over_blocks(known), strict=True):
+        values = np.array([numbers[part_of[one]] for one in own.tolist()], np.int32)
+        target[region.core] = values_of(ids[region.core_in_read], own, values)
+        yield Progress(number + 1, len(walk), "blocks cut")
 
 
 def renumbered(target: Any, objects: Objects, least_voxels: float, voxels: int = BLOCK_VOXELS) -> Work[Numbered]:
@@ -231,7 +268,7 @@ class _Cutting:
     ) -> None:
         """Cut a part. seen, inside, found: the labels, its voxels and the numbers so far, in its box."""
         self.done.add((part.of, part.first))
-        numbers = self._cut(part.box, inside, seen) if self.config.method == "distance" else inside.astype(np.int32)
+        numbers = self._cut(part.box, inside, seen)
         before = self.objects.add(numbers, part.box, self.grid.shape, self.kinds.name_of(part.of))
         found[inside] = np.where(numbers[inside] > 0, numbers[inside] + before, 0)
 

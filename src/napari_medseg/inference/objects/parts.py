@@ -6,7 +6,7 @@ each side, and numbers that two blocks give to the same voxel become one. Every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -33,6 +33,7 @@ from napari_medseg.arrays.boxes import (
 )
 from napari_medseg.config import Connectivity
 from napari_medseg.geometry import Shape3
+from napari_medseg.metrics.pairwise.overlap import boxes_of
 from napari_medseg.volume import LazyArray
 
 Ids = npt.NDArray[np.int64]
@@ -40,6 +41,7 @@ Classes = npt.NDArray[np.integer[Any]]
 
 _SHIFT = 32
 """Bits of a part's number in its block."""
+_IN_BLOCK = (1 << _SHIFT) - 1
 _STEPS = {6: 1, 18: 2, 26: 3}
 """{neighbours of a voxel: axes along which a neighbour may lie off}."""
 _HALO = 1
@@ -99,7 +101,7 @@ class Walk:
     def over(
         cls, labels: LazyArray, class_of: Callable[[npt.NDArray[Any]], Classes], connectivity: Connectivity, voxels: int
     ) -> Walk:
-        """A walk in blocks of whole chunks of at most `voxels` voxels."""
+        """A walk in blocks of whole chunks of at most `voxels` voxels, or of the fewest that hold two voxels a side."""
         block = block_shape(shape_of(labels), chunks_of(labels), voxels, least=2 * _HALO)
         return cls(labels, class_of, connectivity, block)
 
@@ -112,9 +114,17 @@ class Walk:
 
     def __iter__(self) -> Iterator[tuple[Region, npt.NDArray[Any], Ids]]:
         """(place, labels, ids) of each block, the last two in the `read` box of the place."""
+        return self.over_blocks(range(len(self)))
+
+    def over_blocks(self, numbers: Container[int]) -> Iterator[tuple[Region, npt.NDArray[Any], Ids]]:
+        """The same of some blocks only, with the ids that they have in the whole walk.
+
+        The `core` of a block may be written before the next is asked for: no later block reads it.
+        """
         walk = list(regions(self.shape, self.block, _HALO))
         for number, (region, seen) in enumerate(zip(walk, rolling(self.labels, walk, _HALO), strict=True)):
-            yield region, seen, parts_of(self.class_of(seen), self.connectivity, number)
+            if number in numbers:
+                yield region, seen, parts_of(self.class_of(seen), self.connectivity, number)
 
 
 def parts_of(classes: Classes, connectivity: Connectivity, number: int = 0) -> Ids:
@@ -122,11 +132,28 @@ def parts_of(classes: Classes, connectivity: Connectivity, number: int = 0) -> I
     found = np.zeros(classes.shape, np.int64)
     count = (number + 1) << _SHIFT
     structure = ndimage.generate_binary_structure(3, _STEPS[connectivity])
-    for of in np.unique(classes[classes > 0]):
-        ids, more = ndimage.label(classes == of, structure)
+    for of, box in boxes_of(np.maximum(classes, 0), whole(shape_of(classes))).items():
+        ids, more = ndimage.label(classes[box] == of, structure)
         inside = ids > 0
-        found[inside] = ids[inside].astype(np.int64) + count
+        found[box][inside] = ids[inside].astype(np.int64) + count
         count += more
+    return found
+
+
+def by_block(ids: Iterable[int]) -> dict[int, npt.NDArray[np.int64]]:
+    """{number of a block: those of the ids that it gave}."""
+    found: dict[int, list[int]] = {}
+    for one in ids:
+        found.setdefault((one >> _SHIFT) - 1, []).append(one)
+    return {number: np.array(own, np.int64) for number, own in found.items()}
+
+
+def values_of(ids: Ids, known: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The value of each id that a block gave; 0 for an id without one. known: those with a value, of this block."""
+    numbers, own = ids & _IN_BLOCK, known & _IN_BLOCK
+    table = np.zeros(1 + max(int(numbers.max(initial=0)), int(own.max(initial=0))), values.dtype)
+    table[own] = values
+    found: npt.NDArray[Any] = table[numbers]
     return found
 
 
@@ -174,17 +201,25 @@ class Finder:
         self._joined.join((int(one), int(other)) for one, other in pairs)
 
     def _note(self, region: Region, classes: Classes, core: Ids) -> None:
-        known, first, places, counts = np.unique(core, return_index=True, return_inverse=True, return_counts=True)
-        boxes = ndimage.find_objects(places.reshape(core.shape) + 1)
-        z, y, x = first_of(region.core)
-        for index, one in enumerate(known.tolist()):
-            if not one:
+        # The numbers in a block are small and dense: tables are much faster than sorting.
+        numbers = (core & _IN_BLOCK).astype(np.int32)
+        flat = numbers.ravel()
+        inside = np.flatnonzero(flat)
+        if not len(inside):
+            return
+        offset = int(core.flat[inside[0]]) - int(flat[inside[0]])
+        counts = np.bincount(flat[inside])
+        first = np.zeros(len(counts), np.int64)
+        first[flat[inside][::-1]] = inside[::-1]  # of several values the last one stays: that of the first voxel
+        places = np.stack(np.unravel_index(first, core.shape))
+        corner = np.array(first_of(region.core))
+        firsts = np.ravel_multi_index(list(places + corner[:, None]), self.walk.shape)
+        for number, place in enumerate(ndimage.find_objects(numbers), start=1):
+            if place is None:  # the part lies in the surroundings only
                 continue
-            at = np.unravel_index(int(first[index]), core.shape)
-            flat = np.ravel_multi_index([int(a) + s for a, s in zip(at, (z, y, x), strict=True)], self.walk.shape)
-            place = boxes[index]
-            box = tuple(slice(s.start + o, s.stop + o) for s, o in zip(place, (z, y, x), strict=True))
-            self._parts[one] = Part(int(classes[at]), (box[0], box[1], box[2]), int(flat), int(counts[index]))
+            z, y, x = (slice(s.start + int(o), s.stop + int(o)) for s, o in zip(place, corner, strict=True))
+            of = int(classes[tuple(places[:, number])])
+            self._parts[offset + number] = Part(of, (z, y, x), int(firsts[number]), int(counts[number]))
 
 
 def looked_up(ids: Ids, values: Mapping[int, int]) -> npt.NDArray[np.int32]:

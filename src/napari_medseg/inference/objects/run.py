@@ -70,7 +70,9 @@ def on_detections(
             numbers = order.inverse.apply(painter.paint(box))
             result.data[order.source_slices(box, shape_of(result.data))] = numbers  # type: ignore[index]
         names = [job.plan.spec.labels[job.plan.spec.label_ids[group[0].of]] for group in found]
-        yield from renumbered(result.data, Objects.in_array(result.data, names), 0)
+        numbered = yield from renumbered(result.data, Objects.in_array(result.data, names), 0)
+        if not numbered.count:
+            yield Notice("the model finds no object in this image")
         yield Filled(whole(volume.grid.shape))
     return result
 

@@ -18,6 +18,7 @@ from napari_medseg.arrays.boxes import Box
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3
 
+_CLEANED = "cleaned"
 Job = Mapping[str, str]
 """Which run it is: all that decides a label, as texts."""
 
@@ -48,6 +49,8 @@ class Journal:
                 _check_same(job(), line["job"], self._path)
             elif "done" in line:
                 self.done[self._numbers(tuple(slice(*side) for side in line["done"]))] = True
+            elif "anew" in line:
+                self._forget()
             else:
                 self.notes.update(line)
 
@@ -61,6 +64,20 @@ class Journal:
         self.notes[name] = value
         if self._path is not None and self._path.exists():
             self._append({name: value})
+
+    def note_cleaning(self) -> None:
+        """Note that the labels, which are all there, are changed from now on."""
+        self.note(_CLEANED, True)
+
+    def begin_anew_where_cleaned(self) -> None:
+        """Take nothing for done where an earlier run ended while it cleaned: labels cleaned in part are neither."""
+        if self.notes.get(_CLEANED):
+            self._forget()
+            self._append({"anew": True})
+
+    def _forget(self) -> None:
+        self.done[...] = False
+        self.notes.pop(_CLEANED, None)
 
     def is_done(self, box: Box) -> bool:
         """Whether all chunks of a box, in stored order, are done."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseg import io
+from napari_medseg.arrays.boxes import holds_any
 from napari_medseg.cases import Case, cases_of_images, warn_of_notes
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress, Work
@@ -88,11 +89,11 @@ def segmenting_case(
         return None
     spread = None if crew is None or isinstance(model, ModelSet) else _spread_over(crew, case, model)
     if target.suffix.lower() == ".zarr":
-        return (
-            yield from segmenting(
-                case.volume(), model, config, wanted=wanted, origin=origin, spread=spread, refiner=refiner
-            )
+        result = yield from segmenting(
+            case.volume(), model, config, wanted=wanted, origin=origin, spread=spread, refiner=refiner
         )
+        yield from _told_if_empty(result, config)
+        return result
     with unfinished_beside(target) as store:
         inside = replace(wanted, out=store)
         if not wanted.resume:
@@ -107,7 +108,14 @@ def segmenting_case(
             )
         in_memory = replace(result, data=np.asarray(result.data[...]))
         io.write(target, in_memory, source=labels_source(paths_of(case)[0], target))
+    yield from _told_if_empty(in_memory, config)
     return in_memory
+
+
+def _told_if_empty(result: Segmentation, config: SegmentConfig) -> Iterator[Notice]:
+    """One line where nothing was found; what numbers objects has its own."""
+    if config.instances in ("auto", "none") and not holds_any(result.data):
+        yield Notice("no voxel is labelled: the model finds nothing in this image")
 
 
 def _spread_over(crew: Crew, case: Case, model: Model) -> Spread:

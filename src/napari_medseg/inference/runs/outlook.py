@@ -62,7 +62,9 @@ def planned(plan: InferencePlan, wanted: Wanted, seconds: float | None = None) -
     _, height, width = plan.image_grid.shape
     voxels, classes = math.prod(plan.image_grid.shape), len(spec.label_ids)
     labels = label_dtype(max(spec.label_ids)).itemsize
-    channels = (classes if wanted.probabilities else 0) + (2 if wanted.uncertainty else 0)
+    channels = (classes if wanted.probabilities else 0) + (
+        2 + plan.telling_mirrors().mirrors_told if wanted.uncertainty else 0
+    )
     # Windows that are not blended give all their planes at once.
     deep = plan.windows.window[0] * plan.image_grid.shape[0] / plan.grid.shape[0] if plan.blending == "core" else 0
     rows = math.ceil(height * width * (64 * labels + (16 + deep) * 4 * channels))

@@ -37,7 +37,11 @@ _TRIES = 20
 """Draws of a clip from a volume in which small objects may be seen in too few slices."""
 
 Clip = tuple[Tensor, Tensor]
-"""Images (4, 1, Y, X) and masks (4, Y, X): three slices one after the other, and one beyond."""
+"""Images (4, 1, Y, X) and masks (4, Y, X): three slices one after the other, and one beyond.
+
+Masks are 1 inside, 0 outside and UNKNOWN where nobody annotated."""
+UNKNOWN = -1
+"""What nobody annotated, in labels and masks."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,12 @@ def phantoms(count: int, seed: int) -> Iterator[tuple[Volume, Segmentation]]:
 
 
 def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Tensor]:
-    """The losses of the masks and of the quality head. far: whether the fourth slice is a second reference."""
+    """The losses of the masks and of the quality head. far: whether the fourth slice is a second reference.
+
+    What nobody annotated does not count; a slice that is given as a reference has nothing there.
+    """
     images, masks = (torch.stack(parts) for parts in zip(*clips, strict=True))
+    known, masks = masks != UNKNOWN, masks.clamp_min(0)
     references = net.memorise(images[:, 0, :, None], masks[:, 0, None, None])
     if far:
         references = references.with_later(net.memorise(images[:, 3, :, None], masks[:, 3, None, None]))
@@ -94,9 +102,10 @@ def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Te
     for k in (1, 2):
         outputs = net.segment(images[:, k], memory)
         score = outputs.logits[:, 1] - outputs.logits[:, 0]
-        found = score.sigmoid()
-        of_masks.append(binary_cross_entropy_with_logits(score, masks[:, k]) + lovasz(found, masks[:, k]))
-        of_quality.append(mse_loss(outputs.heads["quality"], _iou(found.detach() > 0.5, masks[:, k] > 0.5)))
+        found, counts = score.sigmoid(), known[:, k]
+        entropy = binary_cross_entropy_with_logits(score, masks[:, k], reduction="none")[counts].sum()
+        of_masks.append(entropy / counts.sum().clamp_min(1) + lovasz(found * counts, masks[:, k]))
+        of_quality.append(mse_loss(outputs.heads["quality"], _iou((found.detach() > 0.5) & counts, masks[:, k] > 0.5)))
         memory = references.with_later(net.memorise(images[:, k, :, None], found[:, None, None].detach()))
     return {"mask": torch.stack(of_masks).sum(), "quality": torch.stack(of_quality).sum()}
 
@@ -120,7 +129,10 @@ def _iou(found: Tensor, truth: Tensor) -> Tensor:
 
 
 def clip_of(example: Example, rng: np.random.Generator, size: int) -> Clip | None:
-    """A clip of an object, `size` samples a side; None where no three slices show one."""
+    """A clip of an object, `size` samples a side; None where no three slices show one.
+
+    Somebody annotated a part of each of the three at least.
+    """
     ids = np.unique(example.labels)
     ids = ids[ids > 0]
     for _ in range(_TRIES if len(ids) else 0):
@@ -134,15 +146,17 @@ def clip_of(example: Example, rng: np.random.Generator, size: int) -> Clip | Non
             first = int(rng.choice(held))
             beyond = first + step * int(rng.integers(3, 6))
             slices = np.clip([first, first + step, first + 2 * step, beyond], 0, len(planes) - 1)
-            if len(set(slices[:3].tolist())) == 3:
+            annotated = (labels[slices[:3]] != UNKNOWN).any(axis=(1, 2)).all()
+            if annotated and len(set(slices[:3].tolist())) == 3:
                 spacing = tuple(s for a, s in enumerate(example.spacing_zyx_mm) if a != axis)
-                return _cut(planes, mask, slices, (spacing[0], spacing[1]), rng, size)
+                return _cut(planes, mask, labels == UNKNOWN, slices, (spacing[0], spacing[1]), rng, size)
     return None
 
 
 def _cut(
     planes: npt.NDArray[np.float32],
     mask: npt.NDArray[np.bool_],
+    unknown: npt.NDArray[np.bool_],
     slices: npt.NDArray[np.int64],
     spacing_mm: tuple[float, float],
     rng: np.random.Generator,
@@ -153,6 +167,8 @@ def _cut(
     seen = (slices, *square.box)
     images = square.cut(normalised(planes[seen], [0]))
     masks = (square.cut(torch.from_numpy(mask[seen].astype(np.float32))) > 0.5).float()
+    if unknown[seen].any():
+        masks[square.cut(torch.from_numpy(unknown[seen].astype(np.float32))) > 0] = UNKNOWN
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     images, masks = (torch.rot90(x, turns, (1, 2)) for x in (images * float(rng.uniform(0.8, 1.2)), masks))
     if rng.random() < 0.3:

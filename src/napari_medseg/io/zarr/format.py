@@ -152,8 +152,8 @@ def filling(
             with files.os_errors_as_file_errors(path, place, size):
                 if not (resume and journal.is_file()):
                     _create_empty(place, stored, dtype, chunks)
-                for torn in place.rglob("*.partial"):  # what zarr was writing when it was killed
-                    torn.unlink()
+                for torn in list(place.rglob("*.partial")):  # what was being written when a run was killed
+                    locks.remove(torn)
                 array = zarr.open_array(place / "0", mode="r+").with_config(_WRITE_ALL)
                 yield array
                 _mark_complete(place)
@@ -176,6 +176,20 @@ def journal_of(array: zarr.Array[Any]) -> Path:
     store = array.store
     assert isinstance(store, LocalStore), "opened by a path"
     return store.root.parent / locks.JOURNAL
+
+
+@contextmanager
+def scratch_like(array: Any) -> Iterator[Any]:
+    """An array of zeros like one that is being filled, gone afterwards: in its store, or in memory as it is."""
+    store = array.store if isinstance(array, zarr.Array) else None
+    if not isinstance(store, LocalStore):
+        yield np.zeros(array.shape, array.dtype)
+        return
+    place = store.root.parent / "scratch.partial"  # a run that continues removes it
+    try:
+        yield zarr.create_array(place, shape=array.shape, chunks=array.chunks, dtype=array.dtype)
+    finally:
+        locks.remove(place)
 
 
 def _create_empty(path: Path, stored: Stored, dtype: np.dtype[Any], chunks: Shape3) -> None:

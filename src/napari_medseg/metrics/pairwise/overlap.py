@@ -145,7 +145,7 @@ def tally_in_steps(prediction: LazyArray, reference: LazyArray, *, block_voxels:
         a, b = checked(reference[part], "the reference"), checked(prediction[part], "the prediction")
         parts.append(count(b, a))
         for values in (a, b):
-            for label, box in _boxes(values, part).items():
+            for label, box in boxes_of(values, part).items():
                 boxes[label] = union(boxes[label], box) if label in boxes else box
         yield Progress(done, len(walk), "blocks read")
     counts, voxels = merged(parts), math.prod(shape)
@@ -235,7 +235,7 @@ def _summed(index: npt.NDArray[Any], values: npt.NDArray[np.intp], size: int) ->
     return np.asarray(np.bincount(index, values, minlength=size).astype(np.int64))
 
 
-def _boxes(values: Labels, part: Box) -> dict[int, Box]:
+def boxes_of(values: Labels, part: Box) -> dict[int, Box]:
     """{id: box} of the ids > 0 that occur in the block at `part`, in indices of the whole array."""
     ids, index = _numbered(values)
     found = zip(ids[1:].tolist(), scipy.ndimage.find_objects(index), strict=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseg import io
+from napari_medseg.arrays.boxes import holds_any
 from napari_medseg.cases import Case, warn_of_notes
 from napari_medseg.config import configured
 from napari_medseg.errors import InputError, MedsegError
@@ -62,6 +63,8 @@ def iter_measure(
             yield Notice(f"{case.name}: {doubt}" if case.name else doubt)
         if consensus and case.name in consensus:
             io.write(consensus[case.name], reference, provenance={"consensus": chosen.raters.consensus})
+            if not holds_any(reference.data):
+                yield Notice(f"{consensus[case.name]}: no voxel in it has a label")
         del reference  # before the next is read
     if not measured:
         raise InputError(f"none of the {len(cases)} cases could be measured; {_first(failed)}")

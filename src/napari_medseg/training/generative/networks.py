@@ -1,4 +1,4 @@
-"""Small networks beside the one that segments: critics, coders of label maps, and what makes label maps and images.
+"""Small networks beside the one that segments: coders of label maps, and what makes label maps and images.
 
 N: batch. C: channels. K: classes. *size: the patch, (Z, Y, X) or (Y, X); a network is built for one size.
     maps    (N, K, *size) probabilities of the classes
@@ -23,33 +23,6 @@ _LEAST = 1e-6
 """Smallest deviation that a number of a code is divided by."""
 _SEEN = 0.05
 """Share of the newest batch in the statistics of codes."""
-
-
-class PatchCritic(nn.Module):
-    """Whether each patch of an image, with its labels, is real: logits (N, 1, *smaller).
-
-    The 70^2 PatchGAN where the sides are long enough (Isola et al., CVPR 2017): 64 to 512 features, kernels of 4, two
-    of which do not halve. A shorter image is halved less often; a short axis is not halved at all.
-    """
-
-    def __init__(self, *, in_channels: int, size: Sequence[int], width: int = 64) -> None:
-        super().__init__()
-        conv, norm = Conv[Conv.CONV, len(size)], Norm[Norm.INSTANCE, len(size)]
-        halvings = _critic_halvings(size)
-        short = [n < 3 * 2**halvings for n in size]
-        kernel = tuple(3 if is_short else 4 for is_short in short)
-        halving = tuple(1 if is_short else 2 for is_short in short)
-        widths = [width * min(8, 2**k) for k in range(halvings + 1)]
-        layers: list[nn.Module] = [conv(in_channels, width, kernel, halving, 1), nn.LeakyReLU(_LEAK)]
-        for k, (before, after) in enumerate(itertools.pairwise(widths), start=1):
-            stride = halving if k < halvings else 1
-            layers += [conv(before, after, kernel, stride, 1), norm(after), nn.LeakyReLU(_LEAK)]
-        self.layers = nn.Sequential(*layers, conv(widths[-1], 1, kernel, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, *size) -> (N, 1, *smaller)."""
-        found: Tensor = self.layers(x)
-        return found
 
 
 class Coder(nn.Module):
@@ -181,11 +154,6 @@ def drawn_hard(logits: Tensor) -> Tensor:
     soft = logits.softmax(1)
     hard = one_hot(soft.argmax(1), soft.shape[1])
     return hard + soft - soft.detach()
-
-
-def _critic_halvings(size: Sequence[int]) -> int:
-    typical = sorted(size)[(len(size) - 1) // 2]
-    return min(3, max(1, int(math.log2(max(1, typical / 3)))))
 
 
 def _widths(width: int, count: int) -> list[int]:

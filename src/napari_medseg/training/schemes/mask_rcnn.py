@@ -55,6 +55,7 @@ class Objects:
     @classmethod
     def of(cls, numbers: Tensor, classes: Tensor) -> Objects:
         """numbers: (*size) of the objects; classes: (*size), of which an object has the one in its middle voxel."""
+        numbers = torch.where(classes == IGNORE, 0, numbers)
         array, known = numbers.cpu().numpy(), classes.cpu().numpy()
         there, places = np.unique(array, return_inverse=True)
         ids, boxes, kinds = [], [], []
@@ -177,12 +178,21 @@ def _mask_loss(network: MaskRCNN, seen: Seen, index: int, boxes: Tensor, objects
     """Binary cross-entropy of the mask of the object's own class; the other classes' masks are left alone."""
     logits = network.outlines(seen, index, boxes)
     own = logits[torch.arange(len(boxes)), objects.classes[which] - 1]
-    return functional.binary_cross_entropy_with_logits(own, masks_in(objects, boxes, which, own.shape[-1]))
+    known = ~_at_bins(objects.unknown, boxes, own.shape[-1])
+    wanted = masks_in(objects, boxes, which, own.shape[-1])
+    entropy = functional.binary_cross_entropy_with_logits(own, wanted, reduction="none")
+    return entropy[known].sum() / known.sum().clamp(min=1)
 
 
 def masks_in(objects: Objects, boxes: Tensor, which: Tensor, bins: int) -> Tensor:
     """(n, bins, ... bins) 1 where the middle of a bin of a box lies in its object. boxes: (n, 2 d), which: (n,)."""
-    size = objects.numbers.shape
+    ids = objects.ids[which].reshape(-1, *[1] * objects.numbers.ndim)
+    return (_at_bins(objects.numbers, boxes, bins) == ids).float()
+
+
+def _at_bins(values: Tensor, boxes: Tensor, bins: int) -> Tensor:
+    """(n, bins, ... bins) the values (*size) in the middle of each bin of a box; 0 outside of the image."""
+    size = values.shape
     places = places_in(boxes, bins).floor().long()  # (n, d, bins)
     dims, count = len(size), len(boxes)
     inside = torch.ones((count, *[1] * dims), dtype=torch.bool, device=boxes.device)
@@ -191,8 +201,7 @@ def masks_in(objects: Objects, boxes: Tensor, which: Tensor, bins: int) -> Tenso
         shape = (count, *[bins if k == axis else 1 for k in range(dims)])
         inside = inside & ((places[:, axis] >= 0) & (places[:, axis] < n)).reshape(shape)
         at.append(places[:, axis].clamp(0, n - 1).reshape(shape))
-    found = objects.numbers[tuple(at)] == objects.ids[which].reshape(-1, *[1] * dims)
-    return (found & inside).float()
+    return values[tuple(at)] * inside
 
 
 def _nearest(overlaps: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from napari_medseg.architectures.translation import SIZES, PatchJudge, Translator, slices_of, translated_slices
+from napari_medseg.architectures.translation import SIZES, Translator, judge, slices_of, translated_slices
 from napari_medseg.inference.device import autocast
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.descent import descend
@@ -37,6 +37,8 @@ _SLICES, _SIDE = 4, 64
 _PAPER_SIDE = 256
 _CLIP = 1e6
 """Gradients are not clipped, but for those that have gone wild."""
+_TRANSLATORS = ("to_target", "to_source")
+_JUDGES = ("judge_target", "judge_source")
 _STREAM = 0xC7C1
 """Keeps the draws of this scheme apart from others of the same seed."""
 
@@ -58,15 +60,15 @@ class CycleGan:
         channels, sizes = len(setup.spec.channels), SIZES[knobs["translator"]]
         with torch.random.fork_rng():
             torch.manual_seed(setup.config.seed + _STREAM)
-            parts = {
-                name: kind(channels=channels, spatial_dims=2, sizes=sizes).to(setup.device)
-                for kind in (Translator, PatchJudge)
-                for name in _NAMES[kind]
+            parts: dict[str, nn.Module] = {
+                name: Translator(channels=channels, spatial_dims=2, sizes=sizes).to(setup.device)
+                for name in _TRANSLATORS
             }
+            parts |= {name: judge(channels, 2, sizes).to(setup.device) for name in _JUDGES}
         self._parts = nn.ModuleDict(parts)
         self._descents = {
             name: torch.optim.Adam([w for part in names for w in parts[part].parameters()], _RATE, _BETAS)
-            for name, names in (("translators", _NAMES[Translator]), ("judges", _NAMES[PatchJudge]))
+            for name, names in (("translators", _TRANSLATORS), ("judges", _JUDGES))
         }
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -108,7 +110,7 @@ class CycleGan:
         for optimiser in self._descents.values():
             for group in optimiser.param_groups:
                 group["lr"] = rate
-        judges = [self._parts[name] for name in _NAMES[PatchJudge]]
+        judges = [self._parts[name] for name in _JUDGES]
         with autocast(self._setup.device, self._setup.precision), resting(judges):
             made, losses = self._translations(source, target)
         values = descend(self._descents["translators"], losses, _CLIP)
@@ -123,7 +125,7 @@ class CycleGan:
         self, source: torch.Tensor, target: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]:
         """Source as target, target as source; and what is minimised over both directions."""
-        there, back, of_target, of_source = (self._parts[n] for names in _NAMES.values() for n in names)
+        there, back, of_target, of_source = (self._parts[n] for n in (*_TRANSLATORS, *_JUDGES))
         as_target, as_source = there(source), back(target)
         losses = {
             "deceive": _distance(of_target(as_target), 1.0) + _distance(of_source(as_source), 1.0),
@@ -133,12 +135,6 @@ class CycleGan:
             * (functional.l1_loss(there(target), target) + functional.l1_loss(back(source), source)),
         }
         return (as_target, as_source), losses
-
-
-_NAMES: Mapping[type[nn.Module], tuple[str, str]] = {
-    Translator: ("to_target", "to_source"),
-    PatchJudge: ("judge_target", "judge_source"),
-}
 
 
 def _distance(judgement: torch.Tensor, wanted: float) -> torch.Tensor:

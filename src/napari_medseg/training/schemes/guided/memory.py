@@ -46,9 +46,9 @@ class MemoryClips(OneNetwork):
         for done, case in enumerate(cases, start=1):
             volume, reference = case.load()
             data = np.asarray(reference.data[...])
-            for label in np.unique(data[data > 0]).tolist():
-                if label != self._setup.config.loss.ignore_label:
-                    found.append(self._score(network, volume, data == label))
+            known = data != self._setup.config.loss.ignore_label  # None is no label
+            for label in np.unique(data[known & (data > 0)]).tolist():
+                found.append(self._score(network, volume, data == label, known))
             yield Progress(done, len(cases), "validation")
         told = [dice for dice in found if math.isfinite(dice)]
         return {1: float(np.mean(told))} if told else {}
@@ -57,7 +57,7 @@ class MemoryClips(OneNetwork):
         spec = self._setup.spec
         assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
         examples = [
-            Example(image[0].cpu().numpy(), classes.clamp_min(0).cpu().numpy(), spec.spacing_zyx_mm)
+            Example(image[0].cpu().numpy(), classes.cpu().numpy(), spec.spacing_zyx_mm)
             for image, classes in zip(batch.images, batch.classes, strict=True)
         ]
         count = max(_CLIPS, len(examples))
@@ -65,8 +65,10 @@ class MemoryClips(OneNetwork):
         device = self._setup.device
         return [(images.to(device), masks.to(device)) for images, masks in filter(None, made)]
 
-    def _score(self, network: Mem3D, volume: Volume, mask: npt.NDArray[np.bool_]) -> float:
-        """NaN where the object has no slice that was not given."""
+    def _score(
+        self, network: Mem3D, volume: Volume, mask: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]
+    ) -> float:
+        """NaN where the object has no slice that was not given. known: where somebody annotated."""
         first = int(mask.sum(axis=(1, 2)).argmax())
         given = {first: mask[first]}
         view = MemoryView.of(network, self._setup.spec.patch_zyx[1], volume, 0, given)
@@ -77,6 +79,7 @@ class MemoryClips(OneNetwork):
         labels = np.zeros(mask.shape, dtype=bool)
         box, probability = view.probability(found)
         labels[box] = probability > 0.5
+        labels &= known
         others = [k for k in range(len(mask)) if k not in given]
         both = int(labels[others].sum() + mask[others].sum())
         return 2 * int((labels[others] & mask[others]).sum()) / both if both else math.nan

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from napari_medseg.architectures.blocks.outputs import logits_of
-from napari_medseg.training.generative.networks import Flat, PatchCritic, one_hot
+from napari_medseg.architectures.translation import PatchCritic
+from napari_medseg.training.generative.networks import Flat, one_hot
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import inner
 from napari_medseg.training.schemes.made.contest import adam, compete, is_finite, judged, real, seeded

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from napari_medseg.architectures.translation import PatchCritic
 from napari_medseg.architectures.unets.unet3d import UNet3D
 from napari_medseg.events import MadeUp
 from napari_medseg.training.cases import IGNORE
@@ -18,7 +19,6 @@ from napari_medseg.training.generative.networks import (
     Coder,
     Decoder,
     Flat,
-    PatchCritic,
     drawn_hard,
     noise_like,
     one_hot,
@@ -103,7 +103,8 @@ class ConditionalGan(Supervised):
         """A step of noise to label maps, against its critic; both learn nothing where the critic has diverged."""
         true = self._flat.of(one_hot(batch.classes, self._classes))
         noise = noise_like(len(true), _LENGTH, self._seed(step, 1), true.device)
-        made = drawn_hard(self.makers["maps"](noise))
+        # What nobody annotated is empty in both, or it would tell the critic which is which.
+        made = drawn_hard(self.makers["maps"](noise)) * true.sum(1, keepdim=True)
         critic, clip = self.makers["map critic"], self.setup.config.optimiser.gradient_clip
         found = compete(self._optimisers["map critic"], {"map critic": judged(critic, true, made)}, clip)
         if not is_finite(found):
