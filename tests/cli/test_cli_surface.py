@@ -143,6 +143,7 @@ SURFACE = {
         "--spacing",
         "--intensities",
         "--modality other [CT|MR|other]",
+        "--crop",
         "--prune",
         "--images several times",
     ],

@@ -102,7 +102,8 @@ def understood(source: str | Path, asked: Asked) -> Iterator[Imported | Imported
     """
     source = Path(source)
     with TemporaryDirectory(prefix="medseg-") as scratch, naming(source):
-        yield _imported(source, Path(scratch), asked)
+        found = _imported(source, Path(scratch), asked)
+        yield found if asked.crop is None else _with_crop(found, asked.crop, Path(scratch))
 
 
 @contextmanager
@@ -140,8 +141,8 @@ def writing(found: Imported | ImportedSet, out: Path) -> Work[Written]:
         return Written((write_model(out, found.spec, found.tensors),), None)
     models: list[Model] = []
     try:
-        for done, (name, load) in enumerate(found.members.items()):
-            yield Progress(done, len(found.members), f"models; {name}")
+        for done, (name, load) in enumerate(found.loads.items()):
+            yield Progress(done, len(found.loads), f"models; {name}")
             member = load()
             _tell(member.notes)
             models.append(write_model(out.with_name(f"{out.stem}_{name}{SUFFIX}"), member.spec, member.tensors))
@@ -157,15 +158,28 @@ def _write_set(found: ImportedSet, models: list[Model], path: Path) -> Path:
     import json
 
     from napari_medseg.io.disk.files import replace_bytes
+    from napari_medseg.models.several import CROP, KEY
 
-    members = [
-        {"model": model.path.name, "labels": {str(label): label for label in model.spec.labels}} for model in models
-    ]
-    document: dict[str, object] = {"napari_medseg_set": 1, "members": members}
-    if found.combine == "average":
+    left = iter(models)
+    members: list[dict[str, object]] = []
+    for group in found.members:
+        own = [next(left) for _ in group]
+        ids = {"labels": {str(label): label for label in own[0].spec.labels}}
+        named = [[model] for model in own] if found.is_averaged else [own]
+        members += [{"model": _names_of(together), **ids} for together in named]
+    if found.crop is not None:
+        members.append({"model": _names_of(list(left)), "role": CROP, "margin_mm": found.crop.margin_mm})
+    document: dict[str, object] = {KEY: 1, "members": members}
+    if found.is_averaged:
         document["combine"] = "average"
     replace_bytes(path, json.dumps(document, indent=1).encode())
     return path
+
+
+def _names_of(models: list[Model]) -> str | list[str]:
+    """The name of a model's file, or those of several that are averaged."""
+    names = [model.path.name for model in models]
+    return names[0] if len(names) == 1 else names
 
 
 def _tell(notes: tuple[str, ...]) -> None:
@@ -222,6 +236,18 @@ def _imported(source: Path, scratch: Path, asked: Asked) -> Imported | ImportedS
     from napari_medseg.foreign.statedict import import_state_dict
 
     return import_state_dict(source, asked)
+
+
+def _with_crop(found: Imported | ImportedSet, crop: str, scratch: Path) -> Imported | ImportedSet:
+    from napari_medseg.foreign.asked import Asked
+    from napari_medseg.foreign.cropped import NO_CROP, crop_from, cropped
+
+    if crop == NO_CROP:
+        return cropped(found, None)
+    own = scratch / "crop"
+    own.mkdir()
+    with naming(Path(crop)):
+        return cropped(found, crop_from(Path(crop), lambda source: _imported(source, own, Asked())))
 
 
 def _of_folder(folder: Path) -> Imported | ImportedSet:

@@ -233,7 +233,7 @@ def _require_outputs(wanted: Wanted, outputs: Outputs) -> None:
 def _segmenting_set(
     volume: Volume, models: ModelSet, config: SegmentConfig, wanted: Wanted, origin: Mapping[str, object]
 ) -> Work[Segmentation]:
-    """Segment with the models of a set, one after the other."""
+    """Segment with the models of a set, one after the other, in the box that its crop finds where it has one."""
     for model in models_of(models):
         require_fit(volume, model.spec, str(model.path), config.missing)
     if wanted.probabilities or wanted.uncertainty or wanted.resume:
@@ -244,11 +244,11 @@ def _segmenting_set(
         raise NotSupportedError("a set of models gives labels: number the objects in these (napari-medseg instances)")
     made_by = {**provenance(models, config), **origin}
 
-    def segment_member(model: Model, store: Path | None) -> Work[Segmentation]:
-        return segmenting(volume, model, replace(config, instances="none"), wanted=Wanted(store))
+    def segment_member(part: Volume, model: Model, store: Path | None) -> Work[Segmentation]:
+        return segmenting(part, model, replace(config, instances="none"), wanted=Wanted(store))
 
     with _new_segmentation(volume, models.labels, wanted, made_by) as (result, _):
-        yield from merging(models, result, segment_member, wanted.out)
+        yield from merging(models, volume, result, segment_member, wanted.out)
     return result
 
 

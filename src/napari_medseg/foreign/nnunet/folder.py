@@ -86,7 +86,7 @@ def import_nnunet(folder: Path) -> Imported | ImportedSet:
         imported = import_fold(folder, *next(iter(folds.items())))
         return replace(imported, notes=(*imported.notes, *notes))
     members = {name.replace("_", ""): partial(import_fold, folder, name, path) for name, path in folds.items()}
-    return ImportedSet("average", members, notes)
+    return ImportedSet((members,), notes)
 
 
 def import_fold(

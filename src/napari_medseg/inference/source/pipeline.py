@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import pad
 
-from napari_medseg.events import Event, Progress, Started
+from napari_medseg.arrays.boxes import whole
+from napari_medseg.events import Event, Filled, Progress, Started
 from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.plan import InferencePlan, Maps
 from napari_medseg.inference.source.prepared import Prepared, preparing
@@ -34,11 +35,12 @@ _HALF = 0.5
 def segment_prepared(
     volume: Volume, plan: InferencePlan, predictor: Predictor, result: Segmentation
 ) -> Generator[Event, None, None]:
-    """Fill `result.data` with the labels of `volume`: Started, and Progress per step and per batch of windows."""
+    """Fill `result.data` with the labels of `volume`: Started, Progress per step and per batch of windows, and Filled."""
     yield Started(plan.describe(), result, plan)
     labels = yield from _labels(volume, plan, predictor)
     target: Any = result.data  # an array, or one of a store
     target[...] = plan.order.inverse.apply(labels).astype(target.dtype)
+    yield Filled(whole(volume.grid.shape))
 
 
 def region_masks(
