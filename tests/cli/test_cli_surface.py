@@ -28,6 +28,7 @@ SURFACE = {
         "--missing several times",
         "--probabilities",
         "--uncertainty",
+        "--regions",
         "--refine",
         "--workers",
         "--scheduler",

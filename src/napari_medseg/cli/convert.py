@@ -64,8 +64,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--crop",
         metavar="MODEL",
-        help="Model that looks first: the models of SOURCE see the box around its labels, with a margin. A model file of "
-        "ours, or of another program; none: leave out the one that TotalSegmentator's folder has.",
+        help="Model that looks first: those of SOURCE see the box around its labels, with a margin. A model file of "
+        "ours, or a model of another program; none: without the one in TotalSegmentator's folder.",
     )
     parser.add_argument(
         "--prune",

@@ -60,8 +60,9 @@ def import_datasets(folder: Path) -> Imported | ImportedSet:
 def crop_of(dataset: Path) -> ImportedCrop:
     """What a dataset's model finds as the box that others look at, with the margin that TotalSegmentator takes."""
     results = dataset if is_results_folder(dataset) else _best(dataset)
-    margin = BODY_MARGIN_MM if "body" in dataset.name.lower() else MARGIN_MM
-    return ImportedCrop(dataset.name, _folds(results, CROP, None), margin)
+    above = results.absolute().parent.name
+    name = above if _DATASET.fullmatch(above) else dataset.name
+    return ImportedCrop(name, _folds(results, CROP, None), BODY_MARGIN_MM if "body" in name.lower() else MARGIN_MM)
 
 
 def _whose(part: Path) -> str:

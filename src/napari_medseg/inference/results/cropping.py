@@ -39,9 +39,7 @@ def _box_of(mask: npt.NDArray[np.bool_], first: Shape3) -> Box | None:
 def _widened(box: Box, grid: Grid, margin_mm: float) -> Box:
     """The box with a margin in whole voxels, rounded down, inside the grid."""
     more = [int(margin_mm / spacing) for spacing in grid.spacing]
-    z, y, x = (
-        slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, more, grid.shape, strict=True)
-    )
+    z, y, x = (slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, more, grid.shape, strict=True))
     return z, y, x
 
 

@@ -30,7 +30,7 @@ def merging(
     see the whole volume. beside: the store that is filled, beside which members are segmented; None for memory. Yields
     Started, the members' Notices and Progress, counted over all, and a Filled at the end.
     """
-    total, box, done = len(models_of(models)), whole(volume.grid.shape), 0
+    total, box = len(models_of(models)), whole(volume.grid.shape)
     if models.crop is not None:
         name = models.crop.model.path.stem
         with store_beside(beside) as store:
@@ -38,10 +38,10 @@ def merging(
             around = box_around(found, models.crop.labels, models.crop.margin_mm)
         if around is None:
             yield Notice(f"{name}: nothing was found to crop to: the whole image is segmented")
-        box, done = around or box, 1
-        yield Progress(done, total, f"models; {name}")
+        box = around or box
+        yield Progress(1, total, f"models; {name}")
     part = inside(volume, box)
-    for done, member in enumerate(models.members, start=done):
+    for done, member in enumerate(models.members, start=total - len(models.members)):
         name = member.model.path.stem
         with store_beside(beside) as store:
             found = yield from _told(segment(part, member.model, store), result, name, done, total)
