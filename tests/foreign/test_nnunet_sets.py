@@ -183,7 +183,10 @@ def test_the_crop_of_totalsegmentator_is_found_and_left_out(tmp_path: Path, caps
     assert main(["convert", str(root), "-o", str(tmp_path / "total.safetensors")]) == 0
     crop = {"model": "total_crop.safetensors", "role": "crop", "margin_mm": 3.0}
     assert json.loads((tmp_path / "total.json").read_text())["members"][2] == crop
-    assert list(load_model(tmp_path / "total_crop.safetensors").spec.labels.values()) == list(body["labels"])[1:]
+    assert list(load_model(tmp_path / "total_crop.safetensors").spec.labels.values()) == [
+        "body_trunc",
+        "body_extremities",
+    ]
     assert "Dataset300_body_6mm_1559subj looks first" in capsys.readouterr().err
     rows = dict(look(root, Asked()).summary)
     assert rows["Models"] == "2, merged: part1_organs, part2_vertebrae"
@@ -212,6 +215,24 @@ def test_parts_of_two_labellings_are_refused(tmp_path: Path) -> None:
         write_folder(tmp_path / name / NAME, peer())
     with pytest.raises(MedsegError, match="it holds several models"):
         convert_model(tmp_path, tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("given", ["", "fold_0", ".."])
+def test_the_first_version_is_refused_with_the_way_out(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "Task003_Liver/nnUNetTrainerV2__nnUNetPlansv2.1"
+    (results / "fold_0").mkdir(parents=True)
+    (results / "plans.pkl").write_bytes(b"\x80\x04.")
+    (results / "fold_0/model_final_checkpoint.model").write_bytes(b"\x80\x02.")
+    out = tmp_path / "m.safetensors"
+    assert main(["convert", str((results / given).resolve()), "-o", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    for words in (str(results / "plans.pkl"), "a pickle, which is not opened", "no trained models: train again there"):
+        assert words in told
+    assert main(["convert", str(results / "fold_0/model_final_checkpoint.model"), "-o", str(out)]) == 2
+    assert "a checkpoint of nnU-Net v1" in capsys.readouterr().err
 
 
 def test_the_3_mm_model_is_one_file(tmp_path: Path) -> None:

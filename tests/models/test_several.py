@@ -20,7 +20,7 @@ from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
 from napari_medseg.events import Filled, Notice, Progress
 from napari_medseg.inference import engine
 from napari_medseg.inference.plan import InferencePlan
-from napari_medseg.inference.predictor import Predictor
+from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.models.file import write_model
 from napari_medseg.models.presets import preset_for
 from napari_medseg.models.recipe import Recipe
@@ -163,11 +163,10 @@ class Recorded(BasicIndexed):
 def body(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A set whose crop finds what is bright."""
     model(folder, "body", 5, labels={1: "arm", 2: "trunk"})
-    load = engine.load_predictor
 
     def known(chosen: Model, plan: InferencePlan) -> Predictor:
         if chosen.path.stem != "body":
-            return load(chosen, plan)
+            return load_predictor(chosen, plan)
         return Predictor.of(Bright(), plan.spec, torch.device("cpu"), "fp32")
 
     monkeypatch.setattr(engine, "load_predictor", known)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CHECKPOINTS = (".pt", ".pth", ".ckpt")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _REFUSED = {
+    ".model": "a checkpoint of nnU-Net v1, whose network is told in a pickle beside it",
     ".pkl": "a Python pickle is not opened, since opening it runs code",
     ".npy": "a numpy file, which can hold pickled objects, is not a model",
     ".npz": "a numpy file, which can hold pickled objects, is not a model",
@@ -37,11 +38,11 @@ def is_foreign(source: Path) -> bool:
     """Whether a path leads to a model of another program, judged by its suffix or the files in the folder."""
     from napari_medseg.foreign.monai.bundle import is_bundle
     from napari_medseg.foreign.nnunet.datasets import datasets_in
-    from napari_medseg.foreign.nnunet.folder import is_results_folder
+    from napari_medseg.foreign.nnunet.folder import is_results_folder, plans_of_v1
 
     if source.is_dir():
-        is_model = is_results_folder(source) or is_bundle(source) or (source / "plans.pkl").is_file()
-        return is_model or bool(datasets_in(source))
+        is_model = is_results_folder(source) or is_bundle(source) or bool(datasets_in(source))
+        return is_model or plans_of_v1(source) is not None
     return source.name.lower().endswith((*CHECKPOINTS, ".json", ".zip", *_TARS, *_REFUSED))
 
 
@@ -253,7 +254,7 @@ def _with_crop(found: Imported | ImportedSet, crop: str, scratch: Path) -> Impor
 def _of_folder(folder: Path) -> Imported | ImportedSet:
     from napari_medseg.foreign.monai.bundle import import_bundle, is_bundle
     from napari_medseg.foreign.nnunet.datasets import datasets_in, import_datasets
-    from napari_medseg.foreign.nnunet.folder import import_nnunet, is_results_folder
+    from napari_medseg.foreign.nnunet.folder import import_nnunet, is_results_folder, plans_of_v1
 
     if is_results_folder(folder):
         return import_nnunet(folder)
@@ -261,9 +262,11 @@ def _of_folder(folder: Path) -> Imported | ImportedSet:
         return import_bundle(folder)
     if datasets_in(folder):
         return import_datasets(folder)
-    if (folder / "plans.pkl").is_file():
+    plans = plans_of_v1(folder)
+    if plans is not None:
         raise NotSupportedError(
-            f"{folder}: nnU-Net v1 keeps its plans in a pickle, which is not opened: nnU-Net v2 can convert the folder"
+            f"{plans}: nnU-Net v1 keeps its plans in a pickle, which is not opened, since opening it runs code: v2 takes "
+            f"over its datasets (nnUNetv2_convert_old_nnUNet_dataset) and no trained models: train again there"
         )
     raise ModelFileError(
         f"{folder}: neither a MONAI bundle (configs/, models/) nor an nnU-Net v2 folder (plans.json, dataset.json)"
