@@ -190,6 +190,7 @@ def test_the_crop_of_totalsegmentator_is_found_and_left_out(tmp_path: Path, caps
     assert "Dataset300_body_6mm_1559subj looks first" in capsys.readouterr().err
     rows = dict(look(root, Asked()).summary)
     assert rows["Models"] == "2, merged: part1_organs, part2_vertebrae"
+    assert rows["Labels"] == "of the first part, 3 labels: spleen, kidney_right, kidney_left"
     assert rows["Where"] == "in the box that Dataset300_body_6mm_1559subj finds, and 3 mm around it"
     image = noise_of((9, 17, 16), (1.5, 1.5, 1.5))
     assert np.unique(segment(image, tmp_path / "total.json", device="cpu").data[...]).size > 1

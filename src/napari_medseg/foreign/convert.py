@@ -265,8 +265,8 @@ def _of_folder(folder: Path) -> Imported | ImportedSet:
     plans = plans_of_v1(folder)
     if plans is not None:
         raise NotSupportedError(
-            f"{plans}: nnU-Net v1 keeps its plans in a pickle, which is not opened, since opening it runs code: v2 takes "
-            f"over its datasets (nnUNetv2_convert_old_nnUNet_dataset) and no trained models: train again there"
+            f"{plans}: nnU-Net v1 keeps its plans in a pickle, which is not opened, since that runs code: nnU-Net v2 "
+            f"takes over its datasets (nnUNetv2_convert_old_nnUNet_dataset) and no trained models: train again there"
         )
     raise ModelFileError(
         f"{folder}: neither a MONAI bundle (configs/, models/) nor an nnU-Net v2 folder (plans.json, dataset.json)"

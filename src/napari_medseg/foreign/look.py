@@ -40,7 +40,8 @@ def look(source: Path, asked: Asked) -> Look:
         rows = summary(first.spec)
         notes = tuple(dict.fromkeys((*found.notes, *first.notes)))
         if isinstance(found, ImportedSet):
-            rows = (*_set_told(found), *rows)
+            where = "" if found.is_averaged else "of the first part, "
+            rows = (*_set_told(found), *((what, where * (what == "Labels") + how) for what, how in rows))
     return Look(source, found, rows, tuple(note.removeprefix(f"{source}: ") for note in notes))
 
 

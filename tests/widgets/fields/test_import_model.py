@@ -75,6 +75,7 @@ def test_a_bundle_is_seen_imported_and_segments(
     (dialog,) = panel.models.findChildren(ImportModel)
     qtbot.waitUntil(dialog.import_button.isEnabled)
     rows = rows_of(dialog)
+    qtbot.waitUntil(lambda: dialog.height() >= dialog.layout().totalHeightForWidth(dialog.width()))
     assert rows["Network"] == "monai_unet, 3d; window 32 × 32 × 32"
     assert rows["Labels"] == "1 label: spleen"
     assert rows["Spacing"] == "3 × 3 × 3 mm"
