@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from config_mutations import fuzz_sets
 from napari_medseg import Grid, Model, Volume, iter_segment, read_segmentation, registry, segment, write
 from napari_medseg.arrays.boxes import BoxND
 from napari_medseg.arrays.views import BasicIndexed
@@ -267,7 +268,8 @@ SETS: dict[str, tuple[Callable[[Path], object], str]] = {
         "label 1 .kidney. is liver",
     ),
     "absent": (lambda f: write_set(f, {"model": "none.safetensors"}), "no such file"),
-    "no_name": (lambda f: write_set(f, {"model": []}), "1 to 64 models"),
+    "no_name": (lambda f: write_set(f, {"model": []}), "a member is one model, or several"),
+    "too_many": (lambda f: write_set(f, *[{"model": ["a.safetensors"] * 13}] * 5), "at most 64 models"),
     "not_alike": (lambda f: write_set(f, {"model": ["a.safetensors", "kidney.safetensors"]}), "their labels differ"),
     "another_role": (lambda f: write_set(f, {"model": "a.safetensors", "role": "judge"}), "a member is"),
     "crop_alone": (lambda f: write_set(f, {"model": "a.safetensors", "role": "crop"}), "one crop at most"),
@@ -298,6 +300,13 @@ def test_sets_that_are_none(folder: Path, case: str) -> None:
     make(folder)
     with pytest.raises(ModelFileError, match=message):
         as_models(folder / "set.json")
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_set_crashes(count: int, folder: Path) -> None:
+    crop = {"model": "a.safetensors", "role": "crop", "labels": [1], "margin_mm": 2.5}
+    averaged = {"model": ["a.safetensors", "b.safetensors"], "labels": {"1": 1, "2": 2}}
+    assert 0 < fuzz_sets(count, write_set(folder, {"model": "kidney.safetensors"}, averaged, crop)) < count
 
 
 def test_the_command_takes_several_models(folder: Path, volume: Volume, tmp_path: Path) -> None:

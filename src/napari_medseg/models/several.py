@@ -226,6 +226,8 @@ def load_set(path: Path) -> Model | ModelSet:
     entries = document["members"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= _MOST_MEMBERS:
         raise ModelFileError(f"{path}: members must be a list of 1 to {_MOST_MEMBERS} models")
+    if sum(_count(entry) for entry in entries) > _MOST_MEMBERS:
+        raise ModelFileError(f"{path}: members must name at most {_MOST_MEMBERS} models")
     try:
         if combine == "merge":
             members = [_member(path, entry) for entry in entries if not _is_crop(entry)]
@@ -236,6 +238,12 @@ def load_set(path: Path) -> Model | ModelSet:
         return averaged([member.model for member in members])
     except InputError as error:
         raise ModelFileError(f"{path}: {error}") from None
+
+
+def _count(entry: Any) -> int:
+    """How many models an entry names."""
+    named = entry.get("model") if isinstance(entry, dict) else None
+    return len(named) if isinstance(named, list) else 1
 
 
 def _is_crop(entry: Any) -> bool:
@@ -274,8 +282,8 @@ def _crop(path: Path, entries: Sequence[Mapping[str, Any]], members: Sequence[Me
 def _beside(path: Path, named: Any) -> Model:
     """The model beside a set, or the mean of several. named: a name, or a list of names."""
     names = named if isinstance(named, list) else [named]
-    if not 1 <= len(names) <= _MOST_MEMBERS:
-        raise InputError(f"a member is 1 to {_MOST_MEMBERS} models; got {len(names)}")
+    if not names:
+        raise InputError("a member is one model, or several that are averaged; got none")
     models = []
     for name in names:
         checks.text("model name", name, "row name")

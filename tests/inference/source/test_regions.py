@@ -100,10 +100,15 @@ def check_files(paths: dict[str, Path], layers: dict[str, Segmentation]) -> None
 
 
 def test_names_of_regions_are_safe_and_their_own(tmp_path: Path) -> None:
-    model = Model(spec_of_regions(["a/../b", "a/../b", ".x"]), tmp_path / "m.safetensors", "0")
-    assert region_names(model) == ("a/../b", "a/../b 2", ".x")
+    model = Model(spec_of_regions(["a/../b", "a/../b", "a/../b 2", ".x"]), tmp_path / "m.safetensors", "0")
+    assert region_names(model) == ("a/../b", "a/../b 2", "a/../b 2 2", ".x")
     paths = region_paths(model, str(tmp_path / "{region}.nii.gz"))
-    assert [path.name for path in paths.values()] == ["a____b.nii.gz", "a____b_2.nii.gz", "_x.nii.gz"]
+    assert [path.name for path in paths.values()] == [
+        "a____b.nii.gz",
+        "a____b_2.nii.gz",
+        "a____b_2_2.nii.gz",
+        "_x.nii.gz",
+    ]
     with pytest.raises(InputError, match="need names of their own"):
         region_paths(replace(model, spec=spec_of_regions(["a b", "a_b"])), str(tmp_path / "{region}.nii.gz"))
 

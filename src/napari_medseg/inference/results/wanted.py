@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +78,8 @@ def region_names(model: Model | ModelSet) -> tuple[str, ...]:
         raise InputError(f"{model.path}: the model gives one label per voxel, and no regions that overlap")
     names: list[str] = []
     for region in model.spec.output.regions:
-        times = sum(other.name == region.name for other in model.spec.output.regions[: len(names)])
-        names.append(f"{region.name} {times + 1}" if times else region.name)
+        numbered = (f"{region.name} {n}" if n > 1 else region.name for n in itertools.count(1))
+        names.append(next(name for name in numbered if name not in names))
     return tuple(names)
 
 
