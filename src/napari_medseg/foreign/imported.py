@@ -56,7 +56,7 @@ class Imported:
     """How the model differs from that of the source program, one line each."""
 
 
-Averaged = Mapping[str, Callable[[], Imported]]
+Group = Mapping[str, Callable[[], Imported]]
 """Models of the same labels, which are averaged where they are several: {what a file's name ends with: the model}."""
 
 
@@ -66,7 +66,7 @@ class ImportedCrop:
 
     name: str
     """As the user knows it."""
-    models: Averaged
+    models: Group
     margin_mm: float
 
 
@@ -74,13 +74,13 @@ class ImportedCrop:
 class ImportedSet:
     """Several foreign models that belong together; each is read when it is its turn."""
 
-    members: tuple[Averaged, ...]
+    members: tuple[Group, ...]
     """The parts of one labelling; one part, where all are averaged."""
     notes: tuple[str, ...] = ()
     crop: ImportedCrop | None = None
 
     @property
-    def loads(self) -> Averaged:
+    def loads(self) -> Group:
         """All models, the crop's last."""
         groups = (*self.members, *((self.crop.models,) if self.crop else ()))
         return {name: load for group in groups for name, load in group.items()}

@@ -92,7 +92,7 @@ def test_a_bundle_is_seen_imported_and_segments(
     found = to_segmentation(viewer.layers["ct labels"])
     expected = ms.segment(to_volume([viewer.layers["ct"]], viewer.layers), models_folder / "spleen.safetensors")
     assert np.array_equal(np.asarray(found.data), np.asarray(expected.data))
-    assert np.unique(found.data).tolist() == [0, 1]
+    assert np.unique(np.asarray(found.data)).tolist() == [0, 1]
 
 
 def test_weights_wait_for_what_they_do_not_say(panel: SegmentPanel, qtbot: QtBot, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.foreign.documents import read_document
-from napari_medseg.foreign.imported import Averaged, Imported, ImportedCrop, ImportedSet
+from napari_medseg.foreign.imported import Group, Imported, ImportedCrop, ImportedSet
 from napari_medseg.foreign.nnunet.folder import folds_of, import_fold, import_nnunet, is_results_folder
 from napari_medseg.models.several import CROP, MARGIN_MM
 
@@ -79,9 +79,9 @@ def _crop_among(datasets: list[Path], parts: list[Path]) -> Path | None:
     return next((path for word in _CROPS for path in alike if word in path.name.lower()), None)
 
 
-def _members(parts: list[Path]) -> tuple[Averaged, ...]:
+def _members(parts: list[Path]) -> tuple[Group, ...]:
     """The models of each part; its folds are averaged."""
-    members, first = list[Averaged](), 1
+    members, first = list[Group](), 1
     for part in parts:
         results = _best(part)
         labels = _labels_of(results)
@@ -91,7 +91,7 @@ def _members(parts: list[Path]) -> tuple[Averaged, ...]:
     return tuple(members)
 
 
-def _folds(results: Path, name: str, ids: Mapping[int, int] | None) -> Averaged:
+def _folds(results: Path, name: str, ids: Mapping[int, int] | None) -> Group:
     """The models of the folds of a results folder; ids: as `import_fold` takes them."""
     folds, _ = folds_of(results)
     names = [name] if len(folds) == 1 else [f"{name}_{fold.replace('_', '')}" for fold in folds]
