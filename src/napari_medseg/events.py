@@ -51,6 +51,14 @@ class Filled(Event):
 
 
 @dataclass(frozen=True)
+class Regions(Event):
+    """What a run fills beside its labels: each region of a model whose regions overlap, by its name."""
+
+    regions: Mapping[str, Any]
+    """{region: its Segmentation, 1 inside}."""
+
+
+@dataclass(frozen=True)
 class TrainProgress(Progress):
     """A training step: its loss, and the time left of the budget. losses: the parts of the loss, by name."""
 

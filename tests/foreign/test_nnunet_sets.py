@@ -21,6 +21,7 @@ from napari_medseg.errors import MedsegError, ModelFileError
 from napari_medseg.foreign import convert_model
 from napari_medseg.foreign.asked import Asked
 from napari_medseg.foreign.convert import understood, write
+from napari_medseg.foreign.look import look
 from napari_medseg.foreign.nnunet.trainers import has_batch_norm, keeps_architecture, mirrors
 from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.inference import engine, segment
@@ -144,6 +145,95 @@ def test_the_parts_of_totalsegmentator_become_one_set(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(merged.data[...]), np.where(organs > 0, organs, bones))
     assert dict(merged.labels) == labels[0] | labels[1]
     assert np.unique(bones[organs == 0]).size > 1, "the second part labels what the first one leaves"
+
+
+def test_the_folds_of_a_part_are_averaged_and_the_parts_merged(tmp_path: Path) -> None:
+    root = total_segmentator(tmp_path / "results")
+    for number, classes in ((291, 4), (292, 3)):
+        (folder,) = root.glob(f"Dataset{number}_*/*")
+        add_fold(folder, leaving_background(peer(classes, seed=number)))
+    assert main(["convert", str(root), "-o", str(tmp_path / "total.safetensors")]) == 0
+    document = json.loads((tmp_path / "total.json").read_text())
+    assert document["members"] == [
+        {
+            "model": [f"total_part1_organs_fold{k}.safetensors" for k in (0, 1)],
+            "labels": {"1": 1, "2": 2, "3": 3},
+        },
+        {"model": [f"total_part2_vertebrae_fold{k}.safetensors" for k in (0, 1)], "labels": {"4": 4, "5": 5}},
+    ]
+    image, parts, firsts = noise_of((9, 17, 16), (1.5, 1.5, 1.5)), [], []
+    for member, ids in zip(document["members"], ([0, 1, 2, 3], [0, 4, 5]), strict=True):
+        logits = []
+        for name in member["model"]:
+            labels, store = tmp_path / "labels.zarr", tmp_path / f"{name}.zarr"
+            segment(image, tmp_path / name, out=labels, probabilities=store, device="cpu")
+            logits.append(np.log(np.asarray(read(store).data[...])))
+        parts.append(np.asarray(ids)[(logits[0] + logits[1]).argmax(0)])
+        firsts.append(np.asarray(ids)[logits[0].argmax(0)])
+    found = np.asarray(segment(image, tmp_path / "total.json", device="cpu").data[...])
+    assert set(np.unique(found)) & {4, 5}
+    assert (found == np.where(parts[0] > 0, *parts)).mean() > 0.999
+    assert (found == np.where(firsts[0] > 0, *firsts)).mean() < 0.99
+
+
+def test_the_crop_of_totalsegmentator_is_found_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = total_segmentator(tmp_path / "results")
+    body = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "body_trunc": 1, "body_extremities": 2}}
+    results = write_folder(root / "Dataset300_body_6mm_1559subj" / NAME, peer(), dataset=body)
+    assert main(["convert", str(root), "-o", str(tmp_path / "total.safetensors")]) == 0
+    crop = {"model": "total_crop.safetensors", "role": "crop", "margin_mm": 3.0}
+    assert json.loads((tmp_path / "total.json").read_text())["members"][2] == crop
+    assert list(load_model(tmp_path / "total_crop.safetensors").spec.labels.values()) == [
+        "body_trunc",
+        "body_extremities",
+    ]
+    assert "Dataset300_body_6mm_1559subj looks first" in capsys.readouterr().err
+    rows = dict(look(root, Asked()).summary)
+    assert rows["Models"] == "2, merged: part1_organs, part2_vertebrae"
+    assert rows["Labels"] == "of the first part, 3 labels: spleen, kidney_right, kidney_left"
+    assert rows["Where"] == "in the box that Dataset300_body_6mm_1559subj finds, and 3 mm around it"
+    image = noise_of((9, 17, 16), (1.5, 1.5, 1.5))
+    assert np.unique(segment(image, tmp_path / "total.json", device="cpu").data[...]).size > 1
+    assert main(["convert", str(root), "--crop", "none", "-o", str(tmp_path / "all.safetensors")]) == 0
+    assert len(json.loads((tmp_path / "all.json").read_text())["members"]) == 2
+    add_fold(results, peer(seed=7), dataset=body)
+    for source, models, margin in (
+        (tmp_path / "total_crop.safetensors", "one_crop.safetensors", 20.0),
+        (results, ["one_crop_fold0.safetensors", "one_crop_fold1.safetensors"], 3.0),
+        (results.parent, ["one_crop_fold0.safetensors", "one_crop_fold1.safetensors"], 3.0),
+    ):
+        fast = str(root / "Dataset297_TotalSegmentator_total_3mm_1559subj")
+        assert main(["convert", fast, "--crop", str(source), "-o", str(tmp_path / "one.safetensors")]) == 0
+        document = json.loads((tmp_path / "one.json").read_text())
+        assert document["members"][1] == {"model": models, "role": "crop", "margin_mm": margin}
+        assert document["members"][0]["model"] == "one_model.safetensors"
+    assert main(["convert", fast, "--crop", str(root), "-o", str(tmp_path / "two.safetensors")]) == 2
+    assert "a crop is one model" in capsys.readouterr().err
+
+
+def test_parts_of_two_labellings_are_refused(tmp_path: Path) -> None:
+    for name in ("Dataset291_TotalSegmentator_part1_organs", "Dataset850_TotalSegMRI_part1_organs"):
+        write_folder(tmp_path / name / NAME, peer())
+    with pytest.raises(MedsegError, match="it holds several models"):
+        convert_model(tmp_path, tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("given", ["", "fold_0", ".."])
+def test_the_first_version_is_refused_with_the_way_out(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "Task003_Liver/nnUNetTrainerV2__nnUNetPlansv2.1"
+    (results / "fold_0").mkdir(parents=True)
+    (results / "plans.pkl").write_bytes(b"\x80\x04.")
+    (results / "fold_0/model_final_checkpoint.model").write_bytes(b"\x80\x02.")
+    out = tmp_path / "m.safetensors"
+    assert main(["convert", str((results / given).resolve()), "-o", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    for words in (str(results / "plans.pkl"), "a pickle, which is not opened", "no trained models: train again there"):
+        assert words in told
+    assert main(["convert", str(results / "fold_0/model_final_checkpoint.model"), "-o", str(out)]) == 2
+    assert "a checkpoint of nnU-Net v1" in capsys.readouterr().err
 
 
 def test_the_3_mm_model_is_one_file(tmp_path: Path) -> None:

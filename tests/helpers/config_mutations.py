@@ -16,6 +16,7 @@ from napari_medseg.foreign.monai.networks import network_of
 from napari_medseg.foreign.monai.outputs import output_of, postprocessing_of, sliding_of
 from napari_medseg.foreign.monai.transforms import preprocessing_of
 from napari_medseg.foreign.nnunet.plans import configuration_of
+from napari_medseg.models.several import as_models
 from napari_medseg.models.spec import ModelSpec
 from nnunet_peer import PLANS
 
@@ -142,6 +143,19 @@ def fuzz_specs(count: int, text: str, seed: int = 0) -> int:
             read += 1
         except MedsegError as error:
             _require_line(error)
+    return read
+
+
+def fuzz_sets(count: int, path: Path, seed: int = 0) -> int:
+    """Mutations of a set of models, whose members are beside its path; how many were read."""
+    draw, read, document = random.Random(seed), 0, json.loads(path.read_text())
+    for _ in range(count):
+        path.write_text(json.dumps(mutated(draw, document)))
+        try:
+            as_models(path)
+            read += 1
+        except MedsegError as error:
+            _require_line(error, path.parent.name)  # of the set, or of the member that is at fault
     return read
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from config_mutations import fuzz_sets
 from napari_medseg import Grid, Model, Volume, iter_segment, read_segmentation, registry, segment, write
+from napari_medseg.arrays.boxes import BoxND
+from napari_medseg.arrays.views import BasicIndexed
 from napari_medseg.cli import main
 from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
+from napari_medseg.events import Filled, Notice, Progress
+from napari_medseg.inference import engine
+from napari_medseg.inference.plan import InferencePlan
+from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.models.file import write_model
 from napari_medseg.models.presets import preset_for
 from napari_medseg.models.recipe import Recipe
@@ -132,6 +141,108 @@ def test_a_set_maps_and_leaves_out_labels_and_fills_a_store(folder: Path, volume
         segment(volume, path, probabilities=tmp_path / "p.zarr", device="cpu")
 
 
+class Bright(nn.Module):
+    """Logits of two labels: the second where the image is above 5, the first where it is above 3."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.full_like(x, 0.5), (x > 3).float(), 2.0 * (x > 5)], 1)
+
+
+class Recorded(BasicIndexed):
+    """An array that is not in memory, and notes which boxes are read of it."""
+
+    def __init__(self, values: Any) -> None:
+        self._values, self.boxes = values, list[BoxND]()
+        self.shape, self.dtype, self.chunks = values.shape, values.dtype, (1, 4, 4, 4)
+
+    def _read(self, wanted: BoxND) -> Any:
+        self.boxes.append(wanted)
+        return self._values[wanted]
+
+
+@pytest.fixture
+def body(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A set whose crop finds what is bright."""
+    model(folder, "body", 5, labels={1: "arm", 2: "trunk"})
+
+    def known(chosen: Model, plan: InferencePlan) -> Predictor:
+        if chosen.path.stem != "body":
+            return load_predictor(chosen, plan)
+        return Predictor.of(Bright(), plan.spec, torch.device("cpu"), "fp32")
+
+    monkeypatch.setattr(engine, "load_predictor", known)
+    return write_set(
+        folder,
+        {"model": "kidney.safetensors"},
+        {"model": "body.safetensors", "role": "crop", "labels": [2], "margin_mm": 2.5},
+        {"model": ["a.safetensors", "b.safetensors"]},
+    )
+
+
+def test_a_set_looks_in_the_box_that_its_crop_finds(body: Path, folder: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(1, 12, 20, 16)).astype(np.float32).clip(-2, 2)
+    values[0, 5, 9:11, 8] = 9
+    values[0, 1, 1, 1] = 4  # an arm, which the box is not around
+    recorded = Recorded(values)
+    image = Volume(recorded, Grid.from_spacing((12, 20, 16), (2.0, 1.0, 1.0), (5.0, 6.0, 7.0)), name="ct")
+    box = (slice(4, 7), slice(7, 13), slice(6, 11))
+    events = list(iter_segment(image, body, out=tmp_path / "labels.zarr", device="cpu"))
+    found = np.asarray(read_segmentation(tmp_path / "labels.zarr").data[...])
+    part = Volume(values[(slice(None), *box)], Grid.from_spacing((3, 6, 5), (2.0, 1.0, 1.0), (13.0, 13.0, 13.0)))
+    kidney = labels_of(part, folder / "kidney.safetensors")
+    organs = labels_of(part, [folder / "a.safetensors", folder / "b.safetensors"])
+    expected = np.zeros((12, 20, 16), int)
+    expected[box] = np.where(kidney > 0, kidney, organs)
+    assert np.array_equal(found, expected)
+    assert {1, 2, 3} & set(np.unique(found)) == set(np.unique(found)) - {0} != set()
+    told = [(event.done, event.total) for event in events if isinstance(event, Progress)]
+    assert told == sorted(told)
+    assert told[-1] == (3, 3)
+    assert [event.box for event in events if isinstance(event, Filled)] == [box]
+    reads = recorded.boxes
+    assert all(s.stop - s.start > 0 for read in reads for s in read)
+    last = max(i for i, read in enumerate(reads) if not inside_of(read[1:], box))
+    after = reads[last + 1 :]
+    assert len(after) > 2, "the members read on their own"
+    assert math.prod(s.stop - s.start for s in hull(after)) <= 3 * 6 * 5
+    values[0, 0], values[0, :, 0], values[0, :, :, -1] = -2, 2, 1  # what lies outside changes nothing
+    assert np.array_equal(labels_of(replace(image, data=values), body), expected)
+
+
+def inside_of(read: BoxND, box: BoxND) -> bool:
+    return all(b.start <= r.start and r.stop <= b.stop for r, b in zip(read, box, strict=True))
+
+
+def hull(reads: list[BoxND]) -> BoxND:
+    sides = zip(*(read[1:] for read in reads), strict=True)
+    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
+
+
+def test_a_crop_that_finds_nothing_leaves_the_whole_image(body: Path, folder: Path, volume: Volume) -> None:
+    notices = [e.message for e in iter_segment(volume, body, device="cpu") if isinstance(e, Notice)]
+    assert "body: nothing was found to crop to: the whole image is segmented" in notices
+    plain = [folder / "a.safetensors", folder / "b.safetensors"]
+    kidney, organs = labels_of(volume, folder / "kidney.safetensors"), labels_of(volume, plain)
+    assert np.array_equal(labels_of(volume, body), np.where(kidney > 0, kidney, organs))
+
+
+def test_a_crop_counts_in_what_a_set_is(body: Path) -> None:
+    found = as_models(body)
+    assert isinstance(found, ModelSet)
+    assert found.crop is not None
+    assert [one.path.stem for one in models_of(found)] == ["kidney", "a", "body"]
+    assert (
+        len(
+            {
+                found.sha256,
+                replace(found, crop=None).sha256,
+                replace(found, crop=replace(found.crop, margin_mm=3)).sha256,
+            }
+        )
+        == 3
+    )
+
+
 SETS: dict[str, tuple[Callable[[Path], object], str]] = {
     "not_json": (lambda f: (f / "set.json").write_text("{"), "not JSON"),
     "other_json": (lambda f: (f / "set.json").write_text("[]"), "a set of models is"),
@@ -157,6 +268,29 @@ SETS: dict[str, tuple[Callable[[Path], object], str]] = {
         "label 1 .kidney. is liver",
     ),
     "absent": (lambda f: write_set(f, {"model": "none.safetensors"}), "no such file"),
+    "no_name": (lambda f: write_set(f, {"model": []}), "a member is one model, or several"),
+    "too_many": (lambda f: write_set(f, *[{"model": ["a.safetensors"] * 13}] * 5), "at most 64 models"),
+    "not_alike": (lambda f: write_set(f, {"model": ["a.safetensors", "kidney.safetensors"]}), "their labels differ"),
+    "another_role": (lambda f: write_set(f, {"model": "a.safetensors", "role": "judge"}), "a member is"),
+    "crop_alone": (lambda f: write_set(f, {"model": "a.safetensors", "role": "crop"}), "one crop at most"),
+    "two_crops": (
+        lambda f: write_set(f, {"model": "b.safetensors"}, *[{"model": "a.safetensors", "role": "crop"}] * 2),
+        "one crop at most",
+    ),
+    "crop_of_no_label": (
+        lambda f: write_set(f, {"model": "b.safetensors"}, {"model": "a.safetensors", "role": "crop", "labels": [7]}),
+        "the labels of a.safetensors are 1, 2; got .7.",
+    ),
+    "crop_margin": (
+        lambda f: write_set(f, {"model": "b.safetensors"}, {"model": "a.safetensors", "role": "crop", "margin_mm": -1}),
+        "margin_mm must be a number from 0",
+    ),
+    "crop_averaged": (
+        lambda f: write_set(
+            f, {"model": "b.safetensors"}, {"model": "a.safetensors", "role": "crop"}, combine="average"
+        ),
+        "a member is",
+    ),
 }
 
 
@@ -166,6 +300,13 @@ def test_sets_that_are_none(folder: Path, case: str) -> None:
     make(folder)
     with pytest.raises(ModelFileError, match=message):
         as_models(folder / "set.json")
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_set_crashes(count: int, folder: Path) -> None:
+    crop = {"model": "a.safetensors", "role": "crop", "labels": [1], "margin_mm": 2.5}
+    averaged = {"model": ["a.safetensors", "b.safetensors"], "labels": {"1": 1, "2": 2}}
+    assert 0 < fuzz_sets(count, write_set(folder, {"model": "kidney.safetensors"}, averaged, crop)) < count
 
 
 def test_the_command_takes_several_models(folder: Path, volume: Volume, tmp_path: Path) -> None:

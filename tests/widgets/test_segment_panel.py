@@ -27,9 +27,11 @@ from balls import volume
 from napari_medseg import registry
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Filled, Finished, Progress, Started
+from napari_medseg.inference import segment_regions
 from napari_medseg.inference.device import Devices
 from napari_medseg.inference.runs import live
 from napari_medseg.models.file import about, load_model, write_model
+from napari_medseg.models.pipeline import Output, Region
 from napari_medseg.models.spec import Channel
 from napari_medseg.sample import sample_files
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -254,6 +256,65 @@ def test_a_set_of_models_is_listed_and_segments(
     found, expected = to_segmentation(viewer.layers["ct labels"]), ms.segment(volume(seed=0), both)
     np.testing.assert_array_equal(np.asarray(found.data), np.asarray(expected.data))
     assert list(found.labels) == [7, 9]
+
+
+def test_a_set_with_a_crop_fills_a_large_image(
+    viewer: ViewerModel, ball_in_folder: Path, models_folder: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    monkeypatch.setattr(live, "LARGE_VOXELS", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(models_folder))
+    crop = {"model": ball_in_folder.name, "role": "crop", "labels": [1], "margin_mm": 2}
+    path = models_folder / "cropped.json"
+    path.write_text(json.dumps({"napari_medseg_set": 1, "members": [crop, {"model": [ball_in_folder.name] * 2}]}))
+    panel = SegmentPanel(viewer)
+    qtbot.addWidget(panel)
+    add(viewer, replace(volume(seed=0), name="ct"))
+    panel.models.box.setCurrentText("cropped (set)")
+    qtbot.waitUntil(lambda: "looks first" in panel.models.facts.text())
+    told: list[float] = []
+    panel.runner.happened.connect(lambda e: told.append(e.done / e.total) if isinstance(e, Progress) else None)
+    qtbot.waitUntil(panel.segment_button.isEnabled)
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    assert told == sorted(told)
+    assert {0.5, 1.0} <= set(told)
+    found = to_segmentation(viewer.layers["ct labels"])
+    expected = np.asarray(ms.segment(volume(seed=0), path).data)
+    assert expected.any()
+    np.testing.assert_array_equal(np.asarray(found.data), expected)
+
+
+def test_regions_become_layers_where_the_model_has_some(
+    viewer: ViewerModel, panel: SegmentPanel, ct: Any, ball_in_folder: Path, models_folder: Path, qtbot: Any
+) -> None:
+    assert not panel.regions.native.isVisibleTo(panel)
+    ball = load_model(ball_in_folder)
+    names = ("whole", "core", "rim")
+    overlapping = tuple(Region(name=name, label=k + 1, rank=k) for k, name in enumerate(names))
+    spec = replace(ball.spec, labels={1: "whole", 2: "core", 3: "rim"}, output=Output(regions=overlapping))
+    path = models_folder / "regions.safetensors"
+    write_model(path, spec, ball.load_network().state_dict())
+    panel.models.select(path)
+    qtbot.waitUntil(lambda: panel.regions.native.isVisibleTo(panel))
+    panel.replace.value = True
+    for wanted in (True, True, False):
+        panel.regions.value = wanted
+        qtbot.waitUntil(panel.segment_button.isEnabled)
+        panel.segment_button.click()
+        wait(panel, qtbot)
+        layers = ["ct labels", *(f"ct {name}" for name in names)] if wanted else ["ct labels"]
+        assert [layer.name for layer in viewer.layers] == ["ct", *layers]
+    panel.regions.value = True
+    panel.python_button.click()
+    assert "in segment_regions(volume, " in QApplication.clipboard().text()
+    panel.segment_button.click()
+    wait(panel, qtbot)
+    for name, region in segment_regions(volume(seed=0), path).items():
+        layer = viewer.layers[f"ct {name}"]
+        np.testing.assert_array_equal(np.asarray(to_segmentation(layer).data), np.asarray(region.data))
+        assert layer.editable
+    panel.models.select(ball_in_folder)
+    qtbot.waitUntil(lambda: panel.models.model is not None and not panel.regions.native.isVisibleTo(panel))
 
 
 def test_a_file_that_is_no_model_is_said_and_cannot_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.arrays.boxes import Box, BoxND, chunks_of, shape_of
+from napari_medseg.arrays.boxes import Box, BoxND, chunk_edges, chunks_of, shape_of
 from napari_medseg.geometry import AxisOrder, Shape3
 from napari_medseg.volume import LazyArray
 
@@ -78,6 +79,32 @@ class AxisView(BasicIndexed):
         block = block[tuple(None if axis is None else slice(None) for axis in self._axes)]
         # A new axis is whole by now; the others hold the wanted part.
         return block[tuple(w if axis is None else slice(None) for axis, w in zip(self._axes, wanted, strict=True))]
+
+
+class Inside(BasicIndexed):
+    """A box of a lazy array, read where it is indexed; indexed like numpy."""
+
+    def __init__(self, array: LazyArray, box: BoxND) -> None:
+        """box: a slice with an explicit start and stop for each axis of the array."""
+        self._array, self._box = array, box
+        self.shape = tuple(side.stop - side.start for side in box)
+        self.chunks: tuple[tuple[int, ...], ...] = tuple(
+            _sizes_inside(chunk_edges(array, axis), side) for axis, side in enumerate(box)
+        )
+        self.dtype = np.dtype(array.dtype)
+        self.ndim = len(self.shape)
+        self.size = math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def _read(self, wanted: BoxND) -> Array:
+        inner = tuple(slice(o.start + w.start, o.start + w.stop) for o, w in zip(self._box, wanted, strict=True))
+        return np.asarray(self._array[inner])
+
+
+def _sizes_inside(edges: Sequence[int], side: slice) -> tuple[int, ...]:
+    """The sizes of the chunks, which end at these edges, in a part of an axis; the outer ones are cut."""
+    inner = [side.start, *(edge for edge in edges if side.start < edge < side.stop), side.stop]
+    return tuple(stop - start for start, stop in itertools.pairwise(inner))
 
 
 class Mapped(BasicIndexed):

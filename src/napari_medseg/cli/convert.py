@@ -62,6 +62,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     _add_state_dict(parser)
     parser.add_argument(
+        "--crop",
+        metavar="MODEL",
+        help="Model that looks first: those of SOURCE see the box around its labels, with a margin. A model file of "
+        "ours, or a model of another program; none: without the one in TotalSegmentator's folder.",
+    )
+    parser.add_argument(
         "--prune",
         type=int,
         metavar="LEVEL",
@@ -147,6 +153,7 @@ def _refuse_idle_flags(args: Namespace, *, foreign: bool) -> None:
         ("--merge", bool(args.merge), is_image, "labels"),
         ("--onto", args.onto is not None, is_image, "an image or labels"),
         ("--interpolation", args.interpolation != "linear", args.onto is not None, "--onto"),
+        ("--crop", args.crop is not None, foreign, "a model of another program"),
         ("--network", args.network is not None, foreign, "a state dict"),
         ("--preset", args.preset != "default", args.network is not None, "--network"),
         ("--labels", args.labels is not None, foreign or bool(args.images), "a state dict, or --prune and --images"),
@@ -176,6 +183,7 @@ def _convert_model(args: Namespace) -> None:
     from napari_medseg.foreign.asked import Asked, intensities_of, read_arguments
     from napari_medseg.foreign.convert import understood, write
     from napari_medseg.foreign.description import read_labels
+    from napari_medseg.foreign.imported import ImportedSet
 
     asked = Asked(
         network=args.network,
@@ -185,6 +193,7 @@ def _convert_model(args: Namespace) -> None:
         spacing_zyx_mm=tuple(args.spacing) if args.spacing else None,
         intensities=intensities_of(args.intensities) if args.intensities else None,
         modality=args.modality,
+        crop=args.crop,
     )
     with locked(args.output), understood(args.source, asked) as found:
         written = write(found, args.output)
@@ -193,6 +202,8 @@ def _convert_model(args: Namespace) -> None:
         terminal.print_result(f"wrote {model.path}: {model.spec.network}, labels {labels}")
     if written.set_path is not None:
         terminal.print_result(f"wrote {written.set_path}: a set of these {len(written.models)} models")
+        if isinstance(found, ImportedSet) and found.crop is not None:
+            terminal.print_note(f"{found.crop.name} looks first, and the others in the box that it finds")
 
 
 def _export_model(args: Namespace) -> None:

@@ -6,7 +6,9 @@ The model and the headers of every image are read before the first output is wri
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +20,13 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import finishing
 from napari_medseg.foreign import refuse_foreign_model
-from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.results.wanted import Wanted, region_paths
 from napari_medseg.inference.runs.files import check_cases, labels_source, paths_of, segmenting_case
 from napari_medseg.inference.runs.many import segmenting_cases
 from napari_medseg.inference.runs.outlook import outlook_of
 from napari_medseg.inference.scale.crew import check_crew, crew_of
 from napari_medseg.io.folders import by_channel
-from napari_medseg.io.outputs import locked, output_paths
+from napari_medseg.io.outputs import DEFAULT_SUFFIX, check_keeps_inputs, check_writable, locked, output_paths
 from napari_medseg.models.file import about, load_model
 from napari_medseg.models.several import ModelSet, as_models, is_one_file, models_of
 
@@ -79,6 +81,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--tta --preset exact their variance over mirror images; with {name} for several.",
     )
     parser.add_argument(
+        "--regions",
+        metavar="PATH",
+        help="Also write each region of a model whose regions overlap as labels of its own: a folder, for "
+        "{name}_{region}.nii.gz in it, or such a pattern.",
+    )
+    parser.add_argument(
         "--refine",
         metavar="REFINER",
         help="Refiner that makes the labels better along their boundaries: a model file, or the name of one; see the "
@@ -116,8 +124,13 @@ def run(args: Namespace) -> None:
     with locked(*outputs):
         refiner = None if args.refine is None else load_model(args.refine)
         model = _checked_model(args.model, cases, config, refiner)
+        if args.regions is not None:
+            wanted = _with_regions(args.regions, model, cases, wanted)
+        regions = [path for goal in wanted for path in (goal.regions or {}).values()]
+        check_keeps_inputs(inputs, regions)
         try:
-            _segment(args, cases, model, config, wanted, refiner)
+            with locked(*regions):
+                _segment(args, cases, model, config, wanted, refiner)
         except KeyboardInterrupt:
             if not isinstance(model, ModelSet):
                 terminal.print_note("the same command with --resume continues")
@@ -150,7 +163,8 @@ def _segment(
             work_on_case = segmenting_case(case, model, config, goal, crew, refiner)
             made = terminal.follow(finishing(work_on_case), case.name)
             if made is not None:  # a Notice has said that it is done already
-                terminal.print_result(f"wrote {goal.out}")
+                for path in goal.labels:
+                    terminal.print_result(f"wrote {path}")
 
 
 def _wanted(args: Namespace, name: str, out: Path, *, alone: bool) -> Wanted:
@@ -164,6 +178,24 @@ def _wanted(args: Namespace, name: str, out: Path, *, alone: bool) -> Wanted:
             raise InputError(f"{path}: probabilities and uncertainty are streamed into a .zarr folder: end it in .zarr")
         paths.append(path)
     return Wanted(out, paths[0], paths[1], args.resume)
+
+
+def _with_regions(out: str, model: Model | ModelSet, cases: Sequence[Case], wanted: Sequence[Wanted]) -> list[Wanted]:
+    """The outputs of the cases with a file for each region. Raises InputError for a name that several would have."""
+    pattern = out
+    if "{region}" not in out:
+        if Path(out).suffix and not Path(out).is_dir():
+            raise InputError(f"{out}: each region is a file of its own: give a folder, or a name with {{region}} in it")
+        pattern = str(Path(out) / f"{{name}}_{{region}}{DEFAULT_SUFFIX}")
+    if len(cases) > 1 and "{name}" not in pattern:
+        raise InputError(f"{out}: several images need {{name}} in the names of their regions")
+    found = []
+    for case, goal in zip(cases, wanted, strict=True):
+        regions = region_paths(model, pattern.replace("{name}", case.name))
+        for path in regions.values():
+            check_writable(path)
+        found.append(replace(goal, regions=regions))
+    return found
 
 
 def _cases(args: Namespace) -> list[Case]:

@@ -1,4 +1,4 @@
-"""What the user says of a state dict, which says little itself: frozen, by flags, a JSON file or the window."""
+"""What the user says of a source: of a state dict, which says little itself, and where its models look. Frozen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTENSITIES = "none, zscore, or LOW,HIGH,MEAN,STD"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Everything is optional but the network."""
+    """Everything is optional but the network of a state dict."""
 
     network: str | None = None
     """A name in our registry."""
@@ -33,6 +33,8 @@ class Asked:
     intensities: Normalisation | None = None
     """How every channel is normalised."""
     modality: Modality = "other"
+    crop: str | None = None
+    """Path of the model that looks first, so that the source's see a box; "none": none; None: as the source has it."""
 
     @property
     def says_nothing_of_images(self) -> bool:

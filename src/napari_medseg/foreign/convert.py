@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CHECKPOINTS = (".pt", ".pth", ".ckpt")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _REFUSED = {
+    ".model": "a checkpoint of nnU-Net v1, whose network is told in a pickle beside it",
     ".pkl": "a Python pickle is not opened, since opening it runs code",
     ".npy": "a numpy file, which can hold pickled objects, is not a model",
     ".npz": "a numpy file, which can hold pickled objects, is not a model",
@@ -37,11 +38,11 @@ def is_foreign(source: Path) -> bool:
     """Whether a path leads to a model of another program, judged by its suffix or the files in the folder."""
     from napari_medseg.foreign.monai.bundle import is_bundle
     from napari_medseg.foreign.nnunet.datasets import datasets_in
-    from napari_medseg.foreign.nnunet.folder import is_results_folder
+    from napari_medseg.foreign.nnunet.folder import is_results_folder, plans_of_v1
 
     if source.is_dir():
-        is_model = is_results_folder(source) or is_bundle(source) or (source / "plans.pkl").is_file()
-        return is_model or bool(datasets_in(source))
+        is_model = is_results_folder(source) or is_bundle(source) or bool(datasets_in(source))
+        return is_model or plans_of_v1(source) is not None
     return source.name.lower().endswith((*CHECKPOINTS, ".json", ".zip", *_TARS, *_REFUSED))
 
 
@@ -102,7 +103,8 @@ def understood(source: str | Path, asked: Asked) -> Iterator[Imported | Imported
     """
     source = Path(source)
     with TemporaryDirectory(prefix="medseg-") as scratch, naming(source):
-        yield _imported(source, Path(scratch), asked)
+        found = _imported(source, Path(scratch), asked)
+        yield found if asked.crop is None else _with_crop(found, asked.crop, Path(scratch))
 
 
 @contextmanager
@@ -140,8 +142,8 @@ def writing(found: Imported | ImportedSet, out: Path) -> Work[Written]:
         return Written((write_model(out, found.spec, found.tensors),), None)
     models: list[Model] = []
     try:
-        for done, (name, load) in enumerate(found.members.items()):
-            yield Progress(done, len(found.members), f"models; {name}")
+        for done, (name, load) in enumerate(found.loads.items()):
+            yield Progress(done, len(found.loads), f"models; {name}")
             member = load()
             _tell(member.notes)
             models.append(write_model(out.with_name(f"{out.stem}_{name}{SUFFIX}"), member.spec, member.tensors))
@@ -157,15 +159,28 @@ def _write_set(found: ImportedSet, models: list[Model], path: Path) -> Path:
     import json
 
     from napari_medseg.io.disk.files import replace_bytes
+    from napari_medseg.models.several import CROP, KEY
 
-    members = [
-        {"model": model.path.name, "labels": {str(label): label for label in model.spec.labels}} for model in models
-    ]
-    document: dict[str, object] = {"napari_medseg_set": 1, "members": members}
-    if found.combine == "average":
+    left = iter(models)
+    members: list[dict[str, object]] = []
+    for group in found.members:
+        own = [next(left) for _ in group]
+        ids = {"labels": {str(label): label for label in own[0].spec.labels}}
+        named = [[model] for model in own] if found.is_averaged else [own]
+        members += [{"model": _names_of(together), **ids} for together in named]
+    if found.crop is not None:
+        members.append({"model": _names_of(list(left)), "role": CROP, "margin_mm": found.crop.margin_mm})
+    document: dict[str, object] = {KEY: 1, "members": members}
+    if found.is_averaged:
         document["combine"] = "average"
     replace_bytes(path, json.dumps(document, indent=1).encode())
     return path
+
+
+def _names_of(models: list[Model]) -> str | list[str]:
+    """The name of a model's file, or those of several that are averaged."""
+    names = [model.path.name for model in models]
+    return names[0] if len(names) == 1 else names
 
 
 def _tell(notes: tuple[str, ...]) -> None:
@@ -224,10 +239,22 @@ def _imported(source: Path, scratch: Path, asked: Asked) -> Imported | ImportedS
     return import_state_dict(source, asked)
 
 
+def _with_crop(found: Imported | ImportedSet, crop: str, scratch: Path) -> Imported | ImportedSet:
+    from napari_medseg.foreign.asked import Asked
+    from napari_medseg.foreign.cropped import NO_CROP, crop_from, cropped
+
+    if crop == NO_CROP:
+        return cropped(found, None)
+    own = scratch / "crop"
+    own.mkdir()
+    with naming(Path(crop)):
+        return cropped(found, crop_from(Path(crop), lambda source: _imported(source, own, Asked())))
+
+
 def _of_folder(folder: Path) -> Imported | ImportedSet:
     from napari_medseg.foreign.monai.bundle import import_bundle, is_bundle
     from napari_medseg.foreign.nnunet.datasets import datasets_in, import_datasets
-    from napari_medseg.foreign.nnunet.folder import import_nnunet, is_results_folder
+    from napari_medseg.foreign.nnunet.folder import import_nnunet, is_results_folder, plans_of_v1
 
     if is_results_folder(folder):
         return import_nnunet(folder)
@@ -235,9 +262,11 @@ def _of_folder(folder: Path) -> Imported | ImportedSet:
         return import_bundle(folder)
     if datasets_in(folder):
         return import_datasets(folder)
-    if (folder / "plans.pkl").is_file():
+    plans = plans_of_v1(folder)
+    if plans is not None:
         raise NotSupportedError(
-            f"{folder}: nnU-Net v1 keeps its plans in a pickle, which is not opened: nnU-Net v2 can convert the folder"
+            f"{plans}: nnU-Net v1 keeps its plans in a pickle, which is not opened, since that runs code: nnU-Net v2 "
+            f"takes over its datasets (nnUNetv2_convert_old_nnUNet_dataset) and no trained models: train again there"
         )
     raise ModelFileError(
         f"{folder}: neither a MONAI bundle (configs/, models/) nor an nnU-Net v2 folder (plans.json, dataset.json)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_medseg import registry
 from napari_medseg.errors import ModelFileError
@@ -56,15 +56,39 @@ class Imported:
     """How the model differs from that of the source program, one line each."""
 
 
+Group = Mapping[str, Callable[[], Imported]]
+"""Models of the same labels, which are averaged where they are several: {what a file's name ends with: the model}."""
+
+
+@dataclass(frozen=True)
+class ImportedCrop:
+    """What looks at the whole image first, so that the others see the box around its labels."""
+
+    name: str
+    """As the user knows it."""
+    models: Group
+    margin_mm: float
+
+
 @dataclass(frozen=True)
 class ImportedSet:
     """Several foreign models that belong together; each is read when it is its turn."""
 
-    combine: Literal["average", "merge"]
-    """average: the same labels, from several trainings; merge: parts of one labelling."""
-    members: Mapping[str, Callable[[], Imported]]
-    """{what its file's name ends with: the model}."""
+    members: tuple[Group, ...]
+    """The parts of one labelling; one part, where all are averaged."""
     notes: tuple[str, ...] = ()
+    crop: ImportedCrop | None = None
+
+    @property
+    def loads(self) -> Group:
+        """All models, the crop's last."""
+        groups = (*self.members, *((self.crop.models,) if self.crop else ()))
+        return {name: load for group in groups for name, load in group.items()}
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether all models have the same labels, and see all of the image."""
+        return len(self.members) == 1 and self.crop is None
 
 
 def fitted(

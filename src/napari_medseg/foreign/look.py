@@ -36,13 +36,25 @@ class Look:
 def look(source: Path, asked: Asked) -> Look:
     """Read a model of another program; nothing is written. Raises as `convert_model`."""
     with understood(source, asked) as found:
-        first = found if isinstance(found, Imported) else next(iter(found.members.values()))()
+        first = found if isinstance(found, Imported) else next(iter(found.loads.values()))()
         rows = summary(first.spec)
         notes = tuple(dict.fromkeys((*found.notes, *first.notes)))
         if isinstance(found, ImportedSet):
-            kind = "averaged" if found.combine == "average" else "merged"
-            rows = (("Models", f"{len(found.members)}, {kind}: {', '.join(found.members)}"), *rows)
+            where = "" if found.is_averaged else "of the first part, "
+            rows = (*_set_told(found), *((what, where * (what == "Labels") + how) for what, how in rows))
     return Look(source, found, rows, tuple(note.removeprefix(f"{source}: ") for note in notes))
+
+
+def _set_told(found: ImportedSet) -> tuple[tuple[str, str], ...]:
+    """What is in a set, and where its models look."""
+    if found.is_averaged:
+        names = list(found.members[0])
+        return (("Models", f"{len(names)}, averaged: {', '.join(names)}"),)
+    parts = [" and ".join(group) + " averaged" * (len(group) > 1) for group in found.members]
+    rows = [("Models", f"{sum(map(len, found.members))}, merged: {', '.join(parts)}")]
+    if found.crop is not None:
+        rows.append(("Where", f"in the box that {found.crop.name} finds, and {found.crop.margin_mm:g} mm around it"))
+    return tuple(rows)
 
 
 def may_be_model(source: Path) -> bool:

@@ -42,9 +42,10 @@ from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.merge import merging, store_beside
 from napari_medseg.inference.results.sink import DOUBTS, TTA, Outputs
 from napari_medseg.inference.results.softness import Softness
-from napari_medseg.inference.results.wanted import Wanted
+from napari_medseg.inference.results.wanted import Wanted, region_names, region_paths
 from napari_medseg.inference.source.absent import completed, doubt_about_missing
 from napari_medseg.inference.source.pipeline import segment_prepared
+from napari_medseg.inference.source.regions import new_regions
 from napari_medseg.inference.suitability import ImageSample, doubts_about, require_channels
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
@@ -69,6 +70,7 @@ def iter_segment(
     out: str | Path | None = None,
     probabilities: str | Path | None = None,
     uncertainty: str | Path | None = None,
+    regions: str | Path | None = None,
     refine: Model | str | Path | None = None,
     resume: bool = False,
     origin: Mapping[str, object] | None = None,
@@ -84,6 +86,7 @@ def iter_segment(
     probabilities, 0 to 1) and "margin" (of the likeliest class over the next, 0 to 1), and "tta" (the variance of the
     probabilities over mirror images, summed over the classes) where every window is mirrored: with tta and the preset
     exact. All lie on the volume's grid.
+    regions: a folder for the regions of a model whose regions overlap, each as labels NAME.zarr; see `segment_regions`.
     refine: a refiner or its path, which makes the labels better once all are there; see `iter_refine`.
 
     Yields `Started` (with the plan, and the Segmentation being filled), a `Notice` for each sign that the model was not
@@ -107,6 +110,9 @@ def iter_segment(
     """
     config = configured(SegmentConfig, config, knobs)
     wanted = Wanted.of(out, probabilities, uncertainty, resume=resume)
+    if regions is not None:
+        model = as_models(model)
+        wanted = replace(wanted, regions=region_paths(model, f"{regions}/{{region}}.zarr"))
     refiner = None if refine is None else as_model(refine)
     yield from finishing(segmenting(volume, model, config, wanted=wanted, origin=origin, refiner=refiner))
 
@@ -127,6 +133,10 @@ def segmenting(
     """
     model, wanted = as_models(model), wanted or Wanted()
     way = "none" if isinstance(model, ModelSet) else way_of(config, model.spec)
+    if wanted.regions is not None:
+        region_names(model)
+        if refiner is not None or way != "none":
+            raise NotSupportedError("regions are neither refined nor numbered: leave refine, instances or regions out")
     if refiner is not None:
         require_refiner_of(refiner, model, volume)
         if way == "detect":
@@ -151,7 +161,7 @@ def segmenting(
     made_by = {**provenance(model, config), **(origin or {})}
     if plan.spec.has_pipeline:
         alone = None if spread is None else "the model needs the whole image: one process segments it"
-        return (yield from _segmenting_prepared(volume, plan, predictor, config, wanted, made_by, alone))
+        return (yield from _segmenting_prepared(volume, model, plan, predictor, config, wanted, made_by, alone))
     doubts = (*DOUBTS, *([TTA] if plan.mirrors_told else []))
     with _new_segmentation(volume, model.spec.labels, wanted, made_by, doubts) as (result, outputs):
         journal = (
@@ -212,6 +222,7 @@ def _segmenting_objects(
 
 def _segmenting_prepared(
     volume: Volume,
+    model: Model,
     plan: InferencePlan,
     predictor: Predictor,
     config: SegmentConfig,
@@ -225,8 +236,11 @@ def _segmenting_prepared(
             "a model with steps of another program gives labels only: leave probabilities and uncertainty out"
         )
     # Nothing is kept of a run that was interrupted: one that continues it begins anew.
-    with _new_segmentation(volume, plan.spec.labels, replace(wanted, resume=False), made_by) as (result, _):
-        events = segment_prepared(volume, plan, predictor, result)
+    with ExitStack() as stack:
+        begun = _new_segmentation(volume, plan.spec.labels, replace(wanted, resume=False), made_by)
+        result, _ = stack.enter_context(begun)
+        regions = stack.enter_context(new_regions(volume, model, wanted.regions, made_by))
+        events = segment_prepared(volume, plan, predictor, result, regions)
         yield next(events)
         for doubt in filter(None, (notice, *_doubts(volume, plan, config))):
             yield Notice(doubt)
@@ -245,7 +259,7 @@ def _require_outputs(wanted: Wanted, outputs: Outputs) -> None:
 def _segmenting_set(
     volume: Volume, models: ModelSet, config: SegmentConfig, wanted: Wanted, origin: Mapping[str, object]
 ) -> Work[Segmentation]:
-    """Segment with the models of a set, one after the other."""
+    """Segment with the models of a set, one after the other, in the box that its crop finds where it has one."""
     for model in models_of(models):
         require_fit(volume, model.spec, str(model.path), config.missing)
     if wanted.probabilities or wanted.uncertainty or wanted.resume:
@@ -256,11 +270,11 @@ def _segmenting_set(
         raise NotSupportedError("a set of models gives labels: number the objects in these (napari-medseg instances)")
     made_by = {**provenance(models, config), **origin}
 
-    def segment_member(model: Model, store: Path | None) -> Work[Segmentation]:
-        return segmenting(volume, model, replace(config, instances="none"), wanted=Wanted(store))
+    def segment_member(part: Volume, model: Model, store: Path | None) -> Work[Segmentation]:
+        return segmenting(part, model, replace(config, instances="none"), wanted=Wanted(store))
 
     with _new_segmentation(volume, models.labels, wanted, made_by) as (result, _):
-        yield from merging(models, result, segment_member, wanted.out)
+        yield from merging(models, volume, result, segment_member, wanted.out)
     return result
 
 

@@ -3,6 +3,8 @@
 A set is a JSON file beside its members: {"napari_medseg_set": 1, "members": [{"model": "liver.safetensors", "labels":
 {"1": 5}}, ...]}. "labels" maps the ids of a member to those of the set, and may be left out for the ids as they are.
 With "combine": "average" the members are averaged, as the folds of a training; without it their labels are merged.
+A member of such a set may itself be averaged: "model" is then a list of names. One member may have the "role" "crop":
+it looks first, and the others see the box around its "labels" (a list of ids) with a margin of "margin_mm".
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 KEY = "napari_medseg_set"
 """The key that makes a JSON file a set; its value is the version of the form."""
+CROP = "crop"
+"""The role of the member that says where the others look."""
+MARGIN_MM = 20.0
+"""What is added to the box of a crop on each side, where its set does not say."""
 _MOST_BYTES = 2**20
 _MOST_MEMBERS = 64
 _SAME = ("channels", "labels", "patch_zyx", "spacing_zyx_mm", "orientation", "normalisation", "mode", "recipe")
@@ -69,6 +75,17 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """A model that looks at the whole image first: the models of a set see the box around its labels."""
+
+    model: Model
+    labels: tuple[int, ...]
+    """Those of its labels that the box is around."""
+    margin_mm: float = MARGIN_MM
+    """Added to the box on each side."""
+
+
+@dataclass(frozen=True)
 class ModelSet:
     """Models of different labels; where several label a voxel, the first one decides."""
 
@@ -76,9 +93,11 @@ class ModelSet:
     labels: Mapping[int, str]
     path: Path | None = None
     """The file that names the members; None for models that were given one by one."""
+    crop: Crop | None = None
+    """Where the models look; None: everywhere."""
 
     @classmethod
-    def of(cls, members: Sequence[Member], path: Path | None = None) -> ModelSet:
+    def of(cls, members: Sequence[Member], path: Path | None = None, crop: Crop | None = None) -> ModelSet:
         """Raises InputError where two members give an id two names."""
         labels: dict[int, str] = {}
         for member in members:
@@ -89,12 +108,15 @@ class ModelSet:
                         f"{member.model.path}: its label {of_set} ({name}) is {labels[of_set]} in another model: put "
                         f"the models into a set that maps their ids"
                     )
-        return cls(tuple(members), dict(sorted(labels.items())), path)
+        return cls(tuple(members), dict(sorted(labels.items())), path, crop)
 
     @property
     def sha256(self) -> str:
-        """Of the members and their ids, in hexadecimal."""
-        return _sha256([f"{member.model.sha256} {sorted(member.ids.items())}" for member in self.members])
+        """Of the members and their ids, and of the crop, in hexadecimal."""
+        lines = [f"{member.model.sha256} {sorted(member.ids.items())}" for member in self.members]
+        if self.crop is not None:
+            lines.append(f"{CROP} {self.crop.model.sha256} {self.crop.labels} {self.crop.margin_mm}")
+        return _sha256(lines)
 
 
 def as_models(models: AnyModel | ModelSet | Sequence[AnyModel]) -> Model | ModelSet:
@@ -119,8 +141,10 @@ def as_models(models: AnyModel | ModelSet | Sequence[AnyModel]) -> Model | Model
 
 
 def models_of(model: Model | ModelSet) -> tuple[Model, ...]:
-    """The model itself, or those of a set."""
-    return tuple(member.model for member in model.members) if isinstance(model, ModelSet) else (model,)
+    """The model itself, or those of a set, the crop last."""
+    if isinstance(model, Model):
+        return (model,)
+    return (*(member.model for member in model.members), *((model.crop.model,) if model.crop else ()))
 
 
 def is_one_file(model: Model | ModelSet) -> bool:
@@ -202,10 +226,13 @@ def load_set(path: Path) -> Model | ModelSet:
     entries = document["members"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= _MOST_MEMBERS:
         raise ModelFileError(f"{path}: members must be a list of 1 to {_MOST_MEMBERS} models")
+    if sum(_count(entry) for entry in entries) > _MOST_MEMBERS:
+        raise ModelFileError(f"{path}: members must name at most {_MOST_MEMBERS} models")
     try:
-        members = [_member(path, entry) for entry in entries]
         if combine == "merge":
-            return ModelSet.of(members, path)
+            members = [_member(path, entry) for entry in entries if not _is_crop(entry)]
+            return ModelSet.of(members, path, _crop(path, [entry for entry in entries if _is_crop(entry)], members))
+        members = [_member(path, entry) for entry in entries]
         if any(own != of_set for member in members for own, of_set in member.ids.items()):
             raise InputError("the labels of models that are averaged keep their ids")
         return averaged([member.model for member in members])
@@ -213,18 +240,57 @@ def load_set(path: Path) -> Model | ModelSet:
         raise ModelFileError(f"{path}: {error}") from None
 
 
+def _count(entry: Any) -> int:
+    """How many models an entry names."""
+    named = entry.get("model") if isinstance(entry, dict) else None
+    return len(named) if isinstance(named, list) else 1
+
+
+def _is_crop(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("role") == CROP
+
+
 def _member(path: Path, entry: Any) -> Member:
     if not isinstance(entry, dict) or not {"model"} <= set(entry) <= {"model", "labels"}:
         raise InputError(f'a member is {{"model": NAME, "labels": {{...}}}}; got {shown(entry)}')
-    name = checks.text("model name", entry["model"], "row name")
-    if Path(name).name != name:
-        raise InputError(f"a member lies beside its set, and has a name without folders; got {shown(name)}")
-    model = as_model(path.parent / name)
+    model = _beside(path, entry["model"])
     ids = entry.get("labels", {str(label): label for label in model.spec.labels})
     known = {str(label): label for label in model.spec.labels}
     if not isinstance(ids, dict) or not ids or not set(ids) <= set(known):
-        raise InputError(f"the labels of {name} are {', '.join(known)}; got {shown(ids)}")
+        raise InputError(f"the labels of {model.path.name} are {', '.join(known)}; got {shown(ids)}")
     return Member(model, {known[own]: checks.whole("label id", of_set) for own, of_set in ids.items()})
+
+
+def _crop(path: Path, entries: Sequence[Mapping[str, Any]], members: Sequence[Member]) -> Crop | None:
+    """The crop among the entries of a set. Raises InputError for several, and for one without other members."""
+    if not entries:
+        return None
+    if len(entries) > 1 or not members:
+        raise InputError("a set has one crop at most, and models that look inside of its box")
+    entry = entries[0]
+    if not set(entry) <= {"model", "role", "labels", "margin_mm"} or "model" not in entry:
+        raise InputError(f'a crop is {{"model": NAME, "role": "crop", "labels": [...]}}; got {shown(entry)}')
+    model = _beside(path, entry["model"])
+    labels = entry.get("labels", list(model.spec.labels))
+    if not isinstance(labels, list) or not labels or not all(type(i) is int and i in model.spec.labels for i in labels):
+        raise InputError(
+            f"the labels of {model.path.name} are {', '.join(map(str, model.spec.labels))}; got {shown(labels)}"
+        )
+    return Crop(model, tuple(labels), checks.number("margin_mm", entry.get("margin_mm", MARGIN_MM)))
+
+
+def _beside(path: Path, named: Any) -> Model:
+    """The model beside a set, or the mean of several. named: a name, or a list of names."""
+    names = named if isinstance(named, list) else [named]
+    if not names:
+        raise InputError("a member is one model, or several that are averaged; got none")
+    models = []
+    for name in names:
+        checks.text("model name", name, "row name")
+        if Path(name).name != name:
+            raise InputError(f"a member lies beside its set, and has a name without folders; got {shown(name)}")
+        models.append(as_model(path.parent / name))
+    return models[0] if len(models) == 1 else averaged(models)
 
 
 def _sha256(lines: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ import napari_medseg as ms
 from napari_medseg.arrays.boxes import Box, union
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import MedsegError, MedsegWarning
-from napari_medseg.events import Event, Filled, Finished, Started, finishing
+from napari_medseg.events import Event, Filled, Finished, Regions, Started, finishing
 from napari_medseg.io.formats import is_flat
 from napari_medseg.models.file import Model
 from napari_medseg.models.several import Ensemble, ModelSet, models_of
@@ -87,8 +87,8 @@ class Run:
     """By the clock of the process, when the first window began."""
     plan: InferencePlan | None = None
     layer: Labels | None = None
-    name: str = ""
-    """The layer's name once it is complete; until then, and where the run ends early, the name says "(partial)"."""
+    filled: dict[Labels, str] = field(default_factory=dict)
+    """{layer: its name once it is complete}; until then, and where the run ends early, the name says "(partial)"."""
     is_complete: bool = False
     changed: Box | None = None
     """The box of the layer that was filled and not drawn yet."""
@@ -101,12 +101,16 @@ class SegmentPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self._run: Run | None = None
-        self._results: list[tuple[tuple[Image, ...], Labels]] = []
+        self._results: list[tuple[tuple[Image, ...], tuple[Labels, ...]]] = []
         self.models = ModelBox(Background(self).ask, sets=True)
         self.options = ConfigForm(SegmentConfig, _SHOWN, _WORDS, _HIDDEN)
         self.replace = CheckBox(
             text="Replace the last result",
             tooltip="Remove the layer of the last run on this image once the new is done.",
+        )
+        self.regions = CheckBox(
+            text="Regions as layers",
+            tooltip="Also add a layer for each region of the model; where they overlap, the labels show one of them.",
         )
         self.folder = FolderField("Every image in this folder is segmented; NAME_0000 and NAME_0001 are one image.")
         self.out = FolderField("The label files go here, as NAME.nii.gz; files of that name are replaced.")
@@ -135,6 +139,7 @@ class SegmentPanel(Panel):
         layers, folder = QWidget(), QWidget()
         page = QVBoxLayout(layers)
         page.addLayout(self._form)
+        page.addWidget(self.regions.native)
         page.addWidget(self.replace.native)
         page.addWidget(self.estimate)
         folder.setLayout(form(Images=self.folder, Labels=self.out))
@@ -168,6 +173,7 @@ class SegmentPanel(Panel):
         self._channels.follow(names)
         for box in self.images:
             box.offer_none(len(names) > 1)
+        self.regions.native.setVisible(isinstance(model, Model) and bool(model.spec.output.regions))
         self.order_tabs()
         self._update()
 
@@ -202,7 +208,13 @@ class SegmentPanel(Panel):
                 return
             volume = self._volume()
             self._run = Run(model, tuple(self._chosen))
-            self.runner.start(partial(_layers, volume, self._path(), model, config), f"Segment {volume.name}")
+            run = _with_regions if self._wants_regions else partial(_layers, self._path())
+            self.runner.start(partial(run, volume, model, config), f"Segment {volume.name}")
+
+    @property
+    def _wants_regions(self) -> bool:
+        """Whether the user can ask for a layer of each region, and does."""
+        return self.regions.native.isVisibleTo(self) and bool(self.regions.value)
 
     def _segment_folder(self, model: Model | ModelSet, config: SegmentConfig) -> None:
         images, out = self.folder.path, self.out.path
@@ -215,7 +227,8 @@ class SegmentPanel(Panel):
         """The call that the button makes, as a script, to the clipboard."""
         assert self.models.chosen is not None, "the button is off without a model"
         paths = [path_of(layer) or f"{layer.name}{_suffix(layer)}" for layer in self._chosen]
-        QApplication.clipboard().setText(as_python(paths, self.models.chosen, self.config))
+        script = as_python(paths, self.models.chosen, self.config, regions=self._wants_regions)
+        QApplication.clipboard().setText(script)
 
     def train_on_it(self) -> None:
         """Open Train with the last result as a case, and its model as the one to start from."""
@@ -276,7 +289,10 @@ class SegmentPanel(Panel):
                 show_info(f"{len(event.result)} label files are in {event.result[0].parent}")
         elif isinstance(event, Started):
             run.began, run.plan = time.monotonic(), event.plan
-            self._add_layer(run, event.result)
+            run.layer = self._add_layer(run, event.result)
+        elif isinstance(event, Regions):
+            for region in event.regions.values():
+                self._add_layer(run, region)
         elif isinstance(event, Filled):
             run.changed = event.box if run.changed is None else union(run.changed, event.box)
             self._refresh_soon()
@@ -285,11 +301,13 @@ class SegmentPanel(Panel):
             if run.plan is not None and isinstance(run.model, Model):
                 self.estimate.learn(run.model, run.plan, time.monotonic() - run.began)
 
-    def _add_layer(self, run: Run, result: Segmentation) -> None:
+    def _add_layer(self, run: Run, result: Segmentation) -> Labels:
         data, arguments, _ = labels_layer(result, [*run.images, *self._viewer.layers])
-        run.name = arguments["name"]
-        run.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{run.name} (partial)"})
-        begin_filling(run.layer)
+        name = arguments["name"]
+        layer: Labels = self._viewer.add_labels(data, **{**arguments, "name": f"{name} (partial)"})
+        run.filled[layer] = name
+        begin_filling(layer)
+        return layer
 
     def _refresh(self) -> None:
         """Draw what has changed."""
@@ -300,17 +318,19 @@ class SegmentPanel(Panel):
 
     def _on_busy(self, busy: bool) -> None:
         run = self._run
-        if not busy and run is not None and run.layer is not None:
-            self._settle(run, run.layer)
+        if not busy and run is not None and run.filled:
+            if run.is_complete:
+                self._forget_last(run.images)
+                self._results.append((run.images, tuple(run.filled)))
+            for layer, name in run.filled.items():
+                self._settle(run, layer, name)
         self._update()
 
-    def _settle(self, run: Run, layer: Labels) -> None:
+    def _settle(self, run: Run, layer: Labels, name: str) -> None:
         """Rename a complete layer; add it again if the user removed it while it was filled."""
         end_filling(layer)
         if run.is_complete:
-            self._forget_last(run.images)
-            self._results.append((run.images, layer))
-            layer.name = run.name
+            layer.name = name
         if layer in self._viewer.layers:
             layer.refresh(extent=False)
         elif run.is_complete:
@@ -323,13 +343,14 @@ class SegmentPanel(Panel):
         Layers are compared, not names: another scan may bear the name of one that was closed.
         """
         here = self._viewer.layers
-        self._results = [(of, made) for of, made in self._results if made in here and all(one in here for one in of)]
+        self._results = [(of, made) for of, made in self._results if all(one in here for one in (made[0], *of))]
         last = [made for of, made in self._results if of == images][-1:]
-        if self.replace.value and last:
-            here.remove(last[0])
+        for layer in last[0] if self.replace.value and last else ():
+            if layer in here:
+                here.remove(layer)
 
 
-def _layers(volume: Volume, image: Path | None, model: Model | ModelSet, config: SegmentConfig) -> Iterator[Event]:
+def _layers(image: Path | None, volume: Volume, model: Model | ModelSet, config: SegmentConfig) -> Iterator[Event]:
     """In the worker: the labels of an image; those of a large one also go into a store, where a run can be resumed."""
     from napari_medseg.inference.runs.live import is_large, iter_segment_into, store_for
 
@@ -339,6 +360,14 @@ def _layers(volume: Volume, image: Path | None, model: Model | ModelSet, config:
         yield from ms.iter_segment(volume, model, config=config)
 
 
+def _with_regions(volume: Volume, model: Model | ModelSet, config: SegmentConfig) -> Iterator[Event]:
+    """In the worker: the labels of an image, and each region of the model by itself."""
+    from napari_medseg.inference.engine import segmenting
+    from napari_medseg.inference.results.wanted import Wanted
+
+    yield from finishing(segmenting(volume, model, config, wanted=Wanted(regions={})))
+
+
 def _folder(images: Path, out: Path, model: Model | ModelSet, config: SegmentConfig) -> Iterator[Event]:
     """In the worker: the files of a folder, as the command segments them."""
     from napari_medseg.inference.runs.files import segmenting_folder
@@ -346,8 +375,8 @@ def _folder(images: Path, out: Path, model: Model | ModelSet, config: SegmentCon
     yield from finishing(segmenting_folder(images, out, model, config))
 
 
-def as_python(paths: Sequence[str], model: Model | ModelSet, config: SegmentConfig) -> str:
-    """The script that segments these images (one per channel) as the panel does."""
+def as_python(paths: Sequence[str], model: Model | ModelSet, config: SegmentConfig, *, regions: bool = False) -> str:
+    """The script that segments these images (one per channel) as the panel does. regions: each by itself too."""
     if len(paths) == 1:
         read = f"volume = ms.read({paths[0]!r})\n"
         imports = "import napari_medseg as ms\n"
@@ -359,10 +388,18 @@ def as_python(paths: Sequence[str], model: Model | ModelSet, config: SegmentConf
         imports = "import numpy as np\n\nimport napari_medseg as ms\n"
     chosen = {name: getattr(config, name) for name in _SCRIPTED}
     options = "".join(f", {name}={value!r}" for name, value in chosen.items() if value != getattr(_DEFAULTS, name))
+    if regions:
+        imports += "from napari_medseg.inference import segment_regions\n"
+    suffix = ".png" if is_flat(Path(paths[0])) else ".nii.gz"
+    each = (
+        f"for name, region in segment_regions(volume, {str(model.path)!r}{options}).items():\n"
+        f'    ms.write(f"{{name}}{suffix}", region)\n'
+    )
     return (
         f"{imports}\n{read}"
         f"labels = ms.segment(volume, {str(model.path)!r}{options})\n"
-        f'ms.write("labels{".png" if is_flat(Path(paths[0])) else ".nii.gz"}", labels)\n'
+        f'ms.write("labels{suffix}", labels)\n'
+        f"{each if regions else ''}"
     )
 
 

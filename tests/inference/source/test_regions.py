@@ -11,15 +11,21 @@ import torch
 from torch import nn
 
 import zoo
-from napari_medseg import read_segmentation
+from napari_medseg import Model, iter_segment, read_segmentation, write
+from napari_medseg.cli import main
 from napari_medseg.errors import InputError, NotSupportedError
+from napari_medseg.events import Regions
 from napari_medseg.foreign import convert_model
 from napari_medseg.inference import engine, segment
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.inference.results.wanted import region_names, region_paths
 from napari_medseg.inference.source import regions
 from napari_medseg.inference.source.pipeline import largest_kept
-from napari_medseg.models.pipeline import Output
-from napari_medseg.volume import Grid, Volume
+from napari_medseg.models.pipeline import Output, Region
+from napari_medseg.models.several import ModelSet
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
+from napari_medseg.registry import network
+from napari_medseg.volume import Grid, Segmentation, Volume
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseg.errors.MedsegWarning")
 
@@ -32,7 +38,9 @@ class Levels(nn.Module):
         return torch.cat([first - 0.5, first + 0.5, first - 1.5], 1)
 
 
-def test_a_label_map_and_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_map_and_each_region_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = replace(zoo.BUNDLES["brats_mri"], inferer={**zoo.SLIDING, "roi_size": [8, 8, 8]})
     source = zoo.write_bundle(tmp_path / "b", bundle, zoo.source_network(bundle, small=True), small=True)
     model = convert_model(source, tmp_path / "m.safetensors")
@@ -57,6 +65,66 @@ def test_a_label_map_and_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for layer, mask in zip(layers.values(), (core, whole, enhancing), strict=True):
         assert (np.asarray(layer.data) == mask).mean() > 0.999
         assert layer.grid.same_as(volume.grid)
+    assert (np.asarray(layers["Whole tumor"].data) & np.asarray(layers["Tumor core"].data)).any()
+    for event in iter_segment(volume, model, out=tmp_path / "a.zarr", regions=tmp_path / "parts", device="cpu"):
+        if isinstance(event, Regions):
+            assert list(event.regions) == list(layers)
+    assert np.array_equal(np.asarray(read_segmentation(tmp_path / "a.zarr").data[...]), np.asarray(found.data))
+    check_files({name: tmp_path / f"parts/{name.replace(' ', '_')}.zarr" for name in layers}, layers)
+    write(tmp_path / "head.nii.gz", volume)
+    command = ["segment", str(tmp_path / "head.nii.gz"), "--model", str(model.path), "--device", "cpu", "--resume"]
+    command += ["-o", str(tmp_path / "out/"), "--regions"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    names = {name: f"head_{name.replace(' ', '_')}.nii.gz" for name in layers}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(["head.nii.gz", *names.values()])
+    check_files({name: tmp_path / "out" / file for name, file in names.items()}, layers)
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "out")]) == 0
+    assert "is done already" in capsys.readouterr().err
+    (tmp_path / "out" / names["Whole tumor"]).unlink()
+    assert main([*command, str(tmp_path / "out")]) == 0
+    check_files({name: tmp_path / "out" / file for name, file in names.items()}, layers)
+    for out, told in (("parts.nii.gz", "each region is a file of its own"), ("x{region}.xyz", "no format is written")):
+        assert main([*command, str(tmp_path / out)]) == 2
+        assert told in capsys.readouterr().err
+    with pytest.raises(NotSupportedError, match="neither refined nor numbered"):
+        segment(volume, model, regions=tmp_path / "more", instances="components", device="cpu")
+
+
+def check_files(paths: dict[str, Path], layers: dict[str, Segmentation]) -> None:
+    for name, path in paths.items():
+        stored = read_segmentation(path)
+        assert np.array_equal(np.asarray(stored.data[...]), np.asarray(layers[name].data))
+        assert stored.grid.same_as(layers[name].grid)
+        assert list(stored.labels.values()) == [name] or path.suffix == ".gz"
+
+
+def test_names_of_regions_are_safe_and_their_own(tmp_path: Path) -> None:
+    model = Model(spec_of_regions(["a/../b", "a/../b", "a/../b 2", ".x"]), tmp_path / "m.safetensors", "0")
+    assert region_names(model) == ("a/../b", "a/../b 2", "a/../b 2 2", ".x")
+    paths = region_paths(model, str(tmp_path / "{region}.nii.gz"))
+    assert [path.name for path in paths.values()] == [
+        "a____b.nii.gz",
+        "a____b_2.nii.gz",
+        "a____b_2_2.nii.gz",
+        "_x.nii.gz",
+    ]
+    with pytest.raises(InputError, match="need names of their own"):
+        region_paths(replace(model, spec=spec_of_regions(["a b", "a_b"])), str(tmp_path / "{region}.nii.gz"))
+
+
+def spec_of_regions(names: list[str]) -> ModelSpec:
+    found = tuple(Region(name=name, label=k + 1, rank=k) for k, name in enumerate(names))
+    return ModelSpec(
+        network="unet3d",
+        arguments=network("unet3d").arguments(channels=(4, 8), out_channels=len(names), deep_supervision=False),
+        channels=(Channel(name="MR", modality="MR"),),
+        labels={k + 1: name for k, name in enumerate(names)},
+        patch_zyx=(8, 8, 8),
+        normalisation=(Normalisation(kind="none"),),
+        output=Output(regions=found),
+        deep_supervision=False,
+    )
 
 
 def test_a_model_without_regions_is_refused(tmp_path: Path) -> None:
@@ -65,6 +133,10 @@ def test_a_model_without_regions_is_refused(tmp_path: Path) -> None:
     model = convert_model(source, tmp_path / "m.safetensors")
     with pytest.raises(InputError, match="no regions that overlap"):
         regions.segment_regions(Volume(np.zeros((1, 4, 4, 4)), Grid((4, 4, 4), np.eye(4)), ("CT",)), model)
+    with pytest.raises(InputError, match="no regions that overlap"):
+        segment(Volume(np.zeros((1, 4, 4, 4)), Grid((4, 4, 4), np.eye(4))), model, regions=tmp_path / "parts")
+    with pytest.raises(NotSupportedError, match="a set of models gives one label per voxel"):
+        region_names(ModelSet((), {}))
 
 
 def test_the_largest_component_of_a_group_is_kept() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFormLayout, QLabel
 
+import napari_medseg as ms
 import zoo
 from napari_medseg.registry import network
+from napari_medseg.widgets.canvas.layers import to_segmentation, to_volume, volume_layer
 from napari_medseg.widgets.fields.import_model import ImportModel
 from napari_medseg.widgets.segment import SegmentPanel
 from nnunet_peer import PlainConvUNet, write_folder
@@ -22,9 +26,17 @@ from nnunet_peer import PlainConvUNet, write_folder
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseg.errors.MedsegWarning")
 
 
+CT = Path(os.environ.get("MEDSEG_DATA", "")) / "abdomen_ct/example_ct_sm.nii.gz"
+
+
 @pytest.fixture
 def panel(viewer: ViewerModel, qtbot: QtBot) -> SegmentPanel:
-    viewer.add_image(np.random.default_rng(0).normal(0, 200, (12, 20, 24)).astype(np.float32), name="ct")
+    if CT.is_file():
+        volume = ms.read(CT)
+        data, arguments, _ = volume_layer(replace(volume, name="ct"))[0]
+        viewer.add_image(data, **arguments)
+    else:
+        viewer.add_image(np.random.default_rng(0).normal(0, 200, (12, 20, 24)).astype(np.float32), name="ct")
     made = SegmentPanel(viewer)
     qtbot.addWidget(made)
     return made
@@ -51,9 +63,9 @@ def test_a_bundle_is_seen_imported_and_segments(
             "channels": [4, 8],
             "strides": [2],
         },
-        zoo.window(10, -57, 164),
+        zoo.window(30, -57, 164),
         ["background", "spleen"],
-        inferer={**zoo.SLIDING, "roi_size": [16, 16, 16]},
+        inferer={**zoo.SLIDING, "roi_size": [32, 32, 32]},
     )
     folder = zoo.write_bundle(tmp_path / "spleen", bundle, zoo.source_network(bundle, small=False), small=False)
     data = QMimeData()
@@ -63,9 +75,10 @@ def test_a_bundle_is_seen_imported_and_segments(
     (dialog,) = panel.models.findChildren(ImportModel)
     qtbot.waitUntil(dialog.import_button.isEnabled)
     rows = rows_of(dialog)
-    assert rows["Network"] == "monai_unet, 3d; window 16 × 16 × 16"
+    qtbot.waitUntil(lambda: dialog.height() >= dialog.layout().totalHeightForWidth(dialog.width()))
+    assert rows["Network"] == "monai_unet, 3d; window 32 × 32 × 32"
     assert rows["Labels"] == "1 label: spleen"
-    assert rows["Spacing"] == "1 × 1 × 1 mm"
+    assert rows["Spacing"] == "3 × 3 × 3 mm"
     assert rows["Intensities"] == "times 0.004525 plus 0.2579, then clipped to 0.0 … 1.0"
     assert rows["Licence"] == "Copyright (c) the consortium"
     assert not list(models_folder.iterdir()), "nothing is written before Import"
@@ -76,7 +89,10 @@ def test_a_bundle_is_seen_imported_and_segments(
     panel.segment_button.click()
     qtbot.waitUntil(lambda: not panel.runner.is_busy)
     assert [layer.name for layer in viewer.layers] == ["ct", "ct labels"]
-    assert set(np.unique(viewer.layers["ct labels"].data)) <= {0, 1}
+    found = to_segmentation(viewer.layers["ct labels"])
+    expected = ms.segment(to_volume([viewer.layers["ct"]], viewer.layers), models_folder / "spleen.safetensors")
+    assert np.array_equal(np.asarray(found.data), np.asarray(expected.data))
+    assert np.unique(np.asarray(found.data)).tolist() == [0, 1]
 
 
 def test_weights_wait_for_what_they_do_not_say(panel: SegmentPanel, qtbot: QtBot, tmp_path: Path) -> None:

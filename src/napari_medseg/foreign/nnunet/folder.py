@@ -74,6 +74,13 @@ def is_results_folder(folder: Path) -> bool:
     return (folder / "plans.json").is_file() and (folder / "dataset.json").is_file()
 
 
+def plans_of_v1(folder: Path) -> Path | None:
+    """The plans of nnU-Net v1 in the folder of a result, of its fold or of its task; None where there are none."""
+    places = (folder / "plans.pkl", *sorted(folder.glob("nnUNetTrainer*/plans.pkl")))
+    above = (folder.parent / "plans.pkl",) if folder.name.startswith("fold_") else ()
+    return next((path for path in (*places, *above) if path.is_file()), None)
+
+
 def import_nnunet(folder: Path) -> Imported | ImportedSet:
     """The model of a results folder; of several folds a set that is averaged.
 
@@ -86,7 +93,7 @@ def import_nnunet(folder: Path) -> Imported | ImportedSet:
         imported = import_fold(folder, *next(iter(folds.items())))
         return replace(imported, notes=(*imported.notes, *notes))
     members = {name.replace("_", ""): partial(import_fold, folder, name, path) for name, path in folds.items()}
-    return ImportedSet("average", members, notes)
+    return ImportedSet((members,), notes)
 
 
 def import_fold(

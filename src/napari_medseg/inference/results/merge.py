@@ -9,30 +9,45 @@ from typing import Any
 
 import numpy as np
 
-from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, shape_of, whole
-from napari_medseg.events import Event, Notice, Progress, Started, Work
+from napari_medseg.arrays.boxes import Box, block_shape, blocks, chunks_of, shape_of, whole, within
+from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work
+from napari_medseg.inference.results.cropping import box_around, inside
 from napari_medseg.io.disk import locks
 from napari_medseg.models.file import Model
-from napari_medseg.models.several import Member, ModelSet
-from napari_medseg.volume import Segmentation
+from napari_medseg.models.several import Member, ModelSet, models_of
+from napari_medseg.volume import Segmentation, Volume
 
-SegmentMember = Callable[[Model, Path | None], Work[Segmentation]]
-"""Segments with one model, into a store or, without a path, into memory."""
+SegmentMember = Callable[[Volume, Model, Path | None], Work[Segmentation]]
+"""Segments a volume with one model, into a store or, without a path, into memory."""
 
 
-def merging(models: ModelSet, result: Segmentation, segment: SegmentMember, beside: Path | None) -> Work[Segmentation]:
+def merging(
+    models: ModelSet, volume: Volume, result: Segmentation, segment: SegmentMember, beside: Path | None
+) -> Work[Segmentation]:
     """Fill `result`, which is background, with the labels of every member; the first that labels a voxel decides.
 
-    beside: the store that is filled, beside which members are segmented; None for memory. Yields Started, and the
-    members' Notices and Progress, counted over all.
+    The members see the box that the set's crop finds; outside of it is background. Where the crop finds nothing they
+    see the whole volume. beside: the store that is filled, beside which members are segmented; None for memory. Yields
+    Started, the members' Notices and Progress, counted over all, and a Filled at the end.
     """
-    total = len(models.members)
-    for done, member in enumerate(models.members):
+    total, box = len(models_of(models)), whole(volume.grid.shape)
+    if models.crop is not None:
+        name = models.crop.model.path.stem
+        with store_beside(beside) as store:
+            found = yield from _told(segment(volume, models.crop.model, store), result, name, 0, total)
+            around = box_around(found, models.crop.labels, models.crop.margin_mm)
+        if around is None:
+            yield Notice(f"{name}: nothing was found to crop to: the whole image is segmented")
+        box = around or box
+        yield Progress(1, total, f"models; {name}")
+    part = inside(volume, box)
+    for done, member in enumerate(models.members, start=total - len(models.members)):
         name = member.model.path.stem
         with store_beside(beside) as store:
-            found = yield from _told(segment(member.model, store), result, name, done, total)
-            _merge(member, found, result.data)
+            found = yield from _told(segment(part, member.model, store), result, name, done, total)
+            _merge(member, found, result.data, box)
         yield Progress(done + 1, total, f"models; {name}")
+    yield Filled(box)
     return result
 
 
@@ -65,11 +80,11 @@ def store_beside(beside: Path | None) -> Iterator[Path | None]:
         locks.remove(store)
 
 
-def _merge(member: Member, found: Segmentation, into: Any) -> None:
-    """Write a member's labels where there are none yet, chunk by chunk."""
-    for box in blocks(whole(shape_of(into)), block_shape(shape_of(into), chunks_of(into))):
-        labels = np.asarray(found.data[box])
-        here = np.asarray(into[box])
+def _merge(member: Member, found: Segmentation, into: Any, box: Box) -> None:
+    """Write a member's labels, which lie in a box, where there are none yet, chunk by chunk."""
+    for part in blocks(box, block_shape(shape_of(into), chunks_of(into))):
+        labels = np.asarray(found.data[within(part, box)])
+        here = np.asarray(into[part])
         changed = False
         for own, of_set in member.ids.items():
             new = (labels == own) & (here == 0)
@@ -77,4 +92,4 @@ def _merge(member: Member, found: Segmentation, into: Any) -> None:
                 here = here if changed else here.copy()
                 here[new], changed = of_set, True
         if changed:
-            into[box] = here
+            into[part] = here

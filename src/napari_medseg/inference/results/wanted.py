@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, NotSupportedError
+
+if TYPE_CHECKING:
+    from napari_medseg.models.file import Model
+    from napari_medseg.models.several import ModelSet
 
 
 @dataclass(frozen=True)
@@ -18,16 +25,23 @@ class Wanted:
     uncertainty: Path | None = None
     resume: bool = False
     """Whether to continue what is at `out`."""
+    regions: Mapping[str, Path] | None = None
+    """{region that overlaps: labels of it alone}; one without a path is an array in memory. None: no regions."""
 
     def __post_init__(self) -> None:
         given = self.paths
         if len({path.resolve() for path in given}) < len(given):
-            raise InputError(f"{given[0]}: labels, probabilities and uncertainty need names of their own")
+            raise InputError(f"{given[0]}: labels, probabilities, uncertainty and regions need names of their own")
 
     @property
     def paths(self) -> list[Path]:
         """Those that are wanted, the labels first."""
-        return [path for path in (self.out, self.probabilities, self.uncertainty) if path is not None]
+        return [*self.labels, *(path for path in (self.probabilities, self.uncertainty) if path is not None)]
+
+    @property
+    def labels(self) -> list[Path]:
+        """Those that hold labels."""
+        return [*([] if self.out is None else [self.out]), *(self.regions or {}).values()]
 
     @classmethod
     def of(
@@ -49,3 +63,35 @@ class Wanted:
         if resume and out is None:
             raise InputError("resume needs out, the .zarr folder that an earlier run was filling")
         return wanted
+
+
+def region_names(model: Model | ModelSet) -> tuple[str, ...]:
+    """The names of a model's regions, in the order of its outputs; equal names are numbered.
+
+    Raises InputError for a model that gives one label per voxel, NotSupportedError for a set of models.
+    """
+    from napari_medseg.models.several import ModelSet
+
+    if isinstance(model, ModelSet):
+        raise NotSupportedError("a set of models gives one label per voxel: for regions that overlap give one model")
+    if not model.spec.output.regions:
+        raise InputError(f"{model.path}: the model gives one label per voxel, and no regions that overlap")
+    names: list[str] = []
+    for region in model.spec.output.regions:
+        numbered = (f"{region.name} {n}" if n > 1 else region.name for n in itertools.count(1))
+        names.append(next(name for name in numbered if name not in names))
+    return tuple(names)
+
+
+def region_paths(model: Model | ModelSet, pattern: str) -> dict[str, Path]:
+    """{region: path} of a pattern with "{region}" in it. Letters that not every system takes become "_".
+
+    Raises as `region_names`, and InputError for regions whose files would be one.
+    """
+    paths = {name: Path(pattern.replace("{region}", _as_file_name(name))) for name in region_names(model)}
+    Wanted(regions=paths)
+    return paths
+
+
+def _as_file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)

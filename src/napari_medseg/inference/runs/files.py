@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,40 +82,69 @@ def segmenting_case(
     origin = {"input_sha256": sha256_of_all(paths_of(case))}
     made_by = {**provenance(model, config), **origin}
     of_labels = {**made_by, **described_by(refiner)}
-    if wanted.resume and all(
-        is_done(path, of_labels if path == target else made_by, as_labels=path == target) for path in wanted.paths
-    ):
+    if wanted.resume and _are_done(wanted, of_labels, made_by):
         yield Notice(f"{target} is done already")
         return None
     spread = None if crew is None or isinstance(model, ModelSet) else _spread_over(crew, case, model)
-    if target.suffix.lower() == ".zarr":
-        result = yield from segmenting(
-            case.volume(), model, config, wanted=wanted, origin=origin, spread=spread, refiner=refiner
-        )
-        yield from _told_if_empty(result, config)
-        return result
-    with unfinished_beside(target) as store:
-        inside = replace(wanted, out=store)
-        if not wanted.resume:
-            locks.remove(store)
-        if wanted.resume and all(
-            is_done(path, of_labels if path == store else made_by, as_labels=path == store) for path in inside.paths
-        ):
-            result = io.read_segmentation(store)
+    image = paths_of(case)[0]
+
+    def segment_into(goal: Wanted) -> Work[Segmentation]:
+        volume = case.volume()
+        return segmenting(volume, model, config, wanted=goal, origin=origin, spread=spread, refiner=refiner)
+
+    with regions_beside(wanted, image) as goal:
+        if target.suffix.lower() == ".zarr":
+            result = yield from segment_into(goal)
         else:
-            result = yield from segmenting(
-                case.volume(), model, config, wanted=inside, origin=origin, spread=spread, refiner=refiner
-            )
-        in_memory = replace(result, data=np.asarray(result.data[...]))
-        io.write(target, in_memory, source=labels_source(paths_of(case)[0], target))
-    yield from _told_if_empty(in_memory, config)
-    return in_memory
+            with unfinished_beside(target) as store:
+                inside = replace(goal, out=store)
+                if not wanted.resume:
+                    locks.remove(store)
+                if wanted.resume and _are_done(inside, of_labels, made_by):
+                    result = io.read_segmentation(store)
+                else:
+                    result = yield from segment_into(inside)
+                result = _written(target, result, image)
+    yield from _told_if_empty(result, config)
+    return result
 
 
 def _told_if_empty(result: Segmentation, config: SegmentConfig) -> Iterator[Notice]:
     """One line where nothing was found; what numbers objects has its own."""
     if config.instances in ("auto", "none") and not holds_any(result.data):
         yield Notice("no voxel is labelled: the model finds nothing in this image")
+
+
+def _are_done(wanted: Wanted, of_labels: Mapping[str, object], made_by: Mapping[str, object]) -> bool:
+    """Whether all that is wanted is there. of_labels: what the labels say of how they were made; made_by: the rest."""
+    return all(
+        is_done(path, of_labels if path == wanted.out else made_by, as_labels=path in wanted.labels)
+        for path in wanted.paths
+    )
+
+
+def _written(target: Path, labels: Segmentation, image: Path) -> Segmentation:
+    """Write labels as a file of any format. Returns them in memory."""
+    in_memory = replace(labels, data=np.asarray(labels.data[...]))
+    io.write(target, in_memory, source=labels_source(image, target))
+    return in_memory
+
+
+@contextmanager
+def regions_beside(wanted: Wanted, image: Path) -> Iterator[Wanted]:
+    """The outputs with stores for the regions; files of other formats are written of them at the end, one by one."""
+    if wanted.regions is None:
+        yield wanted
+        return
+    with ExitStack() as stack:
+        stores = {
+            name: path if path.suffix.lower() == ".zarr" else stack.enter_context(unfinished_beside(path))
+            for name, path in wanted.regions.items()
+        }
+        yield replace(wanted, regions=stores)
+        for name, path in wanted.regions.items():
+            if stores[name] != path:
+                _written(path, io.read_segmentation(stores[name]), image)
 
 
 def _spread_over(crew: Crew, case: Case, model: Model) -> Spread:

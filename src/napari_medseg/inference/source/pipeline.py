@@ -6,7 +6,7 @@ Shapes: images are (C, Z, Y, X), outputs (K, Y, X), in the model's axis order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import pad
 
-from napari_medseg.events import Event, Progress, Started
+from napari_medseg.arrays.boxes import whole
+from napari_medseg.events import Event, Filled, Progress, Regions, Started
 from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.plan import InferencePlan, Maps
+from napari_medseg.inference.results.rows import RowWriter
 from napari_medseg.inference.source.prepared import Prepared, preparing
 from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.models.pipeline import Output
@@ -32,37 +34,59 @@ _HALF = 0.5
 
 
 def segment_prepared(
-    volume: Volume, plan: InferencePlan, predictor: Predictor, result: Segmentation
+    volume: Volume, plan: InferencePlan, predictor: Predictor, result: Segmentation, regions: Mapping[str, Segmentation]
 ) -> Generator[Event, None, None]:
-    """Fill `result.data` with the labels of `volume`: Started, and Progress per step and per batch of windows."""
+    """Fill `result.data` with the labels of `volume`, and each region with its voxels, plane by plane.
+
+    regions: by name, one for each of the model's, or none. Yields Started, Regions where there are some, Progress per
+    step and per batch of windows, and Filled.
+    """
     yield Started(plan.describe(), result, plan)
-    labels = yield from _labels(volume, plan, predictor)
+    if regions:
+        yield Regions(regions)
+    labels = yield from _labels(volume, plan, predictor, [region.data for region in regions.values()])
     target: Any = result.data  # an array, or one of a store
     target[...] = plan.order.inverse.apply(labels).astype(target.dtype)
+    yield Filled(whole(volume.grid.shape))
 
 
-def region_masks(
-    volume: Volume, plan: InferencePlan, predictor: Predictor
-) -> Generator[Progress, None, npt.NDArray[np.uint8]]:
-    """Each region of a model by itself (regions, Z, Y, X), where they overlap too: 1 inside, on the volume's grid."""
-    spec = plan.spec
-    masks = np.zeros((spec.outputs, *plan.image_grid.shape), np.uint8)
-
-    def keep(index: int, outputs: torch.Tensor) -> None:
-        masks[:, index] = (outputs > level_of(spec)).cpu().numpy()
-
-    yield from _outputs(volume, plan, predictor, keep)
-    return np.stack([plan.order.inverse.apply(mask) for mask in masks]).astype(np.uint8)
+def fill_regions(
+    volume: Volume, plan: InferencePlan, predictor: Predictor, regions: Sequence[Any]
+) -> Generator[Progress, None, None]:
+    """Fill an array (Z, Y, X) for each region of a model, in the order of its outputs: 1 inside, also where they
+    overlap."""
+    yield from _outputs(volume, plan, predictor, _RegionRows(plan, regions).put)
 
 
-def _labels(volume: Volume, plan: InferencePlan, predictor: Predictor) -> Generator[Progress, None, Labels]:
-    """The label ids (Z, Y, X) on the image's grid, in the model's axis order."""
+class _RegionRows:
+    """Writes the regions in outputs that come plane by plane, in the model's axis order, to arrays in stored order."""
+
+    def __init__(self, plan: InferencePlan, regions: Sequence[Any]) -> None:
+        self._level = level_of(plan.spec)
+        _, *self._sides = box = whole(plan.image_grid.shape)
+        self._rows = [RowWriter(array, plan.order, box) for array in regions]
+
+    def put(self, index: int, outputs: torch.Tensor) -> None:
+        """Outputs (K, Y, X) of a plane."""
+        y, x = self._sides
+        for rows, output in zip(self._rows, outputs, strict=True):
+            rows.put((slice(index, index + 1), y, x), (output > self._level)[None].cpu().numpy())
+            rows.advance(index + 1)
+
+
+def _labels(
+    volume: Volume, plan: InferencePlan, predictor: Predictor, regions: Sequence[Any] = ()
+) -> Generator[Progress, None, Labels]:
+    """The label ids (Z, Y, X) on the image's grid, in the model's axis order. regions: arrays that are filled too."""
     spec = plan.spec
     labels: Labels = np.zeros(plan.image_grid.shape, label_dtype(max(spec.label_ids)))
     ids = np.asarray(spec.label_ids)
+    rows = _RegionRows(plan, regions)
 
     def keep(index: int, outputs: torch.Tensor) -> None:
         labels[index] = ids[classes_of(outputs, spec).cpu().numpy()]
+        if regions:
+            rows.put(index, outputs)
 
     yield from _outputs(volume, plan, predictor, keep)
     return largest_kept(labels, spec.output)

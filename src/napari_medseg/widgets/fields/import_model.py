@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QEvent, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QDialog, QFileDialog, QFormLayout, QLineEdit, QProgressBar, QVBoxLayout, QWidget
 
@@ -82,6 +82,13 @@ class ImportModel(QDialog):
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802  # Qt's name
         self.choose(Path(event.mimeData().urls()[0].toLocalFile()))
+
+    def event(self, event: QEvent) -> bool:
+        """As high as the rows are at this width, once they are there: adjustSize cuts those that wrap."""
+        done: bool = super().event(event)
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.resize(self.width(), self.layout().totalHeightForWidth(self.width()))
+        return done
 
     def choose_file(self) -> None:
         """Ask for a file."""
@@ -167,7 +174,6 @@ class ImportModel(QDialog):
             self.rows.addRow(what, caption(how))
         tell(self.notes, "\n".join(f"• {note}" for note in self.look.notes) if self.look else "")
         self.import_button.setEnabled(self.look is not None)
-        self.adjustSize()  # rows that wrap need it
 
     def _show_progress(self, done: int, total: int) -> None:
         self.bar.setRange(0, total)

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 from napari_medseg.errors import FileError, MedsegError
 from napari_medseg.models.file import Model, about, list_models, load_model, models_folder
 from napari_medseg.models.naming import SUFFIX, is_model_path
-from napari_medseg.models.several import ModelSet, as_models, list_sets, models_of
+from napari_medseg.models.several import ModelSet, as_models, list_sets
 from napari_medseg.sample import sample_files
 from napari_medseg.widgets.fields.forms import button, caption, choice, row
 from napari_medseg.widgets.fields.import_model import ImportModel
@@ -203,12 +203,15 @@ def facts_of(model: Model) -> str:
 
 def facts_of_set(models: ModelSet) -> str:
     """What the user should know about a set before a run: its labels, and what is in it."""
-    members = models_of(models)
+    members = [member.model for member in models.members]
+    crop = ""
+    if models.crop is not None:
+        crop = f"{models.crop.model.path.stem} looks first, the others in the box that it finds\n"
     return (
-        f"{len(members)} models, one after the other; the first that labels a voxel decides\n"
+        f"{len(members)} model{'s' * (len(members) != 1)}, one after the other; the first that labels a voxel decides\n"
         f"{_names_in(models.labels)}\n"
         f"{', '.join(model.path.stem for model in members)}\n"
-        f"{about(members[0])}"
+        f"{crop}{about(members[0])}"
     )
 
 
