@@ -107,7 +107,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(scheme: str, tmp_path: Pa
 
 def test_a_model_is_trained_further(trained: Trained, tmp_path: Path) -> None:
     first = trained("clicks")
-    options = {"epochs": 1, "val": 0, "device": "cpu", "learning_rate": 1e-9, "report": False, "decide_cleaning": True}
+    options: dict[str, Any] = {
+        "epochs": 1,
+        "val": 0,
+        "device": "cpu",
+        "learning_rate": 1e-9,
+        "report": False,
+        "decide_cleaning": True,
+    }
     out = tmp_path / "m.safetensors"
     events = list(iter_train(pairs(), scheme="clicks", init=first, out=out, patch_zyx=(12, 16, 16), **options))
     told = [event.message for event in events if isinstance(event, Notice)]

@@ -19,6 +19,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3
 
 _CLEANED = "cleaned"
+"""The note of a run that has begun to clean its labels."""
 Job = Mapping[str, str]
 """Which run it is: all that decides a label, as texts."""
 
