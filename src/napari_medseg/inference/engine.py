@@ -162,6 +162,20 @@ def segmenting(
     if plan.spec.has_pipeline:
         alone = None if spread is None else "the model needs the whole image: one process segments it"
         return (yield from _segmenting_prepared(volume, model, plan, predictor, config, wanted, made_by, alone))
+    return (yield from _segmenting_streamed(volume, model, plan, predictor, config, wanted, made_by, spread))
+
+
+def _segmenting_streamed(
+    volume: Volume,
+    model: Model,
+    plan: InferencePlan,
+    predictor: Predictor,
+    config: SegmentConfig,
+    wanted: Wanted,
+    made_by: Mapping[str, object],
+    spread: Spread | None,
+) -> Work[Segmentation]:
+    """Segment window by window; only what windows need is in memory."""
     doubts = (*DOUBTS, *([TTA] if plan.mirrors_told else []))
     with _new_segmentation(volume, model.spec.labels, wanted, made_by, doubts) as (result, outputs):
         journal = (
