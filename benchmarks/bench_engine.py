@@ -1,13 +1,15 @@
 """The inference engine beside its peers: every row that it must reach, with its target, what was reached, and Dice.
 
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_engine.py [--hippocampus MODEL] [--only ROW]
+    ... --only nnU-Net --peer PYTHON [--folder DIR]
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 python benchmarks/bench_engine.py
 
 The second command makes a processor with AVX-512 work as one without. Each row has its own process and one thread; time
 is the processor's. The results go to benchmarks/results/engine.json, with a description of the machine; a row that was
 not run keeps its earlier result. The sample's model segments phantoms of seeds from 100 on, which it has not seen; a
 model of the hippocampus, where one is given, the volumes from the 101st on. The peer is MONAI's
-sliding_window_inference with the same network, gaussian weights and overlap 0.5, in the same process. Linux only.
+sliding_window_inference with the same network, gaussian weights and overlap 0.5, in the same process. The peer of one
+row is nnunetv2, which needs a Python of its own, as for bench_nnunet.py. Linux only.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import numpy.typing as npt
 import torch
 from monai.inferers import sliding_window_inference
 
+import engine_nnunet
 import napari_medseg as ms
 from napari_medseg.config import InferencePreset, Precision, SegmentConfig
 from napari_medseg.inference.blend import RollingLogits
@@ -303,10 +306,6 @@ def cancel(args: argparse.Namespace) -> Row:
     return {"reached": len(ran) - before}
 
 
-def skipped(reason: str) -> Callable[[argparse.Namespace], Row]:
-    return lambda _: {"skipped": reason}
-
-
 AVX512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
@@ -322,7 +321,7 @@ ROWS: dict[str, tuple[str, float, Callable[[argparse.Namespace], Row]]] = {
     "adaptive": ("adaptive mirrors / 8 mirrors at overlap 0.5, time", 0.25, adaptive),
     "memory 24": ("added memory at 24 classes / MONAI", 0.25, lambda a: memory(a, 24)),
     "memory 100": ("added memory at 100 classes / MONAI", 0.2, lambda a: memory(a, 100)),
-    "nnU-Net": ("end to end / nnU-Net v2, time", 0.3, skipped("nnU-Net's side is not written yet")),
+    "nnU-Net": ("end to end, balanced / nnU-Net v2, time", 0.3, lambda a: engine_nnunet.measure(a.folder, a.peer)),
     "halo": ("reads with halo / without, time", 1.5, halo),
     "stitching": ("stitching / fp32 network at 24 classes, time", 0.1, stitching),
     "window": ("one 96^3 window / MONAI, time", by_processor(0.4, 0.7), one_window),
@@ -360,6 +359,8 @@ def main() -> None:
     parser.add_argument("--hippocampus", type=Path, help="a model of the hippocampus, instead of the sample's")
     parser.add_argument("--cases", type=int, default=4)
     parser.add_argument("--only", action="append", choices=list(ROWS))
+    parser.add_argument("--peer", type=Path, help="a Python that has nnunetv2")
+    parser.add_argument("--folder", type=Path, default=Path("build/end"), help="for nnunetv2; what is there is used again")
     parser.add_argument("--run", choices=[*ROWS, "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
