@@ -26,14 +26,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import engine_nnunet
 import numpy as np
 import numpy.typing as npt
 import torch
+from engine_scale import budget, with_workers
 from monai.inferers import sliding_window_inference
 
-import engine_nnunet
 import napari_medseg as ms
 from napari_medseg.config import InferencePreset, Precision, SegmentConfig
 from napari_medseg.inference.blend import RollingLogits
@@ -306,6 +308,23 @@ def cancel(args: argparse.Namespace) -> Row:
     return {"reached": len(ran) - before}
 
 
+def workers(args: argparse.Namespace) -> Row:
+    """Two workers beside one, in pairs; the median of the ratios."""
+    pairs = [with_workers(args.folder) for _ in range(3)]
+    assert all(pair["identical"] for pair in pairs), "the labels must not depend on the workers"
+    return {
+        "reached": 1 / median(pair["faster"] for pair in pairs),
+        "beside": [
+            {
+                "what": "the same, by the processor time of the busier worker",
+                "at_most": 1 / 1.8,
+                "reached": 1 / median(pair["faster_by_cpu"] for pair in pairs),
+            }
+        ],
+        "pairs": pairs,
+    }
+
+
 AVX512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
@@ -322,6 +341,8 @@ ROWS: dict[str, tuple[str, float, Callable[[argparse.Namespace], Row]]] = {
     "memory 24": ("added memory at 24 classes / MONAI", 0.25, lambda a: memory(a, 24)),
     "memory 100": ("added memory at 100 classes / MONAI", 0.2, lambda a: memory(a, 100)),
     "nnU-Net": ("end to end, balanced / nnU-Net v2, time", 0.3, lambda a: engine_nnunet.measure(a.folder, a.peer)),
+    "zarr": ("added memory / budget, a zarr of ten times the budget", 1.1, lambda a: budget(a.folder)),
+    "workers": ("2 workers / 1 worker, by the clock", 1 / 1.8, workers),
     "halo": ("reads with halo / without, time", 1.5, halo),
     "stitching": ("stitching / fp32 network at 24 classes, time", 0.1, stitching),
     "window": ("one 96^3 window / MONAI, time", by_processor(0.4, 0.7), one_window),
@@ -360,7 +381,9 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=4)
     parser.add_argument("--only", action="append", choices=list(ROWS))
     parser.add_argument("--peer", type=Path, help="a Python that has nnunetv2")
-    parser.add_argument("--folder", type=Path, default=Path("build/end"), help="for nnunetv2; what is there is used again")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/end"), help="for files; what nnunetv2 left is used again"
+    )
     parser.add_argument("--run", choices=[*ROWS, "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -368,7 +391,10 @@ def main() -> None:
     if args.run:
         print(json.dumps(memory_alone(args) if args.run == "memory" else ROWS[args.run][2](args)))
         return
-    more = ["--cases", str(args.cases), *(["--hippocampus", str(args.hippocampus)] if args.hippocampus else [])]
+    args.folder.mkdir(parents=True, exist_ok=True)
+    paths = {"--hippocampus": args.hippocampus, "--peer": args.peer, "--folder": args.folder}
+    more = ["--cases", str(args.cases)]
+    more += [word for flag, path in paths.items() if path is not None for word in (flag, str(path))]
     key = f"{torch.backends.cpu.get_cpu_capability()}, {'hippocampus' if args.hippocampus else 'sample'}"
     table = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     rows = table.setdefault(key, {"machine": machine(), "rows": {}})["rows"]
@@ -380,9 +406,10 @@ def main() -> None:
         if "skipped" in found:
             print(f"{what:50}{most:8.2f}   {found['skipped']}", flush=True)
             continue
-        lost = f"{found['dice_lost']:11.4f}" if "dice_lost" in found else ""
-        missed = "" if found["reached"] <= most else "   MISSED"
-        print(f"{what:50}{most:8.2f}{found['reached']:9.3f}{lost}{missed}", flush=True)
+        for part in [found, *found.get("beside", [])]:
+            lost = f"{part['dice_lost']:11.4f}" if "dice_lost" in part else ""
+            missed = "" if part["reached"] <= part["at_most"] else "   MISSED"
+            print(f"{part['what']:50}{part['at_most']:8.2f}{part['reached']:9.3f}{lost}{missed}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 The CT is the chest CT, enlarged to 137 x 512 x 512. The model is nnU-Net's, with random weights: see nnunet_chest.py.
 `convert` brings it in. Each side reads the image from a file, and writes the labels into one. CPU time is that of the
 process and of those that it waited for; memory is the peak of all of them together (proportional set size, sampled
-five times a second) above what they held once the model was loaded. A side that FOLDER has figures of is not run again.
+once a second) above what they held once the model was loaded. A side that FOLDER has figures of is not run again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import napari_medseg as ms
 
 SHAPE = (137, 512, 512)
 SIDES = ("nnunet", "exact", "balanced")
-_INTERVAL_S = 0.2
+_INTERVAL_S = 1.0
 
 
 def measure(folder: Path, peer: Path | None) -> dict[str, Any]:
@@ -65,8 +65,12 @@ def _prepare(folder: Path, peer: Path | None) -> None:
         ms.write(image, ms.Volume(np.rint(large).astype(np.int16)[None], ms.Grid.from_spacing(SHAPE, spacing)))
     if not model.is_file():
         assert peer is not None, "measure looked"
-        subprocess.run([peer, Path(__file__).with_name("nnunet_chest.py"), folder, "make"], env=_told(folder), check=True)
-        subprocess.run([sys.executable, "-m", "napari_medseg.cli", "convert", folder / "model", "-o", model], check=True)
+        subprocess.run(
+            [peer, Path(__file__).with_name("nnunet_chest.py"), folder, "make"], env=_told(folder), check=True
+        )
+        subprocess.run(
+            [sys.executable, "-m", "napari_medseg.cli", "convert", folder / "model", "-o", model], check=True
+        )
 
 
 def _told(folder: Path) -> dict[str, str]:

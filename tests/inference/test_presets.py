@@ -160,9 +160,7 @@ class BrightOnly(nn.Module):
 
 @pytest.mark.parametrize("preset", ["exact", "balanced", "fast"])
 @pytest.mark.parametrize("background", [-1.0, 1.0])
-def test_windows_of_one_value_are_left_out_where_they_are_background(
-    preset: InferencePreset, background: float
-) -> None:
+def test_windows_of_one_value_are_run_once(preset: InferencePreset, background: float) -> None:
     model = replace(spec(), normalisation=(Normalisation(kind="none"),))
     data = np.full((1, 16, 64, 64), background, np.float32)
     data[0, 4:9, 2:9, 3:12] = 2.0
@@ -173,5 +171,12 @@ def test_windows_of_one_value_are_left_out_where_they_are_background(
     for _ in segment_windows(volume, chosen, Predictor.of(network, model, torch.device("cpu"), "fp32"), result):
         pass
     assert np.array_equal(np.asarray(result.data), data[0] > 0)
-    skipped = preset != "exact" and background < 0
-    assert (network.windows < len(chosen.windows)) == skipped
+    ends = chosen.windows.window
+    inside = [
+        data[0][tuple(slice(c, c + n) for c, n in zip((z, y, x), ends, strict=True))]
+        for z, _, corners in chosen.windows.rows()
+        for y, x in corners
+    ]
+    several = sum(len(np.unique(window)) > 1 for window in inside)
+    assert 0 < several < len(inside) - 1
+    assert network.windows == several + 1, "of one value one is run, whether it is background or not"
