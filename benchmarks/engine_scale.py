@@ -43,7 +43,7 @@ DENSE_CHUNKS = ((0, 0, 0), (1, 1, 1), (1, 2, 3), (4, 4, 4), (6, 5, 2))
 LARGE = (2816, 2944, 3072)
 """25.5e9 voxels: 51 GB of int16."""
 GIB = 1 << 30
-BUDGET_GIB = 0.25
+BUDGET_GIB = 0.5
 WORKERS_SHAPE = (1536, 64, 64)
 """One column of windows: what runs twice at the borders of blocks is little."""
 Shape = tuple[int, int, int]
@@ -209,8 +209,8 @@ def with_workers(folder: Path, shape: Shape = WORKERS_SHAPE) -> Figures:
 
 def budget(folder: Path) -> Figures:
     """The memory that a run adds on an image of ten times the budget, over the budget."""
-    side = 1152
-    found = segmented(folder, (side,) * 3, "balanced", is_dense=False, budget_gib=BUDGET_GIB)
+    side = 1408
+    found = segmented(folder, (side,) * 3, "fast", is_dense=False, budget_gib=BUDGET_GIB)
     added = found["peak_mib"] - found["before_mib"]
     return {"reached": added / (BUDGET_GIB * 1024), "image_gib": 2 * side**3 / GIB, "budget_gib": BUDGET_GIB, **found}
 

@@ -36,6 +36,7 @@ def walk_large(window: Any, source: Path, folder: Path, during: During = unmeasu
         window.open(folder / "chest.zarr", plugin="napari-medseg")
     panel = open_panel(window, "Segment", during)
     wait_until(lambda: panel.models.model is not None and panel.segment_button.isEnabled())
+    panel.options["overlap"].value = "0"  # the fewest windows
     watched = Watched(window, panel)
     with during("segment, and cancel"):
         click(panel.segment_button, panel)

@@ -133,11 +133,27 @@ def _cut(span: slice, ends: list[int], deepest: int | None) -> list[slice]:
 
 def _widest(job: Job, outputs: Outputs) -> int:
     """The voxels of a plane of the output that a region may have, so that what it holds fits into the memory."""
-    plan = job.plan
+    plan, room = job.plan, _SHARE * memory.limit_bytes()
     _, height, width = plan.image_grid.shape
-    per_voxel = (plan.accumulator_bytes + plan.slab_bytes) / (height * width)
-    per_voxel += _decoded_bytes(job) + _rows_bytes(outputs, plan.order)
-    return int(_SHARE * memory.limit_bytes() / max(per_voxel, 1e-9))
+    sums = plan.accumulator_bytes / (height * width) + _rows_bytes(outputs, plan.order)
+    slab, decoded = plan.slab_bytes / (height * width), _decoded_bytes(job)
+    # Windows reach beyond a region, and chunks beyond the windows.
+    sizes = zip(plan.windows.window, plan.image_grid.shape, plan.grid.shape, strict=True)
+    beyond = max(math.ceil(window * n / of_model) for window, n, of_model in sizes)
+    chunk = 0 if decoded == 0 else max(_deepest(chunk_edges(job.volume.data, 1 + a)) for a in plan.order.axes[1:])
+
+    def needed(side: int) -> float:
+        def voxels(more: int) -> int:
+            return min(height, side + more) * min(width, side + more)
+
+        return sums * voxels(0) + slab * voxels(2 * beyond) + decoded * voxels(2 * beyond + chunk)
+
+    side = max(height, width)
+    if needed(side) <= room:
+        return height * width
+    while side > 1 and needed(side) > room:
+        side -= max(1, side // 16)
+    return side * side
 
 
 def _decoded_bytes(job: Job) -> int:
