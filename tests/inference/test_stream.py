@@ -9,7 +9,7 @@ from napari_medseg.arrays.boxes import Box
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.blend import Piece, RollingLogits
 from napari_medseg.inference.plan import axis_maps
-from napari_medseg.inference.stream import Final, InputSlab, RemembersAir, WindowsDone, blended, values_of
+from napari_medseg.inference.stream import Final, InputSlab, RemembersAir, WindowsDone, blended, is_one_value, values_of
 from napari_medseg.inference.windows import BoxWindows, WindowGrid
 
 
@@ -168,6 +168,32 @@ def test_windows_in_which_the_guide_sees_nothing_count_but_do_not_run() -> None:
             found.append(event.count if isinstance(event, WindowsDone) else event.logits.ravel().tolist())
     assert found == [1, [0, 0], 2, [0, 0], 3, [3, 6]]
     assert network.batches == [1]
+
+
+class Sparse(Planes):
+    """Planes of the value 5 where nothing is stored: a view of it."""
+
+    def __init__(self, values: torch.Tensor, stored: tuple[int, int]) -> None:
+        super().__init__(values)
+        self.stored = stored
+
+    def read(self, box: Box) -> torch.Tensor:
+        values = super().read(box)
+        apart = box[0].stop <= self.stored[0] or box[0].start >= self.stored[1]
+        return torch.full((1, 1, 1, 1), 5.0).expand_as(values) if apart else values
+
+
+def test_planes_that_are_not_stored_take_no_memory() -> None:
+    values = torch.full((1, 12, 3, 3), 5.0)
+    values[0, 6:8] = numbered(2, 3, 3)[0]
+    slab = InputSlab(Sparse(values, (6, 8)), WindowGrid((12, 3, 3), (4, 2, 2), 0.5), halo=0)
+    views = []
+    for z in range(0, 9, 2):
+        slab.advance(z)
+        found = slab.windows([(0, 0), (1, 1)])
+        assert torch.equal(found, torch.stack([values[:, z : z + 4, y : y + 2, y : y + 2] for y in (0, 1)]))
+        views.append(is_one_value(found[0]))
+    assert views == [True, True, False, False, True]
 
 
 class Counted:

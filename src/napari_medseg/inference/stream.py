@@ -173,7 +173,7 @@ class SkipsAir:
         if values is None:
             return False
         if values not in self._is_background:
-            self._is_background[values] = not bool(self._network(window).argmax(1).any())
+            self._is_background[values] = not bool(self._network(window.contiguous()).argmax(1).any())
         return self._is_background[values]
 
 
@@ -203,6 +203,8 @@ class RemembersAir:
 
 def values_of(window: torch.Tensor) -> tuple[float, ...] | None:
     """The value of each channel of a window (C, z, y, x); None where a channel has several."""
+    if is_one_value(window):
+        return tuple(window[:, 0, 0, 0].tolist())
     found = []
     for channel in window:
         low, high = (float(end) for end in channel.aminmax())  # along an axis it takes 16 times as long
@@ -210,6 +212,18 @@ def values_of(window: torch.Tensor) -> tuple[float, ...] | None:
             return None
         found.append(low)
     return tuple(found)
+
+
+def is_one_value(block: torch.Tensor) -> bool:
+    """Whether a block (C, z, y, x) is a view of one value per channel, which takes no memory."""
+    return not any(block.stride()[1:])
+
+
+def _joined(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+    """Two blocks (C, z, y, x), one below the other; a view where the lower one is a view and both have its value."""
+    if is_one_value(below) and values_of(above) == values_of(below):
+        return below[:, :1].expand(-1, above.shape[1] + below.shape[1], -1, -1)
+    return torch.cat([above, below], dim=1)
 
 
 class InputSlab:
@@ -233,7 +247,7 @@ class InputSlab:
         start, stop = self._planes(z)
         fresh = self._read_padded(max(start, self._stop), stop)
         if start < self._stop:
-            fresh = torch.cat([self._slab[:, start - self._start :], fresh], dim=1)
+            fresh = _joined(self._slab[:, start - self._start :], fresh)
         self._slab, self._start, self._stop = fresh, start, stop
 
     def expect(self, z: int) -> None:
@@ -282,6 +296,8 @@ class InputSlab:
         """The windows with their halo, (B, C, z + 2 halo, y, x), at these (y, x) corners."""
         _, height, width = self._windows.window
         top, left = self._hull[0].start, self._hull[1].start
+        if is_one_value(self._slab):
+            return self._slab[None, :, :, :height, :width].expand(len(corners), -1, -1, -1, -1)
         return torch.stack(
             [self._slab[:, :, y - top : y - top + height, x - left : x - left + width] for y, x in corners]
         )
