@@ -206,7 +206,8 @@ def test_a_region_leaves_room_for_the_chunks_that_it_decodes(
         volume = Volume(data, Grid.from_spacing(shape, (1.0, 1.0, 1.0)))
         plan = plan_of(volume, spec, blending)
         job = Job(volume, plan, predictor, (Statistics(0.0, 1.0),), plan.windows)
-        return max(math.prod(side.stop - side.start for side in box[1:]) for box in regions_left(job, outputs, journal))
+        boxes = regions_left(job, outputs, journal)
+        return max(int(math.prod(side.stop - side.start for side in box[1:])) for box in boxes)
 
     lazy, in_memory = da.zeros((1, *shape), dtype=np.int16), np.zeros((1, *shape), np.int16)
     monkeypatch.setenv("MEDSEG_MEMORY_GIB", "0.04")
