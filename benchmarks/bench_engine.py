@@ -1,13 +1,15 @@
 """The inference engine beside its peers: every row that it must reach, with its target, what was reached, and Dice.
 
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_engine.py [--hippocampus MODEL] [--only ROW]
+    ... --only nnU-Net --peer PYTHON [--folder DIR]
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 python benchmarks/bench_engine.py
 
 The second command makes a processor with AVX-512 work as one without. Each row has its own process and one thread; time
 is the processor's. The results go to benchmarks/results/engine.json, with a description of the machine; a row that was
 not run keeps its earlier result. The sample's model segments phantoms of seeds from 100 on, which it has not seen; a
 model of the hippocampus, where one is given, the volumes from the 101st on. The peer is MONAI's
-sliding_window_inference with the same network, gaussian weights and overlap 0.5, in the same process. Linux only.
+sliding_window_inference with the same network, gaussian weights and overlap 0.5, in the same process. The peer of one
+row is nnunetv2, which needs a Python of its own, as for bench_nnunet.py. Linux only.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import engine_nnunet
 import numpy as np
 import numpy.typing as npt
 import torch
+from engine_scale import budget, with_workers
 from monai.inferers import sliding_window_inference
 
 import napari_medseg as ms
@@ -303,8 +308,21 @@ def cancel(args: argparse.Namespace) -> Row:
     return {"reached": len(ran) - before}
 
 
-def skipped(reason: str) -> Callable[[argparse.Namespace], Row]:
-    return lambda _: {"skipped": reason}
+def workers(args: argparse.Namespace) -> Row:
+    """Two workers beside one, in pairs; the median of the ratios."""
+    pairs = [with_workers(args.folder) for _ in range(3)]
+    assert all(pair["identical"] for pair in pairs), "the labels must not depend on the workers"
+    return {
+        "reached": 1 / median(pair["faster"] for pair in pairs),
+        "beside": [
+            {
+                "what": "the same, by the processor time of the busier worker",
+                "at_most": 1 / 1.8,
+                "reached": 1 / median(pair["faster_by_cpu"] for pair in pairs),
+            }
+        ],
+        "pairs": pairs,
+    }
 
 
 AVX512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
@@ -322,7 +340,9 @@ ROWS: dict[str, tuple[str, float, Callable[[argparse.Namespace], Row]]] = {
     "adaptive": ("adaptive mirrors / 8 mirrors at overlap 0.5, time", 0.25, adaptive),
     "memory 24": ("added memory at 24 classes / MONAI", 0.25, lambda a: memory(a, 24)),
     "memory 100": ("added memory at 100 classes / MONAI", 0.2, lambda a: memory(a, 100)),
-    "nnU-Net": ("end to end / nnU-Net v2, time", 0.3, skipped("nnU-Net's side is not written yet")),
+    "nnU-Net": ("end to end, balanced / nnU-Net v2, time", 0.3, lambda a: engine_nnunet.measure(a.folder, a.peer)),
+    "zarr": ("added memory / budget, a zarr of ten times the budget", 1.1, lambda a: budget(a.folder)),
+    "workers": ("2 workers / 1 worker, by the clock", 1 / 1.8, workers),
     "halo": ("reads with halo / without, time", 1.5, halo),
     "stitching": ("stitching / fp32 network at 24 classes, time", 0.1, stitching),
     "window": ("one 96^3 window / MONAI, time", by_processor(0.4, 0.7), one_window),
@@ -360,6 +380,10 @@ def main() -> None:
     parser.add_argument("--hippocampus", type=Path, help="a model of the hippocampus, instead of the sample's")
     parser.add_argument("--cases", type=int, default=4)
     parser.add_argument("--only", action="append", choices=list(ROWS))
+    parser.add_argument("--peer", type=Path, help="a Python that has nnunetv2")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/end"), help="for files; what nnunetv2 left is used again"
+    )
     parser.add_argument("--run", choices=[*ROWS, "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -367,7 +391,10 @@ def main() -> None:
     if args.run:
         print(json.dumps(memory_alone(args) if args.run == "memory" else ROWS[args.run][2](args)))
         return
-    more = ["--cases", str(args.cases), *(["--hippocampus", str(args.hippocampus)] if args.hippocampus else [])]
+    args.folder.mkdir(parents=True, exist_ok=True)
+    paths = {"--hippocampus": args.hippocampus, "--peer": args.peer, "--folder": args.folder}
+    more = ["--cases", str(args.cases)]
+    more += [word for flag, path in paths.items() if path is not None for word in (flag, str(path))]
     key = f"{torch.backends.cpu.get_cpu_capability()}, {'hippocampus' if args.hippocampus else 'sample'}"
     table = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     rows = table.setdefault(key, {"machine": machine(), "rows": {}})["rows"]
@@ -379,9 +406,10 @@ def main() -> None:
         if "skipped" in found:
             print(f"{what:50}{most:8.2f}   {found['skipped']}", flush=True)
             continue
-        lost = f"{found['dice_lost']:11.4f}" if "dice_lost" in found else ""
-        missed = "" if found["reached"] <= most else "   MISSED"
-        print(f"{what:50}{most:8.2f}{found['reached']:9.3f}{lost}{missed}", flush=True)
+        for part in [found, *found.get("beside", [])]:
+            lost = f"{part['dice_lost']:11.4f}" if "dice_lost" in part else ""
+            missed = "" if part["reached"] <= part["at_most"] else "   MISSED"
+            print(f"{part['what']:50}{part['at_most']:8.2f}{part['reached']:9.3f}{lost}{missed}", flush=True)
 
 
 if __name__ == "__main__":

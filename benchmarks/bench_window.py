@@ -1,9 +1,10 @@
-"""How long the window waits while the plugin is used: the main job, and every control of the Metrics panel.
+"""How long the window waits while the plugin is used: the main job, the Metrics panel, and a large image.
 
-    python benchmarks/bench_window.py [--repeats 5] [--wanted 300] [--walk job|metrics]
+    python benchmarks/bench_window.py [--repeats 5] [--wanted 300] [--walk job|metrics|large]
 
 The main job goes from the sample over segmentation, editing, training and measuring to undo. The Metrics panel compares
-a real pair of 41 organs. Each walk is one of tests/helpers and checks what it sees; each repeat is a napari of its own
+a real pair of 41 organs. The large image is a chest CT of 275 x 512 x 512 voxels in a store, whose segmentation is
+cancelled and resumed. Each walk is one of tests/helpers and checks what it sees; each repeat is a napari of its own
 on the screen that DISPLAY names (under Xvfb: `xvfb-run -a python ...`), in which nothing was shown before.
 
 A timer ticks every 20 ms. Printed is the longest gap between two ticks in each part of a walk, by the clock; how much
@@ -14,7 +15,7 @@ without the plugin: that part is printed, and counts in no longest gap of a run.
 The peer of "open the sample" is napari alone: in a process of its own it shows the sample's arrays, made before, as
 layers without our metadata. The last line of a run names the longest gap, and the longest that is left where what
 the collector and the canvas took, or the peer's median in its part, is not counted: that one has the bound. The pair
-is where the tests look for it, $MEDSEG_DATA or else ../shared/data.
+and the CT are where the tests look for it, $MEDSEG_DATA or else ../shared/data.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NAPARIS_OWN = "napari's first layers"
 """The part of tests/helpers/job_walk.py in which nothing of the plugin runs."""
 SAMPLE = "open the sample"
 """The part of that walk whose peer is napari alone."""
-WALKS = ("job", "metrics")
+WALKS = ("job", "metrics", "large")
 COLUMNS = ("of work", "collector", "painting")
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--wanted", type=float, default=300, help="the longest gap allowed, in ms")
-    parser.add_argument("--walk", choices=WALKS, help="one of the two walks")
+    parser.add_argument("--walk", choices=WALKS, help="one of the walks")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -103,6 +104,7 @@ def gaps_ms(walk: str | None, *, alone: bool) -> dict[str, list[float]]:
     from heartbeat import Heartbeat
 
     from job_walk import show_sample_alone, walk_job
+    from large_walk import walk_large
     from metrics_walk import Pair, walk_metrics
 
     heart = Heartbeat()
@@ -118,7 +120,11 @@ def gaps_ms(walk: str | None, *, alone: bool) -> dict[str, list[float]]:
                 walk_job(window, Path(folder), during=heart.during)
             else:
                 data = Path(os.environ.get("MEDSEG_DATA") or Path(__file__).parents[2] / "shared" / "data")
-                walk_metrics(window, Pair.read(data), Path(folder), during=heart.during)
+                if walk == "metrics":
+                    walk_metrics(window, Pair.read(data), Path(folder), during=heart.during)
+                else:
+                    source = data / "chest_ct" / "chest_ct.nii.gz"
+                    walk_large(window, source, Path(folder), during=heart.during)
         window.close()
     return {
         part: [1000 * value for value in (gap.seconds, gap.work, gap.collector, gap.painting)]

@@ -10,6 +10,9 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- windows -->               how many windows volumes have, and how long they take
     <!-- schemes -->              the schemes of training, and when to use which
     <!-- semi -->                 what the semi-supervised schemes reach, from benchmarks/results
+    <!-- engine -->               the rows of the engine's benchmark, from benchmarks/results
+    <!-- scaling -->              how the engine grows with image and classes, from benchmarks/results
+    <!-- workers -->              one worker beside two, from benchmarks/results
     <!-- methods -->              the ways to explain, and what their maps mean
     <!-- explained -->            how well they do on a phantom, from benchmarks/results
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
@@ -27,6 +30,7 @@ import enum
 import importlib
 import inspect
 import json
+import math
 import os
 import re
 import sys
@@ -49,9 +53,14 @@ from napari_medseg.training.schemes.table import SCHEMES
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
-SEMI, EXPLAINED = (RESULTS.with_name(f"{name}.json") for name in ("semi", "explain"))
+SEMI, EXPLAINED, ENGINE, SCALING = (
+    RESULTS.with_name(f"{name}.json") for name in ("semi", "explain", "engine", "scaling")
+)
 END = "<!-- end -->"
-KINDS = ("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained")
+KINDS = (
+    *("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained"),
+    *("engine", "scaling", "workers"),
+)
 MARK = re.compile(
     rf"^<!-- (?P<kind>{'|'.join(KINDS)}|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
     rf"(?:(?:(?!^<!-- ).)*?^{END}\n)?",
@@ -177,6 +186,74 @@ def _gain(result: dict[str, Any], found: dict[tuple[int, str], list[dict[str, An
     return None
 
 
+def engine_table(_: str, __: Path) -> str:
+    """Every row that the engine must reach, on each processor and model that it was measured on."""
+    if not ENGINE.exists():
+        return "\nNot measured yet.\n"
+    rows = []
+    for key, measured in json.loads(ENGINE.read_text(encoding="utf-8")).items():
+        for row in measured["rows"].values():
+            if "skipped" in row:
+                rows.append((key, row["what"], f"{row['at_most']:.2f}", row["skipped"], ""))
+                continue
+            for one in (row, *row.get("beside", [])):
+                met = "" if one["reached"] <= one["at_most"] else " (missed)"
+                lost = f"{one['dice_lost']:.4f}" if "dice_lost" in one else ""
+                rows.append((key, one["what"], f"{one['at_most']:.2f}", f"{one['reached']:.3f}{met}", lost))
+    return table([("instructions, model", "what", "at most", "reached", "Dice lost"), *rows])
+
+
+def scaling_table(_: str, __: Path) -> str:
+    """Time and memory by the size of an image and the number of classes."""
+    if not SCALING.exists():
+        return "\nNot measured yet.\n"
+    rows = []
+    for name, one in json.loads(SCALING.read_text(encoding="utf-8")).items():
+        if name.startswith("workers"):
+            continue
+        voxels = math.prod(one["shape"])
+        rows.append(
+            (
+                f"{'dense' if one['dense'] else 'sparse'} {' x '.join(map(str, one['shape']))}",
+                str(one["classes"]),
+                f"`{one['preset']}`",
+                f"{one['cpu_s']:.1f}",
+                f"{one['cpu_s'] / voxels * 1e9:.1f}",
+                f"{one['peak_mib'] - one['before_mib']:.0f}",
+                f"{one['image_mib']:.1f}, {one['labels_mib']:.1f}",
+            )
+        )
+    head = (
+        "image",
+        "classes",
+        "preset",
+        "CPU s",
+        "CPU s for 10^9 voxels",
+        "added MiB",
+        "MiB on the disk: image, labels",
+    )
+    return table([head, *rows])
+
+
+def workers_table(_: str, __: Path) -> str:
+    """One worker beside two, pair by pair."""
+    if not ENGINE.exists():
+        return "\nNot measured yet.\n"
+    rows = [
+        (
+            key,
+            f"{pair['one']['wall_s']:.1f}, {pair['two']['wall_s']:.1f}",
+            f"{pair['faster']:.2f}",
+            f"{pair['faster_by_cpu']:.2f}",
+            f"{pair['one']['load']:.0f}, {pair['two']['load']:.0f}",
+        )
+        for key, measured in json.loads(ENGINE.read_text(encoding="utf-8")).items()
+        for pair in measured["rows"].get("workers", {}).get("pairs", [])
+    ]
+    head = ("instructions, model", "seconds, 1 and 2 workers", "times faster", "by CPU time", "load")
+    return table([head, *rows])
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     """Rows of cells as a Markdown table; the first row is the head."""
     lines = ["| " + " | ".join(cell.replace("|", "&#124;") for cell in row) + " |" for row in rows]
@@ -300,6 +377,9 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "windows": windows_table,
     "schemes": schemes_table,
     "semi": semi_table,
+    "engine": engine_table,
+    "scaling": scaling_table,
+    "workers": workers_table,
     "methods": methods_table,
     "explained": explained_table,
     "reference": reference,

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from torch import nn
 
 from napari_medseg.config import InferencePreset, SegmentConfig
@@ -12,6 +15,8 @@ from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import segment_windows
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.io.stored import with_channel_axis
+from napari_medseg.io.zarr.array import StoredArray, open_array
 from napari_medseg.models.pipeline import Sliding
 from napari_medseg.models.presets import doubt_about_preset, lost_by, preset_for
 from napari_medseg.models.recipe import Recipe
@@ -160,9 +165,7 @@ class BrightOnly(nn.Module):
 
 @pytest.mark.parametrize("preset", ["exact", "balanced", "fast"])
 @pytest.mark.parametrize("background", [-1.0, 1.0])
-def test_windows_of_one_value_are_left_out_where_they_are_background(
-    preset: InferencePreset, background: float
-) -> None:
+def test_windows_of_one_value_are_run_once(preset: InferencePreset, background: float) -> None:
     model = replace(spec(), normalisation=(Normalisation(kind="none"),))
     data = np.full((1, 16, 64, 64), background, np.float32)
     data[0, 4:9, 2:9, 3:12] = 2.0
@@ -173,5 +176,46 @@ def test_windows_of_one_value_are_left_out_where_they_are_background(
     for _ in segment_windows(volume, chosen, Predictor.of(network, model, torch.device("cpu"), "fp32"), result):
         pass
     assert np.array_equal(np.asarray(result.data), data[0] > 0)
-    skipped = preset != "exact" and background < 0
-    assert (network.windows < len(chosen.windows)) == skipped
+    ends = chosen.windows.window
+    inside = [
+        data[0][tuple(slice(c, c + n) for c, n in zip((z, y, x), ends, strict=True))]
+        for z, _, corners in chosen.windows.rows()
+        for y, x in corners
+    ]
+    several = sum(len(np.unique(window)) > 1 for window in inside)
+    assert 0 < several < len(inside) - 1
+    assert network.windows == several + 1, "of one value one is run, whether it is background or not"
+
+
+@pytest.mark.parametrize("preset", ["exact", "fast"])
+@pytest.mark.parametrize("absent", [-1.0, 1.0])
+def test_what_is_not_on_the_disk_is_not_read(
+    preset: InferencePreset, absent: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, there = (16, 64, 64), (slice(8, 16), slice(48, 64), slice(32, 48))
+    array = zarr.create_array(tmp_path / "a.zarr", shape=shape, chunks=(8, 16, 16), dtype="f4", fill_value=absent)
+    array[there] = np.random.default_rng(0).normal(size=(8, 16, 16)).astype(np.float32)
+    reads: list[tuple[slice, ...]] = []
+    read = StoredArray._read
+
+    def noted(self: StoredArray, wanted: tuple[slice, ...]) -> Any:
+        reads.append(wanted)
+        return read(self, wanted)
+
+    monkeypatch.setattr(StoredArray, "_read", noted)
+    stored = with_channel_axis(open_array(tmp_path / "a.zarr"))
+    model = replace(spec(), normalisation=(Normalisation(kind="none"),))
+    found = []
+    for data in (stored, np.asarray(array[...])[None]):
+        volume = Volume(data, Grid.from_spacing(shape, (1.0, 1.0, 1.0)), ("CT",))
+        chosen = resolve(ImageFacts.of(volume), model, SegmentConfig(preset=preset), Machine())
+        result = Segmentation(np.zeros(shape, np.uint8), volume.grid, model.labels)
+        predictor = Predictor.of(BrightOnly(), model, torch.device("cpu"), "fp32")
+        for _ in segment_windows(volume, chosen, predictor, result):
+            pass
+        found.append(np.asarray(result.data))
+    lazily, in_memory = found
+    assert np.array_equal(lazily, in_memory)
+    assert len(np.unique(lazily)) == 2
+    assert reads
+    assert all(a.start < b.stop and b.start < a.stop for box in reads for a, b in zip(box, there, strict=True))

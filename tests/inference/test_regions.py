@@ -30,6 +30,7 @@ from napari_medseg.inference.results.careful import CarefulNetwork, Step
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.sink import Outputs
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
+from napari_medseg.transforms.intensity import Statistics
 
 SHAPE = (15, 18, 17)
 
@@ -127,7 +128,8 @@ def test_labels_depend_on_volume_and_model_only(
         deepest, widest = data.draw(st.sampled_from([None, 7])), data.draw(st.sampled_from([120, 10_000]))
         journal = Journal(None, volume.grid.shape, labels.chunks)
         journal.done[...] = written(labels)
-        boxes = regions_left(job, outputs, journal, deepest=deepest, widest=widest)
+        # Workers take them in any order.
+        boxes = data.draw(st.permutations(regions_left(job, outputs, journal, deepest=deepest, widest=widest)))
         for done, _ in enumerate(segment_regions(job, boxes, outputs, journal)):
             if done >= stop:
                 break
@@ -190,6 +192,29 @@ def test_columns_are_groups_of_whole_chunks() -> None:
         (slice(4, 10), slice(0, 5)),
         (slice(4, 10), slice(5, 7)),
     ]
+
+
+@pytest.mark.parametrize("blending", ["gaussian", "core"])
+def test_a_region_leaves_room_for_the_chunks_that_it_decodes(
+    blending: Blending, spec: ModelSpec, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (64, 512, 512)
+    journal = Journal(None, shape, (16, 16, 16))
+    outputs = Outputs(zarr.create_array({}, shape=shape, dtype="u1", chunks=(16, 16, 16)))
+
+    def widest(data: Any) -> int:
+        volume = Volume(data, Grid.from_spacing(shape, (1.0, 1.0, 1.0)))
+        plan = plan_of(volume, spec, blending)
+        job = Job(volume, plan, predictor, (Statistics(0.0, 1.0),), plan.windows)
+        boxes = regions_left(job, outputs, journal)
+        return max(int(math.prod(side.stop - side.start for side in box[1:])) for box in boxes)
+
+    lazy, in_memory = da.zeros((1, *shape), dtype=np.int16), np.zeros((1, *shape), np.int16)
+    monkeypatch.setenv("MEDSEG_MEMORY_GIB", "0.04")
+    thin, deep, wide = (widest(lazy.rechunk((1, *chunks))) for chunks in ((4, 16, 16), (64, 16, 16), (64, 256, 256)))
+    assert 512 * 512 > widest(in_memory) > thin > deep > wide > 0
+    monkeypatch.setenv("MEDSEG_MEMORY_GIB", "4")
+    assert widest(lazy.rechunk((1, 64, 256, 256))) == 512 * 512
 
 
 def test_what_is_left_is_in_spans_of_rows() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.blend import Piece, RollingLogits
 from napari_medseg.inference.plan import axis_maps
-from napari_medseg.inference.stream import Final, InputSlab, WindowsDone, blended
+from napari_medseg.inference.stream import Final, InputSlab, RemembersAir, WindowsDone, blended, is_one_value, values_of
 from napari_medseg.inference.windows import BoxWindows, WindowGrid
 
 
@@ -167,3 +168,66 @@ def test_windows_in_which_the_guide_sees_nothing_count_but_do_not_run() -> None:
             found.append(event.count if isinstance(event, WindowsDone) else event.logits.ravel().tolist())
     assert found == [1, [0, 0], 2, [0, 0], 3, [3, 6]]
     assert network.batches == [1]
+
+
+class Sparse(Planes):
+    """Planes of the value 5 where nothing is stored: a view of it."""
+
+    def __init__(self, values: torch.Tensor, stored: tuple[int, int]) -> None:
+        super().__init__(values)
+        self.stored = stored
+
+    def read(self, box: Box) -> torch.Tensor:
+        values = super().read(box)
+        apart = box[0].stop <= self.stored[0] or box[0].start >= self.stored[1]
+        return torch.full((1, 1, 1, 1), 5.0).expand_as(values) if apart else values
+
+
+def test_planes_that_are_not_stored_take_no_memory() -> None:
+    values = torch.full((1, 12, 3, 3), 5.0)
+    values[0, 6:8] = numbered(2, 3, 3)[0]
+    slab = InputSlab(Sparse(values, (6, 8)), WindowGrid((12, 3, 3), (4, 2, 2), 0.5), halo=0)
+    views = []
+    for z in range(0, 9, 2):
+        slab.advance(z)
+        found = slab.windows([(0, 0), (1, 1)])
+        assert torch.equal(found, torch.stack([values[:, z : z + 4, y : y + 2, y : y + 2] for y in (0, 1)]))
+        views.append(is_one_value(found[0]))
+    assert views == [True, True, False, False, True]
+
+
+class Counted:
+    """A network whose logits are the window and its negative."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return torch.cat([windows, -windows], dim=1)
+
+
+def test_windows_of_one_value_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    air, other, mixed = torch.full((1, 1, 2, 2, 2), -3.0), torch.full((1, 1, 2, 2, 2), 5.0), numbered(1, 2, 2, 2)
+    network = Counted()
+    remembers = RemembersAir(network)
+    for count, windows in enumerate([air, other, air, mixed, mixed], start=1):
+        for _ in range(1 if windows is mixed else 2):
+            logits = remembers(windows)
+            assert torch.equal(logits, torch.cat([windows, -windows], dim=1))
+            logits.zero_()  # as who adds them up may
+        assert network.calls == count
+    remembers(torch.cat([air, air]))
+    assert network.calls == 6, "a batch runs as it is"
+    monkeypatch.setattr("napari_medseg.inference.stream._REMEMBERED_BYTES", 7)
+    for count in (7, 8):
+        remembers(other)
+        assert network.calls == count, "it is too large to be kept"
+
+
+def test_a_window_of_one_value_per_channel() -> None:
+    window = torch.stack([torch.full((2, 2, 2), value) for value in (1.0, -4.0)])
+    assert values_of(window) == (1.0, -4.0)
+    window[1, 1, 1, 1] = 0
+    assert values_of(window) is None
+    assert values_of(torch.full((1, 2, 2, 2), float("nan"))) is None

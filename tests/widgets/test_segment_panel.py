@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Labels
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
@@ -460,52 +456,3 @@ def test_a_large_image_is_resumed_where_it_was_cancelled(
     model = panel.models.model
     assert model is not None
     assert live.store_for(None, "tall", model).name == "tall-balls-2.labels.zarr", "a complete one stays"
-
-
-@pytest.mark.slow
-def test_a_chest_ct_fills_while_the_window_lives(
-    make_napari_viewer: Any, medseg_data: Path, models_folder: Path, tmp_path: Path, qtbot: Any, capsys: Any
-) -> None:
-    """The chest CT at 275 x 512 x 512 as a store: labels grow, a 20 ms timer ticks, Cancel and a second run go on."""
-    source = next(medseg_data.rglob("chest_ct.nii.gz"))
-    small = ms.read(source)
-    near = [
-        np.linspace(0, n - 1, m).round().astype(int) for n, m in zip(small.grid.shape, (275, 512, 512), strict=True)
-    ]
-    data = np.asarray(small.data)[0][np.ix_(*near)][None]
-    ms.write(tmp_path / "chest.zarr", Volume(data, Grid.from_spacing((275, 512, 512), (1.0, 0.7, 0.7)), name="chest"))
-    spec = registry.network("unet3d")
-    arguments = spec.arguments(in_channels=1, out_channels=3, channels=(4, 8), deep_supervision=False)
-    ball = load_model(sample_files()["model"]).spec
-    model = replace(ball, arguments=arguments, deep_supervision=False, labels={1: "a", 2: "b"}, orientation=None)
-    model = replace(model, patch_zyx=(64, 128, 128), spacing_zyx_mm=None)
-    write_model(models_folder / "chest.safetensors", model, spec.build_from(arguments).state_dict())
-    viewer = make_napari_viewer()
-    panel = SegmentPanel(viewer)
-    viewer.window.add_dock_widget(panel)
-    viewer.open(tmp_path / "chest.zarr", plugin="napari-medseg")
-    qtbot.waitUntil(lambda: panel.models.model is not None and panel.segment_button.isEnabled())
-    grown, ticks = list[int](), {"until cancelled": list[float](), "resumed": list[float]()}
-
-    def on_event(event: Any) -> None:
-        if isinstance(event, Filled):
-            layer = next(layer for layer in viewer.layers if layer.name.endswith("(partial)"))
-            grown.append(int(np.count_nonzero(np.asarray(layer.data[::16]).any(axis=(1, 2)))))
-            if len(grown) == 2:
-                panel.runner.cancel()
-
-    panel.runner.happened.connect(on_event)
-    for run in ticks.values():
-        timer = QTimer(interval=20)
-        timer.timeout.connect(lambda run=run: run.append(time.monotonic()))
-        timer.start()
-        panel.segment_button.click()
-        wait(panel, qtbot)
-        timer.stop()
-    assert grown == sorted(grown)
-    assert grown[-1] > grown[0]
-    assert [layer.name for layer in viewer.layers if isinstance(layer, Labels)][-1] == "chest labels"
-    with capsys.disabled():
-        for name, at in ticks.items():
-            assert len(at) > 1, "the timer ticks"
-            sys.stdout.write(f"{name}: {len(at)} ticks, the longest gap {max(np.diff(at)):.3f} s\n")

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 import napari_medseg as ms
 import napari_medseg.training.apart.parent
 import napari_medseg.widgets.fields.model_box
 from job_walk import walk_job
+from large_walk import walk_large
 from napari_medseg.metrics.pairwise.edits import EditedScores
 
 
@@ -51,6 +53,18 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
     for owner, name in ((napari_medseg.widgets.fields.model_box, "as_models"), (EditedScores, "_measure")):
         monkeypatch.setattr(owner, name, noted(name, getattr(owner, name)))
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("models_folder")
+def test_a_large_image_in_a_window(window: Any, medseg_data: Path, tmp_path: Path) -> None:
+    ticks: list[int] = []
+    timer = QTimer(interval=20)
+    timer.timeout.connect(lambda: ticks.append(1))
+    timer.start()
+    walk_large(window, medseg_data / "chest_ct" / "chest_ct.nii.gz", tmp_path)
+    timer.stop()
+    assert ticks, "the window lives meanwhile"
 
 
 @pytest.mark.usefixtures("models_folder")

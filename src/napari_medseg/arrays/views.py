@@ -66,15 +66,23 @@ class AxisView(BasicIndexed):
     def _of(self, values: Sequence[Any], new: Any) -> tuple[Any, ...]:
         return tuple(new if axis is None else values[axis] for axis in self._axes)
 
-    def _read(self, wanted: BoxND) -> Array:
-        inner: list[Any] = [slice(None)] * len(self._array.shape)
+    def absent_value(self, wanted: BoxND) -> Any:
+        """See the function `absent_value`."""
+        return absent_value(self._array, self._inner(wanted))
+
+    def _inner(self, wanted: BoxND) -> BoxND:
+        """The box of the array behind a box of the view."""
+        inner = [slice(0, n) for n in self._array.shape]
         for axis, index in self._fixed.items():
             inner[axis] = slice(index, index + 1)
         for axis_or_none, part in zip(self._axes, wanted, strict=True):
             if axis_or_none is not None:
                 inner[axis_or_none] = part
+        return tuple(inner)
+
+    def _read(self, wanted: BoxND) -> Array:
         kept = [axis for axis in self._axes if axis is not None]
-        block: Array = np.asarray(self._array[tuple(inner)])
+        block: Array = np.asarray(self._array[self._inner(wanted)])
         block = block.transpose([*self._fixed, *kept])[(0,) * len(self._fixed)]
         block = block[tuple(None if axis is None else slice(None) for axis in self._axes)]
         # A new axis is whole by now; the others hold the wanted part.
@@ -182,6 +190,12 @@ class BoxView:
 
     def __setitem__(self, box: Box, values: npt.NDArray[Any]) -> None:
         self.source[self.of_source(box)] = values
+
+
+def absent_value(data: LazyArray, wanted: BoxND) -> Any:
+    """The value of all voxels of a box that is not on the disk; None where a part of it is, or nobody knows."""
+    known = getattr(data, "absent_value", None)
+    return None if known is None else known(wanted)
 
 
 def lazy_view(data: LazyArray) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_medseg.arrays.boxes import Box
+from napari_medseg.arrays.boxes import Box, chunk_edges
 from napari_medseg.events import Notice, Progress
 from napari_medseg.inference.blend import CoreLogits, Piece, RollingLogits
 from napari_medseg.inference.cascade import FirstStage, find_boxes, with_guides
@@ -21,7 +22,7 @@ from napari_medseg.inference.results.careful import CarefulNetwork, Step
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.rows import edges_of
 from napari_medseg.inference.results.sink import Outputs, Sink
-from napari_medseg.inference.stream import Final, Mirror, SkipsAir, Source, WindowsDone, blended
+from napari_medseg.inference.stream import Final, Mirror, RemembersAir, SkipsAir, Source, WindowsDone, blended
 from napari_medseg.inference.suitability import sampled
 from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
 from napari_medseg.io.disk import memory
@@ -30,6 +31,7 @@ from napari_medseg.transforms.intensity import Statistics
 from napari_medseg.volume import Volume
 
 if TYPE_CHECKING:
+    from napari_medseg.geometry import AxisOrder
     from napari_medseg.inference.plan import InferencePlan
     from napari_medseg.inference.predictor import Predictor
     from napari_medseg.inference.results.wanted import Wanted
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 _SUMS = "sums"
 """The step that sums logits in the memory of the CPU."""
 _SHARE = 0.5
-"""Of the memory that is left, how much the sums of a region may take."""
+"""Of the memory that is left, how much a region may take."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def regions_left(
     edges = (edges_of(outputs.labels, order, 1), edges_of(outputs.labels, order, 2))
     rows = edges_of(outputs.labels, order, 0)
     found: list[Box] = []
-    for y, x in columns(edges, widest or _widest(job)):
+    for y, x in columns(edges, widest or _widest(job, outputs)):
         for span in spans(rows, lambda z, y=y, x=x: journal.is_done(order.source_slices((z, y, x), shape))):  # type: ignore[misc]
             found += [(z, y, x) for z in _cut(span, rows, deepest)]
     return found
@@ -129,12 +131,54 @@ def _cut(span: slice, ends: list[int], deepest: int | None) -> list[slice]:
     return found
 
 
-def _widest(job: Job) -> int:
-    """The voxels of a plane of the output that a region may have, so that its sums fit into the memory."""
-    plan = job.plan
+def _widest(job: Job, outputs: Outputs) -> int:
+    """The voxels of a plane of the output that a region may have, so that what it holds fits into the memory."""
+    plan, room = job.plan, _SHARE * memory.limit_bytes()
     _, height, width = plan.image_grid.shape
-    per_voxel = (plan.accumulator_bytes + plan.slab_bytes) / (height * width)
-    return int(_SHARE * memory.limit_bytes() / max(per_voxel, 1e-9))
+    sums = plan.accumulator_bytes / (height * width) + _rows_bytes(outputs, plan.order)
+    slab, decoded = plan.slab_bytes / (height * width), _decoded_bytes(job)
+    # Windows reach beyond a region, and chunks beyond the windows.
+    sizes = zip(plan.windows.window, plan.image_grid.shape, plan.grid.shape, strict=True)
+    beyond = max(math.ceil(window * n / of_model) for window, n, of_model in sizes)
+    chunk = 0 if decoded == 0 else max(_deepest(chunk_edges(job.volume.data, 1 + a)) for a in plan.order.axes[1:])
+
+    def needed(side: int) -> float:
+        def voxels(more: int) -> int:
+            return min(height, side + more) * min(width, side + more)
+
+        return sums * voxels(0) + slab * voxels(2 * beyond) + decoded * voxels(2 * beyond + chunk)
+
+    side = max(height, width)
+    if needed(side) <= room:
+        return height * width
+    while side > 1 and needed(side) > room:
+        side -= max(1, side // 16)
+    return side * side
+
+
+def _decoded_bytes(job: Job) -> int:
+    """The decoded chunks of the image that a row of windows and the next one need, for a voxel of a plane."""
+    plan, data = job.plan, job.volume.data
+    if isinstance(data, np.ndarray):
+        return 0
+    planes = plan.image_grid.shape[0]
+    needed = math.ceil(plan.windows.window[0] * planes / plan.grid.shape[0])
+    deepest = _deepest(chunk_edges(data, 1 + plan.order.axes[0]))
+    return len(job.volume.channels) * int(np.dtype(data.dtype).itemsize) * min(planes, needed + 2 * deepest)
+
+
+def _rows_bytes(outputs: Outputs, order: AxisOrder) -> int:
+    """A row of chunks of each output, and what is written of it, for a voxel of a plane."""
+    stored = [a for a in (outputs.labels, outputs.probabilities, outputs.uncertainty) if a is not None]
+    return sum(
+        2 * math.prod(array.shape[:-3]) * _deepest(edges_of(array, order, 0)) * int(array.dtype.itemsize)
+        for array in stored
+        if not isinstance(array, np.ndarray)
+    )
+
+
+def _deepest(ends: list[int]) -> int:
+    return max(end - start for start, end in zip([0, *ends[:-1]], ends, strict=True))
 
 
 def working(
@@ -196,7 +240,7 @@ def _may_leave(accumulator: RollingLogits | CoreLogits, network: CarefulNetwork)
 
 def careful(predictor: Predictor, plan: InferencePlan) -> CarefulNetwork:
     """The network of a run, which does with less memory where there is less."""
-    network = CarefulNetwork(predictor, plan.at_once)
+    network = CarefulNetwork(RemembersAir(predictor), plan.at_once)
     if predictor.device.type != "cpu":
 
         def move() -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from napari_medseg.arrays.boxes import Box, chunk_edges, intersection, parts, within
+from napari_medseg.arrays.views import absent_value
 from napari_medseg.errors import FileError
 from napari_medseg.events import Progress
 from napari_medseg.geometry import AxisOrder, Shape3
@@ -107,6 +108,11 @@ class BoxReader:
                 block.copy_into(found, stored)
         self._forget(touched)
         return self._order.apply(found)
+
+    def absent(self, box: Box) -> Any:
+        """The value of all voxels of a box that is not on the disk; None where a part of it is, or nobody knows."""
+        channels = slice(0, len(self.volume.channels))
+        return absent_value(self.volume.data, (channels, *self._order.source_slices(box, self._stored_shape)))
 
     def expect(self, box: Box) -> None:
         """Begin to decode the chunks of a box that is read soon."""
@@ -259,8 +265,12 @@ class ModelBoxes:
         self._normalisers = [Normaliser.of(*pair) for pair in zip(plan.spec.normalisation, statistics, strict=True)]
 
     def read(self, box: Box) -> torch.Tensor:
-        """A box of the model's grid: (C, z, y, x) float32 on the CPU."""
+        """A box of the model's grid: (C, z, y, x) float32 on the CPU; a view of one value where nothing is stored."""
         needed = self._needed(box)
+        absent = self._absent(needed)
+        if absent is not None:
+            z, y, x = (side.stop - side.start for side in box)
+            return absent.expand(-1, z, y, x)
         stored = self._reader.read(needed)
         values = torch.from_numpy(np.stack([f(stored[c]) for c, f in enumerate(self._normalisers)]))
         for axis, (along, side, old) in enumerate(zip(self._to_model, box, needed, strict=True)):
@@ -269,7 +279,19 @@ class ModelBoxes:
 
     def expect(self, box: Box) -> None:
         """The box is read soon: its chunks are decoded meanwhile."""
-        self._reader.expect(self._needed(box))
+        if self._absent(self._needed(box)) is None:
+            self._reader.expect(self._needed(box))
+
+    def _absent(self, needed: Box) -> torch.Tensor | None:
+        """The values (C, 1, 1, 1) of a box of the image that is not on the disk, normalised; None for another.
+
+        Resampled ones may differ in the last bit: they are read.
+        """
+        value = self._reader.absent(needed) if all(along.is_identity for along in self._to_model) else None
+        if value is None:
+            return None
+        block = np.full((1, 1, 1), value, self._reader.volume.data.dtype)
+        return torch.from_numpy(np.stack([f(block) for f in self._normalisers]))
 
     def _needed(self, box: Box) -> Box:
         """The voxels of the image behind a box of the model's grid."""

@@ -21,6 +21,8 @@ from napari_medseg.inference.windows import Windows
 
 SEEN = 0.1
 """The summed foreground probability from which on a guide has seen something in a window."""
+_REMEMBERED_BYTES = 1 << 27
+"""The most logits that are kept for windows of one value."""
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 """Windows with their halo (B, C, z + 2 halo, y, x) in, float32 logits (B, K, z, y, x) out; a `Predictor`."""
@@ -167,13 +169,61 @@ class SkipsAir:
         return [i for i in seen_by(windows, self._guides) if not self._is_air(windows[i : i + 1])]
 
     def _is_air(self, window: torch.Tensor) -> bool:
-        low, high = window[0].flatten(1).aminmax(dim=1)
-        if not torch.equal(low, high):
+        values = values_of(window[0])
+        if values is None:
             return False
-        values = tuple(low.tolist())
         if values not in self._is_background:
-            self._is_background[values] = not bool(self._network(window).argmax(1).any())
+            self._is_background[values] = not bool(self._network(window.contiguous()).argmax(1).any())
         return self._is_background[values]
+
+
+class RemembersAir:
+    """A network that runs once on windows of one value: their logits are always the same.
+
+    Those of the last value are kept, up to 128 MiB of them.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._values: tuple[float, ...] | None = None
+        self._logits = torch.zeros(0)
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        """(B, C, z, y, x) -> (B, K, z, y, x). A batch of several windows runs as it is."""
+        values = values_of(windows[0]) if len(windows) == 1 else None
+        if values is None:
+            return self._network(windows)
+        if values != self._values:
+            logits = self._network(windows)
+            if logits.nbytes > _REMEMBERED_BYTES:
+                return logits
+            self._values, self._logits = values, logits
+        return self._logits.clone()  # who adds them up changes them
+
+
+def values_of(window: torch.Tensor) -> tuple[float, ...] | None:
+    """The value of each channel of a window (C, z, y, x); None where a channel has several."""
+    if is_one_value(window):
+        return tuple(window[:, 0, 0, 0].tolist())
+    found = []
+    for channel in window:
+        low, high = (float(end) for end in channel.aminmax())  # along an axis it takes 16 times as long
+        if low != high:
+            return None
+        found.append(low)
+    return tuple(found)
+
+
+def is_one_value(block: torch.Tensor) -> bool:
+    """Whether a block (C, z, y, x) is a view of one value per channel, which takes no memory."""
+    return not any(block.stride()[1:])
+
+
+def _joined(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+    """Two blocks (C, z, y, x), one below the other; a view where the lower one is a view and both have its value."""
+    if is_one_value(below) and values_of(above) == values_of(below):
+        return below[:, :1].expand(-1, above.shape[1] + below.shape[1], -1, -1)
+    return torch.cat([above, below], dim=1)
 
 
 class InputSlab:
@@ -197,7 +247,7 @@ class InputSlab:
         start, stop = self._planes(z)
         fresh = self._read_padded(max(start, self._stop), stop)
         if start < self._stop:
-            fresh = torch.cat([self._slab[:, start - self._start :], fresh], dim=1)
+            fresh = _joined(self._slab[:, start - self._start :], fresh)
         self._slab, self._start, self._stop = fresh, start, stop
 
     def expect(self, z: int) -> None:
@@ -246,6 +296,8 @@ class InputSlab:
         """The windows with their halo, (B, C, z + 2 halo, y, x), at these (y, x) corners."""
         _, height, width = self._windows.window
         top, left = self._hull[0].start, self._hull[1].start
+        if is_one_value(self._slab):
+            return self._slab[None, :, :, :height, :width].expand(len(corners), -1, -1, -1, -1)
         return torch.stack(
             [self._slab[:, :, y - top : y - top + height, x - left : x - left + width] for y, x in corners]
         )

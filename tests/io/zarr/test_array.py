@@ -15,6 +15,7 @@ from numcodecs import LZ4, Blosc, Delta, GZip, Shuffle, Zlib, Zstd  # type: igno
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 
+from napari_medseg.arrays.views import AxisView, absent_value
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.io.disk import memory
 from napari_medseg.io.zarr.array import StoredArray, open_array
@@ -302,3 +303,15 @@ def test_damaged_metadata_are_told(tmp_path: Path, content: str) -> None:
     (path / "zarr.json").write_text(content)
     with pytest.raises(FileError, match=r"a\.zarr: its zarr metadata zarr\.json is damaged"):
         open_array(path)
+
+
+def test_a_box_that_is_not_on_the_disk_has_one_value(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(4, 6), chunks=(2, 3), dtype="i2", fill_value=-7)
+    array[2:4, 0:3] = 1
+    view = AxisView(found := open_array(tmp_path / "a.zarr"), (None, 1, 0))
+    assert found.absent_value((slice(0, 2), slice(0, 6))) == -7
+    assert found.absent_value((slice(1, 4), slice(3, 6))) == -7
+    assert found.absent_value((slice(1, 3), slice(2, 4))) is None
+    assert view.absent_value((slice(0, 1), slice(3, 6), slice(0, 4))) == -7
+    assert view.absent_value((slice(0, 1), slice(2, 6), slice(0, 4))) is None
+    assert absent_value(np.zeros((2, 2)), (slice(0, 1), slice(0, 1))) is None

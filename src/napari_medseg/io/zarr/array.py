@@ -67,6 +67,11 @@ class StoredArray(BasicIndexed):
         keys = (self._key_of(at) for at in itertools.product(*map(range, counts)))
         return [key for key in keys if not os.path.exists(f"{self._path}/{key}")]
 
+    def absent_value(self, wanted: BoxND) -> Any:
+        """The value of a box none of whose chunks is on the disk; None where one is. Nothing is read."""
+        keys = (self._key_of(at) for at, _, _ in pieces(wanted, self._files))
+        return None if any(os.path.lexists(f"{self._path}/{key}") for key in keys) else self.fill_value
+
     def _read(self, wanted: BoxND) -> Array:
         shape = tuple(w.stop - w.start for w in wanted)
         size = math.prod(shape) * self.dtype.itemsize
