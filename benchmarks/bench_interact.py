@@ -7,8 +7,8 @@ the region around the structure as well (64 voxels a side), which a user would h
 which no choice was made are printed apart, as "unseen". `large` is a zarr array of 21 GB beside a part of it in memory.
 
 Results are written after each structure to benchmarks/results/interact.json. A second run measures what is missing, or
-was made by another engine, and prints the means of all. --no-peers leaves the peers out, --every 3 two thirds of the
-structures.
+was made by another engine, and prints the means of all that is known. --methods names who is measured, --every 3 leaves
+two thirds of the structures out.
 """
 
 from __future__ import annotations
@@ -153,22 +153,34 @@ def summary(method: str, kind: str, which: str, rows: list[Row]) -> Row:
     return found
 
 
-def measured(results: Results, kind: str, chosen: list[Case], *, peers: bool) -> Iterator[Row]:
-    """The means of the engine, and of the peers, for a kind of prompts."""
+def methods_of(kind: str) -> dict[str, tuple[str, Callable[[Case], Row]]]:
+    """{method: the fingerprint of its code, what measures it on a structure}, for a kind of prompts."""
     methods: dict[str, tuple[str, Callable[[Case], Row]]] = {
         "engine": (code_of(*ENGINE, CASES), lambda case: engine(kind, case))
     }
-    if peers:
-        for name, segment in PEERS.items():
-            code = code_of(HERE / "interact_peers.py", CASES, *(LEARNING if name == OURS else []))
-            methods[name] = code, lambda case, segment=segment: walk(kind, case, peer(case, segment))
-    for method, (code, measure) in methods.items():
-        rows: dict[str, list[Row]] = {"seen": [], "unseen": []}
-        for case in chosen:
-            key = f"{method} | {kind} | {case.name}"
-            row = results.get(key, code, lambda case=case, measure=measure: measure(case))
-            rows["unseen" if case.unseen else "seen"].append(row)
-        yield from (summary(method, kind, which, some) for which, some in rows.items() if some)
+    for name, segment in PEERS.items():
+        code = code_of(HERE / "interact_peers.py", CASES, *(LEARNING if name == OURS else []))
+        methods[name] = code, lambda case, segment=segment: walk(kind, case, peer(case, segment))
+    return methods
+
+
+def measure(results: Results, kind: str, chosen: list[Case], methods: list[str]) -> None:
+    """Each method on each structure."""
+    for method, (code, measure_case) in methods_of(kind).items():
+        for case in chosen if method in methods else ():
+            results.get(
+                f"{method} | {kind} | {case.name}", code, lambda case=case, measured=measure_case: measured(case)
+            )
+
+
+def known(results: Results, kind: str, held: list[Case]) -> Iterator[Row]:
+    """The means of each method over the structures that it was measured on, with the code as it is."""
+    for method, (code, _) in methods_of(kind).items():
+        for which, unseen in (("seen", False), ("unseen", True)):
+            rows = [results.held.get(f"{method} | {kind} | {case.name}", {}) for case in held if case.unseen is unseen]
+            rows = [row for row in rows if row.get("code") == code]
+            if rows:
+                yield summary(method, kind, which, rows)
 
 
 def propagation(results: Results, data: Path) -> Iterator[Row]:
@@ -218,7 +230,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = [*STEPS, *OTHERS]
     parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds, help="What to measure (default: all).")
-    parser.add_argument("--no-peers", action="store_true", help="Measure the engine alone.")
+    everybody = ["engine", *PEERS]
+    parser.add_argument("--methods", nargs="*", choices=everybody, default=everybody, help="Whom (default: all).")
     parser.add_argument("--every", type=int, default=1, help="Measure one of so many structures (default: all).")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Where the results are (default: %(default)s).")
     args = parser.parse_args()
@@ -227,16 +240,17 @@ def main() -> None:
     held = [case for case in cases(data) if case.mask.any()]
     chosen = [case for unseen in (False, True) for case in [c for c in held if c.unseen is unseen][:: args.every]]
     ms.interact(chosen[0].volume).add(ms.Point((1, 1, 1), label=1))  # loads and compiles what the first click needs
-    rows: list[Row] = []
+    others: list[Row] = []
     for kind in args.kinds:
         if kind == "propagate":
-            rows += propagation(results, data)
+            others += propagation(results, data)
         elif kind == "large":
-            rows.append(results.get("large", code_of(*ENGINE, HERE / "interact_large.py"), interact_large.measure))
-            print(interact_large.told(rows[-1]), flush=True)
+            others.append(results.get("large", code_of(*ENGINE, HERE / "interact_large.py"), interact_large.measure))
+            print(interact_large.told(others[-1]), flush=True)
         else:
-            rows += measured(results, kind, chosen, peers=not args.no_peers)
-    results.save(rows)
+            measure(results, kind, chosen, args.methods)
+    rows = [row for kind in STEPS for row in known(results, kind, held)]
+    results.save(rows + others)
 
 
 if __name__ == "__main__":
