@@ -174,7 +174,7 @@ def neighbours(labels: Labels, ids: Sequence[int], slices: Slices) -> list[tuple
     """
     group = {label: {label} for label in ids}
     for axis, indices in slices.items():
-        planes = [labels.take(index, axis) for index in sorted(indices)]
+        planes: list[Labels] = [np.take(labels, index, axis=axis) for index in sorted(indices)]
         pairs = [pair for plane in planes for pair in _touching(plane)]
         pairs += [pair for a, b in pairwise(planes) for pair in _following(a, b)]
         for one, other in pairs:

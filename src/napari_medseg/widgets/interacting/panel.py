@@ -84,7 +84,7 @@ class InteractPanel(Panel):
         self.preview.setToolTip(
             "Show what a click would change while the mouse rests: points in slices, from the second on."
         )
-        self.only_said = QCheckBox("Only what I drew or accepted")
+        self.only_said = QCheckBox("Without guesses")
         self.only_said.setToolTip(
             "Train on this: of objects that you did not accept only painted slices, strokes and clicks count; what you "
             "said nothing about is not annotated."
