@@ -26,10 +26,10 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: seconds are those of one thread
 
+import interact_fills
 import interact_large
 import numpy as np
-import numpy.typing as npt
-from interact_cases import Case, Mask, cases, dice, labels_of, next_prompt
+from interact_cases import Case, Mask, cases, dice, next_prompt
 from interact_peers import OURS, PEERS, peer
 
 import napari_medseg as ms
@@ -45,6 +45,7 @@ WANTED_BY_PROPAGATE = {5: 0.76, 7: 0.86}
 SOURCE = HERE.parent / "src" / "napari_medseg" / "interactive"
 ENGINE = [SOURCE / f"{name}.py" for name in ("engine", "kernels", "marks", "masks", "objects", "scene", "zoom")]
 """What makes a mask of prompts."""
+FILLING = [*ENGINE, SOURCE / "propagation.py", HERE / "interact_fills.py"]
 LEARNING = [SOURCE / "learning" / f"{name}.py" for name in ("features", "pixel_classifier")]
 CASES = HERE / "interact_cases.py"
 Answer = Callable[[Any], Mask]
@@ -57,11 +58,13 @@ class Results:
 
     path: Path
     held: dict[str, Row] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    """The means of the last run that ended."""
 
     @classmethod
     def of(cls, path: Path) -> Results:
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return cls(path, found.get("measured", {}))
+        return cls(path, found.get("measured", {}), found.get("rows", []))
 
     def get(self, key: str, code: str, measure: Callable[[], Row]) -> Row:
         """What was measured with this code; measured now where it was not."""
@@ -70,9 +73,9 @@ class Results:
             self.save()
         return self.held[key]
 
-    def save(self, rows: list[Row] | None = None) -> None:
+    def save(self) -> None:
         self.path.parent.mkdir(exist_ok=True)
-        content = {"processor": processor(), "rows": rows or [], "measured": self.held}
+        content = {"processor": processor(), "rows": self.rows, "measured": self.held}
         written = self.path.with_suffix(".part")
         written.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         written.replace(self.path)
@@ -183,40 +186,33 @@ def known(results: Results, kind: str, held: list[Case]) -> Iterator[Row]:
                 yield summary(method, kind, which, rows)
 
 
-def propagation(results: Results, data: Path) -> Iterator[Row]:
-    """Five and seven evenly spaced slices of 20 hippocampus volumes, both ends annotated; the other slices count."""
-    code = code_of(*ENGINE, SOURCE / "propagation.py", Path(__file__))
-    methods = ("interpolation", "auto")
-    paths = sorted((data / "hippocampus/images").iterdir())[:20]
+def fill(results: Results, data: Path) -> None:
+    """Each volume from each number of slices."""
     for count in WANTED_BY_PROPAGATE:
-        rows = []
-        for path in paths:
+        for path in interact_fills.volumes(data):
+            results.get(
+                f"propagate | {count} | {path.name}",
+                code_of(*FILLING),
+                lambda path=path, count=count: interact_fills.measured(path, count),
+            )
 
-            def measure(path: Path = path, count: int = count) -> Row:
-                volume, labels = ms.read(path), labels_of(data / "hippocampus/labels" / path.name)
-                return {m: np.mean([between(volume, labels, axis, count, m) for axis in range(3)]) for m in methods}
 
-            rows.append(results.get(f"propagate | {count} | {path.name}", code, measure))
+def known_fills(results: Results, data: Path) -> Iterator[Row]:
+    """The means over the volumes that were measured with the code as it is."""
+    for count, wanted in WANTED_BY_PROPAGATE.items():
+        found = [results.held.get(f"propagate | {count} | {path.name}", {}) for path in interact_fills.volumes(data)]
+        rows = [row for row in found if row.get("code") == code_of(*FILLING)]
+        if not rows:
+            continue
         worst = round(min(row["auto"] - row["interpolation"] for row in rows), 4)
-        means = {method: round(float(np.mean([row[method] for row in rows])), 3) for method in methods}
+        means = {method: round(float(np.mean([row[method] for row in rows])), 3) for method in interact_fills.METHODS}
         print(
-            f"propagate from {count} slices: {means}, wanted {WANTED_BY_PROPAGATE[count]}, "
-            f"against interpolation at the worst {worst:+.3f}",
+            f"propagate from {count} slices: {len(rows)} volumes, {means}, wanted {wanted}, against interpolation at "
+            f"the worst {worst:+.3f}",
             flush=True,
         )
-        yield {"prompts": "propagate", "slices": count, "dice": means, "worst_against_interpolation": worst}
-
-
-def between(volume: ms.Volume, labels: npt.NDArray[Any], axis: int, count: int, method: Any) -> float:
-    """The mean Dice of both labels on the slices that are not annotated."""
-    held = np.flatnonzero((labels > 0).any(axis=tuple(a for a in range(3) if a != axis)))
-    indices = np.unique(np.rint(np.linspace(held[0], held[-1], count)).astype(int))
-    planes, some = np.moveaxis(labels, axis, 0), np.zeros_like(labels)
-    np.moveaxis(some, axis, 0)[indices] = planes[indices]
-    filled = ms.propagate(volume, ms.Segmentation(some, volume.grid), method=method, slices={axis: indices.tolist()})
-    others = np.setdiff1d(np.arange(len(planes)), indices)
-    ours = np.moveaxis(np.asarray(filled.data[...]), axis, 0)[others]
-    return float(np.mean([dice(ours == label, planes[others] == label) for label in (1, 2)]))
+        volumes = {"volumes": len(rows), "dice": means, "worst_against_interpolation": worst}
+        yield {"prompts": "propagate", "slices": count, **volumes}
 
 
 def processor() -> str:
@@ -240,17 +236,20 @@ def main() -> None:
     held = [case for case in cases(data) if case.mask.any()]
     chosen = [case for unseen in (False, True) for case in [c for c in held if c.unseen is unseen][:: args.every]]
     ms.interact(chosen[0].volume).add(ms.Point((1, 1, 1), label=1))  # loads and compiles what the first click needs
-    others: list[Row] = []
+    large = code_of(*ENGINE, HERE / "interact_large.py")
     for kind in args.kinds:
         if kind == "propagate":
-            others += propagation(results, data)
+            fill(results, data)
         elif kind == "large":
-            others.append(results.get("large", code_of(*ENGINE, HERE / "interact_large.py"), interact_large.measure))
-            print(interact_large.told(others[-1]), flush=True)
+            results.get("large", large, interact_large.measure)
         else:
             measure(results, kind, chosen, args.methods)
-    rows = [row for kind in STEPS for row in known(results, kind, held)]
-    results.save(rows + others)
+    rows = [row for kind in STEPS for row in known(results, kind, held)] + [*known_fills(results, data)]
+    if results.held.get("large", {}).get("code") == large:
+        rows.append({"prompts": "large", **results.held["large"]})
+        print(interact_large.told(rows[-1]), flush=True)
+    results.rows = rows
+    results.save()
 
 
 if __name__ == "__main__":
