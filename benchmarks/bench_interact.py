@@ -7,8 +7,8 @@ the region around the structure as well (64 voxels a side), which a user would h
 which no choice was made are printed apart, as "unseen". `large` is a zarr array of 21 GB beside a part of it in memory.
 
 Results are written after each structure to benchmarks/results/interact.json. A second run measures what is missing, or
-was made by another engine, and prints the means of all. --no-peers leaves the peers out, --every 3 two thirds of the
-structures.
+was made by another engine, and prints the means of all that is known. --methods names who is measured, --every 3 leaves
+two thirds of the structures out.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: seconds are those of one thread
 
+import interact_fills
 import interact_large
 import numpy as np
-import numpy.typing as npt
-from interact_cases import Case, Mask, cases, dice, labels_of, next_prompt
+from interact_cases import Case, Mask, cases, dice, next_prompt
 from interact_peers import OURS, PEERS, peer
 
 import napari_medseg as ms
@@ -45,6 +45,7 @@ WANTED_BY_PROPAGATE = {5: 0.76, 7: 0.86}
 SOURCE = HERE.parent / "src" / "napari_medseg" / "interactive"
 ENGINE = [SOURCE / f"{name}.py" for name in ("engine", "kernels", "marks", "masks", "objects", "scene", "zoom")]
 """What makes a mask of prompts."""
+FILLING = [*ENGINE, SOURCE / "propagation.py", HERE / "interact_fills.py"]
 LEARNING = [SOURCE / "learning" / f"{name}.py" for name in ("features", "pixel_classifier")]
 CASES = HERE / "interact_cases.py"
 Answer = Callable[[Any], Mask]
@@ -57,11 +58,13 @@ class Results:
 
     path: Path
     held: dict[str, Row] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    """The means of the last run that ended."""
 
     @classmethod
     def of(cls, path: Path) -> Results:
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return cls(path, found.get("measured", {}))
+        return cls(path, found.get("measured", {}), found.get("rows", []))
 
     def get(self, key: str, code: str, measure: Callable[[], Row]) -> Row:
         """What was measured with this code; measured now where it was not."""
@@ -70,9 +73,9 @@ class Results:
             self.save()
         return self.held[key]
 
-    def save(self, rows: list[Row] | None = None) -> None:
+    def save(self) -> None:
         self.path.parent.mkdir(exist_ok=True)
-        content = {"processor": processor(), "rows": rows or [], "measured": self.held}
+        content = {"processor": processor(), "rows": self.rows, "measured": self.held}
         written = self.path.with_suffix(".part")
         written.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         written.replace(self.path)
@@ -153,58 +156,63 @@ def summary(method: str, kind: str, which: str, rows: list[Row]) -> Row:
     return found
 
 
-def measured(results: Results, kind: str, chosen: list[Case], *, peers: bool) -> Iterator[Row]:
-    """The means of the engine, and of the peers, for a kind of prompts."""
+def methods_of(kind: str) -> dict[str, tuple[str, Callable[[Case], Row]]]:
+    """{method: the fingerprint of its code, what measures it on a structure}, for a kind of prompts."""
     methods: dict[str, tuple[str, Callable[[Case], Row]]] = {
         "engine": (code_of(*ENGINE, CASES), lambda case: engine(kind, case))
     }
-    if peers:
-        for name, segment in PEERS.items():
-            code = code_of(HERE / "interact_peers.py", CASES, *(LEARNING if name == OURS else []))
-            methods[name] = code, lambda case, segment=segment: walk(kind, case, peer(case, segment))
-    for method, (code, measure) in methods.items():
-        rows: dict[str, list[Row]] = {"seen": [], "unseen": []}
-        for case in chosen:
-            key = f"{method} | {kind} | {case.name}"
-            row = results.get(key, code, lambda case=case, measure=measure: measure(case))
-            rows["unseen" if case.unseen else "seen"].append(row)
-        yield from (summary(method, kind, which, some) for which, some in rows.items() if some)
+    for name, segment in PEERS.items():
+        code = code_of(HERE / "interact_peers.py", CASES, *(LEARNING if name == OURS else []))
+        methods[name] = code, lambda case, segment=segment: walk(kind, case, peer(case, segment))
+    return methods
 
 
-def propagation(results: Results, data: Path) -> Iterator[Row]:
-    """Five and seven evenly spaced slices of 20 hippocampus volumes, both ends annotated; the other slices count."""
-    code = code_of(*ENGINE, SOURCE / "propagation.py", Path(__file__))
-    methods = ("interpolation", "auto")
-    paths = sorted((data / "hippocampus/images").iterdir())[:20]
+def measure(results: Results, kind: str, chosen: list[Case], methods: list[str]) -> None:
+    """Each method on each structure."""
+    for method, (code, measure_case) in methods_of(kind).items():
+        for case in chosen if method in methods else ():
+            results.get(
+                f"{method} | {kind} | {case.name}", code, lambda case=case, measured=measure_case: measured(case)
+            )
+
+
+def known(results: Results, kind: str, held: list[Case]) -> Iterator[Row]:
+    """The means of each method over the structures that it was measured on, with the code as it is."""
+    for method, (code, _) in methods_of(kind).items():
+        for which, unseen in (("seen", False), ("unseen", True)):
+            rows = [results.held.get(f"{method} | {kind} | {case.name}", {}) for case in held if case.unseen is unseen]
+            rows = [row for row in rows if row.get("code") == code]
+            if rows:
+                yield summary(method, kind, which, rows)
+
+
+def fill(results: Results, data: Path) -> None:
+    """Each volume from each number of slices."""
     for count in WANTED_BY_PROPAGATE:
-        rows = []
-        for path in paths:
+        for path in interact_fills.volumes(data):
+            results.get(
+                f"propagate | {count} | {path.name}",
+                code_of(*FILLING),
+                lambda path=path, count=count: interact_fills.measured(path, count),
+            )
 
-            def measure(path: Path = path, count: int = count) -> Row:
-                volume, labels = ms.read(path), labels_of(data / "hippocampus/labels" / path.name)
-                return {m: np.mean([between(volume, labels, axis, count, m) for axis in range(3)]) for m in methods}
 
-            rows.append(results.get(f"propagate | {count} | {path.name}", code, measure))
+def known_fills(results: Results, data: Path) -> Iterator[Row]:
+    """The means over the volumes that were measured with the code as it is."""
+    for count, wanted in WANTED_BY_PROPAGATE.items():
+        found = [results.held.get(f"propagate | {count} | {path.name}", {}) for path in interact_fills.volumes(data)]
+        rows = [row for row in found if row.get("code") == code_of(*FILLING)]
+        if not rows:
+            continue
         worst = round(min(row["auto"] - row["interpolation"] for row in rows), 4)
-        means = {method: round(float(np.mean([row[method] for row in rows])), 3) for method in methods}
+        means = {method: round(float(np.mean([row[method] for row in rows])), 3) for method in interact_fills.METHODS}
         print(
-            f"propagate from {count} slices: {means}, wanted {WANTED_BY_PROPAGATE[count]}, "
-            f"against interpolation at the worst {worst:+.3f}",
+            f"propagate from {count} slices: {len(rows)} volumes, {means}, wanted {wanted}, against interpolation at "
+            f"the worst {worst:+.3f}",
             flush=True,
         )
-        yield {"prompts": "propagate", "slices": count, "dice": means, "worst_against_interpolation": worst}
-
-
-def between(volume: ms.Volume, labels: npt.NDArray[Any], axis: int, count: int, method: Any) -> float:
-    """The mean Dice of both labels on the slices that are not annotated."""
-    held = np.flatnonzero((labels > 0).any(axis=tuple(a for a in range(3) if a != axis)))
-    indices = np.unique(np.rint(np.linspace(held[0], held[-1], count)).astype(int))
-    planes, some = np.moveaxis(labels, axis, 0), np.zeros_like(labels)
-    np.moveaxis(some, axis, 0)[indices] = planes[indices]
-    filled = ms.propagate(volume, ms.Segmentation(some, volume.grid), method=method, slices={axis: indices.tolist()})
-    others = np.setdiff1d(np.arange(len(planes)), indices)
-    ours = np.moveaxis(np.asarray(filled.data[...]), axis, 0)[others]
-    return float(np.mean([dice(ours == label, planes[others] == label) for label in (1, 2)]))
+        volumes = {"volumes": len(rows), "dice": means, "worst_against_interpolation": worst}
+        yield {"prompts": "propagate", "slices": count, **volumes}
 
 
 def processor() -> str:
@@ -218,7 +226,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = [*STEPS, *OTHERS]
     parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds, help="What to measure (default: all).")
-    parser.add_argument("--no-peers", action="store_true", help="Measure the engine alone.")
+    everybody = ["engine", *PEERS]
+    parser.add_argument("--methods", nargs="*", choices=everybody, default=everybody, help="Whom (default: all).")
     parser.add_argument("--every", type=int, default=1, help="Measure one of so many structures (default: all).")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Where the results are (default: %(default)s).")
     args = parser.parse_args()
@@ -227,16 +236,20 @@ def main() -> None:
     held = [case for case in cases(data) if case.mask.any()]
     chosen = [case for unseen in (False, True) for case in [c for c in held if c.unseen is unseen][:: args.every]]
     ms.interact(chosen[0].volume).add(ms.Point((1, 1, 1), label=1))  # loads and compiles what the first click needs
-    rows: list[Row] = []
+    large = code_of(*ENGINE, HERE / "interact_large.py")
     for kind in args.kinds:
         if kind == "propagate":
-            rows += propagation(results, data)
+            fill(results, data)
         elif kind == "large":
-            rows.append(results.get("large", code_of(*ENGINE, HERE / "interact_large.py"), interact_large.measure))
-            print(interact_large.told(rows[-1]), flush=True)
+            results.get("large", large, interact_large.measure)
         else:
-            rows += measured(results, kind, chosen, peers=not args.no_peers)
-    results.save(rows)
+            measure(results, kind, chosen, args.methods)
+    rows = [row for kind in STEPS for row in known(results, kind, held)] + [*known_fills(results, data)]
+    if results.held.get("large", {}).get("code") == large:
+        rows.append({"prompts": "large", **results.held["large"]})
+        print(interact_large.told(rows[-1]), flush=True)
+    results.rows = rows
+    results.save()
 
 
 if __name__ == "__main__":

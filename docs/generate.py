@@ -13,6 +13,8 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- engine -->               the rows of the engine's benchmark, from benchmarks/results
     <!-- scaling -->              how the engine grows with image and classes, from benchmarks/results
     <!-- workers -->              one worker beside two, from benchmarks/results
+    <!-- prompts -->              masks by clicks, strokes, boxes and slices beside peers, from benchmarks/results
+    <!-- filled -->               volumes filled from slices, from benchmarks/results
     <!-- methods -->              the ways to explain, and what their maps mean
     <!-- explained -->            how well they do on a phantom, from benchmarks/results
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
@@ -53,13 +55,13 @@ from napari_medseg.training.schemes.table import SCHEMES
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
-SEMI, EXPLAINED, ENGINE, SCALING = (
-    RESULTS.with_name(f"{name}.json") for name in ("semi", "explain", "engine", "scaling")
+SEMI, EXPLAINED, ENGINE, SCALING, INTERACT = (
+    RESULTS.with_name(f"{name}.json") for name in ("semi", "explain", "engine", "scaling", "interact")
 )
 END = "<!-- end -->"
 KINDS = (
     *("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained"),
-    *("engine", "scaling", "workers"),
+    *("engine", "scaling", "workers", "prompts", "filled"),
 )
 MARK = re.compile(
     rf"^<!-- (?P<kind>{'|'.join(KINDS)}|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
@@ -254,6 +256,38 @@ def workers_table(_: str, __: Path) -> str:
     return table([head, *rows])
 
 
+def prompts_table(_: str, __: Path) -> str:
+    """The mean Dice of each method after some prompts, on structures that choices were made on, and on others."""
+    steps = ("1", "2", "3", "5", "8")
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in json.loads(INTERACT.read_text(encoding="utf-8"))["rows"]:
+        if "method" in row:
+            found.setdefault((row["prompts"], row["method"]), {})[row["set"]] = row
+    rows = []
+    for (prompts, method), sets in found.items():
+        both = [sets[which] for which in ("seen", "unseen") if which in sets]
+        dice = [" / ".join(f"{row['dice'][k]:.2f}" for row in both if k in row["dice"]) for k in steps]
+        structures = " + ".join(str(row["structures"]) for row in both)
+        seconds = [f"{fmean(row[key] for row in both):.2f}" for key in ("first_s", "later_s")]
+        rows.append((prompts, method, structures, *dice, *seconds))
+    return table([("prompts", "method", "structures", *steps, "CPU s, first", "later"), *rows])
+
+
+def filled_table(_: str, __: Path) -> str:
+    """What `propagate` and interpolation make of slices of hippocampus volumes."""
+    rows = [row for row in json.loads(INTERACT.read_text(encoding="utf-8"))["rows"] if row["prompts"] == "propagate"]
+    cells = [
+        (
+            str(row["slices"]),
+            f"{row['dice']['interpolation']:.3f}",
+            f"{row['dice']['auto']:.3f}",
+            f"{row['worst_against_interpolation']:+.3f}",
+        )
+        for row in rows
+    ]
+    return table([("slices", "interpolation of shapes", "`propagate`", "worst volume, beside interpolation"), *cells])
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     """Rows of cells as a Markdown table; the first row is the head."""
     lines = ["| " + " | ".join(cell.replace("|", "&#124;") for cell in row) + " |" for row in rows]
@@ -380,6 +414,8 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "engine": engine_table,
     "scaling": scaling_table,
     "workers": workers_table,
+    "prompts": prompts_table,
+    "filled": filled_table,
     "methods": methods_table,
     "explained": explained_table,
     "reference": reference,

@@ -283,6 +283,66 @@ def fill_from_painted_slices(user: Clicker, ball: Mask) -> None:
     assert clipped(panel) == []
 
 
+def click_in_lazy_layers(user: Clicker, volume: Volume, at: Index) -> None:
+    """An image of dask, of zarr and of several scales: a click gives what it gives in memory, in the same place."""
+    import dask.array as da
+    import zarr
+
+    expected = np.asarray(ms.interact(volume).add(ms.Point(at, label=1)).data[...]) == 1
+    data, arguments, _ = volume_layer(volume)[0]
+    chunks = (16, 16, 16)
+    kinds = {
+        "dask": da.from_array(data, chunks=chunks),
+        "zarr": zarr.array(np.asarray(data), chunks=chunks),
+        "scales": [data, data[::2, ::2, ::2]],
+    }
+    for name, array in kinds.items():
+        user.layer = user.window.add_image(array, **{**arguments, "name": name})
+        user.panel.image.choose(user.layer)
+        user.settle()
+        user.press(user.panel.tools["P"])
+        user.click_voxel(at)
+        np.testing.assert_array_equal(user.mask(1), expected, err_msg=name)
+        labels = user.panel.work.canvas.labels
+        assert labels.get_value(world_point(user.layer, at, user.window.layers), world=True) == 1, name
+
+
+def preview_a_click(user: Clicker, at: Index) -> None:
+    """The mouse rests, and what a click would give is shown; nothing is done before the click."""
+    panel, canvas = user.panel, user.panel.work.canvas
+    before, prompts = user.mask(1), panel.work.view.prompts
+    QTest.mouseMove(user.canvas, user.pixel(at) + QPoint(3, 3))
+    QTest.mouseMove(user.canvas, user.pixel(at))
+    wait_until(lambda: canvas.preview is not None and canvas.preview.nshapes > 0)
+    user.picture("preview")
+    np.testing.assert_array_equal(user.mask(1), before)
+    assert panel.work.view.prompts == prompts
+    assert user.window.layers.selection.active == canvas.points
+    shown = canvas.to_grid(np.concatenate(canvas.preview.data))
+    user.click(user.pixel(at))
+    assert canvas.preview.nshapes == 0, "the mask has come"
+    found = np.argwhere(user.mask(1)[at[0]])
+    np.testing.assert_allclose(shown[:, 1:].min(axis=0) + 0.5, found.min(axis=0))
+    np.testing.assert_allclose(shown[:, 1:].max(axis=0) - 0.5, found.max(axis=0))
+    QTest.mouseClick(panel.preview, LEFT, pos=QPoint(8, panel.preview.height() // 2))
+    assert not panel.work.hover.is_on
+
+
+def hand_over_what_was_said(user: Clicker, at: Index) -> None:
+    """Train gets the painted slice and the click; what nobody said anything about has the id that it ignores."""
+    panel = user.panel
+    QTest.mouseClick(panel.only_said, LEFT, pos=QPoint(8, panel.only_said.height() // 2))
+    user.press(panel.train_button)
+    wait_until(lambda: any(layer.name.endswith("said") for layer in user.window.layers))
+    given = next(layer for layer in user.window.layers if layer.name.endswith("said"))
+    train = user.window.window.dock_widgets["Train (napari-medseg)"]
+    assert (user.layer, given) in train.cases.pairs
+    assert train.options["ignore_label"].value == "255"
+    data = panel.work.canvas.place.from_layer(np.asarray(given.data))
+    assert data[at] == 1
+    assert (data == 255).mean() > 0.9
+
+
 def refuse_in_one_line(user: Clicker) -> None:
     """What cannot be done is said in one line, and nothing is lost."""
     panel = user.panel

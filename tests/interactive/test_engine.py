@@ -9,7 +9,7 @@ from scipy import ndimage
 import napari_medseg as ms
 from click_phantoms import Counted, balls, dice
 from napari_medseg.interactive import zoom
-from napari_medseg.interactive.engine import learned_look
+from napari_medseg.interactive.engine import learned_look, open_ends, shape_of_slices
 from napari_medseg.interactive.objects import _farthest_mm
 from napari_medseg.interactive.scene import Frame, Scene, read_once, sample
 
@@ -41,6 +41,32 @@ def test_a_leak_goes_whole_at_one_click() -> None:
     found = np.asarray(session.segmentation.data[...]) == 1
     assert not found[:, :, 25:].any()
     assert dice(found, ball) > 0.95
+
+
+def test_a_shape_goes_on_to_become_thinner_and_ends() -> None:
+    y, x = np.ogrid[-20:21, -20:21]
+    wide, narrow = y**2 + x**2 <= 12**2, y**2 + x**2 <= 6**2
+    alone = shape_of_slices(0, {20: wide}, (40, 41, 41))
+    assert alone[[0, 39], 20, 20].min() > 0  # nothing says where it ends
+    assert open_ends(0, alone) == {(0, 0), (0, -1)}
+    both = shape_of_slices(0, {20: wide, 26: narrow}, (40, 41, 41))
+    assert both[28, 20, 20] > 0
+    assert both[33:].max() < 0  # 6 voxels thinner in 6 slices: it has ended after 6 more
+    assert open_ends(0, both) == {(0, 0)}
+    np.testing.assert_array_equal(both[:20], alone[:20])
+    ended = shape_of_slices(0, {20: wide, 26: np.zeros_like(wide)}, (40, 41, 41))
+    assert open_ends(0, ended) == {(0, 0)}
+
+
+def test_a_painted_slice_of_a_tube_finds_it_beyond_the_first_frame() -> None:
+    shape = (90, 24, 24)
+    tube = np.zeros(shape, dtype=bool)
+    tube[:, 9:15, 9:15] = True
+    image = np.random.default_rng(0).normal(0, 1, shape) + 6 * tube
+    volume = ms.Volume(image[None].astype(np.float32), ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0)))
+    session = ms.interact(volume)
+    session.add(ms.SliceMask(tube[45], axis=0, index=45, label=1))
+    assert dice(np.asarray(session.segmentation.data[...]) == 1, tube) > 0.6  # 0.2 where the frame's ends bound it
 
 
 @pytest.mark.parametrize("seed", range(8))

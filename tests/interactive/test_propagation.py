@@ -11,7 +11,7 @@ import pytest
 import napari_medseg as ms
 from click_phantoms import Mask, balls, dice
 from napari_medseg.errors import GridMismatchError, InputError
-from napari_medseg.interactive.propagation import PropagationMethod, annotated, interpolated
+from napari_medseg.interactive.propagation import PropagationMethod, annotated, interpolated, neighbours
 
 SHAPE, A, B = (22, 26, 40), (11, 13, 12), (11, 13, 28)
 METHODS: list[PropagationMethod] = ["auto", "geodesic", "interpolation"]
@@ -51,6 +51,35 @@ def test_slices_without_the_label_end_it(phantom: tuple[ms.Volume, npt.NDArray[n
     given = some(labels, 0, [11], volume.grid)
     found = ms.propagate(volume, given, slices={0: [9, 11, 13]})
     assert not np.asarray(found.data[...])[[9, 13]].any()
+
+
+def test_a_label_that_ends_where_another_begins_leaves_no_gap() -> None:
+    shape = (30, 24, 24)
+    bar = np.zeros(shape, dtype=bool)
+    bar[3:27, 8:16, 8:16] = True
+    image = np.random.default_rng(0).normal(0, 1, shape) + 6 * bar
+    volume = ms.Volume(image[None].astype(np.float32), ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0)))
+    labels = bar * np.where(np.arange(30) < 15, 1, 6).astype(np.uint8)[:, None, None]
+    indices = [3, 11, 19, 26]
+    found = np.asarray(ms.propagate(volume, some(labels, 0, indices, volume.grid)).data[...])
+    assert neighbours(labels, [1, 6], {0: indices}) == [(1, 6)]
+    assert dice(found > 0, bar) > 0.95
+    assert (found[12:19][bar[12:19]] > 0).mean() > 0.95
+    assert dice(found == 1, labels == 1) > 0.85
+    assert dice(found == 6, labels == 6) > 0.85
+
+
+def test_neighbours_by_hand() -> None:
+    labels = np.zeros((3, 6, 6), np.uint8)
+    labels[0, 0, 0] = 1
+    labels[0, 1, 1] = 2  # touches 1 at a corner
+    labels[0, 4:, 4:] = 3
+    labels[1, 4:, 4:] = 4  # takes the place of 3
+    labels[2, 4, 0] = 5
+    assert neighbours(labels, [1, 2, 3, 4, 5], {0: [0, 1, 2]}) == [(1, 2), (3, 4), (5,)]
+    assert neighbours(labels, [1, 2, 3, 4, 5], {0: [0, 2]}) == [(1, 2), (3,), (4,), (5,)]
+    labels[1, 4, 4] = 3  # goes on, and touches 4
+    assert neighbours(labels, [1, 2, 3, 4, 5], {0: [1]}) == [(1,), (2,), (3, 4), (5,)]
 
 
 def test_the_axis_with_the_fewest_slices_is_the_annotated_one() -> None:

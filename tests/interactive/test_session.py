@@ -40,6 +40,20 @@ def test_one_click_gives_the_ball(session: InteractiveSession, phantom: tuple[ms
     assert dice(voxels(session), phantom[1][0]) > 0.9
 
 
+def test_a_preview_changes_nothing_and_is_what_comes(session: InteractiveSession) -> None:
+    session.add(ms.Point(A, label=1))
+    before, steps = voxels(session), session.steps
+    correction = ms.Point((12, 14, 17), label=1, positive=False)
+    shown = session.preview([correction])
+    np.testing.assert_array_equal(voxels(session), before)
+    assert session.steps == steps
+    session.add(correction)
+    assert session.mask(1).same_as(shown)
+    session.lock(1)
+    with pytest.raises(InputError, match=r"label 1 is locked"):
+        session.preview([correction])
+
+
 PROMPTS = {
     "scribble": ms.Scribble(np.array([[12, y, 12] for y in range(10, 19)]), label=1),
     "box": ms.Box((5, 7, 5), (20, 22, 20), label=1),

@@ -15,11 +15,14 @@ from click_phantoms import balls
 from interact_walk import (
     Clicker,
     click_in_3d,
+    click_in_lazy_layers,
     close_at_work,
     crash_and_resume,
     draw_with_every_tool,
     fill_from_painted_slices,
+    hand_over_what_was_said,
     keep_objects,
+    preview_a_click,
     refuse_in_one_line,
     run_on_demand,
     walk_panel,
@@ -65,6 +68,14 @@ def test_every_tool(window: Any) -> None:
     keep_objects(user)
     fill_from_painted_slices(user, second)
     refuse_in_one_line(user)
+
+
+def test_lazy_layers_a_preview_and_what_was_said(window: Any) -> None:
+    volume, _ = balls((24, 28, 46), (12, 14, 14), radius=7)
+    user = Clicker(window, volume, shots())
+    click_in_lazy_layers(user, volume, (12, 14, 14))
+    preview_a_click(user, (12, 14, 24))
+    hand_over_what_was_said(user, (12, 14, 14))
 
 
 def test_a_click_in_3d_and_the_end_at_work(window: Any) -> None:

@@ -1,5 +1,6 @@
 from .guided.deepigeos import correct
 from .learning.pixel_classifier import PixelClassifier, PixelLearner, iter_classify
+from .learning.said import said
 from .propagation import propagate
 from .session import InteractiveSession, interact, resume_interaction
 
@@ -12,4 +13,5 @@ __all__ = [
     "iter_classify",
     "propagate",
     "resume_interaction",
+    "said",
 ]

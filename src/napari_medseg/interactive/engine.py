@@ -55,7 +55,7 @@ _SHAPE_OFF = 1.0
 _SHAPE_DRIFT, _SHAPE_DRIFT_BEYOND = 0.25, 0.5
 """What each voxel from the slice adds to it, between two slices and beyond the last one."""
 _SHAPE_REACH = 0.5
-"""Beyond the last slice a shape's weight falls to 1/e within that many of its own widths."""
+"""Beyond the last slice a shape's weight falls to 1/e within that many widths of the widest one."""
 _LOOK_WEIGHT = 0.4
 """The most weight in the margin of what voxels look like, which is learned from the label and its surroundings."""
 _LEAST_PROMPTS = 4
@@ -74,6 +74,10 @@ _SAMPLES = 8
 """Voxels of a stroke or a painted slice whose surroundings say what it looks like."""
 _SAMPLED = (0.06, 0.94)
 """The quantiles of its intensities that they lie between: its darkest and brightest voxels may be mistakes."""
+
+
+Ends = frozenset[tuple[int, int]]
+"""Faces of a frame: the axis, and 0 for the first layer along it or -1 for the last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,20 +143,23 @@ def of_a_mask(scene: Scene, mask: Mask, corrections: Sequence[Evidence]) -> list
     return found
 
 
-def surroundings(scene: Scene, centres: npt.NDArray[np.int64], *, cut: bool) -> Map:
+def surroundings(scene: Scene, centres: npt.NDArray[np.int64], *, cut: bool, ends: Ends = frozenset()) -> Map:
     """The distance from what is taken for background: the frame's faces, and those of the volume unlike the prompt.
 
     centres: (n, 3) voxels of the first prompt. cut: a face of the frame that voxels of its kind lead to may cut through
-    the object, and counts less; not at a single click, which the faces alone bound.
+    the object, and counts less; not at a single click, which the faces alone bound. ends: those faces bound nothing.
     """
+    faces = scene.frame_faces.copy()
+    for axis, side in ends:
+        np.moveaxis(faces, axis, 0)[side] = False
     if not len(centres):
-        return geodesic(scene.frame_faces, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
+        return geodesic(faces, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
     first = np.zeros(scene.inside.shape, dtype=bool)
     first[tuple(centres[0])] = True
     unlike = dissimilarity(scene, centres[:1])
     level = minimax(first, unlike, scene.inside, sweeps=_SWEEPS)
-    linked = (cut & scene.frame_faces) & (level <= _FACE_IS_BACKGROUND)
-    sure = (scene.frame_faces & ~linked) | (scene.volume_faces & (unlike > _FACE_IS_BACKGROUND))
+    linked = (cut & faces) & (level <= _FACE_IS_BACKGROUND)
+    sure = (faces & ~linked) | (scene.volume_faces & (unlike > _FACE_IS_BACKGROUND))
     from_sure = geodesic(sure, scene.image, scene.inside, STEP, sweeps=_SWEEPS)
     if not linked.any():
         return from_sure
@@ -287,7 +294,8 @@ def shape_of_slices(axis: int, painted: Mapping[int, Mask], size: tuple[int, ...
 
     axis: the slices are along it. painted: {index in the scene: mask of the slice}. Between two slices their signed
     distances are mixed (Raya and Udupa, IEEE TMI 1990). Beyond the last one its shape goes on for a while, unless the
-    next painted slice is empty. What is said fades with the distance from the slices.
+    next painted slice is empty, and goes on to become thinner as it did from the slice before. What is said fades with
+    the distance from the slices.
     """
     shape = np.zeros(size, np.float32)
     planes = np.moveaxis(shape, axis, 0)
@@ -298,17 +306,36 @@ def shape_of_slices(axis: int, painted: Mapping[int, Mask], size: tuple[int, ...
             for k in range(low + 1, high):
                 mixed = (distances[low] * (high - k) + distances[high] * (k - low)) / (high - low)
                 planes[k] = np.tanh(-mixed / (_SHAPE_OFF + _SHAPE_DRIFT * min(k - low, high - k)))
-    for last, beyond in (
-        (indices[0], range(indices[0] - 1, -1, -1)),
-        (indices[-1], range(indices[-1] + 1, len(planes))),
+    width = math.sqrt(max((np.count_nonzero(painted[index]) for index in distances), default=0))
+    for last, before, beyond in (
+        (indices[0], indices[1:2], range(indices[0] - 1, -1, -1)),
+        (indices[-1], indices[-2:-1], range(indices[-1] + 1, len(planes))),
     ):
         if last in distances:
-            width = math.sqrt(np.count_nonzero(painted[last]))
+            shrinks = max((_thinner(distances, last, other) for other in before), default=0.0)
             for k in beyond:
                 away = abs(k - last)
                 fading = math.exp(-away / (_SHAPE_REACH * width))
-                planes[k] = fading * np.tanh(-distances[last] / (_SHAPE_OFF + _SHAPE_DRIFT_BEYOND * away))
+                off = _SHAPE_OFF + _SHAPE_DRIFT_BEYOND * away
+                planes[k] = fading * np.tanh(-(distances[last] + shrinks * away) / off)
     return shape
+
+
+def _thinner(distances: Mapping[int, npt.NDArray[np.float64]], last: int, before: int) -> float:
+    """How much thinner a shape becomes on each side from a slice to the next, in voxels; 0 where it does not."""
+    if before not in distances:
+        return 0.0
+    return max(0.0, float(distances[last].min() - distances[before].min()) / abs(last - before))
+
+
+def open_ends(axis: int, shape: Map) -> Ends:
+    """The ends of a frame that the shape of a slice along an axis reaches.
+
+    The outsides of painted slices say what is background on the way there. Where the shape has vanished before, or the
+    last painted slice is empty, the object has ended.
+    """
+    planes = np.moveaxis(shape, axis, 0)
+    return frozenset((axis, side) for side in (0, -1) if planes[side].max() > 0)
 
 
 def signed_distance(mask: Mask, spacing: Sequence[float] | None = None) -> npt.NDArray[np.float64]:

@@ -200,15 +200,15 @@ class Segmenter:
         typical = next((m.typical for m in marks.values() if m.positive), None)
         centres = frame.places(typical, self._spacing) if typical is not None else np.zeros((0, 3), np.int64)
         cut = bool(asked.start) or len(marks) > 1 or not all(_is_click(mark) for mark in marks.values())
-        background = self._background(scene, key, centres, cut=cut)
-        shape = self._shape(frame, marks)
+        shape, ends = self._shape(frame, marks)
+        background = self._background(scene, key, centres, cut=cut, ends=ends)
         so_far = seeds(asked.so_far, frame, self._spacing) if asked.so_far else None
         return scene, engine.answer(
             scene, found, background, limit=limit, shape=shape, so_far=so_far, only_less=asked.only_less
         )
 
-    def _shape(self, frame: Frame, marks: Mapping[int, Marks]) -> Map | None:
-        """What the shapes of painted slices say of a frame; None without painted slices in it."""
+    def _shape(self, frame: Frame, marks: Mapping[int, Marks]) -> tuple[Map | None, engine.Ends]:
+        """(what the shapes of painted slices say of a frame, its ends that they reach); None without slices in it."""
         painted: dict[int, dict[int, Mask]] = {}
         for mark in marks.values():
             if mark.slice_axis is not None:
@@ -218,12 +218,13 @@ class Segmenter:
                 if 0 <= index < frame.shape[axis]:
                     plane = seeds(mark.yes, frame, self._spacing).take(index, axis)
                     painted.setdefault(axis, {})[index] = plane
-        shapes = [engine.shape_of_slices(axis, planes, frame.shape) for axis, planes in sorted(painted.items())]
-        said = [shape for shape in shapes if shape.any()]
+        shapes = {axis: engine.shape_of_slices(axis, planes, frame.shape) for axis, planes in sorted(painted.items())}
+        ends: engine.Ends = frozenset[tuple[int, int]]().union(*(engine.open_ends(*found) for found in shapes.items()))
+        said = [shape for shape in shapes.values() if shape.any()]
         if not said:
-            return None
+            return None, ends
         total: Map = np.sum(said, axis=0) / np.maximum(1, np.sum([shape != 0 for shape in said], axis=0))
-        return total.astype(np.float32)
+        return total.astype(np.float32), ends
 
     def _scene(self, frame: Frame, barriers: Sequence[SparseMask]) -> tuple[Scene, Hashable]:
         """The scene of a frame without the barriers, and what tells it from others."""
@@ -262,11 +263,13 @@ class Segmenter:
             self._cache.put((key, number), held, sum(e.distance.nbytes + e.seeds.nbytes for e in held) + 64)
         return held
 
-    def _background(self, scene: Scene, key: Hashable, centres: npt.NDArray[np.int64], *, cut: bool) -> Map:
-        which = (key, "background", cut, centres.tobytes())
+    def _background(
+        self, scene: Scene, key: Hashable, centres: npt.NDArray[np.int64], *, cut: bool, ends: engine.Ends
+    ) -> Map:
+        which = (key, "background", cut, ends, centres.tobytes())
         held: Map | None = self._cache.get(which)
         if held is None:
-            held = engine.surroundings(scene, centres, cut=cut)
+            held = engine.surroundings(scene, centres, cut=cut, ends=ends)
             self._cache.put(which, held, held.nbytes)
         return held
 

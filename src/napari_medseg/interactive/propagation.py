@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
+from napari_medseg.arrays.boxes import Box, intersection, overlaps, within
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive.engine import signed_distance
+from napari_medseg.interactive.kernels import Map
 from napari_medseg.interactive.marks import marks_of
 from napari_medseg.interactive.objects import Segmenter
 from napari_medseg.prompts import SliceMask
@@ -112,27 +115,91 @@ def _by_shapes(volume: Volume, labels: Labels, ids: Sequence[int], slices: Slice
 
 
 def _by_prompts(volume: Volume, labels: Labels, ids: Sequence[int], slices: Slices) -> Labels:
-    """Every annotated slice as a prompt. Each label is found by itself, and the likelier one takes a voxel."""
+    """Every annotated slice as a prompt. Each label is found by itself, and the likelier one takes a voxel.
+
+    Labels that touch are found together as well, and share what is found: alone, each of them ends too early between a
+    slice that holds it and one that holds its neighbour in its place.
+    """
     segmenter = Segmenter(volume)
     data, likeliest = np.zeros_like(labels), np.full(labels.shape, 0.5, np.float32)
     numbers = count()
-    for label in ids:
-        prompts = []
-        for axis, indices in slices.items():
-            for index in indices:
-                mask = np.take(labels, index, axis=axis) == label
-                # A slice without the label says that it is not there.
-                prompts.append(
-                    SliceMask(mask, axis, index, label=label)
-                    if mask.any()
-                    else SliceMask(np.ones_like(mask), axis, index, label=label, positive=False)
-                )
-        prompts.sort(key=lambda prompt: not prompt.positive)
-        shape = volume.grid.shape
-        box, probability = segmenter.probability({next(numbers): marks_of(prompt, shape) for prompt in prompts})
-        likelier = probability > likeliest[box]
-        data[box][likelier], likeliest[box][likelier] = label, probability[likelier]
+
+    def found(some: Sequence[int]) -> tuple[Box, Map]:
+        prompts = sorted(_prompts(labels, some, slices), key=lambda prompt: not prompt.positive)
+        return segmenter.probability({next(numbers): marks_of(prompt, volume.grid.shape) for prompt in prompts})
+
+    for group in neighbours(labels, ids, slices):
+        each = {label: found((label,)) for label in group}
+        box, probability = found(group) if len(group) > 1 else each[group[0]]
+        owners = _owners(box, each)
+        likelier = (probability > likeliest[box]) & (owners > 0)
+        data[box][likelier], likeliest[box][likelier] = owners[likelier], probability[likelier]
     return data
+
+
+def _prompts(labels: Labels, some: Sequence[int], slices: Slices) -> Iterator[SliceMask]:
+    """What annotated slices say of some labels as one; a slice without them says that they are not there."""
+    for axis, indices in slices.items():
+        for index in indices:
+            plane = np.isin(labels.take(index, axis), some)
+            if plane.any():
+                yield SliceMask(plane, axis, index, label=1)
+            else:
+                yield SliceMask(np.ones_like(plane), axis, index, label=1, positive=False)
+
+
+def _owners(box: Box, each: Mapping[int, tuple[Box, Map]]) -> npt.NDArray[np.int64]:
+    """The likeliest label of each voxel of a box; where none is known of, that of the nearest voxel that has one."""
+    size = [side.stop - side.start for side in box]
+    owners, best = np.zeros(size, np.int64), np.zeros(size, np.float32)
+    for label, (place, probability) in each.items():
+        if not overlaps(box, place):
+            continue
+        here = intersection(box, place)
+        inner, own = within(here, box), within(here, place)
+        likelier = probability[own] > best[inner]
+        owners[inner][likelier], best[inner][likelier] = label, probability[own][likelier]
+    if not owners.any() or owners.all():
+        return owners
+    nearest = ndimage.distance_transform_edt(owners == 0, return_distances=False, return_indices=True)
+    filled: npt.NDArray[np.int64] = owners[tuple(nearest)]
+    return filled
+
+
+def neighbours(labels: Labels, ids: Sequence[int], slices: Slices) -> list[tuple[int, ...]]:
+    """The labels in groups. Those are of one that touch in an annotated slice, or take each other's place in the next.
+
+    A label takes the place of another one where the other ends between two slices, it begins there, and their masks
+    share half of the smaller one.
+    """
+    group = {label: {label} for label in ids}
+    for axis, indices in slices.items():
+        planes: list[Labels] = [np.take(labels, index, axis=axis) for index in sorted(indices)]
+        pairs = [pair for plane in planes for pair in _touching(plane)]
+        pairs += [pair for a, b in pairwise(planes) for pair in _following(a, b)]
+        for one, other in pairs:
+            joined = group[one] | group[other]
+            group.update(dict.fromkeys(joined, joined))
+    return sorted({tuple(sorted(members)) for members in group.values()})
+
+
+def _touching(plane: Labels) -> list[tuple[int, int]]:
+    """The pairs of labels that touch in a slice, over corners as well."""
+    beside = (
+        (plane[1:], plane[:-1]),
+        (plane[:, 1:], plane[:, :-1]),
+        (plane[1:, 1:], plane[:-1, :-1]),
+        (plane[1:, :-1], plane[:-1, 1:]),
+    )
+    met = [np.stack([a[here], b[here]]) for a, b in beside for here in [(a != b) & (a != 0) & (b != 0)]]
+    return [(a, b) for a, b in np.unique(np.concatenate(met, axis=1), axis=1).T.tolist()]
+
+
+def _following(before: Labels, after: Labels) -> list[tuple[int, int]]:
+    """The pairs of labels of which one takes the place of the other from a slice to the next."""
+    ends, begins = (np.setdiff1d(a[a != 0], b) for a, b in ((before, after), (after, before)))
+    sizes = {(a, b): (before == a, after == b) for a in ends.tolist() for b in begins.tolist()}
+    return [pair for pair, (a, b) in sizes.items() if 2 * (a & b).sum() >= min(a.sum(), b.sum())]
 
 
 def _chosen(labels: Labels, slices: Slices | None) -> Slices:

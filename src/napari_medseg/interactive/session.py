@@ -7,7 +7,7 @@ the same way every time. Undo, and removing a prompt, go back to other steps; no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from os import PathLike
@@ -123,6 +123,17 @@ class InteractiveSession:
 
     def add_all(self, prompts: Sequence[Prompt]) -> Segmentation:
         """Add several prompts of one label as one change, as strokes drawn before running. Raises as `add`."""
+        return self._go((*self._steps, self._checked(prompts)))
+
+    def preview(self, prompts: Sequence[Prompt]) -> SparseMask:
+        """What the label of some prompts would be if they were added. Nothing changes. Raises as `add`."""
+        step = self._checked(prompts)
+        self._read_marks([step])
+        found = self._after_all((*self._steps, step)).objects.get(step.label)
+        return found.mask if found else SparseMask.empty()
+
+    def _checked(self, prompts: Sequence[Prompt]) -> AddStep:
+        """The step that adds prompts of one label. Raises as `add`."""
         step = AddStep(tuple(prompts))
         label = step.label
         if label in self.locked:
@@ -136,7 +147,7 @@ class InteractiveSession:
                     f"the prompt of label {label} lies in label {locked}, which is locked: unlock({locked}) first"
                 )
         _check_size(label, self.mask(label), marks)
-        return self._go((*self._steps, step))
+        return step
 
     def remove(self, prompt: Prompt) -> Segmentation:
         """Take a prompt back; what is left is what the others alone would have given. InputError for an unknown one."""
@@ -204,14 +215,17 @@ class InteractiveSession:
 
     def _go(self, steps: tuple[Step, ...]) -> Segmentation:
         """Make these the steps; what was there before comes back by undo."""
-        for prompt in (p for step in steps if isinstance(step, AddStep) for p in step.prompts):
-            if (number := self._number(prompt)) not in self._marks:
-                self._marks[number] = marks_of(prompt, self.volume.grid.shape)
+        self._read_marks(steps)
         self._after_all(steps)
         self._done.append(self._steps)
         self._undone.clear()
         self._steps = steps
         return self.segmentation
+
+    def _read_marks(self, steps: Iterable[Step]) -> None:
+        for prompt in (p for step in steps if isinstance(step, AddStep) for p in step.prompts):
+            if (number := self._number(prompt)) not in self._marks:
+                self._marks[number] = marks_of(prompt, self.volume.grid.shape)
 
     def _after_all(self, steps: tuple[Step, ...]) -> _State:
         """What the steps give: from the longest beginning of them that is remembered."""

@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Labels, Points, Shapes
 from napari.utils.events import EventEmitter
+from skimage.measure import find_contours
 
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray, Shape3
+from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.prompts import Box, Index, Lasso, Point, Prompt, Scribble, SliceMask
 from napari_medseg.widgets.canvas.layers import GRID_KEY, Placement, placement
 
@@ -32,6 +34,8 @@ _LABELS_AT_MOST = 2 * 2**30
 """Bytes of the labels' image: for a larger volume the labels are shown as they are read, and cannot be painted."""
 _CONTOUR = 1
 """Pixels of the border of a mask in a slice."""
+_PREVIEW = "#ffd700"
+"""The colour of what a click would give."""
 _NEAR = 0.5
 """Of a pixel: a row's plane is the voxel that it lies nearest to."""
 
@@ -74,6 +78,8 @@ class Canvas:
         self._first = 3 - image.ndim
         self._label, self._positive = 1, True
         self._quiet = False
+        self.preview: Shapes | None = None
+        """What a click would give, made where it is first shown."""
         self.array = self._labels_array()
         self.labels: Labels = self._add(Labels(self._layer_array(), name=f"{image.name} labels", **self._place()))
         self.labels.metadata[GRID_KEY] = self.place.grid
@@ -246,6 +252,31 @@ class Canvas:
         """A point as if the user had clicked in a slice."""
         self.points.add(self.to_layer(np.array([index_zyx]))[0])
 
+    def voxel_under(self, world: Sequence[float]) -> Index | None:
+        """The voxel of the volume's grid at a place of the world; None beside the volume."""
+        at = self.to_grid([self.image.world_to_data(world)])[0]
+        inside = (at > -_NEAR).all() and (at < np.array(self.place.grid.shape) - _NEAR).all()
+        return _voxel(at) if inside else None
+
+    def show_preview(self, mask: SparseMask) -> None:
+        """Show the border of what a click would give in the slice on the screen; an empty mask takes it away."""
+        axis, index = self.slice_shown()
+        outlines = [self.to_layer(line) for line in outlines_of(mask, axis, index)]
+        if self.preview is None or self.preview not in self.viewer.layers:
+            if not outlines:
+                return
+            active = self.viewer.layers.selection.active
+            made = Shapes(ndim=self.image.ndim, name=f"{self.image.name} preview", **self._place())
+            self.preview = self._add(made)
+            self.viewer.layers.selection.active = active
+        if self.preview.nshapes:
+            self.preview.selected_data = set(range(self.preview.nshapes))
+            self.preview.remove_selected()
+        if outlines:
+            width = self._point_size() / 8
+            look = {"edge_color": _PREVIEW, "face_color": "transparent", "edge_width": width}
+            self.preview.add(outlines, shape_type="path", **look)
+
     def refresh(self) -> None:
         """Draw the labels again after their array was written into."""
         self.labels.refresh(extent=False)
@@ -263,6 +294,8 @@ class Canvas:
             self.viewer.dims.events.ndisplay.disconnect(callback)
         self.labels.events.paint.disconnect(self._on_paint)
         self.labels.contour = 0  # nobody turns contours off for 3D any more
+        if self.preview is not None and self.preview in self.viewer.layers:
+            self.viewer.layers.remove(self.preview)
         for layer in (self.points, self.strokes):
             layer.events.data.disconnect(self._on_data)
 
@@ -378,6 +411,15 @@ def box_of(corners: FloatArray, axis: int, index: int, shape: Shape3, spacing: S
     reach = min(round(longest_mm / spacing[axis]), index, shape[axis] - 1 - index)
     low[axis], high[axis] = index - reach, index + reach + 1
     return _voxel(low), _voxel(high)
+
+
+def outlines_of(mask: SparseMask, axis: int, index: int) -> list[FloatArray]:
+    """The closed lines (n, 3) around a mask in a slice, in voxels of the volume."""
+    if not mask.box[axis].start <= index < mask.box[axis].stop:
+        return []
+    plane = np.pad(mask.inside.take(index - mask.box[axis].start, axis), 1)
+    low = [side.start - 1 for a, side in enumerate(mask.box) if a != axis]
+    return [np.insert(line + low, axis, index, axis=1) for line in find_contours(plane.astype(np.float32), 0.5)]
 
 
 def seen(values: npt.NDArray[Any], low: float, high: float) -> int:

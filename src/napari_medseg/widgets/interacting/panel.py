@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_medseg.errors import InputError
 from napari_medseg.interactive.autosave import earlier_logs, log_path
 from napari_medseg.interactive.desk import View
+from napari_medseg.interactive.learning.said import IGNORE_LABEL
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.interactive.slices import (
     SliceQuality,
@@ -27,7 +28,7 @@ from napari_medseg.interactive.slices import (
 )
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
-from napari_medseg.widgets.canvas.layers import label_names, onto, path_of, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.layers import label_names, labels_layer, onto, path_of, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
@@ -78,6 +79,16 @@ class InteractPanel(Panel):
         self.sign.setToolTip("T: whether what you draw is the object, or is not.")
         self.on_demand = QCheckBox("Run on demand")
         self.on_demand.setToolTip("Draw several strokes first; Run takes them as one change.")
+        self.preview = QCheckBox("Preview")
+        self.preview.setChecked(True)
+        self.preview.setToolTip(
+            "Show what a click would change while the mouse rests: points in slices, from the second on."
+        )
+        self.only_said = QCheckBox("Without guesses")
+        self.only_said.setToolTip(
+            "Train on this: of objects that you did not accept only painted slices, strokes and clicks count; what you "
+            "said nothing about is not annotated."
+        )
         self.objects = ObjectList()
         self.slices = SlicesBox()
         self._make_buttons()
@@ -127,18 +138,19 @@ class InteractPanel(Panel):
         for keys in ("PSB", "LM"):
             extra = [self.sign] if keys == "LM" else []
             layout.addLayout(row(*(self.tools[key] for key in keys), *extra))
-        layout.addLayout(row(self.on_demand, self.run_button))
+        layout.addLayout(row(self.preview, self.on_demand, self.run_button))
         layout.addLayout(row(self.undo_button, self.redo_button))
         layout.addWidget(self.objects, 1)
         layout.addLayout(row(self.next_button, self.accept_button))
         layout.addWidget(self.slices)
-        layout.addLayout(row(self.train_button, self.views_button))
-        layout.addWidget(self.python_button)
+        layout.addLayout(row(self.train_button, self.only_said))
+        layout.addLayout(row(self.views_button, self.python_button))
         layout.addWidget(self.status)
 
     def _connect(self) -> None:
         self.sign.toggled.connect(self._on_sign)
         self.on_demand.toggled.connect(self._on_demand)
+        self.preview.toggled.connect(self._on_preview)
         self.image.layer_changed.connect(self._follow_image)
         self.start.layer_changed.connect(self._update)
         self.guided.asked.connect(self.correct_with_model)
@@ -240,10 +252,27 @@ class InteractPanel(Panel):
     def hand_over(self) -> None:
         """Open Train with this image and its labels as a row, and those on which objects were accepted before."""
         assert self.work is not None, "the button is off without a session"
+        if self.only_said.isChecked():
+            image = self.work.image
+            self._with(lambda work: work.queue.ask(work.said, lambda found: self._hand_over_said(image, found)))
+            return
         self._done.add(self.work.image, self.work.canvas.labels)
+        self._open_train()
+
+    def _hand_over_said(self, image: Layer, found: Segmentation | str) -> None:
+        """What the user vouches for becomes a layer of its own, in which the rest has the id that Train ignores."""
+        if isinstance(found, str):
+            show_error(found)
+            return
+        data, arguments, _ = labels_layer(found, [image, *self._viewer.layers])
+        self._done.add(image, self._viewer.add_labels(data, **{**arguments, "visible": False}))
+        self._open_train().options["ignore_label"].value = str(IGNORE_LABEL)
+
+    def _open_train(self) -> Any:
         panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Train")[1]
         for image, labels in self._done.pairs(self._viewer):
             panel.cases.take([image], labels)
+        return panel
 
     def show_views(self) -> None:
         """Show three linked views, or one again."""
@@ -269,6 +298,7 @@ class InteractPanel(Panel):
         if self.work is None:
             self.work = WorkOnImage(self._viewer, self.image.layer, self)
             self.work.on_demand = self.on_demand.isChecked()
+            self.work.hover.is_on = self.preview.isChecked()
             self.work.choose(self.work.label, positive=not self.sign.isChecked())
             self.work.changed.connect(self._update)
             self.destroyed.connect(self.work.canvas.close)
@@ -338,6 +368,11 @@ class InteractPanel(Panel):
         if not waits:
             self._with(WorkOnImage.run)
         self._update()
+
+    def _on_preview(self, shown: bool) -> None:
+        self._with(lambda work: setattr(work.hover, "is_on", shown))
+        if not shown:
+            self._with(lambda work: work.hover.clear())
 
     def _on_lock(self, label: int, lock: bool) -> None:
         self._with(lambda work: work.do(lambda s: s.lock(label) if lock else s.unlock(label)))

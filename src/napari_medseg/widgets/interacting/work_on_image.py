@@ -16,11 +16,13 @@ from napari_medseg.errors import MedsegError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.interactive.autosave import log_path
 from napari_medseg.interactive.desk import Change, Desk, View
+from napari_medseg.interactive.learning.said import said
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.prompts import Prompt
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import to_volume
 from napari_medseg.widgets.canvas.prompt_layers import Canvas, Row, seen
+from napari_medseg.widgets.interacting.hover import Hover
 from napari_medseg.widgets.work.in_order import InOrder
 
 if TYPE_CHECKING:
@@ -46,10 +48,12 @@ class WorkOnImage(QObject):
         self._drawn: dict[Row, Prompt] = {}
         """What the user sees drawn, and what the session was, or will be, told of it."""
         self._desk: Desk | None = None
+        self.hover = Hover(self)
         self.queue.idle.connect(self.changed)
 
     def close(self) -> None:
         """Leave the layers; what was done is kept in the log, which is free for another window once nothing runs."""
+        self.hover.close()
         self.queue.drop()
         self.canvas.close()
         self.queue.idle.disconnect(self.changed)
@@ -114,6 +118,13 @@ class WorkOnImage(QObject):
         """Something else about the session, in the worker and in its turn."""
         self.queue.ask(lambda: work(self._at_desk().session), then)
 
+    def said(self) -> Segmentation | str:
+        """In the worker: the labels as far as the user vouches for them, or why there are none."""
+        try:
+            return said(self._at_desk().session)
+        except MedsegError as error:
+            return str(error)
+
     def _leave_log(self) -> None:
         if self._desk is not None:
             self._desk.close()
@@ -131,6 +142,7 @@ class WorkOnImage(QObject):
     def _show(self, view: View) -> None:
         """The session after a change; the rows follow it once nothing waits."""
         self.view = view
+        self.hover.clear()
         if view.error:
             show_error(view.error)
         elif view.notice:
