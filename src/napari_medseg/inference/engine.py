@@ -126,7 +126,7 @@ def segmenting(
     model, wanted = as_models(model), wanted or Wanted()
     way = "none" if isinstance(model, ModelSet) else way_of(config, model.spec)
     if refiner is not None:
-        require_refiner_of(refiner, model, volume)
+        require_refiner_of(refiner, model, volume, config.missing)
         if way == "detect":
             raise NotSupportedError("a model that finds objects gives no labels to refine: leave refine out")
     if refiner is not None and way == "none":

@@ -14,7 +14,9 @@ import napari_medseg as ms
 from napari_medseg.cases import Case
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Progress
+from napari_medseg.events import Notice, Progress
+from napari_medseg.metrics.pairwise.overlap import dice_per_label
+from napari_medseg.models.refining import GIVEN, REFINED
 from napari_medseg.models.several import Ensemble
 from napari_medseg.training import iter_train, iter_train_folds
 from napari_medseg.training.refiners import errors
@@ -40,6 +42,10 @@ def pair(seed: int) -> Pair:
     grid = ms.Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0))
     names = {1: "one", 2: "two"}
     return ms.Volume(image[None], grid, ("image",), name=f"case {seed}"), ms.Segmentation(labels, grid, names)
+
+
+def dice(found: ms.Segmentation, reference: ms.Segmentation) -> float:
+    return float(np.mean(list(dice_per_label(np.asarray(found.data), np.asarray(reference.data), (1, 2)).values())))
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +77,12 @@ def test_a_refiner_is_trained_from_the_errors_of_a_model(
     assert refiner.spec.kind == "refiner"
     assert refiner.spec.refines is not None
     assert refiner.spec.refines.method == scheme
+    assert refiner.spec.refines.model == model.sha256
+    scores = refiner.spec.training.validation
+    volume, reference = cases[-1]
+    assert scores[GIVEN] == pytest.approx(dice(ms.segment(volume, model, device="cpu"), reference))
+    assert scores[REFINED] == pytest.approx(dice(ms.refine(volume, ms.segment(volume, model), refiner), reference))
+    assert any("no better" in e.message for e in events if isinstance(e, Notice)) == (scores[REFINED] <= scores[GIVEN])
     assert dict(refiner.spec.labels) == {1: "one", 2: "two"}
     seen = {"boundary-patch": 3, "point-rend": 1}[scheme]
     assert refiner.spec.arguments["in_channels"] == seen

@@ -74,7 +74,11 @@ def _boundary_patch(model: Model, facts: Sequence[CaseFacts], network: str | Non
     }
     planned = plan(facts, name, configured(TrainConfig, config, changed), "cpu", labels=model.spec.labels)
     arguments = {**planned.arguments, "in_channels": len(planned.channels) + len(planned.labels)}
-    return replace(planned, arguments=arguments, refines=Refining(method="boundary-patch", overlap=TEST_OVERLAP))
+    return replace(
+        planned,
+        arguments=arguments,
+        refines=Refining(method="boundary-patch", overlap=TEST_OVERLAP, model=model.sha256),
+    )
 
 
 def _point_rend(model: Model, facts: Sequence[CaseFacts], config: TrainConfig) -> ModelSpec:
@@ -102,6 +106,7 @@ def _point_rend(model: Model, facts: Sequence[CaseFacts], config: TrainConfig) -
             features=features,
             halvings=_HALVINGS,
             share=_SHARE,
+            model=model.sha256,
         ),
     )
 
