@@ -12,16 +12,19 @@ import torch
 
 import napari_medseg as ms
 from napari_medseg.cases import Case
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import LossConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
 from napari_medseg.models.refining import GIVEN, REFINED
 from napari_medseg.models.several import Ensemble
 from napari_medseg.training import iter_train, iter_train_folds
+from napari_medseg.training.cases import as_cases
+from napari_medseg.training.planning.rules import facts_of
 from napari_medseg.training.refiners import errors
-from napari_medseg.training.refiners.plan import TEST_OVERLAP
+from napari_medseg.training.refiners.plan import CUBE_OVERLAP, refiner_plan
 from napari_medseg.training.schemes.refiners import points_loss
+from napari_medseg.training.schemes.start import _new_network
 
 Pair = tuple[ms.Volume, ms.Segmentation]
 SMALL: dict[str, Any] = {
@@ -93,9 +96,26 @@ def test_a_refiner_is_trained_from_the_errors_of_a_model(
     refined = ms.refine(volume, given, refiner, device="cpu")
     assert set(np.unique(np.asarray(refined.data))) <= {0, 1, 2}
     if scheme == "boundary-patch":
-        assert refiner.spec.refines.overlap == TEST_OVERLAP
+        assert refiner.spec.refines.overlap == CUBE_OVERLAP
     else:
         assert (refiner.spec.refines.layer, refiner.spec.refines.features) == ("heads.0", 4)
+
+
+@torch.no_grad()
+def test_a_refiner_of_boxes_begins_as_the_model_itself(cases: list[Pair], model: ms.Model) -> None:
+    """A light unet3d lends its layout and weights, and the labels count for nothing yet; others lend nothing."""
+    facts = [facts_of(case, LossConfig(), np.random.default_rng(0)) for case in as_cases(cases)]
+    spec = refiner_plan("boundary-patch", model, facts, None, TrainConfig())
+    assert spec.arguments["channels"] == (4, 8)
+    network, known = (_new_network(spec, 0, model).eval(), model.load_network())
+    image, labels = torch.randn(1, 1, 8, 8, 8), torch.rand(1, 2, 8, 8, 8)
+    assert torch.equal(network(torch.cat([image, labels], 1)), known(image))
+    wide = replace(model, spec=replace(model.spec, arguments={**model.spec.arguments, "channels": (32, 64)}))
+    assert refiner_plan("boundary-patch", wide, facts, None, TrainConfig()).arguments["channels"] == (16, 32, 64)
+    other = refiner_plan("boundary-patch", model, facts, "attention_unet", TrainConfig())
+    assert not all(
+        torch.equal(a, b) for a, b in zip(_new_network(other, 0, model).parameters(), known.parameters(), strict=False)
+    )
 
 
 def test_a_resumed_training_makes_the_same_refiner(cases: list[Pair], model: ms.Model, tmp_path: Path) -> None:
