@@ -247,7 +247,7 @@ def test_what_speaks_against_a_refinement_is_said_once(case: Any, tmp_path: Path
 
 def test_a_refiner_needs_the_channels_that_it_was_trained_on(tmp_path: Path) -> None:
     channels = tuple(Channel(name=name, modality="other") for name in ("t1", "t2"))
-    two = {"channels": channels, "normalisation": (Normalisation(kind="zscore"),) * 2}
+    two: dict[str, Any] = {"channels": channels, "normalisation": (Normalisation(kind="zscore"),) * 2}
     refiner = spec_of(**two, arguments={**spec_of().arguments, "in_channels": 3})
     plain = replace(refiner, refines=None, arguments={**refiner.arguments, "in_channels": 2})
     model = write_model(tmp_path / "model.safetensors", plain, network_of(plain).state_dict())
