@@ -34,7 +34,7 @@ from napari_medseg.cases import Case, cases_from_folders
 
 RESULTS = Path(__file__).parent / "results" / "refine.json"
 MINUTES = {
-    "hippocampus": {"boundary-patch": 2.5, "point-rend": 2.5},
+    "hippocampus": {"boundary-patch": 6, "point-rend": 4},
     "phantom": {"boundary-patch": 1, "point-rend": 1.5},
 }
 """Processor minutes of each refiner."""
@@ -134,7 +134,7 @@ def refined(
     refiner = trained(folder / f"{data}.{scheme}.safetensors", cases, minutes=minutes, val=0, scheme=scheme, init=base)
     of_volume = {volume.name: found for (volume, _), found in zip(judged, plain[0], strict=True)}
     better = timed(lambda volume: ms.refine(volume, of_volume[volume.name], refiner), judged)
-    record(data, f"{scheme}, {minutes:g} minutes", better, judged)
+    record(data, f"{scheme}, {minutes:g} minute{'s' * (minutes != 1)}", better, judged)
 
 
 def record(data: str, method: str, made: tuple[list[ms.Segmentation], float], judged: Sequence[Pair]) -> None:
@@ -154,7 +154,8 @@ def record(data: str, method: str, made: tuple[list[ms.Segmentation], float], ju
         "processor": processor(),
     }
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    rows = [old for old in rows if (old["data"], old["method"]) != (data, method)] + [row]
+    place = next((n for n, old in enumerate(rows) if (old["data"], old["method"]) == (data, method)), len(rows))
+    rows[place : place + 1] = [row]
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     print(
         f"{data}, {method}: Dice {row['dice']:.4f}, NSD at 1 mm {row['nsd_1mm']:.4f}, "

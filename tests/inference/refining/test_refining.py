@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from napari_medseg.inference.refining.planes import RollingMeans
 from napari_medseg.io.zarr.format import is_unfinished
 from napari_medseg.models.file import write_model
 from napari_medseg.models.refining import GIVEN, REFINED, Refining, network_of
-from napari_medseg.models.spec import Channel, Normalisation, TrainingRecord
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
 SHAPE = (7, 14, 13)
 Labels = npt.NDArray[np.uint8]
@@ -229,6 +230,9 @@ def test_what_speaks_against_a_refinement_is_said_once(case: Any, tmp_path: Path
     learned = Refining(method="boundary-patch", model="a" * 64)
     poor = write_brighter(tmp_path / "poor.safetensors", spec_of(refines=learned, training=record))
     assert ms.load_model(poor.path).spec == poor.spec
+    document = json.loads(spec_of().to_json())
+    del document["refines"]["model"]
+    assert ModelSpec.from_json(json.dumps(document)) == spec_of(), "files older than the key"
     others = replace(given, provenance={"model_sha256": "b" * 64})
     data = np.array(volume.data)
     data[0, 3, 3:9, 3:9] = np.nan
