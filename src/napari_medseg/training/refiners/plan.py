@@ -144,7 +144,7 @@ def _squares(shape: Shape3) -> Shape3:
 
 def _cubes(shape: Shape3, step: int) -> Shape3:
     """step: what the network halves to 1."""
-    z, y, x = (min(_CUBE, max(_LEAST, round(n / 2 / step) * step)) if n > 1 else 1 for n in shape)
+    z, y, x = (min(_CUBE, max(_LEAST, step, round(n / 2 / step) * step)) if n > 1 else 1 for n in shape)
     return z, y, x
 
 
