@@ -1,6 +1,7 @@
 """What refiners regain: on hippocampi, and on a phantom that was segmented at half its resolution.
 
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_refine.py --folder models [--only hippocampus|phantom]
+        [--scheme boundary-patch|point-rend]
 
 Hippocampus: a model of 3 minutes of processor time on the first 160 cases, then refiners of the same 160 from its
 errors; the last 40 are judged once. Phantom: 12 cases of two lobed bodies; one model at half the resolution and one at
@@ -32,6 +33,11 @@ import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
 
 RESULTS = Path(__file__).parent / "results" / "refine.json"
+MINUTES = {
+    "hippocampus": {"boundary-patch": 6, "point-rend": 4},
+    "phantom": {"boundary-patch": 1, "point-rend": 1.5},
+}
+"""Processor minutes of each refiner."""
 JUDGED = 40
 Pair = tuple[ms.Volume, ms.Segmentation]
 
@@ -40,47 +46,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="Where the models lie, or are put.")
     parser.add_argument("--only", choices=("hippocampus", "phantom"))
+    parser.add_argument("--scheme", choices=tuple(MINUTES["phantom"]), help="One of the refiners; without it, both.")
     parser.add_argument("--models-only", action="store_true", help="Train the models whose errors refiners learn.")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.folder.mkdir(exist_ok=True)
+    schemes = () if args.models_only else (args.scheme,) if args.scheme else tuple(MINUTES["phantom"])
     if args.only != "phantom":
-        hippocampus(args.folder, models_only=args.models_only)
+        hippocampus(args.folder, schemes)
     if args.only != "hippocampus":
-        phantom(args.folder, models_only=args.models_only)
+        phantom(args.folder, schemes)
 
 
-def hippocampus(folder: Path, *, models_only: bool) -> None:
+def hippocampus(folder: Path, schemes: Sequence[str]) -> None:
     data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
     cases = cases_from_folders([data / "images"], data / "labels")
     first, judged = cases[:160], [case.load() for case in cases[160:]]
     base = trained(folder / "hippocampus.safetensors", first, minutes=3, val=0)
-    if models_only:
+    if not schemes:
         return
     plain = timed(lambda volume: ms.segment(volume, base, device="cpu"), judged)
     record("hippocampus", "3-minute model", plain, judged)
-    for scheme, minutes in (("boundary-patch", 6), ("point-rend", 4)):
-        refiner = trained(
-            folder / f"hippocampus.{scheme}.safetensors", first, minutes=minutes, val=0, scheme=scheme, init=base
-        )
-        refined(f"{scheme}, {minutes} minutes", "hippocampus", refiner, plain, judged)
+    for scheme in schemes:
+        refined(folder, "hippocampus", scheme, first, base, plain, judged)
 
 
-def phantom(folder: Path, *, models_only: bool) -> None:
+def phantom(folder: Path, schemes: Sequence[str]) -> None:
     training = [body(seed) for seed in range(12)]
     judged = [body(seed) for seed in range(100, 106)]
     half = trained(folder / "phantom.half.safetensors", training, minutes=1, val=0, spacing_zyx_mm=(2.0, 2.0, 2.0))
-    whole = trained(folder / "phantom.whole.safetensors", training, minutes=2, val=0, patch_zyx=(48, 48, 48))
-    if models_only:
+    if not schemes:
         return
     plain = timed(lambda volume: ms.segment(volume, half, device="cpu"), judged)
     record("phantom", "at half the resolution", plain, judged)
+    for scheme in schemes:
+        refined(folder, "phantom", scheme, training, half, plain, judged)
+    whole = trained(folder / "phantom.whole.safetensors", training, minutes=2, val=0, patch_zyx=(48, 48, 48))
     record("phantom", "at the whole", timed(lambda volume: ms.segment(volume, whole, device="cpu"), judged), judged)
-    for scheme, minutes in (("boundary-patch", 3), ("point-rend", 3)):
-        refiner = trained(
-            folder / f"phantom.{scheme}.safetensors", training, minutes=minutes, val=0, scheme=scheme, init=half
-        )
-        refined(f"{scheme}, {minutes} minutes", "phantom", refiner, plain, judged)
 
 
 def body(seed: int) -> Pair:
@@ -119,11 +121,20 @@ def timed(
 
 
 def refined(
-    method: str, data: str, refiner: ms.Model, plain: tuple[list[ms.Segmentation], float], judged: Sequence[Pair]
+    folder: Path,
+    data: str,
+    scheme: str,
+    cases: Sequence[Case | Pair],
+    base: ms.Model,
+    plain: tuple[list[ms.Segmentation], float],
+    judged: Sequence[Pair],
 ) -> None:
+    """Train a refiner of a model on cases, and judge what it makes of the labels `plain` of that model."""
+    minutes = MINUTES[data][scheme]
+    refiner = trained(folder / f"{data}.{scheme}.safetensors", cases, minutes=minutes, val=0, scheme=scheme, init=base)
     of_volume = {volume.name: found for (volume, _), found in zip(judged, plain[0], strict=True)}
     better = timed(lambda volume: ms.refine(volume, of_volume[volume.name], refiner), judged)
-    record(data, method, better, judged)
+    record(data, f"{scheme}, {minutes:g} minute{'s' * (minutes != 1)}", better, judged)
 
 
 def record(data: str, method: str, made: tuple[list[ms.Segmentation], float], judged: Sequence[Pair]) -> None:
@@ -143,7 +154,8 @@ def record(data: str, method: str, made: tuple[list[ms.Segmentation], float], ju
         "processor": processor(),
     }
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    rows = [old for old in rows if (old["data"], old["method"]) != (data, method)] + [row]
+    place = next((n for n, old in enumerate(rows) if (old["data"], old["method"]) == (data, method)), len(rows))
+    rows[place : place + 1] = [row]
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     print(
         f"{data}, {method}: Dice {row['dice']:.4f}, NSD at 1 mm {row['nsd_1mm']:.4f}, "

@@ -17,6 +17,7 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- filled -->               volumes filled from slices, from benchmarks/results
     <!-- methods -->              the ways to explain, and what their maps mean
     <!-- explained -->            how well they do on a phantom, from benchmarks/results
+    <!-- refined -->              what refiners regain, from benchmarks/results
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
     <!-- picture: FILE | TEXT -->  a picture, once it exists
 
@@ -55,13 +56,13 @@ from napari_medseg.training.schemes.table import SCHEMES
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
-SEMI, EXPLAINED, ENGINE, SCALING, INTERACT = (
-    RESULTS.with_name(f"{name}.json") for name in ("semi", "explain", "engine", "scaling", "interact")
+SEMI, EXPLAINED, ENGINE, SCALING, INTERACT, REFINED = (
+    RESULTS.with_name(f"{name}.json") for name in ("semi", "explain", "engine", "scaling", "interact", "refine")
 )
 END = "<!-- end -->"
 KINDS = (
     *("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained"),
-    *("engine", "scaling", "workers", "prompts", "filled"),
+    *("engine", "scaling", "workers", "prompts", "filled", "refined"),
 )
 MARK = re.compile(
     rf"^<!-- (?P<kind>{'|'.join(KINDS)}|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
@@ -329,6 +330,23 @@ def explained_table(_: str, __: Path) -> str:
     return table([("method", "network", "mass in the region", "correlation with random weights"), *rows])
 
 
+def refined_table(_: str, __: Path) -> str:
+    """What refiners make of the labels of models, on cases that neither has seen."""
+    results = json.loads(REFINED.read_text(encoding="utf-8"))
+    rows = [
+        (
+            row["data"],
+            row["method"],
+            *(f"{row[key]:.{digits}f}" for key, digits in (("dice", 4), ("nsd_1mm", 4), ("hd95_mm", 2))),
+            f"{row['cpu_seconds_a_case']:.2f} s",
+        )
+        for row in results
+    ]
+    head = ("cases", "labels of", "mean Dice", "NSD at 1 mm", "HD95, mm", "CPU time of a case")
+    used = ", ".join(sorted({row["processor"] for row in results}))
+    return table([head, *rows]) + f"\nOne thread of {used}.\n"
+
+
 def reference(listing: str, page: Path) -> str:
     """The names that a page of `::: name` lines lists, under its headings."""
     text = (page.parent / listing).read_text(encoding="utf-8")
@@ -418,6 +436,7 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "filled": filled_table,
     "methods": methods_table,
     "explained": explained_table,
+    "refined": refined_table,
     "reference": reference,
     "picture": picture,
 }

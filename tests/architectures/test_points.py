@@ -26,6 +26,17 @@ def test_the_point_head_has_the_published_parameters(classes: int, parameters: i
     assert sum(p.numel() for p in PointHead(256, classes).parameters()) == parameters
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_an_untrained_head_repeats_the_coarse_labels(classes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand((2, classes, 50), generator=generator).softmax(1)
+    fine = torch.randn((2, 16, 50), generator=generator)
+    found = PointHead(16, classes)(fine, coarse)
+    sure = coarse.topk(2, dim=1).values.diff(dim=1).abs()[:, 0] > 0.05
+    assert sure.any()
+    assert (found.argmax(1) == coarse.argmax(1))[sure].all()
+
+
 def test_places_are_the_centres_of_voxels() -> None:
     # 2 x 4 pixels: x runs over -0.75, -0.25, 0.25, 0.75 and comes first.
     assert places_of(torch.tensor([[0, 5]]), (2, 4)).tolist() == [[[-0.75, -0.5], [-0.25, 0.5]]]

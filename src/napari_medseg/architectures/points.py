@@ -23,10 +23,14 @@ from napari_medseg.architectures.blocks.outputs import Outputs
 
 OVERSAMPLED, UNCERTAIN_SHARE = 3, 0.75
 """k and beta of the paper: of k times as many random points the least certain ones are taken, beta of those wanted."""
+_SURE = 5.0
+"""Logit that an untrained head gives the class of the coarse labels."""
 
 
 class PointHead(nn.Module):
     """A perceptron of three layers of 256 for single points; every layer sees the coarse labels again.
+
+    Untrained, it repeats the coarse labels: what it learns are the corrections (our choice; published: no such start).
 
     Source: Kirillov et al., CVPR 2020, doi:10.1109/CVPR42600.2020.00982.
     """
@@ -43,6 +47,8 @@ class PointHead(nn.Module):
                 nn.init.normal_(parameter, std=0.001)
             else:
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+        with torch.no_grad():
+            self.predictor.weight[:, width:, 0].copy_(_SURE * torch.eye(classes))
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """(N, F, P) and (N, K, P) -> logits (N, K, P)."""

@@ -138,7 +138,7 @@ def segmenting(
         if refiner is not None or way != "none":
             raise NotSupportedError("regions are neither refined nor numbered: leave refine, instances or regions out")
     if refiner is not None:
-        require_refiner_of(refiner, model, volume)
+        require_refiner_of(refiner, model, volume, config.missing)
         if way == "detect":
             raise NotSupportedError("a model that finds objects gives no labels to refine: leave refine out")
     if refiner is not None and way == "none":

@@ -74,6 +74,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "licence": _LONG_NAME,
         "network": _NAME,
         "refining layer": (0, 200),
+        "refining model": (0, 64),
         "row name": _NAME,
         "training versions": (0, 200),
     }

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_CLEANING = 64
 """Longest list."""
+GIVEN, REFINED = "dice mean as given", "dice mean"
+"""Rows of a refiner's validation: the mean Dice of the labels that it was given, and of what it made of them."""
 RefiningMethod = Literal["boundary-patch", "point-rend"]
 
 
@@ -42,12 +44,15 @@ class Refining:
     """point-rend: how often the labels are halved before points bring them back to their size."""
     share: float = 0.0
     """point-rend: voxels of each size that the point head decides: the least certain ones."""
+    model: str = ""
+    """SHA-256 of the model whose errors it has learned; empty in files older than this."""
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         checks.choice("refining method", self.method, get_args(RefiningMethod))
         set_(self, "overlap", checks.number("refining overlap", self.overlap))
         checks.text("refining layer", self.layer)
+        checks.text("refining model", self.model)
         set_(self, "features", checks.whole("refining features", self.features))
         set_(self, "halvings", checks.whole("refining halvings", self.halvings))
         set_(self, "share", checks.number("refining share", self.share))
@@ -74,6 +79,17 @@ def network_of(spec: ModelSpec) -> nn.Module:
         halvings=spec.refines.halvings,
         share=spec.refines.share,
     )
+
+
+def no_better(spec: ModelSpec) -> list[str]:
+    """A line for a refiner whose validation found it no better than what it was given; empty for others."""
+    scores = spec.training.validation
+    if spec.refines is None or GIVEN not in scores or scores[REFINED] > scores[GIVEN]:
+        return []
+    return [
+        f"the validation found the refiner no better than what it was given: mean Dice {scores[REFINED]:.4f} after, "
+        f"{scores[GIVEN]:.4f} before; train it longer, or leave it out"
+    ]
 
 
 def cleaning_of(value: object, labels: Container[int]) -> tuple[CleanConfig, ...]:

@@ -475,7 +475,8 @@ def _spec(document: object) -> ModelSpec:
     members["training"] = TrainingRecord(**training)
     members["cleaning"] = tuple(read_cleaning(_object("cleaning", one)) for one in _list(members, "cleaning"))
     if members["refines"] is not None:
-        members["refines"] = Refining(**_members("refines", Refining, members["refines"]))
+        refines = {"model": "", **_object("refines", members["refines"])}
+        members["refines"] = Refining(**_members("refines", Refining, refines))
     if members["first"] is not None:
         stage = _members("first", Stage, members["first"])
         if isinstance(stage["model"], dict) and stage["model"].get("first") is not None:

@@ -20,6 +20,7 @@ from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.adapters import without_adapters
 from napari_medseg.models.file import Model
+from napari_medseg.models.refining import GIVEN, no_better
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.models.trust import PLAIN_TRUST, Trust
 from napari_medseg.training.patches import PatchBatch
@@ -31,7 +32,6 @@ from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, 
 from napari_medseg.training.schemes.scheme import MakesUp, Prepares, ScoresItself
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import believing, mean_of, predict_with, validate, validate_presets
-from napari_medseg.volume import Segmentation, Volume
 
 _NON_FINITE_IN_A_ROW = 10
 """Steps without a finite loss after which a training gives up."""
@@ -256,14 +256,7 @@ def _scores(
     """The mean Dice per label id of the phase's network."""
     if isinstance(state.scheme, ScoresItself):
         return (yield from state.scheme.scores([case.case for case in cases]))
-    errors = setup.errors
-    if errors is None:
-        predict = predict_with(Predictor(state.volumes, setup.device, precision, setup.first), setup.spec)
-    else:
-
-        def predict(volume: Volume) -> Segmentation:
-            return errors.refined(volume, state.network, setup.spec, setup.device)
-
+    predict = predict_with(Predictor(state.volumes, setup.device, precision, setup.first), setup.spec)
     return (yield from validate([case.case for case in cases], setup.spec, predict, setup.config.loss))
 
 
@@ -315,14 +308,14 @@ def _end(
     state.network.load_state_dict(keeper.load_best().load_network().state_dict())
     state.dice = state.best_dice
     bf16_ok = False
-    if setup.errors is not None:  # a refiner runs in fp32, and has no presets
-        return _finished(setup, state, keeper)
+    if isinstance(state.scheme, ScoresItself):  # in fp32, and without presets
+        model = _finished(setup, state, keeper, given=(yield from _as_given(setup, cases)))
+        yield from map(Notice, no_better(model.spec))
+        return model
     if setup.precision == "bf16":
         state.dice = yield from _scores(setup, state, cases, "fp32")
         bf16_ok = all(state.best_dice[k] >= state.dice[k] - _BF16_TOLERANCE for k in state.dice)
         yield _validated(setup, state, is_best=True)
-    if isinstance(state.scheme, ScoresItself):
-        return _finished(setup, state, keeper, bf16_ok=bf16_ok)
     best = Predictor(state.volumes, setup.device, setup.precision, setup.first)
     presets = yield from validate_presets(
         [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
@@ -348,6 +341,14 @@ def _why_no_cleaning(setup: Setup, state: TrainState, cases: Sequence[Validation
         yield Notice(f"decide_cleaning decides nothing: {reason}")
 
 
+def _as_given(setup: Setup, cases: Sequence[ValidationCase]) -> Generator[Event, None, dict[str, float]]:
+    """The mean Dice of the labels that a refiner is given, for its record; nothing where no refiner is trained."""
+    if setup.errors is None:
+        return {}
+    scores = yield from validate([case.case for case in cases], setup.spec, setup.errors.of, setup.config.loss)
+    return {GIVEN: mean_of(scores)}
+
+
 def _finished(
     setup: Setup,
     state: TrainState,
@@ -357,8 +358,11 @@ def _finished(
     presets: Mapping[str, float] = MappingProxyType({}),
     cleaning: tuple[CleanConfig, ...] = (),
     trust: Trust = PLAIN_TRUST,
+    given: Mapping[str, float] = MappingProxyType({}),
 ) -> Model:
-    """Write the history, and the model with the best weights."""
+    """Write the history, and the model with the best weights. given: scores of the labels that a refiner is given."""
     spec = replace(recorded(setup, state, bf16_ok=bf16_ok, presets=presets), cleaning=cleaning, trust=trust)
+    if given:
+        spec = replace(spec, training=replace(spec.training, validation={**spec.training.validation, **given}))
     keeper.write_history(spec, state.history)
     return keeper.write_model(spec, weights_of(setup, state), state.written)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,15 @@ import napari_medseg as ms
 from known_refiners import AsGiven, Brighter, patches, segmenter, spec_of, write_brighter
 from napari_medseg.config import RefineConfig
 from napari_medseg.errors import GridMismatchError, InputError
-from napari_medseg.events import Filled, Progress
+from napari_medseg.events import Event, Filled, Notice, Progress
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.refining.engine import box_of, refining
 from napari_medseg.inference.refining.network import PatchNetwork
 from napari_medseg.inference.refining.planes import RollingMeans
 from napari_medseg.io.zarr.format import is_unfinished
 from napari_medseg.models.file import write_model
-from napari_medseg.models.refining import Refining, network_of
+from napari_medseg.models.refining import GIVEN, REFINED, Refining, network_of
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
 
 SHAPE = (7, 14, 13)
 Labels = npt.NDArray[np.uint8]
@@ -215,6 +218,47 @@ def test_segmenting_with_a_refiner_is_segmenting_then_refining(case: Any, tmp_pa
         assert found.provenance["refined"] == wanted.provenance["refined"]
         assert found.provenance["model_sha256"] == model.sha256
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".medseg")) == []
+
+
+def told(events: Iterable[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, Notice)]
+
+
+def test_what_speaks_against_a_refinement_is_said_once(case: Any, tmp_path: Path) -> None:
+    volume, given = case
+    record = TrainingRecord(validation={GIVEN: 0.8, REFINED: 0.8})
+    learned = Refining(method="boundary-patch", model="a" * 64)
+    poor = write_brighter(tmp_path / "poor.safetensors", spec_of(refines=learned, training=record))
+    assert ms.load_model(poor.path).spec == poor.spec
+    document = json.loads(spec_of().to_json())
+    del document["refines"]["model"]
+    assert ModelSpec.from_json(json.dumps(document)) == spec_of(), "files older than the key"
+    others = replace(given, provenance={"model_sha256": "b" * 64})
+    data = np.array(volume.data)
+    data[0, 3, 3:9, 3:9] = np.nan
+    lines = told(ms.iter_refine(replace(volume, data=data), others, poor))
+    assert [line[:30] for line in lines] == [
+        "the validation found the refin",
+        "the refiner was trained from t",
+        "the image has voxels beside th",
+    ]
+    good = replace(record, validation={GIVEN: 0.8, REFINED: 0.81})
+    fit = write_brighter(tmp_path / "fit.safetensors", spec_of(refines=learned, training=good))
+    own = replace(given, provenance={"model_sha256": "a" * 64})
+    assert told(ms.iter_refine(volume, own, fit)) == []
+    assert told(ms.iter_refine(volume, others, write_brighter(tmp_path / "old.safetensors", spec_of()))) == []
+
+
+def test_a_refiner_needs_the_channels_that_it_was_trained_on(tmp_path: Path) -> None:
+    channels = tuple(Channel(name=name, modality="other") for name in ("t1", "t2"))
+    two: dict[str, Any] = {"channels": channels, "normalisation": (Normalisation(kind="zscore"),) * 2}
+    refiner = spec_of(**two, arguments={**spec_of().arguments, "in_channels": 3})
+    plain = replace(refiner, refines=None, arguments={**refiner.arguments, "in_channels": 2})
+    model = write_model(tmp_path / "model.safetensors", plain, network_of(plain).state_dict())
+    better = write_model(tmp_path / "refiner.safetensors", refiner, network_of(refiner).state_dict())
+    one = replace(image_of(np.zeros(SHAPE, np.float32)), channels=("t1",))
+    with pytest.raises(InputError, match=r"the refiner .* needs the channel t2, which is missing: leave refine out"):
+        ms.segment(one, model, refine=better, missing=("t2",))
 
 
 def test_objects_are_numbered_in_refined_labels(case: Any, tmp_path: Path) -> None:

@@ -9,17 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import napari_medseg as ms
 from napari_medseg.cases import Case
-from napari_medseg.config import TrainConfig
+from napari_medseg.config import LossConfig, TrainConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Progress
+from napari_medseg.events import Notice, Progress
+from napari_medseg.metrics.pairwise.overlap import dice_per_label
+from napari_medseg.models.refining import GIVEN, REFINED
 from napari_medseg.models.several import Ensemble
 from napari_medseg.training import iter_train, iter_train_folds
+from napari_medseg.training.cases import as_cases
+from napari_medseg.training.planning.rules import facts_of
 from napari_medseg.training.refiners import errors
-from napari_medseg.training.refiners.plan import TEST_OVERLAP
+from napari_medseg.training.refiners.plan import CUBE_OVERLAP, refiner_plan
 from napari_medseg.training.schemes.refiners import points_loss
+from napari_medseg.training.schemes.start import _new_network
 
 Pair = tuple[ms.Volume, ms.Segmentation]
 SMALL: dict[str, Any] = {
@@ -40,6 +46,10 @@ def pair(seed: int) -> Pair:
     grid = ms.Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0))
     names = {1: "one", 2: "two"}
     return ms.Volume(image[None], grid, ("image",), name=f"case {seed}"), ms.Segmentation(labels, grid, names)
+
+
+def dice(found: ms.Segmentation, reference: ms.Segmentation, ids: tuple[int, ...] = (1, 2)) -> float:
+    return float(np.mean(list(dice_per_label(np.asarray(found.data), np.asarray(reference.data), ids).values())))
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +81,12 @@ def test_a_refiner_is_trained_from_the_errors_of_a_model(
     assert refiner.spec.kind == "refiner"
     assert refiner.spec.refines is not None
     assert refiner.spec.refines.method == scheme
+    assert refiner.spec.refines.model == model.sha256
+    scores = refiner.spec.training.validation
+    volume, reference = cases[-1]
+    assert scores[GIVEN] == pytest.approx(dice(ms.segment(volume, model, device="cpu"), reference))
+    assert scores[REFINED] == pytest.approx(dice(ms.refine(volume, ms.segment(volume, model), refiner), reference))
+    assert any("no better" in e.message for e in events if isinstance(e, Notice)) == (scores[REFINED] <= scores[GIVEN])
     assert dict(refiner.spec.labels) == {1: "one", 2: "two"}
     seen = {"boundary-patch": 3, "point-rend": 1}[scheme]
     assert refiner.spec.arguments["in_channels"] == seen
@@ -81,9 +97,26 @@ def test_a_refiner_is_trained_from_the_errors_of_a_model(
     refined = ms.refine(volume, given, refiner, device="cpu")
     assert set(np.unique(np.asarray(refined.data))) <= {0, 1, 2}
     if scheme == "boundary-patch":
-        assert refiner.spec.refines.overlap == TEST_OVERLAP
+        assert refiner.spec.refines.overlap == CUBE_OVERLAP
     else:
         assert (refiner.spec.refines.layer, refiner.spec.refines.features) == ("heads.0", 4)
+
+
+@torch.no_grad()
+def test_a_refiner_of_boxes_begins_as_the_model_itself(cases: list[Pair], model: ms.Model) -> None:
+    """A light unet3d lends its layout and weights, and the labels count for nothing yet; others lend nothing."""
+    facts = [facts_of(case, LossConfig(), np.random.default_rng(0)) for case in as_cases(cases)]
+    spec = refiner_plan("boundary-patch", model, facts, None, TrainConfig())
+    assert spec.arguments["channels"] == (4, 8)
+    network, known = (_new_network(spec, 0, model).eval(), model.load_network())
+    image, labels = torch.randn(1, 1, 8, 8, 8), torch.rand(1, 2, 8, 8, 8)
+    assert torch.equal(network(torch.cat([image, labels], 1)), known(image))
+    wide = replace(model, spec=replace(model.spec, arguments={**model.spec.arguments, "channels": (32, 64)}))
+    assert refiner_plan("boundary-patch", wide, facts, None, TrainConfig()).arguments["channels"] == (16, 32, 64)
+    other = refiner_plan("boundary-patch", model, facts, "attention_unet", TrainConfig())
+    assert not all(
+        torch.equal(a, b) for a, b in zip(_new_network(other, 0, model).parameters(), known.parameters(), strict=False)
+    )
 
 
 def test_a_resumed_training_makes_the_same_refiner(cases: list[Pair], model: ms.Model, tmp_path: Path) -> None:
@@ -161,3 +194,33 @@ def test_points_that_nobody_annotated_do_not_count() -> None:
     known = points_loss(logits, torch.tensor([[0, 1, -1]]))
     torch.testing.assert_close(known, torch.log1p(torch.exp(torch.tensor(-2.0))))
     assert float(points_loss(logits, torch.full((1, 3), -1))) == 0
+
+
+def lobed(seed: int) -> Pair:
+    """A ball with lobes of 1 to 2 voxels, in noise; 24^3 voxels of 1 mm."""
+    rng, shape = np.random.default_rng(seed), (24, 24, 24)
+    lobes = ndimage.gaussian_filter(rng.standard_normal(shape), 1.5) * 7
+    distance = np.linalg.norm(np.indices(shape) - 11.5, axis=0)
+    labels = (distance + 1.5 * lobes < 7).astype(np.uint8)
+    image = (labels + 0.2 * rng.standard_normal(shape)).astype(np.float32)
+    grid = ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0))
+    return ms.Volume(image[None], grid, ("image",), name=f"case {seed}"), ms.Segmentation(labels, grid, {1: "one"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["boundary-patch", "point-rend"])
+def test_a_refiner_regains_what_a_coarse_resolution_lost(scheme: str, tmp_path: Path) -> None:
+    """On cases that neither the model nor the refiner has seen: a quarter of what is wrong at least."""
+    small = {**SMALL, "val": 0.0, "arguments": {"channels": (8, 16), "deep_supervision": False}, "augment": False}
+    seen, judged = [lobed(seed) for seed in range(6)], [lobed(seed) for seed in range(10, 13)]
+    coarse = {**small, "spacing_zyx_mm": (3.0, 3.0, 3.0), "patch_zyx": (8, 8, 8)}
+    model = ms.train(seen, out=tmp_path / "model.safetensors", epochs=40, **coarse)
+    options = {**small, "arguments": {}, "patch_zyx": (12, 12, 12), "epochs": 12}
+    refiner = ms.train(seen, out=tmp_path / "refiner.safetensors", scheme=scheme, init=model, **options)
+    before, after = [], []
+    for volume, reference in judged:
+        given = ms.segment(volume, model, device="cpu")
+        before.append(dice(given, reference, (1,)))
+        after.append(dice(ms.refine(volume, given, refiner), reference, (1,)))
+    assert min(before) > 0.5, "the model has learned nothing to better"
+    assert 1 - np.mean(after) < 3 / 4 * (1 - np.mean(before))

@@ -20,7 +20,7 @@ from napari_medseg.arrays.boxes import Box, whole
 from napari_medseg.arrays.views import AxisView, Reordered
 from napari_medseg.config import RefineConfig, SegmentConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Filled, Progress, Started, Work
+from napari_medseg.events import Filled, Notice, Progress, Started, Work
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.device import Machine, choose_device
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
@@ -120,11 +120,17 @@ def _filling(
     assert refines is not None, "the caller looked"
     normalisers = [Normaliser.of(*pair) for pair in zip(spec.normalisation, statistics, strict=True)]
     means = RollingMeans(spec.outputs, shape)
+    warned = False
     planes = _Planes(walk, means, RowWriter(target, walk.plan.order, whole(shape)), np.array(spec.label_ids), chosen)
     for z, kept in enumerate(thinned(walk.boundaries(chosen), walk.box, refines.overlap)):
         boxes = [box_around((z, y, x), walk.box, shape) for y, x in kept]
         for box in boxes:
             image = _padded(walk.image, box)
+            if not warned and image.dtype.kind == "f" and not np.isfinite(image).all():
+                warned = True
+                yield Notice(
+                    "the image has voxels beside the labels that are no numbers (NaN or infinite): they count as 0"
+                )
             values = torch.from_numpy(np.stack([f(image[c]) for c, f in enumerate(normalisers)]))
             means.add(box, network(values, one_hot(_padded(walk.labels, box)[0], spec.label_ids)).numpy())
             yield Progress(z, shape[0], "planes refined")

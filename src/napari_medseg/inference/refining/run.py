@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,14 @@ from napari_medseg.io import read_segmentation
 from napari_medseg.io.disk import locks
 from napari_medseg.io.zarr.format import filling_labels, is_unfinished
 from napari_medseg.models.file import Model
+from napari_medseg.models.naming import same_name
+from napari_medseg.models.refining import no_better
 from napari_medseg.models.several import ModelSet
+from napari_medseg.models.spec import ModelSpec
 from napari_medseg.volume import Segmentation, Volume, label_dtype
 
+MADE_BY = "model_sha256"
+"""Where the provenance of labels says which model made them."""
 PROVENANCE_KEY = "refined"
 """Where the provenance of refined labels says by what."""
 Segment = Callable[[Wanted], Work[Segmentation]]
@@ -49,8 +54,23 @@ def refining_labels(
         result = Segmentation(
             data, volume.grid, names, name=segmentation.name, colours=segmentation.colours, provenance=made_by
         )
-        yield from refining(volume, segmentation, network, config, result)
+        events = refining(volume, segmentation, network, config, result)
+        yield next(events)
+        yield from map(Notice, _doubts(segmentation, model.spec))
+        yield from events
     return result
+
+
+def _doubts(segmentation: Segmentation, spec: ModelSpec) -> list[str]:
+    """What the user should know before the run: the refiner is no gain, or learned from another model's errors."""
+    assert spec.refines is not None, "the caller looked"
+    made_by = segmentation.provenance.get(MADE_BY)
+    other = bool(made_by and spec.refines.model) and made_by != spec.refines.model
+    told = (
+        "the refiner was trained from the errors of another model than the one that made these labels: it may not "
+        "better them; train one from that model (train --init)"
+    )
+    return [*no_better(spec), *([told] if other else [])]
 
 
 def segmenting_and_refining(
@@ -80,11 +100,22 @@ def segmenting_and_refining(
     return refined
 
 
-def require_refiner_of(refiner: Model, model: Model | ModelSet, volume_or_outline: Any) -> None:
-    """Raise InputError unless a refiner knows labels of a model, and has the channels of the image."""
+def require_refiner_of(
+    refiner: Model, model: Model | ModelSet, volume_or_outline: Any, missing: Sequence[str] = ()
+) -> None:
+    """Raise InputError unless a refiner knows labels of a model, and has the channels of the image.
+
+    missing: names of channels that the image lacks; a refiner that knows them sees all of them, or nothing.
+    """
     from napari_medseg.inference.refining.network import require_refiner
 
     require_refiner(refiner)
+    lacking = [name for name in missing if any(same_name(name, own.name) for own in refiner.spec.channels)]
+    if lacking:
+        raise InputError(
+            f"the refiner {refiner.path} needs the channel {lacking[0]}, which is missing: leave refine out, or give "
+            f"the channel"
+        )
     require_channels(volume_or_outline, refiner.spec, str(refiner.path))
     labels = model.labels if isinstance(model, ModelSet) else model.spec.labels
     if not set(labels) & set(refiner.spec.labels):

@@ -195,7 +195,7 @@ def check_cases(
         for one in models_of(model):
             require_fit(outline, one.spec, str(one.path), config.missing)
         if refiner is not None:
-            require_refiner_of(refiner, model, outline)
+            require_refiner_of(refiner, model, outline, config.missing)
         notes[case.name] = outline.notes
     warn_of_notes(notes)
 

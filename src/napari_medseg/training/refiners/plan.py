@@ -20,13 +20,15 @@ from napari_medseg.training.planning.rules import CaseFacts, plan, plan_from, ta
 
 TRAIN_OVERLAP, TEST_OVERLAP = 0.25, 0.55
 """What two boxes along a boundary may share, in training and in use (Tang et al., CVPR 2021)."""
+CUBE_OVERLAP = 0.35
+"""What two cubes may share in use: a voxel of a boundary then lies in about four, as it does with squares at 0.55."""
 _SQUARE = 64
 """Pixels of a box of slices along an axis, as published."""
 _CUBE = 32
-"""Voxels of a box of volumes along an axis, at most; a third of the image at most, or eight."""
+"""Voxels of a cube along an axis, at most; half the image at most, or eight."""
 _LEAST = 8
 _STEP = 4
-"""Sizes of boxes are multiples of it: the light network halves a box twice."""
+"""Sizes of squares are multiples of it."""
 _HALVINGS = 2
 _SHARE = 0.25
 """Voxels of each size that the point head decides."""
@@ -66,15 +68,31 @@ def _boundary_patch(model: Model, facts: Sequence[CaseFacts], network: str | Non
     if config.mode not in ("auto", "2d", "3d"):
         raise InputError(f"a refiner sees slices (2d) or volumes (3d); got mode {config.mode}")
     name = network or (NETWORK_2D if flat else NETWORK_3D)
-    patch = config.sampling.patch_zyx or (_squares(shape) if flat else _cubes(shape))
-    changed = {
-        "mode": "2d" if flat else "3d",
-        "patch_zyx": patch,
-        "arguments": {**_ARGUMENTS.get(name, {}), **config.arguments},
-    }
+    arguments = {**_arguments(name, model.spec, flat=flat), **config.arguments}
+    step = 2 ** max(2, len(arguments.get("channels", ())) - 1)
+    patch = config.sampling.patch_zyx or (_squares(shape) if flat else _cubes(shape, step))
+    changed = {"mode": "2d" if flat else "3d", "patch_zyx": patch, "arguments": arguments}
     planned = plan(facts, name, configured(TrainConfig, config, changed), "cpu", labels=model.spec.labels)
     arguments = {**planned.arguments, "in_channels": len(planned.channels) + len(planned.labels)}
-    return replace(planned, arguments=arguments, refines=Refining(method="boundary-patch", overlap=TEST_OVERLAP))
+    return replace(
+        planned,
+        arguments=arguments,
+        refines=Refining(method="boundary-patch", overlap=TEST_OVERLAP if flat else CUBE_OVERLAP, model=model.sha256),
+    )
+
+
+def _arguments(name: str, model: ModelSpec, *, flat: bool) -> dict[str, Any]:
+    """The arguments of a boundary-patch network: those of the model, where it is such a network and light itself.
+
+    It then starts from the model's weights.
+    """
+    own = model.arguments
+    if flat or name != NETWORK_3D or model.network != name or own["spatial_dims"] != 3:
+        return _ARGUMENTS.get(name, {})
+    light, widths = _ARGUMENTS[name], own["channels"]
+    if not isinstance(widths, tuple) or widths[0] > light["channels"][0]:
+        return light
+    return {k: v for k, v in own.items() if k not in ("in_channels", "out_channels", "spatial_dims", "fusion")}
 
 
 def _point_rend(model: Model, facts: Sequence[CaseFacts], config: TrainConfig) -> ModelSpec:
@@ -102,6 +120,7 @@ def _point_rend(model: Model, facts: Sequence[CaseFacts], config: TrainConfig) -
             features=features,
             halvings=_HALVINGS,
             share=_SHARE,
+            model=model.sha256,
         ),
     )
 
@@ -123,8 +142,9 @@ def _squares(shape: Shape3) -> Shape3:
     return (1, *(min(_SQUARE, max(_LEAST, n // _STEP * _STEP)) for n in shape[1:]))  # type: ignore[return-value]
 
 
-def _cubes(shape: Shape3) -> Shape3:
-    z, y, x = (min(_CUBE, max(_LEAST, round(n / 2 / _STEP) * _STEP)) if n > 1 else 1 for n in shape)
+def _cubes(shape: Shape3, step: int) -> Shape3:
+    """step: what the network halves to 1."""
+    z, y, x = (min(_CUBE, max(_LEAST, step, round(n / 2 / step) * step)) if n > 1 else 1 for n in shape)
     return z, y, x
 
 

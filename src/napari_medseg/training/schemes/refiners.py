@@ -5,40 +5,56 @@ A batch holds the image and, in the last channels, the labels that the model gav
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from napari_medseg.architectures.points import PointRend, sampled, training_places, with_background
+from napari_medseg.cases import Case
+from napari_medseg.events import Work
 from napari_medseg.inference.device import autocast
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.descent import drawing, train_mode
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.state import Setup, TrainState
+from napari_medseg.training.validate import validate
 
 POINTS = 2048
 """Points of a patch that a step learns from."""
 
 
-class BoundaryPatch(Supervised):
+class _Refiner(Supervised):
+    """What both share: they are validated by what they make of the model's labels."""
+
+    def __init__(self, setup: Setup, network: nn.Module) -> None:
+        super().__init__(setup, network)
+        self._setup = setup
+
+    def scores(self, cases: Sequence[Case]) -> Work[dict[int, float]]:
+        """The mean Dice per label id of the labels that were made better."""
+        setup, errors, network = self._setup, self._setup.errors, self.network_to_keep()
+        assert errors is not None, "the scheme learns from them"
+        refined = partial(errors.refined, network=network, spec=setup.spec, device=setup.device)
+        return (yield from validate(cases, setup.spec, refined, setup.config.loss))
+
+
+class BoundaryPatch(_Refiner):
     """The labels in boxes along the boundary of what a model gave, from the image and from what it gave.
 
     Source: Tang et al., CVPR 2021, doi:10.48550/arXiv.2104.05239.
     """
 
 
-class PointRendScheme(Supervised):
+class PointRendScheme(_Refiner):
     """Points of a patch, most where the given labels are coarse; the network whose features they have learns too.
 
     Source: Kirillov et al., CVPR 2020, doi:10.1109/CVPR42600.2020.00982.
     """
-
-    def __init__(self, setup: Setup, network: nn.Module) -> None:
-        super().__init__(setup, network)
-        self._setup = setup
 
     def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
         setup, network = self._setup, self._learner.network

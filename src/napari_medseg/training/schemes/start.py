@@ -32,9 +32,8 @@ def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module
         torch.manual_seed(seed)
         network = network_of(spec)
     if spec.refines is not None:
-        if initial is not None and isinstance(network, PointRend):
-            first = initial.members[0] if isinstance(initial, Ensemble) else initial
-            network.network.load_state_dict(first.load_network().state_dict())
+        if initial is not None:
+            _begin_as(initial.members[0] if isinstance(initial, Ensemble) else initial, network)
     elif initial is not None:
         known = initial.load_network().state_dict()
         origins = origins_of(spec.labels, initial.spec.labels)
@@ -43,6 +42,28 @@ def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module
             channels = channels_from(*([channel.name for channel in s.channels] for s in (spec, initial.spec)))
         network.load_state_dict(taken_over(network.state_dict(), known, spec, origins, channels), strict=False)
     return network
+
+
+def _begin_as(model: Model, network: nn.Module) -> None:
+    """Let a refiner begin with the weights of the model whose errors it learns, where it has such a network.
+
+    The labels, which are further channels of boundary-patch, count for nothing before it has learned.
+    """
+    known = model.load_network().state_dict()
+    if isinstance(network, PointRend):
+        network.network.load_state_dict(known)
+        return
+    own = network.state_dict()
+    padded = {name: _padded(tensor, own[name]) for name, tensor in known.items() if name in own}
+    if len(padded) == len(own) and all(tensor.shape == own[name].shape for name, tensor in padded.items()):
+        network.load_state_dict(padded)
+
+
+def _padded(known: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A weight (out, in, ...) with 0 for the further input channels of another one; others as they are."""
+    if known.ndim < 2 or known.shape[1] >= like.shape[1]:
+        return known
+    return torch.cat([known, known.new_zeros(known.shape[0], like.shape[1] - known.shape[1], *known.shape[2:])], 1)
 
 
 def _let_learn(network: nn.Module, setup: Setup) -> None:
