@@ -32,7 +32,7 @@ import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
 from napari_medseg.config import LossConfig
 from napari_medseg.doubt.streaming import opened
-from napari_medseg.doubt.trusting import Observed, observing, soft_dice, trust_of
+from napari_medseg.doubt.trusting import Observed, observing, signs_of, trust_of
 from napari_medseg.events import run_to_end
 from napari_medseg.metrics.agreement.calibration import calibrate
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
@@ -141,7 +141,7 @@ def judged(case: Observed, trust: Trust) -> dict[str, float]:
     wrong = case.logits.argmax(axis=1) != case.classes
     sure = softmax(case.logits / trust.temperature, axis=1)
     worst = np.argsort(-entropy(sure, axis=1), kind="stable")[: round(0.05 * len(wrong))]
-    expected, low, high = trust.dice.expected(soft_dice(case.logits / trust.temperature), case.volume_ml)
+    expected, low, high = trust.dice.expected(signs_of(case, trust.temperature))
     return {
         "ece_before": ece(softmax(case.logits, axis=1), case.classes),
         "ece_after": ece(sure, case.classes),
@@ -225,7 +225,8 @@ def trained(pool: list[Any], chosen: list[tuple[int, int]], seed: int, minutes: 
         seed=seed,
         device="cpu",
         ignore_label=IGNORE,
-        batch_size=8,
+        batch_size=1,
+        shapes=0.0,
         arguments={"channels": (8, 16, 32)},
     )
 

@@ -61,7 +61,7 @@ def trained(folder: Path, name: str) -> Any:
         return marked.trained(folder, name, steps=STEPS[name], learning_rate=RATES[name])
     cases = [marked.phantom(1000 + seed)[:2] for seed in range(8)]
     out = folder / "mem3d.safetensors"
-    return ms.train(cases, out=out, scheme="memory", arguments=TINY, epochs=STEPS[name] / 8, batch_size=4, val=0)
+    return ms.train(cases, out=out, scheme="memory", arguments=TINY, epochs=STEPS[name] // 8, batch_size=4, val=0)
 
 
 def row(model: Any, method: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from napari_medseg.doubt.diversity import joined, k_center
 from napari_medseg.doubt.look import MOST_CELLS, Cells, Look
 from napari_medseg.doubt.suggesting import _best
 from napari_medseg.errors import InputError, MedsegError, UnknownKnobError
-from napari_medseg.models.trust import DiceLine
+from napari_medseg.models.trust import DiceLine, Signs
 
 SHAPE = (4, 6, 8)
 
@@ -43,7 +43,7 @@ def look(doubt: Array, foreground: Array | None = None, spacing: tuple[float, fl
         doubt=made[0],
         foreground=made[1],
         voxels=(10,),
-        soft_dice=0.5,
+        signs=Signs(0.5, 0.02, 0.0),
         intensities=(0.0,),
     )
 

@@ -88,10 +88,11 @@ def slices_of(look: Look, axis: int, annotated: Collection[int] = ()) -> Iterato
 
 def case_of(look: Look, line: DiceLine | None) -> Candidate:
     """The whole case. line: of the model, where it has one."""
-    dice, reason = look.soft_dice, f"the labels agree with their own probabilities by a Dice of {look.soft_dice:.2f}"
+    dice = look.signs.soft_dice
+    reason = f"the labels agree with their own probabilities by a Dice of {dice:.2f}"
     if line is not None:
-        dice = line.expected(look.soft_dice, look.volume_ml)[0]
-        reason = line.sentence(look.soft_dice, look.volume_ml)
+        dice = line.expected(look.signs)[0]
+        reason = line.sentence(look.signs)
     cell = np.unravel_index(int(look.doubt.means.argmax()), look.doubt.sums.shape)
     suggestion = Suggestion(
         case=look.case,

@@ -88,7 +88,7 @@ def suggesting(
             look = yield from _watching(volume, chosen, case.name, config, done, len(cases))
             line = chosen.spec.trust.dice
             if line is not None:
-                yield Notice(f"{case.name}: {line.sentence(look.soft_dice, look.volume_ml)}")
+                yield Notice(f"{case.name}: {line.sentence(look.signs)}")
             candidates += _candidates(look, chosen, config, annotated.get(case.name, ()), labels.get(case.name))
         yield Progress(_PER_IMAGE * (done + 1), _PER_IMAGE * len(cases), "images")
     return _best(candidates, config)

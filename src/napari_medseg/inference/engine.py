@@ -164,8 +164,8 @@ def segmenting(
             yield Notice(doubt)
         yield from events
         if outputs.softness is not None and model.spec.trust.dice is not None:
-            ml = sum(outputs.softness.voxels) * volume.grid.voxel_volume_mm3 / 1000
-            yield Notice(model.spec.trust.dice.sentence(outputs.softness.soft_dice, ml))
+            signs = outputs.softness.signs(volume.grid.voxel_volume_mm3)
+            yield Notice(model.spec.trust.dice.sentence(signs))
         yield from cleaning_labels(result, model.spec.cleaning)
     return result
 
