@@ -13,7 +13,7 @@ from napari_medseg.doubt.look import MOST_CELLS
 from tall import held_by, tall
 
 WORK: dict[str, Callable[[ms.Volume, Path, Path], object]] = {
-    "suggest": lambda image, model, _: ms.suggest([image], model, count=3, device="cpu"),
+    "suggest": lambda image, model, _: ms.suggest([image], model, kind="region", device="cpu"),
     "doubts": lambda image, model, out: ms.doubts(image, model, kinds=["entropy"], out=out, device="cpu"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from napari_medseg import Grid, Suggestion, Volume, suggest
 from napari_medseg.arrays.boxes import whole
 from napari_medseg.config import SuggestConfig
 from napari_medseg.doubt.candidates import axis_of, case_of, regions_of, slices_of
-from napari_medseg.doubt.diversity import joined, k_center
+from napari_medseg.doubt.diversity import joined, k_center, spread_out
 from napari_medseg.doubt.look import MOST_CELLS, Cells, Look
 from napari_medseg.doubt.suggesting import _best
 from napari_medseg.errors import InputError, MedsegError, UnknownKnobError
@@ -111,6 +112,25 @@ def test_the_next_one_is_unsure_and_far_from_those_before() -> None:
     assert k_center(features, [2, 1.9, 1, 1], 3) == [0, 3, 2]
     assert k_center(features, [2, 30, 1, 1], 2, taken=[0]) == [3, 1]
     assert k_center(features, [0, 0, 0, 0], 9) == [0, 1, 2, 3]
+
+
+def test_the_next_one_is_of_the_group_with_fewest_and_no_outlier() -> None:
+    features, groups = np.array([[0.0], [0.1], [1.0], [2.0], [900.0]]), [0, 0, 1, 1, 1]
+    assert spread_out(features, [2, 1.9, 1, 1.1, 0.5], groups, 3) == [0, 3, 2]
+    assert spread_out(features, [2, 1.9, 1, 1.1, 0.5], groups, 2, taken=[0]) == [3, 2]
+    assert k_center(features, [2, 1.9, 1, 1.1, 0.5], 1, taken=[0]) == [4]
+    one = [0] * 5
+    assert spread_out(features, [2, 1.9, 1, 1.1, 0.5], one, 2, taken=[0]) == [3, 2], "a neighbour counts little"
+    assert spread_out(features, [0] * 5, one, 9) == [0, 1, 2, 3, 4]
+    assert spread_out(np.ones((2, 1)), [1, 2], [0, 1], 2, taken=[0]) == [1]
+
+
+def test_a_slice_counts_by_doubt_in_what_may_be_a_label() -> None:
+    doubt, foreground = np.zeros(SHAPE), np.zeros(SHAPE)
+    doubt[0], doubt[2], foreground[2] = 0.5, 0.25, 0.5
+    found = list(slices_of(look(doubt, foreground), 0))
+    assert [c.suggestion.score for c in found] == [24, 0, 12, 0]
+    assert [c.weight for c in found] == pytest.approx([0, 0, math.sqrt(12 * 24), 0])
 
 
 def test_groups_count_alike() -> None:

@@ -5,23 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-import marked
 import napari_medseg as ms
 from tall import held_by, tall
 
 
-@pytest.mark.parametrize("method", ["gradient", "grad-cam"])
-def test_what_a_map_holds_does_not_grow_with_the_planes(tmp_path: Path, method: str) -> None:
-    model = marked.trained(tmp_path, "attention_unet", steps=0)
-    planes = np.asarray(marked.phantom()[0].data[0])
+def test_what_a_map_holds_does_not_grow_with_the_planes(ball_model: Path, tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).normal(size=(12, 20, 16)).astype(np.float32)
 
     def work(depth: int) -> tuple[int, int]:
         out = tmp_path / f"{depth}.zarr"
-        return held_by(lambda: ms.explain(tall(planes, depth), model, method=method, check=True, out=out))
+        return held_by(lambda: ms.explain(tall(planes, depth), ball_model, method="gradient", check=True, out=out))
 
     work(8)  # what is imported and compiled once
     (few, few_elements), (many, many_elements) = work(70), work(140)
-    assert many_elements == few_elements < planes[0].size * 140
-    assert many - few < 70 * planes[0].nbytes / 4
+    assert many_elements == few_elements < planes[0].size * 70
+    assert many - few < 70 * planes[0].nbytes / 2
