@@ -26,7 +26,7 @@ if "--help" not in sys.argv:
 
 import numpy as np
 from scipy.special import softmax
-from scipy.stats import entropy
+from scipy.stats import entropy, spearmanr
 
 import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
@@ -92,9 +92,20 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
         )  # fmt: skip
     places = np.linspace(128, 159, args.fit).round().astype(int).tolist()
     args.cache.mkdir(exist_ok=True)
-    fitted = trust_of([seen(cases[k], args.cache / f"{k}.npz", model) for k in places])
+    validated = [seen(cases[k], args.cache / f"{k}.npz", model) for k in places]
+    fitted = trust_of(validated)
     assert fitted.dice is not None, "there are enough cases"
-    add({"what": "fitted", "temperature": fitted.temperature, "line": vars(fitted.dice), "cases": len(places)})
+    known = np.array([case.dice for case in validated])
+    add(
+        {
+            "what": "fitted",
+            "temperature": fitted.temperature,
+            "line": vars(fitted.dice),
+            "cases": len(places),
+            "dice": float(known.mean()),
+            "spread_of_dice": float(known.std()),
+        }
+    )
     for k, case in enumerate(cases):
         if k >= len(cases) - JUDGED:
             add({"what": "case", "case": case.name, **judged(seen(case, args.cache / f"{k}.npz", model), fitted)})
@@ -112,7 +123,9 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
             "dice": float(dice.mean()),
             "expected_dice": float(expected.mean()),
             "correlation": float(np.corrcoef(expected, dice)[0, 1]),
+            "rank_correlation": float(spearmanr(expected, dice).statistic),
             "mean_error_of_expected": float(np.abs(expected - dice).mean()),
+            "mean_error_of_mean": float(np.abs(dice - found("fitted")[0]["dice"]).mean()),
             "inside_interval": sum(row["low"] <= row["dice"] <= row["high"] for row in rows_),
             "cases": len(rows_),
         }

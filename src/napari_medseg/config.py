@@ -187,8 +187,8 @@ class SuggestConfig:
     count: int = field(default=8, metadata={"ge": 1, "le": 100_000})
     """How many are suggested."""
     by: Literal["both", "doubt", "diversity"] = "both"
-    """doubt: where the model is unsure; diversity: what differs most from the rest; both: unsure of what may be a
-    label, unlike each other, and of images of which least is annotated."""
+    """doubt: where the model is unsure; diversity: what differs most from the rest; both: of the half that is
+    most unsure of what may be a label, what stands for the others, from images of which least is annotated."""
     axis: Literal["auto", "z", "y", "x"] = "auto"
     """The axis of the array along which slices are suggested; auto: that of the coarsest spacing, z among equals."""
     region_mm: float = field(default=10.0, metadata={"gt": 0, "le": 1000, "step": 1})

@@ -17,7 +17,7 @@ from napari_medseg import Grid, Suggestion, Volume, suggest
 from napari_medseg.arrays.boxes import whole
 from napari_medseg.config import SuggestConfig
 from napari_medseg.doubt.candidates import axis_of, case_of, regions_of, slices_of
-from napari_medseg.doubt.diversity import joined, k_center, spread_out
+from napari_medseg.doubt.diversity import covering, joined, k_center
 from napari_medseg.doubt.look import MOST_CELLS, Cells, Look
 from napari_medseg.doubt.suggesting import _best
 from napari_medseg.errors import InputError, MedsegError, UnknownKnobError
@@ -114,15 +114,17 @@ def test_the_next_one_is_unsure_and_far_from_those_before() -> None:
     assert k_center(features, [0, 0, 0, 0], 9) == [0, 1, 2, 3]
 
 
-def test_the_next_one_is_of_the_group_with_fewest_and_no_outlier() -> None:
-    features, groups = np.array([[0.0], [0.1], [1.0], [2.0], [900.0]]), [0, 0, 1, 1, 1]
-    assert spread_out(features, [2, 1.9, 1, 1.1, 0.5], groups, 3) == [0, 3, 2]
-    assert spread_out(features, [2, 1.9, 1, 1.1, 0.5], groups, 2, taken=[0]) == [3, 2]
-    assert k_center(features, [2, 1.9, 1, 1.1, 0.5], 1, taken=[0]) == [4]
-    one = [0] * 5
-    assert spread_out(features, [2, 1.9, 1, 1.1, 0.5], one, 2, taken=[0]) == [3, 2], "a neighbour counts little"
-    assert spread_out(features, [0] * 5, one, 9) == [0, 1, 2, 3, 4]
-    assert spread_out(np.ones((2, 1)), [1, 2], [0, 1], 2, taken=[0]) == [1]
+def test_what_is_taken_stands_for_the_better_half() -> None:
+    features = np.array([[0.0], [1.0], [1.1], [1.2], [5.0], [5.0], [90.0], [0.2], [0.3], [0.4], [0.5], [0.6], [1.05]])
+    scores, one = [0, 9, 9, 9, 8, 8, 0, 0, 0, 0, 0, 7, 7], [0] * 13
+    # The outlier and what has no score are left out; then the middle of the many is taken, and one of the others.
+    assert covering(features, scores, one, 2) == [2, 4]
+    assert covering(features, scores, one, 1, taken=[2]) == [4]
+    assert k_center(features, np.ones(13), 1, taken=[2]) == [6]
+    assert covering(features, scores, [0] * 4 + [1] * 9, 2, taken=[4]) == [2, 11], "of the group with the fewest rows"
+    assert covering(features, scores, one, 99) == covering(features, scores, one, 13)
+    assert sorted(covering(features, scores, one, 13)) == list(range(13))
+    assert covering(np.ones((2, 1)), [1, 2], [0, 1], 2, taken=[0]) == [1]
 
 
 def test_a_slice_counts_by_doubt_in_what_may_be_a_label() -> None:

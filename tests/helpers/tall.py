@@ -1,8 +1,7 @@
-"""Images of any number of planes that nothing holds, and what a work over them holds at once."""
+"""Images of any number of planes that nothing holds, and how much of them a work takes at once."""
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from napari_medseg import Grid, Volume
 
 
-class _Repeated:
+class Repeated:
     """Some planes again and again: (1, depth, Y, X), made when they are read."""
 
     chunks = None
@@ -22,18 +21,15 @@ class _Repeated:
     def __init__(self, planes: npt.NDArray[Any], depth: int) -> None:
         self._planes = planes
         self.shape, self.dtype, self.ndim = (1, depth, *planes.shape[1:]), planes.dtype, 4
+        self.most = 0
+        """Voxels that were read at once."""
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         channel, z, *rest = key
         where = np.arange(self.shape[1])[z] % len(self._planes)
         found = self._planes[where][(slice(None), *rest)]
+        self.most = max(self.most, found.size)
         return found if isinstance(channel, int | np.integer) else found[None]
-
-
-def tall(planes: npt.NDArray[Any], depth: int, name: str = "tall") -> Volume:
-    """An image (1, depth, Y, X) of these planes (z, Y, X) again and again."""
-    grid = Grid((depth, *planes.shape[1:]), np.eye(4))
-    return Volume(_Repeated(planes, depth), grid, ("image",), name=name)
 
 
 class _Largest(TorchDispatchMode):
@@ -51,12 +47,10 @@ class _Largest(TorchDispatchMode):
         return made
 
 
-def held_by(work: Callable[[], object]) -> tuple[int, int]:
-    """(most bytes of arrays and objects at once, elements of the largest tensor) while some work is done."""
-    tracemalloc.start()
-    try:
-        with _Largest() as largest:
-            work()
-        return tracemalloc.get_traced_memory()[1], largest.elements
-    finally:
-        tracemalloc.stop()
+def taken_at_once(depth: int, work: Callable[[Volume], object]) -> tuple[int, int]:
+    """(voxels of an image of that depth, elements of tensors) that some work takes at once, at most."""
+    planes = np.random.default_rng(0).normal(size=(12, 20, 16)).astype(np.float32)
+    data = Repeated(planes, depth)
+    with _Largest() as largest:
+        work(Volume(data, Grid((depth, *planes.shape[1:]), np.eye(4)), ("image",), name="tall"))
+    return data.most, largest.elements

@@ -12,7 +12,7 @@ from napari_medseg import registry
 from napari_medseg.cases import Case
 from napari_medseg.config import SuggestConfig, configured
 from napari_medseg.doubt.candidates import Candidate, Suggestion, axis_of, case_of, regions_of, slices_of
-from napari_medseg.doubt.diversity import joined, k_center, spread_out
+from napari_medseg.doubt.diversity import covering, joined, k_center
 from napari_medseg.doubt.look import Look, looking
 from napari_medseg.doubt.streaming import WINDOWS
 from napari_medseg.errors import InputError, NotSupportedError
@@ -132,7 +132,7 @@ def _best(candidates: Sequence[Candidate], config: SuggestConfig) -> list[Sugges
         chosen = k_center(features, np.ones(len(candidates)), config.count, taken)
     else:
         cases = np.unique([c.suggestion.case for c in candidates], return_inverse=True)[1]
-        chosen = spread_out(features, [c.weight for c in candidates], cases, config.count, taken)
+        chosen = covering(features, [c.weight for c in candidates], cases, config.count, taken)
     return [candidates[k].suggestion for k in chosen]
 
 
