@@ -9,19 +9,18 @@ from tall import taken_at_once
 
 
 def test_what_a_suggestion_takes_at_once_does_not_grow_with_the_planes(ball_model: Path) -> None:
-    few, many = (
-        taken_at_once(depth, lambda image: ms.suggest([image], ball_model, count=3, device="cpu")) for depth in (48, 96)
-    )
+    def suggested(image: ms.Volume) -> object:
+        return ms.suggest([image], ball_model, count=3, device="cpu")
+
+    few, many = taken_at_once(48, suggested), taken_at_once(96, suggested)
     assert few == many
     assert 0 < many[0] < 48 * 20 * 16
 
 
 def test_what_doubts_take_at_once_does_not_grow_with_the_planes(ball_model: Path, tmp_path: Path) -> None:
-    few, many = (
-        taken_at_once(
-            depth, lambda image, out=tmp_path / f"{depth}.zarr": ms.doubts(image, ball_model, out=out, device="cpu")
-        )
-        for depth in (48, 96)
-    )
+    def doubted(image: ms.Volume) -> object:
+        return ms.doubts(image, ball_model, out=tmp_path / f"{image.grid.shape[0]}.zarr", device="cpu")
+
+    few, many = taken_at_once(48, doubted), taken_at_once(96, doubted)
     assert few == many
     assert 0 < many[0] < 48 * 20 * 16

@@ -9,9 +9,9 @@ from tall import taken_at_once
 
 
 def test_what_a_map_takes_at_once_does_not_grow_with_the_planes(ball_model: Path, tmp_path: Path) -> None:
-    few, many = (
-        taken_at_once(depth, lambda image, out=tmp_path / f"{depth}.zarr": ms.explain(image, ball_model, out=out))
-        for depth in (48, 96)
-    )
+    def explained(image: ms.Volume) -> object:
+        return ms.explain(image, ball_model, out=tmp_path / f"{image.grid.shape[0]}.zarr")
+
+    few, many = taken_at_once(48, explained), taken_at_once(96, explained)
     assert few == many
     assert 0 < many[0] < 48 * 20 * 16

@@ -29,12 +29,12 @@ class Repeated:
         where = np.arange(self.shape[1])[z] % len(self._planes)
         found = self._planes[where][(slice(None), *rest)]
         self.most = max(self.most, found.size)
-        return found if isinstance(channel, int | np.integer) else found[None]
+        return np.asarray(found if isinstance(channel, int | np.integer) else found[None])
 
 
-class _Largest(TorchDispatchMode):
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch
         self.elements = 0
 
     def __torch_dispatch__(

@@ -120,15 +120,15 @@ class MemoryReads:
             hook.remove()
         if not weights:
             raise InputError("the memory is too large to be shown: annotate fewer slices")
-        depth, *coarse = memory.keys.shape[2:]
+        depth, height, width = memory.keys.shape[2:]
         asked = self._asked_about(logits.detach())
         if weighted:
             (g,) = torch.autograd.grad((odds(logits, 1, apart_each=False)[0] * asked).sum(), weights[0])
             read = _effect(weights[0].detach()[0, 0], g[0, 0])
         else:
-            read = adaptive_avg_pool2d(asked[None, None], coarse).flatten() @ weights[0][0, 0]
+            read = adaptive_avg_pool2d(asked[None, None], (height, width)).flatten() @ weights[0][0, 0]
         size = self.view.square.size
-        return resize(read.reshape(1, depth, *coarse), (size, size))[0]
+        return resize(read.reshape(1, depth, height, width), (size, size))[0]
 
     def _asked_about(self, logits: Tensor) -> Tensor:
         """(size, size): the voxels of the slice that count."""
