@@ -26,13 +26,13 @@ if "--help" not in sys.argv:
 
 import numpy as np
 from scipy.special import softmax
-from scipy.stats import entropy
+from scipy.stats import entropy, spearmanr
 
 import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
 from napari_medseg.config import LossConfig
 from napari_medseg.doubt.streaming import opened
-from napari_medseg.doubt.trusting import Observed, observing, soft_dice, trust_of
+from napari_medseg.doubt.trusting import Observed, observing, signs_of, trust_of
 from napari_medseg.events import run_to_end
 from napari_medseg.metrics.agreement.calibration import calibrate
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--pool", type=int, default=24, help="Cases of the first 160 whose slices may be annotated.")
     parser.add_argument("--test", type=int, default=10, help="Of the last 40, evenly, on which a round is judged.")
-    parser.add_argument("--round-minutes", type=float, default=0.1, help="Of the training of a round.")
+    parser.add_argument("--round-minutes", type=float, default=0.2, help="Of the training of a round.")
     parser.add_argument("--seeds", default="0,1,2")
     args = parser.parse_args()
     data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
@@ -92,9 +92,20 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
         )  # fmt: skip
     places = np.linspace(128, 159, args.fit).round().astype(int).tolist()
     args.cache.mkdir(exist_ok=True)
-    fitted = trust_of([seen(cases[k], args.cache / f"{k}.npz", model) for k in places])
+    validated = [seen(cases[k], args.cache / f"{k}.npz", model) for k in places]
+    fitted = trust_of(validated)
     assert fitted.dice is not None, "there are enough cases"
-    add({"what": "fitted", "temperature": fitted.temperature, "line": vars(fitted.dice), "cases": len(places)})
+    known = np.array([case.dice for case in validated])
+    add(
+        {
+            "what": "fitted",
+            "temperature": fitted.temperature,
+            "line": vars(fitted.dice),
+            "cases": len(places),
+            "dice": float(known.mean()),
+            "spread_of_dice": float(known.std()),
+        }
+    )
     for k, case in enumerate(cases):
         if k >= len(cases) - JUDGED:
             add({"what": "case", "case": case.name, **judged(seen(case, args.cache / f"{k}.npz", model), fitted)})
@@ -112,7 +123,9 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
             "dice": float(dice.mean()),
             "expected_dice": float(expected.mean()),
             "correlation": float(np.corrcoef(expected, dice)[0, 1]),
+            "rank_correlation": float(spearmanr(expected, dice).statistic),
             "mean_error_of_expected": float(np.abs(expected - dice).mean()),
+            "mean_error_of_mean": float(np.abs(dice - found("fitted")[0]["dice"]).mean()),
             "inside_interval": sum(row["low"] <= row["dice"] <= row["high"] for row in rows_),
             "cases": len(rows_),
         }
@@ -141,7 +154,7 @@ def judged(case: Observed, trust: Trust) -> dict[str, float]:
     wrong = case.logits.argmax(axis=1) != case.classes
     sure = softmax(case.logits / trust.temperature, axis=1)
     worst = np.argsort(-entropy(sure, axis=1), kind="stable")[: round(0.05 * len(wrong))]
-    expected, low, high = trust.dice.expected(soft_dice(case.logits / trust.temperature), case.volume_ml)
+    expected, low, high = trust.dice.expected(signs_of(case, trust.temperature))
     return {
         "ece_before": ece(softmax(case.logits, axis=1), case.classes),
         "ece_after": ece(sure, case.classes),
@@ -169,8 +182,49 @@ def active(cases: list[Case], args: argparse.Namespace) -> None:
     pool = [(replace(cases[k].volume(), name=cases[k].name), cases[k].segmentation()) for k in places]
     tested = [cases[k].load() for k in np.linspace(160, 199, args.test).round().astype(int)]
     for seed in map(int, args.seeds.split(",")):
-        for way in ("random", "suggested"):
+        for way in ("suggested", "random"):
             learn(pool, tested, way, seed, args)
+    if not found("suggested"):
+        add(saved(args))
+
+
+def saved(args: argparse.Namespace) -> dict[str, Any]:
+    """The slices after which suggestions reach what random ones reach at their end, over the slices of these."""
+    seeds = list(map(int, args.seeds.split(",")))
+    counts = [SLICES * (number + 1) for number in range(args.rounds)]
+    dice = {
+        way: np.array([[one(way, seed, count)["dice"] for count in counts] for seed in seeds])
+        for way in ("random", "suggested")
+    }
+
+    def ratio(suggested: Any, goal: float) -> float | None:
+        """None where the goal is not reached."""
+        above = np.flatnonzero(suggested >= goal)
+        if not above.size:
+            return None
+        k = int(above[0])
+        if k == 0:
+            return counts[0] / counts[-1]
+        part = (goal - suggested[k - 1]) / (suggested[k] - suggested[k - 1])
+        return float((counts[k - 1] + part * SLICES) / counts[-1])
+
+    return {
+        "what": "suggested",
+        "slices": counts,
+        "random": dice["random"].mean(axis=0).tolist(),
+        "suggested": dice["suggested"].mean(axis=0).tolist(),
+        "ratio": ratio(dice["suggested"].mean(axis=0), float(dice["random"].mean(axis=0)[-1])),
+        "ratios": [ratio(s, float(r[-1])) for s, r in zip(dice["suggested"], dice["random"], strict=True)],
+        "round_cpu_minutes": args.round_minutes,
+        "seeds": seeds,
+        "pool": args.pool,
+        "tested": args.test,
+    }
+
+
+def one(way: str, seed: int, count: int) -> dict[str, Any]:
+    """The row of a round."""
+    return next(r for r in found("active") if (r["way"], r["seed"], r["slices"]) == (way, seed, count))
 
 
 def learn(pool: list[Any], tested: list[Any], way: str, seed: int, args: argparse.Namespace) -> None:
@@ -183,12 +237,15 @@ def learn(pool: list[Any], tested: list[Any], way: str, seed: int, args: argpars
         count = SLICES * (number + 1)
         if count in done:
             chosen = [tuple(place) for place in done[count]["places"]]
+        elif way == "random" and number == 0:  # both ways begin with the same slices, and so with the same network
+            add({**one("suggested", seed, count), "way": way, "next": []})
         else:
             began = time.process_time()
             with tempfile.TemporaryDirectory() as folder:
                 model = trained(pool, chosen, seed, args.round_minutes, Path(folder))
                 dice = float(np.mean([dice_of(model, volume, labels) for volume, labels in tested]))
-                following = [] if way == "random" else suggested(pool, model, chosen)
+                last = way == "random" or number == args.rounds - 1
+                following = [] if last else suggested(pool, model, chosen)
             add(
                 {
                     "what": "active",
@@ -204,8 +261,7 @@ def learn(pool: list[Any], tested: list[Any], way: str, seed: int, args: argpars
         if way == "random":
             chosen = order[: count + SLICES]
         else:
-            last = next(r for r in rows() if (r.get("way"), r.get("seed"), r.get("slices")) == (way, seed, count))
-            chosen = [*chosen, *(tuple(place) for place in last["next"])]
+            chosen = [*chosen, *(tuple(place) for place in one(way, seed, count)["next"])]
 
 
 def trained(pool: list[Any], chosen: list[tuple[int, int]], seed: int, minutes: float, folder: Path) -> ms.Model:
@@ -225,7 +281,9 @@ def trained(pool: list[Any], chosen: list[tuple[int, int]], seed: int, minutes: 
         seed=seed,
         device="cpu",
         ignore_label=IGNORE,
-        batch_size=8,
+        batch_size=1,
+        shapes=0.0,
+        learning_rate=5e-3,
         arguments={"channels": (8, 16, 32)},
     )
 

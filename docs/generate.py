@@ -18,6 +18,8 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- methods -->              the ways to explain, and what their maps mean
     <!-- explained -->            how well they do on a phantom, from benchmarks/results
     <!-- refined -->              what refiners regain, from benchmarks/results
+    <!-- doubted -->              what doubts and the expected Dice are worth, from benchmarks/results
+    <!-- suggested -->            what suggested slices save, from benchmarks/results
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
     <!-- picture: FILE | TEXT -->  a picture, once it exists
 
@@ -56,13 +58,14 @@ from napari_medseg.training.schemes.table import SCHEMES
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
-SEMI, EXPLAINED, ENGINE, SCALING, INTERACT, REFINED = (
-    RESULTS.with_name(f"{name}.json") for name in ("semi", "explain", "engine", "scaling", "interact", "refine")
+SEMI, EXPLAINED, ENGINE, SCALING, INTERACT, REFINED, DOUBTED = (
+    RESULTS.with_name(f"{name}.json")
+    for name in ("semi", "explain", "engine", "scaling", "interact", "refine", "doubt")
 )
 END = "<!-- end -->"
 KINDS = (
     *("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained"),
-    *("engine", "scaling", "workers", "prompts", "filled", "refined"),
+    *("engine", "scaling", "workers", "prompts", "filled", "refined", "doubted", "suggested"),
 )
 MARK = re.compile(
     rf"^<!-- (?P<kind>{'|'.join(KINDS)}|reference|picture):? ?(?P<what>[^\n]*?) ?-->\n"
@@ -323,11 +326,41 @@ def explained_table(_: str, __: Path) -> str:
             f"`{name}`",
             f"`{row['network']}`",
             f"{row['inside']:.1f}",
+            f"{row['correlation']:.2f}",
             ", ".join(f"{value:.2f}" for value in row["correlations"]),
         )
         for name, row in results.items()
     ]
-    return table([("method", "network", "mass in the region", "correlation with random weights"), *rows])
+    heading = ("method", "network", "mass in the region", "correlation with random weights", "with each network")
+    return table([heading, *rows])
+
+
+def doubted_table(_: str, __: Path) -> str:
+    """What temperature, entropy and the expected Dice are worth, as the benchmark measured it."""
+    rows = json.loads(DOUBTED.read_text(encoding="utf-8"))
+    row = next(row for row in rows if row["what"] == "trust")
+    return table(
+        [
+            ("what", "value"),
+            ("temperature", f"{row['temperature']:.2f}"),
+            ("expected calibration error, temperature 1", f"{row['ece_before']:.4f}"),
+            ("expected calibration error, with the temperature", f"{row['ece_after']:.4f}"),
+            ("errors among the 5 % of voxels with most entropy", f"{100 * row['errors_in_worst_5_percent']:.0f} %"),
+            ("correlation of expected and true Dice", f"{row['correlation']:.2f}"),
+            ("correlation of their ranks", f"{row['rank_correlation']:.2f}"),
+            ("mean distance of expected and true Dice", f"{row['mean_error_of_expected']:.3f}"),
+            ("mean distance of the fitted cases' mean and true Dice", f"{row['mean_error_of_mean']:.3f}"),
+            ("cases inside the interval of 95 in 100", f"{row['inside_interval']} of {row['cases']}"),
+        ]
+    )
+
+
+def suggested_table(_: str, __: Path) -> str:
+    """The mean Dice by the number of annotated slices, random and suggested, as the benchmark measured it."""
+    rows = json.loads(DOUBTED.read_text(encoding="utf-8"))
+    row = next(row for row in rows if row["what"] == "suggested")
+    ways = [(way, *(f"{dice:.3f}" for dice in row[way])) for way in ("random", "suggested")]
+    return table([("annotated slices", *map(str, row["slices"])), *ways])
 
 
 def refined_table(_: str, __: Path) -> str:
@@ -437,6 +470,8 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "methods": methods_table,
     "explained": explained_table,
     "refined": refined_table,
+    "doubted": doubted_table,
+    "suggested": suggested_table,
     "reference": reference,
     "picture": picture,
 }

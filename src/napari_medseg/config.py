@@ -143,7 +143,7 @@ class ExplainConfig:
     device: Device = "auto"
     """Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
     check: bool = False
-    """Explain a network of random weights too, and say how much the two maps are alike; takes twice the time."""
+    """Explain three networks of random weights too, and say how much the maps are alike; takes four times as long."""
     layer: FeatureLayer = "fine"
     """The features that grad-cam and grad-cam++ look at: fine (the last ones), middle, or deep (the coarsest)."""
     steps: int = field(default=16, metadata={"ge": 1, "le": 1024})
@@ -151,7 +151,7 @@ class ExplainConfig:
     occluder: int = field(default=8, metadata={"ge": 1, "le": 256})
     """Edge of the cube that occlusion covers, in voxels at the model's spacing; a small one takes long."""
     weighted: bool = True
-    """Weigh attention and shape maps by what they do to the score; without, they are shown as they are."""
+    """Weigh attention, reads and shape maps by what they do to the score; without, they are shown as they are."""
     overlap: float = field(default=0.25, metadata={"ge": 0, "lt": 1, "step": 0.125})
     """Fraction of a window shared with its neighbour."""
     seed: int = 0
@@ -187,8 +187,8 @@ class SuggestConfig:
     count: int = field(default=8, metadata={"ge": 1, "le": 100_000})
     """How many are suggested."""
     by: Literal["both", "doubt", "diversity"] = "both"
-    """doubt: where the model is unsure; diversity: what differs most from the rest; both: unsure, and unlike each
-    other."""
+    """doubt: where the model is unsure; diversity: what differs most from the rest; both: of the half that is
+    most unsure of what may be a label, what stands for the others, from images of which least is annotated."""
     axis: Literal["auto", "z", "y", "x"] = "auto"
     """The axis of the array along which slices are suggested; auto: that of the coarsest spacing, z among equals."""
     region_mm: float = field(default=10.0, metadata={"gt": 0, "le": 1000, "step": 1})

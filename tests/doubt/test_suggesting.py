@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,11 @@ from napari_medseg import Grid, Suggestion, Volume, suggest
 from napari_medseg.arrays.boxes import whole
 from napari_medseg.config import SuggestConfig
 from napari_medseg.doubt.candidates import axis_of, case_of, regions_of, slices_of
-from napari_medseg.doubt.diversity import joined, k_center
+from napari_medseg.doubt.diversity import covering, joined, k_center
 from napari_medseg.doubt.look import MOST_CELLS, Cells, Look
 from napari_medseg.doubt.suggesting import _best
 from napari_medseg.errors import InputError, MedsegError, UnknownKnobError
-from napari_medseg.models.trust import DiceLine
+from napari_medseg.models.trust import DiceLine, Signs
 
 SHAPE = (4, 6, 8)
 
@@ -43,7 +44,7 @@ def look(doubt: Array, foreground: Array | None = None, spacing: tuple[float, fl
         doubt=made[0],
         foreground=made[1],
         voxels=(10,),
-        soft_dice=0.5,
+        signs=Signs(0.5, 0.02, 0.0),
         intensities=(0.0,),
     )
 
@@ -111,6 +112,27 @@ def test_the_next_one_is_unsure_and_far_from_those_before() -> None:
     assert k_center(features, [2, 1.9, 1, 1], 3) == [0, 3, 2]
     assert k_center(features, [2, 30, 1, 1], 2, taken=[0]) == [3, 1]
     assert k_center(features, [0, 0, 0, 0], 9) == [0, 1, 2, 3]
+
+
+def test_what_is_taken_stands_for_the_better_half() -> None:
+    features = np.array([[0.0], [1.0], [1.1], [1.2], [5.0], [5.0], [90.0], [0.2], [0.3], [0.4], [0.5], [0.6], [1.05]])
+    scores, one = [0, 9, 9, 9, 8, 8, 0, 0, 0, 0, 0, 7, 7], [0] * 13
+    # The outlier and what has no score are left out; then the middle of the many is taken, and one of the others.
+    assert covering(features, scores, one, 2) == [2, 4]
+    assert covering(features, scores, one, 1, taken=[2]) == [4]
+    assert k_center(features, np.ones(13), 1, taken=[2]) == [6]
+    assert covering(features, scores, [0] * 4 + [1] * 9, 2, taken=[4]) == [2, 11], "of the group with the fewest rows"
+    assert covering(features, scores, one, 99) == covering(features, scores, one, 13)
+    assert sorted(covering(features, scores, one, 13)) == list(range(13))
+    assert covering(np.ones((2, 1)), [1, 2], [0, 1], 2, taken=[0]) == [1]
+
+
+def test_a_slice_counts_by_doubt_in_what_may_be_a_label() -> None:
+    doubt, foreground = np.zeros(SHAPE), np.zeros(SHAPE)
+    doubt[0], doubt[2], foreground[2] = 0.5, 0.25, 0.5
+    found = list(slices_of(look(doubt, foreground), 0))
+    assert [c.suggestion.score for c in found] == [24, 0, 12, 0]
+    assert [c.weight for c in found] == pytest.approx([0, 0, math.sqrt(12 * 24), 0])
 
 
 def test_groups_count_alike() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from napari_medseg.doubt.trusting import (
     fit_temperature,
     observing,
     reliability,
-    soft_dice,
+    signs_of,
     trust_of,
 )
 from napari_medseg.errors import InputError
@@ -32,7 +33,7 @@ from napari_medseg.inference.results.sink import Outputs, Sink
 from napari_medseg.inference.results.softness import Softness
 from napari_medseg.models.file import Model, write_model
 from napari_medseg.models.several import averaged
-from napari_medseg.models.trust import DiceLine, Trust, ece_of
+from napari_medseg.models.trust import DiceLine, Signs, Trust, ece_of
 from napari_medseg.training.reporting.log import RunLog
 from napari_medseg.training.reporting.page import run_page
 
@@ -70,26 +71,36 @@ def test_bins_hold_their_upper_edge() -> None:
     np.testing.assert_allclose(found, [[1 / 3, 0.6, 1], [1 / 3, 0.8, 1], [1 / 3, 0.95, 0]], rtol=1e-5)
 
 
+def signs(soft: list[float], volumes: list[float], sure: list[float]) -> list[Signs]:
+    return [Signs(*values) for values in zip(soft, volumes, sure, strict=True)]
+
+
 def test_the_expected_dice_takes_what_tells() -> None:
     soft, volumes = [0.5, 0.6, 0.7, 0.8, 0.9, 0.65], [1.0, 8.0, 2.0, 0.5, 3.0, 4.0]
-    by_soft = fit_line(soft, volumes, [0.1 + 0.8 * s for s in soft])
+    sure = [0.3, 0.1, 0.2, 0.35, 0.15, 0.2]
+    every = signs(soft, volumes, sure)
+    by_soft = fit_line(every, [0.1 + 0.8 * s for s in soft])
     assert by_soft is not None
     assert (by_soft.intercept, by_soft.slope, by_soft.per_volume, by_soft.spread) == pytest.approx((0.1, 0.8, 0, 0))
-    by_volume = fit_line(soft, volumes, [0.7 + 0.1 * math.log(ml) for ml in volumes])
+    by_volume = fit_line(every, [0.7 + 0.1 * math.log(ml) for ml in volumes])
     assert by_volume is not None
     assert (by_volume.intercept, by_volume.slope, by_volume.per_volume) == pytest.approx((0.7, 0, 0.1))
-    assert by_volume.expected(0.1, math.e)[0] == pytest.approx(0.8)
-    assert fit_line(soft[:5], volumes[:5], soft[:5]) is None
-    worse = fit_line(soft, [1.0] * 6, [1.4 - s for s in soft])
+    assert by_volume.expected(Signs(0.1, math.e, 0.5))[0] == pytest.approx(0.8)
+    by_sure = fit_line(every, [0.5 + s for s in sure])
+    assert by_sure is not None
+    assert (by_sure.intercept, by_sure.slope, by_sure.per_sure) == pytest.approx((0.5, 0, 1))
+    assert by_sure.expected(Signs(0.1, 1.0, 0.25))[0] == pytest.approx(0.75)
+    assert fit_line(every[:5], soft[:5]) is None
+    worse = fit_line(signs(soft, [1.0] * 6, [0.0] * 6), [1.4 - s for s in soft])
     assert worse is not None
-    assert (worse.slope, worse.per_volume) == (0, 0)
+    assert (worse.slope, worse.per_volume, worse.per_sure) == (0, 0, 0)
     assert worse.intercept == pytest.approx(1.4 - sum(soft) / 6)
     # The mean of the 5 others is off by 6 / 5 of the distance to the mean of all.
     assert worse.spread == pytest.approx(1.2 * float(np.std(soft)))
-    middle, low, high = LINE.expected(0.9, 1.0)
+    middle, low, high = LINE.expected(Signs(0.9, 1.0, 0.5))
     reach = 2.201 * 0.02  # Student's t of 11 degrees of freedom
     assert (middle, high - middle, middle - low) == pytest.approx((0.82, reach, reach), rel=1e-3)
-    assert LINE.expected(5.0, 0.0) == (1.0, 1.0, 1.0)
+    assert LINE.expected(Signs(5.0, 0.0, 0.0)) == (1.0, 1.0, 1.0)
 
 
 def test_soft_dice_by_hand() -> None:
@@ -100,8 +111,16 @@ def test_soft_dice_by_hand() -> None:
     softness.add(p[:, 2:])
     assert softness.voxels == (3, 0)
     assert softness.soft_dice == pytest.approx(2 * 2.4 / (2.5 + 3))  # label 2 has less than a voxel: it does not count
-    assert soft_dice(np.log(p.numpy().T)) == pytest.approx(softness.soft_dice)
-    assert Softness(3).soft_dice == 1.0
+    assert softness.signs(500.0) == Signs(softness.soft_dice, 1.5, 0.0), "each has a tenth of background"
+    assert Softness(3).signs(1.0) == Signs(1.0, 0.0, 0.0)
+    # Of label 1 one voxel of two is sure, though it may be label 2; of label 2 the only one is.
+    softness.add(torch.tensor([[0.04, 0.0], [0.5, 0.2], [0.46, 0.8]]))
+    softness.add(torch.tensor([[0.9], [0.1], [0.0]]))
+    assert softness.signs(1.0).sure == pytest.approx((1 / 4 + 1) / 2)
+    made_up = np.log(p.numpy().T)
+    assert signs_of(Observed(made_up * 2, np.zeros(4, np.int16), 1.0, 7.0), 2.0).soft_dice == pytest.approx(
+        2 * 2.4 / 5.5
+    )
 
 
 def test_which_voxels_are_kept_depends_on_their_places_only() -> None:
@@ -134,6 +153,9 @@ def test_trust_is_saved_and_older_files_have_none(ball_model: Path) -> None:
     assert ModelSpec.from_json(plain.to_json()).trust == Trust()
     trusted = replace(plain, trust=Trust(temperature=1.5, dice=LINE, after=((1.0, 0.9, 0.8),)))
     assert ModelSpec.from_json(trusted.to_json()) == trusted
+    older = json.loads(trusted.to_json())
+    del older["trust"]["dice"]["per_sure"]
+    assert ModelSpec.from_json(json.dumps(older)) == trusted, "a file of before the share of sure voxels"
     for bad in ('"temperature": 0', '"temperature": "1"', '"dice": 1', '"dice": {}', '"hot": 1', '"after": [[1, 2]]'):
         text = plain.to_json().replace('"training"', f'"trust": {{{bad}}}, "training"', 1)
         with pytest.raises(InputError, match="trust") as caught:
@@ -163,7 +185,7 @@ def test_a_run_says_what_dice_to_expect(trusted: Model, ball_model: Path) -> Non
 def test_the_page_of_a_training_shows_the_reliability(trusted: Model) -> None:
     page = run_page(RunLog(), trusted, None)
     assert "temperature 3, ECE 0.1000" in page or "reliability of the validation" in page
-    assert "expected Dice of 0.100 + 0.800 x its soft Dice + 0.000 x log(its ml)" in page
+    assert "expected Dice of 0.100 + 0.800 x its soft Dice + 0.000 x log(its ml) + 0.000 x its share of sure" in page
 
 
 def test_a_network_is_observed_on_the_grid_of_the_case(ball_model: Path) -> None:

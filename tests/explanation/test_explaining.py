@@ -10,27 +10,28 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv3d
 
 import marked
 import napari_medseg as ms
 from known_refiners import segmenter, spec_of, write_brighter
+from napari_medseg.architectures.blocks.base import crop, pad_to_multiple, resize
 from napari_medseg.config import ExplainConfig
 from napari_medseg.errors import InputError, MedsegError, NotSupportedError, UnknownNameError
 from napari_medseg.events import Filled, Finished, Notice, Progress, Started
-from napari_medseg.explanation.attribution import Question, gradient, guided, integrated
+from napari_medseg.explanation.attribution import Question, grad_cam, gradient, guided, integrated
 from napari_medseg.explanation.check import Check
 from napari_medseg.explanation.methods import METHODS
+from napari_medseg.explanation.randomised import NETWORKS
 from napari_medseg.explanation.shares import Shares
 from napari_medseg.explanation.shown import limits_of
 from napari_medseg.explanation.targets import Target
+from napari_medseg.explanation.views import fitted
 from napari_medseg.geometry import AS_IT_IS, AxisMap
 from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, write_model
 from napari_medseg.models.several import Member, ModelSet
 from napari_medseg.registry import network
-
-SEED = 1
-"""Of the random weights."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def values(heat: ms.Volume) -> np.ndarray[Any, np.dtype[np.float32]]:
 @pytest.mark.parametrize("method", [m for m, about in METHODS.items() if about.takes == "image" and m != "shape"])
 def test_a_map_lies_on_the_region_and_changes_with_the_weights(model: ms.Model, method: str) -> None:
     volume, _, region = marked.phantom()
-    heat = ms.explain(volume, model, label="ball", method=method, check=True, seed=SEED, steps=8)
+    heat = ms.explain(volume, model, label="ball", method=method, check=True, steps=8)
     assert heat.grid == volume.grid
     assert heat.data.dtype == np.float32
     assert (values(heat) < 0).any() == METHODS[method].signed
@@ -58,6 +59,8 @@ def test_a_map_lies_on_the_region_and_changes_with_the_weights(model: ms.Model, 
     made = Check.of(heat)
     assert made is not None
     assert made.passed, made.sentence
+    assert len(set(made.each)) == NETWORKS, "each network of random weights has another map"
+    assert made.correlation == pytest.approx(np.abs(made.each).mean())
     low, high = limits_of(heat)
     assert high > 0
     assert low == (-high if METHODS[method].signed else 0)
@@ -256,6 +259,33 @@ def test_a_target_counts_as_many_voxels_as_it_has_on_any_grid() -> None:
     box = (slice(2, 5), slice(1, 3), slice(0, 5))
     found = Target(box, np.ones((3, 2, 5), dtype=bool)).on_model(maps)
     assert float(found.weights.sum()) == pytest.approx(30)
+
+
+def test_a_level_is_brought_to_the_size_that_the_network_pads_to() -> None:
+    ramp = torch.arange(8.0)[None, None]
+    # 6 columns are padded to 16, of which the level has a half each: not to 8, as 6 columns alone would tell.
+    found = fitted(ramp, (1, 1, 6), (1, 1, 16))[0, 0]
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.25, 0.75, 1.25, 1.75, 2.25]))
+    assert fitted(ramp, (1, 1, 6), (1, 1, 8)).tolist() == [[[0, 1, 2, 3, 4, 5]]]
+
+
+class Halved(nn.Module):
+    """Padded to a multiple of 16; what is bright at half the size is the label."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        whole = pad_to_multiple(x, 16)
+        half = torch.relu(conv3d(whole, torch.ones(1, 1, 2, 2, 2) / 8, stride=2))
+        logit = crop(resize(half, whole.shape[2:]), x.shape[2:])
+        return torch.cat((torch.zeros_like(logit), logit), dim=1)
+
+
+def test_a_map_of_a_small_window_lies_where_the_features_do() -> None:
+    window = torch.zeros(1, 1, 6, 6, 6)
+    window[0, 0, 4:, 4:, 4:] = 1
+    asked = Question(1, torch.ones(6, 6, 6), False, 1, ExplainConfig())
+    heat = grad_cam(Halved(), window, asked)
+    assert heat[5, 5, 5] == heat.max() > 0
+    assert not heat[:3, :3, :3].any()
 
 
 class Rectified(nn.Module):

@@ -70,7 +70,7 @@ def test_a_voxel_is_picked_and_explained_as_in_python(viewer: ViewerModel, panel
     assert made.colormap.name == "PiYG"
     assert made.contrast_limits[0] == -made.contrast_limits[1]
     np.testing.assert_array_equal(np.asarray(to_volume(made).data), np.asarray(expected.data))
-    assert "random weights (correlation" in panel.report.text()
+    assert "random weights (mean correlation" in panel.report.text()
     panel.python_button.click()
     assert "label=2, method='integrated-gradients', voxel=(6, 14, 8), check=True)" in QApplication.clipboard().text()
 

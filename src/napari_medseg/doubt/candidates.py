@@ -63,6 +63,8 @@ class Candidate:
     """In groups that count alike; see `joined`."""
     taken: bool = False
     """Whether it is annotated already: then it is not suggested, and others should differ from it."""
+    weight: float = 0.0
+    """How much it counts where it should be in doubt and unlike others: doubt in what may be a label."""
 
 
 def slices_of(look: Look, axis: int, annotated: Collection[int] = ()) -> Iterator[Candidate]:
@@ -71,7 +73,8 @@ def slices_of(look: Look, axis: int, annotated: Collection[int] = ()) -> Iterato
     pixel = math.prod(s for a, s in enumerate(spacing) if a != axis)
     areas = look.bits[axis] * pixel
     depth, mean = len(areas), float(areas.mean())
-    maps = _maps(look.foreground, axis)
+    maps, edge = _maps(look.foreground, axis), look.foreground.edges[axis]
+    labelled = look.foreground.sums.sum(tuple(a for a in range(3) if a != axis)) * pixel / edge
     for index, area in enumerate(areas.tolist()):
         suggestion = Suggestion(
             case=look.case,
@@ -82,16 +85,19 @@ def slices_of(look: Look, axis: int, annotated: Collection[int] = ()) -> Iterato
             score=area,
             reason=f"{_plain(area)} mm² are in doubt; a slice of this image has {_plain(mean)} on average",
         )
-        shows = tuple(maps[index // look.foreground.edges[axis]].tolist())
-        yield Candidate(suggestion, (shows, ((index + 0.5) / depth,), look.intensities), index in annotated)
+        shows = tuple(maps[index // edge].tolist())
+        # A model that has learned little doubts most where there is nothing to label.
+        weight = math.sqrt(area * float(labelled[index // edge]))
+        yield Candidate(suggestion, (shows, ((index + 0.5) / depth,), look.intensities), index in annotated, weight)
 
 
 def case_of(look: Look, line: DiceLine | None) -> Candidate:
     """The whole case. line: of the model, where it has one."""
-    dice, reason = look.soft_dice, f"the labels agree with their own probabilities by a Dice of {look.soft_dice:.2f}"
+    dice = look.signs.soft_dice
+    reason = f"the labels agree with their own probabilities by a Dice of {dice:.2f}"
     if line is not None:
-        dice = line.expected(look.soft_dice, look.volume_ml)[0]
-        reason = line.sentence(look.soft_dice, look.volume_ml)
+        dice = line.expected(look.signs)[0]
+        reason = line.sentence(look.signs)
     cell = np.unravel_index(int(look.doubt.means.argmax()), look.doubt.sums.shape)
     suggestion = Suggestion(
         case=look.case,
@@ -101,7 +107,7 @@ def case_of(look: Look, line: DiceLine | None) -> Candidate:
         reason=reason,
     )
     sizes = tuple(math.log1p(n * look.grid.voxel_volume_mm3) for n in look.voxels)
-    return Candidate(suggestion, (sizes, look.intensities))
+    return Candidate(suggestion, (sizes, look.intensities), weight=suggestion.score)
 
 
 def regions_of(look: Look, count: int, edge_mm: float) -> Iterator[Candidate]:

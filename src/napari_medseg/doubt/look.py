@@ -22,6 +22,7 @@ from napari_medseg.geometry import Shape3
 from napari_medseg.inference.results.softness import Softness
 from napari_medseg.inference.suitability import sampled
 from napari_medseg.models.file import Model
+from napari_medseg.models.trust import Signs
 from napari_medseg.volume import Grid, Volume
 
 Values = npt.NDArray[np.float32]
@@ -79,15 +80,10 @@ class Look:
     """The probability of any label."""
     voxels: tuple[int, ...]
     """Of each label."""
-    soft_dice: float
-    """Of its labels with its own probabilities; see `Softness`."""
+    signs: Signs
+    """What Dice to expect is told from."""
     intensities: tuple[float, ...]
     """Quantiles of each channel, over the spread of that channel in this image."""
-
-    @property
-    def volume_ml(self) -> float:
-        """Of all labels."""
-        return sum(self.voxels) * self.grid.voxel_volume_mm3 / 1000
 
 
 def looking(volume: Volume, model: Model, case: str, device: str, overlap: float) -> Work[Look]:
@@ -116,7 +112,7 @@ def looking(volume: Volume, model: Model, case: str, device: str, overlap: float
         doubt,
         foreground,
         softness.voxels,
-        softness.soft_dice,
+        softness.signs(volume.grid.voxel_volume_mm3),
         tuple(value for c in range(len(volume.channels)) for value in _quantiles(volume.data, c)),
     )
 

@@ -12,7 +12,7 @@ from napari_medseg import registry
 from napari_medseg.cases import Case
 from napari_medseg.config import SuggestConfig, configured
 from napari_medseg.doubt.candidates import Candidate, Suggestion, axis_of, case_of, regions_of, slices_of
-from napari_medseg.doubt.diversity import joined, k_center
+from napari_medseg.doubt.diversity import covering, joined, k_center
 from napari_medseg.doubt.look import Look, looking
 from napari_medseg.doubt.streaming import WINDOWS
 from napari_medseg.errors import InputError, NotSupportedError
@@ -88,7 +88,7 @@ def suggesting(
             look = yield from _watching(volume, chosen, case.name, config, done, len(cases))
             line = chosen.spec.trust.dice
             if line is not None:
-                yield Notice(f"{case.name}: {line.sentence(look.soft_dice, look.volume_ml)}")
+                yield Notice(f"{case.name}: {line.sentence(look.signs)}")
             candidates += _candidates(look, chosen, config, annotated.get(case.name, ()), labels.get(case.name))
         yield Progress(_PER_IMAGE * (done + 1), _PER_IMAGE * len(cases), "images")
     return _best(candidates, config)
@@ -127,9 +127,13 @@ def _best(candidates: Sequence[Candidate], config: SuggestConfig) -> list[Sugges
     if config.by == "doubt" or not candidates[0].features:  # regions of a case lie apart already
         return sorted(free, key=lambda s: -s.score)[: config.count]
     features = joined(*([c.features[g] for c in candidates] for g in range(len(candidates[0].features))))
-    scores = [1.0 if config.by == "diversity" else c.suggestion.score for c in candidates]
     taken = [k for k, c in enumerate(candidates) if c.taken]
-    return [candidates[k].suggestion for k in k_center(features, scores, config.count, taken)]
+    if config.by == "diversity":
+        chosen = k_center(features, np.ones(len(candidates)), config.count, taken)
+    else:
+        cases = np.unique([c.suggestion.case for c in candidates], return_inverse=True)[1]
+        chosen = covering(features, [c.weight for c in candidates], cases, config.count, taken)
+    return [candidates[k].suggestion for k in chosen]
 
 
 def _by_memory(case: str, volume: Volume, labels: Segmentation | None, model: Model) -> list[Candidate]:

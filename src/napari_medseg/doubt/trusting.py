@@ -1,14 +1,15 @@
 """What a validation says of how far a model can be believed: its temperature, and what Dice to expect.
 
-Sources: temperature scaling, Guo et al., ICML 2017; the Dice of a case from the sharpness of its own probabilities,
-after Robinson et al., MICCAI 2018, here with the volume, as a regression over the validation cases.
+Sources: temperature scaling, Guo et al., ICML 2017; the Dice of a case without a reference, after Robinson et al.,
+MICCAI 2018, here from the sharpness of its own probabilities and its volume, as a regression over the validation cases.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.inference.results.sink import CERTAIN
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.models.trust import Bin, DiceLine, Trust, log_volume
+from napari_medseg.models.trust import Bin, DiceLine, Signs, Trust, log_volume
 from napari_medseg.volume import Volume
 
 Logits = npt.NDArray[np.floating[Any]]
@@ -34,6 +35,10 @@ FEWEST_CASES = 6
 """Cases below which no Dice is expected."""
 _HOTTEST = 20.0
 _STEEPEST = 100.0
+_WORTH = 0.98
+"""How much of the error another sign has to leave at most, so that it is taken."""
+_VOLUME = 2
+"""The place of the volume among the signs: a large one may count as better or worse."""
 _BINS = 15
 _HASH = 2654435761
 """Knuth's multiplier: which voxels are kept depends on where they lie, and on nothing else."""
@@ -50,7 +55,7 @@ class Observed:
     dice: float
     """The mean over the labels, over all voxels that are annotated."""
     volume_ml: float
-    """Of all labels that the network gives, annotated or not."""
+    """Of all labels that the network gives, annotated or not: of the kept voxels there may be too few."""
 
 
 def observing(volume: Volume, classes: Classes, spec: ModelSpec, predictor: Predictor, keep: int) -> Work[Observed]:
@@ -93,11 +98,7 @@ def trust_of(cases: Sequence[Observed]) -> Trust:
     logits = np.concatenate([pair[0] for pair in known])
     classes = np.concatenate([pair[1] for pair in known])
     temperature = fit_temperature(logits, classes)
-    line = fit_line(
-        [soft_dice(case.logits / temperature) for case in cases],
-        [case.volume_ml for case in cases],
-        [case.dice for case in cases],
-    )
+    line = fit_line([signs_of(case, temperature) for case in cases], [case.dice for case in cases])
     return Trust(
         temperature=temperature,
         dice=line,
@@ -122,49 +123,59 @@ def fit_temperature(logits: Logits, classes: npt.NDArray[np.integer]) -> float:
     return float(math.exp(found.x))
 
 
-def fit_line(soft: Sequence[float], volumes_ml: Sequence[float], dice: Sequence[float]) -> DiceLine | None:
-    """Dice from soft Dice and volume; None for fewer than 6 cases.
+def fit_line(signs: Sequence[Signs], dice: Sequence[float]) -> DiceLine | None:
+    """Dice from the signs of cases; None for fewer than 6 cases.
 
-    Of the mean alone, either of the two and both, it takes what predicts a case best from all others. Sharper cases
-    never count as worse.
+    Of the mean alone and all choices of signs it takes what predicts a case best from all others, and of choices that
+    are nearly as good that of the fewest signs. Sharper cases never count as worse.
     """
-    n = len(soft)
+    n = len(signs)
     if n < FEWEST_CASES:
         return None
-    y, columns = np.asarray(dice), np.array([soft, [log_volume(ml) for ml in volumes_ml]]).T
-    best: tuple[float, tuple[int, ...], npt.NDArray[np.float64]] | None = None
-    choices: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
-    for names in choices:
-        x = np.column_stack([np.ones(n), columns[:, names]])
-        inverse = np.linalg.pinv(x)
-        weights = inverse @ y
-        # What is left of a case when the others predict it: the residual over 1 - leverage (Allen 1974).
-        left = (y - x @ weights) / np.maximum(1e-9, 1 - np.einsum("ij,ji->i", x, inverse))
-        off = float(np.sqrt((left**2).mean()))
-        in_bounds = bool((np.abs(weights[1:]) <= _STEEPEST).all()) and not (0 in names and weights[1] <= 0)
-        if in_bounds and (best is None or off < best[0] - 1e-9):
-            best = off, names, weights
+    columns = np.array([(s.sure, s.soft_dice, log_volume(s.volume_ml)) for s in signs])
+    best = _fitted(columns, (), dice)
     assert best is not None, "the mean is in bounds"
+    for count in range(1, 4):
+        fits = (_fitted(columns, names, dice) for names in itertools.combinations(range(3), count))
+        rival = min((fit for fit in fits if fit is not None), key=lambda fit: fit[0], default=best)
+        if rival[0] < _WORTH * best[0] - 1e-9:
+            best = rival
     off, taken, weights = best
     slopes = dict(zip(taken, weights[1:].tolist(), strict=True))
     return DiceLine(
         intercept=float(weights[0]),
-        slope=slopes.get(0, 0.0),
-        per_volume=slopes.get(1, 0.0),
+        slope=slopes.get(1, 0.0),
+        per_volume=slopes.get(_VOLUME, 0.0),
         spread=min(1.0, off),
         cases=n,
+        per_sure=slopes.get(0, 0.0),
     )
 
 
-def soft_dice(logits: Logits) -> float:
-    """The soft Dice of some voxels (n, K) of a case; see `Softness`."""
+def _fitted(
+    columns: npt.NDArray[np.float64], names: tuple[int, ...], dice: Sequence[float]
+) -> tuple[float, tuple[int, ...], npt.NDArray[np.float64]] | None:
+    """How far a regression on some columns is off where a case is left out, and its weights; None out of bounds."""
+    y, x = np.asarray(dice), np.column_stack([np.ones(len(columns)), columns[:, names]])
+    inverse = np.linalg.pinv(x)
+    weights = inverse @ y
+    falls = any(slope <= 0 for name, slope in zip(names, weights[1:], strict=True) if name != _VOLUME)
+    if falls or bool((np.abs(weights[1:]) > _STEEPEST).any()):
+        return None
+    # What is left of a case when the others predict it: the residual over 1 - leverage (Allen 1974).
+    left = (y - x @ weights) / np.maximum(1e-9, 1 - np.einsum("ij,ji->i", x, inverse))
+    return float(np.sqrt((left**2).mean())), names, weights
+
+
+def signs_of(case: Observed, temperature: float) -> Signs:
+    """The signs of a case by its kept voxels, and the volume by all."""
     import torch
 
     from napari_medseg.inference.results.softness import Softness
 
-    softness = Softness(logits.shape[1])
-    softness.add(torch.from_numpy(logits.T.copy()).softmax(0))
-    return softness.soft_dice
+    softness = Softness(case.logits.shape[1])
+    softness.add(torch.from_numpy((case.logits / temperature).T.copy()).softmax(0))
+    return replace(softness.signs(1.0), volume_ml=case.volume_ml)
 
 
 def reliability(logits: Logits, classes: npt.NDArray[np.integer]) -> tuple[Bin, ...]:

@@ -12,7 +12,7 @@ from napari_medseg.config import ExplainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.explanation.attribution import ATTRIBUTIONS, Question
 from napari_medseg.explanation.methods import Combining, Method
-from napari_medseg.explanation.randomised import randomised
+from napari_medseg.explanation.randomised import several_randomised
 from napari_medseg.explanation.targets import Place
 from napari_medseg.inference.blend import classes_of
 from napari_medseg.inference.plan import InferencePlan
@@ -48,7 +48,7 @@ class Asked:
 
 @dataclass(eq=False)
 class Answers:
-    """A network that is asked about its windows, and beside it one of random weights where the map is checked."""
+    """A network that is asked about its windows, and beside it some of random weights where the map is checked."""
 
     asked: Asked
     spec: ModelSpec
@@ -67,7 +67,7 @@ class Answers:
         network = self.predictor.network
         for parameter in network.parameters():
             parameter.requires_grad_(False)
-        self.networks = [network, randomised(network, self.config.seed)] if self.config.check else [network]
+        self.networks = [network, *(several_randomised(network, self.config.seed) if self.config.check else ())]
 
     @property
     def combining(self) -> Combining:
@@ -82,8 +82,8 @@ class Answers:
 
     @property
     def channels(self) -> int:
-        """Of the answers: the map; where it is checked, the other map, and 1."""
-        return 3 if self.config.check else 1
+        """Of the answers: the map; where it is checked, the maps of the other networks, and 1."""
+        return 1 + len(self.networks) if self.config.check else 1
 
     def of(self, window: Tensor, share: Tensor, wanted: Tensor | None) -> Tensor | None:
         """The maps (M, z, y, x) of a window; None where it holds nothing of what is explained.
@@ -101,10 +101,11 @@ class Answers:
             self.not_finite += 1
             return None
         if self.config.check:
-            # Each network is asked about the voxels that it labels itself; one that labels none, about the same.
-            own = self._weights(self.networks[1], window, share, wanted)
-            other = self._map(self.networks[1], window, own if own.any() else weights)
-            maps += [other.nan_to_num(0.0, 0.0, 0.0), torch.ones_like(other)]
+            for network in self.networks[1:]:
+                # Each network is asked about the voxels that it labels itself; one that labels none, about the same.
+                own = self._weights(network, window, share, wanted)
+                maps.append(self._map(network, window, own if own.any() else weights).nan_to_num(0.0, 0.0, 0.0))
+            maps.append(torch.ones_like(maps[0]))
         return torch.stack(maps)
 
     def probe(self, plan: InferencePlan) -> None:

@@ -22,7 +22,7 @@ from napari_medseg.architectures.averaged import Averaged
 from napari_medseg.architectures.blocks.base import AttentionMap, ShapeMap
 from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.errors import NotSupportedError
-from napari_medseg.explanation.views import apart, as_volume, fitted, is_map, odds, views_of
+from napari_medseg.explanation.views import apart, as_volume, fitted, is_map, odds, padded_by, views_of
 from napari_medseg.explanation.watching import Guided, Watch
 from napari_medseg.geometry import Shape3
 
@@ -189,21 +189,25 @@ def _class_activation(
         score = asked.score(logits_of(network(leaf.clone())))
     total = torch.zeros(asked.size, device=window.device)
     views = views_of(network)
-    runs = zip(apart(watch.rectified, views), apart([made for _, _, made in watch.convolved], views), strict=True)
-    for view, (rectified, convolved) in enumerate(runs):
-        for features in _looked_at(network, view, asked, rectified) + _looked_at(network, view, asked, convolved):
+    runs = zip(apart(watch.rectified, views), apart(watch.convolved, views), strict=True)
+    for view, (rectified, calls) in enumerate(runs):
+        convolved, padded = [made for _, _, made in calls], padded_by(network, view, calls[0][0], asked.size)
+        for features in (
+            *_looked_at(network, view, asked, padded, rectified),
+            *_looked_at(network, view, asked, padded, convolved),
+        ):
             (found,) = torch.autograd.grad(score, features, retain_graph=True, allow_unused=True)
             if found is not None and bool(found.any()):
                 values, g = (as_volume(t.detach(), network, view) for t in (features, found))
                 heat = (weights(values, g) * values).sum(0).clamp(min=0)
-                total += fitted(heat, asked.size)
+                total += fitted(heat, asked.size, padded)
                 break
     return total
 
 
-def _looked_at(network: nn.Module, view: int, asked: Question, calls: list[Tensor]) -> list[Tensor]:
+def _looked_at(network: nn.Module, view: int, asked: Question, padded: Shape3, calls: list[Tensor]) -> list[Tensor]:
     """The features at the level that is asked for, the last ones first; then those of other levels."""
-    maps = [t for t in reversed(calls) if t.requires_grad and is_map(t, network, view, asked.size)]
+    maps = [t for t in reversed(calls) if t.requires_grad and is_map(t, network, view, padded)]
     levels = sorted({_voxels(t) for t in maps}, reverse=True)
     if not levels:
         return []
@@ -222,16 +226,18 @@ def _marked(network: nn.Module, window: Tensor, asked: Question, kind: type[nn.M
     hooks = [place.register_forward_hook(lambda _, __, output: seen.append(output)) for place in places]
     leaf = window.detach().clone().requires_grad_(True)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), Watch() as watch:
             score = asked.score(logits_of(network(leaf.clone())))
     finally:
         for hook in hooks:
             hook.remove()
     total, found = torch.zeros(asked.size, device=window.device), False
-    for view, calls in enumerate(apart(seen, views_of(network))):
-        for passed in (t for t in calls if t.shape[1] == 1 and is_map(t, network, view, asked.size)):
+    views = views_of(network)
+    for view, (calls, convolved) in enumerate(zip(apart(seen, views), apart(watch.convolved, views), strict=True)):
+        padded = padded_by(network, view, convolved[0][0], asked.size)
+        for passed in (t for t in calls if t.shape[1] == 1 and is_map(t, network, view, padded)):
             found = True
-            total += fitted(_weighed(passed, score, network, view, asked, kind), asked.size)
+            total += fitted(_weighed(passed, score, network, view, asked, kind), asked.size, padded)
     if not found:
         raise NotSupportedError(f"the network {lacks}: choose another method, such as grad-cam")
     return total

@@ -33,7 +33,9 @@ from napari_medseg.registry import network as network_named
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 CHECK_KEY = "check_correlation"
-"""Where the provenance of a map holds its correlation with that of a network of random weights."""
+"""Where the provenance of a map holds the mean size of its correlations with those of networks of random weights."""
+CHECKS_KEY = "check_correlations"
+"""And each of them."""
 _PROBED = ("cam", "attention", "shape")
 """Methods that some networks have no part for: that is found out before an output is begun."""
 
@@ -65,8 +67,8 @@ def iter_explain(
 
     Yields `Started` (with the plan, and the Volume being filled), a `Progress` per window, a `Filled` for each box that
     is final, a `Notice` where the map is empty or a window was left out, and `Finished` with the Volume: float32 of one
-    channel on the volume's grid. With the knob `check` its provenance holds the correlation with the map of a network
-    of random weights. `close()` cancels before the next window.
+    channel on the volume's grid. With the knob `check` its provenance holds the correlations with the maps of three
+    networks of random weights. `close()` cancels before the next window.
 
     config, or knobs: the fields of ExplainConfig. Memory does not grow with the number of slices, but for the mask of a
     component and for models that prepare the whole image.
@@ -137,9 +139,7 @@ def explaining(
         likeness = yield from fill(scene, answers, target, result.data)
     for notice in _notices(answers, chosen):
         yield Notice(notice)
-    if config.check:
-        return replace(result, provenance={**result.provenance, CHECK_KEY: likeness.correlation})
-    return result
+    return _checked(result, [each.correlation for each in likeness])
 
 
 def _reading(volume: Volume, model: Model, asked: Asked, wanted: Wanted, config: ExplainConfig) -> Work[Volume]:
@@ -149,8 +149,16 @@ def _reading(volume: Volume, model: Model, asked: Asked, wanted: Wanted, config:
     reads = MemoryReads.of(volume, model, asked, wanted.labels)
     with _new_map(volume, model, asked, wanted.out) as result:
         yield Started(f"{asked.method.title} of {len(reads.asked)} slices", result, None)
-        correlation = yield from reads.fill(result.data, config)
-    return result if correlation is None else replace(result, provenance={**result.provenance, CHECK_KEY: correlation})
+        correlations = yield from reads.fill(result.data, config)
+    return _checked(result, correlations)
+
+
+def _checked(heat: Volume, correlations: list[float]) -> Volume:
+    """A map with what its check found, where there was one."""
+    if not correlations:
+        return heat
+    found = {CHECK_KEY: float(np.abs(correlations).mean()), CHECKS_KEY: correlations}
+    return replace(heat, provenance={**heat.provenance, **found})
 
 
 def _member(model: Model | ModelSet, wanted: Wanted) -> tuple[Model, Wanted]:

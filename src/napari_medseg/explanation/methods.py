@@ -119,10 +119,10 @@ _TABLE = (
     Method(
         name="memory-read",
         title="Memory reads",
-        means="Bright where, in the annotated slices, the memory network looked for the voxels of this object.",
-        means_not="What it read is mixed with the slice itself: a bright place need not have decided.",
+        means="Bright where, in the annotated slices, the memory network found what raises the object's score.",
+        means_not="It is as coarse as the memory, and what the slice itself says is not in it.",
         takes="memory",
-        source="Zhou et al., MICCAI 2021",
+        source="Zhou et al., MICCAI 2021; weighted as Chefer et al., CVPR 2021",
     ),
 )
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _TABLE})

@@ -1,4 +1,4 @@
-"""A network that knows nothing, for the check: a map that stays as it is does not explain what was learned.
+"""Networks that know nothing, for the check: a map that stays as it is does not explain what was learned.
 
 Source: Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
 """
@@ -17,6 +17,8 @@ from torch import nn
 Array = npt.NDArray[np.float32]
 ALIKE = 0.3
 """The correlation from which on a map hardly depends on what the network has learned."""
+NETWORKS = 3
+"""Networks of random weights that a map is compared with: one alone may be alike by chance."""
 
 
 def randomised(network: nn.Module, seed: int) -> nn.Module:
@@ -32,6 +34,11 @@ def randomised(network: nn.Module, seed: int) -> nn.Module:
                 drawn = parameter.cpu().flatten()[torch.randperm(parameter.numel(), generator=generator)]
             parameter.copy_(drawn.reshape(parameter.shape))
     return made
+
+
+def several_randomised(network: nn.Module, seed: int) -> list[nn.Module]:
+    """Copies of random weights, each of a seed of its own: `seed` and those after it."""
+    return [randomised(network, seed + k) for k in range(NETWORKS)]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Where a memory network looked: for voxels of an object in some slices, the places in the annotated slices.
+"""What a memory network read: for voxels of an object in some slices, the places in the annotated slices that helped.
 
 Planes are (rows, columns) of the volume's stored array, the annotated axis left out. T: annotated slices. (y, x): a
 sixteenth of a slice as the network sees it.
@@ -16,13 +16,15 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from napari_medseg.architectures.blocks.base import resize
-from napari_medseg.architectures.interactive.mem3d import Mem3D
+from napari_medseg.architectures.blocks.outputs import logits_of
+from napari_medseg.architectures.interactive.mem3d import Mem3D, Memory
 from napari_medseg.config import ExplainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Progress
 from napari_medseg.explanation.asking import Asked
-from napari_medseg.explanation.randomised import Likeness, randomised
+from napari_medseg.explanation.randomised import Likeness, several_randomised
 from napari_medseg.explanation.targets import checked_place
+from napari_medseg.explanation.views import odds
 from napari_medseg.interactive.guided.memory import Mask, MemoryView, memory_network
 from napari_medseg.interactive.propagation import annotated
 from napari_medseg.models.file import Model
@@ -71,16 +73,16 @@ class MemoryReads:
             raise InputError(f"voxel {asked.voxel} lies beside what the network sees, around the annotated object")
         return cls(network, view, masks, [index], (row, column))
 
-    def fill(self, target: Any, config: ExplainConfig) -> Generator[Progress, None, float | None]:
-        """Write the map into an array (1, Z, Y, X); returns the correlation with random weights where that is asked."""
-        networks = [self.network, randomised(self.network, config.seed)] if config.check else [self.network]
-        done, maps = 0, []
+    def fill(self, target: Any, config: ExplainConfig) -> Generator[Progress, None, list[float]]:
+        """Write the map into an array (1, Z, Y, X); returns correlations with random weights, if checked."""
+        others = several_randomised(self.network, config.seed) if config.check else []
+        networks, maps, done = [self.network, *others], [], 0
         for network in networks:
             assert isinstance(network, Mem3D), "a copy is of the same kind"
             total = torch.zeros(len(self.masks), self.view.square.size, self.view.square.size)
             memory = self._remembered(network)
             for index in self.asked:
-                total += self._read(network, memory, index)
+                total += self._read(network, memory, index, config.weighted)
                 done += 1
                 yield Progress(done, len(networks) * len(self.asked), "slices")
             maps.append(self.view.square.paste(total).numpy())
@@ -88,35 +90,45 @@ class MemoryReads:
             where: list[Any] = list(self.view.square.box)
             where.insert(self.view.axis, k)
             target[(0, *where)] = plane
-        if len(maps) == 1:
-            return None
-        likeness = Likeness()
-        likeness.add(maps[0], maps[1])
-        return likeness.correlation
+        found = []
+        for other in maps[1:]:
+            likeness = Likeness()
+            likeness.add(maps[0], other)
+            found.append(likeness.correlation)
+        return found
 
     @torch.no_grad()
-    def _remembered(self, network: Mem3D) -> Any:
+    def _remembered(self, network: Mem3D) -> Memory:
         order = sorted(self.masks)
         seen = [torch.from_numpy(self.masks[k][self.view.square.box].astype(np.float32)) for k in order]
         masks = (self.view.square.cut(torch.stack(seen)) > _HALF).float()
         return network.memorise(self.view.image[order].transpose(0, 1)[None], masks[None, None])
 
-    @torch.no_grad()
-    def _read(self, network: Mem3D, memory: Any, index: int) -> Tensor:
-        """(T, size, size): where the voxels that are asked about read, summed over them."""
+    def _read(self, network: Mem3D, memory: Memory, index: int, weighted: bool) -> Tensor:
+        """(T, size, size): what each place of the memory does to the score of one slice, or where its voxels read."""
         weights: list[Tensor] = []
-        hook = network.attention.map.register_forward_hook(lambda _, __, output: weights.append(output))
+
+        def keep(_: object, __: object, output: Tensor) -> Tensor:
+            weights.append(output.detach().requires_grad_(weighted))
+            return weights[0]
+
+        hook = network.attention.map.register_forward_hook(keep)
         try:
-            outputs = network.segment(self.view.image[index][None], memory)
+            with torch.set_grad_enabled(weighted):
+                logits = logits_of(network.segment(self.view.image[index][None], memory))
         finally:
             hook.remove()
         if not weights:
             raise InputError("the memory is too large to be shown: annotate fewer slices")
-        depth, *coarse = memory.keys.shape[2:]
-        counted = adaptive_avg_pool2d(self._asked_about(outputs.logits)[None, None], coarse).flatten()
-        read = (counted @ weights[0][0, 0]).reshape(1, depth, *coarse)
+        depth, height, width = memory.keys.shape[2:]
+        asked = self._asked_about(logits.detach())
+        if weighted:
+            (g,) = torch.autograd.grad((odds(logits, 1, apart_each=False)[0] * asked).sum(), weights[0])
+            read = _effect(weights[0].detach()[0, 0], g[0, 0])
+        else:
+            read = adaptive_avg_pool2d(asked[None, None], (height, width)).flatten() @ weights[0][0, 0]
         size = self.view.square.size
-        return resize(read, (size, size))[0]
+        return resize(read.reshape(1, depth, height, width), (size, size))[0]
 
     def _asked_about(self, logits: Tensor) -> Tensor:
         """(size, size): the voxels of the slice that count."""
@@ -126,3 +138,12 @@ class MemoryReads:
         plane[self.place] = 1
         cut = self.view.square.cut(plane[None])[0]
         return cut / cut.sum().clamp(min=1e-6)
+
+
+def _effect(weights: Tensor, g: Tensor) -> Tensor:
+    """(queries, keys) -> (keys,): how much the score rises where all queries look at a key a little more, rectified.
+
+    g: the score's derivative by the weights, which are softmax(a): the derivative by a[:, k], summed over the queries.
+    What is read by all, because it stands out and not because it helps, is dark.
+    """
+    return (weights * (g - (g * weights).sum(1, keepdim=True))).sum(0).clamp(min=0)

@@ -41,14 +41,14 @@ class _Final:
     stop: int
 
 
-def fill(scene: Scene, answers: Answers, target: Target | None, data: Any) -> Generator[Event, None, Likeness]:
-    """Fill an array (1, Z, Y, X) with the map; returns how much it is like that of a network of random weights.
+def fill(scene: Scene, answers: Answers, target: Target | None, data: Any) -> Generator[Event, None, list[Likeness]]:
+    """Fill an array (1, Z, Y, X) with the map; returns how much it is like those of networks of random weights.
 
     target: the voxels that are explained; None for all that the network gives the label. Yields a Progress per window,
     and a Filled for each box of the array that is final.
     """
     on_model = None if target is None else target.on_model(scene.maps)
-    order, likeness = scene.plan.order, Likeness()
+    order, likeness = scene.plan.order, [Likeness() for _ in answers.networks[1:]]
     boxes = _regions(scene, answers.channels, data)
     runs = [(box, _rows(scene, box, on_model)) for box in boxes]
     total, done = max(1, sum(len(corners) for _, rows in runs for _, _, corners in rows)), 0
@@ -147,15 +147,14 @@ def _regions(scene: Scene, channels: int, data: Any) -> list[Box]:
     return [(slice(0, depth), y, x) for y, x in columns(edges, widest)]
 
 
-def _inside(scene: Scene, piece: Piece, likeness: Likeness) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _inside(scene: Scene, piece: Piece, likeness: list[Likeness]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The map (1, z, y, x) of a piece, 0 where the model crops the image; what is checked is compared."""
     heat = piece.logits[:1].clone()
     for axis, (along, side) in enumerate(zip(scene.maps, piece.box, strict=True)):
         seen = along.weights[side].any(axis=1)
         if not seen.all():
             heat.index_fill_(1 + axis, torch.from_numpy(np.flatnonzero(~seen)), 0.0)
-    if len(piece.logits) > 1:
-        other, count = piece.logits[1:2], piece.logits[2:]
-        looked = count > 0
-        likeness.add(heat[looked].numpy(), other[looked].numpy())
+    looked = piece.logits[-1] > 0
+    for each, other in zip(likeness, piece.logits[1:-1], strict=True):
+        each.add(heat[0][looked].numpy(), other[looked].numpy())
     return np.asarray(heat.numpy(), np.float32)

@@ -5,8 +5,8 @@ n: slices of a window. *size: of a map. A map of a 2D network is (n, C, *size), 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch.nn.functional import interpolate
 
 from napari_medseg.architectures.modes import TriPlanar
 from napari_medseg.geometry import Shape3
+
+T = TypeVar("T")
 
 
 def views_of(network: nn.Module) -> int:
@@ -29,28 +31,33 @@ def as_volume(found: Tensor, network: nn.Module, view: int) -> Tensor:
     return slices.movedim(1, 1 + view) if isinstance(network, TriPlanar) else slices
 
 
-def fitted(heat: Tensor, window: Shape3) -> Tensor:
+def fitted(heat: Tensor, window: Shape3, padded: Shape3) -> Tensor:
     """A map (z, y, x) of any level at the size of the window, by linear interpolation.
 
-    Networks pad their input at its end until its size is a multiple of their steps: that part is cut off again.
+    padded: what the network works on. Networks pad their input at its end until its size is a multiple of their steps:
+    that part is cut off again.
     """
-    steps = [2 ** math.ceil(math.log2(max(1.0, n / m))) for n, m in zip(window, heat.shape, strict=True)]
-    full = [m * step for m, step in zip(heat.shape, steps, strict=True)]
-    if list(heat.shape) != full:
-        heat = interpolate(heat[None, None], size=full, mode="trilinear", align_corners=False)[0, 0]
+    if heat.shape != padded:
+        heat = interpolate(heat[None, None], size=padded, mode="trilinear", align_corners=False)[0, 0]
     z, y, x = window
     return heat[:z, :y, :x]
 
 
-def is_map(found: Tensor, network: nn.Module, view: int, window: Shape3) -> bool:
-    """Whether a tensor lies on the voxels of the window, at any level: not a vector, nor a row of tokens."""
+def padded_by(network: nn.Module, view: int, first: Tensor, window: Shape3) -> Shape3:
+    """The size (z, y, x) of what a network works on. first: what its first convolution takes."""
+    z, y, x = (max(n, m) for n, m in zip(window, as_volume(first, network, view).shape[1:], strict=True))
+    return z, y, x
+
+
+def is_map(found: Tensor, network: nn.Module, view: int, padded: Shape3) -> bool:
+    """Whether a tensor lies on what a network works on, at any level: not a vector, nor a row of tokens."""
     if found.ndim not in (4, 5) or (found.ndim == 5 and len(found) != 1):
         return False
     size = as_volume(found, network, view).shape[1:]
-    return all(1 < m <= 2 * n or n == 1 == m for m, n in zip(size, window, strict=True))
+    return all(1 < m <= n or n == 1 == m for m, n in zip(size, padded, strict=True))
 
 
-def apart(found: Sequence[Tensor], views: int) -> list[list[Tensor]]:
+def apart(found: Sequence[T], views: int) -> list[list[T]]:
     """What several runs of the same network gave, run by run."""
     each = len(found) // views
     return [list(found[i * each : (i + 1) * each]) for i in range(views)]

@@ -198,8 +198,8 @@ def _segmenting_streamed(
             )
         yield from events
         if outputs.softness is not None and model.spec.trust.dice is not None:
-            ml = sum(outputs.softness.voxels) * volume.grid.voxel_volume_mm3 / 1000
-            yield Notice(model.spec.trust.dice.sentence(outputs.softness.soft_dice, ml))
+            signs = outputs.softness.signs(volume.grid.voxel_volume_mm3)
+            yield Notice(model.spec.trust.dice.sentence(signs))
         if journal is not None and model.spec.cleaning:
             journal.note_cleaning()
         yield from cleaning_labels(result, model.spec.cleaning)

@@ -62,6 +62,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "trust cases": (3, 10**9),
         "trust intercept": (-10_000, 10_000),
         "trust per_volume": (-100, 100),
+        "trust per_sure": (-100, 100),
         "trust share": (0, 1),
         "trust slope": (-100, 100),
         "trust spread": (0, 1),

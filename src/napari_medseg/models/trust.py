@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from napari_medseg.errors import InputError
@@ -17,9 +17,21 @@ _MOST_BINS = 100
 _LEAST_ML = 1e-3
 
 
+@dataclass(frozen=True)
+class Signs:
+    """What the labels of a case look like to the model that gave them: no reference is needed."""
+
+    soft_dice: float
+    """Of the labels with the model's own probabilities."""
+    volume_ml: float
+    """Of all labels."""
+    sure: float
+    """The share of a label's voxels that the model takes for background with less than 5 %, in the mean over labels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiceLine:
-    """The Dice of a case from its soft Dice and its volume, which need no reference, as the validation cases have it.
+    """The Dice of a case from its signs, as the validation cases have it.
 
     Raises InputError for numbers out of bounds.
     """
@@ -33,23 +45,26 @@ class DiceLine:
     """Standard deviation of a case around what the others say of it."""
     cases: int
     """Validation cases that it was fitted to."""
+    per_sure: float = 0.0
+    """Dice for a share of sure voxels of 1 more; 0 where it does not tell, and in older files."""
 
     def __post_init__(self) -> None:
-        for name in ("intercept", "slope", "per_volume", "spread"):
+        for name in ("intercept", "slope", "per_volume", "spread", "per_sure"):
             object.__setattr__(self, name, checks.number(f"trust {name}", getattr(self, name)))
         object.__setattr__(self, "cases", checks.whole("trust cases", self.cases))
 
-    def expected(self, soft_dice: float, volume_ml: float) -> tuple[float, float, float]:
+    def expected(self, signs: Signs) -> tuple[float, float, float]:
         """(expected Dice, lower end, upper end) of a case; a new case lies between the ends in 95 of 100 times."""
         from scipy.stats import t
 
-        middle = self.intercept + self.slope * soft_dice + self.per_volume * log_volume(volume_ml)
+        of_signs = self.slope * signs.soft_dice + self.per_volume * log_volume(signs.volume_ml)
+        middle = self.intercept + of_signs + self.per_sure * signs.sure
         reach = float(t.ppf(0.975, self.cases - 1)) * self.spread
         return min(1.0, max(0.0, middle)), min(1.0, max(0.0, middle - reach)), min(1.0, max(0.0, middle + reach))
 
-    def sentence(self, soft_dice: float, volume_ml: float) -> str:
+    def sentence(self, signs: Signs) -> str:
         """What is expected of a case, in words."""
-        middle, low, high = self.expected(soft_dice, volume_ml)
+        middle, low, high = self.expected(signs)
         return f"expected Dice {middle:.2f} (95 of 100 such cases: {low:.2f} to {high:.2f})"
 
 
@@ -92,7 +107,7 @@ def read_trust(document: Mapping[str, Any]) -> Trust:
         if not isinstance(line, dict):
             raise InputError(f"trust dice must be a JSON object; got {shown(line)}")
         _require_known("trust dice", line, DiceLine)
-        missing = [f.name for f in fields(DiceLine) if f.name not in line]
+        missing = [f.name for f in fields(DiceLine) if f.name not in line and f.default is MISSING]
         if missing:
             raise InputError(f"trust dice lacks the key {missing[0]}")
         line = DiceLine(**line)

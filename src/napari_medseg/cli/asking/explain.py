@@ -71,7 +71,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--unweighted",
         action="store_true",
-        help="Show attention and shape maps as they are, whatever they do to the score.",
+        help="Show attention, reads and shape maps as they are, whatever they do to the score.",
     )
 
 

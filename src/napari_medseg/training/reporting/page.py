@@ -83,8 +83,8 @@ def _trust_in_words(trust: Trust) -> str:
     line = trust.dice
     return (
         f"A case without a reference has an expected Dice of {line.intercept:.3f} + {line.slope:.3f} x its soft Dice "
-        f"+ {line.per_volume:.3f} x log(its ml); each of the {line.cases} validation cases lies {line.spread:.3f} "
-        f"around what the others say of it."
+        f"+ {line.per_volume:.3f} x log(its ml) + {line.per_sure:.3f} x its share of sure voxels; each of the "
+        f"{line.cases} validation cases lies {line.spread:.3f} around what the others say of it."
     )
 
 
