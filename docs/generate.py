@@ -57,11 +57,7 @@ from napari_medseg.models.presets import SETTINGS
 from napari_medseg.training.schemes.table import SCHEMES
 
 DOCS = Path(__file__).resolve().parent
-RESULTS = DOCS.parent / "benchmarks" / "results" / "networks.json"
-SEMI, EXPLAINED, ENGINE, SCALING, INTERACT, REFINED, DOUBTED = (
-    RESULTS.with_name(f"{name}.json")
-    for name in ("semi", "explain", "engine", "scaling", "interact", "refine", "doubt")
-)
+RESULTS = DOCS.parent / "benchmarks" / "results"
 END = "<!-- end -->"
 KINDS = (
     *("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained"),
@@ -126,7 +122,7 @@ def presets_table(_: str, __: Path) -> str:
 
 def costs_table(_: str, __: Path) -> str:
     """What some networks need for a patch, as the benchmark measured it."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    results = measured("networks")
     rows = [
         (
             f"`{name}`",
@@ -143,7 +139,7 @@ def costs_table(_: str, __: Path) -> str:
 
 def windows_table(_: str, __: Path) -> str:
     """How long volumes take on one CPU thread: the windows of a run, and the measured time of one."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    results = measured("networks")
     rows = []
     for what, shape in VOLUMES.items():
         count = len(WindowGrid(shape, (SIDE, SIDE, SIDE), SETTINGS["exact"].overlap))
@@ -160,10 +156,8 @@ def schemes_table(_: str, __: Path) -> str:
 
 def semi_table(_: str, __: Path) -> str:
     """The mean Dice of each scheme and number of labelled cases over the seeds that were run."""
-    if not SEMI.exists():
-        return "\nNot measured yet.\n"
     found: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for run, result in json.loads(SEMI.read_text(encoding="utf-8")).items():
+    for run, result in measured("semi").items():
         scheme, labelled, _ = run.split(":")
         found.setdefault((int(labelled), scheme), []).append({**result, "run": run})
     rows = []
@@ -194,11 +188,9 @@ def _gain(result: dict[str, Any], found: dict[tuple[int, str], list[dict[str, An
 
 def engine_table(_: str, __: Path) -> str:
     """Every row that the engine must reach, on each processor and model that it was measured on."""
-    if not ENGINE.exists():
-        return "\nNot measured yet.\n"
     rows = []
-    for key, measured in json.loads(ENGINE.read_text(encoding="utf-8")).items():
-        for row in measured["rows"].values():
+    for key, machine in measured("engine").items():
+        for row in machine["rows"].values():
             if "skipped" in row:
                 rows.append((key, row["what"], f"{row['at_most']:.2f}", row["skipped"], ""))
                 continue
@@ -211,10 +203,8 @@ def engine_table(_: str, __: Path) -> str:
 
 def scaling_table(_: str, __: Path) -> str:
     """Time and memory by the size of an image and the number of classes."""
-    if not SCALING.exists():
-        return "\nNot measured yet.\n"
     rows = []
-    for name, one in json.loads(SCALING.read_text(encoding="utf-8")).items():
+    for name, one in measured("scaling").items():
         if name.startswith("workers"):
             continue
         voxels = math.prod(one["shape"])
@@ -243,8 +233,6 @@ def scaling_table(_: str, __: Path) -> str:
 
 def workers_table(_: str, __: Path) -> str:
     """One worker beside two, pair by pair."""
-    if not ENGINE.exists():
-        return "\nNot measured yet.\n"
     rows = [
         (
             key,
@@ -253,8 +241,8 @@ def workers_table(_: str, __: Path) -> str:
             f"{pair['faster_by_cpu']:.2f}",
             f"{pair['one']['load']:.0f}, {pair['two']['load']:.0f}",
         )
-        for key, measured in json.loads(ENGINE.read_text(encoding="utf-8")).items()
-        for pair in measured["rows"].get("workers", {}).get("pairs", [])
+        for key, machine in measured("engine").items()
+        for pair in machine["rows"].get("workers", {}).get("pairs", [])
     ]
     head = ("instructions, model", "seconds, 1 and 2 workers", "times faster", "by CPU time", "load")
     return table([head, *rows])
@@ -264,7 +252,7 @@ def prompts_table(_: str, __: Path) -> str:
     """The mean Dice of each method after some prompts, on structures that choices were made on, and on others."""
     steps = ("1", "2", "3", "5", "8")
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for row in json.loads(INTERACT.read_text(encoding="utf-8"))["rows"]:
+    for row in measured("interact")["rows"]:
         if "method" in row:
             found.setdefault((row["prompts"], row["method"]), {})[row["set"]] = row
     rows = []
@@ -279,7 +267,7 @@ def prompts_table(_: str, __: Path) -> str:
 
 def filled_table(_: str, __: Path) -> str:
     """What `propagate` and interpolation make of slices of hippocampus volumes."""
-    rows = [row for row in json.loads(INTERACT.read_text(encoding="utf-8"))["rows"] if row["prompts"] == "propagate"]
+    rows = [row for row in measured("interact")["rows"] if row["prompts"] == "propagate"]
     cells = [
         (
             str(row["slices"]),
@@ -290,6 +278,11 @@ def filled_table(_: str, __: Path) -> str:
         for row in rows
     ]
     return table([("slices", "interpolation of shapes", "`propagate`", "worst volume, beside interpolation"), *cells])
+
+
+def measured(name: str) -> Any:
+    """What a benchmark wrote."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -320,7 +313,7 @@ def methods_table(_: str, __: Path) -> str:
 
 def explained_table(_: str, __: Path) -> str:
     """How maps do on a phantom whose label depends on one region, as the benchmark measured it."""
-    results = json.loads(EXPLAINED.read_text(encoding="utf-8"))
+    results = measured("explain")
     rows = [
         (
             f"`{name}`",
@@ -337,7 +330,7 @@ def explained_table(_: str, __: Path) -> str:
 
 def doubted_table(_: str, __: Path) -> str:
     """What temperature, entropy and the expected Dice are worth, as the benchmark measured it."""
-    rows = json.loads(DOUBTED.read_text(encoding="utf-8"))
+    rows = measured("doubt")
     row = next(row for row in rows if row["what"] == "trust")
     return table(
         [
@@ -357,7 +350,7 @@ def doubted_table(_: str, __: Path) -> str:
 
 def suggested_table(_: str, __: Path) -> str:
     """The mean Dice by the number of annotated slices, random and suggested, as the benchmark measured it."""
-    rows = json.loads(DOUBTED.read_text(encoding="utf-8"))
+    rows = measured("doubt")
     row = next(row for row in rows if row["what"] == "suggested")
     ways = [(way, *(f"{dice:.3f}" for dice in row[way])) for way in ("random", "suggested")]
     return table([("annotated slices", *map(str, row["slices"])), *ways])
@@ -365,7 +358,7 @@ def suggested_table(_: str, __: Path) -> str:
 
 def refined_table(_: str, __: Path) -> str:
     """What refiners make of the labels of models, on cases that neither has seen."""
-    results = json.loads(REFINED.read_text(encoding="utf-8"))
+    results = measured("refine")
     rows = [
         (
             row["data"],

@@ -175,6 +175,6 @@ def test_two_names_of_one_id_are_told(tmp_path: Path) -> None:
     mixed = [*cases({1: "label 1"}, 1), *cases({1: "liver"}, 1), *cases({1: "spleen"}, 1)]
     events = list(iter_train(mixed, out=tmp_path / "m.safetensors", **QUICK))
     assert [e.message for e in events if isinstance(e, Notice)] == [
-        "label 1 is liver in some cases and spleen in ball0: taken as liver"
+        "label 1 is liver in some cases and spleen in ball0 (3): taken as liver"
     ]
     assert dict(events[-1].result.spec.labels) == {1: "liver"}  # type: ignore[attr-defined]
