@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.architectures.points import (
     PointHead,
     PointRend,
@@ -107,6 +108,14 @@ def test_a_rendering_ends_with_the_size_and_decides_a_share_of_the_voxels(size: 
     assert shares.shape == (1, 2, *size)
     voxels = labels.numel()
     assert int((shares[:, 1] > 0.5).sum()) == round(voxels * 0.25)  # all others keep their label
+
+
+def test_head_and_network_decide_half_and_half() -> None:
+    made, x = rendering(3, share=1.0), torch.randn(1, 1, 8, 8, 8)
+    made.head = Says([0.0, 0.0])  # type: ignore[assignment]
+    with torch.no_grad():
+        shares, own = made(x, torch.zeros(1, 1, 8, 8, 8)), logits_of(made.network(x)).softmax(1)
+    torch.testing.assert_close(shares, (0.5 + own) / 2)
 
 
 def test_slices_of_a_volume_are_rendered_one_by_one() -> None:

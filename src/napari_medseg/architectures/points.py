@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_medseg.architectures.blocks.outputs import Outputs
+from napari_medseg.architectures.blocks.outputs import Outputs, logits_of
 
 OVERSAMPLED, UNCERTAIN_SHARE = 3, 0.75
 """k and beta of the paper: of k times as many random points the least certain ones are taken, beta of those wanted."""
@@ -107,7 +107,8 @@ class PointRend(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """An image (N, C, *size) and its labels (N, K - 1, *size), 1 in those of a voxel -> shares (N, K, *size).
 
-        From size to size the least certain voxels are decided by the head. At the last one all others keep their label.
+        From size to size the least certain voxels are decided by the head and by the network itself, half and half (our
+        choice; published: the head). At the last size all others keep their label.
         Volumes (N, C, Z, Y, X) are taken slice by slice where the network is one of slices.
         """
         if self.spatial_dims == 2 and x.ndim == 5:
@@ -115,13 +116,15 @@ class PointRend(nn.Module):
             volumes: Tensor = slices.unflatten(0, (len(x), -1)).transpose(1, 2)
             return volumes
         given = with_background(labels)
-        _, features = self.look(x)
+        outputs, features = self.look(x)
+        own = logits_of(outputs).softmax(1)
         coarse = shares = self.halved(given)
         sizes = self.sizes(x.shape[2:])[1:]
         for step, size in enumerate(sizes, start=1):
             shares = functional.interpolate(shares, size=size, mode=_linear(self.spatial_dims), align_corners=False)
             chosen = least_certain(shares, self.share)
-            decided = self.decide(features, coarse, places_of(chosen, size)).softmax(1)
+            places = places_of(chosen, size)
+            decided = (self.decide(features, coarse, places).softmax(1) + sampled(own, places)) / 2
             shares = given.clone() if step == len(sizes) else shares.contiguous()
             shares.flatten(2).scatter_(2, chosen[:, None].expand(-1, shares.shape[1], -1), decided)
         return shares

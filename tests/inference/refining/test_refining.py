@@ -129,6 +129,25 @@ def test_labels_on_a_flipped_grid_are_matched(case: Any) -> None:
     np.testing.assert_array_equal(found, refined(volume, given, patches(Brighter(), spec_of())))
 
 
+def test_a_box_sees_nothing_behind_the_end_of_the_image() -> None:
+    """As in training: the mean of the image, and no label."""
+    seen: list[torch.Tensor] = []
+
+    class Looks(AsGiven):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return super().forward(x)
+
+    image, labels = np.full((4, 5, 6), 3.0, np.float32), np.ones((4, 5, 6), np.uint8)
+    labels[:, 0] = 0
+    volume = image_of(image)
+    refined(volume, labels_of(labels, volume.grid), patches(Looks(), spec_of(patch=(8, 8, 8))))
+    for x in seen:
+        assert (x[0, 0, :4, :5, :6] == 3).all()
+        assert (x[0, 1, :4, 1:5, :6] == 1).all()
+        assert float(x.sum()) == 3 * image.size + labels.sum()
+
+
 def test_a_box_covers_as_many_mm_as_the_patch_of_the_network() -> None:
     spec = spec_of(patch=(8, 16, 16), spacing_zyx_mm=(2.0, 1.0, 1.0))
     assert box_of(spec, (4.0, 0.5, 1.0)) == (4, 32, 16)

@@ -125,14 +125,15 @@ def _filling(
     for z, kept in enumerate(thinned(walk.boundaries(chosen), walk.box, refines.overlap)):
         boxes = [box_around((z, y, x), walk.box, shape) for y, x in kept]
         for box in boxes:
-            image = _padded(walk.image, box)
+            image = _inside(walk.image, box)
             if not warned and image.dtype.kind == "f" and not np.isfinite(image).all():
                 warned = True
                 yield Notice(
                     "the image has voxels beside the labels that are no numbers (NaN or infinite): they count as 0"
                 )
-            values = torch.from_numpy(np.stack([f(image[c]) for c, f in enumerate(normalisers)]))
-            means.add(box, network(values, one_hot(_padded(walk.labels, box)[0], spec.label_ids)).numpy())
+            values = torch.from_numpy(_padded(np.stack([f(image[c]) for c, f in enumerate(normalisers)]), box))
+            given = _padded(_inside(walk.labels, box), box)[0]
+            means.add(box, network(values, one_hot(given, spec.label_ids)).numpy())
             yield Progress(z, shape[0], "planes refined")
         last = box_around((z + 1, 0, 0), walk.box, shape)[0].start if z + 1 < shape[0] else shape[0]
         written = planes.write_before(last)
@@ -177,12 +178,16 @@ def one_hot(labels_zyx: npt.NDArray[Any], label_ids: tuple[int, ...]) -> torch.T
     return torch.from_numpy(np.stack([labels_zyx == label for label in label_ids[1:]]).astype(np.float32))
 
 
-def _padded(reader: BoxReader, box: Box) -> npt.NDArray[Any]:
-    """A box (C, z, y, x), of which a part may lie behind the end of the image: the last voxels are repeated there."""
+def _inside(reader: BoxReader, box: Box) -> npt.NDArray[Any]:
+    """The part (C, z, y, x) of a box that lies in the image: it may end behind it."""
     z, y, x = (slice(side.start, min(side.stop, n)) for side, n in zip(box, reader.shape, strict=True))
-    values = reader.read((z, y, x))
-    missing = [b.stop - inner.stop for b, inner in zip(box, (z, y, x), strict=True)]
-    return np.pad(values, [(0, 0), *((0, n) for n in missing)], mode="edge") if any(missing) else values
+    return reader.read((z, y, x))
+
+
+def _padded(values: npt.NDArray[Any], box: Box) -> npt.NDArray[Any]:
+    """The box whose part in the image holds these values; 0 behind it, as in training (the mean, the background)."""
+    missing = [side.stop - side.start - n for side, n in zip(box, values.shape[1:], strict=True)]
+    return np.pad(values, [(0, 0), *((0, n) for n in missing)]) if any(missing) else values
 
 
 def _with_channel(labels: Any) -> Any:
