@@ -171,7 +171,7 @@ def _rows_bytes(outputs: Outputs, order: AxisOrder) -> int:
     """A row of chunks of each output, and what is written of it, for a voxel of a plane."""
     stored = [a for a in (outputs.labels, outputs.probabilities, outputs.uncertainty) if a is not None]
     return sum(
-        2 * math.prod(array.shape[:-3]) * _deepest(edges_of(array, order, 0)) * int(array.dtype.itemsize)
+        2 * math.prod(array.shape[:-3]) * _deepest(edges_of(array, order, 0)) * np.dtype(array.dtype).itemsize
         for array in stored
         if not isinstance(array, np.ndarray)
     )
