@@ -208,9 +208,7 @@ def scaling_table(_: str, __: Path) -> str:
     if not SCALING.exists():
         return "\nNot measured yet.\n"
     rows = []
-    for name, one in json.loads(SCALING.read_text(encoding="utf-8")).items():
-        if name.startswith("workers"):
-            continue
+    for one in json.loads(SCALING.read_text(encoding="utf-8")).values():
         voxels = math.prod(one["shape"])
         rows.append(
             (
