@@ -1,12 +1,12 @@
-"""How the engine grows: with the image, the classes and the workers; and an image of 50 GB.
+"""How the engine grows with the image and the classes; and an image of 50 GB.
 
     OMP_NUM_THREADS=1 python benchmarks/engine_scale.py [--only NAME] [--largest 1024] [--folder DIR]
 
 The images are OME-Zarr in 128^3 chunks. Of a sparse one most chunks are absent and read as air; five lie on the disk,
 full of noise. The model is a `unet3d` of 4 and 8 features, random weights and windows of 64^3, which labels air as
 background. Each run has a process of its own with one thread. Time is the processor's, memory the peak of the process
-above what it held with the model loaded; for the workers both are the clock's and of all processes, once torch is
-loaded. A figure that benchmarks/results/scaling.json has is kept. Linux only.
+above what it held with the model loaded. A figure that benchmarks/results/scaling.json has is kept. bench_engine.py
+takes its rows for workers and for a memory budget from here. Linux only.
 """
 
 from __future__ import annotations
@@ -227,8 +227,6 @@ def tasks(folder: Path, largest: int) -> Iterator[tuple[str, Callable[[], Figure
                 f"classes {classes} {preset}",
                 lambda k=classes, p=preset: segmented(folder, (CHUNK,) * 3, p, is_dense=True, classes=k),
             )
-    for number in (1, 2, 3):
-        yield f"workers {number}", lambda: with_workers(folder)
     yield "large 1 GB", lambda: segmented(folder, (768, 768, 896), "fast", is_dense=False, budget_gib=3)
     yield "large", lambda: segmented(folder, LARGE, "fast", is_dense=False, budget_gib=3)
 
