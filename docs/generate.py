@@ -204,13 +204,7 @@ def engine_table(_: str, __: Path) -> str:
 def scaling_table(_: str, __: Path) -> str:
     """Time and memory by the size of an image and the number of classes."""
     rows = []
-<<<<<<< HEAD
-    for name, one in measured("scaling").items():
-        if name.startswith("workers"):
-            continue
-=======
-    for one in json.loads(SCALING.read_text(encoding="utf-8")).values():
->>>>>>> engine13
+    for one in measured("scaling").values():
         voxels = math.prod(one["shape"])
         rows.append(
             (
