@@ -57,7 +57,7 @@ class _Shape:
     """An output of labels that nobody wants."""
 
     shape: Shape3
-    dtype: Any = np.dtype(np.uint8)
+    dtype: Any = np.uint8
     chunks: Shape3 = (_CHUNK, _CHUNK, _CHUNK)
 
 
