@@ -34,7 +34,7 @@ from napari_medseg.cases import Case, cases_from_folders
 
 RESULTS = Path(__file__).parent / "results" / "refine.json"
 MINUTES = {
-    "hippocampus": {"boundary-patch": 2.5, "point-rend": 4},
+    "hippocampus": {"boundary-patch": 6, "point-rend": 4},
     "phantom": {"boundary-patch": 1, "point-rend": 1.5},
 }
 """Processor minutes of each refiner."""
