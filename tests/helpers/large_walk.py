@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import napari_medseg as ms
-from job_walk import click, open_panel
+from job_walk import click, open_panel, show_first_layers
 from metrics_walk import During, unmeasured, wait_until
 from napari_medseg import registry
 from napari_medseg.events import Filled, Progress, Started
@@ -32,6 +32,7 @@ def walk_large(window: Any, source: Path, folder: Path, during: During = unmeasu
     models = Path(os.environ["MEDSEG_MODELS"])
     models.mkdir(exist_ok=True)
     write_small_model(models / "chest.safetensors")
+    show_first_layers(window, during)
     with during("open the image"):
         window.open(folder / "chest.zarr", plugin="napari-medseg")
     panel = open_panel(window, "Segment", during)
