@@ -19,7 +19,7 @@ def test_a_map_is_written_and_what_it_means_is_told(
     assert main([*asked, "--label", "Right ball", "--voxel", "6,14,8", "--check"]) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[0] == f"wrote {out}"
-    assert "random weights (correlation" in told.out
+    assert "random weights (mean correlation" in told.out
     assert "It says nothing of the direction" in told.err
     heat, volume = ms.read(out), ms.read(image)
     assert heat.grid.same_as(volume.grid)

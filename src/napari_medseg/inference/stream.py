@@ -221,6 +221,8 @@ def is_one_value(block: torch.Tensor) -> bool:
 
 def _joined(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
     """Two blocks (C, z, y, x), one below the other; a view where the lower one is a view and both have its value."""
+    if below.shape[1] == 0:  # the row before reached the end already
+        return above
     if is_one_value(below) and values_of(above) == values_of(below):
         return below[:, :1].expand(-1, above.shape[1] + below.shape[1], -1, -1)
     return torch.cat([above, below], dim=1)
