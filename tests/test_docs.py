@@ -45,7 +45,7 @@ NAME_VOXELS = {"interact.md"}
 """Pages that name voxels of the sample: they run on its image as it is."""
 NEED_DATA = {"tutorial.md": "abdomen_ct"}
 """{page: the folder of real volumes that it reads}."""
-SLOW = ("refine.md", "first-model.md")
+SLOW = ("refine.md", "first-model.md", "interact.md")
 """Pages whose code takes many seconds."""
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if blocks(page)]
 

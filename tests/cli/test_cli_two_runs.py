@@ -44,6 +44,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_the_second_training_is_refused_and_a_killed_one_is_not_in_the_way(
     ball_images: Path, ball_labels: Path, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def shots() -> Path | None:
     return Path(folder) if folder else None
 
 
+@pytest.mark.slow
 def test_a_walk(window: Any) -> None:
     image, truth = phantom("ct", seed=0)
     user = Clicker(window, image, shots())
@@ -70,6 +71,7 @@ def test_every_tool(window: Any) -> None:
     refuse_in_one_line(user)
 
 
+@pytest.mark.slow
 def test_lazy_layers_a_preview_and_what_was_said(window: Any) -> None:
     volume, _ = balls((24, 28, 46), (12, 14, 14), radius=7)
     user = Clicker(window, volume, shots())
@@ -78,6 +80,7 @@ def test_lazy_layers_a_preview_and_what_was_said(window: Any) -> None:
     hand_over_what_was_said(user, (12, 14, 14))
 
 
+@pytest.mark.slow
 def test_a_click_in_3d_and_the_end_at_work(window: Any) -> None:
     user = Clicker(window, phantom("ct", seed=0)[0])
     click_in_3d(user)

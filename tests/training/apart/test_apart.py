@@ -40,6 +40,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     return recorded(monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_kill_takes_the_child_alone_and_its_training_is_resumed(
     tmp_path: Path, children: list[subprocess.Popen[bytes]]
 ) -> None:
