@@ -273,7 +273,7 @@ def test_a_set_with_a_crop_fills_a_large_image(
     panel.segment_button.click()
     wait(panel, qtbot)
     assert told == sorted(told)
-    assert {0.5, 1.0} <= set(told)
+    assert told[-1] == 1.0  # of quick work the panel is told the last of its steps only
     found = to_segmentation(viewer.layers["ct labels"])
     expected = np.asarray(ms.segment(volume(seed=0), path).data)
     assert expected.any()
