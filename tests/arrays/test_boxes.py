@@ -18,10 +18,13 @@ from napari_medseg.arrays.boxes import (
     is_empty,
     mask_of,
     overlaps,
+    placed,
     regions,
     rolling,
     union,
     whole,
+    with_margin,
+    within,
 )
 
 sizes = st.tuples(*[st.integers(1, 12)] * 3)
@@ -135,6 +138,19 @@ def test_union() -> None:
     a: Box = (slice(1, 3), slice(0, 2), slice(5, 6))
     b: Box = (slice(2, 4), slice(1, 2), slice(0, 1))
     assert union(a, b) == (slice(1, 4), slice(0, 2), slice(0, 6))
+
+
+def test_a_box_inside_of_another_and_back() -> None:
+    outer: Box = (slice(2, 9), slice(1, 5), slice(4, 8))
+    inner: Box = (slice(3, 4), slice(1, 5), slice(6, 7))
+    assert within(inner, outer) == (slice(1, 2), slice(0, 4), slice(2, 3))
+    assert placed(within(inner, outer), outer) == inner
+
+
+def test_a_margin_ends_with_the_image() -> None:
+    box: Box = (slice(1, 3), slice(0, 2), slice(5, 6))
+    assert with_margin(box, (4, 3, 9)) == (slice(0, 4), slice(0, 3), slice(4, 7))
+    assert with_margin(box, (4, 3, 9), (0, 5, 2)) == (slice(1, 3), slice(0, 3), slice(3, 8))
 
 
 def test_mask_of_reads_the_box_only() -> None:

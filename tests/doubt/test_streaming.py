@@ -13,7 +13,7 @@ def test_what_a_suggestion_takes_at_once_does_not_grow_with_the_planes(ball_mode
         return ms.suggest([image], ball_model, count=3, device="cpu")
 
     few, many = taken_at_once(48, suggested), taken_at_once(96, suggested)
-    assert all(more <= less for less, more in zip(few, many, strict=True))
+    assert few == many
     assert 0 < many[0] < 48 * 20 * 16
 
 
@@ -22,5 +22,5 @@ def test_what_doubts_take_at_once_does_not_grow_with_the_planes(ball_model: Path
         return ms.doubts(image, ball_model, out=tmp_path / f"{image.grid.shape[0]}.zarr", device="cpu")
 
     few, many = taken_at_once(48, doubted), taken_at_once(96, doubted)
-    assert all(more <= less for less, more in zip(few, many, strict=True))
+    assert few == many
     assert 0 < many[0] < 48 * 20 * 16

@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_medseg import Grid, Volume
+from napari_medseg.inference.device import machine_for
 
 
 class Repeated:
@@ -51,6 +52,7 @@ def taken_at_once(depth: int, work: Callable[[Volume], object]) -> tuple[int, in
     """(voxels of an image of that depth, elements of tensors) that some work takes at once, at most."""
     planes = np.random.default_rng(0).normal(size=(12, 20, 16)).astype(np.float32)
     data = Repeated(planes, depth)
+    machine_for("cpu")  # measures the machine once in a process, with tensors of its own
     with _Largest() as largest:
         work(Volume(data, Grid((depth, *planes.shape[1:]), np.eye(4)), ("image",), name="tall"))
     return data.most, largest.elements

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -140,6 +140,19 @@ def rolling(array: LazyArray, walk: Iterable[Region], halo: int) -> Iterator[npt
 def within(box: Box, outer: Box) -> Box:
     """The box in indices of the array that holds `outer` only."""
     z, y, x = (slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, outer, strict=True))
+    return z, y, x
+
+
+def placed(box: Box, outer: Box) -> Box:
+    """The box of an array that holds `outer` only, in indices of the whole array: the inverse of `within`."""
+    z, y, x = (slice(b.start + o.start, b.stop + o.start) for b, o in zip(box, outer, strict=True))
+    return z, y, x
+
+
+def with_margin(box: Box, shape: Sequence[int], voxels: int | Sequence[int] = 1) -> Box:
+    """The box grown on all sides by some voxels, the same or its own number along each axis, within the image."""
+    more = [voxels] * 3 if isinstance(voxels, int) else voxels
+    z, y, x = (slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, more, shape, strict=True))
     return z, y, x
 
 

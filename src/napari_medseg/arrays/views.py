@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.arrays.boxes import Box, BoxND, chunk_edges, chunks_of, shape_of
+from napari_medseg.arrays.boxes import Box, BoxND, chunk_edges, chunks_of, placed, shape_of
 from napari_medseg.geometry import AxisOrder, Shape3
 from napari_medseg.volume import LazyArray
 
@@ -104,9 +104,15 @@ class Inside(BasicIndexed):
         self.size = math.prod(self.shape)
         self.nbytes = self.size * self.dtype.itemsize
 
+    def absent_value(self, wanted: BoxND) -> Any:
+        """See the function `absent_value`."""
+        return absent_value(self._array, self._inner(wanted))
+
+    def _inner(self, wanted: BoxND) -> BoxND:
+        return tuple(slice(o.start + w.start, o.start + w.stop) for o, w in zip(self._box, wanted, strict=True))
+
     def _read(self, wanted: BoxND) -> Array:
-        inner = tuple(slice(o.start + w.start, o.start + w.stop) for o, w in zip(self._box, wanted, strict=True))
-        return np.asarray(self._array[inner])
+        return np.asarray(self._array[self._inner(wanted)])
 
 
 def _sizes_inside(edges: Sequence[int], side: slice) -> tuple[int, ...]:
@@ -182,8 +188,7 @@ class BoxView:
 
     def of_source(self, box: Box) -> Box:
         """A box of the view, in indices of the array."""
-        z, y, x = (slice(b.start + o.start, b.stop + o.start) for b, o in zip(box, self.box, strict=True))
-        return z, y, x
+        return placed(box, self.box)
 
     def __getitem__(self, box: Box) -> npt.NDArray[Any]:
         return np.asarray(self.source[self.of_source(box)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,23 +159,31 @@ def segmenting(
     plan = plan if wanted.uncertainty is None else plan.telling_mirrors()
     predictor = load_predictor(model, plan)
     made_by = {**provenance(model, config), **(origin or {})}
-    if plan.spec.has_pipeline:
-        alone = None if spread is None else "the model needs the whole image: one process segments it"
-        return (yield from _segmenting_prepared(volume, model, plan, predictor, config, wanted, made_by, alone))
-    return (yield from _segmenting_streamed(volume, model, plan, predictor, config, wanted, made_by, spread))
+    run = _Run(volume, model, plan, predictor, config, wanted, made_by)
+    return (yield from (_segmenting_prepared if plan.spec.has_pipeline else _segmenting_streamed)(run, spread))
 
 
-def _segmenting_streamed(
-    volume: Volume,
-    model: Model,
-    plan: InferencePlan,
-    predictor: Predictor,
-    config: SegmentConfig,
-    wanted: Wanted,
-    made_by: Mapping[str, object],
-    spread: Spread | None,
-) -> Work[Segmentation]:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One model on one volume: how it runs, and what comes of it."""
+
+    volume: Volume
+    model: Model
+    plan: InferencePlan
+    predictor: Predictor
+    config: SegmentConfig
+    wanted: Wanted
+    made_by: Mapping[str, object]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What the user should know before."""
+        return _doubts(self.volume, self.plan, self.config)
+
+
+def _segmenting_streamed(run: _Run, spread: Spread | None) -> Work[Segmentation]:
     """Segment window by window; only what windows need is in memory."""
+    volume, model, plan, wanted, made_by = run.volume, run.model, run.plan, run.wanted, run.made_by
     doubts = (*DOUBTS, *([TTA] if plan.mirrors_told else []))
     with _new_segmentation(volume, model.spec.labels, wanted, made_by, doubts) as (result, outputs):
         journal = (
@@ -188,11 +196,11 @@ def _segmenting_streamed(
         _require_outputs(wanted, outputs)
         if model.spec.trust.dice is not None and spread is None and not wanted.resume:
             outputs = replace(outputs, softness=Softness(len(plan.spec.label_ids)))
-        events = segment_windows(volume, plan, predictor, result, outputs=outputs, journal=journal, spread=spread)
+        events = segment_windows(volume, plan, run.predictor, result, outputs=outputs, journal=journal, spread=spread)
         yield next(events)
-        for doubt in _doubts(volume, plan, config):
+        for doubt in run.doubts:
             yield Notice(doubt)
-        if wanted.uncertainty and config.tta and plan.mirror_axes and not plan.mirrors_told:
+        if wanted.uncertainty and run.config.tta and plan.mirror_axes and not plan.mirrors_told:
             yield Notice(
                 f"uncertainty has no channel {TTA}: preset {plan.preset} mirrors some windows only; choose exact"
             )
@@ -234,17 +242,10 @@ def _segmenting_objects(
         return (yield from on_labels(volume, work, way, wanted.out, made_by))
 
 
-def _segmenting_prepared(
-    volume: Volume,
-    model: Model,
-    plan: InferencePlan,
-    predictor: Predictor,
-    config: SegmentConfig,
-    wanted: Wanted,
-    made_by: Mapping[str, object],
-    notice: str | None,
-) -> Work[Segmentation]:
+def _segmenting_prepared(run: _Run, spread: Spread | None) -> Work[Segmentation]:
     """Segment with a model whose makers prepare the whole image: in one go, in this process."""
+    volume, plan, wanted, made_by = run.volume, run.plan, run.wanted, run.made_by
+    alone = None if spread is None else "the model needs the whole image: one process segments it"
     if wanted.probabilities or wanted.uncertainty:
         raise NotSupportedError(
             "a model with steps of another program gives labels only: leave probabilities and uncertainty out"
@@ -253,10 +254,10 @@ def _segmenting_prepared(
     with ExitStack() as stack:
         begun = _new_segmentation(volume, plan.spec.labels, replace(wanted, resume=False), made_by)
         result, _ = stack.enter_context(begun)
-        regions = stack.enter_context(new_regions(volume, model, wanted.regions, made_by))
-        events = segment_prepared(volume, plan, predictor, result, regions)
+        regions = stack.enter_context(new_regions(volume, run.model, wanted.regions, made_by))
+        events = segment_prepared(volume, plan, run.predictor, result, regions)
         yield next(events)
-        for doubt in filter(None, (notice, *_doubts(volume, plan, config))):
+        for doubt in filter(None, (alone, *run.doubts)):
             yield Notice(doubt)
         yield from events
         yield from cleaning_labels(result, plan.spec.cleaning)

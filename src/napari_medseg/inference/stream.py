@@ -194,7 +194,7 @@ class RemembersAir:
         if values is None:
             return self._network(windows)
         if values != self._values:
-            logits = self._network(windows)
+            logits = self._network(windows.contiguous())  # a view of one value may take another kernel
             if logits.nbytes > _REMEMBERED_BYTES:
                 return logits
             self._values, self._logits = values, logits

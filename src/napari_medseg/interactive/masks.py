@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import Box, is_empty, union
+from napari_medseg.arrays.boxes import Box, is_empty, placed, union
 from napari_medseg.arrays.views import BasicIndexed
 from napari_medseg.geometry import Shape3
 from napari_medseg.interactive.kernels import Mask
@@ -36,8 +36,7 @@ class SparseMask:
             return cls.empty()
         found = ndimage.find_objects(inside.astype(np.uint8))
         tight = found[0]
-        z, y, x = (slice(b.start + t.start, b.start + t.stop) for b, t in zip(box, tight, strict=True))
-        return cls((z, y, x), np.ascontiguousarray(inside[tight]))
+        return cls(placed(tight, box), np.ascontiguousarray(inside[tight]))
 
     @classmethod
     def of_voxels(cls, voxels: npt.NDArray[np.int64]) -> SparseMask:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import Box, is_empty, overlaps, union
+from napari_medseg.arrays.boxes import Box, is_empty, overlaps, union, with_margin
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive import engine, zoom
 from napari_medseg.interactive.engine import Answer, Evidence
@@ -285,7 +285,7 @@ class Segmenter:
         tight = ndimage.find_objects(found.mask.astype(np.uint8))
         if not tight:
             return NOWHERE, np.zeros((0, 0, 0), np.float32)
-        inner = [slice(max(0, t.start - 1), min(n, t.stop + 1)) for t, n in zip(tight[0], part, strict=True)]
+        inner = with_margin(tight[0], part)
         low = [mm + side.start * frame.step_mm for mm, side in zip(frame.low_mm, inner, strict=True)]
         size = [side.stop - side.start for side in inner]
         small = Frame((low[0], low[1], low[2]), frame.step_mm, (size[0], size[1], size[2]))
@@ -381,6 +381,4 @@ def _farthest_mm(here: Mask, agreed: Mask, spacing: Triple) -> float:
 def _around(here: Mask, reach_mm: float, spacing: Triple) -> Box:
     """The box of what lies within a distance of a mask that holds a voxel."""
     (tight,) = ndimage.find_objects(here.astype(np.uint8))
-    more = [math.ceil(reach_mm / s) for s in spacing]
-    z, y, x = (slice(max(0, t.start - m), min(n, t.stop + m)) for t, m, n in zip(tight, more, here.shape, strict=True))
-    return z, y, x
+    return with_margin(tight, here.shape, [math.ceil(reach_mm / s) for s in spacing])

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, shape_of, union, whole
+from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, placed, shape_of, union, whole
 from napari_medseg.errors import InputError
 from napari_medseg.interactive import log
 from napari_medseg.interactive.marks import Marks, marks_of
@@ -349,7 +349,6 @@ def _masks_of(segmentation: Segmentation) -> dict[int, SparseMask]:
         places = ndimage.find_objects(numbered.reshape(part.shape) + 1)
         for label, place in zip(ids.tolist(), places, strict=True):
             if label and place is not None:
-                z, y, x = (slice(b.start + p.start, b.start + p.stop) for b, p in zip(box, place, strict=True))
-                here = SparseMask((z, y, x), part[place] == label)
+                here = SparseMask(placed(place, box), part[place] == label)
                 found[label] = found[label].joined(here) if label in found else here
     return dict(sorted(found.items()))

@@ -15,7 +15,7 @@ from numcodecs import LZ4, Blosc, Delta, GZip, Shuffle, Zlib, Zstd  # type: igno
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 
-from napari_medseg.arrays.views import AxisView, absent_value
+from napari_medseg.arrays.views import AxisView, Inside, absent_value
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.io.disk import memory
 from napari_medseg.io.zarr.array import StoredArray, open_array
@@ -314,4 +314,7 @@ def test_a_box_that_is_not_on_the_disk_has_one_value(tmp_path: Path) -> None:
     assert found.absent_value((slice(1, 3), slice(2, 4))) is None
     assert view.absent_value((slice(0, 1), slice(3, 6), slice(0, 4))) == -7
     assert view.absent_value((slice(0, 1), slice(2, 6), slice(0, 4))) is None
+    inside = Inside(found, (slice(1, 4), slice(2, 6)))
+    assert inside.absent_value((slice(0, 3), slice(1, 4))) == -7
+    assert inside.absent_value((slice(1, 2), slice(0, 1))) is None
     assert absent_value(np.zeros((2, 2)), (slice(0, 1), slice(0, 1))) is None

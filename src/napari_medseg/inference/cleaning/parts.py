@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.arrays.boxes import Box, union
+from napari_medseg.arrays.boxes import Box, union, with_margin
 from napari_medseg.arrays.views import BoxView
 from napari_medseg.config import Connectivity
 from napari_medseg.events import Filled, Progress, Work
 from napari_medseg.inference.objects.parts import Finder, Part, Walk, by_block, values_of
-from napari_medseg.metrics.pairwise.surface import with_margin
 
 Labels = npt.NDArray[Any]
 Parts = Iterable[Part]

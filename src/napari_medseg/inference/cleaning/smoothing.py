@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import Box, block_shape, regions, rolling, union, whole
+from napari_medseg.arrays.boxes import Box, block_shape, regions, rolling, union, whole, with_margin
 from napari_medseg.arrays.views import BoxView
 from napari_medseg.events import Filled, Progress, Work
 from napari_medseg.geometry import Triple
 from napari_medseg.metrics.pairwise.overlap import boxes_of
-from napari_medseg.metrics.pairwise.surface import with_margin
 
 Labels = npt.NDArray[Any]
 
@@ -56,11 +55,7 @@ def smoothing(
 
 def reached(box: Box, sigma_mm: float, spacing_zyx_mm: Triple, shape: Sequence[int]) -> Box:
     """The box and all that its Gaussian reaches, inside the image."""
-    z, y, x = (
-        slice(max(0, b.start - m), min(n, b.stop + m))
-        for b, n, m in zip(box, shape, (_radius(sigma_mm / step) + 1 for step in spacing_zyx_mm), strict=True)
-    )
-    return z, y, x
+    return with_margin(box, shape, [_radius(sigma_mm / step) + 1 for step in spacing_zyx_mm])
 
 
 def _radius(sigma: float) -> int:

@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from napari_medseg.arrays.boxes import Box, block_shape, blocks, chunks_of, first_of, shape_of, union, whole
+from napari_medseg.arrays.boxes import (
+    Box,
+    block_shape,
+    blocks,
+    chunks_of,
+    first_of,
+    shape_of,
+    union,
+    whole,
+    with_margin,
+)
 from napari_medseg.arrays.views import Inside
-from napari_medseg.geometry import Shape3
+from napari_medseg.metrics.pairwise.overlap import boxes_of
 from napari_medseg.volume import Grid, Segmentation, Volume
 
 
@@ -19,28 +28,11 @@ def box_around(found: Segmentation, labels: Sequence[int], margin_mm: float) -> 
     data = found.data
     box: Box | None = None
     for part in blocks(whole(shape_of(data)), block_shape(shape_of(data), chunks_of(data))):
-        here = _box_of(np.isin(np.asarray(data[part]), labels), first_of(part))
-        if here is not None:
-            box = here if box is None else union(box, here)
-    return None if box is None else _widened(box, found.grid, margin_mm)
-
-
-def _box_of(mask: npt.NDArray[np.bool_], first: Shape3) -> Box | None:
-    """The box of what is true, for an array whose first voxel is `first` of the image."""
-    if not mask.any():
-        return None
-    found = []
-    for axis in range(3):
-        at = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        found.append(slice(first[axis] + int(at[0]), first[axis] + int(at[-1]) + 1))
-    return found[0], found[1], found[2]
-
-
-def _widened(box: Box, grid: Grid, margin_mm: float) -> Box:
-    """The box with a margin in whole voxels, rounded down, inside the grid."""
-    more = [int(margin_mm / spacing) for spacing in grid.spacing]
-    z, y, x = (slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, more, grid.shape, strict=True))
-    return z, y, x
+        for label, here in boxes_of(np.asarray(data[part]), part).items():
+            if label in labels:
+                box = here if box is None else union(box, here)
+    more = [int(margin_mm / spacing) for spacing in found.grid.spacing]  # whole voxels, rounded down
+    return None if box is None else with_margin(box, found.grid.shape, more)
 
 
 def inside(volume: Volume, box: Box) -> Volume:

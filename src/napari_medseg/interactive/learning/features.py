@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import Box, first_of, within
+from napari_medseg.arrays.boxes import Box, first_of, with_margin, within
 from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.interactive.kernels import Map, compiled
 from napari_medseg.volume import Grid, LazyArray, Volume
@@ -46,8 +46,7 @@ def features(volume: Volume, box: Box, scales_mm: Sequence[float]) -> Map:
     """(F, Z, Y, X) the features of the voxels of a box. Values that are no finite numbers count as 0."""
     shape, spacing = volume.grid.shape, volume.grid.spacing
     around = halo(shape, spacing, scales_mm)
-    z, y, x = (slice(max(0, b.start - h), min(n, b.stop + h)) for b, h, n in zip(box, around, shape, strict=True))
-    read: Box = (z, y, x)
+    read = with_margin(box, shape, around)
     inner = within(box, read)
     low, size = first_of(inner), [side.stop - side.start for side in inner]
     channels = _read(volume.data, read)

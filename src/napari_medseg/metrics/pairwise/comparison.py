@@ -22,6 +22,7 @@ from napari_medseg.arrays.boxes import (
     overlaps,
     regions,
     rolling,
+    with_margin,
 )
 from napari_medseg.config import MetricsConfig, RegionsConfig, configured
 from napari_medseg.events import Progress, Work, run_to_end
@@ -30,7 +31,7 @@ from napari_medseg.metrics.pairwise.overlap import merged
 from napari_medseg.metrics.pairwise.pieces import HALO, Gauge, Piece
 from napari_medseg.metrics.pairwise.presets import RULES
 from napari_medseg.metrics.pairwise.scores import ImageSize, Row, Scores, on_grid_of, score
-from napari_medseg.metrics.pairwise.surface import Steps, with_margin
+from napari_medseg.metrics.pairwise.surface import Steps
 from napari_medseg.transforms.regions import Merge, passes
 from napari_medseg.volume import Segmentation
 

@@ -15,7 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, common_chunks, shape_of, union, whole
+from napari_medseg.arrays.boxes import (
+    BLOCK_VOXELS,
+    Box,
+    block_shape,
+    blocks,
+    common_chunks,
+    placed,
+    shape_of,
+    union,
+    whole,
+)
 from napari_medseg.errors import InputError
 from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray, Shape3
@@ -239,9 +249,4 @@ def boxes_of(values: Labels, part: Box) -> dict[int, Box]:
     """{id: box} of the ids > 0 that occur in the block at `part`, in indices of the whole array."""
     ids, index = _numbered(values)
     found = zip(ids[1:].tolist(), scipy.ndimage.find_objects(index), strict=True)
-    return {label: _shifted(box, part) for label, box in found if box is not None}
-
-
-def _shifted(box: Box, part: Box) -> Box:
-    z, y, x = (slice(b.start + p.start, b.stop + p.start) for b, p in zip(box, part, strict=True))
-    return z, y, x
+    return {label: placed(box, part) for label, box in found if box is not None}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_medseg.arrays.boxes import Box, mask_of
+from napari_medseg.arrays.boxes import Box, mask_of, with_margin
 from napari_medseg.config import Preset
 from napari_medseg.errors import InputError
 from napari_medseg.events import Work, run_to_end
@@ -16,7 +16,7 @@ from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.metrics.pairwise.overlap import tally_in_steps
 from napari_medseg.metrics.pairwise.presets import Rules, rules_of
 from napari_medseg.metrics.pairwise.scores import on_grid_of
-from napari_medseg.metrics.pairwise.surface import Mask, SurfaceDistances, surface_distances, surface_of, with_margin
+from napari_medseg.metrics.pairwise.surface import Mask, SurfaceDistances, surface_distances, surface_of
 from napari_medseg.volume import Segmentation
 
 

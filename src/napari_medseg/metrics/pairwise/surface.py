@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from napari_medseg.arrays.boxes import Box, Region, first_of, whole
+from napari_medseg.arrays.boxes import Region, first_of, whole
 from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.metrics.pairwise.overlap import Labels
 
@@ -214,12 +214,6 @@ def distances_between(
 ) -> SurfaceDistances:
     """The distances between two surfaces of a label, each given region by region, in the regions' order."""
     return SurfaceDistances(_directed(reference, prediction, steps), _directed(prediction, reference, steps))
-
-
-def with_margin(box: Box, shape: Shape3, voxels: int = 1) -> Box:
-    """The box grown by some voxels, within the image. The surface of its content depends on one voxel around it."""
-    z, y, x = (slice(max(0, b.start - voxels), min(n, b.stop + voxels)) for b, n in zip(box, shape, strict=True))
-    return z, y, x
 
 
 def _moved(step: int) -> slice:
