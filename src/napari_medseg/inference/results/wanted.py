@@ -75,7 +75,7 @@ def region_names(model: Model | ModelSet) -> tuple[str, ...]:
     if isinstance(model, ModelSet):
         raise NotSupportedError("a set of models gives one label per voxel: for regions that overlap give one model")
     if not model.spec.output.regions:
-        raise InputError(f"{model.path}: the model gives one label per voxel, and no regions that overlap")
+        raise InputError(f"{model.path}: the model has no regions that overlap: leave regions out")
     names: list[str] = []
     for region in model.spec.output.regions:
         numbered = (f"{region.name} {n}" if n > 1 else region.name for n in itertools.count(1))
