@@ -12,10 +12,10 @@ of it the window's own thread computed; and how much of it Python's collector of
 canvas took, which every program in napari pays. In the first part of the main job napari shows its first layers
 without the plugin: that part is printed, and counts in no longest gap of a run.
 
-The peer of "open the sample" is napari alone: in a process of its own it shows the sample's arrays, made before, as
-layers without our metadata. The last line of a run names the longest gap, and the longest that is left where what
-the collector and the canvas took, or the peer's median in its part, is not counted: that one has the bound. The pair
-and the CT are where the tests look for it, $MEDSEG_DATA or else ../shared/data.
+The peer of "open the sample" and of "open the image" is napari alone: in a process of its own it shows the same
+arrays, made before, as layers without our metadata. The last line of a run names the longest gap, and the longest that
+is left where what the collector and the canvas took, or the peer's median in its part, is not counted: that one has the
+bound. The pair and the CT are where the tests look for it, $MEDSEG_DATA or else ../shared/data.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 NAPARIS_OWN = "napari's first layers"
 """The part of tests/helpers/job_walk.py in which nothing of the plugin runs."""
-SAMPLE = "open the sample"
-"""The part of that walk whose peer is napari alone."""
+ALONE = {"job": "open the sample", "large": "open the image"}
+"""{walk: its part whose peer is napari alone}"""
 WALKS = ("job", "metrics", "large")
 COLUMNS = ("of work", "collector", "painting")
 
@@ -52,8 +53,9 @@ def main() -> None:
         return
     for walk in [args.walk] if args.walk else WALKS:
         runs = [run("--walk", walk) for _ in range(args.repeats)]
-        peers = [run("--alone")[SAMPLE][0] for _ in range(args.repeats)] if walk == "job" else []
-        report(walk, runs, {SAMPLE: statistics.median(peers)} if peers else {}, args.wanted)
+        part = ALONE.get(walk)
+        peers = [run("--alone", "--walk", walk)[part][0] for _ in range(args.repeats)] if part else []
+        report(walk, runs, {part: statistics.median(peers)} if part else {}, args.wanted)
 
 
 def report(walk: str, runs: list[dict[str, list[float]]], alone: dict[str, float], wanted_ms: float) -> None:
@@ -104,7 +106,7 @@ def gaps_ms(walk: str | None, *, alone: bool) -> dict[str, list[float]]:
     from heartbeat import Heartbeat
 
     from job_walk import show_sample_alone, walk_job
-    from large_walk import walk_large
+    from large_walk import show_image_alone, walk_large
     from metrics_walk import Pair, walk_metrics
 
     heart = Heartbeat()
@@ -114,17 +116,14 @@ def gaps_ms(walk: str | None, *, alone: bool) -> dict[str, list[float]]:
         window = napari.Viewer()
         window.window._qt_window.resize(1400, 900)
         with heart.watching():
-            if alone:
-                show_sample_alone(window, heart.during)
-            elif walk == "job":
-                walk_job(window, Path(folder), during=heart.during)
+            data = Path(os.environ.get("MEDSEG_DATA") or Path(__file__).parents[2] / "shared" / "data")
+            if walk == "job":
+                (show_sample_alone if alone else partial(walk_job, folder=Path(folder)))(window, during=heart.during)
+            elif walk == "metrics":
+                walk_metrics(window, Pair.read(data), Path(folder), during=heart.during)
             else:
-                data = Path(os.environ.get("MEDSEG_DATA") or Path(__file__).parents[2] / "shared" / "data")
-                if walk == "metrics":
-                    walk_metrics(window, Pair.read(data), Path(folder), during=heart.during)
-                else:
-                    source = data / "chest_ct" / "chest_ct.nii.gz"
-                    walk_large(window, source, Path(folder), during=heart.during)
+                source = data / "chest_ct" / "chest_ct.nii.gz"
+                (show_image_alone if alone else walk_large)(window, source, Path(folder), during=heart.during)
         window.close()
     return {
         part: [1000 * value for value in (gap.seconds, gap.work, gap.collector, gap.painting)]

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
+from qtpy.QtTest import QTest
 
 import napari_medseg as ms
 from job_walk import click, open_panel, show_first_layers
@@ -59,6 +61,16 @@ def walk_large(window: Any, source: Path, folder: Path, during: During = unmeasu
     assert np.array_equal(final[:done], partial[:done])
     (store,) = folder.glob("*.labels.zarr")
     assert np.array_equal(np.asarray(ms.read_segmentation(store).data), final)
+
+
+def show_image_alone(window: Any, source: Path, folder: Path, during: During) -> None:
+    """Show the image by napari's own means: the peer of its opening in `walk_large`."""
+    write_image(source, folder / "chest.zarr")
+    data = da.from_zarr(folder / "chest.zarr" / "0")[0]
+    show_first_layers(window, during)
+    with during("open the image"):
+        window.add_image(data, scale=SPACING)
+        QTest.qWait(100)
 
 
 def write_image(source: Path, path: Path) -> None:
