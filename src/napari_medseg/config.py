@@ -19,7 +19,7 @@ from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from napari_medseg.errors import InputError, UnknownKnobError, did_you_mean
-from napari_medseg.registry.spec import Argument, shown
+from napari_medseg.registry.spec import PLAIN_RATE, Argument, shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -241,8 +241,8 @@ class SamplingConfig:
 class OptimiserConfig:
     """How a step changes the weights."""
 
-    learning_rate: float = field(default=1e-3, metadata={"gt": 0})
-    """Peak learning rate of AdamW."""
+    learning_rate: float | None = field(default=None, metadata={"gt": 0})
+    """Peak learning rate of AdamW; by default the one that suits the network, or 0.001 from a model on."""
     weight_decay: float = field(default=1e-5, metadata={"ge": 0})
     """Weight decay of AdamW."""
     schedule: Literal["cosine", "poly"] = "cosine"
@@ -260,6 +260,11 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         _require_valid(self)
         _require(self.adapt == "low-rank" or self.rank == 4, "rank is of adapters: it needs adapt=low-rank")
+
+    @property
+    def peak(self) -> float:
+        """The peak learning rate: the one that was given, or else the plain one."""
+        return PLAIN_RATE if self.learning_rate is None else self.learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,10 +54,10 @@ def test_slow_validations_are_fewer() -> None:
         if asked.is_due(second, last):
             due.append(second)
             last = asked.budget.fraction(second)
-            asked.expect(20.0)
+            asked.expect(10.0)
         clock.seconds += 1
-    # A validation may take 8 % of 600 s, so the next is due 20 / 48 of the 475 s later that are left.
-    assert due == [60, 246]
+    # A validation may take 4 % of 600 s, so the next is due 10 / 24 of the 535 s later that are left.
+    assert due == [60, 277]
 
 
 def test_only_the_validation_cases_that_fit_into_the_minutes_are_used() -> None:

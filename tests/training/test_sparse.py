@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from balls import balls, segmentation, volume
-from napari_medseg import Grid, Segmentation, iter_train, load_model, registry, segment
+from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, registry, segment
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Finished, Started, TrainProgress, Validated
@@ -42,25 +42,40 @@ def squares(*halves: int) -> np.ndarray[Any, np.dtype[np.int16]]:
     return classes
 
 
-def test_shapes_lie_between_their_neighbours() -> None:
-    shapes = shapes_between(squares(-1, 2, -1, 6, -1), 2, (2.0, 1.0, 1.0))
+def seen(classes: np.ndarray[Any, np.dtype[np.int16]]) -> Volume:
+    """An image of slices 2 mm apart: a bright square that is 9 pixels wide where nobody painted."""
+    shown = np.where((classes < 0).all(axis=(1, 2), keepdims=True), squares(*[4] * len(classes)), classes)
+    noise = np.random.default_rng(0).normal(0, 0.05, shown.shape)
+    return Volume((shown + noise)[None].astype(np.float32), Grid.from_spacing(shown.shape, (2.0, 1.0, 1.0)))
+
+
+def test_shapes_between_slices_follow_the_image() -> None:
+    classes = squares(-1, 3, -1, 6, -1)
+    shapes = shapes_between(seen(classes), classes, 2)
     assert shapes is not None
-    found = shapes[1] > 0.5
     assert not shapes[:, [1, 3]].any()
     assert np.allclose(shapes[:, [0, 2, 4]].sum(axis=0), 1)
-    # In the middle the radius is 4; past the ends, 2 mm away, 2 pixels go from every side.
-    assert [int(plane[10].sum()) for plane in found] == [1, 0, 9, 0, 9]
+    between = shapes[1, 2]
+    assert int((between[10] > 0.5).sum()) == 9
+    # Half a voxel from the border the odds are e to 1/2 and more, and they rise towards the middle.
+    assert between[10, 10] > between[10, 7] > 0.5 > between[10, 3] > between[10, 0]
 
 
 @pytest.mark.parametrize("classes", [squares(2, 3), squares(-1, -1)], ids=["all known", "nothing known"])
 def test_without_unknown_slices_there_are_no_shapes(classes: Any) -> None:
-    assert shapes_between(classes, 2, (1.0, 1.0, 1.0)) is None
+    assert shapes_between(seen(classes), classes, 2) is None
 
 
 def test_a_part_of_a_slice_has_no_shapes() -> None:
     classes = squares(2, -1, 2)
+    volume = seen(classes)
     classes[0, 0, 0] = IGNORE
-    assert shapes_between(classes, 2, (1.0, 1.0, 1.0)) is None
+    assert shapes_between(volume, classes, 2) is None
+
+
+def test_slices_without_a_label_have_no_shapes() -> None:
+    classes = np.where(squares(2, -1, 2) > 0, 0, squares(2, -1, 2)).astype(np.int16)
+    assert shapes_between(seen(classes), classes, 2) is None
 
 
 def test_a_guess_weighs_shapes_and_network() -> None:

@@ -28,6 +28,8 @@ Family = Literal[
 ]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 """In the order in which a chooser shows them."""
+PLAIN_RATE = 1e-3
+"""Learning rate of AdamW that most networks bear, and a trained one."""
 IMAGE_AXES = 3
 """Of a volume: a node of its graph has a place along each, beside a mean and a deviation of each channel."""
 Argument = bool | int | float | str | tuple[int, ...] | None
@@ -136,6 +138,8 @@ class NetworkSpec:
     """The argument whose length is the number of levels, which a plan fits to the patch; "": the depth is fixed."""
     supervision: Supervision = "halving"
     """How the losses of those stages are weighted: each half of the one before, or all alike."""
+    learning_rate: float = PLAIN_RATE
+    """Peak learning rate of AdamW that it learns fastest by, where that was measured."""
     takes: Takes = "image"
     """What its forward takes: an image, as training and segmenting expect; image+prompts: an image, a first
     segmentation and the user's marks; memory: slices and the masks of other slices; graph: nodes and edges; instances:

@@ -47,6 +47,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         counting="published as 19,069,955: convolutions alone, without the 4,672 of the batch norms",
         deep_supervision=True,
         features_per_level="channels",
+        learning_rate=3e-3,
     ),
     NetworkSpec(
         name="nnunet",

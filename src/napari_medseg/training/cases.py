@@ -188,7 +188,7 @@ def prepare(
         stop = min(boxes.shape[0], start + _PLANES_AT_ONCE)
         image[:, start:stop] = source.read((slice(start, stop), rows, columns)).numpy()
     found = class_indices(segmentation, spec, loss)
-    shapes = shapes_between(found, len(spec.label_ids), volume.grid.spacing) if loss.shapes else None
+    shapes = shapes_between(volume, found, len(spec.label_ids)) if loss.shapes else None
     stored = plan.order.apply(found)
     nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, boxes.shape, strict=True))
     classes = new_array(scratch, f"{case.name}.classes", boxes.shape, np.int16)

@@ -10,7 +10,7 @@ from napari_medseg.training.budget import Budget, Clock
 
 _WARM_UP = 0.02
 """Share of the budget over which the learning rate rises."""
-_VALIDATION_SHARE = 0.08
+_VALIDATION_SHARE = 0.04
 """Largest share of the wall time for the validations along the way."""
 _LAST_VALIDATION = 6
 """Cost of the last validation over one along the way: it also runs in fp32, up to four times slower, then writes."""
@@ -24,7 +24,7 @@ def learning_rate(config: OptimiserConfig, done: float) -> float:
     """The learning rate after the fraction `done` of the budget: a linear warm-up, then the fall to zero."""
     warm = min(1.0, max(done / _WARM_UP, 0.01))
     fall = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else (1 - done) ** 0.9
-    return config.learning_rate * warm * max(fall, 1e-4)
+    return config.peak * warm * max(fall, 1e-4)
 
 
 @dataclass

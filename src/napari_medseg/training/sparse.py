@@ -5,7 +5,6 @@ Shapes: classes (Z, Y, X), IGNORE where nobody annotated; shapes (K, Z, Y, X).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,8 +15,9 @@ from scipy import ndimage
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.geometry import Triple
+from napari_medseg.interactive.propagation import propagate
 from napari_medseg.transforms.annotated import held_slices, painted_slices, without_slices
-from napari_medseg.volume import MAX_LABEL, Grid, Segmentation
+from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
 
 Classes = npt.NDArray[np.int16]
 
@@ -100,27 +100,25 @@ def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], T
     )
 
 
-def shapes_between(classes: Classes, count: int, spacing_zyx_mm: Triple) -> npt.NDArray[np.float32] | None:
-    """Probabilities (count, Z, Y, X) of the classes in slices that nobody painted, from those on both sides.
+def shapes_between(volume: Volume, classes: Classes, count: int) -> npt.NDArray[np.float32] | None:
+    """Probabilities (count, Z, Y, X) of the classes in slices that nobody painted, from the painted ones and the image.
 
-    The signed distances of two painted slices are interpolated (Raya and Udupa, IEEE TMI 1990); past the last one they
-    grow, so that a shape shrinks. Zeros in painted slices. None where it is not whole slices that are unknown, or where
-    the classes are too many.
+    `propagate` finds the classes there, and the distance from where they change, in voxels, is how sure they are. Zeros
+    in painted slices. None where it is not whole slices that are unknown, where nothing is painted, or where the
+    classes are too many.
     """
     axis = _axis_of_unknown(classes)
-    if axis is None or count * classes.size > _MOST_SHAPES:
+    if axis is None or count * classes.size > _MOST_SHAPES or not (classes > 0).any():
         return None
-    planes, step = np.moveaxis(classes, axis, 0), spacing_zyx_mm[axis]
-    across = tuple(s for a, s in enumerate(spacing_zyx_mm) if a != axis)
-    unit = float(np.mean(across))
-    known = np.flatnonzero((planes >= 0).all(axis=(1, 2)))
-    distances = {int(k): _signed_distances(planes[k], count, across) for k in known}
-    shapes = np.zeros((count, *planes.shape), np.float32)
-    for index in np.setdiff1d(np.arange(len(planes)), known):
-        found = _interpolated(int(index), known, distances, step) / unit
-        odds = np.exp(-found.clip(-_FAR, _FAR))
-        shapes[:, index] = odds / odds.sum(axis=0)
-    return np.ascontiguousarray(np.moveaxis(shapes, 1, axis + 1))
+    known = np.flatnonzero((np.moveaxis(classes, axis, 0) >= 0).all(axis=(1, 2)))
+    painted = Segmentation(classes.clip(min=0), volume.grid)
+    found = np.asarray(propagate(volume, painted, slices={axis: known.tolist()}).data)
+    spacing = volume.grid.spacing
+    unit = float(np.mean(spacing))
+    odds = np.stack([np.exp(-_signed_distance(found == k, spacing) / unit) for k in range(count)])
+    odds /= odds.sum(axis=0)
+    np.moveaxis(odds, axis + 1, 0)[known] = 0
+    return odds
 
 
 def _axis_of_unknown(classes: Classes) -> int | None:
@@ -133,33 +131,14 @@ def _axis_of_unknown(classes: Classes) -> int | None:
     return None
 
 
-def _signed_distances(plane: Classes, count: int, spacing: Sequence[float]) -> npt.NDArray[np.float32]:
-    """(count, Y, X) in mm, negative inside; a class that is not there is far away everywhere."""
+def _signed_distance(mask: npt.NDArray[np.bool_], spacing: Triple) -> npt.NDArray[np.float32]:
+    """In mm, negative inside; a class that is not there is far away everywhere."""
     far = _FAR * float(np.mean(spacing))
-    made = np.full((count, *plane.shape), far, np.float32)
-    for k in range(count):
-        mask = plane == k
-        if mask.all():
-            made[k] = -far
-        elif mask.any():
-            inside = ndimage.distance_transform_edt(mask, spacing)
-            made[k] = ndimage.distance_transform_edt(~mask, spacing) - inside
-    return made.clip(-far, far)
-
-
-def _interpolated(
-    index: int, known: npt.NDArray[np.intp], distances: dict[int, npt.NDArray[np.float32]], step: float
-) -> npt.NDArray[np.float32]:
-    """The signed distances (K, Y, X) in a slice, in mm."""
-    below, above = known[known < index], known[known > index]
-    if len(below) and len(above):
-        a, b = int(below[-1]), int(above[0])
-        share = np.float32((index - a) / (b - a))
-        return distances[a] * (1 - share) + distances[b] * share
-    nearest = int(below[-1] if len(below) else above[0])
-    grown = distances[nearest] + step * abs(index - nearest)
-    grown[0] = distances[nearest][0] - step * abs(index - nearest)
-    return grown
+    if mask.all() or not mask.any():
+        return np.full(mask.shape, -far if mask.all() else far, np.float32)
+    outside = ndimage.distance_transform_edt(~mask, spacing)
+    inside = ndimage.distance_transform_edt(mask, spacing)
+    return (outside - inside).clip(-far, far).astype(np.float32)
 
 
 def _strokes(ids: npt.NDArray[np.int32], loss: LossConfig, ignore_label: int) -> npt.NDArray[np.int32]:

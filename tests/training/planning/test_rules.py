@@ -14,6 +14,7 @@ from napari_medseg.models.pipeline import Sliding
 from napari_medseg.models.spec import TrainingRecord
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.planning.rules import facts_of, patch_for, plan, plan_from, pools_for, require_same_channels
+from napari_medseg.training.planning.topology import rounded
 
 
 def planned(pairs: list[tuple[Volume, Segmentation]], device: str = "cpu", **knobs: object) -> ModelSpec:
@@ -38,7 +39,12 @@ def test_depth_follows_the_thinnest_axis(shape: tuple[int, int, int], pools: int
 
 
 def test_the_patch_is_the_median_shape_where_it_fits() -> None:
-    assert patch_for((36, 50, 35), (1, 1, 1), 3, 110_000) == (40, 56, 40)
+    assert patch_for((36, 50, 37), (1, 1, 1), 3, 110_000) == (32, 48, 40)
+
+
+@pytest.mark.parametrize(("size", "nearest"), [(1, 8), (8, 8), (12, 8), (13, 16), (20, 16), (21, 24)], ids=str)
+def test_a_side_is_rounded_to_the_nearest_multiple_and_the_lower_of_two(size: int, nearest: int) -> None:
+    assert rounded(size, 8) == nearest
 
 
 def test_a_large_patch_is_cut_along_its_longest_side_in_mm() -> None:

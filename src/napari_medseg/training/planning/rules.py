@@ -23,7 +23,7 @@ from napari_medseg.models.naming import called, is_named, same_name
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
 from napari_medseg.models.transfer import channels_from, origins_of
 from napari_medseg.registry import NetworkSpec, network
-from napari_medseg.training.planning.topology import BOTTLENECK, DEEPEST, Topology, patch_on, topology_of
+from napari_medseg.training.planning.topology import BOTTLENECK, DEEPEST, Topology, patch_on, rounded, topology_of
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
 
@@ -315,9 +315,9 @@ def pools_for(shape: Shape3) -> int:
 
 
 def patch_for(shape: Shape3, spacing: Triple, pools: int, voxels: int) -> Shape3:
-    """The median shape rounded up to what the network halves, its longest side (mm) cut until `voxels` hold it."""
+    """The median shape rounded to what the network halves, its longest side (mm) cut until `voxels` hold it."""
     multiple = 2**pools
-    patch = [1 if n == 1 else -(-n // multiple) * multiple for n in shape]
+    patch = [1 if n == 1 else rounded(n, multiple) for n in shape]
     while np.prod(patch) > voxels:
         lengths = [n * s if n > multiple else 0.0 for n, s in zip(patch, spacing, strict=True)]
         if max(lengths) == 0:

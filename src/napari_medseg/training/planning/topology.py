@@ -79,15 +79,20 @@ def _widened(kernel: list[int], sizes: list[int], spacing: list[float]) -> Shape
 
 
 def patch_on(shape: Shape3, spacing: Triple, voxels: int) -> tuple[Shape3, Topology]:
-    """The median shape rounded up to what its levels halve, its longest side (mm) cut until `voxels` hold it."""
+    """The median shape rounded to what its levels halve, its longest side (mm) cut until `voxels` hold it."""
     patch = list(shape)
     for _ in range(_MOST_CUTS):
         topology = topology_of((patch[0], patch[1], patch[2]), spacing)
         multiple = topology.multiple
-        patch = [-(-n // m) * m for n, m in zip(patch, multiple, strict=True)]
+        patch = [rounded(n, m) for n, m in zip(patch, multiple, strict=True)]
         lengths = [n * s if n > max(m, 1) else 0.0 for n, m, s in zip(patch, multiple, spacing, strict=True)]
         if prod(patch) <= voxels or max(lengths) == 0:
             break
         axis = lengths.index(max(lengths))
         patch[axis] -= multiple[axis]
     return (patch[0], patch[1], patch[2]), topology
+
+
+def rounded(size: int, multiple: int) -> int:
+    """The nearest multiple that is not 0: the lower of two, since what a patch has more than an image is padding."""
+    return max(1, -(-(2 * size - multiple) // (2 * multiple))) * multiple

@@ -134,10 +134,10 @@ def _optimiser(setup: Setup, network: nn.Module, descent: Literal["adamw", "sgd"
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if descent == "sgd":
         group = {"params": learning, "share": _SGD_SHARE}
-        return torch.optim.SGD([group], lr=config.learning_rate, momentum=_MOMENTUM, weight_decay=_SGD_DECAY)
+        return torch.optim.SGD([group], lr=config.peak, momentum=_MOMENTUM, weight_decay=_SGD_DECAY)
     return torch.optim.AdamW(
         learning,
-        lr=config.learning_rate,
+        lr=config.peak,
         weight_decay=config.weight_decay,
         fused=setup.device.type != "mps",
     )

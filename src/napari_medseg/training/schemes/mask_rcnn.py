@@ -88,7 +88,7 @@ class MaskRCNNScheme:
         self._setup, self._network = setup, network
         self._optimiser = torch.optim.AdamW(
             [parameter for parameter in network.parameters() if parameter.requires_grad],
-            lr=config.learning_rate,
+            lr=config.peak,
             weight_decay=config.weight_decay,
             fused=setup.device.type != "mps",
         )

@@ -32,7 +32,7 @@ class OneNetwork:
 
     def _optimiser_of(self, network: nn.Module) -> torch.optim.Optimizer:
         config = self._setup.config.optimiser
-        return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(network.parameters(), lr=config.peak, weight_decay=config.weight_decay)
 
     def _descend(
         self, optimiser: torch.optim.Optimizer, losses: Mapping[str, torch.Tensor], state: TrainState

@@ -55,7 +55,7 @@ class SASSNet:
                 attention=self.attention,
             ).to(setup.device)
         group = {"params": list(self._critic.parameters()), "share": _CRITIC_SHARE}
-        self._critics = torch.optim.Adam([group], lr=config.optimiser.learning_rate, betas=_CRITIC_BETAS)
+        self._critics = torch.optim.Adam([group], lr=config.optimiser.peak, betas=_CRITIC_BETAS)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**self._learner.networks(), "discriminator": self._critic}
