@@ -138,7 +138,8 @@ def _signed_distance(mask: npt.NDArray[np.bool_], spacing: Triple) -> npt.NDArra
         return np.full(mask.shape, -far if mask.all() else far, np.float32)
     outside = ndimage.distance_transform_edt(~mask, spacing)
     inside = ndimage.distance_transform_edt(mask, spacing)
-    return (outside - inside).clip(-far, far).astype(np.float32)
+    distance: npt.NDArray[np.float32] = (outside - inside).clip(-far, far).astype(np.float32)
+    return distance
 
 
 def _strokes(ids: npt.NDArray[np.int32], loss: LossConfig, ignore_label: int) -> npt.NDArray[np.int32]:
