@@ -112,21 +112,53 @@ def test_without_validation_the_weights_are_the_same_too(tmp_path: Path) -> None
     assert same(weights(tmp_path / "m.safetensors"), weights(whole.path))
 
 
-@pytest.mark.slow
-def test_after_many_kills_the_weights_are_those_of_a_training_that_was_not_killed(folder: Path) -> None:
-    import random
-
-    options = SMALL | {"val": 0.34, "validations": 20, "epochs": 60}
-    draw, kills = random.Random(0), 0
-    while kills < 10:  # each starts an interpreter that loads torch
-        count = draw.randint(1, 12)
-        if not killed_at(folder, options, lambda seen, count=count: len(seen) >= count):  # type: ignore[misc]
+KILLS = 100
+MANY = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+from napari_medseg.cases import cases_from_folders
+from napari_medseg.training.fit import iter_train
+torch.set_num_threads(1)
+folder, options, wanted = Path(sys.argv[1]), eval(sys.argv[2]), int(sys.argv[3])
+cases = cases_from_folders([folder / "images"], folder / "labels")
+draw, kills, ended, most = random.Random(0), 0, 0, 1.0
+while kills < wanted or not ended:
+    out, began, killed = folder / f"m{ended}.safetensors", time.monotonic(), kills
+    while True:
+        child = os.fork()
+        if not child:
+            for event in iter_train(cases, out=out, resume=True, **options):
+                pass
+            os._exit(0)
+        left = draw.uniform(0, most) if kills < wanted else 3600
+        until = time.monotonic() + left
+        while not (done := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < until:
+            time.sleep(0.002)
+        if done[0]:
+            assert done[1] == 0, done
             break
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
         kills += 1
-    assert kills >= 5
-    list(resumed(folder, options))
-    whole = train(from_folder(folder), out=folder / "whole.safetensors", **options)
-    assert same(weights(folder / "m.safetensors"), weights(whole.path))
+    ended += 1
+    most = 2 * (time.monotonic() - began) / (1 + kills - killed)  # about half of the trainings are killed
+print(kills, ended)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_after_a_hundred_kills_the_weights_are_those_of_a_training_that_was_not_killed(folder: Path) -> None:
+    """At any moment: while it reads, trains, validates, saves its state or writes the model."""
+    options = SMALL | {"val": 0.34, "validations": 4, "epochs": 6}
+    command = [sys.executable, "-c", MANY, str(folder), repr(options), str(KILLS)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    kills, ended = map(int, ran.stdout.split())
+    assert kills >= KILLS
+    whole = weights(train(from_folder(folder), out=folder / "whole.safetensors", **options).path)
+    assert all(same(weights(folder / f"m{number}.safetensors"), whole) for number in range(ended))
 
 
 def from_folder(folder: Path) -> list[Any]:
