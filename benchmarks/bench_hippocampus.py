@@ -1,0 +1,96 @@
+"""Training on the hippocampus as a user trains: the default settings, and some minutes.
+
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_hippocampus.py [--minutes 10] [--seeds 0 1 2]
+
+The first 160 cases of the sorted names train, of which the last fifth chooses the checkpoint; the last 40 judge and
+choose nothing. A minute is one of two cores: two minutes of processor time on one thread, from the first step on. Each
+result goes to results/hippocampus.json at once, and one that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+if "--help" not in sys.argv:
+    time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
+
+import torch
+
+import napari_medseg as ms
+from napari_medseg.cases import Case, cases_from_folders
+from napari_medseg.events import Finished, Notice, TrainProgress
+from napari_medseg.io.disk.memory import keep_freed
+
+RESULTS = Path(__file__).parent / "results" / "hippocampus.json"
+TRAINED, JUDGED, CORES = 160, 40, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed()  # as the command does
+    data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
+    cases = cases_from_folders([data / "images"], data / "labels")
+    for seed in args.seeds:
+        results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        name = f"{args.minutes:g} min, seed {seed}"
+        if name not in results:
+            row = run(cases, args.minutes, seed)
+            # Read anew: another seed may have been written meanwhile.
+            results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            results[name] = row
+            RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        print(name, results[name], flush=True)
+
+
+def run(cases: list[Case], minutes: float, seed: int) -> dict[str, Any]:
+    """Train one model on the first cases and judge it on the last ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, steps, out = None, 0, Path(folder) / "model.safetensors"
+        for event in ms.iter_train(cases[:TRAINED], out=out, minutes=CORES * minutes, seed=seed, device="cpu"):
+            if isinstance(event, TrainProgress):
+                steps = event.step
+            elif isinstance(event, Notice):
+                print(event.message, file=sys.stderr)
+            elif isinstance(event, Finished):
+                model = event.result
+        assert model is not None, "a training ends with its model"
+        dice: dict[int, list[float]] = {1: [], 2: []}
+        asd: dict[int, list[float]] = {1: [], 2: []}
+        for case in cases[-JUDGED:]:
+            volume, reference = case.load()
+            found = ms.segment(volume, model, device="cpu")
+            for row in ms.evaluate(prediction=found, reference=reference).rows:
+                dice[row.label].append(row.dice)
+                asd[row.label].append(row.asd_mm)
+        return {
+            "dice": [round(statistics.mean(dice[label]), 4) for label in (1, 2)],
+            "asd_mm": [round(statistics.mean(asd[label]), 3) for label in (1, 2)],
+            "validation": {key: round(value, 4) for key, value in model.spec.training.validation.items()},
+            "steps": steps,
+            "patch_zyx": model.spec.patch_zyx,
+            "processor": processor(),
+        }
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()}, {names[0]}" if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()
