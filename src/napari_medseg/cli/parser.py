@@ -21,6 +21,7 @@ from napari_medseg.cli import convert, demo, evaluate, info, networks, plan, seg
 from napari_medseg.cli.asking import explain, suggest
 from napari_medseg.cli.labels import interact, refine
 from napari_medseg.errors import MedsegError, did_you_mean
+from napari_medseg.io.disk.memory import keep_freed
 
 DONE, DEFECT, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -81,7 +82,12 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; --help (0) and a wrong flag (2) leave by argparse's SystemExit."""
+    """Run one command and return its exit status; --help (0) and a wrong flag (2) leave by argparse's SystemExit.
+
+    argv: by default those of the process, which is ours alone then.
+    """
+    if argv is None:
+        keep_freed()
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.run is None:

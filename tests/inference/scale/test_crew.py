@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from crew_tasks import always_killed, killed_once, process_of
+from crew_tasks import always_killed, faults_again, killed_once, process_of
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.inference.scale.crew import DaskCrew, Processes, WorkerError, crew_of
 
@@ -30,6 +32,8 @@ def test_a_worker_that_dies_costs_its_block_only(tmp_path: Path) -> None:
         assert crew.size == 2
         assert sorted(crew.run(killed_once, folders)) == ["a", "b", "c"]
         assert len(set(crew.run(process_of, range(8)))) == 2
+        if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
+            assert max(crew.run(faults_again, [64, 64])) < 1000, "a worker keeps what it frees"
         with pytest.raises(WorkerError, match="3 workers died over the same block"):
             list(crew.run(always_killed, [1]))
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 
 from napari_medseg.errors import FileError, InputError
@@ -32,3 +37,32 @@ def test_a_wrong_setting_is_told(monkeypatch: pytest.MonkeyPatch, setting: str) 
 
 def test_the_system_tells_its_memory() -> None:
     assert 1 << 26 < memory.available_bytes() < 1 << 50
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.parametrize(
+    ("code", "variables", "kept"),
+    [
+        ("memory.keep_freed()", {}, True),
+        ("memory.keep_freed()", {"MALLOC_TRIM_THRESHOLD_": "65536"}, False),
+        ("import napari_medseg.widgets", {}, False),
+        ("from napari_medseg.cli import parser; parser.main()", {}, True),
+        ("from napari_medseg.cli import parser; parser.main([])", {}, False),
+        ("from napari_medseg.training.apart import child; child.main()", {}, True),
+    ],
+    ids=["asked", "chosen by the user", "imported", "command line", "called by another program", "training"],
+)
+def test_a_process_of_ours_keeps_what_it_frees(code: str, variables: dict[str, str], kept: bool) -> None:
+    program = f"""
+import contextlib, crew_tasks
+from napari_medseg.io.disk import memory
+with contextlib.suppress(EOFError):  # the training is asked for nothing
+    {code}
+print(crew_tasks.faults_again(64))
+"""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    environment = {**own, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
+    command = [sys.executable, "-c", program]
+    nothing, both = subprocess.DEVNULL, subprocess.STDOUT
+    told = subprocess.run(command, env=environment, stdin=nothing, stdout=subprocess.PIPE, stderr=both, check=True)
+    assert (int(told.stdout.splitlines()[-1]) < 1000) == kept
