@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("--axes", default="0,1,2")
     parser.add_argument("--counts", default="5,7")
     parser.add_argument("--groups", type=int, default=3, help="Of three volumes each.")
-    parser.add_argument("--cpu-minutes", type=float, default=0.5)
-    parser.add_argument("--several-cpu-minutes", type=float, default=6.0)
+    parser.add_argument("--cpu-minutes", type=float, default=0.25)
+    parser.add_argument("--several-cpu-minutes", type=float, default=2.0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"

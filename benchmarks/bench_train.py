@@ -38,7 +38,7 @@ from napari_medseg.inference.device import autocast, has_fast_bf16
 
 RESULTS = Path(__file__).parent / "results" / "train.json"
 TRAINED, JUDGED = 128, 160
-JUDGEMENTS = 8
+JUDGEMENTS = 4
 """Times that a peer is judged along its training."""
 PATCH, BATCH, WARM_UP = (40, 56, 40), 2, 0.02
 
@@ -49,7 +49,7 @@ Scores = list[float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--peer-minutes", type=float, default=8)
+    parser.add_argument("--peer-minutes", type=float, default=6)
     parser.add_argument("--peer", type=Path, help="A Python that has nnunetv2; without it nnU-Net is left out.")
     parser.add_argument("--folder", type=Path, default=Path("build/train"), help="For the data in nnU-Net's layout.")
     args = parser.parse_args()

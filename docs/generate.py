@@ -10,6 +10,9 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- windows -->               how many windows volumes have, and how long they take
     <!-- schemes -->              the schemes of training, and when to use which
     <!-- semi -->                 what the semi-supervised schemes reach, from benchmarks/results
+    <!-- hippocampus -->          what a training of some minutes reaches, from benchmarks/results
+    <!-- raced -->                the time to a given Dice beside other trainers, from benchmarks/results
+    <!-- sparse -->               training on a few painted slices, from benchmarks/results
     <!-- engine -->               the rows of the engine's benchmark, from benchmarks/results
     <!-- scaling -->              how the engine grows with image and classes, from benchmarks/results
     <!-- workers -->              one worker beside two, from benchmarks/results
@@ -61,6 +64,7 @@ RESULTS = DOCS.parent / "benchmarks" / "results"
 END = "<!-- end -->"
 KINDS = (
     *("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained"),
+    *("hippocampus", "raced", "sparse"),
     *("engine", "scaling", "workers", "prompts", "filled", "refined", "doubted", "suggested"),
 )
 MARK = re.compile(
@@ -184,6 +188,54 @@ def _gain(result: dict[str, Any], found: dict[tuple[int, str], list[dict[str, An
         if plain["run"] == f"supervised:{labelled}:{seed}":
             return float(result["dice"] - plain["dice"])
     return None
+
+
+def hippocampus_table(_: str, __: Path) -> str:
+    """Dice and surface distance of trainings of some minutes: the mean over the seeds, and their spread."""
+    found: dict[float, list[dict[str, Any]]] = {}
+    for run, result in measured("hippocampus").items():
+        found.setdefault(float(run.split()[0]), []).append(result)
+    rows = []
+    for minutes, results in sorted(found.items()):
+        dice, asd = ([[r[key][k] for r in results] for k in (0, 1)] for key in ("dice", "asd_mm"))
+        shown = [f"{fmean(d):.3f} ({min(d):.3f} to {max(d):.3f})" for d in dice]
+        far = " / ".join(f"{fmean(a):.2f}" for a in asd)
+        steps = f"{fmean(r['steps'] for r in results):.0f}"
+        rows.append((f"{minutes:g} min", str(len(results)), *shown, far, steps))
+    head = ("minutes of 2 cores", "seeds", "Dice, anterior", "Dice, posterior", "ASD in mm", "steps")
+    return table([head, *rows])
+
+
+def raced_table(_: str, __: Path) -> str:
+    """The best Dice of each trainer, when it had it, and when ours has as much."""
+    curves = {name: rows for name, rows in measured("train").items() if name != "processor"}
+    own = sorted((row[0], fmean(row[1:])) for name, rows in curves.items() if name.startswith("napari") for row in rows)
+    rows = [("`napari-medseg`", f"{dice:.4f}", f"{minutes:g} min", "") for minutes, dice in own]
+    for name, curve in curves.items():
+        if not name.startswith("napari"):
+            minutes, best = max(((row[0], fmean(row[1:])) for row in curve), key=lambda pair: (pair[1], -pair[0]))
+            first = next((m for m, dice in own if dice >= best), None)
+            beside = "not reached" if first is None else f"{first:g} min, {first / minutes:.2f} of the time"
+            rows.append((name.split()[0], f"{best:.4f}", f"{minutes:g} min", beside))
+    return table([("trainer", "mean Dice", "processor time", "ours is as good after"), *rows])
+
+
+def sparse_table(_: str, __: Path) -> str:
+    """One volume and some of its slices: interpolation, propagation and a network, mean over volumes and axes."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for run, result in measured("sparse").items():
+        if run != "processor":
+            _, what, minutes = run.split(", ") if "axis" in run else ("", "5 of each of 3 volumes", run.split(", ")[1])
+            found.setdefault(f"{what}; {float(minutes.split()[0]) / 2:g} min", []).append(result)
+    rows = []
+    for what, results in found.items():
+        means = [f"{fmean(r[k] for r in results):.3f}" if k in results[0] else "" for k in _SPARSE]
+        rows.append((what, str(len(results)), *means))
+    head = ("slices; minutes of 2 cores", "runs", "shapes between them", "`propagate`", "trained")
+    return table([head, *rows])
+
+
+_SPARSE = ("interpolation", "propagate", "trained")
 
 
 def engine_table(_: str, __: Path) -> str:
@@ -453,6 +505,9 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "windows": windows_table,
     "schemes": schemes_table,
     "semi": semi_table,
+    "hippocampus": hippocampus_table,
+    "raced": raced_table,
+    "sparse": sparse_table,
     "engine": engine_table,
     "scaling": scaling_table,
     "workers": workers_table,

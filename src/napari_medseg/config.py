@@ -301,7 +301,7 @@ class LossConfig:
     unlabelled_slices: Literal["background", "ignore"] = "background"
     """What slices without any label mean: background, or not annotated and ignored."""
     shapes: float = field(default=0.5, metadata={"ge": 0, "le": 1, "step": 0.1})
-    """Weight of what lies between painted slices, as their shapes and the network so far guess it; 0 for none."""
+    """Weight of what lies between painted slices, as `propagate` and the network so far guess it; 0 for none."""
     weak: Literal["none", "scribbles", "boxes"] = "none"
     """What the labels are: none: masks; scribbles: strokes, and the rest is unknown; boxes: each connected part stands
     for its bounding box. What is unknown is learned from the image: see the loss smooth."""

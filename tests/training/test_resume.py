@@ -209,7 +209,7 @@ def test_what_is_not_there_is_begun(tmp_path: Path) -> None:
     ("change", "says"),
     [
         ({"seed": 1}, "differs in seed: it had 0, now it is 1"),
-        ({"learning_rate": 0.01}, "differs in learning_rate: it had 0.001"),
+        ({"learning_rate": 0.01}, "differs in learning_rate: it had 0.003"),
         ({"unlabelled_slices": "ignore"}, 'differs in unlabelled_slices: it had "background"'),
     ],
     ids=["seed", "knob", "loss"],
