@@ -230,6 +230,9 @@ class SamplingConfig:
     """The model's spacing in mm; empty for the median of the cases."""
     foreground: float = field(default=0.67, metadata={"ge": 0, "le": 1, "step": 0.05})
     """Fraction of the patches centred on a label (drawn evenly over the labels); the rest lie anywhere."""
+    hard_patches: float = field(default=0.0, metadata={"ge": 0, "le": 1, "step": 0.05})
+    """Fraction of the patches centred where the network was wrong before, more of them on the cases that it knows
+    least; 0 for none."""
 
     def __post_init__(self) -> None:
         _require_valid(self)

@@ -76,6 +76,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "! --translator light",
         "--fusion layer",
         "--modality-dropout 0.3",
+        "--hard-patches 0.2",
+        "! --hard-patches 0.2 --scheme acnn",
         "--resume",
         "--merge all=1,2",
         "-o other.safetensors",

@@ -51,6 +51,7 @@ SURFACE = {
         "--val 0.2",
         "--seed 0",
         "--device auto",
+        "--hard-patches 0.0",
         "--loss dice+ce",
         "--unlabelled-slices background [background|ignore]",
         "--ignore-label",

@@ -73,6 +73,8 @@ from napari_medseg.training.state import Setup, TrainState, training_precision
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
+_LATER = frozenset({"hard_patches"})
+"""Knobs that earlier versions lack: left alone, they are no difference to a training that one of these began."""
 _FIRST_STAGE = 0.4
 """Fraction of a budget in minutes that the first stage of a cascade gets."""
 
@@ -369,8 +371,9 @@ def _settings(job: Job, spec: ModelSpec, initial: Model | None) -> dict[str, Any
     """All that the weights follow from."""
     knobs = {name: knob for name, knob in knobs_of(TrainConfig).items() if knob.group != "schemes"}
     groups = {name: getattr(job.config, knob.group) if knob.group else job.config for name, knob in knobs.items()}
+    values = {name: getattr(group, name) for name, group in groups.items()}
     return {
-        **{name: getattr(group, name) for name, group in groups.items()},
+        **{name: value for name, value in values.items() if value or name not in _LATER},
         **given_knobs(job.config),  # what a scheme is left alone with may come with a later version
         "arguments": dict(job.config.arguments),
         "cases": [case.name for case in job.cases],

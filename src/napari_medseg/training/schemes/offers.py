@@ -64,6 +64,8 @@ def idle_knobs(scheme: SchemeSpec, *, starts: bool, several_channels: bool) -> f
         idle.update(("loss", "class_weights"))
     if scheme.learns == "labels":
         idle.add("objects")
+    if not scheme.is_plain:
+        idle.add("hard_patches")
     return frozenset(idle)
 
 

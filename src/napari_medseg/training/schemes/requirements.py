@@ -16,6 +16,7 @@ def require_fitting(
     require_taken(spec, unlabelled)
     require_target(spec, target)
     require_used(spec, config)
+    require_mining(spec, config.sampling.hard_patches)
     require_objects(spec, config.objects)
     require_plain(spec, config, planned=planned)
 
@@ -44,6 +45,12 @@ def require_used(spec: SchemeSpec, config: TrainConfig) -> None:
         if name not in spec.knobs:
             uses = f"its own are {', '.join(spec.knobs)}" if spec.knobs else "it has none of its own"
             raise InputError(f"scheme {spec.name} has no use for {name}: {uses}")
+
+
+def require_mining(spec: SchemeSpec, share: float) -> None:
+    """Raise InputError for patches centred on mistakes, with a scheme that does not look for these."""
+    if share and not spec.is_plain:
+        raise InputError(f"scheme {spec.name} has no use for hard_patches: leave it out, or choose supervised")
 
 
 def require_trains(scheme: SchemeSpec, network: str) -> None:
