@@ -48,6 +48,8 @@ SURFACE = {
         "--plan",
         "--epochs",
         "--minutes",
+        "--search 0.0",
+        "--search-network plan [plan|dints]",
         "--val 0.2",
         "--seed 0",
         "--device auto",

@@ -25,6 +25,7 @@ from napari_medseg.models.naming import require_model_path
 from napari_medseg.training.schemes.requirements import (
     require_mining,
     require_objects,
+    require_searching,
     require_taken,
     require_target,
     require_used,
@@ -36,7 +37,7 @@ _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
     "objects",
     *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt", "decide_cleaning"),
-    *("fusion", "modality_dropout", "hard_patches"),
+    *("fusion", "modality_dropout", "hard_patches", "search", "search_network"),
     *field_docs(SchemeConfig),
 )
 
@@ -55,7 +56,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     budget = parser.add_mutually_exclusive_group()
     add_knob(budget, TrainConfig, "epochs")
     add_knob(budget, TrainConfig, "minutes", metavar="M")
-    for name in ("val", "seed", "device"):
+    add_knob(parser, TrainConfig, "search", metavar="M")
+    for name in ("search_network", "val", "seed", "device"):
         add_knob(parser, TrainConfig, name)
     for name in ("hard_patches", "loss", "unlabelled_slices", "ignore_label", "weak", "background_label"):
         add_knob(parser, TrainConfig, name)
@@ -109,6 +111,7 @@ def run(args: Namespace) -> None:
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
     require_used(scheme_named(args.scheme), config)
     require_mining(scheme_named(args.scheme), args.hard_patches)
+    require_searching(scheme_named(args.scheme), config, starts=args.init is not None, planned=args.plan is not None)
     _require_output(args)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
@@ -152,6 +155,8 @@ def _require_output(args: Namespace) -> None:
         require_model_path(args.output)
     elif args.output.suffix != ".json":
         raise InputError(f"--folds makes a set of models: end {args.output} in .json")
+    elif args.search:
+        raise InputError("--folds follows one plan: leave --search out")
     elif args.val != TrainConfig().validation.val:
         raise InputError("--folds decides which cases validate: leave --val out")
 

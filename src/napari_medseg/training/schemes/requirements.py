@@ -53,6 +53,23 @@ def require_mining(spec: SchemeSpec, share: float) -> None:
         raise InputError(f"scheme {spec.name} has no use for hard_patches: leave it out, or choose supervised")
 
 
+def require_searching(spec: SchemeSpec, config: TrainConfig, *, starts: bool, planned: bool) -> None:
+    """Raise InputError for a search where a plan is given, or where more than one plan of one network is trained.
+
+    starts: whether the training starts from a model.
+    """
+    decided = (
+        ("a plan", planned),
+        ("a model to start from", starts),
+        (f"cascade {config.cascade}", config.cascade != "none"),
+        (f"scheme {spec.name}", not spec.is_plain),
+        ("no validation cases", config.validation.val == 0),
+    )
+    reason = next((name for name, holds in decided if holds), "")
+    if config.searching.search and reason:
+        raise InputError(f"search tries plans of one network from images and labels, and does not go with {reason}")
+
+
 def require_trains(scheme: SchemeSpec, network: str) -> None:
     """Raise UnknownNameError for an unknown network, InputError for one that the scheme does not train."""
     if network_named(network).takes == scheme.takes:
