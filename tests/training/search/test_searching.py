@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from math import nan
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_the_plan_of_the_cases_comes_first_and_no_two_are_the_same() -> None:
     assert {"half the features", "twice the features", "one level more", "half the patch", "max-pooling"} <= set(names)
     assert len({(c.spec.patch_zyx, str(c.spec.arguments)) for c in found}) == len(found)
     planned, wide = found[0].spec, found[names.index("twice the features")].spec
-    assert wide.arguments["channels"] == tuple(2 * n for n in planned.arguments["channels"])  # type: ignore[union-attr,operator]
+    assert wide.arguments["channels"] == tuple(2 * n for n in planned.arguments["channels"])  # type: ignore[union-attr]
     assert all(c.spec.spacing_zyx_mm == planned.spacing_zyx_mm for c in found)
     assert all(c.spec.normalisation == planned.normalisation for c in found)
 
@@ -141,7 +141,7 @@ def test_what_a_topology_decodes_to_is_a_network_of_the_registry(capsys: pytest.
 def test_a_network_is_found_tried_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def judge(cases: list[Case], spec: ModelSpec, *_: object) -> Iterator[Event]:
+    def judge(cases: list[Case], spec: ModelSpec, *_: object) -> Generator[Event, None, dict[int, float]]:
         yield Progress(1, 1, "judged")
         return {1: float(spec.network == "dints")}
 
