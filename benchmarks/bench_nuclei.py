@@ -1,28 +1,27 @@
 """Nuclei of the Data Science Bowl 2018 by UNet++, and by the shallower networks that it contains.
 
-    MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_nuclei.py [--cpu-minutes 12] [--model MODEL]
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 nice python benchmarks/bench_nuclei.py [--cpu-minutes 12] [--folder DIR]
 
 The last 20 images in name order are judged once; the others are for training, the last fifth of these chooses the
 checkpoint. Seed 0, default settings, one thread; the budget is in minutes of processor time from the first step on.
-With --model a model is judged that was trained before. IoU is that of the foreground, image by image. F1 is that of
-all nuclei together, at an IoU above one half: connected parts of the prediction beside the masks of single nuclei, and
-beside the connected parts of their union. Connected parts cannot separate nuclei that touch.
+DIR holds the model; a training that was stopped is resumed from there. IoU is that of the foreground, image by image.
+F1 is that of all nuclei together, at an IoU above one half: connected parts of the prediction beside the masks of
+single nuclei, and beside the connected parts of their union. Connected parts cannot separate nuclei that touch. Rows
+are written to results/nuclei.json one by one.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-if "--help" not in sys.argv:
-    time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
+from short_trainings import Rows  # first of all: it makes budgets processor time
 
-import numpy as np
+import numpy as np  # isort: skip
 import numpy.typing as npt
 
 import napari_medseg as ms
@@ -33,30 +32,34 @@ from napari_medseg.metrics.pairwise.instances import InstanceRow, components, po
 from napari_medseg.models.prune import prune_model
 
 JUDGED = 20
+ROWS = Rows("nuclei")
+Judged = list[tuple[ms.Volume, npt.NDArray[np.int32]]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpu-minutes", type=float, default=12.0)
-    parser.add_argument("--model", type=Path, help="A model to judge instead of training one.")
+    parser.add_argument("--folder", type=Path, default=Path("build/bench-nuclei"), help="Where the model is kept.")
     args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
     cases = open_dataset(Path(os.environ["MEDSEG_DATA"]) / "dsb2018").cases
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "nuclei.safetensors"
-        if args.model is None:
-            ms.train(list(cases[:-JUDGED]), out=out, network="unetpp", minutes=args.cpu_minutes, device="cpu")
-        model = ms.load_model(args.model or out)
-        channels = model.spec.arguments["channels"]
-        assert isinstance(channels, tuple)
-        print(f"trained on {len(cases) - JUDGED} images, judged on {JUDGED}; channels {channels}")
-        judged = [(volume := ms.read(case.images[0]), nuclei_of(case, volume.grid.shape)) for case in cases[-JUDGED:]]
-        report("whole", model, judged)
-        for level in range(1, len(channels)):
-            report(f"level {level}", prune_model(model, level, Path(folder) / f"{level}.safetensors"), judged)
+    out = args.folder / f"{args.cpu_minutes:g}.safetensors"
+    knobs = {"network": "unetpp", "minutes": args.cpu_minutes, "device": "cpu", "report": False}
+    model = ms.train(list(cases[:-JUDGED]), out=out, resume=True, **knobs)
+    channels = model.spec.arguments["channels"]
+    assert isinstance(channels, tuple)
+    judged = [(volume := ms.read(case.images[0]), nuclei_of(case, volume.grid.shape)) for case in cases[-JUDGED:]]
+    settings = {"cpu_minutes": args.cpu_minutes, "epochs": round(model.spec.training.epochs, 1)}
+    for level in (0, *range(1, len(channels))):
+        key = f"level {level}" if level else "whole"
+        if ROWS.lacks(key, settings):
+            with tempfile.TemporaryDirectory() as folder:
+                one = prune_model(model, level, Path(folder) / "pruned.safetensors") if level else model
+                ROWS.keep(key, {**row_of(one, judged), **settings})
 
 
-def report(name: str, model: ms.Model, judged: list[tuple[ms.Volume, npt.NDArray[np.int32]]]) -> None:
-    """Judge a model and print a line."""
+def row_of(model: ms.Model, judged: Judged) -> dict[str, Any]:
+    """What a model is worth."""
     ious, single, joined, seconds = [], list[InstanceRow](), list[InstanceRow](), 0.0
     for volume, nuclei in judged:
         began = time.process_time()
@@ -66,14 +69,15 @@ def report(name: str, model: ms.Model, judged: list[tuple[ms.Volume, npt.NDArray
         ious.append(float((inside & (nuclei > 0)).sum() / (inside | (nuclei > 0)).sum()))
         single += rows(components(inside)[0], nuclei, volume.grid)
         joined += rows(components(inside)[0], components(nuclei > 0)[0], volume.grid)
-    scores = f"IoU {np.mean(ious):.3f} (median {np.median(ious):.3f}, least {min(ious):.3f})"
-    f1 = [pooled(of)[0].f1 for of in (single, joined)]
-    mib = Path(model.path).stat().st_size / 2**20
-    print(
-        f"{name}: {mib:.1f} MiB, {seconds / len(judged):.2f} CPU s an image, {scores}, "
-        f"F1 {f1[0]:.3f} of nuclei, {f1[1]:.3f} of connected parts",
-        flush=True,
-    )
+    return {
+        "mib": round(Path(model.path).stat().st_size / 2**20, 2),
+        "cpu_seconds_an_image": round(seconds / len(judged), 3),
+        "iou": round(float(np.mean(ious)), 4),
+        "iou_median": round(float(np.median(ious)), 4),
+        "iou_least": round(min(ious), 4),
+        "f1_nuclei": round(pooled(single)[0].f1, 4),
+        "f1_parts": round(pooled(joined)[0].f1, 4),
+    }
 
 
 def rows(prediction: npt.NDArray[Any], reference: npt.NDArray[Any], grid: ms.Grid) -> list[InstanceRow]:

@@ -13,6 +13,10 @@ A part stands between its mark and `<!-- end -->`, so that a page can be read wh
     <!-- hippocampus -->          what a training of some minutes reaches, from benchmarks/results
     <!-- raced -->                the time to a given Dice beside other trainers, from benchmarks/results
     <!-- sparse -->               training on a few painted slices, from benchmarks/results
+    <!-- few -->                  five labelled cases from scratch and from another contrast, from benchmarks/results
+    <!-- lesions -->              MS lesions, each patient by a model of the two others, from benchmarks/results
+    <!-- searched -->             what a search for a plan is worth, from benchmarks/results
+    <!-- nuclei -->               UNet++ and the networks in it on nuclei, from benchmarks/results
     <!-- engine -->               the rows of the engine's benchmark, from benchmarks/results
     <!-- scaling -->              how the engine grows with image and classes, from benchmarks/results
     <!-- workers -->              one worker beside two, from benchmarks/results
@@ -65,6 +69,7 @@ END = "<!-- end -->"
 KINDS = (
     *("help", "columns of", "columns", "presets", "costs", "windows", "schemes", "semi", "methods", "explained"),
     *("hippocampus", "raced", "sparse"),
+    *("few", "lesions", "searched", "nuclei"),
     *("engine", "scaling", "workers", "prompts", "filled", "refined", "doubted", "suggested"),
 )
 MARK = re.compile(
@@ -236,6 +241,73 @@ def sparse_table(_: str, __: Path) -> str:
 
 
 _SPARSE = ("interpolation", "propagate", "trained")
+
+
+def few_table(_: str, __: Path) -> str:
+    """Five labelled cases: from scratch beside from a model of another contrast, seed by seed."""
+    results = measured("few")["rows"]
+    base = results["base"]
+    rows = [("the base model as it is", f"{base['dice']:.3f}", "", *(f"{value:.3f}" for value in base["labels"]))]
+    for way, words in (("scratch", "from scratch"), ("fine-tuned", "from the base model, `--init`")):
+        runs = [row for name, row in results.items() if name.startswith(f"{way}:")]
+        labels = [fmean(row["labels"][k] for row in runs) for k in range(len(runs[0]["labels"]))]
+        each = ", ".join(f"{row['dice']:.3f}" for row in runs)
+        rows.append((words, f"{fmean(row['dice'] for row in runs):.3f}", each, *(f"{value:.3f}" for value in labels)))
+    head = ("training", "mean Dice", "of each seed", "anterior", "posterior")
+    return table([head, *rows]) + f"\nOne thread of {measured('few')['processor']}.\n"
+
+
+def lesions_table(_: str, __: Path) -> str:
+    """MS lesions of each patient, by a model of the two others."""
+    results = measured("lesions")
+    rows = [
+        (
+            name,
+            f"{row['dice']:.3f}",
+            f"{row['reference_mm3'] / 1000:.1f}, {row['prediction_mm3'] / 1000:.1f}",
+            f"{row['lesions']}, {row['found_parts']}",
+            *(f"{row[key]:.2f}" for key in ("f1_0.1", "recall_0.1", "f1_0.5")),
+            f"{row['cpu_minutes']:g}",
+        )
+        for name, row in sorted(results["rows"].items())
+    ]
+    head = (
+        *("patient", "Dice", "ml, by hand and found", "lesions, by hand and found"),
+        *("F1 above IoU 0.1", "recall", "F1 above IoU 0.5", "CPU minutes to train"),
+    )
+    return table([head, *rows]) + f"\nOne thread of {results['processor']}.\n"
+
+
+def searched_table(_: str, __: Path) -> str:
+    """The plan of the cases, the one that a search found, and the former with the minutes of the search."""
+    results = measured("search")
+    words = {"planned": "plan of the cases", "searched": "search, then its plan", "longer": "plan of the cases, longer"}
+    rows = []
+    for way, what in words.items():
+        row = results["rows"][way]
+        minutes = row["cpu_minutes"] + (row["search_minutes"] if way != "planned" else 0)
+        shape, channels = "x".join(map(str, row["patch"])), ", ".join(map(str, row["channels"]))
+        rows.append((what, f"{minutes:g}", f"{row['dice']:.3f}", shape, channels, str(row["steps"])))
+    head = ("way", "CPU minutes in all", "mean Dice", "patch", "features", "steps of the last training")
+    said = results["rows"]["searched"]["said"][-1].removeprefix("search: ")
+    return table([head, *rows]) + f"\nThe search said: {said}. One thread of {results['processor']}.\n"
+
+
+def nuclei_table(_: str, __: Path) -> str:
+    """UNet++ and the shallower networks that it contains."""
+    results = measured("nuclei")
+    rows = [
+        (
+            name,
+            f"{row['mib']:.1f}",
+            f"{row['cpu_seconds_an_image']:.2f}",
+            *(f"{row[key]:.3f}" for key in ("iou", "iou_median", "f1_nuclei", "f1_parts")),
+        )
+        for name, row in sorted(results["rows"].items(), key=lambda item: item[0] != "whole")
+    ]
+    head = ("network", "MiB", "CPU s an image", "mean IoU", "median", "F1 of nuclei", "F1 of connected parts")
+    minutes = results["rows"]["whole"]["cpu_minutes"]
+    return table([head, *rows]) + f"\nTrained for {minutes:g} minutes of one thread of {results['processor']}.\n"
 
 
 def engine_table(_: str, __: Path) -> str:
@@ -508,6 +580,10 @@ PARTS: dict[str, Callable[[str, Path], str]] = {
     "hippocampus": hippocampus_table,
     "raced": raced_table,
     "sparse": sparse_table,
+    "few": few_table,
+    "lesions": lesions_table,
+    "searched": searched_table,
+    "nuclei": nuclei_table,
     "engine": engine_table,
     "scaling": scaling_table,
     "workers": workers_table,

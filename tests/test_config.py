@@ -21,6 +21,7 @@ from napari_medseg.config import (
     ReportConfig,
     SamplingConfig,
     SchemeConfig,
+    SearchConfig,
     SegmentConfig,
     StatisticsConfig,
     TrainConfig,
@@ -44,6 +45,7 @@ GROUPS: dict[str, type] = {
     "validation": ValidationConfig,
     "reporting": ReportConfig,
     "schemes": SchemeConfig,
+    "searching": SearchConfig,
 }
 WRONG = {
     "overlap_of_all": (lambda: SegmentConfig(overlap=1.0), "overlap must be at least 0 and below 1; got 1.0"),

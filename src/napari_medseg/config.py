@@ -230,6 +230,9 @@ class SamplingConfig:
     """The model's spacing in mm; empty for the median of the cases."""
     foreground: float = field(default=0.67, metadata={"ge": 0, "le": 1, "step": 0.05})
     """Fraction of the patches centred on a label (drawn evenly over the labels); the rest lie anywhere."""
+    hard_patches: float = field(default=0.0, metadata={"ge": 0, "le": 1, "step": 0.05})
+    """Fraction of the patches centred where the network was wrong before, more of them on the cases that it knows
+    least; 0 for none."""
 
     def __post_init__(self) -> None:
         _require_valid(self)
@@ -390,6 +393,25 @@ class SchemeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """What is tried before a training, to find the plan that it follows."""
+
+    search: float = field(default=0.0, metadata={"ge": 0, "step": 1})
+    """Minutes in which other patches, sizes and options of the network are tried first, in short trainings judged by
+    the validation cases; the best plan, which may be that of the cases, is then trained for the whole budget; 0 for
+    none."""
+    search_network: Literal["plan", "dints"] = "plan"
+    """What is tried: plan: the network of the plan; dints: also a network whose paths and operations are found by
+    gradient descent, in half of the minutes."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+        _require(
+            self.search > 0 or self.search_network == "plan", "search_network is of a search: give minutes as search"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a network is trained. `configured` builds one from knobs without their groups, as `ms.train` takes them."""
 
@@ -436,6 +458,8 @@ class TrainConfig:
     """What it leaves to read."""
     schemes: SchemeConfig = field(default_factory=SchemeConfig)
     """How the scheme works."""
+    searching: SearchConfig = field(default_factory=SearchConfig)
+    """What is tried before it."""
 
     def __post_init__(self) -> None:
         _require_valid(self)

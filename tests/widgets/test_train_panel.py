@@ -329,6 +329,25 @@ def test_only_modes_that_the_network_has_are_offered(panel: TrainPanel) -> None:
     assert panel.config.mode == "auto"
 
 
+def test_a_search_is_offered_where_it_has_a_use(panel: TrainPanel) -> None:
+    def offered() -> set[str]:
+        names = {"search", "search_network", "hard_patches"}
+        return {name for name in names if not panel.options[name].native.isHidden()}
+
+    assert offered() == {"search", "hard_patches"}
+    panel.options["search"].value = 2.0
+    assert offered() == {"search", "search_network", "hard_patches"}
+    panel.options["search_network"].value = "dints"
+    assert (panel.config.searching.search, panel.config.searching.search_network) == (2.0, "dints")
+    choose(panel.scheme.box, "acnn")
+    assert offered() == set()
+    assert panel.config.searching.search == 0.0
+    choose(panel.scheme.box, "supervised")
+    panel.options["search"].value = 2.0
+    panel.options["cascade"].value = "coarse-to-fine"
+    assert offered() == {"hard_patches"}
+
+
 def test_each_stage_of_a_cascade_has_its_curves(panel: TrainPanel) -> None:
     step = TrainProgress(1, 2, "epoch 1", epoch=0, step=1, loss=0.5, learning_rate=1e-3, seconds_left=1.0)
     for events, points in (((Started("first"), step, step), 2), ((Started("second"),), 0), ((step,), 1)):

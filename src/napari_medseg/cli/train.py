@@ -22,7 +22,14 @@ from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.outputs import locked
 from napari_medseg.models.naming import require_model_path
-from napari_medseg.training.schemes.requirements import require_objects, require_taken, require_target, require_used
+from napari_medseg.training.schemes.requirements import (
+    require_mining,
+    require_objects,
+    require_searching,
+    require_taken,
+    require_target,
+    require_used,
+)
 from napari_medseg.training.schemes.table import scheme_named
 
 NAME = "train"
@@ -30,7 +37,7 @@ _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
     "objects",
     *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt", "decide_cleaning"),
-    *("fusion", "modality_dropout"),
+    *("fusion", "modality_dropout", "hard_patches", "search", "search_network"),
     *field_docs(SchemeConfig),
 )
 
@@ -49,9 +56,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     budget = parser.add_mutually_exclusive_group()
     add_knob(budget, TrainConfig, "epochs")
     add_knob(budget, TrainConfig, "minutes", metavar="M")
-    for name in ("val", "seed", "device"):
+    add_knob(parser, TrainConfig, "search", metavar="M")
+    for name in ("search_network", "val", "seed", "device"):
         add_knob(parser, TrainConfig, name)
-    for name in ("loss", "unlabelled_slices", "ignore_label", "weak", "background_label"):
+    for name in ("hard_patches", "loss", "unlabelled_slices", "ignore_label", "weak", "background_label"):
         add_knob(parser, TrainConfig, name)
     add_knob(parser, TrainConfig, "scheme")
     add_knob(parser, TrainConfig, "objects")
@@ -102,6 +110,8 @@ def run(args: Namespace) -> None:
         raise InputError(f"--adapt {args.adapt} needs --init: it says which weights of that model learn")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})
     require_used(scheme_named(args.scheme), config)
+    require_mining(scheme_named(args.scheme), args.hard_patches)
+    require_searching(scheme_named(args.scheme), config, starts=args.init is not None, planned=args.plan is not None)
     _require_output(args)
     if args.init is not None:
         refuse_foreign_model(Path(args.init))
@@ -145,6 +155,8 @@ def _require_output(args: Namespace) -> None:
         require_model_path(args.output)
     elif args.output.suffix != ".json":
         raise InputError(f"--folds makes a set of models: end {args.output} in .json")
+    elif args.search:
+        raise InputError("--folds follows one plan: leave --search out")
     elif args.val != TrainConfig().validation.val:
         raise InputError("--folds decides which cases validate: leave --val out")
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_medseg.cases import Case
-from napari_medseg.config import LossConfig, TrainConfig, configured, knobs_of
+from napari_medseg.config import BudgetConfig, LossConfig, TrainConfig, configured, knobs_of
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Started, result_of
 from napari_medseg.inference.device import bf16_doubt, choose_device
@@ -63,16 +63,23 @@ from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saving.checkpoint import Checkpoints, write_result
 from napari_medseg.training.saving.earlier import first_stage, folder_of, name_to_keep, states_in, step_aside
 from napari_medseg.training.saving.record import described
-from napari_medseg.training.saving.saved import Saved
+from napari_medseg.training.saving.saved import Saved, load
 from napari_medseg.training.schemes.domain.target import adapted_spec
 from napari_medseg.training.schemes.scheme import given_knobs
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.schemes.table import scheme_named
+from napari_medseg.training.search.candidates import Candidate, candidates
+from napari_medseg.training.search.searching import Search, searching
+from napari_medseg.training.search.topology import finding_topology
 from napari_medseg.training.sparse import held_out
 from napari_medseg.training.state import Setup, TrainState, training_precision
 from napari_medseg.transforms.regions import Merge
 from napari_medseg.volume import Segmentation, Volume
 
+_LATER = frozenset({"hard_patches"})
+"""Knobs that earlier versions lack: left alone, they are no difference to a training that one of these began."""
+_NOT_OF_WEIGHTS = ("schemes", "searching")
+"""Groups of knobs of which a scheme uses some only, or whose outcome is in the plan."""
 _FIRST_STAGE = 0.4
 """Fraction of a budget in minutes that the first stage of a cascade gets."""
 
@@ -227,6 +234,7 @@ def _train_one(
         boxes = spec.first is not None and spec.first.guide == "boxes"
         if scheme.takes == "memory" or spec.refines or boxes:  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
+        spec = yield from _searched(job, config, spec, read, target)
         before = first_predictor(spec, first, initial, target)
         of_target = yield from facts_of_target(job, read.facts, draw)
         spec = adapted_spec(spec, facts, of_target)
@@ -327,6 +335,36 @@ def _planned(
     return plan_from(initial.spec, facts, config, labels=labels)
 
 
+def _searched(
+    job: Job, config: TrainConfig, spec: ModelSpec, read: _Read, device: torch.device
+) -> Generator[Event, None, ModelSpec]:
+    """The plan to train by: what a search finds where one is asked for; a training that is resumed has its own."""
+    minutes, facts = config.searching.search * 60, read.to_train
+    if not minutes:
+        return spec
+    earlier = load(folder_of(job.out)) if job.resume else None
+    if earlier is not None:
+        return ModelSpec.from_json(json.dumps(earlier.settings["plan"]))
+    tried = candidates(spec, facts, config, device.type, read.labels)
+    with contextlib.ExitStack() as stack:
+        draw = np.random.default_rng(config.seed)  # the training draws as if nothing had been tried
+        prepared = yield from prepare_all(read.training, facts, spec, config.loss, draw, stack, None)
+
+        def begin(candidate: Candidate, budget: BudgetConfig) -> Setup:
+            own = replace(config, budget=budget)
+            return _setup(job, own, candidate.spec, device, prepared, None)
+
+        until = job.now() + minutes
+        if config.searching.search_network == "dints":
+            half = BudgetConfig(minutes=minutes / 120)
+            arguments = yield from finding_topology(begin(tried[0], half), job.should_stop)
+            own = configured(TrainConfig, config, {"arguments": arguments})
+            found = plan(facts, "dints", own, device.type, labels=read.labels)
+            tried.insert(1, Candidate("the network found", found))
+        search = Search(until, job.now, begin, read.validating(spec), job.should_stop)
+        return (yield from searching(search, tried)).spec
+
+
 def _run(
     setup: Setup,
     state: TrainState,
@@ -367,10 +405,11 @@ def _resumed(saved: Saved | None, state: TrainState) -> Iterator[Event]:
 
 def _settings(job: Job, spec: ModelSpec, initial: Model | None) -> dict[str, Any]:
     """All that the weights follow from."""
-    knobs = {name: knob for name, knob in knobs_of(TrainConfig).items() if knob.group != "schemes"}
+    knobs = {name: knob for name, knob in knobs_of(TrainConfig).items() if knob.group not in _NOT_OF_WEIGHTS}
     groups = {name: getattr(job.config, knob.group) if knob.group else job.config for name, knob in knobs.items()}
+    values = {name: getattr(group, name) for name, group in groups.items()}
     return {
-        **{name: getattr(group, name) for name, group in groups.items()},
+        **{name: value for name, value in values.items() if value or name not in _LATER},
         **given_knobs(job.config),  # what a scheme is left alone with may come with a later version
         "arguments": dict(job.config.arguments),
         "cases": [case.name for case in job.cases],

@@ -31,7 +31,7 @@ from napari_medseg.training.refiners.errors import (
 )
 from napari_medseg.training.saving.checkpoint import require_writable
 from napari_medseg.training.schemes.objects import cases_for
-from napari_medseg.training.schemes.requirements import require_fitting, require_trains
+from napari_medseg.training.schemes.requirements import require_fitting, require_searching, require_trains
 from napari_medseg.training.schemes.scheme import SchemeSpec
 from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.sparse import in_part
@@ -87,6 +87,7 @@ def asked(
     images = [as_case(image, number) for number, image in enumerate(unlabelled)]
     of_target = [as_case(image, number) for number, image in enumerate(target)]
     scheme = scheme_named(config.scheme)
+    require_searching(scheme, config, starts=init is not None, planned=plan is not None)
     require_fitting(scheme, config, unlabelled=images, target=of_target, planned=plan is not None)
     require_trains(scheme, network or scheme.network or DEFAULT_NETWORK)
     require_trainable(config.first_network or DEFAULT_NETWORK)

@@ -65,7 +65,7 @@ def run(
     budget, start, skipped = setup.budget, state.step, 0
     schedule = ValidationSchedule(budget, setup.config.validation.validations)
     saving = SavingSchedule(setup.config.budget.checkpoint_minutes * 60, budget.now, budget.now())
-    begun, batches, batch = budget.now(), batches_of(setup, state.step), None
+    begun, batches, batch = budget.now(), batches_of(setup, state), None
     while not state.step or budget.fraction(state.step) < 1:
         batch = next(batches)
         phase = due_phase(setup, state)
@@ -127,10 +127,13 @@ def take_step(setup: Setup, state: TrainState, batch: PatchBatch) -> dict[str, f
     return losses
 
 
-def batches_of(setup: Setup, step: int) -> Iterator[PatchBatch]:
-    """The batches of all steps after the first `step` ones, with patches of further images where the scheme takes
-    them."""
-    batches = setup.sampler.batches(step)
+def batches_of(setup: Setup, state: TrainState) -> Iterator[PatchBatch]:
+    """The batches of all steps after those of the state, with patches of further images where the scheme takes them.
+
+    A batch is drawn when it is asked for: it may follow from where the network was wrong before.
+    """
+    step = state.step
+    batches = setup.sampler.batches(step, state.mistakes)
     if setup.unlabelled is not None:
         others = setup.unlabelled.batches(step)
         pairs = zip(batches, others, strict=False)

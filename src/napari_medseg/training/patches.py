@@ -18,6 +18,7 @@ from torch.nn import functional
 from napari_medseg.config import AugmentationConfig
 from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.training.cases import IGNORE, PreparedCase
+from napari_medseg.training.mistakes import Mistakes, View
 from napari_medseg.transforms.augment import (
     SpatialRanges,
     augment_intensity,
@@ -48,6 +49,8 @@ class PatchBatch:
     """(B, C, z, y, x) the images before their intensities were changed."""
     objects: torch.Tensor | None = None
     """(B, z, y, x) numbers of the objects in each patch, 0 outside, for a scheme that learns them."""
+    views: tuple[View, ...] = ()
+    """Where each patch was cut from."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class _Patch:
     shapes: torch.Tensor | None
     plain: torch.Tensor
     objects: torch.Tensor | None
+    view: View
 
 
 class PatchSampler:
@@ -96,31 +100,39 @@ class PatchSampler:
     def steps_per_epoch(self) -> int:
         return -(-len(self.cases) * self.patches_per_case // self.batch_size)
 
-    def batches(self, step: int = 0) -> Iterator[PatchBatch]:
-        """The batches of all steps after the first `step` ones, without end."""
+    def batches(self, step: int = 0, mistakes: Mistakes | None = None) -> Iterator[PatchBatch]:
+        """The batches of all steps after the first `step` ones, without end.
+
+        mistakes: where some of the patches are centred; each batch asks it when it is drawn.
+        """
         for epoch in itertools.count(step // self.steps_per_epoch):
-            yield from self.epoch(epoch, step % self.steps_per_epoch)
+            yield from self.epoch(epoch, step % self.steps_per_epoch, mistakes)
             step = 0
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[PatchBatch]:
-        """Every case `patches_per_case` times, in random order, from the batch number `first` on."""
+    def epoch(self, epoch: int, first: int = 0, mistakes: Mistakes | None = None) -> Iterator[PatchBatch]:
+        """Every case `patches_per_case` times, in random order, from the batch number `first` on.
+
+        A patch centred on a mistake takes the place of one of these, and may be of another case.
+        """
         order = np.tile(np.arange(len(self.cases)), self.patches_per_case)
         np.random.default_rng((self._seed, epoch)).shuffle(order)
         size = self.batch_size
         for start in range(first * size, len(order), size):
             chosen = order[start : start + size]
-            drawn = [self._draw(int(case), (epoch, start + i)) for i, case in enumerate(chosen)]
-            yield _batch(drawn, tuple(self.cases[c].name for c in chosen))
+            drawn = [self._draw(int(case), (epoch, start + i), mistakes) for i, case in enumerate(chosen)]
+            yield _batch(drawn, tuple(self.cases[patch.view.case].name for patch in drawn))
 
     @property
     def guesses(self) -> bool:
         """Whether a case has shapes between painted slices."""
         return any(case.shapes is not None for case in self.cases)
 
-    def _draw(self, index: int, place: tuple[int, int]) -> _Patch:
+    def _draw(self, index: int, place: tuple[int, int], mistakes: Mistakes | None) -> _Patch:
         draw = np.random.default_rng((self._seed, *place, index))
+        hard = None if mistakes is None else mistakes.place(draw)
+        index = index if hard is None else hard[0]
         case = self.cases[index]
-        centre = self._centre(case, draw)
+        centre = self._inside(case, self._wanted(case, draw) if hard is None else hard[1])
         matrix, shifts = None, None
         if self._augmentation.augment:
             flat = planes_axis(self._spacing, self._patch)
@@ -135,7 +147,7 @@ class PatchSampler:
         for channel in self._missing(len(image) - case.guides, draw):
             changed, image = (without(patch, channel) for patch in (changed, image))
         numbers = None if case.objects is None else seen_labels(case.objects, 0, *view)
-        return _Patch(changed, classes, shapes, image, numbers)
+        return _Patch(changed, classes, shapes, image, numbers, View(index, *view[:2]))
 
     def _missing(self, channels: int, draw: np.random.Generator) -> list[int]:
         """The channels that a patch lacks; one at least stays."""
@@ -153,17 +165,22 @@ class PatchSampler:
         changed, guide = augment_intensity(image[: -case.guides], draw), image[-case.guides :]
         return torch.cat([changed, guide if case.exact_guides else degrade_guide(guide, draw)])
 
-    def _centre(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
-        size, patch = np.array(case.classes.shape), np.array(self._patch)
+    def _wanted(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
+        """Where a patch should have its centre, in voxels."""
         labelled = [k for k in case.spots if k]
         if labelled and draw.random() < self._foreground:
             spots = case.spots[int(draw.choice(labelled))]
-            wanted = spots[draw.integers(len(spots))].astype(float)
-        elif 0 in case.spots:  # where a part is not annotated, "anywhere" is anywhere in the rest
-            wanted = case.spots[0][draw.integers(len(case.spots[0]))].astype(float)
-        else:
-            wanted = draw.uniform(0, size - 1)
-        # Kept inside where the image is larger than the patch, in its middle where it is smaller.
+            return np.asarray(spots[draw.integers(len(spots))], float)
+        if 0 in case.spots:  # where a part is not annotated, "anywhere" is anywhere in the rest
+            return np.asarray(case.spots[0][draw.integers(len(case.spots[0]))], float)
+        return np.asarray(draw.uniform(0, np.array(case.classes.shape) - 1))
+
+    def _inside(self, case: PreparedCase, wanted: npt.NDArray[Any]) -> FloatArray:
+        """The centre for a patch that should lie around `wanted`.
+
+        It is kept inside where the image is larger than the patch, in its middle where it is smaller.
+        """
+        size, patch = np.array(case.classes.shape), np.array(self._patch)
         low, high = np.minimum((patch - 1) / 2, (size - 1) / 2), np.maximum(size - 1 - (patch - 1) / 2, (size - 1) / 2)
         centre = wanted.clip(low, high)
         # Onto whole voxels, so that an unturned patch is a copy and not an interpolation.
@@ -258,7 +275,8 @@ def _batch(drawn: Sequence[_Patch], cases: tuple[str, ...]) -> PatchBatch:
         none = images.new_zeros((count, *classes.shape[1:]))
         shapes = torch.stack([none if patch.shapes is None else patch.shapes for patch in drawn])
     objects = torch.stack(numbers) if numbers else None
-    return PatchBatch(images, classes, cases, shapes=shapes, plain=plain, objects=objects)
+    views = tuple(patch.view for patch in drawn)
+    return PatchBatch(images, classes, cases, shapes=shapes, plain=plain, objects=objects, views=views)
 
 
 def _box(

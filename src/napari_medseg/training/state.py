@@ -19,6 +19,7 @@ from napari_medseg.models.file import FIRST, Model
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.budget import Budget
 from napari_medseg.training.losses.context import Loss
+from napari_medseg.training.mistakes import Mistakes
 from napari_medseg.training.patches import PatchSampler
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class TrainState:
     history: History = field(default_factory=History)
     written: str = ""
     """SHA-256 of the model that this training wrote when it was stopped; empty where it wrote none."""
+    mistakes: Mistakes | None = None
+    """Where the network was wrong; None where no patch is centred there."""
 
     @property
     def network(self) -> nn.Module:
@@ -121,7 +124,8 @@ class TrainState:
         kept = {name: copy.deepcopy(getattr(self, name)) for name in _KEPT}
         networks = {name: network.state_dict() for name, network in self.scheme.networks().items()}
         optimisers = {name: optimiser.state_dict() for name, optimiser in self.scheme.optimisers().items()}
-        return {"networks": networks, "optimisers": optimisers, **kept}
+        mistakes = {} if self.mistakes is None else {"mistakes": self.mistakes.state_dict()}
+        return {"networks": networks, "optimisers": optimisers, **mistakes, **kept}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
         """Take over what `state_dict` of a state of the same scheme, network and settings gave."""
@@ -130,6 +134,8 @@ class TrainState:
         for name, optimiser in self.scheme.optimisers().items():
             optimiser.load_state_dict(content["optimisers"][name])
             _lay_out_as_parameters(optimiser)
+        if self.mistakes is not None:
+            self.mistakes.load_state_dict(content["mistakes"])
         for name in _KEPT:
             setattr(self, name, copy.deepcopy(content[name]))
 

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 _SHOWN = ("adapt", "mode", "cascade", "unlabelled_slices")
 _HIDDEN = ("epochs", "minutes", "arguments", "scheme")
 """The budget is one number with its unit, the scheme has its own box; the arguments of a network have no widget."""
-_DECIDING = ("mode", "cascade", "adapt", "loss", "weak")
+_DECIDING = ("mode", "cascade", "adapt", "loss", "weak", "search")
 """Knobs on whose values it depends which others have a use."""
 _USERS: Mapping[str, type[Panel]] = MappingProxyType({"Segment": SegmentPanel, "Refine": RefinePanel})
 """{name: panel} of those that choose a model."""

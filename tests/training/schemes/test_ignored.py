@@ -104,7 +104,7 @@ def test_what_nobody_annotated_is_no_background(
     scheme: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = begun(scheme, model, tmp_path / "m.safetensors", monkeypatch)
-    batch = next(batches_of(begin.setup, 0))
+    batch = next(batches_of(begin.setup, begin.state))
     unknown = batch.classes == IGNORE
     assert unknown.any()
     assert (batch.classes > 0).any()

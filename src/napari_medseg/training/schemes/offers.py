@@ -54,6 +54,8 @@ def idle_knobs(scheme: SchemeSpec, *, starts: bool, several_channels: bool) -> f
         idle.update(("fusion", "modality_dropout"))
     if starts:
         idle.update(_OF_MODEL)
+    if starts:
+        idle.update(("search", "search_network"))
     if not (starts and plain):
         idle.update(("adapt", "rank"))
     if scheme.takes_target or scheme.learns_errors or scheme.learns != "labels":
@@ -64,6 +66,8 @@ def idle_knobs(scheme: SchemeSpec, *, starts: bool, several_channels: bool) -> f
         idle.update(("loss", "class_weights"))
     if scheme.learns == "labels":
         idle.add("objects")
+    if not scheme.is_plain:
+        idle.update(("hard_patches", "search", "search_network"))
     return frozenset(idle)
 
 
@@ -73,6 +77,8 @@ def idle_beside(values: Mapping[str, object]) -> frozenset[str]:
         "slices": values["mode"] == "2.5d",
         "first_network": values["cascade"] != "none",
         "rank": values["adapt"] == "low-rank",
+        "search": values["cascade"] == "none",
+        "search_network": values["cascade"] == "none" and bool(values["search"]),
         "class_weights": "weighted_ce" in str(values["loss"]),
         "background_label": values["weak"] == "scribbles",
     }

@@ -16,6 +16,7 @@ def require_fitting(
     require_taken(spec, unlabelled)
     require_target(spec, target)
     require_used(spec, config)
+    require_mining(spec, config.sampling.hard_patches)
     require_objects(spec, config.objects)
     require_plain(spec, config, planned=planned)
 
@@ -44,6 +45,29 @@ def require_used(spec: SchemeSpec, config: TrainConfig) -> None:
         if name not in spec.knobs:
             uses = f"its own are {', '.join(spec.knobs)}" if spec.knobs else "it has none of its own"
             raise InputError(f"scheme {spec.name} has no use for {name}: {uses}")
+
+
+def require_mining(spec: SchemeSpec, share: float) -> None:
+    """Raise InputError for patches centred on mistakes, with a scheme that does not look for these."""
+    if share and not spec.is_plain:
+        raise InputError(f"scheme {spec.name} has no use for hard_patches: leave it out, or choose supervised")
+
+
+def require_searching(spec: SchemeSpec, config: TrainConfig, *, starts: bool, planned: bool) -> None:
+    """Raise InputError for a search where a plan is given, or where more than one plan of one network is trained.
+
+    starts: whether the training starts from a model.
+    """
+    decided = (
+        ("a plan", planned),
+        ("a model to start from", starts),
+        (f"cascade {config.cascade}", config.cascade != "none"),
+        (f"scheme {spec.name}", not spec.is_plain),
+        ("no validation cases", config.validation.val == 0),
+    )
+    reason = next((name for name, holds in decided if holds), "")
+    if config.searching.search and reason:
+        raise InputError(f"search tries plans of one network from images and labels, and does not go with {reason}")
 
 
 def require_trains(scheme: SchemeSpec, network: str) -> None:

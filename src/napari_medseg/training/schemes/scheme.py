@@ -115,6 +115,8 @@ class SchemeSpec:
     """Whether it trains without any image too."""
     learns: Learns = "labels"
     """What it makes of the labels, see `objects.cases_for`."""
+    is_plain: bool = False
+    """Whether it learns from labelled patches alone: some may then be centred where the network was wrong."""
     learns_errors: bool = False
     """Whether it makes a refiner: the model to start from is then the one whose errors it learns."""
 

@@ -13,6 +13,7 @@ from napari_medseg.models.refining import network_of
 from napari_medseg.models.several import Ensemble
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.models.transfer import channels_from, origins_of, taken_over
+from napari_medseg.training.mistakes import Mistakes
 from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState, phases_of
 
@@ -24,7 +25,9 @@ def new_state(setup: Setup, initial: Model | None = None) -> TrainState:
     _let_learn(network, setup)
     scheme = scheme_named(setup.config.scheme).build(setup, network)
     phases = phases_of(scheme.network_to_keep(), setup.spec)
-    return TrainState(scheme, phases, phase=next(iter(phases)))
+    share = setup.config.sampling.hard_patches
+    mistakes = Mistakes(setup.sampler.cases, share, setup.config.seed) if share else None
+    return TrainState(scheme, phases, phase=next(iter(phases)), mistakes=mistakes)
 
 
 def _new_network(spec: ModelSpec, seed: int, initial: Model | None) -> nn.Module:

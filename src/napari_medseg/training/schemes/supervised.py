@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.schemes.learner import Learner
+from napari_medseg.training.schemes.learner import Learner, inner
 from napari_medseg.training.state import Setup, TrainState
 
 
@@ -32,4 +33,7 @@ class Supervised:
 
     def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
         outputs = self._learner.outputs(batch.images, state)
+        if state.mistakes is not None:
+            logits = logits_of(outputs)
+            state.mistakes.learn(logits, inner(batch.classes, logits), batch.views, state.step)
         return self._learner.descend(self._learner.losses(outputs, batch, state), state)

@@ -17,6 +17,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 target="napari_medseg.training.schemes.supervised:Supervised",
                 summary="from images and their labels",
                 when="Where all images are labelled, or the others are of another kind.",
+                is_plain=True,
             ),
             SchemeSpec(
                 name="mean-teacher",

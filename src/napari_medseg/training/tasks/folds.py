@@ -83,6 +83,8 @@ def iter_train_folds(
     scheme = scheme_named(config.scheme)
     if scheme.learns_errors:
         raise InputError(f"scheme {config.scheme} makes one refiner: leave folds out, or give a set of folds as init")
+    if config.searching.search:
+        raise InputError("folds follow one plan: leave search out, or give the plan that a search found")
     found = in_regions(with_made_images(as_cases(cases), scheme.name, scheme.from_labels), merge)
     if not 2 <= folds <= min(_MOST, len(found)):
         raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,7 +145,7 @@ class ConditionalGan(Supervised):
             more["shapes"] = batch.shapes.new_zeros((count, *batch.shapes.shape[1:]))
         if batch.plain is not None:
             more["plain"] = more["images"]
-        joined = {name: torch.cat([getattr(batch, name), tensor]) for name, tensor in more.items()}
+        joined: dict[str, Any] = {name: torch.cat([getattr(batch, name), tensor]) for name, tensor in more.items()}
         return replace(batch, **joined, cases=(*batch.cases, *["made up"] * count))
 
     @torch.no_grad()
