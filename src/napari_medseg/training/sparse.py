@@ -5,6 +5,7 @@ Shapes: classes (Z, Y, X), IGNORE where nobody annotated; shapes (K, Z, Y, X).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_medseg.arrays.boxes import with_margin
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.geometry import Triple
@@ -114,11 +116,16 @@ def shapes_between(volume: Volume, classes: Classes, count: int) -> npt.NDArray[
     painted = Segmentation(classes.clip(min=0), volume.grid)
     found = np.asarray(propagate(volume, painted, slices={axis: known.tolist()}).data)
     spacing = volume.grid.spacing
-    unit = float(np.mean(spacing))
-    odds = np.stack([np.exp(-_signed_distance(found == k, spacing) / unit) for k in range(count)])
-    odds /= odds.sum(axis=0)
-    np.moveaxis(odds, axis + 1, 0)[known] = 0
-    return odds
+    far = _FAR * float(np.mean(spacing))
+    shapes = np.zeros((count, *classes.shape), np.float32)
+    shapes[0] = 1
+    (place,) = ndimage.find_objects((found > 0).astype(np.int8))
+    near = (slice(None), *with_margin(place, found.shape, [math.ceil(far / step) for step in spacing]))
+    distances = np.stack([_signed_distance(found[near[1:]] == k, spacing).clip(-far, far) for k in range(count)])
+    odds = np.exp(-distances * (_FAR / far))
+    shapes[near] = odds / odds.sum(axis=0)
+    np.moveaxis(shapes, axis + 1, 0)[known] = 0
+    return shapes
 
 
 def _axis_of_unknown(classes: Classes) -> int | None:
@@ -132,13 +139,12 @@ def _axis_of_unknown(classes: Classes) -> int | None:
 
 
 def _signed_distance(mask: npt.NDArray[np.bool_], spacing: Triple) -> npt.NDArray[np.float32]:
-    """In mm, negative inside; a class that is not there is far away everywhere."""
-    far = _FAR * float(np.mean(spacing))
+    """In mm, negative inside; without end where the mask is all or nothing."""
     if mask.all() or not mask.any():
-        return np.full(mask.shape, -far if mask.all() else far, np.float32)
-    outside = ndimage.distance_transform_edt(~mask, spacing)
-    inside = ndimage.distance_transform_edt(mask, spacing)
-    distance: npt.NDArray[np.float32] = (outside - inside).clip(-far, far).astype(np.float32)
+        return np.full(mask.shape, -np.inf if mask.all() else np.inf, np.float32)
+    outside = ndimage.distance_transform_edt(~mask, spacing).astype(np.float32)
+    inside = ndimage.distance_transform_edt(mask, spacing).astype(np.float32)
+    distance: npt.NDArray[np.float32] = outside - inside
     return distance
 
 
