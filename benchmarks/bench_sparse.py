@@ -1,6 +1,6 @@
 """Training on a few painted slices, against shape-based interpolation of the same slices.
 
-    MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_sparse.py [--volumes 0-20] [--axes 0,1,2] [--counts 5,7]
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_sparse.py [--volumes 0-20] [--turns 3] [--counts 5,7]
 
 The slices are evenly spaced over the structure, both ends among them. One volume: only its other slices are judged, by
 the mean Dice of both labels; beside it what `propagate` makes of the same slices, without a network. Several volumes
@@ -39,10 +39,10 @@ JUDGED, AT_ONCE, SLICES = 40, 3, 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--volumes", default="0-20", help="Of the sorted names, such as 0-20.")
-    parser.add_argument("--axes", default="0,1,2")
+    parser.add_argument("--turns", type=int, default=3, help="Axes for each volume, one after the other.")
     parser.add_argument("--counts", default="5,7")
     parser.add_argument("--groups", type=int, default=3, help="Of three volumes each.")
-    parser.add_argument("--cpu-minutes", type=float, default=0.25)
+    parser.add_argument("--cpu-minutes", type=float, default=0.5)
     parser.add_argument("--several-cpu-minutes", type=float, default=2.0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -53,8 +53,9 @@ def main() -> None:
     first, last = map(int, args.volumes.split("-"))
     for count in map(int, args.counts.split(",")):
         rows = []
-        for path in paths[first:last]:
-            for axis in map(int, args.axes.split(",")):
+        for turn in range(args.turns):
+            for number, path in enumerate(paths[first:last]):
+                axis = (number + turn) % 3
                 name = f"{path.name} axis {axis}, {count} slices, {args.cpu_minutes:g} min"
                 row = keep(results, name, lambda p=path, a=axis, n=count: one(p, data, a, n, args.cpu_minutes))
                 rows.append([row[key] for key in ("interpolation", "propagate", "trained")])
