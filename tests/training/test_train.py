@@ -18,7 +18,7 @@ from napari_medseg.errors import FileError, GridMismatchError, InputError, Unkno
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import iter_job
-from napari_medseg.training.job import Job, split
+from napari_medseg.training.job import Job, asked, split
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.supervised import deeply_supervised
 
@@ -204,6 +204,25 @@ def test_slices_are_counted_where_the_cost_of_a_validation_is_estimated(mode: st
     assert not [e.message for e in events if isinstance(e, Notice)]
     assert any(isinstance(e, Validated) for e in events)
     assert sum(isinstance(e, TrainProgress) for e in events) == math.ceil((60 - 0.6 - 3.6) / 3.2)
+
+
+@pytest.mark.parametrize(
+    ("network", "starts", "given", "rate"),
+    [
+        ("unet3d", False, None, 3e-3),
+        ("attention_unet", False, None, 1e-3),
+        ("unet3d", False, 2e-4, 2e-4),
+        (None, True, None, 1e-3),
+    ],
+    ids=["its own", "the plain one", "the one given", "from a model"],
+)
+def test_a_network_learns_at_the_rate_that_suits_it(
+    network: str | None, starts: bool, given: float | None, rate: float, ball_model: Path, tmp_path: Path
+) -> None:
+    init = ball_model if starts else None
+    config = configured(TrainConfig, None, {"learning_rate": given})
+    job, _ = asked(pairs(), network, tmp_path / "m.safetensors", init, (), None, config)
+    assert job.config.optimiser.peak == rate
 
 
 def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:
