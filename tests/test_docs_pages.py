@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ OTHERS |= {"command not found: napari-medseg", "needs Python 3.11 or newer", "ss
 
 
 @pytest.fixture(scope="module")
-def generate() -> Any:
-    """The script docs/generate.py as a module."""
+def generate() -> Iterator[Any]:
+    """The script docs/generate.py as a module, with the ones beside it at hand."""
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        spec.loader.exec_module(module)
+        yield module
 
 
 def project() -> dict[str, Any]:
