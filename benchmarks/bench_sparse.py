@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ if "--help" not in sys.argv:
 import numpy as np
 import numpy.typing as npt
 import torch
+from bench_hippocampus import processor
 
 import napari_medseg as ms
 
@@ -49,7 +49,7 @@ def main() -> None:
     data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
     paths = sorted((data / "images").iterdir())
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results["processor"] = platform.processor() or platform.machine()
+    results["processor"] = processor()
     first, last = map(int, args.volumes.split("-"))
     for count in map(int, args.counts.split(",")):
         rows = []

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ if "--help" not in sys.argv:
 import numpy as np
 import numpy.typing as npt
 import torch
+from bench_hippocampus import processor
 
 import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
@@ -57,7 +57,7 @@ def main() -> None:
     data = Path(os.environ["MEDSEG_DATA"]).absolute() / "hippocampus"
     cases = cases_from_folders([data / "images"], data / "labels")[:JUDGED]
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results["processor"] = platform.processor() or platform.machine()
+    results["processor"] = processor()
     for minutes in args.minutes:
         keep(results, f"napari-medseg {minutes:g}", lambda m=minutes: [[m, *ours(cases, m)]])
     keep(results, f"MONAI {args.peer_minutes:g}", lambda: monai(cases, args.peer_minutes))
@@ -170,7 +170,7 @@ def nnunet(cases: list[Case], data: Path, args: argparse.Namespace) -> list[list
     folder.mkdir(parents=True, exist_ok=True)
     names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     told = {**os.environ, **{name: str(folder / name) for name in names}}
-    told |= {"nnUNet_compile": "f", "nnUNet_n_proc_DA": "0"}
+    told |= {"nnUNet_compile": "f", "nnUNet_n_proc_DA": "1"}
     peer = [args.peer.absolute(), Path(__file__).with_name("train_nnunet.py"), folder, data]
     numbers = [TRAINED, JUDGED, args.peer_minutes, JUDGEMENTS]
     subprocess.run([str(word) for word in (*peer, *numbers)], env=told, check=True)

@@ -10,6 +10,7 @@ its length, 250,000 iterations, is the budget. Windows overlap by half, as by de
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -45,6 +46,7 @@ def main() -> None:
         {**plans, "continue_training": False}, "3d_fullres", "all", described, torch.device("cpu")
     )
     trainer.initialize()
+    os.environ.update(nnUNet_n_proc_DA="0")  # augmentation in this process, whose time counts; its planner refuses 0
     trainer.on_train_start()
     used, judged, whole = 0.0, 0, MINUTES * 60
     while used < whole:
@@ -98,7 +100,8 @@ def predict(trainer: Any, images: list[Path], out: Path) -> None:
         "nnUNetTrainer",
         None,
     )
-    predictor.predict_from_files_sequential([[str(path)] for path in images], str(out))
+    names = [str(out / path.name.removesuffix(".nii.gz")) for path in images]
+    predictor.predict_from_files_sequential([[str(path)] for path in images], names)
     trainer.set_deep_supervision_enabled(True)
 
 
