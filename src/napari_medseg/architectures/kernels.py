@@ -66,7 +66,7 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution of 1^3, which sees no neighbour."""
     matrix, voxels = weight.detach().flatten(1).expand(len(x), -1, -1), x.flatten(2)
     found = matrix @ voxels if bias is None else torch.baddbmm(bias.view(1, -1, 1), matrix, voxels)
-    return found.unflatten(2, x.shape[2:])
+    return found.view(*found.shape[:2], *x.shape[2:])
 
 
 def _conv_transpose3d(

@@ -232,7 +232,9 @@ class RollingLogits:
     def _final_rows(self, rows: int) -> int:
         """The output row before which all is final once the first `rows` of the model's are."""
         ready: int = self._maps[1].ready(min(rows + self.source[1].start, self._maps[1].n_old))
-        return max(self._emitted_rows, min(ready, int(self._box[1].stop)))
+        last: int = self._box[1].stop
+        emitted: int = self._emitted_rows
+        return max(emitted, min(ready, last))
 
     def _divide(self, stop: int, rows: int) -> None:
         """Turn sums into means in the planes before `stop` that became final, in the rows before `rows`."""
