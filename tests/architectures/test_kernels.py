@@ -68,6 +68,16 @@ def test_convolutions_of_every_kind(stride: object, padding: object, dilation: i
 
 
 @pytest.mark.parametrize(
+    ("more", "replaced"), [({}, True), ({"bias": False}, True), ({"stride": 2}, False), ({"groups": 2}, False)]
+)
+def test_convolutions_of_one_voxel(more: dict[str, Any], replaced: bool) -> None:
+    torch.manual_seed(0)
+    conv, x = nn.Conv3d(4, 6, 1, **more), torch.randn(2, 4, 3, 4, 5)
+    torch.testing.assert_close(logits(conv, x, ours=True), logits(conv, x, ours=False), rtol=1e-4, atol=1e-5)
+    assert ("aten::_convolution" not in kernels_of(lambda: logits(conv, x, ours=True))) == replaced
+
+
+@pytest.mark.parametrize(
     ("kernel", "more", "replaced"),
     [
         (2, {"stride": 2}, True),

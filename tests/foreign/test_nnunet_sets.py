@@ -331,6 +331,9 @@ def test_a_checkpoint_of_weights_alone(tmp_path: Path) -> None:
     folder, network = write_folder(tmp_path / NAME, peer()), peer()
     torch.save({"network_weights": network.state_dict()}, folder / "fold_0/checkpoint_final.pth")
     assert convert_model(folder, tmp_path / "m.safetensors").spec.recipe.mirror_axes == (0, 1, 2)
+    content = {"network_weights": network.state_dict(), "inference_allowed_mirroring_axes": None}
+    torch.save(content, folder / "fold_0/checkpoint_final.pth")
+    assert convert_model(folder, tmp_path / "m.safetensors").spec.recipe.mirror_axes == ()
     folder.rename(tmp_path / "renamed")
     with pytest.raises(ModelFileError, match="neither the checkpoint nor the folder's name says trainer"):
         convert_model(tmp_path / "renamed", tmp_path / "m.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from napari_medseg.geometry import Shape3
@@ -84,6 +85,28 @@ def test_without_a_window_logits_are_zero() -> None:
     assert finished(blend, 2) == [(0, 0), (1, 0)]
     blend.add((2, 0, 0), column(5, 6), torch.full((2, 1, 1), 0.5))
     assert finished(blend, 4) == [(2, 5), (3, 6)]
+
+
+@pytest.mark.parametrize("out", [(40, 96, 6), (31, 120, 9)], ids=["same grid", "resampled"])
+def test_strips_are_the_rows_of_whole_planes_and_hold_less(out: Shape3) -> None:
+    windows = WindowGrid((40, 96, 6), (16, 32, 6), 0.5)
+    maps = axis_maps(windows.shape, out)
+    found, held = [], []
+    for strips in (False, True):
+        blend, random = RollingLogits(2, windows, maps, CPU, strips=strips), torch.Generator().manual_seed(0)
+        logits, most = torch.full((2, *out), torch.nan), 0
+        for z, following, corners in windows.rows():
+            for (y, x), after in zip(corners, [*corners[1:], None], strict=True):
+                list(blend.take((z, y, x), torch.randn((2, *windows.window), generator=random)))
+                most = max(most, sum(block.nbytes for block in blend._sums._blocks.values()))
+                for piece in blend.finish(following, None if after is None else after[0]):
+                    assert logits[(slice(None), *piece.box)].isnan().all(), "each voxel is handed out once"
+                    logits[(slice(None), *piece.box)] = piece.logits
+        assert not blend._sums._blocks, "all is free at the end"
+        found.append(logits)
+        held.append(most)
+    assert torch.equal(*found)
+    assert held[1] <= 0.85 * held[0]
 
 
 def test_padding_is_cut_off() -> None:

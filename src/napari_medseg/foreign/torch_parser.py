@@ -143,7 +143,9 @@ def _facts(content: Any) -> dict[str, str]:
     given = content.get("init_args")
     told = {**(given if isinstance(given, Mapping) else {}), **content}
     facts = {key: told[key][:200] for key in _FACTS if isinstance(told.get(key), str)}
-    axes = told.get(_MIRRORS)
+    axes = told.get(_MIRRORS, "")
+    if axes is None:  # nnU-Net mirrors along none then
+        axes = ()
     if isinstance(axes, tuple | list) and all(type(axis) is int and 0 <= axis < 3 for axis in axes):
         facts["mirror_axes"] = "".join(map(str, sorted(set(axes))))
     return facts

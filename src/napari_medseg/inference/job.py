@@ -83,7 +83,9 @@ class Job:
             return CoreLogits(self.windows, self.plan.to_image, region)
         classes = self.plan.spec.outputs + self.predictor.further
         device = self.predictor.device
-        return RollingLogits(classes, self.windows, self.plan.to_image, device, averaged=averaged, region=region)
+        return RollingLogits(
+            classes, self.windows, self.plan.to_image, device, averaged=averaged, region=region, strips=not averaged
+        )
 
     def source(self, reader: BoxReader) -> Source:
         """The image as the network sees it."""

@@ -53,8 +53,11 @@ class Accumulator(Protocol):
     def take(self, corner: Shape3, logits: torch.Tensor) -> Iterable[Piece]:
         """Take the logits (K, z, y, x) of a window, which may be changed; the pieces that they decide alone."""
 
-    def finish(self, following: int) -> Iterable[Piece]:
-        """The pieces that are final once no window reaches before the plane `following` (padded)."""
+    def finish(self, following: int, row: int | None = None) -> Iterable[Piece]:
+        """The pieces that are final once no window reaches before the plane `following` (padded).
+
+        row: the windows that are left may do so, but from this row (padded) on.
+        """
 
     def final(self, following: int) -> int:
         """The output plane before which all is final then."""
@@ -123,6 +126,8 @@ def blended(
                 for index, window_logits in zip(seen, _mirrored(logits, axes), strict=True):
                     yield from accumulator.take((z, *batch[index]), window_logits)
             yield WindowsDone(done)
+            if i + batch_size < len(corners):
+                yield from accumulator.finish(following, corners[i + batch_size][0])
         yield from accumulator.finish(following)
         yield Final(accumulator.final(following))
 

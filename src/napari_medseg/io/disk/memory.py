@@ -19,6 +19,8 @@ _PLAUSIBLE_INFLATION = 500
 """Bytes out of one. Images shrink to a half or a tenth, labels to a hundredth; only zeros reach deflate's 1032."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt, as malloc.h numbers them."""
+_KEPT_ARRAY = 1 << 27
+"""Bytes of an array from which on its memory is not kept: holes of that size would add to the peak of a run."""
 
 
 def check(where: object, needed: int, stored: int | None = None, *, allowed: int | None = None) -> None:
@@ -74,7 +76,7 @@ def keep_freed() -> None:
     """Have this process keep up to 1 GiB that it frees, for what it allocates next. Call it before threads are started.
 
     For processes of our own alone: the setting holds for all of one. By default glibc gives the memory of a large array
-    back at once, and the system hands out zeroed pages for the next one: that took up to a third of a network's time.
+    back at once, and the system hands out zeroed pages for the next one: that took up to 40 % of a run's time.
     Nothing happens where another library allocates, or where the environment sets glibc's MALLOC_ variables.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
@@ -85,5 +87,5 @@ def keep_freed() -> None:
     mallopt(_TRIM_THRESHOLD, GIB)
     # The memory of threads grows in steps of 64 MiB at most: all take that of the first one.
     mallopt(_ARENA_MAX, 1)
-    if not mallopt(_MMAP_THRESHOLD, GIB):  # the most before glibc 2.35
-        mallopt(_MMAP_THRESHOLD, GIB >> 5)
+    if not mallopt(_MMAP_THRESHOLD, _KEPT_ARRAY):
+        mallopt(_MMAP_THRESHOLD, 1 << 25)  # the most before glibc 2.35
