@@ -30,7 +30,15 @@ from napari_medseg.training.search.candidates import AS_PLANNED, Candidate, cand
 from napari_medseg.training.search.searching import Tried, affordable, best_of, rounds_of
 from napari_medseg.training.search.topology import arguments_of
 
-FEW: dict[str, Any] = {"device": "cpu", "precision": "fp32", "epochs": 2, "val": 0.34, "batch_size": 1, "report": False}
+FEW: dict[str, Any] = {
+    "device": "cpu",
+    "precision": "fp32",
+    "epochs": 2,
+    "val": 0.34,
+    "batch_size": 1,
+    "report": False,
+    "patch_zyx": (8, 16, 16),  # given, so that a search of two plans tries another size of the network
+}
 
 
 def pairs() -> list[Any]:
