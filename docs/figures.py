@@ -177,11 +177,11 @@ def searched_table() -> str:
     results = measured("search")
     words = {"planned": "plan of the cases", "searched": "search, then its plan", "longer": "plan of the cases, longer"}
     rows = []
-    for way, what in words.items():
+    for way in (way for way in words if way in results["rows"]):
         row = results["rows"][way]
         minutes = row["cpu_minutes"] + (row["search_minutes"] if way != "planned" else 0)
         shape, channels = "x".join(map(str, row["patch"])), ", ".join(map(str, row["channels"]))
-        rows.append((what, f"{minutes:g}", f"{row['dice']:.3f}", shape, channels, str(row["steps"])))
+        rows.append((words[way], f"{minutes:g}", f"{row['dice']:.3f}", shape, channels, str(row["steps"])))
     head = ("way", "CPU minutes in all", "mean Dice", "patch", "features", "steps of the last training")
     said = results["rows"]["searched"]["said"][-1].removeprefix("search: ")
     return table([head, *rows]) + f"\nThe search said: {said}. One thread of {results['processor']}.\n"

@@ -339,8 +339,8 @@ def _searched(
     job: Job, config: TrainConfig, spec: ModelSpec, read: _Read, device: torch.device
 ) -> Generator[Event, None, ModelSpec]:
     """The plan to train by: what a search finds where one is asked for; a training that is resumed has its own."""
-    minutes, facts = config.searching.search * 60, read.to_train
-    if not minutes:
+    seconds, facts = config.searching.search * 60, read.to_train
+    if not seconds:
         return spec
     earlier = load(folder_of(job.out)) if job.resume else None
     if earlier is not None:
@@ -354,9 +354,9 @@ def _searched(
             own = replace(config, budget=budget)
             return _setup(job, own, candidate.spec, device, prepared, None)
 
-        until = job.now() + minutes
+        until = job.now() + seconds
         if config.searching.search_network == "dints":
-            half = BudgetConfig(minutes=minutes / 120)
+            half = BudgetConfig(minutes=seconds / 2 / 60)
             arguments = yield from finding_topology(begin(tried[0], half), job.should_stop)
             own = configured(TrainConfig, config, {"arguments": arguments})
             found = plan(facts, "dints", own, device.type, labels=read.labels)

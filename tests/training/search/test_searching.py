@@ -21,6 +21,8 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished, Notice, Progress
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.registry import network
+from napari_medseg.training import plan as make_plan
+from napari_medseg.training import train_folds
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.planning.rules import facts_of, labels_of, plan
 from napari_medseg.training.search import searching
@@ -28,7 +30,15 @@ from napari_medseg.training.search.candidates import AS_PLANNED, Candidate, cand
 from napari_medseg.training.search.searching import Tried, affordable, best_of, rounds_of
 from napari_medseg.training.search.topology import arguments_of
 
-FEW: dict[str, Any] = {"device": "cpu", "precision": "fp32", "epochs": 2, "val": 0.34, "batch_size": 1, "report": False}
+FEW: dict[str, Any] = {
+    "device": "cpu",
+    "precision": "fp32",
+    "epochs": 2,
+    "val": 0.34,
+    "batch_size": 1,
+    "report": False,
+    "patch_zyx": (8, 16, 16),  # given, so that a search of two plans tries another size of the network
+}
 
 
 def pairs() -> list[Any]:
@@ -166,6 +176,13 @@ def test_a_network_is_found_tried_and_said(
 def test_what_a_search_does_not_go_with_is_refused(knobs: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"search tries plans of one network .* does not go with {reason}"):
         train(pairs(), out=tmp_path / "m.safetensors", search=1, **knobs)
+
+
+def test_a_plan_and_folds_are_made_without_a_search(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give search to the training"):
+        make_plan(pairs(), search=1)
+    with pytest.raises(InputError, match="folds follow one plan: leave search out"):
+        train_folds(pairs(), out=tmp_path / "m.json", folds=3, search=1)
 
 
 def test_a_network_to_find_needs_minutes() -> None:

@@ -51,6 +51,8 @@ def iter_plan(
     config = configured(TrainConfig, config, knobs)
     scheme = scheme_named(config.scheme)
     name = network or scheme.network or DEFAULT_NETWORK
+    if config.searching.search:
+        raise InputError("a search trains the plans that it tries: give search to the training")
     if scheme.takes != "image" or scheme.learns_errors:
         raise InputError(f"scheme {scheme.name} plans when it trains: train with it, without a plan")
     require_trains(scheme, name)
