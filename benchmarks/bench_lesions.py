@@ -1,6 +1,6 @@
 """Lesions of multiple sclerosis in four channels: two patients train, the third is judged, in every rotation.
 
-    MEDSEG_DATA=data OMP_NUM_THREADS=1 nice python benchmarks/bench_lesions.py [--cpu-minutes 4]
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 nice python benchmarks/bench_lesions.py [--cpu-minutes 2]
 
 Three patients (Lesjak et al., Neuroinformatics 2017) with FLAIR, T1, T1 with contrast agent and T2, skull-stripped, at
 2 mm. Seed 0, one thread, minutes of processor time from the first step on, the last weights: with two patients no case
@@ -36,7 +36,7 @@ ROWS = Rows("lesions")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cpu-minutes", type=float, default=4.0)
+    parser.add_argument("--cpu-minutes", type=float, default=2.0)
     args = parser.parse_args()
     cases = patients()
     for case in cases:
