@@ -12,20 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-if "--help" not in sys.argv:
-    time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
-
 import torch
+from short_trainings import processor  # first of all: it makes budgets processor time
 
-import napari_medseg as ms
+import napari_medseg as ms  # isort: skip
 from napari_medseg.cases import Case, cases_from_folders
 from napari_medseg.events import Finished, Notice, TrainProgress
 from napari_medseg.io.disk.memory import keep_freed
@@ -83,13 +79,6 @@ def run(cases: list[Case], minutes: float, seed: int) -> dict[str, Any]:
             "patch_zyx": model.spec.patch_zyx,
             "processor": processor(),
         }
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{platform.machine()}, {names[0]}" if names else platform.machine()
 
 
 if __name__ == "__main__":

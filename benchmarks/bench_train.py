@@ -18,21 +18,17 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-if "--help" not in sys.argv:
-    time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
-
 import numpy as np
 import numpy.typing as npt
 import torch
-from bench_hippocampus import processor
+from short_trainings import processor  # first of all: it makes budgets processor time
 
-import napari_medseg as ms
+import napari_medseg as ms  # isort: skip
 from napari_medseg.cases import Case, cases_from_folders
 from napari_medseg.inference.device import autocast, has_fast_bf16
 
