@@ -44,11 +44,14 @@ class _Sums:
         self._device = device
         self._blocks: dict[tuple[int, int], torch.Tensor] = {}
         """(planes, C, rows, x) by (first plane / _PLANES, first row / _ROWS)."""
+        self._spare: list[torch.Tensor] = []
+        """Blocks of the full size that are used again: a heap in which they come and go grows by gaps."""
 
     def move(self, device: torch.device) -> None:
         """Have all sums on another device."""
         self._device = device
         self._blocks = {at: block.to(device) for at, block in self._blocks.items()}
+        self._spare.clear()
 
     def add(self, corner: Shape3, values: torch.Tensor, first: int = 0) -> None:
         """Add values (z, C, y, x) of some channels, from the channel `first` on."""
@@ -73,10 +76,12 @@ class _Sums:
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
     def forget(self, plane: int, row: int) -> None:
-        """Free the blocks that lie before this plane and this row."""
+        """Give up the blocks that lie before this plane and this row, for others to take their place."""
         done = [(p, r) for p, r in self._blocks if (p + 1) * _PLANES <= plane and self._stop(r) <= row]
         for at in done:
-            del self._blocks[at]
+            block = self._blocks.pop(at)
+            if block.shape[2] == _ROWS:
+                self._spare.append(block)
 
     def _stop(self, r: int) -> int:
         return min((r + 1) * _ROWS, self._shape[1])
@@ -91,8 +96,11 @@ class _Sums:
     def _block(self, p: int, r: int) -> torch.Tensor:
         if (p, r) not in self._blocks:
             channels, _, width = self._shape
-            shape = (_PLANES, channels, self._stop(r) - r * _ROWS, width)
-            self._blocks[p, r] = torch.zeros(shape, device=self._device)
+            rows = self._stop(r) - r * _ROWS
+            if rows == _ROWS and self._spare:
+                self._blocks[p, r] = self._spare.pop().zero_()
+            else:
+                self._blocks[p, r] = torch.zeros((_PLANES, channels, rows, width), device=self._device)
         return self._blocks[p, r]
 
 
