@@ -8,8 +8,8 @@ processor time in training steps alone: what reads, prepares and judges does not
 budget, so each of --minutes is a training of its own. The peers are judged along one training of --peer-minutes: a
 BasicUNet as in MONAI's tutorials (AdamW, Dice and cross-entropy, crops, affine and noise, bf16 where the processor has
 it), and nnUNetTrainer with the plans that it makes for these cases, its augmentation and its fall of the learning rate
-over the budget (see train_nnunet.py). Printed is the shortest budget of ours that reaches the best Dice of each peer,
-over the time that the peer took for it. The results go to results/train.json row by row; rows that are there are kept.
+over the budget (see train_nnunet.py). Printed is the time that ours takes to a Dice, over that of each peer, or a bound
+where the peer has not reached it. The results go to results/train.json row by row; rows that are there are kept.
 """
 
 from __future__ import annotations
@@ -183,16 +183,15 @@ def nnunet(cases: list[Case], data: Path, args: argparse.Namespace) -> list[list
 
 
 def show(results: dict[str, Any]) -> None:
-    """The time to the best Dice of each peer."""
+    """When each peer has the Dice of ours."""
     own = sorted(row for name, rows in results.items() if name.startswith("napari-medseg") for row in rows)
     for name, rows in results.items():
         if name == "processor" or name.startswith("napari-medseg"):
             continue
-        best = max(np.mean(row[1:]) for row in rows)
-        theirs = next(row[0] for row in rows if np.mean(row[1:]) >= best)
-        reached = [row[0] for row in own if np.mean(row[1:]) >= best]
-        ratio = f"{reached[0]:g} min of ours: {reached[0] / theirs:.2f}" if reached else "not reached by ours"
-        print(f"{name.split()[0]}: {best:.4f} after {theirs:g} min; {ratio}")
+        for minutes, *dice in own:
+            first = min((row[0] for row in rows if np.mean(row[1:]) >= np.mean(dice)), default=None)
+            ratio = f"less than {minutes / rows[-1][0]:.2f}" if first is None else f"{minutes / first:.2f}"
+            print(f"Dice {np.mean(dice):.4f}: ours after {minutes:g} min, {ratio} of the time of {name.split()[0]}")
 
 
 if __name__ == "__main__":

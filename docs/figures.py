@@ -106,17 +106,20 @@ def hippocampus_table() -> str:
 
 
 def raced_table() -> str:
-    """The best Dice of each trainer, when it had it, and when ours has as much."""
+    """When each trainer has the Dice that ours has after some minutes."""
     curves = {name: rows for name, rows in measured("train").items() if name != "processor"}
     own = sorted((row[0], fmean(row[1:])) for name, rows in curves.items() if name.startswith("napari") for row in rows)
-    rows = [("`napari-medseg`", f"{dice:.4f}", f"{minutes:g} min", "") for minutes, dice in own]
-    for name, curve in curves.items():
-        if not name.startswith("napari"):
-            minutes, best = max(((row[0], fmean(row[1:])) for row in curve), key=lambda pair: (pair[1], -pair[0]))
-            first = next((m for m, dice in own if dice >= best), None)
-            beside = "not reached" if first is None else f"{first:g} min, {first / minutes:.2f} of the time"
-            rows.append((name.split()[0], f"{best:.4f}", f"{minutes:g} min", beside))
-    return table([("trainer", "mean Dice", "processor time", "ours is as good after"), *rows])
+    peers = {name.split()[0]: rows for name, rows in curves.items() if not name.startswith("napari")}
+    rows = []
+    for minutes, dice in own:
+        cells = []
+        for curve in peers.values():
+            best, last = max(fmean(row[1:]) for row in curve), max(row[0] for row in curve)
+            first = min((row[0] for row in curve if fmean(row[1:]) >= dice), default=None)
+            not_yet = f"not within {last:g} min ({best:.3f}): ours takes less than {minutes / last:.2f} of its time"
+            cells.append(not_yet if first is None else f"{first:g} min: ours takes {minutes / first:.2f} of its time")
+        rows.append((f"{minutes:g} min", f"{dice:.3f}", *cells))
+    return table([("minutes of ours", "mean Dice", *(f"{name} has it after" for name in peers)), *rows])
 
 
 def sparse_table() -> str:
