@@ -13,14 +13,15 @@ import torch
 from balls import balls, segmentation, volume
 from clock import Clock
 from napari_medseg import Segmentation, Volume, evaluate, iter_train, load_model, segment, train
-from napari_medseg.config import TrainConfig, configured
+from napari_medseg.config import OptimiserConfig, TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import iter_job
-from napari_medseg.training.job import Job, asked, split
+from napari_medseg.training.job import Job, split
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.supervised import deeply_supervised
+from napari_medseg.training.schedule import learning_rate
 
 Pairs = list[tuple[Volume, Segmentation]]
 
@@ -207,22 +208,23 @@ def test_slices_are_counted_where_the_cost_of_a_validation_is_estimated(mode: st
 
 
 @pytest.mark.parametrize(
-    ("network", "starts", "given", "rate"),
+    ("options", "rate"),
     [
-        ("unet3d", False, None, 3e-3),
-        ("attention_unet", False, None, 1e-3),
-        ("unet3d", False, 2e-4, 2e-4),
-        (None, True, None, 1e-3),
+        ({"network": "unet3d"}, 3e-3),
+        ({"network": "attention_unet"}, 1e-3),
+        ({"network": "unet3d", "learning_rate": 2e-4}, 2e-4),
+        ({"init": "ball_model"}, 1e-3),
+        ({"cascade": "coarse-to-fine", "first_network": "attention_unet"}, 1e-3),
     ],
-    ids=["its own", "the plain one", "the one given", "from a model"],
+    ids=["its own", "the plain one", "the one given", "from a model", "of a first stage"],
 )
 def test_a_network_learns_at_the_rate_that_suits_it(
-    network: str | None, starts: bool, given: float | None, rate: float, ball_model: Path, tmp_path: Path
+    options: dict[str, Any], rate: float, ball_model: Path, tmp_path: Path
 ) -> None:
-    init = ball_model if starts else None
-    config = configured(TrainConfig, None, {"learning_rate": given})
-    job, _ = asked(pairs(), network, tmp_path / "m.safetensors", init, (), None, config)
-    assert job.config.optimiser.peak == rate
+    own = {name: ball_model if name == "init" else value for name, value in options.items()}
+    events = iter_train(pairs(2), out=tmp_path / "m.safetensors", **QUICK | own)
+    first = next(event for event in events if isinstance(event, TrainProgress))
+    assert first.learning_rate == learning_rate(OptimiserConfig(learning_rate=rate), first.done / first.total)
 
 
 def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from napari_medseg.io.disk.locks import locked
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
+from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget
 from napari_medseg.training.cases import (
     Numbered,
@@ -246,13 +247,14 @@ def _train_one(
         base = initial if config.optimiser.adapt == "low-rank" else None
         trained = scheme.described(spec, config, None if initial is None else initial.spec, job.network)
         setup = replace(_setup(job, config, spec, target, prepared, before), base=base, spec=trained, errors=errors)
+        setup = _at_its_rate(setup, starts=initial is not None or errors is not None)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
         if of_target:
             target_seen = yield from prepare_target(job, of_target, spec, draw, stack)
             setup = replace(setup, target=_sampler(config, spec, target, target_seen))
         state = new_state(setup, job.errors_of or initial)
-        keeper = Checkpoints(job.out, _settings(job, spec, job.errors_of or initial))
+        keeper = Checkpoints(job.out, _settings(job, spec, job.errors_of or initial, setup.config.optimiser.peak))
         saved = keeper.saved() if job.resume else None
         if saved is None and stage is None:  # the second stage of a cascade adds to the folder of its first
             step_aside(folder_of(job.out if guided is None else guided.out))
@@ -352,7 +354,7 @@ def _searched(
 
         def begin(candidate: Candidate, budget: BudgetConfig) -> Setup:
             own = replace(config, budget=budget)
-            return _setup(job, own, candidate.spec, device, prepared, None)
+            return _at_its_rate(_setup(job, own, candidate.spec, device, prepared, None), starts=False)
 
         until = job.now() + seconds
         if config.searching.search_network == "dints":
@@ -403,13 +405,14 @@ def _resumed(saved: Saved | None, state: TrainState) -> Iterator[Event]:
     yield Notice(f"resumed after step {state.step}")
 
 
-def _settings(job: Job, spec: ModelSpec, initial: Model | None) -> dict[str, Any]:
+def _settings(job: Job, spec: ModelSpec, initial: Model | None, rate: float) -> dict[str, Any]:
     """All that the weights follow from."""
     knobs = {name: knob for name, knob in knobs_of(TrainConfig).items() if knob.group not in _NOT_OF_WEIGHTS}
     groups = {name: getattr(job.config, knob.group) if knob.group else job.config for name, knob in knobs.items()}
     values = {name: getattr(group, name) for name, group in groups.items()}
     return {
         **{name: value for name, value in values.items() if value or name not in _LATER},
+        "learning_rate": rate,
         **given_knobs(job.config),  # what a scheme is left alone with may come with a later version
         "arguments": dict(job.config.arguments),
         "cases": [case.name for case in job.cases],
@@ -452,6 +455,14 @@ def _setup(
     precision = "fp32" if scheme_named(config.scheme).describe else training_precision(config.precision, device)
     loss = job.loss or loss_named(_loss_of(config.loss))
     return Setup(spec, config, device, precision, sampler, budget, loss, first, pictured=not is_made(job.cases))
+
+
+def _at_its_rate(setup: Setup, *, starts: bool) -> Setup:
+    """With the learning rate that suits the network, where none was given. starts: whether it starts from a model."""
+    if starts or setup.config.optimiser.learning_rate is not None:
+        return setup
+    rate = network_named(setup.spec.network).learning_rate
+    return replace(setup, config=configured(TrainConfig, setup.config, {"learning_rate": rate}))
 
 
 def _without_arguments(config: TrainConfig) -> TrainConfig:

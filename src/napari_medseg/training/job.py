@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_medseg.cases import Case
-from napari_medseg.config import TrainConfig, configured
+from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.models.file import Model, as_model
-from napari_medseg.registry import network as network_named
-from napari_medseg.registry.spec import PLAIN_RATE
 from napari_medseg.training.budget import Clock
 from napari_medseg.training.cases import (
     as_case,
@@ -102,10 +100,6 @@ def asked(
         require_trains(scheme, chosen)
         if initial is None and given is None:
             config = scheme.with_arguments(config, chosen)
-    if config.optimiser.learning_rate is None:
-        trained = initial is not None or errors_of is not None
-        rate = PLAIN_RATE if trained else network_named(chosen).learning_rate
-        config = configured(TrainConfig, config, {"learning_rate": rate})
     found = in_regions(with_made_images(as_cases(cases), scheme.name, scheme.from_labels), merge)
     annotated, config = in_part(cases_for(scheme.learns, found, config), config)
     job = Job(

@@ -53,9 +53,7 @@ def idle_knobs(scheme: SchemeSpec, *, starts: bool, several_channels: bool) -> f
     if not plain or not several_channels:
         idle.update(("fusion", "modality_dropout"))
     if starts:
-        idle.update(_OF_MODEL)
-    if starts:
-        idle.update(("search", "search_network"))
+        idle.update((*_OF_MODEL, "search", "search_network"))
     if not (starts and plain):
         idle.update(("adapt", "rank"))
     if scheme.takes_target or scheme.learns_errors or scheme.learns != "labels":

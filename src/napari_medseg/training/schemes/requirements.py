@@ -63,11 +63,11 @@ def require_searching(spec: SchemeSpec, config: TrainConfig, *, starts: bool, pl
         ("a model to start from", starts),
         (f"cascade {config.cascade}", config.cascade != "none"),
         (f"scheme {spec.name}", not spec.is_plain),
-        ("no validation cases", config.validation.val == 0),
+        ("val 0, since validation cases judge the plans", config.validation.val == 0),
     )
     reason = next((name for name, holds in decided if holds), "")
     if config.searching.search and reason:
-        raise InputError(f"search tries plans of one network from images and labels, and does not go with {reason}")
+        raise InputError(f"search tries plans of one network, and does not go with {reason}: leave one of them out")
 
 
 def require_trains(scheme: SchemeSpec, network: str) -> None:
