@@ -3,7 +3,9 @@
     MEDSEG_DATA=data OMP_NUM_THREADS=1 nice python benchmarks/bench_doubt.py [--train-minutes 3] [--only trust]
 
 All budgets are processor minutes, one thread. A network is trained on the first cases in name order; the next ones fit
-the temperature and the line of the expected Dice, and the last 40 of 200 are judged. Active learning begins with 8
+the temperature and the line of the expected Dice, and the last 40 of 200 are judged. The calibration error is that of
+all their voxels together, and beside it the mean over the cases. What a regression could know at all is told by the
+Dice of the same cases with another network (--other), and by the surface of the references. Active learning begins with 8
 random slices of a pool of cases, and adds 8 a round, suggested or random; each round trains the same network anew for
 the same time, and the mean Dice of some of the last 40 is noted. Rows are written to benchmarks/results/doubt.json one
 by one; a run that was stopped goes on.
@@ -25,6 +27,7 @@ if "--help" not in sys.argv:
     time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
 
 import numpy as np
+from scipy.ndimage import binary_erosion
 from scipy.special import softmax
 from scipy.stats import entropy, spearmanr
 
@@ -51,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-minutes", type=float, default=3.0)
     parser.add_argument("--model", type=Path, help="A model of the first cases, instead of training one.")
+    parser.add_argument("--other", type=Path, help="Another model of the first cases, trained in another way.")
     parser.add_argument("--only", choices=("trust", "active"))
     parser.add_argument("--fit", type=int, default=32, help="Of cases 128 to 160, evenly, that fit the temperature.")
     parser.add_argument("--cache", type=Path, default=Path("doubt-cache"), help="Folder for what the network said.")
@@ -106,30 +110,49 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
             "spread_of_dice": float(known.std()),
         }
     )
-    for k, case in enumerate(cases):
-        if k >= len(cases) - JUDGED:
-            add({"what": "case", "case": case.name, **judged(seen(case, args.cache / f"{k}.npz", model), fitted)})
+    looked = [seen(cases[k], args.cache / f"{k}.npz", model) for k in range(len(cases) - JUDGED, len(cases))]
+    for case, look in zip(cases[-JUDGED:], looked, strict=True):
+        beside = {"surface": surface_share(case)}
+        if args.other:
+            beside["dice_of_other"] = dice_of(ms.load_model(args.other), *case.load())
+        add({"what": "case", "case": case.name, **judged(look, fitted), **beside})
     rows_ = found("case")
     expected, dice = (np.array([row[name] for row in rows_]) for name in ("expected", "dice"))
+    logits, classes = (np.concatenate([getattr(look, name) for look in looked]) for name in ("logits", "classes"))
     add(
         {
             "what": "trust",
             "trained_on": model.spec.training.cases,
             "train_cpu_minutes": model.spec.training.minutes,
             "temperature": fitted.temperature,
-            "ece_before": float(np.mean([row["ece_before"] for row in rows_])),
-            "ece_after": float(np.mean([row["ece_after"] for row in rows_])),
+            "ece_before": ece(softmax(logits, axis=1), classes),
+            "ece_after": ece(softmax(logits / fitted.temperature, axis=1), classes),
+            "ece_of_cases_before": float(np.mean([row["ece_before"] for row in rows_])),
+            "ece_of_cases_after": float(np.mean([row["ece_after"] for row in rows_])),
             "errors_in_worst_5_percent": sum(row["caught"] for row in rows_) / sum(row["errors"] for row in rows_),
             "dice": float(dice.mean()),
             "expected_dice": float(expected.mean()),
             "correlation": float(np.corrcoef(expected, dice)[0, 1]),
             "rank_correlation": float(spearmanr(expected, dice).statistic),
+            "correlation_with_surface": correlated(rows_, "surface"),
+            "correlation_with_other": correlated(rows_, "dice_of_other") if args.other else None,
             "mean_error_of_expected": float(np.abs(expected - dice).mean()),
             "mean_error_of_mean": float(np.abs(dice - found("fitted")[0]["dice"]).mean()),
             "inside_interval": sum(row["low"] <= row["dice"] <= row["high"] for row in rows_),
             "cases": len(rows_),
         }
     )
+
+
+def correlated(rows_: list[dict[str, Any]], name: str) -> float:
+    """Of the Dice with something else that is known of the cases."""
+    return float(np.corrcoef([row["dice"] for row in rows_], [row[name] for row in rows_])[0, 1])
+
+
+def surface_share(case: Case) -> float:
+    """The share of the reference's voxels that lie on its surface: large where it is rough, or thin."""
+    inside = np.asarray(case.segmentation().data[...]) > 0
+    return float(1 - binary_erosion(inside).sum() / inside.sum())
 
 
 def seen(case: Case, cached: Path, model: ms.Model) -> Observed:
