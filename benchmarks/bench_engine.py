@@ -7,7 +7,7 @@
 The second command makes a processor with AVX-512 work as one without. Each row has its own process and one thread; time
 is the processor's. The results go to benchmarks/results/engine.json, with a description of the machine; a row that was
 not run keeps its earlier result. The sample's model segments phantoms of seeds from 100 on, which it has not seen; a
-model of the hippocampus, where one is given, the volumes from the 101st on. The peer is MONAI's
+model of the hippocampus, where one is given, the volumes from the 161st on. The peer is MONAI's
 sliding_window_inference with the same network, gaussian weights and overlap 0.5, in the same process. The peer of one
 row is nnunetv2, which needs a Python of its own, as for bench_nnunet.py. Linux only.
 """
@@ -75,7 +75,7 @@ def cases_of(args: argparse.Namespace) -> tuple[ms.Model, list[Case]]:
     if not args.hippocampus:
         return ms.load_model(SAMPLE), [phantom("ct", seed=seed) for seed in range(100, 100 + args.cases)]
     folder = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
-    paths = sorted((folder / "images").iterdir())[100 : 100 + args.cases]
+    paths = sorted((folder / "images").iterdir())[160 : 160 + args.cases]
     return ms.load_model(args.hippocampus), [
         (ms.read(path), ms.read_segmentation(folder / "labels" / path.name)) for path in paths
     ]

@@ -336,7 +336,10 @@ def doubted_table() -> str:
             ("errors among the 5 % of voxels with most entropy", f"{100 * row['errors_in_worst_5_percent']:.0f} %"),
             ("correlation of expected and true Dice", f"{row['correlation']:.2f}"),
             ("correlation of their ranks", f"{row['rank_correlation']:.2f}"),
-            ("correlation of true Dice and the share of the reference on its surface", f"{row['correlation_with_surface']:.2f}"),
+            (
+                "correlation of true Dice and the share of the reference on its surface",
+                f"{row['correlation_with_surface']:.2f}",
+            ),
             ("correlation of true Dice and that of another network", f"{row['correlation_with_other']:.2f}"),
             ("mean distance of expected and true Dice", f"{row['mean_error_of_expected']:.3f}"),
             ("mean distance of the fitted cases' mean and true Dice", f"{row['mean_error_of_mean']:.3f}"),
