@@ -92,7 +92,7 @@ class SchemeSuite:
         config = configured(TrainConfig, None, options)
         out = tmp_path / "m.safetensors"
         job = Job(as_cases(pairs()), network, out, config, loss=broken, unlabelled=images, target=target)
-        with pytest.raises(InputError, match="was not finite for 10 steps"):
+        with pytest.raises(InputError, match="were not finite for 10 steps"):
             list(iter_job(job))
         left = load_model(tmp_path / "m.training" / "last.safetensors").load_network().state_dict()
         assert all(bool(torch.isfinite(tensor).all()) for tensor in left.values() if tensor.is_floating_point())

@@ -255,20 +255,24 @@ def test_every_network_trains_in_2d_and_3d(tmp_path: Path, network: str) -> None
         assert segment(cases[0][0], model).data.shape == cases[0][0].grid.shape
 
 
-def test_a_loss_that_is_not_finite_skips_the_step_names_the_case_and_ends(
-    tmp_path: Path,
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_not_finite_skips_the_step_names_the_case_and_ends(
+    tmp_path: Path, what: str
 ) -> None:
     calls = 0
 
     def broken(outputs: Any, classes: torch.Tensor, context: Context) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return deeply_supervised(outputs, classes, context) * (math.nan if calls > 2 else 1)
+        loss = deeply_supervised(outputs, classes, context)
+        if calls <= 2:
+            return loss
+        return loss * math.nan if what == "loss" else loss + (loss * 0).sqrt()  # the root's slope is infinite there
 
     notices: list[str] = []
     config = configured(TrainConfig, None, QUICK | {"epochs": 100})
     running = iter_job(Job(as_cases(pairs()), "unet3d", tmp_path / "m.safetensors", config, loss=broken))
-    with pytest.raises(InputError, match="the loss was not finite for 10 steps, last on ball"):
+    with pytest.raises(InputError, match="the loss or its gradients were not finite for 10 steps, last on ball"):
         notices.extend(event.message for event in running if isinstance(event, Notice))
     # extend keeps what came before the error
     assert len(notices) == 10

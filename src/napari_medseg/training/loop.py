@@ -34,7 +34,7 @@ from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import believing, mean_of, predict_with, validate, validate_presets
 
 _NON_FINITE_IN_A_ROW = 10
-"""Steps without a finite loss after which a training gives up."""
+"""Steps without a finite loss, or finite gradients, after which a training gives up."""
 _STEPS_TO_TIME = 4
 """Steps by whose pace the cost of a validation is estimated."""
 _BF16_TOLERANCE = 0.001
@@ -77,7 +77,8 @@ def run(
         yield _progress(setup, state, losses)
         skipped = 0 if math.isfinite(loss) else skipped + 1
         if skipped:
-            yield Notice(f"step {state.step}: the loss is {loss} on {', '.join(batch.cases)}; the step is skipped")
+            on = ", ".join(batch.cases)
+            yield Notice(f"step {state.step}: the loss or its gradients are not finite on {on}; the step is skipped")
         if skipped >= _NON_FINITE_IN_A_ROW:
             _give_up(setup, state, keeper, batch, losses)
         if first:  # neither the pace nor the first validation is that of the network
@@ -217,9 +218,9 @@ def _give_up(
     keeper.write_last(recorded(setup, state), weights_of(setup, state))
     which = " and ".join(name for name, value in losses.items() if not math.isfinite(value) and name != "loss")
     raise InputError(
-        f"the loss {f'of {which} ' if which else ''}was not finite for {_NON_FINITE_IN_A_ROW} steps, last on "
-        f"{', '.join(batch.cases)}: look at those "
-        f"images, or lower learning_rate; the last checkpoint is {keeper.last_path}"
+        f"the loss {f'of {which} ' if which else ''}or its gradients were not finite for {_NON_FINITE_IN_A_ROW} "
+        f"steps, last on {', '.join(batch.cases)}: look at those images, lower learning_rate, or train in fp32; the "
+        f"last checkpoint is {keeper.last_path}"
     )
 
 

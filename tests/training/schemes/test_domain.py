@@ -153,7 +153,7 @@ def test_a_judge_that_diverges_ends_it_and_a_finite_model_stands(
         return measured(judgement, wanted) * (math.nan if next(calls) > 12 else 1)
 
     monkeypatch.setattr(cyclegan, "_distance", diverging)
-    with pytest.raises(InputError, match="was not finite for 10 steps"):
+    with pytest.raises(InputError, match="were not finite for 10 steps"):
         train(pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", epochs=60, checkpoint_minutes=0))
     saved = load(tmp_path / "m.training")
     assert saved is not None

@@ -33,7 +33,7 @@ def drawing(seed: int) -> Iterator[None]:
 def descend(optimiser: torch.optim.Optimizer, losses: Mapping[str, torch.Tensor], clip: float) -> dict[str, float]:
     """One step down the sum of the losses, with gradients of at most the norm `clip`; returns the losses as numbers.
 
-    Losses or gradients that are not finite change no weight.
+    Losses or gradients that are not finite change no weight. With such gradients the losses count as infinite.
     """
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     if not all(math.isfinite(value) for value in values.values()):
@@ -41,8 +41,9 @@ def descend(optimiser: torch.optim.Optimizer, losses: Mapping[str, torch.Tensor]
     optimiser.zero_grad(set_to_none=True)
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(_parameters(optimiser), clip)
-    if torch.isfinite(norm):
-        optimiser.step()
+    if not torch.isfinite(norm):
+        return dict.fromkeys(values, math.inf)
+    optimiser.step()
     return values
 
 
