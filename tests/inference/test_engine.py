@@ -17,7 +17,7 @@ from monai.inferers import sliding_window_inference
 from napari_medseg import Grid, Segmentation, Volume, iter_segment, read_segmentation, registry, segment
 from napari_medseg.config import Precision, SegmentConfig
 from napari_medseg.errors import FileError, InputError, MedsegWarning
-from napari_medseg.events import Finished, Progress, Started
+from napari_medseg.events import Finished, Notice, Progress, Started
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import estimate
@@ -259,9 +259,17 @@ def test_a_2d_model_takes_plane_by_plane(tmp_path: Path) -> None:
 
 def test_voxels_that_are_not_finite_count_as_zero(model: Model) -> None:
     data = np.asarray(image().data, dtype=np.float32)
+    assert not [text for text in said_of(Volume(data, image().grid), model) if "no numbers" in text]
     data[0, 3, 3, 3] = np.nan
-    result = segment(Volume(data, image().grid), model)
-    assert len(np.unique(np.asarray(result.data))) >= 3
+    volume = Volume(data, image().grid, name="scan")
+    assert len(np.unique(np.asarray(segment(volume, model).data))) >= 3
+    assert [text for text in said_of(volume, model) if "no numbers" in text] == [
+        "scan has voxels that are no numbers (NaN or infinite): they count as 0"
+    ]
+
+
+def said_of(volume: Volume, model: Model) -> list[str]:
+    return [event.message for event in iter_segment(volume, model) if isinstance(event, Notice)]
 
 
 def test_an_image_of_nan_is_refused(model: Model) -> None:

@@ -359,11 +359,14 @@ def segment_regions(job: Job, boxes: list[Box], outputs: Outputs, journal: Journ
     network.again(journal.notes.get("steps", []))
     counts = [job.count(box) for box in boxes]
     total, done = max(1, sum(counts)), 0  # a first stage may find nothing
+    told = set[str]()
     for box, count in zip(boxes, counts, strict=True):
         for event in working(job, box, outputs, network):
             if isinstance(event, Notice):
                 journal.note("steps", network.taken)
-                yield event
+                if event.message not in told:
+                    yield event
+                told.add(event.message)
             elif isinstance(event, Written):
                 journal.record(event.box)
                 yield Filled(event.box)

@@ -83,6 +83,8 @@ class BoxReader:
         """By the chunk's number along each stored axis; the one that was used last is at the end."""
         self._expected: set[Shape3] = set()
         self._thread: ThreadPoolExecutor | None = None
+        self.read_no_numbers = False
+        """Whether a box held voxels that are no numbers (NaN or infinite)."""
 
     def _rows(self, edges: list[int]) -> list[tuple[int, int]]:
         rows = list(zip([0, *edges[:-1]], edges, strict=True))
@@ -93,6 +95,12 @@ class BoxReader:
 
     def read(self, box: Box) -> Stored:
         """A box (C, z, y, x) of stored values."""
+        found = self._read(box)
+        if found.dtype.kind == "f" and not self.read_no_numbers:
+            self.read_no_numbers = not np.isfinite(found).all()
+        return found
+
+    def _read(self, box: Box) -> Stored:
         stored = self._order.source_slices(box, self._stored_shape)
         if self._in_memory:
             return self._order.apply(self.volume.data[(slice(None), *stored)])
