@@ -161,6 +161,7 @@ def write(
     a source, FileError where the file cannot be written. A 2D format holds one slice: InputError for a volume.
     """
     target = Path(path)
+    files.check_name(target)
     suffix = _suffix(target)
     format_ = _BY_SUFFIX.get(suffix)
     if format_ is None or suffix not in format_.written:

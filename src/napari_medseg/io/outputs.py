@@ -37,6 +37,7 @@ def output_paths(inputs: Sequence[Path], out: str, names: Sequence[str] | None =
 
 def check_writable(path: Path) -> None:
     """Raise InputError unless the name ends in a suffix that is written, FileError where a folder has the name."""
+    files.check_name(path)
     suffixes = [suffix for format_ in formats.FORMATS.values() for suffix in format_.written]
     if not path.name.lower().endswith(tuple(suffixes)):
         raise InputError(f"{path}: no format is written under this name: end it in one of {', '.join(suffixes)}")

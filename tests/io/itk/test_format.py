@@ -327,6 +327,10 @@ def test_no_name_holds_a_null_byte(tmp_path: Path) -> None:
             io.read(tmp_path / name)
     with pytest.raises(FileError, match=r"no such file: .*null byte"):
         io.read(tmp_path / "a\0b.nii")
+    volume = Volume(np.zeros((1, 2, 2, 2)), Grid.from_spacing((2, 2, 2), (1, 1, 1)))
+    for suffix in (".nii.gz", ".zarr", ".mha"):
+        with pytest.raises(FileError, match=r"no such file: .*null byte"):
+            io.write(tmp_path / f"a\0b{suffix}", volume)
 
 
 def detached(path: Path, fields: str, encoding: str = "raw") -> Path:

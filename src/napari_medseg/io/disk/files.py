@@ -34,10 +34,15 @@ def _kind(status: os.stat_result) -> str:
     return next((text for test, text in _KINDS if test(status.st_mode)), "something else")
 
 
-def status_of(path: Path) -> os.stat_result:
-    """The status of the file or folder at a path; FileError where nothing is there."""
+def check_name(path: Path) -> None:
+    """FileError for a path that nothing can have."""
     if "\0" in str(path):
         raise FileError(f"no such file: {str(path)!r}: no file's name can hold a null byte")
+
+
+def status_of(path: Path) -> os.stat_result:
+    """The status of the file or folder at a path; FileError where nothing is there."""
+    check_name(path)
     try:
         return path.stat()
     except FileNotFoundError:
