@@ -3,13 +3,12 @@
     MEDSEG_DATA=data OMP_NUM_THREADS=1 nice python benchmarks/bench_doubt.py [--train-minutes 3] [--only trust]
 
 All budgets are processor minutes, one thread. A network is trained on the first cases in name order; the next ones fit
-the temperature and the line of the expected Dice, and the last 40 are judged: of 200 hippocampus volumes 128 train and
-32 fit, of 104 images of nuclei 44 and 20. The calibration error is that of all their voxels together, and beside it the
-mean over the cases. What a regression could know at all is told by the Dice of the same cases with another network
-(--other), and by the surface of the references. Active learning begins with 8 random slices of a pool of hippocampus
-cases, and adds 8 a round, suggested or random; each round trains the same network anew for the same time, and the mean
-Dice of some of the last 40 is noted. Rows are written to benchmarks/results/doubt.json one by one; a run that was
-stopped goes on.
+the temperature and the line of the expected Dice, and the last 40 of 200 are judged. The calibration error is that of
+all their voxels together, and beside it the mean over the cases. What a regression could know at all is told by the
+Dice of the same cases with another network (--other), and by the surface of the references. Active learning begins with
+8 random slices of a pool of cases, and adds 8 a round, suggested or random; each round trains the same network anew for
+the same time, and the mean Dice of some of the last 40 is noted. Rows are written to benchmarks/results/doubt.json one
+by one; a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ from scipy.stats import entropy, spearmanr
 import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
 from napari_medseg.config import LossConfig
-from napari_medseg.datasets import open_dataset
 from napari_medseg.doubt.streaming import opened
 from napari_medseg.doubt.trusting import Observed, observing, signs_of, trust_of
 from napari_medseg.events import run_to_end
@@ -57,7 +55,8 @@ def main() -> None:
     parser.add_argument("--train-minutes", type=float, default=3.0)
     parser.add_argument("--model", type=Path, help="A model of the first cases, instead of training one.")
     parser.add_argument("--other", type=Path, help="Another model of the first cases, trained in another way.")
-    parser.add_argument("--only", choices=("trust", "nuclei", "active"))
+    parser.add_argument("--only", choices=("trust", "active"))
+    parser.add_argument("--fit", type=int, default=32, help="Of cases 128 to 160, evenly, that fit the temperature.")
     parser.add_argument("--cache", type=Path, default=Path("doubt-cache"), help="Folder for what the network said.")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--pool", type=int, default=24, help="Cases of the first 160 whose slices may be annotated.")
@@ -67,24 +66,10 @@ def main() -> None:
     args = parser.parse_args()
     data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
     cases = list(cases_from_folders([data / "images"], data / "labels"))
-    if args.only in (None, "trust"):
-        trust(Judging("trust", cases, 128, {}), args)
-    if args.only in (None, "nuclei"):
-        images = list(open_dataset(data.parent / "dsb2018").cases)
-        trust(Judging("trust of nuclei", images, 44, {"network": "unet"}), args)
-    if args.only in (None, "active"):
+    if args.only != "active":
+        trust(cases, args)
+    if args.only != "trust":
         active(cases, args)
-
-
-@dataclass(frozen=True)
-class Judging:
-    """What a network is trained on, and by what it is judged: the first cases, and the last 40; those between fit."""
-
-    name: str
-    cases: list[Case]
-    train: int
-    knobs: dict[str, Any]
-    """Of the training."""
 
 
 def rows() -> list[dict[str, Any]]:
@@ -101,50 +86,42 @@ def add(row: dict[str, Any]) -> None:
     print(json.dumps(row), flush=True)
 
 
-def trust(judging: Judging, args: argparse.Namespace) -> None:
+def trust(cases: list[Case], args: argparse.Namespace) -> None:
     """Temperature, entropy and expected Dice of a model, judged on the last 40 cases."""
-    if found(judging.name):
+    if found("trust"):
         return
-    cases, case_row = judging.cases, judging.name.replace("trust", "case")
-    knobs = {"minutes": args.train_minutes, "val": 0.0, "device": "cpu", "report": False, **judging.knobs}
+    with tempfile.TemporaryDirectory() as folder:
+        model = ms.load_model(args.model) if args.model else ms.train(
+            cases[:128], out=Path(folder) / "m.safetensors", minutes=args.train_minutes, val=0.0, device="cpu"
+        )  # fmt: skip
+    places = np.linspace(128, 159, args.fit).round().astype(int).tolist()
     args.cache.mkdir(exist_ok=True)
-    out = args.cache / f"{judging.name}.safetensors"
-    if args.model:
-        out = args.model
-    elif not out.exists():
-        ms.train(cases[: judging.train], out=out, **knobs)
-    model = ms.load_model(out)
-
-    def looked_at(k: int) -> Observed:
-        return seen(cases[k], args.cache / f"{judging.name} {k}.npz", model)
-
-    last = len(cases) - JUDGED
-    validated = [looked_at(k) for k in range(judging.train, last)]
+    validated = [seen(cases[k], args.cache / f"{k}.npz", model) for k in places]
     fitted = trust_of(validated)
     assert fitted.dice is not None, "there are enough cases"
     known = np.array([case.dice for case in validated])
     add(
         {
-            "what": judging.name.replace("trust", "fitted"),
+            "what": "fitted",
             "temperature": fitted.temperature,
             "line": vars(fitted.dice),
-            "cases": len(validated),
+            "cases": len(places),
             "dice": float(known.mean()),
             "spread_of_dice": float(known.std()),
         }
     )
-    looked = [looked_at(k) for k in range(last, len(cases))]
-    for case, look in zip(cases[last:], looked, strict=True):
+    looked = [seen(cases[k], args.cache / f"{k}.npz", model) for k in range(len(cases) - JUDGED, len(cases))]
+    for case, look in zip(cases[-JUDGED:], looked, strict=True):
         beside = {"surface": surface_share(case)}
         if args.other:
             beside["dice_of_other"] = dice_of(ms.load_model(args.other), *case.load())
-        add({"what": case_row, "case": case.name, **judged(look, fitted), **beside})
-    rows_ = found(case_row)
+        add({"what": "case", "case": case.name, **judged(look, fitted), **beside})
+    rows_ = found("case")
     expected, dice = (np.array([row[name] for row in rows_]) for name in ("expected", "dice"))
     logits, classes = (np.concatenate([getattr(look, name) for look in looked]) for name in ("logits", "classes"))
     add(
         {
-            "what": judging.name,
+            "what": "trust",
             "trained_on": model.spec.training.cases,
             "train_cpu_minutes": model.spec.training.minutes,
             "temperature": fitted.temperature,
@@ -160,7 +137,7 @@ def trust(judging: Judging, args: argparse.Namespace) -> None:
             "correlation_with_surface": correlated(rows_, "surface"),
             "correlation_with_other": correlated(rows_, "dice_of_other") if args.other else None,
             "mean_error_of_expected": float(np.abs(expected - dice).mean()),
-            "mean_error_of_mean": float(np.abs(dice - known.mean()).mean()),
+            "mean_error_of_mean": float(np.abs(dice - found("fitted")[0]["dice"]).mean()),
             "inside_interval": sum(row["low"] <= row["dice"] <= row["high"] for row in rows_),
             "cases": len(rows_),
         }
@@ -174,7 +151,7 @@ def correlated(rows_: list[dict[str, Any]], name: str) -> float:
 
 def surface_share(case: Case) -> float:
     """The share of the reference's voxels that lie on its surface: large where it is rough, or thin."""
-    inside = np.squeeze(np.asarray(case.segmentation().data[...]) > 0)
+    inside = np.asarray(case.segmentation().data[...]) > 0
     return float(1 - binary_erosion(inside).sum() / inside.sum())
 
 
