@@ -66,28 +66,15 @@ RUNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="Runs; all by default.")
-    parser.add_argument("--table", action="store_true", help="Print the rows that are there; train nothing.")
     parser.add_argument("--share", type=float, default=1.0, help="Of the minutes of each run.")
     args = parser.parse_args()
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if args.table:
-        print(table(rows))
-        return
     for name in args.names or RUNS:
         key = f"{name}, {args.share * RUNS[name].minutes:g} min"
         if key not in rows:
             rows[key] = judged(RUNS[name], args.share)
             RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
         print(key, rows[key], flush=True)
-
-
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """The rows as the guide shows them; labels of a run are joined."""
-    lines = ["| run | epochs | Dice | HD95 (mm) | MSD (mm) |", "|---|---|---|---|---|"]
-    for name, row in rows.items():
-        parts = [[f"{row[key]:.3f}" for key in row if key.startswith(c)] for c in ("dice", "hd95_mm", "msd_mm")]
-        lines.append(f"| {name} | {row['epochs']:g} | {' | '.join(' / '.join(part) for part in parts)} |")
-    return "\n".join(lines)
 
 
 def judged(run: Run, share: float) -> dict[str, float]:

@@ -190,6 +190,45 @@ def searched_table() -> str:
     return table([head, *rows]) + f"\nThe search said: {said}. One thread of {results['processor']}.\n"
 
 
+def fused_table() -> str:
+    """Ways to put channels together, with all of them and without one."""
+    rows = []
+    for run, row in measured("fusion").items():
+        task, way, minutes = _parts_of(run)
+        missing = ", ".join(f"{k.removeprefix('without ')} {v:.3f}" for k, v in row.items() if k.startswith("without"))
+        rows.append((task, way, minutes, f"{row['dice']:.3f}", missing))
+    return table([("images", "fusion", "CPU time to train", "Dice", "Dice without a channel"), *rows])
+
+
+def adapted_table() -> str:
+    """Models of one domain on images of another, with and without a scheme that adapts them."""
+    rows = []
+    for run, row in measured("domains").items():
+        task, scheme, minutes = _parts_of(run)
+        within = f"{row['within']:.3f}" if "within" in row else ""
+        rows.append((task, f"`{scheme}`", minutes, f"{row['dice']:.3f}", within))
+    return table([("from and to", "scheme", "CPU time to train", "Dice", "Dice in its own domain"), *rows])
+
+
+def made_up_table() -> str:
+    """Made-up images, a shape prior and an adversary; both labels where there are two."""
+    rows = []
+    for run, row in measured("synthesis").items():
+        scores = [
+            " / ".join(f"{row[key]:.{digits}f}" for key in row if key.startswith(name))
+            for name, digits in (("dice", 3), ("hd95_mm", 2), ("msd_mm", 2))
+        ]
+        rows.append((*(run.rsplit(", ", 1)), f"{row['epochs']:g}", *scores))
+    return table([("run", "CPU time to train", "epochs", "Dice", "HD95, mm", "MSD, mm"), *rows])
+
+
+def _parts_of(run: str) -> tuple[str, str, str]:
+    """(task, way, minutes) of a run called "task, way, 1 min", whose way may hold a comma."""
+    task, rest = run.split(", ", 1)
+    way, minutes = rest.rsplit(", ", 1)
+    return task, way, minutes
+
+
 def nuclei_table() -> str:
     """UNet++ and the shallower networks that it contains."""
     results = measured("nuclei")
@@ -390,6 +429,9 @@ FIGURES: dict[str, Callable[[], str]] = {
     "lesions": lesions_table,
     "searched": searched_table,
     "nuclei": nuclei_table,
+    "fused": fused_table,
+    "adapted": adapted_table,
+    "made-up": made_up_table,
     "engine": engine_table,
     "scaling": scaling_table,
     "workers": workers_table,

@@ -18,6 +18,9 @@ can be read where the code is hosted, too:
     <!-- lesions -->              MS lesions, each patient by a model of the two others, from benchmarks/results
     <!-- searched -->             what a search for a plan is worth, from benchmarks/results
     <!-- nuclei -->               UNet++ and the networks in it on nuclei, from benchmarks/results
+    <!-- fused -->                ways to put channels together, from benchmarks/results
+    <!-- adapted -->              models of one domain on another, from benchmarks/results
+    <!-- made-up -->              made-up images, a shape prior and an adversary, from benchmarks/results
     <!-- engine -->               the rows of the engine's benchmark, from benchmarks/results
     <!-- scaling -->              how the engine grows with image and classes, from benchmarks/results
     <!-- workers -->              one worker beside two, from benchmarks/results
