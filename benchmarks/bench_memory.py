@@ -26,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import stats
+from short_trainings import processor  # first of all: it makes budgets processor time
 
-import napari_medseg as ms
+import napari_medseg as ms  # isort: skip
 from napari_medseg.events import Event, TrainProgress
 from napari_medseg.interactive.guided.clips import phantoms, shapes
 from napari_medseg.interactive.guided.memory import MemoryView, memory_network
@@ -101,7 +102,8 @@ def measure_memory(path: Path, count: int) -> dict[str, Any]:
         print(kind, json.dumps(rows[kind]), flush=True)
     rows["five slices"] = beside_the_others(path, count)
     record = load_model(path).spec.training
-    return {"epochs": record.epochs, "phantoms": record.cases, "seed": record.seed, **rows}
+    trained = {"epochs": round(record.epochs, 1), "minutes": round(record.minutes, 1), "phantoms": record.cases}
+    return {"processor": processor(), **trained, "seed": record.seed, **rows}
 
 
 def rounds_of(network: Any, size: int, volume: ms.Volume, mask: Mask) -> list[tuple[Mask, Round]]:
@@ -184,6 +186,7 @@ def main() -> None:
     parser.add_argument("what", choices=["train-memory", "memory", "deepigeos"])
     parser.add_argument("path", type=Path, help="The model file, or the folder of both.")
     parser.add_argument("--epochs", type=int, default=75, help="Of the memory network (default: 75).")
+    parser.add_argument("--cpu-minutes", type=float, help="Of the memory network, instead of epochs.")
     parser.add_argument("--volumes", type=int, default=20, help="Of each kind to measure on, at most 20 (default: 20).")
     parser.add_argument("--resume", action="store_true", help="Go on with a training that was stopped.")
     parser.add_argument("--pnet-epochs", type=int, default=16, help="(default: 16)")
@@ -192,7 +195,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "train-memory":
-        options: dict[str, Any] = {"epochs": args.epochs, "batch_size": 4, "val": 0, "device": "cpu", "report": False}
+        budget = {"epochs": args.epochs} if args.cpu_minutes is None else {"minutes": args.cpu_minutes}
+        options: dict[str, Any] = {**budget, "batch_size": 4, "val": 0, "device": "cpu", "report": False}
         watched(ms.iter_train(phantoms(160, 0), scheme="memory", out=args.path, resume=args.resume, **options))
         return
     if args.what == "memory":

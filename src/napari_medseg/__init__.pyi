@@ -2,7 +2,7 @@ from ._version import __version__
 from .doubt import Suggestion, doubts, iter_doubts, iter_suggest, suggest
 from .explanation import check_explanation, explain, iter_explain
 from .inference import instances, iter_instances, iter_segment, segment
-from .interactive import InteractiveSession, interact, propagate, resume_interaction
+from .interactive import InteractiveSession, interact, resume_interaction
 from .io import read, read_segmentation, write
 from .metrics import Scores, evaluate
 from .models import Model, ModelSpec, load_model
@@ -11,8 +11,10 @@ from .refinement import (
     clean,
     delete_objects,
     iter_clean,
+    iter_propagate,
     iter_refine,
     merge_objects,
+    propagate,
     refine,
     split_object,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "iter_doubts",
     "iter_explain",
     "iter_instances",
+    "iter_propagate",
     "iter_refine",
     "iter_segment",
     "iter_suggest",

@@ -580,6 +580,27 @@ class CalibrationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PropagateConfig:
+    """How a volume is filled from some painted slices."""
+
+    method: Literal["auto", "geodesic", "interpolation", "memory", "learn"] = "auto"
+    """geodesic: by shapes and image, at once; interpolation: by shapes alone; memory: by the memory network that is
+    given; learn: by a small network that first learns the painted slices, the best from five slices on; auto: memory
+    where a model is given, geodesic otherwise."""
+    minutes: float = field(default=0.5, metadata={"gt": 0, "step": 0.25})
+    """Wall time for which learn trains its network; twice as long for a large or faint structure."""
+    epochs: int | None = field(default=None, metadata={"ge": 1})
+    """Passes over 128 patches for which learn trains instead: on a CPU the same result each time, at any speed."""
+    seed: int = 0
+    """Of the network that learns."""
+    device: Device = "auto"
+    """Where the network learns: auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+
+    def __post_init__(self) -> None:
+        _require_valid(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CleanConfig:
     """Which steps make labels better. Steps that are on are done in this order."""
 

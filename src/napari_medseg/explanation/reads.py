@@ -1,13 +1,13 @@
 """What a memory network read: for voxels of an object in some slices, the places in the annotated slices that helped.
 
-Planes are (rows, columns) of the volume's stored array, the annotated axis left out. T: annotated slices. (y, x): a
-sixteenth of a slice as the network sees it.
+Planes are (rows, columns) of the volume's stored array, the annotated axis left out. T: annotated slices. (y, x): the
+places of a slice in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,9 +80,10 @@ class MemoryReads:
         for network in networks:
             assert isinstance(network, Mem3D), "a copy is of the same kind"
             total = torch.zeros(len(self.masks), self.view.square.size, self.view.square.size)
-            memory = self._remembered(network)
+            memories = self._remembered(network)
             for index in self.asked:
-                total += self._read(network, memory, index, config.weighted)
+                nearest = min(memories, key=lambda k, at=index: abs(k - at))
+                total += self._read(network, memories[nearest], index, config.weighted)
                 done += 1
                 yield Progress(done, len(networks) * len(self.asked), "slices")
             maps.append(self.view.square.paste(total).numpy())
@@ -98,11 +99,14 @@ class MemoryReads:
         return found
 
     @torch.no_grad()
-    def _remembered(self, network: Mem3D) -> Memory:
+    def _remembered(self, network: Mem3D) -> dict[int, Memory]:
+        """{annotated slice: the memory of all of them, of which it is the last}; places are in the order of slices."""
         order = sorted(self.masks)
         seen = [torch.from_numpy(self.masks[k][self.view.square.box].astype(np.float32)) for k in order]
         masks = (self.view.square.cut(torch.stack(seen)) > _HALF).float()
-        return network.memorise(self.view.image[order].transpose(0, 1)[None], masks[None, None])
+        images = self.view.image[order]
+        memory = network.memorise(images.transpose(0, 1)[None], masks[None, None])
+        return {k: replace(memory, last=torch.cat((images[n], masks[[n]]))[None]) for n, k in enumerate(order)}
 
     def _read(self, network: Mem3D, memory: Memory, index: int, weighted: bool) -> Tensor:
         """(T, size, size): what each place of the memory does to the score of one slice, or where its voxels read."""

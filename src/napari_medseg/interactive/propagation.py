@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -35,6 +36,42 @@ Slices = Mapping[int, Sequence[int]]
 """{axis: the indices of the slices along it that are annotated}."""
 
 
+@dataclass(frozen=True, eq=False)
+class PaintedSlices:
+    """What somebody painted in some slices of a volume."""
+
+    labels: Labels
+    """(Z, Y, X), empty elsewhere."""
+    slices: Slices
+    names: Mapping[int, str]
+    """{label that a slice holds: its name}"""
+
+    @classmethod
+    def of(cls, some_slices: Segmentation, slices: Slices | None) -> PaintedSlices:
+        """slices: see `propagate`. InputError where a slice is not there, or no label is."""
+        labels = np.asarray(some_slices.data[:, :, :])
+        chosen = _chosen(labels, slices)
+        ids = [int(k) for k in np.unique(labels) if k]
+        if not ids:
+            raise InputError(f"{some_slices.name or 'the annotated slices'} hold no label: paint at least one slice")
+        return cls(labels, chosen, {k: some_slices.label_name(k) for k in ids})
+
+    @property
+    def ids(self) -> list[int]:
+        return list(self.names)
+
+    @property
+    def planes(self) -> list[tuple[int | slice, ...]]:
+        """The index of each slice."""
+        places = [(axis, index) for axis, indices in self.slices.items() for index in indices]
+        return [tuple(index if a == axis else slice(None) for a in range(3)) for axis, index in places]
+
+    def put_into(self, data: Labels) -> None:
+        """Make the slices of other labels (Z, Y, X) what they are here."""
+        for plane in self.planes:
+            data[plane] = self.labels[plane]
+
+
 def propagate(
     volume: Volume,
     some_slices: Segmentation,
@@ -55,14 +92,11 @@ def propagate(
     if method not in ("auto", "memory") if model is not None else method == "memory":
         raise InputError(f"method='memory' and a model go together; got method={method!r} and model={model!r}")
     require_same_grid(volume, some_slices, "the volume", "the annotated slices")
-    labels = np.asarray(some_slices.data[:, :, :])
-    chosen = _chosen(labels, slices)
+    painted = PaintedSlices.of(some_slices, slices)
+    labels, chosen, ids = painted.labels, painted.slices, painted.ids
     if (method == "interpolation" or model is not None) and len(chosen) > 1:
         by = "interpolation" if model is None else "a memory network"
         raise InputError(f"{by} takes slices along one axis; got {len(chosen)}: use method='geodesic'")
-    ids = [int(k) for k in np.unique(labels) if k]
-    if not ids:
-        raise InputError(f"{some_slices.name or 'the annotated slices'} hold no label: paint at least one slice")
     if model is not None:
         from napari_medseg.interactive.guided.memory import by_memory
 
@@ -71,12 +105,8 @@ def propagate(
     else:
         by_method = _by_shapes if method == "interpolation" else _by_prompts
         data = by_method(volume, labels, ids, chosen)
-    for axis, indices in chosen.items():
-        for index in indices:
-            where = tuple(index if a == axis else slice(None) for a in range(3))
-            data[where] = labels[where]
-    names = {k: some_slices.label_name(k) for k in ids}
-    return Segmentation(data, volume.grid, names, name=some_slices.name)
+    painted.put_into(data)
+    return Segmentation(data, volume.grid, painted.names, name=some_slices.name)
 
 
 def annotated(labels: Labels) -> tuple[int, list[int]]:

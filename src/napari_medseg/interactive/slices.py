@@ -12,10 +12,10 @@ import numpy.typing as npt
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3
-from napari_medseg.interactive.propagation import interpolated, propagate
+from napari_medseg.interactive.propagation import PropagationMethod, interpolated, propagate
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.prompts import Lasso, Prompt, SliceMask
-from napari_medseg.volume import Segmentation
+from napari_medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
@@ -54,17 +54,50 @@ def painted_slices(prompts: Iterable[Prompt], label: int) -> dict[int, list[int]
     return {axis: sorted(found[axis]) for axis in sorted(found)}
 
 
-def fill_from_slices(
-    session: InteractiveSession, label: int, *, between: bool = False, model: Model | None = None
-) -> str:
-    """Carry the painted slices of a label through the volume: one change, which takes no voxel of another label.
+@dataclass(frozen=True, eq=False)
+class ToFill:
+    """The painted slices of a label of a session, from which it is filled."""
 
-    between: what lies beyond the outermost painted slices stays as it is. model: a volumetric memory network that
-    fills them. The slices of the axis that has most of them count; what is returned tells of others. Raises InputError
-    where the label is locked, none of its slices is painted, or only one where two are needed.
+    label: int
+    volume: Volume
+    some_slices: Segmentation
+    """1 where the label is painted in its slices."""
+    axis: int
+    indices: tuple[int, ...]
+    left_out: int
+    """Painted slices along other axes, which do not count."""
+    between: bool
+    """Whether what lies beyond the outermost slices stays as it is."""
+
+    @property
+    def slices(self) -> dict[int, list[int]]:
+        """As `propagate` takes them."""
+        return {self.axis: list(self.indices)}
+
+
+def fill_from_slices(
+    session: InteractiveSession,
+    label: int,
+    *,
+    between: bool = False,
+    method: PropagationMethod = "auto",
+    model: Model | None = None,
+) -> str:
+    """Carry the painted slices of a label through the volume, at once: see `slices_to_fill` and `take_filled`.
+
+    model: a volumetric memory network that fills them.
     """
-    if label in session.locked:
-        raise InputError(f"label {label} is locked: unlock it first")
+    asked = slices_to_fill(session, label, between=between)
+    filled = propagate(asked.volume, asked.some_slices, method=method, slices=asked.slices, model=model)
+    return take_filled(session, asked, filled)
+
+
+def slices_to_fill(session: InteractiveSession, label: int, *, between: bool = False) -> ToFill:
+    """What the painted slices of a label say; those of the axis that has most of them count.
+
+    Raises InputError where the label is locked, none of its slices is painted, or only one where two are needed.
+    """
+    _require_unlocked(session, label)
     slices = painted_slices(session.prompts, label)
     if not slices or not session.mask(label):
         raise InputError(f"label {label} has no painted slice: paint it in some slices first")
@@ -72,22 +105,42 @@ def fill_from_slices(
     indices = slices[axis]
     if between and len(indices) < 2:
         raise InputError(f"label {label} has one painted slice: paint another one, or fill the volume")
-    shape, found = session.volume.grid.shape, session.segmentation
+    shape = session.volume.grid.shape
     painted = np.zeros(shape, bool)
     for index in indices:
         painted[plane(axis, index, shape)] = session.mask(label).within(plane(axis, index, shape))
     if not painted.any():
         raise InputError(f"the painted slices of label {label} are empty: paint it in one of them")
     some = Segmentation(painted.astype(np.uint8), session.volume.grid, {1: "filled"})
-    filled = np.asarray(propagate(session.volume, some, slices={axis: indices}, model=model).data) == 1
-    data = np.array(found.data[:, :, :])
-    here = plane(axis, indices[0], shape, indices[-1] + 1) if between else plane(axis, 0, shape, shape[axis])
-    part = data[here]
-    part[part == label] = 0
-    part[filled[here] & (part == 0)] = label
-    session.start_from(Segmentation(data, session.volume.grid, {**found.labels, **session.names}))
     left_out = sum(len(slices[a]) for a in slices if a != axis)
-    return f"filled from the {len(indices)} slices along axis {axis}; {left_out} across it left out" * bool(left_out)
+    return ToFill(label, session.volume, some, axis, tuple(indices), left_out, between)
+
+
+def take_filled(session: InteractiveSession, asked: ToFill, filled: Segmentation) -> str:
+    """Make a label what was filled from its slices: one change, which takes no voxel of another label.
+
+    What was painted since then stays as it is painted. What is returned tells of slices that were left out. Raises
+    InputError where the label was locked since then.
+    """
+    label, axis, shape = asked.label, asked.axis, session.volume.grid.shape
+    _require_unlocked(session, label)
+    inside, found = np.array(filled.data) == 1, session.segmentation
+    for index in painted_slices(session.prompts, label).get(axis, []):
+        here = plane(axis, index, shape)
+        inside[here] = session.mask(label).within(here) if session.mask(label) else False
+    first, last = (asked.indices[0], asked.indices[-1] + 1) if asked.between else (0, shape[axis])
+    data = np.array(found.data[:, :, :])
+    part = data[plane(axis, first, shape, last)]
+    part[part == label] = 0
+    part[inside[plane(axis, first, shape, last)] & (part == 0)] = label
+    session.start_from(Segmentation(data, session.volume.grid, {**found.labels, **session.names}))
+    told = f"filled from the {len(asked.indices)} slices along axis {axis}; {asked.left_out} across it left out"
+    return told if asked.left_out else ""
+
+
+def _require_unlocked(session: InteractiveSession, label: int) -> None:
+    if label in session.locked:
+        raise InputError(f"label {label} is locked: unlock it first")
 
 
 def correct_by_network(session: InteractiveSession, model: Model) -> None:

@@ -1,4 +1,4 @@
-"""Labels made better, one label at a time: `clean`, `iter_clean`."""
+"""Labels made better, and volumes filled from painted slices: `clean`, `refine`, `propagate`."""
 
 import lazy_loader
 

@@ -56,6 +56,12 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "decoder": Parameter(256, "features of the decoder", 1, 1024),
             "aspp": Parameter(True, "dilated branches where the decoder starts"),
             "quality": Parameter(True, "a head that rates the mask"),
+            "dense": Parameter(False, "the memory is read at an eighth of the size of a slice, not at a sixteenth"),
+            "carry": Parameter(
+                False,
+                "the slice is seen beside the last one in memory, whose mask the answer starts from",
+            ),
+            "fine": Parameter(False, "masks are decoded at the size of the slice, not at a quarter of it"),
             "norm": Parameter("group", "normalisation in the encoders", choices=("group", "instance", "batch")),
         },
         paper={"norm": "batch", "in_channels": 3, "out_channels": 2, "spatial_dims": 2},

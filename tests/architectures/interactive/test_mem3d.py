@@ -15,6 +15,7 @@ from network_suite import noise
 from tensors_suite import TensorsSuite
 
 SMALL: Mapping[str, Any] = {"width": 4, "blocks": (1, 1, 1), "key": 8, "value": 8, "decoder": 8}
+FOR_VOLUMES: Mapping[str, Any] = {**SMALL, "aspp": False, "dense": True, "carry": True, "fine": True}
 
 
 class TestMem3D(TensorsSuite):
@@ -26,12 +27,36 @@ class TestMem3D(TensorsSuite):
         return noise(2, in_channels, (40, 24), seed + 1), images, masks
 
 
-@pytest.fixture
-def small() -> Mem3D:
+class TestForVolumes(TestMem3D):
+    small: ClassVar[Mapping[str, object]] = FOR_VOLUMES
+
+
+def built_of(arguments: Mapping[str, Any]) -> Mem3D:
     torch.manual_seed(0)
-    built = network("mem3d").build(**SMALL).eval()
+    built = network("mem3d").build(**arguments).eval()
     assert isinstance(built, Mem3D)
     return built
+
+
+@pytest.fixture
+def small() -> Mem3D:
+    return built_of(SMALL)
+
+
+def test_the_last_mask_in_memory_is_carried_on() -> None:
+    """Of the slice itself nothing is known before a training: its mask is the one before, where that is sure."""
+    built = built_of(FOR_VOLUMES)
+    torch.nn.init.zeros_(built.head.weight)
+    images, masks = noise(1, 1, (2, 32, 48)), (noise(1, 1, (2, 32, 48), 1) > 0).float()
+    with torch.inference_mode():
+        found = built(noise(1, 1, (32, 48), 2), images, masks).logits.argmax(1)
+    assert torch.equal(found[0], masks[0, 0, 1].long())
+    assert not torch.equal(found[0], masks[0, 0, 0].long())
+
+
+def test_a_dense_memory_has_a_place_for_each_eight_samples() -> None:
+    built = built_of(FOR_VOLUMES)
+    assert built.memorise(noise(1, 1, (1, 32, 48)), torch.zeros(1, 1, 1, 32, 48)).keys.shape == (1, 8, 1, 4, 6)
 
 
 @pytest.mark.parametrize(

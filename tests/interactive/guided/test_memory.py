@@ -14,7 +14,7 @@ import napari_medseg as ms
 from click_phantoms import balls, dice
 from napari_medseg.architectures import attention_maps
 from napari_medseg.errors import InputError
-from napari_medseg.interactive.guided.clips import Example, clip_of, lovasz, phantoms, shapes
+from napari_medseg.interactive.guided.clips import LENGTH, Example, clip_of, lovasz, phantoms, shapes
 from napari_medseg.interactive.guided.memory import MemoryView, memory_network
 from napari_medseg.models.file import Channel, Normalisation, write_model
 from napari_medseg.registry import network
@@ -62,7 +62,7 @@ def test_rounds_on_a_volume_propose_slices_and_show_where_they_read(model: ms.Mo
     found = view.propagate(masks)
     images, truth = view.image[[8, 9]].movedim(0, 1)[None], torch.zeros(1, 1, 2, size, size)
     (read,) = attention_maps(net, view.image[[7]], images, truth).values()
-    assert read.shape == (1, 1, 2 * 2, 2 * 2 * 2)  # places of a slice of 32 x 32, places of two slices in memory
+    assert read.shape == (1, 1, 4 * 4, 2 * 4 * 4)  # places of a slice of 32 x 32, places of two slices in memory
     assert found.weakest is not None
     later = view.propagate({**masks, found.weakest: labels[found.weakest] == 1}, found)
     box, probability = view.probability(later)
@@ -118,13 +118,13 @@ def test_a_clip_shows_one_object_in_its_first_slice() -> None:
         clip = clip_of(Example(image, labels, (1.0, 1.0, 1.0)), np.random.default_rng(seed), 32)
         assert clip is not None
         images, masks = clip
-        assert images.shape == (4, 1, 32, 32)
-        assert masks.shape == (4, 32, 32)
+        assert images.shape == (LENGTH + 1, 1, 32, 32)
+        assert masks.shape == (LENGTH + 1, 32, 32)
         assert masks[0].any()
         assert set(masks.unique().tolist()) <= {0.0, 1.0}  # type: ignore[no-untyped-call]  # torch
     assert clip_of(Example(image, labels * 0, (1.0, 1.0, 1.0)), np.random.default_rng(0), 32) is None
     one_slice = Example(image[3:4, 3:4], labels[3:4, 3:4], (1.0, 1.0, 1.0))
-    assert clip_of(one_slice, np.random.default_rng(0), 32) is None, "no three slices in a row"
+    assert clip_of(one_slice, np.random.default_rng(0), 32) is None, "too few slices in a row"
 
 
 def test_filling_needs_a_mask(model: ms.Model, phantom: Phantom) -> None:

@@ -23,7 +23,7 @@ class Halving:
         self.read: list[tuple[float, tuple[float, ...]]] = []
 
     def memorise(self, images: Tensor, masks: Tensor) -> Memory:
-        return Memory(images.flatten(3).mean(3), masks.flatten(3).mean(3))
+        return Memory(images.flatten(3).mean(3), masks.flatten(3).mean(3), masks[:, :, -1])
 
     def segment(self, x: Tensor, memory: Memory) -> Outputs:
         self.read.append((x.mean().item(), tuple(memory.keys[0, 0].tolist())))
@@ -72,12 +72,12 @@ def test_one_mask_goes_both_ways(image: Tensor) -> None:
 def test_between_two_references_both_ways_count_by_their_nearness(image: Tensor) -> None:
     walked = Halving()
     found = propagate_round(walked, image, {0: full(), 4: full() / 2, 8: full()})
-    # Upwards from 0 the last slice in memory is reference 4, and then the slice before: 1/4, 1/8, 1/16.
-    # Downwards from 4 it is reference 4 as well: slice 3 has 1/4, slice 2 1/8, slice 1 1/16.
-    by_hand = [3 / 4 * 1 / 4 + 1 / 4 * 1 / 16, 1 / 8, 1 / 4 * 1 / 16 + 3 / 4 * 1 / 4]
+    # Upwards from 0 the last slice in memory is reference 0, and then the slice before: 1/2, 1/4, 1/8.
+    # Downwards from 4 it is reference 4: slice 3 has 1/4, slice 2 1/8, slice 1 1/16.
+    by_hand = [3 / 4 * 1 / 2 + 1 / 4 * 1 / 16, 1 / 2 * 1 / 4 + 1 / 2 * 1 / 8, 1 / 4 * 1 / 8 + 3 / 4 * 1 / 4]
     torch.testing.assert_close(found.probability[1:4, 0, 0], torch.tensor(by_hand))
-    assert walked.read[0] == (1.0, (0.0, 4.0))
-    assert walked.read[1] == (2.0, (0.0, 4.0, 1.0))
+    assert walked.read[0] == (1.0, (4.0, 0.0))
+    assert walked.read[1] == (2.0, (4.0, 0.0, 1.0))
 
 
 def test_a_later_round_propagates_between_the_new_references_neighbours_alone(image: Tensor) -> None:

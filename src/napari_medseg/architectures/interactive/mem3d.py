@@ -1,6 +1,7 @@
 """The volumetric memory network: masks of some slices guide the segmentation of another (Zhou et al. 2021, 2023).
 
-N: batch. C: channels of the image. T: slices in memory. (Y, X): a slice; (y, x): of a sixteenth of its size.
+N: batch. C: channels of the image. T: slices in memory. (Y, X): a slice; (y, x): of a sixteenth of its size, or of an
+eighth.
     x              (N, C, Y, X), the slice asked for
     memory         (N, C, T, Y, X) images, (N, 1, T, Y, X) masks of one object, in [0, 1]
     keys, values   (N, key, T, y, x), (N, value, T, y, x)
@@ -36,10 +37,13 @@ class Memory:
     """(N, key, T, y, x)"""
     values: Tensor
     """(N, value, T, y, x)"""
+    last: Tensor
+    """(N, C + 1, Y, X): image and mask of the last slice."""
 
     def with_later(self, other: Memory) -> Memory:
         """This memory and then another."""
-        return Memory(torch.cat((self.keys, other.keys), dim=2), torch.cat((self.values, other.values), dim=2))
+        keys, values = torch.cat((self.keys, other.keys), dim=2), torch.cat((self.values, other.values), dim=2)
+        return Memory(keys, values, other.last)
 
 
 class Mem3D(nn.Module):
@@ -47,6 +51,11 @@ class Mem3D(nn.Module):
 
     `aspp`: dilated branches where the decoder starts; without, one convolution (Oh et al., ICCV 2019). `quality`: a
     head that rates the mask, so that the next slice to correct is proposed without the ground truth.
+
+    As published, the memory says what looks like the object, and not where it was; a place of it stands for 16 samples,
+    and masks are decoded at a quarter of the size. A network that learns for minutes then loses a small object from a
+    slice to the next. `carry`: the slice is seen beside the last one in memory and its mask, which is also where the
+    answer starts from (Oh et al., CVPR 2018). `dense`: a place stands for 8 samples. `fine`: decoded at full size.
     Sources: Zhou et al., MICCAI 2021; Zhou et al., MedIA 2023. Raises InputError for other than two classes:
     every object is propagated by itself.
     """
@@ -67,23 +76,39 @@ class Mem3D(nn.Module):
         aspp: bool,
         quality: bool,
         norm: str,
+        dense: bool,
+        carry: bool,
+        fine: bool,
     ) -> None:
         super().__init__()
         if out_channels != 2:
             raise InputError(f"the memory holds one object and its background; got out_channels={out_channels}")
         encoder = partial(
-            ResNetEncoder, spatial_dims, blocks=blocks, bottleneck=True, width=width, dilations=(1, 1, 1), norm=norm
+            ResNetEncoder,
+            spatial_dims,
+            blocks=blocks,
+            bottleneck=True,
+            width=width,
+            dilations=(1, 1, 2 if dense else 1),
+            norm=norm,
         )
+        self.carries = carry
+        seen = 2 * in_channels + 1 if carry else in_channels
         self.remember = encoder(in_channels=in_channels + 2)
-        self.look = encoder(in_channels=in_channels)
-        *_, quarter, eighth, deepest = self.look.channels
+        self.look = encoder(in_channels=seen)
+        half, quarter, eighth, deepest = self.look.channels
         self.memory_key, self.memory_value = _conv3(deepest, key), _conv3(deepest, value)
         self.query_key, self.query_value = _conv3(deepest, key), _conv3(deepest, value)
         self.attention = DotProductAttention()
         start = _DilatedBranches(norm, 2 * value, decoder) if aspp else _conv3(2 * value, decoder)
         self.start = nn.Sequential(start, _Residual(decoder))
-        self.refine = nn.ModuleList(_Refinement(skip, decoder) for skip in (eighth, quarter))
-        self.head = _conv3(decoder, out_channels)
+        refine = [_Refinement(eighth, decoder, decoder), _Refinement(quarter, decoder, decoder)]
+        if fine:
+            refine.append(_Refinement(half, decoder, decoder // 2))
+        self.refine = nn.ModuleList(refine)
+        self.finish = _Finish(seen, decoder // 2, decoder // 4) if fine else None
+        self.trust = nn.Parameter(torch.ones(())) if carry else None
+        self.head = _conv3(decoder // 4 if fine else decoder, out_channels)
         self.quality = _Quality(norm, deepest) if quality else None
         he_init(self)
 
@@ -97,19 +122,24 @@ class Mem3D(nn.Module):
         deep = self.remember(pad_to_multiple(slices.flatten(0, 1), self.multiple))[-1]
         apart = slices.shape[:2]
         keys, values = (of(deep).unflatten(0, apart).transpose(1, 2) for of in (self.memory_key, self.memory_value))
-        return Memory(keys, values)
+        return Memory(keys, values, torch.cat((images, masks), dim=1)[:, :, -1])
 
     def segment(self, x: Tensor, memory: Memory) -> Outputs:
         """(N, C, Y, X) -> logits (N, 2, Y, X), and under "quality" (N,) with that head; any size."""
         size = x.shape[2:]
-        x = pad_to_multiple(x, self.multiple)
-        *_, quarter, eighth, deep = self.look(x)
+        seen = pad_to_multiple(torch.cat((x, memory.last), dim=1) if self.carries else x, self.multiple)
+        half, quarter, eighth, deep = self.look(seen)
         y = self.start(torch.cat((self._read(deep, memory), self.query_value(deep)), dim=1))
-        for refine, skip in zip(self.refine, (eighth, quarter), strict=True):
+        for refine, skip in zip(self.refine, (eighth, quarter, half), strict=False):
             y = refine(skip, y)
-        logits = resize(self.head(relu(y)), x.shape[2:])
+        if self.finish is not None:
+            y = self.finish(seen, y)
+        logits = crop(resize(self.head(relu(y)), seen.shape[2:]), size)
+        if self.trust is not None:
+            before = self.trust * (2 * memory.last[:, -1:] - 1)
+            logits = logits + torch.cat((-before, before), dim=1)
         heads = {} if self.quality is None else {"quality": self.quality(deep, logits)}
-        return Outputs(crop(logits, size), heads=heads)
+        return Outputs(logits, heads=heads)
 
     def _read(self, deep: Tensor, memory: Memory) -> Tensor:
         """softmax(K^T Q / sqrt(key)) V over all voxels of all slices in memory: (N, value, y, x)."""
@@ -152,15 +182,31 @@ class _Residual(nn.Module):
 class _Refinement(nn.Module):
     """A finer map of the encoder and the coarser one of the decoder, brought to its size, added."""
 
-    def __init__(self, skip: int, channels: int) -> None:
+    def __init__(self, skip: int, before: int, after: int) -> None:
         super().__init__()
-        self.skip = nn.Sequential(_conv3(skip, channels), _Residual(channels))
-        self.residual = _Residual(channels)
+        self.skip = nn.Sequential(_conv3(skip, after), _Residual(after))
+        self.narrow: nn.Module = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
+        self.residual = _Residual(after)
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
-        """(N, skip, Y, X), (N, C, y, x) -> (N, C, Y, X)."""
-        refined: Tensor = self.residual(self.skip(skip) + resize(coarse, skip.shape[2:]))
+        """(N, skip, Y, X), (N, before, y, x) -> (N, after, Y, X)."""
+        refined: Tensor = self.residual(self.skip(skip) + resize(self.narrow(coarse), skip.shape[2:]))
         return refined
+
+
+class _Finish(nn.Module):
+    """The decoder's map, brought to the size of the slice, beside what the slice itself shows."""
+
+    def __init__(self, seen: int, before: int, after: int) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(before, after, 1)
+        self.skip = _conv3(seen, after)
+        self.body = nn.Sequential(nn.ReLU(), _conv3(after, after))
+
+    def forward(self, seen: Tensor, coarse: Tensor) -> Tensor:
+        """(N, seen, Y, X), (N, before, y, x) -> (N, after, Y, X)."""
+        finished: Tensor = self.body(resize(self.narrow(relu(coarse)), seen.shape[2:]) + self.skip(seen))
+        return finished
 
 
 class _Quality(nn.Module):

@@ -13,7 +13,7 @@ from napari_medseg._version import __version__
 from napari_medseg.cases import Case, cases_of_images
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_channels, add_knob
-from napari_medseg.config import CleanConfig, ObjectsConfig
+from napari_medseg.config import CleanConfig, ObjectsConfig, PropagateConfig
 from napari_medseg.errors import InputError, NotSupportedError, warn
 from napari_medseg.inference.runs.files import labels_source, paths_of, sha256_of, sha256_of_all
 from napari_medseg.io.folders import partners
@@ -29,7 +29,8 @@ PROMPTS is what `session.save` writes, or a list of prompts written by hand.
 """
 PROPAGATE = """Segment a volume of which some slices are annotated.
 
-The annotated slices are those that hold a label, along the axis that has the fewest of them.
+The annotated slices are those that hold a label, along the axis that has the fewest of them. `--method learn` trains a
+small network on them first.
 """
 CLEAN = """Make labels better: remove islands, fill holes, smooth, fill in slices between painted ones.
 
@@ -63,7 +64,9 @@ def add_propagate_arguments(parser: ArgumentParser) -> None:
         metavar="SOME_SLICES",
         help="Labels of the annotated slices; for several cases a folder with a file of the same name for each.",
     )
-    _add_model_and_output(parser, "A volumetric memory network that fills the slices; without, no network does.")
+    for name in ("method", "minutes", "seed"):
+        add_knob(parser, PropagateConfig, name)
+    _add_model_and_output(parser, "A volumetric memory network that fills the slices.")
 
 
 def add_clean_arguments(parser: ArgumentParser) -> None:
@@ -107,16 +110,20 @@ def run_interact(args: Namespace) -> None:
 
 def run_propagate(args: Namespace) -> None:
     model = None if args.model is None else load_model(args.model)
+    config = PropagateConfig(method=args.method, minutes=args.minutes, seed=args.seed)
     cases = _cases(args)
     slices = partners(args.labels, [case.name for case in cases])
 
     def filled(case: Case) -> Segmentation:
-        from napari_medseg.interactive.propagation import propagate
+        from napari_medseg.refinement.filling import iter_propagate
 
         volume, some_slices = replace(case, labels=slices[case.name]).load()
-        return propagate(volume, some_slices, model=model)
+        made: Segmentation = terminal.follow(iter_propagate(volume, some_slices, model=model, config=config), case.name)
+        return made
 
-    how = {"method": "auto"} if model is None else {"method": "memory", "model_sha256": model.sha256}
+    how: dict[str, object] = {"method": config.method if model is None else "memory"}
+    how |= {} if model is None else {"model_sha256": model.sha256}
+    how |= {"minutes": config.minutes, "seed": config.seed} if config.method == "learn" else {}
     _write_each(args, cases, slices, "labels", how, filled)
 
 

@@ -1,11 +1,12 @@
 """What a volumetric memory network learns from: clips of labelled volumes, their losses, and phantoms.
 
-A clip is three slices of one object. The first has a mask by the user; the second is segmented from it; the third from
-both, the second with the mask that the network gave it. The loss is cross-entropy, the Lovasz extension of the
-intersection over union, and the squared error of the quality head. Clips come with and without a second reference.
+A clip is LENGTH slices of one object. The first has a mask by the user; each later one is segmented from it and from
+the slice before, with the mask that the network gave that one: as in use, where errors add up on the way. The loss is
+cross-entropy, the Lovasz extension of the intersection over union, and the squared error of the quality head. Clips
+come with and without a second reference.
 
-    images  (N, 3, 1, Y, X): the slices of N clips      far  (N, 1, Y, X): the second reference
-    masks   (N, 3, Y, X), (N, Y, X)
+    images  (N, LENGTH + 1, 1, Y, X): the slices of N clips, and the second reference
+    masks   (N, LENGTH + 1, Y, X)
 
 Sources: Zhou et al., MICCAI 2021 (clips); Berman et al., CVPR 2018 (Lovasz).
 """
@@ -29,15 +30,17 @@ from napari_medseg.volume import Grid, Segmentation, Volume
 
 SIZE = 96
 """Samples of a slice along each axis."""
-_FARTHEST = 6
-"""Slices between two of a clip, at most."""
+LENGTH = 4
+"""Slices of a clip, one after the other; three are published."""
+_FARTHEST = 3
+"""From a slice of a clip to the next, in slices of the volume, at most."""
 _LEAST_VOXELS = 12
 """Of the object in the first slice of a clip."""
 _TRIES = 20
 """Draws of a clip from a volume in which small objects may be seen in too few slices."""
 
 Clip = tuple[Tensor, Tensor]
-"""Images (4, 1, Y, X) and masks (4, Y, X): three slices one after the other, and one beyond.
+"""Images (LENGTH + 1, 1, Y, X) and masks (LENGTH + 1, Y, X): slices one after the other, and one beyond.
 
 Masks are 1 inside, 0 outside and UNKNOWN where nobody annotated."""
 UNKNOWN = -1
@@ -89,7 +92,7 @@ def phantoms(count: int, seed: int) -> Iterator[tuple[Volume, Segmentation]]:
 
 
 def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Tensor]:
-    """The losses of the masks and of the quality head. far: whether the fourth slice is a second reference.
+    """The losses of the masks and of the quality head. far: whether the last slice is a second reference.
 
     What nobody annotated does not count; a slice that is given as a reference has nothing there.
     """
@@ -97,9 +100,9 @@ def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Te
     known, masks = masks != UNKNOWN, masks.clamp_min(0)
     references = net.memorise(images[:, 0, :, None], masks[:, 0, None, None])
     if far:
-        references = references.with_later(net.memorise(images[:, 3, :, None], masks[:, 3, None, None]))
+        references = net.memorise(images[:, LENGTH, :, None], masks[:, LENGTH, None, None]).with_later(references)
     memory, of_masks, of_quality = references, list[Tensor](), list[Tensor]()
-    for k in (1, 2):
+    for k in range(1, LENGTH):
         outputs = net.segment(images[:, k], memory)
         score = outputs.logits[:, 1] - outputs.logits[:, 0]
         found, counts = score.sigmoid(), known[:, k]
@@ -107,7 +110,7 @@ def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Te
         of_masks.append(entropy / counts.sum().clamp_min(1) + lovasz(found * counts, masks[:, k]))
         of_quality.append(mse_loss(outputs.heads["quality"], _iou((found.detach() > 0.5) & counts, masks[:, k] > 0.5)))
         memory = references.with_later(net.memorise(images[:, k, :, None], found[:, None, None].detach()))
-    return {"mask": torch.stack(of_masks).sum(), "quality": torch.stack(of_quality).sum()}
+    return {"mask": torch.stack(of_masks).mean(), "quality": torch.stack(of_quality).mean()}
 
 
 def lovasz(probability: Tensor, mask: Tensor) -> Tensor:
@@ -129,9 +132,9 @@ def _iou(found: Tensor, truth: Tensor) -> Tensor:
 
 
 def clip_of(example: Example, rng: np.random.Generator, size: int) -> Clip | None:
-    """A clip of an object, `size` samples a side; None where no three slices show one.
+    """A clip of an object, `size` samples a side; None where the volume has too few slices for one.
 
-    Somebody annotated a part of each of the three at least.
+    Somebody annotated a part of each slice that is segmented at least.
     """
     ids = np.unique(example.labels)
     ids = ids[ids > 0]
@@ -144,10 +147,10 @@ def clip_of(example: Example, rng: np.random.Generator, size: int) -> Clip | Non
         step = int(rng.integers(1, _FARTHEST + 1)) * (1 if rng.random() < 0.5 else -1)
         if len(held):
             first = int(rng.choice(held))
-            beyond = first + step * int(rng.integers(3, 6))
-            slices = np.clip([first, first + step, first + 2 * step, beyond], 0, len(planes) - 1)
-            annotated = (labels[slices[:3]] != UNKNOWN).any(axis=(1, 2)).all()
-            if annotated and len(set(slices[:3].tolist())) == 3:
+            ahead = [*range(LENGTH), int(rng.integers(LENGTH, 2 * LENGTH))]
+            slices = np.clip(first + step * np.array(ahead), 0, len(planes) - 1)
+            annotated = (labels[slices[:LENGTH]] != UNKNOWN).any(axis=(1, 2)).all()
+            if annotated and len(set(slices[:LENGTH].tolist())) == LENGTH:
                 spacing = tuple(s for a, s in enumerate(example.spacing_zyx_mm) if a != axis)
                 return _cut(planes, mask, labels == UNKNOWN, slices, (spacing[0], spacing[1]), rng, size)
     return None
@@ -163,7 +166,8 @@ def _cut(
     size: int,
 ) -> Clip:
     """The slices around the object, turned, flipped, brighter, darker or inverted."""
-    square = Square.around(mask[slices[0]] | mask[slices[2]], spacing_mm, size, margin=rng.uniform(0.3, 1.5))
+    seen_first = mask[slices[0]] | mask[slices[LENGTH - 1]]
+    square = Square.around(seen_first, spacing_mm, size, margin=rng.uniform(0.3, 1.5))
     seen = (slices, *square.box)
     images = square.cut(normalised(planes[seen], [0]))
     masks = (square.cut(torch.from_numpy(mask[seen].astype(np.float32))) > 0.5).float()

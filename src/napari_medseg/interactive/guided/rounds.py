@@ -120,14 +120,12 @@ def _fill(
     network: MemoryNetwork, image: Tensor, span: Span, memories: Mapping[int, Memory]
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """{slice: (probability (Y, X), quality ())} of a span, from both sides; the nearer reference counts more."""
-    together = memories[span.references[0]]
-    for other in span.references[1:]:
-        together = together.with_later(memories[other])
     walks = []
-    if span.low is not None:
-        walks.append((span.low, _walk(network, image, together, span.slices)))
-    if span.high is not None:
-        walks.append((span.high, _walk(network, image, together, span.slices[::-1])))
+    for start, other, slices in ((span.low, span.high, span.slices), (span.high, span.low, span.slices[::-1])):
+        if start is not None:
+            # The slice that a walk starts from is the last one in memory, as each slice on the way is then.
+            known = memories[start] if other is None else memories[other].with_later(memories[start])
+            walks.append((start, _walk(network, image, known, slices)))
     filled = {}
     for index in span.slices:
         weights = [1 / abs(index - reference) for reference, _ in walks]

@@ -76,7 +76,17 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 when="To fill volumes from painted slices, of objects that it was never trained for.",
                 reference="Zhou et al., MICCAI 2021",
                 network="mem3d",
-                arguments={"width": 8, "blocks": (1, 1, 1), "key": 32, "value": 64, "decoder": 32, "aspp": False},
+                arguments={
+                    "width": 8,
+                    "blocks": (1, 1, 1),
+                    "key": 32,
+                    "value": 64,
+                    "decoder": 32,
+                    "aspp": False,
+                    "dense": True,
+                    "carry": True,
+                    "fine": True,
+                },
                 takes="memory",
             ),
             SchemeSpec(

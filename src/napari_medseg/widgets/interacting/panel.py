@@ -21,7 +21,6 @@ from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.interactive.slices import (
     SliceQuality,
     correct_by_network,
-    fill_from_slices,
     next_slice,
     painted_slices,
     slice_quality,
@@ -34,6 +33,7 @@ from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
 from napari_medseg.widgets.fields.layer_box import WAITS_FOR_IMAGE, LayerBox
 from napari_medseg.widgets.interacting.as_python import session_script
+from napari_medseg.widgets.interacting.filling import Filling
 from napari_medseg.widgets.interacting.guided_box import GuidedBox
 from napari_medseg.widgets.interacting.object_list import ObjectList, ObjectRow
 from napari_medseg.widgets.interacting.slices_box import SlicesBox
@@ -90,7 +90,8 @@ class InteractPanel(Panel):
             "said nothing about is not annotated."
         )
         self.objects = ObjectList()
-        self.slices = SlicesBox()
+        self.filling = Filling(self, lambda: self.work)
+        self.slices = SlicesBox(self.filling.runner)
         self._make_buttons()
         self.earlier = QComboBox()
         self.earlier.setToolTip("Earlier work on this image. What you do without Resume does not overwrite it.")
@@ -232,9 +233,8 @@ class InteractPanel(Panel):
 
     def fill(self, between: bool) -> None:
         """Fill the object from its painted slices; what comes is a change like any other."""
-        self._with(
-            lambda work: work.do(partial(fill_from_slices, label=work.label, between=between, model=self.guided.fills))
-        )
+        config, model = self.slices.config, self.guided.fills
+        self._with(lambda work: self.filling.start(work, config, model, between=between))
 
     def look_at_next_slice(self) -> None:
         """Show the slice that is worth painting next."""
@@ -313,6 +313,7 @@ class InteractPanel(Panel):
                 self._done.add(self.work.image, self.work.canvas.labels)
             self.work.close()
             self.work = None
+            self.filling.runner.cancel()
 
     def _bind(self, layers: tuple[Layer, ...]) -> None:
         """The keys of the tools, on the session's own layers only: napari's stay as they are elsewhere."""

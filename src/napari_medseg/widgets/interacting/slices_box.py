@@ -6,13 +6,27 @@ from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPalette
 from qtpy.QtWidgets import QToolTip, QVBoxLayout, QWidget
 
+from napari_medseg.config import PropagateConfig
 from napari_medseg.interactive.slices import SliceQuality
-from napari_medseg.widgets.fields.forms import button, row
+from napari_medseg.widgets.fields.config_form import ConfigForm, Words
+from napari_medseg.widgets.fields.forms import button, caption, form, row
+from napari_medseg.widgets.work.progress_row import ProgressRow
+from napari_medseg.widgets.work.runner import Runner
 
 _WEAK, _SURE = QColor("#d9822b"), QColor("#3d8fe0")
 """The colours of 0 and of 1: told apart by those who see no red or no green, too."""
 _HEIGHT, _MARK = 26, 5
 """Pixels of the bar, and of the marks below it."""
+_WORDS = {
+    "method": Words("Fill", {"auto": "by the image", "interpolation": "by shapes alone", "learn": "by learning"}),
+    "minutes": Words("Minutes"),
+}
+_WHEN = {
+    "auto": "At once, by the image and the painted shapes.",
+    "interpolation": "At once, by the painted shapes: where the image shows no border.",
+    "learn": "Learns the painted slices first: the best from five slices on, and you can go on meanwhile.",
+}
+"""{method: when to use it, and how long it takes}"""
 
 
 class QualityBar(QWidget):
@@ -67,13 +81,21 @@ class QualityBar(QWidget):
 
 
 class SlicesBox(QWidget):
-    """`fill` carries whether only what lies between painted slices is filled; `next` asks for the slice to paint."""
+    """`fill` carries whether only what lies between painted slices is filled; `next` asks for the slice to paint.
+
+    runner: of the network that learns slices.
+    """
 
     fill = Signal(bool)
     next = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, runner: Runner) -> None:
         super().__init__()
+        self._runner, self._painted = runner, 0
+        self.options = ConfigForm(PropagateConfig, ("method", "minutes"), _WORDS, hidden=("epochs", "seed", "device"))
+        self.options.offer("method", _WHEN)
+        self.when = caption()
+        self.progress = ProgressRow(runner)
         self.bar = QualityBar()
         self.next_button = button(
             "Next slice",
@@ -90,17 +112,41 @@ class SlicesBox(QWidget):
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form(**self.options.rows()))
+        layout.addWidget(self.when)
         layout.addLayout(row(self.between_button, self.volume_button))
+        layout.addWidget(self.progress)
         line = row(self.bar, self.next_button)
         line.setStretch(0, 1)
         layout.addLayout(line)
         self.bar.show_quality(None)
+        self.progress.hide()
+        self.options.changed.connect(self._update)
+        runner.busy.connect(self._on_busy)
+        self._update()
+
+    @property
+    def config(self) -> PropagateConfig:
+        """How objects are filled."""
+        return self.options.config
 
     def set_ready(self, *, has_object: bool, painted: int) -> None:
         """painted: the slices of the object that are painted."""
         self.next_button.setEnabled(has_object)
-        self.between_button.setEnabled(painted > 1)
-        self.volume_button.setEnabled(painted > 0)
+        self._painted = painted
+        self._update()
+
+    def _on_busy(self, busy: bool) -> None:
+        self.progress.setVisible(busy)
+        self._update()
+
+    def _update(self) -> None:
+        method = self.config.method
+        self.when.setText(_WHEN[method])
+        self.options.show("minutes", method == "learn")
+        waits = method == "learn" and self._runner.is_busy
+        self.between_button.setEnabled(self._painted > 1 and not waits)
+        self.volume_button.setEnabled(self._painted > 0 and not waits)
 
 
 def _between(value: float) -> QColor:
