@@ -175,7 +175,16 @@ SURFACE = {
         "--device auto",
     ],
     "interact": ["image", "--images several times", "--prompts required", "--model", "-o --output required"],
-    "propagate": ["image", "--images several times", "--labels required", "--model", "-o --output required"],
+    "propagate": [
+        "image",
+        "--images several times",
+        "--labels required",
+        "--method auto [auto|geodesic|interpolation|memory|learn]",
+        "--minutes 0.5",
+        "--seed 0",
+        "--model",
+        "-o --output required",
+    ],
     "clean": [
         "labels",
         "-o --output required",

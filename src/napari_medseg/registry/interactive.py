@@ -57,10 +57,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
             "aspp": Parameter(True, "dilated branches where the decoder starts"),
             "quality": Parameter(True, "a head that rates the mask"),
             "dense": Parameter(False, "the memory is read at an eighth of the size of a slice, not at a sixteenth"),
-            "carry": Parameter(
-                False,
-                "the slice is seen beside the last one in memory, whose mask the answer starts from",
-            ),
+            "carry": Parameter(False, "a slice is seen beside the last one in memory and its mask"),
             "fine": Parameter(False, "masks are decoded at the size of the slice, not at a quarter of it"),
             "norm": Parameter("group", "normalisation in the encoders", choices=("group", "instance", "batch")),
         },

@@ -142,7 +142,7 @@ def test_clips_leave_out_what_nobody_annotated(monkeypatch: pytest.MonkeyPatch) 
         return outputs
 
     monkeypatch.setattr(net, "segment", segment)
-    clip_losses(net, [(images, masks)], far=False)["mask"].backward()  # type: ignore[no-untyped-call]
+    clip_losses(net, [(images, masks)], np.random.default_rng(0), far=False)["mask"].backward()  # type: ignore[no-untyped-call]
     for k, logits in enumerate(seen, start=1):
         assert logits.grad is not None
         unknown = masks[k] == UNKNOWN

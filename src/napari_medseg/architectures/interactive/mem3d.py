@@ -26,6 +26,8 @@ from napari_medseg.errors import InputError
 
 DILATIONS = (2, 4, 8)
 QUALITY_FEATURES = 1000
+_QUIET = 0.1
+"""Factor of the first weights where residuals, scores and ratings are made."""
 _conv3 = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
@@ -54,8 +56,8 @@ class Mem3D(nn.Module):
 
     As published, the memory says what looks like the object, and not where it was; a place of it stands for 16 samples,
     and masks are decoded at a quarter of the size. A network that learns for minutes then loses a small object from a
-    slice to the next. `carry`: the slice is seen beside the last one in memory and its mask, which is also where the
-    answer starts from (Oh et al., CVPR 2018). `dense`: a place stands for 8 samples. `fine`: decoded at full size.
+    slice to the next. `carry`: the slice is seen beside the last one in memory and its mask (Perazzi et al., CVPR
+    2017). `dense`: a place stands for 8 samples. `fine`: masks are decoded at full size.
     Sources: Zhou et al., MICCAI 2021; Zhou et al., MedIA 2023. Raises InputError for other than two classes:
     every object is propagated by itself.
     """
@@ -107,10 +109,22 @@ class Mem3D(nn.Module):
             refine.append(_Refinement(half, decoder, decoder // 2))
         self.refine = nn.ModuleList(refine)
         self.finish = _Finish(seen, decoder // 2, decoder // 4) if fine else None
-        self.trust = nn.Parameter(torch.ones(())) if carry else None
         self.head = _conv3(decoder // 4 if fine else decoder, out_channels)
         self.quality = _Quality(norm, deepest) if quality else None
         he_init(self)
+        self._begin_quietly()
+
+    def _begin_quietly(self) -> None:
+        """Make first answers unsure. The decoder has no norm: its residuals would add up to scores of hundreds.
+
+        The first steps of a training then leave it without a unit that is not negative everywhere, and the ratings at
+        0 or 1.
+        """
+        last = [module.body[-1] for module in self.modules() if isinstance(module, _Residual)]
+        ratings = [] if self.quality is None else [self.quality.rate[-2]]
+        with torch.no_grad():
+            for layer in (*last, self.head, *ratings):
+                layer.weight.mul_(_QUIET)
 
     def forward(self, x: Tensor, images: Tensor, masks: Tensor) -> Outputs:
         """A slice, and images and masks in memory -> logits (N, 2, Y, X), and under "quality" (N,) with that head."""
@@ -135,9 +149,6 @@ class Mem3D(nn.Module):
         if self.finish is not None:
             y = self.finish(seen, y)
         logits = crop(resize(self.head(relu(y)), seen.shape[2:]), size)
-        if self.trust is not None:
-            before = self.trust * (2 * memory.last[:, -1:] - 1)
-            logits = logits + torch.cat((-before, before), dim=1)
         heads = {} if self.quality is None else {"quality": self.quality(deep, logits)}
         return Outputs(logits, heads=heads)
 

@@ -14,16 +14,23 @@ Sources: Zhou et al., MICCAI 2021 (clips); Berman et al., CVPR 2018 (Lovasz).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+from torch.nn.functional import (
+    affine_grid,
+    binary_cross_entropy_with_logits,
+    grid_sample,
+    max_pool2d,
+    mse_loss,
+)
 
-from napari_medseg.architectures.interactive.mem3d import Mem3D
+from napari_medseg.architectures.interactive.mem3d import Mem3D, Memory
 from napari_medseg.interactive.guided.region import Square, normalised
 from napari_medseg.sample import Kind, phantom
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -32,7 +39,9 @@ SIZE = 96
 """Samples of a slice along each axis."""
 LENGTH = 4
 """Slices of a clip, one after the other; three are published."""
-_FARTHEST = 3
+_MISPLACED = 0.7
+"""Probability that the mask which a slice is seen beside was moved, or made thicker or thinner."""
+_FARTHEST = 4
 """From a slice of a clip to the next, in slices of the volume, at most."""
 _LEAST_VOXELS = 12
 """Of the object in the first slice of a clip."""
@@ -91,7 +100,7 @@ def phantoms(count: int, seed: int) -> Iterator[tuple[Volume, Segmentation]]:
             yield shapes(seed + k)
 
 
-def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Tensor]:
+def clip_losses(net: Mem3D, clips: Sequence[Clip], rng: np.random.Generator, *, far: bool) -> dict[str, Tensor]:
     """The losses of the masks and of the quality head. far: whether the last slice is a second reference.
 
     What nobody annotated does not count; a slice that is given as a reference has nothing there.
@@ -103,7 +112,7 @@ def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Te
         references = net.memorise(images[:, LENGTH, :, None], masks[:, LENGTH, None, None]).with_later(references)
     memory, of_masks, of_quality = references, list[Tensor](), list[Tensor]()
     for k in range(1, LENGTH):
-        outputs = net.segment(images[:, k], memory)
+        outputs = net.segment(images[:, k], _misplaced(memory, rng))
         score = outputs.logits[:, 1] - outputs.logits[:, 0]
         found, counts = score.sigmoid(), known[:, k]
         entropy = binary_cross_entropy_with_logits(score, masks[:, k], reduction="none")[counts].sum()
@@ -111,6 +120,28 @@ def clip_losses(net: Mem3D, clips: Sequence[Clip], *, far: bool) -> dict[str, Te
         of_quality.append(mse_loss(outputs.heads["quality"], _iou((found.detach() > 0.5) & counts, masks[:, k] > 0.5)))
         memory = references.with_later(net.memorise(images[:, k, :, None], found[:, None, None].detach()))
     return {"mask": torch.stack(of_masks).mean(), "quality": torch.stack(of_quality).mean()}
+
+
+def _misplaced(memory: Memory, rng: np.random.Generator) -> Memory:
+    """The memory, the last mask of which lies elsewhere, is turned, stretched, or too thick or thin, most of the time.
+
+    Without, to copy that mask is the best that a beginner finds, and it learns neither where the image has a border nor
+    where the object ends. Keys and values stay those of the true mask (Perazzi et al., CVPR 2017).
+    """
+    image, mask = memory.last[:, :-1], memory.last[:, -1:]
+    moves = torch.eye(2, 3, dtype=mask.dtype).repeat(len(mask), 1, 1)
+    for move in moves:
+        if rng.random() < _MISPLACED:
+            rows, columns, turn = *rng.uniform(0.75, 1.33, 2), rng.uniform(-0.3, 0.3)
+            turned = [[rows * np.cos(turn), -columns * np.sin(turn)], [rows * np.sin(turn), columns * np.cos(turn)]]
+            move[:, :2], move[:, 2] = torch.tensor(turned), torch.from_numpy(rng.uniform(-0.15, 0.15, 2))
+    places = affine_grid(moves.to(mask.device), list(mask.shape), align_corners=False)
+    mask = grid_sample(mask, places, align_corners=False)
+    width, thicker = 2 * int(rng.integers(1, 3)) + 1, rng.random() < 0.5
+    if rng.random() < _MISPLACED:
+        grown = partial(max_pool2d, kernel_size=width, stride=1, padding=width // 2)
+        mask = grown(mask) if thicker else 1 - grown(1 - mask)
+    return replace(memory, last=torch.cat((image, mask), dim=1))
 
 
 def lovasz(probability: Tensor, mask: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class MemoryClips(OneNetwork):
         if not clips:
             return {"mask": 0.0, "quality": 0.0}
         train_mode(self._network)
-        losses = clip_losses(cast("Mem3D", self._network), clips, far=bool(rng.random() < 0.5))
+        losses = clip_losses(cast("Mem3D", self._network), clips, rng, far=bool(rng.random() < 0.5))
         return self._descend(self._optimiser, losses, state)
 
     def scores(self, cases: Sequence[Case]) -> Work[dict[int, float]]:
