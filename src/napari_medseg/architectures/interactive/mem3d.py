@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from napari_medseg.architectures.blocks.attention import DotProductAttention
-from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple, resize
+from napari_medseg.architectures.blocks.base import crop, he_init, normalisation, pad_to_multiple, resize
 from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.blocks.resnet import Bottleneck, ResNetEncoder, conv_unit
 from napari_medseg.errors import InputError
@@ -27,7 +28,9 @@ from napari_medseg.errors import InputError
 DILATIONS = (2, 4, 8)
 QUALITY_FEATURES = 1000
 _QUIET = 0.1
-"""Factor of the first weights where residuals, scores and ratings are made."""
+"""Factor of the first weights where residuals and scores are made."""
+_LEAK = 0.2
+"""Slope below 0 at the end of the decoder."""
 _conv3 = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
@@ -105,25 +108,25 @@ class Mem3D(nn.Module):
         start = _DilatedBranches(norm, 2 * value, decoder) if aspp else _conv3(2 * value, decoder)
         self.start = nn.Sequential(start, _Residual(decoder))
         refine = [_Refinement(eighth, decoder, decoder), _Refinement(quarter, decoder, decoder)]
+        self.finish = None
         if fine:
             refine.append(_Refinement(half, decoder, decoder // 2))
+            self.finish = _Finish(norm, seen, decoder // 2, decoder // 4)
         self.refine = nn.ModuleList(refine)
-        self.finish = _Finish(seen, decoder // 2, decoder // 4) if fine else None
+        # The published decoder has no norm, and takes long to say "object" at all.
+        widths = (decoder, decoder, decoder, decoder // 2) if fine else ()
+        self.norms = nn.ModuleList(get_norm_layer(normalisation(norm, n), spatial_dims, n) for n in widths)
+        self.trust = nn.Parameter(torch.ones(())) if carry else None
         self.head = _conv3(decoder // 4 if fine else decoder, out_channels)
         self.quality = _Quality(norm, deepest) if quality else None
         he_init(self)
         self._begin_quietly()
 
     def _begin_quietly(self) -> None:
-        """Make first answers unsure. The decoder has no norm: its residuals would add up to scores of hundreds.
-
-        The first steps of a training then leave it without a unit that is not negative everywhere, and the ratings at
-        0 or 1.
-        """
+        """Make first answers unsure: the residuals of the decoder would add up to scores of hundreds."""
         last = [module.body[-1] for module in self.modules() if isinstance(module, _Residual)]
-        ratings = [] if self.quality is None else [self.quality.rate[-2]]
         with torch.no_grad():
-            for layer in (*last, self.head, *ratings):
+            for layer in (*last, self.head):
                 layer.weight.mul_(_QUIET)
 
     def forward(self, x: Tensor, images: Tensor, masks: Tensor) -> Outputs:
@@ -144,11 +147,15 @@ class Mem3D(nn.Module):
         seen = pad_to_multiple(torch.cat((x, memory.last), dim=1) if self.carries else x, self.multiple)
         half, quarter, eighth, deep = self.look(seen)
         y = self.start(torch.cat((self._read(deep, memory), self.query_value(deep)), dim=1))
-        for refine, skip in zip(self.refine, (eighth, quarter, half), strict=False):
-            y = refine(skip, y)
-        if self.finish is not None:
-            y = self.finish(seen, y)
-        logits = crop(resize(self.head(relu(y)), seen.shape[2:]), size)
+        norms: list[nn.Module] = [*self.norms] or [nn.Identity()] * 3
+        y = norms[0](y)
+        for refine, norm, skip in zip(self.refine, norms[1:], (eighth, quarter, half), strict=False):
+            y = norm(refine(skip, y))
+        y = relu(y) if self.finish is None else self.finish(seen, y)
+        logits = crop(resize(self.head(y), seen.shape[2:]), size)
+        if self.trust is not None:
+            before = self.trust * (2 * memory.last[:, -1:] - 1)
+            logits = logits + torch.cat((-before, before), dim=1)
         heads = {} if self.quality is None else {"quality": self.quality(deep, logits)}
         return Outputs(logits, heads=heads)
 
@@ -208,11 +215,14 @@ class _Refinement(nn.Module):
 class _Finish(nn.Module):
     """The decoder's map, brought to the size of the slice, beside what the slice itself shows."""
 
-    def __init__(self, seen: int, before: int, after: int) -> None:
+    def __init__(self, norm: str, seen: int, before: int, after: int) -> None:
         super().__init__()
         self.narrow = nn.Conv2d(before, after, 1)
         self.skip = _conv3(seen, after)
-        self.body = nn.Sequential(nn.ReLU(), _conv3(after, after))
+        # With ReLU, "object" becomes what no unit answers to: nothing is learned from there any more.
+        self.body = nn.Sequential(
+            nn.LeakyReLU(_LEAK), conv_unit(2, norm, after, after, active=False), nn.LeakyReLU(_LEAK)
+        )
 
     def forward(self, seen: Tensor, coarse: Tensor) -> Tensor:
         """(N, seen, Y, X), (N, before, y, x) -> (N, after, Y, X)."""

@@ -39,7 +39,7 @@ SIZE = 96
 """Samples of a slice along each axis."""
 LENGTH = 4
 """Slices of a clip, one after the other; three are published."""
-_MISPLACED = 0.7
+_MISPLACED = 0.5
 """Probability that the mask which a slice is seen beside was moved, or made thicker or thinner."""
 _FARTHEST = 4
 """From a slice of a clip to the next, in slices of the volume, at most."""
@@ -123,24 +123,23 @@ def clip_losses(net: Mem3D, clips: Sequence[Clip], rng: np.random.Generator, *, 
 
 
 def _misplaced(memory: Memory, rng: np.random.Generator) -> Memory:
-    """The memory, the last mask of which lies elsewhere, is turned, stretched, or too thick or thin, most of the time.
+    """The memory, the last mask of which is moved, turned, stretched, thicker or thinner half of the time.
 
-    Without, to copy that mask is the best that a beginner finds, and it learns neither where the image has a border nor
-    where the object ends. Keys and values stay those of the true mask (Perazzi et al., CVPR 2017).
+    Its own masks are a little wrong in use, and are to be mended by the image. Keys and values stay those of the true
+    mask (Perazzi et al., CVPR 2017).
     """
     image, mask = memory.last[:, :-1], memory.last[:, -1:]
     moves = torch.eye(2, 3, dtype=mask.dtype).repeat(len(mask), 1, 1)
     for move in moves:
         if rng.random() < _MISPLACED:
-            rows, columns, turn = *rng.uniform(0.75, 1.33, 2), rng.uniform(-0.3, 0.3)
+            rows, columns, turn = *rng.uniform(0.88, 1.14, 2), rng.uniform(-0.15, 0.15)
             turned = [[rows * np.cos(turn), -columns * np.sin(turn)], [rows * np.sin(turn), columns * np.cos(turn)]]
-            move[:, :2], move[:, 2] = torch.tensor(turned), torch.from_numpy(rng.uniform(-0.15, 0.15, 2))
+            move[:, :2], move[:, 2] = torch.tensor(turned), torch.from_numpy(rng.uniform(-0.06, 0.06, 2))
     places = affine_grid(moves.to(mask.device), list(mask.shape), align_corners=False)
     mask = grid_sample(mask, places, align_corners=False)
-    width, thicker = 2 * int(rng.integers(1, 3)) + 1, rng.random() < 0.5
     if rng.random() < _MISPLACED:
-        grown = partial(max_pool2d, kernel_size=width, stride=1, padding=width // 2)
-        mask = grown(mask) if thicker else 1 - grown(1 - mask)
+        grown = partial(max_pool2d, kernel_size=3, stride=1, padding=1)
+        mask = grown(mask) if rng.random() < 0.5 else 1 - grown(1 - mask)
     return replace(memory, last=torch.cat((image, mask), dim=1))
 
 

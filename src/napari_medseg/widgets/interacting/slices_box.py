@@ -93,7 +93,6 @@ class SlicesBox(QWidget):
         super().__init__()
         self._runner, self._painted = runner, 0
         self.options = ConfigForm(PropagateConfig, ("method", "minutes"), _WORDS, hidden=("epochs", "seed", "device"))
-        self.options.offer("method", _WHEN)
         self.when = caption()
         self.progress = ProgressRow(runner)
         self.bar = QualityBar()
@@ -113,6 +112,7 @@ class SlicesBox(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form(**self.options.rows()))
+        self.options.offer("method", _WHEN)  # once it is laid out: magicgui offers all again where a parent changes
         layout.addWidget(self.when)
         layout.addLayout(row(self.between_button, self.volume_button))
         layout.addWidget(self.progress)
