@@ -103,7 +103,7 @@ class MemoryReads:
         """{annotated slice: the memory of all of them, of which it is the last}; places are in the order of slices."""
         order = sorted(self.masks)
         seen = [torch.from_numpy(self.masks[k][self.view.square.box].astype(np.float32)) for k in order]
-        masks = (self.view.square.cut(torch.stack(seen)) > _HALF).float()
+        masks = self.view.square.cut_masks(torch.stack(seen))
         images = self.view.image[order]
         memory = network.memorise(images.transpose(0, 1)[None], masks[None, None])
         return {k: replace(memory, last=torch.cat((images[n], masks[[n]]))[None]) for n, k in enumerate(order)}

@@ -39,9 +39,9 @@ SIZE = 96
 """Samples of a slice along each axis."""
 LENGTH = 4
 """Slices of a clip, one after the other; three are published."""
-_MISPLACED = 0.5
+_MISPLACED = 0.3
 """Probability that the mask which a slice is seen beside was moved, or made thicker or thinner."""
-_FARTHEST = 4
+_FARTHEST = 3
 """From a slice of a clip to the next, in slices of the volume, at most."""
 _LEAST_VOXELS = 12
 """Of the object in the first slice of a clip."""
@@ -123,7 +123,7 @@ def clip_losses(net: Mem3D, clips: Sequence[Clip], rng: np.random.Generator, *, 
 
 
 def _misplaced(memory: Memory, rng: np.random.Generator) -> Memory:
-    """The memory, the last mask of which is moved, turned, stretched, thicker or thinner half of the time.
+    """The memory, the last mask of which is moved, turned, stretched, thicker or thinner now and then.
 
     Its own masks are a little wrong in use, and are to be mended by the image. Keys and values stay those of the true
     mask (Perazzi et al., CVPR 2017).
@@ -200,7 +200,7 @@ def _cut(
     square = Square.around(seen_first, spacing_mm, size, margin=rng.uniform(0.3, 1.5))
     seen = (slices, *square.box)
     images = square.cut(normalised(planes[seen], [0]))
-    masks = (square.cut(torch.from_numpy(mask[seen].astype(np.float32))) > 0.5).float()
+    masks = square.cut_masks(torch.from_numpy(mask[seen].astype(np.float32)))
     if unknown[seen].any():
         masks[square.cut(torch.from_numpy(unknown[seen].astype(np.float32))) > 0] = UNKNOWN
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))

@@ -62,7 +62,7 @@ class MemoryView:
 
     def _seen(self, mask: Mask) -> Tensor:
         cropped = torch.from_numpy(mask[self.square.box].astype(np.float32))
-        return (self.square.cut(cropped[None])[0] > 0.5).float()
+        return self.square.cut_masks(cropped[None])[0]
 
 
 def memory_network(model: Model | str | Path) -> tuple[Mem3D, int]:

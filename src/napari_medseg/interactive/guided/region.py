@@ -18,6 +18,7 @@ MARGIN = 0.75
 """Of the object's extent, added to each side of the square: what is between the references may lie beside them."""
 _LEAST_MARGIN = 8
 """In voxels of the finer spacing."""
+_HALF = 0.5
 _CLIPPED_PERCENT = (0.5, 99.5)
 """Percentiles of the annotated slices that intensities are clipped to."""
 
@@ -57,9 +58,17 @@ class Square:
 
     def cut(self, planes: Tensor) -> Tensor:
         """(Z, *shape) -> (Z, size, size) float32, linear; beyond the volume its border goes on."""
+        return _sampled(planes, self._indices, "border")
+
+    def cut_masks(self, masks: Tensor) -> Tensor:
+        """The same of masks, at a half; an object ends with the volume, or it would go on as stripes."""
+        return (_sampled(masks, self._indices, "zeros") > _HALF).float()
+
+    @property
+    def _indices(self) -> list[Tensor]:
+        """Rows and columns of the samples, in voxels."""
         samples = (torch.arange(self.size) + 0.5) / self.size * self.side_mm
-        indices = [(samples + a) / s for a, s in zip(self.low_mm, self.spacing_mm, strict=True)]
-        return _sampled(planes, indices, "border")
+        return [(samples + a) / s for a, s in zip(self.low_mm, self.spacing_mm, strict=True)]
 
     def paste(self, samples: Tensor) -> Tensor:
         """(Z, size, size) -> (Z, *shape), linear; nothing beyond the square."""
