@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class MemoryReads:
             total = torch.zeros(len(self.masks), self.view.square.size, self.view.square.size)
             memories = self._remembered(network)
             for index in self.asked:
-                nearest = min(memories, key=lambda k, at=index: abs(k - at))
+                nearest = min(memories, key=partial(_distance, index))
                 total += self._read(network, memories[nearest], index, config.weighted)
                 done += 1
                 yield Progress(done, len(networks) * len(self.asked), "slices")
@@ -142,6 +143,10 @@ class MemoryReads:
         plane[self.place] = 1
         cut = self.view.square.cut(plane[None])[0]
         return cut / cut.sum().clamp(min=1e-6)
+
+
+def _distance(index: int, other: int) -> int:
+    return abs(index - other)
 
 
 def _effect(weights: Tensor, g: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ def propagate(
     not go together.
     """
     events = iter_propagate(volume, some_slices, slices=slices, model=model, config=config, **knobs)
-    return result_of(_with_warnings(events))
+    found: Segmentation = result_of(_with_warnings(events))
+    return found
 
 
 def iter_propagate(
@@ -154,17 +156,23 @@ def _learning(part: Volume, known: Segmentation, config: PropagateConfig, train:
     with tempfile.TemporaryDirectory() as folder:
         events = (train or iter_train)([(part, known)], out=Path(folder) / "learned.safetensors", **options)
         model = yield from _progress(events)
-        return (yield from _progress(iter_segment(part, model, device=config.device, instances="none")))
+        found: Segmentation = yield from _progress(iter_segment(part, model, device=config.device, instances="none"))
+        return found
 
 
 def _progress(events: Iterator[Event]) -> Work[Any]:
     """The progress of a public generator; returns its result. What it starts and fills is no news here."""
-    for event in events:
-        if isinstance(event, Progress):
-            yield event
-        elif isinstance(event, Finished):
-            return event.result
+    with closing(_closable(events)) as running:  # a training that is cancelled writes its model before its folder goes
+        for event in running:
+            if isinstance(event, Progress):
+                yield event
+            elif isinstance(event, Finished):
+                return event.result
     raise AssertionError("public generators end with Finished")
+
+
+def _closable(events: Iterator[Event]) -> Generator[Event, None, None]:
+    yield from events
 
 
 def _with_warnings(events: Iterator[Event]) -> Iterator[Event]:

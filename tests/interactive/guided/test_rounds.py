@@ -63,7 +63,7 @@ def test_one_mask_goes_both_ways(image: Tensor) -> None:
     # Errors add up on the way: each rating is multiplied by those before it.
     ratings = [2.0**-21, 2.0**-15, 2.0**-10, 2.0**-6, 2.0**-3, 2.0**-1, 1, 2.0**-1, 2.0**-3]
     torch.testing.assert_close(found.quality, torch.tensor(ratings))
-    assert found.weakest == 0
+    assert found.weakest == 5
     # Each slice reads the reference, and the slice before it on the way from there.
     assert walked.read[-2:] == [(7.0, (6.0,)), (8.0, (6.0, 7.0))]
     assert walked.read[:3] == [(5.0, (6.0,)), (4.0, (6.0, 5.0)), (3.0, (6.0, 4.0))]
@@ -97,10 +97,15 @@ def test_a_corrected_reference_is_propagated_again(image: Tensor) -> None:
     assert second.computed == (Span(1, 5, range(2, 5)), Span(5, None, range(6, 9)))
 
 
-def test_a_slice_that_holds_the_object_is_proposed_first() -> None:
-    probability = torch.tensor([0.1, 0.9, 1.0, 0.8, 0.1])[:, None, None].expand(5, 2, 2)
-    found = Round({2: full()}, probability, torch.tensor([0.1, 0.5, 1.0, 0.4, 0.2]), ())
-    assert found.weakest == 3
+def test_the_slice_from_which_most_is_gained_is_proposed() -> None:
+    """Each step on the way keeps a half, or all; the sizes are 1."""
+    probability = torch.full((5, 1, 1), 1.0)
+    quality, ratings = torch.tensor([1.0, 0.5, 0.25, 0.25, 0.25]), torch.tensor([1.0, 0.5, 0.5, 1.0, 1.0])
+    found = Round({0: torch.ones(1, 1)}, probability, quality, ratings, ())
+    # From 1: 0.5 + (0.5 - 0.25) * 3 = 1.25. From 2: (0.5 - 0.5) + 3 * 0.75 = 2.25, and so from 3 and 4.
+    assert found.weakest == 2
+    probability[2:] = 0.1  # little of the object is there
+    assert Round({0: torch.ones(1, 1)}, probability, quality, ratings, ()).weakest == 1
 
 
 def test_nothing_is_proposed_where_every_slice_has_a_mask(image: Tensor) -> None:

@@ -127,6 +127,7 @@ class Mem3D(nn.Module):
         last = [module.body[-1] for module in self.modules() if isinstance(module, _Residual)]
         with torch.no_grad():
             for layer in (*last, self.head):
+                assert isinstance(layer, nn.Conv2d), "each ends with a convolution"
                 layer.weight.mul_(_QUIET)
 
     def forward(self, x: Tensor, images: Tensor, masks: Tensor) -> Outputs:

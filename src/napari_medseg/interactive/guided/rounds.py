@@ -6,6 +6,7 @@ A reference is a slice with a mask by the user. A span is a run of slices betwee
     probability  (Z, Y, X) of the object
     quality      (Z,): the intersections over union that the network expects of its own masks on the way from the
                  reference to the slice, multiplied; 1 at references
+    ratings      (Z,): of each slice alone, given the slice before it on the way; 1 at references
 
 Sources: Zhou et al., MICCAI 2021; Zhou et al., MedIA 2023.
 """
@@ -22,6 +23,11 @@ from torch import Tensor
 
 from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.architectures.interactive.mem3d import Memory
+
+_Answer = tuple[Tensor, Tensor, Tensor]
+"""Of a slice: its probability (Y, X), quality () and rating ()."""
+_WORST = 1e-3
+"""A rating below this counts as this."""
 
 
 class MemoryNetwork(Protocol):
@@ -58,6 +64,7 @@ class Round:
     """{slice: (Y, X) float32}: the references."""
     probability: Tensor
     quality: Tensor
+    ratings: Tensor
     computed: tuple[Span, ...]
     """The spans that this round propagated through; the others are those of the round before."""
 
@@ -65,12 +72,16 @@ class Round:
     def weakest(self) -> int | None:
         """The slice to annotate next, by the quality head alone; None where every slice has a mask.
 
-        Slices in which the object was found come first: at the ends of a volume ratings are low, and nothing is there.
+        It is the one from which most is to be gained: a mask there makes any slice as good as the ratings on the way
+        from there, multiplied. Slices count by how much of the object was found in them.
         """
-        found = (self.probability > 0.5).flatten(1).any(1).tolist()
-        ratings = self.quality.tolist()
-        open_slices = [k for k in range(len(ratings)) if k not in self.masks]
-        return min(open_slices, key=lambda k: (not found[k], ratings[k]), default=None)
+        open_slices = [k for k in range(len(self.quality)) if k not in self.masks]
+        sums = torch.cat((self.quality.new_zeros(1), self.ratings.clamp_min(_WORST).log().cumsum(0)))
+        upwards = (sums[None, 1:] - sums[1:, None]).exp().triu(1)  # (slice with the mask, slice that it reaches)
+        downwards = (sums[:-1, None] - sums[None, :-1]).exp().tril(-1)
+        from_there = upwards + downwards + torch.eye(len(self.quality))
+        gains = ((from_there - self.quality).clamp_min(0) * self.probability.flatten(1).sum(1)).sum(1).tolist()
+        return max(open_slices, key=lambda k: gains[k], default=None)
 
 
 def spans(depth: int, references: Sequence[int]) -> tuple[Span, ...]:
@@ -92,20 +103,20 @@ def propagate_round(
     A span reads the memory of its own references alone: rounds one after the other give what one round would.
     """
     depth, _, rows, columns = image.shape
-    probability, quality = image.new_zeros(depth, rows, columns), image.new_ones(depth)
+    probability, quality, ratings = image.new_zeros(depth, rows, columns), image.new_ones(depth), image.new_ones(depth)
     if before is not None:
-        probability, quality = before.probability.clone(), before.quality.clone()
+        probability, quality, ratings = before.probability.clone(), before.quality.clone(), before.ratings.clone()
     for index, mask in masks.items():
-        probability[index], quality[index] = mask, 1
+        probability[index], quality[index], ratings[index] = mask, 1, 1
     kept = _unchanged(before, masks, depth)
     computed = tuple(span for span in spans(depth, list(masks)) if span not in kept)
     with torch.inference_mode():
         memories = {k: _memorised(network, image[k], masks[k]) for k in {k for s in computed for k in s.references}}
         for span in computed:
             filled = _fill(network, image, span, memories)
-            for index, (found, rating) in filled.items():
-                probability[index], quality[index] = found, rating
-    return Round(dict(masks), probability, quality, computed)
+            for index, answer in filled.items():
+                probability[index], quality[index], ratings[index] = answer
+    return Round(dict(masks), probability, quality, ratings, computed)
 
 
 def _unchanged(before: Round | None, masks: Mapping[int, Tensor], depth: int) -> set[Span]:
@@ -116,10 +127,8 @@ def _unchanged(before: Round | None, masks: Mapping[int, Tensor], depth: int) ->
     return {span for span in spans(depth, list(before.masks)) if same.issuperset(span.references)}
 
 
-def _fill(
-    network: MemoryNetwork, image: Tensor, span: Span, memories: Mapping[int, Memory]
-) -> dict[int, tuple[Tensor, Tensor]]:
-    """{slice: (probability (Y, X), quality ())} of a span, from both sides; the nearer reference counts more."""
+def _fill(network: MemoryNetwork, image: Tensor, span: Span, memories: Mapping[int, Memory]) -> dict[int, _Answer]:
+    """The answers of a span, from both sides; the nearer reference counts more."""
     walks = []
     for start, other, slices in ((span.low, span.high, span.slices), (span.high, span.low, span.slices[::-1])):
         if start is not None:
@@ -129,20 +138,23 @@ def _fill(
     filled = {}
     for index in span.slices:
         weights = [1 / abs(index - reference) for reference, _ in walks]
-        parts = [(w / sum(weights), found[index]) for w, (_, found) in zip(weights, walks, strict=True)]
-        probability = torch.stack([w * p for w, (p, _) in parts]).sum(0)
-        filled[index] = (probability, torch.stack([w * q for w, (_, q) in parts]).sum(0))
+        parts = [
+            [w / sum(weights) * part for part in found[index]] for w, (_, found) in zip(weights, walks, strict=True)
+        ]
+        probability, quality, rating = (torch.stack(of_walks).sum(0) for of_walks in zip(*parts, strict=True))
+        filled[index] = (probability, quality, rating)
     return filled
 
 
-def _walk(network: MemoryNetwork, image: Tensor, references: Memory, slices: range) -> dict[int, tuple[Tensor, Tensor]]:
+def _walk(network: MemoryNetwork, image: Tensor, references: Memory, slices: range) -> dict[int, _Answer]:
     """Slice after slice; each reads the references and what the slice before it became, and is no surer than that."""
-    memory, found, rating = references, {}, image.new_ones(())
+    memory, found, quality = references, {}, image.new_ones(())
     for index in slices:
         outputs = network.segment(image[index][None], memory)
         # The head sees one mask at a time: that errors add up on the way, it cannot see.
-        probability, rating = outputs.logits.softmax(1)[0, 1], rating * outputs.heads["quality"][0]
-        found[index] = (probability, rating)
+        probability, rating = outputs.logits.softmax(1)[0, 1], outputs.heads["quality"][0]
+        quality = quality * rating
+        found[index] = (probability, quality, rating)
         memory = references.with_later(_memorised(network, image[index], probability))
     return found
 
