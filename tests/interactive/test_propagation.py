@@ -113,6 +113,6 @@ def test_refusals_say_the_way_out(phantom: tuple[ms.Volume, npt.NDArray[np.uint8
     with pytest.raises(InputError, match=r"slices are along axis 0 \(z\), 1 \(y\) or 2 \(x\); got axis 3"):
         ms.propagate(volume, given, slices={3: [1]})
     with pytest.raises(InputError, match=r"method is auto, geodesic, interpolation, memory or learn; got 'magic'"):
-        ms.propagate(volume, given, method="magic")  # type: ignore[arg-type]
+        ms.propagate(volume, given, method="magic")
     with pytest.raises(InputError, match="slices along one axis"):
         ms.propagate(volume, given, method="interpolation", slices={0: [11], 1: [13]})
