@@ -102,7 +102,7 @@ def measure_memory(path: Path, count: int) -> dict[str, Any]:
         print(kind, json.dumps(rows[kind]), flush=True)
     rows["five slices"] = beside_the_others(path, count)
     record = load_model(path).spec.training
-    trained = {"epochs": round(record.epochs, 1), "minutes": round(record.minutes, 1), "phantoms": record.cases}
+    trained = {"epochs": round(record.epochs, 1), "minutes": round(record.minutes, 1), "cases": record.cases}
     return {"processor": processor(), **trained, "seed": record.seed, **rows}
 
 
@@ -187,6 +187,9 @@ def main() -> None:
     parser.add_argument("path", type=Path, help="The model file, or the folder of both.")
     parser.add_argument("--epochs", type=int, default=75, help="Of the memory network (default: 75).")
     parser.add_argument("--cpu-minutes", type=float, help="Of the memory network, instead of epochs.")
+    parser.add_argument(
+        "--init", type=Path, help="A memory network to train further, on shapes (seeds below 240)."
+    )
     parser.add_argument("--volumes", type=int, default=20, help="Of each kind to measure on, at most 20 (default: 20).")
     parser.add_argument("--resume", action="store_true", help="Go on with a training that was stopped.")
     parser.add_argument("--pnet-epochs", type=int, default=16, help="(default: 16)")
@@ -197,8 +200,11 @@ def main() -> None:
     if args.what == "train-memory":
         budget = {"epochs": args.epochs} if args.cpu_minutes is None else {"minutes": args.cpu_minutes}
         options: dict[str, Any] = {**budget, "batch_size": 4, "val": 0, "device": "cpu", "report": False}
-        options |= {"learning_rate": 0.002, "augment": False}  # clips are varied enough
-        watched(ms.iter_train(phantoms(160, 0), scheme="memory", out=args.path, resume=args.resume, **options))
+        rate = 0.002 if args.init is None else 0.001
+        options |= {"learning_rate": rate, "augment": False}  # clips are varied enough
+        cases = phantoms(160, 0) if args.init is None else map(shapes, range(240))
+        options |= {"init": args.init, "resume": args.resume}
+        watched(ms.iter_train(cases, scheme="memory", out=args.path, **options))
         return
     if args.what == "memory":
         found = measure_memory(args.path, args.volumes)

@@ -120,7 +120,8 @@ class Mem3D(nn.Module):
         self.head = _conv3(decoder // 4 if fine else decoder, out_channels)
         self.quality = _Quality(norm, deepest) if quality else None
         he_init(self)
-        self._begin_quietly()
+        if fine:
+            self._begin_quietly()
 
     def _begin_quietly(self) -> None:
         """Make first answers unsure: the residuals of the decoder would add up to scores of hundreds."""
