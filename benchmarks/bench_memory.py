@@ -187,9 +187,7 @@ def main() -> None:
     parser.add_argument("path", type=Path, help="The model file, or the folder of both.")
     parser.add_argument("--epochs", type=int, default=75, help="Of the memory network (default: 75).")
     parser.add_argument("--cpu-minutes", type=float, help="Of the memory network, instead of epochs.")
-    parser.add_argument(
-        "--init", type=Path, help="A memory network to train further, on shapes (seeds below 240)."
-    )
+    parser.add_argument("--init", type=Path, help="A memory network to train further, on shapes (seeds below 240).")
     parser.add_argument("--volumes", type=int, default=20, help="Of each kind to measure on, at most 20 (default: 20).")
     parser.add_argument("--resume", action="store_true", help="Go on with a training that was stopped.")
     parser.add_argument("--pnet-epochs", type=int, default=16, help="(default: 16)")
