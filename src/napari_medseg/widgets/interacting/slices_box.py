@@ -24,7 +24,7 @@ _WORDS = {
 _WHEN = {
     "auto": "At once, by the image and the painted shapes.",
     "interpolation": "At once, by the painted shapes: where the image shows no border.",
-    "learn": "Learns the painted slices first: the best from five slices on, and you can go on meanwhile.",
+    "learn": "Learns the painted slices for so long, while you go on. The best from five slices on.",
 }
 """{method: when to use it, and how long it takes}"""
 
