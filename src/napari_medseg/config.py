@@ -588,9 +588,10 @@ class PropagateConfig:
     given; learn: by a small network that first learns the painted slices, the best from five slices on; auto: memory
     where a model is given, geodesic otherwise."""
     minutes: float = field(default=0.5, metadata={"gt": 0, "step": 0.25})
-    """Wall time for which learn trains its network; twice as long for a large or faint structure."""
+    """Wall time for which learn trains its network; more for a large or faint structure."""
     epochs: int | None = field(default=None, metadata={"ge": 1})
-    """Passes over 128 patches for which learn trains instead: on a CPU the same result each time, at any speed."""
+    """Passes over the painted part for which learn trains in place of minutes; a core makes about five a second. On a
+    CPU the result is then the same each time."""
     seed: int = 0
     """Of the network that learns."""
     device: Device = "auto"
