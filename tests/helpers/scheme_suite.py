@@ -56,9 +56,9 @@ class SchemeSuite:
 
     def test_a_stopped_training_leaves_a_model_and_goes_on_to_the_same_weights(self, tmp_path: Path) -> None:
         whole = train(pairs(), out=tmp_path / "whole.safetensors", **self.options()).load_network().state_dict()
-        out, count = tmp_path / "m.safetensors", itertools.count(1)
-        events = list(iter_train(pairs(), out=out, should_stop=lambda: next(count) >= STOPPED, **self.options()))
-        steps = [event for event in events if isinstance(event, TrainProgress)]
+        out, steps = tmp_path / "m.safetensors", list[TrainProgress]()
+        for event in iter_train(pairs(), out=out, should_stop=lambda: len(steps) >= STOPPED, **self.options()):
+            steps += [event] if isinstance(event, TrainProgress) else []
         assert len(steps) == STOPPED
         assert set(steps[-1].losses) == self.parts
         assert all(math.isfinite(loss) for loss in steps[-1].losses.values())

@@ -195,7 +195,7 @@ def prepare(
     places = np.ix_(*nearest)
     classes[...] = stored[places]
     guesses = None if shapes is None else np.stack([plan.order.apply(shape)[places] for shape in shapes])
-    spots = _spots(classes, len(spec.label_ids), draw)
+    spots = spots_of(classes, len(spec.label_ids), draw)
     numbers = None
     if isinstance(case, Numbered):
         numbers = new_array(scratch, f"{case.name}.objects", boxes.shape, np.int32)
@@ -214,7 +214,10 @@ def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig)
     return classes
 
 
-def _spots(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator) -> dict[int, npt.NDArray[np.int64]]:
+def spots_of(
+    classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator
+) -> dict[int, npt.NDArray[np.int64]]:
+    """The spots of a PreparedCase, from its classes (Z, Y, X), of which there are `count`."""
     spots = {}
     for k in range(0 if (classes == IGNORE).any() else 1, count):
         found = np.flatnonzero(classes == k)

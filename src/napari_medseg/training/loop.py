@@ -29,7 +29,7 @@ from napari_medseg.training.refiners.deciding import deciding
 from napari_medseg.training.saving.checkpoint import Checkpoints
 from napari_medseg.training.saving.record import recorded
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
-from napari_medseg.training.schemes.scheme import MakesUp, Prepares, ScoresItself
+from napari_medseg.training.schemes.scheme import LabelsImages, MakesUp, Prepares, ScoresItself
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import believing, mean_of, predict_with, validate, validate_presets
 
@@ -67,6 +67,8 @@ def run(
     saving = SavingSchedule(setup.config.budget.checkpoint_minutes * 60, budget.now, budget.now())
     begun, batches, batch = budget.now(), batches_of(setup, state), None
     while not state.step or budget.fraction(state.step) < 1:
+        if (yield from labelling(state, should_stop)):
+            break
         batch = next(batches)
         phase = due_phase(setup, state)
         if phase != state.phase:
@@ -115,6 +117,16 @@ def preparing(state: TrainState) -> str:
     return state.scheme.preparing(state) if isinstance(state.scheme, Prepares) else ""
 
 
+def labelling(state: TrainState, should_stop: ShouldStop) -> Generator[Event, None, bool]:
+    """Let a scheme label images before a step, where it does. Returns whether the training should stop instead."""
+    if isinstance(state.scheme, LabelsImages):
+        for event in state.scheme.labelling(state):
+            yield event
+            if should_stop():
+                return True
+    return False
+
+
 def _made_up(state: TrainState, batch: PatchBatch) -> Iterator[Event]:
     if isinstance(state.scheme, MakesUp):
         yield Pictured(state.scheme.made_up(batch, state))
@@ -138,7 +150,10 @@ def batches_of(setup: Setup, state: TrainState) -> Iterator[PatchBatch]:
     if setup.unlabelled is not None:
         others = setup.unlabelled.batches(step)
         pairs = zip(batches, others, strict=False)
-        batches = (replace(a, unlabelled=b.images, unlabelled_plain=b.plain) for a, b in pairs)
+        batches = (
+            replace(a, unlabelled=b.images, unlabelled_plain=b.plain, unlabelled_classes=b.classes)
+            for a, b in pairs
+        )
     if setup.target is not None:
         targets = setup.target.batches(step)
         batches = (replace(a, target=b.images) for a, b in zip(batches, targets, strict=False))

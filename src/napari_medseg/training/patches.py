@@ -41,6 +41,8 @@ class PatchBatch:
     """(U, C, z, y, x) patches of images without labels, for a scheme that takes them."""
     unlabelled_plain: torch.Tensor | None = None
     """(U, C, z, y, x) the same before their intensities were changed."""
+    unlabelled_classes: torch.Tensor | None = None
+    """(U, z, y, x) their classes, for a scheme that labels whole images; IGNORE before it has."""
     target: torch.Tensor | None = None
     """(T, C, z, y, x) patches of images of another domain, for a scheme that takes them."""
     shapes: torch.Tensor | None = None
@@ -95,6 +97,11 @@ class PatchSampler:
         voxels = float(np.median([c.classes.size for c in cases]))
         self.patches_per_case = max(1, round(voxels / float(np.prod(patch))))
         """With these, an epoch sees about as many voxels as the cases hold."""
+
+    def draw_from(self, cases: Sequence[PreparedCase]) -> None:
+        """Draw from as many other cases from now on."""
+        assert len(cases) == len(self.cases), "an epoch stays as long"
+        self.cases = cases
 
     @property
     def steps_per_epoch(self) -> int:

@@ -35,7 +35,8 @@ class TestMeanTeacher(SchemeSuite):
 
 class TestSelfTraining(SchemeSuite):
     scheme = "self-training"
-    knobs: ClassVar = AT_ONCE | {"confidence": 0.3}
+    knobs: ClassVar = {"ramp": 0.4, "confidence": 0.3}
+    kept: ClassVar = {"network", "average", "labeller"}
     parts: ClassVar = {"loss", "pseudo_labels"}
 
 

@@ -62,6 +62,17 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
+class LabelsImages(Protocol):
+    """A scheme that labels whole images between two steps, and then learns from them."""
+
+    def labelling(self, state: TrainState) -> Work[None]:
+        """Label the images where that is due before the next step, or once more in a training that goes on.
+
+        The labels follow from `networks` and the seed alone. Yields events.
+        """
+
+
+@runtime_checkable
 class MakesUp(Protocol):
     """A scheme that makes patches up."""
 

@@ -1,29 +1,139 @@
-"""Self-training: the network learns from labels that its average gives images without labels."""
+"""Self-training: the network learns from labels that its average gives whole images without labels."""
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+
+import numpy as np
 import torch
+from torch import nn
 
 from napari_medseg.architectures.blocks.outputs import logits_of
+from napari_medseg.events import Event, Notice, Progress, Work
+from napari_medseg.inference.predictor import Predictor
+from napari_medseg.training.cases import PreparedCase, spots_of
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.schemes.learner import inner
-from napari_medseg.training.schemes.semi.base import Teaching, both, knob, unlabelled_of
-from napari_medseg.training.schemes.semi.pseudo import pseudo_labels
-from napari_medseg.training.state import TrainState
+from napari_medseg.training.schemes.learner import inner, part
+from napari_medseg.training.schemes.semi.base import Teaching, knob
+from napari_medseg.training.schemes.semi.pseudo import labels_of_image
+from napari_medseg.training.state import Setup, TrainState, phases_of
+
+_SHARE = 0.08
+"""Of a budget in minutes, for labelling the images once: those that are not labelled by then are left out."""
+
+_OF_PATCHES = ("images", "classes", "shapes", "plain", "objects")
+"""What a batch holds of each labelled patch."""
+
+
+class _Labeller(nn.Module):
+    """The network that labelled the images last, and how far it got: a checkpoint keeps it, not the labels."""
+
+    rounds: torch.Tensor
+    """How often images were labelled."""
+    count: torch.Tensor
+    """Images labelled in the last round."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
 
 class SelfTraining(Teaching):
-    """Pseudo-labels of the image before its intensities were changed count as labels of the changed one.
+    """The network learns from labels alone. Then its average labels the other images, and they are learned like cases.
 
-    Those that are sure count, in parts that are no specks. The average that gives them moves on with each step.
+    Sure labels count, in parts that are no specks. They are made anew a few times, by the average as it is then. A step
+    takes half of its patches from either kind of image, and as long as a supervised one.
 
-    Sources: Lee, ICML workshop 2013; Sohn et al., NeurIPS 2020 (FixMatch: a sure label of the unchanged image).
+    Sources: Lee, ICML workshop 2013; Xie et al., CVPR 2020 (noisy student: labels of unchanged images, changed ones to
+    learn from).
     """
 
-    def taught(self, batch: PatchBatch, state: TrainState, weight: float) -> dict[str, torch.Tensor]:
-        changed, plain = unlabelled_of(batch)
-        outputs, others = both(self.learner, batch, changed, state)
-        losses = self.learner.losses(outputs, batch, state)
-        found = pseudo_labels(self.learner.taught(plain, state), float(knob(self.setup, "confidence")))
-        context = self.learner.context(inner(changed, logits_of(others)), state)
-        return losses | {"pseudo_labels": weight * self.setup.loss(others, found, context)}
+    def __init__(self, setup: Setup, network: nn.Module) -> None:
+        super().__init__(setup, network)
+        assert self.learner.average is not None, "it teaches"
+        self._labeller = _Labeller(copy.deepcopy(self.learner.average)).requires_grad_(requires_grad=False)
+        assert setup.unlabelled is not None, "the scheme takes them"
+        self._sampler, self._images = setup.unlabelled, tuple(setup.unlabelled.cases)
+        self._labels_of = 0
+        """The round that the labels in memory are of; 0 for none."""
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {**super().networks(), "labeller": self._labeller}
+
+    def step(self, batch: PatchBatch, state: TrainState) -> dict[str, float]:
+        learns = self._labels_of and float(knob(self.setup, "unlabelled_weight"))
+        return self.learner.descend(self._mixed(batch, state) if learns else self.labelled(batch, state), state)
+
+    def labelling(self, state: TrainState) -> Work[None]:
+        rounds, known = self._due(state), int(self._labeller.rounds)
+        if rounds > known:
+            assert self.learner.average is not None, "it teaches"
+            self._labeller.network.load_state_dict(self.learner.average.state_dict())
+            count = yield from self._label(rounds, state, self._most(state))
+            self._labeller.rounds.fill_(rounds)
+            self._labeller.count.fill_(count)
+        elif self._labels_of != known:  # the training goes on after a stop
+            yield from self._label(known, state, int(self._labeller.count))
+
+    def _due(self, state: TrainState) -> int:
+        """How often images should have been labelled by now."""
+        begin, rounds = float(knob(self.setup, "ramp")), int(knob(self.setup, "rounds"))
+        passed = (self.setup.budget.fraction(state.step) - begin) / max(1 - begin, 1e-9) * rounds
+        return 0 if passed < 0 or not state.step else min(rounds, 1 + int(passed))
+
+    def _most(self, state: TrainState) -> int:
+        """Images that are worth a label: no more than patches are drawn until the next round."""
+        total = self.setup.budget.total_steps
+        if total is None:
+            return len(self._images)
+        left = (1 - float(knob(self.setup, "ramp"))) / int(knob(self.setup, "rounds")) * total
+        return min(len(self._images), math.ceil(left * self._sampler.batch_size))
+
+    def _label(self, number: int, state: TrainState, most: int) -> Generator[Event, None, int]:
+        """Label up to `most` images, in an order of the round's own. Returns how many the time was enough for."""
+        budget, images = self.setup.budget, self._images
+        minutes = self.setup.config.budget.minutes
+        again = number == int(self._labeller.rounds)
+        until = math.inf if minutes is None or again else budget.now() + _SHARE * 60 * minutes
+        seed = (self.setup.config.seed, number)
+        network = phases_of(self._labeller.network, self.setup.spec)[state.phase].eval()
+        predictor = Predictor(network, self.setup.device, self.setup.precision, self.setup.first)
+        found: list[PreparedCase] = []
+        for index in np.random.default_rng(seed).permutation(len(images))[:most].tolist():
+            found.append(self._relabelled(images[index], predictor, (*seed, index)))
+            yield Progress(len(found), most, "labelling images")
+            if budget.now() >= until:
+                break
+        self._sampler.draw_from([found[i % len(found)] for i in range(len(images))])
+        self._labels_of = number
+        if not again:
+            yield Notice(f"step {state.step}: {len(found)} of {len(images)} images are labelled, to learn from")
+        return len(found)
+
+    def _relabelled(self, image: PreparedCase, predictor: Predictor, seed: tuple[int, ...]) -> PreparedCase:
+        spec = self.setup.spec
+        image.classes[...] = labels_of_image(image, predictor, spec, float(knob(self.setup, "confidence")))
+        return replace(image, spots=spots_of(image.classes, len(spec.label_ids), np.random.default_rng(seed)))
+
+    def _mixed(self, batch: PatchBatch, state: TrainState) -> dict[str, torch.Tensor]:
+        """The losses of half of the labelled patches, and of as many others."""
+        assert batch.unlabelled is not None, "the scheme takes them"
+        assert batch.unlabelled_classes is not None, "come with them"
+        own, others = (len(batch.images) + 1) // 2, max(1, len(batch.images) // 2)
+        changed, classes = batch.unlabelled[:others], batch.unlabelled_classes[:others]
+        half = replace(
+            batch,
+            **{name: each[:own] for name in _OF_PATCHES if (each := getattr(batch, name)) is not None},
+        )
+        outputs = self.learner.outputs(torch.cat([half.images, changed]), state)
+        losses = self.learner.losses(part(outputs, 0, own), half, state)
+        guessed = part(outputs, own)
+        logits = logits_of(guessed)
+        context = self.learner.context(inner(changed, logits), state)
+        pseudo = self.setup.loss(guessed, inner(classes, logits), context)
+        return losses | {"pseudo_labels": float(knob(self.setup, "unlabelled_weight")) * pseudo}
