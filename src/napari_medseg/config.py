@@ -369,7 +369,7 @@ class SchemeConfig:
     confidence: float | None = field(default=None, metadata={"ge": 0, "lt": 1, "step": 0.05})
     """Least probability of a label that a network gives an image and then learns from; empty for the scheme's own."""
     rounds: int | None = field(default=None, metadata={"ge": 1})
-    """How often the images without labels are labelled anew, in the scheme self-training; empty for the scheme's own."""
+    """How often images without labels are labelled anew, in the scheme self-training; empty for the scheme's own."""
     doubt_passes: int | None = field(default=None, metadata={"ge": 0})
     """Passes of the teacher, each with other noise, whose entropy says where it is sure enough to be followed; 0: it is
     followed everywhere; empty for the scheme's own."""

@@ -58,7 +58,7 @@ class SchemeSuite:
         whole = train(pairs(), out=tmp_path / "whole.safetensors", **self.options()).load_network().state_dict()
         out, steps = tmp_path / "m.safetensors", list[TrainProgress]()
         for event in iter_train(pairs(), out=out, should_stop=lambda: len(steps) >= STOPPED, **self.options()):
-            steps += [event] if isinstance(event, TrainProgress) else []
+            steps.extend([event] if isinstance(event, TrainProgress) else [])
         assert len(steps) == STOPPED
         assert set(steps[-1].losses) == self.parts
         assert all(math.isfinite(loss) for loss in steps[-1].losses.values())

@@ -214,9 +214,7 @@ def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig)
     return classes
 
 
-def spots_of(
-    classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator
-) -> dict[int, npt.NDArray[np.int64]]:
+def spots_of(classes: npt.NDArray[np.int16], count: int, draw: np.random.Generator) -> dict[int, npt.NDArray[np.int64]]:
     """The spots of a PreparedCase, from its classes (Z, Y, X), of which there are `count`."""
     spots = {}
     for k in range(0 if (classes == IGNORE).any() else 1, count):

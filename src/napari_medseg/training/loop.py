@@ -151,8 +151,7 @@ def batches_of(setup: Setup, state: TrainState) -> Iterator[PatchBatch]:
         others = setup.unlabelled.batches(step)
         pairs = zip(batches, others, strict=False)
         batches = (
-            replace(a, unlabelled=b.images, unlabelled_plain=b.plain, unlabelled_classes=b.classes)
-            for a, b in pairs
+            replace(a, unlabelled=b.images, unlabelled_plain=b.plain, unlabelled_classes=b.classes) for a, b in pairs
         )
     if setup.target is not None:
         targets = setup.target.batches(step)

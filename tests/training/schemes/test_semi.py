@@ -9,19 +9,30 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import napari_medseg as ms
 from balls import segmentation, volume
+from clock import Clock
+from napari_medseg import iter_train, train
 from napari_medseg.architectures.blocks.outputs import Outputs
-from napari_medseg.events import TrainProgress, result_of
-from napari_medseg.training.cases import IGNORE
+from napari_medseg.config import TrainConfig, configured
+from napari_medseg.events import Event, Progress, TrainProgress, result_of
+from napari_medseg.inference.predictor import Predictor
+from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
+from napari_medseg.training.cases import IGNORE, PreparedCase, as_case, as_cases
+from napari_medseg.training.fit import iter_job
+from napari_medseg.training.job import Job
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.distance import signed_distance
 from napari_medseg.training.losses.masked import Masked
-from napari_medseg.training.schemes.learner import inner, part
+from napari_medseg.training.losses.supervised import deeply_supervised
+from napari_medseg.training.schemes.learner import Learner, inner, part
+from napari_medseg.training.schemes.semi import self_training
 from napari_medseg.training.schemes.semi.critic import Critic, distances_of
-from napari_medseg.training.schemes.semi.pseudo import pseudo_labels
-from scheme_suite import SchemeSuite, pairs
+from napari_medseg.training.schemes.semi.pseudo import labels_of_image, pseudo_labels
+from napari_medseg.training.state import TrainState
+from scheme_suite import SchemeSuite, notices, pairs
 
 AT_ONCE: dict[str, Any] = {"ramp": 0.01}
 """What is learned without labels counts from the first step on."""
@@ -150,3 +161,88 @@ def test_parts_of_a_batch_and_inner_slices() -> None:
     assert first.logits.flatten().tolist() == first.auxiliary[0].tolist() == first.heads["sdf"].tolist() == [1.0, 2.0]
     seen = torch.from_numpy(np.arange(5.0)).reshape(1, 5, 1, 1)
     assert inner(seen, torch.zeros(1, 2, 3, 1, 1)).flatten().tolist() == [1.0, 2.0, 3.0]
+
+
+def of_self_training(**changes: Any) -> dict[str, Any]:
+    """Of a training of 6 steps, in which 2 images are labelled after the third and after the fifth."""
+    return TestSelfTraining().options(**{"ramp": 0.5, "rounds": 2, "batch_size": 2, **changes})
+
+
+def test_stopped_while_images_are_labelled_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = train(pairs(), out=tmp_path / "whole.safetensors", **of_self_training()).load_network().state_dict()
+    out, events = tmp_path / "m.safetensors", list[Event]()
+
+    def labels() -> bool:
+        return isinstance(events[-1], Progress) and events[-1].message == "labelling images"
+
+    for event in iter_train(pairs(), out=out, should_stop=labels, **of_self_training()):
+        events.append(event)
+    assert sum(isinstance(event, TrainProgress) for event in events) == 3
+    again = train(pairs(), out=out, resume=True, **of_self_training()).load_network().state_dict()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_images_are_labelled_anew_and_a_step_stays_as_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, outputs = list[int](), Learner.outputs
+
+    def counted(self: Learner, images: torch.Tensor, state: TrainState) -> Any:
+        seen.append(len(images))
+        return outputs(self, images, state)
+
+    monkeypatch.setattr(Learner, "outputs", counted)
+    events = list(iter_train(pairs() * 2, out=tmp_path / "m.safetensors", **of_self_training()))
+    assert [line for line in notices(events) if "labelled" in line] == [
+        f"step {step}: 2 of 2 images are labelled, to learn from" for step in (3, 5)
+    ]
+    assert set(seen) == {2}
+
+
+def test_images_that_take_too_long_stay_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+
+    def slow(*inputs: Any) -> Any:
+        clock.seconds += 60
+        return labels_of_image(*inputs)
+
+    def loss(*inputs: Any) -> torch.Tensor:
+        clock.seconds += 60
+        return deeply_supervised(*inputs)
+
+    monkeypatch.setattr(self_training, "labels_of_image", slow)
+    options = of_self_training(epochs=None, minutes=10)
+    del options["target"]
+    others = [as_case(image, number) for number, image in enumerate(options.pop("unlabelled"))]
+    out, network = tmp_path / "m.safetensors", options.pop("network")
+    config = configured(TrainConfig, None, options)
+    job = Job(as_cases(pairs()), network, out, config, unlabelled=others, now=clock, loss=loss)
+    told = [line for line in notices(list(iter_job(job))) if "labelled" in line]
+    assert len(told) == 2
+    assert all("1 of 2 images are labelled" in line for line in told)
+
+
+def test_a_whole_image_is_labelled_from_its_windows() -> None:
+    image = np.full((1, 9, 12, 20), -4, np.float32)
+    image[0, 2:7, 2:10, 3:17] = 4
+    image[0, 4, 5, 5] = 0.1  # unsure
+    image[0, 8, 11, 19] = 4  # a speck
+    case = PreparedCase("a", image, np.full(image.shape[1:], IGNORE, np.int16), {})
+    spec = ModelSpec(
+        network="unet3d",
+        arguments={"deep_supervision": False},
+        channels=(Channel(name="T1", modality="MR"),),
+        labels={1: "ball"},
+        patch_zyx=(6, 8, 8),
+        normalisation=(Normalisation(kind="zscore"),),
+        deep_supervision=False,
+    )
+    found = labels_of_image(case, Predictor(Ahead(), torch.device("cpu"), "fp32"), spec, 0.9)
+    wanted = (image[0] > 0).astype(np.int64)
+    wanted[4, 5, 5] = wanted[8, 11, 19] = IGNORE
+    assert np.array_equal(found, wanted)
+
+
+class Ahead(nn.Module):
+    """Says foreground where the image is above 0, the surer the more it is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([-x, x], 1)
