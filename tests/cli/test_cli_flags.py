@@ -65,6 +65,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "! --unlabelled-weight 0.5",
         "! --ramp 0.5",
         "! --confidence 0.5",
+        "! --rounds 2",
         "! --doubt-passes 2",
         "! --critic-width 8",
         "! --descent sgd",

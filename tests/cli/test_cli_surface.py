@@ -66,6 +66,7 @@ SURFACE = {
         "--unlabelled-weight",
         "--ramp",
         "--confidence",
+        "--rounds",
         "--doubt-passes",
         "--critic-width",
         "--critic-weight",

@@ -69,7 +69,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--ramp 0.9",
         "--doubt-passes 2",
     ),
-    f"{UNLABELLED} self-training": ("--confidence 0.1",),
+    f"{UNLABELLED} self-training": ("--confidence 0.1", "--rounds 1"),
     f"{UNLABELLED} sassnet": ("--critic-width 8", "--descent adamw"),
     f"--scheme adversarial {RAMPED}": ("--critic-weight 5",),
     f"--scheme acnn {RAMPED}": ("--shape-weight 5", "--first-share 0.9"),

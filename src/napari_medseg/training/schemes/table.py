@@ -35,7 +35,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 when="Where a network of the labelled images alone is right on most of the others.",
                 reference="Lee, ICML workshop 2013; Sohn et al., NeurIPS 2020",
                 takes_unlabelled=True,
-                knobs={"unlabelled_weight": 1.0, "ramp": 0.35, "confidence": 0.6, "rounds": 2},
+                knobs={"unlabelled_weight": 1.0, "ramp": 0.4, "confidence": 0.8, "rounds": 3},
             ),
             SchemeSpec(
                 name="copy-paste",

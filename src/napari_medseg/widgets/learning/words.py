@@ -47,6 +47,7 @@ WORDS: Mapping[str, Words] = MappingProxyType(
         "mirror": Words("Mirroring"),
         "unlabelled_weight": Words("Weight without labels"),
         "confidence": Words("Least confidence"),
+        "rounds": Words("Rounds of labelling"),
         "doubt_passes": Words("Teacher passes"),
         "critic_width": Words("Discriminator width"),
         "descent": Words("Descent", {"auto": "automatic", "adamw": "AdamW", "sgd": "SGD, as published"}),

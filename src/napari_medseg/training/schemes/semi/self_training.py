@@ -21,7 +21,7 @@ from napari_medseg.training.schemes.semi.base import Teaching, knob
 from napari_medseg.training.schemes.semi.pseudo import labels_of_image
 from napari_medseg.training.state import Setup, TrainState, phases_of
 
-_SHARE = 0.08
+_SHARE = 0.03
 """Of a budget in minutes, for labelling the images once: those that are not labelled by then are left out."""
 
 _OF_PATCHES = ("images", "classes", "shapes", "plain", "objects")
