@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from clock import Clock
 from napari_medseg import iter_train, train
 from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.config import TrainConfig, configured
-from napari_medseg.events import Event, Progress, TrainProgress, result_of
+from napari_medseg.events import Event, Progress, TrainProgress, result_of, run_to_end
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from napari_medseg.training.cases import IGNORE, PreparedCase, as_case, as_cases
@@ -200,9 +201,9 @@ def test_images_are_labelled_anew_and_a_step_stays_as_large(tmp_path: Path, monk
 def test_images_that_take_too_long_stay_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
 
-    def slow(*inputs: Any) -> Any:
+    def slow(*inputs: Any) -> Generator[Event, None, Any]:
         clock.seconds += 60
-        return labels_of_image(*inputs)
+        return (yield from labels_of_image(*inputs))
 
     def loss(*inputs: Any) -> torch.Tensor:
         clock.seconds += 60
@@ -235,7 +236,8 @@ def test_a_whole_image_is_labelled_from_its_windows() -> None:
         normalisation=(Normalisation(kind="zscore"),),
         deep_supervision=False,
     )
-    found = labels_of_image(case, Predictor(Ahead(), torch.device("cpu"), "fp32"), spec, 0.9)
+    predictor = Predictor(Ahead(), torch.device("cpu"), "fp32")
+    found = run_to_end(labels_of_image(case, predictor, spec, 0.9, Progress(0, 1)))
     wanted = (image[0] > 0).astype(np.int64)
     wanted[4, 5, 5] = wanted[8, 11, 19] = IGNORE
     assert np.array_equal(found, wanted)

@@ -31,9 +31,9 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="self-training",
                 target="napari_medseg.training.schemes.semi.self_training:SelfTraining",
-                summary="from sure labels that an average of the weights gives images without labels",
-                when="Where a network of the labelled images alone is right on most of the others.",
-                reference="Lee, ICML workshop 2013; Sohn et al., NeurIPS 2020",
+                summary="from sure labels that an average of the weights gives whole images without labels",
+                when="Where a longer training on the labelled images alone gets no better.",
+                reference="Lee, ICML workshop 2013; Xie et al., CVPR 2020",
                 takes_unlabelled=True,
                 knobs={"unlabelled_weight": 1.0, "ramp": 0.4, "confidence": 0.8, "rounds": 3},
             ),

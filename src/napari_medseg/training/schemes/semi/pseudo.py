@@ -8,10 +8,11 @@ import torch
 from scipy import ndimage
 
 from napari_medseg.arrays.boxes import Box
+from napari_medseg.events import Progress, Work
 from napari_medseg.inference.blend import Piece, RollingLogits
 from napari_medseg.inference.plan import axis_maps, window_of
 from napari_medseg.inference.predictor import Predictor
-from napari_medseg.inference.stream import blended
+from napari_medseg.inference.stream import WindowsDone, blended
 from napari_medseg.inference.windows import WindowGrid
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.cases import IGNORE, PreparedCase
@@ -47,9 +48,12 @@ class _Whole:
 
 
 def labels_of_image(
-    image: PreparedCase, predictor: Predictor, spec: ModelSpec, confidence: float
-) -> npt.NDArray[np.int64]:
-    """Class indices (Z, Y, X) of a whole image, from overlapping windows; IGNORE as in `pseudo_labels`."""
+    image: PreparedCase, predictor: Predictor, spec: ModelSpec, confidence: float, told: Progress
+) -> Work[npt.NDArray[np.int64]]:
+    """Class indices (Z, Y, X) of a whole image, from overlapping windows; IGNORE as in `pseudo_labels`.
+
+    Yields `told` after each window.
+    """
     shape = image.classes.shape
     windows = WindowGrid(shape, window_of(spec), _OVERLAP, "even")
     blend = RollingLogits(spec.outputs, windows, axis_maps(shape, shape), predictor.device, averaged=True)
@@ -59,6 +63,8 @@ def labels_of_image(
         if isinstance(event, Piece):
             probability, classes = event.logits.softmax(0).max(0)
             found[event.box] = torch.where(probability >= confidence, classes, IGNORE).cpu().numpy()
+        elif isinstance(event, WindowsDone):
+            yield told
     return without_specks(found)
 
 

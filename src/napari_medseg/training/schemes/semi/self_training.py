@@ -105,8 +105,8 @@ class SelfTraining(Teaching):
         predictor = Predictor(network, self.setup.device, self.setup.precision, self.setup.first)
         found: list[PreparedCase] = []
         for index in np.random.default_rng(seed).permutation(len(images))[:most].tolist():
-            found.append(self._relabelled(images[index], predictor, (*seed, index)))
-            yield Progress(len(found), most, "labelling images")
+            told = Progress(len(found), most, "labelling images")
+            found.append((yield from self._relabelled(images[index], predictor, (*seed, index), told)))
             if budget.now() >= until:
                 break
         self._sampler.draw_from([found[i % len(found)] for i in range(len(images))])
@@ -115,9 +115,12 @@ class SelfTraining(Teaching):
             yield Notice(f"step {state.step}: {len(found)} of {len(images)} images are labelled, to learn from")
         return len(found)
 
-    def _relabelled(self, image: PreparedCase, predictor: Predictor, seed: tuple[int, ...]) -> PreparedCase:
-        spec = self.setup.spec
-        image.classes[...] = labels_of_image(image, predictor, spec, float(knob(self.setup, "confidence")))
+    def _relabelled(
+        self, image: PreparedCase, predictor: Predictor, seed: tuple[int, ...], told: Progress
+    ) -> Work[PreparedCase]:
+        """The image with the labels of a network. told: what is yielded after each window."""
+        spec, confidence = self.setup.spec, float(knob(self.setup, "confidence"))
+        image.classes[...] = yield from labels_of_image(image, predictor, spec, confidence, told)
         return replace(image, spots=spots_of(image.classes, len(spec.label_ids), np.random.default_rng(seed)))
 
     def _mixed(self, batch: PatchBatch, state: TrainState) -> dict[str, torch.Tensor]:
