@@ -47,7 +47,7 @@ class SelfTraining(Teaching):
     """The network learns from labels alone. Then its average labels the other images, and they are learned like cases.
 
     Sure labels count, in parts that are no specks. They are made anew a few times, by the average as it is then. A step
-    takes half of its patches from either kind of image, and as long as a supervised one.
+    takes half of its patches from either kind of image, as many as a supervised one.
 
     Sources: Lee, ICML workshop 2013; Xie et al., CVPR 2020 (noisy student: labels of unchanged images, changed ones to
     learn from).
