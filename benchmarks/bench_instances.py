@@ -61,13 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("phantom", "nuclei", "lesions"), action="append")
     parser.add_argument("--way", choices=tuple(WAYS), action="append")
-    parser.add_argument("--table", action="store_true", help="Print the rows that are there as a table, and no more.")
     parser.add_argument("--minutes", type=float, default=4.0, help="Of processor time for a training.")
     parser.add_argument("--models", type=Path, default=Path("build/bench-instances"), help="Where models are kept.")
     args = parser.parse_args()
-    if args.table:
-        print(table(list(rows().values())))
-        return
     args.models.mkdir(parents=True, exist_ok=True)
     for name in args.only or ("phantom", "nuclei", "lesions"):
         for way in args.way or WAYS:
@@ -113,18 +109,6 @@ def row_of(name: str, way: str, minutes: float, models: Path) -> dict[str, Any]:
         "pq": round(row.pq, 3),
         "seconds_a_case": round(seconds / len(judged), 2),
     }
-
-
-def table(done: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
-    names = ("set", "way", "processor_minutes", "objects", "found", "missed", "extra", "f1", "sq", "pq")
-    head = ["set", "way", "trained, CPU minutes", "objects", "found", "missed", "extra", "F1", "SQ", "PQ"]
-    lines = [
-        head,
-        ["---"] * len(head),
-        *(["-" if row[name] is None else str(row[name]) for name in names] for row in done),
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def plain(case: Any) -> Any:

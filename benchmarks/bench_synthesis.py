@@ -54,6 +54,9 @@ class Run:
 _FEW = 16
 RUNS = {
     "synthesis, labels alone": Run("hippocampus", 2.5, {"scheme": "synthesis"}, images=False),
+    "synthesis, labels alone, whole images": Run(
+        "hippocampus", 2.5, {"scheme": "synthesis", "patch_zyx": (24, 32, 24)}, images=False
+    ),
     "phantom, supervised": Run("phantom", 0.6),
     "phantom, acnn": Run("phantom", 0.6, {"scheme": "acnn"}),
     "16 labelled, supervised": Run("hippocampus", 1, labelled=_FEW),

@@ -222,6 +222,23 @@ def made_up_table() -> str:
     return table([("run", "CPU time to train", "epochs", "Dice", "HD95, mm", "MSD, mm"), *rows])
 
 
+def objects_table() -> str:
+    """Ways to tell objects apart that touch."""
+    numbers = ("objects", "found", "missed", "extra")
+    rows = [
+        (
+            *(row["set"], f"`{row['way']}`", f"{row['processor_minutes']:.1f}", *(str(row[key]) for key in numbers)),
+            *("" if row[key] is None else f"{row[key]:.3f}" for key in ("f1", "sq", "pq")),
+        )
+        for row in sorted(measured("instances")["rows"].values(), key=lambda row: _SETS.index(row["set"]))
+    ]
+    head = ("set", "way", "CPU minutes to train", *numbers, "F1", "SQ", "PQ")
+    return table([head, *rows]) + f"\nOne thread of {measured('instances')['processor']}.\n"
+
+
+_SETS = ("phantom", "nuclei", "lesions")
+
+
 def _parts_of(run: str) -> tuple[str, str, str]:
     """(task, way, minutes) of a run called "task, way, 1 min", whose way may hold a comma."""
     task, rest = run.split(", ", 1)
@@ -432,6 +449,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "fused": fused_table,
     "adapted": adapted_table,
     "made-up": made_up_table,
+    "objects": objects_table,
     "engine": engine_table,
     "scaling": scaling_table,
     "workers": workers_table,

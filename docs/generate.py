@@ -21,6 +21,7 @@ can be read where the code is hosted, too:
     <!-- fused -->                ways to put channels together, from benchmarks/results
     <!-- adapted -->              models of one domain on another, from benchmarks/results
     <!-- made-up -->              made-up images, a shape prior and an adversary, from benchmarks/results
+    <!-- objects -->              ways to tell objects apart that touch, from benchmarks/results
     <!-- engine -->               the rows of the engine's benchmark, from benchmarks/results
     <!-- scaling -->              how the engine grows with image and classes, from benchmarks/results
     <!-- workers -->              one worker beside two, from benchmarks/results
