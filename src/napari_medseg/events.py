@@ -8,6 +8,7 @@ generator returns. `close()` on the generator cancels the work.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -121,6 +122,23 @@ def finishing(work: Work[T]) -> Iterator[Event]:
     """The work as a public generator: its events, then `Finished` with its result."""
     made = yield from work
     yield Finished(made)
+
+
+def told_once(work: Work[T]) -> Work[T]:
+    """The work, without notices that say what was told before."""
+    told = set[str]()
+    with closing(work):
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as end:
+                made: T = end.value
+                return made
+            if isinstance(event, Notice):
+                if event.message in told:
+                    continue
+                told.add(event.message)
+            yield event
 
 
 def run_to_end(work: Work[T]) -> T:

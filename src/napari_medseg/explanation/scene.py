@@ -10,7 +10,7 @@ import torch
 
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.errors import NotSupportedError
-from napari_medseg.events import Progress
+from napari_medseg.events import Event
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.job import Job
 from napari_medseg.inference.plan import InferencePlan, Maps
@@ -35,7 +35,7 @@ class Scene:
     """A source of boxes, to be used inside."""
 
     @classmethod
-    def of(cls, volume: Volume, plan: InferencePlan, predictor: Predictor) -> Generator[Progress, None, Scene]:
+    def of(cls, volume: Volume, plan: InferencePlan, predictor: Predictor) -> Generator[Event, None, Scene]:
         """Measure the image where that is needed. A model with steps of another program has it prepared as a whole.
 
         Raises NotSupportedError for a cascade of such models.

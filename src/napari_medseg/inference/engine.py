@@ -19,7 +19,7 @@ from napari_medseg._version import __version__
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError, NotSupportedError
-from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of
+from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of, told_once
 from napari_medseg.inference.cleaning.steps import cleaning_labels
 from napari_medseg.inference.device import bf16_doubt, machine_for
 from napari_medseg.inference.job import (
@@ -348,9 +348,10 @@ def segment_windows(
     job = yield from Job.prepare(volume, plan, predictor, known_statistics(journal))
     note_statistics(journal, job.statistics)
     if spread is None:
-        yield from segment_regions(job, regions_left(job, outputs, journal), outputs, journal)
+        events = segment_regions(job, regions_left(job, outputs, journal), outputs, journal)
     else:
-        yield from spread(job, outputs, journal)
+        events = spread(job, outputs, journal)
+    yield from told_once(events)
 
 
 def segment_regions(job: Job, boxes: list[Box], outputs: Outputs, journal: Journal) -> Generator[Event, None, None]:
@@ -359,14 +360,11 @@ def segment_regions(job: Job, boxes: list[Box], outputs: Outputs, journal: Journ
     network.again(journal.notes.get("steps", []))
     counts = [job.count(box) for box in boxes]
     total, done = max(1, sum(counts)), 0  # a first stage may find nothing
-    told = set[str]()
     for box, count in zip(boxes, counts, strict=True):
         for event in working(job, box, outputs, network):
             if isinstance(event, Notice):
                 journal.note("steps", network.taken)
-                if event.message not in told:
-                    yield event
-                told.add(event.message)
+                yield event
             elif isinstance(event, Written):
                 journal.record(event.box)
                 yield Filled(event.box)

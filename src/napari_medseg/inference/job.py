@@ -219,10 +219,7 @@ def working(
                 yield event
             while network.news:
                 yield Notice(network.news.pop(0))
-        if reader.read_no_numbers:
-            yield Notice(
-                f"{job.volume.name or 'the image'} has voxels that are no numbers (NaN or infinite): they count as 0"
-            )
+        yield from map(Notice, reader.doubts)
 
 
 def _mirror_of(windows: Windows, plan: InferencePlan) -> Mirror | None:

@@ -48,6 +48,16 @@ ChannelStatistics = tuple[Statistics | None, ...]
 """Per channel of the image its statistics; None where no normalisation asks for them."""
 
 
+def any_not_finite(values: Stored) -> bool:
+    """Whether some of the values are NaN or infinite."""
+    return values.dtype.kind == "f" and not bool(np.isfinite(values).all())
+
+
+def count_as_zero(volume: Volume) -> str:
+    """A line for the user of an image that holds such values."""
+    return f"{volume.name or 'the image'} has voxels that are no numbers (NaN or infinite): they count as 0"
+
+
 @dataclass(frozen=True, eq=False)
 class _Block:
     """Chunks that are decoded together."""
@@ -83,8 +93,8 @@ class BoxReader:
         """By the chunk's number along each stored axis; the one that was used last is at the end."""
         self._expected: set[Shape3] = set()
         self._thread: ThreadPoolExecutor | None = None
-        self.read_no_numbers = False
-        """Whether a box held voxels that are no numbers (NaN or infinite)."""
+        self._read_not_finite = False
+        """Whether a box held values that are not finite."""
 
     def _rows(self, edges: list[int]) -> list[tuple[int, int]]:
         rows = list(zip([0, *edges[:-1]], edges, strict=True))
@@ -96,9 +106,13 @@ class BoxReader:
     def read(self, box: Box) -> Stored:
         """A box (C, z, y, x) of stored values."""
         found = self._read(box)
-        if found.dtype.kind == "f" and not self.read_no_numbers:
-            self.read_no_numbers = not np.isfinite(found).all()
+        self._read_not_finite = self._read_not_finite or any_not_finite(found)
         return found
+
+    @property
+    def doubts(self) -> list[str]:
+        """What the user should know of the voxels that were read."""
+        return [count_as_zero(self.volume)] if self._read_not_finite else []
 
     def _read(self, box: Box) -> Stored:
         stored = self._order.source_slices(box, self._stored_shape)

@@ -14,7 +14,7 @@ from napari_medseg import Volume, load_model, read, read_segmentation, segment, 
 from napari_medseg.cases import Case
 from napari_medseg.cli import main
 from napari_medseg.config import SegmentConfig
-from napari_medseg.events import Filled, Progress
+from napari_medseg.events import Filled, Notice, Progress
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.runs.files import segmenting_case
 from napari_medseg.inference.runs.many import segmenting_cases
@@ -69,6 +69,18 @@ def test_blocks_in_any_order_and_twice_are_the_labels_of_one_process(
     assert len([e for e in events if isinstance(e, Filled)]) == 2
     assert np.array_equal(np.asarray(read_segmentation(out).data), expected)
     assert np.array_equal(np.asarray(read(p).data).argmax(0), expected)
+
+
+def test_what_several_blocks_tell_is_told_once(ball_model: Path, tmp_path: Path) -> None:
+    data = np.tile(np.asarray(volume(seed=1).data, np.float32), (1, 12, 1, 1))[:, :150]
+    data[0, [3, 140], 5, 5] = np.nan
+    grid = volume().grid
+    write(tmp_path / "odd.zarr", Volume(data, type(grid)(data.shape[1:], grid.affine), name="odd"))
+    case, crew = Case(name="odd", images=(tmp_path / "odd.zarr",)), Here()
+    events = list(segmenting_case(case, load_model(ball_model), CPU, Wanted(tmp_path / "out.zarr"), crew))
+    assert len(crew.items) > 1
+    told = [e.message for e in events if isinstance(e, Notice) and "no numbers" in e.message]
+    assert told == ["odd has voxels that are no numbers (NaN or infinite): they count as 0"]
 
 
 def test_cases_over_workers(ball_images: Path, ball_model: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from napari_medseg.architectures.detection.mask_rcnn import Found, MaskRCNN, sampled
 from napari_medseg.arrays.boxes import Box, intersection, overlaps, within
 from napari_medseg.errors import NotSupportedError
-from napari_medseg.events import Progress
+from napari_medseg.events import Event, Notice, Progress
 from napari_medseg.geometry import Shape3
 from napari_medseg.inference.device import autocast
 from napari_medseg.inference.job import Job
@@ -57,7 +57,7 @@ class Detection:
         return (-self.score, *self.box, self.of)
 
 
-def detecting(job: Job) -> Generator[Progress, None, list[tuple[Detection, ...]]]:
+def detecting(job: Job) -> Generator[Event, None, list[tuple[Detection, ...]]]:
     """Find the objects of an image, the best first; each is one detection, or the pieces of several windows.
 
     Yields a Progress after each window. Memory holds a row of windows, and the masks of the objects.
@@ -74,6 +74,7 @@ def detecting(job: Job) -> Generator[Progress, None, list[tuple[Detection, ...]]
                 found += _in_window(job, network, slab.windows([corner]), (z, *corner))
                 done += 1
                 yield Progress(done, total, "windows")
+        yield from map(Notice, reader.doubts)
     return together(found)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import pad
 
 from napari_medseg.arrays.boxes import whole
-from napari_medseg.events import Event, Filled, Progress, Regions, Started
+from napari_medseg.events import Event, Filled, Progress, Regions, Started, told_once
 from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.plan import InferencePlan, Maps
 from napari_medseg.inference.results.rows import RowWriter
@@ -44,7 +44,7 @@ def segment_prepared(
     yield Started(plan.describe(), result, plan)
     if regions:
         yield Regions(regions)
-    labels = yield from _labels(volume, plan, predictor, [region.data for region in regions.values()])
+    labels = yield from told_once(_labels(volume, plan, predictor, [region.data for region in regions.values()]))
     target: Any = result.data  # an array, or one of a store
     target[...] = plan.order.inverse.apply(labels).astype(target.dtype)
     yield Filled(whole(volume.grid.shape))
@@ -52,7 +52,7 @@ def segment_prepared(
 
 def fill_regions(
     volume: Volume, plan: InferencePlan, predictor: Predictor, regions: Sequence[Any]
-) -> Generator[Progress, None, None]:
+) -> Generator[Event, None, None]:
     """Fill an array (Z, Y, X) for each region of a model, in the order of its outputs: 1 inside, also where they
     overlap."""
     yield from _outputs(volume, plan, predictor, _RegionRows(plan, regions).put)
@@ -76,7 +76,7 @@ class _RegionRows:
 
 def _labels(
     volume: Volume, plan: InferencePlan, predictor: Predictor, regions: Sequence[Any] = ()
-) -> Generator[Progress, None, Labels]:
+) -> Generator[Event, None, Labels]:
     """The label ids (Z, Y, X) on the image's grid, in the model's axis order. regions: arrays that are filled too."""
     spec = plan.spec
     labels: Labels = np.zeros(plan.image_grid.shape, label_dtype(max(spec.label_ids)))
@@ -94,7 +94,7 @@ def _labels(
 
 def _outputs(
     volume: Volume, plan: InferencePlan, predictor: Predictor, keep: Callable[[int, torch.Tensor], None]
-) -> Generator[Progress, None, None]:
+) -> Generator[Event, None, None]:
     """Run the model; `keep(index, outputs)` gets the outputs (K, Y, X) of each plane of the image's grid."""
     before: Labels | None = None
     if plan.first is not None:

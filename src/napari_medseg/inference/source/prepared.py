@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import FileError
-from napari_medseg.events import Progress
+from napari_medseg.events import Event, Notice, Progress
 from napari_medseg.geometry import AxisMap, Shape3
 from napari_medseg.inference.plan import InferencePlan, Maps
+from napari_medseg.inference.planes import any_not_finite, count_as_zero
 from napari_medseg.models.pipeline import Step
 from napari_medseg.transforms.intensity import as_float32
 from napari_medseg.transforms.resampling import cropped, maps_back, model_grid, resampled
@@ -42,10 +43,13 @@ class Prepared:
     """The crop before the resampling, in voxels of the image; None without one."""
 
 
-def preparing(volume: Volume, plan: InferencePlan) -> Generator[Progress, None, Prepared]:
+def preparing(volume: Volume, plan: InferencePlan) -> Generator[Event, None, Prepared]:
     """Read the image and take the steps; a Progress per step. Raises FileError where the image cannot be read."""
     spec, steps = plan.spec, steps_for(plan.spec)
-    values = np.stack([as_float32(channel) for channel in _stored(volume, plan)])
+    stored = _stored(volume, plan)
+    if any_not_finite(stored):
+        yield Notice(count_as_zero(volume))
+    values = np.stack([as_float32(channel) for channel in stored])
     foreground: npt.NDArray[np.bool_] | None = None
     inside: Bounds | None = None
     for done, step in enumerate(steps, start=1):
