@@ -12,7 +12,7 @@ from napari_medseg import ModelSpec, Segmentation, Volume
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import finishing, result_of
+from napari_medseg.events import Notice, finishing, result_of
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import load_model
 from napari_medseg.training.cases import IGNORE, as_cases, class_indices, new_array, objects_of, prepare
@@ -85,6 +85,16 @@ def test_a_case_is_resampled_with_its_labels(spec: ModelSpec) -> None:
     image, classes = prepared(finer, as_cases([(volume(), segmentation())])[0])
     assert image.shape == (1, 24, 20, 16)
     np.testing.assert_array_equal(classes, balls().repeat(2, axis=0))
+
+
+def test_voxels_that_are_no_numbers_are_told_with_the_case(spec: ModelSpec) -> None:
+    data = np.array(volume().data, np.float32)
+    data[0, 2, 3, 4] = np.inf
+    case = Case(name="odd", images=(replace(volume(), data=data, name=""),), labels=segmentation())
+    events = list(finishing(prepare(case, spec, LossConfig(), np.random.default_rng(0), None)))
+    told = [event.message for event in events if isinstance(event, Notice)]
+    assert told == ["odd has voxels that are no numbers (NaN or infinite): they count as 0"]
+    assert np.isfinite(result_of(events).image).all()
 
 
 def test_what_nobody_annotated_is_ignored(spec: ModelSpec) -> None:

@@ -19,7 +19,7 @@ from napari_medseg.arrays.boxes import whole
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, SegmentConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Work
+from napari_medseg.events import Notice, Work
 from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.cascade import FirstStage, with_guides
 from napari_medseg.inference.device import Machine
@@ -174,9 +174,11 @@ def prepare(
 ) -> Work[PreparedCase]:
     """The case as the network sees it. scratch: the folder for its arrays, None to keep them in memory.
 
-    first: the network of the first stage, in a cascade. Yields a Progress while statistics of the image are measured.
+    first: the network of the first stage, in a cascade. Yields a Progress while statistics of the image are measured,
+    and a Notice where the image has voxels that are no numbers.
     """
     volume, segmentation = case.load()
+    volume = replace(volume, name=volume.name or case.name)
     plan = resolve(ImageFacts.of(volume), spec, SegmentConfig(), Machine())
     reader = BoxReader(volume, plan.order)
     statistics = yield from measuring(reader, plan)
@@ -187,6 +189,7 @@ def prepare(
     for start in range(0, boxes.shape[0], _PLANES_AT_ONCE):
         stop = min(boxes.shape[0], start + _PLANES_AT_ONCE)
         image[:, start:stop] = source.read((slice(start, stop), rows, columns)).numpy()
+    yield from map(Notice, reader.doubts)
     found = class_indices(segmentation, spec, loss)
     shapes = shapes_between(volume, found, len(spec.label_ids)) if loss.shapes else None
     stored = plan.order.apply(found)
