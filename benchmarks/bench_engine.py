@@ -2,9 +2,10 @@
 
     MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_engine.py [--hippocampus MODEL] [--only ROW]
     ... --only nnU-Net --peer PYTHON [--folder DIR]
+    ... --backend openvino [--hippocampus MODEL]
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 python benchmarks/bench_engine.py
 
-The second command makes a processor with AVX-512 work as one without. Each row has its own process and one thread; time
+The last command makes a processor with AVX-512 work as one without. Each row has its own process and one thread; time
 is the processor's. The results go to benchmarks/results/engine.json, with a description of the machine; a row that was
 not run keeps its earlier result. The sample's model segments phantoms of seeds from 100 on, which it has not seen; a
 model of the hippocampus, where one is given, the volumes from the 161st on. The peer is MONAI's
@@ -41,6 +42,7 @@ from napari_medseg.config import InferencePreset, Precision, SegmentConfig
 from napari_medseg.inference.blend import RollingLogits
 from napari_medseg.inference.device import Machine, has_fast_bf16
 from napari_medseg.inference.engine import segment_windows
+from napari_medseg.inference.graphs import with_openvino
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, axis_order, resolve
 from napari_medseg.inference.planes import BoxReader
 from napari_medseg.inference.predictor import Predictor
@@ -85,10 +87,15 @@ def plan_of(volume: Volume, spec: ModelSpec, **knobs: Any) -> InferencePlan:
     return resolve(ImageFacts.of(volume), spec, replace(SegmentConfig(), **knobs), Machine("cpu"))
 
 
-def ours(volume: Volume, spec: ModelSpec, network: torch.nn.Module, **knobs: Any) -> Labels:
+def predictor_of(model: ms.Model, network: torch.nn.Module, plan: InferencePlan) -> Predictor:
+    """The model's network as the plan runs it."""
+    predictor = Predictor.of(network, plan.spec, CPU, plan.precision).mirrored_as(plan)
+    return predictor if plan.backend == "torch" else with_openvino(predictor, model, plan)
+
+
+def ours(volume: Volume, spec: ModelSpec, predictor: Predictor, **knobs: Any) -> Labels:
     """The labels of the engine, for a plan of these knobs."""
     plan = plan_of(volume, spec, **knobs)
-    predictor = Predictor.of(network, plan.spec, CPU, plan.precision).mirrored_as(plan)
     result = Segmentation(np.zeros(volume.grid.shape, label_dtype(max(spec.label_ids))), volume.grid, spec.labels)
     for _ in segment_windows(volume, plan, predictor, result):
         pass
@@ -127,13 +134,14 @@ def against_monai(args: argparse.Namespace, preset: InferencePreset, precision: 
     spec, network = model.spec, model.load_network()
     if any(tuple(plan_of(v, spec).grid.shape) != tuple(plan_of(v, spec).image_grid.shape) for v, _ in cases):
         spec = replace(spec, spacing_zyx_mm=None)  # MONAI's side does not resample
-    warm = cases[0][0]
-    ours(warm, spec, network, preset=preset, precision=precision)
+    warm, knobs = cases[0][0], {"preset": preset, "precision": precision, "backend": args.backend}
+    predictor = predictor_of(model, network, plan_of(warm, spec, **knobs))
+    ours(warm, spec, predictor, **knobs)
     sums = {"ours_s": 0.0, "monai_s": 0.0, "dice": 0.0, "monai_dice": 0.0}
     differing, margin = 0, 0.0
     for volume, truth in cases:
         there, (labels, ahead) = cpu_seconds(lambda v=volume: monais(v, spec, network))
-        here, found = cpu_seconds(lambda v=volume: ours(v, spec, network, preset=preset, precision=precision))
+        here, found = cpu_seconds(lambda v=volume: ours(v, spec, predictor, **knobs))
         differs = found != labels
         differing, margin = differing + int(differs.sum()), max(margin, float(ahead[differs].max(initial=0)))
         for name, value in zip(sums, (here, there, dice(found, truth, spec), dice(labels, truth, spec)), strict=True):
@@ -164,7 +172,9 @@ def adaptive(args: argparse.Namespace) -> Row:
     network, times, scores = model.load_network(), {"exact": 0.0, "balanced": 0.0}, {"exact": 0.0, "balanced": 0.0}
     for volume, truth in cases[:2]:
         for preset in times:
-            seconds, found = cpu_seconds(lambda v=volume, p=preset: ours(v, spec, network, preset=p, tta=True))
+            knobs = {"preset": preset, "tta": True, "backend": args.backend}
+            predictor = predictor_of(model, network, plan_of(volume, spec, **knobs))
+            seconds, found = cpu_seconds(lambda v=volume, p=predictor, k=knobs: ours(v, spec, p, **k))
             times[preset] += seconds
             scores[preset] += dice(found, truth, spec) / len(cases[:2])
     return {
@@ -284,7 +294,8 @@ def one_window(args: argparse.Namespace) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         model = random_model(Path(folder), 3, (16, 32, 64, 128), 96)
         network, window = model.load_network(), torch.randn(1, 1, 96, 96, 96)
-        predictor = Predictor.of(network, model.spec, CPU, "fp32")
+        plan = plan_of(noise((96, 96, 96)), model.spec, backend=args.backend)
+        predictor = predictor_of(model, network, plan)
         with torch.no_grad():
             there, _ = cpu_seconds(lambda: network(window), 3)
         here, _ = cpu_seconds(lambda: predictor(window), 3)
@@ -351,6 +362,8 @@ ROWS: dict[str, tuple[str, float, Callable[[argparse.Namespace], Row]]] = {
     "cancel": ("windows after a cancel", 1, cancel),
 }
 """{row: (what, at most, how it is measured)}."""
+BY_BACKEND = ("exact", "balanced", "fast", "bf16", "adaptive", "window")
+"""The rows that another backend changes; the peer stays MONAI by torch."""
 
 
 def machine() -> dict[str, Any]:
@@ -381,6 +394,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hippocampus", type=Path, help="a model of the hippocampus, instead of the sample's")
     parser.add_argument("--cases", type=int, default=4)
+    parser.add_argument("--backend", choices=["torch", "openvino"], default="torch", help="what runs our networks")
     parser.add_argument("--only", action="append", choices=list(ROWS))
     parser.add_argument("--peer", type=Path, help="a Python that has nnunetv2")
     parser.add_argument(
@@ -395,13 +409,14 @@ def main() -> None:
         return
     args.folder.mkdir(parents=True, exist_ok=True)
     paths = {"--hippocampus": args.hippocampus, "--peer": args.peer, "--folder": args.folder}
-    more = ["--cases", str(args.cases)]
+    more = ["--cases", str(args.cases), "--backend", args.backend]
     more += [word for flag, path in paths.items() if path is not None for word in (flag, str(path))]
     key = f"{torch.backends.cpu.get_cpu_capability()}, {'hippocampus' if args.hippocampus else 'sample'}"
+    key += "" if args.backend == "torch" else ", OpenVINO"
     table = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     rows = table.setdefault(key, {"machine": machine(), "rows": {}})["rows"]
     print(f"{'':50}{'at most':>8}{'reached':>9}{'Dice lost':>11}   {key}")
-    for name in args.only or ROWS:
+    for name in args.only or (ROWS if args.backend == "torch" else BY_BACKEND):
         what, most, _ = ROWS[name]
         found = rows[name] = {"what": what, "at_most": most, **child(name, more)}
         RESULTS.write_text(json.dumps(table, indent=1) + "\n")

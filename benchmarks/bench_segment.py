@@ -1,10 +1,10 @@
-"""Segmentation side by side with MONAI's sliding_window_inference: CPU time, added peak memory, differing voxels.
+"""Segmentation, by torch and by OpenVINO, beside MONAI's sliding_window_inference: CPU time, added memory, voxels.
 
     python benchmarks/bench_segment.py IMAGE [--classes 24] [--window 64]
 
 IMAGE is any volume. It is first converted to an OME-Zarr of 64^3 chunks, which both read. The network has random
 weights. Each run has its own process and one thread. Memory is the peak above the resident memory after the model is
-loaded. Linux only: the peak is read from /proc and reset there.
+loaded; OpenVINO's run converts the network too. Linux only: the peak is read from /proc and reset there.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
+RUNS = ("monai", "ours", "lower half", "openvino")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", type=Path)
     parser.add_argument("--classes", type=int, default=24)
     parser.add_argument("--window", type=int, default=64)
-    parser.add_argument("--run", choices=("ours", "lower half", "monai"), help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
@@ -42,7 +44,7 @@ def main() -> None:
                     text=True,
                 ).stdout.splitlines()[-1]
             )
-            for run in ("monai", "ours", "lower half")
+            for run in RUNS
         }
         report(results, Path(folder))
 
@@ -93,7 +95,8 @@ def measure(run: str, folder: Path) -> dict[str, float]:
         logits = with_monai(volume, model, network)
         np.save(folder / "monai.npy", logits.argmax(0).to(torch.uint8).numpy())
     else:
-        ms.segment(volume, model, out=folder / f"{run}.zarr", device="cpu", precision="fp32")
+        backend = "openvino" if run == "openvino" else "torch"
+        ms.segment(volume, model, out=folder / f"{run}.zarr", device="cpu", precision="fp32", backend=backend)
     result = {"seconds": time.process_time() - began, "mib": resident("VmHWM") - before}
     if logits is not None:
         margins = [plane.topk(2, dim=0).values.diff(dim=0).abs()[0].numpy() for plane in logits.unbind(1)]
@@ -148,6 +151,8 @@ def report(results: dict[str, dict[str, float]], folder: Path) -> None:
     print(
         f"memory of the whole over that of the lower half: {results['ours']['mib'] / results['lower half']['mib']:.3f}"
     )
+    by_openvino = np.asarray(ms.read_segmentation(folder / "openvino.zarr").data[...]) != np.load(folder / "monai.npy")
+    print(f"voxels by OpenVINO that differ from MONAI: {int(by_openvino.sum())} of {ours.size}")
     print(
         f"voxels that differ from MONAI: {int(differs.sum())} of {ours.size}; the largest difference between the two "
         f"largest logits there: {margin:.1e}"

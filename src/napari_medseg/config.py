@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16"]
+Backend = Literal["torch", "openvino"]
 Preset = Literal["survey", "lits", "chaos"]
 InferencePreset = Literal["auto", "exact", "balanced", "fast"]
 Connectivity = Literal[6, 18, 26]
@@ -124,6 +125,9 @@ class SegmentConfig:
     needs no asking for exact and balanced."""
     precision: Precision = "auto"
     """fp32, bf16, or auto: fp32 until the model states that bf16 is as good."""
+    backend: Backend = "torch"
+    """What runs the network: torch, or on a CPU openvino (the extra of that name), which is faster; it converts the
+    network before the first run, which takes some seconds."""
     batch_size: int = field(default=1, metadata={"ge": 1})
     """Windows that run through the network at once."""
     instances: Literal["auto", "none", "components", "distance"] = "auto"

@@ -22,7 +22,9 @@ import balls
 from napari_medseg import read, registry, segment, train, write
 from napari_medseg.architectures import costs_of
 from napari_medseg.architectures.blocks.outputs import Outputs, logits_of, supervised_logits
+from napari_medseg.architectures.onnx_graph import onnx_graph
 from napari_medseg.explanation.watching import Guided
+from napari_medseg.inference.graphs import OpenVinoNetwork
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, load_model, write_model
 from napari_medseg.registry import NetworkSpec
 
@@ -281,6 +283,18 @@ class NetworkSuite:
         session = onnxruntime.InferenceSession(onnx.model_proto.SerializeToString())
         (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-3, atol=1e-3)
+
+    @pytest.mark.slow
+    @once_per_kind
+    def test_openvino_computes_the_same(self) -> None:
+        dims = self.spec.dims[-1]
+        network = self.build("default", spatial_dims=dims).eval()
+        x = noise(1, 1, SIZES[dims][0])
+        with torch.inference_mode():
+            expected = logits_of(network(x))
+        found = OpenVinoNetwork(onnx_graph(network, tuple(x.shape), careful_sums=True), "fp32")(x)
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * scale)
 
 
 def _steps(network: nn.Module, x: Tensor, target: Tensor, learning_rate: float) -> Iterator[int]:

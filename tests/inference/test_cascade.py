@@ -21,6 +21,7 @@ from napari_medseg.events import Finished, Progress, Started, finishing, result_
 from napari_medseg.inference.cascade import FirstStage, boxes_around
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import require_fit
+from napari_medseg.inference.graphs import OpenVinoNetwork
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, axis_maps, resolve
 from napari_medseg.inference.planes import BoxReader, ChannelStatistics, ModelBoxes, measuring
 from napari_medseg.inference.predictor import Predictor, load_predictor
@@ -300,3 +301,16 @@ def test_a_cascade_segments_a_zarr_volume(tmp_path: Path) -> None:
 
     streamed = segment(read(tmp_path / "image.zarr"), model, out=tmp_path / "labels.zarr")
     assert np.array_equal(np.asarray(streamed.data[...]), labels_of(volume(), model))
+
+
+def test_openvino_runs_both_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDSEG_CACHE", str(tmp_path))
+    model = channel_cascade(tmp_path / "m.safetensors")
+    plan = plan_of(volume(), model.spec)
+    found = load_predictor(model, replace(plan, backend="openvino"))
+    assert found.first is not None
+    assert isinstance(found.network, OpenVinoNetwork)
+    assert isinstance(found.first.network, OpenVinoNetwork)
+    assert len([*tmp_path.glob("graphs/*.onnx")]) == 2
+    by_openvino = segment(volume(), model, backend="openvino")
+    assert np.array_equal(np.asarray(by_openvino.data[...]), labels_of(volume(), model))

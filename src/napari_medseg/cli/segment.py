@@ -61,6 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_knob(parser, SegmentConfig, "overlap")
     add_knob(parser, SegmentConfig, "tta")
     add_knob(parser, SegmentConfig, "precision")
+    add_knob(parser, SegmentConfig, "backend")
     add_knob(parser, SegmentConfig, "instances")
     parser.add_argument(
         "--missing",
@@ -112,7 +113,7 @@ def run(args: Namespace) -> None:
     for name in args.model:
         refuse_foreign_model(Path(name))
     check_crew(args.workers, args.scheduler)
-    knobs = ("device", "preset", "overlap", "tta", "precision", "instances")
+    knobs = ("device", "preset", "overlap", "tta", "precision", "backend", "instances")
     config = SegmentConfig(**{name: getattr(args, name) for name in knobs}, missing=tuple(args.missing))
     cases = _cases(args)
     inputs = [path for case in cases for path in paths_of(case)]

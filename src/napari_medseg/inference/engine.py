@@ -227,6 +227,8 @@ def _segmenting_objects(
     """Number objects, of labels that are refined before. Nothing is kept of a run that was interrupted."""
     made_by = {**provenance(model, config), **origin, **({} if refiner is None else described_by(refiner))}
     if way == "detect":
+        if config.backend != "torch":
+            raise NotSupportedError("a model that finds objects runs with torch: leave backend out")
         if wanted.probabilities or wanted.uncertainty:
             raise NotSupportedError("a model that finds objects gives no probabilities: leave both outputs out")
         plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
@@ -434,6 +436,7 @@ def provenance(models: Model | ModelSet, config: SegmentConfig) -> dict[str, obj
         "overlap": overlap,
         "tta": config.tta,
         "precision": precision_for(config.precision, model.spec, machine_for(config.device)),
+        **({} if config.backend == "torch" else {"backend": config.backend}),
         **({} if way == "none" else {PROVENANCE_KEY: way}),
     }
 

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
 from napari_medseg.inference.windows import Placing, WindowGrid, Windows
 from napari_medseg.models.presets import SETTINGS, Mirroring, preset_for
@@ -18,7 +19,7 @@ from napari_medseg.transforms.splines import nnunet_maps
 from napari_medseg.volume import Grid
 
 if TYPE_CHECKING:
-    from napari_medseg.config import Precision, SegmentConfig
+    from napari_medseg.config import Backend, Precision, SegmentConfig
     from napari_medseg.inference.device import Machine
     from napari_medseg.models.spec import ModelSpec
 
@@ -75,6 +76,8 @@ class InferencePlan:
     """In torch's words: "cpu", "cuda", "cuda:1" or "mps"."""
     precision: Precision
     """fp32 or bf16."""
+    backend: Backend = "torch"
+    """What runs the network."""
     blending: Blending = "gaussian"
     """gaussian: overlapping windows are averaged; core: each voxel is that of the window it lies deepest in."""
     first: InferencePlan | None = None
@@ -173,9 +176,10 @@ class InferencePlan:
         windows = self.windows
         at_most = "" if self.first is None else "at most "
         chosen = "" if self.preset == "exact" else f", {self.preset}"
+        by = "" if self.backend == "torch" else f" by {self.backend}"
         sizes = f"{_by(windows.window)} on {_by(windows.shape)} voxels"
         return (
-            f"{self.device} {self.precision}{chosen}: {at_most}{len(windows)} windows of {sizes}"
+            f"{self.device} {self.precision}{by}{chosen}: {at_most}{len(windows)} windows of {sizes}"
             f"{self._mirrored}; about {self.accumulator_bytes / 2**20:.0f} MiB beside the network"
         )
 
@@ -189,7 +193,14 @@ class InferencePlan:
 
 
 def resolve(facts: ImageFacts, spec: ModelSpec, config: SegmentConfig, machine: Machine) -> InferencePlan:
-    """The plan of a run. config.device is not looked at: `machine` is what was found for it."""
+    """The plan of a run. config.device is not looked at: `machine` is what was found for it.
+
+    Raises InputError where the backend does not run on the device.
+    """
+    if config.backend == "openvino" and machine.device != "cpu":
+        raise InputError(
+            f"backend openvino runs on the CPU, and the device is {machine.device}: choose device cpu, or backend torch"
+        )
     precision = precision_for(config.precision, spec, machine)
     return _resolve(facts, spec, config, machine.device, precision)
 
@@ -218,6 +229,7 @@ def _resolve(
         batch_size=config.batch_size,
         device=device,
         precision=precision,
+        backend=config.backend,
         blending="gaussian" if spec.has_pipeline else setting.blending,
         first=first,
         preset=preset,

@@ -18,6 +18,7 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.architectures.kernels import CpuKernels
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.inference.device import autocast
+from napari_medseg.inference.graphs import with_openvino
 from napari_medseg.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -140,13 +141,19 @@ def is_uncertain(logits: torch.Tensor) -> bool:
 
 
 def load_predictor(model: Model, plan: InferencePlan) -> Predictor:
-    """A model's networks, on the device and in the number formats of the plan."""
+    """A model's networks, on the device and in the number formats of the plan.
+
+    Raises NotSupportedError where the plan's backend is not installed, or cannot run the network.
+    """
     device = torch.device(plan.device)
     predictor = Predictor.of(model.load_network(plan.device), plan.spec, device, plan.precision)
     predictor = predictor.mirrored_as(plan)
-    if plan.first is None:
-        return predictor
-    first = Predictor.of(model.load_first(plan.device), plan.first.spec, device, plan.first.precision)
-    if plan.first.spec.recipe.mirrored:
-        first = first.mirrored_as(plan.first)
-    return replace(predictor, first=first)
+    if plan.first is not None:
+        predictor = replace(predictor, first=_first_of(model, plan.first, device))
+    return predictor if plan.backend == "torch" else with_openvino(predictor, model, plan)
+
+
+def _first_of(model: Model, plan: InferencePlan, device: torch.device) -> Predictor:
+    """The first stage of a cascade."""
+    first = Predictor.of(model.load_first(plan.device), plan.spec, device, plan.precision)
+    return first.mirrored_as(plan) if plan.spec.recipe.mirrored else first

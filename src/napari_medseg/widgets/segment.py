@@ -54,6 +54,7 @@ _WORDS = {
     "overlap": Words("Overlap"),
     "tta": Words("Mirror images"),
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
+    "backend": Words("Run by", {"torch": "torch", "openvino": "OpenVINO, faster on a CPU"}),
     "batch_size": Words("Windows at once"),
     "instances": Words(
         "Objects",
@@ -69,8 +70,8 @@ _DEFAULTS = SegmentConfig()
 _SHOWN = ("preset", "device")
 _HIDDEN = ("missing",)
 """A channel is missing whose row is left empty."""
-_REMEMBERED = ("preset", "device", "precision")
-_SCRIPTED = ("preset", "device", "overlap", "tta", "precision", "batch_size", "missing")
+_REMEMBERED = ("preset", "device", "precision", "backend")
+_SCRIPTED = ("preset", "device", "overlap", "tta", "precision", "backend", "batch_size", "missing")
 """What a script says where it is not the default."""
 _REFRESH_MS = 500
 """The layer that fills is drawn at this interval at most: a 3D view uploads all of it each time."""

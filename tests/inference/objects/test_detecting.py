@@ -12,6 +12,7 @@ import torch
 
 import napari_medseg as ms
 from napari_medseg import registry
+from napari_medseg.errors import NotSupportedError
 from napari_medseg.inference.objects.detecting import Detection, Painter, _on_grid, together
 from napari_medseg.models.file import write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
@@ -94,3 +95,5 @@ def test_no_more_of_an_image_is_read_where_it_has_more_planes(tmp_path: Path) ->
         assert found.grid.shape == shape
         largest.append(image.largest)
     assert largest[0] == largest[1] < 24 * 16 * 16
+    with pytest.raises(NotSupportedError, match="runs with torch: leave backend out"):
+        ms.segment(volume, model, device="cpu", backend="openvino")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg import registry
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 SPEC_KEY = "napari_medseg_spec"
 """Under which the metadata of a bundle hold our ModelSpec."""
-_OPSET = 18
 _Transforms = list[dict[str, Any]]
 
 
@@ -48,38 +46,25 @@ def export_model(model: Model, out: Path) -> tuple[str, ...]:
 
 
 def _write_onnx(model: Model, out: Path) -> tuple[str, ...]:
-    import torch
+    from napari_medseg.architectures.onnx_graph import onnx_graph
 
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  # torch exports with it
-    except ImportError as error:
-        raise NotSupportedError(
-            f"{out}: ONNX needs the packages onnx and onnxscript: install napari-medseg[onnx] ({error.name} is missing)"
-        ) from None
     if model.spec.first is not None:
         raise NotSupportedError(f"{model.path}: a cascade is two networks, and cannot be one ONNX graph")
     network = model.load_network()
     patch = model.spec.patch_zyx if model.spec.mode == "3d" else model.spec.patch_zyx[1:]
     channels = model.spec.arguments["in_channels"]
     assert isinstance(channels, int)
-    with TemporaryDirectory(prefix="medseg-") as scratch:
-        path = Path(scratch) / "model.onnx"
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, channels, *patch),),
-            path,
-            input_names=["image"],
-            output_names=["outputs"],
-            opset_version=_OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        graph = onnx.load(path)
-        entry = graph.metadata_props.add()
-        entry.key, entry.value = SPEC_KEY, model.spec.to_json()
-        replace_bytes(out, graph.SerializeToString())
+    try:
+        import onnx
+
+        graph = onnx.ModelProto.FromString(onnx_graph(network, (1, channels, *patch)))
+    except ImportError as error:
+        raise NotSupportedError(
+            f"{out}: ONNX needs the packages onnx and onnxscript: install napari-medseg[onnx] ({error.name} is missing)"
+        ) from None
+    entry = graph.metadata_props.add()
+    entry.key, entry.value = SPEC_KEY, model.spec.to_json()
+    replace_bytes(out, graph.SerializeToString())
     return ("an ONNX graph is the network alone: its metadata hold how images are prepared for it",)
 
 

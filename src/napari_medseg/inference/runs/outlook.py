@@ -48,8 +48,8 @@ class Outlook:
 def outlook_of(case: Case, model: Model, config: SegmentConfig, wanted: Wanted) -> Outlook:
     """What the run on a case takes; the time of two windows is spent on it where there are many."""
     from napari_medseg.inference.device import machine_for
-    from napari_medseg.inference.pace import seconds_of
     from napari_medseg.inference.plan import ImageFacts, resolve
+    from napari_medseg.inference.runs.pace import seconds_of
 
     plan = resolve(ImageFacts.of(case.peek()), model.spec, config, machine_for(config.device))
     seconds = seconds_of(model, plan) if len(plan.windows) >= _WORTH_MEASURING else None

@@ -16,8 +16,8 @@ from napari_medseg.widgets.work.progress_row import duration
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
-    from napari_medseg.inference.pace import Pace
     from napari_medseg.inference.plan import InferencePlan
+    from napari_medseg.inference.runs.pace import Pace
     from napari_medseg.models.file import Model
     from napari_medseg.models.several import ModelSet
     from napari_medseg.volume import Volume
@@ -141,7 +141,7 @@ def devices_seen() -> tuple[str, ...]:
 
 
 def _pace_of(model: Model, plan: InferencePlan) -> Pace:
-    from napari_medseg.inference.pace import pace_of
+    from napari_medseg.inference.runs.pace import pace_of
 
     return pace_of(model, plan)
 
@@ -151,7 +151,7 @@ def _outlook(question: Question) -> Outlook | str:
     from napari_medseg.inference.torch_library import preload
 
     preload()
-    from napari_medseg.inference.pace import pace_of, plan_for
+    from napari_medseg.inference.runs.pace import pace_of, plan_for
     from napari_medseg.inference.source.absent import completed
     from napari_medseg.inference.suitability import ImageSample, doubts_about
     from napari_medseg.models.several import models_of
@@ -171,7 +171,7 @@ def _outlook(question: Question) -> Outlook | str:
 
 def _seconds(parts: list[Part]) -> float | str:
     """In the worker: a window of each is run."""
-    from napari_medseg.inference.pace import seconds_of
+    from napari_medseg.inference.runs.pace import seconds_of
 
     try:
         return sum(seconds_of(part.model, part.plan) for part in parts)

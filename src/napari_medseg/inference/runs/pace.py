@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from napari_medseg.models.file import Model
     from napari_medseg.volume import Volume
 
-Pace = tuple[str, str, str, int, str, int]
-"""What the seconds of a window depend on: SHA-256 of the model, device, number format, windows at once, preset, and how
-many mirror images there are."""
+Pace = tuple[str, str, str, str, int, str, int]
+"""What the seconds of a window depend on: SHA-256 of the model, device, number format, backend, windows at once,
+preset, and how many mirror images there are."""
 
 
 def plan_for(volume: Volume, model: Model, config: SegmentConfig) -> InferencePlan:
@@ -34,7 +34,7 @@ def plan_for(volume: Volume, model: Model, config: SegmentConfig) -> InferencePl
 def pace_of(model: Model, plan: InferencePlan) -> Pace:
     """What earlier runs must have in common with this one, so that their seconds a window hold for it."""
     mirrors = 2 ** len(plan.mirror_axes)
-    return (model.sha256, plan.device, plan.precision, plan.batch_size, plan.preset, mirrors)
+    return (model.sha256, plan.device, plan.precision, plan.backend, plan.batch_size, plan.preset, mirrors)
 
 
 def seconds_of(model: Model, plan: InferencePlan, clock: Callable[[], float] = time.perf_counter) -> float:
