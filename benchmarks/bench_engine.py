@@ -42,7 +42,7 @@ from napari_medseg.config import InferencePreset, Precision, SegmentConfig
 from napari_medseg.inference.blend import RollingLogits
 from napari_medseg.inference.device import Machine, has_fast_bf16
 from napari_medseg.inference.engine import segment_windows
-from napari_medseg.inference.graphs import with_openvino
+from napari_medseg.inference.graphs.running import with_openvino
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, axis_order, resolve
 from napari_medseg.inference.planes import BoxReader
 from napari_medseg.inference.predictor import Predictor

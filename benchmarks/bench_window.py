@@ -104,6 +104,7 @@ def gaps_ms(walk: str | None, *, alone: bool) -> dict[str, list[float]]:
     """{part of the walk: its longest gap, and of it the work of the window's thread, collector and painting}"""
     import napari
     from heartbeat import Heartbeat
+    from qtpy.QtCore import QCoreApplication, QEvent
 
     from job_walk import show_sample_alone, walk_job
     from large_walk import show_image_alone, walk_large
@@ -125,6 +126,9 @@ def gaps_ms(walk: str | None, *, alone: bool) -> dict[str, list[float]]:
                 source = data / "chest_ct" / "chest_ct.nii.gz"
                 (show_image_alone if alone else walk_large)(window, source, Path(folder), during=heart.during)
         window.close()
+        # No event loop follows that would delete the window: the interpreter's exit would, in any order.
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        QCoreApplication.processEvents()
     return {
         part: [1000 * value for value in (gap.seconds, gap.work, gap.collector, gap.painting)]
         for part, gap in heart.longest.items()

@@ -24,7 +24,7 @@ from napari_medseg.architectures import costs_of
 from napari_medseg.architectures.blocks.outputs import Outputs, logits_of, supervised_logits
 from napari_medseg.architectures.onnx_graph import onnx_graph
 from napari_medseg.explanation.watching import Guided
-from napari_medseg.inference.graphs import OpenVinoNetwork
+from napari_medseg.inference.graphs.network import OpenVinoNetwork
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, load_model, write_model
 from napari_medseg.registry import NetworkSpec
 

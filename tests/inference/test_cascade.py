@@ -21,7 +21,7 @@ from napari_medseg.events import Finished, Progress, Started, finishing, result_
 from napari_medseg.inference.cascade import FirstStage, boxes_around
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.engine import require_fit
-from napari_medseg.inference.graphs import OpenVinoNetwork
+from napari_medseg.inference.graphs.network import OpenVinoNetwork
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, axis_maps, resolve
 from napari_medseg.inference.planes import BoxReader, ChannelStatistics, ModelBoxes, measuring
 from napari_medseg.inference.predictor import Predictor, load_predictor
@@ -303,6 +303,7 @@ def test_a_cascade_segments_a_zarr_volume(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(streamed.data[...]), labels_of(volume(), model))
 
 
+@pytest.mark.slow
 def test_openvino_runs_both_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDSEG_CACHE", str(tmp_path))
     model = channel_cascade(tmp_path / "m.safetensors")

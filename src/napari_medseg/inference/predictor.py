@@ -18,7 +18,7 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.architectures.kernels import CpuKernels
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.inference.device import autocast
-from napari_medseg.inference.graphs import with_openvino
+from napari_medseg.inference.graphs.running import with_openvino
 from napari_medseg.models.spec import ModelSpec
 
 if TYPE_CHECKING:

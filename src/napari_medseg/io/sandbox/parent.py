@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import FileError, MedsegError, NotSupportedError
+from napari_medseg.io.disk.child import command_of, environment
 
 Array = npt.NDArray[Any]
 
@@ -165,14 +166,12 @@ class _RefusedError(Exception):
 
 def _start(job: str) -> subprocess.Popen[bytes]:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
-    path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     return subprocess.Popen(
-        # -P: nothing is imported from the folder that the user happens to be in.
-        [sys.executable, "-P", "-W", "ignore", "-m", "napari_medseg.io.sandbox.child", job],
+        command_of("napari_medseg.io.sandbox.child", job),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **one_thread, **path},
+        env={**environment(), **one_thread},
         start_new_session=True,  # Ctrl-C in the terminal then reaches us alone
     )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -18,6 +16,7 @@ import numpy as np
 from napari_medseg.cases import Case
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished
+from napari_medseg.io.disk.child import command_of, environment
 from napari_medseg.training.apart.frames import STOP, Broken, Request, receive, send
 from napari_medseg.training.saving.earlier import folder_of, is_unfinished
 from napari_medseg.volume import Segmentation, Volume
@@ -74,14 +73,12 @@ def _events(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -
 
 
 def _started(complaints: IO[bytes]) -> subprocess.Popen[bytes]:
-    path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     return subprocess.Popen(
-        # -P: nothing is imported from the folder that the user happens to be in.
-        [sys.executable, "-P", "-W", "ignore", "-m", "napari_medseg.training.apart.child"],
+        command_of("napari_medseg.training.apart.child"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,
-        env={**os.environ, **path},
+        env=environment(),
         start_new_session=True,  # Ctrl-C in the terminal then reaches us alone
     )
 

@@ -1,0 +1,1 @@
+"""Networks as graphs, which OpenVINO runs in place of torch: the extra `openvino`."""
