@@ -126,8 +126,8 @@ class SegmentConfig:
     precision: Precision = "auto"
     """fp32, bf16, or auto: fp32 until the model states that bf16 is as good."""
     backend: Backend = "torch"
-    """What runs the network: torch, or on a CPU openvino (the extra of that name), which is faster; it converts the
-    network before the first run, which takes some seconds."""
+    """What runs the network: torch, or on a CPU openvino (the extra of that name), which is faster in napari for large
+    windows; it converts the network before the first run, which takes some seconds."""
     batch_size: int = field(default=1, metadata={"ge": 1})
     """Windows that run through the network at once."""
     instances: Literal["auto", "none", "components", "distance"] = "auto"

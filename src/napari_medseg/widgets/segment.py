@@ -54,7 +54,7 @@ _WORDS = {
     "overlap": Words("Overlap"),
     "tta": Words("Mirror images"),
     "precision": Words("Precision", {"auto": "automatic", "fp32": "fp32, exact", "bf16": "bf16, faster"}),
-    "backend": Words("Run by", {"torch": "torch", "openvino": "OpenVINO, faster on a CPU"}),
+    "backend": Words("Run by", {"torch": "torch", "openvino": "OpenVINO, on a CPU"}),
     "batch_size": Words("Windows at once"),
     "instances": Words(
         "Objects",
