@@ -1,6 +1,7 @@
 """Doubts and suggestions on the hippocampus: what temperature, entropy, expected Dice and suggested slices are worth.
 
     MEDSEG_DATA=data OMP_NUM_THREADS=1 nice python benchmarks/bench_doubt.py [--train-minutes 3] [--only trust]
+    ... --only damaged --model MODEL
 
 All budgets are processor minutes, one thread. A network is trained on the first cases in name order; the next ones fit
 the temperature and the line of the expected Dice, and the last 40 of 200 are judged. The calibration error is that of
@@ -19,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ if "--help" not in sys.argv:
     time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
 
 import numpy as np
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.special import softmax
 from scipy.stats import entropy, spearmanr
 
@@ -48,6 +50,14 @@ JUDGED = 40
 SLICES = 8
 """Annotated at the start, and added in a round."""
 IGNORE = 255
+DAMAGES: dict[str, Callable[[Any, np.random.Generator], Any]] = {
+    "noise": lambda data, rng: data + rng.normal(0, data.std(), data.shape).astype(np.float32),
+    "blur": lambda data, rng: gaussian_filter(data, (0, 2, 2, 2)),
+    "thick slices": lambda data, rng: np.repeat(data[:, ::5], 5, axis=1)[:, : data.shape[1]],
+    "inverted": lambda data, rng: data.max() - data,
+}
+"""Images (1, z, y, x) as they should not be: noise as strong as the image, blur of two voxels, slices of five, and
+another contrast."""
 
 
 def main() -> None:
@@ -55,7 +65,7 @@ def main() -> None:
     parser.add_argument("--train-minutes", type=float, default=3.0)
     parser.add_argument("--model", type=Path, help="A model of the first cases, instead of training one.")
     parser.add_argument("--other", type=Path, help="Another model of the first cases, trained in another way.")
-    parser.add_argument("--only", choices=("trust", "active"))
+    parser.add_argument("--only", choices=("trust", "active", "damaged"))
     parser.add_argument("--fit", type=int, default=32, help="Of cases 128 to 160, evenly, that fit the temperature.")
     parser.add_argument("--cache", type=Path, default=Path("doubt-cache"), help="Folder for what the network said.")
     parser.add_argument("--rounds", type=int, default=4)
@@ -66,10 +76,12 @@ def main() -> None:
     args = parser.parse_args()
     data = Path(os.environ["MEDSEG_DATA"]) / "hippocampus"
     cases = list(cases_from_folders([data / "images"], data / "labels"))
-    if args.only != "active":
+    if args.only in (None, "trust"):
         trust(cases, args)
-    if args.only != "trust":
+    if args.only in (None, "active"):
         active(cases, args)
+    if args.only == "damaged" or (args.only is None and args.model):
+        damaged(cases[-JUDGED:], ms.load_model(args.model))
 
 
 def rows() -> list[dict[str, Any]]:
@@ -140,6 +152,36 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
             "mean_error_of_mean": float(np.abs(dice - found("fitted")[0]["dice"]).mean()),
             "inside_interval": sum(row["low"] <= row["dice"] <= row["high"] for row in rows_),
             "cases": len(rows_),
+        }
+    )
+
+
+def damaged(cases: list[Case], model: ms.Model) -> None:
+    """The expected Dice of the last 40 cases, of which every second image is damaged; a model with a validation."""
+    trust_, rng, kept = model.spec.trust, np.random.default_rng(0), list[tuple[str, float, float]]()
+    assert trust_.dice is not None, "the model's training validated it"
+    for k, case in enumerate(cases):
+        volume, reference = case.load()
+        kind = list(DAMAGES)[k // 2 % len(DAMAGES)] if k % 2 else "as it is"
+        data = np.asarray(volume.data[...]).astype(np.float32)
+        volume = replace(volume, data=DAMAGES[kind](data, rng) if k % 2 else data)
+        _, predictor = opened(volume, model, "cpu", 0.5)
+        classes = class_indices(reference, model.spec, LossConfig())
+        seen_ = run_to_end(observing(volume, classes, model.spec, predictor, classes.size))
+        expected, _, _ = trust_.dice.expected(signs_of(seen_, trust_.temperature))
+        kept.append((kind, seen_.dice, expected))
+    of_kind = {
+        kind: [(dice, expected) for name, dice, expected in kept if name == kind] for kind in ("as it is", *DAMAGES)
+    }
+    means = {kind: np.mean(pairs, axis=0).round(3).tolist() for kind, pairs in of_kind.items()}
+    add(
+        {
+            "what": "damaged",
+            "trained_on": model.spec.training.cases,
+            "train_cpu_minutes": model.spec.training.minutes,
+            "dice_and_expected": means,
+            "correlation": float(np.corrcoef([one[1] for one in kept], [one[2] for one in kept])[0, 1]),
+            "cases": len(kept),
         }
     )
 

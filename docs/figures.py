@@ -404,6 +404,14 @@ def doubted_table() -> str:
     )
 
 
+def damaged_table() -> str:
+    """The true and the expected Dice of images as they are, and damaged."""
+    row = next(row for row in measured("doubt") if row["what"] == "damaged")
+    rows = [(kind, *(f"{value:.3f}" for value in pair)) for kind, pair in row["dice_and_expected"].items()]
+    told = f"\nCorrelation over the {row['cases']} images: {row['correlation']:.2f}.\n"
+    return table([("image", "Dice", "expected Dice"), *rows]) + told
+
+
 def suggested_table() -> str:
     """The mean Dice by the number of annotated slices, random and suggested, as the benchmark measured it."""
     rows = measured("doubt")
@@ -458,6 +466,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "explained": explained_table,
     "refined": refined_table,
     "doubted": doubted_table,
+    "damaged": damaged_table,
     "suggested": suggested_table,
 }
 """{part of a page: what makes its table}."""
