@@ -24,6 +24,7 @@ if "--help" not in sys.argv:
     time.monotonic = time.process_time  # before any import of it: budgets in minutes are processor time then
 
 import numpy as np
+from scipy import ndimage
 
 import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
@@ -37,6 +38,8 @@ SPACING = (2.0, 2.0, 2.0)
 PHANTOMS = 16
 """Phantoms that train."""
 SHAPE = (24, 32, 32)
+VOID = (6.0, 9.0)
+"""Smallest and largest radius of what hides a part of a phantom, in mm."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Run:
     labelled: int = 160
     """How many of the first cases train."""
     images: bool = True
+    seeds: int = 1
+    """How many seeds of the training; the row has their means, and each."""
 
 
 _FEW = 16
@@ -57,8 +62,8 @@ RUNS = {
     "synthesis, labels alone, whole images": Run(
         "hippocampus", 2.5, {"scheme": "synthesis", "patch_zyx": (24, 32, 24)}, images=False
     ),
-    "phantom, supervised": Run("phantom", 0.6),
-    "phantom, acnn": Run("phantom", 0.6, {"scheme": "acnn"}),
+    "phantom, void, supervised": Run("phantom", 1.5, seeds=3),
+    "phantom, void, acnn": Run("phantom", 1.5, {"scheme": "acnn"}, seeds=3),
     "16 labelled, supervised": Run("hippocampus", 1, labelled=_FEW),
     "16 labelled, cgan": Run("hippocampus", 1, {"scheme": "cgan"}, labelled=_FEW),
     "16 labelled, adversarial": Run("hippocampus", 1, {"scheme": "adversarial"}, labelled=_FEW),
@@ -75,12 +80,22 @@ def main() -> None:
     for name in args.names or RUNS:
         key = f"{name}, {args.share * RUNS[name].minutes:g} min"
         if key not in rows:
-            rows[key] = judged(RUNS[name], args.share)
+            rows[key] = judged_often(RUNS[name], args.share)
             RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
         print(key, rows[key], flush=True)
 
 
-def judged(run: Run, share: float) -> dict[str, float]:
+def judged_often(run: Run, share: float) -> dict[str, float | list[float]]:
+    """The means over the seeds; with several seeds also each score of each."""
+    rows = [judged(run, share, seed) for seed in range(run.seeds)]
+    if run.seeds == 1:
+        return dict(rows[0])
+    each = {name: [row[name] for row in rows] for name in rows[0]}
+    means = {name: round(float(np.mean(values)), 4) for name, values in each.items()}
+    return means | {f"each {name}": values for name, values in each.items()}
+
+
+def judged(run: Run, share: float, seed: int = 0) -> dict[str, float]:
     """Train and judge; the mean of each score by label."""
     training, judging = cases_of(run)
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +103,11 @@ def judged(run: Run, share: float) -> dict[str, float]:
         small: dict[str, Any] = {"arguments": {"channels": CHANNELS}, "learning_rate": 3e-3}
         if run.data == "hippocampus":
             small["spacing_zyx_mm"] = SPACING
-        options = small | {"minutes": run.minutes * share, "device": "cpu", "val": 0, "report": False} | run.knobs
+        options = (
+            small
+            | {"minutes": run.minutes * share, "seed": seed, "device": "cpu", "val": 0, "report": False}
+            | run.knobs
+        )
         model = ms.train(training, out=out, **options)
         return {"epochs": round(model.spec.training.epochs, 1), **scores_of(model, judging)}
 
@@ -104,21 +123,21 @@ def cases_of(run: Run) -> tuple[Sequence[Case], Sequence[Case]]:
 
 
 def phantom(seed: int) -> Case:
-    """A bright organ with a hollow, in noise; a dark slab, as metal makes it, runs through it and hides its surface."""
+    """A bright organ with a hollow, in noise, whose shape varies little.
+
+    A void anywhere on its surface, a ball without signal, hides a part of it: what is left looks like the background.
+    """
     draw = np.random.default_rng(seed)
-    z, y, x = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in SHAPE), indexing="ij")
-    centre, radii = draw.uniform(-2, 2, 3), np.array([8.0, 11.0, 8.0]) * draw.uniform(0.85, 1.15, 3)
-    turn = draw.uniform(-0.4, 0.4)
-    z, y, x = z - centre[0], y - centre[1], x - centre[2]
+    places = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in SHAPE), indexing="ij"))
+    z, y, x = places - draw.uniform(-2, 2, (3, 1, 1, 1))
+    radii, turn = np.array([8.0, 11.0, 8.0]) * draw.uniform(0.85, 1.15, 3), draw.uniform(-0.4, 0.4)
     y, x = np.cos(turn) * y - np.sin(turn) * x, np.sin(turn) * y + np.cos(turn) * x
     organ = (z / radii[0]) ** 2 + (y / radii[1]) ** 2 + (x / radii[2]) ** 2 < 1
     organ &= (z / (0.7 * radii[0])) ** 2 + (y / (0.5 * radii[1])) ** 2 + ((x - radii[2]) / (0.8 * radii[2])) ** 2 > 1
-    image = 100 + 60.0 * organ
-    direction = draw.normal(size=3)
-    direction /= np.linalg.norm(direction)
-    away = np.abs(direction[0] * z + direction[1] * y + direction[2] * x - draw.uniform(-3, 3))
-    image[away < draw.uniform(2.5, 4)] = 60
-    image += draw.normal(0, 20, SHAPE)
+    surface = np.argwhere(organ & ~ndimage.binary_erosion(organ))
+    void = surface[draw.integers(len(surface))]
+    away = np.sqrt(((np.indices(SHAPE) - void[:, None, None, None]) ** 2).sum(0))
+    image = 100 + 60.0 * (organ & (away > draw.uniform(*VOID))) + draw.normal(0, 20, SHAPE)
     grid = ms.Grid.from_spacing(SHAPE, (1.0, 1.0, 1.0))
     labels = ms.Segmentation(organ.astype(np.uint8), grid, {1: "organ"})
     return Case(name=f"phantom {seed:03}", images=(ms.Volume(image[None].astype(np.float32), grid),), labels=labels)

@@ -21,7 +21,7 @@ from napari_medseg.training.generative.networks import (
 def test_a_code_has_64_numbers_and_becomes_maps_of_the_same_size(size: tuple[int, ...]) -> None:
     coder = Autoencoder(classes=3, size=size)
     maps = torch.zeros(2, 3, *size)
-    assert coder.coder(maps).shape == (2, 64)
+    assert coder.code(maps).shape == (2, 64)
     assert coder(maps).shape == maps.shape
     assert Coder(in_channels=3, size=size, length=1)(maps).shape == (2, 1)
     assert Decoder(out_channels=3, size=size, length=5)(torch.zeros(2, 5)).shape == maps.shape
@@ -32,15 +32,33 @@ def test_sides_are_halved_while_they_stay_long_enough() -> None:
 
 
 def test_codes_are_measured_in_deviations_of_those_seen() -> None:
-    layer = Standardised(2).train()
-    layer(torch.tensor([[0.0, 10.0], [2.0, 14.0]]))
+    layer = Standardised(2)
+    layer.count(torch.tensor([[0.0, 10.0], [2.0, 14.0]]))
     assert layer.mean.tolist() == [1.0, 12.0]
     assert layer.variance.tolist() == [2.0, 8.0]
-    layer(torch.tensor([[5.0, 12.0], [5.0, 12.0]]))
+    layer.count(torch.tensor([[5.0, 12.0], [5.0, 12.0]]))
     assert layer.mean.tolist() == [3.0, 12.0]
     assert layer.variance.tolist() == [1.0, 4.0]
-    layer.eval()
     assert torch.allclose(layer(torch.tensor([[4.0, 10.0]])), torch.tensor([[1.0, -1.0]]))
+
+
+def test_an_autoencoder_learns_where_a_shape_lies_and_its_code_says_so() -> None:
+    torch.manual_seed(0)
+    places = torch.arange(4, 12)
+    rows = torch.arange(16)
+    classes = ((rows - places[:, None]).abs() < 3).long()[:, :, None].expand(-1, -1, 16)
+    coder, maps = Autoencoder(classes=2, size=(16, 16)), one_hot(classes, 2)
+    optimiser = torch.optim.Adam(coder.parameters(), 1e-3)
+    for _ in range(100):
+        loss = torch.nn.functional.cross_entropy(coder(maps), classes)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    coder.eval()
+    assert (coder(maps).argmax(1) == classes).float().mean() > 0.95
+    code = coder.code(maps)
+    assert code.std(0).mean().item() == pytest.approx(1, abs=0.1)
+    assert (code[0] - code[1]).square().sum() < (code[0] - code[7]).square().sum()
 
 
 def test_hard_maps_have_the_gradient_of_probabilities() -> None:

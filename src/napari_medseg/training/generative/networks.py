@@ -88,11 +88,11 @@ class Standardised(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """(N, length) -> (N, length)."""
-        if self.training:
-            self._count(code.detach())
         return (code - self.mean) / self.variance.sqrt().clamp(min=_LEAST)
 
-    def _count(self, code: Tensor) -> None:
+    @torch.no_grad()
+    def count(self, code: Tensor) -> None:
+        """Take the codes (N, length) of a batch into the statistics."""
         self.seen += 1
         share = max(_SEEN, 1 / float(self.seen))  # so that the first batches do not mix with a guess
         apart = code.mean(0) - self.mean
@@ -102,18 +102,46 @@ class Standardised(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Label maps by a code of a few numbers (Oktay et al., IEEE TMI 2018: 64)."""
+    """Label maps by a code of a few numbers (Oktay et al., IEEE TMI 2018: 64).
+
+    It sees them at half their size: so few numbers say nothing of single voxels, and a step takes a fifth of the time.
+    The decoder reads the code as it is. Where it read the standardised one, whose scale moves with every batch, it
+    learned the mean shape and no more.
+    """
 
     def __init__(self, *, classes: int, size: Sequence[int], length: int = 64) -> None:
         super().__init__()
-        coder = Coder(in_channels=classes, size=size, length=length)
-        self.coder = nn.Sequential(coder, Standardised(length))
-        self.decoder = Decoder(out_channels=classes, size=size, length=length)
+        self.size = tuple(size)
+        half = sizes_of(size)[:2][-1]
+        self.coder = nn.Sequential(Shrunk(half), Coder(in_channels=classes, size=half, length=length))
+        self.standardised = Standardised(length)
+        self.decoder = Decoder(out_channels=classes, size=half, length=length)
+
+    def code(self, maps: Tensor) -> Tensor:
+        """(N, K, *size) -> (N, length), each number in deviations of the codes seen in training."""
+        code: Tensor = self.standardised(self.coder(maps))
+        return code
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, K, *size) -> logits of the same size."""
-        logits: Tensor = self.decoder(self.coder(maps))
-        return logits
+        code = self.coder(maps)
+        if self.training:
+            self.standardised.count(code)
+        mode = "trilinear" if len(self.size) == 3 else "bilinear"
+        return functional.interpolate(self.decoder(code), size=self.size, mode=mode, align_corners=False)
+
+
+class Shrunk(nn.Module):
+    """Maps (N, K, *size) by their means over the voxels of a coarser size."""
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, K, *size) -> (N, K, *coarser)."""
+        means = functional.adaptive_avg_pool3d if len(self.size) == 3 else functional.adaptive_avg_pool2d
+        return means(maps, self.size)
 
 
 class Flat:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
 from napari_medseg.architectures.blocks.outputs import logits_of
-from napari_medseg.training.generative.networks import Autoencoder, Flat, drawn_hard, one_hot
+from napari_medseg.training.generative.networks import Autoencoder, Flat, one_hot
 from napari_medseg.training.losses.supervised import deeply_supervised
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.descent import descend
@@ -29,8 +29,8 @@ class ShapePrior(Supervised):
     """The loss of the settings, and 0.01 times the squared distance of codes (ACNN, Oktay et al., IEEE TMI 2018).
 
     The autoencoder of label maps is trained over the first part of the budget and then left as it is. A prediction has
-    the code of its most likely classes: that of probabilities would say how sure the network is, not which shape it
-    sees.
+    the code of its probabilities, as published: with its most likely classes instead, voxels that the network is sure
+    of would weigh as much, and have no gradient.
     """
 
     def __init__(self, setup: Setup, network: nn.Module) -> None:
@@ -57,12 +57,12 @@ class ShapePrior(Supervised):
         outputs = self._learner.outputs(batch.images, state)
         logits = logits_of(outputs).float()
         classes = inner(batch.classes, logits)
-        found = drawn_hard(logits) * (classes >= 0)[:, None]
+        found = logits.softmax(1) * (classes >= 0)[:, None]
         losses = self._learner.losses(outputs, batch, state)
         weight = self._weight * self.risen(self.setup.budget.fraction(state.step))
         self.shapes.eval()
         maps = (self._flat.of(each) for each in (found, one_hot(classes, logits.shape[1])))
-        losses["shape"] = weight * code_distance(self.shapes.coder, *maps)
+        losses["shape"] = weight * code_distance(self.shapes.code, *maps)
         return self._learner.descend(losses, state)
 
     def risen(self, done: float) -> float:
@@ -77,7 +77,9 @@ class ShapePrior(Supervised):
         return descend(self._shape_optimiser, {"shapes": loss}, self.setup.config.optimiser.gradient_clip)
 
 
-def code_distance(coder: nn.Module, found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+def code_distance(
+    code: Callable[[torch.Tensor], torch.Tensor], found: torch.Tensor, true: torch.Tensor
+) -> torch.Tensor:
     """The squared distance of the codes of two maps (N, K, *size), the mean over the batch."""
-    distance: torch.Tensor = (coder(found) - coder(true)).square().sum(1).mean()
+    distance: torch.Tensor = (code(found) - code(true)).square().sum(1).mean()
     return distance
