@@ -9,7 +9,7 @@ import torch
 from balls import balls
 from napari_medseg.cases import Case
 from napari_medseg.training.cases import IGNORE
-from napari_medseg.training.generative.appearance import deformed, synthesised
+from napari_medseg.training.generative.appearance import Looks, deformed, synthesised
 from napari_medseg.training.generative.labels_only import MadeImage
 
 
@@ -44,6 +44,18 @@ def test_labels_take_all_contrasts_to_what_is_around_them(classes: torch.Tensor)
     assert 5 < sum(bright) < 25
     alike = [float((image[classes == 1].mean() - image[classes == 2].mean()).abs()) < 0.3 for image in images]
     assert 5 < sum(alike) < 30
+
+
+def test_what_is_around_a_label_is_of_its_tissue_in_some_images(classes: torch.Tensor) -> None:
+    plain = Looks(deviation=0, blur=(0.01, 0.01), bias=0, coarsest=1, noise=0, gamma=0)
+    inside, shares = classes >= 0, list[float]()
+    for seed in range(12):
+        image = synthesised(classes, 1, draw(seed), looks=plain)[0]
+        own = image[classes == 1]
+        assert own.std() < 1e-3
+        shares.append(float(((image - own.mean()).abs() < 1e-3)[inside & (classes == 0)].float().mean()))
+    assert 2 < sum(share > 0 for share in shares) < 12
+    assert max(shares) < 1
 
 
 def test_labels_and_image_are_deformed_alike(classes: torch.Tensor) -> None:

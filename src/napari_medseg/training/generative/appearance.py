@@ -24,9 +24,11 @@ from napari_medseg.transforms.augment import Draw, SpatialRanges, draw_shifts, s
 class Looks:
     """How different the images are."""
 
-    regions: tuple[int, int] = (3, 9)
+    regions: tuple[int, int] = (4, 16)
     """Fewest and most regions of the background."""
-    grain: tuple[float, float] = (4.0, 16.0)
+    tissues: tuple[int, int] = (2, 5)
+    """Fewest and most tissues of the background besides those of the labels, which it has, too."""
+    grain: tuple[float, float] = (3.0, 12.0)
     """Size of the background's regions, in voxels."""
     deviation: float = 0.08
     """Largest deviation of the intensities in a region; their means lie in 0 to 1."""
@@ -108,10 +110,12 @@ def _channel(
     regions: torch.Tensor, first: int, count: int, inside: torch.Tensor, draw: Draw, looks: Looks
 ) -> torch.Tensor:
     """A channel (z, y, x). first: the number of the first region of the background; below are the labels."""
-    means, deviations = draw.uniform(0, 1, count), draw.uniform(0, looks.deviation, count)
-    # Labels share some tissues, often a single one, as the parts of one organ do.
-    tissues = 1 + draw.integers(0, draw.integers(1, max(2, first)), first)
-    means[:first], deviations[:first] = means[tissues], deviations[tissues]
+    # Labels share some tissues, often a single one, as the parts of an organ do. Regions around them have these and a few
+    # others: where an organ lies on a like one, its surface is only to be known by shape and place.
+    own = draw.integers(0, draw.integers(1, max(2, first)), first)
+    tissues = int(own.max()) + 1 + int(draw.integers(looks.tissues[0], looks.tissues[1] + 1))
+    kinds = np.concatenate([own, draw.integers(0, tissues, count - first)])
+    means, deviations = draw.uniform(0, 1, tissues)[kinds], draw.uniform(0, looks.deviation, tissues)[kinds]
     device = regions.device
     drawn = [torch.tensor(x, dtype=torch.float32, device=device) for x in (means, deviations)]
     mean, deviation = (x[regions.clamp(min=0)] for x in drawn)

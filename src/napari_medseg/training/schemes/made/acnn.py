@@ -60,7 +60,7 @@ class ShapePrior(Supervised):
         found = logits.softmax(1) * (classes >= 0)[:, None]
         losses = self._learner.losses(outputs, batch, state)
         weight = self._weight * self.risen(self.setup.budget.fraction(state.step))
-        self.shapes.eval()
+        self.shapes.eval().requires_grad_(False)
         maps = (self._flat.of(each) for each in (found, one_hot(classes, logits.shape[1])))
         losses["shape"] = weight * code_distance(self.shapes.code, *maps)
         return self._learner.descend(losses, state)
@@ -70,7 +70,7 @@ class ShapePrior(Supervised):
         return math.exp(-5 * (1 - min(1.0, (done - self.first_share) / _RISE)) ** 2)
 
     def _learn_shapes(self, batch: PatchBatch) -> dict[str, float]:
-        self.shapes.train()
+        self.shapes.train().requires_grad_(True)
         maps = self._flat.of(one_hot(batch.classes, len(self.setup.spec.label_ids)))
         classes = self._flat.of(batch.classes[:, None])[:, 0]
         loss = deeply_supervised(self.shapes(maps), classes)
