@@ -58,9 +58,8 @@ class Run:
 
 _FEW = 16
 RUNS = {
-    "synthesis, labels alone": Run("hippocampus", 2.5, {"scheme": "synthesis"}, images=False),
     "synthesis, labels alone, whole images": Run(
-        "hippocampus", 2.5, {"scheme": "synthesis", "patch_zyx": (24, 32, 24)}, images=False
+        "hippocampus", 5, {"scheme": "synthesis", "patch_zyx": (24, 32, 24)}, images=False
     ),
     "phantom, void, supervised": Run("phantom", 1.5, seeds=3),
     "phantom, void, acnn": Run("phantom", 1.5, {"scheme": "acnn"}, seeds=3),

@@ -218,8 +218,9 @@ def made_up_table() -> str:
             " / ".join(f"{row[key]:.{digits}f}" for key in row if key.startswith(name))
             for name, digits in (("dice", 3), ("hd95_mm", 2), ("msd_mm", 2))
         ]
-        rows.append((*(run.rsplit(", ", 1)), f"{row['epochs']:g}", *scores))
-    return table([("run", "CPU time to train", "epochs", "Dice", "HD95, mm", "MSD, mm"), *rows])
+        each = ", ".join(f"{value:.2f}" for value in row.get("each msd_mm 1", ()))
+        rows.append((*(run.rsplit(", ", 1)), f"{row['epochs']:.1f}", *scores, each))
+    return table([("run", "CPU time to train", "epochs", "Dice", "HD95, mm", "MSD, mm", "MSD of each seed"), *rows])
 
 
 def objects_table() -> str:
