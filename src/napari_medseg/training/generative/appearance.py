@@ -110,8 +110,8 @@ def _channel(
     regions: torch.Tensor, first: int, count: int, inside: torch.Tensor, draw: Draw, looks: Looks
 ) -> torch.Tensor:
     """A channel (z, y, x). first: the number of the first region of the background; below are the labels."""
-    # Labels share some tissues, often a single one, as the parts of an organ do. Regions around them have these and a few
-    # others: where an organ lies on a like one, its surface is only to be known by shape and place.
+    # Labels share some tissues, often a single one, as the parts of an organ do. Regions around them have these and
+    # some others: where an organ lies on a like one, only shape and place tell where it ends.
     own = draw.integers(0, draw.integers(1, max(2, first)), first)
     tissues = int(own.max()) + 1 + int(draw.integers(looks.tissues[0], looks.tissues[1] + 1))
     kinds = np.concatenate([own, draw.integers(0, tissues, count - first)])

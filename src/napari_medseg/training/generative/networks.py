@@ -140,8 +140,7 @@ class Shrunk(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, K, *size) -> (N, K, *coarser)."""
-        means = functional.adaptive_avg_pool3d if len(self.size) == 3 else functional.adaptive_avg_pool2d
-        return means(maps, self.size)
+        return functional.interpolate(maps, size=self.size, mode="area")
 
 
 class Flat:
