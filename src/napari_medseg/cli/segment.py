@@ -115,6 +115,8 @@ def run(args: Namespace) -> None:
     check_crew(args.workers, args.scheduler)
     knobs = ("device", "preset", "overlap", "tta", "precision", "backend", "instances")
     config = SegmentConfig(**{name: getattr(args, name) for name in knobs}, missing=tuple(args.missing))
+    if config.backend == "openvino":
+        terminal.print_note("OpenVINO: a network is converted before its first run, which takes some seconds")
     cases = _cases(args)
     inputs = [path for case in cases for path in paths_of(case)]
     outputs = output_paths(inputs, args.output, [case.name for case in cases])

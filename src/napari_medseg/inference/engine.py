@@ -22,6 +22,7 @@ from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Filled, Notice, Progress, Started, Work, finishing, result_of, told_once
 from napari_medseg.inference.cleaning.steps import cleaning_labels
 from napari_medseg.inference.device import bf16_doubt, machine_for
+from napari_medseg.inference.graphs.running import openvino_version
 from napari_medseg.inference.job import (
     Job,
     Written,
@@ -436,7 +437,7 @@ def provenance(models: Model | ModelSet, config: SegmentConfig) -> dict[str, obj
         "overlap": overlap,
         "tta": config.tta,
         "precision": precision_for(config.precision, model.spec, machine_for(config.device)),
-        **({} if config.backend == "torch" else {"backend": config.backend}),
+        **({} if config.backend == "torch" else {"backend": config.backend, "openvino": openvino_version()}),
         **({} if way == "none" else {PROVENANCE_KEY: way}),
     }
 

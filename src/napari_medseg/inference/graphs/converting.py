@@ -12,12 +12,14 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseg.errors import MedsegError, NotSupportedError
-from napari_medseg.io.disk.child import command_of, environment
+from napari_medseg.io.disk.child import command_of, environment, how_it_ended
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,27 +41,43 @@ class Request:
     """Of the windows: (1, C, z, y, x)."""
 
 
+def missing(package: str | None) -> NotSupportedError:
+    """What is said where a package is not installed."""
+    return NotSupportedError(
+        f"backend openvino needs the package {package}: install napari-medseg[openvino], or choose backend torch"
+    )
+
+
 def converted(request: Request) -> bytes:
     """The graph. Raises NotSupportedError where there is none, where it answers otherwise, or without a package."""
-    with tempfile.TemporaryDirectory(prefix="medseg-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="medseg-") as scratch, tempfile.TemporaryFile() as complaints:
         out = Path(scratch) / "graph.onnx"
-        done = subprocess.run(
+        with subprocess.Popen(
             command_of(__name__, str(out)),
-            input=pickle.dumps(request),
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
             env=environment(),
-            check=False,
-            start_new_session=True,  # Ctrl-C in the terminal reaches us alone; we end it then
-        )
-        if done.returncode == 0 and out.exists():
+            start_new_session=True,  # Ctrl-C in the terminal reaches us alone; the process ends with us
+        ) as process:
+            assert process.stdin is not None, "started with PIPE"
+            assert process.stdout is not None, "started with PIPE"
+            try:
+                with suppress(BrokenPipeError):
+                    process.stdin.write(pickle.dumps(request))
+                    process.stdin.flush()
+                said = process.stdout.read().decode(errors="replace").strip()
+                status = process.wait()
+            except BaseException:
+                process.kill()
+                raise
+        if status == 0 and out.exists():
             return out.read_bytes()
-    said = done.stdout.decode(errors="replace").strip()
-    if done.returncode == 0 and said:
+        ended = how_it_ended(status, complaints)
+    if status == 0 and said:
         raise NotSupportedError(said)
-    complaint = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
     raise NotSupportedError(
-        f"{request.model.path}: the process that converts it for OpenVINO ended with status {done.returncode} "
-        f"({complaint}): choose backend torch"
+        f"{request.model.path}: the process that converts it for OpenVINO {ended}: choose backend torch"
     )
 
 
@@ -78,10 +96,7 @@ def convert(request: Request) -> bytes:
     try:
         graph = onnx_graph(network, request.shape, careful_sums=True)
     except ImportError as error:
-        raise NotSupportedError(
-            f"backend openvino needs a package that is not here ({error.name}): install napari-medseg[openvino], or "
-            "choose backend torch"
-        ) from None
+        raise missing(error.name) from None
     except NotSupportedError as error:
         raise NotSupportedError(f"{model.path}: {error}: choose backend torch") from None
     _require_agreement(network, graph, request)
@@ -111,10 +126,18 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # where libraries print
     request: Request = pickle.load(sys.stdin.buffer)  # made by our own process
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         Path(sys.argv[1]).write_bytes(convert(request))
     except MedsegError as error:
         print(error, file=answers, flush=True)
+
+
+def _end_with_the_parent() -> None:
+    """Its end of the pipe closes, however it ends."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

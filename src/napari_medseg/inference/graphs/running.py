@@ -1,24 +1,27 @@
 """The networks of a run, by OpenVINO in place of torch.
 
 A network is converted once for each size of window, and kept in the user's cache: $MEDSEG_CACHE, else the system's
-place for it. OpenVINO reads the ONNX graph itself: its own converter, which reports over the network, is not used.
+place for it. OpenVINO reads the ONNX graph itself; its own converter reports over the network, and is not used.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from dataclasses import replace
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from napari_medseg._version import __version__
-from napari_medseg.errors import FileError, NotSupportedError
-from napari_medseg.inference.graphs.converting import Request, converted
-from napari_medseg.inference.graphs.network import OpenVinoNetwork
+from napari_medseg.errors import FileError, NotSupportedError, warn
+from napari_medseg.inference.graphs.converting import Request, converted, missing
+from napari_medseg.inference.graphs.network import OpenVinoNetwork, openvino_package
 from napari_medseg.io.disk.files import replace_bytes
 
 if TYPE_CHECKING:
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
     from napari_medseg.inference.predictor import Predictor
     from napari_medseg.models.file import Model
 
-KEPT = 8
-"""Graphs in the cache: the oldest is removed for a further one."""
+MOST_BYTES = 2 * 2**30
+"""Of the graphs in the cache together: the oldest are removed for a further one."""
+_FORM = 1
+"""Of the graphs: raise it where `onnx_graph` writes them otherwise."""
 _ONE_AT_A_TIME = threading.Lock()
 """Who waits for a conversion finds its graph in the cache."""
 
@@ -53,37 +58,56 @@ def with_openvino(predictor: Predictor, model: Model, plan: InferencePlan, *, fi
     z, y, x = plan.windows.window
     request = Request(model, first, (1, plan.inputs, z + 2 * plan.halo, y, x))
     try:
-        import openvino  # noqa: F401  # before a conversion that would be for nothing
+        openvino_package()  # before a conversion that would be for nothing
     except ImportError:
-        raise NotSupportedError(
-            "backend openvino needs the package openvino: install napari-medseg[openvino], or choose backend torch"
-        ) from None
+        raise missing("openvino") from None
     with _ONE_AT_A_TIME:
         network = _network_of(request, plan.precision)
     return replace(predictor, network=network, first=guide)
 
 
+def openvino_version() -> str:
+    """The version that is installed, or "none"."""
+    try:
+        return version("openvino")
+    except PackageNotFoundError:
+        return "none"
+
+
 def _network_of(request: Request, precision: Precision) -> OpenVinoNetwork:
     """The network from the cache; converted and kept where it is not there."""
-    key = f"{request.model.sha256} {request.first} {request.shape} {torch.__version__} {__version__}"
-    path = graphs_folder() / f"{sha256(key.encode()).hexdigest()[:32]}.onnx"
+    path = graphs_folder() / f"{_key_of(request)}.onnx"
     try:
         kept = OpenVinoNetwork(path.read_bytes(), precision)
         path.touch()
     except (OSError, RuntimeError):  # not there, or not whole
         graph = converted(request)
         _keep(path, graph)
-        return OpenVinoNetwork(graph, precision)
+        try:
+            return OpenVinoNetwork(graph, precision)
+        except RuntimeError as error:
+            first_line = str(error).strip().partition("\n")[0]
+            raise NotSupportedError(
+                f"{request.model.path}: OpenVINO cannot run it ({first_line}): choose backend torch"
+            ) from error
     return kept
 
 
+def _key_of(request: Request) -> str:
+    """All that decides a graph, and whether OpenVINO's answer is that of torch: the comparison is kept with it."""
+    what = (request.model.sha256, request.first, request.shape, _FORM, __version__)
+    on = (torch.__version__, openvino_version(), platform.machine(), torch.backends.cpu.get_cpu_capability())
+    return sha256(repr((*what, *on)).encode()).hexdigest()[:32]
+
+
 def _keep(path: Path, graph: bytes) -> None:
-    """Write a graph into the cache, and remove the oldest beyond `KEPT`; on a full disk the run goes on without."""
+    """Write a graph into the cache, and remove the oldest of too many. Where it cannot be written the run goes on."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, graph)
         held = sorted(path.parent.glob("*.onnx"), key=lambda graph: graph.stat().st_mtime, reverse=True)
-        for old in held[KEPT:]:
-            old.unlink(missing_ok=True)
-    except (FileError, OSError):
-        return
+        for old, so_far in zip(held, accumulate(graph.stat().st_size for graph in held), strict=True):
+            if so_far > MOST_BYTES and old != path:
+                old.unlink(missing_ok=True)
+    except (FileError, OSError) as error:
+        warn(f"{path.parent}: a converted network cannot be kept there, and is converted in each run: {error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ import numpy as np
 from napari_medseg.cases import Case
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Finished
-from napari_medseg.io.disk.child import command_of, environment
+from napari_medseg.io.disk.child import command_of, environment, how_it_ended
 from napari_medseg.training.apart.frames import STOP, Broken, Request, receive, send
 from napari_medseg.training.saving.earlier import folder_of, is_unfinished
 from napari_medseg.volume import Segmentation, Volume
@@ -104,12 +103,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _ended(status: int, complaints: IO[bytes], out: Path) -> str:
     """One line for a process that has ended by itself."""
-    if status == -signal.SIGKILL:
-        why = "the system ended the process that trains, most likely for want of memory"
-    else:
-        complaints.seek(0)
-        lines = complaints.read().decode(errors="replace").strip().splitlines()
-        why = f"the process that trains ended with status {status}" + (f": {lines[-1]}" if lines else "")
+    why = f"the process that trains {how_it_ended(status, complaints)}"
     if is_unfinished(out):
         return f"{why}; the state saved in {folder_of(out)} stands: resume from it"
     return f"{why}; no state had been saved yet"
