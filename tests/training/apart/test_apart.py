@@ -95,6 +95,21 @@ def test_arrays_cross_a_pipe_as_they_lie_in_memory() -> None:
     assert np.asarray(ct.data).any(), "a copy"
 
 
+class Trickle(io.BytesIO):
+    """A pipe without a buffer, which gives three bytes at a time."""
+
+    def readinto(self, held: object, /) -> int:
+        return super().readinto(memoryview(held)[:3])  # type: ignore[arg-type]
+
+
+def test_values_cross_a_pipe_in_pieces() -> None:
+    pipe = Trickle()
+    send(pipe, CASES[0])
+    pipe.seek(0)
+    volume, _ = receive(pipe)
+    np.testing.assert_array_equal(np.asarray(volume.data), np.asarray(CASES[0][0].data))
+
+
 def test_values_cross_a_pipe_whole_or_not_at_all() -> None:
     pipe = io.BytesIO()
     send(pipe, Progress(1, 2, "half"))

@@ -23,10 +23,12 @@ def main() -> None:
     # Whatever a library prints must not fall between the events: they keep the pipe, prints go to stderr.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    request = receive(sys.stdin.buffer)
+    # Without a buffer: a thread that waits at one when the interpreter ends makes that a crash.
+    pipe = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    request = receive(pipe)
     assert isinstance(request, Request), "the parent sends a request first"
     asked, left = threading.Event(), threading.Event()
-    threading.Thread(target=_wait_for_stop, args=(sys.stdin.buffer, asked, left), daemon=True).start()
+    threading.Thread(target=_wait_for_stop, args=(pipe, asked, left), daemon=True).start()
     with contextlib.suppress(BrokenPipeError):  # the parent has gone: what was trained is written
         _train(request, asked, left, events)
 

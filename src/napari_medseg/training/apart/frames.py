@@ -58,7 +58,10 @@ def _number(pipe: IO[bytes]) -> int:
 
 
 def _exactly(pipe: IO[bytes], size: int) -> bytearray:
-    held = bytearray(size)
-    if pipe.readinto(held) < size:  # type: ignore[attr-defined]
-        raise EOFError
+    held, done = bytearray(size), 0
+    while done < size:  # a pipe without a buffer gives what is there
+        count = pipe.readinto(memoryview(held)[done:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        done += count
     return held
