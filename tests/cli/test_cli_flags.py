@@ -123,6 +123,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--overlap 0.25",
         "--tta",
         "--precision fp32",
+        "--backend openvino",
         "--instances components",
         "! --missing T9",
         "! --refine model.safetensors",

@@ -24,6 +24,7 @@ SURFACE = {
         "--overlap",
         "--tta",
         "--precision auto [auto|fp32|bf16]",
+        "--backend torch [torch|openvino]",
         "--instances auto [auto|none|components|distance]",
         "--missing several times",
         "--probabilities",
