@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -87,6 +88,20 @@ def _gain(result: dict[str, Any], found: dict[tuple[int, str], list[dict[str, An
         if plain["run"] == f"supervised:{labelled}:{seed}":
             return float(result["dice"] - plain["dice"])
     return None
+
+
+def layouts_table() -> str:
+    """The time of networks with channels last over that in torch's own layout: how many gain, and the extremes."""
+    found = measured("layout")
+    rows = []
+    for precision in ("fp32", "bf16"):
+        ratios = {name: of_each[precision] for name, of_each in found["ratios"].items()}
+        ordered = sorted(ratios, key=lambda name: ratios[name])
+        shares = [sum(low <= r < high for r in ratios.values()) for low, high in pairwise((0, 0.75, 0.9, 1.1, 9))]
+        most, least = (", ".join(f"{name} {ratios[name]:.2f}" for name in some) for some in (ordered[:3], ordered[-3:]))
+        rows.append((precision, *map(str, shares), most, least))
+    head = ("", "below 0.75", "to 0.9", "to 1.1", "above", "fastest", "slowest")
+    return table([head, *rows]) + f"\nOne thread of {found['processor']}.\n"
 
 
 def hippocampus_table() -> str:
@@ -448,6 +463,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "costs": costs_table,
     "windows": windows_table,
     "semi": semi_table,
+    "layouts": layouts_table,
     "hippocampus": hippocampus_table,
     "raced": raced_table,
     "sparse": sparse_table,

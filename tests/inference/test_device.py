@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from balls import segmentation, volume
-from napari_medseg import iter_segment, iter_train, load_model
+from napari_medseg import iter_segment, iter_train, load_model, registry
 from napari_medseg.config import Precision
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice
@@ -133,8 +133,13 @@ def test_auto_takes_bf16_only_where_the_hardware_has_it(
     monkeypatch.setattr("napari_medseg.inference.device.measured_slowdown", lambda device: 0.3)
     wanted = "bf16" if fast else "fp32"
     spec = replace(load_model(ball_model).spec, bf16_ok=True)
-    assert training_precision("auto", torch.device("cpu")) == wanted
+    assert training_precision("auto", torch.device("cpu"), spec.network) == wanted
     assert precision_for("auto", spec, machine_for("cpu")) == wanted
+    arguments = registry.network("mednext").arguments(in_channels=1, out_channels=3)
+    channelwise = replace(spec, network="mednext", arguments=arguments, deep_supervision=True)
+    assert training_precision("auto", torch.device("cpu"), "mednext") == "fp32"
+    assert precision_for("auto", channelwise, machine_for("cpu")) == "fp32", "a CPU is slower at it in bf16"
+    assert precision_for("auto", channelwise, Machine("cuda", fast_bf16=True)) == "bf16"
 
 
 def test_a_run_in_slow_bf16_says_so(monkeypatch: pytest.MonkeyPatch, ball_model: Path, tmp_path: Path) -> None:

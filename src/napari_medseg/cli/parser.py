@@ -21,7 +21,7 @@ from napari_medseg.cli import convert, demo, evaluate, info, networks, plan, seg
 from napari_medseg.cli.asking import explain, suggest
 from napari_medseg.cli.labels import interact, refine
 from napari_medseg.errors import MedsegError, did_you_mean
-from napari_medseg.io.disk.memory import keep_freed
+from napari_medseg.io.disk.own import begin_own_process
 
 DONE, DEFECT, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: by default those of the process, which is ours alone then.
     """
     if argv is None:
-        keep_freed()
+        begin_own_process()
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.run is None:

@@ -48,6 +48,7 @@ from napari_medseg.inference.source.absent import completed, doubt_about_missing
 from napari_medseg.inference.source.pipeline import segment_prepared
 from napari_medseg.inference.source.regions import new_regions
 from napari_medseg.inference.suitability import ImageSample, doubts_about, require_channels
+from napari_medseg.inference.tuning import LAYOUTS, Tuning, remembered, tuning
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
 from napari_medseg.models.file import Model, as_model
@@ -197,7 +198,16 @@ def _segmenting_streamed(run: _Run, spread: Spread | None) -> Work[Segmentation]
         _require_outputs(wanted, outputs)
         if model.spec.trust.dice is not None and spread is None and not wanted.resume:
             outputs = replace(outputs, softness=Softness(len(plan.spec.label_ids)))
-        events = segment_windows(volume, plan, run.predictor, result, outputs=outputs, journal=journal, spread=spread)
+        events = segment_windows(
+            volume,
+            plan,
+            run.predictor,
+            result,
+            outputs=outputs,
+            journal=journal,
+            spread=spread,
+            planned=lambda: _tuned(run, journal),
+        )
         yield next(events)
         for doubt in run.doubts:
             yield Notice(doubt)
@@ -213,6 +223,19 @@ def _segmenting_streamed(run: _Run, spread: Spread | None) -> Work[Segmentation]
             journal.note_cleaning()
         yield from cleaning_labels(result, model.spec.cleaning)
     return result
+
+
+def _tuned(run: _Run, journal: Journal | None) -> Work[InferencePlan]:
+    """Have the network run as it is fastest, in the layout of a run that is continued; returns the plan of that."""
+    noted = None if journal is None else journal.notes.get("layout")
+    if noted in LAYOUTS:
+        found = replace(remembered(run.model, run.plan) or Tuning(), layout=noted)
+        found.apply(run.predictor)
+    else:
+        found = yield from tuning(run.predictor, run.model, run.plan)
+    if journal is not None:
+        journal.note("layout", found.layout)
+    return replace(run.plan, layout=found.layout)
 
 
 def _segmenting_objects(
@@ -337,15 +360,18 @@ def segment_windows(
     outputs: Outputs | None = None,
     journal: Journal | None = None,
     spread: Spread | None = None,
+    planned: Callable[[], Work[InferencePlan]] | None = None,
 ) -> Generator[Event, None, None]:
     """Fill `result.data` with the labels of `volume`.
 
     outputs: what is filled besides. journal: what is done already, and where what gets done is noted. spread: who works
-    on the regions; by default this process. Yields Started, a
-    Progress per row of chunks while statistics are measured, then a Progress per batch of windows, a Filled per row of
-    chunks of the labels, and Notices.
+    on the regions; by default this process. planned: makes the predictor ready, and gives the plan of what it is then.
+    Yields Started, a Progress per row of chunks while statistics are measured, then a Progress per batch of windows, a
+    Filled per row of chunks of the labels, and Notices.
     """
     yield Started(plan.describe(), result, plan)
+    if planned is not None:
+        plan = yield from planned()
     outputs = outputs or Outputs(result.data)
     journal = journal or Journal(None, volume.grid.shape, volume.grid.shape)
     job = yield from Job.prepare(volume, plan, predictor, known_statistics(journal))

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from napari_medseg import registry
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
 from napari_medseg.inference.windows import Placing, WindowGrid, Windows
@@ -19,6 +20,7 @@ from napari_medseg.transforms.splines import nnunet_maps
 from napari_medseg.volume import Grid
 
 if TYPE_CHECKING:
+    from napari_medseg.architectures.layout import Layout
     from napari_medseg.config import Backend, Precision, SegmentConfig
     from napari_medseg.inference.device import Machine
     from napari_medseg.models.spec import ModelSpec
@@ -78,6 +80,8 @@ class InferencePlan:
     """fp32 or bf16."""
     backend: Backend = "torch"
     """What runs the network."""
+    layout: Layout = "contiguous"
+    """Of the network's weights, see `tuning`."""
     blending: Blending = "gaussian"
     """gaussian: overlapping windows are averaged; core: each voxel is that of the window it lies deepest in."""
     first: InferencePlan | None = None
@@ -250,9 +254,10 @@ def preset_of(config: SegmentConfig, spec: ModelSpec) -> tuple[str, float]:
 
 
 def precision_for(asked: Precision, spec: ModelSpec, machine: Machine) -> Precision:
-    """fp32 or bf16: "auto" is bf16 where the model states that it is as good and the machine is fast at it."""
+    """fp32 or bf16: "auto" is bf16 where the model says that it is as good, and machine and network are fast in it."""
     if asked == "auto":
-        return "bf16" if spec.bf16_ok and machine.fast_bf16 else "fp32"
+        fast = machine.fast_bf16 and registry.network(spec.network).fast_in_bf16(machine.device)
+        return "bf16" if spec.bf16_ok and fast else "fp32"
     return asked
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.architectures.kernels import CpuKernels
+from napari_medseg.architectures.layout import lay
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.inference.device import autocast
 from napari_medseg.inference.graphs.running import with_openvino
@@ -141,13 +142,14 @@ def is_uncertain(logits: torch.Tensor) -> bool:
 
 
 def load_predictor(model: Model, plan: InferencePlan) -> Predictor:
-    """A model's networks, on the device and in the number formats of the plan.
+    """A model's networks, on the device, in the number formats and in the layout of the plan.
 
     Raises NotSupportedError where the plan's backend is not installed, or cannot run the network.
     """
     device = torch.device(plan.device)
     predictor = Predictor.of(model.load_network(plan.device), plan.spec, device, plan.precision)
     predictor = predictor.mirrored_as(plan)
+    lay(predictor.network, plan.layout)
     if plan.first is not None:
         predictor = replace(predictor, first=_first_of(model, plan.first, device))
     return predictor if plan.backend == "torch" else with_openvino(predictor, model, plan)

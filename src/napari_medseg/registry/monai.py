@@ -213,6 +213,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
         },
         parameters_paper=62_954_278,
         counting="published as 63.0 million, the largest of four sizes; 61,740,646 with 3^n kernels (61.8)",
+        depthwise=True,
         deep_supervision=True,
     ),
     NetworkSpec(

@@ -140,6 +140,8 @@ class NetworkSpec:
     """How the losses of those stages are weighted: each half of the one before, or all alike."""
     learning_rate: float = PLAIN_RATE
     """Peak learning rate of AdamW that it learns fastest by, where that was measured."""
+    depthwise: bool = False
+    """Whether most of its convolutions see one channel each: a CPU is slower at these in bf16 than in fp32."""
     takes: Takes = "image"
     """What its forward takes: an image, as training and segmenting expect; image+prompts: an image, a first
     segmentation and the user's marks; memory: slices and the masks of other slices; graph: nodes and edges; instances:
@@ -167,6 +169,10 @@ class NetworkSpec:
         if checked.get("fusion") == FUSION.default:
             del checked["fusion"]
         return checked
+
+    def fast_in_bf16(self, device: str) -> bool:
+        """Whether it gains by bf16 on a kind of device that multiplies bf16 natively."""
+        return device != "cpu" or not self.depthwise
 
     def inputs_for(self, channels: int) -> int:
         """The argument in_channels for images of so many channels: of a graph, the features of a node."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from napari_medseg import registry
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.config import Precision, TrainConfig
 from napari_medseg.inference.device import has_fast_bf16
@@ -140,10 +141,11 @@ class TrainState:
             setattr(self, name, copy.deepcopy(content[name]))
 
 
-def training_precision(precision: Precision, device: torch.device) -> Precision:
-    """fp32 or bf16: "auto" is bf16 where the hardware is fast at it."""
+def training_precision(precision: Precision, device: torch.device, network: str) -> Precision:
+    """fp32 or bf16: "auto" is bf16 where the hardware is fast at it, and so is the network."""
     if precision == "auto":
-        return "bf16" if has_fast_bf16(device) else "fp32"
+        fast = has_fast_bf16(device) and registry.network(network).fast_in_bf16(device.type)
+        return "bf16" if fast else "fp32"
     return precision
 
 

@@ -6,7 +6,6 @@ place for it. OpenVINO reads the ONNX graph itself; its own converter reports ov
 
 from __future__ import annotations
 
-import os
 import platform
 import threading
 from dataclasses import replace
@@ -22,6 +21,7 @@ from napari_medseg._version import __version__
 from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.inference.graphs.converting import Request, converted, missing
 from napari_medseg.inference.graphs.network import OpenVinoNetwork, openvino_package
+from napari_medseg.io.disk.cache import cache_folder
 from napari_medseg.io.disk.files import replace_bytes
 
 if TYPE_CHECKING:
@@ -36,14 +36,6 @@ _FORM = 1
 """Of the graphs: raise it where `onnx_graph` writes them otherwise."""
 _ONE_AT_A_TIME = threading.Lock()
 """Who waits for a conversion finds its graph in the cache."""
-
-
-def graphs_folder() -> Path:
-    """Where converted networks lie: $MEDSEG_CACHE, else the user's cache. May not exist."""
-    import platformdirs
-
-    named = os.environ.get("MEDSEG_CACHE")
-    return (Path(named) if named else platformdirs.user_cache_path("napari-medseg")) / "graphs"
 
 
 def with_openvino(predictor: Predictor, model: Model, plan: InferencePlan, *, first: bool = False) -> Predictor:
@@ -76,7 +68,7 @@ def openvino_version() -> str:
 
 def _network_of(request: Request, precision: Precision) -> OpenVinoNetwork:
     """The network from the cache; converted and kept where it is not there."""
-    path = graphs_folder() / f"{_key_of(request)}.onnx"
+    path = cache_folder("graphs") / f"{_key_of(request)}.onnx"
     try:
         kept = OpenVinoNetwork(path.read_bytes(), precision)
         path.touch()

@@ -12,6 +12,7 @@ import torch
 from napari_medseg.inference.device import machine_for
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
+from napari_medseg.inference.tuning import Tuning, remembered
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
@@ -39,7 +40,9 @@ def pace_of(model: Model, plan: InferencePlan) -> Pace:
 
 def seconds_of(model: Model, plan: InferencePlan, clock: Callable[[], float] = time.perf_counter) -> float:
     """The seconds that the network needs for all windows, from one batch of zeros. Reading and blending come on top."""
-    return _seconds(load_predictor(model, plan), plan, clock)
+    predictor = load_predictor(model, plan)
+    (remembered(model, plan) or Tuning()).apply(predictor)
+    return _seconds(predictor, plan, clock)
 
 
 def _seconds(predictor: Predictor, plan: InferencePlan, clock: Callable[[], float]) -> float:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from napari_medseg.errors import InputError, MedsegError, NotSupportedError
-from napari_medseg.io.disk.memory import keep_freed
+from napari_medseg.io.disk.own import begin_own_process
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -123,7 +123,7 @@ class Processes:
 
 def _begin(index: int, threads: int) -> None:
     """In a new process: its share of the processors, and a GPU of its own where there are several."""
-    keep_freed()
+    begin_own_process()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if "," in gpus:

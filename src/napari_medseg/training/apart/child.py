@@ -14,12 +14,12 @@ from typing import IO
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.events import Started
-from napari_medseg.io.disk.memory import keep_freed
+from napari_medseg.io.disk.own import begin_own_process
 from napari_medseg.training.apart.frames import STOP, Broken, Request, receive, send
 
 
 def main() -> None:
-    keep_freed()
+    begin_own_process()
     # Whatever a library prints must not fall between the events: they keep the pipe, prints go to stderr.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

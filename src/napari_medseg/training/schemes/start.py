@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from napari_medseg.architectures.layout import lay
 from napari_medseg.architectures.modes import in_mode
 from napari_medseg.architectures.points import PointRend
 from napari_medseg.models.adapters import add_low_rank, freeze_encoder
@@ -21,7 +22,7 @@ from napari_medseg.training.state import Setup, TrainState, phases_of
 def new_state(setup: Setup, initial: Model | None = None) -> TrainState:
     """The state before the first step. initial: a model that it starts from, see `transfer`."""
     network = _new_network(setup.spec, setup.config.seed, initial).to(setup.device)
-    _lay_channels_last(network)
+    lay(network, "channels last")  # as convolutions learn fastest
     _let_learn(network, setup)
     scheme = scheme_named(setup.config.scheme).build(setup, network)
     phases = phases_of(scheme.network_to_keep(), setup.spec)
@@ -80,11 +81,3 @@ def _let_learn(network: nn.Module, setup: Setup) -> None:
         guides = spec.first.channels if spec.first else 0
         inputs = torch.zeros((1, len(spec.channels) + guides, *spec.patch_zyx), device=setup.device)
         freeze_encoder(network, in_mode(network, spec.mode, spec.patch_zyx[0]), inputs)
-
-
-def _lay_channels_last(network: nn.Module) -> None:
-    """Lay the weights of convolutions out as they compute fastest; a hybrid has 2D and 3D ones."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in network.parameters():
-        if parameter.ndim in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
