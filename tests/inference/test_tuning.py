@@ -114,15 +114,20 @@ def test_few_windows_are_not_measured(ball_model: Path, monkeypatch: pytest.Monk
     assert found(model, plan, LONG) == "contiguous"
 
 
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of torch's threads, 4 at first, in place of real ones: a process that has some cannot be forked."""
+    counted = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: counted[-1])
+    monkeypatch.setattr(torch, "set_num_threads", counted.append)
+    return counted
+
+
 @pytest.fixture
-def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process whose threads are ours to choose; torch has 4."""
-    before = torch.get_num_threads()
+def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose threads are ours to choose."""
     monkeypatch.setattr(tuning_module, "is_own_process", lambda: True)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 def threads_of(model: Model, plan: InferencePlan, seconds: Callable[[int], float]) -> int | None:
@@ -163,9 +168,9 @@ def test_threads_that_the_user_set_stay(ball_model: Path, monkeypatch: pytest.Mo
 
 
 def test_threads_of_a_host_stay(ball_model: Path) -> None:
-    model, before = load_model(ball_model), torch.get_num_threads()
+    model = load_model(ball_model)
     assert threads_of(model, planned(model), lambda threads: 10.0 * threads) is None
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 4
 
 
 @pytest.mark.parametrize(("preset", "precision", "expected"), [("exact", "fp32", False), ("exact", "bf16", True)])
