@@ -2,6 +2,7 @@
 
     MEDSEG_DATA=data OMP_NUM_THREADS=1 nice python benchmarks/bench_doubt.py [--train-minutes 3] [--only trust]
     ... --only damaged --model MODEL
+    ... --only agreement [--cache FOLDER]
 
 All budgets are processor minutes, one thread. A network is trained on the first cases in name order; the next ones fit
 the temperature and the line of the expected Dice, and the last 40 of 200 are judged. The calibration error is that of
@@ -35,10 +36,13 @@ from scipy.stats import entropy, spearmanr
 
 import napari_medseg as ms
 from napari_medseg.cases import Case, cases_from_folders
-from napari_medseg.config import LossConfig
-from napari_medseg.doubt.streaming import opened
+from napari_medseg.config import LossConfig, SegmentConfig
+from napari_medseg.doubt.streaming import Seen, opened, streamed
 from napari_medseg.doubt.trusting import Observed, observing, signs_of, trust_of
 from napari_medseg.events import run_to_end
+from napari_medseg.inference.device import machine_for
+from napari_medseg.inference.plan import ImageFacts, resolve
+from napari_medseg.inference.predictor import load_predictor
 from napari_medseg.metrics.agreement.calibration import calibrate
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
 from napari_medseg.models.trust import Trust
@@ -50,6 +54,8 @@ JUDGED = 40
 SLICES = 8
 """Annotated at the start, and added in a round."""
 IGNORE = 255
+MEMBERS = 10
+"""Networks that agree, each trained on every tenth case."""
 DAMAGES: dict[str, Callable[[Any, np.random.Generator], Any]] = {
     "noise": lambda data, rng: data + rng.normal(0, data.std(), data.shape).astype(np.float32),
     "blur": lambda data, rng: gaussian_filter(data, (0, 2, 2, 2)),
@@ -65,9 +71,10 @@ def main() -> None:
     parser.add_argument("--train-minutes", type=float, default=3.0)
     parser.add_argument("--model", type=Path, help="A model of the first cases, instead of training one.")
     parser.add_argument("--other", type=Path, help="Another model of the first cases, trained in another way.")
-    parser.add_argument("--only", choices=("trust", "active", "damaged"))
+    parser.add_argument("--only", choices=("trust", "agreement", "active", "damaged"))
     parser.add_argument("--fit", type=int, default=32, help="Of cases 128 to 160, evenly, that fit the temperature.")
     parser.add_argument("--cache", type=Path, default=Path("doubt-cache"), help="Folder for what the network said.")
+    parser.add_argument("--member-minutes", type=float, default=0.8, help="Of the training of each that agrees.")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--pool", type=int, default=24, help="Cases of the first 160 whose slices may be annotated.")
     parser.add_argument("--test", type=int, default=10, help="Of the last 40, evenly, on which a round is judged.")
@@ -78,6 +85,8 @@ def main() -> None:
     cases = list(cases_from_folders([data / "images"], data / "labels"))
     if args.only in (None, "trust"):
         trust(cases, args)
+    if args.only in (None, "agreement"):
+        agreement(cases, args)
     if args.only in (None, "active"):
         active(cases, args)
     if args.only == "damaged" or (args.only is None and args.model):
@@ -154,6 +163,82 @@ def trust(cases: list[Case], args: argparse.Namespace) -> None:
             "cases": len(rows_),
         }
     )
+
+
+def agreement(cases: list[Case], args: argparse.Namespace) -> None:
+    """Whether networks agree less on a case that they have not seen where the Dice of their mean is lower."""
+    if found("agreement"):
+        return
+    learned = len(cases) - JUDGED
+    models = members(cases[:learned], args)
+    told = []
+    for i, case in enumerate(cases):
+        unseen = [k for k in range(MEMBERS) if i >= learned or i % MEMBERS != k]
+        volume, reference = case.load()
+        logits = [logits_of(volume, models[k], args.cache / f"member{k}-{i}.npy") for k in unseen]
+        told.append(agreed(np.array(logits, np.float32), np.asarray(reference.data[...])))
+    agreed_, dice = np.array(told).T
+    number = [int(case.name.rpartition("_")[2]) for case in cases[:learned]]
+    # An odd number and the next one are the two sides of a patient.
+    pairs = np.array([(i, i + 1) for i, n in enumerate(number[:-1]) if n % 2 and number[i + 1] == n + 1])
+    add(
+        {
+            "what": "agreement",
+            "members": MEMBERS,
+            "cases_of_each": learned // MEMBERS,
+            "cpu_minutes_of_each": args.member_minutes,
+            "of_first": correlations(agreed_[:learned], dice[:learned]),
+            "of_last": correlations(agreed_[learned:], dice[learned:]),
+            "dice_of_both_sides": float(np.corrcoef(dice[pairs].T)[0, 1]),
+            "patients": len(pairs),
+        }
+    )
+
+
+def members(cases: list[Case], args: argparse.Namespace) -> list[ms.Model]:
+    """Networks by one plan; they are kept in the folder of the cache."""
+    args.cache.mkdir(exist_ok=True)
+    paths = [args.cache / f"{k}.safetensors" for k in range(MEMBERS)]
+    options = {"minutes": args.member_minutes, "val": 0.0, "device": "cpu", "precision": "bf16"}
+    plan = None if all(path.exists() for path in paths) else ms.plan(cases, **options)
+    for k, path in enumerate(paths):
+        if not path.exists():
+            ms.train(cases[k::MEMBERS], out=path, plan=plan, seed=100 + k, **options)
+    return [ms.load_model(path) for path in paths]
+
+
+def logits_of(volume: ms.Volume, model: ms.Model, cached: Path) -> Any:
+    """(K, Z, Y, X) of float16; kept in a file."""
+    if not cached.exists():
+        config = SegmentConfig(device="cpu", overlap=0.5, precision="bf16")
+        plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for("cpu"))
+        logits = np.zeros((len(model.spec.label_ids), *volume.grid.shape), np.float16)
+        for event in streamed(volume, plan, load_predictor(model, plan)):
+            if isinstance(event, Seen):
+                logits[(slice(None), *event.box)] = event.logits.clamp(-100, 100).numpy()
+        np.save(cached, logits)
+    return np.load(cached)
+
+
+def agreed(logits: Any, reference: Any) -> tuple[float, float]:
+    """The Dice of the mean with each network, in the mean over networks and labels, and with the reference.
+
+    logits: (M, K, Z, Y, X) of M networks.
+    """
+    mean = logits.mean(axis=0).argmax(axis=0)
+    with_mean = [list(dice_per_label(one, mean, (1, 2)).values()) for one in logits.argmax(axis=1)]
+    return float(np.mean(with_mean)), float(np.mean(list(dice_per_label(mean, reference, (1, 2)).values())))
+
+
+def correlations(signs: Any, dice: Any) -> dict[str, float]:
+    """Of a sign with the Dice, by value and by rank."""
+    return {
+        "dice": float(dice.mean()),
+        "spread_of_dice": float(dice.std()),
+        "correlation": float(np.corrcoef(signs, dice)[0, 1]),
+        "rank_correlation": float(spearmanr(signs, dice).statistic),
+        "cases": len(dice),
+    }
 
 
 def damaged(cases: list[Case], model: ms.Model) -> None:

@@ -428,6 +428,16 @@ def damaged_table() -> str:
     return table([("image", "Dice", "expected Dice"), *rows]) + told
 
 
+def agreed_table() -> str:
+    """How the agreement of networks goes with the Dice of their mean, as the benchmark measured it."""
+    row = next(row for row in measured("doubt") if row["what"] == "agreement")
+    digits = {"dice": 3, "spread_of_dice": 3, "correlation": 2, "rank_correlation": 2}
+    heading = ("cases", "Dice of the mean", "its spread", "correlation with the agreement", "of their ranks")
+    parts = {f"the first {row['of_first']['cases']}": "of_first", f"the last {row['of_last']['cases']}": "of_last"}
+    rows = [(name, *(f"{row[key][one]:.{n}f}" for one, n in digits.items())) for name, key in parts.items()]
+    return table([heading, *rows])
+
+
 def suggested_table() -> str:
     """The mean Dice by the number of annotated slices, random and suggested, as the benchmark measured it."""
     rows = measured("doubt")
@@ -484,6 +494,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "refined": refined_table,
     "doubted": doubted_table,
     "damaged": damaged_table,
+    "agreed": agreed_table,
     "suggested": suggested_table,
 }
 """{part of a page: what makes its table}."""

@@ -33,6 +33,7 @@ can be read where the code is hosted, too:
     <!-- refined -->              what refiners regain, from benchmarks/results
     <!-- doubted -->              what doubts and the expected Dice are worth, from benchmarks/results
     <!-- damaged -->              the expected Dice of damaged images, from benchmarks/results
+    <!-- agreed -->               how the agreement of networks goes with their Dice, from benchmarks/results
     <!-- suggested -->            what suggested slices save, from benchmarks/results
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
     <!-- picture: FILE | TEXT -->  a picture, once it exists
