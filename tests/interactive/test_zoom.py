@@ -112,3 +112,13 @@ def test_a_constant_scene_shows_nothing() -> None:
 @pytest.mark.parametrize(("shape", "expected"), [((1, 40, 50), (1, 256, 256)), ((40, 1, 50), (256, 1, 256))])
 def test_images_of_one_slice_have_flat_frames(shape: Shape3, expected: Shape3) -> None:
     assert zoom.frame_shape(Grid.from_spacing(shape, ONE)) == expected
+
+
+def test_closer_frames_are_finer_and_show_what_the_object_holds() -> None:
+    grid = Grid.from_spacing((200, 200, 200), ONE)  # its own step is 1.25 mm
+    wide = Frame.around((100.0, 100.0, 100.0), 0.7, (64, 64, 64))
+    found = zoom.closer_frames(wide, grid, (90.0, 90.0, 90.0), (91.0, 91.0, 91.0))
+    assert [round(frame.step_mm, 4) for frame in found] == [0.3125, 0.4375, 0.625]  # 1 mm would be coarser
+    far = zoom.closer_frames(wide, grid, (90.0, 90.0, 90.0), (91.0, 91.0, 110.0))
+    assert [round(frame.step_mm, 4) for frame in far] == [0.625], "20 mm lie well inside of 40 only"
+    assert zoom.closer_frames(wide, grid, (50.0, 50.0, 50.0), (150.0, 150.0, 150.0)) == []

@@ -102,9 +102,13 @@ class Segmenter:
         only_less = bool(state.mask) and all(mark.only_less for mark in new)
         asked = _Question(ours, state.start, barriers, state.mask, only_less)
         is_first = state.frame is None and not state.start and len(new) == 1 and _is_click(new[0])
-        frame, found = self._grown(self._first(asked) if is_first else self._frame(state, ours), asked)
+        closer = self._closer(state, ours, new)
+        if closer:  # what was found says nothing of the object
+            asked = _Question(ours, barriers=barriers)
+        frames = self._first_frames(ours) if is_first else closer
+        frame, found = self._grown(self._best_of(frames, asked) if frames else self._frame(state, ours), asked)
         mask = self._spread(frame, found)
-        if state.mask:
+        if state.mask and not closer:
             mask = self._edited(asked, mask, new, frame)
         for mark in ours.values():
             mask = mask.joined(mark.yes).without(mark.no.without(mark.yes))
@@ -133,10 +137,36 @@ class Segmenter:
         frame, found = self._grown(self._frame(ObjectState(), marks), _Question(marks))
         return self._spread_probability(frame, found)
 
-    def _first(self, asked: _Question) -> Frame:
-        """The frame in which the border of what is found lies on edges most."""
-        centre = (next(iter(asked.marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
-        frames = zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2])))
+    def _first_frames(self, marks: Mapping[int, Marks]) -> list[Frame]:
+        """The frames to try around a first click."""
+        centre = (next(iter(marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
+        return zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2])))
+
+    def _closer(self, state: ObjectState, marks: Mapping[int, Marks], new: Sequence[Marks]) -> list[Frame]:
+        """The frames to try where clicks say that the mask has leaked: none where they do not.
+
+        They lie deeper in it than any click on the object, which is smaller than what was found around it.
+        """
+        clicks_alone = all(mark.limit is None and mark.held.is_one_voxel for mark in marks.values())
+        frame = state.frame
+        if frame is None or not state.mask or state.start or not clicks_alone or any(mark.positive for mark in new):
+            return []
+        depth = ndimage.distance_transform_edt(seeds(state.mask, frame, self._spacing))
+        held = [mark for mark in marks.values() if mark.positive]
+
+        def deepest(some: Sequence[Marks]) -> float:
+            places = np.concatenate([frame.places(mark.typical, self._spacing) for mark in some])
+            return float(depth[tuple(places.T)].max(initial=0))
+
+        if deepest(new) <= deepest(held):
+            return []
+        box = held[0].held.box
+        for mark in held[1:]:
+            box = union(box, mark.held.box)
+        return zoom.closer_frames(frame, self.volume.grid, *_corners_mm(box, self._spacing))
+
+    def _best_of(self, frames: Sequence[Frame], asked: _Question) -> Frame:
+        """The frame in which the border of what is found lies on edges most. frames: the closest first."""
         near = read_once(self.volume, frames)
         tried = []
         for frame in frames:

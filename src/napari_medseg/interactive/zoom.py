@@ -23,6 +23,8 @@ SIZE_2D = 256
 """The same of an image of one slice."""
 _SCALES = (0.5, 0.8, 1.25, 2.0, 3.2)
 """The steps that the first click tries, in units of the volume's own step."""
+_CLOSER = (0.25, 0.35, 0.5, 0.8)
+"""The same of a click that says that what was found has leaked."""
 _ACROSS = 2.5
 """The volume's own step shows a volume of average sides in that many frames."""
 _COARSEST_OWN = 3.0
@@ -85,6 +87,22 @@ def first_frames(grid: Grid, centre_mm: Triple) -> list[Frame]:
     widest = max(1.3, 1.3 * longest_mm / (step * max(shape)))
     widest = max(_SCALES[0], min(widest, _WIDEST_FIRST * finest_spacing(grid) / step))
     return [clipped(Frame.around(centre_mm, scale * step, shape), grid) for scale in _SCALES if scale <= widest]
+
+
+def closer_frames(frame: Frame, grid: Grid, low_mm: Triple, high_mm: Triple) -> list[Frame]:
+    """The frames to try, the closest first, where what was found in a frame has leaked out of a smaller object.
+
+    low_mm, high_mm: the corners of what the object is known to hold, which all of them show.
+    """
+    step, shape = own_step_mm(grid), frame_shape(grid)
+    z, y, x = ((low + high) / 2 for low, high in zip(low_mm, high_mm, strict=True))
+    shown = max(high - low for low, high in zip(low_mm, high_mm, strict=True))
+    steps = [scale * step for scale in _CLOSER]
+    return [
+        clipped(Frame.around((z, y, x), fine, shape), grid)
+        for fine in steps
+        if fine < frame.step_mm and shown < (1 - 2 * _MARGIN) * max(shape) * fine
+    ]
 
 
 def clipped(frame: Frame, grid: Grid) -> Frame:
