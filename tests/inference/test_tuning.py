@@ -1,4 +1,4 @@
-"""How a network is fastest, by a clock that the test holds: the layout, which a run keeps, and the threads."""
+"""How a network is fastest, by a clock that the test holds: the layout of its weights, which a run keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 import napari_medseg as ms
-from balls import volume
+from balls import LABELS, volume
+from napari_medseg import registry
 from napari_medseg.architectures.layout import Layout, lay
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Filled, Progress, run_to_end
@@ -22,9 +23,9 @@ from napari_medseg.inference import tuning as tuning_module
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
-from napari_medseg.inference.tuning import Tuning, remembered, tuning
+from napari_medseg.inference.tuning import finding_layout, remembered
 from napari_medseg.io.disk.cache import cache_folder
-from napari_medseg.models.file import Model, load_model
+from napari_medseg.models.file import Channel, Model, ModelSpec, Normalisation, load_model, write_model
 
 LONG: dict[Layout, float] = {"contiguous": 10.0, "channels last": 5.0}
 """Seconds of a window in each layout, with channels last the faster one."""
@@ -61,7 +62,7 @@ def clock_of(predictor: Predictor, seconds: dict[Layout, float]) -> Callable[[],
 
 def found(model: Model, plan: InferencePlan, seconds: dict[Layout, float]) -> Layout:
     predictor = load_predictor(model, plan)
-    return run_to_end(tuning(predictor, model, plan, clock_of(predictor, seconds))).layout
+    return run_to_end(finding_layout(predictor, model, plan, clock_of(predictor, seconds)))
 
 
 def test_logits_are_the_same_in_both_layouts(ball_model: Path) -> None:
@@ -80,7 +81,7 @@ def test_the_faster_layout_is_taken_and_remembered(ball_model: Path) -> None:
     model = load_model(ball_model)
     plan = planned(model)
     assert found(model, plan, LONG) == "channels last"
-    assert remembered(model, plan) == Tuning("channels last")
+    assert remembered(model, plan) == "channels last"
     slower: dict[Layout, float] = {"contiguous": 10.0, "channels last": 11.0}
     assert found(model, plan, slower) == "channels last", "nothing is measured again"
 
@@ -90,15 +91,20 @@ def test_the_usual_layout_stays_where_the_other_gains_little(ball_model: Path, o
     model = load_model(ball_model)
     plan = planned(model)
     assert found(model, plan, {"contiguous": 10.0, "channels last": other}) == "contiguous"
-    assert remembered(model, plan) == Tuning("contiguous")
+    assert remembered(model, plan) == "contiguous"
 
 
 def test_a_measurement_can_be_cancelled_between_windows(ball_model: Path) -> None:
     model = load_model(ball_model)
     plan = planned(model)
     predictor = load_predictor(model, plan)
-    events = list(tuning(predictor, model, plan, clock_of(predictor, LONG)))
-    assert [(event.done, event.total) for event in events if isinstance(event, Progress)] == [(1, 4), (2, 4), (3, 4)]
+    events = list(finding_layout(predictor, model, plan, clock_of(predictor, LONG)))
+    assert [(event.done, event.total) for event in events if isinstance(event, Progress)] == [
+        (1, 4),
+        (2, 4),
+        (3, 4),
+        (4, 4),
+    ]
 
 
 def test_a_short_run_is_not_measured(ball_model: Path) -> None:
@@ -114,65 +120,6 @@ def test_few_windows_are_not_measured(ball_model: Path, monkeypatch: pytest.Monk
     assert found(model, plan, LONG) == "contiguous"
 
 
-@pytest.fixture(autouse=True)
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of torch's threads, 4 at first, in place of real ones: a process that has some cannot be forked."""
-    counted = [4]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: counted[-1])
-    monkeypatch.setattr(torch, "set_num_threads", counted.append)
-    return counted
-
-
-@pytest.fixture
-def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process whose threads are ours to choose."""
-    monkeypatch.setattr(tuning_module, "is_own_process", lambda: True)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-
-
-def threads_of(model: Model, plan: InferencePlan, seconds: Callable[[int], float]) -> int | None:
-    """The threads that are chosen where a window takes so long with each number."""
-
-    def ticks() -> Iterator[float]:
-        now = 0.0
-        for looked in itertools.count():
-            now += seconds(torch.get_num_threads()) if looked % 2 else 0.0
-            yield now
-
-    return run_to_end(tuning(load_predictor(model, plan), model, plan, ticks().__next__)).threads
-
-
-@pytest.mark.usefixtures("own_process")
-@pytest.mark.parametrize("preset", ["exact", "balanced"])
-def test_more_threads_than_granted_cores_are_halved(ball_model: Path, preset: str) -> None:
-    model = load_model(ball_model)
-    plan = planned(model, preset)
-    assert threads_of(model, plan, lambda threads: 10.0 * max(1, threads / 2)) == 2
-    assert torch.get_num_threads() == 2
-    assert threads_of(model, plan, lambda threads: 10.0) == 2, "it is remembered, whatever torch has by now"
-
-
-@pytest.mark.usefixtures("own_process")
-def test_threads_stay_where_fewer_are_slower(ball_model: Path) -> None:
-    model = load_model(ball_model)
-    assert threads_of(model, planned(model), lambda threads: 80.0 / threads) == 4
-    assert torch.get_num_threads() == 4
-
-
-@pytest.mark.usefixtures("own_process")
-def test_threads_that_the_user_set_stay(ball_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    model = load_model(ball_model)
-    assert threads_of(model, planned(model), lambda threads: 10.0 * threads) is None
-    assert torch.get_num_threads() == 4
-
-
-def test_threads_of_a_host_stay(ball_model: Path) -> None:
-    model = load_model(ball_model)
-    assert threads_of(model, planned(model), lambda threads: 10.0 * threads) is None
-    assert torch.get_num_threads() == 4
-
-
 @pytest.mark.parametrize(("preset", "precision", "expected"), [("exact", "fp32", False), ("exact", "bf16", True)])
 def test_exact_labels_in_fp32_are_computed_as_monai_does(
     ball_model: Path, preset: str, precision: str, expected: bool
@@ -181,14 +128,12 @@ def test_exact_labels_in_fp32_are_computed_as_monai_does(
     assert (found(model, planned(model, preset, precision), LONG) == "channels last") == expected
 
 
-@pytest.mark.parametrize(
-    "content", [b"\xff", b"[]", b'{"layout": "up", "threads": 1}', b'{"layout": "contiguous", "threads": -1}']
-)
+@pytest.mark.parametrize("content", [b"\xff", b"", b"contiguous and more", b"channels last" * 10**6])
 def test_a_broken_memory_is_measured_anew(ball_model: Path, content: bytes) -> None:
     model = load_model(ball_model)
     plan = planned(model)
     found(model, plan, LONG)
-    for path in cache_folder("tuning").iterdir():
+    for path in cache_folder("layouts").iterdir():
         path.write_bytes(content)
     assert remembered(model, plan) is None
     assert found(model, plan, LONG) == "channels last"
@@ -216,15 +161,34 @@ def test_a_run_that_continues_keeps_its_layout(
         lay(network, how)
 
     found(model, planned(model), LONG)  # channels last from now on
-    monkeypatch.setattr("napari_medseg.inference.tuning.lay", watched)
+    monkeypatch.setattr("napari_medseg.inference.engine.lay", watched)
     config, out = SegmentConfig(device="cpu", preset="balanced", precision="fp32"), tmp_path / "a.zarr"
     whole = ms.segment(volume(), ball_model, config=config)
     events = ms.iter_segment(volume(), ball_model, out=out, config=config)
     assert isinstance(events, Generator)
     with closing(events):
         next(event for event in events if isinstance(event, Filled))
-    for path in cache_folder("tuning").iterdir():
-        path.write_text('{"layout": "contiguous", "threads": null}')
+    for path in cache_folder("layouts").iterdir():
+        path.write_text("contiguous")
     resumed = ms.segment(volume(), ball_model, out=out, resume=True, config=config)
     assert laid == ["channels last"] * 3
     assert np.array_equal(np.asarray(resumed.data[...]), np.asarray(whole.data[...]))
+
+
+def test_a_group_norm_keeps_its_layout(tmp_path: Path) -> None:
+    """What it makes of channels that come last depends on the number of threads, and so on the workers."""
+    spec = registry.network("segresnet")
+    arguments = spec.arguments(in_channels=1, out_channels=3, init_filters=8)
+    ball = ModelSpec(
+        network="segresnet",
+        arguments=arguments,
+        channels=(Channel(name="CT", modality="CT"),),
+        labels=LABELS,
+        patch_zyx=(8, 16, 16),
+        normalisation=(Normalisation(kind="zscore"),),
+        deep_supervision=False,
+    )
+    write_model(tmp_path / "m.safetensors", ball, spec.build_from(arguments).state_dict())
+    model = load_model(tmp_path / "m.safetensors")
+    assert found(model, planned(model), LONG) == "contiguous"
+    assert remembered(model, planned(model)) is None

@@ -66,6 +66,23 @@ def test_a_click_deep_in_a_leak_has_the_object_looked_for_more_closely(radius: f
     assert np.count_nonzero(session.segmentation.data[...]) > 300 * spot.sum()
 
 
+@pytest.mark.parametrize(("radius", "off"), [(16, 12), (20, 15), (24, 12)])
+def test_an_organ_around_a_click_on_a_lesion_in_it_stays(radius: int, off: int) -> None:
+    """The lesion lies deeper in the organ than the click on the organ; its border is one of the image all the same."""
+    z, y, x = np.ogrid[:72, :72, :72]
+    away = (z - 36) ** 2 + (y - 36) ** 2 + (x - 36) ** 2
+    organ, lesion = away < radius**2, away < 3**2
+    image = ndimage.gaussian_filter(100.0 * organ + 60.0 * lesion, 0.7)
+    image += np.random.default_rng(0).normal(0, 6, image.shape)
+    session = ms.interact(ms.Volume(image[None].astype(np.float32), ms.Grid.from_spacing(image.shape, (1.0, 1.0, 1.0))))
+    session.add(ms.Point((36, 36 - off, 36), label=1))
+    before = np.asarray(session.segmentation.data[...]) == 1
+    session.add(ms.Point((36, 36, 36), label=1, positive=False))
+    after = np.asarray(session.segmentation.data[...]) == 1
+    assert dice(after, organ & ~lesion) > 0.9
+    assert not (after & ~before).any(), "a click that takes away adds nothing"
+
+
 def test_a_click_near_the_border_corrects_there_and_nowhere_else() -> None:
     volume, _ = spot_in_a_ball(2.5)
     session = ms.interact(volume)

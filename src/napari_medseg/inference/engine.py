@@ -16,6 +16,7 @@ import torch
 
 from napari_medseg import registry
 from napari_medseg._version import __version__
+from napari_medseg.architectures.layout import lay
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.config import SegmentConfig, configured
 from napari_medseg.errors import InputError, NotSupportedError
@@ -48,7 +49,7 @@ from napari_medseg.inference.source.absent import completed, doubt_about_missing
 from napari_medseg.inference.source.pipeline import segment_prepared
 from napari_medseg.inference.source.regions import new_regions
 from napari_medseg.inference.suitability import ImageSample, doubts_about, require_channels
-from napari_medseg.inference.tuning import LAYOUTS, Tuning, remembered, tuning
+from napari_medseg.inference.tuning import LAYOUTS, finding_layout
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
 from napari_medseg.models.file import Model, as_model
@@ -206,7 +207,7 @@ def _segmenting_streamed(run: _Run, spread: Spread | None) -> Work[Segmentation]
             outputs=outputs,
             journal=journal,
             spread=spread,
-            planned=lambda: _tuned(run, journal),
+            planned=lambda: _laid_out(run, journal),
         )
         yield next(events)
         for doubt in run.doubts:
@@ -225,17 +226,15 @@ def _segmenting_streamed(run: _Run, spread: Spread | None) -> Work[Segmentation]
     return result
 
 
-def _tuned(run: _Run, journal: Journal | None) -> Work[InferencePlan]:
-    """Have the network run as it is fastest, in the layout of a run that is continued; returns the plan of that."""
-    noted = None if journal is None else journal.notes.get("layout")
-    if noted in LAYOUTS:
-        found = replace(remembered(run.model, run.plan) or Tuning(), layout=noted)
-        found.apply(run.predictor)
-    else:
-        found = yield from tuning(run.predictor, run.model, run.plan)
-    if journal is not None:
-        journal.note("layout", found.layout)
-    return replace(run.plan, layout=found.layout)
+def _laid_out(run: _Run, journal: Journal | None) -> Work[InferencePlan]:
+    """Lay the weights out as in the run that is continued, or as the network is faster; returns the plan of that."""
+    layout = None if journal is None else journal.notes.get("layout")
+    if layout not in LAYOUTS:
+        layout = yield from finding_layout(run.predictor, run.model, run.plan)
+        if journal is not None:
+            journal.note("layout", layout)
+    lay(run.predictor.network, layout)
+    return replace(run.plan, layout=layout)
 
 
 def _segmenting_objects(

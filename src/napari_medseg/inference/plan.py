@@ -81,7 +81,7 @@ class InferencePlan:
     backend: Backend = "torch"
     """What runs the network."""
     layout: Layout = "contiguous"
-    """Of the network's weights, see `tuning`."""
+    """Of the network's weights, see `finding_layout`."""
     blending: Blending = "gaussian"
     """gaussian: overlapping windows are averaged; core: each voxel is that of the window it lies deepest in."""
     first: InferencePlan | None = None
@@ -220,7 +220,8 @@ def _resolve(
     first, guides = None, 0
     if spec.first is not None:
         # Training validates the second stage with a first one in fp32: bf16 only where the first is as good in it.
-        stage_precision = precision if spec.first.model.bf16_ok else "fp32"
+        ready = spec.first.model.bf16_ok and registry.network(spec.first.model.network).fast_in_bf16(device)
+        stage_precision = precision if ready else "fp32"
         first = _resolve(facts, spec.first.model, config, device, stage_precision)
         guides = spec.first.channels
     return InferencePlan(

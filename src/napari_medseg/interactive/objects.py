@@ -102,14 +102,13 @@ class Segmenter:
         only_less = bool(state.mask) and all(mark.only_less for mark in new)
         asked = _Question(ours, state.start, barriers, state.mask, only_less)
         is_first = state.frame is None and not state.start and len(new) == 1 and _is_click(new[0])
-        closer = self._closer(state, ours, new)
-        if closer:  # what was found says nothing of the object
-            asked = _Question(ours, barriers=barriers)
-        frames = self._first_frames(ours) if is_first else closer
-        frame, found = self._grown(self._best_of(frames, asked) if frames else self._frame(state, ours), asked)
+        frame, found = self._grown(
+            self._best_of(self._first_frames(ours), asked) if is_first else self._frame(state, ours), asked
+        )
         mask = self._spread(frame, found)
-        if state.mask and not closer:
+        if state.mask:
             mask = self._edited(asked, mask, new, frame)
+            frame, mask = self._closer(state, ours, new, barriers, frame, mask)
         for mark in ours.values():
             mask = mask.joined(mark.yes).without(mark.no.without(mark.yes))
         for barrier in barriers:
@@ -125,8 +124,7 @@ class Segmenter:
         if not asked.only_less:
             return near
         wide = _changed_here(asked.so_far, after, new, self._spacing, bounded=False)
-        scene, _ = self._scene(frame, asked.barriers)
-        support = [engine.border_support(scene, seeds(mask, frame, self._spacing)) for mask in (near, wide)]
+        support = [self._support(frame, mask, asked.barriers) for mask in (near, wide)]
         return wide if support[1] > support[0] else near
 
     def probability(self, marks: Mapping[int, Marks]) -> tuple[Box, Map]:
@@ -142,11 +140,37 @@ class Segmenter:
         centre = (next(iter(marks.values())).typical[0] + 0.5) * np.asarray(self._spacing)
         return zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2])))
 
-    def _closer(self, state: ObjectState, marks: Mapping[int, Marks], new: Sequence[Marks]) -> list[Frame]:
-        """The frames to try where clicks say that the mask has leaked: none where they do not.
+    def _closer(
+        self,
+        state: ObjectState,
+        marks: Mapping[int, Marks],
+        new: Sequence[Marks],
+        barriers: Sequence[SparseMask],
+        frame: Frame,
+        mask: SparseMask,
+    ) -> tuple[Frame, SparseMask]:
+        """Frame and mask, or closer ones where clicks say that the mask has leaked out of a smaller object.
 
-        They lie deeper in it than any click on the object, which is smaller than what was found around it.
+        Then they lie deeper in it than any click on the object, and the border of what is found closer lies on edges
+        more. It is sought as if nothing had been found, and adds nothing to the mask that the clicks take from.
         """
+        frames = self._closer_frames(state, marks, new)
+        if not frames:
+            return frame, mask
+        asked = _Question(marks, barriers=barriers)
+        near, found = self._grown(self._best_of(frames, asked), asked)
+        whole = self._spread(near, found)
+        closer = whole.without(whole.without(state.mask))
+        support = [self._support(*pair, barriers) for pair in ((frame, mask), (near, closer))]
+        return (near, closer) if support[1] > support[0] else (frame, mask)
+
+    def _support(self, frame: Frame, mask: SparseMask, barriers: Sequence[SparseMask]) -> float:
+        """How much of a mask's border lies on edges of the image, as a frame shows them."""
+        scene, _ = self._scene(frame, barriers)
+        return engine.border_support(scene, seeds(mask, frame, self._spacing))
+
+    def _closer_frames(self, state: ObjectState, marks: Mapping[int, Marks], new: Sequence[Marks]) -> list[Frame]:
+        """The frames to try where clicks lie deeper in the mask than any click on the object; none otherwise."""
         clicks_alone = all(mark.limit is None and mark.held.is_one_voxel for mark in marks.values())
         frame = state.frame
         if frame is None or not state.mask or state.start or not clicks_alone or any(mark.positive for mark in new):

@@ -76,9 +76,10 @@ def test_a_stop_an_error_and_a_close_end_the_child(tmp_path: Path, children: lis
     running.close()  # type: ignore[attr-defined]
     assert load_model(tmp_path / "n.safetensors").spec.training.epochs < 500
     running = iter_train_apart(CASES, out=tmp_path / "o.safetensors", **long)
-    next(running)  # it still reads the cases
+    next(running)  # it reads the cases still, or has just begun
     running.close()  # type: ignore[attr-defined]
-    assert not (tmp_path / "o.safetensors").exists()
+    begun = tmp_path / "o.safetensors"
+    assert not begun.exists() or load_model(begun).spec.training.epochs < 500
     assert [child.poll() for child in children] == [0, 0, 0, 0]
 
 

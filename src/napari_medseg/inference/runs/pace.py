@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from napari_medseg.inference.device import machine_for
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
-from napari_medseg.inference.tuning import Tuning, remembered
+from napari_medseg.inference.tuning import remembered
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
@@ -40,9 +41,8 @@ def pace_of(model: Model, plan: InferencePlan) -> Pace:
 
 def seconds_of(model: Model, plan: InferencePlan, clock: Callable[[], float] = time.perf_counter) -> float:
     """The seconds that the network needs for all windows, from one batch of zeros. Reading and blending come on top."""
-    predictor = load_predictor(model, plan)
-    (remembered(model, plan) or Tuning()).apply(predictor)
-    return _seconds(predictor, plan, clock)
+    known = replace(plan, layout=remembered(model, plan) or plan.layout)
+    return _seconds(load_predictor(model, known), plan, clock)
 
 
 def _seconds(predictor: Predictor, plan: InferencePlan, clock: Callable[[], float]) -> float:

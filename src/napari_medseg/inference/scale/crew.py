@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from napari_medseg.errors import InputError, MedsegError, NotSupportedError
-from napari_medseg.io.disk.own import begin_own_process
+from napari_medseg.io.disk.own import begin_own_process, granted_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,7 +92,7 @@ class Processes:
     def _new(self, index: int) -> ProcessPoolExecutor:
         # A fresh interpreter: a fork would copy the threads' locks of torch and zarr, and none of their threads.
         context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(1, context, _begin, (index, max(1, (os.cpu_count() or 1) // self.size)))
+        executor = ProcessPoolExecutor(1, context, _begin, (index, max(1, granted_cores() // self.size)))
         self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
         return executor
 
@@ -123,8 +123,8 @@ class Processes:
 
 def _begin(index: int, threads: int) -> None:
     """In a new process: its share of the processors, and a GPU of its own where there are several."""
-    begin_own_process()
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    begin_own_process()
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if "," in gpus:
         names = gpus.split(",")

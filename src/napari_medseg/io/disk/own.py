@@ -1,21 +1,43 @@
-"""Whether this process is our own: a command's, a worker's or a training's, and not napari's or that of a script.
+"""What a process of our own sets for all of itself: a command's, a worker's or a training's, and not napari's.
 
-What holds for a whole process, such as its threads and how it keeps memory, is set in our own ones only.
+torch takes a thread for each core that it sees. A container that is granted two of sixty-four sees them all, and its
+threads wait for each other.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import sys
+from pathlib import Path
+
 from napari_medseg.io.disk.memory import keep_freed
 
-_begun: list[str] = []
+_CGROUPS = Path("/sys/fs/cgroup")
+"""Where Linux tells what a container is granted."""
+_THREADS = "OMP_NUM_THREADS"
 
 
 def begin_own_process() -> None:
-    """Take this process for our own, before it starts threads."""
+    """Keep freed memory, and take no more threads than cores are granted; before the first library that has threads."""
     keep_freed()
-    _begun.append("own")
+    if granted_cores() < (os.cpu_count() or 1):
+        os.environ.setdefault(_THREADS, str(granted_cores()))
 
 
-def is_own_process() -> bool:
-    """Whether it is."""
-    return bool(_begun)
+def granted_cores(cgroups: Path = _CGROUPS) -> int:
+    """The cores that this process may use: those it is bound to, and no more than its container is granted."""
+    bound = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(bound, _quota(cgroups) or bound))
+
+
+def _quota(cgroups: Path) -> int | None:
+    """The cores that a container is granted, a part of one as a whole one; None where nothing is said."""
+    try:
+        if (cgroups / "cpu.max").exists():
+            most, period = (cgroups / "cpu.max").read_text().split()
+        else:
+            most, period = ((cgroups / f"cpu/cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return math.ceil(int(most) / int(period)) if int(most) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # not Linux, or "max": no limit
+        return None
