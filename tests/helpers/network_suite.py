@@ -150,7 +150,9 @@ class NetworkSuite:
         with torch.inference_mode():
             both = network(x)
             assert torch.equal(both, network(x))
-            torch.testing.assert_close(torch.cat([network(x[:1]), network(x[1:])]), both, rtol=1e-3, atol=1e-3)
+            alone = torch.cat([network(x[:1]), network(x[1:])])
+        # Batch norms that have seen nothing let some networks grow to 1e14: a logit is as exact as its like.
+        torch.testing.assert_close(alone, both, rtol=1e-3, atol=1e-3 * max(1.0, both.std().item()))
 
     def test_untrained_logits_neither_vanish_nor_explode(self, preset: registry.PresetName) -> None:
         network = self.build(preset).train()
@@ -286,7 +288,9 @@ class NetworkSuite:
         graph = onnx_graph(network, tuple(x.shape), careful_sums=True)
         session = onnxruntime.InferenceSession(graph)
         (by_onnxruntime,) = session.run(None, {"image": x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(by_onnxruntime), expected, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            torch.from_numpy(by_onnxruntime), expected, rtol=1e-3, atol=max(1e-3, 1e-4 * float(expected.abs().max()))
+        )
         by_openvino = OpenVinoNetwork(graph, "fp32")(x)
         torch.testing.assert_close(by_openvino, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
