@@ -108,7 +108,7 @@ class Segmenter:
         mask = self._spread(frame, found)
         if state.mask:
             mask = self._edited(asked, mask, new, frame)
-            frame, mask = self._closer(state, ours, new, barriers, frame, mask)
+            frame, mask = self._closer(asked, new, state.frame, (frame, mask))
         for mark in ours.values():
             mask = mask.joined(mark.yes).without(mark.no.without(mark.yes))
         for barrier in barriers:
@@ -141,42 +141,37 @@ class Segmenter:
         return zoom.first_frames(self.volume.grid, (float(centre[0]), float(centre[1]), float(centre[2])))
 
     def _closer(
-        self,
-        state: ObjectState,
-        marks: Mapping[int, Marks],
-        new: Sequence[Marks],
-        barriers: Sequence[SparseMask],
-        frame: Frame,
-        mask: SparseMask,
+        self, asked: _Question, new: Sequence[Marks], before: Frame | None, usual: tuple[Frame, SparseMask]
     ) -> tuple[Frame, SparseMask]:
-        """Frame and mask, or closer ones where clicks say that the mask has leaked out of a smaller object.
+        """Frame and mask as usual, or closer ones where clicks say that the mask has leaked out of a smaller object.
 
         Then they lie deeper in it than any click on the object, and the border of what is found closer lies on edges
         more. It is sought as if nothing had been found, and adds nothing to the mask that the clicks take from.
+        before: the frame that the mask so far was found in.
         """
-        frames = self._closer_frames(state, marks, new)
+        frames = [] if before is None else self._closer_frames(asked, new, before)
         if not frames:
-            return frame, mask
-        asked = _Question(marks, barriers=barriers)
-        near, found = self._grown(self._best_of(frames, asked), asked)
-        whole = self._spread(near, found)
-        closer = whole.without(whole.without(state.mask))
-        support = [self._support(*pair, barriers) for pair in ((frame, mask), (near, closer))]
-        return (near, closer) if support[1] > support[0] else (frame, mask)
+            return usual
+        anew = _Question(asked.marks, barriers=asked.barriers)
+        frame, found = self._grown(self._best_of(frames, anew), anew)
+        whole = self._spread(frame, found)
+        closer = frame, whole.without(whole.without(asked.so_far))
+        return max(
+            usual, closer, key=lambda way: self._support(way[0], way[1], asked.barriers)
+        )  # the usual one of equal ones
 
     def _support(self, frame: Frame, mask: SparseMask, barriers: Sequence[SparseMask]) -> float:
         """How much of a mask's border lies on edges of the image, as a frame shows them."""
         scene, _ = self._scene(frame, barriers)
         return engine.border_support(scene, seeds(mask, frame, self._spacing))
 
-    def _closer_frames(self, state: ObjectState, marks: Mapping[int, Marks], new: Sequence[Marks]) -> list[Frame]:
+    def _closer_frames(self, asked: _Question, new: Sequence[Marks], frame: Frame) -> list[Frame]:
         """The frames to try where clicks lie deeper in the mask than any click on the object; none otherwise."""
-        clicks_alone = all(mark.limit is None and mark.held.is_one_voxel for mark in marks.values())
-        frame = state.frame
-        if frame is None or not state.mask or state.start or not clicks_alone or any(mark.positive for mark in new):
+        marks = asked.marks.values()
+        if not asked.only_less or asked.start or not all(m.limit is None and m.held.is_one_voxel for m in marks):
             return []
-        depth = ndimage.distance_transform_edt(seeds(state.mask, frame, self._spacing))
-        held = [mark for mark in marks.values() if mark.positive]
+        depth = ndimage.distance_transform_edt(seeds(asked.so_far, frame, self._spacing))
+        held = [mark for mark in marks if mark.positive]
 
         def deepest(some: Sequence[Marks]) -> float:
             places = np.concatenate([frame.places(mark.typical, self._spacing) for mark in some])

@@ -452,8 +452,8 @@ def _setup(
 ) -> Setup:
     sampler = _sampler(config, spec, device, prepared)
     budget = Budget(config.budget, sampler.steps_per_epoch, job.now, began=job.now())
-    one_format = scheme_named(config.scheme).describe
-    precision = "fp32" if one_format else training_precision(config.precision, device, spec.network)
+    takes_more = scheme_named(config.scheme).describe != ""  # than an image: such networks learn in fp32 alone
+    precision = "fp32" if takes_more else training_precision(config.precision, device, spec.network)
     loss = job.loss or loss_named(_loss_of(config.loss))
     return Setup(spec, config, device, precision, sampler, budget, loss, first, pictured=not is_made(job.cases))
 
