@@ -152,7 +152,7 @@ class NetworkSuite:
             assert torch.equal(both, network(x))
             alone = torch.cat([network(x[:1]), network(x[1:])])
         # Batch norms that have seen nothing let some networks grow to 1e14: a logit is as exact as its like.
-        torch.testing.assert_close(alone, both, rtol=1e-3, atol=1e-3 * max(1.0, both.std().item()))
+        torch.testing.assert_close(alone, both, rtol=1e-3, atol=max(1e-3, 1e-5 * both.std().item()))
 
     def test_untrained_logits_neither_vanish_nor_explode(self, preset: registry.PresetName) -> None:
         network = self.build(preset).train()
@@ -288,9 +288,7 @@ class NetworkSuite:
         graph = onnx_graph(network, tuple(x.shape), careful_sums=True)
         session = onnxruntime.InferenceSession(graph)
         (by_onnxruntime,) = session.run(None, {"image": x.numpy()})
-        torch.testing.assert_close(
-            torch.from_numpy(by_onnxruntime), expected, rtol=1e-3, atol=max(1e-3, 1e-4 * float(expected.abs().max()))
-        )
+        torch.testing.assert_close(torch.from_numpy(by_onnxruntime), expected, rtol=1e-3, atol=1e-3)
         by_openvino = OpenVinoNetwork(graph, "fp32")(x)
         torch.testing.assert_close(by_openvino, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import napari_medseg as ms
-from balls import LABELS, volume
+from balls import volume
 from napari_medseg import registry
 from napari_medseg.architectures.layout import Layout, lay
 from napari_medseg.config import SegmentConfig
@@ -25,7 +25,7 @@ from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
 from napari_medseg.inference.tuning import finding_layout, remembered
 from napari_medseg.io.disk.cache import cache_folder
-from napari_medseg.models.file import Channel, Model, ModelSpec, Normalisation, load_model, write_model
+from napari_medseg.models.file import Model, load_model, write_model
 
 LONG: dict[Layout, float] = {"contiguous": 10.0, "channels last": 5.0}
 """Seconds of a window in each layout, with channels last the faster one."""
@@ -175,20 +175,12 @@ def test_a_run_that_continues_keeps_its_layout(
     assert np.array_equal(np.asarray(resumed.data[...]), np.asarray(whole.data[...]))
 
 
-def test_a_group_norm_keeps_its_layout(tmp_path: Path) -> None:
+def test_a_group_norm_keeps_its_layout(ball_model: Path, tmp_path: Path) -> None:
     """What it makes of channels that come last depends on the number of threads, and so on the workers."""
-    spec = registry.network("segresnet")
-    arguments = spec.arguments(in_channels=1, out_channels=3, init_filters=8)
-    ball = ModelSpec(
-        network="segresnet",
-        arguments=arguments,
-        channels=(Channel(name="CT", modality="CT"),),
-        labels=LABELS,
-        patch_zyx=(8, 16, 16),
-        normalisation=(Normalisation(kind="zscore"),),
-        deep_supervision=False,
-    )
-    write_model(tmp_path / "m.safetensors", ball, spec.build_from(arguments).state_dict())
+    network = registry.network("segresnet")
+    arguments = network.arguments(in_channels=1, out_channels=3, init_filters=8)
+    spec = replace(load_model(ball_model).spec, network="segresnet", arguments=arguments)
+    write_model(tmp_path / "m.safetensors", spec, network.build_from(arguments).state_dict())
     model = load_model(tmp_path / "m.safetensors")
     assert found(model, planned(model), LONG) == "contiguous"
     assert remembered(model, planned(model)) is None
