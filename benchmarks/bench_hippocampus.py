@@ -1,10 +1,11 @@
 """Training on the hippocampus as a user trains: the default settings, and some minutes.
 
-    MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_hippocampus.py [--minutes 10] [--seeds 0 1 2]
+    MEDSEG_DATA=data OMP_NUM_THREADS=1 python benchmarks/bench_hippocampus.py [--minutes 10] [--seeds 0 1 2] [--keep D]
 
 The first 160 cases of the sorted names train, of which the last fifth chooses the checkpoint; the last 40 judge and
 choose nothing. A minute is one of two cores: two minutes of processor time on one thread, from the first step on. Each
-result goes to results/hippocampus.json at once, and one that is there is not made again.
+result goes to results/hippocampus.json at once, and one that is there is not made again. With --keep, a training that
+was stopped goes on from its last checkpoint there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--keep", type=Path, help="A folder for the trainings, so that a stopped one goes on.")
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed()  # as the command does
@@ -43,7 +45,10 @@ def main() -> None:
         results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         name = f"{args.minutes:g} min, seed {seed}"
         if name not in results:
-            row = run(cases, args.minutes, seed)
+            with tempfile.TemporaryDirectory() as folder:
+                row = run(
+                    cases, args.minutes, seed, (args.keep or Path(folder)) / f"{args.minutes:g}_{seed}.safetensors"
+                )
             # Read anew: another seed may have been written meanwhile.
             results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
             results[name] = row
@@ -51,34 +56,33 @@ def main() -> None:
         print(name, results[name], flush=True)
 
 
-def run(cases: list[Case], minutes: float, seed: int) -> dict[str, Any]:
-    """Train one model on the first cases and judge it on the last ones."""
-    with tempfile.TemporaryDirectory() as folder:
-        model, steps, out = None, 0, Path(folder) / "model.safetensors"
-        for event in ms.iter_train(cases[:TRAINED], out=out, minutes=CORES * minutes, seed=seed, device="cpu"):
-            if isinstance(event, TrainProgress):
-                steps = event.step
-            elif isinstance(event, Notice):
-                print(event.message, file=sys.stderr)
-            elif isinstance(event, Finished):
-                model = event.result
-        assert model is not None, "a training ends with its model"
-        dice: dict[int, list[float]] = {1: [], 2: []}
-        asd: dict[int, list[float]] = {1: [], 2: []}
-        for case in cases[-JUDGED:]:
-            volume, reference = case.load()
-            found = ms.segment(volume, model, device="cpu")
-            for row in ms.evaluate(prediction=found, reference=reference).rows:
-                dice[row.label].append(row.dice)
-                asd[row.label].append(row.asd_mm)
-        return {
-            "dice": [round(statistics.mean(dice[label]), 4) for label in (1, 2)],
-            "asd_mm": [round(statistics.mean(asd[label]), 3) for label in (1, 2)],
-            "validation": {key: round(value, 4) for key, value in model.spec.training.validation.items()},
-            "steps": steps,
-            "patch_zyx": model.spec.patch_zyx,
-            "processor": processor(),
-        }
+def run(cases: list[Case], minutes: float, seed: int, out: Path) -> dict[str, Any]:
+    """Train one model on the first cases, or go on with it, and judge it on the last ones."""
+    model, steps = None, 0
+    for event in ms.iter_train(cases[:TRAINED], out=out, minutes=CORES * minutes, seed=seed, device="cpu", resume=True):
+        if isinstance(event, TrainProgress):
+            steps = event.step
+        elif isinstance(event, Notice):
+            print(event.message, file=sys.stderr)
+        elif isinstance(event, Finished):
+            model = event.result
+    assert model is not None, "a training ends with its model"
+    dice: dict[int, list[float]] = {1: [], 2: []}
+    asd: dict[int, list[float]] = {1: [], 2: []}
+    for case in cases[-JUDGED:]:
+        volume, reference = case.load()
+        found = ms.segment(volume, model, device="cpu")
+        for row in ms.evaluate(prediction=found, reference=reference).rows:
+            dice[row.label].append(row.dice)
+            asd[row.label].append(row.asd_mm)
+    return {
+        "dice": [round(statistics.mean(dice[label]), 4) for label in (1, 2)],
+        "asd_mm": [round(statistics.mean(asd[label]), 3) for label in (1, 2)],
+        "validation": {key: round(value, 4) for key, value in model.spec.training.validation.items()},
+        "steps": steps,
+        "patch_zyx": model.spec.patch_zyx,
+        "processor": processor(),
+    }
 
 
 if __name__ == "__main__":
