@@ -104,6 +104,15 @@ def layouts_table() -> str:
     return table([head, *rows]) + f"\nOne thread of {found['processor']}.\n"
 
 
+def threads_table() -> str:
+    """Seconds of a window with threads that wait as torch's do, and briefly."""
+    found = measured("threads")
+    ways = ("alone", "alone, ours", "two", "two, ours", "two that share the cores")
+    rows = [(f"{r['network']}, {r['precision']}", *(f"{r[way]:.2f}" for way in ways)) for r in found["rows"]]
+    head = ("", "torch's threads", "ours", "two processes, torch's", "two, ours", "two, half of the threads")
+    return table([head, *rows]) + f"\n{found['cores']} cores of {found['processor']}.\n"
+
+
 def hippocampus_table() -> str:
     """Dice and surface distance of trainings of some minutes: the mean over the seeds, and their spread."""
     found: dict[float, list[dict[str, Any]]] = {}
@@ -474,6 +483,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "windows": windows_table,
     "semi": semi_table,
     "layouts": layouts_table,
+    "threads": threads_table,
     "hippocampus": hippocampus_table,
     "raced": raced_table,
     "sparse": sparse_table,

@@ -12,6 +12,7 @@ can be read where the code is hosted, too:
     <!-- schemes -->              the schemes of training, and when to use which
     <!-- semi -->                 what the semi-supervised schemes reach, from benchmarks/results
     <!-- layouts -->              what channels last cost and gain, from benchmarks/results
+    <!-- threads -->              threads that wait briefly, beside torch's own, from benchmarks/results
     <!-- hippocampus -->          what a training of some minutes reaches, from benchmarks/results
     <!-- raced -->                the time to a given Dice beside other trainers, from benchmarks/results
     <!-- sparse -->               training on a few painted slices, from benchmarks/results

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import torch
 
 from balls import volume
-from napari_medseg import Volume, load_model, read, read_segmentation, segment, write
+from napari_medseg import Volume, load_model, read, read_segmentation, registry, segment, write
 from napari_medseg.cases import Case
 from napari_medseg.cli import main
 from napari_medseg.config import SegmentConfig
@@ -18,6 +23,7 @@ from napari_medseg.events import Filled, Notice, Progress
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.runs.files import segmenting_case
 from napari_medseg.inference.runs.many import segmenting_cases
+from napari_medseg.models.file import Channel, ModelSpec, Normalisation, write_model
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -102,3 +108,40 @@ def test_two_processes_give_the_labels_of_one(tall: Path, ball_model: Path, tmp_
     assert main([*common, str(outs[1]), "--workers", "2"]) == 0
     one, two = (np.asarray(read_segmentation(out).data) for out in outs)
     assert np.array_equal(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [1, 4], ids=["blocks", "cases"])
+def test_workers_have_the_threads_of_the_run(tall: Path, tmp_path: Path, images: int) -> None:
+    """To the last bit of the probabilities, in which a network's sums on one thread and on two differ."""
+    torch.manual_seed(0)
+    network = registry.network("pspnet")
+    arguments = network.arguments(in_channels=1, out_channels=3)
+    spec = ModelSpec(
+        network="pspnet",
+        arguments=arguments,
+        channels=(Channel(name="CT", modality="CT"),),
+        labels={1: "one", 2: "two"},
+        patch_zyx=(32, 32, 32),
+        normalisation=(Normalisation(kind="zscore"),),
+        deep_supervision=False,
+    )
+    model = tmp_path / "model.safetensors"
+    write_model(model, spec, network.build_from(arguments).state_dict())
+    cases = [tall, *(tmp_path / f"tall{number}.zarr" for number in range(1, images))]
+    for copy in cases[1:]:
+        shutil.copytree(tall, copy)
+    found = []
+    for name, more in (("one", []), ("two", ["--workers", "2"])):
+        folder = tmp_path / name
+        out = ["-o", str(folder if images > 1 else folder / "tall.zarr")]
+        out += ["--probabilities", str(folder / ("{name}_p.zarr" if images > 1 else "tall_p.zarr"))]
+        command = [sys.executable, "-c", "from napari_medseg.cli import main; raise SystemExit(main())", "segment"]
+        command += [*map(str, cases), "--model", str(model)]
+        folder.mkdir()
+        subprocess.run(
+            [*command, "--device", "cpu", *out, *more], check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}
+        )
+        found.append([np.asarray(read(path).data) for path in sorted(folder.glob("*_p.zarr"))])
+    assert len(found[0]) == images
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))

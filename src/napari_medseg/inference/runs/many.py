@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from napari_medseg.cases import Case
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Notice, Progress, Work
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.runs.files import segmenting_case
+from napari_medseg.inference.tuning import on_threads
+from napari_medseg.io.disk.own import let_choose_threads, may_choose_threads
 from napari_medseg.models.file import Model, load_model
 from napari_medseg.models.several import ModelSet, models_of
 
@@ -27,6 +31,10 @@ class CaseTask:
     model: Path
     config: SegmentConfig
     wanted: Wanted
+    threads: int
+    """Of torch, as in the process that asks: sums depend on it in the last bits."""
+    may_choose_threads: bool
+    """Whether that process may take another number."""
     refiner: Path | None = None
 
 
@@ -41,9 +49,11 @@ class CaseDone:
 
 def do_case(task: CaseTask) -> CaseDone:
     """In a worker: segment a case into its file."""
+    let_choose_threads(task.may_choose_threads)
     refiner = None if task.refiner is None else load_model(task.refiner)
     events = segmenting_case(task.case, load_model(task.model), task.config, task.wanted, refiner=refiner)
-    notices = [event.message for event in events if isinstance(event, Notice)]
+    with on_threads(task.threads):
+        notices = [event.message for event in events if isinstance(event, Notice)]
     assert task.wanted.out is not None, "a case is segmented into a file"
     return CaseDone(task.case.name, task.wanted.out, tuple(notices))
 
@@ -62,7 +72,11 @@ def segmenting_cases(
     """
     (one,) = models_of(model)
     by = None if refiner is None else refiner.path.absolute()
-    tasks = [CaseTask(case, one.path.absolute(), config, goal, by) for case, goal in zip(cases, wanted, strict=True)]
+    threads = torch.get_num_threads(), may_choose_threads()
+    tasks = [
+        CaseTask(case, one.path.absolute(), config, goal, *threads, by)
+        for case, goal in zip(cases, wanted, strict=True)
+    ]
     written: list[Path] = []
     yield Progress(0, len(cases), "images")
     for done in crew.run(do_case, tasks):

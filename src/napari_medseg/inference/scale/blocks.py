@@ -23,6 +23,7 @@ from napari_medseg.inference.planes import ChannelStatistics
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.sink import Outputs
 from napari_medseg.inference.scale.crew import Crew
+from napari_medseg.inference.tuning import on_threads
 from napari_medseg.inference.windows import Windows
 
 if TYPE_CHECKING:
@@ -70,11 +71,12 @@ def do_block(block: Block) -> BlockDone:
     job, outputs = _opened(block.setup)
     network = careful(job.predictor, job.plan)
     written, notices = [], []
-    for event in working(job, block.box, outputs, network):
-        if isinstance(event, Written):
-            written.append(event.box)
-        elif isinstance(event, Notice):
-            notices.append(event.message)
+    with on_threads(job.plan.threads):
+        for event in working(job, block.box, outputs, network):
+            if isinstance(event, Written):
+                written.append(event.box)
+            elif isinstance(event, Notice):
+                notices.append(event.message)
     return BlockDone(block.box, tuple(written), tuple(notices))
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from napari_medseg.errors import InputError, MedsegError, NotSupportedError
-from napari_medseg.io.disk.own import begin_own_process, granted_cores
+from napari_medseg.io.disk.own import WAITING, begin_own_process
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,7 +92,7 @@ class Processes:
     def _new(self, index: int) -> ProcessPoolExecutor:
         # A fresh interpreter: a fork would copy the threads' locks of torch and zarr, and none of their threads.
         context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(1, context, _begin, (index, max(1, granted_cores() // self.size)))
+        executor = ProcessPoolExecutor(1, context, _begin, (index,))
         self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
         return executor
 
@@ -121,9 +121,8 @@ class Processes:
                     left.appendleft(item)
 
 
-def _begin(index: int, threads: int) -> None:
-    """In a new process: its share of the processors, and a GPU of its own where there are several."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+def _begin(index: int) -> None:
+    """In a new process: a GPU of its own where there are several. Its threads are as many as those of its asker."""
     begin_own_process()
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if "," in gpus:
@@ -158,7 +157,9 @@ class DaskCrew:
 def _dask_crew(distributed: Any, workers: int | None, scheduler: str | None) -> Iterator[DaskCrew]:
     with ExitStack() as stack:
         if scheduler is None:
-            cluster = stack.enter_context(distributed.LocalCluster(n_workers=workers, threads_per_worker=1))
+            cluster = stack.enter_context(
+                distributed.LocalCluster(n_workers=workers, threads_per_worker=1, env=WAITING)
+            )
             client = stack.enter_context(distributed.Client(cluster))
         else:
             try:
