@@ -1,14 +1,12 @@
-"""How a network is fastest, by a clock that the test holds: layout and threads, which a run and its workers keep."""
+"""How a network is fastest, by a clock that the test holds: the layout of its weights, which a run keeps."""
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from torch import nn
 
 import napari_medseg as ms
 from balls import volume
+from napari_medseg import registry
 from napari_medseg.architectures.layout import Layout, lay
 from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Filled, Progress, run_to_end
@@ -24,9 +23,9 @@ from napari_medseg.inference import tuning as tuning_module
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
-from napari_medseg.inference.tuning import Tuning, Watch, finding_tuning, on_threads, remembered, tuning_of
+from napari_medseg.inference.tuning import finding_layout, remembered
 from napari_medseg.io.disk.cache import cache_folder
-from napari_medseg.models.file import Model, load_model
+from napari_medseg.models.file import Model, load_model, write_model
 
 LONG: dict[Layout, float] = {"contiguous": 10.0, "channels last": 5.0}
 """Seconds of a window in each layout, with channels last the faster one."""
@@ -36,7 +35,6 @@ LONG: dict[Layout, float] = {"contiguous": 10.0, "channels last": 5.0}
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MEDSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tuning_module, "FEWEST_WINDOWS", 2)
-    monkeypatch.setattr(tuning_module, "may_choose_threads", lambda: False)
 
 
 def planned(model: Model, preset: str = "balanced", precision: str = "fp32") -> InferencePlan:
@@ -64,7 +62,7 @@ def clock_of(predictor: Predictor, seconds: dict[Layout, float]) -> Callable[[],
 
 def found(model: Model, plan: InferencePlan, seconds: dict[Layout, float]) -> Layout:
     predictor = load_predictor(model, plan)
-    return run_to_end(finding_tuning(predictor, model, plan, clock_of(predictor, seconds))).layout
+    return run_to_end(finding_layout(predictor, model, plan, clock_of(predictor, seconds)))
 
 
 def test_logits_are_the_same_in_both_layouts(ball_model: Path) -> None:
@@ -83,7 +81,7 @@ def test_the_faster_layout_is_taken_and_remembered(ball_model: Path) -> None:
     model = load_model(ball_model)
     plan = planned(model)
     assert found(model, plan, LONG) == "channels last"
-    assert remembered(model, plan) == Tuning("channels last")
+    assert remembered(model, plan) == "channels last"
     slower: dict[Layout, float] = {"contiguous": 10.0, "channels last": 11.0}
     assert found(model, plan, slower) == "channels last", "nothing is measured again"
 
@@ -93,14 +91,14 @@ def test_the_usual_layout_stays_where_the_other_gains_little(ball_model: Path, o
     model = load_model(ball_model)
     plan = planned(model)
     assert found(model, plan, {"contiguous": 10.0, "channels last": other}) == "contiguous"
-    assert remembered(model, plan) == Tuning("contiguous")
+    assert remembered(model, plan) == "contiguous"
 
 
 def test_a_measurement_can_be_cancelled_between_windows(ball_model: Path) -> None:
     model = load_model(ball_model)
     plan = planned(model)
     predictor = load_predictor(model, plan)
-    events = list(finding_tuning(predictor, model, plan, clock_of(predictor, LONG)))
+    events = list(finding_layout(predictor, model, plan, clock_of(predictor, LONG)))
     assert [(event.done, event.total) for event in events if isinstance(event, Progress)] == [
         (1, 4),
         (2, 4),
@@ -130,16 +128,12 @@ def test_exact_labels_in_fp32_are_computed_as_monai_does(
     assert (found(model, planned(model, preset, precision), LONG) == "channels last") == expected
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"\xff", b"", b"[]", b'{"layout": "none"}', b'{"layout": "contiguous", "threads": "2"}', b"{" * 10**6]
-    + [b'{"layout": "contiguous", "threads": %d}' % count for count in (0, -1, 10**9)],
-)
+@pytest.mark.parametrize("content", [b"\xff", b"", b"contiguous and more", b"channels last" * 10**6])
 def test_a_broken_memory_is_measured_anew(ball_model: Path, content: bytes) -> None:
     model = load_model(ball_model)
     plan = planned(model)
     found(model, plan, LONG)
-    for path in cache_folder("tunings").iterdir():
+    for path in cache_folder("layouts").iterdir():
         path.write_bytes(content)
     assert remembered(model, plan) is None
     assert found(model, plan, LONG) == "channels last"
@@ -174,136 +168,19 @@ def test_a_run_that_continues_keeps_its_layout(
     assert isinstance(events, Generator)
     with closing(events):
         next(event for event in events if isinstance(event, Filled))
-    for path in cache_folder("tunings").iterdir():
-        path.write_text('{"layout": "contiguous"}')
+    for path in cache_folder("layouts").iterdir():
+        path.write_text("contiguous")
     resumed = ms.segment(volume(), ball_model, out=out, resume=True, config=config)
     assert laid == ["channels last"] * 3
     assert np.array_equal(np.asarray(resumed.data[...]), np.asarray(whole.data[...]))
 
 
-SEEN = 8
-"""The threads of a process that may choose."""
-
-
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """The threads that windows run on, one after the other, in a process that may choose, of eight; none is started."""
-    asked: list[int | None] = []
-
-    @contextmanager
-    def pretended(count: int | None) -> Iterator[None]:
-        asked.append(count)
-        yield
-
-    monkeypatch.setattr(tuning_module, "on_threads", pretended)
-    monkeypatch.setattr(tuning_module, "may_choose_threads", lambda: True)
-    monkeypatch.setattr(tuning_module, "granted_cores", lambda: SEEN)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: SEEN)
-    monkeypatch.setattr(Watch, "is_calm", lambda self, count: True)
-    return asked
-
-
-def chosen(model: Model, plan: InferencePlan, threads: list[int | None], seconds: dict[int, float]) -> Tuning:
-    """The tuning found where a window takes so long on so many threads, in any layout."""
-
-    def ticks() -> Iterator[float]:
-        now = 0.0
-        for looked in itertools.count():
-            if looked % 2:
-                now += seconds[threads[-1] or SEEN]
-            yield now
-
-    return run_to_end(finding_tuning(load_predictor(model, plan), model, plan, ticks().__next__))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "taken"),
-    [
-        ({8: 9.0, 4: 5.0, 2: 4.0, 1: 8.0}, 2),
-        ({8: 9.0, 4: 5.0, 2: 6.0}, 4),
-        ({8: 9.0, 4: 8.5}, None),
-        ({8: 9.0, 4: 8.0, 2: 7.0, 1: 6.0}, 1),
-    ],
-)
-def test_fewer_threads_are_taken_where_they_are_faster(
-    ball_model: Path, threads: list[int | None], seconds: dict[int, float], taken: int | None
-) -> None:
-    model = load_model(ball_model)
-    plan = planned(model)
-    assert chosen(model, plan, threads, seconds) == Tuning("contiguous", taken)
-    assert remembered(model, plan) == Tuning("contiguous", taken)
-
-
-def test_threads_stay_beside_other_work(
-    ball_model: Path, threads: list[int | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Watch, "is_calm", lambda self, count: False)
-    model = load_model(ball_model)
-    assert chosen(model, planned(model), threads, {8: 9.0, 4: 1.0}) == Tuning()
-
-
-def test_the_threads_of_the_host_stay(
-    ball_model: Path, threads: list[int | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tuning_module, "may_choose_threads", lambda: False)
-    model = load_model(ball_model)
-    assert chosen(model, planned(model), threads, {8: 9.0}) == Tuning()
-    assert Tuning("contiguous", 4).own_threads is None, "what a command has found"
-
-
-@pytest.mark.parametrize(("others_s", "calm"), [(0.0, True), (2.0, False), (1.1, True)])
-def test_a_watch_sees_what_other_processes_take(others_s: float, calm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One second in which we take three of four cores."""
-    now = [100.0]
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    monkeypatch.setattr("time.process_time", lambda: 3 * now[0])
-    busy = [1000.0]
-    monkeypatch.setattr("psutil.cpu_times", lambda: SimpleNamespace(user=busy[0], system=1.0, idle=7.0))
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    watch = Watch()
-    now[0] += 1
-    busy[0] += 3 + others_s
-    assert watch.is_calm(3) == calm
-
-
-def test_a_tuning_for_more_cores_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning_module, "granted_cores", lambda: 2)
-    assert tuning_of({"layout": "contiguous", "threads": 2}) == Tuning("contiguous", 2)
-    assert tuning_of({"layout": "contiguous", "threads": 4}) is None
-
-
-def test_a_run_and_its_workers_have_the_same_threads(
-    ball_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Three, of which this process starts none: it only says so."""
-    count = [torch.get_num_threads()]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: count[0])
-    monkeypatch.setattr(torch, "set_num_threads", lambda n: count.__setitem__(0, n))
-    monkeypatch.setattr(tuning_module, "may_choose_threads", lambda: True)
-    monkeypatch.setattr(tuning_module, "granted_cores", lambda: 4)
-    model = load_model(ball_model)
-    found(model, planned(model), LONG)
-    for path in cache_folder("tunings").iterdir():
-        path.write_text('{"layout": "contiguous", "threads": 3}')
-    seen = list[int]()
-    forward = Predictor.__call__
-
-    def watched(self: Predictor, *windows: torch.Tensor) -> torch.Tensor:
-        seen.append(count[0])
-        return forward(self, *windows)
-
-    monkeypatch.setattr(Predictor, "__call__", watched)
-    config = SegmentConfig(device="cpu", preset="balanced", precision="fp32")
-    before = count[0]
-    ms.segment(volume(), ball_model, config=config)
-    assert set(seen) == {3}
-    assert count == [before]
-
-
-def test_threads_are_given_back() -> None:
-    before = torch.get_num_threads()
-    with on_threads(None):
-        assert torch.get_num_threads() == before
-    with pytest.raises(RuntimeError, match="a window"), on_threads(before):
-        raise RuntimeError("a window")
-    assert torch.get_num_threads() == before
+def test_a_group_norm_keeps_its_layout(ball_model: Path, tmp_path: Path) -> None:
+    """torch computes it less exactly where channels come last."""
+    network = registry.network("segresnet")
+    arguments = network.arguments(in_channels=1, out_channels=3, init_filters=8)
+    spec = replace(load_model(ball_model).spec, network="segresnet", arguments=arguments)
+    write_model(tmp_path / "m.safetensors", spec, network.build_from(arguments).state_dict())
+    model = load_model(tmp_path / "m.safetensors")
+    assert found(model, planned(model), LONG) == "contiguous"
+    assert remembered(model, planned(model)) is None

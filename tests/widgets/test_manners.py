@@ -21,6 +21,8 @@ FORBIDDEN = {
     "os": {"chdir", "putenv", "nice"},
 }
 """{module or class: its functions that change the whole program, whatever name they are imported by}"""
+ALLOWED = {"inference/scale/crew.py": ["torch.set_num_threads"] * 2}
+"""In a worker, which works for the process that asks, and back."""
 ANYWHERE = {"setMaxThreadCount", "setExpiryTimeout", "setQuitOnLastWindowClosed"}
 """Methods of objects that belong to the host."""
 
@@ -43,7 +45,7 @@ def test_no_module_changes_the_whole_program() -> None:
         for path in package.rglob("*.py")
         if (names := list(calls(ast.parse(path.read_text(encoding="utf-8")))))
     }
-    assert found == {}
+    assert found == ALLOWED
 
 
 @pytest.mark.parametrize(

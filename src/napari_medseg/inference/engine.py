@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ from napari_medseg.inference.source.absent import completed, doubt_about_missing
 from napari_medseg.inference.source.pipeline import segment_prepared
 from napari_medseg.inference.source.regions import new_regions
 from napari_medseg.inference.suitability import ImageSample, doubts_about, require_channels
-from napari_medseg.inference.tuning import finding_tuning, on_threads, tuning_of
+from napari_medseg.inference.tuning import LAYOUTS, finding_layout
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.format import CHUNKS, filling, filling_labels, has_begun
 from napari_medseg.models.file import Model, as_model
@@ -227,14 +227,14 @@ def _segmenting_streamed(run: _Run, spread: Spread | None) -> Work[Segmentation]
 
 
 def _laid_out(run: _Run, journal: Journal | None) -> Work[InferencePlan]:
-    """Make the network as in the run that is continued, or as it is fastest; returns the plan of that."""
-    tuning = None if journal is None else tuning_of(journal.notes.get("tuning"))
-    if tuning is None:
-        tuning = yield from finding_tuning(run.predictor, run.model, run.plan)
+    """Lay the weights out as in the run that is continued, or as the network is faster; returns the plan of that."""
+    layout = None if journal is None else journal.notes.get("layout")
+    if layout not in LAYOUTS:
+        layout = yield from finding_layout(run.predictor, run.model, run.plan)
         if journal is not None:
-            journal.note("tuning", asdict(tuning))
-    lay(run.predictor.network, tuning.layout)
-    return replace(run.plan, layout=tuning.layout, threads=tuning.own_threads or torch.get_num_threads())
+            journal.note("layout", layout)
+    lay(run.predictor.network, layout)
+    return replace(run.plan, layout=layout)
 
 
 def _segmenting_objects(
@@ -379,8 +379,7 @@ def segment_windows(
         events = segment_regions(job, regions_left(job, outputs, journal), outputs, journal)
     else:
         events = spread(job, outputs, journal)
-    with on_threads(plan.threads):
-        yield from told_once(events)
+    yield from told_once(events)
 
 
 def segment_regions(job: Job, boxes: list[Box], outputs: Outputs, journal: Journal) -> Generator[Event, None, None]:

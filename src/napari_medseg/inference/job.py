@@ -263,7 +263,7 @@ def identity_of(
 
     made_by: what the labels say of how they were made, such as the versions of programs and the SHA-256 of the input.
     """
-    left_out = {"spec", "first", "device", "batch_size", "layout", "threads"}  # the journal notes both
+    left_out = {"spec", "first", "device", "batch_size", "layout"}  # the journal notes the layout
     facts = {f.name: str(getattr(plan, f.name)) for f in fields(plan) if f.name not in left_out}
     for name in ("image_grid", "grid"):
         grid = getattr(plan, name)

@@ -81,9 +81,7 @@ class InferencePlan:
     backend: Backend = "torch"
     """What runs the network."""
     layout: Layout = "contiguous"
-    """Of the network's weights, see `finding_tuning`."""
-    threads: int | None = None
-    """Of torch on a CPU, in this process and in its workers; None: as many as the process has."""
+    """Of the network's weights, see `finding_layout`."""
     blending: Blending = "gaussian"
     """gaussian: overlapping windows are averaged; core: each voxel is that of the window it lies deepest in."""
     first: InferencePlan | None = None

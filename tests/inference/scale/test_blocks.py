@@ -113,7 +113,7 @@ def test_two_processes_give_the_labels_of_one(tall: Path, ball_model: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("images", [1, 4], ids=["blocks", "cases"])
 def test_workers_have_the_threads_of_the_run(tall: Path, tmp_path: Path, images: int) -> None:
-    """To the last bit of the probabilities, in which a network's sums on one thread and on two differ."""
+    """To the last bit of the probabilities, in which runs of this network on one thread and on two differ."""
     torch.manual_seed(0)
     network = registry.network("pspnet")
     arguments = network.arguments(in_channels=1, out_channels=3)
@@ -131,8 +131,8 @@ def test_workers_have_the_threads_of_the_run(tall: Path, tmp_path: Path, images:
     cases = [tall, *(tmp_path / f"tall{number}.zarr" for number in range(1, images))]
     for copy in cases[1:]:
         shutil.copytree(tall, copy)
-    found = []
-    for name, more in (("one", []), ("two", ["--workers", "2"])):
+    found = {}
+    for name, threads, more in (("alone", "2", []), ("workers", "2", ["--workers", "2"]), ("one thread", "1", [])):
         folder = tmp_path / name
         out = ["-o", str(folder if images > 1 else folder / "tall.zarr")]
         out += ["--probabilities", str(folder / ("{name}_p.zarr" if images > 1 else "tall_p.zarr"))]
@@ -140,8 +140,9 @@ def test_workers_have_the_threads_of_the_run(tall: Path, tmp_path: Path, images:
         command += [*map(str, cases), "--model", str(model)]
         folder.mkdir()
         subprocess.run(
-            [*command, "--device", "cpu", *out, *more], check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}
+            [*command, "--device", "cpu", *out, *more], check=True, env={**os.environ, "OMP_NUM_THREADS": threads}
         )
-        found.append([np.asarray(read(path).data) for path in sorted(folder.glob("*_p.zarr"))])
-    assert len(found[0]) == images
-    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+        found[name] = np.stack([np.asarray(read(path).data) for path in sorted(folder.glob("*_p.zarr"))])
+    assert len(found["alone"]) == images
+    assert np.array_equal(found["alone"], found["workers"])
+    assert not np.array_equal(found["alone"], found["one thread"]), "else this test shows nothing"

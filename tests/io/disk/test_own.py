@@ -44,24 +44,21 @@ def test_an_own_process_takes_as_many_threads_as_it_is_granted(
     monkeypatch.setattr(own, "keep_freed", lambda: None)  # this process is pytest's
     monkeypatch.setattr(own, "granted_cores", lambda: granted)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(own, "_may_choose", [])
-    # Both are put back afterwards, whatever the process sets.
     monkeypatch.setenv("OMP_NUM_THREADS", asked or "")
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    for name in own.WAITING:
+        monkeypatch.setenv(name, "7")
     if asked is None:
         monkeypatch.delenv("OMP_NUM_THREADS")
-    assert not own.may_choose_threads(), "a process that is not ours"
     own.begin_own_process()
-    assert os.environ.pop("OMP_NUM_THREADS", None) == threads
-    assert own.may_choose_threads() == (asked is None)
-    assert os.environ["GOMP_SPINCOUNT"] == "7", "what the user set stays"
+    found = os.environ.pop("OMP_NUM_THREADS", None)
+    assert found == threads
+    assert [os.environ[name] for name in own.WAITING] == ["7", "7"], "what the user set stays"
 
 
 def test_threads_of_an_own_process_wait_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "keep_freed", lambda: None)
-    monkeypatch.setattr(own, "_may_choose", [])
-    for name in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT"):
+    monkeypatch.setattr(own, "keep_freed", lambda: None)  # this process is pytest's
+    for name in ("OMP_NUM_THREADS", *own.WAITING):
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
     own.begin_own_process()
-    assert os.environ["GOMP_SPINCOUNT"] == own.WAITING["GOMP_SPINCOUNT"]
+    assert {name: os.environ[name] for name in own.WAITING} == own.WAITING

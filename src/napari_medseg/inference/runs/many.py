@@ -14,8 +14,7 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Notice, Progress, Work
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.runs.files import segmenting_case
-from napari_medseg.inference.tuning import on_threads
-from napari_medseg.io.disk.own import let_choose_threads, may_choose_threads
+from napari_medseg.inference.scale.crew import on_threads
 from napari_medseg.models.file import Model, load_model
 from napari_medseg.models.several import ModelSet, models_of
 
@@ -32,9 +31,7 @@ class CaseTask:
     config: SegmentConfig
     wanted: Wanted
     threads: int
-    """Of torch, as in the process that asks: sums depend on it in the last bits."""
-    may_choose_threads: bool
-    """Whether that process may take another number."""
+    """Of torch in the process that asks."""
     refiner: Path | None = None
 
 
@@ -49,7 +46,6 @@ class CaseDone:
 
 def do_case(task: CaseTask) -> CaseDone:
     """In a worker: segment a case into its file."""
-    let_choose_threads(task.may_choose_threads)
     refiner = None if task.refiner is None else load_model(task.refiner)
     events = segmenting_case(task.case, load_model(task.model), task.config, task.wanted, refiner=refiner)
     with on_threads(task.threads):
@@ -72,11 +68,8 @@ def segmenting_cases(
     """
     (one,) = models_of(model)
     by = None if refiner is None else refiner.path.absolute()
-    threads = torch.get_num_threads(), may_choose_threads()
-    tasks = [
-        CaseTask(case, one.path.absolute(), config, goal, *threads, by)
-        for case, goal in zip(cases, wanted, strict=True)
-    ]
+    path, threads = one.path.absolute(), torch.get_num_threads()
+    tasks = [CaseTask(case, path, config, goal, threads, by) for case, goal in zip(cases, wanted, strict=True)]
     written: list[Path] = []
     yield Progress(0, len(cases), "images")
     for done in crew.run(do_case, tasks):

@@ -13,7 +13,7 @@ import torch
 from napari_medseg.inference.device import machine_for
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.inference.predictor import Predictor, load_predictor
-from napari_medseg.inference.tuning import Tuning, on_threads, remembered
+from napari_medseg.inference.tuning import remembered
 
 if TYPE_CHECKING:
     from napari_medseg.config import SegmentConfig
@@ -41,10 +41,8 @@ def pace_of(model: Model, plan: InferencePlan) -> Pace:
 
 def seconds_of(model: Model, plan: InferencePlan, clock: Callable[[], float] = time.perf_counter) -> float:
     """The seconds that the network needs for all windows, from one batch of zeros. Reading and blending come on top."""
-    known = remembered(model, plan) or Tuning()
-    predictor = load_predictor(model, replace(plan, layout=known.layout))
-    with on_threads(known.own_threads):
-        return _seconds(predictor, plan, clock)
+    known = replace(plan, layout=remembered(model, plan) or plan.layout)
+    return _seconds(load_predictor(model, known), plan, clock)
 
 
 def _seconds(predictor: Predictor, plan: InferencePlan, clock: Callable[[], float]) -> float:

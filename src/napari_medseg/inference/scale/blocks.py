@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.cases import Case
 from napari_medseg.events import Event, Filled, Notice, Progress
@@ -22,8 +24,7 @@ from napari_medseg.inference.plan import InferencePlan
 from napari_medseg.inference.planes import ChannelStatistics
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.sink import Outputs
-from napari_medseg.inference.scale.crew import Crew
-from napari_medseg.inference.tuning import on_threads
+from napari_medseg.inference.scale.crew import Crew, on_threads
 from napari_medseg.inference.windows import Windows
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Block:
     """The Setup, pickled: a worker opens image and model once."""
     box: Box
     """In the output's grid, in the model's axis order."""
+    threads: int
+    """Of torch in the process that asks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +71,10 @@ class BlockDone:
 
 def do_block(block: Block) -> BlockDone:
     """In a worker: segment a block into the stores."""
-    job, outputs = _opened(block.setup)
-    network = careful(job.predictor, job.plan)
     written, notices = [], []
-    with on_threads(job.plan.threads):
-        for event in working(job, block.box, outputs, network):
+    with on_threads(block.threads):
+        job, outputs = _opened(block.setup)
+        for event in working(job, block.box, outputs, careful(job.predictor, job.plan)):
             if isinstance(event, Written):
                 written.append(event.box)
             elif isinstance(event, Notice):
@@ -107,7 +109,7 @@ def segment_blocks(
     stores = tuple(None if array is None else array.store.root.absolute() for array in arrays)
     setup = pickle.dumps(Setup(case, model.path.absolute(), job.plan, job.statistics, job.windows, stores))
     boxes = regions_left(job, outputs, journal, deepest=_deepest(job, crew.size))
-    blocks = [Block(setup, box) for box in boxes]
+    blocks = [Block(setup, box, torch.get_num_threads()) for box in boxes]
     total = max(1, len(blocks))
     for done, result in enumerate(crew.run(do_block, blocks), start=1):
         for message in result.notices:

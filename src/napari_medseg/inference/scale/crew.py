@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from napari_medseg.errors import InputError, MedsegError, NotSupportedError
-from napari_medseg.io.disk.own import WAITING, begin_own_process
+from napari_medseg.io.disk.own import begin_own_process
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -121,8 +121,24 @@ class Processes:
                     left.appendleft(item)
 
 
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """In a worker: torch takes so many threads meanwhile, as in the process that asks.
+
+    The last bits of its sums depend on their number in some networks.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _begin(index: int) -> None:
-    """In a new process: a GPU of its own where there are several. Its threads are as many as those of its asker."""
+    """In a new process: a GPU of its own where there are several. A task says how many threads it takes."""
     begin_own_process()
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if "," in gpus:
@@ -157,9 +173,7 @@ class DaskCrew:
 def _dask_crew(distributed: Any, workers: int | None, scheduler: str | None) -> Iterator[DaskCrew]:
     with ExitStack() as stack:
         if scheduler is None:
-            cluster = stack.enter_context(
-                distributed.LocalCluster(n_workers=workers, threads_per_worker=1, env=WAITING)
-            )
+            cluster = stack.enter_context(distributed.LocalCluster(n_workers=workers, threads_per_worker=1))
             client = stack.enter_context(distributed.Client(cluster))
         else:
             try:

@@ -1,8 +1,8 @@
 """What a process of our own sets for all of itself: a command's, a worker's or a training's, and not napari's.
 
 torch takes a thread for each core that it sees. A container that is granted two of sixty-four sees them all, and its
-threads wait for each other. They wait by counting, for milliseconds: where a core has other work too, as beside napari
-or another worker, that makes a network two to four times slower (`benchmarks/bench_threads.py`).
+threads wait for each other. They wait by counting, for milliseconds, and hold a core meanwhile: beside another process,
+such as a worker or napari, a network takes half as long again (`benchmarks/bench_threads.py`).
 """
 
 from __future__ import annotations
@@ -17,33 +17,20 @@ from napari_medseg.io.disk.memory import keep_freed
 _CGROUPS = Path("/sys/fs/cgroup")
 """Where Linux tells what a container is granted."""
 _THREADS = "OMP_NUM_THREADS"
-WAITING = {"GOMP_SPINCOUNT": "10000"}
-"""How long a thread of torch counts before it sleeps, on Linux: some 10 microseconds, in place of milliseconds."""
-_may_choose: list[bool] = []
-"""Whether the user left the number of threads open; empty in a process that is not ours."""
+WAITING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+"""How long a thread of torch counts before it sleeps: some ten microseconds on Linux, a millisecond elsewhere."""
 
 
 def begin_own_process() -> None:
-    """Keep freed memory, and let threads be as many as cores are granted, and wait briefly.
+    """Keep freed memory, and let threads be no more than the cores that are granted, and wait briefly.
 
     It is called before the first library that has threads. What the user has set in the environment stays.
     """
     keep_freed()
-    _may_choose.append(_THREADS not in os.environ)
     for name, value in WAITING.items():
         os.environ.setdefault(name, value)
     if granted_cores() < (os.cpu_count() or 1):
         os.environ.setdefault(_THREADS, str(granted_cores()))
-
-
-def may_choose_threads() -> bool:
-    """Whether this process is ours, and the user left its number of threads open."""
-    return _may_choose[-1:] == [True]
-
-
-def let_choose_threads(may: bool) -> None:
-    """Say of a worker whether it may: as the process that it works for."""
-    _may_choose.append(may)
 
 
 def granted_cores(cgroups: Path = _CGROUPS) -> int:
