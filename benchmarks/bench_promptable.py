@@ -57,12 +57,10 @@ FARTHEST = 1000.0
 """The largest distance that the network is told of, in noise."""
 UNLIKE_ALL = 50.0
 """How unlike a prompt is what has none to be like, in noise."""
-FACTOR, CORRECTED_PROMPTS = 0.5, 5
-"""Of the residual, and how many prompts it corrects: later the engine is better alone.
+FACTOR, CLICKS = 0.5, 5
+"""Of the residual, and how many clicks the network learns from and corrects: later the engine is better alone.
 
 Chosen on synthetic worlds that were not learned from and on 12 real structures (`measure --choose`)."""
-CLICKS = 5
-"""Of the simulated user in each world."""
 BATCH = 4
 RATE = 2e-3
 MOST_SIDE = 40
@@ -171,12 +169,13 @@ def answering(answer: Any) -> Iterator[None]:
 class Corrected:
     """The engine's answer with the residual of a network, as long as there are few prompts."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network.eval()
+    def __init__(self, network: nn.Module, clicks: int) -> None:
+        """clicks: how many prompts it corrects."""
+        self._network, self._clicks = network.eval(), clicks
 
     def __call__(self, scene: Scene, prompts: Sequence[Evidence], background: Map, **known: Any) -> Answer:
         found = ENGINE_ALONE(scene, prompts, background, **known)
-        if len(prompts) > CORRECTED_PROMPTS:
+        if len(prompts) > self._clicks:
             return found
         inputs = inputs_of(scene, prompts, background, known.get("so_far"), found)[None]
         with torch.no_grad():
@@ -203,7 +202,7 @@ class Recorded:
         return found
 
 
-def samples(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def samples(seed: int, clicks: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and truth (Z, Y, X) of a world, float16: after each click, and of a scale that the first one tried."""
     made, rng = world(seed), np.random.default_rng(seed)
     case = Case(f"{made.kind} {seed}", made.volume, made.mask, False)
@@ -211,7 +210,7 @@ def samples(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     truth = SparseMask.of((z, y, x), made.mask)
     done, found = list[Any](), None
     answer = of_session(ms.interact(made.volume), case)
-    for click in range(CLICKS):
+    for click in range(clicks):
         prompt = next_prompt("clicks", case, found, done)
         if prompt is None:
             return
@@ -226,11 +225,11 @@ def samples(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
             yield inputs.half(), torch.from_numpy(marked).half()
 
 
-def collect(path: Path, worlds: int, first: int) -> None:
-    """Keep the samples of some worlds."""
+def collect(path: Path, worlds: int, first: int, clicks: int) -> None:
+    """Keep the samples of some worlds, in each of which the simulated user clicks some times."""
     held: list[tuple[Tensor, Tensor]] = []
     for seed in range(first, first + worlds):
-        held += samples(seed)
+        held += samples(seed, clicks)
         if (seed - first) % 50 == 49:
             print(f"{seed - first + 1} worlds, {len(held)} samples, {time.process_time():.0f} s", flush=True)
     torch.save(held, path)
@@ -289,7 +288,7 @@ def train(path: Path, kept: Sequence[Path], minutes: float) -> None:
     path.with_suffix(".json").write_text(json.dumps(told))
 
 
-def measure(path: Path, choose: bool) -> None:
+def measure(path: Path, choose: bool, clicks: int) -> None:
     """The same walks with and without the network; those that are known are not walked again.
 
     choose: only the structures that may choose something: every second one that choices were made on before.
@@ -300,14 +299,14 @@ def measure(path: Path, choose: bool) -> None:
     chosen = [case for case in held if not case.unseen][::2] if choose else held
     code, results = code_of(*ENGINE, CASES), Results.of(RESULTS.with_name("promptable.json"))
     engine_known, by_network = Results.of(RESULTS).held, "engine and network"
-    weights = f"{code_of(*ENGINE, CASES, path)} {FACTOR} {CORRECTED_PROMPTS}"
+    weights = f"{code_of(*ENGINE, CASES, path)} {FACTOR} {clicks}"
     rows: dict[str, list[Row]] = {"engine": [], by_network: []}
     for case in chosen:
         known = engine_known.get(f"engine | clicks | {case.name}", {})
         rows["engine"].append(known if known.get("code") == code else engine_alone("clicks", case))
 
         def corrected(case: Case = case) -> Row:
-            with answering(Corrected(network)):
+            with answering(Corrected(network, clicks)):
                 return walk("clicks", case, of_session(ms.interact(case.volume), case))
 
         rows[by_network].append(results.get(f"{by_network} | {case.name}", weights, corrected))
@@ -337,17 +336,18 @@ def main() -> None:
     parser.add_argument("path", type=Path, help="The samples to collect; else the weights.")
     parser.add_argument("--worlds", type=int, default=500, help="To collect samples from (default: 500).")
     parser.add_argument("--first", type=int, default=0, help="The seed of the first one (default: 0).")
+    parser.add_argument("--clicks", type=int, default=CLICKS, help=f"Of a walk, that count (default: {CLICKS}).")
     parser.add_argument("--samples", type=Path, nargs="*", default=[], help="What to train on.")
     parser.add_argument("--minutes", type=float, default=10, help="Of CPU time to train (default: 10).")
     parser.add_argument("--choose", action="store_true", help="Measure only where something may be chosen.")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "collect":
-        collect(args.path, args.worlds, args.first)
+        collect(args.path, args.worlds, args.first, args.clicks)
     elif args.what == "train":
         train(args.path, args.samples, args.minutes)
     else:
-        measure(args.path, args.choose)
+        measure(args.path, args.choose, args.clicks)
 
 
 if __name__ == "__main__":
