@@ -18,7 +18,7 @@ from balls import volume
 from napari_medseg import registry
 from napari_medseg.architectures.layout import Layout, lay
 from napari_medseg.config import SegmentConfig
-from napari_medseg.events import Filled, Progress, run_to_end
+from napari_medseg.events import Filled, Notice, Progress, run_to_end
 from napari_medseg.inference import tuning as tuning_module
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
@@ -173,6 +173,23 @@ def test_a_run_that_continues_keeps_its_layout(
     resumed = ms.segment(volume(), ball_model, out=out, resume=True, config=config)
     assert laid == ["channels last"] * 3
     assert np.array_equal(np.asarray(resumed.data[...]), np.asarray(whole.data[...]))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_run_that_goes_on_with_other_threads_says_so(
+    ball_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    out = tmp_path / "a.zarr"
+    events = ms.iter_segment(volume(), ball_model, out=out, device="cpu")
+    assert isinstance(events, Generator)
+    with closing(events):
+        next(event for event in events if isinstance(event, Filled))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    resumed = ms.iter_segment(volume(), ball_model, out=out, resume=True, device="cpu")
+    told = [event.message for event in resumed if isinstance(event, Notice) and "threads" in event.message]
+    assert len(told) == (threads != 1)
+    assert all("torch threads were 1 when the run began and are 3 now" in message for message in told)
 
 
 def test_a_group_norm_keeps_its_layout(ball_model: Path, tmp_path: Path) -> None:

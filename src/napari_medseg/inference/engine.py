@@ -234,7 +234,21 @@ def _laid_out(run: _Run, journal: Journal | None) -> Work[InferencePlan]:
         if journal is not None:
             journal.note("layout", layout)
     lay(run.predictor.network, layout)
+    if journal is not None and run.plan.device == "cpu":
+        yield from _threads_told(journal)
     return replace(run.plan, layout=layout)
+
+
+def _threads_told(journal: Journal) -> Iterator[Notice]:
+    """Note the threads of a run; a Notice where it is continued on others, on which some networks' sums differ."""
+    threads, before = torch.get_num_threads(), journal.notes.get("threads")
+    if before is None:
+        journal.note("threads", threads)
+    elif before != threads:
+        yield Notice(
+            f"torch threads were {before} when the run began and are {threads} now: where two labels are about "
+            f"equally likely, voxels may differ from those of one run; OMP_NUM_THREADS={before} keeps them"
+        )
 
 
 def _segmenting_objects(
