@@ -121,6 +121,13 @@ class Processes:
                     left.appendleft(item)
 
 
+def threads() -> int:
+    """Those of torch in this process, which asks. torch is loaded here: a command that is refused needs none."""
+    import torch
+
+    return torch.get_num_threads()
+
+
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
     """In a worker: torch takes so many threads meanwhile, as in the process that asks.
