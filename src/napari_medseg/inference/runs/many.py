@@ -12,7 +12,7 @@ from napari_medseg.config import SegmentConfig
 from napari_medseg.events import Notice, Progress, Work
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.inference.runs.files import segmenting_case
-from napari_medseg.inference.scale.crew import on_threads, threads
+from napari_medseg.inference.scale.crew import on_threads, torch_threads
 from napari_medseg.models.file import Model, load_model
 from napari_medseg.models.several import ModelSet, models_of
 
@@ -66,8 +66,8 @@ def segmenting_cases(
     """
     (one,) = models_of(model)
     by = None if refiner is None else refiner.path.absolute()
-    path, count = one.path.absolute(), threads()
-    tasks = [CaseTask(case, path, config, goal, count, by) for case, goal in zip(cases, wanted, strict=True)]
+    path, threads = one.path.absolute(), torch_threads()
+    tasks = [CaseTask(case, path, config, goal, threads, by) for case, goal in zip(cases, wanted, strict=True)]
     written: list[Path] = []
     yield Progress(0, len(cases), "images")
     for done in crew.run(do_case, tasks):

@@ -22,7 +22,7 @@ from napari_medseg.inference.plan import InferencePlan
 from napari_medseg.inference.planes import ChannelStatistics
 from napari_medseg.inference.results.journal import Journal
 from napari_medseg.inference.results.sink import Outputs
-from napari_medseg.inference.scale.crew import Crew, on_threads, threads
+from napari_medseg.inference.scale.crew import Crew, on_threads, torch_threads
 from napari_medseg.inference.windows import Windows
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def segment_blocks(
     stores = tuple(None if array is None else array.store.root.absolute() for array in arrays)
     setup = pickle.dumps(Setup(case, model.path.absolute(), job.plan, job.statistics, job.windows, stores))
     boxes = regions_left(job, outputs, journal, deepest=_deepest(job, crew.size))
-    blocks = [Block(setup, box, threads()) for box in boxes]
+    threads = torch_threads()
+    blocks = [Block(setup, box, threads) for box in boxes]
     total = max(1, len(blocks))
     for done, result in enumerate(crew.run(do_block, blocks), start=1):
         for message in result.notices:

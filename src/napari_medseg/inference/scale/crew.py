@@ -121,8 +121,8 @@ class Processes:
                     left.appendleft(item)
 
 
-def threads() -> int:
-    """Those of torch in this process, which asks. torch is loaded here: a command that is refused needs none."""
+def torch_threads() -> int:
+    """Of this process, which asks. torch is loaded here alone: a command that is refused needs none."""
     import torch
 
     return torch.get_num_threads()
