@@ -81,7 +81,7 @@ def row_of(name: str, way: str, minutes: float, models: Path) -> dict[str, Any]:
         objects = "components" if name == "lesions" or scheme == "supervised" else "ids"
         if scheme == "supervised":
             train = [plain(case) for case in train]
-        knobs = {**SETTINGS[scheme], "patch_zyx": PATCH[name], "minutes": minutes, "val": 0.0, "mirror": True}
+        knobs = {**SETTINGS[scheme], "patch_zyx": PATCH[name], "minutes": minutes, "val": 0.0, "mirror": "all"}
         events = ms.iter_train(train, scheme=scheme, objects=objects, out=out, device="cpu", report=False, **knobs)
         for event in events:
             if isinstance(event, TrainProgress) and event.step % 25 == 0:

@@ -28,7 +28,7 @@ KNOBS: dict[str, Any] = {
     "network": "unet3d",
     "arguments": {"channels": (16, 32, 64, 128)},
     "patch_zyx": (32, 32, 32),
-    "mirror": True,
+    "mirror": "all",
 }
 THRESHOLDS = (0.1, 0.5)
 ROWS = Rows("lesions")

@@ -36,6 +36,7 @@ Cascade = Literal["none", "coarse-to-fine", "detect"]
 FeatureLayer = Literal["fine", "middle", "deep"]
 Fusion = Literal["input", "layer", "decision"]
 Tracker = Literal["none", "tensorboard", "mlflow"]
+Mirror = Literal["auto", "none", "all"]
 
 C = TypeVar("C", bound="DataclassInstance")
 
@@ -280,8 +281,9 @@ class AugmentationConfig:
 
     augment: bool = True
     """Random rotation, scaling, noise, blur, brightness, contrast and gamma, made on the device."""
-    mirror: bool = False
-    """Random mirroring too; leave off where labels are sided (left and right kidney)."""
+    mirror: Mirror = "auto"
+    """Random mirroring: none; all: along each axis; auto: along those on which every label lies on both sides of the
+    images' middle, so that no left kidney is shown as a right one."""
     elastic_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 1})
     """Random elastic deformation of up to so many mm in a fifth of the patches; 0 for none."""
     modality_dropout: float = field(default=0.0, metadata={"ge": 0, "lt": 1, "step": 0.1})
@@ -290,7 +292,7 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         _require_valid(self)
-        _require(self.augment or not (self.mirror or self.elastic_mm), "mirror and elastic_mm need augment")
+        _require(self.augment or (self.mirror != "all" and not self.elastic_mm), "mirror and elastic_mm need augment")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,7 +126,7 @@ def test_facts_of_a_volume_and_of_a_case() -> None:
             raise AssertionError("a plan reads no voxel")
 
     volume = Volume(Unread(), grid, ("T1",))
-    case = CaseFacts("a", grid, ("T1",), {}, {}, (0.0,), ((0.0, 1.0),), samples=None)  # type: ignore[arg-type]
+    case = CaseFacts("a", grid, ("T1",), {}, {}, (0.0,), ((0.0, 1.0),), {}, samples=None)  # type: ignore[arg-type]
     for facts in (ImageFacts.of(volume), ImageFacts.of(case)):
         assert facts.grid is grid
         assert facts.channels == ("T1",)

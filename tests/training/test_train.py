@@ -12,7 +12,7 @@ import torch
 
 from balls import balls, segmentation, volume
 from clock import Clock
-from napari_medseg import Segmentation, Volume, evaluate, iter_train, load_model, segment, train
+from napari_medseg import Segmentation, Volume, evaluate, iter_segment, iter_train, load_model, segment, train
 from napari_medseg.config import OptimiserConfig, TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
@@ -44,6 +44,15 @@ def test_a_training_learns_and_its_model_segments(tmp_path: Path) -> None:
     assert record.validation["dice mean"] > 0.85
     assert record.epochs == 40
     assert load_model(tmp_path / "balls.safetensors").sha256 == model.sha256
+
+
+def test_a_model_is_mirrored_as_its_training_was(tmp_path: Path) -> None:
+    """Each ball lies on one side of y: the training mirrors z and x, and so does a run that is asked to."""
+    for mirror, axes, told in (("auto", (0, 2), 0), ("none", (), 1)):
+        model = train(pairs(1), out=tmp_path / "model.safetensors", **QUICK, mirror=mirror)
+        assert load_model(tmp_path / "model.safetensors").spec.recipe.mirror_axes == axes
+        events = list(iter_segment(volume(), model, device="cpu", tta=True, preset="exact"))
+        assert sum("tta changes nothing" in e.message for e in events if isinstance(e, Notice)) == told
 
 
 def test_events_tell_the_plan_every_step_and_the_end(tmp_path: Path) -> None:

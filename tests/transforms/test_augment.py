@@ -143,9 +143,10 @@ def test_thick_slices_and_single_ones_turn_in_their_planes_only() -> None:
 def test_mirroring_only_where_asked() -> None:
     still = SpatialRanges(probability=0.0)
     assert all(draw_matrix(np.random.default_rng(s), (1, 1, 1), still) is None for s in range(20))
-    mirrored = SpatialRanges(probability=0.0, mirror=True)
+    mirrored = SpatialRanges(probability=0.0, mirror_axes=(0, 2))
     signs = [draw_matrix(np.random.default_rng(s), (1, 1, 1), mirrored) for s in range(40)]
-    assert any(m is not None and np.linalg.det(m) < 0 for m in signs)
+    drawn = {tuple(np.diag(m)) for m in signs if m is not None} | {(1.0, 1.0, 1.0) for m in signs if m is None}
+    assert drawn == {(z, 1.0, x) for z in (-1.0, 1.0) for x in (-1.0, 1.0)}
 
 
 def test_an_elastic_deformation_by_hand() -> None:

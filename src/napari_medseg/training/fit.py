@@ -480,6 +480,7 @@ def _sampler(config: TrainConfig, spec: ModelSpec, device: torch.device, prepare
         batch_size=config.sampling.batch_size * (boxes_at_once if spec.refines else patches_at_once)(spec),
         foreground=config.sampling.foreground,
         augmentation=config.augmentation,
+        mirror_axes=spec.recipe.mirror_axes,
         seed=config.seed,
         device=device,
         intensities=not scheme_named(config.scheme).takes_target,

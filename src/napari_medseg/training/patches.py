@@ -77,13 +77,14 @@ class PatchSampler:
         batch_size: int,
         foreground: float,
         augmentation: AugmentationConfig,
+        mirror_axes: tuple[int, ...] = (),
         seed: int,
         device: torch.device,
         intensities: bool = True,
     ) -> None:
         """patch: in voxels. spacing: in mm. foreground: fraction of the patches that are centred on a label.
 
-        intensities: whether augmentation changes them too.
+        mirror_axes: (0 z, 1 y, 2 x) along which augmentation mirrors. intensities: whether it changes them too.
         """
         self.batch_size = batch_size
         self.cases = cases
@@ -92,6 +93,7 @@ class PatchSampler:
         self._spacing = spacing
         self._foreground = foreground
         self._augmentation = augmentation
+        self._mirror_axes = mirror_axes
         self._seed = seed
         self._device = device
         voxels = float(np.median([c.classes.size for c in cases]))
@@ -143,7 +145,7 @@ class PatchSampler:
         matrix, shifts = None, None
         if self._augmentation.augment:
             flat = planes_axis(self._spacing, self._patch)
-            ranges = SpatialRanges(mirror=self._augmentation.mirror, elastic_mm=self._augmentation.elastic_mm)
+            ranges = SpatialRanges(mirror_axes=self._mirror_axes, elastic_mm=self._augmentation.elastic_mm)
             matrix = draw_matrix(draw, self._spacing, ranges, flat)
             shifts = draw_shifts(draw, self._spacing, self._patch, ranges)
         view = (centre, np.eye(3) if matrix is None else matrix, self._patch, self._device, shifts)

@@ -36,8 +36,8 @@ class SpatialRanges:
     """Smallest and largest; above 1 enlarges."""
     probability: float = 0.4
     """Of a rotation, and of a scaling."""
-    mirror: bool = False
-    """Whether each axis is flipped in half of the patches."""
+    mirror_axes: tuple[int, ...] = ()
+    """Axes (0 z, 1 y, 2 x), each of which is flipped in half of the patches."""
     elastic_mm: float = 0.0
     """Largest shift of a voxel by an elastic deformation; 0 for none."""
     elastic_probability: float = 0.2
@@ -62,8 +62,10 @@ def draw_matrix(
         matrix = np.diag(1 / spacing) @ turned @ np.diag(spacing)
     if draw.random() < ranges.probability:
         matrix = matrix / draw.uniform(*ranges.scale)
-    if ranges.mirror:
-        matrix = matrix @ np.diag(draw.choice([-1.0, 1.0], 3))
+    if ranges.mirror_axes:
+        signs = np.ones(3)
+        signs[list(ranges.mirror_axes)] = draw.choice([-1.0, 1.0], len(ranges.mirror_axes))
+        matrix = matrix @ np.diag(signs)
     return None if np.array_equal(matrix, np.eye(3)) else matrix
 
 

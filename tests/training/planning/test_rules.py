@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import GridMismatchError, InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.pipeline import Sliding
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import TrainingRecord
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.planning.rules import facts_of, patch_for, plan, plan_from, pools_for, require_same_channels
 from napari_medseg.training.planning.topology import rounded
+
+SQUARE = Grid.from_spacing((SHAPE[0], SHAPE[2], SHAPE[1]), (2.0, 1.0, 1.0))
 
 
 def planned(pairs: list[tuple[Volume, Segmentation]], device: str = "cpu", **knobs: object) -> ModelSpec:
@@ -144,6 +148,45 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
     assert stored.spacing_zyx_mm[0] == known[0].grid.spacing[::-1]
     with pytest.raises(NotSupportedError, match="as another program does"):
         plan_from(replace(first, sliding=Sliding(padding="replicate")), known, config)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "axes"),
+    [
+        ({}, (0, 2)),  # each ball lies on one side of y
+        ({"mode": "2d"}, (2,)),
+        ({"mode": "2.5d"}, (2,)),
+        ({"mirror": "all"}, (0, 1, 2)),
+        ({"mirror": "none"}, ()),
+        ({"augment": False}, ()),
+    ],
+    ids=str,
+)
+def test_patches_are_mirrored_where_no_label_is_sided(knobs: dict[str, Any], axes: tuple[int, ...]) -> None:
+    assert planned([pair()], **knobs).recipe.mirror_axes == axes
+
+
+def test_a_label_is_sided_by_where_it_lies_in_the_patient() -> None:
+    """The ball on the left of one image is on the left of another one, which is stored the other way round."""
+    volume, segmentation = pair()
+    left = Segmentation((np.asarray(segmentation.data) == 1).transpose(0, 2, 1).astype(np.uint8), SQUARE, {1: "one"})
+    image = Volume(np.asarray(volume.data).transpose(0, 1, 3, 2), SQUARE)
+    order = AxisOrder.between("SPL", "SPR")
+    turned = SQUARE.reordered(order)
+    other = Volume(order.apply(image.data), turned), Segmentation(order.apply(left.data), turned, {1: "one"})  # type: ignore[arg-type]
+    assert planned([(image, left), other]).recipe.mirror_axes == (0, 1)
+    stored = replace(other[0], grid=SQUARE), replace(other[1], grid=SQUARE)
+    assert planned([(image, left), stored]).recipe.mirror_axes == (0, 1, 2)  # one on the left, one on the right
+
+
+def test_fine_tuning_mirrors_as_the_model_did_unless_told() -> None:
+    first = planned([pair()])
+    facts = [facts_of(as_cases([pair()])[0], TrainConfig().loss, np.random.default_rng(0))]
+    makers = replace(first, recipe=Recipe(mirror_axes=(0, 1, 2), mirrored=True, resampling="nnunet"))
+    assert plan_from(makers, facts, TrainConfig()).recipe == makers.recipe
+    told = configured(TrainConfig, None, {"mirror": "none"})
+    assert plan_from(makers, facts, told).recipe == Recipe(resampling="nnunet")
+    assert plan_from(replace(first, recipe=Recipe()), facts, TrainConfig()).recipe.mirror_axes == (0, 2)
 
 
 def test_a_model_of_slices_keeps_its_mode_and_its_slices() -> None:

@@ -20,6 +20,7 @@ from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.inference.suitability import Range, require_order, sampled
 from napari_medseg.models.naming import called, is_named, same_name
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
 from napari_medseg.models.transfer import channels_from, origins_of
 from napari_medseg.registry import NetworkSpec, network
@@ -39,6 +40,8 @@ _THICK = 3.0
 """An axis is thick that is as many times coarser (mm) and as many times shorter (voxels) than the others."""
 _THICK_PERCENTILE = 10
 """Percentile of the cases' spacings that a thick axis is resampled to: its median would lose the finer cases."""
+_BOTH_SIDES = (0.25, 0.75)
+"""Share of a label that lies in one half of the images, between which it is not sided."""
 _SMALL_PART = 0.25
 """Share of the median volume that a patch holds, below which a stage at low resolution helps."""
 
@@ -56,6 +59,8 @@ class CaseFacts:
     """Lowest intensity of each channel."""
     ranges: tuple[tuple[float, float], ...]
     """(C, 2) percentiles 1 and 99 of each channel."""
+    halves: dict[int, Triple]
+    """{label: its share in the first half of each axis}, of the labels that a sample of the voxels holds."""
     samples: npt.NDArray[np.float32] = field(repr=False)
     """(C, n) intensities of labelled voxels, of any voxels where nothing is labelled."""
 
@@ -66,7 +71,7 @@ def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFac
     image, labels = replace(volume, name=case.name), replace(segmentation, name=case.name)
     require_same_grid(image, labels, "the image of", "the labels of")
     image_data = np.asarray(volume.data[...])
-    ids, counts, samples = _label_facts(image_data, segmentation, loss, draw)
+    ids, counts, halves, samples = _label_facts(image_data, segmentation, loss, draw)
     names = {i: segmentation.label_name(i) for i in ids}
     ranges = [Range.of(sampled(image_data, c)) for c in range(len(image_data))]
     return CaseFacts(
@@ -77,13 +82,14 @@ def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFac
         dict(zip(ids, counts, strict=True)),
         tuple(float(as_float32(channel).min()) for channel in image_data),
         tuple((found.low, found.high) for found in ranges),
+        halves,
         samples,
     )
 
 
 def _label_facts(
     image_data: npt.NDArray[np.generic], segmentation: Segmentation, loss: LossConfig, draw: np.random.Generator
-) -> tuple[list[int], list[int], npt.NDArray[np.float32]]:
+) -> tuple[list[int], list[int], dict[int, Triple], npt.NDArray[np.float32]]:
     labels = np.asarray(segmentation.data[...])
     found, counts = np.unique(labels, return_counts=True)
     keep = (found > 0) & (found != loss.ignore_label)
@@ -91,7 +97,17 @@ def _label_facts(
     where = inside if len(inside) else np.arange(labels.size)
     some = np.unravel_index(draw.choice(where, min(len(where), _SAMPLES_PER_CASE), replace=False), labels.shape)
     samples = np.stack([as_float32(channel[some]) for channel in image_data])
-    return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], samples
+    return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], _halves(labels, found[keep], some), samples
+
+
+def _halves(
+    labels: npt.NDArray[np.integer[Any]], ids: npt.NDArray[np.integer[Any]], some: tuple[npt.NDArray[np.intp], ...]
+) -> dict[int, Triple]:
+    """The share of each label in the first half of each axis, by some voxels; a voxel in the middle counts half."""
+    held = labels[some]
+    places = np.array([2 * at + 1 - n for at, n in zip(some, labels.shape, strict=True)])
+    shares = {int(i): (1 - np.sign(places[:, held == i])) / 2 for i in ids if (held == i).any()}
+    return {i: _as_triple(share.mean(axis=1)) for i, share in shares.items()}
 
 
 def require_same_channels(facts: Sequence[CaseFacts]) -> None:
@@ -154,6 +170,7 @@ def plan(
         normalisation=tuple(_normalisation(facts, c, ct) for c, ct in enumerate(is_ct)),
         mode=mode,
         deep_supervision=bool(arguments.get("deep_supervision", False)),
+        recipe=Recipe(mirror_axes=mirror_axes(unsided(facts, orientation), mode, config)),
         first=first,
         training=TrainingRecord(
             fingerprint=_fingerprint(facts, spacing, shape, labels),
@@ -166,6 +183,26 @@ def plan(
             seen=seen_in(facts, orientation),
         ),
     )
+
+
+def unsided(facts: Sequence[CaseFacts], orientation: str | None) -> tuple[int, ...]:
+    """The axes (0 z, 1 y, 2 x of that orientation) along which every label lies on both sides of the images' middle."""
+    halves: dict[int, list[npt.NDArray[np.floating]]] = {}
+    for f in facts:
+        order = AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)
+        for label, share in f.halves.items():
+            turned = [1 - share[a] if flip else share[a] for a, flip in zip(order.axes, order.flips, strict=True)]
+            halves.setdefault(label, []).append(np.array(turned))
+    low, high = _BOTH_SIDES
+    means = np.array([np.mean(of_label, axis=0) for of_label in halves.values()]).reshape(-1, 3)
+    return tuple(np.flatnonzero(((means >= low) & (means <= high)).all(axis=0)).tolist()) if len(means) else ()
+
+
+def mirror_axes(found: tuple[int, ...], mode: Mode, config: TrainConfig) -> tuple[int, ...]:
+    """The axes along which a training mirrors. found: those for auto. Slices are mirrored in their plane only."""
+    how = config.augmentation
+    axes = {"auto": found, "none": (), "all": (0, 1, 2)}[how.mirror] if how.augment else ()
+    return tuple(axis for axis in axes if axis or mode in ("3d", "triplanar"))
 
 
 def require_modalities(facts: Sequence[CaseFacts], config: TrainConfig) -> None:
@@ -400,8 +437,15 @@ def plan_from(
         spacing_zyx_mm=spacing,
         patch_zyx=((patch if initial.mode in ("3d", "triplanar") else initial.patch_zyx)[0], *patch[1:]),
         bf16_ok=False,
+        recipe=_recipe(initial, initial.recipe.mirror_axes or unsided(facts, initial.orientation), config),
         training=record,
     )
+
+
+def _recipe(spec: ModelSpec, found: tuple[int, ...], config: TrainConfig) -> Recipe:
+    """The recipe of a spec, with the axes along which a training of it mirrors."""
+    axes = mirror_axes(found, spec.mode, config)
+    return replace(spec.recipe, mirror_axes=axes, mirrored=spec.recipe.mirrored and bool(axes))
 
 
 def _with_channels(initial: ModelSpec, facts: Sequence[CaseFacts]) -> ModelSpec:
@@ -457,7 +501,7 @@ def planned(
         seed=config.seed,
         seen=seen_in(facts, spec.orientation),
     )
-    return replace(spec, first=first, training=record)
+    return replace(spec, first=first, recipe=_recipe(spec, spec.recipe.mirror_axes, config), training=record)
 
 
 def seen_in(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:

@@ -44,7 +44,7 @@ WORDS: Mapping[str, Words] = MappingProxyType(
         "search": Words("Search, in minutes"),
         "search_network": Words("Search for", {"plan": "plans of the network", "dints": "a network too (DiNTS)"}),
         "augment": Words("Augmentation"),
-        "mirror": Words("Mirroring"),
+        "mirror": Words("Mirroring", {"auto": "where no label is sided", "none": "none", "all": "all axes"}),
         "unlabelled_weight": Words("Weight without labels"),
         "confidence": Words("Least confidence"),
         "rounds": Words("Rounds of labelling"),
