@@ -86,6 +86,20 @@ def test_the_faster_layout_is_taken_and_remembered(ball_model: Path) -> None:
     assert found(model, plan, slower) == "channels last", "nothing is measured again"
 
 
+def test_workers_that_measure_at_once_keep_one_layout(ball_model: Path) -> None:
+    model = load_model(ball_model)
+    plan, predictor = planned(model), load_predictor(model, planned(model))
+    here = clock_of(predictor, LONG)
+
+    def clock() -> float:
+        if remembered(model, plan) is None:  # the other worker ends first
+            assert found(model, plan, {"contiguous": 10.0, "channels last": 11.0}) == "contiguous"
+        return here()
+
+    assert run_to_end(finding_layout(predictor, model, plan, clock)) == "contiguous"
+    assert remembered(model, plan) == "contiguous"
+
+
 @pytest.mark.parametrize("other", [9.5, 11.0])
 def test_the_usual_layout_stays_where_the_other_gains_little(ball_model: Path, other: float) -> None:
     model = load_model(ball_model)

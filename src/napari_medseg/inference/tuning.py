@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -54,7 +55,8 @@ def finding_layout(
     if found is None and len(plan.windows) >= FEWEST_WINDOWS:
         found = yield from _measuring(predictor, plan, clock)
         if found is not None:
-            _remember(model, plan, found)
+            # Another worker may have measured meanwhile, with another result: all keep the first one.
+            found = remembered(model, plan) or _remember(model, plan, found)
     return found or "contiguous"
 
 
@@ -97,14 +99,13 @@ def _measuring(
     return other if min(seconds[other]) <= WORTH * min(seconds[usual]) else usual
 
 
-def _remember(model: Model, plan: InferencePlan, layout: Layout) -> None:
-    """Keep what was found. Where nothing can be written, the next run measures again."""
+def _remember(model: Model, plan: InferencePlan, layout: Layout) -> Layout:
+    """Keep what was found, and return it. Where nothing can be written, the next run measures again."""
     path = _place(model, plan)
-    try:
+    with suppress(FileError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, layout.encode())
-    except (FileError, OSError):
-        return
+    return layout
 
 
 def _place(model: Model, plan: InferencePlan) -> Path:
