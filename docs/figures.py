@@ -114,19 +114,26 @@ def threads_table() -> str:
 
 
 def hippocampus_table() -> str:
-    """Dice and surface distance of trainings of some minutes: the mean over the seeds, and their spread."""
-    found: dict[float, list[dict[str, Any]]] = {}
-    for run, result in measured("hippocampus").items():
-        found.setdefault(float(run.split()[0]), []).append(result)
-    rows = []
-    for minutes, results in sorted(found.items()):
-        dice, asd = ([[r[key][k] for r in results] for k in (0, 1)] for key in ("dice", "asd_mm"))
-        shown = [f"{fmean(d):.3f} ({min(d):.3f} to {max(d):.3f})" for d in dice]
-        far = " / ".join(f"{fmean(a):.2f}" for a in asd)
-        steps = f"{fmean(r['steps'] for r in results):.0f}"
-        rows.append((f"{minutes:g} min", str(len(results)), *shown, far, steps))
-    head = ("minutes of 2 cores", "seeds", "Dice, anterior", "Dice, posterior", "ASD in mm", "steps")
+    """Dice and surface distance of trainings of some minutes, and their spread over seeds or over fifths of the cases."""
+    runs = measured("hippocampus")
+    last: dict[float, list[dict[str, Any]]] = {}
+    folds: dict[float, list[dict[str, Any]]] = {}
+    for run, result in runs.items():
+        minutes = float(run.split()[0])
+        (folds if "fold" in run else last).setdefault(minutes, []).append(result)
+    rows = [_hippocampus_row(minutes, f"the last, {len(some)} seed{'s'[: len(some) - 1]}", some) for minutes, some in sorted(last.items())]
+    for minutes, some in sorted(folds.items()):
+        whole = [runs[f"{minutes:g} min, seed 0"], *some]
+        rows.append(_hippocampus_row(minutes, f"each of {len(whole)}", whole))
+    head = ("minutes of 2 cores", "fifth that judges", "Dice, anterior", "Dice, posterior", "ASD in mm", "steps")
     return table([head, *rows])
+
+
+def _hippocampus_row(minutes: float, which: str, results: list[dict[str, Any]]) -> tuple[str, ...]:
+    dice, asd = ([[r[key][k] for r in results] for k in (0, 1)] for key in ("dice", "asd_mm"))
+    shown = [f"{fmean(d):.3f} ({min(d):.3f} to {max(d):.3f})" for d in dice]
+    far = " / ".join(f"{fmean(a):.2f}" for a in asd)
+    return f"{minutes:g} min", which, *shown, far, f"{fmean(r['steps'] for r in results):.0f}"
 
 
 def raced_table() -> str:

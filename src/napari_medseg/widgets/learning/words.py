@@ -43,6 +43,7 @@ WORDS: Mapping[str, Words] = MappingProxyType(
         "hard_patches": Words("Patches on mistakes"),
         "search": Words("Search, in minutes"),
         "search_network": Words("Search for", {"plan": "plans of the network", "dints": "a network too (DiNTS)"}),
+        "ema": Words("Average of weights"),
         "augment": Words("Augmentation"),
         "mirror": Words("Mirroring", {"auto": "where no label is sided", "none": "none", "all": "all axes"}),
         "unlabelled_weight": Words("Weight without labels"),
