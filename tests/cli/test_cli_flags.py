@@ -77,6 +77,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "! --translator light",
         "--fusion layer",
         "--modality-dropout 0.3",
+        "--mirror all",
         "--hard-patches 0.2",
         "! --hard-patches 0.2 --scheme acnn",
         "--search 3",

@@ -101,8 +101,13 @@ def test_an_ensemble_takes_for_good_what_is_good_for_each_member(tmp_path: Path)
     mirrored = model(tmp_path, "m", 3, recipe=Recipe(mirror_axes=(0, 2)))
     plain = model(tmp_path, "p", 3, bf16_ok=True, training=TrainingRecord(presets={"exact": 0.9, "balanced": 0.9}))
     worse = model(tmp_path, "w", 4, training=TrainingRecord(presets={"exact": 0.9, "balanced": 0.8}))
-    with pytest.raises(InputError, match="their recipe differ"):
-        averaged([plain, mirrored])
+    assert averaged([plain, mirrored]).spec.recipe.mirror_axes == ()
+    more = model(tmp_path, "more", 3, recipe=Recipe(mirror_axes=(1, 2)))
+    assert averaged([mirrored, more]).spec.recipe == Recipe(mirror_axes=(2,))
+    makers = model(tmp_path, "makers", 3, recipe=Recipe(mirror_axes=(0, 2), mirrored=True))
+    with pytest.raises(InputError, match=r"their mirrored differ \(False, True\)"):
+        averaged([makers, mirrored])
+    assert averaged([makers, makers]).spec.recipe == makers.spec.recipe
     assert preset_for("auto", plain.spec) == "balanced"
     for members in ([plain, worse], [worse, plain], [plain, model(tmp_path, "n", 5)]):
         together = averaged(members)

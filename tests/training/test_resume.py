@@ -92,6 +92,21 @@ def test_after_a_kill_the_weights_are_those_of_a_training_that_was_not_killed(fo
     assert history[0]["losses"] == history[1]["losses"]
 
 
+@pytest.mark.parametrize(("mirror", "axes"), [("all", [0, 1, 2]), ("none", None)])
+def test_a_training_is_resumed_as_it_mirrored(tmp_path: Path, mirror: str, axes: list[int] | None) -> None:
+    """Also one that an earlier version began, whose settings have a bool, and whose plan may have no axes."""
+    stopped = train(pairs(), out=tmp_path / "m.safetensors", **SMALL, val=0, mirror=mirror, should_stop=lambda: True)
+    begun = load(tmp_path / "m.training")
+    assert begun is not None
+    assert begun.settings["plan"].get("recipe", {}).get("mirror_axes") == axes
+    save(tmp_path / "m.training", Saved({**begun.settings, "mirror": bool(axes)}, 0.0, stopped.sha256, begun.state))
+    other = "none" if axes else "all"
+    with pytest.raises(InputError, match=f"mirror {other} does not go with the training to resume"):
+        train(pairs(), out=tmp_path / "m.safetensors", **SMALL, val=0, mirror=other, resume=True)
+    model = train(pairs(), out=tmp_path / "m.safetensors", **SMALL, val=0, resume=True)
+    assert list(model.spec.recipe.mirror_axes) == (axes or [])
+
+
 class Killed(BaseException):
     """Ends a training where it stands, as a kill does: nothing is written after it."""
 

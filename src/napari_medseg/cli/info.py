@@ -57,6 +57,7 @@ def _model_lines(model: Model) -> list[str]:
         "first stage": _stage(spec.first) if spec.first else "",
         "spacing (z, y, x)": _numbers(spec.spacing_zyx_mm, " mm") or "as the image's",
         "patch (z, y, x)": _numbers(spec.patch_zyx, " voxels"),
+        "mirrored along": spec.recipe.axes_told,
         "orientation": spec.orientation or "as the image's",
         "normalisation": intensities_told(spec) if spec.steps else ", ".join(map(_normalisation, spec.normalisation)),
         "trained on": f"{training.cases} cases, {training.epochs:g} epochs, {training.minutes:.1f} minutes, "

@@ -37,7 +37,7 @@ _KNOBS = (
     *("epochs", "minutes", "val", "seed", "device", "mode", "slices", "cascade", "first_network", "scheme", "tracker"),
     "objects",
     *("loss", "unlabelled_slices", "ignore_label", "weak", "background_label", "adapt", "decide_cleaning"),
-    *("fusion", "modality_dropout", "hard_patches", "search", "search_network"),
+    *("fusion", "modality_dropout", "mirror", "hard_patches", "search", "search_network"),
     *field_docs(SchemeConfig),
 )
 
@@ -50,7 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Network to train; see the command networks. (default: unet3d, or that of the scheme; with --init that of "
         "the model)",
     )
-    for name in ("mode", "slices", "cascade", "first_network", "fusion", "modality_dropout"):
+    for name in ("mode", "slices", "cascade", "first_network", "fusion", "modality_dropout", "mirror"):
         add_knob(parser, TrainConfig, name)
     parser.add_argument("--plan", type=Path, metavar="FILE", help="Plan to follow; see the command plan.")
     budget = parser.add_mutually_exclusive_group()

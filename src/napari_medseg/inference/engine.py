@@ -268,10 +268,12 @@ def _segmenting_objects(
             raise NotSupportedError("a model that finds objects runs with torch: leave backend out")
         if wanted.probabilities or wanted.uncertainty:
             raise NotSupportedError("a model that finds objects gives no probabilities: leave both outputs out")
-        plan = resolve(ImageFacts.of(volume), model.spec, config, machine_for(config.device))
+        plain = replace(config, tta=False)
+        plan = resolve(ImageFacts.of(volume), model.spec, plain, machine_for(config.device))
         job = yield from Job.prepare(volume, plan, load_predictor(model, plan))
+        once = "a model that finds objects sees each window once: tta changes nothing" if config.tta else None
         alone = None if spread is None else "one process finds the objects: the workers have nothing to do"
-        notices = [*filter(None, (alone, *_doubts(volume, plan, config)))]
+        notices = [*filter(None, (alone, once, *_doubts(volume, plan, plain)))]
         return (yield from on_detections(volume, job, wanted.out, made_by, notices))
     assert way != "none", "the caller looked"
     with store_beside(wanted.out) as store:

@@ -37,6 +37,11 @@ class Recipe:
         if self.mirrored and not axes:
             raise InputError("mirrored needs mirror_axes")
 
+    @property
+    def axes_told(self) -> str:
+        """The axes along which the training mirrored, such as "z, x"; empty for none."""
+        return ", ".join("zyx"[axis] for axis in self.mirror_axes)
+
 
 PLAIN_RECIPE = Recipe()
 """What a model of ours has."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,6 @@ MARGIN_MM = 20.0
 """What is added to the box of a crop on each side, where its set does not say."""
 _MOST_BYTES = 2**20
 _MOST_MEMBERS = 64
-_SAME = ("channels", "labels", "patch_zyx", "spacing_zyx_mm", "orientation", "normalisation", "mode", "recipe")
-"""What models that are averaged have in common."""
 
 AnyModel = Model | str | Path
 """A model, or its path or name."""
@@ -166,9 +164,11 @@ def averaged(members: Sequence[Model]) -> Ensemble:
     # What a validation measured holds for all where it holds for each.
     worst = max((member.spec for member in members), key=_lost)
     training = replace(first.spec.training, presets=worst.training.presets)
+    axes = set.intersection(*(set(m.spec.recipe.mirror_axes) for m in members))
     spec = replace(
         first.spec,
         training=training,
+        recipe=replace(first.spec.recipe, mirror_axes=tuple(sorted(axes))),
         bf16_ok=all(m.spec.bf16_ok for m in members),
         # The geometric mean; what Dice to expect was measured for none of them together.
         trust=Trust(temperature=math.prod(m.spec.trust.temperature for m in members) ** (1 / len(members))),
@@ -184,15 +184,18 @@ def _lost(spec: ModelSpec) -> float:
 
 _ONE_PLAN = (
     *("channels", "labels", "patch_zyx", "spacing_zyx_mm", "size_zyx", "orientation", "normalisation", "steps"),
-    *("output", "sliding", "mode", "recipe"),
+    *("output", "sliding", "mode"),
 )
 """What models have in common whose logits are averaged."""
 
 
 def _first_difference(one: ModelSpec, other: ModelSpec) -> tuple[str, object, object] | None:
     """(name, value, value) of what forbids to average two models; None where nothing does."""
-    for name in _ONE_PLAN:
-        mine, theirs = getattr(one, name), getattr(other, name)
+    plans = [(name, getattr(one, name), getattr(other, name)) for name in _ONE_PLAN]
+    own, others = (asdict(spec.recipe) for spec in (one, other))
+    if not (one.recipe.mirrored or other.recipe.mirrored):  # a run mirrors where it is asked to, along those of all
+        own["mirror_axes"] = others["mirror_axes"]
+    for name, mine, theirs in [*plans, *((key, own[key], others[key]) for key in own)]:
         if mine != theirs:
             return name, mine, theirs
     if one.first is None or other.first is None:

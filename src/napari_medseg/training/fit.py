@@ -81,6 +81,8 @@ _LATER = frozenset({"hard_patches"})
 """Knobs that earlier versions lack: left alone, they are no difference to a training that one of these began."""
 _NOT_OF_WEIGHTS = ("schemes", "searching")
 """Groups of knobs of which a scheme uses some only, or whose outcome is in the plan."""
+_IN_THE_PLAN = "mirror"
+"""A knob whose outcome is there, too."""
 _FIRST_STAGE = 0.4
 """Fraction of a budget in minutes that the first stage of a cascade gets."""
 
@@ -235,7 +237,7 @@ def _train_one(
         boxes = spec.first is not None and spec.first.guide == "boxes"
         if scheme.takes == "memory" or spec.refines or boxes:  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
-        spec = yield from _searched(job, config, spec, read, target)
+        spec = _mirrored_as_before(job, (yield from _searched(job, config, spec, read, target)))
         before = first_predictor(spec, first, initial, target)
         of_target = yield from facts_of_target(job, read.facts, draw)
         spec = adapted_spec(spec, facts, of_target)
@@ -367,6 +369,20 @@ def _searched(
         return (yield from searching(search, tried)).spec
 
 
+def _mirrored_as_before(job: Job, spec: ModelSpec) -> ModelSpec:
+    """The spec of a training that is resumed mirrors as it did, also where an earlier version planned it.
+
+    Raises InputError where something else is asked for.
+    """
+    earlier = load(folder_of(job.out)) if job.resume else None
+    if earlier is None or "plan" not in earlier.settings:
+        return spec
+    recipe, asked = ModelSpec.from_json(json.dumps(earlier.settings["plan"])).recipe, job.config.augmentation.mirror
+    if asked != "auto" and recipe.mirror_axes != spec.recipe.mirror_axes:
+        raise InputError(f"mirror {asked} does not go with the training to resume, which has other axes: leave it out")
+    return replace(spec, recipe=recipe)
+
+
 def _run(
     setup: Setup,
     state: TrainState,
@@ -411,7 +427,7 @@ def _settings(job: Job, spec: ModelSpec, initial: Model | None, rate: float) -> 
     groups = {name: getattr(job.config, knob.group) if knob.group else job.config for name, knob in knobs.items()}
     values = {name: getattr(group, name) for name, group in groups.items()}
     return {
-        **{name: value for name, value in values.items() if value or name not in _LATER},
+        **{name: v for name, v in values.items() if name != _IN_THE_PLAN and (v or name not in _LATER)},
         "learning_rate": rate,
         **given_knobs(job.config),  # what a scheme is left alone with may come with a later version
         "arguments": dict(job.config.arguments),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +14,10 @@ import torch
 import napari_medseg as ms
 from napari_medseg import registry
 from napari_medseg.errors import NotSupportedError
+from napari_medseg.events import Notice
 from napari_medseg.inference.objects.detecting import Detection, Painter, _on_grid, together
 from napari_medseg.models.file import write_model
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from recorder import Recorder
 
@@ -95,5 +98,9 @@ def test_no_more_of_an_image_is_read_where_it_has_more_planes(tmp_path: Path) ->
         assert found.grid.shape == shape
         largest.append(image.largest)
     assert largest[0] == largest[1] < 24 * 16 * 16
+    mirrored = replace(model, spec=replace(model.spec, recipe=Recipe(mirror_axes=(0, 1, 2))))
+    events = list(ms.iter_segment(volume, mirrored, device="cpu", preset="exact", tta=True))
+    told = [e.message for e in events if isinstance(e, Notice)]
+    assert "a model that finds objects sees each window once: tta changes nothing" in told
     with pytest.raises(NotSupportedError, match="runs with torch: leave backend out"):
         ms.segment(volume, model, device="cpu", backend="openvino")

@@ -163,7 +163,47 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
     ids=str,
 )
 def test_patches_are_mirrored_where_no_label_is_sided(knobs: dict[str, Any], axes: tuple[int, ...]) -> None:
-    assert planned([pair()], **knobs).recipe.mirror_axes == axes
+    assert planned([named("one", "other")], **knobs).recipe.mirror_axes == axes
+
+
+def named(*names: str) -> tuple[Volume, Segmentation]:
+    image, labels = pair()
+    return image, replace(labels, labels=dict(enumerate(names, start=1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [("left kidney", (0,)), ("Kidney_R", (0,)), ("l", (0,)), ("lesion", (0, 2)), ("brightness", (0, 2))],
+)
+def test_a_name_may_say_that_a_label_is_sided(name: str, axes: tuple[int, ...]) -> None:
+    """The last axis of the images goes from right to left."""
+    assert planned([named("one", name)]).recipe.mirror_axes == axes
+
+
+def test_labels_that_share_no_image_may_be_the_sides_of_one_another() -> None:
+    """Images of one knee each, left or right: each lies in the middle of its own."""
+    image, labels = named("one", "other")
+    middle = np.roll((np.asarray(labels.data) == 1).astype(np.uint8), 5, axis=1)
+    lefts, rights = (replace(labels, data=middle * np.uint8(label)) for label in (1, 2))
+    assert planned([(image, lefts)] * 3).recipe.mirror_axes == (0, 1, 2)
+    assert planned([(image, lefts), (image, rights)]).recipe.mirror_axes == ()
+    nothing = replace(labels, data=np.zeros_like(middle))
+    assert planned([(image, lefts), (image, nothing)]).recipe.mirror_axes == (0, 1, 2)
+
+
+def test_every_voxel_counts_where_a_label_is_sided() -> None:
+    """Two nerves of two voxels beside a brain of very many, which lies on both sides."""
+    shape = (30, 40, 40)
+    grid = Grid.from_spacing(shape, (1.0, 1.0, 1.0))
+    data = np.ones(shape, np.uint8)
+    data[14:16, 20, 3], data[14:16, 20, 36] = 2, 3
+    data[15, 19] = 0  # of an odd rest, the middle counts half
+    image = Volume(np.zeros((1, *shape), np.float32), grid)
+    (case,) = as_cases([(image, Segmentation(data, grid, {1: "brain", 2: "nerve", 3: "other nerve"}))])
+    facts = facts_of(case, TrainConfig().loss, np.random.default_rng(0))
+    assert {label: facts.halves[label] for label in (2, 3)} == {2: (0.5, 0.0, 1.0), 3: (0.5, 0.0, 0.0)}
+    assert facts.halves[1] == pytest.approx([(data[:15] == 1).sum() / (data == 1).sum(), 0.5, 0.5], abs=1e-3)
+    assert planned([(image, case.segmentation())]).recipe.mirror_axes == (0,)
 
 
 def test_a_label_is_sided_by_where_it_lies_in_the_patient() -> None:
@@ -179,14 +219,16 @@ def test_a_label_is_sided_by_where_it_lies_in_the_patient() -> None:
     assert planned([(image, left), stored]).recipe.mirror_axes == (0, 1, 2)  # one on the left, one on the right
 
 
-def test_fine_tuning_mirrors_as_the_model_did_unless_told() -> None:
-    first = planned([pair()])
-    facts = [facts_of(as_cases([pair()])[0], TrainConfig().loss, np.random.default_rng(0))]
+def test_fine_tuning_mirrors_as_the_model_did_where_the_new_labels_allow_it() -> None:
+    first, (case,) = planned([pair()]), as_cases([named("one", "other")])
+    facts = [facts_of(case, TrainConfig().loss, np.random.default_rng(0))]
     makers = replace(first, recipe=Recipe(mirror_axes=(0, 1, 2), mirrored=True, resampling="nnunet"))
-    assert plan_from(makers, facts, TrainConfig()).recipe == makers.recipe
+    assert plan_from(makers, facts, TrainConfig()).recipe == replace(makers.recipe, mirror_axes=(0, 2))
     told = configured(TrainConfig, None, {"mirror": "none"})
     assert plan_from(makers, facts, told).recipe == Recipe(resampling="nnunet")
-    assert plan_from(replace(first, recipe=Recipe()), facts, TrainConfig()).recipe.mirror_axes == (0, 2)
+    for before, axes in (((), (0, 2)), ((2,), (2,)), ((1,), ())):
+        model = replace(first, recipe=Recipe(mirror_axes=before))
+        assert plan_from(model, facts, TrainConfig()).recipe.mirror_axes == axes
 
 
 def test_a_model_of_slices_keeps_its_mode_and_its_slices() -> None:

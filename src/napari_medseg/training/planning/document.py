@@ -163,8 +163,8 @@ def _spec_lines(spec: ModelSpec, batch_size: int) -> tuple[str, ...]:
         f"{spec.orientation}",
         f"channels: {rules}; labels: {', '.join(f'{i} {name}' for i, name in spec.labels.items())}",
     ]
-    if axes := spec.recipe.mirror_axes:
-        lines.append(f"mirrored along {', '.join('zyx'[axis] for axis in axes)}")
+    if spec.recipe.mirror_axes:
+        lines.append(f"mirrored along {spec.recipe.axes_told}")
     own = {name: v for name, v in spec.arguments.items() if isinstance(v, tuple)}
     lines += [f"{name}: {', '.join(map(str, value))}" for name, value in own.items()]
     if spec.first is not None:

@@ -7,6 +7,7 @@ the model, and all that inference knows.
 from __future__ import annotations
 
 import collections
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,6 +43,9 @@ _THICK_PERCENTILE = 10
 """Percentile of the cases' spacings that a thick axis is resampled to: its median would lose the finer cases."""
 _BOTH_SIDES = (0.25, 0.75)
 """Share of a label that lies in one half of the images, between which it is not sided."""
+_TOGETHER = 0.9
+"""Share of the labelled cases that hold each label, from which on their places in the images can be compared."""
+_SIDE_IN_NAME = re.compile(r"(?<![a-z])(left|right|l|r|lt|rt|sin|dex|sinister|dexter)(?![a-z])", re.IGNORECASE)
 _SMALL_PART = 0.25
 """Share of the median volume that a patch holds, below which a stage at low resolution helps."""
 
@@ -60,7 +64,7 @@ class CaseFacts:
     ranges: tuple[tuple[float, float], ...]
     """(C, 2) percentiles 1 and 99 of each channel."""
     halves: dict[int, Triple]
-    """{label: its share in the first half of each axis}, of the labels that a sample of the voxels holds."""
+    """{label: its share in the first half of each axis}."""
     samples: npt.NDArray[np.float32] = field(repr=False)
     """(C, n) intensities of labelled voxels, of any voxels where nothing is labelled."""
 
@@ -97,17 +101,20 @@ def _label_facts(
     where = inside if len(inside) else np.arange(labels.size)
     some = np.unravel_index(draw.choice(where, min(len(where), _SAMPLES_PER_CASE), replace=False), labels.shape)
     samples = np.stack([as_float32(channel[some]) for channel in image_data])
-    return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], _halves(labels, found[keep], some), samples
+    return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], _halves(labels, found[keep]), samples
 
 
-def _halves(
-    labels: npt.NDArray[np.integer[Any]], ids: npt.NDArray[np.integer[Any]], some: tuple[npt.NDArray[np.intp], ...]
-) -> dict[int, Triple]:
-    """The share of each label in the first half of each axis, by some voxels; a voxel in the middle counts half."""
-    held = labels[some]
-    places = np.array([2 * at + 1 - n for at, n in zip(some, labels.shape, strict=True)])
-    shares = {int(i): (1 - np.sign(places[:, held == i])) / 2 for i in ids if (held == i).any()}
-    return {i: _as_triple(share.mean(axis=1)) for i, share in shares.items()}
+def _halves(labels: npt.NDArray[np.integer[Any]], ids: npt.NDArray[np.integer[Any]]) -> dict[int, Triple]:
+    """The share of each label in the first half of each axis; a voxel in the middle counts half. ids: ascending."""
+    of_z, of_y, of_x = ((1 - np.sign(2 * np.arange(n) + 1 - n)) / 2 for n in labels.shape)
+    first, whole = np.zeros((len(ids), 3)), np.zeros((len(ids), 1))
+    for z, plane in enumerate(labels):
+        y, x = np.nonzero(np.isin(plane, ids))
+        which = np.searchsorted(ids, plane[y, x])
+        whole[:, 0] += np.bincount(which, minlength=len(ids))
+        for axis, weights in ((0, np.full(len(y), of_z[z])), (1, of_y[y]), (2, of_x[x])):
+            first[:, axis] += np.bincount(which, weights, len(ids))
+    return {int(i): _as_triple(share) for i, share in zip(ids, first / np.maximum(whole, 1), strict=True)}
 
 
 def require_same_channels(facts: Sequence[CaseFacts]) -> None:
@@ -186,16 +193,28 @@ def plan(
 
 
 def unsided(facts: Sequence[CaseFacts], orientation: str | None) -> tuple[int, ...]:
-    """The axes (0 z, 1 y, 2 x of that orientation) along which every label lies on both sides of the images' middle."""
+    """The axes (0 z, 1 y, 2 x of that orientation) along which no label is sided.
+
+    Along these every label lies on both sides of the images' middle. There are none where labels do not lie in the same
+    images: in images of one knee each, a left and a right one both lie in the middle. Where a name says left or right,
+    the axis from left to right is none of them.
+    """
     halves: dict[int, list[npt.NDArray[np.floating]]] = {}
     for f in facts:
         order = AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)
         for label, share in f.halves.items():
             turned = [1 - share[a] if flip else share[a] for a, flip in zip(order.axes, order.flips, strict=True)]
             halves.setdefault(label, []).append(np.array(turned))
+    labelled = sum(bool(f.halves) for f in facts)
+    if not halves or min(map(len, halves.values())) < _TOGETHER * labelled:
+        return ()
     low, high = _BOTH_SIDES
-    means = np.array([np.mean(of_label, axis=0) for of_label in halves.values()]).reshape(-1, 3)
-    return tuple(np.flatnonzero(((means >= low) & (means <= high)).all(axis=0)).tolist()) if len(means) else ()
+    means = np.array([np.mean(of_label, axis=0) for of_label in halves.values()])
+    axes = np.flatnonzero(((means >= low) & (means <= high)).all(axis=0)).tolist()
+    if any(_SIDE_IN_NAME.search(name) for f in facts for name in f.label_names.values()):
+        letters = orientation or facts[0].grid.orientation
+        axes = [axis for axis in axes if letters[axis].isupper() and letters[axis] not in "LR"]
+    return tuple(axes)
 
 
 def mirror_axes(found: tuple[int, ...], mode: Mode, config: TrainConfig) -> tuple[int, ...]:
@@ -437,9 +456,14 @@ def plan_from(
         spacing_zyx_mm=spacing,
         patch_zyx=((patch if initial.mode in ("3d", "triplanar") else initial.patch_zyx)[0], *patch[1:]),
         bf16_ok=False,
-        recipe=_recipe(initial, initial.recipe.mirror_axes or unsided(facts, initial.orientation), config),
+        recipe=_recipe(initial, _both_mirror(initial.recipe.mirror_axes, unsided(facts, initial.orientation)), config),
         training=record,
     )
+
+
+def _both_mirror(earlier: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes along which the new labels allow it, of those of the first model; it may have mirrored along none."""
+    return tuple(axis for axis in found if axis in earlier or not earlier)
 
 
 def _recipe(spec: ModelSpec, found: tuple[int, ...], config: TrainConfig) -> Recipe:

@@ -22,9 +22,11 @@ def described(setup: Setup, state: TrainState, validating: Sequence[str]) -> str
     parameters = sum(p.numel() for p in state.network.parameters())
     patch = "x".join(map(str, spec.patch_zyx))
     spacing = ", ".join(f"{s:.3g}" for s in spec.spacing_zyx_mm or ())
+    axes = spec.recipe.axes_told
+    mirrored = f", mirrored along {axes}" if axes else ""
     return (
         f"{setup.device} {setup.precision}: {spec.network} with {parameters:,} parameters, patches of {patch} "
-        f"at {spacing} mm, cases to train: {spec.training.cases}, to validate: {_listed(validating)}, "
+        f"at {spacing} mm{mirrored}, cases to train: {spec.training.cases}, to validate: {_listed(validating)}, "
         f"steps an epoch: {setup.budget.steps_per_epoch}"
     )
 

@@ -25,9 +25,9 @@ _KEY = "napari_medseg_training"
 """Under which the metadata holds the plain values."""
 _TENSOR = "tensor:"
 """Before the name of a tensor, where the plain values have it in a tensor's place."""
-_CHANGEABLE = frozenset({"epochs", "minutes", "device", "checkpoint_minutes", "report", "tracker"})
+_CHANGEABLE = frozenset({"epochs", "minutes", "device", "checkpoint_minutes", "report", "tracker", "mirror"})
 """Settings that a training may be resumed with another value of: they change how long or where it runs, and what it
-leaves to read."""
+leaves to read. What earlier versions have of mirroring is in the plan now."""
 
 Settings = Mapping[str, Any]
 """What a training was asked for and what it works on, as JSON holds it."""
