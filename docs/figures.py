@@ -124,7 +124,7 @@ def hippocampus_table() -> str:
     rows = [_hippocampus_row(minutes, f"the last, {len(some)} seed{'s'[: len(some) - 1]}", some) for minutes, some in sorted(last.items())]
     for minutes, some in sorted(folds.items()):
         whole = [runs[f"{minutes:g} min, seed 0"], *some]
-        rows.append(_hippocampus_row(minutes, f"each of {len(whole)}", whole))
+        rows.append(_hippocampus_row(minutes, f"each, {len(whole)} of 5", whole))
     head = ("minutes of 2 cores", "fifth that judges", "Dice, anterior", "Dice, posterior", "ASD in mm", "steps")
     return table([head, *rows])
 

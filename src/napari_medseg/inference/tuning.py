@@ -100,12 +100,16 @@ def _measuring(
 
 
 def _remember(model: Model, plan: InferencePlan, layout: Layout) -> Layout:
-    """Keep what was found, and return it. Where nothing can be written, the next run measures again."""
+    """Keep what was found, and return what is kept. Where nothing can be written, the next run measures again."""
     path = _place(model, plan)
     with suppress(FileError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, layout.encode())
-    return layout
+        if path.exists():  # broken, as it says no layout
+            replace_bytes(path, layout.encode())
+        else:
+            with path.open("xb") as file:
+                file.write(layout.encode())
+    return remembered(model, plan) or layout
 
 
 def _place(model: Model, plan: InferencePlan) -> Path:
