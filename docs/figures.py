@@ -114,14 +114,16 @@ def threads_table() -> str:
 
 
 def hippocampus_table() -> str:
-    """Dice and surface distance of trainings of some minutes, and their spread over seeds or over fifths of the cases."""
+    """Dice and surface distance of trainings of some minutes, and their spread over seeds or over fifths of cases."""
     runs = measured("hippocampus")
     last: dict[float, list[dict[str, Any]]] = {}
     folds: dict[float, list[dict[str, Any]]] = {}
     for run, result in runs.items():
-        minutes = float(run.split()[0])
-        (folds if "fold" in run else last).setdefault(minutes, []).append(result)
-    rows = [_hippocampus_row(minutes, f"the last, {len(some)} seed{'s'[: len(some) - 1]}", some) for minutes, some in sorted(last.items())]
+        (folds if "fold" in run else last).setdefault(float(run.split()[0]), []).append(result)
+    rows = []
+    for minutes, some in sorted(last.items()):
+        seeds = "seed" if len(some) == 1 else "seeds"
+        rows.append(_hippocampus_row(minutes, f"the last, {len(some)} {seeds}", some))
     for minutes, some in sorted(folds.items()):
         whole = [runs[f"{minutes:g} min, seed 0"], *some]
         rows.append(_hippocampus_row(minutes, f"each, {len(whole)} of 5", whole))
