@@ -49,7 +49,7 @@ def test_a_training_learns_and_its_model_segments(tmp_path: Path) -> None:
 def test_a_model_is_mirrored_as_its_training_was(tmp_path: Path) -> None:
     """Each ball lies on one side of y, and x is named: the training mirrors z, and so does a run that is asked to."""
     for mirror, axes, told in (("auto", (0,), 0), ("none", (), 1)):
-        model = train(pairs(1), out=tmp_path / "model.safetensors", **QUICK, mirror=mirror)
+        model = train(pairs(2), out=tmp_path / "model.safetensors", **QUICK, mirror=mirror)
         assert load_model(tmp_path / "model.safetensors").spec.recipe.mirror_axes == axes
         events = list(iter_segment(volume(), model, device="cpu", tta=True, preset="exact"))
         assert sum("tta changes nothing" in e.message for e in events if isinstance(e, Notice)) == told

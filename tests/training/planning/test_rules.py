@@ -163,7 +163,7 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
     ids=str,
 )
 def test_patches_are_mirrored_where_no_label_is_sided(knobs: dict[str, Any], axes: tuple[int, ...]) -> None:
-    assert planned([named("one", "other")], **knobs).recipe.mirror_axes == axes
+    assert planned([named("one", "other")] * 2, **knobs).recipe.mirror_axes == axes
 
 
 def named(*names: str) -> tuple[Volume, Segmentation]:
@@ -177,7 +177,7 @@ def named(*names: str) -> tuple[Volume, Segmentation]:
 )
 def test_a_name_may_say_that_a_label_is_sided(name: str, axes: tuple[int, ...]) -> None:
     """The last axis of the images goes from right to left."""
-    assert planned([named("one", name)]).recipe.mirror_axes == axes
+    assert planned([named("one", name)] * 2).recipe.mirror_axes == axes
 
 
 def test_labels_that_share_no_image_may_be_the_sides_of_one_another() -> None:
@@ -188,7 +188,8 @@ def test_labels_that_share_no_image_may_be_the_sides_of_one_another() -> None:
     assert planned([(image, lefts)] * 3).recipe.mirror_axes == (0, 1, 2)
     assert planned([(image, lefts), (image, rights)]).recipe.mirror_axes == ()
     nothing = replace(labels, data=np.zeros_like(middle))
-    assert planned([(image, lefts), (image, nothing)]).recipe.mirror_axes == (0, 1, 2)
+    assert planned([(image, lefts), (image, lefts), (image, nothing)]).recipe.mirror_axes == (0, 1, 2)
+    assert planned([(image, lefts), (image, nothing)]).recipe.mirror_axes == ()  # one case may be cut around the label
 
 
 def test_every_voxel_counts_where_a_label_is_sided() -> None:
@@ -203,7 +204,7 @@ def test_every_voxel_counts_where_a_label_is_sided() -> None:
     facts = facts_of(case, TrainConfig().loss, np.random.default_rng(0))
     assert {label: facts.halves[label] for label in (2, 3)} == {2: (0.5, 0.0, 1.0), 3: (0.5, 0.0, 0.0)}
     assert facts.halves[1] == pytest.approx([(data[:15] == 1).sum() / (data == 1).sum(), 0.5, 0.5], abs=1e-3)
-    assert planned([(image, case.segmentation())]).recipe.mirror_axes == (0,)
+    assert planned([(image, case.segmentation())] * 2).recipe.mirror_axes == (0,)
 
 
 def test_a_label_is_sided_by_where_it_lies_in_the_patient() -> None:
@@ -221,7 +222,7 @@ def test_a_label_is_sided_by_where_it_lies_in_the_patient() -> None:
 
 def test_fine_tuning_mirrors_as_the_model_did_where_the_new_labels_allow_it() -> None:
     first, (case,) = planned([pair()]), as_cases([named("one", "other")])
-    facts = [facts_of(case, TrainConfig().loss, np.random.default_rng(0))]
+    facts = [facts_of(case, TrainConfig().loss, np.random.default_rng(0))] * 2
     makers = replace(first, recipe=Recipe(mirror_axes=(0, 1, 2), mirrored=True, resampling="nnunet"))
     assert plan_from(makers, facts, TrainConfig()).recipe == replace(makers.recipe, mirror_axes=(0, 2))
     told = configured(TrainConfig, None, {"mirror": "none"})

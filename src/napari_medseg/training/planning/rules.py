@@ -196,8 +196,8 @@ def unsided(facts: Sequence[CaseFacts], orientation: str | None) -> tuple[int, .
     """The axes (0 z, 1 y, 2 x of that orientation) along which no label is sided.
 
     Along these every label lies on both sides of the images' middle. There are none where labels do not lie in the same
-    images: in images of one knee each, a left and a right one both lie in the middle. Where a name says left or right,
-    the axis from left to right is none of them.
+    images: in images of one knee each, a left and a right one both lie in the middle. There are none for a single case,
+    whose image may be cut around the label. Where a name says left or right, the axis from left to right is none.
     """
     halves: dict[int, list[npt.NDArray[np.floating]]] = {}
     for f in facts:
@@ -206,7 +206,7 @@ def unsided(facts: Sequence[CaseFacts], orientation: str | None) -> tuple[int, .
             turned = [1 - share[a] if flip else share[a] for a, flip in zip(order.axes, order.flips, strict=True)]
             halves.setdefault(label, []).append(np.array(turned))
     labelled = sum(bool(f.halves) for f in facts)
-    if not halves or min(map(len, halves.values())) < _TOGETHER * labelled:
+    if labelled < 2 or min(map(len, halves.values())) < _TOGETHER * labelled:
         return ()
     low, high = _BOTH_SIDES
     means = np.array([np.mean(of_label, axis=0) for of_label in halves.values()])
