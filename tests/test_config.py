@@ -65,6 +65,7 @@ WRONG = {
     "tracker_without_report": (lambda: ReportConfig(report=False, tracker="mlflow"), "leave report on"),
     "elastic": (lambda: AugmentationConfig(elastic_mm=-1.0), "elastic_mm must lie in 0 to 100; got -1.0"),
     "fusion": (lambda: TrainConfig(fusion="layer", mode="2.5d"), "fusion layer takes channels apart"),
+    "ignored_background": (lambda: LossConfig(ignore_label=0), "ignore_label must be at least 1; got 0"),
     "no_augmentation": (lambda: AugmentationConfig(augment=False, mirror="all"), "need augment"),
     "schedule": (lambda: OptimiserConfig(schedule="step"), "schedule is cosine or poly; got 'step'"),  # type: ignore[arg-type]
     "unlabelled": (

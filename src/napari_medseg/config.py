@@ -281,7 +281,7 @@ class AugmentationConfig:
 
     augment: bool = True
     """Random rotation, scaling, noise, blur, brightness, contrast and gamma, made on the device."""
-    mirror: Mirror = "auto"
+    mirror: Mirror = "none"
     """Random mirroring of the patches: none; all: along each axis; auto: along those on which every label lies on both
     sides of the images' middle, so that no left kidney is shown as a right one."""
     elastic_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 1})
@@ -305,7 +305,7 @@ class LossConfig:
     unet3plus."""
     class_weights: tuple[float, ...] | None = None
     """Weights of the background and of each label in the loss weighted_ce."""
-    ignore_label: int | None = None
+    ignore_label: int | None = field(default=None, metadata={"ge": 1})
     """A label id whose voxels count in no loss and no metric: not annotated."""
     unlabelled_slices: Literal["background", "ignore"] = "background"
     """What slices without any label mean: background, or not annotated and ignored."""

@@ -46,7 +46,7 @@ SURFACE = {
         "--first-network",
         "--fusion input [input|layer|decision]",
         "--modality-dropout 0.0",
-        "--mirror auto [auto|none|all]",
+        "--mirror none [auto|none|all]",
         "--plan",
         "--epochs",
         "--minutes",

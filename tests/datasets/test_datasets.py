@@ -362,3 +362,14 @@ def test_a_hostile_dataset_json_is_refused_in_one_line(text: str, reason: str, t
         open_dataset(tmp_path)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+def test_a_mask_with_ids_among_masks_of_one_structure_is_refused(tmp_path: Path) -> None:
+    """What masks mean is judged from the first ones; the last one would be empty, all its ids being dark."""
+    for number in range(7):
+        picture(tmp_path / "images" / f"s{number}.png")
+        picture(tmp_path / "masks" / f"s{number}.png", mask(*range(9), value=1) | mask(40, value=2 * (number == 6)))
+    cases = open_dataset(tmp_path).cases
+    assert (np.asarray(cases[0].segmentation().data) == 1).sum() == 9
+    with pytest.raises(FileError, match="holds ids up to 2: give the folders as --images and --labels"):
+        cases[6].segmentation()

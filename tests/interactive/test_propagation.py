@@ -116,3 +116,10 @@ def test_refusals_say_the_way_out(phantom: tuple[ms.Volume, npt.NDArray[np.uint8
         ms.propagate(volume, given, method="magic")
     with pytest.raises(InputError, match="slices along one axis"):
         ms.propagate(volume, given, method="interpolation", slices={0: [11], 1: [13]})
+
+
+def test_slices_of_a_thin_object_are_those_with_gaps() -> None:
+    """A sheet of two voxels in y, painted in four axial slices: along y it would be annotated as a whole."""
+    labels = np.zeros((16, 6, 12), np.uint8)
+    labels[[2, 6, 10, 14], 2:4, 3:9] = 1
+    assert annotated(labels) == (0, [2, 6, 10, 14])

@@ -16,7 +16,7 @@ from napari_medseg.config import PropagateConfig
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.events import Event, Finished, Notice, Progress, run_to_end
 from napari_medseg.interactive.slices import fill_from_slices, slices_to_fill, take_filled
-from napari_medseg.refinement.filling import filling
+from napari_medseg.refinement.filling import _coarse_enough, filling
 from napari_medseg.training.fit import iter_train
 
 VOLUME, (BALL, OTHER) = balls((22, 26, 64), (11, 13, 12), (11, 13, 48), radius=7)
@@ -139,3 +139,12 @@ def test_a_session_is_filled_by_shapes_alone() -> None:
     fill_from_slices(session, 1, method="interpolation")
     expected = np.asarray(ms.propagate(VOLUME, painted([8, 14]), method="interpolation").data[...]) == 1
     np.testing.assert_array_equal(np.asarray(session.segmentation.data[...]) == 1, expected)
+
+
+def test_a_large_part_is_made_coarser_between_painted_slices_only() -> None:
+    grid = ms.Grid.from_spacing((200, 220, 240), (1.0, 1.0, 1.0))
+    assert _coarse_enough(grid, {1}) == pytest.approx((2.3, 1.0, 2.3), abs=0.1)
+    spacing = _coarse_enough(grid, {0, 1, 2})
+    assert spacing is not None
+    assert spacing[0] == spacing[1] == spacing[2] > 1
+    assert _coarse_enough(ms.Grid.from_spacing((20, 22, 24), (1.0, 1.0, 1.0)), {0}) is None

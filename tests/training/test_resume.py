@@ -100,7 +100,7 @@ def test_a_training_is_resumed_as_it_mirrored(tmp_path: Path, mirror: str, axes:
     assert begun is not None
     assert begun.settings["plan"].get("recipe", {}).get("mirror_axes") == axes
     save(tmp_path / "m.training", Saved({**begun.settings, "mirror": bool(axes)}, 0.0, stopped.sha256, begun.state))
-    other = "none" if axes else "all"
+    other = "auto" if axes else "all"
     with pytest.raises(InputError, match=f"mirror {other} does not go with the training to resume"):
         train(pairs(), out=tmp_path / "m.safetensors", **SMALL, val=0, mirror=other, resume=True)
     model = train(pairs(), out=tmp_path / "m.safetensors", **SMALL, val=0, resume=True)

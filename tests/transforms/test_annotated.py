@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from balls import balls, segmentation, volume
 from napari_medseg import Box, Segmentation
 from napari_medseg.errors import InputError
 from napari_medseg.transforms.annotated import only_annotated, painted_slices, unknown_slices
+from napari_medseg.volume import MAX_LABEL
 
 
 def painted(axis: int, indices: list[int]) -> Segmentation:
@@ -50,3 +53,21 @@ def test_wrong_marks_are_refused() -> None:
         only_annotated(segmentation(), ignore_label=3)
     with pytest.raises(InputError, match="label 2 is in use"):
         only_annotated(segmentation(), ignore_label=2, slices={0: [6]})
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_slice_or_two_alone_are_found_along_their_axis(axis: int, count: int) -> None:
+    """One coronal slice says nothing of the axial ones that it crosses."""
+    middle = (6, 5, 8)[axis]
+    indices = list(range(middle, middle + count))
+    unknown = np.moveaxis(unknown_slices(np.asarray(painted(axis, indices).data)), axis, 0)
+    assert np.flatnonzero(~unknown.any(axis=(1, 2))).tolist() == indices
+    assert unknown.all(axis=(1, 2)).sum() == len(unknown) - count
+
+
+def test_ids_of_64_bits_stay_whole_numbers() -> None:
+    wide = replace(segmentation(), data=balls().astype(np.uint64))
+    marked = np.asarray(only_annotated(wide, ignore_label=MAX_LABEL, slices={0: [6]}).data)
+    assert marked.dtype == np.int64
+    assert set(np.unique(marked)) == {0, 1, 2, MAX_LABEL}

@@ -53,6 +53,11 @@ class Mask:
         else:
             found = labels_at(self.path, grid)
             values, own = np.asarray(found.data[...]), found.grid
+            if not self.objects and 1 < values.max() <= _HALF:
+                raise FileError(
+                    f"{self.path}: a mask of one structure holds 0 and 1, or black and white, as others here do; this "
+                    f"one holds ids up to {values.max()}: give the folders as --images and --labels, which takes ids"
+                )
         inside = values > (0 if self.objects or values.max() <= 1 else _HALF)
         placed = grid if grid is not None and own.shape == grid.shape and self.path.suffix.lower() in _JPEG else own
         return Segmentation(inside.astype(np.uint8), placed, {1: self.name}, name=io.formats.strip_suffix(self.path))

@@ -19,6 +19,7 @@ from napari_medseg.interactive.kernels import Map
 from napari_medseg.interactive.marks import marks_of
 from napari_medseg.interactive.objects import Segmenter
 from napari_medseg.prompts import SliceMask
+from napari_medseg.transforms.annotated import sparse_axis
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
@@ -110,9 +111,14 @@ def propagate(
 
 
 def annotated(labels: Labels) -> tuple[int, list[int]]:
-    """(the axis, the slices along it) that hold the labels: those of the axis that has the fewest."""
+    """(the axis, the slices along it) that hold the labels.
+
+    The axis is that on which they look painted in single slices; where there is none, that which has the fewest.
+    """
     held = [np.flatnonzero((labels != 0).any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    axis = min(range(3), key=lambda a: len(held[a]))
+    axis = sparse_axis(labels != 0)
+    if axis is None:
+        axis = min(range(3), key=lambda a: len(held[a]))
     return axis, held[axis].tolist()
 
 

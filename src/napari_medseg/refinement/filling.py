@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +104,7 @@ def filling(
         return propagation.propagate(volume, some_slices, slices=slices)
     box = _around(painted, volume.grid)
     part = _part(volume, box)
-    found = yield from _learning(part, _known(painted, box, part.grid), config, train)
+    found = yield from _learning(part, _known(painted, box, part.grid), set(painted.slices), config, train)
     data = np.zeros_like(painted.labels)
     data[box] = np.asarray(found.data[...])
     painted.put_into(data)
@@ -137,8 +137,10 @@ def _known(painted: PaintedSlices, box: Box, grid: Grid) -> Segmentation:
     return only_annotated(labels, ignore_label=MAX_LABEL, slices=slices)
 
 
-def _learning(part: Volume, known: Segmentation, config: PropagateConfig, train: Train | None) -> Work[Segmentation]:
-    """Train a network on the part, and segment the part by it."""
+def _learning(
+    part: Volume, known: Segmentation, painted_along: Collection[int], config: PropagateConfig, train: Train | None
+) -> Work[Segmentation]:
+    """Train a network on the part, and segment the part by it. painted_along: the axes of the painted slices."""
     from napari_medseg.inference.engine import iter_segment
     from napari_medseg.training.fit import iter_train
 
@@ -146,7 +148,7 @@ def _learning(part: Volume, known: Segmentation, config: PropagateConfig, train:
     options: dict[str, Any] = {
         **budget,
         "ignore_label": MAX_LABEL,
-        "spacing_zyx_mm": _coarse_enough(part.grid),
+        "spacing_zyx_mm": _coarse_enough(part.grid, painted_along),
         "val": 0,
         "seed": config.seed,
         "device": config.device,
@@ -183,13 +185,19 @@ def _with_warnings(events: Iterator[Event]) -> Iterator[Event]:
         yield event
 
 
-def _coarse_enough(grid: Grid) -> Triple | None:
-    """The spacing at which a part has few enough voxels, the finest axes made coarser first; None for its own."""
+def _coarse_enough(grid: Grid, painted_along: Collection[int]) -> Triple | None:
+    """The spacing at which a part has few enough voxels, the finest axes made coarser first; None for its own.
+
+    Painted slices stay where they are: the axes that they lie along keep their spacing.
+    """
     spacing = np.array(grid.spacing)
+    free = np.array([axis not in painted_along for axis in range(3)])
+    if not free.any():
+        free[:] = True
     extent = spacing * grid.shape
     if math.prod(grid.shape) <= _MOST_VOXELS:
         return None
     coarsest = np.geomspace(spacing.min(), extent.max(), 256)
-    fits = next(step for step in coarsest if np.prod(extent / np.maximum(spacing, step)) <= _MOST_VOXELS)
-    z, y, x = np.maximum(spacing, fits).tolist()
+    coarser = (np.where(free, np.maximum(spacing, step), spacing) for step in coarsest)
+    z, y, x = next(some for some in coarser if np.prod(extent / some) <= _MOST_VOXELS).tolist()
     return z, y, x

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_medseg.cases import Case
-from napari_medseg.config import BudgetConfig, LossConfig, TrainConfig, configured, knobs_of
+from napari_medseg.config import AugmentationConfig, BudgetConfig, LossConfig, TrainConfig, configured, knobs_of
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Started, result_of
 from napari_medseg.inference.device import bf16_doubt, choose_device
@@ -372,13 +372,13 @@ def _searched(
 def _mirrored_as_before(job: Job, spec: ModelSpec) -> ModelSpec:
     """The spec of a training that is resumed mirrors as it did, also where an earlier version planned it.
 
-    Raises InputError where something else is asked for.
+    Raises InputError where something else than the default is asked for.
     """
     earlier = load(folder_of(job.out)) if job.resume else None
     if earlier is None or "plan" not in earlier.settings:
         return spec
     recipe, asked = ModelSpec.from_json(json.dumps(earlier.settings["plan"])).recipe, job.config.augmentation.mirror
-    if asked != "auto" and recipe.mirror_axes != spec.recipe.mirror_axes:
+    if asked != AugmentationConfig().mirror and recipe.mirror_axes != spec.recipe.mirror_axes:
         raise InputError(f"mirror {asked} does not go with the training to resume, which has other axes: leave it out")
     return replace(spec, recipe=recipe)
 

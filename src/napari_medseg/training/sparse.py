@@ -18,7 +18,7 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive.propagation import propagate
-from napari_medseg.transforms.annotated import held_slices, painted_slices, without_slices
+from napari_medseg.transforms.annotated import held_slices, sparse_axis, without_slices
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
 
 Classes = npt.NDArray[np.int16]
@@ -81,11 +81,10 @@ def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], T
 
     None does where too few slices would be left to train.
     """
-    labels = case.segmentation(case.peek().grid)
-    painted = painted_slices(labels)
-    axis = 0 if painted is None else painted.axis
-    ids = np.asarray(labels.data[...])
-    held = held_slices((ids != 0) & (ids != config.loss.ignore_label), axis)
+    ids = np.asarray(case.segmentation(case.peek().grid).data[...])
+    drawn = (ids != 0) & (ids != config.loss.ignore_label)
+    axis = sparse_axis(drawn) or 0
+    held = held_slices(drawn, axis)
     count = min(round(len(held) * config.validation.val), len(held) - _FEWEST_TO_TRAIN)
     if count < 1:
         return [case], [], config

@@ -74,16 +74,20 @@ def without_slices(segmentation: Segmentation, axis: int, indices: Sequence[int]
 def _with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -> Segmentation:
     labels = np.asarray(segmentation.data[...])
     wide = np.promote_types(labels.dtype, label_dtype(ignore_label))
+    wide = wide if wide.kind in "iu" else np.dtype(np.int64)  # numpy promotes uint64 and int32 to float64
     return replace(segmentation, data=np.where(ignored, np.asarray(ignore_label, wide), labels))
 
 
 def unknown_slices(labels: npt.NDArray[Any]) -> Mask:
     """Where slices without any label lie (True), along the axis on which the labels look painted in single slices.
 
-    Along the first axis where they do so on none.
+    Where they do so on none: along the axis on which they are a slice or two thick, else along the first one.
     """
     mask = labels != 0
-    axis = sparse_axis(mask) or 0
+    axis = sparse_axis(mask)
+    if axis is None:
+        held = [len(held_slices(mask, a)) for a in range(3)]
+        axis = held.index(min(held)) if min(held) <= _AT_ONCE else 0
     empty = np.ones(labels.shape, np.bool_)
     np.moveaxis(empty, axis, 0)[held_slices(mask, axis)] = False
     return empty

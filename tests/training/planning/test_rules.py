@@ -15,10 +15,23 @@ from napari_medseg.models.pipeline import Sliding
 from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import TrainingRecord
 from napari_medseg.training.cases import as_cases
-from napari_medseg.training.planning.rules import facts_of, patch_for, plan, plan_from, pools_for, require_same_channels
+from napari_medseg.training.planning.rules import (
+    facts_of,
+    label_doubts,
+    patch_for,
+    plan,
+    plan_from,
+    pools_for,
+    require_same_channels,
+)
 from napari_medseg.training.planning.topology import rounded
 
 SQUARE = Grid.from_spacing((SHAPE[0], SHAPE[2], SHAPE[1]), (2.0, 1.0, 1.0))
+
+
+def mirrored(pairs: list[tuple[Volume, Segmentation]]) -> tuple[int, ...]:
+    """The axes along which patches are mirrored where no label is sided."""
+    return planned(pairs, mirror="auto").recipe.mirror_axes
 
 
 def planned(pairs: list[tuple[Volume, Segmentation]], device: str = "cpu", **knobs: object) -> ModelSpec:
@@ -153,12 +166,12 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
 @pytest.mark.parametrize(
     ("knobs", "axes"),
     [
-        ({}, (0, 2)),  # each ball lies on one side of y
-        ({"mode": "2d"}, (2,)),
-        ({"mode": "2.5d"}, (2,)),
+        ({"mirror": "auto"}, (0, 2)),  # each ball lies on one side of y
+        ({"mirror": "auto", "mode": "2d"}, (2,)),
+        ({"mirror": "auto", "mode": "2.5d"}, (2,)),
         ({"mirror": "all"}, (0, 1, 2)),
-        ({"mirror": "none"}, ()),
-        ({"augment": False}, ()),
+        ({}, ()),
+        ({"mirror": "auto", "augment": False}, ()),
     ],
     ids=str,
 )
@@ -177,7 +190,7 @@ def named(*names: str) -> tuple[Volume, Segmentation]:
 )
 def test_a_name_may_say_that_a_label_is_sided(name: str, axes: tuple[int, ...]) -> None:
     """The last axis of the images goes from right to left."""
-    assert planned([named("one", name)] * 2).recipe.mirror_axes == axes
+    assert mirrored([named("one", name)] * 2) == axes
 
 
 def test_labels_that_share_no_image_may_be_the_sides_of_one_another() -> None:
@@ -185,11 +198,11 @@ def test_labels_that_share_no_image_may_be_the_sides_of_one_another() -> None:
     image, labels = named("one", "other")
     middle = np.roll((np.asarray(labels.data) == 1).astype(np.uint8), 5, axis=1)
     lefts, rights = (replace(labels, data=middle * np.uint8(label)) for label in (1, 2))
-    assert planned([(image, lefts)] * 3).recipe.mirror_axes == (0, 1, 2)
-    assert planned([(image, lefts), (image, rights)]).recipe.mirror_axes == ()
+    assert mirrored([(image, lefts)] * 3) == (0, 1, 2)
+    assert mirrored([(image, lefts), (image, rights)]) == ()
     nothing = replace(labels, data=np.zeros_like(middle))
-    assert planned([(image, lefts), (image, lefts), (image, nothing)]).recipe.mirror_axes == (0, 1, 2)
-    assert planned([(image, lefts), (image, nothing)]).recipe.mirror_axes == ()  # one case may be cut around the label
+    assert mirrored([(image, lefts), (image, lefts), (image, nothing)]) == (0, 1, 2)
+    assert mirrored([(image, lefts), (image, nothing)]) == ()  # one case may be cut around the label
 
 
 def test_every_voxel_counts_where_a_label_is_sided() -> None:
@@ -204,7 +217,7 @@ def test_every_voxel_counts_where_a_label_is_sided() -> None:
     facts = facts_of(case, TrainConfig().loss, np.random.default_rng(0))
     assert {label: facts.halves[label] for label in (2, 3)} == {2: (0.5, 0.0, 1.0), 3: (0.5, 0.0, 0.0)}
     assert facts.halves[1] == pytest.approx([(data[:15] == 1).sum() / (data == 1).sum(), 0.5, 0.5], abs=1e-3)
-    assert planned([(image, case.segmentation())] * 2).recipe.mirror_axes == (0,)
+    assert mirrored([(image, case.segmentation())] * 2) == (0,)
 
 
 def test_a_label_is_sided_by_where_it_lies_in_the_patient() -> None:
@@ -215,21 +228,21 @@ def test_a_label_is_sided_by_where_it_lies_in_the_patient() -> None:
     order = AxisOrder.between("SPL", "SPR")
     turned = SQUARE.reordered(order)
     other = Volume(order.apply(image.data), turned), Segmentation(order.apply(left.data), turned, {1: "one"})  # type: ignore[arg-type]
-    assert planned([(image, left), other]).recipe.mirror_axes == (0, 1)
+    assert mirrored([(image, left), other]) == (0, 1)
     stored = replace(other[0], grid=SQUARE), replace(other[1], grid=SQUARE)
-    assert planned([(image, left), stored]).recipe.mirror_axes == (0, 1, 2)  # one on the left, one on the right
+    assert mirrored([(image, left), stored]) == (0, 1, 2)  # one on the left, one on the right
 
 
 def test_fine_tuning_mirrors_as_the_model_did_where_the_new_labels_allow_it() -> None:
     first, (case,) = planned([pair()]), as_cases([named("one", "other")])
     facts = [facts_of(case, TrainConfig().loss, np.random.default_rng(0))] * 2
     makers = replace(first, recipe=Recipe(mirror_axes=(0, 1, 2), mirrored=True, resampling="nnunet"))
-    assert plan_from(makers, facts, TrainConfig()).recipe == replace(makers.recipe, mirror_axes=(0, 2))
-    told = configured(TrainConfig, None, {"mirror": "none"})
-    assert plan_from(makers, facts, told).recipe == Recipe(resampling="nnunet")
+    auto = configured(TrainConfig, None, {"mirror": "auto"})
+    assert plan_from(makers, facts, auto).recipe == replace(makers.recipe, mirror_axes=(0, 2))
+    assert plan_from(makers, facts, TrainConfig()).recipe == Recipe(resampling="nnunet")
     for before, axes in (((), (0, 2)), ((2,), (2,)), ((1,), ())):
         model = replace(first, recipe=Recipe(mirror_axes=before))
-        assert plan_from(model, facts, TrainConfig()).recipe.mirror_axes == axes
+        assert plan_from(model, facts, auto).recipe.mirror_axes == axes
 
 
 def test_a_model_of_slices_keeps_its_mode_and_its_slices() -> None:
@@ -255,3 +268,17 @@ def test_another_number_of_channels_is_refused() -> None:
     facts = [facts_of(c, config.loss, np.random.default_rng(0)) for c in cases]
     with pytest.raises(InputError, match="case wide has 2 channels, case case 0 has 1"):
         require_same_channels(facts)
+
+
+def test_labels_of_a_model_that_no_case_holds_are_told() -> None:
+    facts = [facts_of(as_cases([pair()])[0], TrainConfig().loss, np.random.default_rng(0))]
+    (told,) = label_doubts(facts, [], {**LABELS, 7: "spleen"})
+    assert told == "no case holds 7 (spleen): what cases show of them is learned as background"
+    assert label_doubts(facts, [], LABELS) == []
+
+
+def test_ids_below_0_are_refused() -> None:
+    image, labels = pair()
+    below = replace(labels, data=np.where(balls() == 2, -1, balls()).astype(np.int8))
+    with pytest.raises(InputError, match="label ids are whole numbers from 0; got -1: give what is not"):
+        planned([(image, below)])

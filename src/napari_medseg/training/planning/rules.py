@@ -75,7 +75,7 @@ def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFac
     image, labels = replace(volume, name=case.name), replace(segmentation, name=case.name)
     require_same_grid(image, labels, "the image of", "the labels of")
     image_data = np.asarray(volume.data[...])
-    ids, counts, halves, samples = _label_facts(image_data, segmentation, loss, draw)
+    ids, counts, halves, samples = _label_facts(image_data, labels, loss, draw)
     names = {i: segmentation.label_name(i) for i in ids}
     ranges = [Range.of(sampled(image_data, c)) for c in range(len(image_data))]
     return CaseFacts(
@@ -96,6 +96,11 @@ def _label_facts(
 ) -> tuple[list[int], list[int], dict[int, Triple], npt.NDArray[np.float32]]:
     labels = np.asarray(segmentation.data[...])
     found, counts = np.unique(labels, return_counts=True)
+    if found[0] < 0:
+        raise InputError(
+            f"{segmentation.name}: label ids are whole numbers from 0; got {found[0]}: give what is not annotated an "
+            f"id above 0, such as 255, and say it as ignore_label"
+        )
     keep = (found > 0) & (found != loss.ignore_label)
     inside = np.flatnonzero(np.isin(labels, found[keep]))
     where = inside if len(inside) else np.arange(labels.size)
@@ -343,6 +348,9 @@ def label_doubts(
             f"label {called(i, labels)} is only in cases that validate ({where}): nothing trains it; move such a case "
             f"before the last ones in name order, or lower val"
         )
+    nowhere = [called(i, labels) for i in labels if not any(i in f.label_names for f in (*training, *validation))]
+    if nowhere:
+        doubts.append(f"no case holds {', '.join(nowhere)}: what cases show of them is learned as background")
     for i, name in labels.items():
         others = [f for f in (*training, *validation) if is_named(i, f.label_names.get(i, name))]
         other = next((f for f in others if not same_name(f.label_names.get(i, name), name)), None)
