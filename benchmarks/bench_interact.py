@@ -1,6 +1,7 @@
 """Masks from clicks, scribbles, boxes and slices, beside training-free peers: Dice on real structures, CPU seconds.
 
     MEDSEG_DATA=data nice python benchmarks/bench_interact.py [clicks scribbles boxes slices propagate large]
+        [--network memory=memory.safetensors]
 
 Every voxel of the whole volume counts, and where to look is for the engine to find. The peers get the same prompts and
 the region around the structure as well (64 voxels a side), which a user would have to choose for them. Structures on
@@ -8,7 +9,7 @@ which no choice was made are printed apart, as "unseen". `large` is a zarr array
 
 Results are written after each structure to benchmarks/results/interact.json. A second run measures what is missing, or
 was made by another engine, and prints the means of all that is known. --methods names who is measured, --every 3 leaves
-two thirds of the structures out.
+two thirds of the structures out. --network adds a network with its weights (`interact_networks.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,10 +26,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: seconds are those of one thread
 
+from short_trainings import processor  # isort: skip  # first of all: it makes budgets processor time
+
 import interact_fills
 import interact_large
 import numpy as np
 from interact_cases import Case, Mask, cases, dice, next_prompt
+from interact_networks import NETWORKS, alone
 from interact_peers import OURS, PEERS, peer
 
 import napari_medseg as ms
@@ -156,29 +159,38 @@ def summary(method: str, kind: str, which: str, rows: list[Row]) -> Row:
     return found
 
 
-def methods_of(kind: str) -> dict[str, tuple[str, Callable[[Case], Row]]]:
-    """{method: the fingerprint of its code, what measures it on a structure}, for a kind of prompts."""
+def methods_of(kind: str, weights: dict[str, Path]) -> dict[str, tuple[str, Callable[[Case], Row]]]:
+    """{method: the fingerprint of its code, what measures it on a structure}, for a kind of prompts.
+
+    weights: {network: its file or folder}.
+    """
     methods: dict[str, tuple[str, Callable[[Case], Row]]] = {
         "engine": (code_of(*ENGINE, CASES), lambda case: engine(kind, case))
     }
     for name, segment in PEERS.items():
         code = code_of(HERE / "interact_peers.py", CASES, *(LEARNING if name == OURS else []))
         methods[name] = code, lambda case, segment=segment: walk(kind, case, peer(case, segment))
+    for name, network in NETWORKS.items():
+        if network.kind == kind:
+            path, code = weights.get(name, HERE), code_of(*ENGINE, CASES, *network.sources)
+            methods[network.title] = code, lambda case, of=network.answer, path=path: walk(kind, case, of(case, path))
     return methods
 
 
-def measure(results: Results, kind: str, chosen: list[Case], methods: list[str]) -> None:
-    """Each method on each structure."""
-    for method, (code, measure_case) in methods_of(kind).items():
-        for case in chosen if method in methods else ():
-            results.get(
-                f"{method} | {kind} | {case.name}", code, lambda case=case, measured=measure_case: measured(case)
-            )
+def measure(results: Results, kind: str, chosen: list[Case], methods: list[str], weights: dict[str, Path]) -> None:
+    """Each method on each structure, and each network that is given on those that it is for."""
+    networks = {NETWORKS[name].title: NETWORKS[name] for name in weights}
+    for method, (code, measure_case) in methods_of(kind, weights).items():
+        for case in chosen:
+            if method in methods or (method in networks and networks[method].fits(case)):
+                results.get(
+                    f"{method} | {kind} | {case.name}", code, lambda case=case, measured=measure_case: measured(case)
+                )
 
 
 def known(results: Results, kind: str, held: list[Case]) -> Iterator[Row]:
     """The means of each method over the structures that it was measured on, with the code as it is."""
-    for method, (code, _) in methods_of(kind).items():
+    for method, (code, _) in methods_of(kind, {}).items():
         for which, unseen in (("seen", False), ("unseen", True)):
             rows = [results.held.get(f"{method} | {kind} | {case.name}", {}) for case in held if case.unseen is unseen]
             rows = [row for row in rows if row.get("code") == code]
@@ -215,11 +227,12 @@ def known_fills(results: Results, data: Path) -> Iterator[Row]:
         yield {"prompts": "propagate", "slices": count, **volumes}
 
 
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+def named(text: str) -> tuple[str, Path]:
+    """A network and its weights; one that learns on the spot has none."""
+    name, _, path = text.partition("=")
+    if name not in NETWORKS:
+        raise argparse.ArgumentTypeError(f"no network {name}; there are {', '.join(NETWORKS)}")
+    return name, Path(path)
 
 
 def main() -> None:
@@ -228,10 +241,14 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds, help="What to measure (default: all).")
     everybody = ["engine", *PEERS]
     parser.add_argument("--methods", nargs="*", choices=everybody, default=everybody, help="Whom (default: all).")
+    parser.add_argument(
+        "--network", nargs="*", type=named, default=[], metavar="NAME=PATH", help=f"Of {', '.join(NETWORKS)}."
+    )
     parser.add_argument("--every", type=int, default=1, help="Measure one of so many structures (default: all).")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Where the results are (default: %(default)s).")
     args = parser.parse_args()
     data, results = Path(os.environ["MEDSEG_DATA"]), Results.of(args.out)
+    alone()
     print(f"{processor()}, one thread", flush=True)
     held = [case for case in cases(data) if case.mask.any()]
     chosen = [case for unseen in (False, True) for case in [c for c in held if c.unseen is unseen][:: args.every]]
@@ -243,7 +260,7 @@ def main() -> None:
         elif kind == "large":
             results.get("large", large, interact_large.measure)
         else:
-            measure(results, kind, chosen, args.methods)
+            measure(results, kind, chosen, args.methods, dict(args.network))
     rows = [row for kind in STEPS for row in known(results, kind, held)] + [*known_fills(results, data)]
     if results.held.get("large", {}).get("code") == large:
         rows.append({"prompts": "large", **results.held["large"]})

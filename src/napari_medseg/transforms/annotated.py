@@ -75,7 +75,9 @@ def _with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) 
     labels = np.asarray(segmentation.data[...])
     wide = np.promote_types(labels.dtype, label_dtype(ignore_label))
     wide = wide if wide.kind in "iu" else np.dtype(np.int64)  # numpy promotes uint64 and int32 to float64
-    return replace(segmentation, data=np.where(ignored, np.asarray(ignore_label, wide), labels))
+    return replace(
+        segmentation, data=np.where(ignored, np.asarray(ignore_label, wide), labels.astype(wide, copy=False))
+    )
 
 
 def unknown_slices(labels: npt.NDArray[Any]) -> Mask:
