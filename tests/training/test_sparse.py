@@ -14,7 +14,7 @@ from balls import balls, segmentation, volume
 from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, registry, segment
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.events import Finished, Started, TrainProgress, Validated
+from napari_medseg.events import Finished, Notice, Started, TrainProgress, Validated
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from napari_medseg.training.cases import IGNORE, as_cases, class_indices
 from napari_medseg.training.losses.context import Context
@@ -254,3 +254,15 @@ def dice(foreground: npt.NDArray[np.bool_]) -> float:
     """With the balls."""
     truth = balls() > 0
     return float(2 * (foreground & truth).sum() / (foreground.sum() + truth.sum()))
+
+
+def test_a_case_that_nobody_annotated_validates_nothing(tmp_path: Path) -> None:
+    """Where none of its voxels counts, every label would have a Dice of 1."""
+    nothing = Segmentation(np.zeros_like(balls()), volume().grid)
+    cases = [(volume(), painted([5, 7])), (volume(seed=1), painted([5, 7])), (volume(seed=2), nothing)]
+    options = {**QUICK, "epochs": 1, "val": 0.3, "unlabelled_slices": "ignore", "report": False}
+    events = list(iter_train(cases, out=tmp_path / "m.safetensors", **options))
+    told = [event.message for event in events if isinstance(event, Notice)]
+    assert any("no slice holds a label, so none is annotated: validates nothing" in line for line in told)
+    assert not any(isinstance(event, Validated) for event in events)
+    assert dict(load_model(tmp_path / "m.safetensors").spec.training.validation) == {}

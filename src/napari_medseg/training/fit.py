@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -312,7 +313,14 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
     require_same_channels(facts)
     require_modalities(facts, config)
     require_regions(job.cases, labels_of(facts))
-    return _Read(config, training, validation, facts)
+    known = [bool(f.label_voxels) or config.loss.unlabelled_slices == "background" for f in facts[len(training) :]]
+    idle = [case.name for case, is_known in zip(validation, known, strict=True) if not is_known]
+    if idle:
+        yield Notice(f"{', '.join(idle)}: no slice holds a label, so none is annotated: validates nothing")
+    validation = list(itertools.compress(validation, known))
+    return _Read(
+        config, training, validation, [*facts[: len(training)], *itertools.compress(facts[len(training) :], known)]
+    )
 
 
 def _planned(
