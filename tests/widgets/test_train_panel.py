@@ -201,6 +201,16 @@ def test_a_training_survives_its_panel_and_a_crash_takes_the_training_alone(
     assert len(apart) == 1
 
 
+def test_slices_that_are_filled_are_annotated_again(viewer: ViewerModel, panel: TrainPanel, qtbot: Any) -> None:
+    add(viewer, volume())
+    painted = np.zeros_like(balls())
+    painted[[5, 7]] = balls()[[5, 7]]
+    layer = add(viewer, Segmentation(painted, volume().grid, name="painted"))
+    qtbot.waitUntil(lambda: panel.config.loss.unlabelled_slices == "ignore")
+    layer.data = balls()
+    qtbot.waitUntil(lambda: panel.config.loss.unlabelled_slices == "background")
+
+
 @pytest.mark.slow
 def test_five_painted_slices_give_a_picture_that_is_not_noise(
     viewer: ViewerModel, panel: TrainPanel, qtbot: Any

@@ -283,12 +283,15 @@ class TrainPanel(Panel):
         return [source if isinstance(source, Path) else to_volume([source], layers) for source in sources]
 
     def _show_annotation(self, found: Annotation) -> None:
-        """Show what is painted. Empty slices between painted ones are most often not annotated, so that is preset."""
+        """Show what is painted. Empty slices between painted ones are most often not annotated, so that is preset.
+
+        Once no empty ones are between them, those around whole labels are background again.
+        """
         self.cases.show_annotated(found.texts)
         of_folders = {i: name for folder in self.cases.folders for i, name in folder.data.labels.items()}
         self.labels.show_names({**of_folders, **found.names})
-        if found.is_sparse and not self._was_sparse:
-            self.options["unlabelled_slices"].value = "ignore"
+        if found.is_sparse != self._was_sparse:
+            self.options["unlabelled_slices"].value = "ignore" if found.is_sparse else "background"
         self._was_sparse = found.is_sparse
 
     def _on_event(self, event: Event) -> None:

@@ -72,7 +72,8 @@ class AnnotationWatch(QObject):
         if layers != self._layers:
             self._connections.disconnect()
             self._layers = layers
-            self._connections = Connections([layer.events.paint for layer in layers], self.look)
+            edits = [event for layer in layers for event in (layer.events.paint, layer.events.data)]
+            self._connections = Connections(edits, self.look)
             self.destroyed.connect(self._connections.disconnect)
         among = list(self._viewer.layers)
         try:

@@ -50,7 +50,10 @@ class Preview(QObject):
         layers = list(self._viewer.layers)
         if not self._images or any(image not in layers for image in self._images):
             return
-        volume = to_volume(self._images, layers)
+        try:
+            volume = to_volume(self._images, layers)
+        except MedsegError:  # a channel was moved meanwhile; a preview is not worth a message
+            return
         axis, index = slice_in_view(self._viewer, self._images[0])
         work = partial(_segmented, volume, self._out, axis, index, self._device)
         self._background.ask_in_steps(work, self._take)
