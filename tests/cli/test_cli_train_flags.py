@@ -45,6 +45,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--val 0",
         "--seed 1",
         "--hard-patches 1",
+        "--mirror all",
         "--loss ce",
         "--unlabelled-slices ignore",
         "--ignore-label 2",

@@ -80,15 +80,3 @@ def test_a_training_counts_nothing_else(session: InteractiveSession) -> None:
     classes = class_indices(found, spec, LossConfig(ignore_label=255))
     np.testing.assert_array_equal(classes == IGNORE, data == 255)
     np.testing.assert_array_equal(classes[data != 255], data[data != 255])
-
-
-def test_a_training_needs_something_that_is_background(phantom: tuple[ms.Volume, list[Mask]]) -> None:
-    """One click on an object that nobody accepted says nowhere that it is not there."""
-    session = ms.interact(phantom[0])
-    session.add(ms.Point(A, label=1))
-    session.lock(1)
-    session.add(ms.Point(B, label=2))
-    with pytest.raises(InputError, match="nothing is said to be background: accept or remove each object"):
-        said(session)
-    session.add(ms.Point((1, 1, 1), label=2, positive=False))
-    assert (np.asarray(said(session).data[...]) == 0).sum() == 1

@@ -36,10 +36,6 @@ def said(session: InteractiveSession, *, ignore_label: int = IGNORE_LABEL) -> Se
     out[nowhere] = 0
     if not np.isin(labels, out).any():
         raise InputError("nothing was accepted or drawn: accept objects (A, lock), or paint some slices, first")
-    if not nowhere.any():
-        raise InputError(
-            "nothing is said to be background: accept or remove each object (A, lock), or draw where they are not"
-        )
     segmentation = session.segmentation
     names = {label: segmentation.labels.get(label, f"label {label}") for label in labels}
     return Segmentation(out, session.volume.grid, names, name=f"{session.volume.name} said".strip())
