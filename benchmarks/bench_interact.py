@@ -32,7 +32,7 @@ import interact_fills
 import interact_large
 import numpy as np
 from interact_cases import Case, Mask, cases, dice, next_prompt
-from interact_networks import NETWORKS, alone
+from interact_networks import NETWORKS, take_one_thread
 from interact_peers import OURS, PEERS, peer
 
 import napari_medseg as ms
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="Where the results are (default: %(default)s).")
     args = parser.parse_args()
     data, results = Path(os.environ["MEDSEG_DATA"]), Results.of(args.out)
-    alone()
+    take_one_thread()
     print(f"{processor()}, one thread", flush=True)
     held = [case for case in cases(data) if case.mask.any()]
     chosen = [case for unseen in (False, True) for case in [c for c in held if c.unseen is unseen][:: args.every]]

@@ -94,7 +94,7 @@ def _filling(case: Case, **how: Any) -> Answer:
     return answer
 
 
-def alone() -> None:
+def take_one_thread() -> None:
     """Trainings and networks take one thread."""
     torch.set_num_threads(1)
 

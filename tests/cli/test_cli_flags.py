@@ -78,6 +78,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--fusion layer",
         "--modality-dropout 0.3",
         "--mirror all",
+        "! --mirror all --plan plan.json",
         "--hard-patches 0.2",
         "! --hard-patches 0.2 --scheme acnn",
         "--search 3",
@@ -94,6 +95,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     ),
     PLAN: (
         "--images second",
+        "--mirror all",
         "--labels readers",
         "! --dataset whole",
         "--network vnet",

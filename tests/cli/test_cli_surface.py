@@ -99,6 +99,7 @@ SURFACE = {
         "--val 0.2",
         "--seed 0",
         "--device auto",
+        "--mirror none [auto|none|all]",
         "--unlabelled-slices background [background|ignore]",
         "--ignore-label",
         "--weak none [none|scribbles|boxes]",

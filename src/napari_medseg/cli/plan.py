@@ -18,7 +18,7 @@ from napari_medseg.io.outputs import locked
 NAME = "plan"
 _KNOBS = (
     *("mode", "slices", "cascade", "first_network", "minutes", "val", "seed", "device"),
-    *("unlabelled_slices", "ignore_label", "weak", "background_label"),
+    *("mirror", "unlabelled_slices", "ignore_label", "weak", "background_label"),
 )
 
 

@@ -102,6 +102,8 @@ def run(args: Namespace) -> None:
         registry.network(name)
     if args.slices != TrainConfig().slices and args.mode != "2.5d" and args.init is None and args.plan is None:
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
+    if args.mirror != TrainConfig().augmentation.mirror and args.plan is not None:
+        raise InputError(f"--mirror {args.mirror} does not go with --plan, which says the axes: give it to plan")
     require_sources(args, from_labels=scheme_named(args.scheme).from_labels)
     require_taken(scheme_named(args.scheme), args.unlabelled)
     require_objects(scheme_named(args.scheme), args.objects)

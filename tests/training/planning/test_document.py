@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from napari_medseg import Grid, Segmentation, Volume, registry
 from napari_medseg.architectures.costs import Costs
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import FileError, InputError
+from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
 from napari_medseg.training.planning.document import Plan, load_plan
 from napari_medseg.training.planning.fitting import Candidate, chosen
@@ -58,11 +60,13 @@ def test_a_changed_plan_is_followed(plan: Plan, tmp_path: Path) -> None:
     document["model"]["patch_zyx"] = [8, 8, 8]
     document["model"]["labels"]["7"] = "planned, and in no case yet"
     document["model"]["arguments"]["out_channels"] = 4
+    document["model"]["recipe"] = asdict(Recipe(mirror_axes=(0, 2)))
     document["batch_size"] = 1
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(document))
     model = ms.train(CASES, plan=path, out=tmp_path / "m.safetensors", epochs=1, val=0.0, device="cpu")
     assert model.spec.patch_zyx == (8, 8, 8)
+    assert model.spec.recipe.mirror_axes == (0, 2)
     assert model.spec.arguments["channels"] == (4, 8)
     assert set(model.spec.labels) == {1, 2, 7}
     assert model.spec.training.cases == 2
@@ -79,9 +83,10 @@ def test_a_changed_plan_is_followed(plan: Plan, tmp_path: Path) -> None:
         ({"spacing_zyx_mm": (3.0, 3.0, 3.0)}, "spacing_zyx_mm"),
         ({"mode": "2d"}, "mode 2d does not go with the plan, which is of mode 3d"),
         ({"patch_zyx": (8, 8, 8)}, r"patch_zyx \(8, 8, 8\) does not go with the plan, which has \(12, 20, 16\)"),
+        ({"mirror": "all"}, "mirror all does not go with the plan, which mirrors along no axis"),
         ({"ignore_label": 2}, "the plan learns label 2, which is to be ignored"),
     ],
-    ids=["network", "batch", "cascade", "spacing", "mode", "patch", "ignored label"],
+    ids=["network", "batch", "cascade", "spacing", "mode", "patch", "mirror", "ignored label"],
 )
 def test_what_contradicts_a_plan_is_refused(plan: Plan, options: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):
