@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 import napari_medseg as ms
 from click_phantoms import Mask, balls
@@ -48,10 +49,47 @@ def test_only_what_was_said_is_annotated(session: InteractiveSession, phantom: t
     assert set(np.unique(data[8]).tolist()) == {0, 1, 2}, "the painted slice is known as a whole"
     assert data[10, 10, 25] == data[10, 10, 26] == 2
     assert data[11, 10, 33] == 0, "a click that says: not here"
+    guess = np.asarray(session.segmentation.data[...]) == 2
+    beside = (distance_transform_edt(~accepted) <= 5) & (distance_transform_edt(~guess) > 5)
     others = np.delete(data, [8, 10, 11], axis=0)
-    np.testing.assert_array_equal(others == 255, np.delete(~accepted, [8, 10, 11], axis=0))
+    np.testing.assert_array_equal(others == 255, np.delete(~accepted & ~beside, [8, 10, 11], axis=0))
     session.lock(2)
     np.testing.assert_array_equal(np.asarray(said(session).data[...]), np.asarray(session.segmentation.data[...]))
+
+
+def test_beside_an_accepted_label_is_background(phantom: tuple[ms.Volume, list[Mask]]) -> None:
+    """A click on another label says nowhere that it is not: nothing at all was background."""
+    session = ms.interact(phantom[0])
+    session.add(ms.Point(A, label=1))
+    session.lock(1)
+    session.add(ms.Point(B, label=2))
+    labels, data = np.asarray(session.segmentation.data[...]), np.asarray(said(session).data[...])
+    assert np.argwhere(data == 2).tolist() == [list(B)]
+    np.testing.assert_array_equal(data == 1, labels == 1)
+    left, right = (distance_transform_edt(labels != label) for label in (1, 2))
+    np.testing.assert_array_equal(data == 0, (labels != 1) & (left <= 5) & (right > 5))
+    assert (data == 0).sum() > 1000
+
+
+def test_a_label_that_was_erased_is_nowhere(phantom: tuple[ms.Volume, list[Mask]]) -> None:
+    session = ms.interact(phantom[0])
+    session.add(ms.Point(A, label=1))
+    session.lock(1)
+    session.add(ms.SliceMask(phantom[1][1][8], axis=0, index=8, label=2))
+    everything = np.ones(session.volume.grid.shape[1:], dtype=bool)
+    while mask := session.mask(2):
+        session.add(ms.SliceMask(everything, axis=0, index=mask.box[0].start, label=2, positive=False))
+    assert session.labels == (1,)
+    np.testing.assert_array_equal(np.asarray(said(session).data[...]), np.asarray(session.segmentation.data[...]))
+
+
+def test_a_label_alone_teaches_nothing(phantom: tuple[ms.Volume, list[Mask]]) -> None:
+    session = ms.interact(phantom[0])
+    session.add(ms.Point(A, label=1))
+    with pytest.raises(InputError, match="only label 1 was said"):
+        said(session)
+    session.add(ms.Point((8, 10, 18), label=1, positive=False))
+    assert set(np.unique(np.asarray(said(session).data[...])).tolist()) == {0, 1, 255}
 
 
 def test_a_box_says_where_the_label_is_not(phantom: tuple[ms.Volume, list[Mask]]) -> None:
