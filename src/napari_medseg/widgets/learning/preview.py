@@ -1,4 +1,7 @@
-"""The prediction of the model under training on the slice in view, as a layer that each checkpoint renews."""
+"""The prediction of the model under training on the slice in view, as a layer that each checkpoint renews.
+
+A layer that the user has painted in stays as it is, and the next prediction gets a new one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject
 
 from napari_medseg.errors import MedsegError
@@ -32,6 +37,8 @@ class Preview(QObject):
         self._written = 0
         self.layer: Any = None
         """The layer of the prediction; None before the first one."""
+        self._picture: Any = None
+        """What was last put into it: anything else is the user's."""
 
     def begin(self, out: Path, images: list[Any], device: str) -> None:
         """A training of the model `out` begins. images: the layers of the case that is shown, if there are any."""
@@ -63,10 +70,17 @@ class Preview(QObject):
             return
         layers = list(self._viewer.layers)
         if self.layer is not None and self.layer in layers:
-            self.layer.data = placement(self.layer, layers).to_layer(labels.data)
-            return
+            if np.array_equal(self.layer.data, self._picture):
+                self.layer.data = placement(self.layer, layers).to_layer(labels.data)
+                self._picture = self.layer.data.copy()
+                return
+            show_info(f"{self.layer.name!r} keeps what you painted: the next picture is in a layer of its own")
         data, arguments, _ = labels_layer(labels, layers)
+        active = self._viewer.layers.selection.active
         self.layer = self._viewer.add_labels(data, **{**arguments, "name": f"{self._out.stem} so far"})
+        self._picture = self.layer.data.copy()
+        if active is not None:
+            self._viewer.layers.selection.active = active  # the user may be painting there
 
 
 def _written(out: Path) -> int:
