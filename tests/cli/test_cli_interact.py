@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import napari_medseg as ms
-from click_phantoms import balls
+from click_phantoms import balls, dice
 from napari_medseg import io
 from napari_medseg.cli import main
 
@@ -69,6 +69,21 @@ def test_slices_become_a_volume(image: Path, tmp_path: Path) -> None:
     expected = ms.propagate(ms.read(image), ms.read_segmentation(labels))
     np.testing.assert_array_equal(found.data, expected.data[...])
     assert found.labels == {1: "ball"}
+
+
+def test_slices_along_two_axes_become_a_volume(image: Path, tmp_path: Path) -> None:
+    """Along one axis all of them were taken for annotated, and nothing was filled."""
+    _, (mask,) = balls((20, 22, 24), CENTRE, radius=6)
+    some = np.zeros(mask.shape, np.uint8)
+    some[[7, 13]] = mask[[7, 13]]
+    some[:, :, [9, 15]] = mask[:, :, [9, 15]]
+    labels, out = tmp_path / "slices.nii.gz", tmp_path / "out.nii.gz"
+    ms.write(labels, ms.Segmentation(some, ms.read(image).grid, {1: "ball"}))
+    assert run("propagate", image, "--labels", labels, "-o", out) == 0
+    found = np.asarray(ms.read_segmentation(out).data) == 1
+    assert dice(found, mask) > 0.9
+    told = ms.propagate(ms.read(image), ms.read_segmentation(labels), slices={0: [7, 13], 2: [9, 15]})
+    np.testing.assert_array_equal(found, np.asarray(told.data[...]) == 1)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from balls import balls, segmentation, volume
 from napari_medseg import Box, Segmentation
 from napari_medseg.errors import InputError
-from napari_medseg.transforms.annotated import only_annotated, painted_slices, unknown_slices
+from napari_medseg.transforms.annotated import crossing_slices, only_annotated, painted_slices, unknown_slices
 from napari_medseg.volume import MAX_LABEL
 
 
@@ -71,3 +72,56 @@ def test_ids_of_64_bits_stay_whole_numbers() -> None:
     marked = np.asarray(only_annotated(wide, ignore_label=MAX_LABEL, slices={0: [6]}).data)
     assert marked.dtype == np.int64
     assert set(np.unique(marked)) == {0, 1, 2, MAX_LABEL}
+
+
+def crossed(*slices: tuple[int, list[int]], label: int = 1) -> NDArray[np.uint8]:
+    """A block of 13 x 11 x 12 voxels, painted in some slices along some axes."""
+    block = np.zeros((20, 20, 20), np.uint8)
+    block[3:16, 4:15, 5:17] = label
+    painted = np.zeros_like(block)
+    for axis, indices in slices:
+        np.moveaxis(painted, axis, 0)[indices] = np.moveaxis(block, axis, 0)[indices]
+    return painted
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        ((0, [9]), (1, [8])),
+        ((0, [4, 9, 14]), (2, [7, 14])),
+        ((0, [4, 5, 9]), (1, [8, 12, 13])),
+        ((0, [4, 9]), (1, [6, 10]), (2, [8])),
+    ],
+    ids=["one each", "axial and sagittal", "two beside each other", "three axes"],
+)
+def test_slices_along_several_axes_are_found(slices: tuple[tuple[int, list[int]], ...]) -> None:
+    labels = crossed(*slices)
+    assert crossing_slices(labels) == dict(slices)
+    unknown = unknown_slices(labels)
+    known = np.zeros_like(unknown)
+    for axis, indices in slices:
+        np.moveaxis(known, axis, 0)[indices] = True
+    np.testing.assert_array_equal(unknown, ~known)
+
+
+def test_what_is_no_crossing() -> None:
+    assert crossing_slices(crossed((0, [4, 9, 14]))) is None
+    assert crossing_slices(crossed((0, list(range(20))))) is None
+    assert crossing_slices(crossed((0, [8, 9]))) is None
+    assert crossing_slices(np.zeros((4, 5, 6), np.uint8)) is None
+    assert crossing_slices(balls()) is None
+    stray = crossed((0, [9]), (1, [8]))
+    stray[1, 1, 1] = 1
+    assert crossing_slices(stray) is None, "in no slice that was painted"
+
+
+def test_a_label_that_crosses_a_slice_of_others_is_refused() -> None:
+    labels = crossed((0, [9]), (1, [8]))
+    labels[9, 4:15, 17:] = 2  # axial only; it crosses the coronal slice
+    with pytest.raises(InputError, match="label 2 crosses slice 8 along axis 1, which was painted for other labels"):
+        crossing_slices(labels)
+    labels[5:12, 8, 17:] = 2
+    assert crossing_slices(labels) == {0: [9], 1: [8]}
+    labels[labels == 2] = 0
+    labels[9, 4:8, 17:] = 2  # ends before the coronal slice
+    assert crossing_slices(labels) == {0: [9], 1: [8]}

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
+from napari_medseg.arrays.boxes import BoxND
 from napari_medseg.errors import InputError
 from napari_medseg.prompts import Box
 from napari_medseg.volume import Segmentation, label_dtype
@@ -83,9 +85,15 @@ def _with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) 
 def unknown_slices(labels: npt.NDArray[Any]) -> Mask:
     """Where slices without any label lie (True), along the axis on which the labels look painted in single slices.
 
-    Where they do so on none: along the axis on which they are a slice or two thick, else along the first one.
+    Where they do so on none: along the axis on which they are a slice or two thick, else along the first one. Raises
+    InputError as `crossing_slices`, whose slices are known where there are any.
     """
     mask = labels != 0
+    if (crossing := crossing_slices(labels)) is not None:
+        unknown = np.ones(labels.shape, np.bool_)
+        for along, indices in crossing.items():
+            np.moveaxis(unknown, along, 0)[list(indices)] = False
+        return unknown
     axis = sparse_axis(mask)
     if axis is None:
         held = [len(held_slices(mask, a)) for a in range(3)]
@@ -104,8 +112,7 @@ def sparse_axis(mask: Mask) -> int | None:
     def gaps(axis: int) -> tuple[int, float]:
         held = held_slices(mask, axis)
         apart = np.diff(held)
-        runs = np.diff(np.flatnonzero(np.concatenate([[True], apart > 1, [True]])))
-        if np.median(runs) > _AT_ONCE:
+        if np.median(_runs(held)) > _AT_ONCE:
             return 0, 0.0
         missing = int(apart.sum()) - len(apart)
         return int((apart > 1).sum()), missing / (len(apart) + missing or 1)
@@ -119,3 +126,81 @@ def sparse_axis(mask: Mask) -> int | None:
 def held_slices(mask: Mask, axis: int) -> npt.NDArray[np.intp]:
     """The slices along an axis that hold a voxel of the mask."""
     return np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+
+
+def crossing_slices(labels: npt.NDArray[Any]) -> Slices | None:
+    """The slices of labels (Z, Y, X) that look painted along several axes at once; None where they do not.
+
+    A slice is painted where it holds a square of 3 x 3 voxels of a label: slices across it are painted two at once at
+    the most. Together the slices hold
+    every voxel. Raises InputError where a label crosses a slice that was painted for other labels alone: what else
+    that slice holds of it cannot be known.
+    """
+    mask = labels != 0
+    axis = sparse_axis(mask)
+    in_single_slices = axis is not None and _runs(held_slices(mask, axis)).max() <= _AT_ONCE
+    if in_single_slices or not mask.any() or _squares(mask, (0, 1, 2)).any():
+        return None
+    own = [(label, box, _planes_of(labels[box] == label, box)) for label, box in _boxes(labels, mask)]
+    found = {a: sorted(set().union(*(planes[a] for _, _, planes in own))) for a in range(3)}
+    slices = {a: indices for a, indices in found.items() if indices}
+    if len(slices) < 2 or any(np.median(_runs(np.array(indices))) > _AT_ONCE for indices in slices.values()):
+        return None
+    if _outside(mask, slices).any():
+        return None
+    for label, box, planes in own:
+        _require_painted(labels[box] == label, label, box, planes, slices)
+    return slices
+
+
+def _boxes(labels: npt.NDArray[Any], mask: Mask) -> list[tuple[int, BoxND]]:
+    """(label, the box around it) of each label."""
+    ids, numbers = np.unique(labels[mask], return_inverse=True)
+    numbered = np.zeros(labels.shape, np.int32)
+    numbered[mask] = numbers + 1
+    return list(zip(ids.tolist(), ndimage.find_objects(numbered), strict=True))
+
+
+def _planes_of(mask: Mask, box: BoxND) -> dict[int, set[int]]:
+    """{axis: the slices along it that hold a square} of a mask in a box."""
+    across = {axis: [a for a in range(3) if a != axis] for axis in range(3)}
+    held = {axis: held_slices(_squares(mask, others), axis) for axis, others in across.items()}
+    return {axis: {int(k) + box[axis].start for k in indices} for axis, indices in held.items()}
+
+
+def _squares(mask: Mask, axes: Sequence[int]) -> Mask:
+    """Where squares, or cubes, along some axes begin in a mask."""
+    for axis in axes:
+        moved = np.moveaxis(mask, axis, 0)
+        moved = moved[:-2] & moved[1:-1] & moved[2:]
+        mask = np.moveaxis(moved, 0, axis)
+    return mask
+
+
+def _require_painted(mask: Mask, label: int, box: BoxND, planes: Mapping[int, set[int]], slices: Slices) -> None:
+    """Raise InputError where a slice holds a label only where the label's own slices cross it.
+
+    mask: the label in the box around it. planes: its own slices.
+    """
+    for axis, indices in slices.items():
+        others = {a: [k - box[a].start for k in planes[a]] for a in planes if a != axis}
+        seen, rest = held_slices(mask, axis), held_slices(_outside(mask, others), axis)
+        for k in sorted(set(indices) - planes[axis]):
+            if k - box[axis].start in seen and k - box[axis].start not in rest:
+                raise InputError(
+                    f"label {label} crosses slice {k} along axis {axis}, which was painted for other labels alone: "
+                    f"paint label {label} there as well, or give its slices in a file of their own"
+                )
+
+
+def _outside(mask: Mask, slices: Slices) -> Mask:
+    """The voxels of a mask that lie in none of some slices."""
+    left = mask.copy()
+    for axis, indices in slices.items():
+        np.moveaxis(left, axis, 0)[list(indices)] = False
+    return left
+
+
+def _runs(held: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
+    """The lengths of the runs of consecutive slices, of which there is one."""
+    return np.diff(np.flatnonzero(np.concatenate([[True], np.diff(held) > 1, [True]])))

@@ -29,8 +29,8 @@ PROMPTS is what `session.save` writes, or a list of prompts written by hand.
 """
 PROPAGATE = """Segment a volume of which some slices are annotated.
 
-The annotated slices are those that hold a label, along the axis that has the fewest of them. `--method learn` trains a
-small network on them first.
+The annotated slices are those that hold a label, along the axis that has the fewest of them, or along several axes
+where they look painted so. `--method learn` trains a small network on them first.
 """
 CLEAN = """Make labels better: remove islands, fill holes, smooth, fill in slices between painted ones.
 
@@ -115,7 +115,7 @@ def run_propagate(args: Namespace) -> None:
     slices = partners(args.labels, [case.name for case in cases])
 
     def filled(case: Case) -> Segmentation:
-        from napari_medseg.refinement.filling import iter_propagate
+        from napari_medseg.refinement.propagating import iter_propagate
 
         volume, some_slices = replace(case, labels=slices[case.name]).load()
         made: Segmentation = terminal.follow(iter_propagate(volume, some_slices, model=model, config=config), case.name)

@@ -11,8 +11,8 @@ import numpy as np
 from qtpy.QtCore import QObject
 from superqt.utils import qdebounced
 
-from napari_medseg.errors import MedsegError
-from napari_medseg.transforms.annotated import painted_slices
+from napari_medseg.errors import InputError, MedsegError
+from napari_medseg.transforms.annotated import crossing_slices, painted_slices
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import label_names, to_segmentation
 from napari_medseg.widgets.fields.case_rows import CaseRows
@@ -43,13 +43,25 @@ class Annotation:
 
 def annotation_of(labels: list[Segmentation]) -> Annotation:
     """What some labels hold."""
-    found = [painted_slices(one) for one in labels]
-    texts = ["" if painted is None else f"{painted}: the others count as not annotated" for painted in found]
+    texts = [_painted(one) for one in labels]
     names: dict[int, str] = {}
     for one in labels:
         ids = [int(i) for i in np.unique(np.asarray(one.data[...])) if i]
         names |= {i: one.labels.get(i, names.get(i, f"label {i}")) for i in ids}
     return Annotation(texts, names)
+
+
+def _painted(labels: Segmentation) -> str:
+    """The line on painted slices; empty where all slices count."""
+    painted: object = painted_slices(labels)
+    try:
+        crossing = crossing_slices(np.asarray(labels.data[...]))
+    except InputError as error:
+        return str(error)
+    if crossing is not None:
+        count = sum(len(indices) for indices in crossing.values())
+        painted = f"{count} slices painted, along {len(crossing)} axes"
+    return "" if painted is None else f"{painted}: the others count as not annotated"
 
 
 class AnnotationWatch(QObject):
