@@ -12,7 +12,7 @@ import pytest
 import napari_medseg as ms
 from click_phantoms import balls
 from napari_medseg.interactive.autosave import earlier_logs, log_path, sessions_folder
-from napari_medseg.interactive.desk import Desk
+from napari_medseg.interactive.desk import Desk, stroke_prompts
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.interactive.slices import fill_from_slices, painted_slices
 from processes import started
@@ -192,3 +192,27 @@ def test_what_says_nothing_is_refused_in_one_line_and_loses_nothing(tmp_path: Pa
     third = Desk(desk.volume, np.zeros_like(image), tmp_path / "half.json")
     desk.close()
     assert list(map(repr, third.resume().prompts)) == list(map(repr, desk.session.prompts))
+
+
+def test_a_stroke_that_is_refused_in_part_changes_nothing(tmp_path: Path) -> None:
+    """It erased the label below the lock before it met the lock, and the log did not hold that."""
+    desk, image = desk_at(tmp_path / "work.json")
+    both = FIRST * np.uint16(1) + SECOND * np.uint16(2)
+    desk.do(lambda session: session.start_from(ms.Segmentation(both, VOLUME.grid, {1: "first", 2: "second"})))
+    desk.do(lambda session: session.lock(2))
+    steps = desk.session.steps
+    view = desk.paint(np.argwhere((both > 0) & (np.arange(24) == 12)[:, None, None]), 0)
+    assert "label 2 is locked" in view.error
+    assert desk.session.steps == steps
+    np.testing.assert_array_equal(image, both)
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_a_line_lies_in_the_slice_on_the_screen(shown: int) -> None:
+    """A line of the thinnest brush along z lies in a coronal and in a sagittal slice."""
+    session = InteractiveSession(VOLUME)
+    line = np.array([[z, A[1], A[2]] for z in range(9, 15)])
+    (prompt,) = stroke_prompts(session, line, 1, shown) if shown else stroke_prompts(session, line[:1], 1, shown)
+    assert (prompt.axis, prompt.index) == (shown, (9, A[1], A[2])[shown])
+    square = np.array([[z, A[1], x] for z in range(9, 15) for x in range(10, 14)])
+    assert {made.axis for made in stroke_prompts(session, square, 1, shown)} == {1}

@@ -159,3 +159,25 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.json").touch()
     with pytest.raises(FileError, match="empty"):
         log.read(tmp_path / "empty.json", VOLUME)
+
+
+@pytest.mark.parametrize("limit", ["_MOST_MASK_VOXELS", "_MOST_BYTES"])
+def test_what_could_not_be_read_again_is_not_written(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was saved, and refused when it was to be resumed."""
+    written(STEPS[:5], tmp_path)
+    before = (tmp_path / "log.json").read_bytes()
+    monkeypatch.setattr(log, limit, 20 if limit == "_MOST_MASK_VOXELS" else len(before))
+    with pytest.raises(InputError, match="too long to be saved"):
+        log.save(tmp_path / "log.json", VOLUME, STEPS, "auto")
+    assert (tmp_path / "log.json").read_bytes() == before
+    log.read(tmp_path / "log.json", VOLUME)
+
+
+def test_a_long_name_comes_back_cut(tmp_path: Path) -> None:
+    mask = SparseMask.of((slice(0, 1), slice(0, 4), slice(0, 5)), MASK[None])
+    log.save(tmp_path / "log.json", VOLUME, [StartStep({4: mask}, {4: "x" * 2000})], "auto")
+    (step,) = log.read(tmp_path / "log.json", VOLUME)[1]
+    assert isinstance(step, StartStep)
+    assert step.names == {4: "x" * 1024}

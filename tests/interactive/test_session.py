@@ -312,3 +312,11 @@ def test_an_oblique_grid_gives_the_mask_of_the_straight_one() -> None:
         np.testing.assert_array_equal(np.asarray(second.data[...]), np.asarray(first.data[...]))
         assert second.grid is oblique.grid
     assert np.count_nonzero(voxels(sessions[1])) > 100
+
+
+def test_a_locked_label_keeps_its_name(session: InteractiveSession, phantom: tuple[ms.Volume, list[Mask]]) -> None:
+    left, right = phantom[1]
+    session.start_from(ms.Segmentation(left.astype(np.uint8), phantom[0].grid, {1: "left"}))
+    session.lock(1)
+    session.start_from(ms.Segmentation(right * np.uint8(2) + left, phantom[0].grid, {1: "liver", 2: "right"}))
+    assert session.segmentation.labels == {1: "left", 2: "right"}

@@ -106,11 +106,14 @@ class Desk:
 
         return self.do(read)
 
-    def paint(self, voxels: npt.NDArray[np.int64], value: int) -> View:
-        """Take over a stroke that gave (n, 3) voxels of the image a value: its slices become prompts."""
+    def paint(self, voxels: npt.NDArray[np.int64], value: int, shown: int = 0) -> View:
+        """Take over a stroke that gave (n, 3) voxels of the image a value: its slices become prompts.
+
+        shown: the axis across the slices on the screen.
+        """
 
         def painted(session: InteractiveSession) -> None:
-            for prompt in stroke_prompts(session, voxels, value):
+            for prompt in stroke_prompts(session, voxels, value, shown):
                 session.add(prompt)
 
         error = self._tried(painted)
@@ -121,7 +124,7 @@ class Desk:
     def _tried(self, change: Change) -> str:
         before = self.session.steps
         try:
-            change(self.session)
+            self._changed(change)
             if self.session.steps != before:
                 if self._hold is None:
                     self._hold = claim_new(self._name)
@@ -129,6 +132,16 @@ class Desk:
         except MedsegError as error:
             return str(error)
         return ""
+
+    def _changed(self, change: Change) -> None:
+        """Change the session as a whole, or not at all: the slices before one that is refused are taken back."""
+        session, before = self.session, self.session.steps
+        try:
+            change(session)
+        except MedsegError:
+            while session.steps != before:
+                session.undo()
+            raise
 
     def _view(self, error: str, notice: str = "") -> View:
         session, millilitres = self.session, float(np.prod(self.volume.grid.spacing)) / 1000
@@ -162,12 +175,16 @@ class Desk:
         self._image[box] = self.session.segmentation.data[box]
 
 
-def stroke_prompts(session: InteractiveSession, voxels: npt.NDArray[np.int64], value: int) -> Iterator[SliceMask]:
+def stroke_prompts(
+    session: InteractiveSession, voxels: npt.NDArray[np.int64], value: int, shown: int = 0
+) -> Iterator[SliceMask]:
     """What a stroke says: each of its slices holds exactly the label as it is painted there now.
 
-    value 0 erases: then each label that lost voxels says where it is left.
+    value 0 erases: then each label that lost voxels says where it is left. A dot, or a straight line, lies in slices of
+    several axes: then `shown` is the axis.
     """
-    axis = int(np.argmin(np.ptp(voxels, axis=0)))
+    extents = np.ptp(voxels, axis=0)
+    axis = shown if extents[shown] == extents.min() else int(np.argmin(extents))
     shape = session.volume.grid.shape
     for index in np.unique(voxels[:, axis]).tolist():
         box = plane(axis, index, shape)

@@ -146,9 +146,19 @@ def fingerprint(volume: Volume) -> _Fingerprint:
 
 
 def save(path: str | PathLike[str], volume: Volume, steps: Sequence[Step], method: Method) -> None:
-    """Write a log; an existing one is replaced at the end, or left as it was on a fault (FileError)."""
+    """Write a log; an existing one is replaced at the end, or left as it was on a fault.
+
+    Raises FileError, and InputError where `read` would refuse the log because it is too large.
+    """
     log = _Log(1, [_written(step) for step in steps], method, fingerprint(volume))
-    files.replace_bytes(Path(path), msgspec.json.format(msgspec.json.encode(log), indent=1))
+    content = msgspec.json.format(msgspec.json.encode(log), indent=1)
+    if _voxels(log) > _MOST_MASK_VOXELS or len(content) > _MOST_BYTES:
+        raise InputError(
+            f"{path}: this session has become too long to be saved ({_voxels(log)} voxels of masks where "
+            f"{_MOST_MASK_VOXELS} are the most, {len(content)} bytes where {_MOST_BYTES} are): save its labels, and "
+            "start a new session from them"
+        )
+    files.replace_bytes(Path(path), content)
 
 
 def read(path: str | PathLike[str], volume: Volume) -> tuple[Method, list[Step]]:
@@ -162,9 +172,8 @@ def read(path: str | PathLike[str], volume: Volume) -> tuple[Method, list[Step]]
             f"{path}: this session is of another volume: it has {_described(log.volume)}, "
             f"{volume.name or 'the volume given'} {_described(found)}: give the volume that it was made on"
         )
-    claimed = sum(math.prod(bits.shape) for bits in _masks(log.steps))
-    if claimed > _MOST_MASK_VOXELS:
-        raise InputError(f"{path}: its masks have {claimed} voxels in all, where {_MOST_MASK_VOXELS} are the most")
+    if _voxels(log) > _MOST_MASK_VOXELS:
+        raise InputError(f"{path}: its masks have {_voxels(log)} voxels in all, where {_MOST_MASK_VOXELS} are the most")
     try:
         return log.method, [_step(step, volume.grid.shape) for step in log.steps]
     except InputError as error:
@@ -179,6 +188,11 @@ def _read(path: Path) -> _Log:
         return msgspec.json.decode(path.read_bytes(), type=_Log)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # ValidationError is a DecodeError
         raise FileError(f"{path}: not the log of an interactive session: {error}") from error
+
+
+def _voxels(log: _Log) -> int:
+    """Of all masks that a log says it holds."""
+    return sum(math.prod(bits.shape) for bits in _masks(log.steps))
 
 
 def _masks(steps: Sequence[_Step]) -> Iterator[_Bits]:
@@ -221,7 +235,7 @@ def _written_prompt(prompt: Prompt) -> _Point | _Box | _Scribble | _Lasso | _Sli
 
 def _start_label(label: int, mask: SparseMask, name: str) -> _StartLabel:
     z, y, x = ((side.start, side.stop) for side in mask.box)
-    return _StartLabel(label, (z, y, x), _packed(mask.inside), name)
+    return _StartLabel(label, (z, y, x), _packed(mask.inside), name[:MOST_NAME])
 
 
 def _step(step: _Step, shape: Shape3) -> Step:

@@ -175,10 +175,14 @@ class InteractiveSession:
         return self._go((*self._steps, NameStep(_label(label), name)))
 
     def start_from(self, segmentation: Segmentation) -> Segmentation:
-        """Take over the labels of a segmentation on the same grid; locked labels stay. Raises GridMismatchError."""
+        """Take over the labels of a segmentation on the same grid, with their names; locked labels stay as they are.
+
+        Raises GridMismatchError.
+        """
         require_same_grid(self.volume, segmentation, "the session's volume", "the segmentation")
         masks = _masks_of(segmentation)
-        return self._go((*self._steps, StartStep(masks, dict(segmentation.labels))))
+        names = {label: name for label, name in segmentation.labels.items() if label not in self.locked}
+        return self._go((*self._steps, StartStep(masks, names)))
 
     def undo(self) -> Segmentation:
         """Go back by one change, whichever it was; nothing happens where there is none."""

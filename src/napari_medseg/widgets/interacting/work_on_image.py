@@ -160,7 +160,8 @@ class WorkOnImage(QObject):
             self.canvas.show(self._drawn)
 
     def _painted(self, voxels: npt.NDArray[np.int64], value: int) -> None:
-        self._ask(lambda desk: desk.paint(voxels, value))
+        shown, _ = self.canvas.slice_shown()
+        self._ask(lambda desk: desk.paint(voxels, value, shown))
 
     def _clicked(self, ray: FloatArray) -> None:
         """A click in 3D: a point at the voxel that is seen there."""
