@@ -19,7 +19,7 @@ from napari_medseg.interactive.kernels import Map
 from napari_medseg.interactive.marks import marks_of
 from napari_medseg.interactive.objects import Segmenter
 from napari_medseg.prompts import SliceMask
-from napari_medseg.transforms.annotated import sparse_axis
+from napari_medseg.transforms.annotated import crossing_slices, sparse_axis
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
@@ -84,9 +84,10 @@ def propagate(
     """Segment a volume of which some slices are annotated; the annotated slices come back as they are.
 
     some_slices: labels on the volume's grid, empty but for the annotated slices. slices: which they are; by default
-    those that hold a label, along the axis that has the fewest. A label that an annotated slice does not hold is not
-    there. model: a volumetric memory network ("mem3d"). Raises GridMismatchError, and InputError where nothing is
-    annotated, a slice is not there, or method and model do not go together.
+    those that hold a label, along the axis that has the fewest, or along several axes where they look painted so. A
+    label that an annotated slice does not hold is not there. model: a volumetric memory network ("mem3d"). Raises
+    GridMismatchError, and InputError where nothing is annotated, a slice is not there, a label crosses a slice that was
+    painted for others along another axis, or method and model do not go together.
     """
     if method not in get_args(PropagationMethod):
         raise InputError(f"method is one of {', '.join(get_args(PropagationMethod))}; got {method!r}")
@@ -241,7 +242,7 @@ def _following(before: Labels, after: Labels) -> list[tuple[int, int]]:
 def _chosen(labels: Labels, slices: Slices | None) -> Slices:
     if slices is None:
         fewest, held = annotated(labels)
-        return {fewest: held}
+        return crossing_slices(labels) or {fewest: held}
     for axis, indices in slices.items():
         if axis not in (0, 1, 2):
             raise InputError(f"slices are along axis 0 (z), 1 (y) or 2 (x); got axis {axis!r}")

@@ -1,6 +1,6 @@
 from .cleaning import clean, iter_clean
+from .filling import iter_propagate, propagate
 from .objects import delete_objects, merge_objects, split_object
-from .propagating import iter_propagate, propagate
 from .refining import iter_refine, refine
 
 __all__ = [

@@ -53,13 +53,14 @@ def propagate(
     """Segment a volume of which some slices are annotated; the annotated slices come back as they are.
 
     some_slices: labels on the volume's grid, empty but for the annotated slices. slices: {axis: indices} of these; by
-    default those that hold a label, along the axis that has the fewest. A label that an annotated slice does not hold
-    is not there. model: a volumetric memory network ("mem3d"). config, or knobs: the fields of PropagateConfig, above
-    all method. With method="learn" a small network learns the annotated slices alone and fills the part around them;
-    with fewer than three slices that hold a label, "auto" fills the volume instead, with a warning.
+    default those that hold a label, along the axis that has the fewest, or along several axes where they look painted
+    so. A label that an annotated slice does not hold is not there. model: a volumetric memory network ("mem3d").
+    config, or knobs: the fields of PropagateConfig, above all method. With method="learn" a small network learns the
+    annotated slices alone and fills the part around them; with fewer than three slices that hold a label, "auto" fills
+    the volume instead, with a warning.
 
-    Raises GridMismatchError, and InputError where nothing is annotated, a slice is not there, or method and model do
-    not go together.
+    Raises GridMismatchError, and InputError where nothing is annotated, a slice is not there, a label crosses a slice
+    that was painted for others along another axis, or method and model do not go together.
     """
     events = iter_propagate(volume, some_slices, slices=slices, model=model, config=config, **knobs)
     found: Segmentation = result_of(_with_warnings(events))

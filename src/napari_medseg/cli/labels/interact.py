@@ -115,7 +115,7 @@ def run_propagate(args: Namespace) -> None:
     slices = partners(args.labels, [case.name for case in cases])
 
     def filled(case: Case) -> Segmentation:
-        from napari_medseg.refinement.propagating import iter_propagate
+        from napari_medseg.refinement.filling import iter_propagate
 
         volume, some_slices = replace(case, labels=slices[case.name]).load()
         made: Segmentation = terminal.follow(iter_propagate(volume, some_slices, model=model, config=config), case.name)
