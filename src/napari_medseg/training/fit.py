@@ -114,9 +114,10 @@ def iter_train(
     decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that takes them.
     target: images of another domain (a scanner, a contrast) without labels, for a scheme that adapts the network to
     them. resume: go on from the state that a run with the same cases and settings left in the folder "NAME.training"
-    when it was stopped or killed; on a CPU the weights are those of a run that was not. Without a state the training
-    begins at its start. should_stop: asked at every step; true ends the training early. config, or knobs: those of
-    TrainConfig without their groups (epochs, minutes, val, seed, device ...).
+    when it was stopped or killed; on a CPU, with as many threads, the weights are those of a run that was not; a Notice
+    says where the threads are others. Without a state the training begins at its start. should_stop: asked at every
+    step; true ends the training early. config, or knobs: those of TrainConfig without their groups (epochs, minutes,
+    val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
@@ -265,7 +266,7 @@ def _train_one(
         doubts = label_doubts(facts, read.to_validate, spec.labels) if stage is None else []
         yield from _news(setup, config, initial, doubts)
         if job.resume:
-            yield from _resumed(saved, state)
+            yield from _resumed(saved, state, target.type)
         setup.budget.begin(0.0 if saved is None else saved.seconds)
         yield Finished((yield from _run(setup, state, keeper, read.validating(spec), job.should_stop)))
 
@@ -419,14 +420,20 @@ def _news(setup: Setup, config: TrainConfig, initial: Model | None, doubts: Sequ
     yield from map(Notice, doubts)
 
 
-def _resumed(saved: Saved | None, state: TrainState) -> Iterator[Event]:
-    """Bring the state to where the earlier run was."""
+def _resumed(saved: Saved | None, state: TrainState, device: str) -> Iterator[Event]:
+    """Bring the state to where the earlier run was; a Notice where the weights cannot be those of a single run."""
     if saved is None:
         yield Notice("there is no state to resume: the training begins at its start")
         return
     state.load_state_dict(saved.state)
     state.written = saved.written
     yield Notice(f"resumed after step {state.step}")
+    threads = torch.get_num_threads()
+    if device == "cpu" and saved.threads not in (None, threads):
+        yield Notice(
+            f"torch threads were {saved.threads} before and are {threads} now, which add up in another order: the "
+            f"weights will not be, bit for bit, those of a single run; OMP_NUM_THREADS={saved.threads} keeps them"
+        )
 
 
 def _settings(job: Job, spec: ModelSpec, initial: Model | None, rate: float) -> dict[str, Any]:
