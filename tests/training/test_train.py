@@ -16,6 +16,7 @@ from napari_medseg import Segmentation, Volume, evaluate, iter_segment, iter_tra
 from napari_medseg.config import OptimiserConfig, TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import iter_job
 from napari_medseg.training.job import Job, split
@@ -318,6 +319,18 @@ def test_labels_on_another_grid_are_refused_before_anything_is_written(tmp_path:
     with pytest.raises(GridMismatchError, match="ball0"):
         train([(image, shifted)], out=tmp_path / "m.safetensors", **QUICK)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_stored_in_another_order_of_axes_teach_the_same(tmp_path: Path) -> None:
+    order = AxisOrder((1, 2, 0), (False, True, False))
+    turned = [(v, Segmentation(order.apply(np.asarray(s.data)), s.grid.reordered(order))) for v, s in pairs(2)]
+    found = []
+    for name, cases in (("a", pairs(2)), ("b", turned)):
+        model = train(cases, out=tmp_path / f"{name}.safetensors", **QUICK | {"val": 0.5})
+        found.append((model.load_network().state_dict(), model.spec.training.validation["dice mean"]))
+    (ours, dice), (theirs, same_dice) = found
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert dice == same_dice
 
 
 def test_a_faulty_validation_case_is_found_before_the_training(tmp_path: Path) -> None:

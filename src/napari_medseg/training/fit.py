@@ -105,19 +105,19 @@ def iter_train(
 ) -> Iterator[Event]:
     """Train a network on annotated volumes.
 
-    cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates); for a
-    scheme that needs no image, Segmentations alone. network: its name; by default that of `init`, or unet3d. out: the
-    model file to write. init: a model to start from; its network and preprocessing are kept, and in a cascade its first
-    stage; for a scheme that makes a refiner the model, or set of folds, whose errors it learns. Labels are matched with
-    the cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are one
-    label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see `plan`, which
-    decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that takes them.
-    target: images of another domain (a scanner, a contrast) without labels, for a scheme that adapts the network to
-    them. resume: go on from the state that a run with the same cases and settings left in the folder "NAME.training"
-    when it was stopped or killed; on a CPU, with as many threads, the weights are those of a run that was not; a Notice
-    says where the threads are others. Without a state the training begins at its start. should_stop: asked at every
-    step; true ends the training early. config, or knobs: those of TrainConfig without their groups (epochs, minutes,
-    val, seed, device ...).
+    cases: pairs of Volume and Segmentation on the same grid, up to flips and permutations of axes, in name order (the
+    last fraction `val` validates); for a scheme that needs no image, Segmentations alone. network: its name; by default
+    that of `init`, or unet3d. out: the model file to write. init: a model to start from; its network and preprocessing
+    are kept, and in a cascade its first stage; for a scheme that makes a refiner the model, or set of folds, whose
+    errors it learns. Labels are matched with the cases' by name and id, and a Notice says which ones are kept. merge:
+    {name: label ids} of regions that are one label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a
+    plan or its file, see `plan`, which decides network, patch, spacing and normalisation. unlabelled: images without
+    labels, for a scheme that takes them. target: images of another domain (a scanner, a contrast) without labels, for a
+    scheme that adapts the network to them. resume: go on from the state that a run with the same cases and settings
+    left in the folder "NAME.training" when it was stopped or killed; on a CPU, with as many threads, the weights are
+    those of a run that was not; a Notice says where the threads are others. Without a state the training begins at its
+    start. should_stop: asked at every step; true ends the training early. config, or knobs: those of TrainConfig
+    without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the

@@ -22,7 +22,7 @@ from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.training.saving.earlier import is_unfinished
 from napari_medseg.training.schemes.offers import decides_network, idle_beside, idle_knobs, lacking
 from napari_medseg.volume import Segmentation, Volume
-from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.layers import to_segmentation, to_volume
 from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm
@@ -272,7 +272,7 @@ class TrainPanel(Panel):
             labels = to_segmentation(shown.labels.layer, layers)
             if shown.images:
                 volume = to_volume(shown.images, layers)
-                cases.append((volume, onto(labels, volume.grid)))
+                cases.append((volume, labels))
             else:
                 cases.append(labels)
         return [*cases, *(case for folder in self.cases.folders for case in folder.data.cases)]
