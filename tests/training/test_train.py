@@ -253,6 +253,20 @@ def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:
     assert all(torch.allclose(before[k], weights(new.path)[k], atol=1e-6) for k in encoder)
 
 
+def test_a_label_of_the_first_model_that_no_case_holds_has_no_dice(ball_model: Path, tmp_path: Path) -> None:
+    """It would count 1 in every validation. The right ball is in the model alone."""
+    left = [(v, Segmentation((balls() == 1).astype(np.uint8), s.grid, {1: "left ball"})) for v, s in pairs(2)]
+    events = list(iter_train(left, out=tmp_path / "m.safetensors", init=ball_model, **QUICK | {"val": 0.5}))
+    model = events[-1].result
+    assert dict(model.spec.labels) == {1: "left ball", 2: "right ball"}
+    validated = [event for event in events if isinstance(event, Validated)]
+    assert all(list(event.dice) == [1] and event.mean_dice == event.dice[1] for event in validated)
+    found = model.spec.training.validation
+    assert "dice right ball" not in found
+    assert found["dice mean"] == found["dice left ball"] == max(event.mean_dice for event in validated)
+    assert max(model.spec.training.presets.values()) < 1
+
+
 @pytest.mark.parametrize("network", ["unet3d", pytest.param("vnet", marks=pytest.mark.slow)])
 def test_every_network_trains_in_2d_and_3d(tmp_path: Path, network: str) -> None:
     flat = [

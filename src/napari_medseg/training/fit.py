@@ -250,7 +250,8 @@ def _train_one(
         others_seen = yield from prepare_unlabelled(job, read.facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
         trained = scheme.described(spec, config, None if initial is None else initial.spec, job.network)
-        setup = replace(_setup(job, config, spec, target, prepared, before), base=base, spec=trained, errors=errors)
+        setup = _setup(job, config, spec, target, prepared, before)
+        setup = replace(setup, base=base, spec=trained, errors=errors, held=frozenset(read.labels))
         setup = _at_its_rate(setup, starts=initial is not None or errors is not None)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
