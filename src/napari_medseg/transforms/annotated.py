@@ -61,17 +61,18 @@ def only_annotated(
         raise InputError("nothing is marked as annotated: mark slices or boxes inside the volume")
     if ignore_label in segmentation.labels and (labels == ignore_label).any():
         raise InputError(f"label {ignore_label} is in use: choose another id for what is not annotated")
-    return _with_ignored(segmentation, ~marked, ignore_label)
+    return with_ignored(segmentation, ~marked, ignore_label)
 
 
 def without_slices(segmentation: Segmentation, axis: int, indices: Sequence[int], ignore_label: int) -> Segmentation:
     """The labels with `ignore_label` in some slices."""
     hidden = np.zeros(segmentation.data.shape, np.bool_)
     np.moveaxis(hidden, axis, 0)[list(indices)] = True
-    return _with_ignored(segmentation, hidden, ignore_label)
+    return with_ignored(segmentation, hidden, ignore_label)
 
 
-def _with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -> Segmentation:
+def with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -> Segmentation:
+    """The labels with `ignore_label` in some voxels."""
     labels = np.asarray(segmentation.data[...])
     wide = np.promote_types(labels.dtype, label_dtype(ignore_label))
     wide = wide if wide.kind in "iu" else np.dtype(np.int64)  # numpy promotes uint64 and int32 to float64
