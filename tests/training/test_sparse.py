@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from balls import balls, segmentation, volume
 from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, registry, segment
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.events import Finished, Notice, Started, TrainProgress, Validated
+from napari_medseg.events import Finished, Notice, Started, TrainProgress, Validated, finishing, result_of
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
-from napari_medseg.training.cases import IGNORE, as_cases, class_indices
+from napari_medseg.training.cases import IGNORE, as_cases, class_indices, prepare
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.guesses import guess, smooth, towards
 from napari_medseg.training.losses.masked import Masked
-from napari_medseg.training.sparse import held_out, in_part, shapes_between
+from napari_medseg.training.sparse import held_out, in_part, places_on, shapes_between
 from napari_medseg.volume import MAX_LABEL
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "arguments": {"channels": (8, 16)}}
@@ -135,6 +136,35 @@ def test_slices_of_a_single_case_validate(axis: int) -> None:
     assert np.flatnonzero(trained).tolist() == [k for k in range(0, 24, 2) if k not in (8, 14)]
     assert (of_validation[8] == np.moveaxis(labels, axis, 0)[8]).all()
     assert validation[0].name == "slices 8, 14 of case 0"
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (5.0, 2.0, 3.0), (6.0, 1.0, 1.0), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("paint", [5, 6, 7])
+def test_a_painted_slice_is_there_at_any_spacing(paint: int, spacing: tuple[float, float, float]) -> None:
+    """Slices are 2 mm apart: every second one, or more, is between the centres of coarser voxels."""
+    spec, loss = replace(spec_of(), spacing_zyx_mm=spacing), LossConfig(unlabelled_slices="ignore")
+    work = prepare(case_of(painted([paint])), spec, loss, np.random.default_rng(0), None)
+    found = result_of(finishing(work)).classes
+    known = (found >= 0).all(axis=(1, 2))
+    assert np.array_equal(known, (found >= 0).any(axis=(1, 2)))
+    thick = 24 / len(found)
+    places = np.flatnonzero(known) * thick + thick / 2
+    assert len(places) >= 1
+    assert np.abs(places - (2 * paint + 1)).max() <= thick / 2
+    assert set(np.unique(found[known])) == set(np.unique(balls()[paint]))
+
+
+def test_annotated_voxels_are_shown_on_a_coarser_grid() -> None:
+    classes = np.full((1, 2, 9), IGNORE, np.int16)
+    classes[0, 0, [0, 5, 8]] = [1, 2, 0]
+    classes[0, 1, 6] = 1
+    # The centres of the three coarser voxels are at 1, 4 and 7; of 6 and 8, which are as near, the first is taken.
+    assert classes[places_on((1, 2, 3), classes)].tolist() == [[[1, 2, 0], [IGNORE, IGNORE, 1]]]
+    assert classes[places_on((1, 1, 3), classes)].tolist() == [[[1, 2, 1]]]
+    assert classes[places_on((1, 2, 9), classes)].tolist() == classes.tolist()
+    full = np.arange(9, dtype=np.int16).reshape(1, 1, 9)
+    assert full[places_on((1, 1, 3), full)].tolist() == [[[1, 4, 7]]]
+    assert full[places_on((1, 1, 18), full)][0, 0].tolist() == np.arange(9).repeat(2).tolist()
 
 
 def test_few_slices_all_train() -> None:
