@@ -24,6 +24,7 @@ from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.sparse import held_out, in_part, places_on, shapes_between
 from napari_medseg.volume import MAX_LABEL
 
+NOTHING = ((1, "teaches"), (2, "validates"))
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "arguments": {"channels": (8, 16)}}
 
 
@@ -286,13 +287,16 @@ def dice(foreground: npt.NDArray[np.bool_]) -> float:
     return float(2 * (foreground & truth).sum() / (foreground.sum() + truth.sum()))
 
 
-def test_a_case_that_nobody_annotated_validates_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("empty", "own"), [(0, {"unlabelled_slices": "ignore"}), (9, {"ignore_label": 9}), (0, {"weak": "scribbles"})]
+)
+def test_a_case_that_nobody_annotated_validates_nothing(empty: int, own: dict[str, Any], tmp_path: Path) -> None:
     """Where none of its voxels counts, every label would have a Dice of 1."""
-    nothing = Segmentation(np.zeros_like(balls()), volume().grid)
-    cases = [(volume(), painted([5, 7])), (volume(seed=1), painted([5, 7])), (volume(seed=2), nothing)]
-    options = {**QUICK, "epochs": 1, "val": 0.3, "unlabelled_slices": "ignore", "report": False}
+    nothing = Segmentation(np.full_like(balls(), empty), volume().grid)
+    cases = [(replace(volume(), name="a"), painted([5, 7])), (volume(seed=1), nothing), (volume(seed=2), nothing)]
+    options = {**QUICK, "epochs": 1, "val": 0.3, **own, "report": False}
     events = list(iter_train(cases, out=tmp_path / "m.safetensors", **options))
     told = [event.message for event in events if isinstance(event, Notice)]
-    assert any("no slice holds a label, so none is annotated: validates nothing" in line for line in told)
+    assert told[:2] == [f"case {k}: nobody annotated a voxel of it: {does} nothing" for k, does in NOTHING]
     assert not any(isinstance(event, Validated) for event in events)
     assert dict(load_model(tmp_path / "m.safetensors").spec.training.validation) == {}

@@ -315,10 +315,11 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
     require_same_channels(facts)
     require_modalities(facts, config)
     require_regions(job.cases, labels_of(facts))
-    known = [bool(f.label_voxels) or config.loss.unlabelled_slices == "background" for f in facts[len(training) :]]
-    idle = [case.name for case, is_known in zip(validation, known, strict=True) if not is_known]
-    if idle:
-        yield Notice(f"{', '.join(idle)}: no slice holds a label, so none is annotated: validates nothing")
+    known = [f.annotated for f in facts[len(training) :]]
+    for part, of_part, does in ((training, facts, "teaches"), (validation, facts[len(training) :], "validates")):
+        idle = [case.name for case, f in zip(part, of_part, strict=False) if not f.annotated]
+        if idle:
+            yield Notice(f"{', '.join(idle)}: nobody annotated a voxel of it: {does} nothing")
     validation = list(itertools.compress(validation, known))
     return _Read(
         config, training, validation, [*facts[: len(training)], *itertools.compress(facts[len(training) :], known)]

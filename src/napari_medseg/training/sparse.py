@@ -127,7 +127,7 @@ def shapes_between(volume: Volume, classes: Classes, count: int) -> npt.NDArray[
     return shapes
 
 
-def places_on(shape: Shape3, classes: Classes) -> tuple[npt.NDArray[np.intp], ...]:
+def places_on(shape: Shape3, classes: npt.NDArray[Any]) -> tuple[npt.NDArray[np.intp], ...]:
     """The voxels of `classes` that the voxels of another grid over the same box show, as indices of an array.
 
     shape: of that grid. They are the nearest ones; on a coarser grid, where nobody annotated that one, the nearest
