@@ -139,6 +139,19 @@ def test_slices_of_a_single_case_validate(axis: int) -> None:
     assert validation[0].name == "slices 8, 14 of case 0"
 
 
+def test_a_single_painted_slice_is_all_that_is_known() -> None:
+    """Planes that were hidden across it to validate made all beside it known, as background."""
+    labels = np.zeros((24, 24, 24), np.uint8)
+    labels[3:21, 5:20, 10] = 1
+    case = case_of(Segmentation(labels, Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0))))
+    config = configured(TrainConfig, None, {"unlabelled_slices": "ignore", "val": 0.2})
+    training, validation, changed = held_out(case, config)
+    known = class_indices(training[0].segmentation(), spec_of(), changed.loss) != IGNORE
+    assert validation == []
+    assert np.flatnonzero(known.any(axis=(0, 1))).tolist() == [10]
+    assert known[:, :, 10].all()
+
+
 @pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (5.0, 2.0, 3.0), (6.0, 1.0, 1.0), (1.0, 1.0, 1.0)])
 @pytest.mark.parametrize("paint", [5, 6, 7])
 def test_a_painted_slice_is_there_at_any_spacing(paint: int, spacing: tuple[float, float, float]) -> None:

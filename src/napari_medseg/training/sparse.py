@@ -18,7 +18,7 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.geometry import AxisMap, Shape3, Triple
 from napari_medseg.interactive.propagation import propagate
-from napari_medseg.transforms.annotated import held_slices, sparse_axis, without_slices
+from napari_medseg.transforms.annotated import held_slices, painted_axis, sparse_axis, without_slices
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
 
 Classes = npt.NDArray[np.int16]
@@ -83,7 +83,8 @@ def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], T
     """
     ids = np.asarray(case.segmentation(case.peek().grid).data[...])
     drawn = (ids != 0) & (ids != config.loss.ignore_label)
-    axis = sparse_axis(drawn) or 0
+    # Slices that are hidden along another axis than the unknown ones would make these known.
+    axis = painted_axis(drawn) if config.loss.unlabelled_slices == "ignore" else sparse_axis(drawn) or 0
     held = held_slices(drawn, axis)
     count = min(round(len(held) * config.validation.val), len(held) - _FEWEST_TO_TRAIN)
     if count < 1:

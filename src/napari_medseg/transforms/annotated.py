@@ -82,18 +82,24 @@ def with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -
 
 
 def unknown_slices(labels: npt.NDArray[Any]) -> Mask:
-    """Where slices without any label lie (True), along the axis on which the labels look painted in single slices.
-
-    Where they do so on none: along the axis on which they are a slice or two thick, else along the first one.
-    """
+    """Where slices without any label lie (True), along `painted_axis`."""
     mask = labels != 0
-    axis = sparse_axis(mask)
-    if axis is None:
-        held = [len(held_slices(mask, a)) for a in range(3)]
-        axis = held.index(min(held)) if min(held) <= _AT_ONCE else 0
+    axis = painted_axis(mask)
     empty = np.ones(labels.shape, np.bool_)
     np.moveaxis(empty, axis, 0)[held_slices(mask, axis)] = False
     return empty
+
+
+def painted_axis(mask: Mask) -> int:
+    """The axis along which the mask looks painted in single slices.
+
+    Where it does so on none: the axis on which it is a slice or two thick, else the first one.
+    """
+    axis = sparse_axis(mask)
+    if axis is not None:
+        return axis
+    held = [len(held_slices(mask, a)) for a in range(3)]
+    return held.index(min(held)) if min(held) <= _AT_ONCE else 0
 
 
 def sparse_axis(mask: Mask) -> int | None:
