@@ -257,7 +257,7 @@ def test_a_label_of_the_first_model_that_no_case_holds_has_no_dice(ball_model: P
     """It would count 1 in every validation. The right ball is in the model alone."""
     left = [(v, Segmentation((balls() == 1).astype(np.uint8), s.grid, {1: "left ball"})) for v, s in pairs(2)]
     events = list(iter_train(left, out=tmp_path / "m.safetensors", init=ball_model, **QUICK | {"val": 0.5}))
-    model = events[-1].result
+    model = next(event.result for event in events if isinstance(event, Finished))
     assert dict(model.spec.labels) == {1: "left ball", 2: "right ball"}
     validated = [event for event in events if isinstance(event, Validated)]
     assert all(list(event.dice) == [1] and event.mean_dice == event.dice[1] for event in validated)
