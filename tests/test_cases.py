@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from balls import balls, segmentation, volume
-from napari_medseg import Grid, Volume, write
+from napari_medseg import Grid, Segmentation, Volume, write
 from napari_medseg.cases import Case, cases_from_folders
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning
+from napari_medseg.geometry import AxisOrder
 
 
 def test_files_pair_by_name_whatever_their_format(ball_images: Path, ball_labels: Path) -> None:
@@ -95,6 +96,22 @@ def test_channels_that_lie_apart_are_refused() -> None:
     for opened in (case.peek, case.volume):
         with pytest.raises(GridMismatchError, match=r"channel .* must lie on the same grid"):
             opened()
+
+
+TURNED = AxisOrder((2, 0, 1), (True, False, True))
+
+
+def test_labels_and_channels_stored_in_another_order_of_axes_are_brought_onto_the_image(tmp_path: Path) -> None:
+    image, grid = volume(), volume().grid
+    write(tmp_path / "labels.nii.gz", Segmentation(TURNED.apply(balls()), grid.reordered(TURNED)))
+    write(tmp_path / "t2.nrrd", Volume(TURNED.apply(np.asarray(image.data)), grid.reordered(TURNED)))
+    case = Case(name="a", images=(image, tmp_path / "t2.nrrd"), labels=tmp_path / "labels.nii.gz")
+    read, labels = case.load()
+    assert case.peek().grid.same_as(grid)
+    assert labels.grid.same_as(read.grid)
+    np.testing.assert_array_equal(labels.data, balls())
+    np.testing.assert_array_equal(read.data[1], read.data[0])
+    assert case.segmentation().grid.same_as(grid.reordered(TURNED))
 
 
 def test_what_a_case_lacks_is_said() -> None:

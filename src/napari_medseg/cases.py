@@ -17,7 +17,8 @@ from napari_medseg.errors import FileError, InputError, MedsegError, warn
 from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 from napari_medseg.io.folders import by_channel, images_by_name, is_folder_of_images, match_by_name, partners
-from napari_medseg.volume import Grid, Outline, Segmentation, Volume, plain_channels, require_same_grid
+from napari_medseg.transforms.regrid import onto
+from napari_medseg.volume import Grid, Outline, Segmentation, Volume, plain_channels, require_order_onto
 
 
 class LabelSource(Protocol):
@@ -59,7 +60,7 @@ class Case:
         seen = [io.peek(x) if isinstance(x, Path) else _outline(_read(x)) for x in self._sources()]
         first = replace(seen[0], name=self.name or seen[0].name)
         for other in seen[1:]:
-            require_same_grid(first, other, "channel", "channel")
+            require_order_onto(other, first, "channel", "channel")
         return replace(first, channels=self._named([channel for outline in seen for channel in outline.channels]))
 
     def volume(self) -> Volume:
@@ -75,8 +76,13 @@ class Case:
     def segmentation(self, grid: Grid | None = None) -> Segmentation:
         """The labels. Raises as `io.read_segmentation`, InputError for a case without labels.
 
-        grid: that of the image, for labels in a 2D image that does not say how large its pixels are.
+        grid: that of the image. Labels on the same grid with its axes flipped or in another order are brought onto it;
+        labels in a 2D image that does not say how large its pixels are lie on it.
         """
+        labels = self._labels_read(grid)
+        return labels if grid is None else onto(labels, grid)
+
+    def _labels_read(self, grid: Grid | None) -> Segmentation:
         if self.labels is None:
             raise InputError(f"case {self.name!r} has no labels: give the file or the Segmentation of its labels")
         if isinstance(self.labels, Segmentation):
@@ -84,7 +90,7 @@ class Case:
         return labels_at(self.labels, grid) if isinstance(self.labels, Path) else self.labels.read(grid)
 
     def load(self) -> tuple[Volume, Segmentation]:
-        """Image and labels."""
+        """Image and labels, these on the grid of the image where that takes flips and permutations of axes alone."""
         volume = self.volume()
         return volume, self.segmentation(volume.grid)
 
@@ -234,7 +240,8 @@ def _stacked(volumes: Sequence[Volume]) -> Volume:
     first = volumes[0]
     if len(volumes) == 1:
         return first
-    for other in volumes[1:]:
-        require_same_grid(first, other, "channel", "channel")
-    data = np.concatenate([np.asarray(volume.data[...]) for volume in volumes])
+    orders = [require_order_onto(other, first, "channel", "channel") for other in volumes]
+    data = np.concatenate(
+        [order.apply(np.asarray(volume.data[...])) for order, volume in zip(orders, volumes, strict=True)]
+    )
     return Volume(data, first.grid, tuple(channel for volume in volumes for channel in volume.channels))

@@ -15,10 +15,22 @@ import pandas as pd
 import pytest
 
 from balls import LABELS, balls, segmentation, volume
-from napari_medseg import Grid, Volume, evaluate, load_model, networks, read, read_segmentation, segment, write
+from napari_medseg import (
+    Grid,
+    Segmentation,
+    Volume,
+    evaluate,
+    load_model,
+    networks,
+    read,
+    read_segmentation,
+    segment,
+    write,
+)
 from napari_medseg.cli import main
 from napari_medseg.cli.terminal import ProgressLine
 from napari_medseg.events import TrainProgress
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.runs.files import sha256_of
 from napari_medseg.io import nifti
 from napari_medseg.io.stored import Stored
@@ -254,7 +266,14 @@ def test_info_of_an_image_and_of_labels(
     assert run("info", image) == 0
     assert "12" in capsys.readouterr().out
     assert run("info", ball_labels / "case0.nii", "--labels", "--image", image) == 0
-    assert "left ball" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left ball" in said
+    assert said.count(f"grid: the same as that of {image}\n") == 1
+    order, labels = AxisOrder((2, 1, 0), (False, True, False)), segmentation()
+    turned = Segmentation(order.apply(np.asarray(labels.data)), labels.grid.reordered(order))
+    write(ball_labels / "turned.nii", turned)
+    assert run("info", ball_labels / "turned.nii", "--labels", "--image", image) == 0
+    assert f"grid: the same as that of {image}, with its axes flipped or in another order" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".ome.zarr"])

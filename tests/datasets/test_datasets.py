@@ -14,6 +14,7 @@ from PIL import Image
 
 from napari_medseg import Grid, Segmentation, Volume, write
 from napari_medseg.datasets import DataSet, open_dataset
+from napari_medseg.datasets.dataset import own_cases
 from napari_medseg.datasets.label_sources import MaskForEach
 from napari_medseg.datasets.outlines import outlines_in
 from napari_medseg.errors import FileError, InputError
@@ -163,6 +164,19 @@ def classes(root: Path) -> None:
     picture(root / "labels" / "a.png", mask(0, 20, value=2) | mask(40, value=5))
 
 
+def six_numbered_and(last: npt.NDArray[np.uint8]) -> Made:
+    """Six masks whose values count objects, and a seventh."""
+
+    def make(root: Path) -> None:
+        for k in range(6):
+            picture(root / "images" / f"{k}.png")
+            picture(root / "masks" / f"{k}.png", mask(0, value=1) | mask(9, value=2) | mask(18, value=3 * (k % 2)))
+        picture(root / "images" / "6.png")
+        picture(root / "masks" / "6.png", last)
+
+    return make
+
+
 Made = Callable[[Path], None]
 SETS: dict[str, tuple[Made, str, list[str], tuple[str, ...], dict[int, str], dict[int, int]]] = {
     # what makes it, layout, names of cases, channels, names of ids, {id: voxels} of the first case
@@ -238,6 +252,40 @@ def test_a_mask_for_each_object_keeps_them_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        (mask(0, value=1) | mask(9, value=3), "taken for ids of classes; 6.png holds 1, 3"),
+        (mask(0, 40, value=1), "taken for ids of classes; in 6.png an id is in several pieces"),
+        (
+            mask(0, value=1),
+            "number objects, not classes; all 7 count from 1 on, up to 3, in one piece each: label 1 is",
+        ),
+    ],
+    ids=["skipped id", "pieces", "objects"],
+)
+def test_what_values_mean_is_judged_from_all_masks(last: npt.NDArray[np.uint8], says: str, tmp_path: Path) -> None:
+    six_numbered_and(last)(tmp_path)
+    assert says in open_dataset(tmp_path).describe()[1]
+
+
+def test_black_and_white_in_all_masks_but_the_last_is_not_one_structure(tmp_path: Path) -> None:
+    for k in range(7):
+        picture(tmp_path / "images" / f"{k}.png")
+        picture(tmp_path / "masks" / f"{k}.png", mask(0, 1))
+    assert "one structure (0, and 1 or 255); all 7 do: label 1 is foreground" in open_dataset(tmp_path).describe()[1]
+    picture(tmp_path / "masks" / "6.png", mask(0, value=255) | mask(9, value=200))
+    assert "classes; 0.png holds 255" in open_dataset(tmp_path).describe()[1]
+
+
+def test_masks_of_one_name_in_several_cases_may_be_of_classes(tmp_path: Path) -> None:
+    dsb(tmp_path)
+    assert "masks called x, y are in several cases: where each is of a class" in open_dataset(tmp_path).describe()[1]
+    for path in tmp_path.rglob("masks/*.png"):
+        path.rename(path.with_name(f"{path.stem}{path.parts[-3]}.png"))
+    assert "several cases" not in open_dataset(tmp_path).describe()[1]
+
+
+@pytest.mark.parametrize(
     ("make", "names", "channels"),
     [
         (brats, {1: "necrotic core", 2: "oedema", 3: "enhancing tumour", 4: "enhancing tumour"}, "flair, t1, t1ce, t2"),
@@ -264,6 +312,18 @@ def test_regions_of_nnunet_are_merged_where_they_share_no_label(tmp_path: Path) 
     assert inside.merge == ()
     assert "lie inside each other" in inside.describe()[1]
     assert opened(nnunet, tmp_path / "plain").ignore_label == 3
+
+
+def test_what_holds_for_a_set_alone_is_put_into_its_labels(tmp_path: Path) -> None:
+    """So that its cases can stand beside others, whose ids mean something else."""
+    for make, unknown, ids in ((apart, None, [1, 1, 3]), (nnunet, 3, [1, 2, 3]), (nnunet, 99, [1, 2, 99])):
+        data = opened(make, tmp_path / f"{make.__name__} {unknown}")
+        cases = pickle.loads(pickle.dumps(own_cases(data, unknown)))
+        volume, found = cases[1].load()
+        assert np.asarray(found.data).flat[:4].tolist() == [*ids, 0]
+        assert (cases[1].name, volume.channels) == ("b", ("T1", "T2"))
+        assert found.labels[1] == ("left" if make is apart else "core")
+    assert "not annotated: id 3" in data.describe()[0]
 
 
 def test_each_mask_of_bids_has_the_image_of_its_session_and_run(tmp_path: Path) -> None:
@@ -365,11 +425,12 @@ def test_a_hostile_dataset_json_is_refused_in_one_line(text: str, reason: str, t
 
 
 def test_a_mask_with_ids_among_masks_of_one_structure_is_refused(tmp_path: Path) -> None:
-    """What masks mean is judged from the first ones; the last one would be empty, all its ids being dark."""
+    """One that is changed after the set was looked at would be empty, all its ids being dark."""
     for number in range(7):
         picture(tmp_path / "images" / f"s{number}.png")
-        picture(tmp_path / "masks" / f"s{number}.png", mask(*range(9), value=1) | mask(40, value=2 * (number == 6)))
+        picture(tmp_path / "masks" / f"s{number}.png", mask(*range(9), value=1))
     cases = open_dataset(tmp_path).cases
+    picture(tmp_path / "masks" / "s6.png", mask(*range(9), value=1) | mask(40, value=2))
     assert (np.asarray(cases[0].segmentation().data) == 1).sum() == 9
     with pytest.raises(FileError, match="holds ids up to 2: give the folders as --images and --labels"):
         cases[6].segmentation()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,17 @@ print(kills, ended)
 """
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the forks of MANY have, which cannot use those of their parent: another number adds up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_after_a_hundred_kills_the_weights_are_those_of_a_training_that_was_not_killed(folder: Path) -> None:
     """At any moment: while it reads, trains, validates, saves its state or writes the model."""
@@ -212,6 +223,21 @@ def test_a_stopped_training_is_resumed_in_place_of_its_model(tmp_path: Path) -> 
     again = stopped(out, 99, resume=True)
     assert [type(e) for e in again] == [Notice, Finished]
     assert "nothing to resume" in again[0].message  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("before", "says"), [(1, False), (2, True), (None, False)], ids=["same", "other", "unknown"])
+@pytest.mark.usefixtures("one_thread")
+def test_other_threads_than_before_are_told(tmp_path: Path, before: int | None, says: bool) -> None:
+    """A state of an earlier version does not say how many there were."""
+    out = tmp_path / "m.safetensors"
+    stopped(out, 2)
+    left = load(tmp_path / "m.training")
+    assert left is not None
+    assert left.threads == 1
+    save(tmp_path / "m.training", replace(left, threads=before))
+    told = [e.message for e in stopped(out, 99, resume=True) if isinstance(e, Notice)]
+    assert told[0] == "resumed after step 2"
+    assert any("torch threads were 2 before and are 1 now" in message for message in told) == says
 
 
 def test_what_is_not_there_is_begun(tmp_path: Path) -> None:

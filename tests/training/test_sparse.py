@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from balls import balls, segmentation, volume
 from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, registry, segment
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.events import Finished, Notice, Started, TrainProgress, Validated
+from napari_medseg.events import Finished, Notice, Started, TrainProgress, Validated, finishing, result_of
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
-from napari_medseg.training.cases import IGNORE, as_cases, class_indices
+from napari_medseg.training.cases import IGNORE, as_cases, class_indices, prepare
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.guesses import guess, smooth, towards
 from napari_medseg.training.losses.masked import Masked
-from napari_medseg.training.sparse import held_out, in_part, shapes_between
+from napari_medseg.training.sparse import held_out, in_part, places_on, shapes_between
 from napari_medseg.volume import MAX_LABEL
 
+NOTHING = ((1, "teaches"), (2, "validates"))
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "arguments": {"channels": (8, 16)}}
 
 
@@ -135,6 +137,48 @@ def test_slices_of_a_single_case_validate(axis: int) -> None:
     assert np.flatnonzero(trained).tolist() == [k for k in range(0, 24, 2) if k not in (8, 14)]
     assert (of_validation[8] == np.moveaxis(labels, axis, 0)[8]).all()
     assert validation[0].name == "slices 8, 14 of case 0"
+
+
+def test_a_single_painted_slice_is_all_that_is_known() -> None:
+    """Planes that were hidden across it to validate made all beside it known, as background."""
+    labels = np.zeros((24, 24, 24), np.uint8)
+    labels[3:21, 5:20, 10] = 1
+    case = case_of(Segmentation(labels, Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0))))
+    config = configured(TrainConfig, None, {"unlabelled_slices": "ignore", "val": 0.2})
+    training, validation, changed = held_out(case, config)
+    known = class_indices(training[0].segmentation(), spec_of(), changed.loss) != IGNORE
+    assert validation == []
+    assert np.flatnonzero(known.any(axis=(0, 1))).tolist() == [10]
+    assert known[:, :, 10].all()
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (5.0, 2.0, 3.0), (6.0, 1.0, 1.0), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("paint", [5, 6, 7])
+def test_a_painted_slice_is_there_at_any_spacing(paint: int, spacing: tuple[float, float, float]) -> None:
+    """Slices are 2 mm apart: every second one, or more, is between the centres of coarser voxels."""
+    spec, loss = replace(spec_of(), spacing_zyx_mm=spacing), LossConfig(unlabelled_slices="ignore")
+    work = prepare(case_of(painted([paint])), spec, loss, np.random.default_rng(0), None)
+    found = result_of(finishing(work)).classes
+    known = (found >= 0).all(axis=(1, 2))
+    assert np.array_equal(known, (found >= 0).any(axis=(1, 2)))
+    thick = 24 / len(found)
+    places = np.flatnonzero(known) * thick + thick / 2
+    assert len(places) >= 1
+    assert np.abs(places - (2 * paint + 1)).max() <= thick / 2
+    assert set(np.unique(found[known])) == set(np.unique(balls()[paint]))
+
+
+def test_annotated_voxels_are_shown_on_a_coarser_grid() -> None:
+    classes = np.full((1, 2, 9), IGNORE, np.int16)
+    classes[0, 0, [0, 5, 8]] = [1, 2, 0]
+    classes[0, 1, 6] = 1
+    # The centres of the three coarser voxels are at 1, 4 and 7; of 6 and 8, which are as near, the first is taken.
+    assert classes[places_on((1, 2, 3), classes)].tolist() == [[[1, 2, 0], [IGNORE, IGNORE, 1]]]
+    assert classes[places_on((1, 1, 3), classes)].tolist() == [[[1, 2, 1]]]
+    assert classes[places_on((1, 2, 9), classes)].tolist() == classes.tolist()
+    full = np.arange(9, dtype=np.int16).reshape(1, 1, 9)
+    assert full[places_on((1, 1, 3), full)].tolist() == [[[1, 4, 7]]]
+    assert full[places_on((1, 1, 18), full)][0, 0].tolist() == np.arange(9).repeat(2).tolist()
 
 
 def test_few_slices_all_train() -> None:
@@ -256,13 +300,16 @@ def dice(foreground: npt.NDArray[np.bool_]) -> float:
     return float(2 * (foreground & truth).sum() / (foreground.sum() + truth.sum()))
 
 
-def test_a_case_that_nobody_annotated_validates_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("empty", "own"), [(0, {"unlabelled_slices": "ignore"}), (9, {"ignore_label": 9}), (0, {"weak": "scribbles"})]
+)
+def test_a_case_that_nobody_annotated_validates_nothing(empty: int, own: dict[str, Any], tmp_path: Path) -> None:
     """Where none of its voxels counts, every label would have a Dice of 1."""
-    nothing = Segmentation(np.zeros_like(balls()), volume().grid)
-    cases = [(volume(), painted([5, 7])), (volume(seed=1), painted([5, 7])), (volume(seed=2), nothing)]
-    options = {**QUICK, "epochs": 1, "val": 0.3, "unlabelled_slices": "ignore", "report": False}
+    nothing = Segmentation(np.full_like(balls(), empty), volume().grid)
+    cases = [(replace(volume(), name="a"), painted([5, 7])), (volume(seed=1), nothing), (volume(seed=2), nothing)]
+    options = {**QUICK, "epochs": 1, "val": 0.3, **own, "report": False}
     events = list(iter_train(cases, out=tmp_path / "m.safetensors", **options))
     told = [event.message for event in events if isinstance(event, Notice)]
-    assert any("no slice holds a label, so none is annotated: validates nothing" in line for line in told)
+    assert told[:2] == [f"case {k}: nobody annotated a voxel of it: {does} nothing" for k, does in NOTHING]
     assert not any(isinstance(event, Validated) for event in events)
     assert dict(load_model(tmp_path / "m.safetensors").spec.training.validation) == {}

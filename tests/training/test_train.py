@@ -16,6 +16,7 @@ from napari_medseg import Segmentation, Volume, evaluate, iter_segment, iter_tra
 from napari_medseg.config import OptimiserConfig, TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import iter_job
 from napari_medseg.training.job import Job, split
@@ -252,6 +253,20 @@ def test_fine_tuning_starts_from_the_model(tmp_path: Path) -> None:
     assert all(torch.allclose(before[k], weights(new.path)[k], atol=1e-6) for k in encoder)
 
 
+def test_a_label_of_the_first_model_that_no_case_holds_has_no_dice(ball_model: Path, tmp_path: Path) -> None:
+    """It would count 1 in every validation. The right ball is in the model alone."""
+    left = [(v, Segmentation((balls() == 1).astype(np.uint8), s.grid, {1: "left ball"})) for v, s in pairs(2)]
+    events = list(iter_train(left, out=tmp_path / "m.safetensors", init=ball_model, **QUICK | {"val": 0.5}))
+    model = next(event.result for event in events if isinstance(event, Finished))
+    assert dict(model.spec.labels) == {1: "left ball", 2: "right ball"}
+    validated = [event for event in events if isinstance(event, Validated)]
+    assert all(list(event.dice) == [1] and event.mean_dice == event.dice[1] for event in validated)
+    found = model.spec.training.validation
+    assert "dice right ball" not in found
+    assert found["dice mean"] == found["dice left ball"] == max(event.mean_dice for event in validated)
+    assert max(model.spec.training.presets.values()) < 1
+
+
 @pytest.mark.parametrize("network", ["unet3d", pytest.param("vnet", marks=pytest.mark.slow)])
 def test_every_network_trains_in_2d_and_3d(tmp_path: Path, network: str) -> None:
     flat = [
@@ -318,6 +333,18 @@ def test_labels_on_another_grid_are_refused_before_anything_is_written(tmp_path:
     with pytest.raises(GridMismatchError, match="ball0"):
         train([(image, shifted)], out=tmp_path / "m.safetensors", **QUICK)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_stored_in_another_order_of_axes_teach_the_same(tmp_path: Path) -> None:
+    order = AxisOrder((1, 2, 0), (False, True, False))
+    turned = [(v, Segmentation(order.apply(np.asarray(s.data)), s.grid.reordered(order))) for v, s in pairs(2)]
+    found = []
+    for name, cases in (("a", pairs(2)), ("b", turned)):
+        model = train(cases, out=tmp_path / f"{name}.safetensors", **QUICK | {"val": 0.5})
+        found.append((model.load_network().state_dict(), model.spec.training.validation["dice mean"]))
+    (ours, dice), (theirs, same_dice) = found
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert dice == same_dice
 
 
 def test_a_faulty_validation_case_is_found_before_the_training(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from napari_medseg import Grid, ModelSpec, Segmentation, Volume
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig
-from napari_medseg.events import Event, Progress
+from napari_medseg.events import Event, Progress, run_to_end
 from napari_medseg.models.file import load_model
 from napari_medseg.training.validate import mean_of, validate
 
@@ -58,6 +58,11 @@ def test_cases_count_alike_and_a_label_absent_from_both_is_right(spec: ModelSpec
     dice, events = validated(spec, cases, {"a": [1, 1, 0, 0], "b": [0, 0, 0, 0]})
     assert dice == pytest.approx({1: (1 + 0) / 2, 2: 1})
     assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [(1, 2), (2, 2)]
+
+
+def test_labels_that_no_case_of_a_training_holds_have_no_dice(spec: ModelSpec) -> None:
+    work = validate([case("a", [1, 1, 0])], spec, lambda _: row([1, 0, 2]), LossConfig(), {1})
+    assert run_to_end(work) == pytest.approx({1: 2 / 3})
 
 
 def test_voxels_that_nobody_annotated_count_nowhere(spec: ModelSpec) -> None:

@@ -19,7 +19,9 @@ from qtpy.QtWidgets import QApplication
 import napari_medseg as ms
 from balls import balls, segmentation, volume
 from napari_medseg import registry
+from napari_medseg.cases import Case
 from napari_medseg.config import SchemeConfig, knobs_of
+from napari_medseg.datasets import DataSet
 from napari_medseg.events import Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.models.file import list_models, load_model
@@ -431,6 +433,35 @@ def test_a_folder_is_trained_on(panel: TrainPanel, models_folder: Path, tmp_path
     qtbot.waitUntil(lambda: "no known layout" in notification_manager.records[-1].message)
 
 
+def test_what_a_folder_says_of_its_ids_holds_for_its_rows_alone(
+    panel: TrainPanel, three_cases: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder merges 1 and 2, or leaves 2 as not annotated; in the layers, and in another folder, 2 is a label."""
+    begun: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(panel.training, "begin", lambda cases, *_, **options: begun.append((cases, options)))
+    case = Case(name="filed", images=(volume(),), labels=segmentation())
+
+    def ids(*sets: dict[str, Any]) -> list[list[int]]:
+        """Of each case, as the training gets them, without those that it ignores."""
+        for folder in list(panel.cases.folders):
+            folder.remove_button.click()
+        for own in sets:
+            panel.cases.add_folder(DataSet(layout="made", folder=Path("set"), cases=(case,), **own))
+        panel.train_button.click()
+        cases, options = begun.pop()
+        job, _ = asked(cases, None, Path("m.safetensors"), None, options.get("merge", ()), None, options["config"])
+        found = [np.unique(np.asarray(case.segmentation().data)).tolist() for case in job.cases]
+        return [[i for i in case if i != job.config.loss.ignore_label] for case in found]
+
+    assert ids() == [[0, 1, 2]] * 3
+    assert ids({"merge": (("both", (1, 2)),)}, {}) == [[0, 1, 2]] * 3 + [[0, 1], [0, 1, 2]]
+    assert ids({"ignore_label": 2}, {"ignore_label": 1}) == [[0, 1, 2]] * 3 + [[0, 1], [0, 2]]
+    assert ids({"ignore_label": 2}, {}) == [[0, 1, 2]] * 3 + [[0, 1], [0, 1, 2]]
+    assert ids() == [[0, 1, 2]] * 3
+    panel.options["ignore_label"].value = "1"  # the user's own word is for all rows
+    assert ids({"ignore_label": 2}) == [[0, 2]] * 3 + [[0]]
+
+
 def test_the_slice_in_view_is_that_of_the_stored_array(viewer: ViewerModel) -> None:
     noun = volume()
     turned = AxisOrder.between(noun.grid.orientation, "LIA")
@@ -506,9 +537,8 @@ def test_every_scheme_of_the_list_is_asked_for_with_what_it_needs(
         cases, options = begun.pop()
         further = {name: options[name] for name in ("unlabelled", "target")}
         names = ("network", "out", "init", "merge", "plan", "config")
-        return asked(
-            cases, *({"out": tmp_path / "m.safetensors", "plan": None, **options}[n] for n in names), **further
-        )
+        given = {"out": tmp_path / "m.safetensors", "plan": None, "merge": (), **options}
+        return asked(cases, *(given[n] for n in names), **further)
 
     with monkeypatch.context() as patched:
         patched.setattr(panel.training, "begin", lambda cases, *_, **options: begun.append((cases, options)))

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from napari_medseg.arrays.boxes import blocks, whole
 from napari_medseg.errors import MedsegWarning
 from napari_medseg.io import formats
-from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_same_grid
+from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_order_onto
 
 _SLAB = 64
 """Slices (z) that are looked at at once, so that an array in memory is not copied whole."""
@@ -31,7 +31,7 @@ _MANY_LABELS = 1000
 
 
 def describe(path: str | PathLike[str], labels: bool = False, image: str | PathLike[str] | None = None) -> list[str]:
-    """Lines about an image, or about labels. With `image`, the labels must lie on its grid.
+    """Lines about an image, or about labels. With `image`, the labels must lie on its grid, as it is stored or not.
 
     Raises as `read` and `read_segmentation`, and GridMismatchError where labels and image lie apart.
     """
@@ -48,8 +48,9 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
         lines += _image_lines(noun)
     if isinstance(noun, Segmentation) and image is not None:
         reference = formats.peek(image)
-        require_same_grid(noun, reference, "labels", "image")
-        lines.append(f"grid: the same as that of {_printable(image)}")
+        order = require_order_onto(noun, reference, "labels", "image")
+        turned = "" if order.is_identity else ", with its axes flipped or in another order"
+        lines.append(f"grid: the same as that of {_printable(image)}{turned}")
     return lines + _notes(path, labels=labels) + _provenance_lines(noun)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_medseg.cases import Case
+from napari_medseg.datasets.label_sources import Own
+from napari_medseg.transforms.regions import only_pass
 
 _NAMED = 20
 """Most labels that a description names."""
@@ -37,4 +39,17 @@ class DataSet:
         named = [f"{i} {name}" for i, name in sorted(self.labels.items())]
         more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         meant = f"; labels: {', '.join(named[:_NAMED])}{more}" if named else ""
-        return (f"{self.folder}: {self.layout}, {len(self.cases)} cases{seen}{meant}", *self.notes)
+        unknown = f"; not annotated: id {self.ignore_label}" if self.ignore_label is not None else ""
+        return (f"{self.folder}: {self.layout}, {len(self.cases)} cases{seen}{meant}{unknown}", *self.notes)
+
+
+def own_cases(data: DataSet, ignore_label: int | None) -> tuple[Case, ...]:
+    """The cases of a data set as they can stand beside others, where the same ids may mean something else.
+
+    Its regions are one label each already, and what nobody annotated has the id `ignore_label`. Raises InputError for
+    regions that share a label.
+    """
+    if not data.merge and data.ignore_label in (None, ignore_label):
+        return data.cases
+    regions = only_pass(data.merge)
+    return tuple(replace(case, labels=Own(case, regions, data.ignore_label, ignore_label)) for case in data.cases)

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg import io
-from napari_medseg.cases import labels_at
+from napari_medseg.cases import Case, labels_at
 from napari_medseg.datasets.outlines import outlines_in
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io.folders import images_by_name
+from napari_medseg.transforms.annotated import with_ignored
+from napari_medseg.transforms.regions import Pass
 from napari_medseg.volume import Grid, Segmentation
 
 _JPEG = (".jpg", ".jpeg")
@@ -35,6 +37,24 @@ class Named:
     def read(self, grid: Grid | None) -> Segmentation:
         found = labels_at(self.path, grid)
         return replace(found, labels={**self.names, **found.labels})
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """The labels of a case with what holds for its data set alone: regions, and an id of what nobody annotated."""
+
+    case: Case
+    regions: Pass
+    ignored: int | None
+    """The id of what nobody annotated in the set."""
+    ignore_label: int | None
+    """The id that this gets."""
+
+    def read(self, grid: Grid | None) -> Segmentation:
+        labels = self.regions.of(self.case.segmentation(grid))
+        if self.ignored is None or self.ignore_label is None or self.ignored == self.ignore_label:
+            return labels
+        return with_ignored(labels, np.asarray(labels.data[...]) == self.ignored, self.ignore_label)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,9 @@ LAYOUTS = (
 
 
 def open_dataset(folder: str | Path) -> DataSet:
-    """The annotated cases of a public data set in the layout that it is published in. No image is read.
+    """The annotated cases of a public data set in the layout that it is published in.
+
+    No image is read, but for the masks of a set in 2D that does not say what their values mean.
 
     Layouts: MSD, nnU-Net raw, BIDS derivatives, ACDC, LiTS, BraTS, Synapse/BTCV and KiTS; in 2D DSB2018 (a mask for
     each nucleus), GlaS, MoNuSeg (outlines in XML), and folders of images and masks, such as Kvasir-SEG and

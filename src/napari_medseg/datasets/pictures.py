@@ -5,6 +5,7 @@ Each function takes a folder and returns the data set, or None where the folder 
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,8 +20,8 @@ from napari_medseg.io.folders import images_by_name
 
 _IMAGES = ("images", "image", "imgs", "original", "imagestr", "tissue images")
 _MASKS = ("masks", "mask", "labels", "label", "ground truth", "groundtruth", "labelstr", "annotations", "gt")
-_LOOKED_AT = 5
-"""Masks from which the meaning of ids is judged."""
+_SHOWN = 5
+"""Names that a note shows."""
 
 
 def dsb2018(folder: Path) -> DataSet | None:
@@ -28,7 +29,7 @@ def dsb2018(folder: Path) -> DataSet | None:
 
     The ids are hexadecimal, so they are sorted as text and not by the numbers in them.
     """
-    cases = []
+    cases, names = [], collections.Counter[str]()
     for place in sorted(filter(Path.is_dir, entries(folder)), key=lambda path: path.name):
         masks = place / "masks"
         if not ((place / "images").is_dir() and masks.is_dir()):
@@ -36,7 +37,14 @@ def dsb2018(folder: Path) -> DataSet | None:
         images = list(images_by_name(place / "images").values())
         if len(images) == 1:
             cases.append(Case(name=place.name, images=(images[0],), labels=MaskForEach(masks, "nucleus")))
+            names.update(name for name in images_by_name(masks) if not re.search(r"\d", name))
+    shared = [name for name, count in names.items() if count > 1]
     note = "the masks of all nuclei are learned as one label, nucleus; its connected parts are the nuclei"
+    if len(shared) > 1:  # those of nuclei are numbered, or have names of their own
+        note += (
+            f"; masks called {', '.join(shared[:_SHOWN])} are in several cases: where each is of a class, write a "
+            f"label file for each case, and give --images and --labels"
+        )
     return _of_one_label(folder, "Data Science Bowl 2018", cases, "nucleus", note)
 
 
@@ -80,14 +88,14 @@ def pairs(folder: Path) -> DataSet | None:
     paths = [case.labels for case in found if isinstance(case.labels, Path)]
     if not formats.is_flat(paths[0]):
         return DataSet(layout="images and labels", folder=folder, cases=tuple(found))
-    meant = meaning_of(paths[:_LOOKED_AT])
-    if meant is Meaning.CLASSES:
-        return DataSet(layout="2D images and labels", folder=folder, cases=tuple(found), notes=(meant.value,))
+    judged = meaning_of(paths)
+    if judged.meaning is Meaning.CLASSES:
+        return DataSet(layout="2D images and labels", folder=folder, cases=tuple(found), notes=(str(judged),))
     cases = [
-        Case(name=case.name, images=case.images, labels=Mask(path, structure, meant is Meaning.OBJECTS))
+        Case(name=case.name, images=case.images, labels=Mask(path, structure, judged.meaning is Meaning.OBJECTS))
         for case, path in zip(found, paths, strict=True)
     ]
-    return _of_one_label(folder, "2D images and masks", cases, structure, f"{meant.value}: label 1 is {structure}")
+    return _of_one_label(folder, "2D images and masks", cases, structure, f"{judged}: label 1 is {structure}")
 
 
 def _is_polyps(folder: Path) -> bool:

@@ -20,12 +20,11 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, SegmentConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Work
-from napari_medseg.geometry import AxisMap
 from napari_medseg.inference.cascade import FirstStage, with_guides
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, resolve
 from napari_medseg.inference.planes import BoxReader, ModelBoxes, measuring
-from napari_medseg.training.sparse import shapes_between
+from napari_medseg.training.sparse import places_on, shapes_between
 from napari_medseg.transforms.annotated import unknown_slices
 from napari_medseg.transforms.regions import Merge, Pass, only_pass
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -193,9 +192,8 @@ def prepare(
     found = class_indices(segmentation, spec, loss)
     shapes = shapes_between(volume, found, len(spec.label_ids)) if loss.shapes else None
     stored = plan.order.apply(found)
-    nearest = (AxisMap.between(a, b, mode="nearest").first for a, b in zip(stored.shape, boxes.shape, strict=True))
     classes = new_array(scratch, f"{case.name}.classes", boxes.shape, np.int16)
-    places = np.ix_(*nearest)
+    places = places_on(boxes.shape, stored)
     classes[...] = stored[places]
     guesses = None if shapes is None else np.stack([plan.order.apply(shape)[places] for shape in shapes])
     spots = spots_of(classes, len(spec.label_ids), draw)

@@ -105,18 +105,19 @@ def iter_train(
 ) -> Iterator[Event]:
     """Train a network on annotated volumes.
 
-    cases: pairs of Volume and Segmentation on the same grid, in name order (the last fraction `val` validates); for a
-    scheme that needs no image, Segmentations alone. network: its name; by default that of `init`, or unet3d. out: the
-    model file to write. init: a model to start from; its network and preprocessing are kept, and in a cascade its first
-    stage; for a scheme that makes a refiner the model, or set of folds, whose errors it learns. Labels are matched with
-    the cases' by name and id, and a Notice says which ones are kept. merge: {name: label ids} of regions that are one
-    label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a plan or its file, see `plan`, which
-    decides network, patch, spacing and normalisation. unlabelled: images without labels, for a scheme that takes them.
-    target: images of another domain (a scanner, a contrast) without labels, for a scheme that adapts the network to
-    them. resume: go on from the state that a run with the same cases and settings left in the folder "NAME.training"
-    when it was stopped or killed; on a CPU the weights are those of a run that was not. Without a state the training
-    begins at its start. should_stop: asked at every step; true ends the training early. config, or knobs: those of
-    TrainConfig without their groups (epochs, minutes, val, seed, device ...).
+    cases: pairs of Volume and Segmentation on the same grid, up to flips and permutations of axes, in name order (the
+    last fraction `val` validates); for a scheme that needs no image, Segmentations alone. network: its name; by default
+    that of `init`, or unet3d. out: the model file to write. init: a model to start from; its network and preprocessing
+    are kept, and in a cascade its first stage; for a scheme that makes a refiner the model, or set of folds, whose
+    errors it learns. Labels are matched with the cases' by name and id, and a Notice says which ones are kept. merge:
+    {name: label ids} of regions that are one label each, such as the liver with its tumours, {"liver": (1, 2)}. plan: a
+    plan or its file, see `plan`, which decides network, patch, spacing and normalisation. unlabelled: images without
+    labels, for a scheme that takes them. target: images of another domain (a scanner, a contrast) without labels, for a
+    scheme that adapts the network to them. resume: go on from the state that a run with the same cases and settings
+    left in the folder "NAME.training" when it was stopped or killed; on a CPU, with as many threads, the weights are
+    those of a run that was not; a Notice says where the threads are others. Without a state the training begins at its
+    start. should_stop: asked at every step; true ends the training early. config, or knobs: those of TrainConfig
+    without their groups (epochs, minutes, val, seed, device ...).
 
     Yields Started (the plan), TrainProgress per step, Validated, and Finished with the Model. Closing the generator
     stops it too, and leaves a usable model file if a step has run. Beside `out`, a folder "NAME.training" holds the
@@ -249,7 +250,8 @@ def _train_one(
         others_seen = yield from prepare_unlabelled(job, read.facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
         trained = scheme.described(spec, config, None if initial is None else initial.spec, job.network)
-        setup = replace(_setup(job, config, spec, target, prepared, before), base=base, spec=trained, errors=errors)
+        setup = _setup(job, config, spec, target, prepared, before)
+        setup = replace(setup, base=base, spec=trained, errors=errors, held=frozenset(read.labels))
         setup = _at_its_rate(setup, starts=initial is not None or errors is not None)
         if others_seen:
             setup = replace(setup, unlabelled=_sampler(config, spec, target, others_seen))
@@ -265,7 +267,7 @@ def _train_one(
         doubts = label_doubts(facts, read.to_validate, spec.labels) if stage is None else []
         yield from _news(setup, config, initial, doubts)
         if job.resume:
-            yield from _resumed(saved, state)
+            yield from _resumed(saved, state, target.type)
         setup.budget.begin(0.0 if saved is None else saved.seconds)
         yield Finished((yield from _run(setup, state, keeper, read.validating(spec), job.should_stop)))
 
@@ -313,10 +315,11 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
     require_same_channels(facts)
     require_modalities(facts, config)
     require_regions(job.cases, labels_of(facts))
-    known = [bool(f.label_voxels) or config.loss.unlabelled_slices == "background" for f in facts[len(training) :]]
-    idle = [case.name for case, is_known in zip(validation, known, strict=True) if not is_known]
-    if idle:
-        yield Notice(f"{', '.join(idle)}: no slice holds a label, so none is annotated: validates nothing")
+    known = [f.annotated for f in facts[len(training) :]]
+    for part, of_part, does in ((training, facts, "teaches"), (validation, facts[len(training) :], "validates")):
+        idle = [case.name for case, f in zip(part, of_part, strict=False) if not f.annotated]
+        if idle:
+            yield Notice(f"{', '.join(idle)}: nobody annotated a voxel of it: {does} nothing")
     validation = list(itertools.compress(validation, known))
     return _Read(
         config, training, validation, [*facts[: len(training)], *itertools.compress(facts[len(training) :], known)]
@@ -419,14 +422,20 @@ def _news(setup: Setup, config: TrainConfig, initial: Model | None, doubts: Sequ
     yield from map(Notice, doubts)
 
 
-def _resumed(saved: Saved | None, state: TrainState) -> Iterator[Event]:
-    """Bring the state to where the earlier run was."""
+def _resumed(saved: Saved | None, state: TrainState, device: str) -> Iterator[Event]:
+    """Bring the state to where the earlier run was; a Notice where the weights cannot be those of a single run."""
     if saved is None:
         yield Notice("there is no state to resume: the training begins at its start")
         return
     state.load_state_dict(saved.state)
     state.written = saved.written
     yield Notice(f"resumed after step {state.step}")
+    threads = torch.get_num_threads()
+    if device == "cpu" and saved.threads not in (None, threads):
+        yield Notice(
+            f"torch threads were {saved.threads} before and are {threads} now, which add up in another order: the "
+            f"weights will not be, bit for bit, those of a single run; OMP_NUM_THREADS={saved.threads} keeps them"
+        )
 
 
 def _settings(job: Job, spec: ModelSpec, initial: Model | None, rate: float) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def _scores(
     if isinstance(state.scheme, ScoresItself):
         return (yield from state.scheme.scores([case.case for case in cases]))
     predict = predict_with(Predictor(state.volumes, setup.device, precision, setup.first), setup.spec)
-    return (yield from validate([case.case for case in cases], setup.spec, predict, setup.config.loss))
+    return (yield from validate([case.case for case in cases], setup.spec, predict, setup.config.loss, setup.held))
 
 
 def _validate(
@@ -291,7 +291,8 @@ def _validate(
         spec, weights = recorded(setup, state), weights_of(setup, state)
         keeper.write_last(spec, weights)
         # Labelled cases do not judge what was learned for images of another domain: there the last weights are kept.
-        is_best = setup.target is not None or not state.best_dice or mean_of(state.dice) > mean_of(state.best_dice)
+        before = {k: state.best_dice[k] for k in state.dice if k in state.best_dice}  # earlier versions keep more
+        is_best = setup.target is not None or not before or mean_of(state.dice) > mean_of(before)
         if is_best:
             state.best_dice = dict(state.dice)
             keeper.write_best(spec, weights)
@@ -336,7 +337,7 @@ def _end(
         yield _validated(setup, state, is_best=True)
     best = Predictor(state.volumes, setup.device, setup.precision, setup.first)
     presets = yield from validate_presets(
-        [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice)
+        [case.case for case in cases], setup.spec, best, setup.config.loss, mean_of(state.best_dice), setup.held
     )
     trust = yield from believing([case.case for case in cases], setup.spec, best, setup.config.loss)
     cleaning: tuple[CleanConfig, ...] = ()
@@ -363,7 +364,8 @@ def _as_given(setup: Setup, cases: Sequence[ValidationCase]) -> Generator[Event,
     """The mean Dice of the labels that a refiner is given, for its record; nothing where no refiner is trained."""
     if setup.errors is None:
         return {}
-    scores = yield from validate([case.case for case in cases], setup.spec, setup.errors.of, setup.config.loss)
+    given = setup.errors.of
+    scores = yield from validate([case.case for case in cases], setup.spec, given, setup.config.loss, setup.held)
     return {GIVEN: mean_of(scores)}
 
 

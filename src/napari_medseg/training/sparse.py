@@ -16,9 +16,9 @@ from scipy import ndimage
 from napari_medseg.arrays.boxes import with_margin
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
-from napari_medseg.geometry import Triple
+from napari_medseg.geometry import AxisMap, Shape3, Triple
 from napari_medseg.interactive.propagation import propagate
-from napari_medseg.transforms.annotated import held_slices, sparse_axis, without_slices
+from napari_medseg.transforms.annotated import held_slices, painted_axis, sparse_axis, without_slices
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
 
 Classes = npt.NDArray[np.int16]
@@ -83,7 +83,8 @@ def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], T
     """
     ids = np.asarray(case.segmentation(case.peek().grid).data[...])
     drawn = (ids != 0) & (ids != config.loss.ignore_label)
-    axis = sparse_axis(drawn) or 0
+    # Slices that are hidden along another axis than the unknown ones would make these known.
+    axis = painted_axis(drawn) if config.loss.unlabelled_slices == "ignore" else sparse_axis(drawn) or 0
     held = held_slices(drawn, axis)
     count = min(round(len(held) * config.validation.val), len(held) - _FEWEST_TO_TRAIN)
     if count < 1:
@@ -125,6 +126,46 @@ def shapes_between(volume: Volume, classes: Classes, count: int) -> npt.NDArray[
     shapes[near] = odds / odds.sum(axis=0)
     np.moveaxis(shapes, axis + 1, 0)[known] = 0
     return shapes
+
+
+def places_on(shape: Shape3, classes: npt.NDArray[Any]) -> tuple[npt.NDArray[np.intp], ...]:
+    """The voxels of `classes` that the voxels of another grid over the same box show, as indices of an array.
+
+    shape: of that grid. They are the nearest ones; on a coarser grid, where nobody annotated that one, the nearest
+    annotated one inside the coarser voxel: single painted slices and strokes are not lost between its centres.
+    """
+    known = classes >= 0
+    if known.all() or not any(new < old for new, old in zip(shape, classes.shape, strict=True)):
+        return np.ix_(*(_nearest(old, new) for old, new in zip(classes.shape, shape, strict=True)))
+    index = np.arange(classes.size, dtype=np.min_scalar_type(classes.size)).reshape(classes.shape)
+    for axis, count in enumerate(shape):
+        known, index = _annotated_first(np.moveaxis(known, axis, 0), np.moveaxis(index, axis, 0), count)
+        known, index = np.moveaxis(known, 0, axis), np.moveaxis(index, 0, axis)
+    return np.unravel_index(index, classes.shape)
+
+
+def _annotated_first(
+    known: npt.NDArray[np.bool_], index: npt.NDArray[Any], count: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]:
+    """Both at `count` places along the first axis: from the nearest place, or where nobody annotated that from others.
+
+    These are nearer to the new place than to any other new one, and the nearest are taken first.
+    """
+    old, new = len(known), np.arange(count)
+    nearest, owner = _nearest(old, count), _nearest(count, old)
+    found_known, found = known[nearest], index[nearest]
+    for step in (sign * apart for apart in range(1, old // count + 2) for sign in (-1, 1)):
+        place = (nearest + step).clip(0, old - 1)
+        inside = np.flatnonzero(owner[place] == new)
+        better = known[place[inside]] & ~found_known[inside]
+        found[inside] = np.where(better, index[place[inside]], found[inside])
+        found_known[inside] |= better
+    return found_known, found
+
+
+def _nearest(old: int, new: int) -> npt.NDArray[np.int64]:
+    """Of each of `new` places along an axis the nearest of `old` ones over the same extent."""
+    return AxisMap.between(old, new, mode="nearest").first
 
 
 def _axis_of_unknown(classes: Classes) -> int | None:

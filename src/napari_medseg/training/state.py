@@ -55,6 +55,8 @@ class Setup:
     """Whether the cases have images of their own; else these are made up from the labels."""
     errors: Errors | None = None
     """What a model says of the cases, for a scheme that learns from its errors."""
+    held: frozenset[int] | None = None
+    """The labels that a case holds, which alone have a Dice; None: all of the spec."""
 
 
 @dataclass

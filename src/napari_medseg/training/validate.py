@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
 import numpy as np
 
@@ -28,19 +28,21 @@ Predict = Callable[[Volume], Segmentation]
 
 
 def validate(
-    cases: Sequence[Case], spec: ModelSpec, predict: Predict, loss: LossConfig
+    cases: Sequence[Case], spec: ModelSpec, predict: Predict, loss: LossConfig, labels: Collection[int] | None = None
 ) -> Generator[Event, None, dict[int, float]]:
     """Yield a Progress per case; return the mean Dice per label id over the cases.
 
-    Voxels that nobody annotated count neither way. A label absent from case and prediction scores 1 there.
+    Voxels that nobody annotated count neither way. A label absent from case and prediction scores 1 there. labels:
+    those that have a Dice, by default all of the spec. A training leaves out those that none of its cases holds, which
+    a first model has brought: nothing can tell how good they are, and each would raise the mean by its 1.
     """
-    scores: dict[int, list[float]] = {label: [] for label in spec.labels}
+    scores: dict[int, list[float]] = {label: [] for label in spec.labels if labels is None or label in labels}
     for done, case in enumerate(cases, start=1):
         volume, reference = case.load()
         prediction = predict(volume)
         ignored = class_indices(reference, spec, loss) == IGNORE
         found = dice_per_label(
-            np.asarray(prediction.data[...]), np.asarray(reference.data[...]), tuple(spec.labels), ignore=ignored
+            np.asarray(prediction.data[...]), np.asarray(reference.data[...]), tuple(scores), ignore=ignored
         )
         for label, dice in found.items():
             scores[label].append(dice)
@@ -49,15 +51,21 @@ def validate(
 
 
 def validate_presets(
-    cases: Sequence[Case], spec: ModelSpec, predictor: Predictor, loss: LossConfig, exact: float
+    cases: Sequence[Case],
+    spec: ModelSpec,
+    predictor: Predictor,
+    loss: LossConfig,
+    exact: float,
+    labels: Collection[int] | None = None,
 ) -> Generator[Event, None, dict[str, float]]:
     """The mean Dice with each preset of the inference; yields a Progress per case and preset.
 
-    exact: what is known of the first one, with which a training validates.
+    exact: what is known of the first one, with which a training validates. labels: see `validate`.
     """
     found: dict[str, float] = {"exact": exact}
     for preset in PRESETS[1:]:
-        found[preset] = mean_of((yield from validate(cases, spec, predict_with(predictor, spec, preset), loss)))
+        predict = predict_with(predictor, spec, preset)
+        found[preset] = mean_of((yield from validate(cases, spec, predict, loss, labels)))
     return found
 
 

@@ -63,17 +63,18 @@ def only_annotated(
         raise InputError("nothing is marked as annotated: mark slices or boxes inside the volume")
     if ignore_label in segmentation.labels and (labels == ignore_label).any():
         raise InputError(f"label {ignore_label} is in use: choose another id for what is not annotated")
-    return _with_ignored(segmentation, ~marked, ignore_label)
+    return with_ignored(segmentation, ~marked, ignore_label)
 
 
 def without_slices(segmentation: Segmentation, axis: int, indices: Sequence[int], ignore_label: int) -> Segmentation:
     """The labels with `ignore_label` in some slices."""
     hidden = np.zeros(segmentation.data.shape, np.bool_)
     np.moveaxis(hidden, axis, 0)[list(indices)] = True
-    return _with_ignored(segmentation, hidden, ignore_label)
+    return with_ignored(segmentation, hidden, ignore_label)
 
 
-def _with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -> Segmentation:
+def with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -> Segmentation:
+    """The labels with `ignore_label` in some voxels."""
     labels = np.asarray(segmentation.data[...])
     wide = np.promote_types(labels.dtype, label_dtype(ignore_label))
     wide = wide if wide.kind in "iu" else np.dtype(np.int64)  # numpy promotes uint64 and int32 to float64
@@ -83,24 +84,32 @@ def _with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) 
 
 
 def unknown_slices(labels: npt.NDArray[Any]) -> Mask:
-    """Where slices without any label lie (True), along the axis on which the labels look painted in single slices.
+    """Where slices without any label lie (True), along `painted_axis`.
 
-    Where they do so on none: along the axis on which they are a slice or two thick, else along the first one. Raises
-    InputError as `crossing_slices`, whose slices are known where there are any.
+    Raises InputError as `crossing_slices`, whose slices are known where there are any.
     """
-    mask = labels != 0
     if (crossing := crossing_slices(labels)) is not None:
         unknown = np.ones(labels.shape, np.bool_)
         for along, indices in crossing.items():
             np.moveaxis(unknown, along, 0)[list(indices)] = False
         return unknown
-    axis = sparse_axis(mask)
-    if axis is None:
-        held = [len(held_slices(mask, a)) for a in range(3)]
-        axis = held.index(min(held)) if min(held) <= _AT_ONCE else 0
+    mask = labels != 0
+    axis = painted_axis(mask)
     empty = np.ones(labels.shape, np.bool_)
     np.moveaxis(empty, axis, 0)[held_slices(mask, axis)] = False
     return empty
+
+
+def painted_axis(mask: Mask) -> int:
+    """The axis along which the mask looks painted in single slices.
+
+    Where it does so on none: the axis on which it is a slice or two thick, else the first one.
+    """
+    axis = sparse_axis(mask)
+    if axis is not None:
+        return axis
+    held = [len(held_slices(mask, a)) for a in range(3)]
+    return held.index(min(held)) if min(held) <= _AT_ONCE else 0
 
 
 def sparse_axis(mask: Mask) -> int | None:

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_medseg import registry
-from napari_medseg.config import TrainConfig, field_docs, knobs_of
+from napari_medseg.config import TrainConfig, configured, field_docs, knobs_of
+from napari_medseg.datasets.dataset import own_cases
 from napari_medseg.events import Event, Finished, Started, TrainProgress, Validated
 from napari_medseg.io.disk.files import make_folder
 from napari_medseg.models.file import Model, models_folder
 from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.training.saving.earlier import is_unfinished
 from napari_medseg.training.schemes.offers import decides_network, idle_beside, idle_knobs, lacking
-from napari_medseg.volume import Segmentation, Volume
-from napari_medseg.widgets.canvas.layers import onto, to_segmentation, to_volume
+from napari_medseg.volume import MAX_LABEL, Segmentation, Volume
+from napari_medseg.widgets.canvas.layers import to_segmentation, to_volume
 from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm
@@ -196,7 +197,9 @@ class TrainPanel(Panel):
             self._begin(self._named(), resume=True)
 
     def _begin(self, out: Path, *, resume: bool) -> None:
-        cases, config = self._cases(), self.config
+        ignore_label = self._ignore_label
+        cases = self._cases(ignore_label)
+        config = configured(TrainConfig, self.config, {"ignore_label": ignore_label})
         make_folder(out.parent)
         self.model = None
         if self._curves is not None:
@@ -211,7 +214,6 @@ class TrainPanel(Panel):
             config=config,
             unlabelled=self._volumes(self.scheme.sources),
             target=self._volumes(self.scheme.targets),
-            merge=tuple(region for folder in self.cases.folders for region in folder.data.merge),
             resume=resume,
         )
 
@@ -258,24 +260,32 @@ class TrainPanel(Panel):
 
     def add_folder(self, folder: str) -> None:
         """Add the cases of a data set; the folder is looked through in the background."""
-        self._background.ask(partial(_opened, Path(folder)), self._take_folder)
+        self._background.ask(partial(_opened, Path(folder)), self.cases.add_folder)
 
-    def _take_folder(self, data: DataSet) -> None:
-        self.cases.add_folder(data)
-        if data.ignore_label is not None:
-            self.options["ignore_label"].value = str(data.ignore_label)
+    @property
+    def _ignore_label(self) -> int | None:
+        """The id of what nobody annotated: the one given, else that of the folders.
 
-    def _cases(self) -> list[Case | tuple[Volume, Segmentation] | Segmentation]:
+        Where rows beside them have none or another one, it is an id that no label has, which theirs become.
+        """
+        given = self.config.loss.ignore_label
+        ids = {folder.data.ignore_label for folder in self.cases.folders} | ({None} if self.cases.complete else set())
+        if given is not None or ids <= {None}:
+            return given
+        return ids.pop() if len(ids) == 1 else MAX_LABEL
+
+    def _cases(self, ignore_label: int | None) -> list[Case | tuple[Volume, Segmentation] | Segmentation]:
+        """ignore_label: the id that what nobody annotated in a folder gets."""
         layers = list(self._viewer.layers)
         cases: list[Case | tuple[Volume, Segmentation] | Segmentation] = []
         for shown in self.cases.complete:
             labels = to_segmentation(shown.labels.layer, layers)
             if shown.images:
                 volume = to_volume(shown.images, layers)
-                cases.append((volume, onto(labels, volume.grid)))
+                cases.append((volume, labels))
             else:
                 cases.append(labels)
-        return [*cases, *(case for folder in self.cases.folders for case in folder.data.cases)]
+        return [*cases, *(case for folder in self.cases.folders for case in own_cases(folder.data, ignore_label))]
 
     def _volumes(self, sources: list[Any]) -> list[Volume | Path]:
         """Images that have no labels; a folder is looked through where the training runs."""

@@ -277,6 +277,14 @@ def test_labels_of_a_model_that_no_case_holds_are_told() -> None:
     assert label_doubts(facts, [], LABELS) == []
 
 
+def test_labels_that_no_case_validates_are_told() -> None:
+    first = (replace(pair()[0], name="b"), Segmentation((balls() == 1).astype(np.uint8), volume().grid))
+    facts = [facts_of(c, TrainConfig().loss, np.random.default_rng(0)) for c in as_cases([pair(), first])]
+    assert label_doubts(facts, facts, LABELS) == []
+    (told,) = label_doubts(facts[:1], facts[1:], LABELS)
+    assert told.startswith("no case that validates holds 2 (right ball): each counts 1 for it unless it is found there")
+
+
 def test_ids_below_0_are_refused() -> None:
     image, labels = pair()
     below = replace(labels, data=np.where(balls() == 2, -1, balls()).astype(np.int8))

@@ -178,6 +178,16 @@ def test_what_a_refiner_has_no_use_for_is_refused(
         next(iter_train_folds(cases, out=tmp_path / "x.json", scheme="boundary-patch", init=model))
 
 
+@pytest.mark.parametrize("scheme", ["boundary-patch", "point-rend"])
+def test_errors_of_labels_that_no_case_holds_are_refused(
+    scheme: str, cases: list[Pair], model: ms.Model, tmp_path: Path
+) -> None:
+    """All of the cases would be unknown, and nothing would be learned."""
+    others = [(v, replace(s, data=np.where(np.asarray(s.data) > 0, 77, 0), labels={77: "other"})) for v, s in cases[:1]]
+    with pytest.raises(InputError, match="no case to train holds a label of the model to start from, which has 1"):
+        ms.train(others, out=tmp_path / "x.safetensors", scheme=scheme, init=model, **{**SMALL, "val": 0.0})
+
+
 def test_points_of_slices_are_learned_at_a_finer_spacing_than_the_model_has(cases: list[Pair], tmp_path: Path) -> None:
     """From a network of slices that is supervised at several sizes."""
     slices = {"mode": "2d", "arguments": {"channels": (4, 8, 8)}, "patch_zyx": (1, 12, 12), "val": 0.0, "epochs": 1}

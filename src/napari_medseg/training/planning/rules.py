@@ -67,6 +67,8 @@ class CaseFacts:
     """{label: its share in the first half of each axis}."""
     samples: npt.NDArray[np.float32] = field(repr=False)
     """(C, n) intensities of labelled voxels, of any voxels where nothing is labelled."""
+    annotated: bool = True
+    """Whether somebody annotated a voxel of it, if only as background."""
 
 
 def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFacts:
@@ -75,7 +77,7 @@ def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFac
     image, labels = replace(volume, name=case.name), replace(segmentation, name=case.name)
     require_same_grid(image, labels, "the image of", "the labels of")
     image_data = np.asarray(volume.data[...])
-    ids, counts, halves, samples = _label_facts(image_data, labels, loss, draw)
+    ids, counts, halves, samples, has_background = _label_facts(image_data, labels, loss, draw)
     names = {i: segmentation.label_name(i) for i in ids}
     ranges = [Range.of(sampled(image_data, c)) for c in range(len(image_data))]
     return CaseFacts(
@@ -88,12 +90,14 @@ def facts_of(case: Case, loss: LossConfig, draw: np.random.Generator) -> CaseFac
         tuple((found.low, found.high) for found in ranges),
         halves,
         samples,
+        annotated=bool(ids) or (has_background and loss.unlabelled_slices == "background"),
     )
 
 
 def _label_facts(
     image_data: npt.NDArray[np.generic], segmentation: Segmentation, loss: LossConfig, draw: np.random.Generator
-) -> tuple[list[int], list[int], dict[int, Triple], npt.NDArray[np.float32]]:
+) -> tuple[list[int], list[int], dict[int, Triple], npt.NDArray[np.float32], bool]:
+    """Of a CaseFacts: the ids and voxels of the labels, halves and samples; last, whether a voxel has the id 0."""
     labels = np.asarray(segmentation.data[...])
     found, counts = np.unique(labels, return_counts=True)
     if found[0] < 0:
@@ -106,7 +110,8 @@ def _label_facts(
     where = inside if len(inside) else np.arange(labels.size)
     some = np.unravel_index(draw.choice(where, min(len(where), _SAMPLES_PER_CASE), replace=False), labels.shape)
     samples = np.stack([as_float32(channel[some]) for channel in image_data])
-    return [int(i) for i in found[keep]], [int(c) for c in counts[keep]], _halves(labels, found[keep]), samples
+    ids, halves = found[keep].tolist(), _halves(labels, found[keep])
+    return ids, counts[keep].tolist(), halves, samples, bool(found[0] == 0)
 
 
 def _halves(labels: npt.NDArray[np.integer[Any]], ids: npt.NDArray[np.integer[Any]]) -> dict[int, Triple]:
@@ -347,6 +352,12 @@ def label_doubts(
         doubts.append(
             f"label {called(i, labels)} is only in cases that validate ({where}): nothing trains it; move such a case "
             f"before the last ones in name order, or lower val"
+        )
+    unseen = [called(i, labels) for i in labels if i in trained and not any(i in f.label_names for f in validation)]
+    if validation and unseen:
+        doubts.append(
+            f"no case that validates holds {', '.join(unseen)}: each counts 1 for it unless it is found there, which "
+            f"raises the mean Dice"
         )
     nowhere = [called(i, labels) for i in labels if not any(i in f.label_names for f in (*training, *validation))]
     if nowhere:

@@ -14,6 +14,7 @@ from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.models.file import Model
+from napari_medseg.models.naming import called
 from napari_medseg.models.refining import Refining, RefiningMethod
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.planning.rules import CaseFacts, plan, plan_from, target_spacing
@@ -52,6 +53,9 @@ def refiner_plan(
     spacing. point-rend: the network of the model itself, at the cases' spacing. Raises InputError where the two do not
     go together.
     """
+    if not {i for f in facts for i in f.label_names} & set(model.spec.labels):
+        known = ", ".join(called(i, model.spec.labels) for i in model.spec.labels)
+        raise InputError(f"no case to train holds a label of the model to start from, which has {known}")
     if method == "boundary-patch":
         return _boundary_patch(model, facts, network, config)
     if network not in (None, model.spec.network):

@@ -78,7 +78,8 @@ class Checkpoints:
 
     def save(self, state: TrainState, seconds: float, written: str = "") -> None:
         """Write the state, from which the training can be resumed. seconds: used so far. written: see `Saved`."""
-        saved.save(self.folder, Saved(self.settings, seconds, written, state.state_dict()))
+        threads = torch.get_num_threads()
+        saved.save(self.folder, Saved(self.settings, seconds, written, state.state_dict(), threads))
 
     def saved(self) -> Saved | None:
         """The state on disk; None where there is none. InputError where it is that of another training."""

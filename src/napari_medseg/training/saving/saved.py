@@ -44,6 +44,8 @@ class Saved:
     """SHA-256 of the model that this training wrote when it was stopped; empty where it wrote none."""
     state: Mapping[str, Any]
     """Of `TrainState.state_dict`."""
+    threads: int | None = None
+    """Of torch on the CPU; None where the version that saved the state did not say."""
 
 
 def save(folder: Path, saved: Saved) -> None:
@@ -59,6 +61,7 @@ def save(folder: Path, saved: Saved) -> None:
         "settings": saved.settings,
         "seconds": saved.seconds,
         "written": saved.written,
+        "threads": saved.threads,
         "state": _plain(content, "", tensors),
     }
     blob = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(plain)})
@@ -111,7 +114,7 @@ def _read(path: Path) -> Saved:
     state = _restored(content["state"], tensors)
     losses = [(int(step), float(loss)) for step, loss in state["history"]["losses"].tolist()]
     history = History(losses, state["history"]["validations"])
-    saved = Saved(content["settings"], content["seconds"], content["written"], state)
+    saved = Saved(content["settings"], content["seconds"], content["written"], state, content.get("threads"))
     return replace(saved, state={**state, "history": history})
 
 

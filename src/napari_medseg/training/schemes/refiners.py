@@ -40,7 +40,7 @@ class _Refiner(Supervised):
         setup, errors, network = self._setup, self._setup.errors, self.network_to_keep()
         assert errors is not None, "the scheme learns from them"
         refined = partial(errors.refined, network=network, spec=setup.spec, device=setup.device)
-        return (yield from validate(cases, setup.spec, refined, setup.config.loss))
+        return (yield from validate(cases, setup.spec, refined, setup.config.loss, setup.held))
 
 
 class BoundaryPatch(_Refiner):

@@ -27,6 +27,7 @@ from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder, FloatArray, Shape3
 from napari_medseg.io.formats import is_flat
 from napari_medseg.transforms.intensity import CT_BELOW_HU
+from napari_medseg.transforms.regrid import with_transpose
 from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Placement:
         """The array (z, y, x) in the layer's order and with its axes; a view."""
         if self.is_direct:
             return data
-        ordered = self.order.apply(_with_transpose(data))
+        ordered = self.order.apply(with_transpose(data))
         if self.beside is None:
             return ordered
         axes = _axes(self.beside)
@@ -118,7 +119,7 @@ class Placement:
         """The layer's array as (z, y, x) in the order of the grid; a view."""
         if self.is_direct:
             return data
-        array = _with_transpose(data)
+        array = with_transpose(data)
         if self.beside is not None:
             axes = _axes(self.beside)
             array = array[None] if len(axes) < 3 else array[_index(self.beside, axes, 0)]
@@ -128,7 +129,7 @@ class Placement:
 def volume_layer(volume: Volume, among: Iterable[Layer] = ()) -> list[LayerData]:
     """One image layer per channel of the volume, each lazy where the volume is. among: see `labels_layer`."""
     place = _shown_by(volume.grid, among)
-    data = _with_transpose(volume.data)
+    data = with_transpose(volume.data)
     single = len(volume.channels) == 1
     layers: list[LayerData] = []
     for c, channel in enumerate(volume.channels):
@@ -218,17 +219,6 @@ def to_segmentation(layer: Labels, among: Iterable[Layer] = ()) -> Segmentation:
         colours=label_colours(layer),
         provenance=layer.metadata.get(PROVENANCE_KEY, {}),
     )
-
-
-def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
-    """The segmentation reordered to `grid`, losslessly, where the two grids are equal up to flips and permutations.
-
-    Returned as it is where they are not: what needs equal grids refuses it with both in its message.
-    """
-    order = segmentation.grid.order_onto(grid)
-    if order is None or order.is_identity:
-        return segmentation
-    return replace(segmentation, data=order.apply(_with_transpose(segmentation.data)), grid=grid)
 
 
 def world_point(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer] = ()) -> tuple[float, ...]:
@@ -437,15 +427,10 @@ def _finest(layer: Layer) -> Any:
 def _stacked(arrays: list[Any]) -> Any:
     """(C, Z, Y, X) without a copy: a view of one array, a lazy stack of several."""
     if len(arrays) == 1:
-        return _with_transpose(arrays[0])[None]
+        return with_transpose(arrays[0])[None]
     import dask.array as da
 
     return da.stack([lazy_view(array) for array in arrays])
-
-
-def _with_transpose(data: LazyArray) -> Any:
-    """The array, or a dask array over it where it cannot be transposed and sliced lazily (zarr)."""
-    return data if isinstance(data, np.ndarray) else lazy_view(data)
 
 
 def _paintable(data: LazyArray, place: Placement) -> Any:

@@ -25,9 +25,10 @@ from napari_medseg.interactive.slices import (
     painted_slices,
     slice_quality,
 )
+from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
-from napari_medseg.widgets.canvas.layers import label_names, labels_layer, onto, path_of, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.layers import label_names, labels_layer, path_of, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
