@@ -141,8 +141,8 @@ def crossing_slices(labels: npt.NDArray[Any]) -> Slices | None:
     """The slices of labels (Z, Y, X) that look painted along several axes at once; None where they do not.
 
     A slice is painted where it holds a square of 3 x 3 voxels of a label: slices across it are painted two at once at
-    the most. Together the slices hold every voxel. Raises InputError where a label crosses a slice that was painted for other labels alone: what else
-    that slice holds of it cannot be known.
+    the most. Together the slices hold every voxel. Raises InputError where a label crosses a slice that was painted for
+    other labels alone: what else that slice holds of it cannot be known.
     """
     mask = labels != 0
     axis = sparse_axis(mask)
