@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from math import log
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.losses.context import Context
+from napari_medseg.training.losses.distance import normalised_distance
 from napari_medseg.training.losses.heads import edges, presence, sdf
 from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.losses.supervised import TERMS, deeply_supervised, loss_named, parsed
@@ -161,11 +163,25 @@ def test_heads_have_losses_of_their_own() -> None:
     # Voxels 0 and 1 are edges, 2 is none: probabilities 3/4 of an edge.
     found = torch.full((1, 1, 4), log(3))
     assert float(edges(found, given, MM)) == pytest.approx(-0.5 * (log(0.75) + log(0.25)))
-    distances = torch.full((1, 2, 4), -0.8)
+    distances = torch.full((1, 1, 4), -0.8)
     assert float(sdf(distances, given, MM)) == pytest.approx(0.3 * value("sdf", LOGITS, CLASSES, MM))
     both = Outputs(LOGITS, heads={"presence": scores, "features": LOGITS})
     expected = deeply_supervised(LOGITS, CLASSES) + presence(scores, given, MM)
     assert float(deeply_supervised(both, CLASSES)) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("labels", [1, 2, 3])
+def test_each_channel_of_a_head_for_distances_learns_those_of_its_label(labels: int) -> None:
+    classes = (torch.arange(8) // 2 + 1)[None]
+    classes[classes > labels] = 0
+    given = Masked.of(torch.zeros(1, labels + 1, 8), classes)
+    found = torch.zeros(1, labels, 8, requires_grad=True)
+    lost = sdf(found, given, Context(spacing=(1.0,)))
+    lost.backward()  # type: ignore[no-untyped-call]
+    of_label = [normalised_distance((classes[0] == k).numpy(), (1.0,)) for k in range(1, labels + 1)]
+    assert float(lost.detach()) == pytest.approx(0.3 * np.square(of_label).mean(), rel=1e-5)
+    assert found.grad is not None
+    assert np.allclose(found.grad[0], -0.6 * np.array(of_label) / np.size(of_label))
 
 
 def test_coarse_outputs_have_large_voxels() -> None:

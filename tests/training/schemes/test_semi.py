@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 import napari_medseg as ms
 from balls import segmentation, volume
 from clock import Clock
-from napari_medseg import iter_train, train
+from napari_medseg import Segmentation, iter_train, train
 from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.events import Event, Progress, TrainProgress, result_of, run_to_end
@@ -108,6 +109,33 @@ def test_a_shape_aware_network_also_guesses_between_painted_slices(tmp_path: Pat
     )
     steps = [event for event in events if isinstance(event, TrainProgress)]
     assert steps[-1].losses["guesses"] > 0
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_a_head_for_distances_learns_with_any_number_of_labels(labels: int, tmp_path: Path) -> None:
+    ids = np.asarray(segmentation().data)
+    few = Segmentation(ids * (ids <= labels), segmentation().grid, name="a")
+    seen = list[dict[str, float]]()
+    for event in iter_train([(volume(), few)], out=tmp_path / "m.safetensors", **TestSASSNet().options(epochs=2)):
+        seen += [dict(event.losses)] if isinstance(event, TrainProgress) else []
+    assert set(seen[-1]) == TestSASSNet.parts
+    assert all(math.isfinite(loss) for losses in seen for loss in losses.values())
+
+
+def test_where_the_network_says_nothing_finite_the_discriminator_learns_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = Learner.outputs
+
+    def broken(self: Learner, images: torch.Tensor, state: TrainState) -> Any:
+        found = outputs(self, images, state)
+        assert isinstance(found, Outputs)
+        return found.map(lambda tensor: tensor * math.nan) if state.step == 2 else found
+
+    monkeypatch.setattr(Learner, "outputs", broken)
+    events = iter_train(pairs(), out=tmp_path / "m.safetensors", **TestSASSNet().options(epochs=4))
+    steps = [set(event.losses) for event in events if isinstance(event, TrainProgress)]
+    assert steps == [{"loss"}, TestSASSNet.parts, {"loss", "adversarial"}, TestSASSNet.parts]
 
 
 @pytest.mark.parametrize(("attention", "count"), [(False, 11_020_290), (True, 11_085_826)])

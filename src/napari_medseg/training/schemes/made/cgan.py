@@ -26,7 +26,8 @@ from napari_medseg.training.generative.networks import (
 )
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import pools_for
-from napari_medseg.training.schemes.made.contest import adam, compete, is_finite, judged, real, seeded
+from napari_medseg.training.schemes.descent import is_finite
+from napari_medseg.training.schemes.made.contest import adam, compete, judged, real, seeded
 from napari_medseg.training.schemes.made.pictures import shown
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.schemes.table import scheme_named
