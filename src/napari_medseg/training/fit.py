@@ -307,7 +307,9 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
     config, scheme = job.config, scheme_named(job.config.scheme)
     training, validation = split(job.cases, config.validation.val)
     is_one = len(job.cases) == 1 and scheme.takes == "image" and not isinstance(job.cases[0], Numbered)
-    if is_one and config.validation.val:
+    if is_one and config.validation.val and scheme.makes_images:
+        yield Notice(f"scheme {scheme.name} needs the labels of the one case whole: no slice is kept to validate on")
+    elif is_one and config.validation.val:
         training, validation, config = held_out(job.cases[0], config)
     facts = yield from read_facts([*training, *validation], config.loss, draw)
     require_same_channels(facts)

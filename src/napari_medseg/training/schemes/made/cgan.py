@@ -105,7 +105,7 @@ class ConditionalGan(Supervised):
         """A step of noise to label maps, against its critic; both learn nothing where the critic has diverged."""
         true = self._flat.of(one_hot(batch.classes, self._classes))
         noise = noise_like(len(true), _LENGTH, self._seed(step, 1), true.device)
-        # What nobody annotated is empty in both, or it would tell the critic which is which.
+        # What lies outside of the image is empty in both, or it would tell the critic which is which.
         made = drawn_hard(self.makers["maps"](noise)) * true.sum(1, keepdim=True)
         critic, clip = self.makers["map critic"], self.setup.config.optimiser.gradient_clip
         found = compete(self._optimisers["map critic"], {"map critic": judged(critic, true, made)}, clip)
