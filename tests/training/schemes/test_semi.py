@@ -16,7 +16,7 @@ from torch import nn
 import napari_medseg as ms
 from balls import segmentation, volume
 from clock import Clock
-from napari_medseg import Segmentation, iter_train, train
+from napari_medseg import Grid, Segmentation, Volume, iter_train, train
 from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.events import Event, Progress, TrainProgress, result_of, run_to_end
@@ -27,15 +27,19 @@ from napari_medseg.training.fit import iter_job
 from napari_medseg.training.job import Job
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.distance import signed_distance
+from napari_medseg.training.losses.guesses import towards
 from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.losses.supervised import deeply_supervised
+from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import Learner, inner, part
-from napari_medseg.training.schemes.semi import self_training
+from napari_medseg.training.schemes.semi import mean_teacher, self_training
+from napari_medseg.training.schemes.semi.base import unlabelled_of
 from napari_medseg.training.schemes.semi.critic import Critic, distances_of
 from napari_medseg.training.schemes.semi.pseudo import labels_of_image, pseudo_labels
 from napari_medseg.training.state import TrainState
 from scheme_suite import SchemeSuite, notices, pairs
 
+HYBRID = {"features": 4, "width": 4, "planar_growth": 2, "planar_blocks": (1, 1, 1, 1), "growth": 2, "blocks": (1,) * 4}
 AT_ONCE: dict[str, Any] = {"ramp": 0.01}
 """What is learned without labels counts from the first step on."""
 
@@ -209,6 +213,26 @@ def test_stopped_while_images_are_labelled_it_goes_on_to_the_same_weights(tmp_pa
     assert sum(isinstance(event, TrainProgress) for event in events) == 3
     again = train(pairs(), out=out, resume=True, **of_self_training()).load_network().state_dict()
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_labels_are_made_again_by_the_phase_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = list[tuple[str, int]]()
+
+    def watched(image: PreparedCase, predictor: Predictor, *inputs: Any) -> Generator[Event, None, Any]:
+        found = yield from labels_of_image(image, predictor, *inputs)
+        labelled.append((type(predictor.network).__name__, int(found.sum())))
+        return found
+
+    monkeypatch.setattr(self_training, "labels_of_image", watched)
+    out, taken = tmp_path / "m.safetensors", list[Event]()
+    knobs = of_self_training(network="hdenseunet", arguments=HYBRID, confidence=0.0, ramp=0.3, rounds=1)
+    for event in iter_train(pairs(), out=out, should_stop=lambda: len(taken) == 4, **knobs):
+        taken.extend([event] if isinstance(event, TrainProgress) else [])
+    first = labelled.copy()
+    labelled.clear()
+    list(iter_train(pairs(), out=out, resume=True, **knobs))
+    assert {name for name, _ in first} == {"PlanarPart"}
+    assert labelled == first
 
 
 def test_images_are_labelled_anew_and_a_step_stays_as_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,12 +35,15 @@ class _Labeller(nn.Module):
     """How often images were labelled."""
     count: torch.Tensor
     """Images labelled in the last round."""
+    phase: torch.Tensor
+    """The number of the phase in which the network labels: of what was trained by then."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("phase", torch.zeros((), dtype=torch.int64))
 
 
 class SelfTraining(Teaching):
@@ -74,6 +77,7 @@ class SelfTraining(Teaching):
         if rounds > known:
             assert self.learner.average is not None, "it teaches"
             self._labeller.network.load_state_dict(self.learner.average.state_dict())
+            self._labeller.phase.fill_(list(state.phases).index(state.phase))
             count = yield from self._label(rounds, state, self._most(state))
             self._labeller.rounds.fill_(rounds)
             self._labeller.count.fill_(count)
@@ -101,7 +105,8 @@ class SelfTraining(Teaching):
         again = number == int(self._labeller.rounds)
         until = math.inf if minutes is None or again else budget.now() + _SHARE * 60 * minutes
         seed = (self.setup.config.seed, number)
-        network = phases_of(self._labeller.network, self.setup.spec)[state.phase].eval()
+        phases = phases_of(self._labeller.network, self.setup.spec)
+        network = list(phases.values())[int(self._labeller.phase)].eval()
         predictor = Predictor(network, self.setup.device, self.setup.precision, self.setup.first)
         found: list[PreparedCase] = []
         for index in np.random.default_rng(seed).permutation(len(images))[:most].tolist():
