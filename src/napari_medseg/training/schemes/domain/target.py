@@ -11,6 +11,7 @@ from napari_medseg.cases import Case
 from napari_medseg.errors import InputError
 from napari_medseg.models.spec import ModelSpec, Normalisation
 from napari_medseg.training.planning.rules import CaseFacts, require_same_channels, seen_in
+from napari_medseg.training.unlabelled import with_their_facts
 
 
 def adapted_spec(spec: ModelSpec, labelled: Sequence[CaseFacts], target: Sequence[CaseFacts]) -> ModelSpec:
@@ -42,8 +43,7 @@ def require_other_images(
         if all(low == high for low, high in other.ranges):
             raise InputError(f"target {other.name} is the same everywhere: leave it out")
     require_same_channels(target_facts)
-    # The one case of a training, whose slices are split, is no case of the list any more.
-    for labelled, own in zip(cases, facts, strict=True) if len(cases) == len(facts) else ():
+    for labelled, own in with_their_facts(cases, facts):
         for case, other in zip(target, target_facts, strict=True):
             alike = (own.grid.shape, own.minima, own.ranges) == (other.grid.shape, other.minima, other.ranges)
             if alike and _same_voxels(labelled, case):
