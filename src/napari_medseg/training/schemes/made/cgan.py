@@ -161,9 +161,10 @@ class ConditionalGan(Supervised):
         )
         made = self._flat.back(self._images_of(one_hot(classes, self._classes), step), count)
         over = (2, 3, 4)
-        known = (classes >= 0)[:, None]
         mean, deviation = made.mean(over, keepdim=True), made.std(over, keepdim=True).clamp(min=1e-6)
-        images = (made - mean) / deviation * known
+        by_itself = [rule.kind == "zscore" for rule in self.setup.spec.normalisation]  # else the scale is the model's
+        standard = torch.tensor(by_itself, device=made.device)[:, None, None, None]
+        images = torch.where(standard, (made - mean) / deviation, made) * (classes >= 0)[:, None]
         guides = batch.images.new_zeros((count, batch.images.shape[1] - images.shape[1], *images.shape[2:]))
         return torch.cat([images, guides], 1), classes
 
