@@ -187,6 +187,36 @@ def test_pseudo_labels_are_sure_and_no_specks() -> None:
     assert (pseudo_labels(logits, 0.99) == IGNORE).all()
 
 
+def test_losses_see_the_mixtures_that_the_network_sees_of_all_labelled_patches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed, seen = list[torch.Tensor](), list[torch.Tensor]()
+    outputs, context = Learner.outputs, Learner.context
+
+    def watched(self: Learner, images: torch.Tensor, state: TrainState) -> Any:
+        fed.append(images)
+        return outputs(self, images, state)
+
+    def told(self: Learner, images: torch.Tensor, state: TrainState) -> Context:
+        seen.append(images)
+        return context(self, images, state)
+
+    monkeypatch.setattr(Learner, "outputs", watched)
+    monkeypatch.setattr(Learner, "context", told)
+    knobs = {"ramp": 0.01, "mode": "3d", "batch_size": 2, "epochs": 2, "unlabelled": [volume(seed=5)]}
+    train(pairs() * 2, out=tmp_path / "m.safetensors", **TestCopyPaste().options(**knobs))
+    assert [len(images) for images in fed] == [2, 4]
+    assert all(torch.equal(images, fed[1]) for images in seen[-2:])
+
+
+def test_there_are_as_many_patches_without_labels_as_with() -> None:
+    five, two = torch.arange(5.0), torch.arange(2.0)
+    for few, many, found in ((five, two, [0, 1, 0, 1, 0]), (two, five, [0, 1])):
+        batch = PatchBatch(few, few.long(), (), unlabelled=many, unlabelled_plain=many + 1)
+        changed, plain = unlabelled_of(batch)
+        assert changed.tolist() == (plain - 1).tolist() == found
+
+
 def test_parts_of_a_batch_and_inner_slices() -> None:
     outputs = Outputs(torch.arange(4.0).reshape(4, 1, 1, 1, 1), (torch.arange(4.0),), {"sdf": torch.arange(4.0)})
     first = part(outputs, 1, 3)

@@ -17,7 +17,7 @@ from napari_medseg.inference.predictor import Predictor
 from napari_medseg.training.cases import PreparedCase, spots_of
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import inner, part
-from napari_medseg.training.schemes.semi.base import Teaching, knob
+from napari_medseg.training.schemes.semi.base import Teaching, knob, repeated
 from napari_medseg.training.schemes.semi.pseudo import labels_of_image
 from napari_medseg.training.state import Setup, TrainState, phases_of
 
@@ -133,7 +133,7 @@ class SelfTraining(Teaching):
         assert batch.unlabelled is not None, "the scheme takes them"
         assert batch.unlabelled_classes is not None, "come with them"
         own, others = (len(batch.images) + 1) // 2, max(1, len(batch.images) // 2)
-        changed, classes = batch.unlabelled[:others], batch.unlabelled_classes[:others]
+        changed, classes = (repeated(each, others) for each in (batch.unlabelled, batch.unlabelled_classes))
         half = replace(
             batch,
             **{name: each[:own] for name in _OF_PATCHES if (each := getattr(batch, name)) is not None},
