@@ -217,6 +217,24 @@ def test_there_are_as_many_patches_without_labels_as_with() -> None:
         assert changed.tolist() == (plain - 1).tolist() == found
 
 
+def test_a_teacher_doubts_no_missing_channel_into_being(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, taught = list[torch.Tensor](), Learner.taught
+
+    def watched(self: Learner, images: torch.Tensor, state: TrainState) -> torch.Tensor:
+        seen.append(images)
+        return taught(self, images, state)
+
+    monkeypatch.setattr(Learner, "taught", watched)
+    knobs = {"ramp": 0.01, "doubt_passes": 1, "modality_dropout": 0.5, "epochs": 3}
+    others = [volume(2, seed=seed) for seed in range(5, 9)]
+    options = TestMeanTeacher().options(**knobs, unlabelled=others, batch_size=4)
+    train([(volume(2, seed=seed), segmentation()) for seed in range(4)], out=tmp_path / "m.safetensors", **options)
+    missing = [(images == 0).flatten(2).all(2) for images in seen]
+    assert any(each.any() for each in missing)
+    assert all(torch.equal(a, b) for a, b in zip(missing[::2], missing[1::2], strict=True))
+    assert not torch.equal(seen[0], seen[1])
+
+
 def test_parts_of_a_batch_and_inner_slices() -> None:
     outputs = Outputs(torch.arange(4.0).reshape(4, 1, 1, 1, 1), (torch.arange(4.0),), {"sdf": torch.arange(4.0)})
     first = part(outputs, 1, 3)
