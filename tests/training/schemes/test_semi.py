@@ -209,6 +209,34 @@ def test_losses_see_the_mixtures_that_the_network_sees_of_all_labelled_patches(
     assert all(torch.equal(images, fed[1]) for images in seen[-2:])
 
 
+def test_nothing_is_learned_around_an_image_that_is_smaller_than_a_patch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = list[torch.Tensor]()
+
+    def followed(logits: torch.Tensor, wanted: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        where.append(there[:, 0] > 0)
+        return towards(logits, wanted, there)
+
+    def counted(outputs: Any, classes: torch.Tensor, context: Context) -> torch.Tensor:
+        where.append(classes != IGNORE)
+        return deeply_supervised(outputs, classes, context)
+
+    monkeypatch.setattr(mean_teacher, "towards", followed)
+    grid = Grid.from_spacing((12, 20, 8), (2.0, 1.0, 1.0))
+    narrow = as_case(Volume(np.asarray(volume(seed=5).data)[..., 4:12], grid), 0)
+    for suite, loss in ((TestMeanTeacher(), None), (TestCopyPaste(), counted)):
+        options = suite.options(ramp=0.01, augment=False, epochs=2, mode="3d", doubt_passes=0)
+        config = configured(
+            TrainConfig, None, {k: options[k] for k in options if k not in ("unlabelled", "target", "network")}
+        )
+        job = Job(as_cases(pairs()), "unet3d", tmp_path / "m.safetensors", config, unlabelled=[narrow], loss=loss)
+        list(iter_job(job))
+        assert not where[-1][..., :4].any()
+        assert not where[-1][..., 12:].any()
+        assert where[-1][..., 4:12].any()
+
+
 def test_there_are_as_many_patches_without_labels_as_with() -> None:
     five, two = torch.arange(5.0), torch.arange(2.0)
     for few, many, found in ((five, two, [0, 1, 0, 1, 0]), (two, five, [0, 1])):

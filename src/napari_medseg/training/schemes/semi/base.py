@@ -79,6 +79,11 @@ def unlabelled_of(batch: PatchBatch) -> tuple[torch.Tensor, torch.Tensor]:
     return repeated(batch.unlabelled, count), repeated(batch.unlabelled_plain, count)
 
 
+def shows(images: torch.Tensor) -> torch.Tensor:
+    """(B, 1, z, y, x) where patches (B, C, z, y, x) show their image: outside of it all channels are 0."""
+    return (images != 0).any(1, keepdim=True)
+
+
 def repeated(patches: torch.Tensor, count: int) -> torch.Tensor:
     """That many patches (count, ...), from the first on and, where there are fewer, over again."""
     return patches[torch.arange(count, device=patches.device) % len(patches)]

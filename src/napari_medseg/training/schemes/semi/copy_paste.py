@@ -12,7 +12,7 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import inner
-from napari_medseg.training.schemes.semi.base import Teaching, knob, unlabelled_of
+from napari_medseg.training.schemes.semi.base import Teaching, knob, shows, unlabelled_of
 from napari_medseg.training.schemes.semi.pseudo import pseudo_labels
 from napari_medseg.training.state import TrainState
 
@@ -44,7 +44,7 @@ class CopyPaste(Teaching):
         mixtures = torch.cat([torch.where(box, images, changed), torch.where(box, changed, images)])
         outputs = self.learner.outputs(mixtures, state)
         found = pseudo_labels(self.learner.taught(plain, state), float(knob(self.setup, "confidence")))
-        found = _as_large(found, classes)
+        found = _as_large(found, classes).where(shows(plain)[:, 0], IGNORE)
         inside = box[0].expand_as(classes)
         true = torch.cat([classes.where(inside, IGNORE), classes.where(~inside, IGNORE)])
         guessed = torch.cat([found.where(~inside, IGNORE), found.where(inside, IGNORE)])

@@ -10,7 +10,8 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.training.losses.guesses import towards
 from napari_medseg.training.patches import PatchBatch, as_missing
 from napari_medseg.training.schemes.descent import drawing
-from napari_medseg.training.schemes.semi.base import Teaching, both, knob, unlabelled_of
+from napari_medseg.training.schemes.learner import inner
+from napari_medseg.training.schemes.semi.base import Teaching, both, knob, shows, unlabelled_of
 from napari_medseg.training.state import TrainState
 
 _NOISE = 0.1
@@ -29,7 +30,7 @@ class MeanTeacher(Teaching):
         changed, plain = unlabelled_of(batch)
         outputs, others = both(self.learner, batch, changed, state)
         wanted = self.learner.taught(plain, state).softmax(1)
-        where = self._sure(plain, wanted, state)
+        where = self._sure(plain, wanted, state) * inner(shows(plain), wanted)
         losses = self.learner.losses(outputs, batch, state)
         return losses | {"consistency": weight * towards(logits_of(others), wanted, where)}
 
