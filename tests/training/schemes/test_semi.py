@@ -263,6 +263,18 @@ def test_a_teacher_doubts_no_missing_channel_into_being(tmp_path: Path, monkeypa
     assert not torch.equal(seen[0], seen[1])
 
 
+def test_a_discriminator_that_is_asked_drops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains, forward = list[tuple[bool, bool]](), Critic.forward
+
+    def watched(self: Critic, distances: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        trains.append((self.training, self.judge.weight.requires_grad))
+        return forward(self, distances, images)
+
+    monkeypatch.setattr(Critic, "forward", watched)
+    train(pairs(), out=tmp_path / "m.safetensors", **TestSASSNet().options(epochs=2))
+    assert trains == [(False, False), (True, True), (True, True)]
+
+
 def test_parts_of_a_batch_and_inner_slices() -> None:
     outputs = Outputs(torch.arange(4.0).reshape(4, 1, 1, 1, 1), (torch.arange(4.0),), {"sdf": torch.arange(4.0)})
     first = part(outputs, 1, 3)

@@ -112,7 +112,7 @@ class SASSNet:
         images = inner(images, distances)
         if self._setup.spec.mode != "3d":  # it judges slice by slice
             distances, images = (each.movedim(2, 1).flatten(0, 1) for each in (distances, images))
-        self._critic.train().requires_grad_(learns)
+        self._critic.train(learns).requires_grad_(learns)
         with drawing(self._setup.config.seed + state.step), autocast(self._setup.device, self._setup.precision):
             logits = self._critic(distances, images)
         answers = torch.full((len(logits),), int(real), device=logits.device)
