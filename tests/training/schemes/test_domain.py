@@ -87,6 +87,22 @@ def test_translators_are_not_validated_and_what_ends_among_them_says_so(tmp_path
     assert any("the network has learned nothing" in e.message for e in early if isinstance(e, Notice))
 
 
+def test_translators_see_no_more_of_the_labels_than_judges_of_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, some = list[torch.Tensor](), cyclegan.CycleGan._some
+
+    def watched(scheme: cyclegan.CycleGan, volumes: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
+        seen.append(volumes)
+        return some(scheme, volumes, draw)
+
+    monkeypatch.setattr(cyclegan.CycleGan, "_some", watched)
+    knobs = {"epochs": 1, "first_share": 0.9, "foreground": 1.0, "augment": False, "patch_zyx": (4, 8, 8)}
+    train(pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", **knobs))
+    shows_a_ball = [bool(source.amax() > 1.5) for source in seen[::2]]
+    assert 0 < sum(shows_a_ball) < len(shows_a_ball)
+
+
 def test_a_network_is_kept_with_the_statistics_of_the_target(tmp_path: Path) -> None:
     out, count = tmp_path / "m.safetensors", itertools.count(1)
     train(pairs(), out=out, **options("adapt-statistics", should_stop=lambda: next(count) >= 2))
