@@ -68,6 +68,19 @@ def test_what_may_be_meant_is_told_and_labelled_scans_are_left_out(tmp_path: Pat
     assert any(isinstance(event, TrainProgress) for event in events)
 
 
+@pytest.mark.parametrize("more", [0, 2])
+def test_labelled_scans_are_found_where_not_all_cases_validate(tmp_path: Path, more: int) -> None:
+    """A single case, of which slices are held out; and three, of which the last has no label."""
+    full = np.where(np.arange(20)[:, None] < 10, np.asarray(segmentation().data) > 0, 2).astype(np.uint8)
+    first = (volume(seed=0), replace(segmentation(), data=full))
+    nothing = replace(segmentation(), data=np.zeros_like(full))
+    cases = [first, (volume(seed=1), segmentation()), (volume(seed=2), nothing)][: 1 + more]
+    options = OPTIONS | {"val": 0.34, "validations": 0, "unlabelled_slices": "ignore"}
+    others = [volume(seed=0), volume(seed=5)]
+    told = notices(list(iter_train(cases, out=tmp_path / "m.safetensors", unlabelled=others, **options)))
+    assert "unlabelled images that are labelled ones too are left out: image 0 is the labelled case case 0" in told
+
+
 def test_a_folder_of_images_without_labels_trains_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

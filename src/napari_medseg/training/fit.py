@@ -66,7 +66,7 @@ from napari_medseg.training.saving.checkpoint import Checkpoints, write_result
 from napari_medseg.training.saving.earlier import first_stage, folder_of, name_to_keep, states_in, step_aside
 from napari_medseg.training.saving.record import described
 from napari_medseg.training.saving.saved import Saved, load
-from napari_medseg.training.schemes.domain.target import adapted_spec
+from napari_medseg.training.schemes.domain.target import adapted_spec, by_itself, renormalised
 from napari_medseg.training.schemes.scheme import given_knobs
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.schemes.table import scheme_named
@@ -242,7 +242,11 @@ def _train_one(
         spec = _mirrored_as_before(job, (yield from _searched(job, config, spec, read, target)))
         before = first_predictor(spec, first, initial, target)
         of_target = yield from facts_of_target(job, read.facts, draw)
-        spec = adapted_spec(spec, facts, of_target)
+        planned, spec = spec, adapted_spec(spec, facts, of_target)
+        if is_made(job.cases):
+            spec = by_itself(spec, [True] * len(spec.channels))
+        if initial is not None or job.plan is not None:
+            yield from map(Notice, renormalised(planned, spec))
         errors = None
         if job.errors_of is not None:
             errors = yield from finding_errors(job.errors_of, read.cases, job.cases, config)
@@ -309,7 +313,9 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
     config, scheme = job.config, scheme_named(job.config.scheme)
     training, validation = split(job.cases, config.validation.val)
     is_one = len(job.cases) == 1 and scheme.takes == "image" and not isinstance(job.cases[0], Numbered)
-    if is_one and config.validation.val:
+    if is_one and config.validation.val and scheme.makes_images:
+        yield Notice(f"scheme {scheme.name} needs the labels of the one case whole: no slice is kept to validate on")
+    elif is_one and config.validation.val:
         training, validation, config = held_out(job.cases[0], config)
     facts = yield from read_facts([*training, *validation], config.loss, draw)
     require_same_channels(facts)

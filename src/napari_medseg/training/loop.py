@@ -29,6 +29,7 @@ from napari_medseg.training.refiners.deciding import deciding
 from napari_medseg.training.saving.checkpoint import Checkpoints
 from napari_medseg.training.saving.record import recorded
 from napari_medseg.training.schedule import SavingSchedule, ValidationSchedule, learning_rate
+from napari_medseg.training.schemes.descent import is_finite
 from napari_medseg.training.schemes.scheme import LabelsImages, MakesUp, Prepares, ScoresItself
 from napari_medseg.training.state import Setup, TrainState, weights_of
 from napari_medseg.training.validate import believing, mean_of, predict_with, validate, validate_presets
@@ -133,8 +134,12 @@ def _made_up(state: TrainState, batch: PatchBatch) -> Iterator[Event]:
 
 
 def take_step(setup: Setup, state: TrainState, batch: PatchBatch) -> dict[str, float]:
-    """One step of the scheme; {name: loss}."""
+    """One step of the scheme; {name: loss}. Where these are not finite, running statistics stay as the weights do."""
+    kept = [(own, own.clone()) for network in state.scheme.networks().values() for own in network.buffers()]
     losses = state.scheme.step(batch, state)
+    if not is_finite(losses):
+        for own, before in kept:
+            own.copy_(before)
     state.step += 1
     state.history.losses.append((state.step, sum(losses.values())))
     return losses

@@ -5,6 +5,7 @@ Shapes: a batch is images (B, C, z, y, x) and classes (B, z, y, x) on the device
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,12 @@ class PatchSampler:
         """Draw from as many other cases from now on."""
         assert len(cases) == len(self.cases), "an epoch stays as long"
         self.cases = cases
+
+    def anywhere(self) -> PatchSampler:
+        """The same batches, but for their patches that are centred on labels: these lie anywhere."""
+        other = copy.copy(self)
+        other._foreground = 0.0
+        return other
 
     @property
     def steps_per_epoch(self) -> int:

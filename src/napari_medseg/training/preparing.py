@@ -105,7 +105,7 @@ def prepare_unlabelled(
 ) -> Generator[Event, None, list[PreparedCase]]:
     """The images without labels as the network sees them; nobody annotated a voxel of them.
 
-    labelled: the facts of all labelled cases, in their order.
+    labelled: the facts of the labelled cases.
     """
     if not job.unlabelled:
         return []
@@ -113,10 +113,9 @@ def prepare_unlabelled(
     loss = ignoring(job.config.loss)
     facts = yield from read_facts(cases, loss, draw)
     require_alike(facts, labelled)
-    if len(labelled) == len(job.cases):  # the one case of a training, cut into slices, is no case of the job
-        kept, told = without_labelled(cases, facts, job.cases, labelled)
-        yield from [Notice(told)] if told else []
-        cases, facts = [cases[i] for i in kept], [facts[i] for i in kept]
+    kept, told = without_labelled(cases, facts, job.cases, labelled)
+    yield from [Notice(told)] if told else []
+    cases, facts = [cases[i] for i in kept], [facts[i] for i in kept]
     yield from map(Notice, doubts(facts, labelled))
     return (yield from prepare_all(cases, facts, spec, loss, draw, stack, first))
 

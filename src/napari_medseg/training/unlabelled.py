@@ -74,6 +74,12 @@ def doubts(found: Sequence[CaseFacts], labelled: Sequence[CaseFacts]) -> Iterato
             )
 
 
+def with_their_facts(cases: Sequence[Case], facts: Sequence[CaseFacts]) -> list[tuple[Case, CaseFacts]]:
+    """The cases of which there are facts: a validation case without a label has none."""
+    of = {f.name: f for f in facts}
+    return [(case, of[case.name]) for case in cases if case.name in of]
+
+
 def without_labelled(
     cases: Sequence[Case], found: Sequence[CaseFacts], labelled: Sequence[Case], facts: Sequence[CaseFacts]
 ) -> tuple[list[int], str]:
@@ -81,7 +87,8 @@ def without_labelled(
 
     Raises InputError where all of them are.
     """
-    same = {i: _twin(case, f, labelled, facts) for i, (case, f) in enumerate(zip(cases, found, strict=True))}
+    known = with_their_facts(labelled, facts)
+    same = {i: _twin(case, f, known) for i, (case, f) in enumerate(zip(cases, found, strict=True))}
     twins = {i: twin for i, twin in same.items() if twin}
     if not twins:
         return list(same), ""
@@ -92,9 +99,9 @@ def without_labelled(
     return [i for i in same if i not in twins], f"unlabelled images that are labelled ones too are left out: {told}"
 
 
-def _twin(case: Case, found: CaseFacts, labelled: Sequence[Case], facts: Sequence[CaseFacts]) -> str:
+def _twin(case: Case, found: CaseFacts, labelled: Sequence[tuple[Case, CaseFacts]]) -> str:
     """The name of the labelled case that is the same scan; empty where none is. Only numbers that agree are read."""
-    for other, its in zip(labelled, facts, strict=True):
+    for other, its in labelled:
         numbers = [(f.grid.shape, f.minima, f.ranges) for f in (found, its)]
         if numbers[0] == numbers[1] and np.array_equal(_voxels(case), _voxels(other)):
             return other.name

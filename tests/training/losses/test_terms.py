@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from math import log
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.losses.context import Context
+from napari_medseg.training.losses.distance import distances
 from napari_medseg.training.losses.heads import edges, presence, sdf
 from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.losses.supervised import TERMS, deeply_supervised, loss_named, parsed
@@ -48,11 +50,11 @@ def value(name: str, logits: torch.Tensor, classes: torch.Tensor, context: Conte
             + 0.2 * (math.sqrt(3) * (-log(0.75)) ** 0.3 + 2 * math.sqrt(1.5) * (-log(0.25)) ** 0.3) / 3,
             MM,
         ),
-        # phi is 0, 2 and 4 mm.
-        ("boundary", DICE + 0.01 * 0.75 * 6 / 3, MM),
-        ("boundary", 0.1 * DICE + 1.01 * 0.75 * 6 / 3, Context(spacing=(2.0,), epoch=100)),
-        # Distances -1, 1/3 and 2/3; the log odds are log 3, whose tanh is 0.8.
-        ("sdf", (0.2**2 + (0.8 + 1 / 3) ** 2 + (0.8 + 2 / 3) ** 2) / 3, MM),
+        # phi is 0 and 2 mm; the third voxel lies nearer to the unknown one than to the surface.
+        ("boundary", DICE + 0.01 * 0.75 * 2 / 2, MM),
+        ("boundary", 0.1 * DICE + 1.01 * 0.75 * 2 / 2, Context(spacing=(2.0,), epoch=100)),
+        # Distances -1 and 2/4; the log odds are log 3, whose tanh is 0.8.
+        ("sdf", (0.2**2 + (0.8 + 1 / 2) ** 2) / 2, MM),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -161,11 +163,46 @@ def test_heads_have_losses_of_their_own() -> None:
     # Voxels 0 and 1 are edges, 2 is none: probabilities 3/4 of an edge.
     found = torch.full((1, 1, 4), log(3))
     assert float(edges(found, given, MM)) == pytest.approx(-0.5 * (log(0.75) + log(0.25)))
-    distances = torch.full((1, 2, 4), -0.8)
+    distances = torch.full((1, 1, 4), -0.8)
     assert float(sdf(distances, given, MM)) == pytest.approx(0.3 * value("sdf", LOGITS, CLASSES, MM))
     both = Outputs(LOGITS, heads={"presence": scores, "features": LOGITS})
     expected = deeply_supervised(LOGITS, CLASSES) + presence(scores, given, MM)
     assert float(deeply_supervised(both, CLASSES)) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("labels", [1, 2, 3])
+def test_each_channel_of_a_head_for_distances_learns_those_of_its_label(labels: int) -> None:
+    classes = ((torch.arange(8) + 1) // 2)[None]
+    classes[classes > labels] = 0
+    given = Masked.of(torch.zeros(1, labels + 1, 8), classes)
+    found = torch.zeros(1, labels, 8, requires_grad=True)
+    lost = sdf(found, given, Context(spacing=(1.0,)))
+    lost.backward()  # type: ignore[no-untyped-call]
+    # -1 in the two voxels of a label, and outside the steps to it over the most.
+    steps = {1: [1, 0, 0, 1, 2, 3, 4, 5], 2: [3, 2, 1, 0, 0, 1, 2, 3], 3: [5, 4, 3, 2, 1, 0, 0, 1]}
+    of_label = [np.array([n / max(steps[k]) or -1 for n in steps[k]]) for k in range(1, labels + 1)]
+    assert float(lost.detach()) == pytest.approx(0.3 * np.square(of_label).mean(), rel=1e-5)
+    assert found.grad is not None
+    assert np.allclose(found.grad[0], -0.6 * np.array(of_label) / np.size(of_label))
+
+
+def test_distances_are_to_what_is_known() -> None:
+    """A square of 5 x 5 voxels with a row of 3 unknown ones through its middle, 2 x 1 mm."""
+    known = np.ones((9, 9), np.bool_)
+    known[4, 3:6] = False
+    mask = np.zeros_like(known)
+    mask[2:7, 2:7] = True
+    mask &= known
+    outside, inside, sure = distances(mask, known, (2.0, 1.0))
+    assert outside[:, 4].tolist() == [4, 2, 0, 0, 0, 0, 0, 2, 4]
+    assert inside[3].tolist() == [0, 0, 1, 2, 3, 2, 1, 0, 0]
+    assert inside[4].tolist() == [0, 0, 1, 0, 0, 0, 1, 0, 0]
+    assert sure[3].tolist() == [True, True, True, True, False, True, True, True, True]
+    assert sure[4].tolist() == [True, True, True, False, False, False, True, True, True]
+    assert sure[2].all()
+    nothing = distances(known, known, (2.0, 1.0))
+    assert not any(found.any() for found in nothing), "a surface may run through what is unknown"
+    assert distances(known | True, known | True, (2.0, 1.0))[2].all()
 
 
 def test_coarse_outputs_have_large_voxels() -> None:

@@ -14,13 +14,18 @@ import torch
 
 from balls import SHAPE, segmentation, volume
 from napari_medseg import iter_train, load_model, segment, train
+from napari_medseg.cases import Case
+from napari_medseg.config import LossConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, TrainProgress, Validated
+from napari_medseg.training.cases import as_cases
 from napari_medseg.training.patches import PatchBatch
+from napari_medseg.training.planning.rules import CaseFacts, facts_of, plan
 from napari_medseg.training.saving.saved import load
 from napari_medseg.training.schemes.domain import cyclegan
 from napari_medseg.training.schemes.domain.adapting import learn_from
 from napari_medseg.training.schemes.domain.statistics import quantiles, towards
+from napari_medseg.training.schemes.domain.target import adapted_spec, renormalised, require_other_images
 from scheme_suite import SchemeSuite, Staged, dark
 
 if TYPE_CHECKING:
@@ -80,6 +85,22 @@ def test_translators_are_not_validated_and_what_ends_among_them_says_so(tmp_path
     assert [event.step for event in events if isinstance(event, Validated)] == [8]
     early = iter_train(both, out=tmp_path / "n.safetensors", should_stop=lambda: True, **knobs)
     assert any("the network has learned nothing" in e.message for e in early if isinstance(e, Notice))
+
+
+def test_translators_see_no_more_of_the_labels_than_judges_of_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, some = list[torch.Tensor](), cyclegan.CycleGan._some
+
+    def watched(scheme: cyclegan.CycleGan, volumes: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
+        seen.append(volumes)
+        return some(scheme, volumes, draw)
+
+    monkeypatch.setattr(cyclegan.CycleGan, "_some", watched)
+    knobs = {"epochs": 1, "first_share": 0.9, "foreground": 1.0, "augment": False, "patch_zyx": (4, 8, 8)}
+    train(pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", **knobs))
+    shows_a_ball = [bool(source.amax() > 1.5) for source in seen[::2]]
+    assert 0 < sum(shows_a_ball) < len(shows_a_ball)
 
 
 def test_a_network_is_kept_with_the_statistics_of_the_target(tmp_path: Path) -> None:
@@ -182,6 +203,31 @@ def test_what_does_not_fit_is_refused_before_the_first_step(
     with pytest.raises(InputError, match=message):
         train(pairs(), out=tmp_path / "m.safetensors", **options("cyclegan", **changes))
     assert not (tmp_path / "m.training").exists()  # no step has been taken
+
+
+def facts_for(*cases: Case) -> list[CaseFacts]:
+    return [facts_of(case, LossConfig(unlabelled_slices="ignore"), np.random.default_rng(0)) for case in cases]
+
+
+def test_a_labelled_target_is_found_where_a_case_has_no_facts() -> None:
+    idle, labelled = as_cases([(volume(seed=1), segmentation()), *pairs()])
+    target = replace(labelled, name="again")
+    with pytest.raises(InputError, match="target again is the labelled case case 1"):
+        require_other_images([idle, labelled], facts_for(labelled), [target], facts_for(target))
+
+
+def test_a_rule_is_kept_where_both_domains_are_ct() -> None:
+    ct = replace(volume(), data=np.asarray(volume().data) - 1000)
+    (own,), (other,) = (facts_for(*as_cases([(image, segmentation())])) for image in (ct, dark()))
+    spec = plan([own], "unet3d", TrainConfig(), "cpu")
+    kept, changed = adapted_spec(spec, [own], [own]), adapted_spec(spec, [own], [other])
+    assert spec.normalisation[0].kind == "clip_zscore"
+    assert (kept.normalisation, kept.channels) == (spec.normalisation, spec.channels)
+    assert (changed.normalisation[0].kind, changed.channels[0].modality) == ("zscore", "other")
+    assert list(renormalised(spec, kept)) == []
+    (told,) = renormalised(spec, changed)
+    assert "normalised by itself" in told
+    assert adapted_spec(spec, [own], []) is spec
 
 
 @pytest.mark.parametrize("fusion", ["layer", "decision"])

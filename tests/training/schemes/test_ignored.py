@@ -14,6 +14,7 @@ import torch
 from balls import SHAPE, balls, volume
 from napari_medseg import Model, Segmentation, iter_train, train
 from napari_medseg.architectures.interactive.mem3d import Mem3D
+from napari_medseg.errors import InputError
 from napari_medseg.interactive.guided.clips import LENGTH, UNKNOWN, Example, clip_losses, clip_of
 from napari_medseg.registry import network
 from napari_medseg.training import fit
@@ -21,9 +22,10 @@ from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.loop import batches_of
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.scheme import Prepares
+from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.schemes.table import SCHEMES
 from napari_medseg.training.state import Setup, TrainState
-from scheme_suite import dark
+from scheme_suite import dark, notices
 
 HIDDEN = np.s_[:, :, 9:]
 """A part of both balls."""
@@ -99,7 +101,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", [name for name, spec in SCHEMES.items() if not spec.makes_images])
 def test_what_nobody_annotated_is_no_background(
     scheme: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,41 @@ def test_what_nobody_annotated_is_no_background(
         if batch.objects is not None:
             hidden = replace(batch, objects=torch.where(unknown, 7, batch.objects))
             assert same(after, stepped(begin, hidden, step)), "objects where nobody annotated"
+
+
+@pytest.mark.parametrize("scheme", ["synthesis", "cgan"])
+@pytest.mark.parametrize(
+    ("knobs", "says"),
+    [
+        ({"ignore_label": IGNORED}, f"ignore_label {IGNORED}"),
+        ({"unlabelled_slices": "ignore"}, "unlabelled_slices ignore"),
+        ({"weak": "scribbles", "background_label": 3}, "weak scribbles"),
+    ],
+)
+def test_no_image_is_made_of_labels_that_are_known_in_part(
+    scheme: str, knobs: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    pair = (volume(), Segmentation(balls(), volume().grid))
+    with pytest.raises(InputError, match=f"scheme {scheme} makes images of labels, of which {says} leaves a part"):
+        train([pair], out=tmp_path / "m.safetensors", scheme=scheme, **knobs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_one_case_that_images_are_made_of_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, step = list[bool](), Supervised.step
+
+    def watched(scheme: Supervised, batch: PatchBatch, state: TrainState) -> dict[str, float]:
+        seen.append(bool((batch.classes == IGNORE).any()))
+        return step(scheme, batch, state)
+
+    monkeypatch.setattr(Supervised, "step", watched)
+    labels = np.where(np.arange(SHAPE[1])[:, None] < 10, balls() > 0, 2).astype(np.uint8)  # in every slice
+    knobs = UNET | {"epochs": 1, "val": 0.3, "augment": False, "patch_zyx": SHAPE, "made_share": 0.01}
+    pair = (volume(), Segmentation(labels, volume().grid))
+    out = tmp_path / "m.safetensors"
+    events = list(iter_train([pair], out=out, scheme="synthesis", device="cpu", report=False, **knobs))
+    assert any("no slice is kept to validate on" in line for line in notices(events))
+    assert seen == [False]
 
 
 def test_clips_leave_out_what_nobody_annotated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,9 +19,12 @@ from napari_medseg.cli import main
 from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Pictured, Validated
 from napari_medseg.training.patches import PatchBatch
+from napari_medseg.training.schemes.descent import is_finite
 from napari_medseg.training.schemes.made import adversarial, contest
 from napari_medseg.training.schemes.made.acnn import code_distance
 from napari_medseg.training.schemes.made.adversarial import scaled
+from napari_medseg.training.schemes.made.cgan import ConditionalGan
+from napari_medseg.training.schemes.made.synthesis import Synthesis
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.state import TrainState
 from scheme_suite import SchemeSuite, Staged, notices, pairs
@@ -90,9 +95,9 @@ def test_a_network_that_has_diverged_changes_no_weight(factor: float) -> None:
     network = nn.Linear(1, 1)
     before = [parameter.clone() for parameter in network.parameters()]
     loss = network(torch.ones(1, 1)).square().sum() + 1
-    assert not contest.is_finite(contest.compete(contest.adam(network), {"a": factor * loss}, 12.0))
+    assert not is_finite(contest.compete(contest.adam(network), {"a": factor * loss}, 12.0))
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
-    assert contest.is_finite(contest.compete(contest.adam(network), {"a": loss}, 12.0))
+    assert is_finite(contest.compete(contest.adam(network), {"a": loss}, 12.0))
     assert not any(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
@@ -132,6 +137,48 @@ def test_made_up_patches_lack_channels_too(tmp_path: Path, monkeypatch: pytest.M
     missing = (torch.cat(seen) == 0).flatten(2).all(2)
     assert missing.any()
     assert not missing.all(1).any()
+
+
+def test_made_up_patches_of_ct_are_on_the_scale_of_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patches, made = list[tuple[torch.Tensor, torch.Tensor]](), Synthesis.made
+
+    def watched(scheme: Synthesis, batch: PatchBatch, step: int) -> PatchBatch:
+        found = made(scheme, batch, step)
+        patches.extend(zip(batch.images, found.images, strict=True))
+        return found
+
+    monkeypatch.setattr(Synthesis, "made", watched)
+    ct = replace(volume(), data=np.asarray(volume().data) - 1000)
+    knobs = TINY | {"scheme": "synthesis", "made_share": 0.99, "augment": False, "epochs": 3}
+    model = train([(ct, segmentation())], out=tmp_path / "m.safetensors", **knobs)
+    assert model.spec.normalisation[0].kind == "clip_zscore"
+    for real, found in patches:
+        assert not torch.equal(real, found)
+        # the deformation takes what leaves the patch away, so that the background is not quite the same
+        assert found.mean() == pytest.approx(float(real.mean()), rel=0.1)
+        assert found[found != 0].std() == pytest.approx(float(real.std()), rel=0.2)
+    labels = train([segmentation()], out=tmp_path / "n.safetensors", init=model, **TINY | {"scheme": "synthesis"})
+    assert labels.spec.normalisation[0].kind == "zscore", "a made-up image has no Hounsfield units"
+
+
+@pytest.mark.parametrize("kind", ["zscore", "clip_zscore"])
+def test_made_up_cases_of_ct_are_as_the_network_makes_them(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConditionalGan, "_images_of", lambda self, maps, step: self._flat.of(maps[:, :1]) * 2 - 5)
+    made, make = list[torch.Tensor](), ConditionalGan._make
+
+    def watched(scheme: ConditionalGan, batch: PatchBatch, count: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images, classes = make(scheme, batch, count, step)
+        made.append(images[(classes >= 0)[:, None]])
+        return images, classes
+
+    monkeypatch.setattr(ConditionalGan, "_make", watched)
+    monkeypatch.setattr(ConditionalGan, "preparing", lambda scheme, state: "")
+    ct = replace(volume(), data=np.asarray(volume().data) - (1000 if kind == "clip_zscore" else 0))
+    train([(ct, segmentation())], out=tmp_path / "m.safetensors", **TINY | {"scheme": "cgan", "epochs": 1})
+    values = set(made[0].tolist())
+    assert values == {-5.0, -3.0} if kind == "clip_zscore" else not values & {-5.0, -3.0}
 
 
 def test_what_is_trained_first_is_told_and_not_validated(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +18,7 @@ from napari_medseg import iter_train, train
 from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.errors import InputError, UnknownNameError
 from napari_medseg.events import TrainProgress
-from napari_medseg.training import fit, job
+from napari_medseg.training import fit, job, loop
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.saving.saved import load
 from napari_medseg.training.schemes import start
@@ -108,6 +110,31 @@ def test_a_scheme_without_use_for_them_refuses_them(tmp_path: Path) -> None:
         train([(volume(), segmentation())], out=tmp_path / "m.safetensors", unlabelled=[volume()], **QUICK)
     with pytest.raises(UnknownNameError, match="unknown scheme 'supervized': did you mean supervised"):
         train([(volume(), segmentation())], out=tmp_path / "m.safetensors", scheme="supervized", **QUICK)
+
+
+def test_a_skipped_step_leaves_statistics_and_the_average_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = loop.take_step
+
+    def broken(setup: Setup, state: TrainState, batch: PatchBatch) -> dict[str, float]:
+        factor = math.nan if state.step == 2 else 1.0
+        return take_step(setup, state, replace(batch, images=batch.images * factor))
+
+    monkeypatch.setattr(loop, "take_step", broken)
+    arguments = {"channels": (4, 8), "norm": "batch"}
+    options = QUICK | {"epochs": 9, "ema": 0.9, "arguments": arguments, "report": False}
+    left = []
+    for steps in (2, 3):
+        out, count = tmp_path / f"{steps}.safetensors", iter(range(1, steps))
+        stop = {"should_stop": lambda count=count: next(count, None) is None}
+        train([(volume(), segmentation())], out=out, **stop, **options)
+        saved = load(out.with_suffix(".training"))
+        assert saved is not None
+        left.append(saved.state["networks"])
+    for name, weights in left[0].items():
+        assert any("running_mean" in k for k in weights)
+        assert all(torch.equal(tensor, left[1][name][k]) for k, tensor in weights.items())
 
 
 def test_an_average_follows_faster_at_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 import napari_medseg as ms
 from balls import segmentation, volume
 from clock import Clock
-from napari_medseg import iter_train, train
+from napari_medseg import Grid, Segmentation, Volume, iter_train, train
 from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.events import Event, Progress, TrainProgress, result_of, run_to_end
@@ -26,15 +27,19 @@ from napari_medseg.training.fit import iter_job
 from napari_medseg.training.job import Job
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.distance import signed_distance
+from napari_medseg.training.losses.guesses import towards
 from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.losses.supervised import deeply_supervised
+from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import Learner, inner, part
-from napari_medseg.training.schemes.semi import self_training
+from napari_medseg.training.schemes.semi import mean_teacher, self_training
+from napari_medseg.training.schemes.semi.base import unlabelled_of
 from napari_medseg.training.schemes.semi.critic import Critic, distances_of
 from napari_medseg.training.schemes.semi.pseudo import labels_of_image, pseudo_labels
 from napari_medseg.training.state import TrainState
 from scheme_suite import SchemeSuite, notices, pairs
 
+HYBRID = {"features": 4, "width": 4, "planar_growth": 2, "planar_blocks": (1, 1, 1, 1), "growth": 2, "blocks": (1,) * 4}
 AT_ONCE: dict[str, Any] = {"ramp": 0.01}
 """What is learned without labels counts from the first step on."""
 
@@ -110,6 +115,33 @@ def test_a_shape_aware_network_also_guesses_between_painted_slices(tmp_path: Pat
     assert steps[-1].losses["guesses"] > 0
 
 
+@pytest.mark.parametrize("labels", [1, 2])
+def test_a_head_for_distances_learns_with_any_number_of_labels(labels: int, tmp_path: Path) -> None:
+    ids = np.asarray(segmentation().data)
+    few = Segmentation(ids * (ids <= labels), segmentation().grid, name="a")
+    seen = list[dict[str, float]]()
+    for event in iter_train([(volume(), few)], out=tmp_path / "m.safetensors", **TestSASSNet().options(epochs=2)):
+        seen += [dict(event.losses)] if isinstance(event, TrainProgress) else []
+    assert set(seen[-1]) == TestSASSNet.parts
+    assert all(math.isfinite(loss) for losses in seen for loss in losses.values())
+
+
+def test_where_the_network_says_nothing_finite_the_discriminator_learns_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = Learner.outputs
+
+    def broken(self: Learner, images: torch.Tensor, state: TrainState) -> Any:
+        found = outputs(self, images, state)
+        assert isinstance(found, Outputs)
+        return found.map(lambda tensor: tensor * math.nan) if state.step == 2 else found
+
+    monkeypatch.setattr(Learner, "outputs", broken)
+    events = iter_train(pairs(), out=tmp_path / "m.safetensors", **TestSASSNet().options(epochs=4))
+    steps = [set(event.losses) for event in events if isinstance(event, TrainProgress)]
+    assert steps == [{"loss"}, TestSASSNet.parts, {"loss", "adversarial"}, TestSASSNet.parts]
+
+
 @pytest.mark.parametrize(("attention", "count"), [(False, 11_020_290), (True, 11_085_826)])
 def test_the_discriminators_have_the_published_counts(attention: bool, count: int) -> None:
     with torch.device("meta"):
@@ -155,6 +187,94 @@ def test_pseudo_labels_are_sure_and_no_specks() -> None:
     assert (pseudo_labels(logits, 0.99) == IGNORE).all()
 
 
+def test_losses_see_the_mixtures_that_the_network_sees_of_all_labelled_patches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed, seen = list[torch.Tensor](), list[torch.Tensor]()
+    outputs, context = Learner.outputs, Learner.context
+
+    def watched(self: Learner, images: torch.Tensor, state: TrainState) -> Any:
+        fed.append(images)
+        return outputs(self, images, state)
+
+    def told(self: Learner, images: torch.Tensor, state: TrainState) -> Context:
+        seen.append(images)
+        return context(self, images, state)
+
+    monkeypatch.setattr(Learner, "outputs", watched)
+    monkeypatch.setattr(Learner, "context", told)
+    knobs = {"ramp": 0.01, "mode": "3d", "batch_size": 2, "epochs": 2, "unlabelled": [volume(seed=5)]}
+    train(pairs() * 2, out=tmp_path / "m.safetensors", **TestCopyPaste().options(**knobs))
+    assert [len(images) for images in fed] == [2, 4]
+    assert all(torch.equal(images, fed[1]) for images in seen[-2:])
+
+
+def test_nothing_is_learned_around_an_image_that_is_smaller_than_a_patch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = list[torch.Tensor]()
+
+    def followed(logits: torch.Tensor, wanted: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        where.append(there[:, 0] > 0)
+        return towards(logits, wanted, there)
+
+    def counted(outputs: Any, classes: torch.Tensor, context: Context) -> torch.Tensor:
+        where.append(classes != IGNORE)
+        return deeply_supervised(outputs, classes, context)
+
+    monkeypatch.setattr(mean_teacher, "towards", followed)
+    grid = Grid.from_spacing((12, 20, 8), (2.0, 1.0, 1.0))
+    narrow = as_case(Volume(np.asarray(volume(seed=5).data)[..., 4:12], grid), 0)
+    for suite, loss in ((TestMeanTeacher(), None), (TestCopyPaste(), counted)):
+        options = suite.options(ramp=0.01, augment=False, epochs=2, mode="3d", doubt_passes=0)
+        config = configured(
+            TrainConfig, None, {k: options[k] for k in options if k not in ("unlabelled", "target", "network")}
+        )
+        job = Job(as_cases(pairs()), "unet3d", tmp_path / "m.safetensors", config, unlabelled=[narrow], loss=loss)
+        list(iter_job(job))
+        assert not where[-1][..., :4].any()
+        assert not where[-1][..., 12:].any()
+        assert where[-1][..., 4:12].any()
+
+
+def test_there_are_as_many_patches_without_labels_as_with() -> None:
+    five, two = torch.arange(5.0), torch.arange(2.0)
+    for few, many, found in ((five, two, [0, 1, 0, 1, 0]), (two, five, [0, 1])):
+        batch = PatchBatch(few, few.long(), (), unlabelled=many, unlabelled_plain=many + 1)
+        changed, plain = unlabelled_of(batch)
+        assert changed.tolist() == (plain - 1).tolist() == found
+
+
+def test_a_teacher_doubts_no_missing_channel_into_being(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, taught = list[torch.Tensor](), Learner.taught
+
+    def watched(self: Learner, images: torch.Tensor, state: TrainState) -> torch.Tensor:
+        seen.append(images)
+        return taught(self, images, state)
+
+    monkeypatch.setattr(Learner, "taught", watched)
+    knobs = {"ramp": 0.01, "doubt_passes": 1, "modality_dropout": 0.5, "epochs": 3}
+    others = [volume(2, seed=seed) for seed in range(5, 9)]
+    options = TestMeanTeacher().options(**knobs, unlabelled=others, batch_size=4)
+    train([(volume(2, seed=seed), segmentation()) for seed in range(4)], out=tmp_path / "m.safetensors", **options)
+    missing = [(images == 0).flatten(2).all(2) for images in seen]
+    assert any(each.any() for each in missing)
+    assert all(torch.equal(a, b) for a, b in zip(missing[::2], missing[1::2], strict=True))
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_a_discriminator_that_is_asked_drops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains, forward = list[tuple[bool, bool]](), Critic.forward
+
+    def watched(self: Critic, distances: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        trains.append((self.training, self.judge.weight.requires_grad))
+        return forward(self, distances, images)
+
+    monkeypatch.setattr(Critic, "forward", watched)
+    train(pairs(), out=tmp_path / "m.safetensors", **TestSASSNet().options(epochs=2))
+    assert trains == [(False, False), (True, True), (True, True)]
+
+
 def test_parts_of_a_batch_and_inner_slices() -> None:
     outputs = Outputs(torch.arange(4.0).reshape(4, 1, 1, 1, 1), (torch.arange(4.0),), {"sdf": torch.arange(4.0)})
     first = part(outputs, 1, 3)
@@ -181,6 +301,26 @@ def test_stopped_while_images_are_labelled_it_goes_on_to_the_same_weights(tmp_pa
     assert sum(isinstance(event, TrainProgress) for event in events) == 3
     again = train(pairs(), out=out, resume=True, **of_self_training()).load_network().state_dict()
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_labels_are_made_again_by_the_phase_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = list[tuple[str, int]]()
+
+    def watched(image: PreparedCase, predictor: Predictor, *inputs: Any) -> Generator[Event, None, Any]:
+        found = yield from labels_of_image(image, predictor, *inputs)
+        labelled.append((type(predictor.network).__name__, int(found.sum())))
+        return found
+
+    monkeypatch.setattr(self_training, "labels_of_image", watched)
+    out, taken = tmp_path / "m.safetensors", list[Event]()
+    knobs = of_self_training(network="hdenseunet", arguments=HYBRID, confidence=0.0, ramp=0.3, rounds=1)
+    for event in iter_train(pairs(), out=out, should_stop=lambda: len(taken) == 4, **knobs):
+        taken.extend([event] if isinstance(event, TrainProgress) else [])
+    first = labelled.copy()
+    labelled.clear()
+    list(iter_train(pairs(), out=out, resume=True, **knobs))
+    assert {name for name, _ in first} == {"PlanarPart"}
+    assert labelled == first
 
 
 def test_images_are_labelled_anew_and_a_step_stays_as_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

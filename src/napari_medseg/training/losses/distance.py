@@ -14,6 +14,7 @@ from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.losses.overlap import generalised_dice
 
 Mask = npt.NDArray[np.bool_]
+Distances = npt.NDArray[np.float64]
 
 _LEAST_OVERLAP = 0.1
 """What remains of the generalised Dice loss beside the boundary loss."""
@@ -28,8 +29,8 @@ def boundary(given: Masked, context: Context) -> torch.Tensor:
     may be negative.
     """
     share = max(_LEAST_OVERLAP, 1 - _EACH_EPOCH * context.epoch)
-    phi = _by_class(given, lambda mask: _level_set(mask, context.spacing))
-    along_surface = given.mean((given.probability[:, 1:] * phi).mean(1))
+    phi, sure = _by_class(given, context.spacing, lambda outside, inside: _level_set(outside, inside, context.spacing))
+    along_surface = _mean(given.probability[:, 1:] * phi, sure)
     return share * generalised_dice(given, context) + _EACH_EPOCH * (1 + context.epoch) * along_surface
 
 
@@ -44,34 +45,50 @@ def signed_distance(given: Masked, context: Context) -> torch.Tensor:
 
 
 def distance_error(found: torch.Tensor, given: Masked, context: Context) -> torch.Tensor:
-    """The mean squared error of distances (B, K - 1, *size) over the known voxels."""
-    wanted = _by_class(given, lambda mask: normalised_distance(mask, context.spacing))
-    return given.mean((found - wanted).square().mean(1))
+    """The mean squared error of distances (B, K - 1, *size) over the voxels whose distance is known."""
+    wanted, sure = _by_class(given, context.spacing, _normalised)
+    return _mean((found - wanted).square(), sure)
 
 
-def normalised_distance(mask: Mask, spacing: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Distance to the surface over the largest on its side: -1 deepest inside, 1 farthest outside.
+def distances(mask: Mask, known: Mask, spacing: Sequence[float]) -> tuple[Distances, Distances, Mask]:
+    """Of each known voxel outside of a mask to the nearest one of it, and inside to the nearest known other; which are
+    sure.
 
-    0 everywhere for an empty or a full mask, which has no surface.
+    0 on the other side, and everywhere where there is no surface. A voxel that lies nearer to an unknown one than to
+    the surface is not sure: a nearer surface may run there.
     """
-    if mask.all() or not mask.any():
-        return np.zeros(mask.shape)
-    outside, inside = distance_transform_edt(~mask, spacing), distance_transform_edt(mask, spacing)
-    return np.asarray(outside / outside.max() - inside / inside.max())
+    other, everywhere = known & ~mask, bool(known.all())
+    if not mask.any() or not other.any():
+        return np.zeros(mask.shape), np.zeros(mask.shape), np.full(mask.shape, everywhere)
+    outside, inside = distance_transform_edt(~mask, spacing) * other, distance_transform_edt(~other, spacing) * mask
+    sure = known if everywhere else known & (distance_transform_edt(known, spacing) >= outside + inside)
+    return outside, inside, sure
 
 
-def _level_set(mask: Mask, spacing: Sequence[float]) -> npt.NDArray[np.float64]:
-    if mask.all() or not mask.any():
-        return np.zeros(mask.shape)
-    outside, inside = distance_transform_edt(~mask, spacing), distance_transform_edt(mask, spacing)
-    return np.asarray(outside - (inside - min(spacing)) * mask)
+def _normalised(outside: Distances, inside: Distances) -> Distances:
+    """Over the largest on its side: -1 deepest inside, 1 farthest outside."""
+    return outside / (outside.max() or 1) - inside / (inside.max() or 1)
 
 
-def _by_class(given: Masked, distance_of: Callable[[Mask], npt.NDArray[np.float64]]) -> torch.Tensor:
-    """(B, K - 1, *size) of a distance of each patch and class."""
-    masks = given.truth[:, 1:].bool().cpu().numpy()
-    made = np.stack([np.stack([distance_of(mask) for mask in patch]) for patch in masks])
-    return torch.from_numpy(made.astype(np.float32)).to(given.logits.device)
+def _level_set(outside: Distances, inside: Distances, spacing: Sequence[float]) -> Distances:
+    return outside - (inside - min(spacing)) * (inside > 0)
+
+
+def _by_class(
+    given: Masked, spacing: Sequence[float], value_of: Callable[[Distances, Distances], Distances]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, K - 1, *size) of a value of the `distances` of each patch and class, and 1 where these are sure, else 0."""
+    masks, known = (x.bool().cpu().numpy() for x in (given.truth[:, 1:], given.known[:, 0]))
+    found = [[distances(mask, there, spacing) for mask in patch] for patch, there in zip(masks, known, strict=True)]
+    values = np.array([[value_of(*each[:2]) for each in patch] for patch in found], np.float32)
+    sure = np.array([[each[2] for each in patch] for patch in found], np.float32)
+    device = given.logits.device
+    return torch.from_numpy(values).to(device), torch.from_numpy(sure).to(device)
+
+
+def _mean(values: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
+    """The mean where they are sure."""
+    return (values * sure).sum() / sure.sum().clamp(min=1)
 
 
 def _others(logits: torch.Tensor) -> torch.Tensor:

@@ -36,8 +36,8 @@ def edges(found: torch.Tensor, given: Masked, context: Context) -> torch.Tensor:
 
 
 def sdf(found: torch.Tensor, given: Masked, context: Context) -> torch.Tensor:
-    """0.3 times the squared error of signed distances (B, K, *size) (SASSNet, Li et al., MICCAI 2020)."""
-    return 0.3 * distance_error(found[:, 1:].float(), given, context)
+    """0.3 times the squared error of signed distances (B, K - 1, *size) (SASSNet, Li et al., MICCAI 2020)."""
+    return 0.3 * distance_error(found.float(), given, context)
 
 
 HEADS: Mapping[str, Callable[[torch.Tensor, Masked, Context], torch.Tensor]] = MappingProxyType(

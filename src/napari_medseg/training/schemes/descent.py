@@ -36,7 +36,7 @@ def descend(optimiser: torch.optim.Optimizer, losses: Mapping[str, torch.Tensor]
     Losses or gradients that are not finite change no weight. With such gradients the losses count as infinite.
     """
     values = {name: float(loss.detach()) for name, loss in losses.items()}
-    if not all(math.isfinite(value) for value in values.values()):
+    if not is_finite(values):
         return values
     optimiser.zero_grad(set_to_none=True)
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -45,6 +45,11 @@ def descend(optimiser: torch.optim.Optimizer, losses: Mapping[str, torch.Tensor]
         return dict.fromkeys(values, math.inf)
     optimiser.step()
     return values
+
+
+def is_finite(losses: Mapping[str, float]) -> bool:
+    """Whether a step down these losses changed the weights."""
+    return all(math.isfinite(value) for value in losses.values())
 
 
 @torch.no_grad()

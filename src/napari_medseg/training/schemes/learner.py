@@ -18,7 +18,7 @@ from napari_medseg.registry import network as network_named
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.guesses import guess, towards
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.schemes.descent import descend, drawing, follow, set_learning_rate, train_mode
+from napari_medseg.training.schemes.descent import descend, drawing, follow, is_finite, set_learning_rate, train_mode
 from napari_medseg.training.state import Setup, TrainState, phases_of
 
 _GUESSING = 0.98
@@ -91,11 +91,11 @@ class Learner:
         )
 
     def descend(self, losses: Mapping[str, torch.Tensor], state: TrainState) -> dict[str, float]:
-        """One step down the sum of the losses; the average follows. Returns the losses as numbers."""
+        """One step down the sum of the losses; the average follows one that was taken. Returns the losses."""
         config = self._setup.config.optimiser
         set_learning_rate(self.optimiser, config, self._setup.budget.fraction(state.step))
         values = descend(self.optimiser, losses, config.gradient_clip)
-        if self.average is not None:
+        if self.average is not None and is_finite(values):
             follow(self.average, self.network, self._decay, state.step)
         return values
 

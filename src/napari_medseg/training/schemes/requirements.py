@@ -18,6 +18,7 @@ def require_fitting(
     require_used(spec, config)
     require_mining(spec, config.sampling.hard_patches)
     require_objects(spec, config.objects)
+    require_whole(spec, config.loss)
     require_plain(spec, config, planned=planned)
 
 
@@ -37,6 +38,21 @@ def require_target(spec: SchemeSpec, target: object) -> None:
         )
     if spec.takes_target and not target:
         raise InputError(f"scheme {spec.name} needs target images: give a folder of them, or choose another scheme")
+
+
+def require_whole(spec: SchemeSpec, loss: LossConfig) -> None:
+    """Raise InputError for labels that are known in part, with a scheme that makes images of them."""
+    in_part = (
+        (f"weak {loss.weak}", loss.weak != "none"),
+        ("unlabelled_slices ignore", loss.unlabelled_slices == "ignore"),
+        (f"ignore_label {loss.ignore_label}", loss.ignore_label is not None),
+    )
+    for name, holds in in_part:
+        if spec.makes_images and holds:
+            raise InputError(
+                f"scheme {spec.name} makes images of labels, of which {name} leaves a part unknown: leave it out, or "
+                f"choose supervised"
+            )
 
 
 def require_used(spec: SchemeSpec, config: TrainConfig) -> None:

@@ -124,6 +124,8 @@ class SchemeSpec:
     """Dotted path of a `Describe`; empty where the plan of the cases is that of the network."""
     from_labels: bool = False
     """Whether it trains without any image too."""
+    makes_images: bool = False
+    """Whether it makes images of label maps, which have to be known everywhere: the images would show what is not."""
     learns: Learns = "labels"
     """What it makes of the labels, see `objects.cases_for`."""
     is_plain: bool = False

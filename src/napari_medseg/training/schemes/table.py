@@ -116,6 +116,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 when="Where there are label maps but no images, or the images to segment have any contrast.",
                 reference="Billot et al., Medical Image Analysis 2023",
                 from_labels=True,
+                makes_images=True,
                 knobs={"made_share": 0.5},
             ),
             SchemeSpec(
@@ -140,6 +141,7 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
                 summary="also from label maps and images that further networks make up",
                 when="Where few cases are labelled and there are no others; try stronger augmentation first.",
                 reference="Isola et al., CVPR 2017; Guibas et al., 2017",
+                makes_images=True,
                 knobs={"made_share": 0.5, "first_share": 0.3},
             ),
             SchemeSpec(

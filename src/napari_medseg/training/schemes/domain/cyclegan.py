@@ -66,6 +66,7 @@ class CycleGan:
             }
             parts |= {name: judge(channels, 2, sizes).to(setup.device) for name in _JUDGES}
         self._parts = nn.ModuleDict(parts)
+        self._source = setup.sampler.anywhere()
         self._descents = {
             name: torch.optim.Adam([w for part in names for w in parts[part].parameters()], _RATE, _BETAS)
             for name, names in (("translators", _TRANSLATORS), ("judges", _JUDGES))
@@ -89,7 +90,9 @@ class CycleGan:
         draw = np.random.default_rng((setup.config.seed, _STREAM, state.step))
         if done < share:
             assert batch.target is not None, "comes with the scheme"
-            return self._translate(self._some(batch.images, draw), self._some(batch.target, draw), done / share)
+            # Patches centred on labels would show them more often than the target does: a judge would tell by that.
+            source = next(self._source.batches(state.step)).images
+            return self._translate(self._some(source, draw), self._some(batch.target, draw), done / share)
         with autocast(setup.device, setup.precision):
             translated = translated_slices(self._parts["to_target"], batch.images).float()
         return learn_from(self._supervised.step, batch, varied(translated, setup, draw), state)

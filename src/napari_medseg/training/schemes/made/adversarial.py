@@ -11,8 +11,9 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.architectures.translation import PatchCritic
 from napari_medseg.training.generative.networks import Flat, one_hot
 from napari_medseg.training.patches import PatchBatch
+from napari_medseg.training.schemes.descent import is_finite
 from napari_medseg.training.schemes.learner import inner
-from napari_medseg.training.schemes.made.contest import adam, compete, is_finite, judged, real, seeded
+from napari_medseg.training.schemes.made.contest import adam, compete, judged, real, seeded
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.schemes.table import scheme_named
 from napari_medseg.training.state import Setup, TrainState

@@ -26,7 +26,8 @@ from napari_medseg.training.generative.networks import (
 )
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.planning.rules import pools_for
-from napari_medseg.training.schemes.made.contest import adam, compete, is_finite, judged, real, seeded
+from napari_medseg.training.schemes.descent import is_finite
+from napari_medseg.training.schemes.made.contest import adam, compete, judged, real, seeded
 from napari_medseg.training.schemes.made.pictures import shown
 from napari_medseg.training.schemes.supervised import Supervised
 from napari_medseg.training.schemes.table import scheme_named
@@ -104,7 +105,7 @@ class ConditionalGan(Supervised):
         """A step of noise to label maps, against its critic; both learn nothing where the critic has diverged."""
         true = self._flat.of(one_hot(batch.classes, self._classes))
         noise = noise_like(len(true), _LENGTH, self._seed(step, 1), true.device)
-        # What nobody annotated is empty in both, or it would tell the critic which is which.
+        # What lies outside of the image is empty in both, or it would tell the critic which is which.
         made = drawn_hard(self.makers["maps"](noise)) * true.sum(1, keepdim=True)
         critic, clip = self.makers["map critic"], self.setup.config.optimiser.gradient_clip
         found = compete(self._optimisers["map critic"], {"map critic": judged(critic, true, made)}, clip)
@@ -160,9 +161,10 @@ class ConditionalGan(Supervised):
         )
         made = self._flat.back(self._images_of(one_hot(classes, self._classes), step), count)
         over = (2, 3, 4)
-        known = (classes >= 0)[:, None]
         mean, deviation = made.mean(over, keepdim=True), made.std(over, keepdim=True).clamp(min=1e-6)
-        images = (made - mean) / deviation * known
+        by_itself = [rule.kind == "zscore" for rule in self.setup.spec.normalisation]  # else the scale is the model's
+        standard = torch.tensor(by_itself, device=made.device)[:, None, None, None]
+        images = torch.where(standard, (made - mean) / deviation, made) * (classes >= 0)[:, None]
         guides = batch.images.new_zeros((count, batch.images.shape[1] - images.shape[1], *images.shape[2:]))
         return torch.cat([images, guides], 1), classes
 

@@ -52,7 +52,3 @@ def compete(optimiser: torch.optim.Optimizer, losses: Mapping[str, torch.Tensor]
     if any(abs(float(loss.detach())) > _DIVERGED for loss in losses.values()):
         return dict.fromkeys(losses, math.inf)
     return descend(optimiser, losses, clip)
-
-
-def is_finite(losses: Mapping[str, float]) -> bool:
-    return all(math.isfinite(value) for value in losses.values())

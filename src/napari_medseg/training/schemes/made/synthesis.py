@@ -20,7 +20,8 @@ from napari_medseg.training.state import Setup, TrainState
 class Synthesis(Supervised):
     """Supervised training on made-up images (SynthSeg, Billot et al., Medical Image Analysis 2023).
 
-    With real images, some patches keep them, and the others take the regions of their background from them.
+    With real images, some patches keep them, and the others take the regions of their background from them, and their
+    mean and deviation where the model's own numbers normalise a channel, as those of CT.
     """
 
     def __init__(self, setup: Setup, network: nn.Module) -> None:
@@ -56,4 +57,15 @@ class Synthesis(Supervised):
         seen = image[:channels]
         there = int((seen != 0).flatten(1).any(1).int().argmax())  # another one may be missing
         made = synthesised(classes, channels, draw, seen[there] if self._setup.pictured else None)
+        made = self._on_scale(made, seen, classes >= 0)
         return torch.cat([as_missing(made, seen), image[channels:]]), classes
+
+    def _on_scale(self, made: torch.Tensor, seen: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """Made-up channels (C, z, y, x) of mean 0 and deviation 1, as the image itself is normalised."""
+        voxels = inside.sum().clamp(min=1)
+        for channel, rule in enumerate(self._setup.spec.normalisation):
+            if rule.kind != "zscore":
+                mean = (seen[channel] * inside).sum() / voxels
+                deviation = ((seen[channel] - mean).square() * inside).sum().div(voxels).sqrt()
+                made[channel] = (made[channel] * deviation + mean) * inside
+        return made

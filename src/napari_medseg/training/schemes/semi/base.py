@@ -69,10 +69,24 @@ def weight_of(setup: Setup, state: TrainState) -> float:
 
 
 def unlabelled_of(batch: PatchBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches without labels: as the network learns from them, and before their intensities were changed."""
+    """Patches without labels: as the network learns from them, and before their intensities were changed.
+
+    As many as labelled ones: where an epoch of them ends, they are repeated.
+    """
     assert batch.unlabelled is not None, "the scheme takes them"
     assert batch.unlabelled_plain is not None, "comes with them"
-    return batch.unlabelled, batch.unlabelled_plain
+    count = len(batch.images)
+    return repeated(batch.unlabelled, count), repeated(batch.unlabelled_plain, count)
+
+
+def shows(images: torch.Tensor) -> torch.Tensor:
+    """(B, 1, z, y, x) where patches (B, C, z, y, x) show their image: outside of it all channels are 0."""
+    return (images != 0).any(1, keepdim=True)
+
+
+def repeated(patches: torch.Tensor, count: int) -> torch.Tensor:
+    """That many patches (count, ...), from the first on and, where there are fewer, over again."""
+    return patches[torch.arange(count, device=patches.device) % len(patches)]
 
 
 def both(learner: Learner, batch: PatchBatch, others: torch.Tensor, state: TrainState) -> tuple[Any, Any]:

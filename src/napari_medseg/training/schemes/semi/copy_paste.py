@@ -12,7 +12,7 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import inner
-from napari_medseg.training.schemes.semi.base import Teaching, knob, unlabelled_of
+from napari_medseg.training.schemes.semi.base import Teaching, knob, shows, unlabelled_of
 from napari_medseg.training.schemes.semi.pseudo import pseudo_labels
 from napari_medseg.training.state import TrainState
 
@@ -38,19 +38,17 @@ class CopyPaste(Teaching):
         return super().labelled(replace(batch, images=images, classes=classes), state)
 
     def taught(self, batch: PatchBatch, state: TrainState, weight: float) -> dict[str, torch.Tensor]:
-        changed, plain = (each[: len(batch.images)] for each in unlabelled_of(batch))
-        count = len(changed)
-        images, classes = batch.images[:count], batch.classes[:count]
+        changed, plain = unlabelled_of(batch)
+        images, classes = batch.images, batch.classes
         box = self._box(images, state)
-        outputs = self.learner.outputs(
-            torch.cat([torch.where(box, images, changed), torch.where(box, changed, images)]), state
-        )
+        mixtures = torch.cat([torch.where(box, images, changed), torch.where(box, changed, images)])
+        outputs = self.learner.outputs(mixtures, state)
         found = pseudo_labels(self.learner.taught(plain, state), float(knob(self.setup, "confidence")))
-        found = _as_large(found, classes)
+        found = _as_large(found, classes).where(shows(plain)[:, 0], IGNORE)
         inside = box[0].expand_as(classes)
         true = torch.cat([classes.where(inside, IGNORE), classes.where(~inside, IGNORE)])
         guessed = torch.cat([found.where(~inside, IGNORE), found.where(inside, IGNORE)])
-        mixed = replace(batch, images=torch.cat([images, images]), classes=true, shapes=None)
+        mixed = replace(batch, images=mixtures, classes=true, shapes=None)
         losses = self.learner.losses(outputs, mixed, state)
         context = self.learner.context(inner(mixed.images, logits_of(outputs)), state)
         pseudo = self.setup.loss(outputs, inner(guessed, logits_of(outputs)), context)

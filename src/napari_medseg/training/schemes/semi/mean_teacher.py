@@ -8,9 +8,10 @@ import torch
 
 from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.training.losses.guesses import towards
-from napari_medseg.training.patches import PatchBatch
+from napari_medseg.training.patches import PatchBatch, as_missing
 from napari_medseg.training.schemes.descent import drawing
-from napari_medseg.training.schemes.semi.base import Teaching, both, knob, unlabelled_of
+from napari_medseg.training.schemes.learner import inner
+from napari_medseg.training.schemes.semi.base import Teaching, both, knob, shows, unlabelled_of
 from napari_medseg.training.state import TrainState
 
 _NOISE = 0.1
@@ -29,7 +30,7 @@ class MeanTeacher(Teaching):
         changed, plain = unlabelled_of(batch)
         outputs, others = both(self.learner, batch, changed, state)
         wanted = self.learner.taught(plain, state).softmax(1)
-        where = self._sure(plain, wanted, state)
+        where = self._sure(plain, wanted, state) * inner(shows(plain), wanted)
         losses = self.learner.losses(outputs, batch, state)
         return losses | {"consistency": weight * towards(logits_of(others), wanted, where)}
 
@@ -40,7 +41,8 @@ class MeanTeacher(Teaching):
             return torch.ones_like(found[:, :1])
         with drawing(self.setup.config.seed + state.step):
             noise = [_NOISE * torch.randn(images.shape) for _ in range(passes)]
-        mean = torch.stack([self.learner.taught(images + n.to(images), state).softmax(1) for n in noise]).mean(0)
+        seen = (as_missing(images + n.to(images), images) for n in noise)
+        mean = torch.stack([self.learner.taught(each, state).softmax(1) for each in seen]).mean(0)
         entropy = -(mean * mean.clamp(min=1e-6).log()).sum(1, keepdim=True)
         allowed = _LEAST_DOUBT + (1 - _LEAST_DOUBT) * self.setup.budget.fraction(state.step)
         return (entropy < allowed * math.log(found.shape[1])).to(found)

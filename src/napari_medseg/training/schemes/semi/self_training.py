@@ -17,7 +17,7 @@ from napari_medseg.inference.predictor import Predictor
 from napari_medseg.training.cases import PreparedCase, spots_of
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import inner, part
-from napari_medseg.training.schemes.semi.base import Teaching, knob
+from napari_medseg.training.schemes.semi.base import Teaching, knob, repeated
 from napari_medseg.training.schemes.semi.pseudo import labels_of_image
 from napari_medseg.training.state import Setup, TrainState, phases_of
 
@@ -35,12 +35,15 @@ class _Labeller(nn.Module):
     """How often images were labelled."""
     count: torch.Tensor
     """Images labelled in the last round."""
+    phase: torch.Tensor
+    """The number of the phase in which the network labels: of what was trained by then."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("phase", torch.zeros((), dtype=torch.int64))
 
 
 class SelfTraining(Teaching):
@@ -74,6 +77,7 @@ class SelfTraining(Teaching):
         if rounds > known:
             assert self.learner.average is not None, "it teaches"
             self._labeller.network.load_state_dict(self.learner.average.state_dict())
+            self._labeller.phase.fill_(list(state.phases).index(state.phase))
             count = yield from self._label(rounds, state, self._most(state))
             self._labeller.rounds.fill_(rounds)
             self._labeller.count.fill_(count)
@@ -101,7 +105,8 @@ class SelfTraining(Teaching):
         again = number == int(self._labeller.rounds)
         until = math.inf if minutes is None or again else budget.now() + _SHARE * 60 * minutes
         seed = (self.setup.config.seed, number)
-        network = phases_of(self._labeller.network, self.setup.spec)[state.phase].eval()
+        phases = phases_of(self._labeller.network, self.setup.spec)
+        network = list(phases.values())[int(self._labeller.phase)].eval()
         predictor = Predictor(network, self.setup.device, self.setup.precision, self.setup.first)
         found: list[PreparedCase] = []
         for index in np.random.default_rng(seed).permutation(len(images))[:most].tolist():
@@ -128,7 +133,7 @@ class SelfTraining(Teaching):
         assert batch.unlabelled is not None, "the scheme takes them"
         assert batch.unlabelled_classes is not None, "come with them"
         own, others = (len(batch.images) + 1) // 2, max(1, len(batch.images) // 2)
-        changed, classes = batch.unlabelled[:others], batch.unlabelled_classes[:others]
+        changed, classes = (repeated(each, others) for each in (batch.unlabelled, batch.unlabelled_classes))
         half = replace(
             batch,
             **{name: each[:own] for name in _OF_PATCHES if (each := getattr(batch, name)) is not None},

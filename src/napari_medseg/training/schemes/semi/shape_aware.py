@@ -13,7 +13,7 @@ from napari_medseg.inference.device import autocast
 from napari_medseg.training.losses.distance import signed_distance
 from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.schemes.descent import descend, drawing, set_learning_rate
+from napari_medseg.training.schemes.descent import descend, drawing, is_finite, set_learning_rate
 from napari_medseg.training.schemes.learner import Learner, inner
 from napari_medseg.training.schemes.semi.base import both, knob, unlabelled_of, weight_of
 from napari_medseg.training.schemes.semi.critic import Critic, distances_of
@@ -76,6 +76,8 @@ class SASSNet:
         losses = self._labelled(outputs, batch, state)
         fooled = self._judged(others, changed, state, real=True, learns=False)
         found = self._learner.descend(losses | {"adversarial": weight * fooled}, state)
+        if not is_finite(found):  # what the discriminator would see is no map of distances
+            return found
         set_learning_rate(self._critics, self._setup.config.optimiser, self._setup.budget.fraction(state.step))
         told = self._judged(_detached(outputs), batch.images, state, real=True)
         told = 0.5 * (told + self._judged(_detached(others), changed, state, real=False))
@@ -110,7 +112,7 @@ class SASSNet:
         images = inner(images, distances)
         if self._setup.spec.mode != "3d":  # it judges slice by slice
             distances, images = (each.movedim(2, 1).flatten(0, 1) for each in (distances, images))
-        self._critic.train().requires_grad_(learns)
+        self._critic.train(learns).requires_grad_(learns)
         with drawing(self._setup.config.seed + state.step), autocast(self._setup.device, self._setup.precision):
             logits = self._critic(distances, images)
         answers = torch.full((len(logits),), int(real), device=logits.device)
