@@ -10,8 +10,17 @@ from scipy import ndimage
 import napari_medseg as ms
 from click_phantoms import Counted, balls, dice
 from napari_medseg.interactive import zoom
-from napari_medseg.interactive.engine import learned_look, open_ends, shape_of_slices
-from napari_medseg.interactive.objects import _farthest_mm
+from napari_medseg.interactive.engine import (
+    Answer,
+    Evidence,
+    at_best_level,
+    learned_look,
+    open_ends,
+    shape_of_slices,
+)
+from napari_medseg.interactive.marks import marks_of
+from napari_medseg.interactive.masks import SparseMask
+from napari_medseg.interactive.objects import _farthest_mm, _replaced_near
 from napari_medseg.interactive.scene import Frame, Scene, read_once, sample
 
 
@@ -30,6 +39,53 @@ def test_a_look_is_learned_from_what_is_known_and_holds_elsewhere() -> None:
     assert of_the_mask is not None
     assert of_the_mask[inner].min() > 0.5
     assert learned_look(scene, near, nothing, None) is None  # nothing is known of what is not it
+
+
+def click(shape: tuple[int, int, int], at: tuple[int, int, int], *, positive: bool) -> Evidence:
+    seeds = np.zeros(shape, dtype=bool)
+    seeds[at] = True
+    return Evidence(seeds, np.zeros(shape, np.float32), positive)
+
+
+def radial_answer(shape: tuple[int, int, int]) -> Answer:
+    """One half at 6 voxels from the middle, and 0.06 less with each voxel more."""
+    radius = np.linalg.norm(np.indices(shape).T - np.array(shape) // 2, axis=-1).T
+    probability = (0.5 + 0.06 * (6 - radius)).clip(0, 1).astype(np.float32)
+    return Answer(probability > 0.5, probability)
+
+
+def test_clicks_end_where_the_image_has_an_edge() -> None:
+    shape = (28, 28, 28)
+    volume, (ball,) = balls(shape, (14, 14, 14), radius=8)
+    scene, found = Scene.of(volume, Frame((0.0, 0.0, 0.0), 1.0, shape)), radial_answer(shape)
+    assert dice(found.mask, ball) < 0.65
+    ended = at_best_level(scene, found, [click(shape, (14, 14, 14), positive=True)])
+    assert dice(ended.mask, ball) > 0.9
+    assert np.array_equal(ended.mask, ended.probability > 0.5)
+
+
+def test_a_click_that_takes_away_ends_the_trust_in_those_before() -> None:
+    shape = (28, 28, 28)
+    blank = ms.Volume(np.zeros((1, *shape), np.float32), ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0)))
+    scene, found = Scene.of(blank, Frame((0.0, 0.0, 0.0), 1.0, shape)), radial_answer(shape)
+    yes, no = click(shape, (14, 14, 14), positive=True), click(shape, (1, 1, 1), positive=False)
+    trusting, wary = at_best_level(scene, found, [yes]), at_best_level(scene, found, [yes, no])
+    assert np.array_equal(wary.mask, found.mask)  # no edge speaks for another one
+    assert not (found.mask & ~trusting.mask).any()
+    assert 1.5 < trusting.mask.sum() / found.mask.sum() < 3.0  # 8 voxels to 6, cubed, is 2.4
+
+
+def test_what_was_added_on_trust_goes_near_the_click_alone() -> None:
+    shape = (9, 9, 60)
+    trusted, sure = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    trusted[2:7, 2:7, 2:58] = True
+    sure[3:6, 3:6, 3:57] = True
+    whole = (slice(0, 9), slice(0, 9), slice(0, 60))
+    here = marks_of(ms.Point((2, 4, 10), label=1, positive=False), shape)
+    masks = SparseMask.of(whole, trusted), SparseMask.of(whole, sure)
+    left = _replaced_near(*masks, [here], ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0))).within(whole)
+    assert np.array_equal(left[..., 20:], trusted[..., 20:])
+    assert np.array_equal(left[2, 4, 8:13], sure[2, 4, 8:13])
 
 
 def test_a_leak_goes_whole_at_one_click() -> None:

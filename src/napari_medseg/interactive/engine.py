@@ -70,6 +70,14 @@ _CLEAR_VOXELS, _AROUND_VOXELS = 1.5, 12.0
 """From the border of the mask so far: voxels nearer are in doubt, and those farther outside do not compete with it."""
 _STANDS_WEIGHT, _STANDS_VOXELS = 0.3, 3.0
 """Of the mask so far in the margin where a prompt only takes voxels away, and how far from its border that is sure."""
+_LEVELS = (0.3, 0.38, 0.5, 0.6, 0.7)
+"""Probabilities at which the mask of some clicks may end."""
+_TRUSTING_LEVEL = 0.38
+"""The one expected while no click has taken anything away: half of the Dice to expect, or a little more."""
+_LEVEL_WEIGHT = 0.3
+"""What a level that far from the expected one costs, in support of the border by edges."""
+_LEVEL_REACH = 3.0
+"""How far beyond the mask at one half that of another level goes, in voxels of the scene."""
 _SAMPLES = 8
 """Voxels of a stroke or a painted slice whose surroundings say what it looks like."""
 _SAMPLED = (0.06, 0.94)
@@ -245,6 +253,32 @@ def answer(
         prior, scene.image, scene.inside, yes | no, weight=_PRIOR_WEIGHT, edge=_EDGE, sweeps=_WALKER_SWEEPS
     )
     return tidy(probability, scene.inside, yes, no, anchors)
+
+
+def at_best_level(scene: Scene, found: Answer, prompts: Sequence[Evidence]) -> Answer:
+    """The answer whose border lies on edges of the image most, among those that end at other probabilities.
+
+    The mask with the largest expected Dice ends at half of that Dice (Lipton, Elkan and Naryanaswamy, ECML PKDD 2014),
+    and little is to be expected of a few clicks: at one half their masks are too small. One half it is where a click
+    says that there was too much.
+    """
+    yes = _any([e.seeds for e in prompts if e.positive], found.mask.shape)
+    no = _any([e.seeds for e in prompts if not e.positive], found.mask.shape) & ~yes
+    expected = 0.5 if no.any() else _TRUSTING_LEVEL
+    near = ndimage.distance_transform_edt(~found.mask) <= _LEVEL_REACH
+
+    def ended(level: float) -> Answer:
+        if level == 0.5:
+            return found
+        raised = found.probability * np.float32(1 - level)
+        probability = np.where(near, raised / (raised + (1 - found.probability) * np.float32(level)), 0)
+        probability[yes], probability[no] = 1, 0
+        return tidy(probability.astype(np.float32), scene.inside, yes, no, yes)
+
+    def fit(answer: Answer, level: float) -> float:
+        return border_support(scene, answer.mask) - _LEVEL_WEIGHT * abs(level - expected)
+
+    return max(((ended(level), level) for level in _LEVELS), key=lambda ended: fit(*ended))[0]
 
 
 def learned_look(scene: Scene, yes: Mask, no: Mask, so_far: Mask | None) -> Map | None:

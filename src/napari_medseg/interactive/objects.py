@@ -21,7 +21,7 @@ from napari_medseg.interactive.kernels import Map, Mask
 from napari_medseg.interactive.marks import Marks, seeds
 from napari_medseg.interactive.masks import NOWHERE, SparseMask
 from napari_medseg.interactive.scene import Frame, Scene, read_once, spread
-from napari_medseg.volume import Volume
+from napari_medseg.volume import Grid, Volume
 
 _AGREEMENT = 0.3
 """The weight of how far a scale's mask agrees with those of the scales beside it."""
@@ -48,6 +48,8 @@ class ObjectState:
     mask: SparseMask = field(default_factory=SparseMask.empty)
     start: SparseMask = field(default_factory=SparseMask.empty)
     """The mask that it started from, empty where it began with a prompt."""
+    sure: SparseMask = field(default_factory=SparseMask.empty)
+    """What is more probable than not, after a first click; empty otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +102,16 @@ class Segmenter:
         prompts = (*state.prompts, *numbers)
         new, ours = [marks[k] for k in numbers], {k: marks[k] for k in prompts}
         only_less = bool(state.mask) and all(mark.only_less for mark in new)
+        if only_less and state.sure:  # what was added on trust goes first
+            state = replace(state, mask=_replaced_near(state.mask, state.sure, new, self.volume.grid))
         asked = _Question(ours, state.start, barriers, state.mask, only_less)
-        is_first = state.frame is None and not state.start and len(new) == 1 and _is_click(new[0])
+        is_first = state.frame is None and not state.start and len(new) == 1 and new[0].positive and _is_click(new[0])
         frame, found = self._grown(
             self._best_of(self._first_frames(ours), asked) if is_first else self._frame(state, ours), asked
         )
-        mask = self._spread(frame, found)
+        sure = mask = self._spread(frame, found)
+        if not state.start and all(_is_click(mark) for mark in ours.values()):
+            mask = self._spread(frame, self._at_best_level(frame, found, asked))
         if state.mask:
             mask = self._edited(asked, mask, new, frame)
             frame, mask = self._closer(asked, new, state.frame, (frame, mask))
@@ -113,7 +119,13 @@ class Segmenter:
             mask = mask.joined(mark.yes).without(mark.no.without(mark.yes))
         for barrier in barriers:
             mask = mask.without(barrier)
-        return ObjectState(frame, prompts, mask, state.start)
+        return ObjectState(frame, prompts, mask, state.start, sure if is_first else SparseMask.empty())
+
+    def _at_best_level(self, frame: Frame, found: Answer, asked: _Question) -> Answer:
+        """What clicks find in a frame, ended where its border lies on edges most."""
+        scene, key = self._scene(frame, asked.barriers)
+        clicks = [said for number, mark in asked.marks.items() for said in self._evidence(scene, key, number, mark)]
+        return engine.at_best_level(scene, found, clicks)
 
     def _edited(self, asked: _Question, after: SparseMask, new: Sequence[Marks], frame: Frame) -> SparseMask:
         """The mask before with the changes that new prompts are about.
@@ -375,7 +387,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _is_click(marks: Marks) -> bool:
-    return marks.limit is None and marks.yes.is_one_voxel
+    return marks.limit is None and marks.slice_axis is None and marks.held.is_one_voxel
 
 
 def _changed_here(
@@ -397,18 +409,35 @@ def _changed_here(
     for mark in marks:
         here = mark.held.within(box)
         touching |= here
-        agreed = old if mark.positive else ~old
-        if not bounded or mark.slice_axis is not None or not agreed.any():
-            near[:] = True
-        else:
-            reach_mm = max(engine.REACH * _farthest_mm(here, agreed, spacing), 3 * max(spacing))
-            part = _around(here, reach_mm, spacing)
-            near[part] |= ndimage.distance_transform_edt(~here[part], spacing) <= reach_mm
+        near |= _reached(here, old if mark.positive else ~old, spacing) if bounded and mark.slice_axis is None else True
     parts, count = ndimage.label(changed & near, _ANY_NEIGHBOUR)
     if not count:
         return before
     touched = np.unique(parts[ndimage.binary_dilation(touching, _ANY_NEIGHBOUR)])
     return SparseMask.of(box, old ^ np.isin(parts, touched[touched > 0]))
+
+
+def _replaced_near(mask: SparseMask, by: SparseMask, marks: Sequence[Marks], grid: Grid) -> SparseMask:
+    """A mask, and another one within the reach of corrections that take from it."""
+    box: Box = union(mask.box, by.box) if by else mask.box
+    for mark in marks:
+        box = union(box, mark.held.box)
+    box = with_margin(box, grid.shape)
+    old, near = mask.within(box), np.zeros([side.stop - side.start for side in box], dtype=bool)
+    for mark in marks:
+        near |= _reached(mark.held.within(box), ~old, grid.spacing)
+    return SparseMask.of(box, np.where(near, by.within(box), old))
+
+
+def _reached(here: Mask, agreed: Mask, spacing: Triple) -> Mask:
+    """What lies within some times the distance from the voxels of a prompt to where the mask was as it says."""
+    near = np.ones_like(here)
+    if agreed.any():
+        reach_mm = max(engine.REACH * _farthest_mm(here, agreed, spacing), 3 * max(spacing))
+        part = _around(here, reach_mm, spacing)
+        near[:] = False
+        near[part] = ndimage.distance_transform_edt(~here[part], spacing) <= reach_mm
+    return near
 
 
 def _farthest_mm(here: Mask, agreed: Mask, spacing: Triple) -> float:
