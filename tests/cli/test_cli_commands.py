@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,36 @@ def test_evaluate_two_folders_by_name(ball_labels: Path, ball_images: Path, tmp_
         reference=read_segmentation(ball_labels / "case1.nii"),
     )
     assert list(frame["dice"][2:]) == pytest.approx([row.dice for row in scores.rows])
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "says"),
+    [
+        ({1: "left ball", 2: "left kidney"}, [], True),
+        ({1: "left ball", 2: "left kidney"}, ["--foreground"], False),
+        ({1: "Left_ball"}, [], False),
+    ],
+    ids=["other", "not compared by it", "the same or none"],
+)
+def test_evaluate_tells_once_of_names_that_contradict_each_other(
+    names: dict[int, str],
+    flags: list[str],
+    says: bool,
+    ball_labels: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = tmp_path / "found"
+    found.mkdir()
+    for case in ("case0", "case1", "case2"):
+        write(found / f"{case}.nii.gz", replace(read_segmentation(ball_labels / f"{case}.nii"), labels=names))
+    assert run("evaluate", "--prediction", found, "--reference", ball_labels, *flags) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
+    message = (
+        "warning: label 2 is 'left kidney' in the prediction and 'right ball' in the reference: labels are compared by "
+        "their ids"
+    )
+    assert told == [message] * says
 
 
 def test_evaluate_tells_what_has_no_partner(
