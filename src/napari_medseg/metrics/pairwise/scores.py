@@ -22,8 +22,7 @@ from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, Column, 
 from napari_medseg.metrics.pairwise.overlap import Overlap
 from napari_medseg.metrics.pairwise.presets import RULES, Rules
 from napari_medseg.metrics.pairwise.surface import ONE_MISSING, SurfaceDistances
-from napari_medseg.models.naming import is_named, same_name
-from napari_medseg.volume import LazyArray, Segmentation, require_order_onto
+from napari_medseg.volume import LazyArray, Segmentation, is_named, require_order_onto, same_name
 
 if TYPE_CHECKING:
     import pandas as pd
