@@ -35,6 +35,7 @@ from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.runs.files import sha256_of
 from napari_medseg.io import nifti
 from napari_medseg.io.stored import Stored
+from napari_medseg.models.file import write_model
 from napari_medseg.transforms.regrid import resample_onto
 
 
@@ -276,6 +277,17 @@ def test_info_of_a_model(ball_model: Path, capsys: pytest.CaptureFixture[str]) -
     assert f"sha256: {load_model(ball_model).sha256}" in text
     assert "labels: 1 left ball, 2 right ball" in text
     assert "patch (z, y, x): 8, 16, 16 voxels" in text
+    assert "validation" not in text
+
+
+def test_info_of_a_model_that_was_trained_and_not_validated(
+    ball_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(ball_model)
+    spec = replace(model.spec, training=replace(model.spec.training, cases=2))
+    write_model(tmp_path / "m.safetensors", spec, model.load_network().state_dict())
+    assert run("info", tmp_path / "m.safetensors") == 0
+    assert "validation: none" in capsys.readouterr().out
 
 
 def test_info_of_a_cascade(
