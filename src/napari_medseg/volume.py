@@ -300,3 +300,23 @@ def _refuse_grids(a: Placed, b: Placed, a_is: str, b_is: str) -> NoReturn:
         f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "
         f"{name_b} has {b.grid.describe()}: resample one onto the other first: {RESAMPLE}"
     )
+
+
+def is_named(label: int, name: str) -> bool:
+    """Whether a label has a name of its own: files without names give "label 7" to 7."""
+    return name_key(name) != f"label {label}"
+
+
+def same_name(a: str, b: str) -> bool:
+    """Whether two names mean the same: the case of letters, blanks and underscores do not count."""
+    return name_key(a) == name_key(b)
+
+
+def called(label: int, names: Mapping[int, str]) -> str:
+    """A label as messages name it: its id, and its name where it has one of its own."""
+    return f"{label} ({names[label]})" if is_named(label, names[label]) else str(label)
+
+
+def name_key(name: str) -> str:
+    """What two names that mean the same have in common."""
+    return " ".join(name.replace("_", " ").casefold().split())

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.runs.files import sha256_of
 from napari_medseg.io import nifti
 from napari_medseg.io.stored import Stored
+from napari_medseg.models.file import write_model
 from napari_medseg.transforms.regrid import resample_onto
 
 
@@ -173,6 +175,36 @@ def test_evaluate_two_folders_by_name(ball_labels: Path, ball_images: Path, tmp_
     assert list(frame["dice"][2:]) == pytest.approx([row.dice for row in scores.rows])
 
 
+@pytest.mark.parametrize(
+    ("names", "flags", "says"),
+    [
+        ({1: "left ball", 2: "left kidney"}, [], True),
+        ({1: "left ball", 2: "left kidney"}, ["--foreground"], False),
+        ({1: "Left_ball"}, [], False),
+    ],
+    ids=["other", "not compared by it", "the same or none"],
+)
+def test_evaluate_tells_once_of_names_that_contradict_each_other(
+    names: dict[int, str],
+    flags: list[str],
+    says: bool,
+    ball_labels: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = tmp_path / "found"
+    found.mkdir()
+    for case in ("case0", "case1", "case2"):
+        write(found / f"{case}.nii.gz", replace(read_segmentation(ball_labels / f"{case}.nii"), labels=names))
+    assert run("evaluate", "--prediction", found, "--reference", ball_labels, *flags) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
+    message = (
+        "warning: label 2 is 'left kidney' in the prediction and 'right ball' in the reference: labels are compared by "
+        "their ids"
+    )
+    assert told == [message] * says
+
+
 def test_evaluate_tells_what_has_no_partner(
     ball_labels: Path, ball_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,6 +277,17 @@ def test_info_of_a_model(ball_model: Path, capsys: pytest.CaptureFixture[str]) -
     assert f"sha256: {load_model(ball_model).sha256}" in text
     assert "labels: 1 left ball, 2 right ball" in text
     assert "patch (z, y, x): 8, 16, 16 voxels" in text
+    assert "validation" not in text
+
+
+def test_info_of_a_model_that_was_trained_and_not_validated(
+    ball_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(ball_model)
+    spec = replace(model.spec, training=replace(model.spec.training, cases=2))
+    write_model(tmp_path / "m.safetensors", spec, model.load_network().state_dict())
+    assert run("info", tmp_path / "m.safetensors") == 0
+    assert "validation: none" in capsys.readouterr().out
 
 
 def test_info_of_a_cascade(

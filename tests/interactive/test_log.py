@@ -98,6 +98,15 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another version": (lambda d: {**d, "napari_medseg_interaction": 2}, "not the log"),
     "an unknown field": (lambda d: {**d, "run": "rm"}, "unknown field `run`"),
     "an unknown step": (lambda d: {**d, "steps": [{"do": "eval"}]}, "eval"),
+    "a step by another word": (
+        lambda d: {**d, "steps": [{"do": "rename", "label": 1, "name": "liver"}]},
+        r'"do" is one of point, box, scribble, lasso, slice, lock, unlock, name, start, together$',
+    ),
+    "a lock among prompts": (
+        lambda d: {**d, "steps": [{"do": "together", "prompts": [{"do": "lock", "label": 1}]}]},
+        r'"do" is one of point, box, scribble, lasso, slice$',
+    ),
+    "a step without a word": (lambda d: {**d, "steps": [{"label": 1}]}, r'"do" is one of point'),
     "label 0": (lambda d: {**d, "steps": [{"do": "lock", "label": 0}]}, "label"),
     "a huge index": (lambda d: {**d, "steps": [{"do": "point", "at": [0, 0, 2**63], "label": 1}]}, "not the log"),
     "a fraction": (lambda d: {**d, "steps": [{"do": "point", "at": [0, 0, 0.5], "label": 1}]}, "not the log"),

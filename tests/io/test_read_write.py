@@ -101,9 +101,9 @@ def test_labels_are_described_on_their_image(tmp_path: Path) -> None:
     lines = describe(tmp_path / "labels.zarr", labels=True, image=tmp_path / "image.zarr")
     assert lines[3:5] == ["type: uint8", "chunks: 3 x 4 x 5"]
     assert lines[-4:] == [
-        "labels: 1 (30 voxels of background)",
+        "labels: 1 of 2 present (30 voxels of background)",
         "  1  liver  30 voxels",
-        "  2  spleen  0 voxels",
+        "  absent: 2 spleen",
         f"grid: the same as that of {tmp_path / 'image.zarr'}",
     ]
 

@@ -39,8 +39,25 @@ def test_minutes_count_from_the_first_step_and_go_on_where_a_training_is_resumed
     assert two.fraction(3) == pytest.approx(0.5)
     clock.seconds += 29.7
     assert two.fraction(4) == pytest.approx(0.75)
-    two.reserved = 80
+    two.reserve(80)
     assert two.fraction(4) == 1
+
+
+def test_what_is_reserved_changes_the_pace_and_never_what_is_done() -> None:
+    # Of 100 s, 1 is kept for writing. 20 s of 99 are used, then of 69, then of 89 again: what is left has other lengths.
+    clock = Clock()
+    asked = budget(clock, 5, minutes=100 / 60)
+    clock.seconds += 20
+    before = asked.fraction(4)
+    asked.reserve(30)
+    assert asked.fraction(4) == pytest.approx(before) == pytest.approx(20 / 99)
+    clock.seconds += 24.5  # half of the 49 s that are left
+    half = asked.fraction(5)
+    assert half == pytest.approx((1 + before) / 2)
+    asked.reserve(10)
+    assert asked.fraction(5) == pytest.approx(half)
+    clock.seconds += 44.5
+    assert asked.fraction(6) == pytest.approx(1)
 
 
 def test_the_time_left_of_epochs_follows_the_pace() -> None:

@@ -23,6 +23,7 @@ from napari_medseg.training.job import Job, split
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.supervised import deeply_supervised
 from napari_medseg.training.schedule import learning_rate
+from napari_medseg.training.validate import validate
 
 Pairs = list[tuple[Volume, Segmentation]]
 
@@ -181,16 +182,36 @@ def test_closing_before_the_first_step_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def timed(out: Path, clock: Clock, seconds_per_step: float, count: int = 5, **knobs: Any) -> list[Event]:
-    """The events of a training on a clock that only its steps move."""
+def timed(
+    out: Path,
+    clock: Clock,
+    seconds_per_step: float,
+    count: int = 5,
+    *,
+    resume: bool = False,
+    until: int = 99,
+    **knobs: Any,
+) -> list[Event]:
+    """The events of a training on a clock that only its steps move. until: the step after which it is stopped."""
+    events: list[Event] = []
+
+    def should_stop() -> bool:
+        return any(e.step >= until for e in events if isinstance(e, TrainProgress))
 
     def loss(*inputs: Any) -> torch.Tensor:
         clock.seconds += seconds_per_step
         return deeply_supervised(*inputs)
 
     config = configured(TrainConfig, None, {"device": "cpu", "precision": "fp32", "augment": False, **knobs})
-    job = Job(as_cases(pairs(count)), "unet3d", out, config, now=clock, loss=loss)
-    return list(iter_job(job))
+    job = Job(
+        as_cases(pairs(count)), "unet3d", out, config, now=clock, loss=loss, resume=resume, should_stop=should_stop
+    )
+    events.extend(iter_job(job))
+    return events
+
+
+def told(events: list[Event]) -> list[str]:
+    return [e.message for e in events if isinstance(e, Notice)]
 
 
 def test_a_budget_in_minutes_ends_in_time(tmp_path: Path) -> None:
@@ -205,6 +226,64 @@ def test_a_budget_in_minutes_ends_in_time(tmp_path: Path) -> None:
     assert clock() - began <= 60
     model = load_model(tmp_path / "m.safetensors")
     assert model.spec.training.minutes == pytest.approx(len(steps) * 3 / 60)
+
+
+NOT_VALIDATED = (
+    "the model is not validated: the minutes given are too few for even one validation case; give more, or epochs in "
+    "their place"
+)
+
+
+@pytest.mark.parametrize("until", [99, 5], ids=["to the end", "stopped"])
+def test_minutes_too_few_to_validate_leave_the_last_weights_and_no_score(until: int, tmp_path: Path) -> None:
+    # A window takes half of 15 / 2 s, and one validation may take 3.6 s. The first one was due after step 1.
+    events = timed(tmp_path / "m.safetensors", Clock(), 15.0, minutes=1.2, val=0.2, validations=10, until=until)
+    assert told(events) == [NOT_VALIDATED]
+    assert not any(isinstance(e, Validated) for e in events)
+    model = load_model(tmp_path / "m.safetensors")
+    assert not model.spec.training.validation
+    last = weights(tmp_path / "m.training" / "last.safetensors")
+    assert all(torch.equal(last[name], tensor) for name, tensor in weights(model.path).items())
+
+
+def test_a_score_of_earlier_weights_goes_where_no_minutes_are_left_for_another(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    timed(out, Clock(), 1.0, epochs=9, val=0.2, validations=9, until=4)
+    assert load_model(out).spec.training.validation
+    events = timed(out, Clock(), 15.0, minutes=1.2, val=0.2, validations=9, resume=True)
+    assert told(events)[-1] == NOT_VALIDATED
+    assert not load_model(out).spec.training.validation
+
+
+def test_one_step_in_the_minutes_is_told_and_no_validation_follows(tmp_path: Path) -> None:
+    events = timed(tmp_path / "m.safetensors", Clock(), 90.0, minutes=1, val=0.2)
+    assert told(events) == [
+        NOT_VALIDATED,
+        "only 1 step fitted into the minutes given: give more, or epochs in their place",
+    ]
+    assert not any(isinstance(e, Validated) for e in events)
+
+
+def test_weights_are_not_validated_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+
+    def slowly(*arguments: Any) -> Any:
+        clock.seconds += 60
+        return validate(*arguments)
+
+    monkeypatch.setattr("napari_medseg.training.loop.validate", slowly)
+    events = timed(tmp_path / "m.safetensors", clock, 3.0, minutes=1, val=0.2, validations=10)
+    assert [e.step for e in events if isinstance(e, Validated)] == [6]
+    assert load_model(tmp_path / "m.safetensors").spec.training.validation["dice mean"] >= 0
+
+
+def test_a_training_that_is_resumed_validates_on_as_many_cases(tmp_path: Path) -> None:
+    """On a faster machine all would fit."""
+    options: dict[str, Any] = {"minutes": 1, "val": 0.4, "validations": 10}
+    events = timed(tmp_path / "m.safetensors", Clock(), 8.0, **options, until=4)
+    assert told(events) == ["validation on 1 of 2 cases: more do not fit into the minutes given"]
+    events = timed(tmp_path / "m.safetensors", Clock(), 1.0, **options, resume=True)
+    assert {e.total for e in events if type(e) is Progress and e.message == "validation"} == {1}
 
 
 @pytest.mark.parametrize("mode", ["2d", "2.5d"])

@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,8 @@ def _notes(path: str | PathLike[str], *, labels: bool) -> list[str]:
         outline = formats.peek(path, as_labels=labels)
     notes = list(outline.notes)
     if outline.is_labels and not labels:
-        names = ", ".join(f"{label} {name}" for label, name in list(outline.labels.items())[:_MOST_NAMED])
-        more = ", ..." if len(outline.labels) > _MOST_NAMED else ""
-        notes.append(f"a segmentation{f' ({names}{more})' if names else ''}: --labels lists its labels")
+        names = _listed(outline.labels, list(outline.labels))
+        notes.append(f"a segmentation{f' ({names})' if names else ''}: --labels lists its labels")
     return [f"note: {note}" for note in notes]
 
 
@@ -105,12 +104,18 @@ def _label_lines(segmentation: Segmentation) -> list[str]:
     odd = _oddity(counts, present)
     if odd:
         warnings.warn(f"{segmentation.name}: {odd}", MedsegWarning, stacklevel=3)
-    named_only = [label for label in segmentation.labels if label != 0 and label not in counts]
-    rows = [
-        f"  {label}  {segmentation.label_name(label)}  {counts[label]} voxels"
-        for label in sorted([*present, *named_only])
-    ]
-    return [f"labels: {len(present)} ({counts[0]} voxels of background)", *rows]
+    named_only = sorted(label for label in segmentation.labels if label != 0 and label not in counts)
+    rows = [f"  {label}  {segmentation.label_name(label)}  {counts[label]} voxels" for label in sorted(present)]
+    of_all = f" of {len(present) + len(named_only)} present" if named_only else ""
+    if named_only:
+        rows.append(f"  absent: {_listed(segmentation.labels, named_only)}")
+    return [f"labels: {len(present)}{of_all} ({counts[0]} voxels of background)", *rows]
+
+
+def _listed(names: Mapping[int, str], labels: Sequence[int]) -> str:
+    """Labels with their names, the first ones only."""
+    more = ", ..." if len(labels) > _MOST_NAMED else ""
+    return ", ".join(f"{label} {names[label]}" for label in labels[:_MOST_NAMED]) + more
 
 
 def _oddity(counts: Counter[int], present: list[int]) -> str:

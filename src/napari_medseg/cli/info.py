@@ -62,7 +62,8 @@ def _model_lines(model: Model) -> list[str]:
         "normalisation": intensities_told(spec) if spec.steps else ", ".join(map(_normalisation, spec.normalisation)),
         "trained on": f"{training.cases} cases, {training.epochs:g} epochs, {training.minutes:.1f} minutes, "
         f"seed {training.seed}",
-        "validation": ", ".join(f"{name} {value:.4f}" for name, value in training.validation.items()),
+        "validation": ", ".join(f"{name} {value:.4f}" for name, value in training.validation.items())
+        or ("none" if training.cases else ""),
         "versions": ", ".join(f"{name} {version}" for name, version in training.versions.items()),
         "licence": spec.licence,
         "citation": spec.citation,

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -114,13 +114,16 @@ class _Start(Struct, forbid_unknown_fields=True, tag="start", tag_field="do"):
     labels: list[_StartLabel]
 
 
+_Prompt: TypeAlias = _Point | _Box | _Scribble | _Lasso | _Slice
+
+
 class _Together(Struct, forbid_unknown_fields=True, tag="together", tag_field="do"):
     """Prompts that were weighed together."""
 
-    prompts: Annotated[list[_Point | _Box | _Scribble | _Lasso | _Slice], Meta(min_length=1)]
+    prompts: Annotated[list[_Prompt], Meta(min_length=1)]
 
 
-_Step: TypeAlias = _Point | _Box | _Scribble | _Lasso | _Slice | _Lock | _Unlock | _Name | _Start | _Together
+_Step: TypeAlias = _Prompt | _Lock | _Unlock | _Name | _Start | _Together
 
 
 class _Log(Struct, forbid_unknown_fields=True):
@@ -187,7 +190,13 @@ def _read(path: Path) -> _Log:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Log)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # ValidationError is a DecodeError
-        raise FileError(f"{path}: not the log of an interactive session: {error}") from error
+        raise FileError(f"{path}: not the log of an interactive session: {error}{_words(str(error))}") from error
+
+
+def _words(fault: str) -> str:
+    """What "do" may say, where the fault is there; else empty."""
+    kinds = get_args(_Prompt if ".prompts[" in fault else _Step)
+    return f'; "do" is one of {", ".join(kind.__struct_config__.tag for kind in kinds)}' if "do`" in fault else ""
 
 
 def _voxels(log: _Log) -> int:
@@ -218,7 +227,7 @@ def _written(step: Step) -> _Step:
     return prompts[0] if len(prompts) == 1 else _Together(prompts)
 
 
-def _written_prompt(prompt: Prompt) -> _Point | _Box | _Scribble | _Lasso | _Slice:
+def _written_prompt(prompt: Prompt) -> _Prompt:
     match prompt:
         case Point():
             return _Point(prompt.at, prompt.label, prompt.positive)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from napari_medseg.models.naming import called, is_named, name_key
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.registry import network as network_named
+from napari_medseg.volume import called, is_named, name_key
 
 Tensors = Mapping[str, torch.Tensor]
 

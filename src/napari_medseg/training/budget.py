@@ -29,11 +29,19 @@ class Budget:
     spent: float = 0.0
     """Seconds used before then: by the training that this one resumes."""
     reserved: float = 0.0
-    """Seconds at the end kept for the last validation."""
+    """Seconds at the end kept for the last validation, see `reserve`."""
+    reserved_at: tuple[float, float] = (0.0, 0.0)
+    """(seconds used, fraction) when they were reserved."""
 
     def begin(self, spent: float = 0.0) -> None:
         """The first step is due now. spent: seconds that an earlier run of the same training used."""
         self.began, self.spent = self.now(), spent
+
+    def reserve(self, seconds: float) -> None:
+        """Keep other seconds at the end from now on: the fraction goes on from where it is, faster or slower."""
+        if self.config.minutes is not None:
+            self.reserved_at = self.elapsed(), self.fraction(0)
+        self.reserved = seconds
 
     @property
     def total_steps(self) -> int | None:
@@ -55,9 +63,9 @@ class Budget:
         if self.config.minutes is None:
             assert self.total_steps is not None
             return min(1.0, step / self.total_steps)
-        seconds = self.config.minutes * 60
-        whole = seconds - self.reserved - min(_WRITING_SECONDS, _WRITING_SHARE * seconds)
-        return min(1.0, self.elapsed() / whole) if whole > 0 else 1.0
+        seconds, (used, done) = self.config.minutes * 60, self.reserved_at
+        left = seconds - self.reserved - min(_WRITING_SECONDS, _WRITING_SHARE * seconds) - used
+        return min(1.0, done + (1 - done) * (self.elapsed() - used) / left) if left > 0 else 1.0
 
     def seconds_left(self, step: int) -> float:
         """Until the end of the budget; estimated from the pace where the budget is in epochs."""

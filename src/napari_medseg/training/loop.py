@@ -67,13 +67,15 @@ def run(
     schedule = ValidationSchedule(budget, setup.config.validation.validations)
     saving = SavingSchedule(setup.config.budget.checkpoint_minutes * 60, budget.now, budget.now())
     begun, batches, batch = budget.now(), batches_of(setup, state), None
+    cases = cases[: state.validated_cases or None]  # those of a training that is resumed: their means are compared
+    timed = not cases or budget.total_steps is not None  # else it is not known yet which of them fit into the minutes
     while not state.step or budget.fraction(state.step) < 1:
         if (yield from labelling(state, should_stop)):
             break
         batch = next(batches)
         phase = due_phase(setup, state)
         if phase != state.phase:
-            yield from _enter(phase, setup, state, keeper, cases)
+            yield from _enter(phase, setup, state, keeper, cases if timed else ())
         first = preparing(state)
         losses = take_step(setup, state, batch)
         loss = sum(losses.values())
@@ -88,12 +90,11 @@ def run(
             start, begun, state.validated_fraction = state.step, budget.now(), budget.fraction(state.step)
         if first and not preparing(state):
             yield Notice(f"step {state.step}: {first} is trained; now the network")
-        if state.step - start == _STEPS_TO_TIME and cases:
-            pace = (budget.now() - begun) / (_STEPS_TO_TIME * setup.sampler.batch_size)
-            cases = yield from _affordable(cases, schedule, pace)
+        if not timed and state.step - start >= _STEPS_TO_TIME:
+            cases, timed = (yield from _affordable(setup, state, cases, schedule, start, begun)), True
         if should_stop():
             break
-        if cases and not first and schedule.is_due(state.step, state.validated_fraction):
+        if cases and timed and not first and schedule.is_due(state.step, state.validated_fraction):
             since = budget.now()
             yield from _validate(setup, state, keeper, cases)
             state.validated_fraction = budget.fraction(state.step)
@@ -108,6 +109,11 @@ def run(
         yield Notice(f"ended in phase {state.phase}: the rest of the network has learned nothing; train it longer")
     if should_stop():
         return _stop(setup, state, keeper)
+    if not timed and state.step > start:
+        cases = yield from _affordable(setup, state, cases, schedule, start, begun)
+    if budget.total_steps is None and state.step < _STEPS_TO_TIME:
+        made = "1 step" if state.step == 1 else f"{state.step} steps"
+        yield Notice(f"only {made} fitted into the minutes given: give more, or epochs in their place")
     model = yield from _end(setup, state, keeper, cases)
     keeper.finish(model, state.history)
     return model
@@ -192,9 +198,10 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
     judged = state if state.phase == state.last_phase else replace(state, dice={})
     spec, weights = recorded(setup, judged), weights_of(setup, state)
     keeper.write_last(spec, weights)
+    has_best = bool(state.best_dice) and setup.target is None  # else the last weights are kept, see `_validate`
     if setup.base is not None:
-        keeper.write_adapter(setup.base, spec, state.network)
-    if state.best_dice and setup.target is None:  # else the last weights are kept, see `_validate`
+        keeper.write_adapter(setup.base, spec, state.network, best=has_best)
+    if has_best:
         best = keeper.load_best()
         spec, weights = best.spec, {**weights, **best.load_network().state_dict()}
     keeper.write_history(spec, state.history)
@@ -244,15 +251,31 @@ def _give_up(
 
 
 def _affordable(
-    cases: Sequence[ValidationCase], schedule: ValidationSchedule, seconds_per_patch: float
+    setup: Setup,
+    state: TrainState,
+    cases: Sequence[ValidationCase],
+    schedule: ValidationSchedule,
+    start: int,
+    begun: float,
 ) -> Generator[Event, None, Sequence[ValidationCase]]:
-    """The validation cases that a budget in minutes has time for, judged by the pace of the first steps."""
+    """The validation cases that a budget in minutes has time for, judged by the pace of the steps since `start`.
+
+    begun: when these began.
+    """
+    pace = (setup.budget.now() - begun) / ((state.step - start) * setup.sampler.batch_size)
     # A window through the network alone takes less than a patch through a training step.
-    costs = np.cumsum([case.windows * seconds_per_patch / 2 for case in cases])
-    count = schedule.affordable(costs.tolist())
-    if count < len(cases):
+    costs = np.cumsum([case.windows * pace / 2 for case in cases])
+    count = state.validated_cases or schedule.affordable(costs.tolist())
+    if not count:
+        yield Notice(
+            "the model is not validated: the minutes given are too few for even one validation case; give more, or "
+            "epochs in their place"
+        )
+        state.dice, state.best_dice = {}, {}  # of earlier weights, where a training in epochs is resumed
+    elif count < len(cases):
         yield Notice(f"validation on {count} of {len(cases)} cases: more do not fit into the minutes given")
     schedule.expect(float(costs[count - 1]) if count else 0.0)
+    state.validated_cases = count
     return cases[:count]
 
 
@@ -323,11 +346,12 @@ def _end(
         keeper.write_last(spec, weights_of(setup, state))
         keeper.write_history(spec, state.history)
         if setup.base is not None:
-            keeper.write_adapter(setup.base, spec, state.network)
+            keeper.write_adapter(setup.base, spec, state.network, best=False)
         return keeper.write_model(spec, weights_of(setup, state), state.written)
-    yield from _validate(setup, state, keeper, cases)
+    if not state.dice or state.validated_step != state.step:
+        yield from _validate(setup, state, keeper, cases)
     if setup.base is not None:
-        keeper.write_adapter(setup.base, recorded(setup, state), state.network)
+        keeper.write_adapter(setup.base, recorded(setup, state), state.network, best=True)
     without_adapters(state.network)
     state.network.load_state_dict(keeper.load_best().load_network().state_dict())
     state.dice = state.best_dice

@@ -53,7 +53,7 @@ class ValidationSchedule:
     def expect(self, seconds: float) -> None:
         """Plan with validations of this cost; the budget keeps time for the last one at its end."""
         self.cost_seconds = seconds
-        self.budget.reserved = _LAST_VALIDATION * seconds
+        self.budget.reserve(_LAST_VALIDATION * seconds)
 
     def affordable(self, cumulative_seconds: list[float]) -> int:
         """How many of the cases leave most of a budget in minutes to the training; all where it is in epochs."""

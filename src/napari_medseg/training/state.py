@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _KEPT = ("step", "phase", "validated_step", "validated_fraction", "dice", "phase_dice", "best_dice", "history")
 """Fields of a TrainState that `state_dict` holds as they are."""
+_CASES = "validated_cases"
+"""Another one, which states of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class TrainState:
     """Steps done at the last validation."""
     validated_fraction: float = 0.0
     """How much of the budget was used at the last validation that the schedule asked for."""
+    validated_cases: int = 0
+    """Cases that a budget in minutes has time to validate on; 0 where none has, or it is not known."""
     dice: dict[int, float] = field(default_factory=dict)
     """Mean Dice per label id of the last validation in this phase; empty before it."""
     phase_dice: dict[str, float] = field(default_factory=dict)
@@ -124,7 +128,7 @@ class TrainState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values; the tensors are the ones in use, not copies."""
-        kept = {name: copy.deepcopy(getattr(self, name)) for name in _KEPT}
+        kept = {name: copy.deepcopy(getattr(self, name)) for name in (*_KEPT, _CASES)}
         networks = {name: network.state_dict() for name, network in self.scheme.networks().items()}
         optimisers = {name: optimiser.state_dict() for name, optimiser in self.scheme.optimisers().items()}
         mistakes = {} if self.mistakes is None else {"mistakes": self.mistakes.state_dict()}
@@ -141,6 +145,7 @@ class TrainState:
             self.mistakes.load_state_dict(content["mistakes"])
         for name in _KEPT:
             setattr(self, name, copy.deepcopy(content[name]))
+        self.validated_cases = content.get(_CASES, 0)
 
 
 def training_precision(precision: Precision, device: torch.device, network: str) -> Precision:

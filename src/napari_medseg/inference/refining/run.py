@@ -20,11 +20,10 @@ from napari_medseg.io import read_segmentation
 from napari_medseg.io.disk import locks
 from napari_medseg.io.zarr.format import filling_labels, is_unfinished
 from napari_medseg.models.file import Model
-from napari_medseg.models.naming import same_name
 from napari_medseg.models.refining import no_better
 from napari_medseg.models.several import ModelSet
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.volume import Segmentation, Volume, label_dtype
+from napari_medseg.volume import Segmentation, Volume, label_dtype, same_name
 
 MADE_BY = "model_sha256"
 """Where the provenance of labels says which model made them."""

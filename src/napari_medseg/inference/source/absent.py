@@ -12,9 +12,8 @@ import numpy as np
 from napari_medseg.arrays.boxes import BoxND
 from napari_medseg.arrays.views import Array, BasicIndexed
 from napari_medseg.errors import InputError, NotSupportedError
-from napari_medseg.models.naming import same_name
 from napari_medseg.models.spec import MISSING, ModelSpec, Normalisation
-from napari_medseg.volume import LazyArray, Volume
+from napari_medseg.volume import LazyArray, Volume, same_name
 
 
 class WithZeros(BasicIndexed):

@@ -22,7 +22,7 @@ from napari_medseg.metrics.pairwise.columns import COLUMNS, RULE_TEXTS, Column, 
 from napari_medseg.metrics.pairwise.overlap import Overlap
 from napari_medseg.metrics.pairwise.presets import RULES, Rules
 from napari_medseg.metrics.pairwise.surface import ONE_MISSING, SurfaceDistances
-from napari_medseg.volume import LazyArray, Segmentation, require_order_onto
+from napari_medseg.volume import LazyArray, Segmentation, is_named, require_order_onto, same_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -274,6 +274,16 @@ def disjoint_ids(scores: Scores) -> str:
         f"the prediction holds the label ids {_some(in_prediction)} and the reference {_some(in_reference)}, none in "
         f"common: to compare all that is labelled, whatever its id, give --foreground (foreground=True)"
     )
+
+
+def contradicting_names(prediction: Segmentation, reference: Segmentation, scores: Scores) -> dict[int, str]:
+    """{label id: a line} of the labels that were compared, by their ids, although the two call them differently."""
+    found = {}
+    for label in sorted({row.label for row in scores.rows}):
+        a, b = prediction.label_name(label), reference.label_name(label)
+        if is_named(label, a) and is_named(label, b) and not same_name(a, b):
+            found[label] = f"label {label} is {a!r} in the prediction and {b!r} in the reference"
+    return found
 
 
 def _some(ids: list[int]) -> str:

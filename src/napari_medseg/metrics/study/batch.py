@@ -11,9 +11,9 @@ from napari_medseg import io
 from napari_medseg.arrays.boxes import holds_any
 from napari_medseg.cases import Case, warn_of_notes
 from napari_medseg.config import configured
-from napari_medseg.errors import InputError, MedsegError
+from napari_medseg.errors import InputError, MedsegError, warn
 from napari_medseg.events import Event, Finished, Notice, Progress
-from napari_medseg.metrics.pairwise.scores import disjoint_ids
+from napari_medseg.metrics.pairwise.scores import contradicting_names, disjoint_ids
 from napari_medseg.metrics.study.case_files import notes_of, opened
 from napari_medseg.metrics.study.study import Measured, StudyConfig, measure, with_consensus
 from napari_medseg.volume import Segmentation
@@ -39,18 +39,20 @@ def iter_measure(
     config, or knobs: the fields of StudyConfig. consensus: {name of a case: where the consensus of its readers is
     written}. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured or
     whose labels have no id in common, and last Finished with MeasuredCases. Warns once of each thing that the files
-    leave open, such as how large a pixel is. Raises the fault of an only case as it is, InputError where there is no
-    case or every case fails, FileError where a consensus cannot be written.
+    leave open, such as how large a pixel is, or contradict each other in, such as the name of a label. Raises the fault
+    of an only case as it is, InputError where there is no case or every case fails, FileError where a consensus cannot
+    be written.
     """
     chosen = configured(StudyConfig, config, knobs)
     measured: list[Measured] = []
     failed: dict[str, str] = {}
     notes: dict[str, Sequence[str]] = {}
+    contradicting: dict[int, str] = {}
     for done, case in enumerate(cases):
         if len(cases) > 1:
             yield Progress(done, len(cases), "cases")
         try:
-            found, reference = _measured(case, chosen)
+            found, reference, other = _measured(case, chosen)
         except MedsegError as error:
             if len(cases) == 1:
                 raise
@@ -59,6 +61,7 @@ def iter_measure(
             continue
         measured.append(found)
         notes[case.name or str(case.labels)] = notes_of(case, reference.grid)
+        contradicting |= other
         if doubt := disjoint_ids(found.scores):
             yield Notice(f"{case.name}: {doubt}" if case.name else doubt)
         if consensus and case.name in consensus:
@@ -71,13 +74,20 @@ def iter_measure(
     if len(cases) > 1:
         yield Progress(len(cases), len(cases), "cases")
     warn_of_notes(notes)
+    if contradicting:
+        more = f", and so on with {len(contradicting) - 1} more" if len(contradicting) > 1 else ""
+        warn(f"{next(iter(contradicting.values()))}{more}: labels are compared by their ids")
     yield Finished(MeasuredCases(measured=tuple(measured), failed=failed))
 
 
-def _measured(case: Case, config: StudyConfig) -> tuple[Measured, Segmentation]:
-    """What was found in a case, and the reference or consensus that it was measured against."""
+def _measured(case: Case, config: StudyConfig) -> tuple[Measured, Segmentation, dict[int, str]]:
+    """What was found in a case, the reference or consensus that it was measured against, and names that contradict."""
     images = with_consensus(opened(case), config.raters.consensus)
-    return measure(images, config), images.reference
+    found = measure(images, config)
+    merged = {label for _, labels in config.regions.merge for label in labels}
+    other = contradicting_names(images.prediction, images.reference, found.scores)
+    own = {} if config.regions.foreground else {k: line for k, line in other.items() if k not in merged}
+    return found, images.reference, own
 
 
 def _first(failed: Mapping[str, str]) -> str:

@@ -20,14 +20,13 @@ from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.inference.suitability import Range, require_order, sampled
-from napari_medseg.models.naming import called, is_named, same_name
 from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
 from napari_medseg.models.transfer import channels_from, origins_of
 from napari_medseg.registry import NetworkSpec, network
 from napari_medseg.training.planning.topology import BOTTLENECK, DEEPEST, Topology, patch_on, rounded, topology_of
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
-from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, require_same_grid
+from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, called, is_named, require_same_grid, same_name
 
 _SAMPLES_PER_CASE = 20_000
 """Intensities of a case from which those of all cases are judged."""

@@ -14,10 +14,10 @@ from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.models.file import Model
-from napari_medseg.models.naming import called
 from napari_medseg.models.refining import Refining, RefiningMethod
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.planning.rules import CaseFacts, plan, plan_from, target_spacing
+from napari_medseg.volume import called
 
 TRAIN_OVERLAP, TEST_OVERLAP = 0.25, 0.55
 """What two boxes along a boundary may share, in training and in use (Tang et al., CVPR 2021)."""

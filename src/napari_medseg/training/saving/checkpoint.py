@@ -98,11 +98,10 @@ class Checkpoints:
         """Write the adapters that validated best so far."""
         write_adapter(adapter_path(self.best_path), base, spec, adapter_of(network))
 
-    def write_adapter(self, base: Model, spec: ModelSpec, network: nn.Module) -> None:
-        """Write the adapters of the model beside it: the best ones where there are, else those of the network."""
-        best = adapter_path(self.best_path)
-        if best.exists():
-            replace_bytes(adapter_path(self.out), best.read_bytes())
+    def write_adapter(self, base: Model, spec: ModelSpec, network: nn.Module, *, best: bool) -> None:
+        """Write the adapters of the model beside it: the best ones so far, or those of the network."""
+        if best:
+            replace_bytes(adapter_path(self.out), adapter_path(self.best_path).read_bytes())
         else:
             write_adapter(adapter_path(self.out), base, spec, adapter_of(network))
 
