@@ -328,10 +328,14 @@ def preview_a_click(user: Clicker, at: Index) -> None:
     assert not panel.work.hover.is_on
 
 
-def hand_over_what_was_said(user: Clicker, at: Index) -> None:
-    """Train gets the painted slice and the click; what nobody said anything about has the id that it ignores."""
+def hand_over_what_was_said(user: Clicker, at: Index, away: Index) -> None:
+    """Train gets both clicks; what nobody said anything about has the id that it ignores. One click is not enough."""
     panel = user.panel
     QTest.mouseClick(panel.only_said, LEFT, pos=QPoint(8, panel.only_said.height() // 2))
+    user.press(panel.train_button)
+    assert "only label 1 was said" in notification_manager.records[-1].message
+    user.key(Qt.Key.Key_T)
+    user.click_voxel(away)
     user.press(panel.train_button)
     wait_until(lambda: any(layer.name.endswith("said") for layer in user.window.layers))
     given = next(layer for layer in user.window.layers if layer.name.endswith("said"))
@@ -340,6 +344,7 @@ def hand_over_what_was_said(user: Clicker, at: Index) -> None:
     assert train.options["ignore_label"].value == "255"
     data = panel.work.canvas.place.from_layer(np.asarray(given.data))
     assert data[at] == 1
+    assert data[away] == 0
     assert (data == 255).mean() > 0.9
 
 

@@ -77,7 +77,7 @@ def test_lazy_layers_a_preview_and_what_was_said(window: Any) -> None:
     user = Clicker(window, volume, shots())
     click_in_lazy_layers(user, volume, (12, 14, 14))
     preview_a_click(user, (12, 14, 24))
-    hand_over_what_was_said(user, (12, 14, 14))
+    hand_over_what_was_said(user, (12, 14, 14), (12, 14, 40))
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ _TRUSTING_LEVEL = 0.38
 """The one expected while no click has taken anything away: half of the Dice to expect, or a little more."""
 _LEVEL_WEIGHT = 0.3
 """What a level that far from the expected one costs, in support of the border by edges."""
-_LEVEL_REACH = 3.0
+_LEVEL_REACH = 2.0
 """How far beyond the mask at one half that of another level goes, in voxels of the scene."""
 _SAMPLES = 8
 """Voxels of a stroke or a painted slice whose surroundings say what it looks like."""
