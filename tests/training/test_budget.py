@@ -44,7 +44,7 @@ def test_minutes_count_from_the_first_step_and_go_on_where_a_training_is_resumed
 
 
 def test_what_is_reserved_changes_the_pace_and_never_what_is_done() -> None:
-    # Of 100 s, 1 is kept for writing. 20 s of 99 are used, then of 69, then of 89 again: what is left has other lengths.
+    # Of 100 s, 1 is kept for writing. 20 s of 99 are used, then of 69, then of 89: what is left has other lengths.
     clock = Clock()
     asked = budget(clock, 5, minutes=100 / 60)
     clock.seconds += 20
