@@ -152,3 +152,41 @@ def test_a_run_in_slow_bf16_says_so(monkeypatch: pytest.MonkeyPatch, ball_model:
     for events in (list(segmented), list(trained)):
         notices = [event.message for event in events if isinstance(event, Notice)]
         assert "bf16 takes 160 times as long as fp32 on cpu (measured): choose fp32 or auto" in notices
+
+
+def poisoned() -> None:
+    """Leave numbers that are none in the memory that torch takes next."""
+    for size in (1_000, 30_000, 1_000_000):
+        torch.full((size,), torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (torch.nn.Conv3d(64, 128, 4, stride=2, padding=1), (3, 4, 3)),
+        (torch.nn.Conv3d(64, 128, 2, stride=2), (2, 4, 3)),
+        (torch.nn.Conv3d(16, 32, 3, stride=2, padding=1), (7, 7, 1)),
+        (torch.nn.Conv2d(256, 512, 4, stride=2, padding=1), (4, 2)),
+        (torch.nn.ConvTranspose3d(32, 16, 3, stride=2), (4, 4, 1)),
+    ],
+)
+def test_strides_to_a_width_of_one_voxel_are_not_taken_in_bf16(layer: torch.nn.Module, shape: tuple[int, ...]) -> None:
+    image = torch.randn(2, next(layer.parameters()).shape[0 if "Transpose" in type(layer).__name__ else 1], *shape)
+    image.requires_grad_()
+    expected = layer(image)
+    for _ in range(3):
+        poisoned()
+        with autocast(torch.device("cpu"), "bf16"):
+            found = layer(image)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+        poisoned()
+        gradients = torch.autograd.grad(found.sum(), [image, *layer.parameters()])
+        assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+def test_other_convolutions_are_taken_in_bf16() -> None:
+    with autocast(torch.device("cpu"), "bf16"):
+        assert torch.nn.Conv3d(1, 2, 3, stride=2, padding=1)(torch.zeros(1, 1, 4, 4, 4)).dtype == torch.bfloat16
+        assert torch.nn.Conv3d(1, 2, 1)(torch.zeros(1, 1, 4, 4, 1)).dtype == torch.bfloat16
+        assert torch.nn.Conv2d(1, 2, 3, padding="same")(torch.zeros(1, 1, 4, 4)).dtype == torch.bfloat16

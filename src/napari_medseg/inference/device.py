@@ -5,14 +5,15 @@ Nothing else in the project asks torch about hardware. The answers are plain val
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from napari_medseg.errors import InputError
 from napari_medseg.io.disk.memory import available_bytes
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _AMPERE = (8, 0)
 """The first CUDA capability whose tensor cores multiply bf16."""
+_DOWN, _UP = (torch.conv2d, torch.conv3d), (torch.conv_transpose2d, torch.conv_transpose3d)
 _SLOWER = 1.5
 """The slowdown of bf16 from which on the user is warned."""
 
@@ -136,11 +138,39 @@ def free_bytes(device: torch.device) -> int:
     return available_bytes()
 
 
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
+@contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     """The context in which the network runs: bf16 autocast, or nothing for fp32."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+    if precision != "bf16":
+        yield
+        return
+    with torch.autocast(device.type, dtype=torch.bfloat16), _NarrowInFp32() if device.type == "cpu" else nullcontext():
+        yield
+
+
+class _NarrowInFp32(TorchFunctionMode):
+    """Runs strided convolutions in fp32 that have a width of one voxel on their small side.
+
+    In bf16, torch 2.13 reads memory for them that nobody wrote (CPUs with AMX): outputs or gradients are now and then
+    not numbers, or wrong ones.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (*_DOWN, *_UP) and _is_narrow(func, args):
+            with torch.autocast("cpu", enabled=False):
+                return func(*(a.float() if isinstance(a, torch.Tensor) else a for a in args), **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _is_narrow(func: Any, args: Any) -> bool:
+    """args: image, weights, bias, strides, padding, dilation and so on, as the layers of torch give them."""
+    if len(args) < 6 or isinstance(args[4], str):  # padding in words goes without strides
+        return False
+    stride, padding, dilation = (int(a if isinstance(a, int) else a[-1]) for a in args[3:6])
+    width, kernel = args[0].shape[-1], args[1].shape[-1]
+    if func in _UP:
+        return stride > 1 and width == 1
+    return stride > 1 and (width + 2 * padding - dilation * (kernel - 1) - 1) // stride == 0
 
 
 def _cpu_has_bf16() -> bool:
