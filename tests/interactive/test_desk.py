@@ -200,11 +200,16 @@ def test_a_stroke_that_is_refused_in_part_changes_nothing(tmp_path: Path) -> Non
     both = FIRST * np.uint16(1) + SECOND * np.uint16(2)
     desk.do(lambda session: session.start_from(ms.Segmentation(both, VOLUME.grid, {1: "first", 2: "second"})))
     desk.do(lambda session: session.lock(2))
+    desk.do(lambda session: session.rename(1, "taken back"))
+    undone = desk.session.steps
+    desk.do(lambda session: session.undo())
     steps = desk.session.steps
     view = desk.paint(np.argwhere((both > 0) & (np.arange(24) == 12)[:, None, None]), 0)
     assert "label 2 is locked" in view.error
     assert desk.session.steps == steps
     np.testing.assert_array_equal(image, both)
+    desk.do(lambda session: session.redo())
+    assert desk.session.steps == undone, "what Redo had to offer is what it was"
 
 
 @pytest.mark.parametrize("shown", [0, 1, 2])

@@ -86,6 +86,8 @@ def test_what_was_added_on_trust_goes_near_the_click_alone() -> None:
     left = _replaced_near(*masks, [here], ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0))).within(whole)
     assert np.array_equal(left[..., 20:], trusted[..., 20:])
     assert np.array_equal(left[2, 4, 8:13], sure[2, 4, 8:13])
+    other_way = _replaced_near(masks[1], masks[0], [here], ms.Grid.from_spacing(shape, (1.0, 1.0, 1.0))).within(whole)
+    assert np.array_equal(other_way, sure), "a click that takes away adds nothing"
 
 
 def test_a_leak_goes_whole_at_one_click() -> None:

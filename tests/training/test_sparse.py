@@ -152,6 +152,29 @@ def test_a_single_painted_slice_is_all_that_is_known() -> None:
     assert known[:, :, 10].all()
 
 
+def test_slices_of_a_case_that_is_painted_along_two_axes_validate() -> None:
+    """The planes that a slice of the other axis crosses were taken for painted ones, and their rest for background."""
+    block = np.zeros((24, 24, 24), np.uint8)
+    block[3:21, 5:20, 5:20] = 1
+    labels = np.zeros_like(block)
+    axial = list(range(4, 20, 2))
+    labels[axial], labels[:, :, 12] = block[axial], block[:, :, 12]
+    case = case_of(Segmentation(labels, Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0))))
+    config = configured(TrainConfig, None, {"unlabelled_slices": "ignore", "val": 0.2})
+    training, validation, changed = held_out(case, config)
+    trained, validated = (
+        class_indices(cases[0].segmentation(), spec_of(), changed.loss) for cases in (training, validation)
+    )
+    (hidden,) = np.flatnonzero((validated != IGNORE).any(axis=(1, 2)))
+    assert hidden in axial
+    np.testing.assert_array_equal(validated[hidden], block[hidden])
+    known = np.zeros(labels.shape, dtype=bool)
+    known[axial], known[:, :, 12] = True, True
+    known[hidden] = False
+    np.testing.assert_array_equal(trained != IGNORE, known)
+    np.testing.assert_array_equal(trained[known], block[known])
+
+
 @pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (5.0, 2.0, 3.0), (6.0, 1.0, 1.0), (1.0, 1.0, 1.0)])
 @pytest.mark.parametrize("paint", [5, 6, 7])
 def test_a_painted_slice_is_there_at_any_spacing(paint: int, spacing: tuple[float, float, float]) -> None:

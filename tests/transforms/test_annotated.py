@@ -110,6 +110,11 @@ def test_what_is_no_crossing() -> None:
     assert crossing_slices(crossed((0, [8, 9]))) is None
     assert crossing_slices(np.zeros((4, 5, 6), np.uint8)) is None
     assert crossing_slices(balls()) is None
+    dots = np.zeros((24, 24, 24), np.uint8)
+    for z, y, x in ((6, 7, 8), (15, 16, 14)):  # as a brush of three voxels paints in 3D
+        away = ((np.indices(dots.shape).T - (z, y, x)) ** 2).sum(axis=-1).T
+        dots[away <= 2] = 1
+    assert crossing_slices(dots) is None
     stray = crossed((0, [9]), (1, [8]))
     stray[1, 1, 1] = 1
     assert crossing_slices(stray) is None, "in no slice that was painted"

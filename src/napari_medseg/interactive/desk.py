@@ -124,7 +124,7 @@ class Desk:
     def _tried(self, change: Change) -> str:
         before = self.session.steps
         try:
-            self._changed(change)
+            self.session.attempt(change)
             if self.session.steps != before:
                 if self._hold is None:
                     self._hold = claim_new(self._name)
@@ -132,16 +132,6 @@ class Desk:
         except MedsegError as error:
             return str(error)
         return ""
-
-    def _changed(self, change: Change) -> None:
-        """Change the session as a whole, or not at all: the slices before one that is refused are taken back."""
-        session, before = self.session, self.session.steps
-        try:
-            change(session)
-        except MedsegError:
-            while session.steps != before:
-                session.undo()
-            raise
 
     def _view(self, error: str, notice: str = "") -> View:
         session, millilitres = self.session, float(np.prod(self.volume.grid.spacing)) / 1000

@@ -418,15 +418,14 @@ def _changed_here(
 
 
 def _replaced_near(mask: SparseMask, by: SparseMask, marks: Sequence[Marks], grid: Grid) -> SparseMask:
-    """A mask, and another one within the reach of corrections that take from it."""
-    box: Box = union(mask.box, by.box) if by else mask.box
-    for mark in marks:
-        box = union(box, mark.held.box)
-    box = with_margin(box, grid.shape)
+    """A mask, without what another one lacks within the reach of corrections that take from it."""
+    box = with_margin(mask.box, grid.shape)
     old, near = mask.within(box), np.zeros([side.stop - side.start for side in box], dtype=bool)
     for mark in marks:
-        near |= _reached(mark.held.within(box), ~old, grid.spacing)
-    return SparseMask.of(box, np.where(near, by.within(box), old))
+        here = mark.held.within(box)
+        if here.any():
+            near |= _reached(here, ~old, grid.spacing)
+    return SparseMask.of(box, old & (by.within(box) | ~near))
 
 
 def _reached(here: Mask, agreed: Mask, spacing: Triple) -> Mask:

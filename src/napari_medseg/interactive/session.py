@@ -7,7 +7,7 @@ the same way every time. Undo, and removing a prompt, go back to other steps; no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from os import PathLike
@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, placed, shape_of, union, whole
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.interactive import log
 from napari_medseg.interactive.marks import Marks, marks_of
 from napari_medseg.interactive.masks import LabelView, SparseMask
@@ -183,6 +183,15 @@ class InteractiveSession:
         masks = _masks_of(segmentation)
         names = {label: name for label, name in segmentation.labels.items() if label not in self.locked}
         return self._go((*self._steps, StartStep(masks, names)))
+
+    def attempt(self, change: Callable[[InteractiveSession], object]) -> None:
+        """Do several changes, or none of them where one raises a MedsegError: undo and redo are then as before, too."""
+        before = self._steps, list(self._done), list(self._undone)
+        try:
+            change(self)
+        except MedsegError:
+            self._steps, self._done, self._undone = before
+            raise
 
     def undo(self) -> Segmentation:
         """Go back by one change, whichever it was; nothing happens where there is none."""

@@ -211,7 +211,7 @@ def class_indices(segmentation: Segmentation, spec: ModelSpec, loss: LossConfig)
     position = np.searchsorted(ids, labels).clip(max=len(ids) - 1)
     classes: npt.NDArray[np.int16] = np.where(ids[position] == labels, position, IGNORE).astype(np.int16)
     if loss.unlabelled_slices == "ignore":
-        classes[unknown_slices(labels)] = IGNORE
+        classes[unknown_slices(labels, loss.ignore_label)] = IGNORE
     return classes
 
 

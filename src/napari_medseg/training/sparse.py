@@ -18,7 +18,14 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.geometry import AxisMap, Shape3, Triple
 from napari_medseg.interactive.propagation import propagate
-from napari_medseg.transforms.annotated import held_slices, painted_axis, sparse_axis, without_slices
+from napari_medseg.transforms.annotated import (
+    crossing_slices,
+    held_slices,
+    only_annotated,
+    painted_axis,
+    sparse_axis,
+    without_slices,
+)
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume
 
 Classes = npt.NDArray[np.int16]
@@ -81,24 +88,32 @@ def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], T
 
     None does where too few slices would be left to train.
     """
-    ids = np.asarray(case.segmentation(case.peek().grid).data[...])
+    labels = case.segmentation(case.peek().grid)
+    ids, ignore = np.asarray(labels.data[...]), _unknown_id(config.loss)
     drawn = (ids != 0) & (ids != config.loss.ignore_label)
-    # Slices that are hidden along another axis than the unknown ones would make these known.
-    axis = painted_axis(drawn) if config.loss.unlabelled_slices == "ignore" else sparse_axis(drawn) or 0
-    held = held_slices(drawn, axis)
+    are_known, more = config.loss.unlabelled_slices == "background", dict[str, Any](ignore_label=ignore)
+    crossing = None if are_known else crossing_slices(np.where(drawn, ids, 0))
+    if crossing is not None:  # what is unknown is marked before slices of one of the axes are hidden
+        case = replace(case, labels=only_annotated(labels, ignore_label=ignore, slices=crossing))
+        axis = max(crossing, key=lambda along: len(crossing[along]))
+        held = np.array(crossing[axis])
+        more["unlabelled_slices"] = "background"
+    else:
+        # Slices that are hidden along another axis than the unknown ones would make these known.
+        axis = sparse_axis(drawn) or 0 if are_known else painted_axis(drawn)
+        held = held_slices(drawn, axis)
     count = min(round(len(held) * config.validation.val), len(held) - _FEWEST_TO_TRAIN)
     if count < 1:
         return [case], [], config
     places = np.rint(np.linspace(0, len(held) - 1, count + 2)[1:-1]).astype(int)
     chosen = tuple(held[places].tolist())
     others = tuple(sorted(set(range(ids.shape[axis])) - set(chosen)))
-    ignore = _unknown_id(config.loss)
     hiding = {"axis": axis, "ignore_label": ignore}
     name = f"slices {', '.join(map(str, chosen))} of {case.name}"
     return (
         [_as(HeldOutCase, case, hidden=chosen, **hiding)],
         [replace(_as(HeldOutCase, case, hidden=others, **hiding), name=name)],
-        configured(TrainConfig, config, {"ignore_label": ignore}),
+        configured(TrainConfig, config, more),
     )
 
 

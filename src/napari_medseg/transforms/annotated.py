@@ -21,6 +21,8 @@ Slices = Mapping[int, Sequence[int]]
 
 _AT_ONCE = 2
 """Slices beside each other that somebody paints at once, at the most."""
+_SQUARE = 5
+"""The side, in voxels, of what a slice is known by: the middle of a dot that was painted in 3D is smaller."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ def with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -
     )
 
 
-def unknown_slices(labels: npt.NDArray[Any]) -> Mask:
+def unknown_slices(labels: npt.NDArray[Any], ignore_label: int | None = None) -> Mask:
     """Where slices without any label lie (True), along `painted_axis`.
 
-    Raises InputError as `crossing_slices`, whose slices are known where there are any.
+    Raises InputError as `crossing_slices`, whose slices are known where there are any. ignore_label: its voxels are
+    painted along no axis.
     """
-    if (crossing := crossing_slices(labels)) is not None:
+    drawn = labels if ignore_label is None else np.where(labels == ignore_label, 0, labels)
+    if (crossing := crossing_slices(drawn)) is not None:
         unknown = np.ones(labels.shape, np.bool_)
         for along, indices in crossing.items():
             np.moveaxis(unknown, along, 0)[list(indices)] = False
@@ -140,17 +144,19 @@ def held_slices(mask: Mask, axis: int) -> npt.NDArray[np.intp]:
 def crossing_slices(labels: npt.NDArray[Any]) -> Slices | None:
     """The slices of labels (Z, Y, X) that look painted along several axes at once; None where they do not.
 
-    A slice is painted where it holds a square of 3 x 3 voxels of a label: slices across it are painted two at once at
-    the most. Together the slices hold every voxel. Raises InputError where a label crosses a slice that was painted for
-    other labels alone: what else that slice holds of it cannot be known.
+    A slice is painted where it holds a square of 5 x 5 voxels of a label, and no cube of 3 is anywhere: slices across
+    it are painted two at once at the most, and a dot is none. Another label is painted in it from a square of 3 x 3 on.
+    Together the slices hold every voxel. Raises InputError where a label crosses a slice that was painted for other
+    labels alone: what else that slice holds of it cannot be known.
     """
     mask = labels != 0
     axis = sparse_axis(mask)
     in_single_slices = axis is not None and _runs(held_slices(mask, axis)).max() <= _AT_ONCE
-    if in_single_slices or not mask.any() or _squares(mask, (0, 1, 2)).any():
+    if in_single_slices or not mask.any() or _squares(mask, (0, 1, 2), _AT_ONCE + 1).any():
         return None
-    own = [(label, box, _planes_of(labels[box] == label, box)) for label, box in _boxes(labels, mask)]
-    found = {a: sorted(set().union(*(planes[a] for _, _, planes in own))) for a in range(3)}
+    own = [(label, box, _planes_of(labels[box] == label, box, _AT_ONCE + 1)) for label, box in _boxes(labels, mask)]
+    large = [_planes_of(labels[box] == label, box, _SQUARE) for label, box, _ in own]
+    found = {a: sorted(set().union(*(planes[a] for planes in large))) for a in range(3)}
     slices = {a: indices for a, indices in found.items() if indices}
     if len(slices) < 2 or any(np.median(_runs(np.array(indices))) > _AT_ONCE for indices in slices.values()):
         return None
@@ -169,18 +175,19 @@ def _boxes(labels: npt.NDArray[Any], mask: Mask) -> list[tuple[int, BoxND]]:
     return list(zip(ids.tolist(), ndimage.find_objects(numbered), strict=True))
 
 
-def _planes_of(mask: Mask, box: BoxND) -> dict[int, set[int]]:
-    """{axis: the slices along it that hold a square} of a mask in a box."""
+def _planes_of(mask: Mask, box: BoxND, side: int) -> dict[int, set[int]]:
+    """{axis: the slices along it that hold a square} of a mask in a box. side: of the square, in voxels."""
     across = {axis: [a for a in range(3) if a != axis] for axis in range(3)}
-    held = {axis: held_slices(_squares(mask, others), axis) for axis, others in across.items()}
+    held = {axis: held_slices(_squares(mask, others, side), axis) for axis, others in across.items()}
     return {axis: {int(k) + box[axis].start for k in indices} for axis, indices in held.items()}
 
 
-def _squares(mask: Mask, axes: Sequence[int]) -> Mask:
-    """Where squares, or cubes, along some axes begin in a mask."""
+def _squares(mask: Mask, axes: Sequence[int], side: int) -> Mask:
+    """Where squares, or cubes, of some voxels a side along some axes begin in a mask."""
     for axis in axes:
         moved = np.moveaxis(mask, axis, 0)
-        moved = moved[:-2] & moved[1:-1] & moved[2:]
+        count = max(0, len(moved) - side + 1)
+        moved = np.logical_and.reduce([moved[k : k + count] for k in range(side)])
         mask = np.moveaxis(moved, 0, axis)
     return mask
 

@@ -323,6 +323,15 @@ def test_labels_are_made_again_by_the_phase_that_made_them(tmp_path: Path, monke
     assert labelled == first
 
 
+def test_a_labeller_of_before_has_the_first_phase() -> None:
+    labeller = self_training._Labeller(torch.nn.Linear(1, 1))
+    state = labeller.state_dict()
+    del state["phase"]
+    labeller.phase.fill_(1)
+    labeller.load_state_dict(state)
+    assert int(labeller.phase) == 0
+
+
 def test_images_are_labelled_anew_and_a_step_stays_as_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, outputs = list[int](), Learner.outputs
 

@@ -17,4 +17,4 @@ def test_slices_along_two_axes_are_painted_ones() -> None:
     assert found.texts == ["2 slices painted, along 2 axes: the others count as not annotated"]
     assert found.is_sparse
     labels[9, 4:15, 15:19] = 2
-    assert "label 2 crosses slice 8" in annotation_of([Segmentation(labels, grid)]).texts[0]
+    assert annotation_of([Segmentation(labels, grid)]).texts == [""], "what cannot be known presets nothing"

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,10 @@ class _Labeller(nn.Module):
         self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("phase", torch.zeros((), dtype=torch.int64))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        state_dict.setdefault(f"{prefix}phase", torch.zeros((), dtype=torch.int64))  # states of before lack it
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class SelfTraining(Teaching):
