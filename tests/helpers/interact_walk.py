@@ -258,7 +258,7 @@ def fill_from_painted_slices(user: Clicker, ball: Mask) -> None:
     inside = np.flatnonzero(ball.any(axis=(1, 2)))
     low, high = int(inside[2]), int(inside[-3])
     user.press(panel.tools["M"])
-    panel.work.canvas.labels.brush_size = 7
+    panel.work.canvas.labels.brush_size = 13  # a stroke that changes nothing says nothing
     z, y, x = deepest(ball, (1, 1, 1))
     for k in (low, high):
         user.look_at((k, y, x))
