@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 _AMPERE = (8, 0)
 """The first CUDA capability whose tensor cores multiply bf16."""
-_DOWN, _UP = (torch.conv2d, torch.conv3d), (torch.conv_transpose2d, torch.conv_transpose3d)
 _SLOWER = 1.5
 """The slowdown of bf16 from which on the user is warned."""
+_DOWN, _UP = (torch.conv2d, torch.conv3d), (torch.conv_transpose2d, torch.conv_transpose3d)
+"""Convolutions by whose strides images become smaller, and larger."""
 
 
 @dataclass(frozen=True)

@@ -278,7 +278,8 @@ def at_best_level(scene: Scene, found: Answer, prompts: Sequence[Evidence]) -> A
     def fit(answer: Answer, level: float) -> float:
         return border_support(scene, answer.mask) - _LEVEL_WEIGHT * abs(level - expected)
 
-    return max(((ended(level), level) for level in _LEVELS), key=lambda ended: fit(*ended))[0]
+    ways = [(ended(level), level) for level in _LEVELS]
+    return max(ways, key=lambda way: fit(*way))[0]
 
 
 def learned_look(scene: Scene, yes: Mask, no: Mask, so_far: Mask | None) -> Map | None:
