@@ -173,6 +173,10 @@ def test_slices_of_a_case_that_is_painted_along_two_axes_validate() -> None:
     known[hidden] = False
     np.testing.assert_array_equal(trained != IGNORE, known)
     np.testing.assert_array_equal(trained[known], block[known])
+    labels[axial[1::2]] = 0
+    labels[:, :, 12] = block[:, :, 12]
+    few = case_of(Segmentation(labels, Grid.from_spacing(labels.shape, (1.0, 1.0, 1.0))))
+    assert held_out(few, config) == ([few], [], config), "too few slices to hide any: nothing is changed"
 
 
 @pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (5.0, 2.0, 3.0), (6.0, 1.0, 1.0), (1.0, 1.0, 1.0)])

@@ -93,11 +93,9 @@ def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], T
     drawn = (ids != 0) & (ids != config.loss.ignore_label)
     are_known, more = config.loss.unlabelled_slices == "background", dict[str, Any](ignore_label=ignore)
     crossing = None if are_known else crossing_slices(np.where(drawn, ids, 0))
-    if crossing is not None:  # what is unknown is marked before slices of one of the axes are hidden
-        case = replace(case, labels=only_annotated(labels, ignore_label=ignore, slices=crossing))
+    if crossing is not None:
         axis = max(crossing, key=lambda along: len(crossing[along]))
         held = np.array(crossing[axis])
-        more["unlabelled_slices"] = "background"
     else:
         # Slices that are hidden along another axis than the unknown ones would make these known.
         axis = sparse_axis(drawn) or 0 if are_known else painted_axis(drawn)
@@ -105,6 +103,9 @@ def held_out(case: Case, config: TrainConfig) -> tuple[list[Case], list[Case], T
     count = min(round(len(held) * config.validation.val), len(held) - _FEWEST_TO_TRAIN)
     if count < 1:
         return [case], [], config
+    if crossing is not None:  # what is unknown is marked before slices of one of the axes are hidden
+        case = replace(case, labels=only_annotated(labels, ignore_label=ignore, slices=crossing))
+        more["unlabelled_slices"] = "background"
     places = np.rint(np.linspace(0, len(held) - 1, count + 2)[1:-1]).astype(int)
     chosen = tuple(held[places].tolist())
     others = tuple(sorted(set(range(ids.shape[axis])) - set(chosen)))
