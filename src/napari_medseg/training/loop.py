@@ -103,10 +103,7 @@ def run(
             _save(setup, state, keeper, saving)
     if batch is not None:  # a training that is resumed may have no step left
         yield from _made_up(state, batch)
-    if preparing(state):
-        yield Notice(f"ended while {preparing(state)} was trained: the network has learned nothing; train it longer")
-    if state.phase != state.last_phase:
-        yield Notice(f"ended in phase {state.phase}: the rest of the network has learned nothing; train it longer")
+    yield from map(Notice, _untrained(state))
     if should_stop():
         return _stop(setup, state, keeper)
     if not timed and state.step > start:
@@ -117,6 +114,14 @@ def run(
     model = yield from _end(setup, state, keeper, cases)
     keeper.finish(model, state.history)
     return model
+
+
+def _untrained(state: TrainState) -> Iterator[str]:
+    """A line on each part of the network that has not been reached."""
+    if preparing(state):
+        yield f"ended while {preparing(state)} was trained: the network has learned nothing; train it longer"
+    if state.phase != state.last_phase:
+        yield f"ended in phase {state.phase}: the rest of the network has learned nothing; train it longer"
 
 
 def preparing(state: TrainState) -> str:
