@@ -1,4 +1,4 @@
-"""Works of a panel one after the other: none is dropped, and one that fails ends alone."""
+"""Works of a panel one after the other: none is lost, and one that fails ends alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QApplication
 
 from napari_medseg.errors import InputError
 from napari_medseg.widgets.work.in_order import InOrder
@@ -79,3 +80,32 @@ def test_what_is_dropped_says_nothing(queue: InOrder, gate: threading.Event, qtb
     queue.ask(partial(str, "later"), results.append)
     qtbot.waitUntil(lambda: not queue.left)
     assert results == ["later"]
+
+
+def test_what_lasts_is_not_dropped(queue: InOrder, gate: threading.Event, qtbot: Any) -> None:
+    results: list[str] = []
+    queue.ask(partial(held, gate, "running"), results.append, lasts=True)
+    queue.ask(partial(str, "looked at"), results.append)
+    queue.ask(partial(str, "waiting"), results.append, lasts=True)
+    queue.drop()
+    gate.set()
+    qtbot.waitUntil(lambda: not queue.left)
+    assert results == ["running", "waiting"]
+
+
+@pytest.mark.parametrize("end", ["destroyed", "quit"])
+def test_all_is_done_where_the_queue_ends_first(end: str, gate: threading.Event, qtbot: Any) -> None:
+    owner, done = QObject(), list[str]()
+    queue = InOrder(owner)
+    queue.ask(partial(held, gate, ""), print)
+    for n in range(3):
+        queue.ask(partial(done.append, str(n)), print)
+    if end == "quit":
+        threading.Timer(0.2, gate.set).start()
+        QApplication.instance().aboutToQuit.emit()
+    else:
+        with qtbot.waitSignal(owner.destroyed):
+            owner.deleteLater()
+        gate.set()
+        qtbot.waitUntil(lambda: len(done) == 3)
+    assert done == ["0", "1", "2"]

@@ -260,6 +260,8 @@ class Canvas:
 
     def show_preview(self, mask: SparseMask) -> None:
         """Show the border of what a click would give in the slice on the screen; an empty mask takes it away."""
+        if self.preview is None and not mask:
+            return
         axis, index = self.slice_shown()
         outlines = [self.to_layer(line) for line in outlines_of(mask, axis, index)]
         if self.preview is None or self.preview not in self.viewer.layers:
@@ -296,6 +298,7 @@ class Canvas:
         self.labels.contour = 0  # nobody turns contours off for 3D any more
         if self.preview is not None and self.preview in self.viewer.layers:
             self.viewer.layers.remove(self.preview)
+        self.preview = None
         for layer in (self.points, self.strokes):
             layer.events.data.disconnect(self._on_data)
 

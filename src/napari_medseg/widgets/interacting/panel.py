@@ -310,11 +310,17 @@ class InteractPanel(Panel):
 
     def _close(self) -> None:
         if self.work is not None:
-            if self.work.view.locked:
-                self._done.add(self.work.image, self.work.canvas.labels)
-            self.work.close()
-            self.work = None
+            closed, self.work = self.work, None
+            closed.ended.connect(partial(self._on_end, closed))
+            closed.close()
             self.filling.runner.cancel()
+
+    def _on_end(self, closed: WorkOnImage) -> None:
+        """What a closed session holds is known, and its log is one of earlier work."""
+        if closed.view.locked:
+            self._done.add(closed.image, closed.canvas.labels)
+        if self.work is None and self.image.layer is closed.image:
+            self._look_for_earlier()
 
     def _bind(self, layers: tuple[Layer, ...]) -> None:
         """The keys of the tools, on the session's own layers only: napari's stay as they are elsewhere."""
@@ -350,9 +356,12 @@ class InteractPanel(Panel):
         self._offer.hide()
         self._update()
         if layer is not None and self.work is None:
-            with reporting():
-                volume = to_volume(layer, self._viewer.layers)
-                self._looking.ask(partial(_earlier, volume), self._offer_earlier)
+            self._look_for_earlier()
+
+    def _look_for_earlier(self) -> None:
+        with reporting():
+            volume = to_volume(self.image.layer, self._viewer.layers)
+            self._looking.ask(partial(_earlier, volume), self._offer_earlier)
 
     def _offer_earlier(self, logs: list[tuple[Path, float]]) -> None:
         self.earlier.clear()

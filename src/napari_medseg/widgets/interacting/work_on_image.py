@@ -18,7 +18,7 @@ from napari_medseg.interactive.autosave import log_path
 from napari_medseg.interactive.desk import Change, Desk, View
 from napari_medseg.interactive.learning.said import said
 from napari_medseg.interactive.session import InteractiveSession
-from napari_medseg.prompts import Prompt
+from napari_medseg.prompts import Index, Point, Prompt
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import to_volume
 from napari_medseg.widgets.canvas.prompt_layers import Canvas, Row, seen
@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 
 
 class WorkOnImage(QObject):
-    """Everything that is asked of it is done in order, in a worker; `changed` tells when the window can show it."""
+    """Everything that is asked of it is done in order, in a worker; `changed` tells when the window can show it.
+
+    `ended` is emitted after `close`, when all that was drawn is in the log, and the log is free for another window.
+    """
 
     changed = Signal()
+    ended = Signal()
 
     def __init__(self, viewer: Viewer, image: Image, parent: QObject) -> None:
         super().__init__(parent)
@@ -52,14 +56,14 @@ class WorkOnImage(QObject):
         self.queue.idle.connect(self.changed)
 
     def close(self) -> None:
-        """Leave the layers; what was done is kept in the log, which is free for another window once nothing runs."""
+        """Leave the layers. What was drawn still goes into the log, also what waited for `run`: see `ended`."""
+        self.on_demand = False
         self.hover.close()
         self.queue.drop()
         self.canvas.close()
         self.queue.idle.disconnect(self.changed)
-        self.queue.idle.connect(self._leave_log)
-        if not self.queue.left:
-            self._leave_log()
+        self.queue.idle.connect(self._end)
+        self._end()
 
     def choose(self, label: int, *, positive: bool | None = None) -> None:
         """Draw for another object, or with the other sign. None: the sign stays."""
@@ -125,12 +129,17 @@ class WorkOnImage(QObject):
         except MedsegError as error:
             return str(error)
 
-    def _leave_log(self) -> None:
-        if self._desk is not None:
-            self._desk.close()
+    def _end(self) -> None:
+        """Tell the session what it was not told yet; then leave its log."""
+        self.follow_rows()
+        if not self.queue.left:
+            self.queue.idle.disconnect(self._end)
+            if self._desk is not None:
+                self._desk.close()
+            self.ended.emit()
 
     def _ask(self, job: Callable[[Desk], View]) -> None:
-        self.queue.ask(lambda: job(self._at_desk()), self._show)
+        self.queue.ask(lambda: job(self._at_desk()), self._show, lasts=True)
         self.changed.emit()
 
     def _at_desk(self) -> Desk:
@@ -166,7 +175,16 @@ class WorkOnImage(QObject):
     def _clicked(self, ray: FloatArray) -> None:
         """A click in 3D: a point at the voxel that is seen there."""
         low, high = (float(limit) for limit in self.image.contrast_limits)
-        self.queue.ask(lambda: _voxel_seen(self.volume.data, ray, low, high), self.canvas.add_point)
+        at = partial(_voxel_seen, self.volume.data, ray, low, high)
+        if self.on_demand:
+            self.queue.ask(at, self._add_point, lasts=True)
+            return
+        label, positive = self.label, self.positive
+        self.do(lambda session: session.add(Point(at(), label=label, positive=positive)))
+
+    def _add_point(self, at: Index) -> None:
+        self.canvas.add_point(at)
+        self.follow_rows()  # after `close` nobody tells of it
 
 
 def _voxel_seen(data: Any, ray: FloatArray, low: float, high: float) -> tuple[int, int, int]:

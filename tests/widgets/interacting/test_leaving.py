@@ -1,0 +1,141 @@
+"""Work on an image that is left at once: all that was clicked is in its log."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import QObject
+
+import napari_medseg as ms
+from click_phantoms import balls
+from napari_medseg.interactive.autosave import earlier_logs, is_claimed, log_path
+from napari_medseg.interactive.session import InteractiveSession
+from napari_medseg.widgets.canvas.layers import to_volume, volume_layer
+from napari_medseg.widgets.interacting.panel import InteractPanel
+from napari_medseg.widgets.interacting.work_on_image import WorkOnImage
+
+FIRST, SECOND = (12, 14, 12), (12, 14, 34)
+VOLUME, _ = balls((24, 28, 46), FIRST, SECOND, radius=7)
+
+
+@pytest.fixture(autouse=True)
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDSEG_SESSIONS", str(tmp_path / "sessions"))
+
+
+def image_in(viewer: ViewerModel, name: str = "ct") -> Any:
+    data, arguments, _ = volume_layer(VOLUME)[0]
+    return viewer.add_image(data, **{**arguments, "name": name})
+
+
+class Held:
+    """A change that lasts until it is let go: what comes after it waits."""
+
+    def __init__(self, work: WorkOnImage) -> None:
+        self._gate = threading.Event()
+        work.do(self._wait)
+
+    def _wait(self, _session: InteractiveSession) -> None:
+        assert self._gate.wait(60)
+
+    def let_go(self) -> None:
+        self._gate.set()
+
+
+def clicks(volume: ms.Volume) -> list[Any]:
+    """The places of the clicks in the volume's log; none where there is no log."""
+    log = log_path(volume)
+    prompts = ms.resume_interaction(log, volume).prompts if log.is_file() else ()
+    return [prompt.at for prompt in prompts if isinstance(prompt, ms.Point)]
+
+
+def saved(work: WorkOnImage) -> list[Any]:
+    """The places of the clicks in the log, which nobody holds any more."""
+    assert not is_claimed(log_path(work.volume))
+    return clicks(work.volume)
+
+
+def test_clicks_before_another_image_is_chosen_are_kept(viewer: ViewerModel, qtbot: Any) -> None:
+    image = image_in(viewer)
+    other = viewer.add_image(np.zeros((3, 4, 5), np.float32), name="other", units=["mm"] * 3)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.image.choose(image)
+    panel.take("P")
+    work = panel.work
+    assert work is not None
+    held = Held(work)
+    work.canvas.add_point(FIRST)
+    panel.next_object()
+    work.canvas.add_point(SECOND)
+    panel.image.choose(other)
+    panel.image.choose(image)
+    assert panel.work is not work
+    with qtbot.waitSignal(work.ended):
+        held.let_go()
+    assert saved(work) == [FIRST, SECOND]
+    qtbot.waitUntil(lambda: panel.earlier.count() == 1)
+    assert not panel._offer.isHidden(), "it is offered where the image was chosen again meanwhile"
+    np.testing.assert_array_equal(np.unique(work.canvas.labels.data), [0, 1, 2])
+
+
+def test_what_waited_for_run_is_kept(viewer: ViewerModel, qtbot: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    work.on_demand = True
+    work.canvas.add_point(FIRST)
+    work._clicked(np.array([SECOND], float))  # in 3D: the voxel is looked for in the worker
+    with qtbot.waitSignal(work.ended):
+        work.close()
+    assert saved(work) == [FIRST, SECOND]
+
+
+def test_a_click_in_3d_is_of_the_object_that_was_drawn(viewer: ViewerModel, qtbot: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    held = Held(work)
+    work._clicked(np.array([FIRST], float))
+    work.choose(2, positive=False)
+    held.let_go()
+    qtbot.waitUntil(lambda: not work.queue.left)
+    (prompt,) = work.view.prompts
+    assert isinstance(prompt, ms.Point)
+    assert (prompt.at, prompt.label, prompt.positive) == (FIRST, 1, True)
+    assert len(work.canvas.points.data) == 1
+
+
+def test_what_lies_outside_is_told_once_and_the_rest_is_kept(viewer: ViewerModel, qtbot: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    work.on_demand = True
+    work.canvas.add_point((-9, 0, 0))
+    work.canvas.add_point(FIRST)
+    with qtbot.waitSignal(work.ended):
+        work.close()
+    assert saved(work) == [FIRST]
+
+
+def test_clicks_before_the_panel_is_destroyed_are_kept(viewer: ViewerModel, qtbot: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    volume, held = work.volume, Held(work)
+    work.canvas.add_point(FIRST)
+    work.canvas.add_point(SECOND)
+    owner.deleteLater()
+    with qtbot.waitSignal(owner.destroyed):
+        pass
+    held.let_go()
+    qtbot.waitUntil(lambda: clicks(volume) == [FIRST, SECOND])
+
+
+def test_closing_without_work_ends_at_once(viewer: ViewerModel, qtbot: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    with qtbot.waitSignal(work.ended):
+        work.close()
+    assert not earlier_logs(log_path(to_volume(work.image, viewer.layers)))
