@@ -320,3 +320,42 @@ def test_a_locked_label_keeps_its_name(session: InteractiveSession, phantom: tup
     session.lock(1)
     session.start_from(ms.Segmentation(right * np.uint8(2) + left, phantom[0].grid, {1: "liver", 2: "right"}))
     assert session.segmentation.labels == {1: "left", 2: "right"}
+
+
+def test_a_start_leaves_the_objects_of_other_labels(
+    session: InteractiveSession, phantom: tuple[ms.Volume, list[Mask]]
+) -> None:
+    left, right = phantom[1]
+    session.start_from(ms.Segmentation(left.astype(np.uint8) * 7, phantom[0].grid, {7: "mine"}))
+    session.start_from(ms.Segmentation(right.astype(np.uint8), phantom[0].grid, {1: "right"}))
+    everywhere = np.ones(left.shape, np.uint8)
+    session.start_from(ms.Segmentation(everywhere, phantom[0].grid, {1: "all", 7: "liver", 8: "spleen"}))
+    np.testing.assert_array_equal(voxels(session, 7), left)
+    np.testing.assert_array_equal(voxels(session, 1), ~left)
+    assert session.names == {7: "mine", 1: "all", 8: "spleen"}
+    session.undo()
+    np.testing.assert_array_equal(voxels(session, 1), right)
+
+
+def test_an_object_that_stays_at_a_start_still_follows_its_prompts(
+    session: InteractiveSession, phantom: tuple[ms.Volume, list[Mask]]
+) -> None:
+    point = ms.Point(A, label=2)
+    session.add(point)
+    session.start_from(ms.Segmentation(phantom[1][1].astype(np.uint8), phantom[0].grid))
+    session.remove(point)
+    assert session.labels == (1,)
+
+
+def test_the_labels_that_are_taken_over_can_be_chosen(
+    session: InteractiveSession, phantom: tuple[ms.Volume, list[Mask]], tmp_path: Path
+) -> None:
+    left, right = phantom[1]
+    both = ms.Segmentation(left + 2 * right.astype(np.uint8), phantom[0].grid, {1: "left", 2: "right"})
+    session.start_from(both)
+    session.start_from(ms.Segmentation(right.astype(np.uint8) * 3, phantom[0].grid, {3: "moved"}), labels=[2, 4])
+    assert session.labels == (1,), "label 2 is empty there, and 3 was not asked for"
+    assert session.names == {1: "left", 2: "right"}
+    session.save(tmp_path / "log.json")
+    again = ms.resume_interaction(tmp_path / "log.json", phantom[0])
+    np.testing.assert_array_equal(again.segmentation.data[...], session.segmentation.data[...])

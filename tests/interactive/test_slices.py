@@ -48,6 +48,17 @@ def test_names_outlive_a_fill() -> None:
     assert session.segmentation.labels == {1: "spleen"}
 
 
+def test_a_fill_leaves_the_clicks_of_other_objects() -> None:
+    session = session_of(9, 15)
+    click = ms.Point((2, 2, 2), label=300)
+    session.add(click)
+    before = session.mask(300)
+    fill_from_slices(session, 1)
+    assert session.mask(300) is before
+    session.remove(click)
+    assert session.labels == (1,)
+
+
 def test_the_weakest_slice_is_the_one_that_disagrees_with_the_painted_ones() -> None:
     session = session_of(9, 12, 15)
     wrong = BALL.copy()

@@ -174,14 +174,20 @@ class InteractiveSession:
         """Give a label a name. Raises InputError for what is no label id, and for an empty or very long name."""
         return self._go((*self._steps, NameStep(_label(label), name)))
 
-    def start_from(self, segmentation: Segmentation) -> Segmentation:
-        """Take over the labels of a segmentation on the same grid, with their names; locked labels stay as they are.
+    def start_from(self, segmentation: Segmentation, *, labels: Iterable[int] | None = None) -> Segmentation:
+        """Take over labels of a segmentation on the same grid, with their names.
 
-        Raises GridMismatchError.
+        Each takes the place of the object of its label. Locked objects, and those of other labels, stay as they are,
+        and nothing is put over them. labels: those that are taken over, also where they are empty; by default those
+        that hold a voxel. Raises GridMismatchError.
         """
         require_same_grid(self.volume, segmentation, "the session's volume", "the segmentation")
         masks = _masks_of(segmentation)
-        names = {label: name for label, name in segmentation.labels.items() if label not in self.locked}
+        if labels is not None:
+            masks = {label: masks.get(label, SparseMask.empty()) for label in map(_label, labels)}
+        unused = segmentation.labels.keys() - self.labels if labels is None else set()
+        named = (masks.keys() | unused) - self.locked
+        names = {label: name for label, name in segmentation.labels.items() if label in named}
         return self._go((*self._steps, StartStep(masks, names)))
 
     def attempt(self, change: Callable[[InteractiveSession], object]) -> None:
@@ -305,15 +311,13 @@ def resume_interaction(path: str | PathLike[str], volume: Volume) -> Interactive
 
 
 def _started(state: _State, step: StartStep) -> Iterator[tuple[int, ObjectState]]:
-    """The objects after masks were taken over: locked ones stay as they are, and nothing is put over them."""
-    locked = [state.objects[label].mask for label in state.locked if label in state.objects]
-    for label, found in state.objects.items():
-        if label in state.locked:
-            yield label, found
+    """The objects after masks were taken over: the others, and locked ones, stay, and nothing is put over them."""
+    kept = {k: found for k, found in state.objects.items() if k in state.locked or k not in step.masks}
+    yield from kept.items()
     for label, mask in step.masks.items():
         if label not in state.locked:
-            for barrier in locked:
-                mask = mask.without(barrier)
+            for barrier in kept.values():
+                mask = mask.without(barrier.mask)
             yield label, ObjectState(mask=mask, start=mask)
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.arrays.boxes import Box
+from napari_medseg.arrays.boxes import Box, whole
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Shape3
 from napari_medseg.interactive.propagation import PropagationMethod, interpolated, propagate
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.prompts import Lasso, Prompt, SliceMask
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Segmentation, Volume, label_dtype
 
 if TYPE_CHECKING:
     from napari_medseg.models.file import Model
@@ -124,16 +124,15 @@ def take_filled(session: InteractiveSession, asked: ToFill, filled: Segmentation
     """
     label, axis, shape = asked.label, asked.axis, session.volume.grid.shape
     _require_unlocked(session, label)
-    inside, found = np.array(filled.data) == 1, session.segmentation
+    inside = np.array(filled.data) == 1
     for index in painted_slices(session.prompts, label).get(axis, []):
         here = plane(axis, index, shape)
         inside[here] = session.mask(label).within(here) if session.mask(label) else False
     first, last = (asked.indices[0], asked.indices[-1] + 1) if asked.between else (0, shape[axis])
-    data = np.array(found.data[:, :, :])
-    part = data[plane(axis, first, shape, last)]
-    part[part == label] = 0
-    part[inside[plane(axis, first, shape, last)] & (part == 0)] = label
-    session.start_from(Segmentation(data, session.volume.grid, {**found.labels, **session.names}))
+    mask, changed = session.mask(label).within(whole(shape)), plane(axis, first, shape, last)
+    mask[changed] = inside[changed]
+    data = mask.astype(label_dtype(label)) * label_dtype(label).type(label)
+    session.start_from(Segmentation(data, session.volume.grid, session.names), labels=[label])
     told = f"filled from the {len(asked.indices)} slices along axis {axis}; {asked.left_out} across it left out"
     return told if asked.left_out else ""
 
@@ -152,7 +151,8 @@ def correct_by_network(session: InteractiveSession, model: Model) -> None:
 
     prompts = [p for p in session.prompts if p.label in model.spec.labels and p.label not in session.locked]
     fixed = correct(session.volume, session.segmentation, prompts, model)
-    session.start_from(Segmentation(fixed.data, fixed.grid, {**fixed.labels, **session.names}))
+    taken = model.spec.label_ids[1:]
+    session.start_from(Segmentation(fixed.data, fixed.grid, {**fixed.labels, **session.names}), labels=taken)
 
 
 def slice_quality(session: InteractiveSession, label: int) -> SliceQuality | None:
