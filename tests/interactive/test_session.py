@@ -359,3 +359,17 @@ def test_the_labels_that_are_taken_over_can_be_chosen(
     session.save(tmp_path / "log.json")
     again = ms.resume_interaction(tmp_path / "log.json", phantom[0])
     np.testing.assert_array_equal(again.segmentation.data[...], session.segmentation.data[...])
+
+
+def test_an_object_that_was_emptied_begins_anew(
+    session: InteractiveSession, phantom: tuple[ms.Volume, list[Mask]]
+) -> None:
+    session.start_from(ms.Segmentation(phantom[1][0].astype(np.uint8) * 2, phantom[0].grid))
+    for z in range(24):
+        if session.mask(2):
+            session.add(ms.SliceMask(np.ones((28, 46), bool), axis=0, index=z, label=2, positive=False))
+    assert session.labels == ()
+    session.add(ms.Point(A, label=2))
+    fresh = ms.interact(phantom[0])
+    fresh.add(ms.Point(A, label=2))
+    np.testing.assert_array_equal(session.segmentation.data[...], fresh.segmentation.data[...])

@@ -273,6 +273,8 @@ class InteractiveSession:
         numbers = [self._number(prompt) for prompt in step.prompts]
         marks = [self._marks[number] for number in numbers]
         own = state.objects.get(step.label, ObjectState())
+        if not own.mask:
+            own = ObjectState()  # what was said of an object that is gone says nothing of a new one
         if step.label in state.locked or not (own.mask or any(mark.positive for mark in marks)):
             return state  # what it stood on was removed
         others = {k: found for k, found in state.objects.items() if k != step.label and found.mask}
