@@ -14,6 +14,7 @@ from napari_medseg import Grid, Segmentation, Volume
 from napari_medseg.errors import GridMismatchError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.overview import cut_planes, save_overview
+from orientations import stored_otherwise
 
 ORDERS = [AxisOrder(axes, flips) for axes in permutations(range(3)) for flips in product((False, True), repeat=3)]  # type: ignore[arg-type]
 
@@ -65,6 +66,12 @@ def test_the_file_is_a_picture_with_the_labels_in_colour(tmp_path: Path) -> None
     coloured = pixels.max(axis=2) - pixels.min(axis=2) > 0.2
     assert 0.005 < coloured.mean() < 0.5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["overview.png"]
+
+
+def test_labels_may_be_stored_in_another_order() -> None:
+    image, labels = marked()
+    for plane, same in zip(cut_planes(image, labels), cut_planes(image, stored_otherwise(labels)), strict=True):
+        np.testing.assert_array_equal(same.labels, plane.labels)
 
 
 def test_labels_of_another_grid_are_refused(tmp_path: Path) -> None:

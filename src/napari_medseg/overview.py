@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io.disk import files
-from napari_medseg.volume import Segmentation, Volume, require_same_grid
+from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,10 +51,11 @@ def cut_planes(volume: Volume, segmentation: Segmentation) -> list[Plane]:
 
     Raises GridMismatchError where image and labels do not lie on the same grid.
     """
-    require_same_grid(volume, segmentation, "the image", "the labels")
+    stored = require_order_onto(segmentation, volume, "the labels", "the image")
     order = AxisOrder.between(volume.grid.orientation, SHOWN)
     spacing = volume.grid.reordered(order).spacing
-    image, labels = order.apply(np.asarray(volume.data[0])), order.apply(np.asarray(segmentation.data[...]))
+    image = order.apply(np.asarray(volume.data[0]))
+    labels = order.apply(stored.apply(np.asarray(segmentation.data[...])))
     planes = []
     for axis, (name, at) in enumerate(zip(PLANES, _middle(labels), strict=True)):
         rows, columns = (step for other, step in enumerate(spacing) if other != axis)

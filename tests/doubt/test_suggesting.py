@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from balls import segmentation, volume
-from napari_medseg import Grid, Suggestion, Volume, suggest
+from napari_medseg import Grid, Segmentation, Suggestion, Volume, suggest
 from napari_medseg.arrays.boxes import whole
 from napari_medseg.config import SuggestConfig
 from napari_medseg.doubt.candidates import axis_of, case_of, regions_of, slices_of
@@ -22,6 +22,7 @@ from napari_medseg.doubt.look import MOST_CELLS, Cells, Look
 from napari_medseg.doubt.suggesting import _best
 from napari_medseg.errors import InputError, MedsegError, UnknownKnobError
 from napari_medseg.models.trust import DiceLine, Signs
+from orientations import stored_otherwise
 
 SHAPE = (4, 6, 8)
 
@@ -156,7 +157,10 @@ def images() -> list[Volume]:
     return [replace(volume(seed=seed), name=f"case{seed}") for seed in range(2)]
 
 
-def test_a_run_gives_the_same_twice_and_leaves_out_what_is_annotated(ball_model: Path, images: list[Volume]) -> None:
+@pytest.mark.parametrize("stored", [replace, stored_otherwise], ids=["as the image", "otherwise"])
+def test_a_run_gives_the_same_twice_and_leaves_out_what_is_annotated(
+    ball_model: Path, images: list[Volume], stored: Callable[[Segmentation], Segmentation]
+) -> None:
     first = suggest(images, ball_model, count=3, device="cpu")
     assert first == suggest(images, ball_model, count=3, device="cpu")
     assert all(isinstance(s, Suggestion) and s.score > 0 and s.axis == 0 for s in first)
@@ -164,7 +168,7 @@ def test_a_run_gives_the_same_twice_and_leaves_out_what_is_annotated(ball_model:
     again = suggest(images, ball_model, count=24, annotated=taken, device="cpu")
     assert len(again) == 23
     assert (first[0].case, first[0].index) not in {(s.case, s.index) for s in again}
-    labelled = suggest(images, ball_model, count=24, labels={"case0": segmentation()}, device="cpu", by="doubt")
+    labelled = suggest(images, ball_model, count=24, labels={"case0": stored(segmentation())}, device="cpu", by="doubt")
     held = set(np.flatnonzero(np.asarray(segmentation().data).any(axis=(1, 2))).tolist())
     assert {s.index for s in labelled if s.case == "case0"} == set(range(12)) - held
 

@@ -32,6 +32,7 @@ from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
 from napari_medseg.models.file import Channel, ModelSpec, Normalisation, write_model
 from napari_medseg.models.several import Member, ModelSet
 from napari_medseg.registry import network
+from orientations import stored_otherwise
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,9 @@ def test_a_component_and_a_voxel_are_explained_alone(model: ms.Model, volume: ms
     assert marked.share_inside(whole, region) >= 3
     by_voxel = values(ms.explain(volume, model, label=1, method="gradient", labels=labels, component=at))
     np.testing.assert_array_equal(by_voxel, whole)
+    otherwise = stored_otherwise(labels)
+    stored = values(ms.explain(volume, model, label=1, method="gradient", labels=otherwise, component=at))
+    np.testing.assert_array_equal(stored, whole)
     alone = values(ms.explain(volume, model, label=1, method="gradient", voxel=at))
     assert set(np.flatnonzero(alone.any((1, 2)))) == {at[0]}  # the network sees one slice at a time
     with pytest.raises(InputError, match="to 1; got 2"):

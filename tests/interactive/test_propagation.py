@@ -12,6 +12,7 @@ import napari_medseg as ms
 from click_phantoms import Mask, balls, dice
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.interactive.propagation import PropagationMethod, annotated, interpolated, neighbours
+from orientations import stored_otherwise
 
 SHAPE, A, B = (22, 26, 40), (11, 13, 12), (11, 13, 28)
 METHODS: list[PropagationMethod] = ["auto", "geodesic", "interpolation"]
@@ -44,6 +45,16 @@ def test_slices_become_balls(
     assert found.labels == {1: "left", 6: "right"}
     for label in (1, 6):
         assert dice(data == label, labels == label) > 0.85
+
+
+@pytest.mark.parametrize("slices", [None, {0: [4, 8, 11, 15, 18]}], ids=["found", "said"])
+def test_slices_may_be_stored_in_another_order(slices: Any, phantom: tuple[ms.Volume, npt.NDArray[np.uint8]]) -> None:
+    volume, labels = phantom
+    given = some(labels, 0, [4, 8, 11, 15, 18], volume.grid)
+    expected = ms.propagate(volume, given, method="interpolation")
+    found = ms.propagate(volume, stored_otherwise(given), method="interpolation", slices=slices)
+    assert found.grid is volume.grid
+    np.testing.assert_array_equal(found.data, expected.data)
 
 
 def test_slices_without_the_label_end_it(phantom: tuple[ms.Volume, npt.NDArray[np.uint8]]) -> None:

@@ -14,6 +14,7 @@ import napari_medseg as ms
 from click_phantoms import Counted, Mask, balls, dice
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.interactive.session import InteractiveSession
+from orientations import stored_otherwise
 
 A, B = (12, 14, 12), (12, 14, 34)
 
@@ -352,7 +353,8 @@ def test_the_labels_that_are_taken_over_can_be_chosen(
 ) -> None:
     left, right = phantom[1]
     both = ms.Segmentation(left + 2 * right.astype(np.uint8), phantom[0].grid, {1: "left", 2: "right"})
-    session.start_from(both)
+    session.start_from(stored_otherwise(both))
+    np.testing.assert_array_equal(session.segmentation.data[...], both.data)
     session.start_from(ms.Segmentation(right.astype(np.uint8) * 3, phantom[0].grid, {3: "moved"}), labels=[2, 4])
     assert session.labels == (1,), "label 2 is empty there, and 3 was not asked for"
     assert session.names == {1: "left", 2: "right"}

@@ -18,6 +18,7 @@ from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, volume_layer
 from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
 from napari_medseg.widgets.suggest import SuggestPanel
+from orientations import stored_otherwise
 
 
 def two_channels(one: Path, out: Path) -> ms.Model:
@@ -49,7 +50,8 @@ def test_the_list_is_what_suggest_gives_and_leads_there(
         add(viewer, image)
     add(viewer, replace(volume(seed=5), name="hidden")).visible = False
     painted = np.where(np.isin(np.arange(12), (5, 7))[:, None, None], balls(), 0).astype(np.uint8)
-    data, arguments, _ = labels_layer(Segmentation(painted, images[0].grid, {1: "ball", 2: "other"}))
+    said = Segmentation(painted, images[0].grid, {1: "ball", 2: "other"})
+    data, arguments, _ = labels_layer(stored_otherwise(said))
     viewer.add_labels(data, **arguments)
     panel.options["count"].value = 3
     panel.options["axis"].value = "z"

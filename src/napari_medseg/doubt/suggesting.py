@@ -21,6 +21,7 @@ from napari_medseg.models.file import Model
 from napari_medseg.models.several import AnyModel, ModelSet, as_models
 from napari_medseg.registry import shown
 from napari_medseg.transforms.annotated import held_slices
+from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 _PER_IMAGE = 1000
@@ -79,17 +80,18 @@ def suggesting(
     yield Started(f"looking at {len(cases)} image{'s' * (len(cases) > 1)} for what to annotate next")
     candidates: list[Candidate] = []
     for done, case in enumerate(cases):
-        volume = case.volume()
-        if case.name in labels:
-            require_same_grid(labels[case.name], volume, f"labels of {case.name}", case.name)
+        volume, given = case.volume(), labels.get(case.name)
+        if given is not None:
+            given = onto(given, volume.grid)
+            require_same_grid(given, volume, f"labels of {case.name}", case.name)
         if registry.network(chosen.spec.network).takes == "memory":
-            candidates += _by_memory(case.name, volume, labels.get(case.name), chosen)
+            candidates += _by_memory(case.name, volume, given, chosen)
         else:
             look = yield from _watching(volume, chosen, case.name, config, done, len(cases))
             line = chosen.spec.trust.dice
             if line is not None:
                 yield Notice(f"{case.name}: {line.sentence(look.signs)}")
-            candidates += _candidates(look, chosen, config, annotated.get(case.name, ()), labels.get(case.name))
+            candidates += _candidates(look, chosen, config, annotated.get(case.name, ()), given)
         yield Progress(_PER_IMAGE * (done + 1), _PER_IMAGE * len(cases), "images")
     return _best(candidates, config)
 

@@ -30,6 +30,7 @@ from napari_medseg.io.zarr.format import filling
 from napari_medseg.models.file import Model
 from napari_medseg.models.several import AnyModel, ModelSet, as_models
 from napari_medseg.registry import network as network_named
+from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 CHECK_KEY = "check_correlation"
@@ -116,6 +117,8 @@ def explaining(
 ) -> Work[Volume]:
     """The work of `iter_explain`."""
     chosen, wanted = _member(as_models(model), wanted)
+    if wanted.labels is not None:
+        wanted = replace(wanted, labels=onto(wanted.labels, volume.grid))
     asked = wanted.of(chosen)
     _require_explicable(volume, chosen, asked, wanted.labels)
     if asked.method.takes == "memory":

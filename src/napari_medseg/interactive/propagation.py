@@ -20,6 +20,7 @@ from napari_medseg.interactive.marks import marks_of
 from napari_medseg.interactive.objects import Segmenter
 from napari_medseg.prompts import SliceMask
 from napari_medseg.transforms.annotated import crossing_slices, sparse_axis
+from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
@@ -83,16 +84,18 @@ def propagate(
 ) -> Segmentation:
     """Segment a volume of which some slices are annotated; the annotated slices come back as they are.
 
-    some_slices: labels on the volume's grid, empty but for the annotated slices. slices: which they are; by default
-    those that hold a label, along the axis that has the fewest, or along several axes where they look painted so. A
-    label that an annotated slice does not hold is not there. model: a volumetric memory network ("mem3d"). Raises
-    GridMismatchError, and InputError where nothing is annotated, a slice is not there, a label crosses a slice that was
-    painted for others along another axis, or method and model do not go together.
+    some_slices: labels on the volume's grid, empty but for the annotated slices; their axes may be stored in another
+    order. slices: which they are, along the axes of the volume; by default those that hold a label, along the axis that
+    has the fewest, or along several axes where they look painted so. A label that an annotated slice does not hold is
+    not there. model: a volumetric memory network ("mem3d"). Raises GridMismatchError, and InputError where nothing is
+    annotated, a slice is not there, a label crosses a slice that was painted for others along another axis, or method
+    and model do not go together.
     """
     if method not in get_args(PropagationMethod):
         raise InputError(f"method is one of {', '.join(get_args(PropagationMethod))}; got {method!r}")
     if method not in ("auto", "memory") if model is not None else method == "memory":
         raise InputError(f"method='memory' and a model go together; got method={method!r} and model={model!r}")
+    some_slices = onto(some_slices, volume.grid)
     require_same_grid(volume, some_slices, "the volume", "the annotated slices")
     painted = PaintedSlices.of(some_slices, slices)
     labels, chosen, ids = painted.labels, painted.slices, painted.ids

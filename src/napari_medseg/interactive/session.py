@@ -25,6 +25,7 @@ from napari_medseg.interactive.masks import LabelView, SparseMask
 from napari_medseg.interactive.objects import Cache, ObjectState, Segmenter
 from napari_medseg.interactive.steps import AddStep, LockStep, Method, NameStep, StartStep, Step
 from napari_medseg.prompts import Prompt
+from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import MAX_LABEL, Segmentation, Volume, require_same_grid
 
 _MOST_VOXELS = 1 << 28
@@ -178,9 +179,10 @@ class InteractiveSession:
         """Take over labels of a segmentation on the same grid, with their names.
 
         Each takes the place of the object of its label. Locked objects, and those of other labels, stay as they are,
-        and nothing is put over them. labels: those that are taken over, also where they are empty; by default those
-        that hold a voxel. Raises GridMismatchError.
+        and nothing is put over them. The axes of the segmentation may be stored in another order. labels: those that
+        are taken over, also where they are empty; by default those that hold a voxel. Raises GridMismatchError.
         """
+        segmentation = onto(segmentation, self.volume.grid)
         require_same_grid(self.volume, segmentation, "the session's volume", "the segmentation")
         masks = _masks_of(segmentation)
         if labels is not None:

@@ -21,6 +21,7 @@ from napari_medseg.geometry import Triple
 from napari_medseg.interactive import propagation
 from napari_medseg.interactive.propagation import PaintedSlices, Slices
 from napari_medseg.transforms.annotated import only_annotated
+from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def filling(
         return propagation.propagate(volume, some_slices, method=config.method, slices=slices, model=model)
     if model is not None:
         raise InputError(f"method='learn' trains a network of its own: leave model={model!r} out")
+    some_slices = onto(some_slices, volume.grid)
     require_same_grid(volume, some_slices, "the volume", "the annotated slices")
     painted = PaintedSlices.of(some_slices, slices)
     held = sum(bool(painted.labels[plane].any()) for plane in painted.planes)

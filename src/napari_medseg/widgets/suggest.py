@@ -17,6 +17,7 @@ from napari_medseg.doubt.candidates import Suggestion
 from napari_medseg.events import Event, Finished, Notice
 from napari_medseg.models.file import Model
 from napari_medseg.transforms.annotated import painted_slices
+from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import placement, to_segmentation, to_volume
@@ -170,6 +171,7 @@ def _suggested(
     annotated: dict[str, set[int]] = {}
     for volume in volumes:
         axis = axis_of(volume.grid, config.axis)
-        found = [painted_slices(one) for one in labels if one.grid.same_as(volume.grid)]
+        ours = [onto(one, volume.grid) for one in labels]
+        found = [painted_slices(one) for one in ours if one.grid.same_as(volume.grid)]
         annotated[volume.name] = {k for one in found if one is not None and one.axis == axis for k in one.indices}
     yield from ms.iter_suggest(volumes, model, annotated=annotated, config=config)

@@ -29,6 +29,7 @@ from napari_medseg.interactive.guided.simulated import Corrected, Correction
 from napari_medseg.models.file import write_model
 from napari_medseg.prompts import Prompt
 from napari_medseg.registry import network
+from orientations import stored_otherwise
 
 SPACING = (3.0, 0.5, 1.0)
 LABELS = {2: "left", 5: "right"}
@@ -143,7 +144,7 @@ def test_prompts_correct_what_any_model_made(case: Case, model: ms.Model) -> Non
         ms.Point((1, 1, 18), label=5, positive=False),
         ms.SliceMask(truth[:, :, 5] == 2, axis=2, index=5, label=2),
     ]
-    found = correct(volume, proposal, prompts, model)
+    found = correct(volume, stored_otherwise(proposal), prompts, model)
     data = np.asarray(found.data[...])
     assert data[8, 8, 14] == 5
     assert data[1, 1, 18] == 0

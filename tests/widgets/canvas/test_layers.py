@@ -102,6 +102,16 @@ def test_channels_become_layers_and_layers_channels() -> None:
     np.testing.assert_array_equal(np.asarray(back.data[:, 1:3]), data[:, 1:3])
 
 
+def test_channels_may_be_stored_in_another_order() -> None:
+    data = np.random.default_rng(1).normal(size=(1, *SHAPE))
+    first = Volume(data, Grid.from_spacing(SHAPE, (2.0, 1.0, 1.5)), name="T1")
+    order = AxisOrder((2, 0, 1), (True, False, True))
+    second = Volume(order.apply(data), first.grid.reordered(order), name="FLAIR")
+    back = to_volume([Layer.create(*volume_layer(one)[0]) for one in (first, second)])
+    assert back.grid.same_as(first.grid)
+    np.testing.assert_array_equal(np.asarray(back.data[:, :, :, :]), np.concatenate([data, data]))
+
+
 def test_channels_on_different_grids_are_refused() -> None:
     layers = [
         Layer.create(*volume_layer(Volume(np.zeros((1, *SHAPE)), Grid.from_spacing(SHAPE, (s, 1, 1)), name=f"s{s}"))[0])

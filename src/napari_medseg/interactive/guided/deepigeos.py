@@ -27,6 +27,7 @@ from napari_medseg.interactive.kernels import Map, Mask, geodesic
 from napari_medseg.interactive.marks import Marks, marks_of
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.prompts import Prompt
+from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, label_dtype, require_same_grid
 
 Labels = npt.NDArray[np.int64]
@@ -52,6 +53,7 @@ def correct(
     surroundings of its labels and of the prompts are read. Raises GridMismatchError, InputError for a prompt outside
     of the volume, for a label that the model does not know and for a model of another kind.
     """
+    segmentation = onto(segmentation, volume.grid)
     require_same_grid(volume, segmentation, "the volume", "the segmentation")
     opened = as_model(model)
     ids = opened.spec.label_ids

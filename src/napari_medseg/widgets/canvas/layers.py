@@ -183,13 +183,16 @@ def to_volume(layers: Image | Sequence[Image], among: Iterable[Layer] = ()) -> V
     among = list(among)
     places = [placement(layer, among) for layer in channels]
     grid = places[0].grid
+    arrays = []
     for layer, place in zip(channels, places, strict=True):
-        if not place.grid.same_as(grid):
+        order = place.grid.order_onto(grid)
+        if order is None:
             raise GridMismatchError(
                 f"channels must lie on the same grid; layer {channels[0].name!r} has {grid.describe()}, layer "
                 f"{layer.name!r} has {place.grid.describe()}: resample one onto the other first"
             )
-    arrays = [place.from_layer(_finest(layer)) for layer, place in zip(channels, places, strict=True)]
+        array = place.from_layer(_finest(layer))
+        arrays.append(array if order.is_identity else order.apply(with_transpose(array)))
     names = tuple(layer.metadata.get(CHANNEL_KEY, f"channel {c}") for c, layer in enumerate(channels))
     return Volume(_stacked(arrays), grid, names, name=channels[0].name)
 

@@ -25,7 +25,6 @@ from napari_medseg.interactive.slices import (
     painted_slices,
     slice_quality,
 )
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, called
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import label_names, labels_layer, path_of, to_segmentation, to_volume
@@ -522,12 +521,11 @@ def _start_from(session: InteractiveSession, given: Segmentation) -> str:
 
     Raises InputError for ids that the layer of the work cannot hold.
     """
-    ours = onto(given, session.volume.grid)
-    largest = int(np.max(ours.data[...], initial=0))
+    largest = int(np.max(given.data[...], initial=0))
     if largest > _LARGEST_LABEL:
         raise InputError(f"{given.name} has the label {largest}, and labels up to {_LARGEST_LABEL} can be corrected")
     before = {label: session.mask(label) for label in session.labels}
     called_before = {label: called(label, session.segmentation.labels) for label in before}
-    session.start_from(ours)
+    session.start_from(given)
     replaced = [called_before[label] for label, mask in before.items() if session.mask(label) is not mask]
     return f"{given.name} takes the place of label {', '.join(replaced)}: Undo brings it back" if replaced else ""
