@@ -131,10 +131,14 @@ def test_filling_changes_the_label_alone_and_is_undone_at_once(tmp_path: Path) -
     desk.paint(across, 1)
     assert painted_slices(desk.session.prompts, 1) == {0: [8, 12, 16], 2: [9]}
     before = image.copy()
-    view = desk.do(lambda session: fill_from_slices(session, 1))
+    view = desk.do(lambda session: fill_from_slices(session, 1, method="interpolation"))
     assert not view.error
     assert "axis 0; 1 across it" in view.notice
+    desk.do(InteractiveSession.undo)
+    view = desk.do(lambda session: fill_from_slices(session, 1))
+    assert not view.error + view.notice
     np.testing.assert_array_equal(image == 2, other)
+    np.testing.assert_array_equal(image[:, :, 9] == 1, FIRST[:, :, 9])
     for z in (8, 12, 16):
         np.testing.assert_array_equal(image[z] == 1, FIRST[z])
     assert not desk.do(InteractiveSession.undo).error

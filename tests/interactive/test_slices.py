@@ -9,6 +9,7 @@ import pytest
 import napari_medseg as ms
 from click_phantoms import balls
 from napari_medseg.errors import InputError
+from napari_medseg.interactive.propagation import PropagationMethod
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.interactive.slices import fill_from_slices, next_slice, painted_slices, slice_quality
 
@@ -39,6 +40,51 @@ def test_filling_between_leaves_what_lies_beyond() -> None:
     assert 2 * (after & BALL)[9:16].sum() / (after[9:16].sum() + BALL[9:16].sum()) > 0.9
     with pytest.raises(InputError, match="one painted slice: paint another one"):
         fill_from_slices(session_of(12), 1, between=True)
+
+
+CROSSING = {0: [9, 15], 2: [10, 14]}
+
+
+def crossing_session() -> InteractiveSession:
+    session = session_of(*CROSSING[0])
+    for x in CROSSING[2]:
+        session.add(ms.SliceMask(BALL[:, :, x], 2, x, label=1))
+    return session
+
+
+def propagated(slices: dict[int, list[int]], method: PropagationMethod = "auto") -> npt.NDArray[np.bool_]:
+    painted = np.zeros_like(BALL)
+    for axis, indices in slices.items():
+        np.moveaxis(painted, axis, 0)[indices] = np.moveaxis(BALL, axis, 0)[indices]
+    some = ms.Segmentation(painted.astype(np.uint8), VOLUME.grid)
+    found: npt.NDArray[np.bool_] = np.asarray(ms.propagate(VOLUME, some, slices=slices, method=method).data) == 1
+    return found
+
+
+def test_slices_along_two_axes_fill_together() -> None:
+    session, expected = crossing_session(), propagated(CROSSING)
+    assert fill_from_slices(session, 1) == ""
+    np.testing.assert_array_equal(mask_of(session), expected)
+    session = crossing_session()
+    before = mask_of(session)
+    fill_from_slices(session, 1, between=True)
+    filled = np.zeros_like(BALL)
+    filled[9:16], filled[:, :, 10:15] = True, True
+    np.testing.assert_array_equal(mask_of(session), np.where(filled, expected, before))
+
+
+def test_by_shapes_the_axis_with_most_slices_counts() -> None:
+    session = crossing_session()
+    told = fill_from_slices(session, 1, method="interpolation")
+    assert told == "filled from the 2 slices along axis 0; 2 across it left out"
+    np.testing.assert_array_equal(mask_of(session), propagated({0: CROSSING[0]}, "interpolation"))
+
+
+def test_one_slice_along_each_axis_has_nothing_between() -> None:
+    session = session_of(12)
+    session.add(ms.SliceMask(BALL[:, :, 12], 2, 12, label=1))
+    with pytest.raises(InputError, match="one painted slice along each axis: paint another one"):
+        fill_from_slices(session, 1, between=True)
 
 
 def test_names_outlive_a_fill() -> None:

@@ -62,17 +62,21 @@ class ToFill:
     volume: Volume
     some_slices: Segmentation
     """1 where the label is painted in its slices."""
-    axis: int
-    indices: tuple[int, ...]
+    slices: dict[int, list[int]]
+    """{axis: those along it}, as `propagate` takes them."""
     left_out: int
     """Painted slices along other axes, which do not count."""
     between: bool
-    """Whether what lies beyond the outermost slices stays as it is."""
+    """Whether what lies beyond the outermost slices of every axis stays as it is."""
 
     @property
-    def slices(self) -> dict[int, list[int]]:
-        """As `propagate` takes them."""
-        return {self.axis: list(self.indices)}
+    def filled(self) -> list[Box]:
+        """The boxes that are filled."""
+        shape = self.volume.grid.shape
+        if not self.between:
+            return [whole(shape)]
+        several = {axis: indices for axis, indices in self.slices.items() if len(indices) > 1}
+        return [plane(axis, indices[0], shape, indices[-1] + 1) for axis, indices in several.items()]
 
 
 def fill_from_slices(
@@ -85,35 +89,38 @@ def fill_from_slices(
 ) -> str:
     """Carry the painted slices of a label through the volume, at once: see `slices_to_fill` and `take_filled`.
 
-    model: a volumetric memory network that fills them.
+    model: a volumetric memory network that fills them; like the method interpolation, it takes slices along one axis.
     """
-    asked = slices_to_fill(session, label, between=between)
+    one_axis = method == "interpolation" or model is not None
+    asked = slices_to_fill(session, label, between=between, one_axis=one_axis)
     filled = propagate(asked.volume, asked.some_slices, method=method, slices=asked.slices, model=model)
     return take_filled(session, asked, filled)
 
 
-def slices_to_fill(session: InteractiveSession, label: int, *, between: bool = False) -> ToFill:
-    """What the painted slices of a label say; those of the axis that has most of them count.
+def slices_to_fill(session: InteractiveSession, label: int, *, between: bool = False, one_axis: bool = False) -> ToFill:
+    """What the painted slices of a label say.
 
-    Raises InputError where the label is locked, none of its slices is painted, or only one where two are needed.
+    one_axis: those of the axis that has most of them count. Raises InputError where the label is locked, none of its
+    slices is painted, or only one along an axis where two are needed.
     """
     _require_unlocked(session, label)
     slices = painted_slices(session.prompts, label)
     if not slices or not session.mask(label):
         raise InputError(f"label {label} has no painted slice: paint it in some slices first")
-    axis = _axis_of(slices)
-    indices = slices[axis]
-    if between and len(indices) < 2:
-        raise InputError(f"label {label} has one painted slice: paint another one, or fill the volume")
+    most = _axis_of(slices)
+    chosen = {most: slices[most]} if one_axis else slices
+    if between and len(slices[most]) < 2:
+        along = " along each axis" if len(chosen) > 1 else ""
+        raise InputError(f"label {label} has one painted slice{along}: paint another one, or fill the volume")
     shape = session.volume.grid.shape
     painted = np.zeros(shape, bool)
-    for index in indices:
-        painted[plane(axis, index, shape)] = session.mask(label).within(plane(axis, index, shape))
+    for box in _planes(chosen, shape):
+        painted[box] = session.mask(label).within(box)
     if not painted.any():
         raise InputError(f"the painted slices of label {label} are empty: paint it in one of them")
     some = Segmentation(painted.astype(np.uint8), session.volume.grid, {1: "filled"})
-    left_out = sum(len(slices[a]) for a in slices if a != axis)
-    return ToFill(label, session.volume, some, axis, tuple(indices), left_out, between)
+    left_out = sum(len(slices[axis]) for axis in slices if axis not in chosen)
+    return ToFill(label, session.volume, some, chosen, left_out, between)
 
 
 def take_filled(session: InteractiveSession, asked: ToFill, filled: Segmentation) -> str:
@@ -122,19 +129,20 @@ def take_filled(session: InteractiveSession, asked: ToFill, filled: Segmentation
     What was painted since then stays as it is painted. What is returned tells of slices that were left out. Raises
     InputError where the label was locked since then.
     """
-    label, axis, shape = asked.label, asked.axis, session.volume.grid.shape
+    label, shape = asked.label, session.volume.grid.shape
     _require_unlocked(session, label)
-    inside = np.array(filled.data) == 1
-    for index in painted_slices(session.prompts, label).get(axis, []):
-        here = plane(axis, index, shape)
-        inside[here] = session.mask(label).within(here) if session.mask(label) else False
-    first, last = (asked.indices[0], asked.indices[-1] + 1) if asked.between else (0, shape[axis])
-    mask, changed = session.mask(label).within(whole(shape)), plane(axis, first, shape, last)
-    mask[changed] = inside[changed]
+    inside, mask = np.array(filled.data) == 1, session.mask(label).within(whole(shape))
+    now = painted_slices(session.prompts, label)
+    for box in _planes({axis: now[axis] for axis in now if axis in asked.slices or not asked.left_out}, shape):
+        inside[box] = mask[box]
+    for box in asked.filled:
+        mask[box] = inside[box]
     data = mask.astype(label_dtype(label)) * label_dtype(label).type(label)
     session.start_from(Segmentation(data, session.volume.grid, session.names), labels=[label])
-    told = f"filled from the {len(asked.indices)} slices along axis {axis}; {asked.left_out} across it left out"
-    return told if asked.left_out else ""
+    if not asked.left_out:
+        return ""
+    ((axis, indices),) = asked.slices.items()
+    return f"filled from the {len(indices)} slices along axis {axis}; {asked.left_out} across it left out"
 
 
 def _require_unlocked(session: InteractiveSession, label: int) -> None:
@@ -198,6 +206,10 @@ def plane(axis: int, index: int, shape: Shape3, stop: int | None = None) -> Box:
     end = index + 1 if stop is None else stop
     z, y, x = (slice(index, end) if a == axis else slice(0, n) for a, n in enumerate(shape))
     return z, y, x
+
+
+def _planes(slices: dict[int, list[int]], shape: Shape3) -> list[Box]:
+    return [plane(axis, index, shape) for axis, indices in slices.items() for index in indices]
 
 
 def _axis_of(slices: dict[int, list[int]]) -> int:
