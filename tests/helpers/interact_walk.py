@@ -17,7 +17,7 @@ import napari_medseg as ms
 from metrics_walk import LEFT, clipped, wait_until
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
-from napari_medseg.widgets.canvas.layers import volume_layer, world_point
+from napari_medseg.widgets.canvas.layers import ignored_in, volume_layer, world_point
 
 Index = tuple[int, int, int]
 Mask = npt.NDArray[np.bool_]
@@ -341,7 +341,8 @@ def hand_over_what_was_said(user: Clicker, at: Index, away: Index) -> None:
     given = next(layer for layer in user.window.layers if layer.name.endswith("said"))
     train = user.window.window.dock_widgets["Train (napari-medseg)"]
     assert (user.layer, given) in train.cases.pairs
-    assert train.options["ignore_label"].value == "255"
+    assert ignored_in(given) == 255
+    assert train.options["ignore_label"].value != "255", "other rows have no such id"
     data = panel.work.canvas.place.from_layer(np.asarray(given.data))
     assert data[at] == 1
     assert data[away] == 0

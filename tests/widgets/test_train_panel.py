@@ -30,7 +30,7 @@ from napari_medseg.training.apart import parent
 from napari_medseg.training.job import asked
 from napari_medseg.training.schemes.table import SCHEMES
 from napari_medseg.volume import Grid, Segmentation, Volume
-from napari_medseg.widgets.canvas.layers import label_names, labels_layer, placement, volume_layer
+from napari_medseg.widgets.canvas.layers import IGNORE_KEY, label_names, labels_layer, placement, volume_layer
 from napari_medseg.widgets.canvas.slice_in_view import slice_in_view
 from napari_medseg.widgets.fields.forms import choose
 from napari_medseg.widgets.train import TrainPanel, free_path
@@ -458,6 +458,11 @@ def test_what_a_folder_says_of_its_ids_holds_for_its_rows_alone(
     assert ids({"ignore_label": 2}, {"ignore_label": 1}) == [[0, 1, 2]] * 3 + [[0, 1], [0, 2]]
     assert ids({"ignore_label": 2}, {}) == [[0, 1, 2]] * 3 + [[0, 1], [0, 1, 2]]
     assert ids() == [[0, 1, 2]] * 3
+    said = panel.cases.rows[0].labels.layer
+    said.metadata[IGNORE_KEY] = 2  # as Interact hands over
+    assert ids() == [[0, 1], [0, 1, 2], [0, 1, 2]]
+    assert ids({"ignore_label": 1}) == [[0, 1], [0, 1, 2], [0, 1, 2], [0, 2]]
+    del said.metadata[IGNORE_KEY]
     panel.options["ignore_label"].value = "1"  # the user's own word is for all rows
     assert ids({"ignore_label": 2}) == [[0, 2]] * 3 + [[0]]
 

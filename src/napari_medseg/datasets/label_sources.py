@@ -18,7 +18,7 @@ from napari_medseg.cases import Case, labels_at
 from napari_medseg.datasets.outlines import outlines_in
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io.folders import images_by_name
-from napari_medseg.transforms.annotated import with_ignored
+from napari_medseg.transforms.annotated import with_ignore_label
 from napari_medseg.transforms.regions import Pass
 from napari_medseg.volume import Grid, Segmentation
 
@@ -51,10 +51,7 @@ class Own:
     """The id that this gets."""
 
     def read(self, grid: Grid | None) -> Segmentation:
-        labels = self.regions.of(self.case.segmentation(grid))
-        if self.ignored is None or self.ignore_label is None or self.ignored == self.ignore_label:
-            return labels
-        return with_ignored(labels, np.asarray(labels.data[...]) == self.ignored, self.ignore_label)
+        return with_ignore_label(self.regions.of(self.case.segmentation(grid)), self.ignored, self.ignore_label)
 
 
 @dataclass(frozen=True, eq=False)

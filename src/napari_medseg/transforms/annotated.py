@@ -85,6 +85,13 @@ def with_ignored(segmentation: Segmentation, ignored: Mask, ignore_label: int) -
     )
 
 
+def with_ignore_label(segmentation: Segmentation, ignored: int | None, ignore_label: int | None) -> Segmentation:
+    """The labels with `ignore_label` where they have the id `ignored`; as they are where either is None."""
+    if ignored is None or ignore_label is None or ignored == ignore_label:
+        return segmentation
+    return with_ignored(segmentation, np.asarray(segmentation.data[...]) == ignored, ignore_label)
+
+
 def unknown_slices(labels: npt.NDArray[Any], ignore_label: int | None = None) -> Mask:
     """Where slices without any label lie (True), along `painted_axis`.
 

@@ -22,8 +22,9 @@ from napari_medseg.models.file import Model, models_folder
 from napari_medseg.models.naming import SUFFIX, first_free, is_model_path
 from napari_medseg.training.saving.earlier import is_unfinished
 from napari_medseg.training.schemes.offers import decides_network, idle_beside, idle_knobs, lacking
+from napari_medseg.transforms.annotated import with_ignore_label
 from napari_medseg.volume import MAX_LABEL, Segmentation, Volume
-from napari_medseg.widgets.canvas.layers import to_segmentation, to_volume
+from napari_medseg.widgets.canvas.layers import ignored_in, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
 from napari_medseg.widgets.fields.case_rows import CaseRows
 from napari_medseg.widgets.fields.config_form import ConfigForm
@@ -264,22 +265,24 @@ class TrainPanel(Panel):
 
     @property
     def _ignore_label(self) -> int | None:
-        """The id of what nobody annotated: the one given, else that of the folders.
+        """The id of what nobody annotated: the one given, else that of the folders and layers.
 
-        Where rows beside them have none or another one, it is an id that no label has, which theirs become.
+        Where some have none or another one, it is an id that no label has, which theirs become.
         """
         given = self.config.loss.ignore_label
-        ids = {folder.data.ignore_label for folder in self.cases.folders} | ({None} if self.cases.complete else set())
+        ids = {folder.data.ignore_label for folder in self.cases.folders}
+        ids |= {ignored_in(shown.labels.layer) for shown in self.cases.complete}
         if given is not None or ids <= {None}:
             return given
         return ids.pop() if len(ids) == 1 else MAX_LABEL
 
     def _cases(self, ignore_label: int | None) -> list[Case | tuple[Volume, Segmentation] | Segmentation]:
-        """ignore_label: the id that what nobody annotated in a folder gets."""
+        """ignore_label: the id that what nobody annotated in a folder, or in a layer, gets."""
         layers = list(self._viewer.layers)
         cases: list[Case | tuple[Volume, Segmentation] | Segmentation] = []
         for shown in self.cases.complete:
-            labels = to_segmentation(shown.labels.layer, layers)
+            given = to_segmentation(shown.labels.layer, layers)
+            labels = with_ignore_label(given, ignored_in(shown.labels.layer), ignore_label)
             if shown.images:
                 volume = to_volume(shown.images, layers)
                 cases.append((volume, labels))

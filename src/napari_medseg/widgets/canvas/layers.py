@@ -46,6 +46,8 @@ PART_KEY = "napari_medseg_part"
 CHANNEL_KEY = "napari_medseg_channel"
 """Where an image layer's metadata holds the name of its channel ("FLAIR"); a layer's own name may be anything."""
 
+IGNORE_KEY = "napari_medseg_ignore_label"
+"""Where a Labels layer's metadata holds the id of its voxels that nobody annotated."""
 COLOURS_KEY = "napari_medseg_colours"
 """Where a Labels layer's metadata holds the colours that it had before some of its labels were hidden."""
 
@@ -222,6 +224,12 @@ def to_segmentation(layer: Labels, among: Iterable[Layer] = ()) -> Segmentation:
         colours=label_colours(layer),
         provenance=layer.metadata.get(PROVENANCE_KEY, {}),
     )
+
+
+def ignored_in(layer: Labels) -> int | None:
+    """The id of voxels that nobody annotated, in a layer that says so."""
+    ignored: int | None = layer.metadata.get(IGNORE_KEY)
+    return ignored
 
 
 def world_point(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer] = ()) -> tuple[float, ...]:

@@ -27,7 +27,14 @@ from napari_medseg.interactive.slices import (
 )
 from napari_medseg.volume import Segmentation, Volume, called
 from napari_medseg.widgets.canvas.jump import show_voxel
-from napari_medseg.widgets.canvas.layers import label_names, labels_layer, path_of, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.layers import (
+    IGNORE_KEY,
+    label_names,
+    labels_layer,
+    path_of,
+    to_segmentation,
+    to_volume,
+)
 from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
@@ -265,14 +272,14 @@ class InteractPanel(Panel):
             show_error(found)
             return
         data, arguments, _ = labels_layer(found, [image, *self._viewer.layers])
+        arguments["metadata"] = {**arguments["metadata"], IGNORE_KEY: IGNORE_LABEL}
         self._done.add(image, self._viewer.add_labels(data, **{**arguments, "visible": False}))
-        self._open_train().options["ignore_label"].value = str(IGNORE_LABEL)
+        self._open_train()
 
-    def _open_train(self) -> Any:
+    def _open_train(self) -> None:
         panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Train")[1]
         for image, labels in self._done.pairs(self._viewer):
             panel.cases.take([image], labels)
-        return panel
 
     def show_views(self) -> None:
         """Show three linked views, or one again."""
