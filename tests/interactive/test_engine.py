@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,14 +16,44 @@ from napari_medseg.interactive.engine import (
     Answer,
     Evidence,
     at_best_level,
+    centrality,
     learned_look,
     open_ends,
     shape_of_slices,
+    spread_inside,
 )
 from napari_medseg.interactive.marks import marks_of
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.interactive.objects import _farthest_mm, _replaced_near
 from napari_medseg.interactive.scene import Frame, Scene, read_once, sample
+
+
+@pytest.mark.parametrize(("place", "central"), [((4, 4, 4), 1.0), ((1, 4, 4), 0.25), ((0, 0, 0), 0.0)])
+def test_a_click_is_central_as_far_as_it_lies_deep(place: tuple[int, int, int], central: float) -> None:
+    mask = np.zeros((9, 9, 9), dtype=bool)
+    mask[1:8, 1:8, 1:8] = True  # its middle lies four voxels deep
+    assert centrality(mask, np.array([place])) == pytest.approx(central)
+    assert centrality(mask, np.array([place, (4, 4, 4)])) == 1  # the deepest one counts
+    assert centrality(~np.ones_like(mask), np.array([place])) == 0
+
+
+def test_a_click_in_an_image_of_one_slice_is_central_within_the_slice() -> None:
+    mask = np.ones((1, 9, 9), dtype=bool)
+    assert centrality(mask, np.array([(0, 4, 4)])) == 1
+    assert centrality(mask, np.array([(0, 0, 4)])) == pytest.approx(0.2)
+
+
+def test_the_spread_of_a_mask_is_a_scaled_median_deviation() -> None:
+    volume, _ = balls((20, 24, 48), (10, 12, 12), (10, 12, 36), radius=6)
+    scene = Scene.of(volume, Frame((0.0, 0.0, 0.0), 1.0, (20, 24, 48)))
+    along = np.broadcast_to(np.arange(48, dtype=np.float32), (20, 24, 48))
+    two = replace(scene, image=np.stack([along, np.zeros_like(along)]))
+    mask = np.zeros(along.shape, dtype=bool)
+    assert spread_inside(two, mask) == 0
+    mask[5:9, 5:9, 5:14] = True  # 5 to 13: the middle is 9, its median deviation 2
+    assert spread_inside(two, mask) == pytest.approx(1.4826 * 2 / 2)  # nothing in the other channel
+    two.image[0, 5, 5, 5] = 1000
+    assert spread_inside(two, mask) == pytest.approx(1.4826 * 2 / 2)
 
 
 def test_a_look_is_learned_from_what_is_known_and_holds_elsewhere() -> None:

@@ -400,5 +400,25 @@ def border_support(scene: Scene, mask: Mask) -> float:
     return float(np.minimum(1, scene.gradient[border] / _EDGE).mean())
 
 
+def centrality(mask: Mask, places: npt.NDArray[np.int64]) -> float:
+    """How deep the deepest of some voxels lies in a mask, beside the mask's own deepest voxel: 0 to 1.
+
+    places: (n, 3) indices.
+    """
+    around = [(int(n > 1), int(n > 1)) for n in mask.shape]
+    depth = ndimage.distance_transform_edt(np.pad(mask, around))
+    deepest = float(depth.max())
+    at = tuple((places + [low for low, _ in around]).T)
+    return float(depth[at].max(initial=0)) / deepest if deepest else 0.0
+
+
+def spread_inside(scene: Scene, mask: Mask) -> float:
+    """How far the intensities in a mask spread, in noise: the scaled median absolute deviation, mean of channels."""
+    if not mask.any():
+        return 0.0
+    inside = scene.image[:, mask]
+    return float(1.4826 * np.median(np.abs(inside - np.median(inside, axis=1, keepdims=True)), axis=1).mean())
+
+
 def _any(masks: Sequence[Mask], shape: tuple[int, ...]) -> Mask:
     return np.logical_or.reduce(masks) if masks else np.zeros(shape, dtype=bool)

@@ -197,13 +197,22 @@ class Segmenter:
         return zoom.closer_frames(frame, self.volume.grid, *_corners_mm(box, self._spacing))
 
     def _best_of(self, frames: Sequence[Frame], asked: _Question) -> Frame:
-        """The frame in which the border of what is found lies on edges most. frames: the closest first."""
+        """The frame that fits what is found in it best: its border lies on edges, its middle at the clicks.
+
+        frames: the closest first.
+        """
         near = read_once(self.volume, frames)
         tried = []
         for frame in frames:
             self._keep(frame, Scene.of(near, frame))
             scene, found = self._answer(frame, asked)
-            score = zoom.fit_score(engine.border_support(scene, found.mask), zoom.filled(self.volume.grid, found.mask))
+            clicks = np.concatenate([mark.typical for mark in asked.marks.values() if mark.positive])
+            score = zoom.fit_score(
+                engine.border_support(scene, found.mask),
+                zoom.filled(self.volume.grid, found.mask),
+                engine.centrality(found.mask, frame.places(clicks, self._spacing)),
+                engine.spread_inside(scene, found.mask),
+            )
             tried.append((score, frame, found))
         masks = [self._spread(frame, found) for _, frame, found in tried]
         scores = [

@@ -27,6 +27,10 @@ _CLOSER = (0.25, 0.35, 0.5, 0.8)
 """The same of a click that says that what was found has leaked."""
 _ACROSS = 2.5
 """The volume's own step shows a volume of average sides in that many frames."""
+_CENTRAL_WEIGHT = 0.4
+"""Of a click in the middle of what is found: users click there."""
+_SPREAD_WEIGHT, _MOST_SPREAD = 0.17, 3.0
+"""What a spread of intensities by the noise costs, and the largest one that counts: an object looks alike."""
 _COARSEST_OWN = 3.0
 """The volume's own step is at most that many voxels: a volume of any size is first seen as closely as a usual one."""
 _WIDEST_FIRST = 4.0
@@ -117,9 +121,14 @@ def clipped(frame: Frame, grid: Grid) -> Frame:
     return Frame((low[0], low[1], low[2]), frame.step_mm, (shape[0], shape[1], shape[2]))
 
 
-def fit_score(support: float, filled: float) -> float:
-    """How well a frame fits what was found in it: its border's support, less what is too large or too small for it."""
-    return support - 0.35 * max(0.0, filled - 0.7) - 0.5 * max(0.0, 0.15 - filled)
+def fit_score(support: float, filled: float, central: float, spread: float) -> float:
+    """How well a frame fits what was found in it.
+
+    support: how much of its border lies on edges. filled: its extent in sides of a first frame, which is not too large
+    nor too small. central: how near to its middle the clicks lie. spread: of its intensities, in noise.
+    """
+    ill_fitting = 0.35 * max(0.0, filled - 0.7) + 0.5 * max(0.0, 0.15 - filled)
+    return support - ill_fitting + _CENTRAL_WEIGHT * central - _SPREAD_WEIGHT * min(spread, _MOST_SPREAD)
 
 
 def filled(grid: Grid, mask: npt.NDArray[np.bool_]) -> float:
