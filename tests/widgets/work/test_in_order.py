@@ -97,9 +97,9 @@ def test_what_lasts_is_not_dropped(queue: InOrder, gate: threading.Event, qtbot:
 def test_all_is_done_where_the_queue_ends_first(end: str, gate: threading.Event, qtbot: Any) -> None:
     owner, done = QObject(), list[str]()
     queue = InOrder(owner)
-    queue.ask(partial(held, gate, ""), print)
+    queue.ask(partial(held, gate, ""), list[Any]().append)
     for n in range(3):
-        queue.ask(partial(done.append, str(n)), print)
+        queue.ask(partial(done.append, str(n)), list[Any]().append)
     if end == "quit":
         threading.Timer(0.2, gate.set).start()
         QApplication.instance().aboutToQuit.emit()
