@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,20 @@ def test_a_training_that_is_resumed_validates_on_as_many_cases(tmp_path: Path) -
     assert told(events) == ["validation on 1 of 2 cases: more do not fit into the minutes given"]
     events = timed(tmp_path / "m.safetensors", Clock(), 1.0, **options, resume=True)
     assert {e.total for e in events if type(e) is Progress and e.message == "validation"} == {1}
+
+
+@pytest.mark.parametrize(("minutes", "falls"), [(1, False), (2, True)], ids=["as many", "more"])
+def test_what_is_done_of_the_minutes_is_so_after_a_resume(tmp_path: Path, minutes: int, falls: bool) -> None:
+    """The time kept for the last validation is kept from then on: else the learning rate would rise again."""
+    options: dict[str, Any] = {"val": 0.2, "validations": 0}
+    events = timed(tmp_path / "m.safetensors", Clock(), 3.0, minutes=1, until=15, **options)
+    events += timed(tmp_path / "m.safetensors", Clock(), 3.0, minutes=minutes, resume=True, **options)
+    steps = [e for e in events if isinstance(e, TrainProgress)]
+    assert [e.step for e in steps] == list(range(1, len(steps) + 1))
+    assert (steps[15].done < steps[14].done) == falls
+    assert all(a.done < b.done for a, b in pairwise(steps[15:]))
+    rates = [e.learning_rate for e in steps[12:16]]
+    assert (rates != sorted(rates, reverse=True)) == falls
 
 
 @pytest.mark.parametrize("mode", ["2d", "2.5d"])

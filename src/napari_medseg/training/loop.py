@@ -180,7 +180,7 @@ def _save(setup: Setup, state: TrainState, keeper: Checkpoints, saving: SavingSc
     since = setup.budget.now()
     if state.validated_step != state.step:  # a validation has just written them
         keeper.write_last(recorded(setup, state), weights_of(setup, state))
-    keeper.save(state, setup.budget.elapsed(), state.written)
+    keeper.save(state, setup.budget)
     saving.done(since)
 
 
@@ -212,7 +212,7 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
     keeper.write_history(spec, state.history)
     model = keeper.write_model(spec, weights, state.written)
     state.written = model.sha256
-    keeper.save(state, setup.budget.elapsed(), state.written)
+    keeper.save(state, setup.budget)
     return model
 
 
