@@ -301,6 +301,39 @@ def test_what_is_done_of_the_minutes_is_so_after_a_resume(tmp_path: Path, minute
     assert (rates != sorted(rates, reverse=True)) == falls
 
 
+@pytest.mark.parametrize("minutes_first", [False, True], ids=["epochs first", "minutes first"])
+def test_weights_are_compared_by_the_same_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_first: bool
+) -> None:
+    """The best weights are judged again where a budget of the other kind validates on other cases."""
+    of_all, of_first = iter([0.5, 0.6, 0.4, 0.3, 0.2, 0.1] * 9), iter([0.9, 0.8, 0.7] * 9)
+
+    def scores(cases: Any, *_: Any) -> Any:
+        yield Progress(len(cases), len(cases), "validation")
+        return dict.fromkeys((1, 2), next(of_all if len(cases) == 2 else of_first))
+
+    monkeypatch.setattr("napari_medseg.training.loop.validate", scores)
+    monkeypatch.setattr("napari_medseg.training.schedule._VALIDATION_SHARE", 1.0)
+    out, last = tmp_path / "m.safetensors", tmp_path / "m.training" / "last.safetensors"
+    options: dict[str, Any] = {"val": 0.4, "validations": 9}
+    budgets: list[tuple[float, dict[str, Any]]] = [(8.0, {"minutes": 1}), (1.0, {"epochs": 6})]
+    (pace, before), (pace_after, after) = budgets if minutes_first else budgets[::-1]
+    first = timed(out, Clock(), pace, **before, **options, until=5 if minutes_first else 3)
+    assert [e.mean_dice for e in first if isinstance(e, Validated)][-1:] == [0.9 if minutes_first else 0.5]
+    stopped, kept = weights(last), weights(out)
+    events = timed(out, Clock(), pace_after, **after, **options, resume=True)
+    judged = [(e.mean_dice, e.is_best) for e in events if isinstance(e, Validated)]
+    if minutes_first:
+        assert "validation on all 2 cases: the minutes before had time for 1" in told(events)
+        assert "the best weights so far have a mean Dice of 0.5000 on these cases" in told(events)
+        assert judged[:2] == [(0.6, True), (0.4, False)]
+    else:
+        assert "the best weights so far have a mean Dice of 0.9000 on these cases" in told(events)
+        assert judged[:2] == [(0.8, False), (0.7, False)]
+        assert all(torch.equal(kept[name], tensor) for name, tensor in weights(out).items())
+    assert any(not torch.equal(stopped[name], tensor) for name, tensor in weights(last).items())
+
+
 @pytest.mark.parametrize("mode", ["2d", "2.5d"])
 def test_slices_are_counted_where_the_cost_of_a_validation_is_estimated(mode: str, tmp_path: Path) -> None:
     # A step of 3.2 s has 2 x 16 slices, of 0.1 s each. The 12 windows of the case take half of that: 0.6 s, of the 3 s

@@ -14,7 +14,7 @@ from torch import nn
 
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_folder, replace_bytes
-from napari_medseg.models.adapters import adapter_of, adapter_path, write_adapter
+from napari_medseg.models.adapters import adapter_of, adapter_path, changed_by, write_adapter
 from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
@@ -110,6 +110,12 @@ class Checkpoints:
     def load_best(self) -> Model:
         """The model that validated best."""
         return load_model(self.best_path)
+
+    def best_weights(self, *, adapted: bool) -> Weights:
+        """The weights that validated best. adapted: those alone that a training with adapters changes."""
+        if adapted:
+            return changed_by(adapter_path(self.best_path))
+        return self.load_best().load_network().state_dict()
 
     def finish(self, model: Model, history: History) -> None:
         """The training is over: say so in its history. Its state is not needed any more."""
