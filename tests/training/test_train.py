@@ -18,6 +18,7 @@ from napari_medseg.config import OptimiserConfig, TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.geometry import AxisOrder
+from napari_medseg.training import loop
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import iter_job
 from napari_medseg.training.job import Job, split
@@ -332,6 +333,24 @@ def test_weights_are_compared_by_the_same_cases(
         assert judged[:2] == [(0.8, False), (0.7, False)]
         assert all(torch.equal(kept[name], tensor) for name, tensor in weights(out).items())
     assert any(not torch.equal(stopped[name], tensor) for name, tensor in weights(last).items())
+
+
+@pytest.mark.parametrize("work", ["labelling", "_save"])
+def test_other_work_between_the_first_steps_is_no_part_of_their_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """It would be taken for the cost of validations: too much time was kept for the last one, or none validated."""
+    clock, began = Clock(), getattr(loop, work)
+
+    def slowly(*arguments: Any) -> Any:
+        clock.seconds += 20 * (clock.seconds <= 1003)
+        return began(*arguments)
+
+    monkeypatch.setattr(loop, work, slowly)
+    options: dict[str, Any] = {"val": 0.2, "validations": 0, "checkpoint_minutes": 0.0 if work == "_save" else 60.0}
+    events = timed(tmp_path / "m.safetensors", clock, 3.0, minutes=1, **options)
+    # As without it, of 20 s less: 0.6 s are kept for writing and 4.5 s for the last validation.
+    assert sum(isinstance(e, TrainProgress) for e in events) == math.ceil((60 - 20 - 0.6 - 4.5) / 3.0)
 
 
 @pytest.mark.parametrize("mode", ["2d", "2.5d"])

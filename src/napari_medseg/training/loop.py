@@ -72,8 +72,10 @@ def run(
         yield from _judge_on_all(setup, state, keeper, cases)
     cases = cases[: state.validated_cases or None]  # those of a training that is resumed: their means are compared
     while not state.step or budget.fraction(state.step) < 1:
+        since = budget.now()
         if (yield from labelling(state, should_stop)):
             break
+        begun += budget.now() - since  # that is no part of the pace of the steps
         batch = next(batches)
         phase = due_phase(setup, state)
         if phase != state.phase:
@@ -102,7 +104,9 @@ def run(
             state.validated_fraction = budget.fraction(state.step)
             schedule.expect(budget.now() - since)
         if saving.is_due() and not skipped:
+            since = budget.now()
             _save(setup, state, keeper, saving)
+            begun += budget.now() - since
     if batch is not None:  # a training that is resumed may have no step left
         yield from _made_up(state, batch)
     yield from map(Notice, _untrained(state))
