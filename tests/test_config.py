@@ -69,6 +69,7 @@ WRONG = {
     "fusion": (lambda: TrainConfig(fusion="layer", mode="2.5d"), "fusion layer takes channels apart"),
     "ignored_background": (lambda: LossConfig(ignore_label=0), "ignore_label must be at least 1; got 0"),
     "no_augmentation": (lambda: AugmentationConfig(augment=False, mirror="all"), "need augment"),
+    "no_mirroring": (lambda: AugmentationConfig(augment=False, mirror="auto"), "need augment"),
     "schedule": (lambda: OptimiserConfig(schedule="step"), "schedule is cosine or poly; got 'step'"),  # type: ignore[arg-type]
     "unlabelled": (
         lambda: LossConfig(unlabelled_slices="skip"),  # type: ignore[arg-type]

@@ -293,7 +293,7 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         _require_valid(self)
-        _require(self.augment or (self.mirror != "all" and not self.elastic_mm), "mirror and elastic_mm need augment")
+        _require(self.augment or (self.mirror == "none" and not self.elastic_mm), "mirror and elastic_mm need augment")
 
 
 @dataclass(frozen=True, kw_only=True)

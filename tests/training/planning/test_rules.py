@@ -172,7 +172,7 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
         ({"mirror": "auto", "mode": "2.5d"}, (2,)),
         ({"mirror": "all"}, (0, 1, 2)),
         ({}, ()),
-        ({"mirror": "auto", "augment": False}, ()),
+        ({"augment": False}, ()),
     ],
     ids=str,
 )

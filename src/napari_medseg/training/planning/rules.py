@@ -527,8 +527,8 @@ def planned(
 ) -> ModelSpec:
     """The spec of a plan for these cases, with the record of the training. first: the stage before it, trained.
 
-    Patches are mirrored as the plan says. Raises InputError where the cases have other channels, a label that the plan
-    lacks, or the config says otherwise.
+    Patches are mirrored as the plan says, unless they are not augmented. Raises InputError where the cases have other
+    channels, a label that the plan lacks, or the config says otherwise.
     """
     if len(facts[0].channels) != len(spec.channels):
         raise InputError(f"the cases have {len(facts[0].channels)} channels, the plan {len(spec.channels)}")
@@ -554,7 +554,8 @@ def planned(
     if mirror != TrainConfig().augmentation.mirror and _recipe(spec, spec.recipe.mirror_axes, config) != spec.recipe:
         along = spec.recipe.axes_told or "no axis"
         raise InputError(f"mirror {mirror} does not go with the plan, which mirrors along {along}: leave it out")
-    return replace(spec, first=first, training=record)
+    recipe = spec.recipe if config.augmentation.augment else _recipe(spec, (), config)
+    return replace(spec, first=first, training=record, recipe=recipe)
 
 
 def seen_in(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:
