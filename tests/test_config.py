@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, dataclass, field, fields
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 
 import pytest
 
@@ -18,6 +18,7 @@ from napari_medseg.config import (
     MetricsConfig,
     OptimiserConfig,
     RatersConfig,
+    RegionsConfig,
     ReportConfig,
     SamplingConfig,
     SchemeConfig,
@@ -35,6 +36,7 @@ from napari_medseg.metrics import evaluate
 from napari_medseg.metrics.agreement.calibration import calibrate
 from napari_medseg.metrics.pairwise.instances import match_instances
 from napari_medseg.metrics.study.study import study_of
+from napari_medseg.transforms.regions import passes
 
 GROUPS: dict[str, type] = {
     "budget": BudgetConfig,
@@ -67,6 +69,7 @@ WRONG = {
     "fusion": (lambda: TrainConfig(fusion="layer", mode="2.5d"), "fusion layer takes channels apart"),
     "ignored_background": (lambda: LossConfig(ignore_label=0), "ignore_label must be at least 1; got 0"),
     "no_augmentation": (lambda: AugmentationConfig(augment=False, mirror="all"), "need augment"),
+    "no_mirroring": (lambda: AugmentationConfig(augment=False, mirror="auto"), "need augment"),
     "schedule": (lambda: OptimiserConfig(schedule="step"), "schedule is cosine or poly; got 'step'"),  # type: ignore[arg-type]
     "unlabelled": (
         lambda: LossConfig(unlabelled_slices="skip"),  # type: ignore[arg-type]
@@ -241,3 +244,12 @@ def test_a_config_of_another_verb_is_refused() -> None:
 def test_every_verb_tells_an_unknown_knob(call: Callable[[dict[str, object]], object]) -> None:
     with pytest.raises(UnknownKnobError, match="has no knob 'nonsense'"):
         call({"nonsense": 1})
+
+
+def test_regions_of_one_name_in_two_spellings_are_refused() -> None:
+    with pytest.raises(InputError, match="merge names a region twice"):
+        RegionsConfig(merge={"left-kidney": 1, "Left_Kidney": 2})  # type: ignore[arg-type]
+    (one,) = passes(RegionsConfig(merge={"Left_Kidney": 1}))  # type: ignore[arg-type]
+    labels = replace(segmentation(), labels={1: "part", 2: "left-kidney"})
+    with pytest.raises(InputError, match="the region Left_Kidney has the name of label 2, which is in no region"):
+        one.of(labels)

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from grids import ORIENTATIONS, grid, grids, rotation
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.volume import MAX_LABEL, Grid, LazyArray, Segmentation, Volume, require_same_grid
+from napari_medseg.volume import (
+    MAX_LABEL,
+    Grid,
+    LazyArray,
+    Segmentation,
+    Volume,
+    is_named,
+    places_of,
+    require_same_grid,
+    same_name,
+)
 
 PLAIN = Grid.from_spacing((2, 3, 4), (3.0, 2.0, 1.0), (10.0, 20.0, 30.0))
 
@@ -196,3 +206,21 @@ def test_things_on_different_grids_are_refused_with_both_grids() -> None:
     require_same_grid(volume, volume, "image", "image")
     with pytest.raises(GridMismatchError, match=r"labels and image 'ct' .* origin \(0, 0, 0\).* origin \(10, 20, 30\)"):
         require_same_grid(apart, volume, "labels", "image")
+
+
+@pytest.mark.parametrize("other", ["Left_Kidney", "left kidney", " LEFT--kidney".replace("--", "-"), "left  kidney"])
+def test_the_spelling_of_a_name_does_not_count(other: str) -> None:
+    assert same_name("left-kidney", other)
+
+
+@pytest.mark.parametrize(("a", "b"), [("CD4-", "CD4"), ("CD4-", "CD4+"), ("leftkidney", "left kidney"), ("T1", "-T1")])
+def test_other_names_are_other_names(a: str, b: str) -> None:
+    assert not same_name(a, b)
+
+
+def test_a_name_as_it_is_written_goes_before_its_spellings() -> None:
+    names = ["left-kidney", "left kidney", "liver"]
+    assert places_of("left kidney", names) == [1]
+    assert places_of("Left_Kidney", names) == [0, 1]
+    assert places_of("spleen", names) == []
+    assert not is_named(7, "Label-7")

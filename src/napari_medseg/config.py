@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 
 from napari_medseg.errors import InputError, UnknownKnobError, did_you_mean
 from napari_medseg.registry.spec import PLAIN_RATE, Argument, shown
+from napari_medseg.volume import name_key
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -292,7 +293,7 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         _require_valid(self)
-        _require(self.augment or (self.mirror != "all" and not self.elastic_mm), "mirror and elastic_mm need augment")
+        _require(self.augment or (self.mirror == "none" and not self.elastic_mm), "mirror and elastic_mm need augment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -677,7 +678,7 @@ def _regions(merge: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
             f'merge needs {{name: label ids above 0}}, such as {{"liver": (1, 2)}}; got {merge!r:.200}',
         )
         found.append((name, tuple(sorted({int(i) for i in ids}))))
-    _require(len({name for name, _ in found}) == len(found), f"merge names a region twice: {merge!r:.200}")
+    _require(len({name_key(name) for name, _ in found}) == len(found), f"merge names a region twice: {merge!r:.200}")
     return tuple(found)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol
@@ -19,6 +20,8 @@ Colour = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
 MAX_LABEL = 2**31 - 1
 """The largest label id, and the largest number of a signed 32-bit integer."""
+_JOINING = re.compile(r"_|(?<=\w)-(?=\w)")
+"""What joins the words of a name, besides blanks."""
 
 
 class LazyArray(Protocol):
@@ -308,8 +311,14 @@ def is_named(label: int, name: str) -> bool:
 
 
 def same_name(a: str, b: str) -> bool:
-    """Whether two names mean the same: the case of letters, blanks and underscores do not count."""
+    """Whether two names mean the same, see `name_key`."""
     return name_key(a) == name_key(b)
+
+
+def places_of(name: str, names: Sequence[str]) -> list[int]:
+    """Where a name stands among others: those written so, or else all that mean the same."""
+    written = [place for place, other in enumerate(names) if other == name]
+    return written or [place for place, other in enumerate(names) if same_name(other, name)]
 
 
 def called(label: int, names: Mapping[int, str]) -> str:
@@ -318,5 +327,8 @@ def called(label: int, names: Mapping[int, str]) -> str:
 
 
 def name_key(name: str) -> str:
-    """What two names that mean the same have in common."""
-    return " ".join(name.replace("_", " ").casefold().split())
+    """What two names that mean the same have in common: "Left_Kidney", "left-kidney" and "left  kidney" do.
+
+    A hyphen counts at the end of a word: a marker that is absent (CD4-) is not the marker.
+    """
+    return " ".join(_JOINING.sub(" ", name).casefold().split())

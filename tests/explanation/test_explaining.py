@@ -25,7 +25,7 @@ from napari_medseg.explanation.methods import METHODS
 from napari_medseg.explanation.randomised import NETWORKS
 from napari_medseg.explanation.shares import Shares
 from napari_medseg.explanation.shown import limits_of
-from napari_medseg.explanation.targets import Target
+from napari_medseg.explanation.targets import Target, label_of
 from napari_medseg.explanation.views import fitted
 from napari_medseg.geometry import AS_IT_IS, AxisMap
 from napari_medseg.inference.windows import BoxWindows, WindowGrid, Windows
@@ -313,3 +313,10 @@ def test_integrated_gradients_sum_up_to_the_difference_and_guided_ones_differ() 
         difference = float(asked.score(made(window)) - asked.score(made(grey)))
     assert float(integrated(made, window, asked).sum()) == pytest.approx(difference, rel=0.01)
     assert not torch.allclose(guided(made, window, asked), gradient(made, window, asked))
+
+
+def test_a_label_is_named_in_any_spelling() -> None:
+    labels = {1: "left-kidney", 2: "left kidney", 3: "Right_Kidney"}
+    assert [label_of(name, labels, "it") for name in ("left kidney", "right-kidney", "3")] == [2, 3, 3]
+    with pytest.raises(UnknownNameError, match="it has several labels 'Left_Kidney': give the id"):
+        label_of("Left_Kidney", labels, "it")

@@ -88,6 +88,16 @@ def test_models_of_the_same_labels_are_averaged(folder: Path) -> None:
     assert as_models(together) is together
 
 
+def test_names_spelled_otherwise_are_the_same_labels(folder: Path, tmp_path: Path) -> None:
+    """They are averaged, or share an id of a set."""
+    one = as_models(folder / "a.safetensors")
+    assert isinstance(one, Model)
+    spelled = model(tmp_path, "spelled", 3, labels={1: "Liver", 2: "SPLEEN"})
+    assert isinstance(as_models([one, spelled]), Ensemble)
+    more = model(tmp_path, "more", 3, labels={1: "LIVER", 3: "left-kidney"})
+    assert as_models([one, more]).labels == {1: "liver", 2: "spleen", 3: "left-kidney"}  # type: ignore[union-attr]
+
+
 def test_models_that_see_images_differently_are_not_averaged(folder: Path, tmp_path: Path) -> None:
     one, other = as_models(folder / "a.safetensors"), model(tmp_path, "c", 3, patch_zyx=(8, 8, 16))
     assert isinstance(one, Model)

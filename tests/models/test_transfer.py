@@ -86,6 +86,8 @@ def test_a_known_label_has_the_logits_that_it_had_and_a_new_one_starts_afresh(
     [
         ({1: "liver"}, {1: "spleen", 2: "liver"}, {1: 2}),
         ({1: "Left_Kidney"}, {1: "left kidney"}, {1: 1}),
+        ({3: "left-kidney"}, {1: "x", 2: "Left_Kidney"}, {3: 2}),
+        ({3: "left-kidney", 4: "left_kidney"}, {1: "left kidney", 2: "left-kidney"}, {3: 2, 4: None}),
         ({1: "label 1"}, {1: "spleen"}, {1: 1}),
         ({1: "spleen"}, {1: "label 1"}, {1: 1}),
         ({1: "heart"}, {1: "spleen"}, {1: None}),
@@ -94,7 +96,19 @@ def test_a_known_label_has_the_logits_that_it_had_and_a_new_one_starts_afresh(
         ({1: "spleen", 2: "liver"}, {1: "liver", 2: "spleen"}, {1: 2, 2: 1}),
         ({2: "label 2"}, {1: "label 2", 2: "x"}, {2: 2}),
     ],
-    ids=["moved", "spelling", "unnamed_case", "unnamed_model", "renamed", "new", "ambiguous", "swapped", "false_name"],
+    ids=[
+        "moved",
+        "spelling",
+        "hyphen",
+        "as_written",
+        "unnamed_case",
+        "unnamed_model",
+        "renamed",
+        "new",
+        "ambiguous",
+        "swapped",
+        "false_name",
+    ],
 )
 def test_labels_are_matched_by_name_and_then_by_id(
     labels: dict[int, str], earlier: dict[int, str], of: dict[int, int | None]

@@ -60,6 +60,21 @@ def test_what_is_reserved_changes_the_pace_and_never_what_is_done() -> None:
     assert asked.fraction(6) == pytest.approx(1)
 
 
+def test_what_was_reserved_is_still_kept_where_a_training_is_resumed() -> None:
+    clock = Clock()
+    asked = budget(clock, 5, minutes=100 / 60)
+    clock.seconds += 20
+    asked.reserve(30)
+    clock.seconds += 24.5
+    before = asked.fraction(5)
+    resumed = budget(clock, 5, minutes=100 / 60)
+    clock.seconds += 7
+    resumed.begin(44.5, before, 30)
+    assert resumed.fraction(5) == pytest.approx(before)
+    clock.seconds += 24.5
+    assert resumed.fraction(6) == pytest.approx(1)
+
+
 def test_the_time_left_of_epochs_follows_the_pace() -> None:
     clock = Clock()
     ten = budget(clock, 10, epochs=10)

@@ -22,6 +22,7 @@ from napari_medseg.training.cases import as_cases, prepare
 from napari_medseg.training.loop import take_step
 from napari_medseg.training.losses.supervised import deeply_supervised
 from napari_medseg.training.patches import PatchSampler
+from napari_medseg.training.saving.record import recorded
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.state import Setup, TrainState
 
@@ -69,6 +70,14 @@ def test_going_on_from_a_state_is_bit_equal_to_not_stopping(setup: Setup, done: 
     assert advance(setup, resumed, 3) == losses_after
     expected, found = whole.network.state_dict(), resumed.network.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_record_keeps_the_scores_of_labels_of_one_name_apart(setup: Setup) -> None:
+    state = new_state(setup)
+    state.dice = {1: 0.5, 2: 0.75}
+    named = [replace(setup, spec=replace(setup.spec, labels=labels)) for labels in ({1: "a", 2: "b"}, {1: "a", 2: "a"})]
+    assert recorded(named[0], state).training.validation == {"dice a": 0.5, "dice b": 0.75, "dice mean": 0.625}
+    assert recorded(named[1], state).training.validation == {"dice a (1)": 0.5, "dice a (2)": 0.75, "dice mean": 0.625}
 
 
 def test_a_state_holds_all_its_plain_values(setup: Setup) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from napari_medseg.config import OptimiserConfig, TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
 from napari_medseg.geometry import AxisOrder
+from napari_medseg.training import loop
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import iter_job
 from napari_medseg.training.job import Job, split
@@ -284,6 +286,71 @@ def test_a_training_that_is_resumed_validates_on_as_many_cases(tmp_path: Path) -
     assert told(events) == ["validation on 1 of 2 cases: more do not fit into the minutes given"]
     events = timed(tmp_path / "m.safetensors", Clock(), 1.0, **options, resume=True)
     assert {e.total for e in events if type(e) is Progress and e.message == "validation"} == {1}
+
+
+@pytest.mark.parametrize(("minutes", "falls"), [(1, False), (2, True)], ids=["as many", "more"])
+def test_what_is_done_of_the_minutes_is_so_after_a_resume(tmp_path: Path, minutes: int, falls: bool) -> None:
+    """The time kept for the last validation is kept from then on: else the learning rate would rise again."""
+    options: dict[str, Any] = {"val": 0.2, "validations": 0}
+    events = timed(tmp_path / "m.safetensors", Clock(), 3.0, minutes=1, until=15, **options)
+    events += timed(tmp_path / "m.safetensors", Clock(), 3.0, minutes=minutes, resume=True, **options)
+    steps = [e for e in events if isinstance(e, TrainProgress)]
+    assert [e.step for e in steps] == list(range(1, len(steps) + 1))
+    assert (steps[15].done < steps[14].done) == falls
+    assert all(a.done < b.done for a, b in pairwise(steps[15:]))
+    rates = [e.learning_rate for e in steps[12:16]]
+    assert (rates != sorted(rates, reverse=True)) == falls
+
+
+@pytest.mark.parametrize("minutes_first", [False, True], ids=["epochs first", "minutes first"])
+def test_weights_are_compared_by_the_same_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes_first: bool
+) -> None:
+    """The best weights are judged again where a budget of the other kind validates on other cases."""
+    of_all, of_first = iter([0.5, 0.6, 0.4, 0.3, 0.2, 0.1] * 9), iter([0.9, 0.8, 0.7] * 9)
+
+    def scores(cases: Any, *_: Any) -> Any:
+        yield Progress(len(cases), len(cases), "validation")
+        return dict.fromkeys((1, 2), next(of_all if len(cases) == 2 else of_first))
+
+    monkeypatch.setattr("napari_medseg.training.loop.validate", scores)
+    monkeypatch.setattr("napari_medseg.training.schedule._VALIDATION_SHARE", 1.0)
+    out, last = tmp_path / "m.safetensors", tmp_path / "m.training" / "last.safetensors"
+    options: dict[str, Any] = {"val": 0.4, "validations": 9}
+    budgets: list[tuple[float, dict[str, Any]]] = [(8.0, {"minutes": 1}), (1.0, {"epochs": 6})]
+    (pace, before), (pace_after, after) = budgets if minutes_first else budgets[::-1]
+    first = timed(out, Clock(), pace, **before, **options, until=5 if minutes_first else 3)
+    assert [e.mean_dice for e in first if isinstance(e, Validated)][-1:] == [0.9 if minutes_first else 0.5]
+    stopped, kept = weights(last), weights(out)
+    events = timed(out, Clock(), pace_after, **after, **options, resume=True)
+    judged = [(e.mean_dice, e.is_best) for e in events if isinstance(e, Validated)]
+    if minutes_first:
+        assert "validation on all 2 cases: the minutes before had time for 1" in told(events)
+        assert "the best weights so far have a mean Dice of 0.5000 on these cases" in told(events)
+        assert judged[:2] == [(0.6, True), (0.4, False)]
+    else:
+        assert "the best weights so far have a mean Dice of 0.9000 on these cases" in told(events)
+        assert judged[:2] == [(0.8, False), (0.7, False)]
+        assert all(torch.equal(kept[name], tensor) for name, tensor in weights(out).items())
+    assert any(not torch.equal(stopped[name], tensor) for name, tensor in weights(last).items())
+
+
+@pytest.mark.parametrize("work", ["labelling", "_save"])
+def test_other_work_between_the_first_steps_is_no_part_of_their_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """It would be taken for the cost of validations: too much time was kept for the last one, or none validated."""
+    clock, began = Clock(), getattr(loop, work)
+
+    def slowly(*arguments: Any) -> Any:
+        clock.seconds += 20 * (clock.seconds <= 1003)
+        return began(*arguments)
+
+    monkeypatch.setattr(loop, work, slowly)
+    options: dict[str, Any] = {"val": 0.2, "validations": 0, "checkpoint_minutes": 0.0 if work == "_save" else 60.0}
+    events = timed(tmp_path / "m.safetensors", clock, 3.0, minutes=1, **options)
+    # As without it, of 20 s less: 0.6 s are kept for writing and 4.5 s for the last validation.
+    assert sum(isinstance(e, TrainProgress) for e in events) == math.ceil((60 - 20 - 0.6 - 4.5) / 3.0)
 
 
 @pytest.mark.parametrize("mode", ["2d", "2.5d"])

@@ -19,7 +19,7 @@ from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
 from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
 from napari_medseg.inference.plan import Maps
 from napari_medseg.registry import shown
-from napari_medseg.volume import Segmentation
+from napari_medseg.volume import Segmentation, places_of
 
 Place = tuple[int, int, int]
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), dtype=bool)
@@ -113,15 +113,17 @@ def checked_place(at: Any, shape: Shape3) -> Place:
 
 
 def label_of(asked: int | str, labels: Mapping[int, str], owner: str) -> int:
-    """The id of a label that is named by its id or its name, in any case of letters. Raises UnknownNameError."""
+    """The id of a label that is named by its id, or by its name in any spelling. Raises UnknownNameError."""
     if isinstance(asked, str) and asked.strip().isdecimal():
         asked = int(asked)
     if isinstance(asked, int) and not isinstance(asked, bool) and asked in labels:
         return asked
-    named = [label for label, name in labels.items() if isinstance(asked, str) and name.lower() == asked.lower()]
+    named = places_of(asked, list(labels.values())) if isinstance(asked, str) else []
     if len(named) == 1:
-        return named[0]
+        return list(labels)[named[0]]
     known = ", ".join(f"{label} {name}".strip() for label, name in labels.items())
+    if named:
+        raise UnknownNameError(f"{owner} has several labels {shown(asked)}: give the id; its labels are {known}")
     hint = did_you_mean(asked, [name for name in labels.values() if name]) if isinstance(asked, str) else ""
     raise UnknownNameError(f"{owner} has no label {shown(asked)}: {hint}its labels are {known}")
 

@@ -138,13 +138,7 @@ def with_adapter(base: Model, adapter: str | Path, out: str | Path) -> Model:
     Raises FileError for what is no adapter, InputError for one of another base.
     """
     path = Path(adapter)
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()[_KEY])
-            changed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        spec = ModelSpec.from_json(about["spec"])
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise FileError(f"{path}: no adapter of this project: {error}") from error
+    about, spec, changed = _read(path)
     if about["base"] != base.sha256:
         raise InputError(f"{path.name} is an adapter of {about['base name']}, not of {base.path.name}: give that model")
     weights = base.load_network().state_dict()
@@ -153,6 +147,22 @@ def with_adapter(base: Model, adapter: str | Path, out: str | Path) -> Model:
         weights[f"{name}.weight"] = whole + (changed[f"{name}{_B}"] @ changed[f"{name}{_A}"]).view_as(whole)
     weights |= _beside_adapters(changed)
     return write_model(out, spec, weights)
+
+
+def changed_by(adapter: Path) -> dict[str, torch.Tensor]:
+    """What an adapter holds, see `adapter_of`. Raises FileError for what is no adapter."""
+    return _read(adapter)[2]
+
+
+def _read(path: Path) -> tuple[dict[str, str], ModelSpec, dict[str, torch.Tensor]]:
+    """The base of an adapter, the spec of the model that it makes, and what it holds."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()[_KEY])
+            changed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        return {name: about[name] for name in ("base", "base name")}, ModelSpec.from_json(about["spec"]), changed
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise FileError(f"{path}: no adapter of this project: {error}") from error
 
 
 def _beside_adapters(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

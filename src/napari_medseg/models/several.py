@@ -24,6 +24,7 @@ from napari_medseg.models.file import Model, as_model, models_folder
 from napari_medseg.models.presets import lost_by
 from napari_medseg.models.trust import Trust
 from napari_medseg.registry import shown
+from napari_medseg.volume import same_name
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +102,7 @@ class ModelSet:
         for member in members:
             for own, of_set in member.ids.items():
                 name = member.model.spec.labels[own]
-                if labels.setdefault(of_set, name) != name:
+                if not same_name(labels.setdefault(of_set, name), name):
                     raise InputError(
                         f"{member.model.path}: its label {of_set} ({name}) is {labels[of_set]} in another model: put "
                         f"the models into a set that maps their ids"
@@ -133,9 +134,14 @@ def as_models(models: AnyModel | ModelSet | Sequence[AnyModel]) -> Model | Model
         raise InputError("no model is given: give one, or several")
     if len(members) == 1:
         return members[0]
-    if all(dict(m.spec.labels) == dict(members[0].spec.labels) for m in members):
+    if all(_same_labels(m.spec.labels, members[0].spec.labels) for m in members):
         return averaged(members)
     return ModelSet.of([Member(m, {label: label for label in m.spec.labels}) for m in members])
+
+
+def _same_labels(a: Mapping[int, str], b: Mapping[int, str]) -> bool:
+    """Whether the ids are the same, and their names mean the same."""
+    return a.keys() == b.keys() and all(same_name(name, b[label]) for label, name in a.items())
 
 
 def models_of(model: Model | ModelSet) -> tuple[Model, ...]:
@@ -183,14 +189,16 @@ def _lost(spec: ModelSpec) -> float:
 
 
 _ONE_PLAN = (
-    *("channels", "labels", "patch_zyx", "spacing_zyx_mm", "size_zyx", "orientation", "normalisation", "steps"),
+    *("channels", "patch_zyx", "spacing_zyx_mm", "size_zyx", "orientation", "normalisation", "steps"),
     *("output", "sliding", "mode"),
 )
-"""What models have in common whose logits are averaged."""
+"""What models have in common whose logits are averaged, besides the labels."""
 
 
 def _first_difference(one: ModelSpec, other: ModelSpec) -> tuple[str, object, object] | None:
     """(name, value, value) of what forbids to average two models; None where nothing does."""
+    if not _same_labels(one.labels, other.labels):
+        return "labels", dict(one.labels), dict(other.labels)
     plans = [(name, getattr(one, name), getattr(other, name)) for name in _ONE_PLAN]
     own, others = (asdict(spec.recipe) for spec in (one, other))
     if not (one.recipe.mirrored or other.recipe.mirrored):  # a run mirrors where it is asked to, along those of all

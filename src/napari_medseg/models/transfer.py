@@ -5,7 +5,6 @@ The other tensors are taken where name and shape agree.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import torch
 
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.registry import network as network_named
-from napari_medseg.volume import called, is_named, name_key
+from napari_medseg.volume import called, is_named, places_of, same_name
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -54,18 +53,15 @@ def origins_of(labels: Mapping[int, str], earlier: Mapping[int, str]) -> Origins
     A label starts from the earlier label of its name. Where that name is unknown, it starts from the earlier label of
     its id, unless both have names of their own: then it is another structure, and starts afresh.
     """
-    counts = Counter(name_key(name) for name in earlier.values())
-    by_name = {name_key(name): label for label, name in earlier.items() if counts[name_key(name)] == 1}
-    return Origins(labels, earlier, {label: _origin(label, name, earlier, by_name) for label, name in labels.items()})
+    return Origins(labels, earlier, {label: _origin(label, name, earlier) for label, name in labels.items()})
 
 
-def _origin(label: int, name: str, earlier: Mapping[int, str], by_name: Mapping[str, int]) -> int | None:
-    if label in earlier and name_key(earlier[label]) == name_key(name):
+def _origin(label: int, name: str, earlier: Mapping[int, str]) -> int | None:
+    if label in earlier and same_name(earlier[label], name):
         return label
-    if is_named(label, name) and name_key(name) in by_name:
-        source = by_name[name_key(name)]
-        if is_named(source, earlier[source]):
-            return source
+    called_so = [list(earlier)[place] for place in places_of(name, list(earlier.values()))]
+    if is_named(label, name) and len(called_so) == 1 and is_named(called_so[0], name):
+        return called_so[0]
     if label not in earlier or (is_named(label, name) and is_named(label, earlier[label])):
         return None
     return label
@@ -74,10 +70,10 @@ def _origin(label: int, name: str, earlier: Mapping[int, str], by_name: Mapping[
 def channels_from(names: Sequence[str], earlier: Sequence[str]) -> list[int | None]:
     """For each input channel the one of an earlier model that it starts from; None for one that has no counterpart.
 
-    Channels are matched by name; where no name is shared, by their order.
+    Channels are matched by name, unless several mean the same; where no name is shared, by their order.
     """
-    places = {name_key(name): index for index, name in enumerate(earlier)}
-    by_name = [places.get(name_key(name)) for name in names]
+    found = [places_of(name, earlier) for name in names]
+    by_name = [places[0] if len(places) == 1 else None for places in found]
     if any(place is not None for place in by_name):
         return by_name
     return [index if index < len(earlier) else None for index in range(len(names))]

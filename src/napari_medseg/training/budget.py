@@ -33,9 +33,15 @@ class Budget:
     reserved_at: tuple[float, float] = (0.0, 0.0)
     """(seconds used, fraction) when they were reserved."""
 
-    def begin(self, spent: float = 0.0) -> None:
-        """The first step is due now. spent: seconds that an earlier run of the same training used."""
+    def begin(self, spent: float = 0.0, done: float | None = None, reserved: float = 0.0) -> None:
+        """The first step is due now.
+
+        spent: seconds that an earlier run of the same training used. done, reserved: the fraction that it had reached,
+        and the seconds that it kept at the end; None where the budget is another one, or where that is not known.
+        """
         self.began, self.spent = self.now(), spent
+        if done is not None:
+            self.reserved, self.reserved_at = reserved, (spent, done)
 
     def reserve(self, seconds: float) -> None:
         """Keep other seconds at the end from now on: the fraction goes on from where it is, faster or slower."""

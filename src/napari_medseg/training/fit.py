@@ -272,7 +272,7 @@ def _train_one(
         yield from _news(setup, config, initial, doubts)
         if job.resume:
             yield from _resumed(saved, state, target.type)
-        setup.budget.begin(0.0 if saved is None else saved.seconds)
+        _begin(setup.budget, saved)
         yield Finished((yield from _run(setup, state, keeper, read.validating(spec), job.should_stop)))
 
 
@@ -442,6 +442,16 @@ def _resumed(saved: Saved | None, state: TrainState, device: str) -> Iterator[Ev
             f"torch threads were {saved.threads} before and are {threads} now, which add up in another order: the "
             f"weights will not be, bit for bit, those of a single run; OMP_NUM_THREADS={saved.threads} keeps them"
         )
+
+
+def _begin(budget: Budget, saved: Saved | None) -> None:
+    """The first step is due: the budget goes on from where the earlier run left it, unless its length is new."""
+    if saved is None:
+        budget.begin()
+    elif saved.settings.get("minutes") == budget.config.minutes:
+        budget.begin(saved.seconds, saved.done, saved.reserved)
+    else:
+        budget.begin(saved.seconds)
 
 
 def _settings(job: Job, spec: ModelSpec, initial: Model | None, rate: float) -> dict[str, Any]:

@@ -67,11 +67,15 @@ def run(
     schedule = ValidationSchedule(budget, setup.config.validation.validations)
     saving = SavingSchedule(setup.config.budget.checkpoint_minutes * 60, budget.now, budget.now())
     begun, batches, batch = budget.now(), batches_of(setup, state), None
-    cases = cases[: state.validated_cases or None]  # those of a training that is resumed: their means are compared
     timed = not cases or budget.total_steps is not None  # else it is not known yet which of them fit into the minutes
+    if timed:
+        yield from _judge_on_all(setup, state, keeper, cases)
+    cases = cases[: state.validated_cases or None]  # those of a training that is resumed: their means are compared
     while not state.step or budget.fraction(state.step) < 1:
+        since = budget.now()
         if (yield from labelling(state, should_stop)):
             break
+        begun += budget.now() - since  # that is no part of the pace of the steps
         batch = next(batches)
         phase = due_phase(setup, state)
         if phase != state.phase:
@@ -91,7 +95,7 @@ def run(
         if first and not preparing(state):
             yield Notice(f"step {state.step}: {first} is trained; now the network")
         if not timed and state.step - start >= _STEPS_TO_TIME:
-            cases, timed = (yield from _affordable(setup, state, cases, schedule, start, begun)), True
+            cases, timed = (yield from _affordable(setup, state, keeper, cases, schedule, start, begun)), True
         if should_stop():
             break
         if cases and timed and not first and schedule.is_due(state.step, state.validated_fraction):
@@ -100,14 +104,16 @@ def run(
             state.validated_fraction = budget.fraction(state.step)
             schedule.expect(budget.now() - since)
         if saving.is_due() and not skipped:
+            since = budget.now()
             _save(setup, state, keeper, saving)
+            begun += budget.now() - since
     if batch is not None:  # a training that is resumed may have no step left
         yield from _made_up(state, batch)
     yield from map(Notice, _untrained(state))
     if should_stop():
         return _stop(setup, state, keeper)
     if not timed and state.step > start:
-        cases = yield from _affordable(setup, state, cases, schedule, start, begun)
+        cases = yield from _affordable(setup, state, keeper, cases, schedule, start, begun)
     if budget.total_steps is None and state.step < _STEPS_TO_TIME:
         made = "1 step" if state.step == 1 else f"{state.step} steps"
         yield Notice(f"only {made} fitted into the minutes given: give more, or epochs in their place")
@@ -180,7 +186,7 @@ def _save(setup: Setup, state: TrainState, keeper: Checkpoints, saving: SavingSc
     since = setup.budget.now()
     if state.validated_step != state.step:  # a validation has just written them
         keeper.write_last(recorded(setup, state), weights_of(setup, state))
-    keeper.save(state, setup.budget.elapsed(), state.written)
+    keeper.save(state, setup.budget)
     saving.done(since)
 
 
@@ -212,7 +218,7 @@ def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | N
     keeper.write_history(spec, state.history)
     model = keeper.write_model(spec, weights, state.written)
     state.written = model.sha256
-    keeper.save(state, setup.budget.elapsed(), state.written)
+    keeper.save(state, setup.budget)
     return model
 
 
@@ -258,6 +264,7 @@ def _give_up(
 def _affordable(
     setup: Setup,
     state: TrainState,
+    keeper: Checkpoints,
     cases: Sequence[ValidationCase],
     schedule: ValidationSchedule,
     start: int,
@@ -280,8 +287,49 @@ def _affordable(
     elif count < len(cases):
         yield Notice(f"validation on {count} of {len(cases)} cases: more do not fit into the minutes given")
     schedule.expect(float(costs[count - 1]) if count else 0.0)
+    if count < len(cases) and not state.validated_cases:  # a training in epochs, whose cases were all, is resumed
+        yield from _judge_best_again(setup, state, keeper, cases[:count])
     state.validated_cases = count
     return cases[:count]
+
+
+def _judge_on_all(
+    setup: Setup, state: TrainState, keeper: Checkpoints, cases: Sequence[ValidationCase]
+) -> Generator[Event, None, None]:
+    """Validate on all cases from now on, also where a training is resumed whose minutes had time for some of them."""
+    if state.validated_cases not in (0, len(cases)):
+        yield Notice(f"validation on all {len(cases)} cases: the minutes before had time for {state.validated_cases}")
+        yield from _judge_best_again(setup, state, keeper, cases)
+    state.validated_cases = 0
+
+
+def _judge_best_again(
+    setup: Setup, state: TrainState, keeper: Checkpoints, cases: Sequence[ValidationCase]
+) -> Generator[Event, None, None]:
+    """Score the best weights on other cases than before, on which later weights are compared with them."""
+    if not state.best_dice or setup.target is not None:
+        return
+    network = state.network
+    own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    try:
+        network.load_state_dict({**own, **keeper.best_weights(adapted=setup.base is not None)})
+        whole = replace(state, phase=state.last_phase)
+        whole.dice = yield from _scores(setup, whole, cases, setup.precision)
+        state.best_dice = dict(whole.dice)
+        _write_best(setup, whole, keeper, keeper.load_best().spec)
+    finally:
+        network.load_state_dict(own)
+    yield Notice(f"the best weights so far have a mean Dice of {mean_of(state.best_dice):.4f} on these cases")
+
+
+def _write_best(setup: Setup, state: TrainState, keeper: Checkpoints, of: ModelSpec | None = None) -> None:
+    """Write the weights as the best ones, with their Dice. of: their record, where they are of an earlier step."""
+    spec = recorded(setup, state)
+    if of is not None:
+        spec = replace(of, training=replace(of.training, validation=spec.training.validation))
+    keeper.write_best(spec, weights_of(setup, state))
+    if setup.base is not None:
+        keeper.write_best_adapter(setup.base, spec, state.network)
 
 
 def _progress(setup: Setup, state: TrainState, losses: Mapping[str, float]) -> TrainProgress:
@@ -321,16 +369,14 @@ def _validate(
     if state.phase == state.last_phase:  # an earlier phase says nothing of the whole network, which is what is kept
         scores = {str(label): dice for label, dice in state.dice.items()}
         state.history.validations.append({"step": state.step, "time": time.time(), "dice": scores})
-        spec, weights = recorded(setup, state), weights_of(setup, state)
-        keeper.write_last(spec, weights)
+        spec = recorded(setup, state)
+        keeper.write_last(spec, weights_of(setup, state))
         # Labelled cases do not judge what was learned for images of another domain: there the last weights are kept.
         before = {k: state.best_dice[k] for k in state.dice if k in state.best_dice}  # earlier versions keep more
         is_best = setup.target is not None or not before or mean_of(state.dice) > mean_of(before)
         if is_best:
             state.best_dice = dict(state.dice)
-            keeper.write_best(spec, weights)
-            if setup.base is not None:
-                keeper.write_best_adapter(setup.base, spec, state.network)
+            _write_best(setup, state, keeper)
         keeper.write_history(spec, state.history)
     yield _validated(setup, state, is_best)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_medseg.arrays.views import Mapped
 from napari_medseg.config import RegionsConfig
 from napari_medseg.errors import InputError
-from napari_medseg.volume import LazyArray, Segmentation, label_dtype
+from napari_medseg.volume import LazyArray, Segmentation, label_dtype, same_name
 
 Array = npt.NDArray[Any]
 Merge = Mapping[str, Iterable[int]] | Sequence[tuple[str, tuple[int, ...]]]
@@ -59,11 +59,12 @@ class Pass:
         kept = {i: name for i, name in labels.labels.items() if self._keeps(i)}
         names = {region.label: region.name for region in self.regions}
         for label, name in kept.items():
-            if name in names.values():
-                raise InputError(
-                    f"{labels.name or 'labels'}: the region {name} has the name of label {label}, which is in no "
-                    f"region: put {label} into it, or name the region differently"
-                )
+            for region in names.values():
+                if same_name(region, name):
+                    raise InputError(
+                        f"{labels.name or 'labels'}: the region {region} has the name of label {label}, which is in no "
+                        f"region: put {label} into it, or name the region differently"
+                    )
         colours = {i: colour for i, colour in labels.colours.items() if i in names or self._keeps(i)}
         return replace(labels, data=data, labels={**kept, **names}, colours=colours)
 

@@ -16,7 +16,7 @@ from napari_medseg.cli import main
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Notice
 from napari_medseg.inference.engine import iter_segment
-from napari_medseg.inference.source.absent import WithZeros, completed
+from napari_medseg.inference.source.absent import WithZeros, completed, require_absent
 from napari_medseg.models.file import Model, write_model
 from napari_medseg.models.spec import MISSING, Channel, Normalisation
 
@@ -102,9 +102,20 @@ def test_the_command_takes_the_other_channels(two: Model, tmp_path: Path, capsys
 
 
 def test_a_cascade_needs_all(two: Model) -> None:
-    from napari_medseg.inference.source.absent import require_absent
     from napari_medseg.models.spec import Stage
 
     cascade = replace(two.spec, first=Stage(model=two.spec, guide="boxes"))
     with pytest.raises(NotSupportedError, match="need all channels"):
         require_absent(cascade, ["CT"])
+
+
+def test_a_name_of_several_channels_is_refused_unless_it_is_written_so(two: Model) -> None:
+    channels = tuple(
+        replace(channel, name=name) for channel, name in zip(two.spec.channels, ("T1-c", "T1 c"), strict=True)
+    )
+    spec = replace(two.spec, channels=channels)
+    assert require_absent(spec, ["T1 c"]) == (1,)
+    with pytest.raises(
+        InputError, match="missing t1_c: the model has several such channels, its channels are T1-c, T1 c"
+    ):
+        require_absent(spec, ["t1_c"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,12 @@ def test_a_plan_goes_through_its_file(plan: Plan, tmp_path: Path) -> None:
     again = load_plan(tmp_path / "plan.json")
     assert again.to_json() == plan.to_json()
     assert (again.batch_size, again.estimate, again.tried) == (plan.batch_size, plan.estimate, plan.tried)
+
+
+def test_a_training_without_augmentation_mirrors_nothing_whatever_the_plan_says(plan: Plan, tmp_path: Path) -> None:
+    mirrored = replace(plan, spec=replace(plan.spec, recipe=Recipe(mirror_axes=(0, 2))))
+    options: dict[str, Any] = {"plan": mirrored, "epochs": 1, "val": 0.0, "device": "cpu", "augment": False}
+    assert ms.train(CASES, out=tmp_path / "m.safetensors", **options).spec.recipe.mirror_axes == ()
 
 
 def test_a_changed_plan_is_followed(plan: Plan, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from napari_medseg.training.cases import as_cases
 from napari_medseg.training.planning.rules import (
     facts_of,
     label_doubts,
+    labels_of,
     patch_for,
     plan,
     plan_from,
@@ -171,7 +172,7 @@ def test_fine_tuning_keeps_the_models_preprocessing_and_takes_new_labels() -> No
         ({"mirror": "auto", "mode": "2.5d"}, (2,)),
         ({"mirror": "all"}, (0, 1, 2)),
         ({}, ()),
-        ({"mirror": "auto", "augment": False}, ()),
+        ({"augment": False}, ()),
     ],
     ids=str,
 )
@@ -275,6 +276,15 @@ def test_labels_of_a_model_that_no_case_holds_are_told() -> None:
     (told,) = label_doubts(facts, [], {**LABELS, 7: "spleen"})
     assert told == "no case holds 7 (spleen): what cases show of them is learned as background"
     assert label_doubts(facts, [], LABELS) == []
+
+
+def test_labels_whose_names_mean_the_same_stay_apart_and_are_told() -> None:
+    names = {1: "Left-Ball", 2: "left_ball"}
+    case = (volume(), replace(segmentation(), labels=names))
+    facts = [facts_of(as_cases([case])[0], TrainConfig().loss, np.random.default_rng(0))]
+    assert labels_of(facts) == names
+    (told,) = label_doubts(facts, [], names)
+    assert told.startswith("labels 1 (Left-Ball), 2 (left_ball) have names that mean the same: they are learned as 2 ")
 
 
 def test_labels_that_no_case_validates_are_told() -> None:

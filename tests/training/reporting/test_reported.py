@@ -15,10 +15,11 @@ import pytest
 
 import napari_medseg as ms
 from balls import balls, volume
+from clock import Clock
 from napari_medseg import Segmentation
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
-from napari_medseg.events import Event, Finished, Notice, TrainProgress, Validated, run_to_end
+from napari_medseg.events import Event, Finished, Notice, TrainProgress, Validated
 from napari_medseg.models.file import load_model
 from napari_medseg.training import iter_train
 from napari_medseg.training.cases import as_cases
@@ -87,13 +88,40 @@ def test_a_report_that_cannot_be_written_costs_no_model(tmp_path: Path, monkeypa
     assert (tmp_path / "m.safetensors").is_file()
 
 
-def test_samples_stop_when_their_time_is_over(run: tuple[list[Event], Path]) -> None:
-    ticks = iter(range(100))
+def sampled(run: tuple[list[Event], Path], seconds: float) -> tuple[samples.Samples | None, int]:
+    """The samples that so many seconds allow, and the events, each of which takes one; a case has several."""
+    clock, seen = Clock(), 0
     model = load_model(run[1].with_suffix(".safetensors"))
-    config = TrainConfig(device="cpu")
-    found = run_to_end(samples.sampling(as_cases(cases()), model, config, 0.5, now=lambda: float(next(ticks))))
-    assert found is not None
-    assert (len(found.scores.cases), found.of) == (1, 3)
+    work = samples.sampling(as_cases(cases()), model, TrainConfig(device="cpu"), seconds, now=clock)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value, seen
+        clock.seconds, seen = clock.seconds + 1, seen + 1
+
+
+def test_samples_stop_when_their_time_is_over(run: tuple[list[Event], Path]) -> None:
+    """Also within a case."""
+    every, events = sampled(run, 1000)
+    assert every is not None
+    assert (len(every.scores.cases), every.of) == (3, 3)
+    some, fewer = sampled(run, events / 2)
+    assert some is not None
+    assert (len(some.scores.cases), some.of) == (1, 3)
+    assert fewer <= events / 2 + 1
+    assert sampled(run, 1) == (None, 2)
+
+
+def test_a_report_without_the_time_for_a_case_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reported, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(reported, "_SHARE", 0.0)
+    events = list(iter_train(cases(), out=tmp_path / "m.safetensors", **OPTIONS))
+    assert isinstance(events[-2], Notice)
+    assert events[-2].message.startswith("the report shows no validation case: to segment and measure one takes more")
+    page = (tmp_path / "m.training" / "report.html").read_text()
+    assert "the report shows no validation case" in page
+    assert "Sample slices" not in page
 
 
 def test_mlflow_is_told_each_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from napari_medseg.arrays.boxes import BoxND
 from napari_medseg.arrays.views import Array, BasicIndexed
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.models.spec import MISSING, ModelSpec, Normalisation
-from napari_medseg.volume import LazyArray, Volume, same_name
+from napari_medseg.volume import LazyArray, Volume, places_of
 
 
 class WithZeros(BasicIndexed):
@@ -45,10 +45,12 @@ def require_absent(spec: ModelSpec, missing: Sequence[str]) -> tuple[int, ...]:
     Raises NotSupportedError for a model that needs all channels.
     """
     names = [channel.name for channel in spec.channels]
-    for name in missing:
-        if not any(same_name(name, own) for own in names):
-            raise InputError(f"missing {name}: the model has no such channel, its channels are {', '.join(names)}")
-    absent = tuple(c for c, own in enumerate(names) if any(same_name(name, own) for name in missing))
+    found = {name: places_of(name, names) for name in missing}
+    for name, places in found.items():
+        if len(places) != 1:
+            several = "several such channels" if places else "no such channel"
+            raise InputError(f"missing {name}: the model has {several}, its channels are {', '.join(names)}")
+    absent = tuple(sorted({place for places in found.values() for place in places}))
     if len(absent) == len(names):
         raise InputError(f"missing {', '.join(missing)}: the image needs one channel of the model at least")
     if absent and (spec.first is not None or spec.has_pipeline):

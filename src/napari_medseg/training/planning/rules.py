@@ -343,7 +343,7 @@ def labels_of(facts: Sequence[CaseFacts]) -> dict[int, str]:
 def label_doubts(
     training: Sequence[CaseFacts], validation: Sequence[CaseFacts], labels: Mapping[int, str]
 ) -> list[str]:
-    """What the user should know of the labels: which ones no case trains, and which ids have several names."""
+    """What the user should know of the labels: which no case trains, ids of several names, names of several ids."""
     doubts = []
     trained = {i for f in training for i in f.label_names}
     for i in sorted({i for f in validation for i in f.label_names} - trained):
@@ -368,6 +368,12 @@ def label_doubts(
             doubts.append(
                 f"label {i} is {name} in some cases and {other.label_names[i]} in {other.name}: taken as {name}"
             )
+    alike = [[i for i, other in labels.items() if same_name(name, other)] for name in labels.values()]
+    for ids in dict.fromkeys(tuple(each) for each in alike if len(each) > 1):
+        doubts.append(
+            f"labels {', '.join(called(i, labels) for i in ids)} have names that mean the same: they are learned as "
+            f"{len(ids)} structures; if they are one, take them for one region"
+        )
     return doubts
 
 
@@ -521,8 +527,8 @@ def planned(
 ) -> ModelSpec:
     """The spec of a plan for these cases, with the record of the training. first: the stage before it, trained.
 
-    Patches are mirrored as the plan says. Raises InputError where the cases have other channels, a label that the plan
-    lacks, or the config says otherwise.
+    Patches are mirrored as the plan says, unless they are not augmented. Raises InputError where the cases have other
+    channels, a label that the plan lacks, or the config says otherwise.
     """
     if len(facts[0].channels) != len(spec.channels):
         raise InputError(f"the cases have {len(facts[0].channels)} channels, the plan {len(spec.channels)}")
@@ -548,7 +554,8 @@ def planned(
     if mirror != TrainConfig().augmentation.mirror and _recipe(spec, spec.recipe.mirror_axes, config) != spec.recipe:
         along = spec.recipe.axes_told or "no axis"
         raise InputError(f"mirror {mirror} does not go with the plan, which mirrors along {along}: leave it out")
-    return replace(spec, first=first, training=record)
+    recipe = spec.recipe if config.augmentation.augment else _recipe(spec, (), config)
+    return replace(spec, first=first, training=record, recipe=recipe)
 
 
 def seen_in(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:

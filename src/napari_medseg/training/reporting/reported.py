@@ -26,6 +26,11 @@ _LOG = "log.csv"
 _LEAST_SECONDS = 5.0
 _SHARE = 0.05
 """Seconds that segmenting validation cases for the report may take: this share of the training, but at least those."""
+_LEFT_OUT = (
+    "the report shows no validation case: to segment and measure one takes more than {seconds:.3g} s, which is "
+    "{share:.0%} of the training, or {least:.0f} s; `napari-medseg segment` and `napari-medseg evaluate -o x.html` "
+    "show one"
+)
 
 
 def reported(
@@ -70,7 +75,7 @@ def reported(
 
 def _segments(model: Model) -> bool:
     """Whether the model segments an image by itself, so that samples of it can be shown."""
-    return network(model.spec.network).takes in SEGMENTS
+    return model.spec.refines is None and network(model.spec.network).takes in SEGMENTS
 
 
 def _go_on(log: RunLog, out: Path) -> Iterator[Event]:
@@ -88,7 +93,12 @@ def _report(log: RunLog, model: Model, cases: Sequence[Case], config: TrainConfi
     from napari_medseg.training.reporting.page import run_page
 
     _write_log(log, model.path, model.spec.labels)
-    samples = yield from sampling(cases, model, config, max(_LEAST_SECONDS, _SHARE * log.seconds))
+    seconds = max(_LEAST_SECONDS, _SHARE * log.seconds)
+    samples = yield from sampling(cases, model, config, seconds)
+    if cases and samples is None:
+        left_out = Notice(_LEFT_OUT.format(seconds=seconds, share=_SHARE, least=_LEAST_SECONDS))
+        log.add(left_out)
+        yield left_out
     page = run_page(log, model, samples)
     replace_bytes(folder_of(model.path) / "report.html", page.encode(errors="backslashreplace"))
 

@@ -14,10 +14,11 @@ from torch import nn
 
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_folder, replace_bytes
-from napari_medseg.models.adapters import adapter_of, adapter_path, write_adapter
+from napari_medseg.models.adapters import adapter_of, adapter_path, changed_by, write_adapter
 from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
+from napari_medseg.training.budget import Budget
 from napari_medseg.training.saving import saved
 from napari_medseg.training.saving.earlier import folder_of, last_checkpoint, stepping_aside
 from napari_medseg.training.saving.saved import Saved, Settings
@@ -76,10 +77,11 @@ class Checkpoints:
         """Write the weights that validated best so far."""
         write_model(self.best_path, spec, weights)
 
-    def save(self, state: TrainState, seconds: float, written: str = "") -> None:
-        """Write the state, from which the training can be resumed. seconds: used so far. written: see `Saved`."""
-        threads = torch.get_num_threads()
-        saved.save(self.folder, Saved(self.settings, seconds, written, state.state_dict(), threads))
+    def save(self, state: TrainState, budget: Budget) -> None:
+        """Write the state, from which the training can be resumed. budget: as much of it as is used."""
+        threads, seconds, done = torch.get_num_threads(), budget.elapsed(), budget.fraction(state.step)
+        content = Saved(self.settings, seconds, state.written, state.state_dict(), threads, done, budget.reserved)
+        saved.save(self.folder, content)
 
     def saved(self) -> Saved | None:
         """The state on disk; None where there is none. InputError where it is that of another training."""
@@ -108,6 +110,12 @@ class Checkpoints:
     def load_best(self) -> Model:
         """The model that validated best."""
         return load_model(self.best_path)
+
+    def best_weights(self, *, adapted: bool) -> Weights:
+        """The weights that validated best. adapted: those alone that a training with adapters changes."""
+        if adapted:
+            return changed_by(adapter_path(self.best_path))
+        return self.load_best().load_network().state_dict()
 
     def finish(self, model: Model, history: History) -> None:
         """The training is over: say so in its history. Its state is not needed any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -14,6 +15,8 @@ from napari_medseg.training.validate import mean_of
 
 _NAMED = 10
 """Most cases that the line of the plan names."""
+_LONGEST = 180
+"""Characters of a label's name in the record."""
 
 
 def described(setup: Setup, state: TrainState, validating: Sequence[str]) -> str:
@@ -38,11 +41,18 @@ def _listed(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names[:_NAMED])}{more})"
 
 
+def _apart(labels: Mapping[int, str]) -> dict[int, str]:
+    """The names of labels as a record has them: cut, and with the id where another has the same."""
+    short = {label: name[:_LONGEST] for label, name in labels.items()}
+    count = Counter(short.values())
+    return {label: name if count[name] == 1 else f"{name} ({label})" for label, name in short.items()}
+
+
 def recorded(
     setup: Setup, state: TrainState, *, bf16_ok: bool = False, presets: Mapping[str, float] = MappingProxyType({})
 ) -> ModelSpec:
     """The ModelSpec with the record of the training so far. presets: the mean Dice with each of them."""
-    scores = {f"dice {setup.spec.labels[k]}"[:200]: v for k, v in state.dice.items()}
+    scores = {f"dice {name}": state.dice[k] for k, name in _apart(setup.spec.labels).items() if k in state.dice}
     if state.dice:
         scores["dice mean"] = mean_of(state.dice)
     # "stage" is the word that model files have for a phase

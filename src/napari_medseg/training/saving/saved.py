@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Saved:
     """Of `TrainState.state_dict`."""
     threads: int | None = None
     """Of torch on the CPU; None where the version that saved the state did not say."""
+    done: float | None = None
+    """The fraction of the budget that was used; None where the version that saved the state did not say."""
+    reserved: float = 0.0
+    """Seconds of a budget in minutes that were kept for the last validation."""
 
 
 def save(folder: Path, saved: Saved) -> None:
@@ -62,6 +66,8 @@ def save(folder: Path, saved: Saved) -> None:
         "seconds": saved.seconds,
         "written": saved.written,
         "threads": saved.threads,
+        "done": saved.done,
+        "reserved": saved.reserved,
         "state": _plain(content, "", tensors),
     }
     blob = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(plain)})
@@ -114,8 +120,15 @@ def _read(path: Path) -> Saved:
     state = _restored(content["state"], tensors)
     losses = [(int(step), float(loss)) for step, loss in state["history"]["losses"].tolist()]
     history = History(losses, state["history"]["validations"])
-    saved = Saved(content["settings"], content["seconds"], content["written"], state, content.get("threads"))
-    return replace(saved, state={**state, "history": history})
+    return Saved(
+        content["settings"],
+        content["seconds"],
+        content["written"],
+        {**state, "history": history},
+        content.get("threads"),
+        content.get("done"),
+        content.get("reserved", 0.0),
+    )
 
 
 def _plain(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
