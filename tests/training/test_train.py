@@ -168,6 +168,26 @@ def test_stop_ends_with_a_model(tmp_path: Path) -> None:
     assert segment(volume(), tmp_path / "m.safetensors").grid.same_as(volume().grid)
 
 
+@pytest.mark.parametrize("validated", [False, True])
+def test_stop_tells_where_the_model_is_of_an_earlier_step(validated: bool, tmp_path: Path) -> None:
+    events: list[Event] = []
+
+    def should_stop() -> bool:
+        return not validated or any(isinstance(event, Validated) for event in events)
+
+    options: dict[str, Any] = {"epochs": 1000, "validations": 1000, "val": 0.2, "device": "cpu", "augment": False}
+    events.extend(iter_train(pairs(), out=tmp_path / "m.safetensors", should_stop=should_stop, **options))
+    of, now = (load_model(path).spec.training.epochs for path in (tmp_path / "m.safetensors", last(tmp_path)))
+    lines = [line for line in told(events) if line.startswith("stopped: ")]
+    assert (of < now) is validated
+    assert len(lines) == int(validated)
+    assert all(f"epoch {of:.1f}, which validated best" in line and str(last(tmp_path)) in line for line in lines)
+
+
+def last(folder: Path) -> Path:
+    return folder / "m.training" / "last.safetensors"
+
+
 def test_closing_the_generator_leaves_a_model(tmp_path: Path) -> None:
     running = iter_train(pairs(), out=tmp_path / "m.safetensors", epochs=1000, val=0.2, device="cpu")
     for event in running:
