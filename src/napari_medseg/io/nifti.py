@@ -111,7 +111,7 @@ def save(path: Path, stored: Stored) -> None:
     is_pair = path.suffix.lower() in (".hdr", ".img")
     if is_pair:
         path = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
-    image = _image(stored, is_pair=is_pair)
+    image = _image(path, stored, is_pair=is_pair)
     text = attributes.to_text(stored)
     if stored.labels:  # in front: readers of this table look at the first extension alone
         table = caret.to_extension(stored.labels, stored.colours)
@@ -127,9 +127,9 @@ def save(path: Path, stored: Stored) -> None:
         image.to_file_map({part: FileHolder(fileobj=file) for part, file in opened.items()})
 
 
-def _image(stored: Stored, *, is_pair: bool) -> Any:
+def _image(path: Path, stored: Stored, *, is_pair: bool) -> Any:
     """The nibabel image: sform and, without shear, the same qform; channels as a vector on the fifth axis."""
-    array = in_memory(stored)
+    array = in_memory(stored, path)
     xyz = array.T if array.ndim == 3 else array.transpose(3, 2, 1, 0)[:, :, :, None, :]
     classes = (nib.Nifti1Pair, nib.Nifti2Pair) if is_pair else (nib.Nifti1Image, nib.Nifti2Image)
     image_class = classes[max(array.shape) > _NIFTI1_MAX_SIZE]

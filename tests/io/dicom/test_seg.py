@@ -192,6 +192,9 @@ def test_what_cannot_be_a_segmentation_is_refused(tmp_path: Path, series: Path) 
         io.write(path, Segmentation(DATA * 0, GRID), source=series)
     with pytest.raises(InputError, match=r"ids from 1 to 65535; got \[70000\]"):
         io.write(path, Segmentation(DATA.astype(np.int32) * 70000 // 3, GRID, {70000: "x"}), source=series)
+    for dtype in (np.int16, np.int64):
+        with pytest.raises(InputError, match=r"out\.dcm: label ids must lie in 0 to 2147483647; got -1 to"):
+            io.write(path, Segmentation(DATA.astype(dtype) - 1, GRID), source=series)
 
 
 def test_a_resampled_source_is_refused(tmp_path: Path) -> None:

@@ -281,4 +281,4 @@ def _on_planes(path: Path, stored: Stored, stack: PlaneStack) -> Array:
             f"{path}: the labels must lie on the grid of their source {stored.source}; it has {grid.describe()}, the "
             f"labels {stored.grid.describe()}: resample them first: {RESAMPLE}"
         )
-    return np.ascontiguousarray(order.apply(in_memory(stored)))
+    return np.ascontiguousarray(order.apply(in_memory(stored, path)))

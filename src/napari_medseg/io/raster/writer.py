@@ -31,7 +31,7 @@ _CM_MM, _METRE_MM = 10.0, 1000.0
 
 def save(path: Path, stored: Stored) -> None:
     """See `format.save`."""
-    array, grid = _slice(in_memory(stored), stored.grid, path)
+    array, grid = _slice(in_memory(stored, path), stored.grid, path)
     _warn_of_lost_place(grid, path)
     spacing = None if grid.in_pixels else (grid.spacing[1], grid.spacing[2])
     content = {attributes.KEY: attributes.to_json_object(stored)}

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from napari_medseg.io import attributes, choice
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.disk import files, locks
-from napari_medseg.io.stored import Stored, grid_of, with_channel_axis
+from napari_medseg.io.stored import Stored, check_ids, grid_of, with_channel_axis
 from napari_medseg.io.zarr import metadata, pyramid
 from napari_medseg.io.zarr.array import StoredArray, open_array
 from napari_medseg.io.zarr.ome import (
@@ -95,7 +96,8 @@ def peek(path: Path, *, as_labels: bool) -> Stored:
 def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
     """Write an image (c, z, y, x) or labels (z, y, x) as OME-Zarr 0.5 with a pyramid, atomically.
 
-    An existing store is replaced if it is ours and of the same kind; FileError otherwise.
+    An existing store is replaced if it is ours and of the same kind; FileError otherwise. Raises InputError for label
+    ids outside 0 .. 2^31 - 1.
     """
     _check_replaceable(path, is_labels=stored.is_labels)
     levels = pyramid.plan(stored.grid.shape, stored.grid.spacing)
@@ -104,7 +106,8 @@ def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
     size = sum(_bytes(level.shape, dtype) for level in levels) * channels
     with files.replacing(path, size, by_folder=True) as temporary:
         arrays = _create(temporary, stored, levels, dtype, chunks=chunks)
-        pyramid.copy_blocks(data, arrays[0])
+        check = partial(check_ids, name=str(path)) if stored.is_labels else None
+        pyramid.copy_blocks(data, arrays[0], check)
         for level, fine, coarse in zip(levels[1:], arrays, arrays[1:], strict=False):
             pyramid.reduce_blocks(fine, coarse, level.factors, is_labels=stored.is_labels)
         _mark_complete(temporary)
