@@ -84,6 +84,34 @@ REFUSED = {
         "segment pair.img --model model.safetensors -o pair.hdr",
         "pair.hdr: the output would replace its input",
     ),
+    "output_holds_the_part_that_is_the_input": (
+        "convert two_channels.nii.gz#0 -o two_channels.nii.gz",
+        "two_channels.nii.gz: the output would replace its input",
+    ),
+    "output_holds_the_array_that_is_the_input": (
+        "convert image.zarr/0 -o image.zarr",
+        "image.zarr: the output would replace its input",
+    ),
+    "output_is_the_grid": (
+        "convert labels/case0.nii --as-labels --onto images/case0.nii.gz -o images/case0.nii.gz",
+        "case0.nii.gz: the output would replace its input",
+    ),
+    "output_is_the_first_model": (
+        "convert weights.pt --network unet3d --crop model.safetensors -o model.safetensors",
+        "model.safetensors: the output would replace its input",
+    ),
+    "probabilities_are_the_input": (
+        "segment image.zarr --model model.safetensors -o out.nii.gz --probabilities image.zarr",
+        "image.zarr: the output would replace its input",
+    ),
+    "uncertainty_is_the_input": (
+        "segment image.zarr --model model.safetensors -o out.nii.gz --uncertainty ./image.zarr",
+        "image.zarr: the output would replace its input",
+    ),
+    "output_is_a_slice": (
+        "instances labels/case0.nii --source empty -o slice.dcm",
+        "slice.dcm: cannot be replaced: a DICOM file that was not written by napari-medseg is there",
+    ),
     "consensus_is_a_reader": (
         "evaluate --prediction labels --reference labels --reader readers --consensus vote "
         "--consensus-output readers/{name}.nii",

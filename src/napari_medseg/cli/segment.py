@@ -124,6 +124,7 @@ def run(args: Namespace) -> None:
     for case, target in zip(cases, outputs, strict=True):
         labels_source(paths_of(case)[0], target)
         wanted.append(_wanted(args, case.name, target, alone=len(cases) == 1))
+    check_keeps_inputs(inputs, [path for goal in wanted for path in goal.paths])
     with locked(*outputs):
         refiner = None if args.refine is None else load_model(args.refine)
         model = _checked_model(args.model, cases, config, refiner)

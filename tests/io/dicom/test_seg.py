@@ -197,6 +197,19 @@ def test_what_cannot_be_a_segmentation_is_refused(tmp_path: Path, series: Path) 
             io.write(path, Segmentation(DATA.astype(dtype) - 1, GRID), source=series)
 
 
+def test_ours_is_replaced_and_a_slice_is_not(tmp_path: Path, series: Path) -> None:
+    inside = series / "seg.dcm"
+    for labels in (LABELS, Segmentation(DATA.clip(0, 2), GRID)):
+        io.write(inside, labels, source=series)
+    assert io.read_segmentation(inside).data[:].max() == 2
+    theirs = next(path for path in sorted(series.iterdir()) if path != inside)
+    theirs = theirs.rename(theirs.with_suffix(".dcm"))
+    before = theirs.read_bytes()
+    with pytest.raises(FileError, match="a DICOM file that was not written by napari-medseg is there"):
+        io.write(theirs, LABELS, source=series)
+    assert theirs.read_bytes() == before
+
+
 def test_a_resampled_source_is_refused(tmp_path: Path) -> None:
     def tilt(dataset: pydicom.Dataset, k: int) -> None:
         dataset.ImagePositionPatient[1] = dataset.ImagePositionPatient[1] + k

@@ -7,6 +7,7 @@ frames may be absent: the grid spans from the first to the last frame that is th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,12 +20,13 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError, warn
+from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegError, NotSupportedError, warn
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom.codes import colour_of
 from napari_medseg.io.dicom.geometry import PlaneStack, sparse_stack
-from napari_medseg.io.dicom.header import DicomHeader, check_pixels, items, numbers, text
+from napari_medseg.io.dicom.header import DicomHeader, check_pixels, items, numbers, read_header, text
+from napari_medseg.io.dicom.mark import is_dicom
 from napari_medseg.io.dicom.pixels import decode
 from napari_medseg.io.dicom.planes import DicomPlane, geometry_of, planes_of
 from napari_medseg.io.dicom.series import Series, choose
@@ -109,8 +111,9 @@ def save(path: Path, stored: Stored) -> None:
 
     BINARY if the ids run from 1 without gaps to 16 at the most, else LABELMAP. No text about the patient is copied: the
     study and the frame of reference identify it. Raises InputError for images, for labels without a source and for ids
-    above 65535, GridMismatchError if the labels do not lie on the series' grid.
+    above 65535, GridMismatchError if the labels do not lie on the series' grid, FileError as `check_replaceable`.
     """
+    check_replaceable(path)
     if not stored.is_labels:
         raise InputError(f"{path}: images are not written as DICOM: write .nii.gz, or give labels")
     if stored.source is None:
@@ -129,6 +132,20 @@ def save(path: Path, stored: Stored) -> None:
     blob = BytesIO()
     content.save_as(blob, enforce_file_format=True)
     files.replace_bytes(path, blob.getvalue())
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise FileError where a DICOM file is at the path that is not ours, such as a slice of the source."""
+    if os.path.isfile(path) and is_dicom(path):
+        try:
+            is_ours = read_header(path).is_ours
+        except MedsegError:  # damaged, or of a kind that we never write
+            is_ours = False
+        if not is_ours:
+            raise FileError(
+                f"{path}: cannot be replaced: a DICOM file that was not written by napari-medseg is there: choose "
+                f"another name or remove it first"
+            )
 
 
 def _segments(header: DicomHeader) -> _Segments:
