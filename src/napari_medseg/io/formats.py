@@ -15,6 +15,8 @@ from itertools import islice
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+
 from napari_medseg.errors import FileError, InputError, warn
 from napari_medseg.io import choice, stored
 from napari_medseg.io.dicom.mark import files_below, is_dicom
@@ -213,11 +215,18 @@ def is_flat(path: Path) -> bool:
 def labels_on(path: str | PathLike[str], name: str, grid: Grid) -> Segmentation:
     """As `labels_in`, for labels that belong to an image on this grid.
 
-    A 2D image that does not say how large its pixels are takes the grid, if it has as many of them: a camera states a
-    size, and a program that draws masks drops it.
+    A 2D image that does not say how large its pixels are takes their size from the grid, if it has as many of them: a
+    camera states a size, and a program that draws masks drops it. A camera also turns its pictures by Exif, and a mask
+    is drawn on what is shown: both are upright.
     """
     labels = labels_in(path, name)
-    return replace(labels, grid=grid) if labels.grid.in_pixels and labels.grid.shape == grid.shape else labels
+    if not labels.grid.in_pixels:
+        return labels
+    size = np.diag([*np.abs(grid.affine[:3, :3]).sum(axis=1), 1.0])
+    upright = Grid(labels.grid.shape, size @ labels.grid.affine, in_pixels=grid.in_pixels)
+    if upright.order_onto(grid) is not None:
+        return replace(labels, grid=upright)
+    return replace(labels, grid=grid) if labels.grid.shape == grid.shape else labels
 
 
 def strip_suffix(path: str | PathLike[str]) -> str:
