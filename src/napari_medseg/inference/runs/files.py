@@ -21,7 +21,8 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress, Work
 from napari_medseg.inference.refining.run import described_by, require_refiner_of
 from napari_medseg.inference.results.wanted import Wanted
-from napari_medseg.io.disk import locks
+from napari_medseg.io import choice
+from napari_medseg.io.disk import files, locks
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.io.zarr.format import is_unfinished
 from napari_medseg.models.several import ModelSet, models_of
@@ -221,13 +222,16 @@ def sha256_of_all(paths: list[Path]) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file; for a folder the SHA-256 of its files' names and SHA-256, in sorted order."""
+    """The SHA-256 of a file; for a folder the SHA-256 of its files' names and SHA-256, in sorted order.
+
+    Raises FileError where nothing is there.
+    """
     # A DICOM path may name one of several series. The files of FOLDER#SERIES are not known here: all in FOLDER count.
-    if not path.exists():
-        return sha256_of(path.with_name(path.name.partition("#")[0]))
+    path = choice.split(path)[0]
+    files.status_of(path)
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    listing = "".join(f"{p.relative_to(path).as_posix()}\0{sha256_of(p)}\n" for p in files)
+    inside = sorted(p for p in path.rglob("*") if p.is_file())
+    listing = "".join(f"{p.relative_to(path).as_posix()}\0{sha256_of(p)}\n" for p in inside)
     return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
