@@ -169,16 +169,37 @@ def write(
     if format_ is None or suffix not in format_.written:
         known = ", ".join(s for f in FORMATS.values() for s in f.written)
         raise InputError(f"{target}: no format is written under this name: end it in one of {known}")
-    if source is not None and format_.name != "DICOM":
-        raise InputError(
-            f"{target}: only DICOM segmentations (.dcm) refer to a source; {format_.name} has no place for it"
-        )
+    _check_source(target, format_, source)
     if format_.name != "OME-Zarr":
         files.check_no_folder(target)
     if x.grid.in_pixels and not format_.is_flat:
         warn(f"{target}: nothing says how large a pixel is, and 1 mm is written")
     content = stored.from_noun(x if provenance is None else replace(x, provenance=provenance))
     format_.save(target, content if source is None else replace(content, source=Path(source)))
+
+
+def check_fits(path: Path, grid: Grid, source: Path | None = None) -> None:
+    """Raise as `write` would for labels on a grid, before the work that makes them. source: as of `write`.
+
+    The suffix of the path is one that is written.
+    """
+    format_ = _BY_SUFFIX[_suffix(path)]
+    _check_source(path, format_, source)
+    if format_.name == "DICOM":
+        from napari_medseg.io.dicom.seg import labelled
+
+        labelled(path, grid, source)
+    elif format_.is_flat:
+        from napari_medseg.io.raster.writer import check_flat
+
+        check_flat(path, grid)
+
+
+def _check_source(path: Path, format_: Format, source: object) -> None:
+    if source is not None and format_.name != "DICOM":
+        raise InputError(
+            f"{path}: only DICOM segmentations (.dcm) refer to a source; {format_.name} has no place for it"
+        )
 
 
 def _stored(path: str | PathLike[str], *, as_labels: bool) -> Stored:

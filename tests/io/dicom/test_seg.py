@@ -21,6 +21,7 @@ from napari_medseg import geometry, io
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io.dicom.codes import coded
+from napari_medseg.io.formats import check_fits
 from napari_medseg.volume import Grid, Segmentation
 
 GRID = grid("SPL", shape=(4, 5, 6), angles_rad=(0.2, -0.15, 0.1))
@@ -220,6 +221,8 @@ def test_a_resampled_source_is_refused(tmp_path: Path) -> None:
     labels = Segmentation(np.ones(image.grid.shape, np.uint8), image.grid, {1: "all"})
     with pytest.raises(NotSupportedError, match="its slices cannot be labelled"):
         saved(tmp_path, labels, path)
+    with pytest.raises(NotSupportedError, match="its slices cannot be labelled"):
+        check_fits(tmp_path / "out.dcm", image.grid, path)
 
 
 def overlapping(folder: Path, series: Path) -> Path:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from napari_medseg.inference.refining.run import described_by, require_refiner_o
 from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.io import choice
 from napari_medseg.io.disk import files, locks
+from napari_medseg.io.formats import check_fits
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.io.zarr.format import is_unfinished
 from napari_medseg.models.several import ModelSet, models_of
@@ -180,19 +182,26 @@ def is_done(target: Path, made_by: Mapping[str, object], *, as_labels: bool = Tr
 
 
 def check_cases(
-    cases: Iterable[Case], model: Model | ModelSet, config: SegmentConfig, refiner: Model | None = None
+    cases: Iterable[Case],
+    model: Model | ModelSet,
+    config: SegmentConfig,
+    refiner: Model | None = None,
+    wanted: Sequence[Wanted] = (),
 ) -> None:
     """Check every image and the device against the model; no image is decoded for that. Raises InputError.
 
-    Warns once of each thing that images leave open, such as how large a pixel is.
+    wanted: what is made of each case; raises as `formats.check_fits` for labels that could not be written. Warns once
+    of each thing that images leave open, such as how large a pixel is.
     """
     from napari_medseg.inference.device import choose_device
     from napari_medseg.inference.engine import require_fit
 
     choose_device(config.device)
     notes: dict[str, Sequence[str]] = {}
-    for case in cases:
+    for case, goal in zip(cases, wanted or repeat(Wanted()), strict=False):
         outline = case.peek()
+        for path in goal.labels:
+            check_fits(path, outline.grid, labels_source(paths_of(case)[0], path))
         for one in models_of(model):
             require_fit(outline, one.spec, str(one.path), config.missing)
         if refiner is not None:

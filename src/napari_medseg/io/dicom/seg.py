@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegError, NotSupportedError, warn
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom.codes import colour_of
@@ -116,13 +117,8 @@ def save(path: Path, stored: Stored) -> None:
     check_replaceable(path)
     if not stored.is_labels:
         raise InputError(f"{path}: images are not written as DICOM: write .nii.gz, or give labels")
-    if stored.source is None:
-        raise InputError(f"{path}: a DICOM segmentation refers to the series it was drawn on: name it as the source")
-    series = choose(stored.source, as_labels=False)
-    if not series.headers[0].text("SeriesInstanceUID"):
-        raise InputError(f"{path}: the source {stored.source} states no SeriesInstanceUID to refer to: write .nii.gz")
-    planes, stack = arranged(series, stored.source)
-    data = _on_planes(path, stored, stack)
+    planes, order = labelled(path, stored.grid, stored.source)
+    data = np.ascontiguousarray(order.apply(in_memory(stored, path)))
     ids = sorted({*np.unique(data).tolist(), *stored.labels} - {0})
     if not ids or ids[-1] > _MAX_LABELMAP:
         raise InputError(f"{path}: DICOM segmentations hold ids from 1 to {_MAX_LABELMAP}; got {ids[-1:] or 'none'}")
@@ -285,17 +281,24 @@ def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[
     )
 
 
-def _on_planes(path: Path, stored: Stored, stack: PlaneStack) -> Array:
-    """The labels on the planes of the source (plane, row, column); flipped and permuted as the grids demand."""
+def labelled(path: Path, grid: Grid, source: Path | None) -> tuple[Sequence[DicomPlane], AxisOrder]:
+    """The planes of the source that labels on a grid refer to, and the order that brings the labels onto them.
+
+    Raises as `save`, NotSupportedError for a source whose slices are resampled.
+    """
+    if source is None:
+        raise InputError(f"{path}: a DICOM segmentation refers to the series it was drawn on: name it as the source")
+    series = choose(source, as_labels=False)
+    if not series.headers[0].text("SeriesInstanceUID"):
+        raise InputError(f"{path}: the source {source} states no SeriesInstanceUID to refer to: write .nii.gz")
+    planes, stack = arranged(series, source)
     if stack.resampling is not None:
-        raise NotSupportedError(
-            f"{path}: the source {stored.source} is {stack.oddities[0]}: its slices cannot be labelled"
-        )
-    grid = Grid(stack.shape, geometry.from_itk(stack.affine_lps_xyz))
-    order = stored.grid.order_onto(grid)
+        raise NotSupportedError(f"{path}: the source {source} is {stack.oddities[0]}: its slices cannot be labelled")
+    there = Grid(stack.shape, geometry.from_itk(stack.affine_lps_xyz))
+    order = grid.order_onto(there)
     if order is None:
         raise GridMismatchError(
-            f"{path}: the labels must lie on the grid of their source {stored.source}; it has {grid.describe()}, the "
-            f"labels {stored.grid.describe()}: resample them first: {RESAMPLE}"
+            f"{path}: the labels must lie on the grid of their source {source}; it has {there.describe()}, the labels "
+            f"{grid.describe()}: resample them first: {RESAMPLE}"
         )
-    return np.ascontiguousarray(order.apply(in_memory(stored, path)))
+    return planes, order

@@ -57,15 +57,19 @@ def _slice(array: Array, grid: Grid, path: Path) -> tuple[Array, Grid]:
     """(Y, X) or (C, Y, X) of the slice, as it lies on the screen, and its grid with the slice's axis first."""
     order = AxisOrder.between(grid.orientation, _SCREEN)
     turned, there = order.apply(array), grid.reordered(order)
-    flat = [axis for axis, n in enumerate(there.shape) if n == 1]
-    if not flat:
+    check_flat(path, grid)
+    axis = there.shape.index(1)
+    first = AxisOrder((axis, *(a for a in range(3) if a != axis)), (False, False, False))  # type: ignore[arg-type]
+    return np.take(turned, 0, axis=turned.ndim - 3 + axis), there.reordered(first)
+
+
+def check_flat(path: Path, grid: Grid) -> None:
+    """Raise InputError unless the grid is one slice."""
+    if 1 not in grid.shape:
         raise InputError(
             f"{path}: a 2D format holds one slice; got {' x '.join(map(str, grid.shape))} voxels: write .nii.gz, or "
             f"cut one slice out"
         )
-    axis = flat[0]
-    first = AxisOrder((axis, *(a for a in range(3) if a != axis)), (False, False, False))  # type: ignore[arg-type]
-    return np.take(turned, 0, axis=turned.ndim - 3 + axis), there.reordered(first)
 
 
 def _warn_of_lost_place(grid: Grid, path: Path) -> None:
