@@ -37,6 +37,7 @@ from napari_medseg.io.zarr.array import StoredArray, open_array
 from napari_medseg.io.zarr.ome import (
     Multiscale,
     channel_names,
+    first_position,
     for_writing,
     label_colours,
     label_names,
@@ -347,15 +348,21 @@ def _plain_array(array: StoredArray, path: Path) -> Stored:
 def _placed(
     array: StoredArray, multiscale: Multiscale, content: Mapping[str, Any], path: Path, part: str = ""
 ) -> Stored:
-    """The array with its grid and names: those of our attribute if the group has it, else those of OME-Zarr."""
+    """The array with its grid and names.
+
+    Where the group has our attribute, its affine and channels are taken; a scale, a position and names of labels that
+    a later tool has changed go before.
+    """
     ome = ome_part(content)
     data = _in_order(array, multiscale.axes, path, part)
     own, affine = _own(content, multiscale, path)
     grid = grid_of(str(path), data.shape, affine)
+    if isinstance(content.get(KEY), dict):
+        grid = _moved(grid, multiscale, path)
     count = data.shape[0] if len(data.shape) == 4 else 1
     channels = own.channels or channel_names(ome, count)
-    labels = own.labels or label_names(ome)
-    colours = own.colours or label_colours(ome)
+    labels = label_names(ome) or own.labels
+    colours = label_colours(ome) or own.colours
     return Stored(data, grid, channels, labels, own.provenance, is_labels="image-label" in ome, colours=colours)
 
 
@@ -397,6 +404,18 @@ def _own(content: Mapping[str, Any], multiscale: Multiscale, path: Path) -> tupl
         )
         return attributes_, multiscale.affine
     return attributes_, affine
+
+
+def _moved(grid: Grid, multiscale: Multiscale, path: Path) -> Grid:
+    """The grid of our affine, moved with a position that a later tool has changed."""
+    moved = multiscale.position - first_position(grid)
+    if np.all(np.abs(moved) <= 0.01 * np.array(grid.spacing)):
+        return grid
+    warn(f"{path}: the position was changed after napari-medseg wrote it; the changed one is used")
+    axes, signs = geometry.nearest_axes(grid.affine)
+    affine = grid.affine.copy()
+    affine[list(axes), 3] += moved * signs
+    return Grid(grid.shape, affine)
 
 
 def _as_affine(value: object, path: Path) -> FloatArray:
