@@ -211,7 +211,7 @@ def format_of(path: Path) -> Format:
     """The format of an existing file or folder, or of a part of one (`FOLDER#SERIES`, `FILE#3`). Raises FileError."""
     whole, part = choice.split(path)
     if part and not whole.name.lower().endswith(_ARCHIVES):
-        return _BY_SUFFIX.get(_suffix(whole), FORMATS["DICOM"])
+        return FORMATS["OME-Zarr"] if _is_zarr(whole) else _BY_SUFFIX.get(_suffix(whole), FORMATS["DICOM"])
     status = files.status_of(whole)
     suffix = _suffix(path)
     if path.is_dir():
@@ -267,8 +267,12 @@ def _suffix(path: Path) -> str:
     return max(known, key=len, default="" if path.suffix[1:].isdecimal() else path.suffix.lower())
 
 
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in _ZARR_FILES) or path.suffix.lower() == ".zarr"
+
+
 def _format_of_folder(path: Path) -> Format:
-    if any((path / name).is_file() for name in _ZARR_FILES) or path.suffix.lower() == ".zarr":
+    if _is_zarr(path):
         return FORMATS["OME-Zarr"]
     if any(is_dicom(file) for file in sorted(path.iterdir())):
         return FORMATS["DICOM"]

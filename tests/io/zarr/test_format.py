@@ -290,6 +290,11 @@ class TestForeignImages:
         with pytest.raises(InputError, match="#2 is none of them"):
             io.read(tmp_path / "a.zarr#2")
 
+    def test_a_point_of_a_store_by_another_name_is_read(self, tmp_path: Path) -> None:
+        foreign(tmp_path / "0", "tzyx", (2, 3, 4, 5))
+        volume = io.read(tmp_path / "0#1")
+        assert np.array_equal(np.asarray(volume.data)[0], values((2, 3, 4, 5))[1])
+
     def test_a_choice_among_one_is_told(self, tmp_path: Path) -> None:
         foreign(tmp_path / "a.zarr", "zyx", (3, 4, 5))
         with pytest.raises(InputError, match=r"a\.zarr: #1 chooses nothing"):
