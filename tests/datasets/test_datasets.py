@@ -301,6 +301,23 @@ def test_published_ids_are_named(make: Made, names: dict[int, str], channels: st
     assert data.cases[0].segmentation().labels[max(names)] == names[max(names)]
 
 
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [
+        ("BraTS-GLI-00005-100", {3: "enhancing tumour", 4: "resection cavity"}),
+        ("BraTS-MET-00005-000", {3: "enhancing tumour"}),
+        ("BraTS-PED-00005-000", {}),
+    ],
+)
+def test_ids_of_newer_brats_sets_have_their_own_names(case: str, names: dict[int, str], tmp_path: Path) -> None:
+    for channel in ("t1c", "t1n", "t2f", "t2w"):
+        image(tmp_path / case / f"{case}-{channel}.nii.gz")
+    labels(tmp_path / case / f"{case}-seg.nii.gz", 3, 4)
+    data = open_dataset(tmp_path)
+    for found in (data.labels, data.cases[0].segmentation().labels):
+        assert {i: name for i, name in found.items() if i > 2} == names
+
+
 def opened(make: Made, root: Path) -> DataSet:
     make(root)
     return open_dataset(root)
