@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_medseg.errors import FileError, NotSupportedError
+from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.io.disk import files, inflate
 from napari_medseg.io.itk import place
 
@@ -149,12 +149,36 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
         lines, listed = _split_list(lines)
     pairs = [re.split(r"\s*(?::=?|=)\s*", line, maxsplit=1) for line in lines if not line.startswith("#")]
     keyed = [(p[0].replace(" ", "").lower(), p[1].strip()) for p in pairs if len(p) == 2]
+    if not nrrd:
+        keyed = list(_spelled(path, pairs, keyed))
     fields = dict(keyed)
     # A checker that takes the last of two and a parser that takes the first would see different files.
     twice = [key for key in _DECISIVE if sum(key == k for k, _ in keyed) > 1]
     if twice:
         raise FileError(f"{path}: the header is damaged: {twice[0]!r} stands in it twice")
     return (fields | {_LISTED: "\n".join(listed)} if nrrd else fields), length
+
+
+def _spelled(path: Path, pairs: Sequence[Sequence[str]], keyed: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The fields of a MetaImage but for those that ITK passes over: it tells large letters from small ones."""
+    names = (pair[0].strip() for pair in pairs if len(pair) == 2)
+    for name, (key, value) in zip(names, keyed, strict=True):
+        expected = _META_FIELDS.get(key, name)
+        if name == expected:
+            yield key, value
+        else:
+            warn(f"{path}: its field {name!r:.50} is passed over: MetaImage spells it {expected}")
+
+
+_META_FIELDS = {
+    name.lower(): name
+    for name in (
+        "NDims", "DimSize", "ElementType", "ElementSpacing", "ElementSize", "Offset", "Position", "Origin",
+        "TransformMatrix", "Rotation", "Orientation", "CenterOfRotation", "AnatomicalOrientation", "DistanceUnits",
+        "ElementNumberOfChannels", "ElementDataFile", "HeaderSize", "BinaryData", "CompressedData",
+        "BinaryDataByteOrderMSB", "ElementByteOrderMSB",
+    )
+}  # fmt: skip
 
 
 def _split_list(lines: Sequence[str]) -> tuple[list[str], list[str]]:
