@@ -90,6 +90,9 @@ def read(path: Path) -> ItkHeader:
             most *= 8  # at least one digit for each voxel of up to 8 bytes
         if size // len(parts) > most:
             raise _cut_short(path, size // len(parts), most)
+        extra = there - size // len(parts)
+        if encoding == "raw" and extra > 0 and not _ends_with_voxels(fields):
+            warn(f"{path}: {extra} extra bytes after the voxels (a file is longer than its header says)")
     return header
 
 
@@ -236,15 +239,24 @@ def _encoding(path: Path, fields: Mapping[str, str]) -> str:
 
 def _skipped(path: Path, fields: Mapping[str, str], *, attached: bool) -> int:
     """Bytes to skip in front of the voxels."""
-    text = fields.get("byteskip") or fields.get("headersize") or "0"
+    text = _skip_of(fields)
     lines = fields.get("lineskip", "0")
     if lines != "0":
         raise NotSupportedError(f"{path}: skipping lines in front of the voxels is not read: save it as one file")
-    if text == "-1":  # the voxels are at the end of the file
+    if _ends_with_voxels(fields):
         return 0
     if not text.isdecimal() or (attached and text != "0"):
         raise FileError(f"{path}: the header gives an impossible offset of the voxels: {text:.50}")
     return int(text)
+
+
+def _skip_of(fields: Mapping[str, str]) -> str:
+    return fields.get("byteskip") or fields.get("headersize") or "0"
+
+
+def _ends_with_voxels(fields: Mapping[str, str]) -> bool:
+    """Whether the voxels are at the end of the file, whatever lies in front of them."""
+    return _skip_of(fields) == "-1"
 
 
 def _data_files(path: Path, fields: Mapping[str, str]) -> tuple[Path, ...]:
