@@ -92,8 +92,12 @@ def test_what_no_2d_format_holds_is_refused_or_told(tmp_path: Path) -> None:
         write(tmp_path / "a.png", Segmentation(np.full((1, 5, 7), 70000) * (GREY > 9), PLACE))
     with pytest.raises(InputError, match="no format is written under this name"):
         write(tmp_path / "a.jpg", Volume(GREY[None, None], PLACE))
-    with pytest.warns(MedsegWarning, match="BMP holds no names, no provenance and no size of a pixel"):
+    told = "BMP holds no names or colours of labels, no provenance and no size of a pixel"
+    with pytest.warns(MedsegWarning, match=told):
         write(tmp_path / "a.bmp", Segmentation(GREY[None], PLACE, {1: "liver"}))
+    unplaced = Grid((1, 5, 7), np.eye(4), in_pixels=True)
+    with pytest.warns(MedsegWarning, match=told):
+        write(tmp_path / "a.bmp", Segmentation(GREY[None], unplaced, colours={1: (255, 0, 0)}))
     moved = Grid.from_spacing((1, 5, 7), (1.0, 0.7, 0.3), origin=(9.0, 0.0, 0.0))
     with pytest.warns(MedsegWarning, match="the position and the direction of the slice are lost"):
         write(tmp_path / "a.png", Volume(GREY[None, None], moved))

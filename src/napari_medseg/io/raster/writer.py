@@ -46,8 +46,9 @@ def save(path: Path, stored: Stored) -> None:
         if is_tiff:
             _write_tiff(temporary, pixels, spacing, text)
         elif path.suffix.lower() == ".bmp":
-            if stored.labels or stored.provenance or spacing:
-                warn(f"{path}: BMP holds no names, no provenance and no size of a pixel: write .png to keep them")
+            if stored.labels or stored.colours or stored.provenance or spacing:
+                what = "no names or colours of labels, no provenance and no size of a pixel"
+                warn(f"{path}: BMP holds {what}: write .png to keep them")
             Image.fromarray(pixels).save(temporary, format="BMP")
         else:
             _write_png(temporary, pixels, spacing, text, stored)
