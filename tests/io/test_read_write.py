@@ -97,6 +97,14 @@ def test_ids_of_a_store_are_looked_at_as_they_are_copied(tmp_path: Path, suffix:
         io.write(tmp_path / f"a{suffix}", Segmentation(store, grid("SAR", data.shape)))
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".zarr", ".png"])
+def test_a_provenance_that_json_does_not_hold_is_refused(tmp_path: Path, suffix: str) -> None:
+    labels = Segmentation(np.zeros((1, 4, 5), np.uint8), grid("IPL", (1, 4, 5)))
+    with pytest.raises(InputError, match=rf"a{suffix}: the provenance must be values that JSON can hold: .*float32"):
+        io.write(tmp_path / f"a{suffix}", labels, provenance={"a": np.float32(1)})
+    assert not list(tmp_path.iterdir())
+
+
 def test_formats_load_when_they_are_met() -> None:
     code = (
         "import sys, napari_medseg.io; "

@@ -8,6 +8,7 @@ A module whose paths name many parts also has ``loader(path)``, which loads each
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -159,8 +160,9 @@ def write(
 
     provenance: how it was made (any value that JSON can hold), instead of what `x` says; it is written to the format's
     place for text. source: the DICOM series that labels lie on; a .dcm (DICOM-SEG) refers to it. An existing file is
-    replaced at the end, and stays as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without
-    a source, FileError where the file cannot be written. A 2D format holds one slice: InputError for a volume.
+    replaced at the end, and stays as it was on a fault. Raises InputError for an unknown suffix, for a .dcm without a
+    source, for ids outside 0 .. 2^31 - 1 and for a provenance that JSON cannot hold, FileError where the file cannot be
+    written. A 2D format holds one slice: InputError for a volume.
     """
     target = Path(path)
     files.check_name(target)
@@ -175,6 +177,10 @@ def write(
     if x.grid.in_pixels and not format_.is_flat:
         warn(f"{target}: nothing says how large a pixel is, and 1 mm is written")
     content = stored.from_noun(x if provenance is None else replace(x, provenance=provenance))
+    try:
+        json.dumps(dict(content.provenance))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{target}: the provenance must be values that JSON can hold: {error}") from error
     format_.save(target, content if source is None else replace(content, source=Path(source)))
 
 
