@@ -100,6 +100,9 @@ def _refuse_surfaces(header: Any, path: Path) -> None:
 def _described(array: LazyArray, header: Any, path: Path, part: str) -> Stored:
     """The array with all that the header says about it."""
     own = _own_attributes(header, path) or _label_table(header, path, part) or attributes.Attributes()
+    if int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0 and not header.get_sform()[:3].any():
+        warn(f"{path}: all numbers of the sform are 0; the qform is used")
+        header["sform_code"] = 0
     grid = grid_of(str(path), array.shape, geometry.from_nifti(_affine_ras(header, path)))
     _warn_of_contradictions(header, grid, path)
     is_labels = own.is_labels or int(header["intent_code"]) == _LABEL_INTENT
