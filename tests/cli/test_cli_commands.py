@@ -30,6 +30,7 @@ from napari_medseg import (
 )
 from napari_medseg.cli import main
 from napari_medseg.cli.terminal import ProgressLine
+from napari_medseg.errors import FileError
 from napari_medseg.events import TrainProgress
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.inference.runs.files import sha256_of
@@ -464,3 +465,11 @@ def test_the_hash_of_a_folder_changes_with_a_name_and_with_a_byte(ball_images: P
     renamed = sha256_of(ball_images)
     (ball_images / "case9.nii.gz").write_bytes(b"x")
     assert len({first, renamed, sha256_of(ball_images)}) == 3
+
+
+def test_the_hash_of_a_part_is_that_of_its_file(tmp_path: Path) -> None:
+    marked = tmp_path / "a#1.nii.gz"
+    marked.write_bytes(b"x")
+    assert sha256_of(tmp_path / "a#1.nii.gz#0") == sha256_of(marked)
+    with pytest.raises(FileError, match=r"no such file: .*b\.nii\.gz"):
+        sha256_of(tmp_path / "b.nii.gz#0")

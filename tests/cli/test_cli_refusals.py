@@ -16,6 +16,16 @@ from napari_medseg import Grid, Segmentation, write
 from napari_medseg.cli import main, parser, terminal
 from napari_medseg.errors import MedsegWarning
 
+WORK = {
+    "segment images/case0.nii.gz --model model.safetensors": "napari_medseg.inference.engine.segmenting",
+    "interact images/case0.nii.gz --prompts log.json": "napari_medseg.interactive.session.resume_interaction",
+    "propagate images/case0.nii.gz --labels labels/case0.nii": "napari_medseg.refinement.filling.iter_propagate",
+    "clean labels/case0.nii --fill-holes": "napari_medseg.refinement.cleaning.iter_clean",
+    "instances labels/case0.nii": "napari_medseg.inference.objects.instances.iter_instances",
+    "explain images/case0.nii.gz --model model.safetensors --label 1": "napari_medseg.explanation.iter_explain",
+}
+"""{command: what does its work}."""
+
 
 @pytest.fixture
 def workplace(
@@ -83,6 +93,44 @@ REFUSED = {
     "output_is_the_header_of_the_input": (
         "segment pair.img --model model.safetensors -o pair.hdr",
         "pair.hdr: the output would replace its input",
+    ),
+    "output_holds_the_part_that_is_the_input": (
+        "convert two_channels.nii.gz#0 -o two_channels.nii.gz",
+        "two_channels.nii.gz: the output would replace its input",
+    ),
+    "output_holds_the_array_that_is_the_input": (
+        "convert image.zarr/0 -o image.zarr",
+        "image.zarr: the output would replace its input",
+    ),
+    "output_is_the_grid": (
+        "convert labels/case0.nii --as-labels --onto images/case0.nii.gz -o images/case0.nii.gz",
+        "case0.nii.gz: the output would replace its input",
+    ),
+    "output_is_the_first_model": (
+        "convert weights.pt --network unet3d --crop model.safetensors -o model.safetensors",
+        "model.safetensors: the output would replace its input",
+    ),
+    "probabilities_are_the_input": (
+        "segment image.zarr --model model.safetensors -o out.nii.gz --probabilities image.zarr",
+        "image.zarr: the output would replace its input",
+    ),
+    "uncertainty_is_the_input": (
+        "segment image.zarr --model model.safetensors -o out.nii.gz --uncertainty ./image.zarr",
+        "image.zarr: the output would replace its input",
+    ),
+    "output_is_a_slice": (
+        "instances labels/case0.nii --source empty -o slice.dcm",
+        "slice.dcm: cannot be replaced: a DICOM file that was not written by napari-medseg is there",
+    ),
+    "volume_as_a_picture": (SEGMENT.replace("out.nii.gz", "out.png"), "out.png: a 2D format holds one slice"),
+    "objects_as_a_picture": ("instances labels/case0.nii -o out.png", "out.png: a 2D format holds one slice"),
+    "clean_without_source": (
+        "clean labels/case0.nii --fill-holes -o out.dcm",
+        "out.dcm: a DICOM segmentation refers to the series it was drawn on",
+    ),
+    "idle_source_of_clean": (
+        "clean labels/case0.nii --fill-holes -o out.nii --source images",
+        "out.nii: only DICOM segmentations",
     ),
     "consensus_is_a_reader": (
         "evaluate --prediction labels --reference labels --reader readers --consensus vote "
@@ -182,6 +230,19 @@ def test_refused_in_one_line(command: str, message: str, workplace: Path, capsys
     assert said.out == ""
     assert re.fullmatch(rf"error: [^\n]*{message}[^\n]*\n", said.err), said.err
     assert sorted(workplace.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", list(WORK), ids=lambda command: command.split()[0])
+def test_what_cannot_be_written_is_refused_before_the_work(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(WORK[command], work)
+    (workplace / "log.json").write_text("{}")
+    assert main([*command.split(), "-o", "out.png"]) == 2
+    assert "out.png: a 2D format holds one slice; got 12 x 20 x 16 voxels" in capsys.readouterr().err
 
 
 def test_labels_on_another_grid_are_not_trained_on(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -301,6 +301,37 @@ def test_published_ids_are_named(make: Made, names: dict[int, str], channels: st
     assert data.cases[0].segmentation().labels[max(names)] == names[max(names)]
 
 
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [
+        ("BraTS-GLI-00005-100", {3: "enhancing tumour", 4: "resection cavity"}),
+        ("BraTS-MET-00005-000", {3: "enhancing tumour"}),
+        ("BraTS-PED-00005-000", {}),
+    ],
+)
+def test_ids_of_newer_brats_sets_have_their_own_names(case: str, names: dict[int, str], tmp_path: Path) -> None:
+    for channel in ("t1c", "t1n", "t2f", "t2w"):
+        image(tmp_path / case / f"{case}-{channel}.nii.gz")
+    labels(tmp_path / case / f"{case}-seg.nii.gz", 3, 4)
+    data = open_dataset(tmp_path)
+    for found in (data.labels, data.cases[0].segmentation().labels):
+        assert {i: name for i, name in found.items() if i > 2} == names
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('{"0": "background", "1": "lesion", "2": "lesion"}', {1: "lesion", 2: "lesion 2"}),
+        ('{"background": 0, "a b": 1, "a  b": 2}', {1: "a b", 2: "a b 2"}),
+    ],
+    ids=["ids", "names"],
+)
+def test_equal_names_are_numbered(text: str, names: dict[int, str], tmp_path: Path) -> None:
+    msd(tmp_path)
+    (tmp_path / "dataset.json").write_text(f'{{"channel_names": {{"0": "CT"}}, "labels": {text}}}')
+    assert dict(open_dataset(tmp_path).labels) == names
+
+
 def opened(make: Made, root: Path) -> DataSet:
     make(root)
     return open_dataset(root)

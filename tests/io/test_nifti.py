@@ -155,6 +155,13 @@ def test_a_qform_that_is_not_used_is_told_and_never_refused(tmp_path: Path, head
     assert farthest_mm(volume.grid, Grid((3, 4, 5), geometry.from_nifti(RAS))) < 1e-4
 
 
+def test_the_qform_stands_in_for_an_empty_sform(tmp_path: Path) -> None:
+    path = saved(tmp_path / "odd.nii", srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4)
+    with pytest.warns(MedsegWarning, match="all numbers of the sform are 0; the qform is used"):
+        volume = io.read(path)
+    assert farthest_mm(volume.grid, Grid((3, 4, 5), geometry.from_nifti(RAS))) < 1e-4
+
+
 @pytest.mark.parametrize("sform_code", [0, 1])
 @pytest.mark.parametrize("qfac", [0, 2, np.nan], ids=str)
 def test_a_pixdim_0_that_is_not_minus_1_is_1(tmp_path: Path, qfac: float, sform_code: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from grids import grid
 from napari_medseg import io
@@ -69,6 +70,39 @@ def test_one_format_becomes_another(tmp_path: Path, suffix: str) -> None:
     read = io.read_segmentation(tmp_path / f"b{suffix}")
     assert np.array_equal(np.asarray(read.data), LABELS.data[:])
     assert (read.labels, read.grid.same_as(LABELS.grid)) == (LABELS.labels, True)
+
+
+@pytest.mark.parametrize(
+    "suffix", [".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".ome.zarr", ".png", ".tif", ".bmp"]
+)
+@pytest.mark.parametrize(
+    ("id_", "dtype"),
+    [(-1, "i1"), (-1, "i2"), (-1, "i4"), (-1, "i8"), (2**31 + 5, "u4"), (2**32 + 1, "u8")],
+)
+def test_ids_that_no_label_has_are_not_written(tmp_path: Path, suffix: str, id_: int, dtype: str) -> None:
+    data = np.zeros((1, 4, 5), dtype)
+    data[0, 1, 2] = id_
+    path = tmp_path / f"a{suffix}"
+    with pytest.raises(InputError, match=rf"a{suffix}: label ids must lie in 0 to 2147483647; got .*{id_}"):
+        io.write(path, Segmentation(data, grid("IPL", (1, 4, 5))))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".ome.zarr"])
+def test_ids_of_a_store_are_looked_at_as_they_are_copied(tmp_path: Path, suffix: str) -> None:
+    data = np.zeros((70, 4, 5), np.uint64)
+    data[69, 1, 2] = 2**32 + 1
+    store = zarr.array(data, chunks=(64, 4, 5))
+    with pytest.raises(InputError, match=r"label ids must lie in 0 to 2147483647; got 0 to 4294967297"):
+        io.write(tmp_path / f"a{suffix}", Segmentation(store, grid("SAR", data.shape)))
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".zarr", ".png"])
+def test_a_provenance_that_json_does_not_hold_is_refused(tmp_path: Path, suffix: str) -> None:
+    labels = Segmentation(np.zeros((1, 4, 5), np.uint8), grid("IPL", (1, 4, 5)))
+    with pytest.raises(InputError, match=rf"a{suffix}: the provenance must be values that JSON can hold: .*float32"):
+        io.write(tmp_path / f"a{suffix}", labels, provenance={"a": np.float32(1)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_formats_load_when_they_are_met() -> None:

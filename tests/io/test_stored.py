@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -106,7 +107,7 @@ def test_what_cannot_be_labels_is_refused(data: LazyArray, match: str) -> None:
     ],
 )
 def test_labels_take_the_smallest_type_where_64_bits_are_too_many(data: LazyArray, dtype: Any) -> None:
-    written = in_memory(stored(data, is_labels=True))
+    written = in_memory(stored(data, is_labels=True), Path("a.nii"))
     assert written.dtype == np.dtype(dtype)
     assert written.dtype.isnative
     assert np.array_equal(written, np.asarray(data))

@@ -114,7 +114,8 @@ def _add_state_dict(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    check_keeps_inputs([args.source], [args.output])
+    given = (args.source, args.onto, args.series, args.labels, args.arguments, args.crop and Path(args.crop))
+    check_keeps_inputs([path for path in given if path], [args.output])
     foreign = is_foreign(args.source)
     _refuse_idle_flags(args, foreign=foreign)
     if is_model_path(args.source):

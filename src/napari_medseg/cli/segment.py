@@ -124,13 +124,15 @@ def run(args: Namespace) -> None:
     for case, target in zip(cases, outputs, strict=True):
         labels_source(paths_of(case)[0], target)
         wanted.append(_wanted(args, case.name, target, alone=len(cases) == 1))
+    check_keeps_inputs(inputs, [path for goal in wanted for path in goal.paths])
     with locked(*outputs):
         refiner = None if args.refine is None else load_model(args.refine)
-        model = _checked_model(args.model, cases, config, refiner)
+        model = as_models(_one_or_several(args.model))  # before torch is loaded: a wrong file is refused at once
         if args.regions is not None:
             wanted = _with_regions(args.regions, model, cases, wanted)
         regions = [path for goal in wanted for path in (goal.regions or {}).values()]
         check_keeps_inputs(inputs, regions)
+        check_cases(cases, model, config, refiner, wanted)
         try:
             with locked(*regions):
                 _segment(args, cases, model, config, wanted, refiner)
@@ -226,12 +228,3 @@ def _channels_of(names: list[str]) -> int:
 
 def _one_or_several(names: list[str]) -> str | list[str]:
     return names[0] if len(names) == 1 else names
-
-
-def _checked_model(
-    names: list[str], cases: list[Case], config: SegmentConfig, refiner: Model | None
-) -> Model | ModelSet:
-    """The model. Every image and the device are checked against it first; no image is decoded for that."""
-    model = as_models(_one_or_several(names))  # before torch is loaded: a wrong file is refused at once
-    check_cases(cases, model, config, refiner)
-    return model

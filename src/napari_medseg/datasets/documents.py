@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import itertools
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ def label_table(path: Path) -> dict[int, str]:
 def label_ids(path: Path, labels: object) -> dict[str, tuple[int, ...]]:
     """{name: ids} of `labels` in a dataset.json, either {"liver": 1} (a list for regions) or {"1": "liver"}.
 
-    The background, id 0, is left out. Raises FileError for ids that are no whole numbers in bounds.
+    The background, id 0, is left out; equal names are numbered. Raises FileError for ids that are no whole numbers in
+    bounds.
     """
     if not isinstance(labels, Mapping) or len(labels) > _MAX_LABELS:
         raise FileError(f"{path}: labels must be an object of at most {_MAX_LABELS} names; got {_shown(labels)}")
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for key, value in labels.items():
         name, ids = (value, key) if isinstance(value, str) else (key, value)
         listed = ids if isinstance(ids, list) else [ids]
@@ -54,8 +56,14 @@ def label_ids(path: Path, labels: object) -> dict[str, tuple[int, ...]]:
             raise FileError(f"{path}: a region of more than {_MAX_LABELS} labels")
         whole = tuple(label_id(path, i) for i in listed)
         if whole != (0,):
-            found[clean(name)] = whole
+            found[_unlike(clean(name), found)] = whole
     return found
+
+
+def _unlike(name: str, others: Container[str]) -> str:
+    """The name, with a number behind it where others have it."""
+    numbered = (f"{name} {n}" if n > 1 else name for n in itertools.count(1))
+    return next(text for text in numbered if text not in others)
 
 
 def label_id(path: Path, value: object) -> int:

@@ -32,7 +32,7 @@ _ENTITY = re.compile(r"(?:^|_)([a-z]+)-([A-Za-z0-9]+)")
 _ACDC = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
 _LITS = {1: "liver", 2: "liver tumour"}
 _KITS = {1: "kidney", 2: "tumour", 3: "cyst"}
-_BRATS = {1: "necrotic core", 2: "oedema", 3: "enhancing tumour", 4: "enhancing tumour"}
+_BRATS = {1: "necrotic core", 2: "oedema", 3: "enhancing tumour"}
 _BTCV = dict(
     enumerate(
         (
@@ -223,6 +223,7 @@ def lits(folder: Path) -> DataSet | None:
 def brats(folder: Path) -> DataSet | None:
     """BraTS: a folder for each case with four images and ..._seg.nii.gz (or -seg.nii.gz, since 2023)."""
     cases, lacking = [], []
+    names: dict[int, str] = {}
     for place in filter(Path.is_dir, entries(folder)):
         files = {formats.strip_suffix(path): path for path in _files(place) if re.search(f"{_NIFTI}$", path.name)}
         for mark, channels in zip("_-", _BRATS_CHANNELS, strict=True):
@@ -230,12 +231,23 @@ def brats(folder: Path) -> DataSet | None:
             labels = files.get(f"{place.name}{mark}seg")
             given = tuple(path for path in images if path is not None)
             if labels is not None and len(given) == len(channels):
-                named = Named(labels, _BRATS)
+                of_case = _brats_names(place.name, mark)
+                names |= of_case
+                named = Named(labels, of_case)
                 cases.append(Case(name=place.name, images=given, labels=named, channels=channels))
             elif given or labels is not None:
                 lacking.append(place.name)
-    note = "enhancing tumour has the id 4 in the sets before 2023, and 3 since"
-    return _with_cases(folder, "BraTS", cases, _BRATS, (note, *_left_out(lacking)))
+    note = "enhancing tumour has the id 4 in the sets before 2023, and 3 since; 4 is a resection cavity since 2024"
+    return _with_cases(folder, "BraTS", cases, names, (note, *_left_out(lacking)))
+
+
+def _brats_names(case: str, mark: str) -> dict[int, str]:
+    """The names of a case's ids. Those of children (PED) mean other things in each year, and have none here."""
+    if mark == "_":
+        return {**_BRATS, 4: "enhancing tumour"}
+    if "-PED-" in case:
+        return {}
+    return {**_BRATS, 4: "resection cavity"} if "-GLI-" in case else _BRATS
 
 
 def btcv(folder: Path) -> DataSet | None:

@@ -8,12 +8,15 @@ A module whose paths name many parts also has ``loader(path)``, which loads each
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
+
+import numpy as np
 
 from napari_medseg.errors import FileError, InputError, warn
 from napari_medseg.io import choice, stored
@@ -157,8 +160,9 @@ def write(
 
     provenance: how it was made (any value that JSON can hold), instead of what `x` says; it is written to the format's
     place for text. source: the DICOM series that labels lie on; a .dcm (DICOM-SEG) refers to it. An existing file is
-    replaced at the end, and stays as it was on a fault. Raises InputError for an unknown suffix and for a .dcm without
-    a source, FileError where the file cannot be written. A 2D format holds one slice: InputError for a volume.
+    replaced at the end, and stays as it was on a fault. Raises InputError for an unknown suffix, for a .dcm without a
+    source, for ids outside 0 .. 2^31 - 1 and for a provenance that JSON cannot hold, FileError where the file cannot be
+    written. A 2D format holds one slice: InputError for a volume.
     """
     target = Path(path)
     files.check_name(target)
@@ -167,16 +171,41 @@ def write(
     if format_ is None or suffix not in format_.written:
         known = ", ".join(s for f in FORMATS.values() for s in f.written)
         raise InputError(f"{target}: no format is written under this name: end it in one of {known}")
-    if source is not None and format_.name != "DICOM":
-        raise InputError(
-            f"{target}: only DICOM segmentations (.dcm) refer to a source; {format_.name} has no place for it"
-        )
+    _check_source(target, format_, source)
     if format_.name != "OME-Zarr":
         files.check_no_folder(target)
     if x.grid.in_pixels and not format_.is_flat:
         warn(f"{target}: nothing says how large a pixel is, and 1 mm is written")
     content = stored.from_noun(x if provenance is None else replace(x, provenance=provenance))
+    try:
+        json.dumps(dict(content.provenance))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{target}: the provenance must be values that JSON can hold: {error}") from error
     format_.save(target, content if source is None else replace(content, source=Path(source)))
+
+
+def check_fits(path: Path, grid: Grid, source: Path | None = None) -> None:
+    """Raise as `write` would for labels on a grid, before the work that makes them. source: as of `write`.
+
+    The suffix of the path is one that is written.
+    """
+    format_ = _BY_SUFFIX[_suffix(path)]
+    _check_source(path, format_, source)
+    if format_.name == "DICOM":
+        from napari_medseg.io.dicom.seg import labelled
+
+        labelled(path, grid, source)
+    elif format_.is_flat:
+        from napari_medseg.io.raster.writer import check_flat
+
+        check_flat(path, grid)
+
+
+def _check_source(path: Path, format_: Format, source: object) -> None:
+    if source is not None and format_.name != "DICOM":
+        raise InputError(
+            f"{path}: only DICOM segmentations (.dcm) refer to a source; {format_.name} has no place for it"
+        )
 
 
 def _stored(path: str | PathLike[str], *, as_labels: bool) -> Stored:
@@ -188,7 +217,7 @@ def format_of(path: Path) -> Format:
     """The format of an existing file or folder, or of a part of one (`FOLDER#SERIES`, `FILE#3`). Raises FileError."""
     whole, part = choice.split(path)
     if part and not whole.name.lower().endswith(_ARCHIVES):
-        return _BY_SUFFIX.get(_suffix(whole), FORMATS["DICOM"])
+        return FORMATS["OME-Zarr"] if _is_zarr(whole) else _BY_SUFFIX.get(_suffix(whole), FORMATS["DICOM"])
     status = files.status_of(whole)
     suffix = _suffix(path)
     if path.is_dir():
@@ -213,11 +242,18 @@ def is_flat(path: Path) -> bool:
 def labels_on(path: str | PathLike[str], name: str, grid: Grid) -> Segmentation:
     """As `labels_in`, for labels that belong to an image on this grid.
 
-    A 2D image that does not say how large its pixels are takes the grid, if it has as many of them: a camera states a
-    size, and a program that draws masks drops it.
+    A 2D image that does not say how large its pixels are takes their size from the grid, if it has as many of them: a
+    camera states a size, and a program that draws masks drops it. A camera also turns its pictures by Exif, and a mask
+    is drawn on what is shown: both are upright.
     """
     labels = labels_in(path, name)
-    return replace(labels, grid=grid) if labels.grid.in_pixels and labels.grid.shape == grid.shape else labels
+    if not labels.grid.in_pixels:
+        return labels
+    size = np.diag([*np.abs(grid.affine[:3, :3]).sum(axis=1), 1.0])
+    upright = Grid(labels.grid.shape, size @ labels.grid.affine, in_pixels=grid.in_pixels)
+    if upright.order_onto(grid) is not None:
+        return replace(labels, grid=upright)
+    return replace(labels, grid=grid) if labels.grid.shape == grid.shape else labels
 
 
 def strip_suffix(path: str | PathLike[str]) -> str:
@@ -237,8 +273,12 @@ def _suffix(path: Path) -> str:
     return max(known, key=len, default="" if path.suffix[1:].isdecimal() else path.suffix.lower())
 
 
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in _ZARR_FILES) or path.suffix.lower() == ".zarr"
+
+
 def _format_of_folder(path: Path) -> Format:
-    if any((path / name).is_file() for name in _ZARR_FILES) or path.suffix.lower() == ".zarr":
+    if _is_zarr(path):
         return FORMATS["OME-Zarr"]
     if any(is_dicom(file) for file in sorted(path.iterdir())):
         return FORMATS["DICOM"]

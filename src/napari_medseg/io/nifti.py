@@ -100,6 +100,9 @@ def _refuse_surfaces(header: Any, path: Path) -> None:
 def _described(array: LazyArray, header: Any, path: Path, part: str) -> Stored:
     """The array with all that the header says about it."""
     own = _own_attributes(header, path) or _label_table(header, path, part) or attributes.Attributes()
+    if int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0 and not header.get_sform()[:3].any():
+        warn(f"{path}: all numbers of the sform are 0; the qform is used")
+        header["sform_code"] = 0
     grid = grid_of(str(path), array.shape, geometry.from_nifti(_affine_ras(header, path)))
     _warn_of_contradictions(header, grid, path)
     is_labels = own.is_labels or int(header["intent_code"]) == _LABEL_INTENT
@@ -111,7 +114,7 @@ def save(path: Path, stored: Stored) -> None:
     is_pair = path.suffix.lower() in (".hdr", ".img")
     if is_pair:
         path = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
-    image = _image(stored, is_pair=is_pair)
+    image = _image(path, stored, is_pair=is_pair)
     text = attributes.to_text(stored)
     if stored.labels:  # in front: readers of this table look at the first extension alone
         table = caret.to_extension(stored.labels, stored.colours)
@@ -127,9 +130,9 @@ def save(path: Path, stored: Stored) -> None:
         image.to_file_map({part: FileHolder(fileobj=file) for part, file in opened.items()})
 
 
-def _image(stored: Stored, *, is_pair: bool) -> Any:
+def _image(path: Path, stored: Stored, *, is_pair: bool) -> Any:
     """The nibabel image: sform and, without shear, the same qform; channels as a vector on the fifth axis."""
-    array = in_memory(stored)
+    array = in_memory(stored, path)
     xyz = array.T if array.ndim == 3 else array.transpose(3, 2, 1, 0)[:, :, :, None, :]
     classes = (nib.Nifti1Pair, nib.Nifti2Pair) if is_pair else (nib.Nifti1Image, nib.Nifti2Image)
     image_class = classes[max(array.shape) > _NIFTI1_MAX_SIZE]

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from napari_medseg.errors import FileError, InputError
-from napari_medseg.io import formats
+from napari_medseg.io import choice, formats
 from napari_medseg.io.disk import files, locks
 
 DEFAULT_SUFFIX = ".nii.gz"
@@ -36,25 +36,35 @@ def output_paths(inputs: Sequence[Path], out: str, names: Sequence[str] | None =
 
 
 def check_writable(path: Path) -> None:
-    """Raise InputError unless the name ends in a suffix that is written, FileError where a folder has the name."""
+    """Raise InputError unless the name ends in a suffix that is written.
+
+    Raises FileError where a folder has the name, and for a .dcm where a DICOM file that is not ours is there.
+    """
     files.check_name(path)
     suffixes = [suffix for format_ in formats.FORMATS.values() for suffix in format_.written]
     if not path.name.lower().endswith(tuple(suffixes)):
         raise InputError(f"{path}: no format is written under this name: end it in one of {', '.join(suffixes)}")
     _check_no_folder(path)
+    if path.suffix.lower() == ".dcm" and os.path.exists(path):  # before pydicom is loaded
+        from napari_medseg.io.dicom.seg import check_replaceable
+
+        check_replaceable(path)
 
 
 def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Raise InputError where an output would replace an input."""
-    kept = {_header(path) for path in inputs}
+    """Raise InputError where an output would replace an input, or a store that an input lies in."""
+    kept = {place for path in inputs for place in (_header(path), *_header(path).parents)}
     for path in outputs:
         if _header(path) in kept:
             raise InputError(f"{path}: the output would replace its input: give another name")
 
 
 def _header(path: Path) -> Path:
-    """What a path leads to. Both halves of a NIfTI pair lead to the header: they are written together."""
-    whole = path.resolve()
+    """The file or folder that a path, or a part of one, leads to.
+
+    Both halves of a NIfTI pair lead to the header: they are written together.
+    """
+    whole = choice.split(path)[0].resolve()
     return whole.with_suffix(".hdr") if whole.suffix.lower() in (".img", ".hdr") else whole
 
 

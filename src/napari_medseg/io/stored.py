@@ -134,7 +134,7 @@ def to_segmentation(stored: Stored, name: str) -> Segmentation:
     if np.dtype(data.dtype).kind == "f":
         data = _whole_numbers(np.asarray(data), name)
     elif isinstance(data, np.ndarray) and data.size:
-        _check_ids(data, name)
+        check_ids(data, name)
     colours, provenance = stored.colours, stored.provenance
     return Segmentation(data, stored.grid, stored.labels, name=name, colours=colours, provenance=provenance)
 
@@ -147,9 +147,14 @@ def from_noun(x: Volume | Segmentation) -> Stored:
     return Stored(x.data, x.grid, (), x.labels, x.provenance, is_labels=True, colours=x.colours)
 
 
-def in_memory(stored: Stored) -> Array:
-    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels in the smallest type."""
+def in_memory(stored: Stored, path: Path) -> Array:
+    """The array as a file takes it: native byte order, bool as uint8, 64-bit labels in the smallest type.
+
+    path: what is written, for messages. Raises InputError for label ids outside 0 .. 2^31 - 1.
+    """
     array = np.asarray(stored.data)
+    if stored.is_labels:
+        check_ids(array, str(path))
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
     if array.dtype.kind == "b":
@@ -214,7 +219,7 @@ def _whole_numbers(data: Array, name: str) -> Array:
             f"{name}: labels must be whole numbers; {count} voxels have fractions (an image, or labels that were "
             f"interpolated): threshold or round them first"
         )
-    _check_ids(rounded, name)
+    check_ids(rounded, name)
     if off > 0:
         warn(f"{name}: labels are not exactly whole numbers (off by up to {off:.1e}); they are rounded")
     return rounded.astype(label_dtype(int(rounded.max(initial=0))))
@@ -225,7 +230,10 @@ def _require_one_channel(count: int, name: str) -> None:
         raise InputError(f"{name}: labels have one channel; got {count} channels: split them first")
 
 
-def _check_ids(data: Array, name: str) -> None:
+def check_ids(data: Array, name: str) -> None:
+    """Raise InputError for ids outside 0 .. 2^31 - 1. No voxel is looked at where the type holds none."""
+    if data.dtype.kind == "b" or (data.dtype.kind == "u" and data.dtype.itemsize < 4):
+        return
     low, high = data.min(initial=0), data.max(initial=0)
     if low < 0 or high > MAX_LABEL:
         raise InputError(

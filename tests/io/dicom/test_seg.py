@@ -21,6 +21,7 @@ from napari_medseg import geometry, io
 from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import AxisOrder
 from napari_medseg.io.dicom.codes import coded
+from napari_medseg.io.formats import check_fits
 from napari_medseg.volume import Grid, Segmentation
 
 GRID = grid("SPL", shape=(4, 5, 6), angles_rad=(0.2, -0.15, 0.1))
@@ -192,6 +193,22 @@ def test_what_cannot_be_a_segmentation_is_refused(tmp_path: Path, series: Path) 
         io.write(path, Segmentation(DATA * 0, GRID), source=series)
     with pytest.raises(InputError, match=r"ids from 1 to 65535; got \[70000\]"):
         io.write(path, Segmentation(DATA.astype(np.int32) * 70000 // 3, GRID, {70000: "x"}), source=series)
+    for dtype in (np.int16, np.int64):
+        with pytest.raises(InputError, match=r"out\.dcm: label ids must lie in 0 to 2147483647; got -1 to"):
+            io.write(path, Segmentation(DATA.astype(dtype) - 1, GRID), source=series)
+
+
+def test_ours_is_replaced_and_a_slice_is_not(tmp_path: Path, series: Path) -> None:
+    inside = series / "seg.dcm"
+    for labels in (LABELS, Segmentation(DATA.clip(0, 2), GRID)):
+        io.write(inside, labels, source=series)
+    assert io.read_segmentation(inside).data[:].max() == 2
+    theirs = next(path for path in sorted(series.iterdir()) if path != inside)
+    theirs = theirs.rename(theirs.with_suffix(".dcm"))
+    before = theirs.read_bytes()
+    with pytest.raises(FileError, match="a DICOM file that was not written by napari-medseg is there"):
+        io.write(theirs, LABELS, source=series)
+    assert theirs.read_bytes() == before
 
 
 def test_a_resampled_source_is_refused(tmp_path: Path) -> None:
@@ -204,6 +221,8 @@ def test_a_resampled_source_is_refused(tmp_path: Path) -> None:
     labels = Segmentation(np.ones(image.grid.shape, np.uint8), image.grid, {1: "all"})
     with pytest.raises(NotSupportedError, match="its slices cannot be labelled"):
         saved(tmp_path, labels, path)
+    with pytest.raises(NotSupportedError, match="its slices cannot be labelled"):
+        check_fits(tmp_path / "out.dcm", image.grid, path)
 
 
 def overlapping(folder: Path, series: Path) -> Path:

@@ -177,7 +177,7 @@ def test_a_series_is_not_guessed(tmp_path: Path) -> None:
     header = NRRD.format(space="x", encoding="raw", extra="")
     header = header.replace("dimension: 3", "dimension: 4").replace("sizes: 5 4 3", "sizes: 5 4 3 2")
     lines = [line for line in header.splitlines() if not line.startswith("space")]
-    (tmp_path / "a.nrrd").write_bytes("\n".join(lines).encode() + b"\n\n" + VOXELS.tobytes() * 2)
+    (tmp_path / "a.nrrd").write_bytes("\n".join(lines).rstrip().encode() + b"\n\n" + VOXELS.tobytes() * 2)
     with pytest.raises(NotSupportedError, match=r"= \(5, 4, 3, 2\); .*is not guessed"):
         io.read(tmp_path / "a.nrrd")
 

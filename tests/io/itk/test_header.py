@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from napari_medseg.errors import FileError, NotSupportedError
+from napari_medseg.errors import FileError, MedsegWarning, NotSupportedError
 from napari_medseg.io.itk.header import check_stream, read
 
 NRRD = "NRRD0004\n# a comment: type: double\ntype: short\ndimension: 3\nsizes: 4 3 2\nencoding: raw\nspace: LPS\n"
@@ -40,6 +41,16 @@ def test_meta_image(tmp_path: Path) -> None:
     header = read(meta(tmp_path))
     assert (header.files, header.start) == ((tmp_path / "a.mha",), len(META) + len("LOCAL\n"))
     assert (header.encoding, header.size) == ("raw", 48)
+
+
+@pytest.mark.parametrize("make", [nrrd, meta])
+def test_bytes_behind_the_voxels_are_told(tmp_path: Path, make: Callable[..., Path]) -> None:
+    with pytest.warns(MedsegWarning, match="4 extra bytes after the voxels"):
+        read(make(tmp_path, voxels=VOXELS + b"more"))
+
+
+def test_bytes_in_front_of_voxels_at_the_end_are_none_behind_them(tmp_path: Path) -> None:
+    assert read(nrrd(tmp_path, NRRD + "byte skip: -1\n", b"junk" + VOXELS)).size == 48
 
 
 def test_channels_multiply_the_bytes(tmp_path: Path) -> None:

@@ -32,6 +32,22 @@ def meta(folder: Path, fields: str) -> Path:
     return folder / "a.mha"
 
 
+def test_a_missing_spacing_is_told(tmp_path: Path) -> None:
+    path = meta(tmp_path, "")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"ElementSpacing = 25 25 50\n", b""))
+    with pytest.warns(MedsegWarning, match="no spacing is stored .*: 1 mm is taken"):
+        assert io.read(path).grid.spacing == (1.0, 1.0, 1.0)
+    path.write_bytes(content.replace(b"ElementSpacing", b"elementspacing"))
+    with (
+        pytest.warns(MedsegWarning, match="'elementspacing' is passed over: MetaImage spells it ElementSpacing"),
+        pytest.warns(MedsegWarning, match="no spacing is stored"),
+    ):
+        assert io.read(path).grid.spacing == (1.0, 1.0, 1.0)
+    path.write_bytes(content.replace(b"ElementSpacing", b"ElementSize"))
+    assert io.read(path).grid.spacing == (50.0, 25.0, 25.0)
+
+
 def assert_scaled(volume: Volume, mm: float) -> None:
     assert volume.grid.spacing == pytest.approx(np.array((50, 25, 25)) * mm)
     assert volume.grid.origin == pytest.approx(np.array((300, 200, 100)) * mm)

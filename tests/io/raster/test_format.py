@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from napari_medseg import Grid, Segmentation, Volume, io, read, read_segmentation, write
+from napari_medseg.cases import Case
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning, NotSupportedError
 from napari_medseg.geometry import orientation_of
 from napari_medseg.io.choice import PointError
@@ -90,8 +92,12 @@ def test_what_no_2d_format_holds_is_refused_or_told(tmp_path: Path) -> None:
         write(tmp_path / "a.png", Segmentation(np.full((1, 5, 7), 70000) * (GREY > 9), PLACE))
     with pytest.raises(InputError, match="no format is written under this name"):
         write(tmp_path / "a.jpg", Volume(GREY[None, None], PLACE))
-    with pytest.warns(MedsegWarning, match="BMP holds no names, no provenance and no size of a pixel"):
+    told = "BMP holds no names or colours of labels, no provenance and no size of a pixel"
+    with pytest.warns(MedsegWarning, match=told):
         write(tmp_path / "a.bmp", Segmentation(GREY[None], PLACE, {1: "liver"}))
+    unplaced = Grid((1, 5, 7), np.eye(4), in_pixels=True)
+    with pytest.warns(MedsegWarning, match=told):
+        write(tmp_path / "a.bmp", Segmentation(GREY[None], unplaced, colours={1: (255, 0, 0)}))
     moved = Grid.from_spacing((1, 5, 7), (1.0, 0.7, 0.3), origin=(9.0, 0.0, 0.0))
     with pytest.warns(MedsegWarning, match="the position and the direction of the slice are lost"):
         write(tmp_path / "a.png", Volume(GREY[None, None], moved))
@@ -191,6 +197,36 @@ def test_a_turned_picture_lies_upright(tmp_path: Path, number: int, suffix: str)
     order = found.grid.order_onto(target)
     assert order is not None, orientation_of(found.grid.affine)
     assert same(order.apply(np.asarray(found.data))[0, 0], upright)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("shape", [(8, 10), (8, 8)], ids=["oblong", "square"])
+@pytest.mark.parametrize("size_mm", [None, 0.25], ids=["pixels", "mm"])
+def test_a_mask_drawn_on_a_turned_picture_lies_on_it(
+    tmp_path: Path, number: int, shape: tuple[int, int], size_mm: float | None
+) -> None:
+    upright = np.zeros(shape, np.uint8)
+    upright[:3, :2] = 255
+    turned = next(p for p in _ways(upright) if same(_as_shown(p, number), upright))
+    tags: dict[str, Any] = {"extratags": [(274, "H", 1, number, True)]}
+    tags |= {"resolution": (10 / size_mm, 10 / size_mm), "resolutionunit": "CENTIMETER"} if size_mm else {}
+    tiff(tmp_path / "a.tif", turned, **tags)
+    case = Case(name="a", images=(tmp_path / "a.tif",), labels=save(tmp_path / "m.png", (upright > 0).astype(np.uint8)))
+    image, mask = case.load()
+    assert same(np.asarray(image.data)[0] > 128, np.asarray(mask.data) > 0)
+    assert (mask.grid.in_pixels, mask.grid.spacing) == (size_mm is None, image.grid.spacing)
+
+
+def _ways(picture: Any) -> Iterator[Any]:
+    """A picture turned and mirrored in the eight ways."""
+    for side in (picture, picture.T):
+        yield from (np.ascontiguousarray(side[::a, ::b]) for a in (1, -1) for b in (1, -1))
+
+
+def _as_shown(stored: Any, number: int) -> Any:
+    image = Image.fromarray(stored)
+    image.getexif()[0x0112] = number
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def test_colours_are_three_channels_and_opacity_is_told(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from grids import ORIENTATIONS, grid, oblique
 from napari_medseg import io
 from napari_medseg.cli.describe import describe
 from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSupportedError
+from napari_medseg.geometry import nearest_axes
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.zarr.array import StoredArray
 from napari_medseg.io.zarr.format import filling_labels
@@ -289,6 +290,11 @@ class TestForeignImages:
         with pytest.raises(InputError, match="#2 is none of them"):
             io.read(tmp_path / "a.zarr#2")
 
+    def test_a_point_of_a_store_by_another_name_is_read(self, tmp_path: Path) -> None:
+        foreign(tmp_path / "0", "tzyx", (2, 3, 4, 5))
+        volume = io.read(tmp_path / "0#1")
+        assert np.array_equal(np.asarray(volume.data)[0], values((2, 3, 4, 5))[1])
+
     def test_a_choice_among_one_is_told(self, tmp_path: Path) -> None:
         foreign(tmp_path / "a.zarr", "zyx", (3, 4, 5))
         with pytest.raises(InputError, match=r"a\.zarr: #1 chooses nothing"):
@@ -354,6 +360,38 @@ class TestForeignImages:
         assert io.read(tmp_path / "a.zarr").data.shape == (1, 3, 4, 5)
         note = "note: a plain zarr array: spacing and orientation are unknown; 1 mm is taken"
         assert note in describe(tmp_path / "a.zarr")
+
+    @pytest.mark.parametrize("place", [grid("SAR"), oblique("LPI")], ids=["aligned", "oblique"])
+    @pytest.mark.parametrize("added", [False, True], ids=["dataset", "multiscale"])
+    def test_our_affine_moves_to_a_changed_position(self, tmp_path: Path, place: Grid, added: bool) -> None:
+        io.write(tmp_path / "a.zarr", Volume(noise((1, 3, 4, 5), "int16"), place))
+        group = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+        ome: Any = group.attrs["ome"]
+        (multiscale,) = ome["multiscales"]
+        if added:
+            multiscale["coordinateTransformations"] = [{"type": "translation", "translation": [0, 10, 20, -30]}]
+        else:
+            position = multiscale["datasets"][0]["coordinateTransformations"][1]["translation"]
+            position[1:] = np.add(position[1:], [10, 20, -30]).tolist()
+        group.attrs["ome"] = ome
+        with pytest.warns(MedsegWarning, match="the position was changed after napari-medseg wrote it"):
+            found = io.read(tmp_path / "a.zarr").grid
+        axes, signs = nearest_axes(place.affine)
+        assert np.allclose((np.subtract(found.origin, place.origin)[list(axes)] * signs), [10, 20, -30])
+        assert np.array_equal(found.affine[:3, :3], place.affine[:3, :3])
+
+    def test_names_that_were_changed_are_read(self, tmp_path: Path) -> None:
+        colours = {1: (1, 2, 3)}
+        io.write(
+            tmp_path / "a.zarr", Segmentation(np.zeros((3, 4, 5), int), grid("SAR"), {1: "liver"}, colours=colours)
+        )
+        group = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+        ome: Any = group.attrs["ome"]
+        ome["image-label"]["properties"] = [{"label-value": 1, "name": "kidney"}, {"label-value": 3, "name": "new"}]
+        ome["image-label"]["colors"] = [{"label-value": 1, "rgba": [9, 9, 9, 255]}]
+        group.attrs["ome"] = ome
+        read = io.read_segmentation(tmp_path / "a.zarr")
+        assert (dict(read.labels), dict(read.colours)) == ({1: "kidney", 3: "new"}, {1: (9, 9, 9)})
 
     def test_our_affine_gives_way_to_a_changed_scale(self, tmp_path: Path) -> None:
         io.write(tmp_path / "a.zarr", Volume(noise((1, 3, 4, 5), "int16"), grid("SAR")))

@@ -17,6 +17,7 @@ from napari_medseg.config import ExplainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.explanation.methods import METHODS, method_of
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.io.formats import check_fits
 from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.models.several import as_models
 
@@ -91,6 +92,7 @@ def run(args: Namespace) -> None:
         from napari_medseg.explanation import check, iter_explain
 
         volume = case.volume()
+        check_fits(target, volume.grid)
         labels = None if args.labels is None else io.read_segmentation(args.labels)
         asked = {"label": args.label, "method": args.method, "component": args.component, "voxel": args.voxel}
         streamed = target if target.suffix == ".zarr" else None

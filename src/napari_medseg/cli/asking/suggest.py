@@ -21,6 +21,7 @@ from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.folders import images_by_name, is_folder_of_images
 from napari_medseg.io.outputs import check_keeps_inputs, locked
 from napari_medseg.models.several import as_models
+from napari_medseg.transforms.regrid import onto
 
 if TYPE_CHECKING:
     from napari_medseg.doubt import Suggestion
@@ -100,7 +101,8 @@ def _labels(path: Path | None, cases: Sequence[Case]) -> dict[str, Segmentation]
         files = {cases[0].name: path}
     else:
         raise InputError(f"{path}: several images need a folder of labels, with files that are named as the images")
-    found = {case.name: labels_at(files[case.name], case.peek().grid) for case in cases if case.name in files}
+    grids = {case.name: case.peek().grid for case in cases if case.name in files}
+    found = {name: onto(labels_at(files[name], grid), grid) for name, grid in grids.items()}
     if not found:
         raise InputError(f"{path}: no file is named as an image, such as {cases[0].name}")
     return found

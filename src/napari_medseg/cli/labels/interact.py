@@ -17,6 +17,7 @@ from napari_medseg.config import CleanConfig, ObjectsConfig, PropagateConfig
 from napari_medseg.errors import InputError, NotSupportedError, warn
 from napari_medseg.inference.runs.files import labels_source, paths_of, sha256_of, sha256_of_all
 from napari_medseg.io.folders import partners
+from napari_medseg.io.formats import check_fits
 from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.models.file import load_model
 
@@ -143,6 +144,7 @@ def run_clean(args: Namespace) -> None:
         from napari_medseg.refinement.cleaning import iter_clean
 
         segmentation = io.read_segmentation(args.labels)
+        check_fits(target, segmentation.grid, args.series)
         cleaned = terminal.follow(iter_clean(segmentation, config=config), segmentation.name)
         provenance = {**cleaned.provenance, "napari_medseg": __version__, "labels_sha256": sha256_of(args.labels)}
         io.write(target, cleaned, provenance=provenance, source=args.series)
@@ -156,6 +158,7 @@ def run_instances(args: Namespace) -> None:
         from napari_medseg.inference.objects.instances import iter_instances
 
         segmentation = io.read_segmentation(args.labels)
+        check_fits(target, segmentation.grid, args.series)
         streamed = target if target.suffix.lower() == ".zarr" else None
         made_by = {"napari_medseg": __version__, "labels_sha256": sha256_of(args.labels)}
         given = replace(segmentation, provenance={**segmentation.provenance, **made_by})
@@ -244,9 +247,9 @@ def _write_each(
     check_keeps_inputs([*images, *given.values()], targets)
     sources = [labels_source(paths_of(case)[0], target) for case, target in zip(cases, targets, strict=True)]
     with locked(*targets):
-        if len(cases) > 1:
-            for case in cases:
-                case.peek()  # so that a wrong file is refused before the first output is written
+        # A wrong file, and labels that could not be written, are refused before the first output is written.
+        for case, target, source in zip(cases, targets, sources, strict=True):
+            check_fits(target, case.peek().grid, source)
         for case, target, source in zip(cases, targets, sources, strict=True):
             hashes = {"input_sha256": sha256_of_all(paths_of(case)), f"{what}_sha256": sha256_of(given[case.name])}
             provenance = {**how, "napari_medseg": __version__, **hashes}

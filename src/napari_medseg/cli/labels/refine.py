@@ -17,6 +17,7 @@ from napari_medseg.cli.knobs import add_knob
 from napari_medseg.config import RefineConfig
 from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.inference.runs.files import labels_source, sha256_of, sha256_of_all
+from napari_medseg.io.formats import check_fits
 from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.models.file import load_model
 
@@ -52,6 +53,7 @@ def run(args: Namespace) -> None:
     with locked(target):
         model = load_model(args.model)  # before torch is loaded: a wrong file is refused at once
         volume = Case(name=io.strip_suffix(args.image[0]), images=with_channels(args.image)).volume()
+        check_fits(target, volume.grid, source)
         segmentation = labels_at(args.labels, volume.grid)
         from napari_medseg.refinement.refining import iter_refine
 

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, Progress, Work
 from napari_medseg.inference.refining.run import described_by, require_refiner_of
 from napari_medseg.inference.results.wanted import Wanted
-from napari_medseg.io.disk import locks
+from napari_medseg.io import choice
+from napari_medseg.io.disk import files, locks
+from napari_medseg.io.formats import check_fits
 from napari_medseg.io.outputs import locked, output_paths
 from napari_medseg.io.zarr.format import is_unfinished
 from napari_medseg.models.several import ModelSet, models_of
@@ -179,19 +182,26 @@ def is_done(target: Path, made_by: Mapping[str, object], *, as_labels: bool = Tr
 
 
 def check_cases(
-    cases: Iterable[Case], model: Model | ModelSet, config: SegmentConfig, refiner: Model | None = None
+    cases: Iterable[Case],
+    model: Model | ModelSet,
+    config: SegmentConfig,
+    refiner: Model | None = None,
+    wanted: Sequence[Wanted] = (),
 ) -> None:
     """Check every image and the device against the model; no image is decoded for that. Raises InputError.
 
-    Warns once of each thing that images leave open, such as how large a pixel is.
+    wanted: what is made of each case; raises as `formats.check_fits` for labels that could not be written. Warns once
+    of each thing that images leave open, such as how large a pixel is.
     """
     from napari_medseg.inference.device import choose_device
     from napari_medseg.inference.engine import require_fit
 
     choose_device(config.device)
     notes: dict[str, Sequence[str]] = {}
-    for case in cases:
+    for case, goal in zip(cases, wanted or repeat(Wanted()), strict=False):
         outline = case.peek()
+        for path in goal.labels:
+            check_fits(path, outline.grid, labels_source(paths_of(case)[0], path))
         for one in models_of(model):
             require_fit(outline, one.spec, str(one.path), config.missing)
         if refiner is not None:
@@ -221,13 +231,16 @@ def sha256_of_all(paths: list[Path]) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file; for a folder the SHA-256 of its files' names and SHA-256, in sorted order."""
+    """The SHA-256 of a file; for a folder the SHA-256 of its files' names and SHA-256, in sorted order.
+
+    Raises FileError where nothing is there.
+    """
     # A DICOM path may name one of several series. The files of FOLDER#SERIES are not known here: all in FOLDER count.
-    if not path.exists():
-        return sha256_of(path.with_name(path.name.partition("#")[0]))
+    path = choice.split(path)[0]
+    files.status_of(path)
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    listing = "".join(f"{p.relative_to(path).as_posix()}\0{sha256_of(p)}\n" for p in files)
+    inside = sorted(p for p in path.rglob("*") if p.is_file())
+    listing = "".join(f"{p.relative_to(path).as_posix()}\0{sha256_of(p)}\n" for p in inside)
     return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()

@@ -152,10 +152,15 @@ class DicomHeader:
     def private_text(self) -> str:
         """Our own JSON; empty if it is absent."""
         with _parse_errors_as_file_errors(self.path, "its private block"):
-            creator, text = (self.dataset.get(tag) for tag in _PRIVATE_TAGS)
-            return (
-                str(text.value) if text is not None and creator is not None and creator.value == PRIVATE_CREATOR else ""
-            )
+            text = self.dataset.get(_PRIVATE_TAGS[1])
+            return str(text.value) if text is not None and self.is_ours else ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this program wrote it."""
+        with _parse_errors_as_file_errors(self.path, "its private block"):
+            creator = self.dataset.get(_PRIVATE_TAGS[0])
+            return creator is not None and creator.value == PRIVATE_CREATOR
 
     @property
     def is_directory(self) -> bool:

@@ -7,6 +7,7 @@ frames may be absent: the grid spans from the first to the last frame that is th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,12 +20,14 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from napari_medseg import geometry
-from napari_medseg.errors import FileError, GridMismatchError, InputError, NotSupportedError, warn
+from napari_medseg.errors import FileError, GridMismatchError, InputError, MedsegError, NotSupportedError, warn
+from napari_medseg.geometry import AxisOrder
 from napari_medseg.io import attributes, choice
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.dicom.codes import colour_of
 from napari_medseg.io.dicom.geometry import PlaneStack, sparse_stack
-from napari_medseg.io.dicom.header import DicomHeader, check_pixels, items, numbers, text
+from napari_medseg.io.dicom.header import DicomHeader, check_pixels, items, numbers, read_header, text
+from napari_medseg.io.dicom.mark import is_dicom
 from napari_medseg.io.dicom.pixels import decode
 from napari_medseg.io.dicom.planes import DicomPlane, geometry_of, planes_of
 from napari_medseg.io.dicom.series import Series, choose
@@ -109,17 +112,13 @@ def save(path: Path, stored: Stored) -> None:
 
     BINARY if the ids run from 1 without gaps to 16 at the most, else LABELMAP. No text about the patient is copied: the
     study and the frame of reference identify it. Raises InputError for images, for labels without a source and for ids
-    above 65535, GridMismatchError if the labels do not lie on the series' grid.
+    above 65535, GridMismatchError if the labels do not lie on the series' grid, FileError as `check_replaceable`.
     """
+    check_replaceable(path)
     if not stored.is_labels:
         raise InputError(f"{path}: images are not written as DICOM: write .nii.gz, or give labels")
-    if stored.source is None:
-        raise InputError(f"{path}: a DICOM segmentation refers to the series it was drawn on: name it as the source")
-    series = choose(stored.source, as_labels=False)
-    if not series.headers[0].text("SeriesInstanceUID"):
-        raise InputError(f"{path}: the source {stored.source} states no SeriesInstanceUID to refer to: write .nii.gz")
-    planes, stack = arranged(series, stored.source)
-    data = _on_planes(path, stored, stack)
+    planes, order = labelled(path, stored.grid, stored.source)
+    data = np.ascontiguousarray(order.apply(in_memory(stored, path)))
     ids = sorted({*np.unique(data).tolist(), *stored.labels} - {0})
     if not ids or ids[-1] > _MAX_LABELMAP:
         raise InputError(f"{path}: DICOM segmentations hold ids from 1 to {_MAX_LABELMAP}; got {ids[-1:] or 'none'}")
@@ -129,6 +128,20 @@ def save(path: Path, stored: Stored) -> None:
     blob = BytesIO()
     content.save_as(blob, enforce_file_format=True)
     files.replace_bytes(path, blob.getvalue())
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise FileError where a DICOM file is at the path that is not ours, such as a slice of the source."""
+    if os.path.isfile(path) and is_dicom(path):
+        try:
+            is_ours = read_header(path).is_ours
+        except MedsegError:  # damaged, or of a kind that we never write
+            is_ours = False
+        if not is_ours:
+            raise FileError(
+                f"{path}: cannot be replaced: a DICOM file that was not written by napari-medseg is there: choose "
+                f"another name or remove it first"
+            )
 
 
 def _segments(header: DicomHeader) -> _Segments:
@@ -268,17 +281,24 @@ def _overlapping(segments: _Segments, chosen: set[int], overlaps: Mapping[tuple[
     )
 
 
-def _on_planes(path: Path, stored: Stored, stack: PlaneStack) -> Array:
-    """The labels on the planes of the source (plane, row, column); flipped and permuted as the grids demand."""
+def labelled(path: Path, grid: Grid, source: Path | None) -> tuple[Sequence[DicomPlane], AxisOrder]:
+    """The planes of the source that labels on a grid refer to, and the order that brings the labels onto them.
+
+    Raises as `save`, NotSupportedError for a source whose slices are resampled.
+    """
+    if source is None:
+        raise InputError(f"{path}: a DICOM segmentation refers to the series it was drawn on: name it as the source")
+    series = choose(source, as_labels=False)
+    if not series.headers[0].text("SeriesInstanceUID"):
+        raise InputError(f"{path}: the source {source} states no SeriesInstanceUID to refer to: write .nii.gz")
+    planes, stack = arranged(series, source)
     if stack.resampling is not None:
-        raise NotSupportedError(
-            f"{path}: the source {stored.source} is {stack.oddities[0]}: its slices cannot be labelled"
-        )
-    grid = Grid(stack.shape, geometry.from_itk(stack.affine_lps_xyz))
-    order = stored.grid.order_onto(grid)
+        raise NotSupportedError(f"{path}: the source {source} is {stack.oddities[0]}: its slices cannot be labelled")
+    there = Grid(stack.shape, geometry.from_itk(stack.affine_lps_xyz))
+    order = grid.order_onto(there)
     if order is None:
         raise GridMismatchError(
-            f"{path}: the labels must lie on the grid of their source {stored.source}; it has {grid.describe()}, the "
-            f"labels {stored.grid.describe()}: resample them first: {RESAMPLE}"
+            f"{path}: the labels must lie on the grid of their source {source}; it has {there.describe()}, the labels "
+            f"{grid.describe()}: resample them first: {RESAMPLE}"
         )
-    return np.ascontiguousarray(order.apply(in_memory(stored)))
+    return planes, order

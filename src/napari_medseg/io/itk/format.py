@@ -132,7 +132,7 @@ def save(path: Path, stored: Stored) -> None:
 
     Raises InputError for integers that ITK's files do not hold.
     """
-    array = _writable(in_memory(stored), path)
+    array = _writable(in_memory(stored, path), path)
     text = _text(path, stored)
     is_detached = path.suffix.lower() in (".nhdr", ".mhd")
     size = array.nbytes

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_medseg.errors import FileError, NotSupportedError
+from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.io.disk import files, inflate
 from napari_medseg.io.itk import place
 
@@ -90,6 +90,9 @@ def read(path: Path) -> ItkHeader:
             most *= 8  # at least one digit for each voxel of up to 8 bytes
         if size // len(parts) > most:
             raise _cut_short(path, size // len(parts), most)
+        extra = there - size // len(parts)
+        if encoding == "raw" and extra > 0 and not _ends_with_voxels(fields):
+            warn(f"{path}: {extra} extra bytes after the voxels (a file is longer than its header says)")
     return header
 
 
@@ -149,12 +152,36 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
         lines, listed = _split_list(lines)
     pairs = [re.split(r"\s*(?::=?|=)\s*", line, maxsplit=1) for line in lines if not line.startswith("#")]
     keyed = [(p[0].replace(" ", "").lower(), p[1].strip()) for p in pairs if len(p) == 2]
+    if not nrrd:
+        keyed = list(_spelled(path, pairs, keyed))
     fields = dict(keyed)
     # A checker that takes the last of two and a parser that takes the first would see different files.
     twice = [key for key in _DECISIVE if sum(key == k for k, _ in keyed) > 1]
     if twice:
         raise FileError(f"{path}: the header is damaged: {twice[0]!r} stands in it twice")
     return (fields | {_LISTED: "\n".join(listed)} if nrrd else fields), length
+
+
+def _spelled(path: Path, pairs: Sequence[Sequence[str]], keyed: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The fields of a MetaImage but for those that ITK passes over: it tells large letters from small ones."""
+    names = (pair[0].strip() for pair in pairs if len(pair) == 2)
+    for name, (key, value) in zip(names, keyed, strict=True):
+        expected = _META_FIELDS.get(key, name)
+        if name == expected:
+            yield key, value
+        else:
+            warn(f"{path}: its field {name!r:.50} is passed over: MetaImage spells it {expected}")
+
+
+_META_FIELDS = {
+    name.lower(): name
+    for name in (
+        "NDims", "DimSize", "ElementType", "ElementSpacing", "ElementSize", "Offset", "Position", "Origin",
+        "TransformMatrix", "Rotation", "Orientation", "CenterOfRotation", "AnatomicalOrientation", "DistanceUnits",
+        "ElementNumberOfChannels", "ElementDataFile", "HeaderSize", "BinaryData", "CompressedData",
+        "BinaryDataByteOrderMSB", "ElementByteOrderMSB",
+    )
+}  # fmt: skip
 
 
 def _split_list(lines: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -212,15 +239,24 @@ def _encoding(path: Path, fields: Mapping[str, str]) -> str:
 
 def _skipped(path: Path, fields: Mapping[str, str], *, attached: bool) -> int:
     """Bytes to skip in front of the voxels."""
-    text = fields.get("byteskip") or fields.get("headersize") or "0"
+    text = _skip_of(fields)
     lines = fields.get("lineskip", "0")
     if lines != "0":
         raise NotSupportedError(f"{path}: skipping lines in front of the voxels is not read: save it as one file")
-    if text == "-1":  # the voxels are at the end of the file
+    if _ends_with_voxels(fields):
         return 0
     if not text.isdecimal() or (attached and text != "0"):
         raise FileError(f"{path}: the header gives an impossible offset of the voxels: {text:.50}")
     return int(text)
+
+
+def _skip_of(fields: Mapping[str, str]) -> str:
+    return fields.get("byteskip") or fields.get("headersize") or "0"
+
+
+def _ends_with_voxels(fields: Mapping[str, str]) -> bool:
+    """Whether the voxels are at the end of the file, whatever lies in front of them."""
+    return _skip_of(fields) == "-1"
 
 
 def _data_files(path: Path, fields: Mapping[str, str]) -> tuple[Path, ...]:

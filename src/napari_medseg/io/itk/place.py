@@ -115,6 +115,8 @@ def _is_identity(rows: list[str]) -> bool:
 
 
 def _meta_oddities(fields: Mapping[str, str]) -> Iterator[str]:
+    if not fields.keys() & {"elementspacing", "elementsize"}:
+        yield "no spacing is stored (no ElementSpacing): 1 mm is taken"
     said = fields.get("anatomicalorientation", "").upper()
     matrix = _numbers(fields, "transformmatrix", "rotation", "orientation")
     # Each row of the matrix is the direction of one axis of the array.

@@ -31,7 +31,7 @@ _CM_MM, _METRE_MM = 10.0, 1000.0
 
 def save(path: Path, stored: Stored) -> None:
     """See `format.save`."""
-    array, grid = _slice(in_memory(stored), stored.grid, path)
+    array, grid = _slice(in_memory(stored, path), stored.grid, path)
     _warn_of_lost_place(grid, path)
     spacing = None if grid.in_pixels else (grid.spacing[1], grid.spacing[2])
     content = {attributes.KEY: attributes.to_json_object(stored)}
@@ -46,8 +46,9 @@ def save(path: Path, stored: Stored) -> None:
         if is_tiff:
             _write_tiff(temporary, pixels, spacing, text)
         elif path.suffix.lower() == ".bmp":
-            if stored.labels or stored.provenance or spacing:
-                warn(f"{path}: BMP holds no names, no provenance and no size of a pixel: write .png to keep them")
+            if stored.labels or stored.colours or stored.provenance or spacing:
+                what = "no names or colours of labels, no provenance and no size of a pixel"
+                warn(f"{path}: BMP holds {what}: write .png to keep them")
             Image.fromarray(pixels).save(temporary, format="BMP")
         else:
             _write_png(temporary, pixels, spacing, text, stored)
@@ -57,15 +58,19 @@ def _slice(array: Array, grid: Grid, path: Path) -> tuple[Array, Grid]:
     """(Y, X) or (C, Y, X) of the slice, as it lies on the screen, and its grid with the slice's axis first."""
     order = AxisOrder.between(grid.orientation, _SCREEN)
     turned, there = order.apply(array), grid.reordered(order)
-    flat = [axis for axis, n in enumerate(there.shape) if n == 1]
-    if not flat:
+    check_flat(path, grid)
+    axis = there.shape.index(1)
+    first = AxisOrder((axis, *(a for a in range(3) if a != axis)), (False, False, False))  # type: ignore[arg-type]
+    return np.take(turned, 0, axis=turned.ndim - 3 + axis), there.reordered(first)
+
+
+def check_flat(path: Path, grid: Grid) -> None:
+    """Raise InputError unless the grid is one slice."""
+    if 1 not in grid.shape:
         raise InputError(
             f"{path}: a 2D format holds one slice; got {' x '.join(map(str, grid.shape))} voxels: write .nii.gz, or "
             f"cut one slice out"
         )
-    axis = flat[0]
-    first = AxisOrder((axis, *(a for a in range(3) if a != axis)), (False, False, False))  # type: ignore[arg-type]
-    return np.take(turned, 0, axis=turned.ndim - 3 + axis), there.reordered(first)
 
 
 def _warn_of_lost_place(grid: Grid, path: Path) -> None:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from napari_medseg.io import attributes, choice
 from napari_medseg.io.attributes import KEY, Attributes
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.disk import files, locks
-from napari_medseg.io.stored import Stored, grid_of, with_channel_axis
+from napari_medseg.io.stored import Stored, check_ids, grid_of, with_channel_axis
 from napari_medseg.io.zarr import metadata, pyramid
 from napari_medseg.io.zarr.array import StoredArray, open_array
 from napari_medseg.io.zarr.ome import (
     Multiscale,
     channel_names,
+    first_position,
     for_writing,
     label_colours,
     label_names,
@@ -95,7 +97,8 @@ def peek(path: Path, *, as_labels: bool) -> Stored:
 def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
     """Write an image (c, z, y, x) or labels (z, y, x) as OME-Zarr 0.5 with a pyramid, atomically.
 
-    An existing store is replaced if it is ours and of the same kind; FileError otherwise.
+    An existing store is replaced if it is ours and of the same kind; FileError otherwise. Raises InputError for label
+    ids outside 0 .. 2^31 - 1.
     """
     _check_replaceable(path, is_labels=stored.is_labels)
     levels = pyramid.plan(stored.grid.shape, stored.grid.spacing)
@@ -104,7 +107,8 @@ def save(path: Path, stored: Stored, *, chunks: Shape3 = CHUNKS) -> None:
     size = sum(_bytes(level.shape, dtype) for level in levels) * channels
     with files.replacing(path, size, by_folder=True) as temporary:
         arrays = _create(temporary, stored, levels, dtype, chunks=chunks)
-        pyramid.copy_blocks(data, arrays[0])
+        check = partial(check_ids, name=str(path)) if stored.is_labels else None
+        pyramid.copy_blocks(data, arrays[0], check)
         for level, fine, coarse in zip(levels[1:], arrays, arrays[1:], strict=False):
             pyramid.reduce_blocks(fine, coarse, level.factors, is_labels=stored.is_labels)
         _mark_complete(temporary)
@@ -344,15 +348,21 @@ def _plain_array(array: StoredArray, path: Path) -> Stored:
 def _placed(
     array: StoredArray, multiscale: Multiscale, content: Mapping[str, Any], path: Path, part: str = ""
 ) -> Stored:
-    """The array with its grid and names: those of our attribute if the group has it, else those of OME-Zarr."""
+    """The array with its grid and names.
+
+    Where the group has our attribute, its affine and channels are taken; a scale, a position and names of labels that
+    a later tool has changed go before.
+    """
     ome = ome_part(content)
     data = _in_order(array, multiscale.axes, path, part)
     own, affine = _own(content, multiscale, path)
     grid = grid_of(str(path), data.shape, affine)
+    if isinstance(content.get(KEY), dict):
+        grid = _moved(grid, multiscale, path)
     count = data.shape[0] if len(data.shape) == 4 else 1
     channels = own.channels or channel_names(ome, count)
-    labels = own.labels or label_names(ome)
-    colours = own.colours or label_colours(ome)
+    labels = label_names(ome) or own.labels
+    colours = label_colours(ome) or own.colours
     return Stored(data, grid, channels, labels, own.provenance, is_labels="image-label" in ome, colours=colours)
 
 
@@ -394,6 +404,18 @@ def _own(content: Mapping[str, Any], multiscale: Multiscale, path: Path) -> tupl
         )
         return attributes_, multiscale.affine
     return attributes_, affine
+
+
+def _moved(grid: Grid, multiscale: Multiscale, path: Path) -> Grid:
+    """The grid of our affine, moved with a position that a later tool has changed."""
+    moved = multiscale.position - first_position(grid)
+    if np.all(np.abs(moved) <= 0.01 * np.array(grid.spacing)):
+        return grid
+    warn(f"{path}: the position was changed after napari-medseg wrote it; the changed one is used")
+    axes, signs = geometry.nearest_axes(grid.affine)
+    affine = grid.affine.copy()
+    affine[list(axes), 3] += moved * signs
+    return Grid(grid.shape, affine)
 
 
 def _as_affine(value: object, path: Path) -> FloatArray:

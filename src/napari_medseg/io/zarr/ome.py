@@ -24,7 +24,7 @@ from napari_medseg.io import units
 from napari_medseg.io.attributes import colour_of
 from napari_medseg.io.stored import Stored
 from napari_medseg.io.zarr.pyramid import Level
-from napari_medseg.volume import MAX_LABEL, Colour
+from napari_medseg.volume import MAX_LABEL, Colour, Grid
 
 VERSIONS = ("0.4", "0.5")
 _SPACE = "zyx"
@@ -121,6 +121,11 @@ class Multiscale:
     """Of z, y and x."""
 
     @property
+    def position(self) -> FloatArray:
+        """(3,) translation in mm along z, y and x."""
+        return np.array([self.translation_mm.get(name, 0.0) for name in _SPACE])
+
+    @property
     def affine(self) -> FloatArray:
         """Index (z, y, x) -> (S, P, L). Each position along an axis is measured in the direction of the axis."""
         affine = np.zeros((4, 4))
@@ -160,19 +165,11 @@ def _image_label(stored: Stored) -> dict[str, Any]:
 
 
 def _transforms(stored: Stored, level: Level, lead: int) -> list[Any]:
-    """Scale and translation of a level: they put the centre of the volume in its place along each array axis.
-
-    OME-Zarr has no direction. A position along an array axis is measured along the nearest world axis, in the direction
-    of the array.
-    """
+    """Scale and translation of a level."""
     from yaozarrs import v05
 
-    grid = stored.grid
-    axes, signs = geometry.nearest_axes(grid.affine)
-    centre_world = grid.index_to_world((np.array(grid.shape) - 1) / 2)
-    centre = centre_world[list(axes)] * signs
-    spacing = np.array(grid.spacing)
-    first = centre - spacing * (np.array(grid.shape) - 1) / 2
+    spacing = np.array(stored.grid.spacing)
+    first = first_position(stored.grid)
     # A mean lies at the centre of its block. A label is that of the block's first voxel, and lies there.
     shift = np.zeros(3) if stored.is_labels else (np.array(level.scale) - 1) / 2 * spacing
     scale = spacing * level.scale
@@ -180,6 +177,18 @@ def _transforms(stored: Stored, level: Level, lead: int) -> list[Any]:
         v05.ScaleTransformation(scale=[1.0] * lead + scale.tolist()),
         v05.TranslationTransformation(translation=[0.0] * lead + (first + shift).tolist()),
     ]
+
+
+def first_position(grid: Grid) -> FloatArray:
+    """(3,) position in mm of the first voxel along each array axis: the centre of the volume is in its place.
+
+    OME-Zarr has no direction. A position along an array axis is measured along the nearest world axis, in the direction
+    of the array.
+    """
+    axes, signs = geometry.nearest_axes(grid.affine)
+    to_centre = (np.array(grid.shape) - 1) / 2
+    centre = grid.index_to_world(to_centre)[list(axes)] * signs
+    return np.asarray(centre - np.array(grid.spacing) * to_centre)
 
 
 def ome_part(group_attributes: Mapping[str, Any]) -> Mapping[str, Any]:

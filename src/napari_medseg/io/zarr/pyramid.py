@@ -5,6 +5,7 @@ Arrays are (..., Z, Y, X); only the last three axes are reduced.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +48,16 @@ def _coarser(level: Level, spacing_zyx_mm: Triple) -> Level:
     return Level((shape[0] // z, shape[1] // y, shape[2] // x), (z, y, x), (scale[0] * z, scale[1] * y, scale[2] * x))
 
 
-def copy_blocks(source: LazyArray, target: Any) -> None:
-    """Fill a zarr array from an array of the same shape, a block of whole chunks at a time."""
+def copy_blocks(source: LazyArray, target: Any, check: Callable[[Array], None] | None = None) -> None:
+    """Fill a zarr array from an array of the same shape, a block of whole chunks at a time.
+
+    check: raises for a block, as it is in the source, that cannot be copied.
+    """
     for block in blocks(whole(target.shape), target.chunks):
-        target[block] = np.asarray(source[block]).astype(target.dtype, copy=False)
+        values = np.asarray(source[block])
+        if check is not None:
+            check(values)
+        target[block] = values.astype(target.dtype, copy=False)
 
 
 def reduce_blocks(source: Any, target: Any, factors: Shape3, *, is_labels: bool) -> None:
