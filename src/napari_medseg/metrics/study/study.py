@@ -18,7 +18,7 @@ from napari_medseg.config import (
     configured,
 )
 from napari_medseg.errors import InputError
-from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
+from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate, channel_ids
 from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement_of, majority_vote
 from napari_medseg.metrics.agreement.staple import RaterRow, staple
 from napari_medseg.metrics.descriptive.intensity import IntensityRow, intensity_statistics
@@ -295,7 +295,9 @@ def _label_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any
     if case.image is not None:
         rows["intensities"] = intensity_statistics(case.reference, case.image)
     if case.probabilities is not None:
-        held = calibrate(probabilities=case.probabilities, reference=case.reference, config=config.calibration)
+        p = case.probabilities
+        ids = channel_ids(p.channels, case.reference, case.prediction)
+        held = calibrate(probabilities=p, reference=case.reference, labels=ids, config=config.calibration)
         rows["calibration"], rows["reliability"] = held.rows, held.reliability
     return rows
 
