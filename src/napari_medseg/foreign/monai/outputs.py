@@ -10,7 +10,8 @@ from typing import Any
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.foreign.documents import Resolver
 from napari_medseg.foreign.expressions import chosen_by_channels
-from napari_medseg.foreign.monai.transforms import flag, named
+from napari_medseg.foreign.monai.arguments import OFF, Arguments
+from napari_medseg.foreign.monai.transforms import flag, is_off, named
 from napari_medseg.models.pipeline import BroughtBack, Output, Region, Sliding
 from napari_medseg.registry import shown
 
@@ -19,6 +20,17 @@ _NEUTRAL = frozenset(
         *("SaveImaged", "EnsureTyped", "ToTensord", "CastToTyped", "ToDeviced", "CopyItemsd", "DeleteItemsd"),
         *("SplitDimd", "SqueezeDimd", "EnsureChannelFirstd", "ToNumpyd", "Lambdad", "MeanEnsembled"),
     )
+)
+_ARGUMENTS = {
+    "Activationsd": Arguments.of("sigmoid softmax", other=(None,)),
+    "AsDiscreted": Arguments.of("argmax to_onehot threshold", rounding=(None, "torchrounding")),
+    "KeepLargestConnectedComponentd": Arguments.of("applied_labels is_onehot independent connectivity num_components"),
+}
+_INFERER = Arguments.of(
+    "roi_size sw_batch_size overlap mode padding_mode cval sw_device progress cache_roi_weight_map cpu_thresh "
+    "buffer_steps buffer_dim spatial_dim",
+    sigma_scale=(0.125, [0.125], [0.125] * 2, [0.125] * 3),
+    with_coord=OFF,
 )
 
 
@@ -45,7 +57,7 @@ def postprocessing_of(path: Path, resolver: Resolver, transforms: Any) -> Postpr
         target = transform.get("_target_") if isinstance(transform, dict) else None
         if not isinstance(target, str):
             raise ModelFileError(f"{path}: a transform of the postprocessing has no _target_")
-        if resolver.shallow("postprocessing", transform.get("disabled")):
+        if is_off(resolver, transform):
             continue
         try:
             found = _after(found, named(target), transform, resolver)
@@ -58,6 +70,9 @@ def _after(found: Postprocessing, name: str, transform: Mapping[str, Any], resol
     def given(key: str, default: Any = None) -> Any:
         return resolver.deep("postprocessing", transform.get(key, default))
 
+    if name in _ARGUMENTS:
+        known = _ARGUMENTS[name]
+        known.refuse_others({k: v if k in known.known else given(k) for k, v in known.given(transform).items()})
     if name == "Activationsd":
         sigmoid = flag(_one(given("sigmoid", False)))
         return replace(found, sigmoid=found.sigmoid or sigmoid, is_active=True)
@@ -153,6 +168,11 @@ def sliding_of(path: Path, inferer: Any) -> tuple[Sliding, list[int] | None, int
         table.get("padding_mode", "constant"),
     )
     notes = []
+    given = _INFERER.given(table)
+    try:
+        _INFERER.refuse_others({k: v for k, v in given.items() if mode == "gaussian" or k != "sigma_scale"})
+    except ValueError as error:
+        raise ModelFileError(f"{path}: the arguments of {kind} cannot be taken: {error}") from None
     if not isinstance(overlap, int | float) or isinstance(overlap, bool) or not 0 <= overlap < 0.95:
         raise ModelFileError(f"{path}: the inferer's overlap must lie in 0 to 0.95; got {shown(overlap)}")
     if mode not in ("constant", "gaussian"):
