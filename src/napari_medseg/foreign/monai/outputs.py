@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,18 @@ _INFERER = Arguments.of(
 
 
 @dataclass(frozen=True)
+class Kept:
+    """That only the largest component of something is kept."""
+
+    numbers: tuple[int, ...]
+    """Of labels, or of channels that overlap; empty for all but 0."""
+    each: bool
+    """Whether of each by itself, or of all together."""
+    in_map: bool
+    """Whether the bundle has made one label map before."""
+
+
+@dataclass(frozen=True)
 class Postprocessing:
     """What a bundle does with the outputs of its network."""
 
@@ -43,7 +55,7 @@ class Postprocessing:
     """None: nothing is brought back, since nothing was resampled."""
     is_discrete: bool = False
     is_active: bool = False
-    largest: tuple[tuple[int, ...], ...] = ()
+    kept: tuple[Kept, ...] = ()
     order: tuple[tuple[int, int], ...] = ()
     """(channel, label), the strongest first, where the bundle says how regions become one label map."""
     notes: tuple[str, ...] = ()
@@ -96,6 +108,9 @@ def _after(found: Postprocessing, name: str, transform: Mapping[str, Any], resol
         )
         return replace(found, brought_back=way, notes=(*found.notes, *note))
     if name == "KeepLargestConnectedComponentd":
+        if given("num_components", 1) != 1:
+            told = f"the bundle keeps the {shown(given('num_components'))} largest components; here all are kept"
+            return replace(found, notes=(*found.notes, told))
         return _largest(found, given("applied_labels"), given("independent", True), given("connectivity"))
     if name == "Lambdad":
         text = transform.get("func")
@@ -114,14 +129,11 @@ def _largest(found: Postprocessing, labels: Any, independent: Any, connectivity:
     listed = labels if isinstance(labels, list) else [] if labels is None else [labels]
     if not all(type(label) is int for label in listed):
         raise ValueError(f"applied_labels must be whole numbers; got {shown(labels)}")
-    listed = [label for label in listed if label > 0]
-    groups = tuple((label,) for label in listed) if flag(independent) else (tuple(listed),) if listed else ()
     notes = found.notes
     if connectivity not in (None, 3):
         notes = (*notes, "components are connected by faces only in the bundle; here by corners too")
-    if not listed:
-        groups = ((),)
-    return replace(found, largest=groups, notes=notes)
+    kept = Kept(tuple(listed), flag(independent), in_map=bool(found.order))
+    return replace(found, kept=(*found.kept, kept), notes=notes)
 
 
 def output_of(after: Postprocessing, names: Mapping[int, str], outputs: int) -> tuple[dict[int, str], Output]:
@@ -134,7 +146,7 @@ def output_of(after: Postprocessing, names: Mapping[int, str], outputs: int) -> 
         if outputs < 2:
             raise NotSupportedError("one output channel that is no region (sigmoid) cannot be taken")
         labels = {k: names.get(k) or f"class {k}" for k in range(1, outputs)}
-        return labels, Output(brought_back=brought_back, largest=_groups(after, labels))
+        return labels, Output(brought_back=brought_back, largest=_groups(after.kept, labels))
     first = 1 if names.get(0, "").lower() == "background" and outputs > 1 else 0
     chosen = {channel: label for channel, label in after.order if channel < outputs} or {
         k: k + 1 - first for k in range(first, outputs)
@@ -145,13 +157,22 @@ def output_of(after: Postprocessing, names: Mapping[int, str], outputs: int) -> 
     labels = {label: named_[channel] for channel, label in chosen.items()}
     if brought_back == "labels":
         brought_back = "probabilities"
-    return labels, Output(regions=regions, brought_back=brought_back, largest=_groups(after, labels))
+    in_map = [kept for kept in after.kept if kept.in_map or outputs == 1]
+    return labels, Output(
+        regions=regions,
+        brought_back=brought_back,
+        largest=_groups(in_map, labels),
+        largest_regions=_groups([kept for kept in after.kept if kept not in in_map], range(outputs)),
+    )
 
 
-def _groups(after: Postprocessing, labels: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:
-    """The groups of labels of which the largest component is kept; an empty one stands for each label."""
-    groups = tuple((label,) for label in labels) if after.largest == ((),) else after.largest
-    return tuple(kept for group in groups if (kept := tuple(label for label in group if label in labels)))
+def _groups(listed: Iterable[Kept], known: Collection[int]) -> tuple[tuple[int, ...], ...]:
+    """The groups of labels, or of channels, of which the largest component is kept."""
+    groups: list[tuple[int, ...]] = []
+    for kept in listed:
+        numbers = tuple(k for k in kept.numbers or known if k in known and (kept.numbers or k))
+        groups += [(k,) for k in numbers] if kept.each else [numbers]
+    return tuple(group for group in groups if group)
 
 
 def sliding_of(path: Path, inferer: Any) -> tuple[Sliding, list[int] | None, int | None, tuple[str, ...]]:
