@@ -88,7 +88,7 @@ def _add_beside(parser: ArgumentParser) -> None:
         help="Images: intensities, and slices in an .html report; several times for several channels.",
     )
     group.add_argument(
-        "--probabilities", type=Path, metavar="PATH", help="Probabilities, a channel per label id: their calibration."
+        "--probabilities", type=Path, metavar="PATH", help="Probabilities, a channel per label: their calibration."
     )
     for name in ("bins", "region"):
         add_knob(group, CalibrationConfig, name, flag=f"--calibration-{name}")

@@ -47,6 +47,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "sliding overlap": (0, 0.95),
         "spacing_zyx_mm": (0.001, 1000),
         "step channel": (0, MAX_CHANNELS - 1),
+        "region channel": (0, MAX_CHANNELS - 1),
         "step margin": (0, MAX_PATCH),
         "step value": _INTENSITY,
         "training cases": (0, 10**9),

@@ -172,6 +172,8 @@ class Output:
     """What is interpolated back to the image's grid; labels: the nearest."""
     largest: tuple[tuple[int, ...], ...] = ()
     """Of each group of labels the largest connected component (26 neighbours) is kept."""
+    largest_regions: tuple[tuple[int, ...], ...] = ()
+    """The same of each group of regions, by their channels from 0, before they become one label map."""
 
     def __post_init__(self) -> None:
         regions = tuple(self.regions) if isinstance(self.regions, tuple | list) else (None,)
@@ -179,11 +181,16 @@ class Output:
             raise InputError(f"regions must hold at most {MAX_REGIONS} Region; got {shown(self.regions)}")
         object.__setattr__(self, "regions", regions)
         checks.choice("brought_back", self.brought_back, get_args(BroughtBack))
-        groups = self.largest if isinstance(self.largest, tuple | list) else (None,)
-        if len(groups) > checks.MAX_LABELS or not all(isinstance(group, tuple | list) and group for group in groups):
-            raise InputError(f"largest must hold groups of label ids; got {shown(self.largest)}")
-        made = tuple(tuple(checks.whole("label id", label) for label in group) for group in groups)
-        object.__setattr__(self, "largest", made)
+        object.__setattr__(self, "largest", _groups("largest", "label id", self.largest))
+        object.__setattr__(self, "largest_regions", _groups("largest_regions", "region channel", self.largest_regions))
+
+
+def _groups(name: str, what: str, value: object) -> tuple[tuple[int, ...], ...]:
+    """The value as groups of whole numbers, none of them empty."""
+    groups = value if isinstance(value, tuple | list) else (None,)
+    if len(groups) > checks.MAX_LABELS or not all(isinstance(group, tuple | list) and group for group in groups):
+        raise InputError(f"{name} must hold groups of {what}s; got {shown(value)}")
+    return tuple(tuple(checks.whole(what, number) for number in group or ()) for group in groups)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -360,6 +360,10 @@ class ModelSpec:
                 all(label in ids for group in self.output.largest for label in group),
                 "largest names a label that is not among the labels",
             ),
+            (
+                all(k < len(self.output.regions) for group in self.output.largest_regions for k in group),
+                "largest_regions names a channel that is no region",
+            ),
         )
 
     @property
@@ -444,6 +448,8 @@ def _document(spec: ModelSpec) -> dict[str, Any]:
     ):
         if value == default:
             del plain[name]
+    if "output" in plain and not spec.output.largest_regions:
+        del plain["output"]["largest_regions"]
     for key in ("seen", "presets"):
         if not getattr(spec.training, key):
             del plain["training"][key]

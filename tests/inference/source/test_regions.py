@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from monai.transforms import KeepLargestConnectedComponent
+from scipy import ndimage
 from torch import nn
 
 import zoo
 from napari_medseg import Model, iter_segment, read_segmentation, write
 from napari_medseg.cli import main
-from napari_medseg.errors import InputError, NotSupportedError
+from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
 from napari_medseg.events import Regions
 from napari_medseg.foreign import convert_model
+from napari_medseg.foreign.documents import Resolver
+from napari_medseg.foreign.monai.outputs import output_of, postprocessing_of
 from napari_medseg.inference import engine, segment
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.inference.results.wanted import region_names, region_paths
 from napari_medseg.inference.source import regions
-from napari_medseg.inference.source.pipeline import largest_kept
+from napari_medseg.inference.source.pipeline import cleaned, largest_kept
 from napari_medseg.models.pipeline import Output, Region
 from napari_medseg.models.several import ModelSet
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
@@ -144,3 +149,47 @@ def test_the_largest_component_of_a_group_is_kept() -> None:
     labels[0, 0] = [1, 1, 2, 0, 1, 0, 2, 2]
     assert largest_kept(labels.copy(), Output(largest=((1, 2),)))[0, 0].tolist() == [1, 1, 2, 0, 0, 0, 0, 0]
     assert largest_kept(labels.copy(), Output(largest=((1,), (2,))))[0, 0].tolist() == [1, 1, 0, 0, 0, 0, 2, 2]
+
+
+def speckled(seed: int = 0) -> Any:
+    """Masks (3, z, y, x) of regions that overlap, in several pieces each."""
+    return ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(3, 9, 10, 11)), (0, 1, 1, 1)) > 0.12
+
+
+@pytest.mark.parametrize(("labels", "each"), [([1], True), ([0, 1, 2], True), ([0, 2], False), (None, True)])
+def test_regions_are_cleaned_as_in_monai(labels: list[int] | None, each: bool) -> None:
+    kept = [{"_target_": "KeepLargestConnectedComponentd", "applied_labels": labels, "independent": each}]
+    activated = [{"_target_": "Activationsd", "sigmoid": True}, {"_target_": "AsDiscreted", "threshold": 0.5}]
+    after = postprocessing_of(Path("b"), Resolver(Path("b"), {}), [*activated, *kept])
+    names, output = output_of(after, {0: "core", 1: "whole", 2: "active"}, 3)
+    masks = speckled()
+    expected = KeepLargestConnectedComponent(labels, independent=each)(torch.from_numpy(masks).float()).numpy() > 0
+    assert (expected != masks).any()
+    found = cleaned(masks, replace(spec_of_regions(list(names.values())), labels=names, output=output))
+    assert np.array_equal(masks, expected)
+    assert np.array_equal(found, np.where(masks[2], 3, np.where(masks[1], 2, masks[0])))
+
+
+def test_voxels_that_a_label_map_loses_are_in_no_region() -> None:
+    masks = speckled()
+    spec = spec_of_regions(["a", "b", "c"])
+    before = masks.copy()
+    labels = cleaned(masks, replace(spec, output=replace(spec.output, largest=((1, 2, 3),))))
+    assert np.array_equal(masks, before & (labels > 0))
+    assert (before.any(0) & (labels == 0)).any()
+
+
+def test_several_largest_components_are_told() -> None:
+    kept = {"_target_": "KeepLargestConnectedComponentd", "applied_labels": [1], "num_components": 2}
+    after = postprocessing_of(Path("b"), Resolver(Path("b"), {}), [kept])
+    assert output_of(after, {}, 3)[1].largest == ()
+    assert after.notes == ("the bundle keeps the 2 largest components; here all are kept",)
+
+
+def test_arguments_of_outputs_that_would_change_labels_are_refused() -> None:
+    plain = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True, "dim": 0, "keepdim": True, "logit_thresh": 0.5}
+    assert postprocessing_of(Path("b"), Resolver(Path("b"), {}), [plain]).is_discrete
+    with pytest.raises(
+        ModelFileError, match="of 'AsDiscreted' cannot be taken: logit_thresh '0.3' changes what is not"
+    ):
+        postprocessing_of(Path("b"), Resolver(Path("b"), {}), [{**plain, "logit_thresh": 0.3}])

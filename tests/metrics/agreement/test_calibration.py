@@ -16,6 +16,7 @@ from napari_medseg.arrays import boxes
 from napari_medseg.config import CalibrationConfig
 from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.metrics.agreement.calibration import Calibration, calibrate
+from napari_medseg.metrics.study.study import CaseImages, measure
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -72,6 +73,41 @@ def test_labels_name_the_ids_of_channels() -> None:
     assert [(row.label, row.name) for row in found.rows] == [(0, "all labels"), (3, "label 3"), (7, "label 7")]
     assert found.rows[0].ece == pytest.approx(0.3)
     assert found.rows[2].brier == pytest.approx((0.01 + 0.09) / 2)
+
+
+NAMED = {1: "liver", 4: "Spleen"}
+CLASSES = ("background", "liver", "spleen")
+"""Channels of a probability file of a model with the ids 1 and 4."""
+
+
+def one_hot(truth: Array, ids: tuple[int, ...], channels: tuple[str, ...] = CLASSES) -> Volume:
+    return Volume(np.stack([truth == k for k in ids]).astype(np.float32), on_grid(truth), channels)
+
+
+@pytest.mark.parametrize("reference_names", [NAMED, {}], ids=["the reference", "the prediction"])
+def test_channels_stand_for_the_labels_that_they_are_named_as(reference_names: dict[int, str]) -> None:
+    truth = np.array([[[0, 1, 4, 4]]])
+    reference = Segmentation(truth, on_grid(truth), reference_names)
+    case = CaseImages(
+        prediction=Segmentation(truth, on_grid(truth), NAMED),
+        reference=reference,
+        probabilities=one_hot(truth, (0, 1, 4)),
+    )
+    rows: Any = measure(case).rows["calibration"]
+    assert [(row.label, row.ece, row.brier) for row in rows] == [(0, 0, 0), (1, 0, 0), (4, 0, 0)]
+
+
+def test_a_label_without_a_channel_is_refused() -> None:
+    truth = np.array([[[0, 1, 4, 4]]])
+    with pytest.raises(InputError, match=r"none stands for 4: they are of the labels 0, 1, 2\. Name the channels as"):
+        calibrate(probabilities=one_hot(truth, (0, 1, 4)), reference=Segmentation(truth, on_grid(truth)))
+
+
+def test_channels_of_which_some_are_named_are_refused() -> None:
+    truth = np.array([[[0, 2, 4, 4]]])
+    p = one_hot(truth, (0, 2, 4))
+    with pytest.raises(InputError, match="channels background, liver, spleen some are named as labels and some not"):
+        calibrate(probabilities=p, reference=Segmentation(truth, on_grid(truth), {2: "liver", 4: "lien"}))
 
 
 def test_the_foreground_alone_leaves_sure_background_out() -> None:

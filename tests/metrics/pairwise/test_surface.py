@@ -8,8 +8,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
+from scipy.spatial import distance
 
-from napari_medseg.metrics.pairwise.surface import Mask, Neighbours, surface_distances, surface_of
+from napari_medseg.metrics.pairwise.comparison import evaluate
+from napari_medseg.metrics.pairwise.places import worst_place
+from napari_medseg.metrics.pairwise.surface import Mask, Neighbours, Steps, surface_distances, surface_of
+from napari_medseg.volume import Grid, Segmentation
 
 ANISOTROPIC = (2.5, 1.0, 1.0)
 masks = hnp.arrays(bool, st.tuples(*[st.integers(1, 7)] * 3))
@@ -83,6 +87,44 @@ def test_distances_equal_a_distance_transform(mask: Mask, other: Mask) -> None:
     to_a, to_b = (ndimage.distance_transform_edt(~s, sampling=(0.7, 1.3, 2.9)) for s in (surface_a, surface_b))
     np.testing.assert_allclose(found.from_reference, to_b[surface_a], atol=1e-12)
     np.testing.assert_allclose(found.from_prediction, to_a[surface_b], atol=1e-12)
+
+
+SHEARS = {
+    "a tilted gantry": [[4.7, 0.0, 0.0], [1.7, 1.0, 0.0], [0.0, 0.0, 1.0]],
+    "all axes": [[2.0, 0.3, -0.5], [0.4, 1.1, 0.3], [0.0, -0.6, 0.9]],
+    "turned": [[0.0, 0.0, 0.8], [1.5, 0.0, 0.4], [0.0, -1.0, 0.0]],
+}
+
+
+@pytest.mark.parametrize("axes", SHEARS.values(), ids=SHEARS)
+def test_distances_in_a_sheared_grid_are_those_between_the_places_of_voxels(axes: list[list[float]]) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = axes
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = (ndimage.gaussian_filter(draw.normal(size=(12, 11, 10)), 1.5) > 0.1 for _ in range(2))
+        found = surface_distances(a, b, Steps.of(Grid((12, 11, 10), affine)))
+        places = [np.argwhere(surface_of(mask)) @ affine[:3, :3].T for mask in (a, b)]
+        between = distance.cdist(*places)
+        np.testing.assert_allclose(found.from_reference, between.min(axis=1), atol=1e-12)
+        np.testing.assert_allclose(found.from_prediction, between.min(axis=0), atol=1e-12)
+
+
+def test_scores_of_a_sheared_grid_are_in_its_mm() -> None:
+    affine = np.array([[3.0, 0, 0, 0], [1.5, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    reference, prediction = np.zeros((2, 9, 9, 9), np.uint8)
+    reference[3, 5, 2], prediction[6, 2, 2] = 1, 1
+    grid = Grid((9, 9, 9), affine)
+    (row,) = evaluate(prediction=Segmentation(prediction, grid), reference=Segmentation(reference, grid)).rows
+    assert row.msd_mm == row.centroid_distance_mm == pytest.approx(np.hypot(9, 1.5))
+    place = worst_place(label=1, prediction=Segmentation(prediction, grid), reference=Segmentation(reference, grid))
+    assert place.distance_mm == pytest.approx(row.msd_mm)
+
+
+def test_rounded_directions_are_no_shear() -> None:
+    turned = np.eye(4)
+    turned[:3, :3] = np.array([[1, 1e-5, 0], [-1e-5, 1, 0], [0, 1e-5, 1]]) * (2, 1, 1)
+    assert Steps.of(Grid((3, 3, 3), turned)).axes is None
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2], ids=["z", "y", "x"])

@@ -9,7 +9,7 @@ import pytest
 from balls import segmentation as balls
 from napari_medseg import Grid, Segmentation, evaluate, write
 from napari_medseg.cases import Case
-from napari_medseg.config import RatersConfig, StatisticsConfig
+from napari_medseg.config import RatersConfig, RegionsConfig, StatisticsConfig
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import Finished, Notice, Progress, result_of
 from napari_medseg.metrics.study.batch import MeasuredCases, iter_measure
@@ -81,3 +81,9 @@ def test_a_consensus_that_cannot_be_written_is_no_fault_of_its_case(tmp_path: Pa
     out = {case.name: tmp_path / "nowhere" / f"{case.name}.nii" for case in cases}
     with pytest.raises(FileError, match=r"c0\.nii: cannot be written: no such folder"):
         result_of(iter_measure(cases, CONFIG, out))
+
+
+def test_a_region_that_no_case_has_is_told(cases: list[Case]) -> None:
+    both = StudyConfig(regions=RegionsConfig(merge=(("ball", (1, 8)), ("body", (9, 7)))))
+    notices = [event.message for event in iter_measure(cases[:1], both) if isinstance(event, Notice)]
+    assert notices == ["the region body is in none of the files: no voxel in them has the label 7, 9"]

@@ -43,6 +43,15 @@ def test_a_case_alone_has_its_scores_and_nothing_else() -> None:
     assert found.tables == ()
 
 
+def test_tables_say_that_the_size_of_a_pixel_is_not_known() -> None:
+    flat = Segmentation(np.ones((1, 4, 5), np.uint8), replace(Grid.from_spacing((1, 4, 5), (1, 1, 1)), in_pixels=True))
+    one = CaseImages(name="a", prediction=flat, reference=flat)
+    found = study_of([measure(one), measure(case("b"))], StudyConfig(statistics=QUICK))
+    assert [(s.name, s.value) for s in found.settings] == [("pixel_size", "unknown (1 mm taken)")]
+    assert all(table.settings[-1].name == "pixel_size" for table in found.tables)
+    assert study_of([measure(case("b"))], StudyConfig(statistics=QUICK)).settings == ()
+
+
 def test_everything_at_once_has_every_table() -> None:
     image = volume(seed=0)
     p = np.stack([np.asarray(balls().data) == k for k in (0, 1, 2)]).astype(np.float32)

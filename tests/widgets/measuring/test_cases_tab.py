@@ -99,3 +99,12 @@ def test_regions_are_measured_as_one_and_means_say_how_many_have_them(
     tab.regions.setText("cube=x")
     measure(tab, true, found, qtbot)
     assert told == ["--merge takes a name and label ids, such as liver=1,2; got 'cube=x'"]
+
+
+def test_an_export_says_what_was_measured_as_one(tab: CasesTab, tmp_path: Path, qtbot: Any) -> None:
+    tab.regions.setText("foreground")
+    measure(tab, write(tmp_path / "true", "a", "b"), write(tmp_path / "found", "a", "b"), qtbot)
+    tab._writing(tmp_path / "scores.csv")()
+    header, *rows = (tmp_path / "scores.csv").read_text().splitlines()
+    assert header.endswith(",regions")
+    assert all(row.endswith(",foreground") for row in rows)

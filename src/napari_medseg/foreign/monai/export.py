@@ -7,7 +7,7 @@ which it is read back as it was. An ONNX graph is the network alone: patches in,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,9 @@ def _write_bundle(model: Model, out: Path) -> tuple[str, ...]:
 
     if model.spec.first is not None:
         raise NotSupportedError(f"{model.path}: a cascade cannot be one MONAI bundle")
+    if model.spec.mode in ("2.5d", "triplanar") or model.spec.kind == "refiner":
+        kind = "refiner" if model.spec.kind == "refiner" else f"model of mode {model.spec.mode}"
+        raise NotSupportedError(f"{model.path}: MONAI has no inferer for a {kind}: 2d and 3d are exported")
     transforms, notes = _preprocessing(model.spec)
     inference = _inference(model.spec, transforms)
     try:
@@ -83,7 +86,23 @@ def _write_bundle(model: Model, out: Path) -> tuple[str, ...]:
         torch.save(_state(model.load_network(), model.spec.network), out / "models/model.pt")
     except OSError as error:
         raise FileError(f"{out}: cannot be written: {error.strerror or error}") from error
-    return tuple(notes)
+    return (*notes, *_left_out(model.spec))
+
+
+def _left_out(spec: ModelSpec) -> Iterator[str]:
+    """What of the windows and labels of a model MONAI does not do."""
+    if spec.recipe.mirrored:
+        yield f"the mean over images mirrored along {spec.recipe.axes_told} is left out"
+    if spec.recipe.resampling != "linear" or spec.recipe.statistics != "image":
+        yield "images are resampled, or normalised, as MONAI does it, and not as the recipe of the model says"
+    if spec.sliding.positions != "fixed":
+        yield "windows are placed and weighted as MONAI does it, and not evenly as here"
+    if spec.cleaning:
+        yield "the cleaning of the labels is left out"
+    if spec.output.regions:
+        yield "regions stay channels; here they also become one label map"
+    if spec.output.regions and spec.output.largest:
+        yield "the largest components of the label map are not kept alone"
 
 
 def _state(network: nn.Module, name: str) -> Mapping[str, Any]:
@@ -121,8 +140,9 @@ def _preprocessing(spec: ModelSpec) -> tuple[_Transforms, list[str]]:
     made: _Transforms = [_step("LoadImaged"), _step("EnsureChannelFirstd")]
     if spec.orientation is not None and spec.orientation.isupper():
         made.append(_step("Orientationd", axcodes=spec.orientation, labels=[["L", "R"], ["P", "A"], ["I", "S"]]))
-    elif spec.orientation is not None and spec.orientation != "xyz":
-        notes.append(f"images are stored in the order {spec.orientation}, and MONAI has no transform that says so")
+    elif spec.orientation != "xyz":
+        order = spec.orientation or "zyx"
+        notes.append(f"images are taken as stored, in the order {order}; MONAI takes them in the order xyz")
     for step in _steps(spec, notes):
         made += _transform(spec, step, notes)
     return [*made, _step("EnsureTyped")], notes
@@ -216,6 +236,11 @@ def _postprocessing(spec: ModelSpec) -> _Transforms:
         "probabilities": [active, invert, discrete],
         "labels": [active, discrete, {**invert, "nearest_interp": True}],
     }[spec.output.brought_back]
+    ids = list(spec.label_ids)
+    if not spec.output.regions and ids != list(range(len(ids))):
+        made.append(
+            {"_target_": "MapLabelValued", "keys": "pred", "orig_labels": list(range(len(ids))), "target_labels": ids}
+        )
     kept = [
         {
             "_target_": "KeepLargestConnectedComponentd",
@@ -223,7 +248,7 @@ def _postprocessing(spec: ModelSpec) -> _Transforms:
             "applied_labels": list(group),
             "independent": len(group) == 1,
         }
-        for group in spec.output.largest
+        for group in (spec.output.largest_regions if spec.output.regions else spec.output.largest)
     ]
     return [*made, *kept, {"_target_": "SaveImaged", "keys": "pred", "output_dir": "$@bundle_root + '/eval'"}]
 

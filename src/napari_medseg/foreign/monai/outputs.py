@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from napari_medseg.errors import ModelFileError, NotSupportedError
 from napari_medseg.foreign.documents import Resolver
 from napari_medseg.foreign.expressions import chosen_by_channels
-from napari_medseg.foreign.monai.transforms import flag, named
+from napari_medseg.foreign.monai.arguments import OFF, Arguments
+from napari_medseg.foreign.monai.transforms import flag, is_off, named
 from napari_medseg.models.pipeline import BroughtBack, Output, Region, Sliding
 from napari_medseg.registry import shown
 
@@ -20,6 +21,35 @@ _NEUTRAL = frozenset(
         *("SplitDimd", "SqueezeDimd", "EnsureChannelFirstd", "ToNumpyd", "Lambdad", "MeanEnsembled"),
     )
 )
+_ARGUMENTS = {
+    "Activationsd": Arguments.of("sigmoid softmax", other=(None,), dim=(0,)),
+    "AsDiscreted": Arguments.of(
+        "argmax to_onehot threshold threshold_values n_classes num_classes",  # the last three of MONAI before 1.0
+        logit_thresh=(0.5,),
+        rounding=(None, "torchrounding"),
+        dim=(0,),
+        keepdim=(True,),
+    ),
+    "KeepLargestConnectedComponentd": Arguments.of("applied_labels is_onehot independent connectivity num_components"),
+}
+_INFERER = Arguments.of(
+    "roi_size sw_batch_size overlap mode padding_mode cval sw_device progress cache_roi_weight_map cpu_thresh "
+    "buffer_steps buffer_dim spatial_dim",
+    sigma_scale=(0.125, [0.125], [0.125] * 2, [0.125] * 3),
+    with_coord=OFF,
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """That only the largest component of something is kept."""
+
+    numbers: tuple[int, ...]
+    """Of labels, or of channels that overlap; empty for all but 0."""
+    each: bool
+    """Whether of each by itself, or of all together."""
+    in_map: bool
+    """Whether the bundle has made one label map before."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +61,7 @@ class Postprocessing:
     """None: nothing is brought back, since nothing was resampled."""
     is_discrete: bool = False
     is_active: bool = False
-    largest: tuple[tuple[int, ...], ...] = ()
+    kept: tuple[Kept, ...] = ()
     order: tuple[tuple[int, int], ...] = ()
     """(channel, label), the strongest first, where the bundle says how regions become one label map."""
     notes: tuple[str, ...] = ()
@@ -45,7 +75,7 @@ def postprocessing_of(path: Path, resolver: Resolver, transforms: Any) -> Postpr
         target = transform.get("_target_") if isinstance(transform, dict) else None
         if not isinstance(target, str):
             raise ModelFileError(f"{path}: a transform of the postprocessing has no _target_")
-        if resolver.shallow("postprocessing", transform.get("disabled")):
+        if is_off(resolver, transform):
             continue
         try:
             found = _after(found, named(target), transform, resolver)
@@ -58,6 +88,9 @@ def _after(found: Postprocessing, name: str, transform: Mapping[str, Any], resol
     def given(key: str, default: Any = None) -> Any:
         return resolver.deep("postprocessing", transform.get(key, default))
 
+    if name in _ARGUMENTS:
+        known = _ARGUMENTS[name]
+        known.refuse_others({k: v if k in known.known else given(k) for k, v in known.given(transform).items()})
     if name == "Activationsd":
         sigmoid = flag(_one(given("sigmoid", False)))
         return replace(found, sigmoid=found.sigmoid or sigmoid, is_active=True)
@@ -81,6 +114,9 @@ def _after(found: Postprocessing, name: str, transform: Mapping[str, Any], resol
         )
         return replace(found, brought_back=way, notes=(*found.notes, *note))
     if name == "KeepLargestConnectedComponentd":
+        if given("num_components", 1) != 1:
+            told = f"the bundle keeps the {shown(given('num_components'))} largest components; here all are kept"
+            return replace(found, notes=(*found.notes, told))
         return _largest(found, given("applied_labels"), given("independent", True), given("connectivity"))
     if name == "Lambdad":
         text = transform.get("func")
@@ -99,14 +135,11 @@ def _largest(found: Postprocessing, labels: Any, independent: Any, connectivity:
     listed = labels if isinstance(labels, list) else [] if labels is None else [labels]
     if not all(type(label) is int for label in listed):
         raise ValueError(f"applied_labels must be whole numbers; got {shown(labels)}")
-    listed = [label for label in listed if label > 0]
-    groups = tuple((label,) for label in listed) if flag(independent) else (tuple(listed),) if listed else ()
     notes = found.notes
     if connectivity not in (None, 3):
         notes = (*notes, "components are connected by faces only in the bundle; here by corners too")
-    if not listed:
-        groups = ((),)
-    return replace(found, largest=groups, notes=notes)
+    kept = Kept(tuple(listed), flag(independent), in_map=bool(found.order))
+    return replace(found, kept=(*found.kept, kept), notes=notes)
 
 
 def output_of(after: Postprocessing, names: Mapping[int, str], outputs: int) -> tuple[dict[int, str], Output]:
@@ -119,7 +152,7 @@ def output_of(after: Postprocessing, names: Mapping[int, str], outputs: int) -> 
         if outputs < 2:
             raise NotSupportedError("one output channel that is no region (sigmoid) cannot be taken")
         labels = {k: names.get(k) or f"class {k}" for k in range(1, outputs)}
-        return labels, Output(brought_back=brought_back, largest=_groups(after, labels))
+        return labels, Output(brought_back=brought_back, largest=_groups(after.kept, labels))
     first = 1 if names.get(0, "").lower() == "background" and outputs > 1 else 0
     chosen = {channel: label for channel, label in after.order if channel < outputs} or {
         k: k + 1 - first for k in range(first, outputs)
@@ -130,13 +163,22 @@ def output_of(after: Postprocessing, names: Mapping[int, str], outputs: int) -> 
     labels = {label: named_[channel] for channel, label in chosen.items()}
     if brought_back == "labels":
         brought_back = "probabilities"
-    return labels, Output(regions=regions, brought_back=brought_back, largest=_groups(after, labels))
+    in_map = [kept for kept in after.kept if kept.in_map or outputs == 1]
+    return labels, Output(
+        regions=regions,
+        brought_back=brought_back,
+        largest=_groups(in_map, labels),
+        largest_regions=_groups([kept for kept in after.kept if kept not in in_map], range(outputs)),
+    )
 
 
-def _groups(after: Postprocessing, labels: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:
-    """The groups of labels of which the largest component is kept; an empty one stands for each label."""
-    groups = tuple((label,) for label in labels) if after.largest == ((),) else after.largest
-    return tuple(kept for group in groups if (kept := tuple(label for label in group if label in labels)))
+def _groups(listed: Iterable[Kept], known: Collection[int]) -> tuple[tuple[int, ...], ...]:
+    """The groups of labels, or of channels, of which the largest component is kept."""
+    groups: list[tuple[int, ...]] = []
+    for kept in listed:
+        numbers = tuple(k for k in kept.numbers or known if k in known and (kept.numbers or k))
+        groups += [(k,) for k in numbers] if kept.each else [numbers]
+    return tuple(group for group in groups if group)
 
 
 def sliding_of(path: Path, inferer: Any) -> tuple[Sliding, list[int] | None, int | None, tuple[str, ...]]:
@@ -153,6 +195,11 @@ def sliding_of(path: Path, inferer: Any) -> tuple[Sliding, list[int] | None, int
         table.get("padding_mode", "constant"),
     )
     notes = []
+    given = _INFERER.given(table)
+    try:
+        _INFERER.refuse_others({k: v for k, v in given.items() if mode == "gaussian" or k != "sigma_scale"})
+    except ValueError as error:
+        raise ModelFileError(f"{path}: the arguments of {kind} cannot be taken: {error}") from None
     if not isinstance(overlap, int | float) or isinstance(overlap, bool) or not 0 <= overlap < 0.95:
         raise ModelFileError(f"{path}: the inferer's overlap must lie in 0 to 0.95; got {shown(overlap)}")
     if mode not in ("constant", "gaussian"):

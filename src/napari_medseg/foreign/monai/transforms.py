@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
 from napari_medseg.foreign.documents import Resolver
+from napari_medseg.foreign.monai.arguments import OFF, Arguments
 from napari_medseg.geometry import Shape3, Triple
 from napari_medseg.models.pipeline import Method, Over, Step
 from napari_medseg.registry import shown
@@ -28,8 +29,13 @@ _GUIDANCE = frozenset(
     )
 )
 """Transforms of clicks. Without clicks their channels are 0."""
-_UNUSED = frozenset({"device", "allow_missing_keys", "dtype", "reader", "meta_keys", "meta_key_postfix", "image_only"})
-"""Arguments that change nothing here, and that bundles often compute."""
+_LABEL = frozenset({"label"})
+"""Keys of what a network learns from."""
+_MERGES = frozenset({"ConcatItemsd", "scripts.my_transforms.ConcatImages"})
+_OF_ALL = frozenset({"Orientationd", "Spacingd", "Resized", "CropForegroundd", *_MERGES})
+"""Transforms that must be about all images at once, which stay on one grid."""
+_PER_KEY = frozenset({"mode", "padding_mode", "align_corners", "scale_extent", "anti_aliasing", "anti_aliasing_sigma"})
+"""Arguments of which a list holds one value for each key."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Preprocessing:
     size: tuple[int, ...] | None = None
     """Voxels that images are resized to."""
     steps: tuple[Step, ...] = ()
+    keys: tuple[str, ...] = ("image",)
+    """Of the images: several until they are merged, then that of the one image."""
     merged: tuple[str, ...] = ()
     """The images that are merged into channels."""
     images: int | None = None
@@ -68,29 +76,103 @@ def preprocessing_of(path: Path, transforms: Any, resolver: Resolver | None = No
     Raises ModelFileError or NotSupportedError, naming the first that cannot be taken.
     """
     resolver = resolver or Resolver(path, {})
-    found = Preprocessing()
     if not isinstance(transforms, list):
         raise ModelFileError(f"{path}: preprocessing needs a list of transforms")
-    for listed in transforms:
-        transform = resolver.shallow("preprocessing", listed)
-        target = transform.get("_target_") if isinstance(transform, dict) else None
-        if not isinstance(target, str):
-            raise ModelFileError(f"{path}: a transform of the preprocessing has no _target_")
-        name = named(target)
-        arguments = _arguments(resolver, name, transform)
-        if arguments is None or name in _NEUTRAL:
-            continue
-        if name not in _TAKEN:
-            raise NotSupportedError(
-                f"{path}: the preprocessing with target {shown(name)} cannot be taken: known are "
-                f"{', '.join(sorted(_NEUTRAL | set(_TAKEN)))}"
-            )
+    read = [_read(path, resolver, listed) for listed in transforms]
+    taken = [(name, transform) for name, transform in read if name not in _NEUTRAL and _is_on(resolver, transform)]
+    unknown = next((name for name, _ in taken if name not in _TAKEN), None)
+    if unknown is not None:
+        raise NotSupportedError(
+            f"{path}: the preprocessing with target {shown(unknown)} cannot be taken: known are "
+            f"{', '.join(sorted(_NEUTRAL | set(_TAKEN)))}"
+        )
+    found = Preprocessing(keys=_image_keys(resolver, taken))
+    for name, transform in taken:
         try:
-            found = _TAKEN[name](found, arguments)
+            found = _after(found, name, _keys(resolver, transform), _arguments(resolver, name, transform))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)[:160]
             raise ModelFileError(f"{path}: the arguments of {name} cannot be taken: {reason}") from None
     return found
+
+
+def _read(path: Path, resolver: Resolver, listed: Any) -> tuple[str, dict[str, Any]]:
+    """(name, what the config says) of a transform."""
+    transform = resolver.shallow("preprocessing", listed)
+    target = transform.get("_target_") if isinstance(transform, dict) else None
+    if not isinstance(target, str):
+        raise ModelFileError(f"{path}: a transform of the preprocessing has no _target_")
+    return named(target), transform
+
+
+def _is_on(resolver: Resolver, transform: Mapping[str, Any]) -> bool:
+    """Whether a transform is not switched off, and not about labels only."""
+    of_labels = set(_keys(resolver, transform)) == _LABEL
+    return not of_labels and not is_off(resolver, transform)
+
+
+def is_off(resolver: Resolver, transform: Mapping[str, Any]) -> bool:
+    """Whether a transform is switched off."""
+    values = [resolver.shallow("a switch", transform.get(key)) for key in ("_disabled_", "disabled")]
+    return any(value.strip().lower() == "true" if isinstance(value, str) else bool(value) for value in values)
+
+
+def _keys(resolver: Resolver, transform: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that a transform is about; none where it has none."""
+    keys = resolver.deep("preprocessing", transform.get("keys_merge", transform.get("keys", [])))
+    return tuple(str(key) for key in (keys if isinstance(keys, list) else [keys]))
+
+
+def _image_keys(resolver: Resolver, taken: list[tuple[str, dict[str, Any]]]) -> tuple[str, ...]:
+    """The keys of the images at first: those that are merged, or the only one."""
+    keys = [(name, _keys(resolver, transform)) for name, transform in taken]
+    merged = next((k for name, k in keys if name in _MERGES), ())
+    first = next((key for _, listed in keys for key in listed if key not in _LABEL), "image")
+    return merged or (first,)
+
+
+def _after(found: Preprocessing, name: str, keys: tuple[str, ...], arguments: dict[str, Any]) -> Preprocessing:
+    """The preprocessing with one more transform, which is about some of the images."""
+    keys = keys or found.keys
+    places = [keys.index(key) for key in found.keys if key in keys]
+    if not places or (name in _OF_ALL and len(places) < len(found.keys)):
+        raise ValueError(f"its keys are {_shown(keys)}, and those of the images {_shown(found.keys)}")
+    arguments = {k: _of_images(k, v, places) for k, v in arguments.items()}
+    make, known = _TAKEN[name]
+    known.refuse_others(arguments)
+    made = make(found, arguments)
+    if len(found.keys) == 1:
+        return made
+    before = len(found.steps)
+    channels = [found.keys.index(keys[place]) for place in places]
+    steps = [alone for step in made.steps[before:] for alone in _each(step, channels, len(found.keys))]
+    return replace(made, steps=(*found.steps, *steps))
+
+
+def _shown(keys: tuple[str, ...]) -> str:
+    return shown(", ".join(keys))
+
+
+def _of_images(name: str, value: Any, places: list[int]) -> Any:
+    """An argument, of which a list may hold one value for each key; only one that all images share is taken."""
+    if name not in _PER_KEY or not isinstance(value, list) or not value:
+        return value
+    if len(value) == 1:
+        return value[0]
+    chosen = [value[place] for place in places if place < len(value)]
+    if len(chosen) < len(places) or any(one != chosen[0] for one in chosen):
+        raise ValueError(f"{name} must be the same for all images; got {shown(str(value))}")
+    return chosen[0]
+
+
+def _each(step: Step, channels: list[int], images: int) -> list[Step]:
+    """A step of some of the images, before these are the channels of one: each has statistics of its own."""
+    if step.kind in ("crop", "resample"):
+        return [step]
+    if step.channel:
+        raise ValueError(f"each image has one channel; got {step.channel + 1}")
+    alone = replace(step, channel=None, together=False)
+    return [alone] if len(channels) == images else [replace(alone, channel=channel) for channel in channels]
 
 
 def named(target: str) -> str:
@@ -103,18 +185,12 @@ def named(target: str) -> str:
     return name
 
 
-def _arguments(resolver: Resolver, name: str, transform: dict[str, Any]) -> dict[str, Any] | None:
-    """A transform's arguments, resolved; None where it is off, or about labels only."""
-    if name in _NEUTRAL or name in _GUIDANCE:
+def _arguments(resolver: Resolver, name: str, transform: dict[str, Any]) -> dict[str, Any]:
+    """A transform's arguments, resolved; the function that selects a foreground is not."""
+    if name in _GUIDANCE:
         return {}
-    keys = resolver.deep("preprocessing", transform.get("keys"))
-    if keys in ("label", ["label"]) or resolver.shallow("preprocessing", transform.get("disabled")):
-        return None
-    kept = {k: v for k, v in transform.items() if k not in _UNUSED and k not in ("keys", "_target_", "select_fn")}
-    resolved: dict[str, Any] = resolver.deep("preprocessing", kept)
-    if "select_fn" in transform:
-        resolved["select_fn"] = transform["select_fn"]
-    return resolved
+    given = _TAKEN[name][1].given(transform)
+    return {k: v if k == "select_fn" else resolver.deep("preprocessing", v) for k, v in given.items()}
 
 
 def flag(value: Any) -> bool:
@@ -128,11 +204,6 @@ def flag(value: Any) -> bool:
     return bool(value)
 
 
-def _first(value: Any) -> Any:
-    """A value for the image, where one is listed for each key."""
-    return value[0] if isinstance(value, list) and value else value
-
-
 def _orientation(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
     code = arguments["axcodes"]
     if not isinstance(code, str) or len(code) != 3:
@@ -143,12 +214,12 @@ def _orientation(found: Preprocessing, arguments: Mapping[str, Any]) -> Preproce
 def _spacing(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
     pixdim = arguments["pixdim"]
     values = [pixdim] * 3 if isinstance(pixdim, int | float) else pixdim
-    if not isinstance(values, list) or len(values) not in (2, 3):
+    if not isinstance(values, list) or len(values) not in (1, 2, 3):
         raise ValueError(f"pixdim needs three numbers; got {shown(pixdim)}")
-    if _first(arguments.get("mode", "bilinear")) not in ("bilinear", "linear", 1):
+    if arguments.get("mode", "bilinear") not in ("bilinear", "linear", 1):
         raise ValueError(f"only linear interpolation is taken; got {shown(arguments.get('mode'))}")
     _refuse_second(found)
-    sizes = [float(v) for v in values] + [-1.0] * (3 - len(values))
+    sizes = [float(v) for v in values] + [float(values[-1])] * (3 - len(values))
     kept = tuple(axis for axis, value in enumerate(sizes) if value <= 0)
     first, second, third = (1.0 if value <= 0 else value for value in sizes)
     step = Step(kind="resample", method="corners", kept_axes=kept)
@@ -156,17 +227,11 @@ def _spacing(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessin
 
 
 def _resize(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
-    size, mode = arguments["spatial_size"], _first(arguments.get("mode", "area"))
+    size, mode = arguments["spatial_size"], arguments.get("mode", "area")
     if not isinstance(size, list) or not all(type(n) is int and n > 0 for n in size):
         raise ValueError(f"spatial_size needs whole numbers; got {shown(size)}")
     if mode not in ("area", "bilinear", "trilinear", "linear"):
         raise ValueError(f"mode is area, bilinear or trilinear; got {shown(mode)}")
-    if (
-        arguments.get("align_corners")
-        or flag(arguments.get("anti_aliasing"))
-        or arguments.get("size_mode", "all") != "all"
-    ):
-        raise ValueError("aligned corners, a filter, or the longest side cannot be taken")
     _refuse_second(found)
     method: Method = "area" if mode == "area" else "extent"
     return replace(found, size=tuple(size)).plus(Step(kind="resample", method=method))
@@ -194,9 +259,10 @@ def _range(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
 
 def _scale(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
     minv, maxv = arguments.get("minv", 0.0), arguments.get("maxv", 1.0)
-    if minv is None or maxv is None:
+    if minv is None and maxv is None:
         factor = arguments.get("factor")
         return found if factor is None else found.plus(Step(kind="affine", factor=1 + float(factor), offset=0.0))
+    minv, maxv = (0.0, 1.0) if minv is None or maxv is None else (minv, maxv)
     together = not flag(arguments.get("channel_wise", False))
     return found.plus(Step(kind="minmax", to_low=float(minv), to_high=float(maxv), together=together))
 
@@ -247,20 +313,30 @@ def _threshold(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocess
 
 
 def _crop(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
-    margin, chosen = _first(arguments.get("margin", 0)), arguments.get("select_fn")
+    margin, chosen = arguments.get("margin", 0), arguments.get("select_fn")
+    if isinstance(margin, list) and len(set(margin)) == 1:
+        margin = margin[0]
+    mode = arguments.get("mode", "constant")
+    if (arguments.get("source_key", found.keys[0]),) != found.keys:
+        raise ValueError(
+            f"source_key must be the image, here {_shown(found.keys)}; got {shown(arguments['source_key'])}"
+        )
     if chosen is not None and str(chosen).replace(" ", "") not in ("$lambdax:x>0", "$lambdax:(x>0)"):
         raise ValueError(f"only what is above 0 is a foreground that can be taken; got {shown(chosen)}")
-    if arguments.get("k_divisible", 1) != 1 or arguments.get("channel_indices") is not None:
-        raise ValueError("a crop to multiples of voxels, or by some channels, cannot be taken")
+    if isinstance(margin, list):
+        raise ValueError(f"margin must be the same along all axes; got {shown(str(margin))}")
     clipped = flag(arguments.get("allow_smaller", False))
+    if mode != "constant" and margin and not clipped:
+        raise ValueError(f"a margin beyond the image holds 0; got the mode {shown(mode)}")
     return found.plus(Step(kind="crop", over="positive", margin=int(margin), clipped=clipped))
 
 
 def _merge(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
-    keys = arguments.get("keys_merge", arguments.get("keys"))
-    names = tuple(str(key) for key in keys) if isinstance(keys, list) else ()
-    note = f"the images {', '.join(names)} are the channels, in that order; they must lie on one grid"
-    return replace(found, merged=names, notes=(*found.notes, note))
+    if found.merged:
+        raise ValueError("images are merged a second time")
+    name = str(arguments.get("keys_out", arguments.get("name", "image")))
+    note = f"the images {', '.join(found.keys)} are the channels, in that order; they must lie on one grid"
+    return replace(found, keys=(name,), merged=found.keys, notes=(*found.notes, note))
 
 
 def _guidance(found: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
@@ -273,18 +349,43 @@ def _nothing(found: Preprocessing, _: Mapping[str, Any]) -> Preprocessing:
     return found
 
 
-_TAKEN: Mapping[str, Callable[[Preprocessing, Mapping[str, Any]], Preprocessing]] = {
-    "Orientationd": _orientation,
-    "Spacingd": _spacing,
-    "Resized": _resize,
-    "ScaleIntensityd": _scale,
-    "ScaleIntensityRanged": _range,
-    "ScaleIntensityRangePercentilesd": _percentiles,
-    "NormalizeIntensityd": _normalise,
-    "ThresholdIntensityd": _threshold,
-    "CropForegroundd": _crop,
-    "ConcatItemsd": _merge,
-    "scripts.my_transforms.ConcatImages": _merge,
-    "AddGuidanceSignalDeepEditd": _guidance,
-    **dict.fromkeys(_GUIDANCE, _nothing),
+_RAS = [["L", "R"], ["P", "A"], ["I", "S"]]
+_TAKEN: Mapping[str, tuple[Callable[[Preprocessing, Mapping[str, Any]], Preprocessing], Arguments]] = {
+    "Orientationd": (_orientation, Arguments.of("axcodes", as_closest_canonical=OFF, labels=(None, _RAS))),
+    "Spacingd": (
+        _spacing,
+        Arguments.of(
+            "pixdim mode align_corners ensure_same_shape",
+            diagonal=OFF,
+            padding_mode=("border", "reflection"),
+            scale_extent=OFF,
+            recompute_affine=OFF,
+            min_pixdim=(None,),
+            max_pixdim=(None,),
+        ),
+    ),
+    "Resized": (
+        _resize,
+        Arguments.of("spatial_size mode anti_aliasing_sigma", align_corners=OFF, anti_aliasing=OFF, size_mode=("all",)),
+    ),
+    "ScaleIntensityd": (_scale, Arguments.of("minv maxv factor channel_wise")),
+    "ScaleIntensityRanged": (_range, Arguments.of("a_min a_max b_min b_max clip")),
+    "ScaleIntensityRangePercentilesd": (
+        _percentiles,
+        Arguments.of("lower upper b_min b_max clip relative channel_wise"),
+    ),
+    "NormalizeIntensityd": (_normalise, Arguments.of("subtrahend divisor nonzero channel_wise")),
+    "ThresholdIntensityd": (_threshold, Arguments.of("threshold above cval")),
+    "CropForegroundd": (
+        _crop,
+        Arguments.of(
+            "source_key select_fn margin allow_smaller mode start_coord_key end_coord_key",
+            channel_indices=(None,),
+            k_divisible=(1, [1], [1, 1], [1, 1, 1]),
+        ),
+    ),
+    **dict.fromkeys(_MERGES, (_merge, Arguments.of("keys_merge keys_out name", dim=(0,)))),
+    "AddGuidanceSignalDeepEditd": (_guidance, Arguments.of("guidance sigma number_intensity_ch")),
+    **dict.fromkeys(_GUIDANCE, (_nothing, Arguments.of())),
 }
+"""{transform: (what it adds, its arguments)}."""

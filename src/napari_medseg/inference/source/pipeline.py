@@ -1,6 +1,7 @@
 """Models of other programs over a volume, with the steps, windows and outputs that the source program has.
 
-The image is prepared as a whole, the windows' outputs are summed plane by plane: no array of classes x volume exists.
+The image is prepared as a whole, the windows' outputs are summed plane by plane: no array of classes x volume exists,
+but for the masks of regions where only their largest component is kept.
 Shapes: images are (C, Z, Y, X), outputs (K, Y, X), in the model's axis order.
 """
 
@@ -55,7 +56,7 @@ def fill_regions(
 ) -> Generator[Event, None, None]:
     """Fill an array (Z, Y, X) for each region of a model, in the order of its outputs: 1 inside, also where they
     overlap."""
-    yield from _outputs(volume, plan, predictor, _RegionRows(plan, regions).put)
+    yield from _labels(volume, plan, predictor, regions)
 
 
 class _RegionRows:
@@ -78,18 +79,42 @@ def _labels(
     volume: Volume, plan: InferencePlan, predictor: Predictor, regions: Sequence[Any] = ()
 ) -> Generator[Event, None, Labels]:
     """The label ids (Z, Y, X) on the image's grid, in the model's axis order. regions: arrays that are filled too."""
-    spec = plan.spec
+    spec, output = plan.spec, plan.spec.output
     labels: Labels = np.zeros(plan.image_grid.shape, label_dtype(max(spec.label_ids)))
     ids = np.asarray(spec.label_ids)
     rows = _RegionRows(plan, regions)
+    are_cleaned = bool(output.largest_regions or (output.largest and regions))
+    masks = np.zeros((len(output.regions), *labels.shape), bool) if are_cleaned else None
 
     def keep(index: int, outputs: torch.Tensor) -> None:
+        if masks is not None:
+            masks[:, index] = (outputs > level_of(spec)).cpu().numpy()
+            return
         labels[index] = ids[classes_of(outputs, spec).cpu().numpy()]
         if regions:
             rows.put(index, outputs)
 
     yield from _outputs(volume, plan, predictor, keep)
-    return largest_kept(labels, spec.output)
+    if masks is None:
+        return largest_kept(labels, output)
+    labels = cleaned(masks, spec)
+    for index in range(len(labels)) if regions else ():
+        rows.put(index, torch.from_numpy(masks[:, index]).float())
+    return labels
+
+
+def cleaned(masks: npt.NDArray[np.bool_], spec: ModelSpec) -> Labels:
+    """The label ids (Z, Y, X) of the masks of regions (K, Z, Y, X), with the largest components alone; so are the masks
+    afterwards."""
+    for group in spec.output.largest_regions:
+        channels = list(group)
+        masks[channels] &= largest_of(np.any(masks[channels], axis=0))
+    ids = np.asarray(spec.label_ids, label_dtype(max(spec.label_ids)))
+    classes = [classes_of(torch.from_numpy(masks[:, z]).float(), spec).numpy() for z in range(masks.shape[1])]
+    labels = ids[np.stack(classes)]
+    kept = largest_kept(labels.copy(), spec.output)
+    masks &= kept == labels
+    return kept
 
 
 def _outputs(
@@ -235,16 +260,22 @@ def level_of(spec: ModelSpec) -> float:
 
 def largest_kept(labels: Labels, output: Output) -> Labels:
     """The labels with only the largest connected component of each group."""
-    from scipy.ndimage import label as connected
-
     for group in output.largest:
         mask = np.isin(labels, group)
-        numbered, count = connected(mask, np.ones((3, 3, 3)))
-        if count > 1:
-            sizes = np.bincount(numbered.ravel())
-            sizes[0] = 0
-            labels[mask & (numbered != sizes.argmax())] = 0
+        labels[mask & ~largest_of(mask)] = 0
     return labels
+
+
+def largest_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The largest connected component (26 neighbours) of a mask (Z, Y, X)."""
+    from scipy.ndimage import label as connected
+
+    numbered, count = connected(mask, np.ones((3, 3, 3)))
+    if count < 2:
+        return mask
+    sizes = np.bincount(numbered.ravel())
+    sizes[0] = 0
+    return np.asarray(numbered == sizes.argmax())
 
 
 def _one_hot(labels: Labels, prepared: Prepared, ids: tuple[int, ...]) -> torch.Tensor:

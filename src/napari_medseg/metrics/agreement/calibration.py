@@ -15,7 +15,7 @@ from napari_medseg.errors import InputError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.descriptive.intensity import channel_in
 from napari_medseg.metrics.inputs import label_ids, require_segmentation, require_volume
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Segmentation, Volume, name_key
 
 ALL_LABELS = (0, "all labels")
 """(label, name) of the row that judges the most probable label of each voxel."""
@@ -100,15 +100,16 @@ def calibrate(
     """Compare probabilities with a reference, block by block.
 
     probabilities: a channel per label, from 0 to 1, with sum 1 in every voxel (a softmax). A single channel is the
-    probability of any label against background. labels: the id of each channel; by default channel 2 is id 2.
+    probability of any label against background. labels: the id of each channel; by default that of the reference's
+    label of the channel's name, or channel 2 is id 2 where no channel has the name of a label.
     Raises GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes, InputError for
-    values that are not probabilities, and for bare arrays.
+    values that are not probabilities, where the reference holds an id that no channel stands for, and for bare arrays.
     """
     require_volume(probabilities, "the probabilities")
     require_segmentation(reference, "the reference")
     chosen = configured(CalibrationConfig, config, knobs)
     channels = len(probabilities.channels)
-    ids = label_ids(labels) if labels is not None else list(range(max(2, channels)))
+    ids = label_ids(labels) if labels is not None else channel_ids(probabilities.channels, reference)
     if channels > 1 and len(ids) != channels:
         raise InputError(f"probabilities need an id for each channel; got {channels} channels and the ids {ids}")
     names = {k: reference.label_name(k) for k in ids if k > 0}
@@ -123,6 +124,29 @@ def calibrate(
         reliability=tuple(row for k, name in judged.items() for row in _reliability(bins[k], label=k, name=name)),
         config=chosen,
     )
+
+
+def channel_ids(channels: Sequence[str], *named: Segmentation) -> list[int]:
+    """The id that each channel stands for: of the label of its name in the first segmentation that names all, or k of
+    channel k.
+
+    Raises InputError where only some channels have the name of a label, and their places are not the ids.
+    """
+    places = list(range(max(2, len(channels))))
+    misplaced = False
+    for segmentation in named if len(channels) > 1 else ():
+        ids = {name_key(name): k for k, name in segmentation.labels.items()} | {"background": 0}
+        found = [ids.get(name_key(name)) for name in channels]
+        known = [k for k in found if k is not None]
+        if len(set(known)) == len(channels):
+            return known
+        misplaced |= any(k not in (None, place) for k, place in zip(found, places, strict=True))
+    if misplaced:
+        raise InputError(
+            f"of the probabilities' channels {', '.join(channels)} some are named as labels and some not: name each "
+            "as the label that it stands for, the first one background"
+        )
+    return places
 
 
 def _voxels(
@@ -163,6 +187,12 @@ def _checked(p: FloatArray, probabilities: Volume) -> FloatArray:
 def _add(bins: dict[int, _Bins], p: FloatArray, truth: npt.NDArray[Any], ids: Sequence[int]) -> None:
     top = p.argmax(axis=0)
     hits = np.stack([truth == k for k in ids])
+    missed = ~hits.any(axis=0)
+    if missed.any():
+        raise InputError(
+            f"probabilities need a channel for each label of the reference; none stands for {truth[missed][0]}: they "
+            f"are of the labels {', '.join(map(str, ids))}. Name the channels as the reference's labels are named"
+        )
     squared = (p - hits) ** 2
     everywhere = np.arange(p.shape[1])
     bins[ALL_LABELS[0]].add(p[top, everywhere], hits[top, everywhere], squared.sum(axis=0))

@@ -115,7 +115,7 @@ class Comparison:
         self._config = config
         self._prediction, self._reference = prediction, reference
         self._data = on_grid_of(reference, prediction)
-        self._gauge = Gauge(Steps.at(reference.grid.spacing), RULES[config.preset])
+        self._gauge = Gauge(Steps.of(reference.grid), RULES[config.preset])
         self._regions: list[Region] = []
         self._pieces: list[Piece] = []
         self._rows: dict[int, Row] = {}

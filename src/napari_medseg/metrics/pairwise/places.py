@@ -12,11 +12,11 @@ from napari_medseg.arrays.boxes import Box, mask_of, with_margin
 from napari_medseg.config import Preset
 from napari_medseg.errors import InputError
 from napari_medseg.events import Work, run_to_end
-from napari_medseg.geometry import FloatArray, Shape3, Triple
+from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.metrics.pairwise.overlap import tally_in_steps
 from napari_medseg.metrics.pairwise.presets import Rules, rules_of
 from napari_medseg.metrics.pairwise.scores import on_grid_of
-from napari_medseg.metrics.pairwise.surface import Mask, SurfaceDistances, surface_distances, surface_of
+from napari_medseg.metrics.pairwise.surface import Mask, Steps, SurfaceDistances, surface_distances, surface_of
 from napari_medseg.volume import Segmentation
 
 
@@ -107,16 +107,16 @@ def surfaces_of(
     """Both surfaces of a label. box: what `chosen_boxes_in_steps` found for it."""
     b, a = on_grid_of(reference, prediction), reference.data
     masks = mask_of(a, label, box), mask_of(b, label, box)
-    return _measured(label, box, *masks, reference.grid.spacing, rules_of(preset))
+    return _measured(label, box, *masks, Steps.of(reference.grid), rules_of(preset))
 
 
-def _measured(label: int, box: Box, a: Mask, b: Mask, spacing_zyx_mm: Triple, by: Rules) -> LabelSurfaces:
+def _measured(label: int, box: Box, a: Mask, b: Mask, steps: Steps, by: Rules) -> LabelSurfaces:
     neighbours, beyond_edge = by.neighbours, by.beyond_edge
     start = np.array([float(s.start) for s in box])
     a_points, b_points = (
         np.argwhere(surface_of(mask, neighbours=neighbours, beyond_edge=beyond_edge)) + start for mask in (a, b)
     )
-    distances = surface_distances(a, b, spacing_zyx_mm, neighbours=neighbours, beyond_edge=beyond_edge)
+    distances = surface_distances(a, b, steps, neighbours=neighbours, beyond_edge=beyond_edge)
     return LabelSurfaces(label, box, a, b, a_points, b_points, distances)
 
 

@@ -25,6 +25,7 @@ import scipy
 from napari_medseg.arrays.boxes import Region, first_of, whole
 from napari_medseg.geometry import FloatArray, Shape3, Triple
 from napari_medseg.metrics.pairwise.overlap import Labels
+from napari_medseg.volume import Grid
 
 Mask = npt.NDArray[np.bool_]
 Neighbours = Literal[6, 18, 26]
@@ -42,6 +43,8 @@ _STEPS = 100
 """Steps that are tried. Each is one pass over the voxels that are left; after a hundred, the tree costs less."""
 _FAR = 255
 """Number of a step that stands for "farther than every step"; steps are stored in one byte."""
+_SHEARED = 1e-3
+"""Cosine between two axes of a grid above which they are not taken to be at right angles: files round directions."""
 _ROUNDING = 1e-6
 """Added to the tolerance, in mm: files round spacings, and a distance equal to the tolerance counts as within it."""
 
@@ -114,23 +117,39 @@ class Steps:
     """The steps from a voxel to those around it, nearest first, in a grid of a given spacing."""
 
     spacing_zyx_mm: Triple
+    axes: FloatArray | None
+    """(3, 3): where a voxel's step along z, y and x leads, in mm, as columns; None where these are at right angles."""
     voxels: npt.NDArray[np.intp]
     """(N, 3): (z, y, x); no step that is missing is shorter than the last one."""
     mm: FloatArray
     """(256,): the length of each, infinite beyond the last."""
 
     @classmethod
-    def at(cls, spacing_zyx_mm: Triple) -> Steps:
-        """The steps of a grid with this spacing, the one of length 0 included."""
+    def of(cls, grid: Grid) -> Steps:
+        """The steps of a grid, whose axes may be sheared."""
+        axes = grid.affine[:3, :3]
+        directions = axes / np.linalg.norm(axes, axis=0)
+        is_sheared = np.abs(directions.T @ directions - np.eye(3)).max() > _SHEARED
+        return cls.at(grid.spacing, axes if is_sheared else None)
+
+    @classmethod
+    def at(cls, spacing_zyx_mm: Triple, axes: FloatArray | None = None) -> Steps:
+        """The steps of a grid with this spacing, the one of length 0 included. axes: those of a sheared grid."""
         voxels = np.array(list(itertools.product(range(-REACH, REACH + 1), repeat=3)))
-        lengths = np.linalg.norm(voxels * spacing_zyx_mm, axis=1)
+        lengths = np.linalg.norm(_in_mm(voxels, spacing_zyx_mm, axes), axis=1)
         nearest = np.argsort(lengths, kind="stable")[:_STEPS]
         # A hit must be the nearest voxel. Steps beyond REACH are not in the list, and the shortest of them is REACH + 1
         # voxels along the finest axis: a longer step could hide a nearer voxel, and is left to the tree.
-        nearest = nearest[lengths[nearest] <= (REACH + 1) * min(spacing_zyx_mm)]
+        finest = min(spacing_zyx_mm) if axes is None else float(np.linalg.svd(axes, compute_uv=False)[-1])
+        nearest = nearest[lengths[nearest] <= (REACH + 1) * finest]
         mm = np.full(256, np.inf)
         mm[: len(nearest)] = lengths[nearest]
-        return cls(spacing_zyx_mm, voxels[nearest], mm)
+        return cls(spacing_zyx_mm, axes, voxels[nearest], mm)
+
+
+def _in_mm(zyx: npt.NDArray[Any], spacing_zyx_mm: Triple, axes: FloatArray | None) -> FloatArray:
+    """Voxels (N, 3) as places in mm."""
+    return np.asarray(zyx * spacing_zyx_mm if axes is None else zyx @ axes.T)
 
 
 @dataclass(frozen=True)
@@ -146,28 +165,31 @@ class SurfaceVoxels:
     step: npt.NDArray[np.uint8]
     """(N,): the shortest of the `Steps` to the same label's surface in the other array."""
 
-    def positions(self, spacing_zyx_mm: Triple, *, far: bool = False) -> FloatArray:
+    def positions(self, steps: Steps, *, far: bool = False) -> FloatArray:
         """(N, 3): centres in mm; far: only of the voxels that no step takes to the other surface."""
         index = self.index[self.step == _FAR] if far else self.index
         zyx = np.unravel_index(index, self.shape)
-        return np.stack([(i + o) * s for i, o, s in zip(zyx, self.first_zyx, spacing_zyx_mm, strict=True)], axis=1)
+        voxels = np.stack([i + o for i, o in zip(zyx, self.first_zyx, strict=True)], axis=1)
+        return _in_mm(voxels, steps.spacing_zyx_mm, steps.axes)
 
 
 def surface_distances(
     reference: Mask,
     prediction: Mask,
-    spacing_zyx_mm: Triple,
+    steps: Triple | Steps,
     *,
     neighbours: Neighbours = 6,
     beyond_edge: bool = False,
 ) -> SurfaceDistances:
     """The distances between the surfaces of two masks (Z, Y, X) of the same shape, in reading order of the voxels.
 
+    steps: those of their grid, or its spacing (z, y, x) in mm where its axes are at right angles.
     beyond_edge: whether voxels beyond the edge of the array count as inside the masks.
     """
     a, b = (surface_of(m, neighbours=neighbours, beyond_edge=beyond_edge) for m in (reference, prediction))
     everywhere = whole((a.shape[0], a.shape[1], a.shape[2]))
-    region, steps = Region(everywhere, everywhere, everywhere), Steps.at(spacing_zyx_mm)
+    region = Region(everywhere, everywhere, everywhere)
+    steps = steps if isinstance(steps, Steps) else Steps.at(steps)
     of_a, of_b = surface_voxels(a.view(np.uint8), b.view(np.uint8), region, steps)
     return distances_between(list(of_a.values()), list(of_b.values()), steps)
 
@@ -260,9 +282,9 @@ def _directed(source: Sequence[SurfaceVoxels], target: Sequence[SurfaceVoxels], 
     far = step == _FAR
     if far.any() and target:
         # The default options pay for uneven points. Voxels lie regularly: the cheap tree also answers faster.
-        points = np.concatenate([t.positions(steps.spacing_zyx_mm) for t in target])
+        points = np.concatenate([t.positions(steps) for t in target])
         tree = scipy.spatial.cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
-        asked = np.concatenate([s.positions(steps.spacing_zyx_mm, far=True) for s in source])
+        asked = np.concatenate([s.positions(steps, far=True) for s in source])
         distances[far] = tree.query(asked)[0]
     return distances
 

@@ -10,12 +10,13 @@ from typing import Any
 from napari_medseg import io
 from napari_medseg.arrays.boxes import holds_any
 from napari_medseg.cases import Case, warn_of_notes
-from napari_medseg.config import configured
+from napari_medseg.config import RegionsConfig, configured
 from napari_medseg.errors import InputError, MedsegError, warn
 from napari_medseg.events import Event, Finished, Notice, Progress
 from napari_medseg.metrics.pairwise.scores import contradicting_names, disjoint_ids
 from napari_medseg.metrics.study.case_files import notes_of, opened
 from napari_medseg.metrics.study.study import Measured, StudyConfig, measure, with_consensus
+from napari_medseg.transforms.regions import regions
 from napari_medseg.volume import Segmentation
 
 
@@ -38,10 +39,10 @@ def iter_measure(
 
     config, or knobs: the fields of StudyConfig. consensus: {name of a case: where the consensus of its readers is
     written}. Yields Progress where there are several cases, a Notice for each case that cannot be read or measured or
-    whose labels have no id in common, and last Finished with MeasuredCases. Warns once of each thing that the files
-    leave open, such as how large a pixel is, or contradict each other in, such as the name of a label. Raises the fault
-    of an only case as it is, InputError where there is no case or every case fails, FileError where a consensus cannot
-    be written.
+    whose labels have no id in common, and for each region that no case has, and last Finished with MeasuredCases. Warns
+    once of each thing that the files leave open, such as how large a pixel is, or contradict each other in, such as the
+    name of a label. Raises the fault of an only case as it is, InputError where there is no case or every case fails,
+    FileError where a consensus cannot be written.
     """
     chosen = configured(StudyConfig, config, knobs)
     measured: list[Measured] = []
@@ -73,11 +74,22 @@ def iter_measure(
         raise InputError(f"none of the {len(cases)} cases could be measured; {_first(failed)}")
     if len(cases) > 1:
         yield Progress(len(cases), len(cases), "cases")
+    for text in _empty_regions(measured, chosen.regions):
+        yield Notice(text)
     warn_of_notes(notes)
     if contradicting:
         more = f", and so on with {len(contradicting) - 1} more" if len(contradicting) > 1 else ""
         warn(f"{next(iter(contradicting.values()))}{more}: labels are compared by their ids")
     yield Finished(MeasuredCases(measured=tuple(measured), failed=failed))
+
+
+def _empty_regions(measured: Sequence[Measured], config: RegionsConfig) -> Iterator[str]:
+    """What to say of regions of which no case has a voxel."""
+    present = {row.label for found in measured for row in found.scores.rows}
+    for region in () if config.foreground else regions(config.merge):
+        if region.label not in present:
+            ids = ", ".join(map(str, region.ids))
+            yield f"the region {region.name} is in none of the files: no voxel in them has the label {ids}"
 
 
 def _measured(case: Case, config: StudyConfig) -> tuple[Measured, Segmentation, dict[int, str]]:

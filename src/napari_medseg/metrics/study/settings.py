@@ -41,6 +41,11 @@ def metrics_settings(config: MetricsConfig) -> tuple[Setting, ...]:
     )
 
 
+def pixel_settings() -> tuple[Setting, ...]:
+    """The setting of images that do not say how large a pixel is."""
+    return (Setting("pixel_size", "unknown (1 mm taken)", "pixels of unknown size taken for 1 mm"),)
+
+
 def regions_settings(config: RegionsConfig) -> tuple[Setting, ...]:
     """Settings of what is measured as one; none where every label is measured by itself."""
     if config.foreground:
@@ -90,6 +95,7 @@ def setting_names() -> frozenset[str]:
     """The names of all settings."""
     every = (
         *metrics_settings(MetricsConfig()),
+        *pixel_settings(),
         *regions_settings(RegionsConfig(foreground=True)),
         *raters_settings(RatersConfig(consensus="vote")),
         *instances_settings(InstancesConfig()),

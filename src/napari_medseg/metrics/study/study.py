@@ -18,7 +18,7 @@ from napari_medseg.config import (
     configured,
 )
 from napari_medseg.errors import InputError
-from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate
+from napari_medseg.metrics.agreement.calibration import CalibrationRow, ReliabilityRow, calibrate, channel_ids
 from napari_medseg.metrics.agreement.raters import AgreementRow, PairRow, agreement_of, majority_vote
 from napari_medseg.metrics.agreement.staple import RaterRow, staple
 from napari_medseg.metrics.descriptive.intensity import IntensityRow, intensity_statistics
@@ -33,6 +33,7 @@ from napari_medseg.metrics.study.settings import (
     calibration_settings,
     instances_settings,
     metrics_settings,
+    pixel_settings,
     raters_settings,
     regions_settings,
     statistics_settings,
@@ -147,6 +148,8 @@ class Measured:
     compared: Scores | None
     rows: Mapping[str, Sequence[Any]]
     """{name of a table: its rows}."""
+    in_pixels: bool = False
+    """Whether nothing says how large a pixel is, and each counts as 1 mm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +181,7 @@ def measure(case: CaseImages, config: StudyConfig | None = None, **knobs: Any) -
         scores=_scores(case.prediction, case.reference, chosen),
         compared=None if case.compared is None else _scores(case.compared, case.reference, chosen),
         rows={**_instance_rows(seen, chosen), **_label_rows(seen, chosen), **_rater_rows(seen)},
+        in_pixels=case.reference.grid.in_pixels,
     )
 
 
@@ -228,7 +232,11 @@ def study_of(
         rows["volumes"] = list(volume_agreement(combined))
     if chosen.series:
         rows["series_reference"], rows["series_prediction"] = _series(combined)
-    settings = _settings(replace(chosen, metrics=combined.config), has_raters=bool(rows["agreement"]))
+    settings = _settings(
+        replace(chosen, metrics=combined.config),
+        has_raters=bool(rows["agreement"]),
+        in_pixels=any(m.in_pixels for m in measured),
+    )
     extra = []
     compared = [(m.name, m.compared) for m in measured if m.compared is not None]
     if compared:
@@ -248,7 +256,7 @@ def study_of(
     )
 
 
-def _settings(config: StudyConfig, *, has_raters: bool) -> dict[str, tuple[Setting, ...]]:
+def _settings(config: StudyConfig, *, has_raters: bool, in_pixels: bool) -> dict[str, tuple[Setting, ...]]:
     """{name of a table: its settings}; "scores" has those that the scores do not hold."""
     of = {
         "metrics": metrics_settings(config.metrics),
@@ -258,8 +266,9 @@ def _settings(config: StudyConfig, *, has_raters: bool) -> dict[str, tuple[Setti
         "calibration": calibration_settings(config.calibration),
         "statistics": statistics_settings(config.statistics),
     }
+    always = pixel_settings() if in_pixels else ()
     followed = {name: _FOLLOWED.get(name, ("regions",)) for name in TABLES} | {"scores": ("regions", "raters")}
-    return {name: tuple(setting for part in parts for setting in of[part]) for name, parts in followed.items()}
+    return {name: (*(s for part in parts for s in of[part]), *always) for name, parts in followed.items()}
 
 
 def _failed(failed: Mapping[str, str]) -> Iterator[Table]:
@@ -295,7 +304,9 @@ def _label_rows(case: CaseImages, config: StudyConfig) -> dict[str, Sequence[Any
     if case.image is not None:
         rows["intensities"] = intensity_statistics(case.reference, case.image)
     if case.probabilities is not None:
-        held = calibrate(probabilities=case.probabilities, reference=case.reference, config=config.calibration)
+        p = case.probabilities
+        ids = channel_ids(p.channels, case.reference, case.prediction)
+        held = calibrate(probabilities=p, reference=case.reference, labels=ids, config=config.calibration)
         rows["calibration"], rows["reliability"] = held.rows, held.reliability
     return rows
 

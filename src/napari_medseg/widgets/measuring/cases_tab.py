@@ -157,4 +157,5 @@ def _write(path: Path, shown: _Shown) -> None:
     from napari_medseg.metrics.study.study import study_of
 
     found = study_of(shown.batch.measured, shown.config, shown.batch.failed)
-    write_scores(path, found.scores, [*found.tables, *([shown.unmatched] if shown.unmatched else [])])
+    tables = [*found.tables, *([shown.unmatched] if shown.unmatched else [])]
+    write_scores(path, found.scores, tables, settings=found.settings)
