@@ -16,7 +16,7 @@ from torch import nn
 import zoo
 from napari_medseg import Model, iter_segment, read_segmentation, write
 from napari_medseg.cli import main
-from napari_medseg.errors import InputError, NotSupportedError
+from napari_medseg.errors import InputError, ModelFileError, NotSupportedError
 from napari_medseg.events import Regions
 from napari_medseg.foreign import convert_model
 from napari_medseg.foreign.documents import Resolver
@@ -184,3 +184,10 @@ def test_several_largest_components_are_told() -> None:
     after = postprocessing_of(Path("b"), Resolver(Path("b"), {}), [kept])
     assert output_of(after, {}, 3)[1].largest == ()
     assert after.notes == ("the bundle keeps the 2 largest components; here all are kept",)
+
+
+def test_arguments_of_outputs_that_would_change_labels_are_refused() -> None:
+    plain = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True, "dim": 0, "keepdim": True, "logit_thresh": 0.5}
+    assert postprocessing_of(Path("b"), Resolver(Path("b"), {}), [plain]).is_discrete
+    with pytest.raises(ModelFileError, match=r"'AsDiscreted' cannot be taken: logit_thresh '0\.3' changes what"):
+        postprocessing_of(Path("b"), Resolver(Path("b"), {}), [{**plain, "logit_thresh": 0.3}])

@@ -22,8 +22,14 @@ _NEUTRAL = frozenset(
     )
 )
 _ARGUMENTS = {
-    "Activationsd": Arguments.of("sigmoid softmax", other=(None,)),
-    "AsDiscreted": Arguments.of("argmax to_onehot threshold", rounding=(None, "torchrounding")),
+    "Activationsd": Arguments.of("sigmoid softmax", other=(None,), dim=(0,)),
+    "AsDiscreted": Arguments.of(
+        "argmax to_onehot threshold threshold_values n_classes num_classes",  # the last three of MONAI before 1.0
+        logit_thresh=(0.5,),
+        rounding=(None, "torchrounding"),
+        dim=(0,),
+        keepdim=(True,),
+    ),
     "KeepLargestConnectedComponentd": Arguments.of("applied_labels is_onehot independent connectivity num_components"),
 }
 _INFERER = Arguments.of(
