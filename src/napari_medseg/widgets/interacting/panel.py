@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_medseg.errors import InputError
@@ -294,9 +295,11 @@ class InteractPanel(Panel):
         view = self.work.view
         QApplication.clipboard().setText(session_script(path, str(view.log or "work.json"), view.prompts))
 
-    def closeEvent(self, event: Any) -> None:  # noqa: N802  # Qt's name
-        self._close()
-        super().closeEvent(event)
+    def event(self, event: QEvent) -> bool:
+        """The cross of the dock closes no panel: napari takes it out of the window, and keeps it."""
+        if event.type() == QEvent.Type.Close or (event.type() == QEvent.Type.ParentChange and self.parent() is None):
+            self._close()
+        return super().event(event)
 
     def _open(self) -> WorkOnImage:
         if self.work is not None and not all(layer in self._viewer.layers for layer in self.work.canvas.layers):
@@ -322,11 +325,14 @@ class InteractPanel(Panel):
             self.filling.runner.cancel()
 
     def _on_end(self, closed: WorkOnImage) -> None:
-        """What a closed session holds is known, and its log is one of earlier work."""
+        """What a closed session holds is known, and its log is one of earlier work, for a later panel, too."""
         if closed.view.locked:
             self._done.add(closed.image, closed.canvas.labels)
-        if self.work is None and self.image.layer is closed.image:
-            self._look_for_earlier()
+        window = getattr(self._viewer, "window", None)
+        docked = window.dock_widgets.values() if window is not None else ()
+        for panel in (self, *docked):
+            if isinstance(panel, InteractPanel) and panel.work is None and panel.image.layer is closed.image:
+                panel._look_for_earlier()
 
     def _bind(self, layers: tuple[Layer, ...]) -> None:
         """The keys of the tools, on the session's own layers only: napari's stay as they are elsewhere."""
