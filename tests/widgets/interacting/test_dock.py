@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
 
+import napari_medseg as ms
 from click_phantoms import balls
 from interact_walk import Clicker
 from metrics_walk import wait_until
@@ -39,3 +45,87 @@ def test_work_closed_by_the_cross_is_offered_at_once(user: Clicker) -> None:
     user.press(user.panel.resume_button)
     assert [prompt.at for prompt in user.panel.work.view.prompts] == [FIRST]
     assert user.mask(1)[FIRST]
+
+
+def test_resumed_work_takes_the_place_of_the_layers_that_were_left(user: Clicker) -> None:
+    user.panel.take("P")
+    user.panel.work.canvas.add_point(FIRST)
+    user.settle()
+    before = user.mask(1)
+    user.panel.parent().destroyOnClose()
+    user.open()
+    wait_until(lambda: user.panel.earlier.count() == 1)
+    user.press(user.panel.resume_button)
+    names = [layer.name for layer in user.window.layers]
+    assert names == ["ct", "ct labels", "ct clicks", "ct strokes"]
+    np.testing.assert_array_equal(user.mask(1), before)
+
+
+def test_removed_clicks_come_back(user: Clicker) -> None:
+    user.panel.take("P")
+    work = user.panel.work
+    work.canvas.add_point(FIRST)
+    user.settle()
+    user.window.layers.remove(work.canvas.points)
+    user.panel.take("P")
+    assert user.panel.work is work
+    assert [layer.name for layer in user.window.layers] == ["ct", "ct labels", "ct strokes", "ct clicks"]
+    user.click_voxel((12, 14, 34))
+    assert len(work.view.prompts) == len(work.canvas.points.data) == 2
+
+
+def test_work_whose_labels_were_removed_is_offered(user: Clicker) -> None:
+    user.panel.take("P")
+    work = user.panel.work
+    work.canvas.add_point(FIRST)
+    user.settle()
+    before = user.mask(1)
+    user.window.layers.remove(work.canvas.labels)
+    user.panel.take("P")
+    assert user.panel.work is not work
+    wait_until(user.panel.resume_button.isVisible)
+    user.press(user.panel.resume_button)
+    np.testing.assert_array_equal(user.mask(1), before)
+    assert [layer.name for layer in user.window.layers] == ["ct", "ct labels", "ct clicks", "ct strokes"]
+
+
+def test_labels_are_saved_with_their_names_on_their_grid(
+    user: Clicker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def chosen(*question: Any) -> tuple[str, str]:
+        asked.append(question)
+        return str(tmp_path / "clicked"), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", chosen)
+    user.panel.take("P")
+    user.panel.work.canvas.add_point(FIRST)
+    user.settle()
+    user.panel.objects.item(0, 1).setText("spleen")
+    user.press(user.panel.save_button)
+    assert asked[0][2] == "ct_labels.nii.gz"
+    assert asked[0][3].startswith("NIfTI (*.nii.gz")
+    labels = ms.read_segmentation(tmp_path / "clicked.nii.gz")
+    np.testing.assert_array_equal(np.asarray(labels.data) == 1, user.mask(1))
+    assert labels.labels == {1: "spleen"}
+    assert labels.grid.same_as(VOLUME.grid)
+    assert "clicked.nii.gz" in notification_manager.records[-1].message
+
+
+def test_an_object_is_deleted_and_comes_back(user: Clicker) -> None:
+    user.panel.take("P")
+    user.panel.work.canvas.add_point(FIRST)
+    user.settle()
+    before = user.mask(1)
+    QTest.keyClick(user.panel.objects, Qt.Key.Key_Delete)
+    user.settle()
+    assert not user.mask(1).any()
+    assert len(user.panel.work.canvas.points.data) == 0
+    assert "label 1 is deleted" in notification_manager.records[-1].message
+    user.press(user.panel.undo_button)
+    np.testing.assert_array_equal(user.mask(1), before)
+    assert len(user.panel.work.canvas.points.data) == 1
+    user.press(user.panel.delete_button)
+    assert not user.mask(1).any()
+    assert not user.panel.delete_button.isEnabled()

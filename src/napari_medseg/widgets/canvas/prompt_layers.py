@@ -287,6 +287,13 @@ class Canvas:
         """What is painted in a copy of the labels, in another view of the same array, counts as well."""
         copy.events.paint.connect(self._on_paint)  # once: napari connects a method twice no more than once
 
+    def put_back(self) -> bool:
+        """Add prompt layers that the user removed again, as they were; whether there were any."""
+        gone = [layer for layer in (self.points, self.strokes) if layer not in self.viewer.layers]
+        for layer in gone:
+            self.viewer.add_layer(layer)
+        return bool(gone)
+
     def close(self, _destroyed: object = None) -> None:
         """Follow the layers no more; they stay."""
         if self._callbacks[0] not in self.viewer.mouse_drag_callbacks:

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor
+from qtpy.QtGui import QColor, QKeyEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 _SHOW, _NAME, _ML, _LOCK, _JUMP = range(5)
 _COLUMNS = ("show", "object", "ml", "lock", "")
 _TIPS = (
     "A tick shows the object in the image; without it the object is hidden, and stays as it is.",
-    "Click: draw for this object. Double click or F2: rename it.",
+    "Click: draw for this object. Double click or F2: rename it. Delete: delete it.",
     "The object's volume in millilitres.",
     "A tick keeps the object as it is, whatever is drawn.",
     "Look at the middle of the object.",
@@ -37,13 +37,17 @@ class ObjectRow:
 
 
 class ObjectList(QTableWidget):
-    """`chosen` carries a label, `shown` and `locked` (label, whether), `renamed` (label, name), `wanted` a label."""
+    """`chosen` carries a label, `shown` and `locked` (label, whether), `renamed` (label, name), `wanted` a label.
+
+    `deleted` carries the label of the row on which Delete was pressed.
+    """
 
     chosen = Signal(int)
     shown = Signal(int, bool)
     locked = Signal(int, bool)
     renamed = Signal(int, str)
     wanted = Signal(int)
+    deleted = Signal(int)
 
     def __init__(self) -> None:
         super().__init__(0, len(_COLUMNS))
@@ -68,6 +72,12 @@ class ObjectList(QTableWidget):
         self.itemSelectionChanged.connect(self._on_selection)
         self.itemChanged.connect(self._on_change)
         self.cellClicked.connect(self._on_click)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  # Qt's name
+        if event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace) and 0 <= self.currentRow() < len(self.labels):
+            self.deleted.emit(self.labels[self.currentRow()])
+        else:
+            super().keyPressEvent(event)
 
     def show_rows(self, rows: Iterable[ObjectRow], chosen: int) -> None:
         """Show these objects; `chosen` is the one that is drawn. A name that is being written stays open."""
