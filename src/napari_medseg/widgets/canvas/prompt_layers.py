@@ -6,6 +6,7 @@ compared, so that a prompt that is drawn, moved or deleted with napari's own too
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from napari.layers import Labels, Points, Shapes
 from napari.utils.events import EventEmitter
 from skimage.measure import find_contours
 
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.prompts import Box, Index, Lasso, Point, Prompt, Scribble, SliceMask
@@ -72,7 +73,9 @@ class Canvas:
         on_ray: Callable[[FloatArray], None],
     ) -> None:
         self.viewer, self.image = viewer, image
-        self.place: Placement = placement(image, viewer.layers)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedsegWarning)  # who takes the image itself is warned
+            self.place: Placement = placement(image, viewer.layers)
         self._on_rows, self._on_stroke, self._on_ray = on_rows, on_stroke, on_ray
         self._to_grid = self.place.order.affine(np.eye(4), self.place.grid.shape)
         self._first = 3 - image.ndim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -14,7 +15,7 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
 
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.interactive.autosave import earlier_logs, log_path
 from napari_medseg.interactive.desk import View
 from napari_medseg.interactive.learning.said import IGNORE_LABEL
@@ -420,7 +421,8 @@ class InteractPanel(Panel):
             self._look_for_earlier()
 
     def _look_for_earlier(self) -> None:
-        with reporting():
+        with reporting(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedsegWarning)  # the first tool warns
             volume = to_volume(self.image.layer, self._viewer.layers)
             self._looking.ask(partial(_earlier, volume), self._offer_earlier)
 
