@@ -241,6 +241,15 @@ class Canvas:
         point = self.image.data_to_world(self.to_layer(at[None])[0])
         dims.set_point(range(dims.ndim - len(point), dims.ndim), point)
 
+    def slider_steps(self, axis: int, indices: Sequence[int]) -> list[int]:
+        """What napari's slider says at slices across an axis of the volume's grid; empty where there is no slider."""
+        if self.image.ndim < 3:
+            return []
+        ours, at = self.place.order.axes.index(axis) - 3, np.zeros((len(indices), 3))
+        at[:, axis] = indices
+        start, _, step = self.viewer.dims.range[ours]
+        return [round((self.image.data_to_world(place)[ours] - start) / step) for place in self.to_layer(at)]
+
     def ray(self, event: Any) -> FloatArray | None:
         """(n, 3) voxels of the volume that lie behind the mouse in 3D, the nearest first; None beside the volume."""
         start, end = self.image.get_ray_intersections(

@@ -555,7 +555,9 @@ class InteractPanel(Panel):
 
         def show(quality: SliceQuality | None) -> None:
             if self._rated is asked:
-                self.slices.bar.show_quality(quality)
+                indices = range(quality.first, quality.first + len(quality.values)) if quality else ()
+                steps = work.canvas.slider_steps(quality.axis, indices) if quality else ()
+                self.slices.bar.show_quality(quality, steps)
 
         if painted:
             work.compute(partial(slice_quality, label=work.label), show)
