@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QIcon
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
@@ -16,6 +19,7 @@ import napari_medseg as ms
 from click_phantoms import balls
 from interact_walk import Clicker
 from metrics_walk import wait_until
+from napari_medseg.widgets.interacting.panel import InteractPanel
 
 FIRST = (12, 14, 12)
 VOLUME, _ = balls((24, 28, 46), FIRST, (12, 14, 34), radius=7)
@@ -129,3 +133,41 @@ def test_an_object_is_deleted_and_comes_back(user: Clicker) -> None:
     user.press(user.panel.delete_button)
     assert not user.mask(1).any()
     assert not user.panel.delete_button.isEnabled()
+
+
+def test_the_panel_says_what_comes_next_and_offers_what_has_use(user: Clicker) -> None:
+    panel = user.panel
+    panel.take("P")
+    user.settle()
+    assert "Click on the object" in panel.status.text()
+    uses = (panel.undo_button, panel.redo_button, panel.accept_button, panel.delete_button, panel.train_button)
+    assert not any(button.isEnabled() for button in (*uses, panel.save_button))
+    assert panel.start.layers == [], "its own labels are not offered"
+    panel.work.canvas.add_point(FIRST)
+    user.settle()
+    assert "saved" not in panel.status.text()
+    assert panel.save_button.isEnabled()
+    assert panel.accept_button.isEnabled()
+    user.window.layers.selection.active = user.layer
+    assert "Another layer is active" in panel.status.text()
+    panel.take("M")
+    assert "what is shown there already counts" in panel.status.text()
+    assert panel.status.mapTo(panel, panel.status.rect().topLeft()).y() < panel.image.mapTo(panel, QPoint()).y()
+    assert panel.work.canvas.labels.brush_size == 2, "a tenth of a small volume"
+    assert "by shapes alone: At once" in panel.slices.options["method"].tooltip
+    colour = panel.objects.item(0, 1).data(Qt.ItemDataRole.DecorationRole)
+    plain, chosen = (
+        colour.pixmap(14, mode).toImage().pixelColor(7, 7) for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected)
+    )
+    assert plain == chosen
+
+
+def test_units_that_are_missing_are_told_once(viewer: ViewerModel, qtbot: Any) -> None:
+    viewer.add_image(np.zeros((3, 4, 5), np.float32), name="photo")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        panel = InteractPanel(viewer)
+        qtbot.addWidget(panel)
+        panel.take("P")
+    (said,) = [str(warning.message) for warning in found if "no units" in str(warning.message)]
+    assert said.endswith("viewer.layers['photo'].units = 'um'")

@@ -37,6 +37,8 @@ _CONTOUR = 1
 """Pixels of the border of a mask in a slice."""
 _PREVIEW = "#ffd700"
 """The colour of what a click would give."""
+_BRUSH = 10
+"""Voxels across, and a tenth of a small volume."""
 _NEAR = 0.5
 """Of a pixel: a row's plane is the voxel that it lies nearest to."""
 
@@ -86,6 +88,7 @@ class Canvas:
         self.array = self._labels_array()
         self.labels: Labels = self._add(Labels(self._layer_array(), name=f"{image.name} labels", **self._place()))
         self.labels.metadata[GRID_KEY] = self.place.grid
+        self.labels.brush_size = min(_BRUSH, max(1, sorted(self.place.grid.shape)[1] // 10))
         self.points: Points = self._add(
             Points(
                 ndim=image.ndim,

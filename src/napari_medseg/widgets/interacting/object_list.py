@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QKeyEvent
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 _SHOW, _NAME, _ML, _LOCK, _JUMP = range(5)
@@ -20,6 +20,8 @@ _TIPS = (
 )
 _GO = "➜"
 _ROW_HEIGHT = 24
+_SWATCH = 14
+"""Pixels a side of a row's colour."""
 _LEAST_HEIGHT = 122
 """Pixels: the heading and four rows."""
 
@@ -67,6 +69,7 @@ class ObjectList(QTableWidget):
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         header.setHighlightSections(False)
         self.setMinimumHeight(_LEAST_HEIGHT)
+        self.setToolTip("The objects: the chosen one is drawn. Delete deletes it.")
         self.labels: list[int] = []
         self._rows: list[ObjectRow] = []
         self.itemSelectionChanged.connect(self._on_selection)
@@ -98,7 +101,7 @@ class ObjectList(QTableWidget):
         self.setRowCount(len(rows))
         for n, row in enumerate(rows):
             name = QTableWidgetItem(row.name)
-            name.setData(Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*row.colour))
+            name.setData(Qt.ItemDataRole.DecorationRole, _swatch(QColor.fromRgbF(*row.colour)))
             volume = QTableWidgetItem(f"{row.millilitres:.1f}" if row.millilitres else "")
             volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             jump = QTableWidgetItem(_GO if row.millilitres else "")
@@ -128,6 +131,15 @@ class ObjectList(QTableWidget):
             self.locked.emit(label, ticked)
         elif item.column() == _NAME:
             self.renamed.emit(label, item.text().strip())
+
+
+def _swatch(colour: QColor) -> QIcon:
+    """The colour, the same in the row that is chosen: Qt would tint it."""
+    square, icon = QPixmap(_SWATCH, _SWATCH), QIcon()
+    square.fill(colour)
+    for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):
+        icon.addPixmap(square, mode)
+    return icon
 
 
 def _tick(ticked: bool) -> QTableWidgetItem:

@@ -99,7 +99,12 @@ class InteractPanel(Panel):
         """What the bar of slices was last asked for."""
         self._looking, self._colouring = Background(self), Background(self)
         self.image = LayerBox(napari_viewer, Image, "The image to segment.")
-        self.start = LayerBox(napari_viewer, Labels, "A result to correct, as of Segment.")
+        self.start = LayerBox(
+            napari_viewer,
+            Labels,
+            "A result to correct, as of Segment.",
+            without=lambda: () if self.work is None else self.work.canvas.layers,
+        )
         self.guided = GuidedBox(Background(self).ask)
         self.tools = {key: self._tool(key) for key in _TOOLS}
         self.sign = QPushButton()
@@ -186,8 +191,8 @@ class InteractPanel(Panel):
         self.preview.toggled.connect(self._on_preview)
         self.image.layer_changed.connect(self._follow_image)
         self.start.layer_changed.connect(self._update)
-        follows = Connections((self._viewer.layers.selection.events.active,), self._update)
-        self.destroyed.connect(follows.disconnect)
+        self._follows = Connections((self._viewer.layers.selection.events.active,), self._update)
+        self.destroyed.connect(self._follows.disconnect)
         self.guided.asked.connect(self.correct_with_model)
         self.slices.fill.connect(self.fill)
         self.slices.next.connect(self.look_at_next_slice)
@@ -364,6 +369,7 @@ class InteractPanel(Panel):
             self.destroyed.connect(self.work.canvas.close)
             self._bind(self.work.canvas.layers)
             self._link_views()
+            self.start.refresh()  # without the labels of the work itself
             self._update()
         return self.work
 
@@ -372,6 +378,7 @@ class InteractPanel(Panel):
             closed, self.work = self.work, None
             closed.ended.connect(partial(self._on_end, closed))
             closed.close()
+            self.start.refresh()
             self.filling.runner.cancel()
 
     def _on_end(self, closed: WorkOnImage) -> None:

@@ -109,6 +109,9 @@ class SlicesBox(QWidget):
         super().__init__()
         self._runner, self._painted = runner, 0
         self.options = ConfigForm(PropagateConfig, ("method", "minutes"), _WORDS, hidden=("epochs", "seed", "device"))
+        self.options["method"].tooltip = "\n".join(
+            f"{name}: {_WHEN[way]}" for way, name in _WORDS["method"].choices.items()
+        )
         self.when = caption()
         self.progress = ProgressRow(runner)
         self.bar = QualityBar()
