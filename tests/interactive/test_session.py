@@ -399,7 +399,8 @@ def test_a_locked_object_is_called_by_its_name(session: InteractiveSession) -> N
     session.add(ms.Point(A, label=1))
     session.rename(1, "spleen")
     session.lock(1)
-    for change in (lambda: session.delete(1), lambda: session.add(ms.Point(A, label=2))):
+    changes: list[Callable[[], object]] = [lambda: session.delete(1), lambda: session.add(ms.Point(A, label=2))]
+    for change in changes:
         with pytest.raises(InputError, match=r"label 1 \(spleen\) is locked: unlock it first, or draw for a new label"):
             change()
     assert session.labels == (1,)
