@@ -273,12 +273,18 @@ def fill_from_painted_slices(user: Clicker, ball: Mask) -> None:
     assert axis == 0
     assert shown == panel.slices.bar.quality.weakest
     user.press(panel.slices.between_button)
+    assert "label 2 has" in notification_manager.records[-1].message
     for k in (low, high):
         np.testing.assert_array_equal(user.mask(label)[k], painted[k])
     assert user.mask(label)[z, y, x]
-    QTest.mouseClick(panel.slices.bar, LEFT, pos=QPoint(1, 5))
+    bar = panel.slices.bar
+    QTest.mouseClick(bar, LEFT, pos=QPoint(1, 5))
     user.settle()
-    assert panel.work.canvas.slice_shown() == (0, panel.slices.bar.quality.first)
+    first = user.window.dims.current_step[0]
+    assert bar.told(panel.work.canvas.slice_shown()[1]).startswith(f"slice {first}: "), "as napari's slider says"
+    QTest.mouseClick(bar, LEFT, pos=QPoint(bar.width() - 1, 5))
+    user.settle()
+    assert user.window.dims.current_step[0] == first + len(bar.quality.values) - 1, "to the right, as the slider"
     user.picture("slices")
     assert clipped(panel) == []
 

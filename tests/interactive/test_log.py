@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from napari_medseg.errors import FileError, InputError, MedsegError
 from napari_medseg.interactive import log
 from napari_medseg.interactive.masks import SparseMask
-from napari_medseg.interactive.steps import AddStep, LockStep, NameStep, StartStep, Step
+from napari_medseg.interactive.steps import AddStep, DeleteStep, LockStep, NameStep, StartStep, Step
 from napari_medseg.prompts import Box, Lasso, Point, Scribble, SliceMask
 from napari_medseg.volume import Grid, Volume
 
@@ -34,6 +34,7 @@ STEPS: tuple[Step, ...] = (
     LockStep(2, True),
     LockStep(2, False),
     NameStep(3, "vena cava, Ω"),
+    DeleteStep(3),
     StartStep({4: SparseMask.of((slice(0, 1), slice(0, 4), slice(0, 5)), MASK[None])}, {4: "liver, left"}),
 )
 
@@ -45,7 +46,8 @@ def written(steps: tuple[Step, ...], folder: Path) -> dict[str, Any]:
 
 
 def same(a: Step, b: Step) -> bool:
-    if isinstance(a, LockStep | NameStep) or isinstance(b, LockStep | NameStep):
+    plain = LockStep | NameStep | DeleteStep
+    if isinstance(a, plain) or isinstance(b, plain):
         return a == b
     if isinstance(a, StartStep) and isinstance(b, StartStep):
         return a.names == b.names and all(a.masks[k].same_as(b.masks[k]) for k in {*a.masks, *b.masks})
@@ -100,7 +102,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an unknown step": (lambda d: {**d, "steps": [{"do": "eval"}]}, "eval"),
     "a step by another word": (
         lambda d: {**d, "steps": [{"do": "rename", "label": 1, "name": "liver"}]},
-        r'"do" is one of point, box, scribble, lasso, slice, lock, unlock, name, start, together$',
+        r'"do" is one of point, box, scribble, lasso, slice, lock, unlock, name, delete, start, together$',
     ),
     "a lock among prompts": (
         lambda d: {**d, "steps": [{"do": "together", "prompts": [{"do": "lock", "label": 1}]}]},

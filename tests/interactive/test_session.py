@@ -153,7 +153,7 @@ def test_labels_share_no_voxel_and_a_lock_holds(
     session.lock(1)
     before = voxels(session).copy()
     for refused in (ms.Point(B, label=1), ms.Point(A, label=2)):
-        with pytest.raises(InputError, match=r"locked: unlock\(1\) first"):
+        with pytest.raises(InputError, match="label 1 is locked: unlock it first"):
             session.add(refused)
     session.add(ms.SliceMask(np.ones((24, 46), dtype=bool) & ~before[:, 20], axis=1, index=20, label=2))
     np.testing.assert_array_equal(voxels(session), before)
@@ -375,3 +375,32 @@ def test_an_object_that_was_emptied_begins_anew(
     fresh = ms.interact(phantom[0])
     fresh.add(ms.Point(A, label=2))
     np.testing.assert_array_equal(session.segmentation.data[...], fresh.segmentation.data[...])
+
+
+def test_a_deleted_object_takes_its_prompts_and_name_along(session: InteractiveSession) -> None:
+    session.add(ms.Point(B, label=2))
+    session.add(ms.Point(A, label=1))
+    session.rename(1, "spleen")
+    other, before = session.mask(2), session.mask(1)
+    session.delete(1)
+    assert session.labels == (2,)
+    assert [prompt.label for prompt in session.prompts] == [2]
+    assert session.names == {}
+    assert session.mask(2) is other
+    session.undo()
+    assert session.mask(1).same_as(before)
+    assert session.names == {1: "spleen"}
+    session.redo()
+    session.add(ms.Point(A, label=1))
+    assert session.mask(1).same_as(before), "it begins anew"
+
+
+def test_a_locked_object_is_called_by_its_name(session: InteractiveSession) -> None:
+    session.add(ms.Point(A, label=1))
+    session.rename(1, "spleen")
+    session.lock(1)
+    changes: list[Callable[[], object]] = [lambda: session.delete(1), lambda: session.add(ms.Point(A, label=2))]
+    for change in changes:
+        with pytest.raises(InputError, match=r"label 1 \(spleen\) is locked: unlock it first, or draw for a new label"):
+            change()
+    assert session.labels == (1,)

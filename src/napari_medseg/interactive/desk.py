@@ -38,6 +38,8 @@ class View:
     locked: frozenset[int] = frozenset()
     names: dict[int, str] = field(default_factory=dict)
     """{label: its name}, of those that have one."""
+    can_undo: bool = False
+    can_redo: bool = False
     log: Path | None = None
     """The file that keeps it."""
     notice: str = ""
@@ -140,6 +142,8 @@ class Desk:
             {label: session.mask(label).voxels * millilitres for label in session.labels},
             session.locked,
             dict(session.names),
+            session.can_undo,
+            session.can_redo,
             self.log,
             notice,
             error,

@@ -24,7 +24,16 @@ from napari_medseg.arrays.boxes import Box as VoxelBox
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.geometry import Shape3
 from napari_medseg.interactive.masks import SparseMask
-from napari_medseg.interactive.steps import MOST_NAME, AddStep, LockStep, Method, NameStep, StartStep, Step
+from napari_medseg.interactive.steps import (
+    MOST_NAME,
+    AddStep,
+    DeleteStep,
+    LockStep,
+    Method,
+    NameStep,
+    StartStep,
+    Step,
+)
 from napari_medseg.io.disk import files
 from napari_medseg.prompts import Box, Lasso, Point, Prompt, Scribble, SliceMask
 from napari_medseg.volume import MAX_LABEL, Volume
@@ -103,6 +112,10 @@ class _Name(Struct, forbid_unknown_fields=True, tag="name", tag_field="do"):
     name: Annotated[str, Meta(min_length=1, max_length=MOST_NAME)]
 
 
+class _Delete(Struct, forbid_unknown_fields=True, tag="delete", tag_field="do"):
+    label: _Label
+
+
 class _StartLabel(Struct, forbid_unknown_fields=True):
     label: _Label
     box: tuple[_Pair, _Pair, _Pair]
@@ -123,7 +136,7 @@ class _Together(Struct, forbid_unknown_fields=True, tag="together", tag_field="d
     prompts: Annotated[list[_Prompt], Meta(min_length=1)]
 
 
-_Step: TypeAlias = _Prompt | _Lock | _Unlock | _Name | _Start | _Together
+_Step: TypeAlias = _Prompt | _Lock | _Unlock | _Name | _Delete | _Start | _Together
 
 
 class _Log(Struct, forbid_unknown_fields=True):
@@ -221,6 +234,8 @@ def _written(step: Step) -> _Step:
         return _Lock(step.label) if step.locked else _Unlock(step.label)
     if isinstance(step, NameStep):
         return _Name(step.label, step.name)
+    if isinstance(step, DeleteStep):
+        return _Delete(step.label)
     if isinstance(step, StartStep):
         return _Start([_start_label(label, mask, step.names.get(label, "")) for label, mask in step.masks.items()])
     prompts = [_written_prompt(prompt) for prompt in step.prompts]
@@ -255,6 +270,8 @@ def _step(step: _Step, shape: Shape3) -> Step:
             return LockStep(step.label, False)
         case _Name():
             return NameStep(step.label, step.name)
+        case _Delete():
+            return DeleteStep(step.label)
         case _Start():
             masks = dict(_started(step, shape))
             return StartStep(masks, {one.label: one.name for one in step.labels if one.name})

@@ -23,10 +23,10 @@ from napari_medseg.interactive import log
 from napari_medseg.interactive.marks import Marks, marks_of
 from napari_medseg.interactive.masks import LabelView, SparseMask
 from napari_medseg.interactive.objects import Cache, ObjectState, Segmenter
-from napari_medseg.interactive.steps import AddStep, LockStep, Method, NameStep, StartStep, Step
+from napari_medseg.interactive.steps import AddStep, DeleteStep, LockStep, Method, NameStep, StartStep, Step
 from napari_medseg.prompts import Prompt
 from napari_medseg.transforms.regrid import onto
-from napari_medseg.volume import MAX_LABEL, Segmentation, Volume, require_same_grid
+from napari_medseg.volume import MAX_LABEL, Segmentation, Volume, called, require_same_grid
 
 _MOST_VOXELS = 1 << 28
 """Of the box around a label to which prompts are added."""
@@ -75,8 +75,14 @@ class InteractiveSession:
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
-        """The prompts in the order in which they were added."""
-        return tuple(p for step in self._steps if isinstance(step, AddStep) for p in step.prompts)
+        """The prompts in the order in which they were added; not those of objects that were deleted since."""
+        found: list[Prompt] = []
+        for step in self._steps:
+            if isinstance(step, AddStep):
+                found += step.prompts
+            elif isinstance(step, DeleteStep):
+                found = [prompt for prompt in found if prompt.label != step.label]
+        return tuple(found)
 
     @property
     def locked(self) -> frozenset[int]:
@@ -97,6 +103,8 @@ class InteractiveSession:
                 names.update(step.names)
             elif isinstance(step, NameStep):
                 names[step.label] = step.name
+            elif isinstance(step, DeleteStep):
+                names.pop(step.label, None)
         return names
 
     @property
@@ -138,17 +146,20 @@ class InteractiveSession:
         step = AddStep(tuple(prompts))
         label = step.label
         if label in self.locked:
-            raise InputError(f"label {label} is locked: unlock({label}) first")
+            raise InputError(self._locked(label))
         marks = [marks_of(prompt, self.volume.grid.shape) for prompt in prompts]
         if not any(mark.positive for mark in marks) and not self.mask(label):
             raise InputError(f"label {label} holds nothing yet: its first prompt says where it is (positive=True)")
         for locked in self.locked:
             if any(_meet(self.mask(locked), mark.yes) for mark in marks):
-                raise InputError(
-                    f"the prompt of label {label} lies in label {locked}, which is locked: unlock({locked}) first"
-                )
+                raise InputError(f"what was drawn lies in another object: {self._locked(locked)}")
         _check_size(label, self.mask(label), marks)
         return step
+
+    def _locked(self, label: int) -> str:
+        """Why nothing changes a label, and the way out."""
+        name = called(label, {label: f"label {label}", **self.names})
+        return f"label {name} is locked: unlock it first, or draw for a new label"
 
     def remove(self, prompt: Prompt) -> Segmentation:
         """Take a prompt back; what is left is what the others alone would have given. InputError for an unknown one."""
@@ -175,6 +186,15 @@ class InteractiveSession:
         """Give a label a name. Raises InputError for what is no label id, and for an empty or very long name."""
         return self._go((*self._steps, NameStep(_label(label), name)))
 
+    def delete(self, label: int) -> Segmentation:
+        """Take an object away, with its name and what was said of it; others stay as they are.
+
+        Raises InputError for what is no label id, and for a locked label.
+        """
+        if label in self.locked:
+            raise InputError(self._locked(label))
+        return self._go((*self._steps, DeleteStep(_label(label))))
+
     def start_from(self, segmentation: Segmentation, *, labels: Iterable[int] | None = None) -> Segmentation:
         """Take over labels of a segmentation on the same grid, with their names.
 
@@ -200,6 +220,16 @@ class InteractiveSession:
         except MedsegError:
             self._steps, self._done, self._undone = before
             raise
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to undo."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an undone change to do again."""
+        return bool(self._undone)
 
     def undo(self) -> Segmentation:
         """Go back by one change, whichever it was; nothing happens where there is none."""
@@ -269,6 +299,9 @@ class InteractiveSession:
             return replace(state, objects=MappingProxyType(dict(_started(state, step))))
         if isinstance(step, NameStep):
             return state
+        if isinstance(step, DeleteStep):
+            left = {label: found for label, found in state.objects.items() if label != step.label}
+            return replace(state, objects=MappingProxyType(left))
         return self._after_prompts(state, step)
 
     def _after_prompts(self, state: _State, step: AddStep) -> _State:

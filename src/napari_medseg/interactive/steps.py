@@ -54,6 +54,13 @@ class NameStep:
             )
 
 
+@dataclass(frozen=True)
+class DeleteStep:
+    """An object was deleted, with its name and what was said of it."""
+
+    label: int
+
+
 @dataclass(frozen=True, eq=False)
 class StartStep:
     """The masks of some labels were taken over from elsewhere."""
@@ -62,4 +69,4 @@ class StartStep:
     names: Mapping[int, str] = field(default_factory=dict)
 
 
-Step: TypeAlias = AddStep | LockStep | NameStep | StartStep
+Step: TypeAlias = AddStep | LockStep | NameStep | DeleteStep | StartStep

@@ -56,7 +56,7 @@ def test_a_file_without_a_size_opens_in_pixels_and_who_uses_it_is_told(tmp_path:
     Image.fromarray(GREY).save(tmp_path / "scan.tif")
     (layer,) = viewer.open(tmp_path / "scan.tif", plugin="napari-medseg")
     assert {str(unit) for unit in layer.units} == {"pixel"}
-    with pytest.warns(MedsegWarning, match=r"layer 'scan' has no units: .* \(set layer\.units if it is not\)"):
+    with pytest.warns(MedsegWarning, match=r"layer 'scan' has no units: .* viewer\.layers\['scan'\]\.units = 'um'$"):
         to_volume(layer)
     with layer_source(path=str(tmp_path / "scan.tif"), reader_plugin="napari"):
         other = ViewerModel().add_image(GREY)

@@ -253,7 +253,7 @@ def test_a_foreign_layer_that_is_turned_keeps_its_turn() -> None:
         ),
         (
             Image(np.zeros((2, 3, 4, 5)), name="series"),
-            "layer 'series' must be a volume .z, y, x.; it has 4 dimensions",
+            "layer 'series' must be a volume .z, y, x.; it has 4 dimensions: right-click .* Split Stack",
         ),
         (Image(np.zeros(SHAPE), units=("s", "mm", "mm"), name="movie"), "layer 'movie' needs lengths on its axes"),
     ],

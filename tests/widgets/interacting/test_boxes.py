@@ -32,6 +32,9 @@ def test_the_bar_says_what_lies_under_the_mouse(qtbot: Any) -> None:
     assert [bar.slice_at(x) for x in (0, 24, 26, 99, 500)] == [5, 5, 6, 8, 8]
     assert bar.told(5) == "slice 5: painted"
     assert "0.25" in bar.told(6)
+    bar.show_quality(bar.quality, (28, 27, 26, 25))
+    assert [bar.slice_at(x) for x in (0, 26, 99)] == [8, 7, 5], "as the slider goes"
+    assert bar.told(8) == "slice 25: painted"
     bar.show_quality(None)
     assert bar.isHidden()
 

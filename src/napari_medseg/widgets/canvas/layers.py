@@ -321,7 +321,8 @@ def placement(layer: Layer, among: Iterable[Layer] = ()) -> Placement:
         is_file = layer.source.reader_plugin != "napari-medseg" and is_flat(Path(layer.source.path or ""))
         menu = "; File > IO Utilities > Open 2D images with their size reads it from the file" if is_file else ""
         warnings.warn(
-            f"layer {layer.name!r} has no units: its scale is taken as mm (set layer.units if it is not{menu})",
+            f"layer {layer.name!r} has no units: its scale is taken as mm. If it is not, say so in napari's console: "
+            f"viewer.layers[{layer.name!r}].units = 'um'{menu}",
             MedsegWarning,
             stacklevel=2,
         )
@@ -404,7 +405,10 @@ def _units_mm(layer: Layer) -> FloatArray | None:
         return None
     if not all(unit.is_compatible_with("mm") for unit in units):
         names = ", ".join(str(unit) for unit in units)
-        raise InputError(f"layer {layer.name!r} needs lengths on its axes; its units are {names}: set layer.units")
+        raise InputError(
+            f"layer {layer.name!r} needs lengths on its axes; its units are {names}: set them in "
+            f"napari's console: viewer.layers[{layer.name!r}].units = 'mm'"
+        )
     return np.array([float((1 * unit).to("mm").magnitude) for unit in units])
 
 
@@ -420,7 +424,10 @@ def _axes(layer: Layer) -> list[int]:
     single.sort(key=lambda axis: layer.units[axis].is_compatible_with("mm"))
     left_out = single[: max(0, ndim - 3)]
     if len(shape) != ndim or not 2 <= ndim - len(left_out) <= 3:
-        raise InputError(f"layer {layer.name!r} must be a volume (z, y, x); it has {ndim} dimensions: split it first")
+        raise InputError(
+            f"layer {layer.name!r} must be a volume (z, y, x); it has {ndim} dimensions: right-click it in the "
+            f"list of layers, and choose Split Stack if it is an image"
+        )
     return [axis for axis in range(ndim) if axis not in left_out]
 
 

@@ -6,6 +6,7 @@ compared, so that a prompt that is drawn, moved or deleted with napari's own too
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from napari.layers import Labels, Points, Shapes
 from napari.utils.events import EventEmitter
 from skimage.measure import find_contours
 
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.geometry import FloatArray, Shape3
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.prompts import Box, Index, Lasso, Point, Prompt, Scribble, SliceMask
@@ -36,6 +37,8 @@ _CONTOUR = 1
 """Pixels of the border of a mask in a slice."""
 _PREVIEW = "#ffd700"
 """The colour of what a click would give."""
+_BRUSH = 10
+"""Voxels across, and a tenth of a small volume."""
 _NEAR = 0.5
 """Of a pixel: a row's plane is the voxel that it lies nearest to."""
 
@@ -72,7 +75,9 @@ class Canvas:
         on_ray: Callable[[FloatArray], None],
     ) -> None:
         self.viewer, self.image = viewer, image
-        self.place: Placement = placement(image, viewer.layers)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedsegWarning)  # who takes the image itself is warned
+            self.place: Placement = placement(image, viewer.layers)
         self._on_rows, self._on_stroke, self._on_ray = on_rows, on_stroke, on_ray
         self._to_grid = self.place.order.affine(np.eye(4), self.place.grid.shape)
         self._first = 3 - image.ndim
@@ -83,6 +88,7 @@ class Canvas:
         self.array = self._labels_array()
         self.labels: Labels = self._add(Labels(self._layer_array(), name=f"{image.name} labels", **self._place()))
         self.labels.metadata[GRID_KEY] = self.place.grid
+        self.labels.brush_size = min(_BRUSH, max(1, sorted(self.place.grid.shape)[1] // 10))
         self.points: Points = self._add(
             Points(
                 ndim=image.ndim,
@@ -238,6 +244,15 @@ class Canvas:
         point = self.image.data_to_world(self.to_layer(at[None])[0])
         dims.set_point(range(dims.ndim - len(point), dims.ndim), point)
 
+    def slider_steps(self, axis: int, indices: Sequence[int]) -> list[int]:
+        """What napari's slider says at slices across an axis of the volume's grid; empty where there is no slider."""
+        if self.image.ndim < 3:
+            return []
+        ours, at = self.place.order.axes.index(axis) - 3, np.zeros((len(indices), 3))
+        at[:, axis] = indices
+        start, _, step = self.viewer.dims.range[ours]
+        return [round((self.image.data_to_world(place)[ours] - start) / step) for place in self.to_layer(at)]
+
     def ray(self, event: Any) -> FloatArray | None:
         """(n, 3) voxels of the volume that lie behind the mouse in 3D, the nearest first; None beside the volume."""
         start, end = self.image.get_ray_intersections(
@@ -286,6 +301,13 @@ class Canvas:
     def follow_copy(self, copy: Labels) -> None:
         """What is painted in a copy of the labels, in another view of the same array, counts as well."""
         copy.events.paint.connect(self._on_paint)  # once: napari connects a method twice no more than once
+
+    def put_back(self) -> bool:
+        """Add prompt layers that the user removed again, as they were; whether there were any."""
+        gone = [layer for layer in (self.points, self.strokes) if layer not in self.viewer.layers]
+        for layer in gone:
+            self.viewer.add_layer(layer)
+        return bool(gone)
 
     def close(self, _destroyed: object = None) -> None:
         """Follow the layers no more; they stay."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
@@ -30,7 +30,7 @@ class LayerBox(QComboBox):
 
     `layer_changed` carries the chosen layer, or None, when it becomes another. `layers` are those to choose from.
     oldest: choose the lowest layer of the list at first, not the top one. unlike: until the user chooses,
-    choose another layer than that box, if there is one.
+    choose another layer than that box, if there is one. without: layers that are not offered.
     """
 
     layer_changed = Signal(object)
@@ -43,8 +43,10 @@ class LayerBox(QComboBox):
         *,
         oldest: bool = False,
         unlike: LayerBox | None = None,
+        without: Callable[[], Container[Layer]] = tuple,
     ) -> None:
         super().__init__()
+        self._without = without
         self._unlike = unlike
         self._begins_with_oldest = oldest
         self._kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -89,7 +91,9 @@ class LayerBox(QComboBox):
 
     def refresh(self, _event: object = None) -> None:
         """List the layers as the layer list shows them, the top one first."""
-        self.layers = [layer for layer in reversed(self._list) if isinstance(layer, self._kinds)]
+        kept_out = self._without()
+        layers = (layer for layer in reversed(self._list) if isinstance(layer, self._kinds))
+        self.layers = [layer for layer in layers if layer not in kept_out]
         self.blockSignals(True)
         self.clear()
         for layer in self.layers:

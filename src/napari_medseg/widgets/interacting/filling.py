@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject
 
@@ -15,7 +16,7 @@ from napari_medseg.errors import MedsegError
 from napari_medseg.events import Work
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.interactive.slices import ToFill, fill_from_slices, slices_to_fill, take_filled
-from napari_medseg.volume import Segmentation
+from napari_medseg.volume import Segmentation, called
 from napari_medseg.widgets.work.background import Background
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class Filling(QObject):
             return
         at_once = partial(fill_from_slices, label=label, between=between)
         if config.method == "auto":
-            work.do(partial(at_once, model=model))
+            work.do(partial(_told, label=label, fill=partial(at_once, model=model)))
         else:
-            work.do(partial(at_once, method=config.method))
+            work.do(partial(_told, label=label, fill=partial(at_once, method=config.method)))
 
     def _learn(self, work: WorkOnImage, config: PropagateConfig, asked: ToFill | str) -> None:
         if isinstance(asked, str):
@@ -53,7 +54,16 @@ class Filling(QObject):
 
     def _take(self, work: WorkOnImage, asked: ToFill, filled: Segmentation) -> None:
         if self._work() is work:
-            work.do(partial(take_filled, asked=asked, filled=filled))
+            take = partial(take_filled, asked=asked, filled=filled)
+            work.do(partial(_told, label=asked.label, fill=take))
+
+
+def _told(session: InteractiveSession, label: int, fill: Callable[[InteractiveSession], str]) -> str:
+    """Fill, and tell how much it gave; first what the filling itself tells."""
+    told = fill(session)
+    millilitres = session.mask(label).voxels * float(np.prod(session.volume.grid.spacing)) / 1000
+    name = called(label, {label: f"label {label}", **session.names})
+    return "; ".join(filter(None, (told, f"label {name} has {millilitres:.1f} ml now: look through its slices")))
 
 
 def _asked(session: InteractiveSession, label: int, between: bool) -> ToFill | str:

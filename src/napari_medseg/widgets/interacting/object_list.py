@@ -6,20 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 _SHOW, _NAME, _ML, _LOCK, _JUMP = range(5)
 _COLUMNS = ("show", "object", "ml", "lock", "")
 _TIPS = (
     "A tick shows the object in the image; without it the object is hidden, and stays as it is.",
-    "Click: draw for this object. Double click or F2: rename it.",
+    "Click: draw for this object. Double click or F2: rename it. Delete: delete it.",
     "The object's volume in millilitres.",
     "A tick keeps the object as it is, whatever is drawn.",
     "Look at the middle of the object.",
 )
 _GO = "➜"
 _ROW_HEIGHT = 24
+_SWATCH = 14
+"""Pixels a side of a row's colour."""
 _LEAST_HEIGHT = 122
 """Pixels: the heading and four rows."""
 
@@ -37,13 +39,17 @@ class ObjectRow:
 
 
 class ObjectList(QTableWidget):
-    """`chosen` carries a label, `shown` and `locked` (label, whether), `renamed` (label, name), `wanted` a label."""
+    """`chosen` carries a label, `shown` and `locked` (label, whether), `renamed` (label, name), `wanted` a label.
+
+    `deleted` carries the label of the row on which Delete was pressed.
+    """
 
     chosen = Signal(int)
     shown = Signal(int, bool)
     locked = Signal(int, bool)
     renamed = Signal(int, str)
     wanted = Signal(int)
+    deleted = Signal(int)
 
     def __init__(self) -> None:
         super().__init__(0, len(_COLUMNS))
@@ -63,11 +69,18 @@ class ObjectList(QTableWidget):
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         header.setHighlightSections(False)
         self.setMinimumHeight(_LEAST_HEIGHT)
+        self.setToolTip("The objects: the chosen one is drawn. Delete deletes it.")
         self.labels: list[int] = []
         self._rows: list[ObjectRow] = []
         self.itemSelectionChanged.connect(self._on_selection)
         self.itemChanged.connect(self._on_change)
         self.cellClicked.connect(self._on_click)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  # Qt's name
+        if event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace) and 0 <= self.currentRow() < len(self.labels):
+            self.deleted.emit(self.labels[self.currentRow()])
+        else:
+            super().keyPressEvent(event)
 
     def show_rows(self, rows: Iterable[ObjectRow], chosen: int) -> None:
         """Show these objects; `chosen` is the one that is drawn. A name that is being written stays open."""
@@ -88,7 +101,7 @@ class ObjectList(QTableWidget):
         self.setRowCount(len(rows))
         for n, row in enumerate(rows):
             name = QTableWidgetItem(row.name)
-            name.setData(Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*row.colour))
+            name.setData(Qt.ItemDataRole.DecorationRole, _swatch(QColor.fromRgbF(*row.colour)))
             volume = QTableWidgetItem(f"{row.millilitres:.1f}" if row.millilitres else "")
             volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             jump = QTableWidgetItem(_GO if row.millilitres else "")
@@ -118,6 +131,15 @@ class ObjectList(QTableWidget):
             self.locked.emit(label, ticked)
         elif item.column() == _NAME:
             self.renamed.emit(label, item.text().strip())
+
+
+def _swatch(colour: QColor) -> QIcon:
+    """The colour, the same in the row that is chosen: Qt would tint it."""
+    square, icon = QPixmap(_SWATCH, _SWATCH), QIcon()
+    square.fill(colour)
+    for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):
+        icon.addPixmap(square, mode)
+    return icon
 
 
 def _tick(ticked: bool) -> QTableWidgetItem:

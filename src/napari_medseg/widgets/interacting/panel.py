@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
 
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.interactive.autosave import earlier_logs, log_path
 from napari_medseg.interactive.desk import View
 from napari_medseg.interactive.learning.said import IGNORE_LABEL
@@ -38,7 +40,7 @@ from napari_medseg.widgets.canvas.layers import (
 from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
-from napari_medseg.widgets.fields.layer_box import WAITS_FOR_IMAGE, LayerBox
+from napari_medseg.widgets.fields.layer_box import WAITS_FOR_IMAGE, Connections, LayerBox
 from napari_medseg.widgets.interacting.as_python import session_script
 from napari_medseg.widgets.interacting.filling import Filling
 from napari_medseg.widgets.interacting.guided_box import GuidedBox
@@ -58,11 +60,30 @@ _TOOLS = {
     "S": ("Scribble", "strokes", "add_path", "Draw over the object."),
     "B": ("Box", "strokes", "add_rectangle", "Draw a box around the object: it lies nowhere else."),
     "L": ("Lasso", "strokes", "add_polygon_lasso", "Draw around the object in this slice."),
-    "M": ("Paint", "labels", "paint", "Paint or erase the object in a slice: there it is exactly that."),
+    "M": (
+        "Paint",
+        "labels",
+        "paint",
+        "Paint or erase the object in a slice: there it is exactly what you then see. What was found there counts too: "
+        "erase first what is wrong.",
+    ),
 }
 """{key: name, layer, napari's mode, tooltip}"""
+_BEGIN = "Take a tool to begin: each click or stroke becomes a mask."
+_FIRST = {
+    "P": "Click on the object in the image.",
+    "S": "Draw a line over the object.",
+    "B": "Draw a box around the object.",
+    "L": "Draw around the object in this slice.",
+    "M": "Paint two or more slices, then Fill. In a slice that you paint, what is shown there already counts too.",
+}
+"""{key: what to do with its tool before the object has a mask}"""
+_GO_ON = "Correct where it is wrong (T: not here), or press A to accept it, N for another object. Save writes a file."
+_FILL = "Fill between slices or the volume, or paint more. In a slice that you paint, what is shown there counts too."
 _LARGEST_LABEL = 65535
 """What the layer of the work can hold: 16 bits a voxel."""
+_SUFFIX = ".nii.gz"
+"""Of a file of labels that is saved under a name without one."""
 _IDLE = {"points": "pan_zoom", "strokes": "pan_zoom", "labels": "pan_zoom"}
 
 
@@ -78,7 +99,12 @@ class InteractPanel(Panel):
         """What the bar of slices was last asked for."""
         self._looking, self._colouring = Background(self), Background(self)
         self.image = LayerBox(napari_viewer, Image, "The image to segment.")
-        self.start = LayerBox(napari_viewer, Labels, "A result to correct, as of Segment.")
+        self.start = LayerBox(
+            napari_viewer,
+            Labels,
+            "A result to correct, as of Segment.",
+            without=lambda: () if self.work is None else self.work.canvas.layers,
+        )
         self.guided = GuidedBox(Background(self).ask)
         self.tools = {key: self._tool(key) for key in _TOOLS}
         self.sign = QPushButton()
@@ -114,6 +140,9 @@ class InteractPanel(Panel):
         self.redo_button = button("Redo", self.redo, "Ctrl+Shift+Z")
         self.next_button = button("Next (N)", self.next_object, "N: draw for a new object.")
         self.accept_button = button("Accept (A)", self.accept, "A: lock the object, and go on to the next.")
+        self.delete_button = button(
+            "Delete", self.delete, "Delete the object with its prompts and its name; Undo brings it back."
+        )
         self.correct_button = button("Correct", self.correct, "Start from these labels instead of nothing.")
         self.train_button = button(
             "Train on this",
@@ -121,6 +150,7 @@ class InteractPanel(Panel):
             "Open Train with this image, and with others on which you accepted objects.",
         )
         self.views_button = button("Three views", self.show_views, "Axial, coronal and sagittal, linked; or one again.")
+        self.save_button = button("Save…", self.save, "Write the labels with their names to a file.")
         self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
         self.resume_button = button("Resume", self.resume, "Do the steps of your earlier work on this image again.")
         self.discard_button = button("Discard", self.discard, "Forget the earlier work on this image.")
@@ -140,6 +170,7 @@ class InteractPanel(Panel):
         start = QWidget()
         start.setLayout(row(self.start, self.correct_button))
         layout = QVBoxLayout(self)
+        layout.addWidget(self.status)
         layout.addLayout(form(Image=self.image, Start_from=start))
         layout.addWidget(self.guided)
         layout.addWidget(self._offer)
@@ -149,11 +180,10 @@ class InteractPanel(Panel):
         layout.addLayout(row(self.preview, self.on_demand, self.run_button))
         layout.addLayout(row(self.undo_button, self.redo_button))
         layout.addWidget(self.objects, 1)
-        layout.addLayout(row(self.next_button, self.accept_button))
+        layout.addLayout(row(self.next_button, self.accept_button, self.delete_button))
         layout.addWidget(self.slices)
-        layout.addLayout(row(self.train_button, self.only_said))
+        layout.addLayout(row(self.save_button, self.train_button, self.only_said))
         layout.addLayout(row(self.views_button, self.python_button))
-        layout.addWidget(self.status)
 
     def _connect(self) -> None:
         self.sign.toggled.connect(self._on_sign)
@@ -161,6 +191,8 @@ class InteractPanel(Panel):
         self.preview.toggled.connect(self._on_preview)
         self.image.layer_changed.connect(self._follow_image)
         self.start.layer_changed.connect(self._update)
+        self._follows = Connections((self._viewer.layers.selection.events.active,), self._update)
+        self.destroyed.connect(self._follows.disconnect)
         self.guided.asked.connect(self.correct_with_model)
         self.slices.fill.connect(self.fill)
         self.slices.next.connect(self.look_at_next_slice)
@@ -169,7 +201,13 @@ class InteractPanel(Panel):
         self.objects.shown.connect(self._on_shown)
         self.objects.locked.connect(self._on_lock)
         self.objects.renamed.connect(self._on_rename)
+        self.objects.deleted.connect(self._delete)
         self.objects.wanted.connect(self._jump)
+
+    @property
+    def has_begun_nothing(self) -> bool:
+        """Whether earlier work is offered: nothing was done yet that is not in a log of its own."""
+        return self.work is None or not (self.work.queue.left or self.work.view.log)
 
     def take(self, key: str) -> None:
         """Take the tool of a key; the first one opens the session."""
@@ -205,6 +243,10 @@ class InteractPanel(Panel):
         """Lock the object, and go on to the next."""
         self._with(WorkOnImage.accept)
         self.sign.setChecked(False)
+
+    def delete(self) -> None:
+        """Delete the object that is drawn."""
+        self._with(lambda work: self._delete(work.label))
 
     def resume(self) -> None:
         """Go on with the earlier work on this image that is chosen."""
@@ -281,6 +323,18 @@ class InteractPanel(Panel):
         for image, labels in self._done.pairs(self._viewer):
             panel.cases.take([image], labels)
 
+    def save(self) -> None:
+        """Ask for a file, and write the labels into it."""
+        assert self.work is not None, "the button is off without a session"
+        opened = path_of(self.work.image)
+        name = f"{self.work.image.name}_labels{_SUFFIX}"
+        given = str(Path(opened).with_name(name)) if opened else name
+        kinds = f"NIfTI (*{_SUFFIX} *.nii);;NRRD (*.nrrd);;All files (*)"
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save the labels", given, kinds)
+        if chosen:
+            path = Path(chosen)
+            self._with(lambda work: work.save(path if path.suffix else path.with_name(path.name + _SUFFIX)))
+
     def show_views(self) -> None:
         """Show three linked views, or one again."""
         with reporting():
@@ -294,14 +348,18 @@ class InteractPanel(Panel):
         view = self.work.view
         QApplication.clipboard().setText(session_script(path, str(view.log or "work.json"), view.prompts))
 
-    def closeEvent(self, event: Any) -> None:  # noqa: N802  # Qt's name
-        self._close()
-        super().closeEvent(event)
+    def event(self, event: QEvent) -> bool:
+        """The cross of the dock closes no panel: napari takes it out of the window, and keeps it."""
+        if event.type() == QEvent.Type.Close or (event.type() == QEvent.Type.ParentChange and self.parent() is None):
+            self._close()
+        return super().event(event)
 
     def _open(self) -> WorkOnImage:
-        if self.work is not None and not all(layer in self._viewer.layers for layer in self.work.canvas.layers):
-            show_info("a layer of the work was removed: it begins anew; Resume goes on with the earlier work")
+        if self.work is not None and self.work.canvas.labels not in self._viewer.layers:
+            show_info("the labels of the work were removed: it begins anew; Resume goes on with the earlier work")
             self._close()
+        elif self.work is not None and self.work.canvas.put_back():
+            show_info("a layer of the work was removed: it is back; Undo takes prompts back")
         if self.work is None:
             self.work = WorkOnImage(self._viewer, self.image.layer, self)
             self.work.on_demand = self.on_demand.isChecked()
@@ -311,6 +369,7 @@ class InteractPanel(Panel):
             self.destroyed.connect(self.work.canvas.close)
             self._bind(self.work.canvas.layers)
             self._link_views()
+            self.start.refresh()  # without the labels of the work itself
             self._update()
         return self.work
 
@@ -319,14 +378,18 @@ class InteractPanel(Panel):
             closed, self.work = self.work, None
             closed.ended.connect(partial(self._on_end, closed))
             closed.close()
+            self.start.refresh()
             self.filling.runner.cancel()
 
     def _on_end(self, closed: WorkOnImage) -> None:
-        """What a closed session holds is known, and its log is one of earlier work."""
+        """What a closed session holds is known, and its log is one of earlier work, for a later panel, too."""
         if closed.view.locked:
             self._done.add(closed.image, closed.canvas.labels)
-        if self.work is None and self.image.layer is closed.image:
-            self._look_for_earlier()
+        window = getattr(self._viewer, "window", None)
+        docked = window.dock_widgets.values() if window is not None else ()
+        for panel in (self, *docked):
+            if isinstance(panel, InteractPanel) and panel.has_begun_nothing and panel.image.layer is closed.image:
+                panel._look_for_earlier()
 
     def _bind(self, layers: tuple[Layer, ...]) -> None:
         """The keys of the tools, on the session's own layers only: napari's stay as they are elsewhere."""
@@ -365,7 +428,8 @@ class InteractPanel(Panel):
             self._look_for_earlier()
 
     def _look_for_earlier(self) -> None:
-        with reporting():
+        with reporting(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedsegWarning)  # the first tool warns
             volume = to_volume(self.image.layer, self._viewer.layers)
             self._looking.ask(partial(_earlier, volume), self._offer_earlier)
 
@@ -374,7 +438,7 @@ class InteractPanel(Panel):
         for log, saved in logs:
             when = datetime.fromtimestamp(saved).astimezone()
             self.earlier.addItem(f"Earlier work of {when:%d %B, %H:%M}", log)
-        self._offer.setVisible(bool(logs) and self.work is None)
+        self._offer.setVisible(bool(logs) and self.has_begun_nothing)
 
     def _on_sign(self, negative: bool) -> None:
         self.sign.setText("− not here (T)" if negative else "+ here (T)")
@@ -396,6 +460,9 @@ class InteractPanel(Panel):
 
     def _on_rename(self, label: int, name: str) -> None:
         self._with(lambda work: work.do(lambda s: s.rename(label, name)))
+
+    def _delete(self, label: int) -> None:
+        self._with(lambda work: work.do(partial(_deleted, label=label)))
 
     def _on_shown(self, label: int, shown: bool) -> None:
         """Hide an object, or show it again; what is hidden stays in the session."""
@@ -435,15 +502,16 @@ class InteractPanel(Panel):
     def _show_tool(self, key: str) -> None:
         for name, tool in self.tools.items():
             tool.setChecked(name == key)
+        self._update()
 
     def _update(self, _: object = None) -> None:
         """Buttons and list follow the session."""
         work, has_image = self.work, self.image.layer is not None
         for tool in self.tools.values():
             tool.setEnabled(has_image)
-        needs_session = (self.undo_button, self.redo_button, self.next_button, self.accept_button)
-        for made in (*needs_session, self.train_button, self.python_button, self.sign):
+        for made in (self.next_button, self.sign):
             made.setEnabled(work is not None)
+        self._enable_what_has_use()
         self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
         self.correct_button.setEnabled(has_image and self.start.layer is not None)
         self.guided.set_ready(work is not None and bool(work.view.millilitres))
@@ -451,14 +519,37 @@ class InteractPanel(Panel):
             self.objects.show_rows([], 0)
             self.slices.set_ready(has_object=False, painted=0)
             self.slices.bar.show_quality(None)
-            begin = "Take a tool to begin: each click or stroke becomes a mask."
-            self.status.setText(begin if has_image else WAITS_FOR_IMAGE)
+            self.status.setText(_BEGIN if has_image else WAITS_FOR_IMAGE)
             return
-        self._offer.hide()
+        if not self.has_begun_nothing:
+            self._offer.hide()
         self.objects.show_rows(self._rows(work), work.label)
         self._update_slices(work)
-        left, count = work.queue.left, len(work.view.prompts)
-        self.status.setText(f"Working: {left} to do." if left else f"{count} prompt{'s' * (count != 1)}, saved.")
+        left = work.queue.left
+        self.status.setText(f"Working: {left} to do." if left else self._next_step(work))
+
+    def _enable_what_has_use(self) -> None:
+        """Buttons of what was done, or of an object: on where there is such a thing."""
+        view = self.work.view if self.work is not None else View()
+        waits = self.work is not None and self.work.queue.left > 0
+        for made in (self.save_button, self.train_button):
+            made.setEnabled(bool(view.millilitres))
+        self.python_button.setEnabled(bool(view.prompts))
+        self.undo_button.setEnabled(waits or view.can_undo)
+        self.redo_button.setEnabled(view.can_redo)
+        label = self.work.label if self.work is not None else 0
+        self.accept_button.setEnabled(waits or label in view.millilitres)
+        self.delete_button.setEnabled(label in view.millilitres or label in view.names)
+
+    def _next_step(self, work: WorkOnImage) -> str:
+        """What the user can do now."""
+        if self._viewer.layers.selection.active not in work.canvas.layers:
+            return "Another layer is active: take a tool to draw; the keys work then, too."
+        key = next((key for key, tool in self.tools.items() if tool.isChecked()), "")
+        if key != "M":
+            return _GO_ON if work.label in work.view.millilitres else _FIRST.get(key, "Take a tool to draw.")
+        painted = painted_slices(work.view.prompts, work.label)
+        return _FILL if max(map(len, painted.values()), default=0) > 1 else _FIRST[key]
 
     def _update_slices(self, work: WorkOnImage) -> None:
         """The bar of slices follows the object; the worker rates them once for each change."""
@@ -471,7 +562,9 @@ class InteractPanel(Panel):
 
         def show(quality: SliceQuality | None) -> None:
             if self._rated is asked:
-                self.slices.bar.show_quality(quality)
+                indices = range(quality.first, quality.first + len(quality.values)) if quality else ()
+                steps = work.canvas.slider_steps(quality.axis, indices) if quality else ()
+                self.slices.bar.show_quality(quality, steps)
 
         if painted:
             work.compute(partial(slice_quality, label=work.label), show)
@@ -521,6 +614,13 @@ def _handler(call: Callable[[], None]) -> Callable[[object], None]:
         call()
 
     return handle
+
+
+def _deleted(session: InteractiveSession, label: int) -> str:
+    """Delete an object, and tell which."""
+    name = called(label, {label: f"label {label}", **session.names})
+    session.delete(label)
+    return f"label {name} is deleted: Undo brings it back"
 
 
 def _start_from(session: InteractiveSession, given: Segmentation) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPalette
 from qtpy.QtWidgets import QToolTip, QVBoxLayout, QWidget
@@ -30,21 +32,26 @@ _WHEN = {
 
 
 class QualityBar(QWidget):
-    """A column a slice, from weak to sure. Painted slices have a mark. `wanted` carries the slice that is clicked."""
+    """A column a slice, from weak to sure. Painted slices have a mark. `wanted` carries the slice that is clicked.
+
+    The columns stand, and are numbered, as on napari's slider.
+    """
 
     wanted = Signal(int)
 
     def __init__(self) -> None:
         super().__init__()
         self.quality: SliceQuality | None = None
+        self._steps: list[int] = []
+        """Of the slider, one a slice."""
         self.setMinimumWidth(80)
         self.setFixedHeight(_HEIGHT)
         self.setMouseTracking(True)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
 
-    def show_quality(self, quality: SliceQuality | None) -> None:
-        """Draw the slices of an object; None hides the bar."""
-        self.quality = quality
+    def show_quality(self, quality: SliceQuality | None, steps: Sequence[int] = ()) -> None:
+        """Draw the slices of an object; None hides the bar. steps: of napari's slider, one a slice."""
+        self.quality, self._steps = quality, list(steps)
         self.setVisible(quality is not None)
         self.update()
 
@@ -52,7 +59,15 @@ class QualityBar(QWidget):
         """The slice that is drawn at a pixel from the left."""
         assert self.quality is not None, "it is hidden without one"
         count = len(self.quality.values)
-        return self.quality.first + min(count - 1, max(0, int(x * count / max(1, self.width()))))
+        column = min(count - 1, max(0, int(x * count / max(1, self.width()))))
+        return self.quality.first + self._order[column]
+
+    @property
+    def _order(self) -> list[int]:
+        """The slices from left to right, as the slider goes."""
+        assert self.quality is not None, "it is hidden without one"
+        found = list(range(len(self.quality.values)))
+        return found[::-1] if self._steps and self._steps[-1] < self._steps[0] else found
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802  # Qt's name
         self.wanted.emit(self.slice_at(event.position().x()))
@@ -63,16 +78,17 @@ class QualityBar(QWidget):
     def told(self, index: int) -> str:
         """What the bar says of a slice."""
         assert self.quality is not None, "it is hidden without one"
+        step = self._steps[index - self.quality.first] if self._steps else index
         if index in self.quality.painted:
-            return f"slice {index}: painted"
-        return f"slice {index}: agrees by {self.quality.values[index - self.quality.first]:.2f} with the painted ones"
+            return f"slice {step}: painted"
+        return f"slice {step}: agrees by {self.quality.values[index - self.quality.first]:.2f} with the painted ones"
 
     def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  # Qt's name
         if self.quality is None:
             return
         painter, width = QPainter(self), self.width() / len(self.quality.values)
-        for n, value in enumerate(self.quality.values):
-            left = n * width
+        for column, n in enumerate(self._order):
+            value, left = self.quality.values[n], column * width
             painter.fillRect(QRectF(left, 0, width + 0.5, _HEIGHT - _MARK - 2), _between(value))
             if self.quality.first + n in self.quality.painted:
                 mark = self.palette().color(QPalette.ColorRole.WindowText)
@@ -93,6 +109,9 @@ class SlicesBox(QWidget):
         super().__init__()
         self._runner, self._painted = runner, 0
         self.options = ConfigForm(PropagateConfig, ("method", "minutes"), _WORDS, hidden=("epochs", "seed", "device"))
+        self.options["method"].tooltip = "\n".join(
+            f"{name}: {_WHEN[way]}" for way, name in _WORDS["method"].choices.items()
+        )
         self.when = caption()
         self.progress = ProgressRow(runner)
         self.bar = QualityBar()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Labels
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, Signal
 
+from napari_medseg import io
 from napari_medseg.errors import MedsegError
 from napari_medseg.geometry import FloatArray
 from napari_medseg.interactive.autosave import log_path
@@ -27,7 +29,10 @@ from napari_medseg.widgets.work.in_order import InOrder
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Image
+    from napari.layers import Image, Layer
+
+_LOG_KEY = "napari_medseg_log"
+"""Where the metadata of layers that a session left hold its log."""
 
 
 class WorkOnImage(QObject):
@@ -81,8 +86,15 @@ class WorkOnImage(QObject):
         self._ask(lambda desk: desk.do(change))
 
     def resume(self, log: Path) -> None:
-        """Go on with what a log of this image holds."""
-        self._ask(lambda desk: desk.resume(log))
+        """Go on with what a log of this image holds. Layers that show the same from before it was left go."""
+
+        def show(view: View) -> None:
+            self._show(view)
+            if not view.error:
+                self._replace(log)
+
+        self.queue.ask(lambda: self._at_desk().resume(log), show, lasts=True)
+        self.changed.emit()
 
     def accept(self) -> None:
         """Lock the object, and go on to the next one."""
@@ -122,12 +134,37 @@ class WorkOnImage(QObject):
         """Something else about the session, in the worker and in its turn."""
         self.queue.ask(lambda: work(self._at_desk().session), then)
 
+    def save(self, path: Path) -> None:
+        """Write the labels to a file, once what was asked for before is done."""
+
+        def write() -> None:
+            io.write(path, self._at_desk().session.segmentation)
+
+        self.queue.ask(write, lambda _: show_info(f"wrote {path}"), lasts=True)
+        self.changed.emit()
+
     def said(self) -> Segmentation | str:
         """In the worker: the labels as far as the user vouches for them, or why there are none."""
         try:
             return said(self._at_desk().session)
         except MedsegError as error:
             return str(error)
+
+    def _replace(self, log: Path) -> None:
+        """Remove the layers that were left with a log: the prompts, and labels that nobody changed since then."""
+        layers = self.viewer.layers
+        left = [layer for layer in layers if layer.metadata.get(_LOG_KEY) == log and layer not in self.canvas.layers]
+
+        def remove(same: list[bool]) -> None:
+            for layer, is_same in zip(left, same, strict=True):
+                if is_same and layer in layers:
+                    layers.remove(layer)
+            for layer, what in zip(self.canvas.layers, ("labels", "clicks", "strokes"), strict=True):
+                layer.name = f"{self.image.name} {what}"
+
+        now = self.canvas.labels.data
+        if left:
+            self.queue.ask(lambda: _same(left, now), remove)
 
     def _end(self) -> None:
         """Tell the session what it was not told yet; then leave its log."""
@@ -136,6 +173,8 @@ class WorkOnImage(QObject):
             self.queue.idle.disconnect(self._end)
             if self._desk is not None:
                 self._desk.close()
+                for layer in self.canvas.layers:
+                    layer.metadata[_LOG_KEY] = self._desk.log
             self.ended.emit()
 
     def _ask(self, job: Callable[[Desk], View]) -> None:
@@ -199,6 +238,11 @@ def _voxel_seen(data: Any, ray: FloatArray, low: float, high: float) -> tuple[in
         values.append(block[tuple((part - first).T)])
     at = voxels[seen(np.concatenate(values), low, high)].tolist()
     return at[0], at[1], at[2]
+
+
+def _same(layers: list[Layer], labels: Any) -> list[bool]:
+    """In the worker: which layers hold nothing else than these labels and their prompts."""
+    return [not isinstance(layer, Labels) or np.array_equal(layer.data, labels) for layer in layers]
 
 
 def _nothing(_session: InteractiveSession) -> None:
