@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils._proxies import PublicOnlyProxy
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
@@ -91,6 +92,20 @@ def wait(panel: TrainPanel, qtbot: Any) -> None:
 def test_rows_take_layers_that_no_other_row_has(three_cases: list[tuple[Any, Any]]) -> None:
     names = [(image.name, labels.name) for image, labels in three_cases]
     assert names == [("ct0", "manual0"), ("ct2", "manual2"), ("ct1", "manual1")]
+
+
+def test_one_image_is_one_case(viewer: ViewerModel, panel: TrainPanel, three_cases: list[tuple[Any, Any]]) -> None:
+    proxied: Any = PublicOnlyProxy(viewer)
+    (image, labels), (_, others) = three_cases[:2]
+    panel.cases.take([proxied.layers[image.name]], proxied.layers[labels.name])
+    assert panel.cases.pairs == three_cases
+    panel.cases.take([image], others)
+    assert panel.cases.pairs == [(image, others), three_cases[2]]
+    panel.cases.add()
+    panel.cases.add()
+    panel.cases.rows[-1].image.choose(image)
+    assert not panel.train_button.isEnabled()
+    assert "the same image" in panel.waits.text()
 
 
 def test_a_row_is_taken_away_but_never_the_last(panel: TrainPanel, three_cases: list[tuple[Any, Any]]) -> None:

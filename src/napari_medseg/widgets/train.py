@@ -362,6 +362,8 @@ class TrainPanel(Panel):
 
     def _update(self, _: object = None) -> None:
         lacks = "Waits for an image layer and its Labels layer, or a folder." if self.cases.is_empty else ""
+        if self.cases.has_image_twice:
+            lacks = "Two cases have the same image: remove one, or choose another image."
         lacks = lacks or lacking(
             self.scheme.spec,
             starts=bool(self.start.value),
