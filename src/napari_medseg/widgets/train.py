@@ -372,6 +372,8 @@ class TrainPanel(Panel):
             target=self.scheme.targets,
         )
         tell(self.waits, lacks)
+        sources = (*self.cases.folders, *self.scheme.sources, *self.scheme.targets)
+        self.progress.follow(self.start.value, self.scheme.spec.name, *self.cases.pairs, *sources)
         ready = not self.runner.is_busy
         named = bool(_safe(self.name.text()))
         self.train_button.setEnabled(ready and not lacks and named)

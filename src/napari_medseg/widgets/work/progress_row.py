@@ -32,6 +32,8 @@ class ProgressRow(QWidget):
         self._end_text, self._ending_text = end_text, ending_text
         self._began = 0.0
         self._first: tuple[float, Progress] | None = None
+        self._subject: tuple[object, ...] = ()
+        self._has_failed = False
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(14)
@@ -61,8 +63,18 @@ class ProgressRow(QWidget):
         self.bar.setVisible(running)
         self.end_button.setVisible(running and bool(self._end_text))
 
+    def follow(self, *subject: object) -> None:
+        """Say no more of a work that failed once the panel is about others: its layers, its model."""
+        if subject == self._subject:
+            return
+        self._subject = subject
+        if self._has_failed:
+            self._has_failed = False
+            self.text.setText("")
+
     def _on_busy(self, busy: bool) -> None:
         if busy:
+            self._has_failed = False
             self._began, self._first = self._clock(), None
             self.bar.setRange(0, 0)
             self.text.setText("Preparing…")
@@ -86,6 +98,7 @@ class ProgressRow(QWidget):
         if isinstance(event, Finished):
             self.text.setText(f"Done in {self._took()}.")
         elif isinstance(event, Failed):
+            self._has_failed = True
             self.text.setText(str(event.error))
         elif not self.end_button.isEnabled():
             return  # the text says that it is ending
