@@ -29,7 +29,7 @@ def items(box: LayerBox) -> list[str]:
 
 
 def test_it_is_empty_and_says_so(box: LayerBox) -> None:
-    assert (box.layer, box.isEnabled(), box.placeholderText()) == (None, False, "no Image layer yet")
+    assert (box.layer, box.isEnabled(), box.placeholderText()) == (None, False, "no Image yet")
 
 
 def test_it_follows_add_rename_and_remove(viewer: ViewerModel, box: LayerBox) -> None:

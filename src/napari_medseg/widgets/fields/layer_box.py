@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QPaintEvent
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QStyle, QStyleOptionComboBox, QStylePainter
+from qtpy.QtWidgets import QSizePolicy
 
-from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH
+from napari_medseg.widgets.fields.forms import NarrowBox
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -21,11 +20,9 @@ WAITS_FOR_IMAGE = "Waits for an image: open a file, or File > Open Sample > Medi
 """What a panel says that has no image to work on."""
 LEFT_OUT = "none: left out"
 """What a box shows in which no layer is meant."""
-_PADDING = 8
-"""Pixels that a style may keep free beside the text."""
 
 
-class LayerBox(QComboBox):
+class LayerBox(NarrowBox):
     """Follows layers as they are added, removed, renamed and reordered; the chosen layer stays chosen.
 
     `layer_changed` carries the chosen layer, or None, when it becomes another. `layers` are those to choose from.
@@ -56,10 +53,6 @@ class LayerBox(QComboBox):
         self.left_out = False
         """Whether the user wants none of the layers."""
         self._tooltip = tooltip
-        self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setMinimumWidth(LEAST_FIELD_WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.currentIndexChanged.connect(self._on_choice)
         events = viewer.layers.events
@@ -105,7 +98,7 @@ class LayerBox(QComboBox):
         self.setCurrentIndex(len(self.layers) if self.left_out else index)
         self.blockSignals(False)
         self.setEnabled(bool(self.layers))
-        self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} layer yet")
+        self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} yet")
         self._on_index()
 
     @property
@@ -128,22 +121,6 @@ class LayerBox(QComboBox):
         self._chosen_by_user = True
         self.left_out = self._offers_none and index == len(self.layers)
         self._on_index()
-
-    def shown_text(self, width: int) -> str:
-        """The chosen layer's name in so many pixels. It is cut in the middle: names of a study differ at their ends."""
-        return str(self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, width))
-
-    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  # Qt's name
-        """Draw as Qt does, but for the name: Qt cuts its end off."""
-        option = QStyleOptionComboBox()
-        self.initStyleOption(option)
-        field = self.style().subControlRect(
-            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
-        )
-        option.currentText = self.shown_text(field.width() - _PADDING) if self.layers else self.placeholderText()
-        painter = QStylePainter(self)
-        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
-        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def _on_index(self) -> None:
         index = self.currentIndex()
