@@ -418,13 +418,14 @@ def test_names_are_shown_as_they_are(viewer: ViewerModel, panel: MetricsPanel, q
     assert "&lt;b&gt;" in records.headerData(0, Qt.Orientation.Vertical, Qt.ItemDataRole.ToolTipRole)
 
 
-def test_unequal_grids_are_refused_in_the_words_of_the_core(
+def test_unequal_grids_are_refused_and_the_panel_that_helps_is_named(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:
     panel.prediction.choose(add(viewer, cube(3, 1, "thick", (3.0, 1.0, 1.0))))
     press(panel.measure_button, panel, qtbot)
     message = notification_manager.records[-1].message
-    assert "the prediction 'thick' and the reference 'manual' must lie on the same grid" in message
+    assert "'thick' and 'manual' lie on different grids" in message
+    assert "Resample panel" in message
     assert panel.scores is None
 
 

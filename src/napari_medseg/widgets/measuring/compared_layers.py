@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 
-from napari_medseg.errors import InputError
+from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import placement, to_segmentation, to_volume
 from napari_medseg.widgets.fields.layer_box import LayerBox
@@ -69,9 +69,19 @@ class ComparedLayers(QObject):
         return list(self._viewer.layers)
 
     def pair(self) -> LayerPair:
-        """The two as they are now, wrapped and never copied. Raises MedsegError for time series and the like."""
+        """The two as they are now, wrapped and never copied.
+
+        Raises GridMismatchError where they lie on different grids, InputError for time series and the like.
+        """
         assert self.layers is not None, "the buttons are off before both are chosen"
-        return self.pair_of(*self.layers)
+        pair = self.pair_of(*self.layers)
+        if pair.segmentations["prediction"].grid.order_onto(pair.segmentations["reference"].grid) is None:
+            prediction, reference = (layer.name for layer in pair.layers)
+            raise GridMismatchError(
+                f"{prediction!r} and {reference!r} lie on different grids: choose two of one image, or bring one onto "
+                f"the other in the Resample panel"
+            )
+        return pair
 
     def pair_of(self, prediction: Labels, reference: Labels) -> LayerPair:
         """The same for two layers that were chosen before."""
