@@ -110,6 +110,7 @@ class ExplainPanel(Panel):
             self._form.insertRow(len(self.images), QLabel(), box)
             self.images.append(box)
         for box, name in zip(self.images, names, strict=True):
+            box.follows_opened = len(names) == 1
             self._form.labelForField(box).setText(name if name and len(names) > 1 else "Image")
         self.label.clear()
         for label, name in model.spec.labels.items() if model else ():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
@@ -26,8 +27,8 @@ class LayerBox(NarrowBox):
     """Follows layers as they are added, removed, renamed and reordered; the chosen layer stays chosen.
 
     `layer_changed` carries the chosen layer, or None, when it becomes another. `layers` are those to choose from.
-    oldest: choose the lowest layer of the list at first, not the top one. unlike: until the user chooses,
-    choose another layer than that box, if there is one.
+    first: which of some layers, the top one first, is chosen at first; by default the top one. unlike: until the user
+    chooses, choose another layer than that box, if there is one.
     """
 
     layer_changed = Signal(object)
@@ -38,12 +39,14 @@ class LayerBox(NarrowBox):
         kind: type[Layer] | tuple[type[Layer], ...],
         tooltip: str = "",
         *,
-        oldest: bool = False,
+        first: Callable[[Sequence[Layer]], Layer] = itemgetter(0),
         unlike: LayerBox | None = None,
     ) -> None:
         super().__init__()
         self._unlike = unlike
-        self._begins_with_oldest = oldest
+        self._first_of = first
+        self.follows_opened = False
+        """Whether each layer that is opened is chosen, until the user chooses."""
         self._kinds = kind if isinstance(kind, tuple) else (kind,)
         self.layers: list[Layer] = []
         self._list = viewer.layers
@@ -57,7 +60,7 @@ class LayerBox(NarrowBox):
         self.currentIndexChanged.connect(self._on_choice)
         events = viewer.layers.events
         self._connections = Connections(
-            (events.inserted, events.removed, events.reordered, events.renamed), self.refresh
+            (events.inserted, events.removed, events.reordered, events.renamed), self._on_layers
         )
         self.destroyed.connect(self._connections.disconnect)
         if unlike is not None:
@@ -80,7 +83,10 @@ class LayerBox(NarrowBox):
         """Choose a layer of the list."""
         self.setCurrentIndex(self.layers.index(layer) if layer in self.layers else -1)
 
-    def refresh(self, _event: object = None) -> None:
+    def _on_layers(self, event: object) -> None:  # napari hands an event to what has no default for it
+        self.refresh(event)
+
+    def refresh(self, event: object = None) -> None:
         """List the layers as the layer list shows them, the top one first."""
         self.layers = [layer for layer in reversed(self._list) if isinstance(layer, self._kinds)]
         self.blockSignals(True)
@@ -93,7 +99,7 @@ class LayerBox(NarrowBox):
         self.left_out = self.left_out and self._offers_none and bool(self.layers)
         keeps = self._keeps()
         self._chosen_by_user = self._chosen_by_user and keeps
-        chosen = self._chosen if keeps else self._first()
+        chosen = self._opened(event) or (self._chosen if keeps else self._first())
         index = self.layers.index(chosen) if chosen else -1
         self.setCurrentIndex(len(self.layers) if self.left_out else index)
         self.blockSignals(False)
@@ -115,7 +121,15 @@ class LayerBox(NarrowBox):
         others = [layer for layer in self.layers if layer is not self._taken] or self.layers
         if not others:
             return None
-        return others[-1] if self._begins_with_oldest else others[0]
+        return self._first_of(others)
+
+    def _opened(self, event: object) -> Layer | None:
+        """The layer that was opened now, where the box follows it: from a file or a sample, and no result of a run."""
+        if not self.follows_opened or self._chosen_by_user or getattr(event, "type", "") != "inserted":
+            return None
+        layer: Layer = event.value  # type: ignore[attr-defined]  # napari's events have what they are given
+        is_opened = layer.source.path or layer.source.sample
+        return layer if is_opened and layer in self.layers else None
 
     def _on_choice(self, index: int) -> None:
         self._chosen_by_user = True
