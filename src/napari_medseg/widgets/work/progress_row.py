@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QWidget
 
 from napari_medseg.events import Event, Finished, Progress, Started, TrainProgress
@@ -34,6 +34,11 @@ class ProgressRow(QWidget):
         self._first: tuple[float, Progress] | None = None
         self._subject: tuple[object, ...] = ()
         self._has_failed = False
+        self._stage = ""
+        """What is done before there is a progress to show."""
+        self._ticks = QTimer(self)
+        self._ticks.setInterval(1000)
+        self._ticks.timeout.connect(self._show_stage)
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(14)
@@ -77,24 +82,37 @@ class ProgressRow(QWidget):
             self._has_failed = False
             self._began, self._first = self._clock(), None
             self.bar.setRange(0, 0)
-            self.text.setText("Preparing…")
+            self._stage = "Preparing…"
+            self._ticks.start()
+            self._show_stage()
             self.end_button.setText(self._end_text)
             self.end_button.setEnabled(True)
-        elif self.text.text() == self._ending_text:  # neither finished nor failed
-            self.text.setText(f"Ended early after {self._took()}.")
+        else:
+            self._ticks.stop()
+            if self.text.text() == self._ending_text:  # neither finished nor failed
+                self.text.setText(f"Ended early after {self._took()}.")
         self._show_running(busy)
 
     def _took(self) -> str:
         seconds = self._clock() - self._began
         return duration(seconds) if seconds >= 1 else "less than a second"
 
+    def _show_stage(self) -> None:
+        """The stage, and how long all took so far: some take minutes, and show no progress."""
+        if self._stage:
+            seconds = self._clock() - self._began
+            self.text.setText(f"{self._stage} ({duration(seconds)})" if seconds >= 1 else self._stage)
+
     def _on_cancelling(self) -> None:
+        self._stage = ""
         self.end_button.setText(self._ending_text)
         self.end_button.setEnabled(False)
         self.text.setText(self._ending_text)
 
     def show_event(self, event: Event) -> None:
         """Show how far the work is."""
+        if isinstance(event, Finished | Failed | Progress):
+            self._stage = ""
         if isinstance(event, Finished):
             self.text.setText(f"Done in {self._took()}.")
         elif isinstance(event, Failed):
@@ -103,7 +121,8 @@ class ProgressRow(QWidget):
         elif not self.end_button.isEnabled():
             return  # the text says that it is ending
         elif isinstance(event, Started):
-            self.text.setText(event.message)
+            self._stage = event.message
+            self._show_stage()
         elif isinstance(event, Progress):
             self.bar.setRange(0, event.total)
             self.bar.setValue(event.done)
