@@ -62,6 +62,7 @@ class SuggestPanel(Panel):
         self.models = ModelBox(Background(self).ask)
         self.options = ConfigForm(SuggestConfig, ("kind", "count"), _WORDS)
         self.list = QListWidget()
+        self.list.setToolTip("What to annotate next, the best first. A click on a row shows the place.")
         self.list.setWordWrap(True)
         self.list.setSpacing(2)
         self.list.setMinimumHeight(_SHOWN_ROWS * self.list.fontMetrics().lineSpacing() * 2)

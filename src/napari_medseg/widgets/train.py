@@ -106,6 +106,7 @@ class TrainPanel(Panel):
         self._background = Background(self)
         self._annotation = AnnotationWatch(self, napari_viewer, self.cases, self._show_annotation)
         self.progress = ProgressRow(self.runner, "Stop", "Stopping…")
+        self.progress.end_button.setToolTip("End the training now; what was learned so far becomes the model.")
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.resume_button = button("Resume", self.resume, "Go on with the training of this name, on the same cases.")
         self.use_button = button("Use in Segment", self.use, "Open the panel that works with this model.")

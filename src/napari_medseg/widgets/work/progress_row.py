@@ -47,6 +47,7 @@ class ProgressRow(QWidget):
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.end_button = QPushButton(end_text)
+        self.end_button.setToolTip("End this run at its next step.")
         self.end_button.clicked.connect(runner.cancel)
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
