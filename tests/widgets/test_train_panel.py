@@ -130,7 +130,7 @@ def test_a_training_leaves_a_model_in_the_folder(
     assert [c.name for c in model.spec.channels] == ["channel 0"]
     assert panel.model is not None
     assert panel.model.sha256 == model.sha256
-    assert panel.plan.text().startswith("cpu ")
+    assert panel.progress.text.toolTip().startswith("cpu ")
     kinds = {type(event) for event in seen}
     assert {Started, TrainProgress, Validated, Finished, Progress} <= kinds
 
@@ -206,7 +206,7 @@ def test_a_training_survives_its_panel_and_a_crash_takes_the_training_alone(
     again = window.add_plugin_dock_widget("napari-medseg", "Train")[1]
     assert again.runner.is_busy
     assert again.name.text() == "lasting"
-    assert again.plan.text().startswith("cpu ")
+    assert again.progress.text.toolTip().startswith("cpu ")
     assert again.curves.points > 0
     assert not again.progress.end_button.isHidden()
     assert again.progress.text.text().startswith("step ")

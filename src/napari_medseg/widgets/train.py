@@ -110,7 +110,7 @@ class TrainPanel(Panel):
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.resume_button = button("Resume", self.resume, "Go on with the training of this name, on the same cases.")
         self.use_button = button("Use in Segment", self.use, "Open the panel that works with this model.")
-        self.plan, self.waits = caption(), caption()
+        self.waits = caption()
         self._plot = QVBoxLayout()
         self._curves: Curves | None = None
         self._lay_out()
@@ -141,7 +141,7 @@ class TrainPanel(Panel):
         budget.setLayout(row(self.budget, self.unit))
         budget.setToolTip(self.budget.toolTip())
         layout = QVBoxLayout(self)
-        layout.addWidget(QLabel("Cases: image and its labels"))
+        layout.addWidget(QLabel("Cases: an image, and below it its labels"))
         layout.addWidget(self.cases)
         layout.addWidget(LabelsButton(self._viewer, 1))
         layout.addWidget(self.labels)
@@ -160,7 +160,6 @@ class TrainPanel(Panel):
         layout.addWidget(self.waits)
         layout.addLayout(row(self.train_button, self.resume_button, self.use_button))
         layout.addWidget(self.progress)
-        layout.addWidget(self.plan)
         layout.addLayout(self._plot)
         layout.addStretch(1)
         self.use_keys(self.train_button, self.runner.cancel)
@@ -206,7 +205,6 @@ class TrainPanel(Panel):
         self.model = None
         if self._curves is not None:
             self._curves.clear()
-        self.plan.setText("")
         self.training.begin(
             cases,
             out,
@@ -310,7 +308,7 @@ class TrainPanel(Panel):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Started):
-            self.plan.setText(event.message)
+            self.progress.text.setToolTip(event.message)
             self.curves.clear()  # the second network of a cascade counts its steps from 0 again
         elif isinstance(event, TrainProgress):
             self._steps = event.step

@@ -38,12 +38,11 @@ class CaseRow(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setVerticalSpacing(1)
         self._grid.addWidget(self.image, 0, 0)
-        self._grid.addWidget(self.labels, 0, 1)
-        self._grid.addWidget(self.channel_button, 0, 2)
-        self._grid.addWidget(self.remove_button, 0, 3)
-        self._grid.addWidget(self.annotated, 99, 0, 1, 4)
+        self._grid.addWidget(self.channel_button, 0, 1)
+        self._grid.addWidget(self.labels, 98, 0)  # below further channels
+        self._grid.addWidget(self.remove_button, 98, 1)
+        self._grid.addWidget(self.annotated, 99, 0, 1, 2)
         self._grid.setColumnStretch(0, 1)
-        self._grid.setColumnStretch(1, 1)
         self.annotated.hide()
         self.channel_button.clicked.connect(lambda _=False: self.add_channel())
         for box in (self.image, self.labels):
