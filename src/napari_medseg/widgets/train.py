@@ -309,6 +309,7 @@ class TrainPanel(Panel):
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Started):
             self.progress.text.setToolTip(event.message)
+            self.progress.show_event(Started("Taking the first steps…"))
             self.curves.clear()  # the second network of a cascade counts its steps from 0 again
         elif isinstance(event, TrainProgress):
             self._steps = event.step
