@@ -513,6 +513,13 @@ def test_labels_stored_in_another_order_of_axes_teach_the_same(tmp_path: Path) -
     assert dice == same_dice
 
 
+def test_an_image_that_would_teach_and_validate_is_refused(tmp_path: Path) -> None:
+    cases = [(replace(volume(seed=seed), name=f"ct{seed}"), segmentation()) for seed in (0, 1, 0)]
+    with pytest.raises(InputError, match=r"case ct0 \(2\) is the same image as case ct0; .*: leave one out"):
+        train(cases, out=tmp_path / "m.safetensors", val=0.34)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_faulty_validation_case_is_found_before_the_training(tmp_path: Path) -> None:
     cases = pairs(2)
     image, labels = cases[-1]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
@@ -33,7 +34,7 @@ from napari_medseg.sample import sample_files
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import PROVENANCE_KEY, to_segmentation, volume_layer
 from napari_medseg.widgets.fields.layer_box import LEFT_OUT
-from napari_medseg.widgets.fields.model_box import facts_of, known_models
+from napari_medseg.widgets.fields.model_box import details_of, facts_of, known_models
 from napari_medseg.widgets.segment import SegmentPanel, as_python
 
 
@@ -326,12 +327,26 @@ def test_a_file_that_is_no_model_is_said_and_cannot_run(
 
 def test_the_facts_of_a_model_are_short(ball_model: Path) -> None:
     model = load_model(ball_model)
-    kind, labels, size, digest, words = facts_of(model).splitlines()
-    assert kind == "unet3d"
+    labels, words = facts_of(model).splitlines()
     assert labels.startswith("2 labels: ")
+    kind, size, digest = details_of(model).splitlines()
+    assert kind == "unet3d"
     assert size == "any spacing, patch 8 × 16 × 16"
     assert digest == f"SHA-256 {model.sha256[:12]}"
-    assert words == about(model)
+    assert words == about(model) == "images: CT"
+
+
+def test_a_model_is_listed_once_and_told_from_its_namesake(
+    panel: SegmentPanel, ball_in_folder: Path, tmp_path: Path, qtbot: Any
+) -> None:
+    box, before = panel.models.box, panel.models.box.count()
+    panel.models.select(Path(str(ball_in_folder)))
+    assert box.count() == before
+    other = Path(shutil.copy(ball_in_folder, tmp_path))
+    panel.models.select(other)
+    assert box.currentText() == f"balls in {tmp_path}"
+    assert box.toolTip() == box.itemData(box.currentIndex(), Qt.ItemDataRole.ToolTipRole) == str(other)
+    qtbot.waitUntil(lambda: panel.models.model is not None)
 
 
 def test_copied_python_does_what_the_panel_does(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils._proxies import PublicOnlyProxy
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
@@ -93,6 +94,20 @@ def test_rows_take_layers_that_no_other_row_has(three_cases: list[tuple[Any, Any
     assert names == [("ct0", "manual0"), ("ct2", "manual2"), ("ct1", "manual1")]
 
 
+def test_one_image_is_one_case(viewer: ViewerModel, panel: TrainPanel, three_cases: list[tuple[Any, Any]]) -> None:
+    proxied: Any = PublicOnlyProxy(viewer)
+    (image, labels), (_, others) = three_cases[:2]
+    panel.cases.take([proxied.layers[image.name]], proxied.layers[labels.name])
+    assert panel.cases.pairs == three_cases
+    panel.cases.take([image], others)
+    assert panel.cases.pairs == [(image, others), three_cases[2]]
+    panel.cases.add()
+    panel.cases.add()
+    panel.cases.rows[-1].image.choose(image)
+    assert not panel.train_button.isEnabled()
+    assert "the same image" in panel.waits.text()
+
+
 def test_a_row_is_taken_away_but_never_the_last(panel: TrainPanel, three_cases: list[tuple[Any, Any]]) -> None:
     for row in panel.cases.rows[:2]:
         row.remove_button.click()
@@ -115,7 +130,7 @@ def test_a_training_leaves_a_model_in_the_folder(
     assert [c.name for c in model.spec.channels] == ["channel 0"]
     assert panel.model is not None
     assert panel.model.sha256 == model.sha256
-    assert panel.plan.text().startswith("cpu ")
+    assert panel.progress.text.toolTip().startswith("cpu ")
     kinds = {type(event) for event in seen}
     assert {Started, TrainProgress, Validated, Finished, Progress} <= kinds
 
@@ -191,7 +206,7 @@ def test_a_training_survives_its_panel_and_a_crash_takes_the_training_alone(
     again = window.add_plugin_dock_widget("napari-medseg", "Train")[1]
     assert again.runner.is_busy
     assert again.name.text() == "lasting"
-    assert again.plan.text().startswith("cpu ")
+    assert again.progress.text.toolTip().startswith("cpu ")
     assert again.curves.points > 0
     assert not again.progress.end_button.isHidden()
     assert again.progress.text.text().startswith("step ")

@@ -21,6 +21,7 @@ from napari_medseg.models.header import FLOATS, Entry, SafetensorsHeader, read_h
 from napari_medseg.models.naming import SUFFIX, is_model_path, require_model_path
 from napari_medseg.models.refining import network_of
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, TrainingRecord
+from napari_medseg.volume import plain_channels
 
 if TYPE_CHECKING:
     import torch
@@ -230,6 +231,14 @@ def _same_kind(found: str, expected: str) -> bool:
 def about(model: Model) -> str:
     """What a model says of itself, in one line: what for, which images, which licence."""
     spec = model.spec
-    images = ", ".join(f"{channel.name} ({channel.modality})" for channel in spec.channels)
+    images = ", ".join(map(_kind_of, spec.channels, plain_channels(len(spec.channels))))
     parts = (spec.description, f"images: {images}", spec.licence and f"licence: {spec.licence}")
     return " ".join("; ".join(part.strip().rstrip(".") for part in parts if part).split())
+
+
+def _kind_of(channel: Channel, plain_name: str) -> str:
+    """Which images a channel takes. plain_name: what it is called where nobody named it."""
+    kind = "" if channel.modality == "other" else channel.modality
+    if channel.name in (plain_name, kind):
+        return kind or "any but CT"
+    return f"{channel.name} ({kind})" if kind else channel.name

@@ -55,6 +55,7 @@ from napari_medseg.training.preparing import (
     prepare_target,
     prepare_unlabelled,
     read_facts,
+    require_apart,
 )
 from napari_medseg.training.refiners.errors import (
     finding_errors,
@@ -320,6 +321,8 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
     facts = yield from read_facts([*training, *validation], config.loss, draw)
     require_same_channels(facts)
     require_modalities(facts, config)
+    if not is_one:  # the slices of a single case are shared out
+        require_apart(training, validation, facts)
     require_regions(job.cases, labels_of(facts))
     known = [f.annotated for f in facts[len(training) :]]
     for part, of_part, does in ((training, facts, "teaches"), (validation, facts[len(training) :], "validates")):

@@ -12,6 +12,7 @@ import torch
 
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig
+from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, Progress
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.io.disk.files import require_room
@@ -31,7 +32,14 @@ from napari_medseg.training.refiners.errors import (
 )
 from napari_medseg.training.refiners.prepared import prepare_errors
 from napari_medseg.training.schemes.domain.target import require_other_images
-from napari_medseg.training.unlabelled import doubts, ignoring, require_alike, without_labelled, without_labels
+from napari_medseg.training.unlabelled import (
+    doubts,
+    ignoring,
+    require_alike,
+    twin_of,
+    without_labelled,
+    without_labels,
+)
 
 _MEMORY_FOR_CASES = 4 * 2**30
 """Bytes of prepared cases kept in memory; more go to scratch files, from which patches are read."""
@@ -45,6 +53,21 @@ def read_facts(
         facts.append(facts_of(case, loss, draw))
         yield Progress(done, len(cases), "reading cases")
     return facts
+
+
+def require_apart(training: Sequence[Case], validation: Sequence[Case], facts: Sequence[CaseFacts]) -> None:
+    """Raise InputError for a case to validate on that is the image of one to train on: its score would mean nothing.
+
+    facts: of the cases to train on, then of those to validate on.
+    """
+    taught = list(zip(training, facts, strict=False))
+    for case, its in zip(validation, facts[len(training) :], strict=True):
+        twin = twin_of(case, its, taught)
+        if twin:
+            raise InputError(
+                f"case {case.name} is the same image as case {twin}; one would be trained on and the other validated "
+                f"on: leave one out"
+            )
 
 
 def facts_of_target(

@@ -87,7 +87,7 @@ def without_labelled(
     Raises InputError where all of them are.
     """
     known = with_their_facts(labelled, facts)
-    same = {i: _twin(case, f, known) for i, (case, f) in enumerate(zip(cases, found, strict=True))}
+    same = {i: twin_of(case, f, known) for i, (case, f) in enumerate(zip(cases, found, strict=True))}
     twins = {i: twin for i, twin in same.items() if twin}
     if not twins:
         return list(same), ""
@@ -98,7 +98,7 @@ def without_labelled(
     return [i for i in same if i not in twins], f"unlabelled images that are labelled ones too are left out: {told}"
 
 
-def _twin(case: Case, found: CaseFacts, labelled: Sequence[tuple[Case, CaseFacts]]) -> str:
+def twin_of(case: Case, found: CaseFacts, labelled: Sequence[tuple[Case, CaseFacts]]) -> str:
     """The name of the labelled case that is the same scan; empty where none is. Only numbers that agree are read."""
     for other, its in labelled:
         numbers = [(f.grid.shape, f.minima, f.ranges) for f in (found, its)]

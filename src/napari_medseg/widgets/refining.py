@@ -52,6 +52,7 @@ class RefinePanel(Panel):
         self.options = ConfigForm(RefineConfig, (), _WORDS)
         self.hint = caption()
         self.working = Background(self, "Refine")
+        self.progress = ProgressRow(self.working.runner)
         self.refine_button = button(
             "Refine", self.refine, "Make the labels of this layer better. Ctrl+Z takes it back."
         )
@@ -72,7 +73,7 @@ class RefinePanel(Panel):
         layout.addWidget(self.options.advanced)
         layout.addWidget(self.hint)
         layout.addWidget(self.refine_button)
-        layout.addWidget(ProgressRow(self.working.runner))
+        layout.addWidget(self.progress)
         layout.addWidget(self.done)
         layout.addLayout(row(self.before_button, self.undo_button))
         layout.addStretch(1)
@@ -151,6 +152,7 @@ class RefinePanel(Panel):
         hint = self._why_not(model)
         self.hint.setText(hint)
         self.hint.setVisible(bool(hint))
+        self.progress.follow(model, self.layer.layer, *to_layers(self.images))
         busy = self.working.runner.is_busy
         self.refine_button.setEnabled(not hint and not busy)
         for made in (self.before_button, self.undo_button):

@@ -48,13 +48,14 @@ class ResamplePanel(Panel):
         )
         self.interpolation = knob_widget(_INTERPOLATION, _WORDS)
         self.runner = Runner(self)
+        self.progress = ProgressRow(self.runner)
         self.grids = caption()
         self.resample_button = button("Resample", self.resample, "Make a new layer on the other layer's grid.")
         layout = QVBoxLayout(self)
         layout.addLayout(form(Layer=self.layer, Onto_the_grid_of=self.onto, Interpolation=self.interpolation.native))
         layout.addWidget(self.grids)
         layout.addWidget(self.resample_button)
-        layout.addWidget(ProgressRow(self.runner))
+        layout.addWidget(self.progress)
         layout.addStretch(1)
         self.use_keys(self.resample_button, self.runner.cancel)
         self.runner.happened.connect(self._on_event)
@@ -89,6 +90,7 @@ class ResamplePanel(Panel):
 
     def _update(self, _: object = None) -> None:
         layers = (self.layer.layer, self.onto.layer)
+        self.progress.follow(*layers)
         ready = all(layer is not None for layer in layers) and layers[0] is not layers[1]
         self.resample_button.setEnabled(ready and not self.runner.is_busy)
         with reporting():

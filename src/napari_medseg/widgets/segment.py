@@ -118,6 +118,7 @@ class SegmentPanel(Panel):
         self.tabs = QTabWidget()
         self.waits = caption()
         self.runner = Runner(self)
+        self.progress = ProgressRow(self.runner)
         self.segment_button = button("Segment", self.segment, "Segment this image, or this folder, with this model.")
         self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
         self.train_button = button(
@@ -153,7 +154,7 @@ class SegmentPanel(Panel):
         layout.addWidget(self.tabs)
         layout.addWidget(self.waits)
         layout.addLayout(row(self.segment_button, self.train_button, self.python_button))
-        layout.addWidget(ProgressRow(self.runner))
+        layout.addWidget(self.progress)
         layout.addStretch(1)
         self.use_keys(self.segment_button, self.runner.cancel)
 
@@ -259,6 +260,7 @@ class SegmentPanel(Panel):
         """Buttons, estimate and what is waited for follow the choices."""
         missing = self._missing()
         tell(self.waits, missing)
+        self.progress.follow(self.models.chosen, self.tabs.currentIndex(), *self._chosen)
         in_layers = self.tabs.currentIndex() == 0
         self.segment_button.setEnabled(not missing and not self.runner.is_busy)
         self.python_button.setEnabled(not missing and in_layers)

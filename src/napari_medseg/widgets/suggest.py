@@ -62,11 +62,13 @@ class SuggestPanel(Panel):
         self.models = ModelBox(Background(self).ask)
         self.options = ConfigForm(SuggestConfig, ("kind", "count"), _WORDS)
         self.list = QListWidget()
+        self.list.setToolTip("What to annotate next, the best first. A click on a row shows the place.")
         self.list.setWordWrap(True)
         self.list.setSpacing(2)
         self.list.setMinimumHeight(_SHOWN_ROWS * self.list.fontMetrics().lineSpacing() * 2)
         self.waits, self.report = caption(), caption()
         self.runner = Runner(self)
+        self.progress = ProgressRow(self.runner)
         self.run_button = button("Suggest", self.suggest, "List what to annotate next, the best first.")
         layout = QVBoxLayout(self)
         self.about, rows = caption(), form(Model=self.models, **self.options.rows())
@@ -77,7 +79,7 @@ class SuggestPanel(Panel):
         layout.addWidget(self.options.advanced)
         layout.addWidget(self.waits)
         layout.addWidget(self.run_button)
-        layout.addWidget(ProgressRow(self.runner))
+        layout.addWidget(self.progress)
         layout.addWidget(self.report)
         layout.addWidget(self.list, stretch=1)
         self.use_keys(self.run_button, self.runner.cancel)
@@ -149,6 +151,7 @@ class SuggestPanel(Panel):
         elif self.models.model is None:
             missing = "Waits for a model: choose one, or train one."
         tell(self.waits, missing)
+        self.progress.follow(self.models.model, *self.images)
         self.run_button.setEnabled(not missing and not self.runner.is_busy)
 
 

@@ -106,10 +106,11 @@ class TrainPanel(Panel):
         self._background = Background(self)
         self._annotation = AnnotationWatch(self, napari_viewer, self.cases, self._show_annotation)
         self.progress = ProgressRow(self.runner, "Stop", "Stopping…")
+        self.progress.end_button.setToolTip("End the training now; what was learned so far becomes the model.")
         self.train_button = button("Train", self.train, "Train a network on these cases, in the background.")
         self.resume_button = button("Resume", self.resume, "Go on with the training of this name, on the same cases.")
         self.use_button = button("Use in Segment", self.use, "Open the panel that works with this model.")
-        self.plan, self.waits = caption(), caption()
+        self.waits = caption()
         self._plot = QVBoxLayout()
         self._curves: Curves | None = None
         self._lay_out()
@@ -140,7 +141,7 @@ class TrainPanel(Panel):
         budget.setLayout(row(self.budget, self.unit))
         budget.setToolTip(self.budget.toolTip())
         layout = QVBoxLayout(self)
-        layout.addWidget(QLabel("Cases: image and its labels"))
+        layout.addWidget(QLabel("Cases: an image, and below it its labels"))
         layout.addWidget(self.cases)
         layout.addWidget(LabelsButton(self._viewer, 1))
         layout.addWidget(self.labels)
@@ -159,7 +160,6 @@ class TrainPanel(Panel):
         layout.addWidget(self.waits)
         layout.addLayout(row(self.train_button, self.resume_button, self.use_button))
         layout.addWidget(self.progress)
-        layout.addWidget(self.plan)
         layout.addLayout(self._plot)
         layout.addStretch(1)
         self.use_keys(self.train_button, self.runner.cancel)
@@ -205,7 +205,6 @@ class TrainPanel(Panel):
         self.model = None
         if self._curves is not None:
             self._curves.clear()
-        self.plan.setText("")
         self.training.begin(
             cases,
             out,
@@ -309,7 +308,8 @@ class TrainPanel(Panel):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Started):
-            self.plan.setText(event.message)
+            self.progress.text.setToolTip(event.message)
+            self.progress.show_event(Started("Taking the first steps…"))
             self.curves.clear()  # the second network of a cascade counts its steps from 0 again
         elif isinstance(event, TrainProgress):
             self._steps = event.step
@@ -362,6 +362,8 @@ class TrainPanel(Panel):
 
     def _update(self, _: object = None) -> None:
         lacks = "Waits for an image layer and its Labels layer, or a folder." if self.cases.is_empty else ""
+        if self.cases.has_image_twice:
+            lacks = "Two cases have the same image: remove one, or choose another image."
         lacks = lacks or lacking(
             self.scheme.spec,
             starts=bool(self.start.value),
@@ -370,6 +372,8 @@ class TrainPanel(Panel):
             target=self.scheme.targets,
         )
         tell(self.waits, lacks)
+        sources = (*self.cases.folders, *self.scheme.sources, *self.scheme.targets)
+        self.progress.follow(self.start.value, self.scheme.spec.name, *self.cases.pairs, *sources)
         ready = not self.runner.is_busy
         named = bool(_safe(self.name.text()))
         self.train_button.setEnabled(ready and not lacks and named)

@@ -64,8 +64,11 @@ def test_a_stop_an_error_and_a_close_end_the_child(tmp_path: Path, children: lis
     events: list[Event] = []
     long = OPTIONS | {"epochs": 500}
     running = iter_train_apart(CASES, out=out, should_stop=lambda: len(events) > 8, **long)
-    events.extend(running)
+    for event in running:
+        events.append(event)
+        has_ended = children[0].poll() is not None
     assert isinstance(events[-1], Finished)
+    assert has_ended, "who reads that it is done may begin another"
     assert events[-1].result.sha256 == load_model(out).sha256
     assert load_model(out).spec.training.epochs < 500
     with pytest.raises(InputError, match="differs in seed"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
+from napari.layers._source import layer_source
 
 from napari_medseg.widgets.fields.layer_box import LayerBox
 
@@ -29,7 +30,7 @@ def items(box: LayerBox) -> list[str]:
 
 
 def test_it_is_empty_and_says_so(box: LayerBox) -> None:
-    assert (box.layer, box.isEnabled(), box.placeholderText()) == (None, False, "no Image layer yet")
+    assert (box.layer, box.isEnabled(), box.placeholderText()) == (None, False, "no Image yet")
 
 
 def test_it_follows_add_rename_and_remove(viewer: ViewerModel, box: LayerBox) -> None:
@@ -53,10 +54,22 @@ def test_the_chosen_layer_stays_chosen(viewer: ViewerModel, box: LayerBox) -> No
     assert (box.layer, box.currentText(), changes) == (first, "renamed", [])
 
 
+def test_a_box_follows_what_is_opened_until_the_user_chooses(viewer: ViewerModel, box: LayerBox) -> None:
+    box.follows_opened = True
+    opened = []
+    for name in "abc":
+        with layer_source(path=f"{name}.nii.gz"):
+            opened.append(viewer.add_image(np.zeros((4, 4)), name=name))
+        viewer.add_image(np.zeros((4, 4)), name=f"map of {name}")
+        assert box.layer is opened[min(len(opened), 2) - 1]
+        if name == "b":
+            box.choose(opened[1])
+
+
 @pytest.fixture
 def two(viewer: ViewerModel, qtbot: Any) -> tuple[LayerBox, LayerBox]:
     """One that begins with the oldest layer, and one with the newest, which is unlike it."""
-    first = LayerBox(viewer, Image, oldest=True)
+    first = LayerBox(viewer, Image, first=lambda layers: layers[-1])
     second = LayerBox(viewer, Image, unlike=first)
     for box in (first, second):
         qtbot.addWidget(box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -418,14 +419,25 @@ def test_names_are_shown_as_they_are(viewer: ViewerModel, panel: MetricsPanel, q
     assert "&lt;b&gt;" in records.headerData(0, Qt.Orientation.Vertical, Qt.ItemDataRole.ToolTipRole)
 
 
-def test_unequal_grids_are_refused_in_the_words_of_the_core(
+def test_unequal_grids_are_refused_and_the_panel_that_helps_is_named(
     viewer: ViewerModel, panel: MetricsPanel, pair: tuple[Any, Any], qtbot: Any
 ) -> None:
     panel.prediction.choose(add(viewer, cube(3, 1, "thick", (3.0, 1.0, 1.0))))
     press(panel.measure_button, panel, qtbot)
     message = notification_manager.records[-1].message
-    assert "the prediction 'thick' and the reference 'manual' must lie on the same grid" in message
+    assert "'thick' and 'manual' lie on different grids" in message
+    assert "Resample panel" in message
     assert panel.scores is None
+
+
+def test_labels_of_one_patient_are_compared_by_default(viewer: ViewerModel, qtbot: Any) -> None:
+    for name, at in (("earlier", 1.0), ("net", 2.0), ("manual", 2.0)):
+        made = cube(2, 1, name)
+        made = replace(made, grid=Grid.from_spacing(made.grid.shape, SPACING, (at, 0.0, 0.0)))
+        add(viewer, replace(made, provenance={"model": "m"} if name == "net" else {}))
+    panel = MetricsPanel(viewer)
+    qtbot.addWidget(panel)
+    assert [box.layer.name for box in (panel.reference, panel.prediction)] == ["manual", "net"]
 
 
 def test_the_buttons_wait_for_two_layers_and_a_table(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) -> None:

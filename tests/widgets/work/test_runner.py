@@ -290,6 +290,24 @@ def test_the_row_shows_plan_pace_and_end(runner: Runner, qtbot: Any) -> None:
     assert row.end_button.isHidden()
 
 
+def test_a_stage_without_progress_says_how_long_it_takes(runner: Runner, qtbot: Any) -> None:
+    now, may_end = [0.0], threading.Event()
+    row = ProgressRow(runner, clock=lambda: now[0])
+    qtbot.addWidget(row)
+
+    def loading() -> Iterator[Event]:
+        may_end.wait()
+        yield Finished("labels")
+
+    runner.start(loading, "work")
+    assert row.text.text() == "Preparing…"
+    now[0] = 65.0
+    qtbot.waitUntil(lambda: row.text.text() == "Preparing… (1 min 05 s)")
+    may_end.set()
+    qtbot.waitUntil(lambda: not runner.is_busy)
+    assert row.text.text() == "Done in 1 min 05 s."
+
+
 def test_the_button_reads_cancelling_until_the_work_has_ended(runner: Runner, qtbot: Any) -> None:
     row = ProgressRow(runner, clock=lambda: 0.0)
     qtbot.addWidget(row)

@@ -63,9 +63,11 @@ def _events(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -
         event = receive(process.stdout)
         if isinstance(event, Broken):
             raise event.error
-        yield event
         if isinstance(event, Finished):
+            _stop(process)  # who reads that it is done may begin another
+            yield event
             return
+        yield event
         if not asked and should_stop():
             asked = True
             _ask(process)

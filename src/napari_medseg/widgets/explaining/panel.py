@@ -67,6 +67,7 @@ class ExplainPanel(Panel):
         self.picker = VoxelPicker(napari_viewer)
         self.options = ConfigForm(ExplainConfig, ("check", "device"), _WORDS)
         self.runner = Runner(self)
+        self.progress = ProgressRow(self.runner)
         self.run_button = button("Explain", self.explain, "Make an image layer of the map.")
         self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
         self._lay_out()
@@ -83,7 +84,7 @@ class ExplainPanel(Panel):
         layout.addWidget(self.options.advanced)
         layout.addWidget(self.waits)
         layout.addLayout(row(self.run_button, self.python_button))
-        layout.addWidget(ProgressRow(self.runner))
+        layout.addWidget(self.progress)
         layout.addWidget(self.report)
         layout.addStretch(1)
         self.use_keys(self.run_button, self.runner.cancel)
@@ -109,6 +110,7 @@ class ExplainPanel(Panel):
             self._form.insertRow(len(self.images), QLabel(), box)
             self.images.append(box)
         for box, name in zip(self.images, names, strict=True):
+            box.follows_opened = len(names) == 1
             self._form.labelForField(box).setText(name if name and len(names) > 1 else "Image")
         self.label.clear()
         for label, name in model.spec.labels.items() if model else ():
@@ -148,6 +150,7 @@ class ExplainPanel(Panel):
         self.picker.setEnabled(self.target.currentData() != "label" and layer is not None)
         missing = self._missing()
         tell(self.waits, missing)
+        self.progress.follow(self.models.model, *(box.layer for box in self.images))
         self.run_button.setEnabled(not missing and not self.runner.is_busy)
         self.python_button.setEnabled(not missing)
 

@@ -38,12 +38,11 @@ class CaseRow(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setVerticalSpacing(1)
         self._grid.addWidget(self.image, 0, 0)
-        self._grid.addWidget(self.labels, 0, 1)
-        self._grid.addWidget(self.channel_button, 0, 2)
-        self._grid.addWidget(self.remove_button, 0, 3)
-        self._grid.addWidget(self.annotated, 99, 0, 1, 4)
+        self._grid.addWidget(self.channel_button, 0, 1)
+        self._grid.addWidget(self.labels, 98, 0)  # below further channels
+        self._grid.addWidget(self.remove_button, 98, 1)
+        self._grid.addWidget(self.annotated, 99, 0, 1, 2)
         self._grid.setColumnStretch(0, 1)
-        self._grid.setColumnStretch(1, 1)
         self.annotated.hide()
         self.channel_button.clicked.connect(lambda _=False: self.add_channel())
         for box in (self.image, self.labels):
@@ -153,6 +152,12 @@ class CaseRows(QWidget):
         return not self.complete and not self.folders
 
     @property
+    def has_image_twice(self) -> bool:
+        """Whether two rows have the same image."""
+        first = [case.image.layer for case in self.complete if case.image.layer is not None]
+        return any(layer in first[:i] for i, layer in enumerate(first))
+
+    @property
     def may_have_channels(self) -> bool:
         """Whether images may have several channels; those in files are not opened for that."""
         layers = [layer for case in self.rows for layer in case.images]
@@ -182,12 +187,16 @@ class CaseRows(QWidget):
         self._after_change()
 
     def take(self, images: Sequence[Any], labels: Any) -> None:
-        """Make an image (a layer for each channel) with its labels a row, in place of what the row of them has."""
-        case = next((case for case in self.rows if case.labels.layer is labels), None)
-        if case is None:
-            if self.rows[-1].pair is not None:
-                self.add()
-            case = self.rows[-1]
+        """Make an image (a layer for each channel) with its labels a row, in place of the rows with one of them.
+
+        napari hands plugins a proxy of a layer, which equals the layer and is another object.
+        """
+        ours = [case for case in self.rows if case.labels.layer == labels or case.image.layer == images[0]]
+        for case in ours[1:]:
+            self.remove(case)
+        if not ours and self.rows[-1].pair is not None:
+            self.add()
+        case = ours[0] if ours else self.rows[-1]
         case.labels.choose(labels)
         while len(case.more) < len(images) - 1:
             case.add_channel()

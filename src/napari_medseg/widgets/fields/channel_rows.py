@@ -36,4 +36,5 @@ class ChannelRows:
             self._form.insertRow(self._first + len(self.boxes), QLabel(), box)
             self.boxes.append(box)
         for box, name in zip(self.boxes, names, strict=True):
+            box.follows_opened = len(names) == 1  # of several, none is known to be the new image
             self._form.labelForField(box).setText(name if name and len(names) > 1 else "Image")

@@ -228,6 +228,7 @@ class _Fold(QWidget):
     def __init__(self, rows: Mapping[str, QWidget]) -> None:
         super().__init__()
         self.heading = QPushButton()
+        self.heading.setToolTip("Show, or hide, the options that are seldom needed.")
         self.heading.setStyleSheet("text-align: left; border: none; background: transparent; padding: 2px")
         self._inside = QWidget()
         inside = form(**rows)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QResizeEvent, QStandardItem
+from qtpy.QtGui import QPaintEvent, QResizeEvent, QStandardItem
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -19,6 +19,9 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QWidget,
 )
 
@@ -26,6 +29,8 @@ from napari_medseg.errors import MedsegError
 
 LEAST_FIELD_WIDTH = 80
 """Pixels of a field in a narrow panel."""
+_PADDING = 8
+"""Pixels that a style may keep free beside the text."""
 _LEAST_WIDTH = 330
 """Pixels in which a panel's form needs no horizontal scroll bar."""
 
@@ -127,13 +132,10 @@ def button(text: str, on_click: Callable[[], None], tooltip: str = "") -> QPushB
 
 def choice(options: dict[str, str], tooltip: str = "") -> QComboBox:
     """A drop-down of {value: what the user reads}; `currentData()` is the value."""
-    box = QComboBox()
+    box = NarrowBox()
     box.setToolTip(tooltip)
     for value, text in options.items():
         box.addItem(text, value)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(8)
-    box.setMinimumWidth(LEAST_FIELD_WIDTH)  # Qt would ask for the width of a placeholder
     return box
 
 
@@ -159,6 +161,34 @@ def caption(text: str = "") -> QLabel:
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
     return label
+
+
+class NarrowBox(QComboBox):
+    """A drop-down that may be narrower than its texts: they are cut in the middle, where Qt cuts their ends off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setMinimumWidth(LEAST_FIELD_WIDTH)  # Qt would ask for the width of a placeholder
+
+    def shown_text(self, width: int) -> str:
+        """The chosen text, or the placeholder, in so many pixels. Names of a study differ at their ends."""
+        text = self.currentText() if self.currentIndex() >= 0 else self.placeholderText()
+        return str(self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, width))
+
+    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  # Qt's name
+        """Draw as Qt does, but for the text."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        field = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        option.currentText = self.shown_text(field.width() - _PADDING)
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
 
 class Advice(QLabel):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QPaintEvent
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QStyle, QStyleOptionComboBox, QStylePainter
+from qtpy.QtWidgets import QSizePolicy
 
-from napari_medseg.widgets.fields.forms import LEAST_FIELD_WIDTH
+from napari_medseg.widgets.fields.forms import NarrowBox
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -21,16 +21,14 @@ WAITS_FOR_IMAGE = "Waits for an image: open a file, or File > Open Sample > Medi
 """What a panel says that has no image to work on."""
 LEFT_OUT = "none: left out"
 """What a box shows in which no layer is meant."""
-_PADDING = 8
-"""Pixels that a style may keep free beside the text."""
 
 
-class LayerBox(QComboBox):
+class LayerBox(NarrowBox):
     """Follows layers as they are added, removed, renamed and reordered; the chosen layer stays chosen.
 
     `layer_changed` carries the chosen layer, or None, when it becomes another. `layers` are those to choose from.
-    oldest: choose the lowest layer of the list at first, not the top one. unlike: until the user chooses,
-    choose another layer than that box, if there is one. without: layers that are not offered.
+    first: which of some layers, the top one first, is chosen at first; by default the top one. unlike: until the user
+    chooses, choose another layer than that box, if there is one. without: layers that are not offered.
     """
 
     layer_changed = Signal(object)
@@ -41,14 +39,16 @@ class LayerBox(QComboBox):
         kind: type[Layer] | tuple[type[Layer], ...],
         tooltip: str = "",
         *,
-        oldest: bool = False,
+        first: Callable[[Sequence[Layer]], Layer] = itemgetter(0),
         unlike: LayerBox | None = None,
         without: Callable[[], Container[Layer]] = tuple,
     ) -> None:
         super().__init__()
         self._without = without
         self._unlike = unlike
-        self._begins_with_oldest = oldest
+        self._first_of = first
+        self.follows_opened = False
+        """Whether each layer that is opened is chosen, until the user chooses."""
         self._kinds = kind if isinstance(kind, tuple) else (kind,)
         self.layers: list[Layer] = []
         self._list = viewer.layers
@@ -58,15 +58,11 @@ class LayerBox(QComboBox):
         self.left_out = False
         """Whether the user wants none of the layers."""
         self._tooltip = tooltip
-        self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setMinimumWidth(LEAST_FIELD_WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.currentIndexChanged.connect(self._on_choice)
         events = viewer.layers.events
         self._connections = Connections(
-            (events.inserted, events.removed, events.reordered, events.renamed), self.refresh
+            (events.inserted, events.removed, events.reordered, events.renamed), self._on_layers
         )
         self.destroyed.connect(self._connections.disconnect)
         if unlike is not None:
@@ -89,7 +85,10 @@ class LayerBox(QComboBox):
         """Choose a layer of the list."""
         self.setCurrentIndex(self.layers.index(layer) if layer in self.layers else -1)
 
-    def refresh(self, _event: object = None) -> None:
+    def _on_layers(self, event: object) -> None:  # napari hands an event to what has no default for it
+        self.refresh(event)
+
+    def refresh(self, event: object = None) -> None:
         """List the layers as the layer list shows them, the top one first."""
         kept_out = self._without()
         layers = (layer for layer in reversed(self._list) if isinstance(layer, self._kinds))
@@ -104,12 +103,12 @@ class LayerBox(QComboBox):
         self.left_out = self.left_out and self._offers_none and bool(self.layers)
         keeps = self._keeps()
         self._chosen_by_user = self._chosen_by_user and keeps
-        chosen = self._chosen if keeps else self._first()
+        chosen = self._opened(event) or (self._chosen if keeps else self._first())
         index = self.layers.index(chosen) if chosen else -1
         self.setCurrentIndex(len(self.layers) if self.left_out else index)
         self.blockSignals(False)
         self.setEnabled(bool(self.layers))
-        self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} layer yet")
+        self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} yet")
         self._on_index()
 
     @property
@@ -126,28 +125,20 @@ class LayerBox(QComboBox):
         others = [layer for layer in self.layers if layer is not self._taken] or self.layers
         if not others:
             return None
-        return others[-1] if self._begins_with_oldest else others[0]
+        return self._first_of(others)
+
+    def _opened(self, event: object) -> Layer | None:
+        """The layer that was opened now, where the box follows it: from a file or a sample, and no result of a run."""
+        if not self.follows_opened or self._chosen_by_user or getattr(event, "type", "") != "inserted":
+            return None
+        layer: Layer = event.value  # type: ignore[attr-defined]  # napari's events have what they are given
+        is_opened = layer.source.path or layer.source.sample
+        return layer if is_opened and layer in self.layers else None
 
     def _on_choice(self, index: int) -> None:
         self._chosen_by_user = True
         self.left_out = self._offers_none and index == len(self.layers)
         self._on_index()
-
-    def shown_text(self, width: int) -> str:
-        """The chosen layer's name in so many pixels. It is cut in the middle: names of a study differ at their ends."""
-        return str(self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, width))
-
-    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  # Qt's name
-        """Draw as Qt does, but for the name: Qt cuts its end off."""
-        option = QStyleOptionComboBox()
-        self.initStyleOption(option)
-        field = self.style().subControlRect(
-            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
-        )
-        option.currentText = self.shown_text(field.width() - _PADDING) if self.layers else self.placeholderText()
-        painter = QStylePainter(self)
-        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
-        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def _on_index(self) -> None:
         index = self.currentIndex()

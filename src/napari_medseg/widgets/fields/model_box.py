@@ -28,9 +28,9 @@ class ModelBox(QWidget):
     """A drop-down of models, a button for others, and the facts of the chosen one.
 
     with_sample: whether the model of the sample is listed. sets: whether sets of models can be chosen too. none: what
-    the first entry says, which is no model; the facts are then shorter. ask: `ask(compute, then)` runs `compute()` in
-    another thread and `then(result)` in this one, because a model is read to its end for its SHA-256. `model_changed`
-    carries the Model or ModelSet, or None while it is read and where the file is neither (the facts then say why).
+    the first entry says, which is no model. ask: `ask(compute, then)` runs `compute()` in another thread and
+    `then(result)` in this one, because a model is read to its end for its SHA-256. `model_changed` carries the Model or
+    ModelSet, or None while it is read and where the file is neither (the facts then say why).
     """
 
     model_changed = Signal(object)
@@ -46,7 +46,6 @@ class ModelBox(QWidget):
         none: str = "",
     ) -> None:
         super().__init__()
-        self._may_be_none = bool(none)
         self._ask = ask
         self._read = as_models if sets else load_model
         self.chosen: Model | ModelSet | None = None
@@ -63,15 +62,19 @@ class ModelBox(QWidget):
         self.facts = caption()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        line = row(self.box, self.browse_button, self.import_button)
-        line.setStretch(0, 1)
-        layout.addLayout(line)
-        layout.addWidget(self.facts)
         if none:
+            line = row(self.box, self.browse_button)
+            line.setStretch(0, 1)
+            layout.addLayout(line)
             self.box.addItem(none)
+            self.import_button.setParent(self)
             self.import_button.hide()
+        else:
+            layout.addWidget(self.box)
+            layout.addLayout(row(self.browse_button, self.import_button))
+        layout.addWidget(self.facts)
         for name, path in known_models(with_sample=with_sample, sets=sets).items():
-            self.box.addItem(name, path)
+            self._add(name, path)
         self.box.setCurrentIndex(min(0, self.box.count() - 1))
         self.box.currentIndexChanged.connect(self._load)
         self._load()
@@ -129,14 +132,20 @@ class ModelBox(QWidget):
 
     def offer(self, path: Path) -> int:
         """List a model file, and return its place in the list."""
-        index: int = self.box.findData(path)
-        if index < 0:
-            self.box.addItem(_shown(path), path)
-            index = self.box.count() - 1
-        return index
+        listed = [self.box.itemData(i) for i in range(self.box.count())]  # Qt's findData knows no equal paths
+        if path in listed:
+            return listed.index(path)
+        name = _shown(path)
+        self._add(name if self.box.findText(name) < 0 else f"{name} in {path.parent}", path)
+        return len(listed)
+
+    def _add(self, name: str, path: Path) -> None:
+        self.box.addItem(name, path)
+        self.box.setItemData(self.box.count() - 1, str(path), Qt.ItemDataRole.ToolTipRole)
 
     def _load(self, _index: int = 0) -> None:
         path = self.box.currentData()
+        self.box.setToolTip(str(path or ""))
         self.changed.emit(self.value)
         self.facts.setVisible(path is not None)
         self._set_model(None)
@@ -151,8 +160,9 @@ class ModelBox(QWidget):
             self.facts.setText(read)
             return
         facts = facts_of(read) if isinstance(read, Model) else facts_of_set(read)
-        self.facts.setToolTip(facts)
-        self.facts.setText("\n".join(facts.splitlines()[:2]) if self._may_be_none else facts)
+        details = details_of(read) if isinstance(read, Model) else ""
+        self.facts.setToolTip(f"{facts}\n{details}".strip())
+        self.facts.setText(facts)
         self._set_model(read)
 
     def _set_model(self, model: Model | ModelSet | None) -> None:
@@ -183,7 +193,12 @@ def _shown(path: Path) -> str:
 
 
 def facts_of(model: Model) -> str:
-    """What the user should know about a model before a run, in a few short lines."""
+    """What the user should know about a model before a run: its labels, and which images it is for."""
+    return f"{_names_in(model.spec.labels)}\n{about(model)}"
+
+
+def details_of(model: Model) -> str:
+    """How a model works, in a few short lines."""
     spec = model.spec
     patch = " × ".join(map(str, spec.patch_zyx))
     millimetres = " × ".join(f"{s:.3g}" for s in spec.spacing_zyx_mm or ())
@@ -194,10 +209,8 @@ def facts_of(model: Model) -> str:
     refiner = "" if spec.refines is None else f"refiner ({spec.refines.method}): "
     return (
         f"{refiner}{spec.network}{mode}{before}{validated}\n"
-        f"{_names_in(spec.labels)}\n"
         f"{f'spacing {millimetres} mm' if millimetres else 'any spacing'}, patch {patch}\n"
-        f"SHA-256 {model.sha256[:12]}\n"
-        f"{about(model)}"
+        f"SHA-256 {model.sha256[:12]}"
     )
 
 

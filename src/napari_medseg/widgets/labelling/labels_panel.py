@@ -75,6 +75,7 @@ class LabelsPanel(Panel):
         self._clicks: TwoClicks | None = None
         self.looking, self.colouring = Background(self), Background(self)
         self.counting, self.working = Background(self), Background(self, "Labels")
+        self.progress = ProgressRow(self.working.runner)
         self.done = caption()
         self._fill_soon = qdebounced(self.fill, timeout=_PAUSE_MS, parent=self)
         layout = QVBoxLayout(self)
@@ -84,7 +85,7 @@ class LabelsPanel(Panel):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cleaning, "Clean")
         self.tabs.addTab(self.objects, "Objects")
-        for widget in (self.tabs, ProgressRow(self.working.runner), self.done):
+        for widget in (self.tabs, self.progress, self.done):
             layout.addWidget(widget)
         self._connect()
         self._on_layer(self.layer.layer)
@@ -207,6 +208,7 @@ class LabelsPanel(Panel):
             )
             self.destroyed.connect(self._connections.disconnect)
         self.done.setText("")
+        self.progress.follow(layer)
         self.fill()
 
     def _on_edit(self, event: Any) -> None:

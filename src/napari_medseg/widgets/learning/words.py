@@ -12,7 +12,7 @@ WORDS: Mapping[str, Words] = MappingProxyType(
         "mode": Words(
             "Dimensions",
             {
-                "auto": "as network and images allow",
+                "auto": "automatic",
                 "3d": "3D",
                 "2d": "2D, slice by slice",
                 "2.5d": "2.5D, adjacent slices",

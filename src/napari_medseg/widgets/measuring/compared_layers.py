@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 
-from napari_medseg.errors import InputError
+from napari_medseg.errors import GridMismatchError, InputError
 from napari_medseg.volume import Grid, Segmentation, Volume
-from napari_medseg.widgets.canvas.layers import placement, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.layers import PROVENANCE_KEY, placement, to_segmentation, to_volume
 from napari_medseg.widgets.fields.layer_box import LayerBox
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,10 @@ class ComparedLayers(QObject):
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self.reference = LayerBox(viewer, Labels, "The labels that count as true (A).", oldest=True)
-        self.prediction = LayerBox(viewer, Labels, "The labels to judge (B).", unlike=self.reference)
+        self.reference = LayerBox(viewer, Labels, "The labels that count as true (A).", first=_reference_of)
+        self.prediction = LayerBox(
+            viewer, Labels, "The labels to judge (B).", first=self._prediction_of, unlike=self.reference
+        )
         for box in (self.reference, self.prediction):
             box.layer_changed.connect(lambda _: self.changed.emit())
 
@@ -69,9 +74,19 @@ class ComparedLayers(QObject):
         return list(self._viewer.layers)
 
     def pair(self) -> LayerPair:
-        """The two as they are now, wrapped and never copied. Raises MedsegError for time series and the like."""
+        """The two as they are now, wrapped and never copied.
+
+        Raises GridMismatchError where they lie on different grids, InputError for time series and the like.
+        """
         assert self.layers is not None, "the buttons are off before both are chosen"
-        return self.pair_of(*self.layers)
+        pair = self.pair_of(*self.layers)
+        if pair.segmentations["prediction"].grid.order_onto(pair.segmentations["reference"].grid) is None:
+            prediction, reference = (layer.name for layer in pair.layers)
+            raise GridMismatchError(
+                f"{prediction!r} and {reference!r} lie on different grids: choose two of one image, or bring one onto "
+                f"the other in the Resample panel"
+            )
+        return pair
 
     def pair_of(self, prediction: Labels, reference: Labels) -> LayerPair:
         """The same for two layers that were chosen before."""
@@ -89,8 +104,29 @@ class ComparedLayers(QObject):
                 return to_volume(layer, self.among)
         return None
 
+    def _prediction_of(self, layers: Sequence[Layer]) -> Layer:
+        """The top one at the place of the reference; without one, the top one."""
+        return next((layer for layer in layers if _at_one_place(layer, self.reference.layer)), layers[0])
+
     def _lies_on(self, grid: Grid, layer: Image) -> bool:
         try:
             return placement(layer, self.among).grid.same_as(grid)
         except InputError:  # time series, or no lengths on its axes
             return False
+
+
+def _reference_of(layers: Sequence[Layer]) -> Layer:
+    """The oldest layer that no model made, where there is one; of those at the place of the top one, if it has others.
+
+    layers: the top one first.
+    """
+    here = [layer for layer in layers if _at_one_place(layer, layers[0])]
+    here = here if len(here) > 1 else list(layers)
+    drawn = [layer for layer in here if PROVENANCE_KEY not in layer.metadata]
+    return (drawn or here)[-1]
+
+
+def _at_one_place(a: Layer, b: Layer) -> bool:
+    """Whether two layers have the same shape and the same place in the world."""
+    pairs = ((a.extent.data, b.extent.data), (a.extent.world, b.extent.world))
+    return a.ndim == b.ndim and all(np.allclose(mine, its) for mine, its in pairs)

@@ -158,6 +158,7 @@ class MetricsPanel(Panel):
     def _update_buttons(self, _: object = None) -> None:
         self.hint.setText(self.compared.missing)
         self.hint.setVisible(bool(self.compared.missing))
+        self.progress.follow(self.compared.layers)
         ready = not self.runner.is_busy and self.compared.layers is not None
         self.measure_button.setEnabled(ready)
         self.scored.jump_button.setEnabled(ready)

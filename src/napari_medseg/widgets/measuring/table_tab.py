@@ -45,6 +45,7 @@ class TableTab(QWidget):
         self._tables = tables
         self._shown: tuple[Labels, Labels, Scores] | None = None
         self.table = RecordTable()
+        self.table.setToolTip("The scores of each label. A click on a row shows its worst place, on a heading sorts.")
         self.columns = ColumnMenu(self.table, _OPENS_WITH)
         self.summary = caption()
         self.jump_button = button(

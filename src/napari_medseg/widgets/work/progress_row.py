@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QWidget
 
 from napari_medseg.events import Event, Finished, Progress, Started, TrainProgress
@@ -32,6 +32,13 @@ class ProgressRow(QWidget):
         self._end_text, self._ending_text = end_text, ending_text
         self._began = 0.0
         self._first: tuple[float, Progress] | None = None
+        self._subject: tuple[object, ...] = ()
+        self._has_failed = False
+        self._stage = ""
+        """What is done before there is a progress to show."""
+        self._ticks = QTimer(self)
+        self._ticks.setInterval(1000)
+        self._ticks.timeout.connect(self._show_stage)
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(14)
@@ -40,6 +47,7 @@ class ProgressRow(QWidget):
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.end_button = QPushButton(end_text)
+        self.end_button.setToolTip("End this run at its next step.")
         self.end_button.clicked.connect(runner.cancel)
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -61,36 +69,61 @@ class ProgressRow(QWidget):
         self.bar.setVisible(running)
         self.end_button.setVisible(running and bool(self._end_text))
 
+    def follow(self, *subject: object) -> None:
+        """Say no more of a work that failed once the panel is about others: its layers, its model."""
+        if subject == self._subject:
+            return
+        self._subject = subject
+        if self._has_failed:
+            self._has_failed = False
+            self.text.setText("")
+
     def _on_busy(self, busy: bool) -> None:
         if busy:
+            self._has_failed = False
             self._began, self._first = self._clock(), None
             self.bar.setRange(0, 0)
-            self.text.setText("Preparing…")
+            self._stage = "Preparing…"
+            self._ticks.start()
+            self._show_stage()
             self.end_button.setText(self._end_text)
             self.end_button.setEnabled(True)
-        elif self.text.text() == self._ending_text:  # neither finished nor failed
-            self.text.setText(f"Ended early after {self._took()}.")
+        else:
+            self._ticks.stop()
+            if self.text.text() == self._ending_text:  # neither finished nor failed
+                self.text.setText(f"Ended early after {self._took()}.")
         self._show_running(busy)
 
     def _took(self) -> str:
         seconds = self._clock() - self._began
         return duration(seconds) if seconds >= 1 else "less than a second"
 
+    def _show_stage(self) -> None:
+        """The stage, and how long all took so far: some take minutes, and show no progress."""
+        if self._stage:
+            seconds = self._clock() - self._began
+            self.text.setText(f"{self._stage} ({duration(seconds)})" if seconds >= 1 else self._stage)
+
     def _on_cancelling(self) -> None:
+        self._stage = ""
         self.end_button.setText(self._ending_text)
         self.end_button.setEnabled(False)
         self.text.setText(self._ending_text)
 
     def show_event(self, event: Event) -> None:
         """Show how far the work is."""
+        if isinstance(event, Finished | Failed | Progress):
+            self._stage = ""
         if isinstance(event, Finished):
             self.text.setText(f"Done in {self._took()}.")
         elif isinstance(event, Failed):
+            self._has_failed = True
             self.text.setText(str(event.error))
         elif not self.end_button.isEnabled():
             return  # the text says that it is ending
         elif isinstance(event, Started):
-            self.text.setText(event.message)
+            self._stage = event.message
+            self._show_stage()
         elif isinstance(event, Progress):
             self.bar.setRange(0, event.total)
             self.bar.setValue(event.done)
