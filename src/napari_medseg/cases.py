@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from napari_medseg import io
+from napari_medseg.arrays.views import onto
 from napari_medseg.errors import FileError, InputError, MedsegError, warn
 from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 from napari_medseg.io.folders import by_channel, images_by_name, is_folder_of_images, match_by_name, partners
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Grid, Outline, Segmentation, Volume, plain_channels, require_order_onto
 
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box, BoxND, chunk_edges, chunks_of, placed, shape_of
 from napari_medseg.geometry import AxisOrder, Shape3
-from napari_medseg.volume import LazyArray
+from napari_medseg.volume import Grid, LazyArray, Segmentation
 
 Array = npt.NDArray[Any]
 
@@ -243,3 +243,19 @@ def _range(item: Any, n: int) -> slice:
     if not -n <= item < n:
         raise IndexError(f"index {item} is out of bounds for an axis of {n}")
     return slice(int(item) % n, int(item) % n + 1)
+
+
+def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
+    """The segmentation reordered to `grid`, losslessly, where the two grids are equal up to flips and permutations.
+
+    Returned as it is where they are not: what needs equal grids refuses it with both in its message.
+    """
+    order = segmentation.grid.order_onto(grid)
+    if order is None or order.is_identity:
+        return segmentation
+    return replace(segmentation, data=order.apply(with_transpose(segmentation.data)), grid=grid)
+
+
+def with_transpose(data: LazyArray) -> Any:
+    """The array, or a dask array over it where it cannot be transposed and sliced lazily (zarr)."""
+    return data if isinstance(data, np.ndarray) else lazy_view(data)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_medseg import registry
+from napari_medseg.arrays.views import onto
 from napari_medseg.cases import Case
 from napari_medseg.config import SuggestConfig, configured
 from napari_medseg.doubt.candidates import Candidate, Suggestion, axis_of, case_of, regions_of, slices_of
@@ -21,7 +22,6 @@ from napari_medseg.models.file import Model
 from napari_medseg.models.several import AnyModel, ModelSet, as_models
 from napari_medseg.registry import shown
 from napari_medseg.transforms.annotated import held_slices
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 _PER_IMAGE = 1000

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from napari_medseg._version import __version__
+from napari_medseg.arrays.views import onto
 from napari_medseg.config import ExplainConfig, SegmentConfig, configured
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import Event, Notice, Started, Work, finishing, result_of
@@ -30,7 +31,6 @@ from napari_medseg.io.zarr.format import filling
 from napari_medseg.models.file import Model
 from napari_medseg.models.several import AnyModel, ModelSet, as_models
 from napari_medseg.registry import network as network_named
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 CHECK_KEY = "check_correlation"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_medseg.arrays.boxes import Box, intersection, overlaps, within
+from napari_medseg.arrays.views import onto
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive.engine import signed_distance
@@ -20,7 +21,6 @@ from napari_medseg.interactive.marks import marks_of
 from napari_medseg.interactive.objects import Segmenter
 from napari_medseg.prompts import SliceMask
 from napari_medseg.transforms.annotated import crossing_slices, sparse_axis
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:

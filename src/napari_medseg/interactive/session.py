@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, placed, shape_of, union, whole
+from napari_medseg.arrays.views import onto
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.interactive import log
 from napari_medseg.interactive.marks import Marks, marks_of
@@ -25,7 +26,6 @@ from napari_medseg.interactive.masks import LabelView, SparseMask
 from napari_medseg.interactive.objects import Cache, ObjectState, Segmenter
 from napari_medseg.interactive.steps import AddStep, DeleteStep, LockStep, Method, NameStep, StartStep, Step
 from napari_medseg.prompts import Prompt
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import MAX_LABEL, Segmentation, Volume, called, require_same_grid
 
 _MOST_VOXELS = 1 << 28

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_medseg.arrays.boxes import Box, with_margin
+from napari_medseg.arrays.views import onto
 from napari_medseg.config import PropagateConfig, configured
 from napari_medseg.errors import InputError, warn
 from napari_medseg.events import Event, Finished, Notice, Progress, Work, finishing, result_of
@@ -21,7 +22,6 @@ from napari_medseg.geometry import Triple
 from napari_medseg.interactive import propagation
 from napari_medseg.interactive.propagation import PaintedSlices, Slices
 from napari_medseg.transforms.annotated import only_annotated
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import MAX_LABEL, Grid, Segmentation, Volume, require_same_grid
 
 if TYPE_CHECKING:

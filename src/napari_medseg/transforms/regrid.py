@@ -8,9 +8,8 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.arrays.views import lazy_view
 from napari_medseg.errors import InputError
-from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume
+from napari_medseg.volume import Grid, Segmentation, Volume
 
 Interpolation = Literal["linear", "nearest"]
 Noun = TypeVar("Noun", bound=Volume | Segmentation)
@@ -36,22 +35,6 @@ def resample_onto(x: Noun, grid: Grid, interpolation: Interpolation = "linear") 
     else:
         data = np.stack([_image(channel, x.grid, grid, interpolation) for channel in stored])
     return replace(x, data=data, grid=grid)
-
-
-def onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
-    """The segmentation reordered to `grid`, losslessly, where the two grids are equal up to flips and permutations.
-
-    Returned as it is where they are not: what needs equal grids refuses it with both in its message.
-    """
-    order = segmentation.grid.order_onto(grid)
-    if order is None or order.is_identity:
-        return segmentation
-    return replace(segmentation, data=order.apply(with_transpose(segmentation.data)), grid=grid)
-
-
-def with_transpose(data: LazyArray) -> Any:
-    """The array, or a dask array over it where it cannot be transposed and sliced lazily (zarr)."""
-    return data if isinstance(data, np.ndarray) else lazy_view(data)
 
 
 def _image(channel: Array, source: Grid, target: Grid, interpolation: Interpolation) -> Array:

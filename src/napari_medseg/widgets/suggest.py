@@ -12,12 +12,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QVBoxLayout
 
 import napari_medseg as ms
+from napari_medseg.arrays.views import onto
 from napari_medseg.config import SuggestConfig
 from napari_medseg.doubt.candidates import Suggestion
 from napari_medseg.events import Event, Finished, Notice
 from napari_medseg.models.file import Model
 from napari_medseg.transforms.annotated import painted_slices
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import placement, to_segmentation, to_volume

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_medseg.arrays.views import onto
 from napari_medseg.cases import Case, cases_of_images, labels_at
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_channels, add_knob
@@ -21,7 +22,6 @@ from napari_medseg.foreign import refuse_foreign_model
 from napari_medseg.io.folders import images_by_name, is_folder_of_images
 from napari_medseg.io.outputs import check_keeps_inputs, locked
 from napari_medseg.models.several import as_models
-from napari_medseg.transforms.regrid import onto
 
 if TYPE_CHECKING:
     from napari_medseg.doubt import Suggestion

@@ -21,13 +21,13 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from napari_medseg.arrays.views import onto
 from napari_medseg.errors import InputError
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive.kernels import Map, Mask, geodesic
 from napari_medseg.interactive.marks import Marks, marks_of
 from napari_medseg.models.file import Model, as_model
 from napari_medseg.prompts import Prompt
-from napari_medseg.transforms.regrid import onto
 from napari_medseg.volume import Segmentation, Volume, label_dtype, require_same_grid
 
 Labels = npt.NDArray[np.int64]

@@ -22,12 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg import geometry
-from napari_medseg.arrays.views import lazy_view
+from napari_medseg.arrays.views import lazy_view, with_transpose
 from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
 from napari_medseg.geometry import AxisOrder, FloatArray, Shape3
 from napari_medseg.io.formats import is_flat
 from napari_medseg.transforms.intensity import CT_BELOW_HU
-from napari_medseg.transforms.regrid import with_transpose
 from napari_medseg.volume import MAX_LABEL, Colour, Grid, LazyArray, Segmentation, Volume
 
 if TYPE_CHECKING:
