@@ -65,6 +65,11 @@ def test_a_value_for_each_key_is_that_of_the_image() -> None:
     assert prepared(step("ScaleIntensityd"), label_first).spacing_mm == (1, 1, 2)
 
 
+def test_the_image_is_the_key_of_that_name() -> None:
+    both = step("Spacingd", ["seg", "image"], pixdim=[1, 1, 2], mode=["nearest", "bilinear"])
+    assert prepared(both, step("ScaleIntensityd", "image")).keys == ("image",)
+
+
 def test_what_is_about_labels_alone_is_left_out() -> None:
     assert prepared(step("AsDiscreted", "label", to_onehot="@nowhere"), step("ScaleIntensityd")).keys == ("image",)
 
@@ -114,7 +119,6 @@ OTHERS: list[Table] = [
     step("Spacingd", pixdim=[1, 1, 1], diagonal=True),
     step("Spacingd", pixdim=[1, 1, 1], padding_mode="zeros"),
     step("Spacingd", pixdim=[1, 1, 1], recompute_affine=True),
-    step("Spacingd", pixdim=[1, 1, 1], lazy=True),
     step("Resized", spatial_size=[8, 8, 8], align_corners=True),
     step("Resized", spatial_size=[8, 8, 8], anti_aliasing=True),
     step("Resized", spatial_size=[8, 8, 8], size_mode="longest"),
@@ -142,6 +146,7 @@ def test_monais_defaults_are_taken_and_what_is_switched_off_is_not() -> None:
         "min_pixdim": None,
         "padding_mode": ["border", "zeros"],
     }
+    said |= {"lazy": True, "max_pixdim": [None, None, None]}  # one alone resamples: lazy or not is the same
     off = step("ScaleIntensityd", _disabled_=True)
     assert prepared({**said, "align_corners": True, "_desc_": "to 1 mm"}, off) == prepared(plain)
 

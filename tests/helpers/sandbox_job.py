@@ -13,6 +13,7 @@ import numpy as np
 
 from attempts import outcomes
 from napari_medseg.errors import FileError, NotSupportedError
+from napari_medseg.io.sandbox.parent import Child, Limits
 
 
 def prepare() -> None:
@@ -45,6 +46,8 @@ def answer(request: Mapping[str, Any]) -> tuple[dict[str, object], list[Any]]:
             Path(request["path"]).write_bytes(b"x" * 100)
         case "attempt":
             return {"outcomes": outcomes(Path(request["path"]))}, []
+        case "ask":
+            Child("sandbox_job").ask("inner.nrrd", {"do": "arrays"}, Limits(1 << 20, 1, 1 << 10))
         case "objects":
             return {}, [np.array(["a", "b"])]
     return {"pid": os.getpid()}, []

@@ -53,18 +53,16 @@ def check_writable(path: Path) -> None:
 
 def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Raise InputError where an output would replace an input, or a store that an input lies in."""
-    kept = {place for path in inputs for place in (_header(path), *_header(path).parents)}
+    whole = [_header(choice.split(path)[0]) for path in inputs]  # a name that is written to is never a part
+    kept = {place for path in whole for place in (path, *path.parents)}
     for path in outputs:
         if _header(path) in kept:
             raise InputError(f"{path}: the output would replace its input: give another name")
 
 
 def _header(path: Path) -> Path:
-    """The file or folder that a path, or a part of one, leads to.
-
-    Both halves of a NIfTI pair lead to the header: they are written together.
-    """
-    whole = choice.split(path)[0].resolve()
+    """What a path leads to. Both halves of a NIfTI pair lead to the header: they are written together."""
+    whole = path.resolve()
     return whole.with_suffix(".hdr") if whole.suffix.lower() in (".img", ".hdr") else whole
 
 

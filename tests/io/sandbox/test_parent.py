@@ -89,6 +89,12 @@ def test_nothing_is_written(child: Child, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists() or (tmp_path / "x").stat().st_size == 0
 
 
+def test_a_child_starts_no_child(child: Child) -> None:
+    """A script named as a library would read its file again in the child that imports it, and so on without an end."""
+    with pytest.raises(FileError, match=r"^a\.nrrd: inner\.nrrd: cannot be read by what reads files itself"):
+        child.ask("a.nrrd", {"do": "ask"}, SMALL)
+
+
 def test_a_closed_child_is_started_again(child: Child) -> None:
     first = child.ask("a.nrrd", {"do": "arrays"}, SMALL).facts["pid"]
     child.close()

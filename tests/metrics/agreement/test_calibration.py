@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from napari_medseg import Grid, Segmentation, Volume
 from napari_medseg.arrays import boxes
 from napari_medseg.config import CalibrationConfig
-from napari_medseg.errors import GridMismatchError, InputError
-from napari_medseg.metrics.agreement.calibration import Calibration, calibrate
+from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
+from napari_medseg.metrics.agreement.calibration import Calibration, calibrate, channel_ids
 from napari_medseg.metrics.study.study import CaseImages, measure
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -101,6 +101,23 @@ def test_a_label_without_a_channel_is_refused() -> None:
     truth = np.array([[[0, 1, 4, 4]]])
     with pytest.raises(InputError, match=r"none stands for 4: they are of the labels 0, 1, 2\. Name the channels as"):
         calibrate(probabilities=one_hot(truth, (0, 1, 4)), reference=Segmentation(truth, on_grid(truth)))
+
+
+@pytest.mark.parametrize("names", [{1: "liver", 2: "spleen"}, {}], ids=["named", "by place"])
+def test_voxels_that_nobody_annotated_count_as_wrong_and_are_told(names: dict[int, str]) -> None:
+    truth = np.array([[[0, 1, 2, 255]]])
+    p = one_hot(np.array([[[0, 1, 2, 0]]]), (0, 1, 2))
+    with pytest.warns(MedsegWarning, match="no channel stands for 255"):
+        found = calibrate(probabilities=p, reference=Segmentation(truth, on_grid(truth), names))
+    assert found.rows[0].ece == pytest.approx(1 / 4)
+    assert [row.ece for row in found.rows[1:]] == [0, 0]
+
+
+def test_names_of_channels_are_taken_as_written_first() -> None:
+    truth = np.array([[[0, 1, 2, 2]]])
+    p = one_hot(truth, (0, 2, 1), ("background", "left-kidney", "left kidney"))
+    names = {1: "left kidney", 2: "left-kidney"}
+    assert channel_ids(p.channels, Segmentation(truth, on_grid(truth), names)) == [0, 2, 1]
 
 
 def test_channels_of_which_some_are_named_are_refused() -> None:

@@ -10,9 +10,10 @@ from napari_medseg.registry import shown
 
 OFF = (False, None, "False", "false")
 """Values of a switch that is off, as bundles write it."""
-_ANYWHERE = {"lazy": OFF}
-_NEVER = frozenset({"keys", "disabled", "dtype", "device", "allow_missing_keys", "meta_keys", "meta_key_postfix"})
-"""Arguments that change no value here, and that bundles often compute."""
+_NEVER = frozenset(
+    {"keys", "disabled", "dtype", "device", "allow_missing_keys", "meta_keys", "meta_key_postfix", "lazy"}
+)
+"""Arguments that change no value here, and that bundles often compute: of lazy transforms, one alone resamples."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Arguments:
 
     def refuse_others(self, given: Mapping[str, Any]) -> None:
         """Raise ValueError for an argument that is not known and would change something."""
-        neutral = {**_ANYWHERE, **self.neutral}
         for name in sorted(set(given) - self.known):
-            if given[name] not in neutral.get(name, ()):
+            values = given[name] if isinstance(given[name], list) and given[name] else [given[name]]
+            if given[name] not in self.neutral.get(name, ()) and not all(
+                v in self.neutral.get(name, ()) for v in values
+            ):
                 raise ValueError(f"{name} {shown(str(given[name]))} changes what is not changed here: leave it out")

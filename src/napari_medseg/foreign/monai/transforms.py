@@ -127,8 +127,8 @@ def _image_keys(resolver: Resolver, taken: list[tuple[str, dict[str, Any]]]) -> 
     """The keys of the images at first: those that are merged, or the only one."""
     keys = [(name, _keys(resolver, transform)) for name, transform in taken]
     merged = next((k for name, k in keys if name in _MERGES), ())
-    first = next((key for _, listed in keys for key in listed if key not in _LABEL), "image")
-    return merged or (first,)
+    others = [key for _, listed in keys for key in listed if key not in _LABEL]
+    return merged or (("image",) if "image" in others else tuple(others[:1])) or ("image",)
 
 
 def _after(found: Preprocessing, name: str, keys: tuple[str, ...], arguments: dict[str, Any]) -> Preprocessing:

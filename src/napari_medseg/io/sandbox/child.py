@@ -18,9 +18,11 @@ import numpy as np
 
 from napari_medseg.errors import FileError, NotSupportedError
 from napari_medseg.io.sandbox.confine import confine
+from napari_medseg.io.sandbox.parent import IN_CHILD
 
 
 def main() -> None:
+    os.environ[IN_CHILD] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
     answers = _own_output()
     job: Any = importlib.import_module(sys.argv[1])

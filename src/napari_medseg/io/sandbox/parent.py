@@ -32,6 +32,9 @@ from napari_medseg.io.disk.child import command_of, environment
 
 Array = npt.NDArray[Any]
 
+IN_CHILD = "NAPARI_MEDSEG_IN_SANDBOX"
+"""Set in the environment of a child: it starts no other one. A script of the user that has the name of a library is
+imported there, and would read its file again."""
 _START_S = 300.0
 """Seconds that a child gets to load its libraries; enough for a slow disk and a busy machine."""
 _PATIENCE = 1 if sys.platform == "win32" else 10
@@ -123,6 +126,8 @@ class Child:
 
     def _running(self, where: str) -> subprocess.Popen[bytes]:
         """The child, started and ready."""
+        if IN_CHILD in os.environ:
+            raise FileError(f"{where}: cannot be read by what reads files itself: give your script another name")
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._stop()

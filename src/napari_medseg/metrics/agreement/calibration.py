@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, whole
 from napari_medseg.config import CalibrationConfig, configured
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, warn
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.descriptive.intensity import channel_in
 from napari_medseg.metrics.inputs import label_ids, require_segmentation, require_volume
-from napari_medseg.volume import Segmentation, Volume, name_key
+from napari_medseg.volume import Segmentation, Volume, name_key, places_of
 
 ALL_LABELS = (0, "all labels")
 """(label, name) of the row that judges the most probable label of each voxel."""
@@ -103,7 +103,8 @@ def calibrate(
     probability of any label against background. labels: the id of each channel; by default that of the reference's
     label of the channel's name, or channel 2 is id 2 where no channel has the name of a label.
     Raises GridMismatchError unless both lie on the same grid, up to flips and permutations of the axes, InputError for
-    values that are not probabilities, where the reference holds an id that no channel stands for, and for bare arrays.
+    values that are not probabilities, where channel k was taken for id k and the ids are others, and for bare arrays.
+    Warns of ids of the reference that no channel stands for.
     """
     require_volume(probabilities, "the probabilities")
     require_segmentation(reference, "the reference")
@@ -117,8 +118,12 @@ def calibrate(
         names = {1: "any label"}
     judged = dict([ALL_LABELS, *names.items()])
     bins = {k: _Bins(chosen.bins) for k in judged}
+    held = {0}
     for p, truth in _voxels(probabilities, reference, ids, chosen):
         _add(bins, p, truth, ids)
+        held |= set(np.unique(truth).tolist())
+    by_place = labels is None and not any(_id_of(name, reference.labels) for name in probabilities.channels)
+    _tell_unknown(ids, held, by_place=by_place)
     return Calibration(
         rows=tuple(_row(bins[k], label=k, name=name) for k, name in judged.items()),
         reliability=tuple(row for k, name in judged.items() for row in _reliability(bins[k], label=k, name=name)),
@@ -135,8 +140,7 @@ def channel_ids(channels: Sequence[str], *named: Segmentation) -> list[int]:
     places = list(range(max(2, len(channels))))
     misplaced = False
     for segmentation in named if len(channels) > 1 else ():
-        ids = {name_key(name): k for k, name in segmentation.labels.items()} | {"background": 0}
-        found = [ids.get(name_key(name)) for name in channels]
+        found = [_id_of(name, segmentation.labels) for name in channels]
         known = [k for k in found if k is not None]
         if len(set(known)) == len(channels):
             return known
@@ -147,6 +151,15 @@ def channel_ids(channels: Sequence[str], *named: Segmentation) -> list[int]:
             "as the label that it stands for, the first one background"
         )
     return places
+
+
+def _id_of(name: str, labels: Mapping[int, str]) -> int | None:
+    """The label that a name means; None where it is none, or several."""
+    if name_key(name) == "background":
+        return 0
+    ids = list(labels)
+    found = [ids[place] for place in places_of(name, list(labels.values()))]
+    return found[0] if len(found) == 1 else None
 
 
 def _voxels(
@@ -187,18 +200,29 @@ def _checked(p: FloatArray, probabilities: Volume) -> FloatArray:
 def _add(bins: dict[int, _Bins], p: FloatArray, truth: npt.NDArray[Any], ids: Sequence[int]) -> None:
     top = p.argmax(axis=0)
     hits = np.stack([truth == k for k in ids])
-    missed = ~hits.any(axis=0)
-    if missed.any():
-        raise InputError(
-            f"probabilities need a channel for each label of the reference; none stands for {truth[missed][0]}: they "
-            f"are of the labels {', '.join(map(str, ids))}. Name the channels as the reference's labels are named"
-        )
     squared = (p - hits) ** 2
     everywhere = np.arange(p.shape[1])
     bins[ALL_LABELS[0]].add(p[top, everywhere], hits[top, everywhere], squared.sum(axis=0))
     for place, k in enumerate(ids):
         if k > 0:
             bins[k].add(p[place], hits[place], squared[place])
+
+
+def _tell_unknown(ids: Sequence[int], held: set[int], *, by_place: bool) -> None:
+    """Warn of ids that a reference holds and no channel stands for.
+
+    by_place: channel k was taken for id k. Raises InputError where that was so, and the reference lacks other ids.
+    """
+    unknown = sorted(held.difference(ids))
+    if not unknown:
+        return
+    which = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+    if by_place and not held.issuperset(ids):
+        raise InputError(
+            f"probabilities need a channel for each label of the reference; none stands for {which}: they are of the "
+            f"labels {', '.join(map(str, ids))}. Name the channels as the reference's labels are named"
+        )
+    warn(f"of the reference's labels no channel stands for {which}: whatever is said of their voxels counts as wrong")
 
 
 def _row(bins: _Bins, *, label: int, name: str) -> CalibrationRow:
