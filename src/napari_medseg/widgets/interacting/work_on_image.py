@@ -196,7 +196,7 @@ class WorkOnImage(QObject):
         elif view.notice:
             show_info(view.notice)
         self.canvas.refresh()
-        if self.queue.left <= 1:
+        if not self.queue.left:
             self._show_rows()
         self.changed.emit()
 
