@@ -95,6 +95,22 @@ def test_what_waited_for_run_is_kept(viewer: ViewerModel, qtbot: Any) -> None:
     assert saved(work) == [FIRST, SECOND]
 
 
+@pytest.mark.parametrize("change", [InteractiveSession.undo, lambda session: session.delete(1)])
+def test_what_was_taken_back_is_not_told_again(viewer: ViewerModel, qtbot: Any, change: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    work.on_demand = True
+    work.canvas.add_point(FIRST)
+    work.run()
+    work.canvas.add_point(SECOND)
+    work.do(change)
+    qtbot.waitUntil(lambda: not work.queue.left)
+    np.testing.assert_array_equal(work.canvas.points.data, [SECOND])
+    with qtbot.waitSignal(work.ended):
+        work.close()
+    assert saved(work) == [SECOND]
+
+
 def test_a_click_in_3d_is_of_the_object_that_was_drawn(viewer: ViewerModel, qtbot: Any) -> None:
     owner = QObject()
     work = WorkOnImage(viewer, image_in(viewer), owner)

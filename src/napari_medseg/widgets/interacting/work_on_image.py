@@ -201,11 +201,12 @@ class WorkOnImage(QObject):
         self.changed.emit()
 
     def _show_rows(self) -> None:
+        """Draw what the session was told and still holds, and what waits for `run`."""
+        waiting = [row for row in self.canvas.rows() if row not in self._drawn] if self.on_demand else []
         rows = {prompt: row for row, prompt in self._drawn.items()}
         wanted = {rows.get(p) or self.canvas.row_of(p): p for p in self.view.prompts}
         self._drawn = {row: prompt for row, prompt in wanted.items() if row is not None}
-        if not self.on_demand:
-            self.canvas.show(self._drawn)
+        self.canvas.show([*self._drawn, *waiting])
 
     def _painted(self, voxels: npt.NDArray[np.int64], value: int) -> None:
         shown, _ = self.canvas.slice_shown()
