@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,28 @@ def test_clicks_before_the_panel_is_destroyed_are_kept(viewer: ViewerModel, qtbo
         pass
     held.let_go()
     qtbot.waitUntil(lambda: clicks(volume) == [FIRST, SECOND])
+
+
+def test_resume_removes_no_layer_that_the_user_changed_or_made(viewer: ViewerModel, qtbot: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    work.canvas.add_point(FIRST)
+    work.canvas.points.mode = "add"
+    with qtbot.waitSignal(work.ended):
+        work.close()
+    labels, points, strokes = work.canvas.layers
+    assert points.mode == "pan_zoom"
+    copied = viewer.add_labels(labels.data.copy(), metadata=copy.deepcopy(dict(labels.metadata)))
+    points.add([SECOND])
+    again = WorkOnImage(viewer, work.image, owner)
+    again.resume(log_path(again.volume))
+    qtbot.waitUntil(lambda: not again.queue.left)
+    assert labels not in viewer.layers
+    assert strokes not in viewer.layers
+    assert copied in viewer.layers
+    assert points in viewer.layers
+    assert len(points.data) == 2
+    again.close()
 
 
 def test_closing_without_work_ends_at_once(viewer: ViewerModel, qtbot: Any) -> None:

@@ -152,11 +152,7 @@ class Canvas:
 
     def rows(self) -> list[Row]:
         """What the layers hold now."""
-        found = [Row.of("point", at, *_said(self.points, n)) for n, at in enumerate(self.points.data)]
-        kinds: dict[str, Kind] = {"path": "path", "rectangle": "rectangle", "polygon": "polygon", "ellipse": "polygon"}
-        for n, (vertices, kind) in enumerate(zip(self.strokes.data, self.strokes.shape_type, strict=True)):
-            found.append(Row.of(kinds.get(kind, "path"), vertices, *_said(self.strokes, n)))
-        return found
+        return [*rows_of(self.points), *rows_of(self.strokes)]
 
     def show(self, rows: Iterable[Row]) -> None:
         """Make these the rows of the layers."""
@@ -368,6 +364,17 @@ class Canvas:
             return
         voxels = np.unique(np.rint(self.to_grid(np.concatenate([at for at, _ in atoms]))).astype(np.int64), axis=0)
         self._on_stroke(voxels, int(np.max(atoms[-1][1])))
+
+
+def rows_of(layer: Layer) -> list[Row]:
+    """What a layer of points or strokes holds now; nothing for another layer."""
+    if isinstance(layer, Points):
+        return [Row.of("point", at, *_said(layer, n)) for n, at in enumerate(layer.data)]
+    if not isinstance(layer, Shapes):
+        return []
+    kinds: dict[str, Kind] = {"path": "path", "rectangle": "rectangle", "polygon": "polygon", "ellipse": "polygon"}
+    drawn = zip(layer.data, layer.shape_type, strict=True)
+    return [Row.of(kinds.get(kind, "path"), at, *_said(layer, n)) for n, (at, kind) in enumerate(drawn)]
 
 
 def _painted(atom: Sequence[Any]) -> tuple[npt.NDArray[np.intp], Any]:

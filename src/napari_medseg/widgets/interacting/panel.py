@@ -31,6 +31,7 @@ from napari_medseg.volume import Segmentation, Volume, called
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import (
     IGNORE_KEY,
+    bare,
     label_names,
     labels_layer,
     path_of,
@@ -84,7 +85,6 @@ _LARGEST_LABEL = 65535
 """What the layer of the work can hold: 16 bits a voxel."""
 _SUFFIX = ".nii.gz"
 """Of a file of labels that is saved under a name without one."""
-_IDLE = {"points": "pan_zoom", "strokes": "pan_zoom", "labels": "pan_zoom"}
 
 
 class InteractPanel(Panel):
@@ -224,9 +224,7 @@ class InteractPanel(Panel):
 
     def leave(self) -> None:
         """Put the tool down."""
-        if self.work is not None:
-            for name, mode in _IDLE.items():
-                getattr(self.work.canvas, name).mode = mode
+        self._with(WorkOnImage.leave_tools)
         self._show_tool("")
 
     def undo(self) -> None:
@@ -467,7 +465,7 @@ class InteractPanel(Panel):
     def _on_shown(self, label: int, shown: bool) -> None:
         """Hide an object, or show it again; what is hidden stays in the session."""
         assert self.work is not None, "the list is empty without a session"
-        layer = _bare(self.work.canvas.labels)
+        layer = bare(self.work.canvas.labels)
         hidden = hidden_labels(layer) - {label} if shown else hidden_labels(layer) | {label}
         full, labels = full_colours(layer), [*self.work.view.millilitres]
 
@@ -577,7 +575,7 @@ class InteractPanel(Panel):
         known = {label: names.get(label, f"label {label}") for label in labels}
         if label_names(layer) != known:
             layer.features = {"index": list(known), "name": list(known.values())}
-        colours, hidden = full_colours(_bare(layer)), hidden_labels(_bare(layer))
+        colours, hidden = full_colours(bare(layer)), hidden_labels(bare(layer))
         return [
             ObjectRow(
                 label,
@@ -599,12 +597,6 @@ def _earlier(volume: Volume) -> list[tuple[Path, float]]:
 def _colour(colours: Any, label: int) -> tuple[float, float, float, float]:
     red, green, blue, alpha = (float(v) for v in colours.map(label))
     return red, green, blue, alpha
-
-
-def _bare(layer: Labels) -> Labels:
-    """The layer itself: napari hands plugins a guard of it, whose colours are guards that no colour map takes."""
-    bare: Labels = getattr(layer, "__wrapped__", layer)
-    return bare
 
 
 def _handler(call: Callable[[], None]) -> Callable[[object], None]:
