@@ -172,6 +172,19 @@ def test_resume_removes_no_layer_that_the_user_changed_or_made(viewer: ViewerMod
     again.close()
 
 
+def test_the_keys_of_a_session_end_with_it(viewer: ViewerModel, qtbot: Any) -> None:
+    image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    work = panel.work
+    assert work is not None
+    assert all(layer.keymap for layer in work.canvas.layers)
+    with qtbot.waitSignal(work.ended):
+        panel._close()
+    assert not any(layer.keymap for layer in work.canvas.layers)
+
+
 def test_closing_without_work_ends_at_once(viewer: ViewerModel, qtbot: Any) -> None:
     owner = QObject()
     work = WorkOnImage(viewer, image_in(viewer), owner)

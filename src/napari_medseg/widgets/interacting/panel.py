@@ -95,6 +95,8 @@ class InteractPanel(Panel):
         self._viewer = napari_viewer
         self.work: WorkOnImage | None = None
         self._done = DoneWork()
+        self._bound: list[tuple[Layer, str]] = []
+        """The keys of the tools, where they count."""
         self._rated: tuple[View, int] | None = None
         """What the bar of slices was last asked for."""
         self._looking, self._colouring = Background(self), Background(self)
@@ -374,6 +376,7 @@ class InteractPanel(Panel):
     def _close(self) -> None:
         if self.work is not None:
             closed, self.work = self.work, None
+            self._unbind()
             closed.ended.connect(partial(self._on_end, closed))
             closed.close()
             self.start.refresh()
@@ -397,6 +400,12 @@ class InteractPanel(Panel):
         for layer in layers:
             for key, call in keys.items():
                 layer.bind_key(key, _handler(call), overwrite=True)
+                self._bound.append((layer, key))
+
+    def _unbind(self) -> None:
+        for layer, key in self._bound:
+            layer.bind_key(key, None)
+        self._bound.clear()
 
     def _link_views(self) -> None:
         """Paint and keys count in each of the linked views."""
