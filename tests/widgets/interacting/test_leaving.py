@@ -185,6 +185,21 @@ def test_the_keys_of_a_session_end_with_it(viewer: ViewerModel, qtbot: Any) -> N
     assert not any(layer.keymap for layer in work.canvas.layers)
 
 
+def test_nothing_is_deleted_where_there_is_no_object(viewer: ViewerModel, qtbot: Any) -> None:
+    image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    panel.delete()
+    work = panel.work
+    assert work is not None
+    qtbot.waitUntil(lambda: not work.queue.left)
+    assert not work.view.can_undo
+    assert not work.view.notice
+    assert not log_path(work.volume).exists()
+    panel._close()
+
+
 def test_closing_without_work_ends_at_once(viewer: ViewerModel, qtbot: Any) -> None:
     owner = QObject()
     work = WorkOnImage(viewer, image_in(viewer), owner)

@@ -618,7 +618,9 @@ def _handler(call: Callable[[], None]) -> Callable[[object], None]:
 
 
 def _deleted(session: InteractiveSession, label: int) -> str:
-    """Delete an object, and tell which."""
+    """Delete an object, and tell which; nothing is done where there is none."""
+    if label not in {*session.labels, *session.names, *(prompt.label for prompt in session.prompts)}:
+        return ""
     name = called(label, {label: f"label {label}", **session.names})
     session.delete(label)
     return f"label {name} is deleted: Undo brings it back"
