@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_medseg as ms
 from click_phantoms import balls
@@ -197,6 +198,42 @@ def test_nothing_is_deleted_where_there_is_no_object(viewer: ViewerModel, qtbot:
     assert not work.view.can_undo
     assert not work.view.notice
     assert not log_path(work.volume).exists()
+    panel._close()
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("", ".nii.gz"), ("NRRD (*.nrrd)", ".nrrd")])
+@pytest.mark.parametrize("replaces", [True, False])
+def test_a_file_is_replaced_where_the_user_wants_it(
+    viewer: ViewerModel,
+    qtbot: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    suffix: str,
+    replaces: bool,
+) -> None:
+    buttons, there = QMessageBox.StandardButton, tmp_path / f"clicked{suffix}"
+    there.write_bytes(b"earlier")
+    offered: list[str] = []
+
+    def chosen(*question: Any) -> tuple[str, str]:
+        offered.append(question[2])
+        return str(tmp_path / "clicked"), kind
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", chosen)
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: buttons.Yes if replaces else buttons.No)
+    monkeypatch.setattr("napari_medseg.widgets.interacting.panel.path_of", lambda _: str(tmp_path / "ct.nii.gz"))
+    image_in(viewer, "AX T1 / post")
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    work = panel.work
+    assert work is not None
+    panel.save()
+    qtbot.waitUntil(lambda: not work.queue.left)
+    assert offered == [str(tmp_path / "AX T1 _ post_labels.nii.gz")]
+    assert (there.read_bytes() != b"earlier") == replaces
+    assert [path.name for path in tmp_path.glob("clicked*")] == [there.name]
     panel._close()
 
 

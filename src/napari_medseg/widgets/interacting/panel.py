@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from datetime import datetime
@@ -13,7 +14,16 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.interactive.autosave import earlier_logs, log_path
@@ -327,13 +337,24 @@ class InteractPanel(Panel):
         """Ask for a file, and write the labels into it."""
         assert self.work is not None, "the button is off without a session"
         opened = path_of(self.work.image)
-        name = f"{self.work.image.name}_labels{_SUFFIX}"
+        name = re.sub(r"[/\\]", "_", self.work.image.name) + f"_labels{_SUFFIX}"
         given = str(Path(opened).with_name(name)) if opened else name
         kinds = f"NIfTI (*{_SUFFIX} *.nii);;NRRD (*.nrrd);;All files (*)"
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save the labels", given, kinds)
-        if chosen:
-            path = Path(chosen)
-            self._with(lambda work: work.save(path if path.suffix else path.with_name(path.name + _SUFFIX)))
+        chosen, kind = QFileDialog.getSaveFileName(self, "Save the labels", given, kinds)
+        if not chosen:
+            return
+        path = Path(chosen)
+        if not path.suffix:
+            path = path.with_name(path.name + (".nrrd" if kind.startswith("NRRD") else _SUFFIX))
+            if path.exists() and not self._may_replace(path):  # the dialog asked about the name without the suffix
+                return
+        self._with(lambda work: work.save(path))
+
+    def _may_replace(self, path: Path) -> bool:
+        buttons = QMessageBox.StandardButton
+        asked = f"{path.name} exists already. Replace it?"
+        answer = QMessageBox.question(self, "Save the labels", asked, buttons.Yes | buttons.No, buttons.No)
+        return bool(answer == buttons.Yes)
 
     def show_views(self) -> None:
         """Show three linked views, or one again."""
