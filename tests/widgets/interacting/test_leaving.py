@@ -237,6 +237,24 @@ def test_a_file_is_replaced_where_the_user_wants_it(
     panel._close()
 
 
+def test_a_log_that_is_refused_leaves_the_offer(viewer: ViewerModel, qtbot: Any) -> None:
+    image = image_in(viewer)
+    log = log_path(to_volume(image, viewer.layers))
+    log.parent.mkdir()
+    log.write_text("{}")
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    qtbot.waitUntil(lambda: panel.earlier.count() == 1)
+    panel.resume()
+    work = panel.work
+    assert work is not None
+    assert panel._offer.isHidden()
+    qtbot.waitUntil(lambda: not work.queue.left)
+    assert work.view.error
+    assert not panel._offer.isHidden()
+    panel._close()
+
+
 def test_closing_without_work_ends_at_once(viewer: ViewerModel, qtbot: Any) -> None:
     owner = QObject()
     work = WorkOnImage(viewer, image_in(viewer), owner)

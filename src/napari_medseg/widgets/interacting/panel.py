@@ -219,7 +219,10 @@ class InteractPanel(Panel):
     @property
     def has_begun_nothing(self) -> bool:
         """Whether earlier work is offered: nothing was done yet that is not in a log of its own."""
-        return self.work is None or not (self.work.queue.left or self.work.view.log)
+        if self.work is None:
+            return True
+        view = self.work.view
+        return not (self.work.queue.left or view.can_undo or view.can_redo)
 
     def take(self, key: str) -> None:
         """Take the tool of a key; the first one opens the session."""
@@ -262,7 +265,6 @@ class InteractPanel(Panel):
         """Go on with the earlier work on this image that is chosen."""
         with reporting():
             log = self.earlier.currentData()
-            self._offer.hide()
             self._open().resume(log)
 
     def discard(self) -> None:
@@ -450,7 +452,7 @@ class InteractPanel(Panel):
         """Another image: its own session, and the offer of what was done on it before."""
         if self.work is not None and self.work.image is not layer:
             self._close()
-        self._offer.hide()
+        self.earlier.clear()
         self._update()
         if layer is not None and self.work is None:
             self._look_for_earlier()
@@ -466,7 +468,7 @@ class InteractPanel(Panel):
         for log, saved in logs:
             when = datetime.fromtimestamp(saved).astimezone()
             self.earlier.addItem(f"Earlier work of {when:%d %B, %H:%M}", log)
-        self._offer.setVisible(bool(logs) and self.has_begun_nothing)
+        self._update()
 
     def _on_sign(self, negative: bool) -> None:
         self.sign.setText("− not here (T)" if negative else "+ here (T)")
@@ -540,6 +542,7 @@ class InteractPanel(Panel):
         for made in (self.next_button, self.sign):
             made.setEnabled(work is not None)
         self._enable_what_has_use()
+        self._offer.setVisible(self.earlier.count() > 0 and self.has_begun_nothing)
         self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
         self.correct_button.setEnabled(has_image and self.start.layer is not None)
         self.guided.set_ready(work is not None and bool(work.view.millilitres))
@@ -549,8 +552,6 @@ class InteractPanel(Panel):
             self.slices.bar.show_quality(None)
             self.status.setText(_BEGIN if has_image else WAITS_FOR_IMAGE)
             return
-        if not self.has_begun_nothing:
-            self._offer.hide()
         self.objects.show_rows(self._rows(work), work.label)
         self._update_slices(work)
         left = work.queue.left
