@@ -62,6 +62,7 @@ class LayerBox(NarrowBox):
         self._tooltip = tooltip
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.currentIndexChanged.connect(self._on_choice)
+        self.activated.connect(self._on_choice)  # also where the user confirms the layer that is shown
         events = viewer.layers.events
         self._connections = Connections(
             (events.inserted, events.removed, events.reordered, events.renamed), self._on_layers
@@ -84,8 +85,9 @@ class LayerBox(NarrowBox):
             self.refresh()
 
     def choose(self, layer: Layer | None) -> None:
-        """Choose a layer of the list."""
+        """Choose a layer of the list, as the user would."""
         self.setCurrentIndex(self.layers.index(layer) if layer in self.layers else -1)
+        self._chosen_by_user = True
 
     def _on_layers(self, event: object) -> None:  # napari hands an event to what has no default for it
         self.refresh(event)
