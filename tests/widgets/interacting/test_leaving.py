@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
@@ -184,6 +185,25 @@ def test_the_keys_of_a_session_end_with_it(viewer: ViewerModel, qtbot: Any) -> N
     with qtbot.waitSignal(work.ended):
         panel._close()
     assert not any(layer.keymap for layer in work.canvas.layers)
+
+
+def test_resume_is_named_where_there_is_work_to_resume(viewer: ViewerModel, qtbot: Any) -> None:
+    image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    for clicked in (False, True):
+        panel.take("P")
+        work = panel.work
+        assert work is not None
+        if clicked:
+            work.canvas.add_point(FIRST)
+            qtbot.waitUntil(lambda work=work: not work.queue.left)
+        viewer.layers.remove(work.canvas.labels)
+        panel.take("P")
+        message = notification_manager.records[-1].message
+        assert "it begins anew" in message
+        assert ("Resume" in message) == clicked
+    panel._close()
 
 
 def test_nothing_is_deleted_where_there_is_no_object(viewer: ViewerModel, qtbot: Any) -> None:

@@ -271,13 +271,11 @@ class InteractPanel(Panel):
         """Forget the earlier work on this image that is chosen."""
         log: Path = self.earlier.currentData()
 
-        volume = to_volume(self.image.layer, self._viewer.layers)
-
-        def forget() -> list[tuple[Path, float]]:
+        def forget(volume: Volume) -> list[tuple[Path, float]]:
             log.unlink(missing_ok=True)
             return _earlier(volume)
 
-        self._looking.ask(forget, self._offer_earlier)
+        self._look_for_earlier(forget)
 
     def correct(self) -> None:
         """Start from the labels of a layer."""
@@ -379,7 +377,8 @@ class InteractPanel(Panel):
 
     def _open(self) -> WorkOnImage:
         if self.work is not None and self.work.canvas.labels not in self._viewer.layers:
-            show_info("the labels of the work were removed: it begins anew; Resume goes on with the earlier work")
+            goes_on = "" if self.has_begun_nothing else "; Resume goes on with the earlier work"
+            show_info(f"the labels of the work were removed: it begins anew{goes_on}")
             self._close()
         elif self.work is not None and self.work.canvas.put_back():
             show_info("a layer of the work was removed: it is back; Undo takes prompts back")
@@ -457,11 +456,11 @@ class InteractPanel(Panel):
         if layer is not None and self.work is None:
             self._look_for_earlier()
 
-    def _look_for_earlier(self) -> None:
+    def _look_for_earlier(self, look: Callable[[Volume], list[tuple[Path, float]]] | None = None) -> None:
         with reporting(), warnings.catch_warnings():
             warnings.simplefilter("ignore", MedsegWarning)  # the first tool warns
             volume = to_volume(self.image.layer, self._viewer.layers)
-            self._looking.ask(partial(_earlier, volume), self._offer_earlier)
+            self._looking.ask(partial(look or _earlier, volume), self._offer_earlier)
 
     def _offer_earlier(self, logs: list[tuple[Path, float]]) -> None:
         self.earlier.clear()
