@@ -109,9 +109,7 @@ def test_a_work_that_fails_after_a_cancel_ends_alone(queue: InOrder, gate: threa
     assert notification_manager.records[-1].message == "no such folder"
 
 
-def test_a_result_that_arrives_while_one_is_taken_is_its_own(
-    queue: InOrder, gate: threading.Event, qtbot: Any
-) -> None:
+def test_a_result_that_arrives_while_one_is_taken_is_its_own(queue: InOrder, gate: threading.Event, qtbot: Any) -> None:
     results: list[str] = []
 
     def take(result: str) -> None:
