@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Labels
 
 from napari_medseg.errors import InputError
 from napari_medseg.prompts import Box, Lasso, Point, Prompt, Scribble, SliceMask
@@ -147,10 +148,13 @@ def test_a_slice_is_shown_whichever_axis_it_is_along(canvas: Canvas, axis: int, 
 
 def test_a_closed_canvas_follows_nothing(canvas: Canvas, told: Told) -> None:
     callbacks = canvas.viewer.mouse_drag_callbacks
+    copied = Labels(canvas.labels.data)
+    canvas.follow_copy(copied)
     canvas.close()
     canvas.close()  # again: nothing to do
     canvas.points.add([2, 2, 2])
     canvas.labels.paint((5, 1, 7), 2)
+    copied.paint((5, 1, 8), 2)
     canvas.viewer.dims.ndisplay = 3
     assert told == Told()
     assert not any(called is callback for called in callbacks for callback in canvas._callbacks)

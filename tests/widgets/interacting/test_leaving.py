@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_medseg as ms
 from click_phantoms import balls
@@ -95,6 +98,22 @@ def test_what_waited_for_run_is_kept(viewer: ViewerModel, qtbot: Any) -> None:
     assert saved(work) == [FIRST, SECOND]
 
 
+@pytest.mark.parametrize("change", [InteractiveSession.undo, lambda session: session.delete(1)])
+def test_what_was_taken_back_is_not_told_again(viewer: ViewerModel, qtbot: Any, change: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    work.on_demand = True
+    work.canvas.add_point(FIRST)
+    work.run()
+    work.canvas.add_point(SECOND)
+    work.do(change)
+    qtbot.waitUntil(lambda: not work.queue.left)
+    np.testing.assert_array_equal(work.canvas.points.data, [SECOND])
+    with qtbot.waitSignal(work.ended):
+        work.close()
+    assert saved(work) == [SECOND]
+
+
 def test_a_click_in_3d_is_of_the_object_that_was_drawn(viewer: ViewerModel, qtbot: Any) -> None:
     owner = QObject()
     work = WorkOnImage(viewer, image_in(viewer), owner)
@@ -131,6 +150,129 @@ def test_clicks_before_the_panel_is_destroyed_are_kept(viewer: ViewerModel, qtbo
         pass
     held.let_go()
     qtbot.waitUntil(lambda: clicks(volume) == [FIRST, SECOND])
+
+
+def test_resume_removes_no_layer_that_the_user_changed_or_made(viewer: ViewerModel, qtbot: Any) -> None:
+    owner = QObject()
+    work = WorkOnImage(viewer, image_in(viewer), owner)
+    work.canvas.add_point(FIRST)
+    work.canvas.points.mode = "add"
+    with qtbot.waitSignal(work.ended):
+        work.close()
+    labels, points, strokes = work.canvas.layers
+    assert points.mode == "pan_zoom"
+    copied = viewer.add_labels(labels.data.copy(), metadata=copy.deepcopy(dict(labels.metadata)))
+    points.add([SECOND])
+    again = WorkOnImage(viewer, work.image, owner)
+    again.resume(log_path(again.volume))
+    qtbot.waitUntil(lambda: not again.queue.left)
+    assert labels not in viewer.layers
+    assert strokes not in viewer.layers
+    assert copied in viewer.layers
+    assert points in viewer.layers
+    assert len(points.data) == 2
+    again.close()
+
+
+def test_the_keys_of_a_session_end_with_it(viewer: ViewerModel, qtbot: Any) -> None:
+    image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    work = panel.work
+    assert work is not None
+    assert all(layer.keymap for layer in work.canvas.layers)
+    with qtbot.waitSignal(work.ended):
+        panel._close()
+    assert not any(layer.keymap for layer in work.canvas.layers)
+
+
+def test_resume_is_named_where_there_is_work_to_resume(viewer: ViewerModel, qtbot: Any) -> None:
+    image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    for clicked in (False, True):
+        panel.take("P")
+        work = panel.work
+        assert work is not None
+        if clicked:
+            work.canvas.add_point(FIRST)
+            qtbot.waitUntil(lambda work=work: not work.queue.left)
+        viewer.layers.remove(work.canvas.labels)
+        panel.take("P")
+        message = notification_manager.records[-1].message
+        assert "it begins anew" in message
+        assert ("Resume" in message) == clicked
+    panel._close()
+
+
+def test_nothing_is_deleted_where_there_is_no_object(viewer: ViewerModel, qtbot: Any) -> None:
+    image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    panel.delete()
+    work = panel.work
+    assert work is not None
+    qtbot.waitUntil(lambda: not work.queue.left)
+    assert not work.view.can_undo
+    assert not work.view.notice
+    assert not log_path(work.volume).exists()
+    panel._close()
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("", ".nii.gz"), ("NRRD (*.nrrd)", ".nrrd")])
+@pytest.mark.parametrize("replaces", [True, False])
+def test_a_file_is_replaced_where_the_user_wants_it(
+    viewer: ViewerModel,
+    qtbot: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    suffix: str,
+    replaces: bool,
+) -> None:
+    buttons, there = QMessageBox.StandardButton, tmp_path / f"clicked{suffix}"
+    there.write_bytes(b"earlier")
+    offered: list[str] = []
+
+    def chosen(*question: Any) -> tuple[str, str]:
+        offered.append(question[2])
+        return str(tmp_path / "clicked"), kind
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", chosen)
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: buttons.Yes if replaces else buttons.No)
+    monkeypatch.setattr("napari_medseg.widgets.interacting.panel.path_of", lambda _: str(tmp_path / "ct.nii.gz"))
+    image_in(viewer, "AX T1 / post")
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    work = panel.work
+    assert work is not None
+    panel.save()
+    qtbot.waitUntil(lambda: not work.queue.left)
+    assert offered == [str(tmp_path / "AX T1 _ post_labels.nii.gz")]
+    assert (there.read_bytes() != b"earlier") == replaces
+    assert [path.name for path in tmp_path.glob("clicked*")] == [there.name]
+    panel._close()
+
+
+def test_a_log_that_is_refused_leaves_the_offer(viewer: ViewerModel, qtbot: Any) -> None:
+    image = image_in(viewer)
+    log = log_path(to_volume(image, viewer.layers))
+    log.parent.mkdir()
+    log.write_text("{}")
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    qtbot.waitUntil(lambda: panel.earlier.count() == 1)
+    panel.resume()
+    work = panel.work
+    assert work is not None
+    assert panel._offer.isHidden()
+    qtbot.waitUntil(lambda: not work.queue.left)
+    assert work.view.error
+    assert not panel._offer.isHidden()
+    panel._close()
 
 
 def test_closing_without_work_ends_at_once(viewer: ViewerModel, qtbot: Any) -> None:

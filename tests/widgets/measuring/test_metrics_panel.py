@@ -440,6 +440,16 @@ def test_labels_of_one_patient_are_compared_by_default(viewer: ViewerModel, qtbo
     assert [box.layer.name for box in (panel.reference, panel.prediction)] == ["manual", "net"]
 
 
+def test_labels_that_are_opened_one_by_one_are_compared_with_those_of_their_patient(
+    viewer: ViewerModel, qtbot: Any
+) -> None:
+    panel = MetricsPanel(viewer)
+    qtbot.addWidget(panel)
+    for name, size in (("truth", 4), ("truth of another", 5), ("predicted", 4)):
+        viewer.add_labels(np.zeros((size, size, size), np.uint8), name=name)
+    assert [box.layer.name for box in (panel.reference, panel.prediction)] == ["truth", "predicted"]
+
+
 def test_the_buttons_wait_for_two_layers_and_a_table(viewer: ViewerModel, panel: MetricsPanel, qtbot: Any) -> None:
     need_layers = (
         panel.measure_button,

@@ -93,6 +93,36 @@ def test_what_lasts_is_not_dropped(queue: InOrder, gate: threading.Event, qtbot:
     assert results == ["running", "waiting"]
 
 
+def test_a_work_that_fails_after_a_cancel_ends_alone(queue: InOrder, gate: threading.Event, qtbot: Any) -> None:
+    results: list[str] = []
+
+    def refuse() -> str:
+        raise InputError("no such folder")
+
+    queue.ask(partial(held, gate, "running"), results.append)
+    queue.ask(refuse, lambda _: results.append("written"))
+    queue.ask(partial(str, "next"), results.append)
+    queue.runner.cancel()
+    gate.set()
+    qtbot.waitUntil(lambda: not queue.left)
+    assert results == ["running", "next"]
+    assert notification_manager.records[-1].message == "no such folder"
+
+
+def test_a_result_that_arrives_while_one_is_taken_is_its_own(queue: InOrder, gate: threading.Event, qtbot: Any) -> None:
+    results: list[str] = []
+
+    def take(result: str) -> None:
+        qtbot.waitUntil(lambda: results == ["second"])
+        results.append(result)
+
+    queue.ask(partial(held, gate, "first"), take)
+    queue.ask(partial(str, "second"), results.append)
+    gate.set()
+    qtbot.waitUntil(lambda: len(results) == 2)
+    assert results == ["second", "first"]
+
+
 @pytest.mark.parametrize("end", ["destroyed", "quit"])
 def test_all_is_done_where_the_queue_ends_first(end: str, gate: threading.Event, qtbot: Any) -> None:
     owner, done = QObject(), list[str]()

@@ -263,6 +263,11 @@ def surface_layer(mesh: SurfaceMesh, beside: Labels, among: Iterable[Layer] = ()
     return (vertices, mesh.faces, mesh.distance_mm), {"units": beside.units}, "surface"
 
 
+def bare(layer: Any) -> Any:
+    """The layer itself: napari hands plugins a guard of it, whose attributes are guards, too."""
+    return getattr(layer, "__wrapped__", layer)
+
+
 def path_of(layer: Layer) -> str | None:
     """What `io.read` takes for the layer as it was opened; None where it was not opened from a file."""
     path = layer.source.path

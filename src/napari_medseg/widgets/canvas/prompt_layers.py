@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +84,8 @@ class Canvas:
         self._first = 3 - image.ndim
         self._label, self._positive = 1, True
         self._quiet = False
+        self._copies: WeakSet[Labels] = WeakSet()
+        """The labels in other views."""
         self.preview: Shapes | None = None
         """What a click would give, made where it is first shown."""
         self.array = self._labels_array()
@@ -152,11 +155,7 @@ class Canvas:
 
     def rows(self) -> list[Row]:
         """What the layers hold now."""
-        found = [Row.of("point", at, *_said(self.points, n)) for n, at in enumerate(self.points.data)]
-        kinds: dict[str, Kind] = {"path": "path", "rectangle": "rectangle", "polygon": "polygon", "ellipse": "polygon"}
-        for n, (vertices, kind) in enumerate(zip(self.strokes.data, self.strokes.shape_type, strict=True)):
-            found.append(Row.of(kinds.get(kind, "path"), vertices, *_said(self.strokes, n)))
-        return found
+        return [*rows_of(self.points), *rows_of(self.strokes)]
 
     def show(self, rows: Iterable[Row]) -> None:
         """Make these the rows of the layers."""
@@ -301,6 +300,7 @@ class Canvas:
     def follow_copy(self, copy: Labels) -> None:
         """What is painted in a copy of the labels, in another view of the same array, counts as well."""
         copy.events.paint.connect(self._on_paint)  # once: napari connects a method twice no more than once
+        self._copies.add(copy)
 
     def put_back(self) -> bool:
         """Add prompt layers that the user removed again, as they were; whether there were any."""
@@ -316,7 +316,8 @@ class Canvas:
         self.viewer.mouse_drag_callbacks.remove(self._callbacks[0])
         for callback in self._callbacks[1:]:
             self.viewer.dims.events.ndisplay.disconnect(callback)
-        self.labels.events.paint.disconnect(self._on_paint)
+        for labels in (self.labels, *self._copies):
+            labels.events.paint.disconnect(self._on_paint)
         self.labels.contour = 0  # nobody turns contours off for 3D any more
         if self.preview is not None and self.preview in self.viewer.layers:
             self.viewer.layers.remove(self.preview)
@@ -368,6 +369,17 @@ class Canvas:
             return
         voxels = np.unique(np.rint(self.to_grid(np.concatenate([at for at, _ in atoms]))).astype(np.int64), axis=0)
         self._on_stroke(voxels, int(np.max(atoms[-1][1])))
+
+
+def rows_of(layer: Layer) -> list[Row]:
+    """What a layer of points or strokes holds now; nothing for another layer."""
+    if isinstance(layer, Points):
+        return [Row.of("point", at, *_said(layer, n)) for n, at in enumerate(layer.data)]
+    if not isinstance(layer, Shapes):
+        return []
+    kinds: dict[str, Kind] = {"path": "path", "rectangle": "rectangle", "polygon": "polygon", "ellipse": "polygon"}
+    drawn = zip(layer.data, layer.shape_type, strict=True)
+    return [Row.of(kinds.get(kind, "path"), at, *_said(layer, n)) for n, (at, kind) in enumerate(drawn)]
 
 
 def _painted(atom: Sequence[Any]) -> tuple[npt.NDArray[np.intp], Any]:

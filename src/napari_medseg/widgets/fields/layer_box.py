@@ -28,7 +28,8 @@ class LayerBox(NarrowBox):
 
     `layer_changed` carries the chosen layer, or None, when it becomes another. `layers` are those to choose from.
     first: which of some layers, the top one first, is chosen at first; by default the top one. unlike: until the user
-    chooses, choose another layer than that box, if there is one. without: layers that are not offered.
+    chooses, choose another layer than that box, if there is one. beside(layer, the other box's): until the user
+    chooses, choose one of which it is true, if there is one. without: layers that are not offered.
     """
 
     layer_changed = Signal(object)
@@ -41,11 +42,12 @@ class LayerBox(NarrowBox):
         *,
         first: Callable[[Sequence[Layer]], Layer] = itemgetter(0),
         unlike: LayerBox | None = None,
+        beside: Callable[[Layer, Layer], bool] = lambda _layer, _other: True,
         without: Callable[[], Container[Layer]] = tuple,
     ) -> None:
         super().__init__()
         self._without = without
-        self._unlike = unlike
+        self._unlike, self._beside = unlike, beside
         self._first_of = first
         self.follows_opened = False
         """Whether each layer that is opened is chosen, until the user chooses."""
@@ -60,6 +62,7 @@ class LayerBox(NarrowBox):
         self._tooltip = tooltip
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.currentIndexChanged.connect(self._on_choice)
+        self.activated.connect(self._on_choice)  # also where the user confirms the layer that is shown
         events = viewer.layers.events
         self._connections = Connections(
             (events.inserted, events.removed, events.reordered, events.renamed), self._on_layers
@@ -82,8 +85,9 @@ class LayerBox(NarrowBox):
             self.refresh()
 
     def choose(self, layer: Layer | None) -> None:
-        """Choose a layer of the list."""
+        """Choose a layer of the list, as the user would."""
         self.setCurrentIndex(self.layers.index(layer) if layer in self.layers else -1)
+        self._chosen_by_user = True
 
     def _on_layers(self, event: object) -> None:  # napari hands an event to what has no default for it
         self.refresh(event)
@@ -118,14 +122,18 @@ class LayerBox(NarrowBox):
 
     def _keeps(self) -> bool:
         """Whether the chosen layer stays chosen."""
-        return self._chosen in self.layers and (self._chosen_by_user or self._chosen is not self._taken)
+        return self._chosen in (self.layers if self._chosen_by_user else self._fitting())
 
     def _first(self) -> Layer | None:
         """The layer that is chosen before the user chooses."""
-        others = [layer for layer in self.layers if layer is not self._taken] or self.layers
-        if not others:
-            return None
-        return self._first_of(others)
+        fitting = self._fitting()
+        return self._first_of(fitting) if fitting else None
+
+    def _fitting(self) -> list[Layer]:
+        """Those to choose from before the user chooses."""
+        taken = self._taken
+        others = [layer for layer in self.layers if layer is not taken] or self.layers
+        return [layer for layer in others if taken is None or self._beside(layer, taken)] or others
 
     def _opened(self, event: object) -> Layer | None:
         """The layer that was opened now, where the box follows it: from a file or a sample, and no result of a run."""

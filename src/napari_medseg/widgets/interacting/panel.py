@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from datetime import datetime
@@ -13,7 +14,16 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.interactive.autosave import earlier_logs, log_path
@@ -31,6 +41,7 @@ from napari_medseg.volume import Segmentation, Volume, called
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import (
     IGNORE_KEY,
+    bare,
     label_names,
     labels_layer,
     path_of,
@@ -84,7 +95,6 @@ _LARGEST_LABEL = 65535
 """What the layer of the work can hold: 16 bits a voxel."""
 _SUFFIX = ".nii.gz"
 """Of a file of labels that is saved under a name without one."""
-_IDLE = {"points": "pan_zoom", "strokes": "pan_zoom", "labels": "pan_zoom"}
 
 
 class InteractPanel(Panel):
@@ -95,6 +105,8 @@ class InteractPanel(Panel):
         self._viewer = napari_viewer
         self.work: WorkOnImage | None = None
         self._done = DoneWork()
+        self._bound: list[tuple[Layer, str]] = []
+        """The keys of the tools, where they count."""
         self._rated: tuple[View, int] | None = None
         """What the bar of slices was last asked for."""
         self._looking, self._colouring = Background(self), Background(self)
@@ -207,7 +219,10 @@ class InteractPanel(Panel):
     @property
     def has_begun_nothing(self) -> bool:
         """Whether earlier work is offered: nothing was done yet that is not in a log of its own."""
-        return self.work is None or not (self.work.queue.left or self.work.view.log)
+        if self.work is None:
+            return True
+        view = self.work.view
+        return not (self.work.queue.left or view.can_undo or view.can_redo)
 
     def take(self, key: str) -> None:
         """Take the tool of a key; the first one opens the session."""
@@ -224,9 +239,7 @@ class InteractPanel(Panel):
 
     def leave(self) -> None:
         """Put the tool down."""
-        if self.work is not None:
-            for name, mode in _IDLE.items():
-                getattr(self.work.canvas, name).mode = mode
+        self._with(WorkOnImage.leave_tools)
         self._show_tool("")
 
     def undo(self) -> None:
@@ -252,20 +265,17 @@ class InteractPanel(Panel):
         """Go on with the earlier work on this image that is chosen."""
         with reporting():
             log = self.earlier.currentData()
-            self._offer.hide()
             self._open().resume(log)
 
     def discard(self) -> None:
         """Forget the earlier work on this image that is chosen."""
         log: Path = self.earlier.currentData()
 
-        volume = to_volume(self.image.layer, self._viewer.layers)
-
-        def forget() -> list[tuple[Path, float]]:
+        def forget(volume: Volume) -> list[tuple[Path, float]]:
             log.unlink(missing_ok=True)
             return _earlier(volume)
 
-        self._looking.ask(forget, self._offer_earlier)
+        self._look_for_earlier(forget)
 
     def correct(self) -> None:
         """Start from the labels of a layer."""
@@ -327,13 +337,24 @@ class InteractPanel(Panel):
         """Ask for a file, and write the labels into it."""
         assert self.work is not None, "the button is off without a session"
         opened = path_of(self.work.image)
-        name = f"{self.work.image.name}_labels{_SUFFIX}"
+        name = re.sub(r"[/\\]", "_", self.work.image.name) + f"_labels{_SUFFIX}"
         given = str(Path(opened).with_name(name)) if opened else name
         kinds = f"NIfTI (*{_SUFFIX} *.nii);;NRRD (*.nrrd);;All files (*)"
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save the labels", given, kinds)
-        if chosen:
-            path = Path(chosen)
-            self._with(lambda work: work.save(path if path.suffix else path.with_name(path.name + _SUFFIX)))
+        chosen, kind = QFileDialog.getSaveFileName(self, "Save the labels", given, kinds)
+        if not chosen:
+            return
+        path = Path(chosen)
+        if not path.suffix:
+            path = path.with_name(path.name + (".nrrd" if kind.startswith("NRRD") else _SUFFIX))
+            if path.exists() and not self._may_replace(path):  # the dialog asked about the name without the suffix
+                return
+        self._with(lambda work: work.save(path))
+
+    def _may_replace(self, path: Path) -> bool:
+        buttons = QMessageBox.StandardButton
+        asked = f"{path.name} exists already. Replace it?"
+        answer = QMessageBox.question(self, "Save the labels", asked, buttons.Yes | buttons.No, buttons.No)
+        return bool(answer == buttons.Yes)
 
     def show_views(self) -> None:
         """Show three linked views, or one again."""
@@ -356,7 +377,8 @@ class InteractPanel(Panel):
 
     def _open(self) -> WorkOnImage:
         if self.work is not None and self.work.canvas.labels not in self._viewer.layers:
-            show_info("the labels of the work were removed: it begins anew; Resume goes on with the earlier work")
+            goes_on = "" if self.has_begun_nothing else "; Resume goes on with the earlier work"
+            show_info(f"the labels of the work were removed: it begins anew{goes_on}")
             self._close()
         elif self.work is not None and self.work.canvas.put_back():
             show_info("a layer of the work was removed: it is back; Undo takes prompts back")
@@ -376,6 +398,7 @@ class InteractPanel(Panel):
     def _close(self) -> None:
         if self.work is not None:
             closed, self.work = self.work, None
+            self._unbind()
             closed.ended.connect(partial(self._on_end, closed))
             closed.close()
             self.start.refresh()
@@ -399,6 +422,12 @@ class InteractPanel(Panel):
         for layer in layers:
             for key, call in keys.items():
                 layer.bind_key(key, _handler(call), overwrite=True)
+                self._bound.append((layer, key))
+
+    def _unbind(self) -> None:
+        for layer, key in self._bound:
+            layer.bind_key(key, None)
+        self._bound.clear()
 
     def _link_views(self) -> None:
         """Paint and keys count in each of the linked views."""
@@ -422,23 +451,23 @@ class InteractPanel(Panel):
         """Another image: its own session, and the offer of what was done on it before."""
         if self.work is not None and self.work.image is not layer:
             self._close()
-        self._offer.hide()
+        self.earlier.clear()
         self._update()
         if layer is not None and self.work is None:
             self._look_for_earlier()
 
-    def _look_for_earlier(self) -> None:
+    def _look_for_earlier(self, look: Callable[[Volume], list[tuple[Path, float]]] | None = None) -> None:
         with reporting(), warnings.catch_warnings():
             warnings.simplefilter("ignore", MedsegWarning)  # the first tool warns
             volume = to_volume(self.image.layer, self._viewer.layers)
-            self._looking.ask(partial(_earlier, volume), self._offer_earlier)
+            self._looking.ask(partial(look or _earlier, volume), self._offer_earlier)
 
     def _offer_earlier(self, logs: list[tuple[Path, float]]) -> None:
         self.earlier.clear()
         for log, saved in logs:
             when = datetime.fromtimestamp(saved).astimezone()
             self.earlier.addItem(f"Earlier work of {when:%d %B, %H:%M}", log)
-        self._offer.setVisible(bool(logs) and self.has_begun_nothing)
+        self._update()
 
     def _on_sign(self, negative: bool) -> None:
         self.sign.setText("− not here (T)" if negative else "+ here (T)")
@@ -467,7 +496,7 @@ class InteractPanel(Panel):
     def _on_shown(self, label: int, shown: bool) -> None:
         """Hide an object, or show it again; what is hidden stays in the session."""
         assert self.work is not None, "the list is empty without a session"
-        layer = _bare(self.work.canvas.labels)
+        layer = bare(self.work.canvas.labels)
         hidden = hidden_labels(layer) - {label} if shown else hidden_labels(layer) | {label}
         full, labels = full_colours(layer), [*self.work.view.millilitres]
 
@@ -512,6 +541,7 @@ class InteractPanel(Panel):
         for made in (self.next_button, self.sign):
             made.setEnabled(work is not None)
         self._enable_what_has_use()
+        self._offer.setVisible(self.earlier.count() > 0 and self.has_begun_nothing)
         self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
         self.correct_button.setEnabled(has_image and self.start.layer is not None)
         self.guided.set_ready(work is not None and bool(work.view.millilitres))
@@ -521,8 +551,6 @@ class InteractPanel(Panel):
             self.slices.bar.show_quality(None)
             self.status.setText(_BEGIN if has_image else WAITS_FOR_IMAGE)
             return
-        if not self.has_begun_nothing:
-            self._offer.hide()
         self.objects.show_rows(self._rows(work), work.label)
         self._update_slices(work)
         left = work.queue.left
@@ -577,7 +605,7 @@ class InteractPanel(Panel):
         known = {label: names.get(label, f"label {label}") for label in labels}
         if label_names(layer) != known:
             layer.features = {"index": list(known), "name": list(known.values())}
-        colours, hidden = full_colours(_bare(layer)), hidden_labels(_bare(layer))
+        colours, hidden = full_colours(bare(layer)), hidden_labels(bare(layer))
         return [
             ObjectRow(
                 label,
@@ -601,12 +629,6 @@ def _colour(colours: Any, label: int) -> tuple[float, float, float, float]:
     return red, green, blue, alpha
 
 
-def _bare(layer: Labels) -> Labels:
-    """The layer itself: napari hands plugins a guard of it, whose colours are guards that no colour map takes."""
-    bare: Labels = getattr(layer, "__wrapped__", layer)
-    return bare
-
-
 def _handler(call: Callable[[], None]) -> Callable[[object], None]:
     """A function that napari can name, which it does with every key."""
 
@@ -617,7 +639,9 @@ def _handler(call: Callable[[], None]) -> Callable[[object], None]:
 
 
 def _deleted(session: InteractiveSession, label: int) -> str:
-    """Delete an object, and tell which."""
+    """Delete an object, and tell which; nothing is done where there is none."""
+    if label not in {*session.labels, *session.names, *(prompt.label for prompt in session.prompts)}:
+        return ""
     name = called(label, {label: f"label {label}", **session.names})
     session.delete(label)
     return f"label {name} is deleted: Undo brings it back"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +24,8 @@ from napari_medseg.interactive.learning.said import said
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.prompts import Index, Point, Prompt
 from napari_medseg.volume import Segmentation
-from napari_medseg.widgets.canvas.layers import to_volume
-from napari_medseg.widgets.canvas.prompt_layers import Canvas, Row, seen
+from napari_medseg.widgets.canvas.layers import bare, to_volume
+from napari_medseg.widgets.canvas.prompt_layers import Canvas, Row, rows_of, seen
 from napari_medseg.widgets.interacting.hover import Hover
 from napari_medseg.widgets.work.in_order import InOrder
 
@@ -31,8 +33,23 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image, Layer
 
-_LOG_KEY = "napari_medseg_log"
-"""Where the metadata of layers that a session left hold its log."""
+
+@dataclass(frozen=True)
+class _Left:
+    """A layer as a session left it."""
+
+    log: Path
+    """Of the session."""
+    name: str
+    rows: list[Row]
+
+    @classmethod
+    def of(cls, layer: Layer, log: Path) -> _Left:
+        return cls(log, layer.name, rows_of(layer))
+
+
+_left: WeakKeyDictionary[Layer, _Left] = WeakKeyDictionary()
+"""The layers themselves: a copy that the user made is none of them."""
 
 
 class WorkOnImage(QObject):
@@ -63,12 +80,18 @@ class WorkOnImage(QObject):
     def close(self) -> None:
         """Leave the layers. What was drawn still goes into the log, also what waited for `run`: see `ended`."""
         self.on_demand = False
+        self.leave_tools()
         self.hover.close()
         self.queue.drop()
         self.canvas.close()
         self.queue.idle.disconnect(self.changed)
         self.queue.idle.connect(self._end)
         self._end()
+
+    def leave_tools(self) -> None:
+        """Nothing more is drawn until a tool is taken."""
+        for layer in self.canvas.layers:
+            layer.mode = "pan_zoom"
 
     def choose(self, label: int, *, positive: bool | None = None) -> None:
         """Draw for another object, or with the other sign. None: the sign stays."""
@@ -151,9 +174,9 @@ class WorkOnImage(QObject):
             return str(error)
 
     def _replace(self, log: Path) -> None:
-        """Remove the layers that were left with a log: the prompts, and labels that nobody changed since then."""
+        """Remove the layers that were left with a log, but for those that the user changed since then."""
         layers = self.viewer.layers
-        left = [layer for layer in layers if layer.metadata.get(_LOG_KEY) == log and layer not in self.canvas.layers]
+        left = [layer for layer in layers if bare(layer) in _left and _left[bare(layer)] == _Left.of(layer, log)]
 
         def remove(same: list[bool]) -> None:
             for layer, is_same in zip(left, same, strict=True):
@@ -174,7 +197,7 @@ class WorkOnImage(QObject):
             if self._desk is not None:
                 self._desk.close()
                 for layer in self.canvas.layers:
-                    layer.metadata[_LOG_KEY] = self._desk.log
+                    _left[bare(layer)] = _Left.of(layer, self._desk.log)
             self.ended.emit()
 
     def _ask(self, job: Callable[[Desk], View]) -> None:
@@ -196,16 +219,17 @@ class WorkOnImage(QObject):
         elif view.notice:
             show_info(view.notice)
         self.canvas.refresh()
-        if self.queue.left <= 1:
+        if not self.queue.left:
             self._show_rows()
         self.changed.emit()
 
     def _show_rows(self) -> None:
+        """Draw what the session was told and still holds, and what waits for `run`."""
+        waiting = [row for row in self.canvas.rows() if row not in self._drawn] if self.on_demand else []
         rows = {prompt: row for row, prompt in self._drawn.items()}
         wanted = {rows.get(p) or self.canvas.row_of(p): p for p in self.view.prompts}
         self._drawn = {row: prompt for row, prompt in wanted.items() if row is not None}
-        if not self.on_demand:
-            self.canvas.show(self._drawn)
+        self.canvas.show([*self._drawn, *waiting])
 
     def _painted(self, voxels: npt.NDArray[np.int64], value: int) -> None:
         shown, _ = self.canvas.slice_shown()
@@ -241,7 +265,7 @@ def _voxel_seen(data: Any, ray: FloatArray, low: float, high: float) -> tuple[in
 
 
 def _same(layers: list[Layer], labels: Any) -> list[bool]:
-    """In the worker: which layers hold nothing else than these labels and their prompts."""
+    """In the worker: which layers are no labels, or these."""
     return [not isinstance(layer, Labels) or np.array_equal(layer.data, labels) for layer in layers]
 
 

@@ -48,7 +48,7 @@ class ComparedLayers(QObject):
         self._viewer = viewer
         self.reference = LayerBox(viewer, Labels, "The labels that count as true (A).", first=_reference_of)
         self.prediction = LayerBox(
-            viewer, Labels, "The labels to judge (B).", first=self._prediction_of, unlike=self.reference
+            viewer, Labels, "The labels to judge (B).", unlike=self.reference, beside=_at_one_place
         )
         for box in (self.reference, self.prediction):
             box.layer_changed.connect(lambda _: self.changed.emit())
@@ -103,10 +103,6 @@ class ComparedLayers(QObject):
             if isinstance(layer, Image) and not layer.rgb and self._lies_on(grid, layer):
                 return to_volume(layer, self.among)
         return None
-
-    def _prediction_of(self, layers: Sequence[Layer]) -> Layer:
-        """The top one at the place of the reference; without one, the top one."""
-        return next((layer for layer in layers if _at_one_place(layer, self.reference.layer)), layers[0])
 
     def _lies_on(self, grid: Grid, layer: Image) -> bool:
         try:

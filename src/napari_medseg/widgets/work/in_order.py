@@ -66,12 +66,11 @@ class InOrder(QObject):
             self.runner.start(lambda: _done(waiting), "")
 
     def _on_event(self, event: Event) -> None:
-        work = self._asked[0]
+        work = self._asked.popleft()  # first: `then` may let Qt deliver the next result
         try:
             if isinstance(event, Finished) and work.is_wanted:
                 work.then(event.result)
         finally:
-            self._asked.popleft()
             if not self._asked:
                 self.idle.emit()
 

@@ -204,7 +204,7 @@ def _relay(
             for event in running:
                 in_charge = in_charge or (ends_itself and isinstance(event, Started))
                 ends = stop.at_once if in_charge else stop.asked
-                if ends.is_set() and not isinstance(event, Finished):
+                if ends.is_set() and not isinstance(event, Finished | Failed):
                     return
                 now = clock()
                 if isinstance(event, Progress) and event.done < event.total and now - last < _SHORTEST_INTERVAL_S:
