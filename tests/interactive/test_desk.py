@@ -209,7 +209,7 @@ def test_a_stroke_that_is_refused_in_part_changes_nothing(tmp_path: Path) -> Non
     desk.do(lambda session: session.undo())
     steps = desk.session.steps
     view = desk.paint(np.argwhere((both > 0) & (np.arange(24) == 12)[:, None, None]), 0)
-    assert "label 2 is locked" in view.error
+    assert "label 2 (second) is locked" in view.error
     assert desk.session.steps == steps
     np.testing.assert_array_equal(image, both)
     desk.do(lambda session: session.redo())
