@@ -69,8 +69,15 @@ def test_the_report_shows_the_run_and_runs_nothing(run: tuple[list[Event], Path]
 def test_voxels_that_nobody_annotated_count_in_no_score(tmp_path: Path) -> None:
     wrong = np.where(balls() == 2, 3, balls())
     wrong[:, :3] = 3
-    case = (volume(), Segmentation(wrong, volume().grid, {1: "left", 3: "unknown"}))
-    list(iter_train([case, case], out=tmp_path / "m.safetensors", ignore_label=3, **{**OPTIONS, "val": 0.5}))
+    labels = Segmentation(wrong, volume().grid, {1: "left", 3: "unknown"})
+    list(
+        iter_train(
+            [(volume(), labels), (volume(seed=1), labels)],
+            out=tmp_path / "m.safetensors",
+            ignore_label=3,
+            **{**OPTIONS, "val": 0.5},
+        )
+    )
     page = (tmp_path / "m.training" / "report.html").read_text()
     assert "1 left" in page
     assert "3 unknown" not in page
