@@ -156,10 +156,13 @@ class InteractiveSession:
         _check_size(label, self.mask(label), marks)
         return step
 
+    def called(self, label: int) -> str:
+        """A label as messages name it: its id, and its name where it has one."""
+        return called(label, {label: f"label {label}", **self.names})
+
     def _locked(self, label: int) -> str:
         """Why nothing changes a label, and the way out."""
-        name = called(label, {label: f"label {label}", **self.names})
-        return f"label {name} is locked: unlock it first, or draw for a new label"
+        return f"label {self.called(label)} is locked: unlock it first, or draw for a new label"
 
     def remove(self, prompt: Prompt) -> Segmentation:
         """Take a prompt back; what is left is what the others alone would have given. InputError for an unknown one."""

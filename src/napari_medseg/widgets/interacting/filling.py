@@ -16,7 +16,7 @@ from napari_medseg.errors import MedsegError
 from napari_medseg.events import Work
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.interactive.slices import ToFill, fill_from_slices, slices_to_fill, take_filled
-from napari_medseg.volume import Segmentation, called
+from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.work.background import Background
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ def _told(session: InteractiveSession, label: int, fill: Callable[[InteractiveSe
     """Fill, and tell how much it gave; first what the filling itself tells."""
     told = fill(session)
     millilitres = session.mask(label).voxels * float(np.prod(session.volume.grid.spacing)) / 1000
-    name = called(label, {label: f"label {label}", **session.names})
-    return "; ".join(filter(None, (told, f"label {name} has {millilitres:.1f} ml now: look through its slices")))
+    return "; ".join(
+        filter(None, (told, f"label {session.called(label)} has {millilitres:.1f} ml now: look through its slices"))
+    )
 
 
 def _asked(session: InteractiveSession, label: int, between: bool) -> ToFill | str:

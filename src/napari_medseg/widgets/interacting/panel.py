@@ -37,7 +37,7 @@ from napari_medseg.interactive.slices import (
     painted_slices,
     slice_quality,
 )
-from napari_medseg.volume import Segmentation, Volume, called
+from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import (
     IGNORE_KEY,
@@ -642,7 +642,7 @@ def _deleted(session: InteractiveSession, label: int) -> str:
     """Delete an object, and tell which; nothing is done where there is none."""
     if label not in {*session.labels, *session.names, *(prompt.label for prompt in session.prompts)}:
         return ""
-    name = called(label, {label: f"label {label}", **session.names})
+    name = session.called(label)
     session.delete(label)
     return f"label {name} is deleted: Undo brings it back"
 
@@ -656,7 +656,7 @@ def _start_from(session: InteractiveSession, given: Segmentation) -> str:
     if largest > _LARGEST_LABEL:
         raise InputError(f"{given.name} has the label {largest}, and labels up to {_LARGEST_LABEL} can be corrected")
     before = {label: session.mask(label) for label in session.labels}
-    called_before = {label: called(label, session.segmentation.labels) for label in before}
+    called_before = {label: session.called(label) for label in before}
     session.start_from(given)
     replaced = [called_before[label] for label, mask in before.items() if session.mask(label) is not mask]
     return f"{given.name} takes the place of label {', '.join(replaced)}: Undo brings it back" if replaced else ""
