@@ -111,9 +111,7 @@ def run(
         yield from _made_up(state, batch)
     yield from map(Notice, _untrained(state))
     if should_stop():
-        model = _stop(setup, state, keeper)
-        yield from map(Notice, _kept_at_stop(setup, state, keeper, model))
-        return model
+        return (yield from _stop(setup, state, keeper))
     if not timed and state.step > start:
         cases = yield from _affordable(setup, state, keeper, cases, schedule, start, begun)
     if budget.total_steps is None and state.step < _STEPS_TO_TIME:
@@ -192,21 +190,17 @@ def _save(setup: Setup, state: TrainState, keeper: Checkpoints, saving: SavingSc
     saving.done(since)
 
 
-def _stop(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model:
-    """End as asked: the model as it is, and the state to go on from."""
+def _stop(setup: Setup, state: TrainState, keeper: Checkpoints) -> Generator[Event, None, Model]:
+    """End as asked: the model, which may hold weights of before, and the state to go on from."""
     model = end_early(setup, state, keeper)
     assert model is not None, "a step has run"
-    return model
-
-
-def _kept_at_stop(setup: Setup, state: TrainState, keeper: Checkpoints, model: Model) -> Iterator[str]:
-    """A line where the model of a training that was stopped holds weights of before."""
     of, now = model.spec.training.epochs, recorded(setup, state).training.epochs
     if of < now:
-        yield (
+        yield Notice(
             f"stopped: the model holds the weights of epoch {of:.1f}, which validated best (mean Dice "
             f"{mean_of(state.best_dice):.4f}); those of epoch {now:.1f} are {keeper.last_path}"
         )
+    return model
 
 
 def end_early(setup: Setup, state: TrainState, keeper: Checkpoints) -> Model | None:
