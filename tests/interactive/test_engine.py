@@ -184,6 +184,19 @@ def test_a_click_near_the_border_corrects_there_and_nowhere_else() -> None:
     assert np.array_equal(before[:, :30], after[:, :30])
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_click_beside_a_small_object_adds_no_more_than_edges_bound(seed: int) -> None:
+    z, y, x = np.ogrid[:40, :40, :40]
+    core = (z - 20) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 9
+    rim = ((z - 20) ** 2 + (y - 20) ** 2 + (x - 24) ** 2 <= 4) & ~core
+    image = ndimage.gaussian_filter(100 + 60.0 * core + 8.0 * rim, 0.6)
+    image += np.random.default_rng(seed).normal(0, 8, image.shape)
+    session = ms.interact(ms.Volume(image[None].astype(np.float32), ms.Grid.from_spacing(image.shape, (2.0, 2.0, 2.0))))
+    session.add(ms.Point((20, 20, 20), label=1))
+    session.add(ms.Point((20, 20, 25), label=1))
+    assert dice(np.asarray(session.segmentation.data[...]) == 1, core | rim) > 0.72
+
+
 def test_a_shape_goes_on_to_become_thinner_and_ends() -> None:
     y, x = np.ogrid[-20:21, -20:21]
     wide, narrow = y**2 + x**2 <= 12**2, y**2 + x**2 <= 6**2

@@ -157,7 +157,7 @@ def with_margin(box: Box, shape: Sequence[int], voxels: int | Sequence[int] = 1)
 
 
 def intersection(a: Box, b: Box) -> Box:
-    """What two boxes that overlap share."""
+    """What two boxes share; empty where they are apart."""
     z, y, x = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
     return z, y, x
 

@@ -31,7 +31,7 @@ _FACE_IS_BACKGROUND = 2.5
 _OUTLINE = 0.5
 """How much farther away the outside of a painted slice lies than its inside, in noise."""
 _SEVERAL, _OUTLINE_OF_SEVERAL = 3, 2.0
-"""From so many painted slices on, their outsides lie that much farther away: their shapes bound the label by then."""
+"""From that number of painted slices on, their outsides lie farther away by that: their shapes bound the label then."""
 _SWEEPS = 2
 """Pairs of sweeps for a distance map: more change next to nothing."""
 _GAIN = 4.0
@@ -59,7 +59,7 @@ _SHAPE_REACH = 0.5
 _LOOK_WEIGHT = 0.4
 """The most weight in the margin of what voxels look like, which is learned from the label and its surroundings."""
 _LEAST_PROMPTS = 4
-"""From so many prompts on a look is learned: around a mask of fewer there is often more of the object."""
+"""From that number of prompts on a look is learned: around a mask of fewer there is often more of the object."""
 _LOOK_SMOOTHING = (0.7, 2.0)
 """Gaussian sigmas, in voxels of the scene: a voxel looks like its intensity at both."""
 _LOOK_BINS = 20

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import Box, is_empty, overlaps, union, with_margin
+from napari_medseg.arrays.boxes import Box, intersection, is_empty, overlaps, union, whole, with_margin
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive import engine, zoom
 from napari_medseg.interactive.engine import Answer, Evidence
@@ -27,6 +27,8 @@ _AGREEMENT = 0.3
 """The weight of how far a scale's mask agrees with those of the scales beside it."""
 _MOST_GROWTH = 4
 """How often a frame grows at one change."""
+_SHORTER_REACHES, _SHORTER_WEIGHT = (1.0, 1.5, 2.0), 0.03
+"""How far a click that adds may reach instead, and what each of them costs, in support by edges, beside the longest."""
 _KEPT_SUPPORT = 0.9
 """A frame grows only where the border of the mask keeps that part of its support by edges: else the mask has leaked."""
 _LARGE = 1 << 20
@@ -130,14 +132,19 @@ class Segmenter:
     def _edited(self, asked: _Question, after: SparseMask, new: Sequence[Marks], frame: Frame) -> SparseMask:
         """The mask before with the changes that new prompts are about.
 
-        What a prompt takes away has no bound where the border of the rest then lies on edges more: a leak goes whole.
+        How far they reach is what puts the border on edges most. What a prompt takes away may have no bound: a leak
+        goes whole. What a click adds may end sooner: at a small object it would leak.
         """
-        near = _changed_here(asked.so_far, after, new, self._spacing)
-        if not asked.only_less:
-            return near
-        wide = _changed_here(asked.so_far, after, new, self._spacing, bounded=False)
-        support = [self._support(frame, mask, asked.barriers) for mask in (near, wide)]
-        return wide if support[1] > support[0] else near
+        costs = {engine.REACH: 0.0}
+        if asked.only_less:
+            costs[math.inf] = 0.0
+        elif not asked.start and all(_is_click(mark) for mark in asked.marks.values()):
+            costs |= {reach: _SHORTER_WEIGHT * (engine.REACH - reach) for reach in _SHORTER_REACHES}
+        ways = _changed_here(asked.so_far, after, new, self._spacing, tuple(costs))
+        if len(ways) == 1:
+            return ways[0]
+        fit = [self._support(frame, way, asked.barriers) - cost for way, cost in zip(ways, costs.values(), strict=True)]
+        return ways[int(np.argmax(fit))]
 
     def probability(self, marks: Mapping[int, Marks]) -> tuple[Box, Map]:
         """(a box of the volume, the probability of the label in it) of prompts that are weighed at once.
@@ -202,11 +209,11 @@ class Segmenter:
         frames: the closest first.
         """
         near = read_once(self.volume, frames)
+        clicks = np.concatenate([mark.typical for mark in asked.marks.values() if mark.positive])
         tried = []
         for frame in frames:
             self._keep(frame, Scene.of(near, frame))
             scene, found = self._answer(frame, asked)
-            clicks = np.concatenate([mark.typical for mark in asked.marks.values() if mark.positive])
             score = zoom.fit_score(
                 engine.border_support(scene, found.mask),
                 zoom.filled(self.volume.grid, found.mask),
@@ -242,7 +249,7 @@ class Segmenter:
         for mark in marks.values():
             held = (mark.limit or mark.held).box
             if not mark.positive and state.mask:  # what is not the label matters where the label might be
-                held = _common(held, state.mask.box)
+                held = intersection(held, state.mask.box)
             if not is_empty(held):
                 box = held if box is None else union(box, held)
         assert box is not None, "a prompt marks something"
@@ -363,12 +370,6 @@ class Segmenter:
         return box, spread(found.probability[tuple(inner)], small, box, grid.spacing)
 
 
-def _common(a: Box, b: Box) -> Box:
-    """What lies in both boxes; empty where they are apart."""
-    z, y, x = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
-    return z, y, x
-
-
 def _corners_mm(box: Box, spacing: Triple) -> tuple[Triple, Triple]:
     """The corners of a box of voxels, in millimetres along the stored axes."""
     z, y, x = ((side.start * s, side.stop * s) for side, s in zip(box, spacing, strict=True))
@@ -400,51 +401,68 @@ def _is_click(marks: Marks) -> bool:
 
 
 def _changed_here(
-    before: SparseMask, after: SparseMask, marks: Sequence[Marks], spacing: Triple, *, bounded: bool = True
-) -> SparseMask:
-    """The mask before, with those of the changes that the new prompts are about.
+    before: SparseMask, after: SparseMask, marks: Sequence[Marks], spacing: Triple, reaches: Sequence[float]
+) -> list[SparseMask]:
+    """For each reach, the mask before with those of the changes that the new prompts are about.
 
-    A correction here changes nothing there: only changes that touch a prompt count, and only within some times the
-    distance from the prompt to where the mask was as the prompt says. Without that bound one click beside a thin wall
-    lets the mask leak behind it. A painted slice speaks of the whole slice, and has no bound; others, if bounded.
+    A correction here changes nothing there: only changes that touch a prompt count, and only within the reach, in
+    distances from the prompt to where the mask was as the prompt says. Without that bound one click beside a thin wall
+    lets the mask leak behind it. A painted slice speaks of the whole slice, and has no bound.
     """
     box: Box = union(before.box, after.box) if after else before.box
     for mark in marks:
         # Of a box that marks more than the mask, what lies outside of the mask plays no part.
         box = box if overlaps(box, mark.held.box) and mark.held.inside.size > _LARGE else union(box, mark.held.box)
     old, new = before.within(box), after.within(box)
-    changed, near = old ^ new, np.zeros(old.shape, dtype=bool)
-    touching = np.zeros(old.shape, dtype=bool)
+    changed, touching = old ^ new, np.zeros(old.shape, dtype=bool)
+    around = []
     for mark in marks:
         here = mark.held.within(box)
         touching |= here
-        near |= _reached(here, old if mark.positive else ~old, spacing) if bounded and mark.slice_axis is None else True
-    parts, count = ndimage.label(changed & near, _ANY_NEIGHBOUR)
-    if not count:
-        return before
-    touched = np.unique(parts[ndimage.binary_dilation(touching, _ANY_NEIGHBOUR)])
-    return SparseMask.of(box, old ^ np.isin(parts, touched[touched > 0]))
+        around.append(_Around.of(here, old if mark.positive else ~old, spacing, bounded=mark.slice_axis is None))
+    touching = ndimage.binary_dilation(touching, _ANY_NEIGHBOUR)
+    ways = []
+    for reach in reaches:
+        parts, count = ndimage.label(changed & _reached(around, reach, changed.shape), _ANY_NEIGHBOUR)
+        touched = np.unique(parts[touching])
+        ways.append(SparseMask.of(box, old ^ np.isin(parts, touched[touched > 0])) if count else before)
+    return ways
 
 
 def _replaced_near(mask: SparseMask, by: SparseMask, marks: Sequence[Marks], grid: Grid) -> SparseMask:
     """A mask, without what another one lacks within the reach of corrections that take from it."""
     box = with_margin(mask.box, grid.shape)
-    old, near = mask.within(box), np.zeros([side.stop - side.start for side in box], dtype=bool)
-    for mark in marks:
-        here = mark.held.within(box)
-        if here.any():
-            near |= _reached(here, ~old, grid.spacing)
-    return SparseMask.of(box, old & (by.within(box) | ~near))
+    old = mask.within(box)
+    here = [mark.held.within(box) for mark in marks]
+    around = [_Around.of(each, ~old, grid.spacing) for each in here if each.any()]
+    return SparseMask.of(box, old & (by.within(box) | ~_reached(around, engine.REACH, old.shape)))
 
 
-def _reached(here: Mask, agreed: Mask, spacing: Triple) -> Mask:
-    """What lies within some times the distance from the voxels of a prompt to where the mask was as it says."""
-    near = np.ones_like(here)
-    if agreed.any():
-        reach_mm = max(engine.REACH * _farthest_mm(here, agreed, spacing), 3 * max(spacing))
-        part = _around(here, reach_mm, spacing)
-        near[:] = False
-        near[part] = ndimage.distance_transform_edt(~here[part], spacing) <= reach_mm
+@dataclass(frozen=True, eq=False)
+class _Around:
+    """How far voxels lie from a prompt, in distances from it to where the mask was as it says; at least a voxel's."""
+
+    part: Box
+    """What lies within the longest reach of a correction."""
+    distance: Map | None
+    """Of the voxels of the part; None where a prompt has no bound."""
+
+    @classmethod
+    def of(cls, here: Mask, agreed: Mask, spacing: Triple, *, bounded: bool = True) -> _Around:
+        """here: the voxels of the prompt. agreed: where the mask was as it says; where that is nowhere, all is near."""
+        if not bounded or not agreed.any():
+            return cls(whole(here.shape), None)
+        unit_mm = max(_farthest_mm(here, agreed, spacing), *spacing)
+        part = _around(here, engine.REACH * unit_mm, spacing)
+        distance = ndimage.distance_transform_edt(~here[part], spacing) / unit_mm
+        return cls(part, distance.astype(np.float32))
+
+
+def _reached(around: Sequence[_Around], reach: float, shape: tuple[int, ...]) -> Mask:
+    """What lies within a reach of one of the prompts."""
+    near = np.full(shape, math.isinf(reach))
+    for prompt in around:
+        near[prompt.part] |= True if prompt.distance is None else prompt.distance <= reach
     return near
 
 
