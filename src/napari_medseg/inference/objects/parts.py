@@ -31,9 +31,9 @@ from napari_medseg.arrays.boxes import (
     whole,
     within,
 )
+from napari_medseg.arrays.label_boxes import boxes_of
 from napari_medseg.config import Connectivity
 from napari_medseg.geometry import Shape3
-from napari_medseg.metrics.pairwise.overlap import boxes_of
 from napari_medseg.volume import LazyArray
 
 Ids = npt.NDArray[np.int64]
