@@ -11,9 +11,10 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
 
 from napari_medseg.arrays.boxes import whole
-from napari_medseg.arrays.label_boxes import boxes_of, finding_boxes, label_boxes
+from napari_medseg.arrays.label_boxes import boxes_of, connected_parts, finding_boxes, label_boxes
 from napari_medseg.errors import InputError
 from napari_medseg.events import Progress
 from napari_medseg.metrics import middle_voxel
@@ -49,6 +50,16 @@ def test_boxes_equal_a_plain_search(values: np.ndarray[Any, Any]) -> None:
     assert label_boxes(values) == expected
     assert label_boxes(zarr.array(values, chunks=(2, 3, 2))) == expected
     assert label_boxes(da.from_array(values, chunks=(2, 3, 2))) == expected
+
+
+@given(values=volumes)
+def test_parts_equal_those_found_in_the_whole_array(values: np.ndarray[Any, Any]) -> None:
+    found = list(connected_parts(values, np.ones((3, 3, 3))))
+    assert {parts.label: parts.box for parts in found} == plainly(values)
+    for parts in found:
+        numbers, count = ndimage.label(values == parts.label, np.ones((3, 3, 3)))
+        np.testing.assert_array_equal(parts.numbers, numbers[parts.box])
+        assert parts.count == count
 
 
 def test_every_block_is_read_once_and_told() -> None:
