@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 
 from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, placed, shape_of, union, whole
 from napari_medseg.errors import InputError
@@ -51,8 +50,10 @@ def boxes_of(values: Labels, part: Box) -> dict[int, Box]:
 
     values: none negative.
     """
+    from scipy.ndimage import find_objects
+
     ids, index = numbered(values)
-    found = zip(ids[1:].tolist(), scipy.ndimage.find_objects(index), strict=True)
+    found = zip(ids[1:].tolist(), find_objects(index), strict=True)
     return {label: placed(box, part) for label, box in found if box is not None}
 
 
@@ -70,8 +71,10 @@ class LabelParts:
 
 def connected_parts(labels: Labels, structure: npt.ArrayLike) -> Iterator[LabelParts]:
     """The parts of each id > 0 of an array (Z, Y, X), ids ascending. structure: (3, 3, 3), 1 at neighbours."""
+    from scipy import ndimage
+
     for label, box in boxes_of(np.maximum(labels, 0), whole(shape_of(labels))).items():
-        yield LabelParts(label, box, *scipy.ndimage.label(labels[box] == label, structure))
+        yield LabelParts(label, box, *ndimage.label(labels[box] == label, structure))
 
 
 def checked(block: Any, who: str) -> Labels:
