@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy import ndimage
 
 from balls import balls, segmentation, volume
 from napari_medseg import Grid, Segmentation, Volume, iter_train, load_model, registry, segment
@@ -229,6 +230,22 @@ def test_strokes_and_boxes_leave_the_rest_unknown() -> None:
     assert boxes[2, 4, 4] == 1
     assert boxes[1, 2, 2] == 9
     assert (boxes[labels == 0] == 0).all()
+
+
+@pytest.mark.parametrize("ids", [[0], [0, 0, 0, 0, 0, 4], [0, 1, 2, 9], [0, 0, 5, 70_000, 9], [*range(60)]])
+def test_each_part_has_a_box_and_a_core_in_its_middle(ids: list[int]) -> None:
+    labels = np.random.default_rng(0).choice(np.array(ids), (6, 5, 4)).repeat(3, 0).repeat(4, 1)
+    labels = labels.repeat(3, 2).astype(np.int32)
+    boxes, cores = np.zeros_like(labels), np.zeros_like(labels)
+    for label in np.setdiff1d(labels, [0, 9]):
+        for place in ndimage.find_objects(ndimage.label(labels == label, np.ones((3, 3, 3)))[0]):
+            boxes[place] = 9
+            sides = [np.linspace(-1, 1, side.stop - side.start + 2)[1:-1] for side in place]
+            cores[place][sum(o**2 for o in np.meshgrid(*sides, indexing="ij")) <= 0.36] = label
+    expected = np.where(labels == 9, 9, np.where(cores > 0, cores, boxes))
+    segmentation = Segmentation(labels, Grid.from_spacing((18, 20, 12), (1.0, 1.0, 1.0)))
+    (weak,), _ = in_part([case_of(segmentation)], configured(TrainConfig, None, {"weak": "boxes", "ignore_label": 9}))
+    np.testing.assert_array_equal(np.asarray(weak.segmentation().data), expected)
 
 
 def test_what_is_ignored_is_no_box_and_stays_ignored() -> None:

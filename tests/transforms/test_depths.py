@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from napari_medseg.transforms.depths import DEPTHS, depth_label, depth_name, depths_in, depths_of, objects_of
 
@@ -30,3 +34,29 @@ def test_an_object_is_a_part_or_an_id() -> None:
     labels = np.array([[[5, 5, 0, 5, 7, 7]]])
     assert objects_of(labels, connected=True).tolist() == [[[1, 1, 0, 2, 3, 3]]]
     assert objects_of(labels, connected=False).tolist() == [[[1, 1, 0, 1, 2, 2]]]
+
+
+@pytest.mark.parametrize("ids", [[0], [0, 0, 0, 8], [0, 1, 2, 3], [-4, 0, 5, 70_000, 2**31 - 1], [*range(60)]])
+@pytest.mark.parametrize("shape", [(7, 8, 9), (1, 1, 1), (1, 9, 30)])
+def test_objects_equal_those_of_a_pass_over_all_for_each_label(ids: list[int], shape: tuple[int, int, int]) -> None:
+    labels = np.random.default_rng(0).choice(np.array(ids), shape)
+    expected, count = np.zeros(shape, np.int32), 0
+    for label in np.unique(labels[labels > 0]):
+        parts, more = ndimage.label(labels == label, np.ones((3, 3, 3)))
+        expected[parts > 0] = parts[parts > 0] + count
+        count += more
+    np.testing.assert_array_equal(objects_of(labels, connected=True), expected)
+
+
+def test_labels_are_looked_for_in_their_boxes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.zeros((20, 20, 20), np.int32)
+    labels[2:4, 3:5, 4:8], labels[10, 10, 10] = 1, 2
+    looked_at, label = list[int](), ndimage.label
+
+    def counting(mask: Any, structure: Any) -> Any:
+        looked_at.append(mask.size)
+        return label(mask, structure)
+
+    monkeypatch.setattr(ndimage, "label", counting)
+    assert objects_of(labels, connected=True).max() == 2
+    assert looked_at == [16, 1]

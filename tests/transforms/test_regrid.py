@@ -5,11 +5,13 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import affine_transform
 
 from napari_medseg import Grid, Segmentation, Volume, geometry
 from napari_medseg.errors import InputError
+from napari_medseg.events import Progress
 from napari_medseg.geometry import AxisOrder
-from napari_medseg.transforms.regrid import resample_onto
+from napari_medseg.transforms.regrid import resample_onto, resampling_onto
 
 SHAPE = (9, 10, 11)
 
@@ -88,6 +90,75 @@ def test_labels_keep_their_ids_names_and_place(interpolation: str) -> None:
     assert found.grid is fine
     agree = (np.asarray(found.data) == truth).mean()
     assert agree > (0.9 if interpolation == "linear" else 0.85)
+
+
+def label_by_label(labels: Segmentation, grid: Grid) -> np.ndarray:
+    """Each mask interpolated over the whole target, the largest share wins."""
+    ids, to_source = np.asarray(labels.data), np.linalg.inv(labels.grid.affine) @ grid.affine
+    best, made = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, ids.dtype)
+    for label in np.union1d([0], np.unique(ids)):
+        share = affine_transform(
+            (ids == label).astype(np.float32),
+            to_source[:3, :3],
+            to_source[:3, 3],
+            grid.shape,
+            order=1,
+            mode="grid-constant",
+            cval=float(label == 0),
+        )
+        made[share > best] = label
+        np.maximum(best, share, out=best)
+    return made
+
+
+sides = st.tuples(*[st.integers(1, 9)] * 3)
+spacings = st.tuples(*[st.sampled_from([0.5, 1 / 3, 0.7, 1.0, 2.5])] * 3)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shapes=st.tuples(sides, sides),
+    steps=st.tuples(spacings, spacings),
+    degrees=st.sampled_from([0.0, 10.0, 45.0, 90.0, 137.0]),
+    far=st.sampled_from([0.0, 0.25, 3.0, 100.0]),
+    ids=st.sampled_from([[0], [4], [0, 0, 0, 0, 9], [0, 1, 2, 3], [1, 2], [0, 5, 70_000, 2**31 - 1], range(60)]),
+    seed=st.integers(0, 999),
+)
+def test_labels_equal_those_of_a_pass_over_all_for_each(
+    shapes: tuple[tuple[int, int, int], tuple[int, int, int]],
+    steps: tuple[tuple[float, float, float], tuple[float, float, float]],
+    degrees: float,
+    far: float,
+    ids: list[int],
+    seed: int,
+) -> None:
+    data = np.random.default_rng(seed).choice(np.array(ids), shapes[0])
+    labels = Segmentation(data, turned(0, steps[0], shapes[0]))
+    grid = turned(degrees, steps[1], shapes[1])
+    affine = grid.affine.copy()
+    affine[0, 3] += far
+    grid = Grid(grid.shape, affine)
+    found = np.asarray(resample_onto(labels, grid).data)
+    if labels.grid.order_onto(grid) is None:
+        np.testing.assert_array_equal(found, label_by_label(labels, grid))
+        assert found.dtype == data.dtype
+
+
+def test_a_voxel_and_nothing_equal_them_too() -> None:
+    grid = turned(33, (0.8, 0.4, 0.5), (20, 20, 20))
+    for ids in ((), (3,)):
+        data = np.zeros(SHAPE, np.int16)
+        data[4, 5, 5] = sum(ids)
+        found = np.asarray(resample_onto(Segmentation(data, turned(0)), grid).data)
+        assert set(np.unique(found)) == {0, *ids}
+        np.testing.assert_array_equal(found, label_by_label(Segmentation(data, turned(0)), grid))
+
+
+def test_labels_and_channels_are_told_one_by_one() -> None:
+    grid = turned(30)
+    assert list(resampling_onto(ball(turned(0)), grid)) == [Progress(k, 2, "labels resampled") for k in (1, 2)]
+    image = Volume(np.zeros((3, *SHAPE), np.float32), turned(0))
+    assert list(resampling_onto(image, grid)) == [Progress(k, 3, "channels resampled") for k in (1, 2, 3)]
 
 
 def test_outside_is_the_smallest_value_and_background() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_medseg.transforms.regrid import resample_onto
+from napari_medseg.events import Event, Progress, Work
+from napari_medseg.transforms.regrid import resample_onto, resampling_onto
 from napari_medseg.volume import Grid, Segmentation, Volume
+from napari_medseg.widgets import resample as resample_panel
 from napari_medseg.widgets.canvas.layers import labels_layer, to_segmentation, to_volume, volume_layer
 from napari_medseg.widgets.resample import ResamplePanel
 
@@ -64,6 +67,41 @@ def test_labels_and_images_land_on_the_other_grid(
     np.testing.assert_allclose(
         np.asarray(there.data), np.asarray(resample_onto(image, COARSE, interpolation).data), rtol=1e-6
     )
+
+
+def test_progress_is_told_and_a_cancel_acts_between_labels(
+    viewer: ViewerModel, panel: ResamplePanel, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = np.arange(COARSE.shape[0], dtype=np.int32).repeat(COARSE.shape[1] * COARSE.shape[2]).reshape(COARSE.shape)
+    between = Grid.from_spacing(COARSE.shape, (2.0, 2.0, 2.0), (0.5, 0.5, 0.5))
+    for name, grid in (("moving", COARSE), ("fixed", between)):
+        data, arguments, _ = labels_layer(Segmentation(ids, grid, name=name))
+        viewer.add_labels(data, **arguments)
+    panel.layer.choose(viewer.layers["moving"])
+    panel.onto.choose(viewer.layers["fixed"])
+    told: list[Event] = []
+    panel.runner.happened.connect(told.append)
+    panel.resample_button.click()
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
+    assert Progress(5, 5, "labels resampled") in told
+    assert [layer.name for layer in viewer.layers] == ["moving", "fixed", "moving on fixed"]
+
+    asked, made = threading.Event(), list[Event]()
+
+    def until_cancelled(*arguments: Any) -> Work[Any]:
+        for event in resampling_onto(*arguments):
+            made.append(event)
+            if len(made) == 2:
+                asked.wait()
+            yield event
+
+    monkeypatch.setattr(resample_panel, "resampling_onto", until_cancelled)
+    panel.runner.cancelling.connect(asked.set)
+    panel.resample_button.click()
+    panel.runner.cancel()
+    qtbot.waitUntil(lambda: not panel.runner.is_busy)
+    assert len(made) <= 2, "of 5 labels"
+    assert len(viewer.layers) == 3
 
 
 def test_the_button_is_off_until_two_layers_are_chosen(viewer: ViewerModel, panel: ResamplePanel) -> None:

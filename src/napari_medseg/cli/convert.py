@@ -18,6 +18,7 @@ from napari_medseg import io
 from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_merge
 from napari_medseg.errors import InputError, MedsegWarning
+from napari_medseg.events import finishing
 from napari_medseg.foreign import is_foreign
 from napari_medseg.foreign.asked import INTENSITIES
 from napari_medseg.io.outputs import check_keeps_inputs, check_writable, locked
@@ -26,7 +27,7 @@ from napari_medseg.models.naming import is_model_path, require_model_path
 from napari_medseg.models.spec import Modality
 from napari_medseg.registry import PresetName
 from napari_medseg.transforms.regions import merged, parsed
-from napari_medseg.transforms.regrid import Interpolation, resample_onto
+from napari_medseg.transforms.regrid import Interpolation, resampling_onto
 from napari_medseg.volume import Segmentation, Volume
 
 NAME = "convert"
@@ -256,7 +257,8 @@ def _merged(labels: Segmentation, merge: Mapping[str, tuple[int, ...]]) -> Segme
 
 def _resampled(x: Volume | Segmentation, args: Namespace) -> Volume | Segmentation:
     """The noun on the grid of --onto. Warns where an image that looks like labels was interpolated."""
-    made = resample_onto(x, io.peek(args.onto).grid, args.interpolation)
+    work = resampling_onto(x, io.peek(args.onto).grid, args.interpolation)
+    made: Volume | Segmentation = terminal.follow(finishing(work), args.source.name)
     if isinstance(x, Volume) and looks_like_labels(x.data) and not looks_like_labels(made.data):
         warnings.warn(
             f"{args.source}: it holds few values, all whole numbers, and resampling has put others between them: if "

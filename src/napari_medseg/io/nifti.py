@@ -30,7 +30,7 @@ from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.geometry import FloatArray
 from napari_medseg.io import attributes, caret, choice
 from napari_medseg.io.disk import files, inflate, memory
-from napari_medseg.io.stored import Stored, Unread, grid_of, in_memory
+from napari_medseg.io.stored import Stored, Unread, cut_short, grid_of, in_memory
 from napari_medseg.volume import Grid, LazyArray
 
 Array = npt.NDArray[Any]
@@ -275,7 +275,7 @@ def _checked_place(
     size, is_zipped = path.stat().st_size, isinstance(stream, gzip.GzipFile)
     most = size * (inflate.MAX_INFLATION if is_zipped else 1)
     if offset + expected > most:
-        raise _cut_short(path, expected, max(0, most - offset))
+        raise cut_short(path, expected, max(0, most - offset))
     memory.check(path, expected, size if is_zipped else None)
     return dtype, offset
 
@@ -319,7 +319,7 @@ def _read_exactly(stream: BufferedIOBase, shape: tuple[int, ...], dtype: np.dtyp
         except EOFError:  # a gzip stream without an end
             count = 0
         if not count:
-            raise _cut_short(path, len(target), done)
+            raise cut_short(path, len(target), done)
         done += count
     return array
 
@@ -332,10 +332,6 @@ def _count_rest(stream: BufferedIOBase, path: Path) -> int:
         if extra > _MAX_EXTRA:
             raise FileError(f"{path}: more than {_MAX_EXTRA >> 20} MiB follow the voxels: longer than its header says")
     return extra
-
-
-def _cut_short(path: Path, expected: int, there: int) -> FileError:
-    return FileError(f"{path}: the voxels are cut short (truncated): {expected} bytes expected, at most {there} there")
 
 
 def _scaled(voxels: Array, header: Any, path: Path) -> Array:

@@ -183,6 +183,11 @@ def looks_like_labels(data: LazyArray) -> bool:
     return whole and 0 < len(values) <= _MOST_LABELS and bool(values[0] >= 0)
 
 
+def cut_short(path: Path, expected: int, there: int) -> FileError:
+    """What to raise where a file holds fewer bytes of voxels than its header says."""
+    return FileError(f"{path}: the voxels are cut short (truncated): {expected} bytes expected, at most {there} there")
+
+
 def _finite(data: Array, name: str) -> Array:
     """The array with NaN and Inf set to 0, and a warning where there are some."""
     # Minimum and maximum pass NaN on: the usual finite image needs no mask.

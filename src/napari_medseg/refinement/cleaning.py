@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from napari_medseg.arrays.boxes import Box, with_margin
+from napari_medseg.arrays.label_boxes import finding_boxes
 from napari_medseg.config import CleanConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Progress, Work, finishing, run_to_end
-from napari_medseg.inference.cleaning.steps import STEPS, Step, changed_knobs, cleaning, finding_boxes
+from napari_medseg.inference.cleaning.steps import STEPS, Step, changed_knobs, cleaning
 from napari_medseg.metrics.inputs import require_segmentation
 from napari_medseg.refinement.masks import between_slices
 from napari_medseg.transforms.annotated import sparse_axis

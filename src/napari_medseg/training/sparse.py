@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_medseg.arrays.boxes import with_margin
+from napari_medseg.arrays.boxes import placed, with_margin
+from napari_medseg.arrays.label_boxes import connected_parts
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, configured
 from napari_medseg.geometry import AxisMap, Shape3, Triple
@@ -213,13 +214,13 @@ def _boxes(ids: npt.NDArray[np.int32], ignore_label: int) -> npt.NDArray[np.int3
     """Boxes: background outside of them, their label in an ellipsoid in their middle, unknown between."""
     made = np.zeros_like(ids)
     cores = np.zeros_like(ids)
-    for label in np.unique(ids[(ids > 0) & (ids != ignore_label)]):
-        parts, _ = ndimage.label(ids == label, np.ones((3, 3, 3)))
-        for place in ndimage.find_objects(parts):
+    for parts in connected_parts(np.where(ids == ignore_label, 0, ids), np.ones((3, 3, 3))):
+        for inner in ndimage.find_objects(parts.numbers):
+            place = placed(inner, parts.box)
             made[place] = ignore_label
             sizes = [side.stop - side.start for side in place]
             offsets = np.meshgrid(*(np.linspace(-1, 1, n + 2)[1:-1] for n in sizes), indexing="ij")
-            cores[place][sum(o**2 for o in offsets) <= _CORE**2] = label
+            cores[place][sum(o**2 for o in offsets) <= _CORE**2] = parts.label
     made = np.where(cores > 0, cores, made)
     return np.where(ids == ignore_label, ignore_label, made)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_medseg.arrays.label_boxes import connected_parts
 from napari_medseg.geometry import Triple
 
 DEPTHS = 3
@@ -21,10 +22,11 @@ DEPTHS = 3
 _NAME = re.compile(r"(?P<of>.*), depth (?P<depth>[1-9]) of (?P<depths>[1-9])")
 
 Ids = npt.NDArray[np.integer[Any]]
+Number = TypeVar("Number", int, npt.NDArray[np.int64])
 
 
-def depth_label(label: int, depth: int, after: int = 0) -> int:
-    """The id of a depth, from 1 on, of a label. after: the last id that is taken otherwise."""
+def depth_label(label: Number, depth: Number, after: int = 0) -> Number:
+    """The id of a depth, from 1 on, of a label; or of each of several. after: the last id that is taken otherwise."""
     return after + (label - 1) * DEPTHS + depth
 
 
@@ -67,14 +69,14 @@ def objects_of(labels: Ids, *, connected: bool) -> npt.NDArray[np.int32]:
 
     connected: an object is a part of one label that is connected by faces, edges or corners; else all that has one id.
     """
-    found, numbers = np.zeros(labels.shape, np.int32), np.unique(labels[labels > 0])
+    found = np.zeros(labels.shape, np.int32)
     if not connected:
-        found[...] = np.searchsorted(numbers, labels) + 1
+        found[...] = np.searchsorted(np.unique(labels[labels > 0]), labels) + 1
         found[labels <= 0] = 0
         return found
     count = 0
-    for label in numbers:
-        parts, more = ndimage.label(labels == label, np.ones((3, 3, 3)))
-        found[parts > 0] = parts[parts > 0] + count
-        count += more
+    for parts in connected_parts(labels, np.ones((3, 3, 3))):
+        inside = parts.numbers > 0
+        found[parts.box][inside] = parts.numbers[inside] + count
+        count += parts.count
     return found

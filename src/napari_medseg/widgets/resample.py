@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,8 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QVBoxLayout
 
 from napari_medseg.config import Knob
-from napari_medseg.events import Event, Finished
-from napari_medseg.transforms.regrid import Interpolation, resample_onto
+from napari_medseg.events import Event, Finished, finishing
+from napari_medseg.transforms.regrid import Interpolation, resampling_onto
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import labels_layer, placement, to_segmentation, to_volume, volume_layer
 from napari_medseg.widgets.fields.config_form import Words, knob_widget
@@ -71,7 +70,7 @@ class ResamplePanel(Panel):
             named = replace(source, name=f"{self.layer.layer.name} on {self.onto.layer.name}")
             grid, interpolation = self._grid(self.onto.layer), self.interpolation.value
             self._shown_with = [self.onto.layer, *self._viewer.layers]
-            self.runner.start(lambda: _resampled(named, grid, interpolation), "Resample")
+            self.runner.start(lambda: finishing(resampling_onto(named, grid, interpolation)), "Resample")
 
     def _noun(self, layer: Image | Labels) -> Volume | Segmentation:
         among = list(self._viewer.layers)
@@ -96,7 +95,3 @@ class ResamplePanel(Panel):
         with reporting():
             lines = [f"{layer.name}: {self._grid(layer).describe()}" for layer in layers] if ready else []
             self.grids.setText("\n".join(lines) or "Waits for two layers, one for each place.")
-
-
-def _resampled(x: Volume | Segmentation, grid: Grid, interpolation: Interpolation) -> Iterator[Event]:
-    yield Finished(resample_onto(x, grid, interpolation))

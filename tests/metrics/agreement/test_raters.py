@@ -115,6 +115,23 @@ def test_the_majority_is_that_of_each_voxel(votes: Array) -> None:
         assert found[place] == counts.argmax(), "argmax takes the smallest of several"
 
 
+def test_votes_are_counted_once_a_reader_however_many_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    votes = np.random.default_rng(0).integers(0, 90, (3, 5, 6, 7)) ** 5 % 2**31
+    votes[1:, :, :, :4] = votes[0, :, :, :4]
+    counted, count_nonzero = list[int](), np.count_nonzero
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        counted.append(1)
+        return count_nonzero(*arguments, **named)
+
+    monkeypatch.setattr(np, "count_nonzero", counting)
+    found = np.asarray(majority_vote([reader(v) for v in votes]).data)
+    assert len(counted) == 3
+    for place in np.ndindex(*found.shape):
+        ids, counts = np.unique(votes[(slice(None), *place)], return_counts=True)
+        assert found[place] == ids[counts.argmax()]
+
+
 def test_lazy_readers_in_other_reading_orders_are_matched() -> None:
     rng = np.random.default_rng(1)
     arrays = rng.integers(0, 3, (3, 6, 7, 8))

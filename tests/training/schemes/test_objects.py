@@ -19,7 +19,8 @@ from napari_medseg.training.cases import IGNORE, Numbered
 from napari_medseg.training.schemes.mask_rcnn import Objects, masks_in
 from napari_medseg.training.schemes.objects import cases_for
 from napari_medseg.training.tasks.preview import segmenting_slice
-from napari_medseg.transforms.depths import depths_in
+from napari_medseg.transforms.depths import depth_label, depths_in, depths_of, objects_of
+from napari_medseg.volume import Grid, Segmentation
 from objects_phantoms import balls, discs
 
 TINY: dict[str, Any] = {
@@ -47,6 +48,21 @@ def test_depths_and_numbers_of_a_case() -> None:
     assert isinstance(numbered, Numbered)
     assert numbered.segmentation().labels == {1: "object"}
     assert np.array_equal(numbered.numbers(numbered.segmentation()), np.asarray(ids.data))
+
+
+@pytest.mark.parametrize("ignored", [None, 2])
+def test_every_depth_of_every_label_has_its_id(ignored: int | None) -> None:
+    ids = np.random.default_rng(0).integers(0, 7, (4, 3, 3)).repeat(5, 0).repeat(5, 1).repeat(5, 2).astype(np.uint8)
+    labels = Segmentation(ids, Grid.from_spacing((20, 15, 15), (2.0, 1.0, 1.0)))
+    (case,) = cases_for("depths", [Case(name="a", labels=labels)], config(ignore_label=ignored))
+    made, taken = np.asarray(case.segmentation().data), ignored or 0
+    kept = np.where(ids == (-1 if ignored is None else ignored), 0, ids)
+    depths = depths_of(objects_of(kept, connected=True), labels.grid.spacing)
+    expected = np.where(ids == taken, taken, 0)
+    for label in range(1, 7):
+        for depth in (1, 2, 3):
+            expected[(kept == label) & (depths == depth)] = depth_label(label, depth, taken)
+    np.testing.assert_array_equal(made, expected)
 
 
 def test_parts_of_several_labels_keep_them_and_the_ignored_label_stays() -> None:

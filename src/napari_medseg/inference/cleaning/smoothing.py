@@ -12,10 +12,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_medseg.arrays.boxes import Box, block_shape, regions, rolling, union, whole, with_margin
+from napari_medseg.arrays.label_boxes import boxes_of
 from napari_medseg.arrays.views import BoxView
 from napari_medseg.events import Filled, Progress, Work
 from napari_medseg.geometry import Triple
-from napari_medseg.metrics.pairwise.overlap import boxes_of
 
 Labels = npt.NDArray[Any]
 

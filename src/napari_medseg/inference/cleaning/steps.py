@@ -11,12 +11,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box, block_shape, blocks, chunks_of, shape_of, union, whole
+from napari_medseg.arrays.boxes import BLOCK_VOXELS, Box
+from napari_medseg.arrays.label_boxes import finding_boxes
 from napari_medseg.config import CleanConfig, knobs_of
 from napari_medseg.events import Progress, Work
 from napari_medseg.inference.cleaning.parts import all_but_largest, filling_holes, islands, removing
 from napari_medseg.inference.cleaning.smoothing import reached, smoothing
-from napari_medseg.metrics.pairwise.overlap import boxes_of, checked
 from napari_medseg.volume import Grid, Segmentation
 
 Step = Callable[[Any, Mapping[int, Box], Grid, CleanConfig, int], Work[None]]
@@ -42,18 +42,6 @@ def cleaning(
         boxes = yield from finding_boxes(labels, voxels)
         chosen = {k: boxes[k] for k in sorted(boxes.keys() & (config.labels or boxes.keys()))}
         yield from steps[name](labels, chosen, grid, config, voxels)
-
-
-def finding_boxes(labels: Any, voxels: int = BLOCK_VOXELS) -> Work[dict[int, Box]]:
-    """{label: the box that holds it}. Raises InputError for ids out of range."""
-    found: dict[int, Box] = {}
-    shape = shape_of(labels)
-    walk = list(blocks(whole(shape), block_shape(shape, chunks_of(labels), voxels)))
-    for done, part in enumerate(walk, start=1):
-        for label, box in boxes_of(checked(labels[part], "the labels"), part).items():
-            found[label] = union(found[label], box) if label in found else box
-        yield Progress(done, len(walk), "blocks read")
-    return found
 
 
 def changed_knobs(config: CleanConfig) -> dict[str, Any]:

@@ -31,9 +31,9 @@ from napari_medseg.arrays.boxes import (
     whole,
     within,
 )
+from napari_medseg.arrays.label_boxes import connected_parts
 from napari_medseg.config import Connectivity
 from napari_medseg.geometry import Shape3
-from napari_medseg.metrics.pairwise.overlap import boxes_of
 from napari_medseg.volume import LazyArray
 
 Ids = npt.NDArray[np.int64]
@@ -132,11 +132,10 @@ def parts_of(classes: Classes, connectivity: Connectivity, number: int = 0) -> I
     found = np.zeros(classes.shape, np.int64)
     count = (number + 1) << _SHIFT
     structure = ndimage.generate_binary_structure(3, _STEPS[connectivity])
-    for of, box in boxes_of(np.maximum(classes, 0), whole(shape_of(classes))).items():
-        ids, more = ndimage.label(classes[box] == of, structure)
-        inside = ids > 0
-        found[box][inside] = ids[inside].astype(np.int64) + count
-        count += more
+    for parts in connected_parts(classes, structure):
+        inside = parts.numbers > 0
+        found[parts.box][inside] = parts.numbers[inside].astype(np.int64) + count
+        count += parts.count
     return found
 
 

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
-from napari_medseg.arrays.boxes import (
-    Box,
-    block_shape,
-    blocks,
-    chunks_of,
-    first_of,
-    shape_of,
-    union,
-    whole,
-    with_margin,
-)
+from napari_medseg.arrays.boxes import Box, first_of, union, whole, with_margin
+from napari_medseg.arrays.label_boxes import label_boxes
 from napari_medseg.arrays.views import Inside
-from napari_medseg.metrics.pairwise.overlap import boxes_of
 from napari_medseg.volume import Grid, Segmentation, Volume
 
 
 def box_around(found: Segmentation, labels: Sequence[int], margin_mm: float) -> Box | None:
     """The box of these labels with a margin, inside the image; None where there are none. One block is in memory."""
-    data = found.data
-    box: Box | None = None
-    for part in blocks(whole(shape_of(data)), block_shape(shape_of(data), chunks_of(data))):
-        for label, here in boxes_of(np.asarray(data[part]), part).items():
-            if label in labels:
-                box = here if box is None else union(box, here)
+    boxes = [box for label, box in label_boxes(found.data).items() if label in labels]
     more = [int(margin_mm / spacing) for spacing in found.grid.spacing]  # whole voxels, rounded down
-    return None if box is None else with_margin(box, found.grid.shape, more)
+    return with_margin(reduce(union, boxes), found.grid.shape, more) if boxes else None
 
 
 def inside(volume: Volume, box: Box) -> Volume:

@@ -17,6 +17,7 @@ import numpy as np
 from napari_medseg.errors import FileError, NotSupportedError, warn
 from napari_medseg.io.disk import files, inflate
 from napari_medseg.io.itk import place
+from napari_medseg.io.stored import cut_short
 
 _NRRD = (".nrrd", ".nhdr")
 _MAX_HEADER = 1 << 20
@@ -89,7 +90,7 @@ def read(path: Path) -> ItkHeader:
         if encoding == "text":
             most *= 8  # at least one digit for each voxel of up to 8 bytes
         if size // len(parts) > most:
-            raise _cut_short(path, size // len(parts), most)
+            raise cut_short(path, size // len(parts), most)
         extra = there - size // len(parts)
         if encoding == "raw" and extra > 0 and not _ends_with_voxels(fields):
             warn(f"{path}: {extra} extra bytes after the voxels (a file is longer than its header says)")
@@ -131,7 +132,7 @@ def _inflated(path: Path, part: Path, start: int, expected: int) -> Iterator[byt
     if not stream.eof:
         raise FileError(f"{path}: the compressed voxels end early (truncated) after {size} bytes: copy the file again")
     if size < expected:
-        raise _cut_short(path, expected, size)
+        raise cut_short(path, expected, size)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:
@@ -365,7 +366,3 @@ def _check_direction(path: Path, matrix: np.ndarray[tuple[int, int], np.dtype[np
     lengths = np.linalg.norm(matrix, axis=1)
     if lengths.min() <= 0 or abs(np.linalg.det(matrix / lengths[:, None])) < 1e-3:
         raise FileError(f"{path}: its direction matrix is singular: {matrix.ravel().tolist()}")
-
-
-def _cut_short(path: Path, expected: int, there: int) -> FileError:
-    return FileError(f"{path}: the voxels are cut short (truncated): {expected} bytes expected, at most {there} there")

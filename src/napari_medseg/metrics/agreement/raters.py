@@ -159,11 +159,12 @@ def _numbered(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[n
 
 def _most_frequent(stack: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(raters, ...) ids -> the most frequent id of each voxel; the smallest where votes are equal."""
-    best, winner = np.zeros(stack.shape[1:], np.int32), np.zeros(stack.shape[1:], stack.dtype)
-    for label in np.unique(stack):
-        votes = np.count_nonzero(stack == label, axis=0)
-        winner[votes > best] = label
-        np.maximum(best, votes, out=best)
+    most = np.zeros(stack.shape[1:], np.intp)
+    winner: npt.NDArray[Any] = stack[0]
+    for own in stack:
+        votes = np.count_nonzero(stack == own, axis=0)
+        winner = np.where((votes > most) | ((votes == most) & (own < winner)), own, winner)
+        np.maximum(most, votes, out=most)
     return winner
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box, mask_of
+from napari_medseg.arrays.label_boxes import label_boxes
 from napari_medseg.metrics.inputs import require_segmentation, require_volume
-from napari_medseg.metrics.pairwise.overlap import tally
 from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
 
@@ -56,7 +56,7 @@ def intensity_statistics(segmentation: Segmentation, image: Volume) -> tuple[Int
     """
     require_segmentation(segmentation, "the segmentation")
     require_volume(image, "the image")
-    boxes = tally(segmentation.data, segmentation.data).boxes
+    boxes = label_boxes(segmentation.data, "the segmentation")
     rows = []
     for label, box in sorted(boxes.items(), key=lambda item: item[0]):
         mask = mask_of(segmentation.data, label, box)

@@ -10,10 +10,10 @@ import numpy as np
 import scipy
 
 from napari_medseg.arrays.boxes import Box, mask_of
+from napari_medseg.arrays.label_boxes import label_boxes
 from napari_medseg.geometry import FloatArray
 from napari_medseg.metrics.inputs import label_ids, require_segmentation
 from napari_medseg.metrics.pairwise.marching_cubes import area_and_volume
-from napari_medseg.metrics.pairwise.overlap import tally
 from napari_medseg.metrics.pairwise.surface import Mask
 from napari_medseg.volume import Grid, Segmentation
 
@@ -72,7 +72,7 @@ def shape_statistics(segmentation: Segmentation, *, labels: Sequence[int] | None
     """
     require_segmentation(segmentation, "the segmentation")
     chosen = None if labels is None else label_ids(labels)
-    boxes = tally(segmentation.data, segmentation.data).boxes
+    boxes = label_boxes(segmentation.data, "the segmentation")
     wanted = sorted(boxes if chosen is None else boxes.keys() & set(chosen))
     return tuple(_row(segmentation, label, boxes[label]) for label in wanted)
 

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import block_shape, blocks, chunks_of, mask_of, shape_of, whole
+from napari_medseg.arrays.label_boxes import checked, label_boxes
 from napari_medseg.errors import InputError
 from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import Shape3
 from napari_medseg.metrics.descriptive.intensity import channel_in
 from napari_medseg.metrics.inputs import require_segmentation, require_volume
-from napari_medseg.metrics.pairwise.overlap import checked, tally
 from napari_medseg.volume import Segmentation, Volume
 
 _DIRECT = 1 << 16
@@ -88,7 +88,7 @@ def middle_voxel(segmentation: Segmentation, label: int) -> Shape3:
 
     Raises InputError where the segmentation does not hold the label.
     """
-    boxes = tally(segmentation.data, segmentation.data).boxes
+    boxes = label_boxes(segmentation.data, "the segmentation")
     if label not in boxes:
         raise InputError(f"{segmentation.name or 'the segmentation'} has no voxel of {segmentation.label_name(label)}")
     box = boxes[label]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 
 from napari_medseg.arrays.boxes import (
     BLOCK_VOXELS,
@@ -21,20 +20,14 @@ from napari_medseg.arrays.boxes import (
     block_shape,
     blocks,
     common_chunks,
-    placed,
     shape_of,
     union,
     whole,
 )
-from napari_medseg.errors import InputError
+from napari_medseg.arrays.label_boxes import Labels, boxes_of, checked, numbered
 from napari_medseg.events import Progress, Work, run_to_end
 from napari_medseg.geometry import FloatArray, Shape3
-from napari_medseg.volume import MAX_LABEL, LazyArray
-
-Labels = npt.NDArray[np.integer[Any]]
-
-_DIRECT = 1 << 12
-"""Ids below it index the tables of counts directly; larger ones are numbered first, so that tables stay small."""
+from napari_medseg.volume import LazyArray
 
 
 @dataclass(frozen=True)
@@ -169,7 +162,7 @@ def count(prediction: Labels, reference: Labels, first_zyx: Shape3 = (0, 0, 0)) 
     a, b = reference.ravel(), prediction.ravel()
     starts, lengths = _runs(a, b, reference.shape[-1])
     in_a, in_b = a[starts], b[starts]
-    ids, in_a, in_b = _numbered(in_a, in_b)
+    ids, in_a, in_b = numbered(in_a, in_b)
     first = np.unravel_index(starts, reference.shape)
     z, y, x = (f + o for f, o in zip(first, first_zyx, strict=True))
     sums = (lengths, lengths * z, lengths * y, lengths * x + lengths * (lengths - 1) // 2)
@@ -207,15 +200,6 @@ def dice_per_label(
     return {k: found.overlap(k).dice if k in found.labels else 1.0 for k in labels}
 
 
-def checked(block: Any, who: str) -> Labels:
-    """The block in the smallest unsigned type that holds its ids; InputError where one lies outside 0 .. 2^31 - 1."""
-    values: Labels = np.asarray(block)
-    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    if not 0 <= low <= high <= MAX_LABEL:
-        raise InputError(f"{who} needs label ids from 0 to {MAX_LABEL}; got {low} to {high}")
-    return values.astype(np.min_scalar_type(high), copy=False)
-
-
 def _runs(a: Labels, b: Labels, row: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """(first voxels, lengths) of the runs of equal pairs of ids in two flat arrays; none crosses a row's end.
 
@@ -231,22 +215,6 @@ def _runs(a: Labels, b: Labels, row: int) -> tuple[npt.NDArray[np.intp], npt.NDA
     return starts[kept], lengths[kept]
 
 
-def _numbered(*values: Labels) -> list[npt.NDArray[Any]]:
-    """[ids, an index for each array] with ids[index] == values: tables stay small where ids have gaps."""
-    top = max(int(v.max(initial=0)) for v in values)
-    if top < _DIRECT:
-        return [np.arange(top + 1), *values]
-    ids = np.unique(np.concatenate([np.zeros(1, np.intp), *(np.unique(v) for v in values)]))
-    return [ids, *(np.searchsorted(ids, v) for v in values)]
-
-
 def _summed(index: npt.NDArray[Any], values: npt.NDArray[np.intp], size: int) -> npt.NDArray[np.int64]:
     # bincount sums in float64, which is exact below 2^53; sums over a block stay far below.
     return np.asarray(np.bincount(index, values, minlength=size).astype(np.int64))
-
-
-def boxes_of(values: Labels, part: Box) -> dict[int, Box]:
-    """{id: box} of the ids > 0 that occur in the block at `part`, in indices of the whole array."""
-    ids, index = _numbered(values)
-    found = zip(ids[1:].tolist(), scipy.ndimage.find_objects(index), strict=True)
-    return {label: placed(box, part) for label, box in found if box is not None}

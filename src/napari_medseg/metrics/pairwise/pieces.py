@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from napari_medseg.arrays.boxes import Region, first_of
-from napari_medseg.metrics.pairwise.overlap import Counts, checked, count
+from napari_medseg.arrays.label_boxes import checked
+from napari_medseg.metrics.pairwise.overlap import Counts, count
 from napari_medseg.metrics.pairwise.presets import Rules
 from napari_medseg.metrics.pairwise.surface import (
     REACH,

@@ -91,15 +91,17 @@ class WithDepths(_OfObjects):
         ids = np.asarray(labels.data[...])
         depths = depths_of(self._numbers(labels), labels.grid.spacing)
         after = self.ignore_label or 0
-        there = [int(i) for i in np.unique(ids[depths > 0])]
+        inside = depths > 0
+        there = np.unique(ids[inside]).tolist()
         made = np.where(ids == self._ignored, ids, 0).astype(
             label_dtype(depth_label(max(there, default=1), DEPTHS, after))
         )
-        names = {}
-        for label in there:
-            for depth in range(1, DEPTHS + 1):
-                made[(ids == label) & (depths == depth)] = depth_label(label, depth, after)
-                names[depth_label(label, depth, after)] = depth_name(labels.label_name(label), depth)
+        made[inside] = depth_label(ids[inside].astype(np.int64), depths[inside].astype(np.int64), after)
+        names = {
+            depth_label(label, depth, after): depth_name(labels.label_name(label), depth)
+            for label in there
+            for depth in range(1, DEPTHS + 1)
+        }
         return Segmentation(made, labels.grid, names, name=labels.name)
 
 
