@@ -147,6 +147,26 @@ def test_the_parts_of_totalsegmentator_become_one_set(tmp_path: Path) -> None:
     assert np.unique(bones[organs == 0]).size > 1, "the second part labels what the first one leaves"
 
 
+def test_what_a_part_keeps_the_largest_component_of_has_the_ids_of_the_set(tmp_path: Path) -> None:
+    root = total_segmentator(tmp_path / "results")
+    (second,) = root.glob("Dataset292*/*")
+    document = {
+        "postprocessing_fns": ["remove_all_but_largest_component_from_segmentation"],
+        "postprocessing_kwargs": [{"labels_or_regions": [1]}],
+    }
+    (second / "postprocessing.json").write_text(json.dumps(document))
+    with understood(root, Asked()) as found:
+        models = write(found, tmp_path / "total.safetensors").models
+    assert [model.spec.output.largest for model in models] == [(), ((4,),)]
+    document["postprocessing_kwargs"] = [{"labels_or_regions": [4]}]
+    (second / "postprocessing.json").write_text(json.dumps(document))
+    with (
+        pytest.raises(ModelFileError, match=r"labels_or_regions names \[4\], which dataset\.json has not"),
+        understood(root, Asked()) as found,
+    ):
+        write(found, tmp_path / "again.safetensors")
+
+
 def test_the_folds_of_a_part_are_averaged_and_the_parts_merged(tmp_path: Path) -> None:
     root = total_segmentator(tmp_path / "results")
     for number, classes in ((291, 4), (292, 3)):

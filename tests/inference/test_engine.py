@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -255,6 +255,22 @@ def test_a_2d_model_takes_plane_by_plane(tmp_path: Path) -> None:
             for z in range(5)
         ]
     assert_same_labels(segment(volume, model), torch.stack(planes, dim=1), model.spec)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "fast"])
+@pytest.mark.parametrize("mode", ["2d", "2.5d"])
+def test_no_plane_is_left_out(tmp_path: Path, preset: PresetName, mode: Literal["2d", "2.5d"]) -> None:
+    planes = 3 if mode == "2.5d" else 1
+    model = write_random_model(
+        tmp_path / "flat.safetensors",
+        arguments={"spatial_dims": 2, "in_channels": planes},
+        patch_zyx=(planes, 32, 32),
+        mode=mode,
+    )
+    volume = image((20, 32, 32))  # one window a plane: the presets mean the same
+    exact = np.asarray(segment(volume, model, preset="exact").data)
+    assert all((plane > 0).any() for plane in exact)
+    assert np.array_equal(np.asarray(segment(volume, model, preset=preset).data), exact)
 
 
 def test_voxels_that_are_not_finite_count_as_zero(model: Model) -> None:

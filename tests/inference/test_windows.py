@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data.utils import compute_importance_map, dense_patch_slices
 
-from napari_medseg.inference.windows import BoxWindows, WindowGrid, gaussian, starts
+from napari_medseg.inference.windows import BoxWindows, WindowGrid, even_starts, gaussian, starts
 
 sizes = st.tuples(*[st.integers(1, 40)] * 3)
 
@@ -21,6 +21,20 @@ def test_starts_by_hand() -> None:
     assert starts(4, 4, 0.5) == [0]
     assert starts(6, 4, 0.0) == [0, 2]
     assert starts(6, 1, 0.9) == [0, 1, 2, 3, 4, 5]
+
+
+@given(size=st.integers(1, 200), window=st.integers(1, 40), overlap=st.floats(0, 0.99))
+def test_even_windows_begin_once_each_and_leave_nothing_out(size: int, window: int, overlap: float) -> None:
+    window = min(window, size)
+    found = even_starts(size, window, overlap)
+    assert found[0] == 0
+    assert found[-1] == size - window
+    assert all(0 < b - a <= window for a, b in itertools.pairwise(found))
+
+
+def test_even_windows_of_one_plane_are_the_planes() -> None:
+    assert even_starts(7, 1, 0.25) == list(range(7))
+    assert even_starts(7, 1, 0.5) == list(range(7))
 
 
 @given(shape=sizes, window=sizes, overlap=st.sampled_from([0.0, 0.25, 0.5, 0.8]))

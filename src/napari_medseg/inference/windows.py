@@ -39,7 +39,8 @@ def even_starts(size: int, window: int, overlap: float) -> list[int]:
     """As `starts`, with the windows at equal distances; they overlap by at least as much. As nnU-Net places them."""
     if size == window:
         return [0]
-    count = math.ceil((size - window) / (window * (1 - overlap))) + 1
+    step = max(1, window * (1 - overlap))  # below 1, as of windows of one plane, windows would begin at one voxel
+    count = math.ceil((size - window) / step) + 1
     return [round((size - window) * i / (count - 1)) for i in range(count)]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ from napari_medseg import Grid, Segmentation, evaluate, io
 from napari_medseg.cli import main
 from napari_medseg.errors import FileError
 from napari_medseg.foreign import convert_model
+from napari_medseg.io.disk.files import os_errors_as_file_errors
 from napari_medseg.io.zarr.format import filling_labels
 from napari_medseg.metrics.reports.exports import write_scores
 from napari_medseg.metrics.study.tables import scores_table
@@ -102,6 +106,27 @@ def test_labels_that_are_filled_window_by_window(small_disk: Path, before: str) 
     check(small_disk, "a.zarr", write, "about 262144")
     if before == "complete":
         assert np.unique(np.asarray(io.read_segmentation(path).data)).tolist() == [7]
+
+
+def test_what_is_still_written_behind_the_error_is_removed_too(tmp_path: Path) -> None:
+    place = tmp_path / "a.zarr"
+    (place / "c").mkdir(parents=True)
+    failed = threading.Event()
+
+    def go_on() -> None:
+        failed.wait()
+        for number in range(20):
+            (place / "c").mkdir(parents=True, exist_ok=True)
+            (place / f"c/{number}").write_bytes(b"chunk")
+            time.sleep(0.01)
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    with pytest.raises(FileError, match="No space left"), os_errors_as_file_errors(place, place):
+        failed.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    writer.join()
+    assert not place.exists()
 
 
 def test_a_model_and_a_checkpoint(small_disk: Path, ball_model: Path) -> None:

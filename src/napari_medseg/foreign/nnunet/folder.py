@@ -120,8 +120,10 @@ def import_fold(
     arguments = {**plan.arguments, "norm": "batch" if has_batch_norm(source.trainer) else plan.arguments["norm"]}
     weights = weights or read_weights(checkpoint)
     tensors = fitted(checkpoint, weights.tensors, renamer("nnunet"), "nnunet", arguments)
+    largest = _largest(folder, labels)
     if ids is not None:
         labels = {ids[label]: name for label, name in labels.items()}
+        largest = tuple(tuple(ids[label] for label in group) for group in largest)
     axes, in_cascade = _mirror_axes(source, weights, plan), is_first or stage is not None
     spec = ModelSpec(
         network="nnunet",
@@ -131,7 +133,7 @@ def import_fold(
         patch_zyx=plan.patch_zyx,
         spacing_zyx_mm=plan.spacing_zyx_mm if plan.method else None,
         orientation=_transposed(folder, source),
-        **_preparation(source, plan, replace(output, largest=_largest(folder, labels)), axes, in_cascade=in_cascade),
+        **_preparation(source, plan, replace(output, largest=largest), axes, in_cascade=in_cascade),
         mode="3d" if plan.arguments["spatial_dims"] == 3 else "2d",
         deep_supervision=bool(plan.arguments["deep_supervision"]),
         first=stage,
@@ -181,7 +183,10 @@ def _regions(folder: Path, table: Mapping[str, Any], order: Any) -> tuple[dict[i
 
 
 def _largest(folder: Path, labels: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:
-    """The labels of which only the largest component is kept, by the file of post-processing; () without one."""
+    """The labels of which only the largest component is kept, by the file of post-processing; () without one.
+
+    labels: those of the data set. Raises ModelFileError for a label that it has not.
+    """
     path = next(iter(_postprocessing(folder, ".json")), None)
     if path is None:
         return ()
@@ -198,6 +203,8 @@ def _largest(folder: Path, labels: Mapping[int, str]) -> tuple[tuple[int, ...], 
         flat = [i for item in listed for i in (item if isinstance(item, list) else [item])]
         if not all(isinstance(i, int) for i in flat):
             raise ModelFileError(f"{path}: labels_or_regions must be label ids; got {shown(chosen)}")
+        if unknown := [i for i in flat if i not in labels]:
+            raise ModelFileError(f"{path}: labels_or_regions names {shown(unknown)}, which dataset.json has not")
         groups.append(tuple(label for label in labels if label in flat))
     return tuple(group for group in groups if group)
 

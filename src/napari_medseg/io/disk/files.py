@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from napari_medseg.errors import FileError
@@ -18,6 +19,8 @@ _WANT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a full disk, of a user's full share of it, and of a file at its greatest size."""
 _NO_ROOM_BYTES = 1 << 20
 """A disk with fewer free bytes is full."""
+_REMOVALS, _BETWEEN_REMOVALS_S = 50, 0.1
+"""How often what was left on a full disk is removed, while it comes back."""
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 """An address such as https://... or s3://..., where a path keeps one slash; a drive has one letter."""
 
@@ -199,11 +202,21 @@ def os_errors_as_file_errors(path: Path, place: Path, needed_bytes: int | None =
             raise FileError(reason) from error
         written = size_of(place)
         if not (place / locks.JOURNAL).is_file():
-            for file in _files_in(place):
-                os.truncate(file, 0)  # a library that failed may hold the file open, which keeps its bytes on the disk
-            locks.remove(place)
+            _remove_all(place)
         needed = f"more than {written}" if needed_bytes is None else f"about {needed_bytes}"
         raise _no_room(path, reason, needed) from error
+
+
+def _remove_all(place: Path) -> None:
+    """Remove a file, or a folder into which threads of a library that failed may still put files for a while."""
+    for _ in range(_REMOVALS):
+        for file in _files_in(place):
+            with suppress(OSError):
+                os.truncate(file, 0)  # who holds the file open keeps its bytes on the disk
+        locks.remove(place)
+        time.sleep(_BETWEEN_REMOVALS_S)
+        if not os.path.lexists(place):
+            return
 
 
 def _no_room(path: Path, reason: str, needed: str) -> FileError:
