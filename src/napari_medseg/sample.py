@@ -50,6 +50,8 @@ _NAMES = tuple(_TISSUES)
 
 _HALF_BOX = (120.0, 125.0, 178.0)
 """Half of the box (S, P, L) in mm that the anatomy below fills."""
+_PLANES = 8
+"""Planes painted at a time."""
 _SAMPLES = 3
 """Samples per voxel along each axis; odd, so that one lies at the centre."""
 _ENDLESS = 1e6
@@ -242,7 +244,7 @@ def _triple(values: npt.ArrayLike) -> Triple:
     return a, b, c
 
 
-def _slabs(grid: Grid, planes: int = 8) -> Iterator[tuple[slice, Axes]]:
+def _slabs(grid: Grid) -> Iterator[tuple[slice, Axes]]:
     """A few planes at a time, with the positions of their samples in the mm of the anatomy: memory stays small."""
     view = [n * s / 2 for n, s in zip(grid.shape, grid.spacing, strict=True)]
     across = min(view[1] / _HALF_BOX[1], view[2] / _HALF_BOX[2])
@@ -252,8 +254,8 @@ def _slabs(grid: Grid, planes: int = 8) -> Iterator[tuple[slice, Axes]]:
         ((np.arange(n)[:, None] + offset).ravel() - (n - 1) / 2) * spacing / scale
         for n, spacing, scale in zip(grid.shape, grid.spacing, scales, strict=True)
     )
-    for start in range(0, grid.shape[0], planes):
-        stop = min(start + planes, grid.shape[0])
+    for start in range(0, grid.shape[0], _PLANES):
+        stop = min(start + _PLANES, grid.shape[0])
         yield slice(start, stop), (up[start * _SAMPLES : stop * _SAMPLES], back, left)
 
 

@@ -21,6 +21,8 @@ import numpy.typing as npt
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.geometry import Shape3
 
+_DEVIATION = 0.125
+"""Of the Gaussian, as a fraction of the window's size."""
 _LEAST_OF_NNUNET = 6e-9
 _LEAST_WEIGHT = 1e-3
 """A voxel in a window's corner counts this much at least: where no other window lies, it is all there is."""
@@ -43,16 +45,16 @@ def even_starts(size: int, window: int, overlap: float) -> list[int]:
     return [round((size - window) * i / (count - 1)) for i in range(count)]
 
 
-def gaussian(window: Shape3, sigma_scale: float = 0.125, *, as_nnunet: bool = False) -> npt.NDArray[np.float32]:
+def gaussian(window: Shape3, *, as_nnunet: bool = False) -> npt.NDArray[np.float32]:
     """The weight (z, y, x) of a window's voxels: a Gaussian around its centre, at least 0.001.
 
-    sigma_scale: standard deviation as a fraction of the window's size. as_nnunet: around the voxel behind the centre of
-    an even size, and without a least weight that matters. Source: Isensee et al., Nature Methods 2021.
+    as_nnunet: around the voxel behind the centre of an even size, and without a least weight that matters. Source:
+    Isensee et al., Nature Methods 2021.
     """
     axes = []  # float32 from the start, as MONAI computes it
     for n in window:
         distance = np.arange(n, dtype=np.float32) - np.float32(n // 2 if as_nnunet else (n - 1) / 2)
-        axes.append(np.exp(distance**2 / np.float32(-2 * (n * sigma_scale) ** 2), dtype=np.float32))
+        axes.append(np.exp(distance**2 / np.float32(-2 * (n * _DEVIATION) ** 2), dtype=np.float32))
     weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
     floor = np.float32(max(float(weight.min()), _LEAST_OF_NNUNET if as_nnunet else _LEAST_WEIGHT))
     return np.asarray(np.maximum(weight, floor))

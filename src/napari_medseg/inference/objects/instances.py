@@ -105,11 +105,11 @@ class Objects:
         return before
 
     @classmethod
-    def in_array(cls, target: Any, names: Sequence[str], voxels: int = BLOCK_VOXELS) -> Objects:
+    def in_array(cls, target: Any, names: Sequence[str]) -> Objects:
         """What is known of the objects in an array, of which names says what each is."""
         shape = shape_of(target)
         firsts, counts = np.full(len(names), math.prod(shape)), np.zeros(len(names), np.int64)
-        for box in blocks_of(target, voxels):
+        for box in blocks_of(target, BLOCK_VOXELS):
             part = np.asarray(target[box])
             known, at, found = np.unique(part, return_index=True, return_counts=True)
             inside = known > 0

@@ -31,6 +31,8 @@ _LEAST = 8
 _STEP = 4
 """Sizes of squares are multiples of it."""
 _HALVINGS = 2
+_VOXELS_AT_ONCE = 65_536
+"""Of the boxes that stand for one patch of a batch."""
 _SHARE = 0.25
 """Voxels of each size that the point head decides."""
 _TILE_OVERLAP = 0.35
@@ -152,6 +154,6 @@ def _cubes(shape: Shape3, step: int) -> Shape3:
     return z, y, x
 
 
-def boxes_at_once(spec: ModelSpec, voxels: int = 65_536) -> int:
+def boxes_at_once(spec: ModelSpec) -> int:
     """Boxes that stand for one patch of a batch: a box is small."""
-    return min(16, max(1, voxels // int(np.prod(spec.patch_zyx))))
+    return min(16, max(1, _VOXELS_AT_ONCE // int(np.prod(spec.patch_zyx))))
