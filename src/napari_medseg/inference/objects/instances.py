@@ -120,7 +120,7 @@ class Objects:
         return cls(list(names), firsts.tolist(), counts.tolist())
 
     def kept(self, least: float) -> list[int]:
-        """The numbers of the objects of at least so many voxels, in reading order."""
+        """The numbers of the objects of at least `least` voxels, in reading order."""
         order = sorted(range(len(self)), key=self.firsts.__getitem__)
         return [index + 1 for index in order if self.voxels[index] >= max(least, 1)]
 
