@@ -7,13 +7,15 @@ affine of NIfTI (RAS, xyz) a permutation and two signs. This module knows no vol
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+T = TypeVar("T")
 Triple = tuple[float, float, float]
 Shape3 = tuple[int, int, int]
 
@@ -23,6 +25,12 @@ _STRAIGHT = 1e-4
 """The sine of the angle by which an array axis may leave a world axis and still count as along it."""
 _REVERSE = np.eye(4)[[2, 1, 0, 3]]
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def triple_of(values: Iterable[T]) -> tuple[T, T, T]:
+    """Three values (z, y, x) as a tuple of that length; ValueError where they are not three."""
+    z, y, x = values
+    return z, y, x
 
 
 def from_itk(affine_lps_xyz: npt.ArrayLike) -> FloatArray:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import FileError, UnknownNameError
-from napari_medseg.geometry import FloatArray, Shape3, Triple
+from napari_medseg.geometry import FloatArray, Shape3, Triple, triple_of
 from napari_medseg.volume import Grid, Segmentation, Volume
 
 Kind = Literal["ct", "mr"]
@@ -192,7 +192,7 @@ def _varied(part: Part, rng: np.random.Generator, *, shift_mm: float, size: floa
     shift = rng.uniform(-shift_mm, shift_mm, 3) * ((0, 0.5, 0.5) if endless else (2, 1, 1))
     radii = np.array(stack.radii) * rng.uniform(1 - size, 1 + size, 3)
     varied = Stack(
-        centre=_triple(np.array(stack.centre) + shift),
+        centre=triple_of((np.array(stack.centre) + shift).tolist()),
         radii=(_ENDLESS if endless else float(radii[0]), float(radii[1]), float(radii[2])),
         turn_deg=stack.turn_deg + (0.0 if endless else float(rng.uniform(-8, 8))),
         lean=stack.lean,
@@ -215,8 +215,8 @@ def _ribs(rng: np.random.Generator) -> Iterator[Part]:
 def _bowel(rng: np.random.Generator) -> Iterator[Part]:
     """Loops at random places of the lower front, some with gas."""
     for _ in range(14):
-        at = _triple(rng.uniform((-125, -62, -85), (-20, -18, 85)))
-        radii = _triple(rng.uniform(13, 24, 3))
+        at = triple_of(rng.uniform((-125, -62, -85), (-20, -18, 85)).tolist())
+        radii = triple_of(rng.uniform(13, 24, 3).tolist())
         yield Part("bowel", Stack(at, radii, turn_deg=float(rng.uniform(0, 180))), in_cavity=True)
         if rng.uniform() < 0.4:
             top = (at[0], at[1] - radii[1] / 3, at[2])
@@ -237,11 +237,6 @@ def _contrast(kind: Kind, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         return means * (1 + 0.06 * off)
     off[_NAMES.index("air")] = 0
     return means + 8 * off
-
-
-def _triple(values: npt.ArrayLike) -> Triple:
-    a, b, c = np.asarray(values, dtype=float).tolist()
-    return a, b, c
 
 
 def _slabs(grid: Grid) -> Iterator[tuple[slice, Axes]]:

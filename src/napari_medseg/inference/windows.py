@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 
 _DEVIATION = 0.125
 """Of the Gaussian, as a fraction of the window's size."""
@@ -94,14 +94,12 @@ class Windows(ABC):
     @property
     def padded(self) -> Shape3:
         """The image's shape, and at least that of a window."""
-        z, y, x = (max(n, w) for n, w in zip(self.shape, self.window, strict=True))
-        return z, y, x
+        return triple_of(max(n, w) for n, w in zip(self.shape, self.window, strict=True))
 
     @property
     def pad_before(self) -> Shape3:
         """Voxels of padding before the image, along each axis; behind it there is one more where the sum is odd."""
-        z, y, x = ((p - n) // 2 for p, n in zip(self.padded, self.shape, strict=True))
-        return z, y, x
+        return triple_of((p - n) // 2 for p, n in zip(self.padded, self.shape, strict=True))
 
 
 @dataclass(frozen=True)
@@ -118,8 +116,7 @@ class WindowGrid(Windows):
     def starts_zyx(self) -> tuple[list[int], list[int], list[int]]:
         """First voxels of the windows along each axis, in the padded image."""
         along = starts if self.placing == "monai" else even_starts
-        z, y, x = (along(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
-        return z, y, x
+        return triple_of(along(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
 
     def mirrored_in_turn(self, corner: Shape3, axes: tuple[int, ...]) -> tuple[int, ...]:
         """Those of the axes along which the window at this corner is mirrored: every second one along each."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig, TrainConfig, TrainMode
 from napari_medseg.errors import InputError, NotSupportedError
-from napari_medseg.geometry import AxisOrder, Shape3, Triple
+from napari_medseg.geometry import AxisOrder, Shape3, Triple, triple_of
 from napari_medseg.inference.suitability import Range, require_order, sampled
 from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import Channel, Mode, ModelSpec, Normalisation, Seen, Stage, TrainingRecord
@@ -123,7 +123,7 @@ def _halves(labels: npt.NDArray[np.integer[Any]], ids: npt.NDArray[np.integer[An
         whole[:, 0] += np.bincount(which, minlength=len(ids))
         for axis, weights in ((0, np.full(len(y), of_z[z])), (1, of_y[y]), (2, of_x[x])):
             first[:, axis] += np.bincount(which, weights, len(ids))
-    return {int(i): _as_triple(share) for i, share in zip(ids, first / np.maximum(whole, 1), strict=True)}
+    return {int(i): triple_of(share.tolist()) for i, share in zip(ids, first / np.maximum(whole, 1), strict=True)}
 
 
 def require_same_channels(facts: Sequence[CaseFacts]) -> None:
@@ -270,8 +270,7 @@ def target_spacing(grids: Sequence[Grid]) -> Triple:
     if spacing[axis] < _THICK * max(spacing[a] for a in others) or shape[axis] * _THICK > min(shape[a] for a in others):
         return spacing
     finer = float(np.percentile([g.spacing[axis] for g in grids], _THICK_PERCENTILE))
-    z, y, x = (max(finer, *(spacing[o] for o in others)) if a == axis else spacing[a] for a in range(3))
-    return z, y, x
+    return triple_of(max(finer, *(spacing[o] for o in others)) if a == axis else spacing[a] for a in range(3))
 
 
 def part_of_volume(facts: Sequence[CaseFacts], spec: ModelSpec) -> float:
@@ -322,8 +321,7 @@ def coarse_spacing(shape: Shape3, spacing: Triple, voxels: int) -> Triple:
     step = 2 * min(spacing)
     while np.prod(extent / np.maximum(spacing, step)) > voxels:
         step *= 1.05
-    z, y, x = np.maximum(spacing, step).tolist()
-    return z, y, x
+    return triple_of(np.maximum(spacing, step).tolist())
 
 
 def labels_of(facts: Sequence[CaseFacts]) -> dict[int, str]:
@@ -378,14 +376,12 @@ def label_doubts(
 
 
 def _median_triple(triples: Sequence[Triple]) -> Triple:
-    z, y, x = np.median(np.array(triples), axis=0).tolist()
-    return z, y, x
+    return triple_of(np.median(np.array(triples), axis=0).tolist())
 
 
 def _median_shape(grids: Sequence[Grid], spacing: Triple) -> Shape3:
     shapes = [np.array(g.shape) * g.spacing / np.array(spacing) for g in grids]
-    z, y, x = np.maximum(1, np.round(np.median(shapes, axis=0))).astype(int).tolist()
-    return z, y, x
+    return triple_of(np.maximum(1, np.round(np.median(shapes, axis=0))).astype(int).tolist())
 
 
 def pools_for(shape: Shape3) -> int:
@@ -568,14 +564,9 @@ def seen_in(facts: Sequence[CaseFacts], orientation: str | None) -> Seen:
             (min(low for low, _ in of_cases), max(high for _, high in of_cases))
             for of_cases in zip(*(f.ranges for f in facts), strict=True)
         ),
-        spacing_zyx_mm=(_as_triple(spacings.min(axis=0)), _as_triple(spacings.max(axis=0))),
-        extent_zyx_mm=_as_triple(extents.min(axis=0)),
+        spacing_zyx_mm=(triple_of(spacings.min(axis=0).tolist()), triple_of(spacings.max(axis=0).tolist())),
+        extent_zyx_mm=triple_of(extents.min(axis=0).tolist()),
     )
-
-
-def _as_triple(values: npt.NDArray[np.floating]) -> Triple:
-    z, y, x = values.tolist()
-    return z, y, x
 
 
 def _refuse_idle(initial: ModelSpec, config: TrainConfig, owner: str = "the model to start from") -> None:

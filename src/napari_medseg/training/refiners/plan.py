@@ -12,7 +12,7 @@ import torch
 from napari_medseg import registry
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import AxisOrder, Shape3, Triple
+from napari_medseg.geometry import AxisOrder, Shape3, Triple, triple_of
 from napari_medseg.models.file import Model
 from napari_medseg.models.refining import Refining, RefiningMethod
 from napari_medseg.models.spec import ModelSpec
@@ -140,8 +140,7 @@ def spacing_of(facts: Sequence[CaseFacts], spec: ModelSpec) -> Triple:
 
 def facts_shape(facts: Sequence[CaseFacts]) -> Shape3:
     """The median shape of the cases, as they are stored."""
-    z, y, x = np.median([f.grid.shape for f in facts], axis=0).astype(int).tolist()
-    return z, y, x
+    return triple_of(np.median([f.grid.shape for f in facts], axis=0).astype(int).tolist())
 
 
 def _squares(shape: Shape3) -> Shape3:
@@ -150,8 +149,7 @@ def _squares(shape: Shape3) -> Shape3:
 
 def _cubes(shape: Shape3, step: int) -> Shape3:
     """step: what the network halves to 1."""
-    z, y, x = (min(_CUBE, max(_LEAST, step, round(n / 2 / step) * step)) if n > 1 else 1 for n in shape)
-    return z, y, x
+    return triple_of(min(_CUBE, max(_LEAST, step, round(n / 2 / step) * step)) if n > 1 else 1 for n in shape)
 
 
 def boxes_at_once(spec: ModelSpec) -> int:

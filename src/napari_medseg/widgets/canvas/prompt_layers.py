@@ -20,7 +20,7 @@ from napari.utils.events import EventEmitter
 from skimage.measure import find_contours
 
 from napari_medseg.errors import InputError, MedsegWarning
-from napari_medseg.geometry import FloatArray, Shape3
+from napari_medseg.geometry import FloatArray, Shape3, triple_of
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.prompts import Box, Index, Lasso, Point, Prompt, Scribble, SliceMask
 from napari_medseg.widgets.canvas.layers import GRID_KEY, Placement, placement, transform_of
@@ -488,8 +488,7 @@ def _fill_shapes(layer: Shapes, rows: Sequence[Row]) -> None:
 
 
 def _voxel(at: npt.ArrayLike) -> Index:
-    z, y, x = (max(0, int(np.floor(v + 0.5))) for v in np.asarray(at, dtype=float).tolist())
-    return z, y, x
+    return triple_of(max(0, int(np.floor(v + 0.5))) for v in np.asarray(at, dtype=float).tolist())
 
 
 def _between(at: FloatArray) -> npt.NDArray[np.int64]:
