@@ -37,17 +37,16 @@ from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, r
 from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
 from napari_medseg.training.patches import PatchSampler
 from napari_medseg.training.planning.document import Plan
-from napari_medseg.training.planning.following import of_plan
-from napari_medseg.training.planning.rules import (
+from napari_medseg.training.planning.doubts import label_doubts
+from napari_medseg.training.planning.facts import (
     CaseFacts,
-    label_doubts,
     labels_of,
-    patches_at_once,
-    plan,
-    plan_from,
     require_modalities,
     require_same_channels,
 )
+from napari_medseg.training.planning.fine_tuning import plan_from
+from napari_medseg.training.planning.following import of_plan
+from napari_medseg.training.planning.rules import patches_at_once, plan
 from napari_medseg.training.preparing import (
     facts_of_target,
     first_predictor,

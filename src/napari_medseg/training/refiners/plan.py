@@ -12,11 +12,13 @@ import torch
 from napari_medseg import registry
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import AxisOrder, Shape3, Triple, triple_of
+from napari_medseg.geometry import Shape3, Triple, triple_of
 from napari_medseg.models.file import Model
 from napari_medseg.models.refining import Refining, RefiningMethod
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.planning.rules import CaseFacts, plan, plan_from, target_spacing
+from napari_medseg.training.planning.facts import CaseFacts, grids_on
+from napari_medseg.training.planning.fine_tuning import plan_from
+from napari_medseg.training.planning.rules import plan, target_spacing
 from napari_medseg.volume import called
 
 TRAIN_OVERLAP, TEST_OVERLAP = 0.25, 0.55
@@ -133,9 +135,7 @@ def _point_rend(model: Model, facts: Sequence[CaseFacts], config: TrainConfig) -
 
 def spacing_of(facts: Sequence[CaseFacts], spec: ModelSpec) -> Triple:
     """The spacing of the cases on the axes of a model, which may have been trained at a coarser one."""
-    orientation = spec.orientation
-    grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)) for f in facts]
-    return target_spacing(grids)
+    return target_spacing(grids_on(facts, spec.orientation))
 
 
 def facts_shape(facts: Sequence[CaseFacts]) -> Shape3:
