@@ -286,7 +286,7 @@ class AugmentationConfig:
     """Random mirroring of the patches: none; all: along each axis; auto: along those on which every label lies on both
     sides of the images' middle, so that no left kidney is shown as a right one."""
     elastic_mm: float = field(default=0.0, metadata={"ge": 0, "le": 100, "step": 1})
-    """Random elastic deformation of up to so many mm in a fifth of the patches; 0 for none."""
+    """The farthest that a random elastic deformation moves a voxel, in a fifth of the patches; 0 for none."""
     modality_dropout: float = field(default=0.0, metadata={"ge": 0, "lt": 1, "step": 0.1})
     """Probability with which a channel of a patch is missing, never all of them: the model then segments images that
     lack a channel."""

@@ -7,20 +7,30 @@ affine of NIfTI (RAS, xyz) a permutation and two signs. This module knows no vol
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+T = TypeVar("T")
 Triple = tuple[float, float, float]
 Shape3 = tuple[int, int, int]
 
 AXIS_LETTERS = (("S", "I"), ("P", "A"), ("L", "R"))
 """The letters that an axis can run to, for each world axis (S, P, L): positive, negative."""
+_STRAIGHT = 1e-4
+"""The sine of the angle by which an array axis may leave a world axis and still count as along it."""
 _REVERSE = np.eye(4)[[2, 1, 0, 3]]
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def triple_of(values: Iterable[T]) -> tuple[T, T, T]:
+    """Three values (z, y, x) as a tuple of that length; ValueError where they are not three."""
+    z, y, x = values
+    return z, y, x
 
 
 def from_itk(affine_lps_xyz: npt.ArrayLike) -> FloatArray:
@@ -71,14 +81,14 @@ def orientation_of(affine: FloatArray) -> str:
     return "".join(AXIS_LETTERS[w][0 if s > 0 else 1] for w, s in zip(axes, signs, strict=True))
 
 
-def is_oblique(affine: FloatArray, tolerance: float = 1e-4) -> bool:
-    """Whether any array axis leaves its nearest world axis by more than `tolerance` (sine of the angle)."""
+def is_oblique(affine: FloatArray) -> bool:
+    """Whether any array axis leaves its nearest world axis by more than 1e-4 (sine of the angle)."""
     axes, signs = nearest_axes(affine)
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     expected = np.zeros((3, 3))
     for a in range(3):
         expected[axes[a], a] = signs[a]
-    return bool(np.abs(cosines - expected).max() > tolerance)
+    return bool(np.abs(cosines - expected).max() > _STRAIGHT)
 
 
 @dataclass(frozen=True)

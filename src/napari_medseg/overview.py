@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.geometry import AxisOrder
+from napari_medseg.geometry import AxisOrder, triple_of
 from napari_medseg.io.disk import files
 from napari_medseg.volume import Segmentation, Volume, require_order_onto
 
@@ -91,10 +91,8 @@ def save_overview(path: Path, volume: Volume, segmentation: Segmentation) -> Non
 def _middle(labels: Array) -> tuple[int, int, int]:
     """The centre (z, y, x) of all labels, or of the volume where there are none."""
     if not labels.any():
-        z, y, x = (n // 2 for n in labels.shape)
-        return z, y, x
-    z, y, x = (int(np.median(where)) for where in np.nonzero(labels))
-    return z, y, x
+        return triple_of(n // 2 for n in labels.shape)
+    return triple_of(int(np.median(where)) for where in np.nonzero(labels))
 
 
 def _grey_window(planes: list[Plane]) -> Pair:

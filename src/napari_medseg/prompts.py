@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import InputError
+from napari_medseg.geometry import triple_of
 from napari_medseg.volume import MAX_LABEL
 
 Index = tuple[int, int, int]
@@ -158,8 +159,7 @@ def _index(prompt: Prompt, field: str, value: Any) -> Index:
         raise InputError(
             f"{_name(prompt)} needs {field} as voxel indices (z, y, x), whole numbers from 0 on; got {value!r}"
         )
-    z, y, x = (int(n) for n in given)
-    return z, y, x
+    return triple_of(int(n) for n in given)
 
 
 def _array(prompt: Prompt, field: str, value: object) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.errors import FileError, UnknownNameError
-from napari_medseg.geometry import FloatArray, Shape3, Triple
+from napari_medseg.geometry import FloatArray, Shape3, Triple, triple_of
 from napari_medseg.volume import Grid, Segmentation, Volume
 
 Kind = Literal["ct", "mr"]
@@ -50,6 +50,8 @@ _NAMES = tuple(_TISSUES)
 
 _HALF_BOX = (120.0, 125.0, 178.0)
 """Half of the box (S, P, L) in mm that the anatomy below fills."""
+_PLANES = 8
+"""Planes painted at a time."""
 _SAMPLES = 3
 """Samples per voxel along each axis; odd, so that one lies at the centre."""
 _ENDLESS = 1e6
@@ -190,7 +192,7 @@ def _varied(part: Part, rng: np.random.Generator, *, shift_mm: float, size: floa
     shift = rng.uniform(-shift_mm, shift_mm, 3) * ((0, 0.5, 0.5) if endless else (2, 1, 1))
     radii = np.array(stack.radii) * rng.uniform(1 - size, 1 + size, 3)
     varied = Stack(
-        centre=_triple(np.array(stack.centre) + shift),
+        centre=triple_of((np.array(stack.centre) + shift).tolist()),
         radii=(_ENDLESS if endless else float(radii[0]), float(radii[1]), float(radii[2])),
         turn_deg=stack.turn_deg + (0.0 if endless else float(rng.uniform(-8, 8))),
         lean=stack.lean,
@@ -213,8 +215,8 @@ def _ribs(rng: np.random.Generator) -> Iterator[Part]:
 def _bowel(rng: np.random.Generator) -> Iterator[Part]:
     """Loops at random places of the lower front, some with gas."""
     for _ in range(14):
-        at = _triple(rng.uniform((-125, -62, -85), (-20, -18, 85)))
-        radii = _triple(rng.uniform(13, 24, 3))
+        at = triple_of(rng.uniform((-125, -62, -85), (-20, -18, 85)).tolist())
+        radii = triple_of(rng.uniform(13, 24, 3).tolist())
         yield Part("bowel", Stack(at, radii, turn_deg=float(rng.uniform(0, 180))), in_cavity=True)
         if rng.uniform() < 0.4:
             top = (at[0], at[1] - radii[1] / 3, at[2])
@@ -237,12 +239,7 @@ def _contrast(kind: Kind, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return means + 8 * off
 
 
-def _triple(values: npt.ArrayLike) -> Triple:
-    a, b, c = np.asarray(values, dtype=float).tolist()
-    return a, b, c
-
-
-def _slabs(grid: Grid, planes: int = 8) -> Iterator[tuple[slice, Axes]]:
+def _slabs(grid: Grid) -> Iterator[tuple[slice, Axes]]:
     """A few planes at a time, with the positions of their samples in the mm of the anatomy: memory stays small."""
     view = [n * s / 2 for n, s in zip(grid.shape, grid.spacing, strict=True)]
     across = min(view[1] / _HALF_BOX[1], view[2] / _HALF_BOX[2])
@@ -252,8 +249,8 @@ def _slabs(grid: Grid, planes: int = 8) -> Iterator[tuple[slice, Axes]]:
         ((np.arange(n)[:, None] + offset).ravel() - (n - 1) / 2) * spacing / scale
         for n, spacing, scale in zip(grid.shape, grid.spacing, scales, strict=True)
     )
-    for start in range(0, grid.shape[0], planes):
-        stop = min(start + planes, grid.shape[0])
+    for start in range(0, grid.shape[0], _PLANES):
+        stop = min(start + _PLANES, grid.shape[0])
         yield slice(start, stop), (up[start * _SAMPLES : stop * _SAMPLES], back, left)
 
 

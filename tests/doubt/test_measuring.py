@@ -126,5 +126,5 @@ def test_bad_input_is_refused_in_one_line(ball_model: Path, options: dict[str, o
 def test_every_kind_says_what_it_is() -> None:
     assert list(KINDS) == ["entropy", "margin", "tta", "dropout", "ensemble"]
     assert all(text.endswith(".") for text in KINDS.values())
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="overlap must be at least 0 and below 1"):
         DoubtConfig(overlap=1.0)

@@ -24,6 +24,7 @@ from napari_medseg.inference.engine import estimate
 from napari_medseg.inference.plan import InferencePlan, axis_maps, precision_for
 from napari_medseg.models.file import Model, write_model
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation
+from napari_medseg.registry import PresetName
 from napari_medseg.transforms.spatial import resample
 
 WINDOW = (16, 24, 24)

@@ -14,7 +14,7 @@ from napari_medseg.geometry import AxisOrder, Shape3, Triple
 from napari_medseg.inference.device import Machine
 from napari_medseg.inference.plan import ImageFacts, InferencePlan, resolve
 from napari_medseg.models.spec import Channel, ModelSpec, Normalisation, Stage
-from napari_medseg.training.planning.rules import CaseFacts
+from napari_medseg.training.planning.facts import CaseFacts
 
 
 def model_spec(inputs: int = 1, **changes: Any) -> ModelSpec:

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -64,8 +63,8 @@ def expected(image: Volume, model: Model) -> np.ndarray[Any, Any]:
     return labels
 
 
-def killed(work: Callable[[], object], after_s: float | None = None) -> bool:
-    """Do the work in a process of its own, which is killed after some time, or kills itself; whether it was killed."""
+def killed(work: Callable[[], object]) -> bool:
+    """Do the work in a process of its own, which may kill itself; whether it did."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child has no other thread that it would wait for
         child = os.fork()
@@ -74,9 +73,6 @@ def killed(work: Callable[[], object], after_s: float | None = None) -> bool:
             work()
             os._exit(0)
         os._exit(1)
-    if after_s is not None:
-        time.sleep(after_s)
-        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0, "it failed"
     return os.WIFSIGNALED(status)
@@ -172,13 +168,14 @@ def test_killed_anywhere_again_and_again(
 def test_forty_kills(
     image: Volume, model: Model, expected: np.ndarray[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    began = time.monotonic()
-    segment(image, model, out=tmp_path / "timed.zarr", device="cpu")
-    longest, draw, out = time.monotonic() - began, random.Random(0), tmp_path / "labels.zarr"
+    """After a drawn number of events, or in a file of a drawn number."""
+    count = len(list(iter_segment(image, model, out=tmp_path / "counted.zarr", device="cpu")))
+    draw, out = random.Random(0), tmp_path / "labels.zarr"
     kills = runs = finished = 0
     while kills < 40:
         runs += 1
-        if killed(lambda: segment(image, model, out=out, resume=True, device="cpu"), draw.uniform(0, longest)):
+        death = draw.choice([die_at_event, die_in_a_file])(draw.randrange(count))
+        if killed(lambda death=death: death(iter_segment(image, model, out=out, resume=True, device="cpu"))):  # type: ignore[misc]
             kills += 1
             continue
         finished += 1

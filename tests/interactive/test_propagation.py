@@ -115,7 +115,7 @@ def test_refusals_say_the_way_out(phantom: tuple[ms.Volume, npt.NDArray[np.uint8
     given = some(labels, 0, [11], volume.grid)
     elsewhere = ms.Segmentation(labels, ms.Grid.from_spacing(SHAPE, (2.0, 1.0, 1.0)))
     nothing = ms.Segmentation(np.zeros_like(labels), volume.grid)
-    with pytest.raises(GridMismatchError):
+    with pytest.raises(GridMismatchError, match="must lie on the same grid"):
         ms.propagate(volume, elsewhere)
     with pytest.raises(InputError, match="paint at least one slice"):
         ms.propagate(volume, nothing)

@@ -198,7 +198,7 @@ def test_refusals_change_nothing(session: InteractiveSession) -> None:
         session.add(ms.Point(A, label=1, positive=False))
     with pytest.raises(InputError, match=r"outside of the volume.*24x28x46"):
         session.add(ms.Point((24, 0, 0), label=1))
-    with pytest.raises(GridMismatchError):
+    with pytest.raises(GridMismatchError, match="must lie on the same grid"):
         session.start_from(other)
     with pytest.raises(InputError, match="a label id is a whole number from 1"):
         session.lock(0)

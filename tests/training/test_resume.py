@@ -225,6 +225,20 @@ def test_a_stopped_training_is_resumed_in_place_of_its_model(tmp_path: Path) -> 
     assert "nothing to resume" in again[0].message  # type: ignore[attr-defined]
 
 
+def test_the_state_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, reads = tmp_path / "m.safetensors", list[Path]()
+    stopped(out, 2)
+    real = saved._read
+
+    def reading(path: Path) -> Saved:
+        reads.append(path)
+        return real(path)
+
+    monkeypatch.setattr(saved, "_read", reading)
+    stopped(out, 99, resume=True)
+    assert len(reads) == 1
+
+
 @pytest.mark.parametrize(("before", "says"), [(1, False), (2, True), (None, False)], ids=["same", "other", "unknown"])
 @pytest.mark.usefixtures("one_thread")
 def test_other_threads_than_before_are_told(tmp_path: Path, before: int | None, says: bool) -> None:

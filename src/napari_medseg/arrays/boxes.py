@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 from napari_medseg.volume import LazyArray
 
 Box = tuple[slice, slice, slice]
@@ -27,8 +27,7 @@ _READ_AHEAD = 32
 
 def shape_of(array: LazyArray) -> Shape3:
     """The shape of an array that has three axes."""
-    z, y, x = array.shape
-    return z, y, x
+    return triple_of(array.shape)
 
 
 def chunks_of(array: LazyArray) -> Shape3:
@@ -56,8 +55,7 @@ def chunk_edges(array: LazyArray, axis: int) -> list[int]:
 
 def common_chunks(a: LazyArray, b: LazyArray) -> Shape3:
     """Per axis the larger chunk of two arrays that are read side by side."""
-    z, y, x = (max(p, q) for p, q in zip(chunks_of(a), chunks_of(b), strict=True))
-    return z, y, x
+    return triple_of(max(p, q) for p, q in zip(chunks_of(a), chunks_of(b), strict=True))
 
 
 def block_shape(shape: Shape3, chunks: Shape3, voxels: int = BLOCK_VOXELS, least: int = 1) -> Shape3:
@@ -139,27 +137,23 @@ def rolling(array: LazyArray, walk: Iterable[Region], halo: int) -> Iterator[npt
 
 def within(box: Box, outer: Box) -> Box:
     """The box in indices of the array that holds `outer` only."""
-    z, y, x = (slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, outer, strict=True))
-    return z, y, x
+    return triple_of(slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, outer, strict=True))
 
 
 def placed(box: Box, outer: Box) -> Box:
     """The box of an array that holds `outer` only, in indices of the whole array: the inverse of `within`."""
-    z, y, x = (slice(b.start + o.start, b.stop + o.start) for b, o in zip(box, outer, strict=True))
-    return z, y, x
+    return triple_of(slice(b.start + o.start, b.stop + o.start) for b, o in zip(box, outer, strict=True))
 
 
 def with_margin(box: Box, shape: Sequence[int], voxels: int | Sequence[int] = 1) -> Box:
     """The box grown on all sides by some voxels, the same or its own number along each axis, within the image."""
     more = [voxels] * 3 if isinstance(voxels, int) else voxels
-    z, y, x = (slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, more, shape, strict=True))
-    return z, y, x
+    return triple_of(slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, more, shape, strict=True))
 
 
 def intersection(a: Box, b: Box) -> Box:
     """What two boxes share; empty where they are apart."""
-    z, y, x = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
-    return z, y, x
+    return triple_of(slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
 
 
 def parts(side: slice, step: int) -> list[slice]:
@@ -169,8 +163,7 @@ def parts(side: slice, step: int) -> list[slice]:
 
 def first_of(box: Box) -> Shape3:
     """The index of the box's first voxel."""
-    z, y, x = (b.start for b in box)
-    return z, y, x
+    return triple_of(b.start for b in box)
 
 
 def is_empty(box: Box) -> bool:
@@ -193,8 +186,7 @@ def whole(shape: tuple[int, ...]) -> BoxND:
 
 def union(a: Box, b: Box) -> Box:
     """The smallest box that holds both."""
-    z, y, x = (slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
-    return z, y, x
+    return triple_of(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
 
 
 def holds_any(array: LazyArray) -> bool:

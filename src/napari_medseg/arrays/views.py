@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box, BoxND, chunk_edges, chunks_of, placed, shape_of
-from napari_medseg.geometry import AxisOrder, Shape3
+from napari_medseg.geometry import AxisOrder, Shape3, triple_of
 from napari_medseg.volume import Grid, LazyArray, Segmentation
 
 Array = npt.NDArray[Any]
@@ -175,8 +175,7 @@ class BoxView:
 
     @property
     def shape(self) -> Shape3:
-        z, y, x = (side.stop - side.start for side in self.box)
-        return z, y, x
+        return triple_of(side.stop - side.start for side in self.box)
 
     @property
     def dtype(self) -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_medseg.doubt.look import Cells, Look
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 from napari_medseg.models.trust import DiceLine
 from napari_medseg.volume import Grid
 
@@ -185,5 +185,4 @@ def _peak(cells: Cells, parts: Sequence[slice], shape: Shape3) -> Shape3:
 
 
 def _middle(cells: Cells, cell: Sequence[int | np.intp], shape: Shape3) -> Shape3:
-    z, y, x = (min(n - 1, int(k) * edge + edge // 2) for k, edge, n in zip(cell, cells.edges, shape, strict=True))
-    return z, y, x
+    return triple_of(min(n - 1, int(k) * edge + edge // 2) for k, edge, n in zip(cell, cells.edges, shape, strict=True))

@@ -18,7 +18,7 @@ import torch
 from napari_medseg.arrays.boxes import Box
 from napari_medseg.doubt.streaming import Seen, opened, streamed
 from napari_medseg.events import Work
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 from napari_medseg.inference.results.softness import Softness
 from napari_medseg.inference.suitability import sampled
 from napari_medseg.models.file import Model
@@ -59,11 +59,10 @@ class Cells:
 
     def box(self, cells: Sequence[slice]) -> Box:
         """The voxels of a box of cells."""
-        z, y, x = (
+        return triple_of(
             slice(part.start * edge, min(n, part.stop * edge))
             for part, edge, n in zip(cells, self.edges, self._shape, strict=True)
         )
-        return z, y, x
 
 
 @dataclass(frozen=True, eq=False)

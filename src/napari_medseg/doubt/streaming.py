@@ -82,8 +82,8 @@ def streamed(
 ) -> Generator[Event, None, None]:
     """Run a volume through its network: a Progress per window, and a Seen for each part of the image, none twice.
 
-    network: what runs on the windows instead of the predictor, with so many further channels. Memory does not grow with
-    the planes of the image.
+    network: what runs on the windows instead of the predictor. further: how many channels it adds. Memory does not grow
+    with the planes of the image.
     """
     job = yield from Job.prepare(volume, plan, predictor)
     shape = volume.grid.shape

@@ -59,9 +59,9 @@ class Observed:
 
 
 def observing(volume: Volume, classes: Classes, spec: ModelSpec, predictor: Predictor, keep: int) -> Work[Observed]:
-    """Run a network on a validation case, and keep about so many voxels.
+    """Run a network on a validation case, and keep some of its voxels.
 
-    classes: (Z, Y, X), < 0 where nobody annotated.
+    classes: (Z, Y, X), < 0 where nobody annotated. keep: about how many voxels.
     """
     wishes = SegmentConfig(precision=predictor.precision, preset="exact")
     plan = resolve(ImageFacts.of(volume), spec, wishes, Machine(str(predictor.device)))

@@ -24,7 +24,7 @@ from napari_medseg.architectures.blocks.outputs import logits_of
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.explanation.views import apart, as_volume, fitted, is_map, odds, padded_by, views_of
 from napari_medseg.explanation.watching import Guided, Watch
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 
 if TYPE_CHECKING:
     from napari_medseg.config import ExplainConfig
@@ -52,8 +52,7 @@ class Question:
     @property
     def size(self) -> Shape3:
         """The voxels (z, y, x) of the window, without halo."""
-        z, y, x = self.weights.shape
-        return z, y, x
+        return triple_of(self.weights.shape)
 
 
 Attribution = Callable[[nn.Module, Tensor, Question], Tensor]

@@ -16,7 +16,7 @@ from napari_medseg.explanation.randomised import Likeness
 from napari_medseg.explanation.scene import Scene
 from napari_medseg.explanation.shares import Shares
 from napari_medseg.explanation.targets import ModelTarget, Target
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 from napari_medseg.inference.blend import Piece, RollingLogits
 from napari_medseg.inference.regions import Region, columns, padded, rows_of
 from napari_medseg.inference.results.rows import RowWriter, edges_of
@@ -105,8 +105,7 @@ def _wanted(target: ModelTarget | None, scene: Scene, corner: Shape3) -> torch.T
 
 
 def _unpadded(corner: Shape3, scene: Scene) -> Shape3:
-    z, y, x = (c - before for c, before in zip(corner, scene.windows.pad_before, strict=True))
-    return z, y, x
+    return triple_of(c - before for c, before in zip(corner, scene.windows.pad_before, strict=True))
 
 
 def _rows(scene: Scene, box: Box, target: ModelTarget | None) -> list[Row]:

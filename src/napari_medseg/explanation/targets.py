@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from napari_medseg.arrays.boxes import Box, intersection, is_empty
 from napari_medseg.errors import InputError, UnknownNameError, did_you_mean
-from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
+from napari_medseg.geometry import AxisMap, AxisOrder, Shape3, triple_of
 from napari_medseg.inference.plan import Maps
 from napari_medseg.registry import shown
 from napari_medseg.volume import Segmentation, places_of
@@ -108,8 +108,7 @@ def checked_place(at: Any, shape: Shape3) -> Place:
     if not whole or not all(0 <= i < n for i, n in zip(at, shape, strict=True)):
         sizes = ", ".join(f"0 to {n - 1}" for n in shape)
         raise InputError(f"a voxel is three whole numbers (z, y, x) within {sizes}; got {shown(at)}")
-    z, y, x = (int(i) for i in at)
-    return z, y, x
+    return triple_of(int(i) for i in at)
 
 
 def label_of(asked: int | str, labels: Mapping[int, str], owner: str) -> int:

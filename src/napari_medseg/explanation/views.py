@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from napari_medseg.architectures.modes import TriPlanar
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 
 T = TypeVar("T")
 
@@ -45,8 +45,7 @@ def fitted(heat: Tensor, window: Shape3, padded: Shape3) -> Tensor:
 
 def padded_by(network: nn.Module, view: int, first: Tensor, window: Shape3) -> Shape3:
     """The size (z, y, x) of what a network works on. first: what its first convolution takes."""
-    z, y, x = (max(n, m) for n, m in zip(window, as_volume(first, network, view).shape[1:], strict=True))
-    return z, y, x
+    return triple_of(max(n, m) for n, m in zip(window, as_volume(first, network, view).shape[1:], strict=True))
 
 
 def is_map(found: Tensor, network: nn.Module, view: int, padded: Shape3) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_medseg.errors import MedsegError
 from napari_medseg.foreign.asked import Asked
-from napari_medseg.foreign.convert import Written, is_foreign, understood, writing
+from napari_medseg.foreign.convert import Written, understood, writing
 from napari_medseg.foreign.imported import Imported, ImportedSet
 from napari_medseg.models.naming import SUFFIX, first_free
 
@@ -55,11 +55,6 @@ def _set_told(found: ImportedSet) -> tuple[tuple[str, str], ...]:
     if found.crop is not None:
         rows.append(("Where", f"in the box that {found.crop.name} finds, and {found.crop.margin_mm:g} mm around it"))
     return tuple(rows)
-
-
-def may_be_model(source: Path) -> bool:
-    """Whether a path that is dropped may be a model of another program, judged by its name."""
-    return is_foreign(source)
 
 
 def target_in(folder: Path, source: Path) -> Path:

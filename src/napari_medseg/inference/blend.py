@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from napari_medseg.arrays.boxes import Box, is_empty
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 from napari_medseg.inference.plan import Maps
 from napari_medseg.inference.regions import Cores, Region, padded
 from napari_medseg.inference.windows import WindowGrid, Windows
@@ -312,12 +312,10 @@ class CoreLogits:
         return min(max(int(self._box[0].start), int(self._edges[0][row])), int(self._box[0].stop))
 
     def _indices(self, corner: Shape3) -> Shape3:
-        z, y, x = (starts.index(c) for starts, c in zip(self._starts, corner, strict=True))
-        return z, y, x
+        return triple_of(starts.index(c) for starts, c in zip(self._starts, corner, strict=True))
 
     def _outputs(self, indices: Shape3) -> Box:
-        z, y, x = (core.inside(i, side) for core, i, side in zip(self._cores, indices, self._box, strict=True))
-        return z, y, x
+        return triple_of(core.inside(i, side) for core, i, side in zip(self._cores, indices, self._box, strict=True))
 
 
 def classes_of(logits: torch.Tensor) -> torch.Tensor:

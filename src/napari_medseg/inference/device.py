@@ -87,15 +87,15 @@ Slowdown = Callable[[torch.device], float]
 """How many times longer a device takes in bf16 than in fp32."""
 
 
-def has_fast_bf16(device: torch.device, slowdown: Slowdown | None = None) -> bool:
+def has_fast_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 natively, so that it is faster than fp32.
 
-    A CPU that says so is measured too, by `slowdown`: torch's libraries may be kept from its instructions
-    (ONEDNN_MAX_CPU_ISA), and bf16 is 160 times slower then.
+    A CPU that says so is measured too: torch's libraries may be kept from its instructions (ONEDNN_MAX_CPU_ISA), and
+    bf16 is 160 times slower then.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _AMPERE
-    return device.type == "cpu" and _cpu_has_bf16() and (slowdown or measured_slowdown)(device) < _SLOWER
+    return device.type == "cpu" and _cpu_has_bf16() and measured_slowdown(device) < _SLOWER
 
 
 def bf16_doubt(precision: Precision, device: torch.device, slowdown: Slowdown | None = None) -> str | None:

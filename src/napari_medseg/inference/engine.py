@@ -93,12 +93,12 @@ def iter_segment(
     refine: a refiner or its path, which makes the labels better once all are there; see `iter_refine`.
 
     Yields `Started` (with the plan, and the Segmentation being filled), a `Notice` for each sign that the model was not
-    made for such an image, a `Progress` per row of chunks where the
-    model's normalisation asks for the image's statistics, a `Progress` per batch of windows, a `Filled` for each box of
-    labels that is in its array from then on, and `Finished` with the
-    Segmentation on the volume's grid. `close()` cancels before the next of these steps. What is done then stays in the
-    store, which remains marked as incomplete. A complete store that was there before is kept until the new one is
-    complete.
+    made for such an image, a `Progress` per row of chunks where the model's normalisation asks for the image's
+    statistics, a `Progress` per batch of windows, a `Filled` for each box of labels that is in its array from then on,
+    and `Finished` with the Segmentation on the volume's grid.
+
+    `close()` cancels before the next of these steps. What is done then stays in the store, which remains marked as
+    incomplete. A complete store that was there before is kept until the new one is complete.
 
     resume: continue what an earlier run left at `out` after any end, a killed process too; the labels are those of a
     run that was not interrupted. Without anything there it is a run like others.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_medseg import registry
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import AxisMap, AxisOrder, Shape3
+from napari_medseg.geometry import AxisMap, AxisOrder, Shape3, triple_of
 from napari_medseg.inference.windows import Placing, WindowGrid, Windows
 from napari_medseg.models.presets import SETTINGS, Mirroring, preset_for
 from napari_medseg.transforms.resampling import model_grid
@@ -280,8 +280,7 @@ def _model_grid(image_grid: Grid, spec: ModelSpec) -> Grid:
 
 def axis_maps(old: Shape3, new: Shape3) -> Maps:
     """The maps from the samples of a grid of shape `old` to those of one of shape `new` over the same box."""
-    z, y, x = (AxisMap.between(a, b) for a, b in zip(old, new, strict=True))
-    return z, y, x
+    return triple_of(AxisMap.between(a, b) for a, b in zip(old, new, strict=True))
 
 
 def window_of(spec: ModelSpec) -> Shape3:

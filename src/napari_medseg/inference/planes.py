@@ -21,7 +21,7 @@ from napari_medseg.arrays.boxes import Box, chunk_edges, intersection, parts, wi
 from napari_medseg.arrays.views import absent_value
 from napari_medseg.errors import FileError
 from napari_medseg.events import Progress
-from napari_medseg.geometry import AxisOrder, Shape3
+from napari_medseg.geometry import AxisOrder, Shape3, triple_of
 from napari_medseg.transforms.intensity import (
     Float32Array,
     NonzeroBox,
@@ -173,10 +173,9 @@ class BoxReader:
 
     def _box_of(self, first: Shape3, last: Shape3) -> Box:
         """The stored box from one chunk to another."""
-        z, y, x = (
+        return triple_of(
             slice(edges[i - 1] if i else 0, edges[j]) for edges, i, j in zip(self._edges, first, last, strict=True)
         )
-        return z, y, x
 
     def _load_now(self, box: Box) -> Future[Stored]:
         done: Future[Stored] = Future()
@@ -317,5 +316,6 @@ class ModelBoxes:
 
     def _needed(self, box: Box) -> Box:
         """The voxels of the image behind a box of the model's grid."""
-        z, y, x = (slice(*along.needs(side.start, side.stop)) for along, side in zip(self._to_model, box, strict=True))
-        return z, y, x
+        return triple_of(
+            slice(*along.needs(side.start, side.stop)) for along, side in zip(self._to_model, box, strict=True)
+        )

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box, whole
-from napari_medseg.geometry import AxisMap
+from napari_medseg.geometry import AxisMap, triple_of
 from napari_medseg.inference.plan import Maps
 from napari_medseg.inference.windows import Row, Windows
 
@@ -44,10 +44,9 @@ class Region:
 
 def padded(box: Box, windows: Windows) -> Box:
     """A box of the model's grid in voxels of the padded grid."""
-    z, y, x = (
+    return triple_of(
         slice(side.start + before, side.stop + before) for side, before in zip(box, windows.pad_before, strict=True)
     )
-    return z, y, x
 
 
 def rows_of(windows: Windows, source: Box) -> Iterator[Row]:

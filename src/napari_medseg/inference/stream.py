@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from napari_medseg.arrays.boxes import Box
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 from napari_medseg.inference.blend import Piece
 from napari_medseg.inference.regions import padded, rows_of
 from napari_medseg.inference.windows import Windows
@@ -283,11 +283,10 @@ class InputSlab:
     def _inside(self, start: int, stop: int) -> Box:
         """The part of the image in the padded planes [start, stop) and in the hull."""
         sides = (slice(start, stop), *self._hull)
-        z, y, x = (
+        return triple_of(
             slice(min(n, max(0, side.start - before)), min(n, max(0, side.stop - before)))
             for side, before, n in zip(sides, self._windows.pad_before, self._windows.shape, strict=True)
         )
-        return z, y, x
 
     def _read_inside(self, start: int, stop: int) -> torch.Tensor:
         """Padded planes [start, stop) of 0 to the padded depth: those of the source in a frame of zeros."""

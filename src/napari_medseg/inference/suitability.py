@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import chunk_edges
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import Triple
+from napari_medseg.geometry import Triple, triple_of
 from napari_medseg.inference.plan import axis_order
 from napari_medseg.inference.source.absent import require_absent
 from napari_medseg.transforms.intensity import CT_BELOW_HU, as_float32
@@ -171,7 +171,7 @@ def _of_extent(spec: ModelSpec, grid: Grid) -> list[str]:
         if share < _LEAST_OF_PATCH:
             return [
                 f"it fills {100 * share:.2g} % of the model's patch: {_mm(extent)} mm (z, y, x) of "
-                f"{_mm(_triple(patch))} mm"
+                f"{_mm(triple_of(patch.tolist()))} mm"
             ]
     seen = spec.training.seen
     if seen is None or all(e >= _LEAST_EXTENT * least for e, least in zip(extent, seen.extent_zyx_mm, strict=True)):
@@ -183,13 +183,7 @@ def _of_extent(spec: ModelSpec, grid: Grid) -> list[str]:
 
 
 def _extent(grid: Grid) -> Triple:
-    z, y, x = (n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
-    return z, y, x
-
-
-def _triple(values: npt.NDArray[np.floating]) -> Triple:
-    z, y, x = values.tolist()
-    return z, y, x
+    return triple_of(n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
 
 
 def _mm(values: Triple) -> str:

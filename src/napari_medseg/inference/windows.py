@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 
+_DEVIATION = 0.125
+"""Of the Gaussian, as a fraction of the window's size."""
 _LEAST_OF_NNUNET = 6e-9
 _LEAST_WEIGHT = 1e-3
 """A voxel in a window's corner counts this much at least: where no other window lies, it is all there is."""
@@ -44,16 +46,16 @@ def even_starts(size: int, window: int, overlap: float) -> list[int]:
     return [round((size - window) * i / (count - 1)) for i in range(count)]
 
 
-def gaussian(window: Shape3, sigma_scale: float = 0.125, *, as_nnunet: bool = False) -> npt.NDArray[np.float32]:
+def gaussian(window: Shape3, *, as_nnunet: bool = False) -> npt.NDArray[np.float32]:
     """The weight (z, y, x) of a window's voxels: a Gaussian around its centre, at least 0.001.
 
-    sigma_scale: standard deviation as a fraction of the window's size. as_nnunet: around the voxel behind the centre of
-    an even size, and without a least weight that matters. Source: Isensee et al., Nature Methods 2021.
+    as_nnunet: around the voxel behind the centre of an even size, and without a least weight that matters. Source:
+    Isensee et al., Nature Methods 2021.
     """
     axes = []  # float32 from the start, as MONAI computes it
     for n in window:
         distance = np.arange(n, dtype=np.float32) - np.float32(n // 2 if as_nnunet else (n - 1) / 2)
-        axes.append(np.exp(distance**2 / np.float32(-2 * (n * sigma_scale) ** 2), dtype=np.float32))
+        axes.append(np.exp(distance**2 / np.float32(-2 * (n * _DEVIATION) ** 2), dtype=np.float32))
     weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
     floor = np.float32(max(float(weight.min()), _LEAST_OF_NNUNET if as_nnunet else _LEAST_WEIGHT))
     return np.asarray(np.maximum(weight, floor))
@@ -93,14 +95,12 @@ class Windows(ABC):
     @property
     def padded(self) -> Shape3:
         """The image's shape, and at least that of a window."""
-        z, y, x = (max(n, w) for n, w in zip(self.shape, self.window, strict=True))
-        return z, y, x
+        return triple_of(max(n, w) for n, w in zip(self.shape, self.window, strict=True))
 
     @property
     def pad_before(self) -> Shape3:
         """Voxels of padding before the image, along each axis; behind it there is one more where the sum is odd."""
-        z, y, x = ((p - n) // 2 for p, n in zip(self.padded, self.shape, strict=True))
-        return z, y, x
+        return triple_of((p - n) // 2 for p, n in zip(self.padded, self.shape, strict=True))
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,7 @@ class WindowGrid(Windows):
     def starts_zyx(self) -> tuple[list[int], list[int], list[int]]:
         """First voxels of the windows along each axis, in the padded image."""
         along = starts if self.placing == "monai" else even_starts
-        z, y, x = (along(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
-        return z, y, x
+        return triple_of(along(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
 
     def mirrored_in_turn(self, corner: Shape3, axes: tuple[int, ...]) -> tuple[int, ...]:
         """Those of the axes along which the window at this corner is mirrored: every second one along each."""

@@ -51,11 +51,11 @@ class View:
 class Desk:
     """A session, the writable image (Z, Y, X) that shows it, and the file that keeps it.
 
-    image: on the volume's grid; the session's labels are written into it. None: nothing is written. log: the name that
-    the file gets if it is free; see `claim_new`. Not for use from several threads at once.
+    image: on the volume's grid; the session's labels are written into it. log: the name that the file gets if it is
+    free; see `claim_new`. Not for use from several threads at once.
     """
 
-    def __init__(self, volume: Volume, image: npt.NDArray[Any] | None, log: Path) -> None:
+    def __init__(self, volume: Volume, image: npt.NDArray[Any], log: Path) -> None:
         self.volume = volume
         self.session = InteractiveSession(volume)
         self._image = image
@@ -153,20 +153,18 @@ class Desk:
         """Write the masks that are other ones than before."""
         masks = {label: self.session.mask(label) for label in self.session.labels}
         changed = {label for label in self._shown | masks if self._shown.get(label) is not masks.get(label)}
-        if self._image is not None:
-            for label in changed & self._shown.keys():
-                part = self._image[self._shown[label].box]
-                part[part == label] = 0
-            for label in changed & masks.keys():
-                self._image[masks[label].box][masks[label].inside] = label
+        for label in changed & self._shown.keys():
+            part = self._image[self._shown[label].box]
+            part[part == label] = 0
+        for label in changed & masks.keys():
+            self._image[masks[label].box][masks[label].inside] = label
         self._shown = masks
 
     def _restore(self, voxels: npt.NDArray[np.int64]) -> None:
         """Show the session where a stroke was, whatever became of the stroke."""
-        if self._image is None or not len(voxels):
-            return
-        box = _around(voxels)
-        self._image[box] = self.session.segmentation.data[box]
+        if len(voxels):
+            box = _around(voxels)
+            self._image[box] = self.session.segmentation.data[box]
 
 
 def stroke_prompts(

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import AXIS_LETTERS
+from napari_medseg.geometry import AXIS_LETTERS, triple_of
 from napari_medseg.registry import shown
 from napari_medseg.volume import MAX_LABEL
 
@@ -164,8 +164,7 @@ def triple(what: str, value: object, check: Callable[[str, object], Any]) -> tup
     """The value as three checked numbers (z, y, x). check: `number` or `whole`."""
     if not isinstance(value, tuple | list) or len(value) != 3:
         raise InputError(f"{what} needs three numbers (z, y, x); got {shown(value)}")
-    z, y, x = (check(what, v) for v in value)
-    return z, y, x
+    return triple_of(check(what, v) for v in value)
 
 
 def orientation(value: object) -> None:

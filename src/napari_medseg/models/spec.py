@@ -417,17 +417,8 @@ class ModelSpec:
         return type(self).from_json, (self.to_json(),)
 
 
-_LATER: Mapping[str, Any] = {
-    "first": None,
-    "refines": None,
-    "cleaning": [],
-    "size_zyx": None,
-    "steps": [],
-    "output": {},
-    "sliding": {},
-    "recipe": {f.name: f.default for f in fields(Recipe)},
-    "trust": {},
-}
+_LATER = ("first", "refines", "cleaning", "size_zyx", "steps", "output", "sliding", "recipe", "trust")
+_ABSENT: Mapping[str, Any] = MappingProxyType({f.name: f.default for f in fields(ModelSpec) if f.name in _LATER})
 """Keys that older files do not have, with what their absence means."""
 
 
@@ -436,41 +427,32 @@ def _document(spec: ModelSpec) -> dict[str, Any]:
     plain: dict[str, Any] = _plain(spec)
     plain["steps"] = [step.document() for step in spec.steps]
     plain["cleaning"] = [cleaning_document(config) for config in spec.cleaning]
-    for name, value, default in (
-        ("refines", spec.refines, None),
-        ("cleaning", spec.cleaning, ()),
-        ("size_zyx", spec.size_zyx, None),
-        ("steps", spec.steps, ()),
-        ("output", spec.output, PLAIN_OUTPUT),
-        ("sliding", spec.sliding, PLAIN_SLIDING),
-        ("recipe", spec.recipe, PLAIN_RECIPE),
-        ("trust", spec.trust, PLAIN_TRUST),
-    ):
-        if value == default:
+    for name, default in _ABSENT.items():
+        if getattr(spec, name) == default:
             del plain[name]
     if "output" in plain and not spec.output.largest_regions:
         del plain["output"]["largest_regions"]
     for key in ("seen", "presets"):
         if not getattr(spec.training, key):
             del plain["training"][key]
-    if spec.first is None:
-        del plain["first"]
-    else:
+    if spec.first is not None:
         plain["first"]["model"] = _document(spec.first.model)
     return plain
 
 
 def _spec(document: object) -> ModelSpec:
     """A document without its schema number as a ModelSpec."""
-    members = _members("the ModelSpec", ModelSpec, {**_LATER, **_object("the ModelSpec", document)})
-    members["steps"] = tuple(read_step(_object("a step", step)) for step in _list(members, "steps"))
-    members["output"] = read_output(_object("output", members["output"]))
-    members["sliding"] = read_sliding(_object("sliding", members["sliding"]))
-    members["recipe"] = Recipe(**_members("recipe", Recipe, members["recipe"]))
-    members["trust"] = read_trust(_object("trust", members["trust"]))
-    members["channels"] = tuple(Channel(**_members("a channel", Channel, c)) for c in _list(members, "channels"))
+    given = _object("the ModelSpec", document)
+    members = _members("the ModelSpec", ModelSpec, {**_ABSENT, **given})
+    for name, read in _READERS.items():
+        if name in given:
+            members[name] = read(members[name])
+    members["channels"] = tuple(
+        Channel(**_members("a channel", Channel, c)) for c in _list("channels", members["channels"])
+    )
     members["normalisation"] = tuple(
-        Normalisation(**_members("a normalisation", Normalisation, n)) for n in _list(members, "normalisation")
+        Normalisation(**_members("a normalisation", Normalisation, n))
+        for n in _list("normalisation", members["normalisation"])
     )
     members["labels"] = {_label_id(k): v for k, v in _object("labels", members["labels"]).items()}
     training = _members(
@@ -479,7 +461,6 @@ def _spec(document: object) -> ModelSpec:
     if training["seen"] is not None:
         training["seen"] = Seen(**_members("seen", Seen, training["seen"]))
     members["training"] = TrainingRecord(**training)
-    members["cleaning"] = tuple(read_cleaning(_object("cleaning", one)) for one in _list(members, "cleaning"))
     if members["refines"] is not None:
         refines = {"model": "", **_object("refines", members["refines"])}
         members["refines"] = Refining(**_members("refines", Refining, refines))
@@ -517,11 +498,23 @@ def _members(what: str, cls: type, value: object) -> dict[str, Any]:
     return dict(members)
 
 
-def _list(members: dict[str, Any], name: str) -> list[Any]:
-    value = members[name]
+def _list(name: str, value: object) -> list[Any]:
     if not isinstance(value, list) or len(value) > checks.MAX_CHANNELS:
         raise InputError(f"{name} must be a JSON list of at most {checks.MAX_CHANNELS}; got {shown(value)}")
     return value
+
+
+_READERS: Mapping[str, Callable[[object], Any]] = MappingProxyType(
+    {
+        "steps": lambda value: tuple(read_step(_object("a step", step)) for step in _list("steps", value)),
+        "output": lambda value: read_output(_object("output", value)),
+        "sliding": lambda value: read_sliding(_object("sliding", value)),
+        "recipe": lambda value: Recipe(**_members("recipe", Recipe, value)),
+        "trust": lambda value: read_trust(_object("trust", value)),
+        "cleaning": lambda value: tuple(read_cleaning(_object("cleaning", one)) for one in _list("cleaning", value)),
+    }
+)
+"""{key that older files lack: how its JSON is read}."""
 
 
 def _label_id(key: str) -> int:

@@ -175,7 +175,7 @@ class NetworkSpec:
         return device != "cpu" or not self.depthwise
 
     def inputs_for(self, channels: int) -> int:
-        """The argument in_channels for images of so many channels: of a graph, the features of a node."""
+        """The argument in_channels for images of `channels` channels: of a graph, the features of a node."""
         return 2 * channels + IMAGE_AXES if self.takes == "graph" else channels
 
     def build(self, preset: PresetName = "default", **overrides: object) -> nn.Module:

@@ -37,17 +37,16 @@ from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, r
 from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
 from napari_medseg.training.patches import PatchSampler
 from napari_medseg.training.planning.document import Plan
-from napari_medseg.training.planning.following import of_plan
-from napari_medseg.training.planning.rules import (
+from napari_medseg.training.planning.doubts import label_doubts
+from napari_medseg.training.planning.facts import (
     CaseFacts,
-    label_doubts,
     labels_of,
-    patches_at_once,
-    plan,
-    plan_from,
     require_modalities,
     require_same_channels,
 )
+from napari_medseg.training.planning.fine_tuning import plan_from
+from napari_medseg.training.planning.following import of_plan
+from napari_medseg.training.planning.rules import patches_at_once, plan
 from napari_medseg.training.preparing import (
     facts_of_target,
     first_predictor,
@@ -240,7 +239,8 @@ def _train_one(
         boxes = spec.first is not None and spec.first.guide == "boxes"
         if scheme.takes == "memory" or spec.refines or boxes:  # in use, it sees objects only
             config = configured(TrainConfig, config, {"foreground": 1.0})
-        spec = _mirrored_as_before(job, (yield from _searched(job, config, spec, read, target)))
+        saved = load(folder_of(job.out)) if job.resume else None
+        spec = _mirrored_as_before(job, saved, (yield from _searched(job, saved, config, spec, read, target)))
         before = first_predictor(spec, first, initial, target)
         of_target = yield from facts_of_target(job, read.facts, draw)
         planned, spec = spec, adapted_spec(spec, facts, of_target)
@@ -265,8 +265,9 @@ def _train_one(
             setup = replace(setup, target=_sampler(config, spec, target, target_seen))
         state = new_state(setup, job.errors_of or initial)
         keeper = Checkpoints(job.out, _settings(job, spec, job.errors_of or initial, setup.config.optimiser.peak))
-        saved = keeper.saved() if job.resume else None
-        if saved is None and stage is None:  # the second stage of a cascade adds to the folder of its first
+        if saved is not None:
+            keeper.require_same(saved)
+        elif stage is None:  # the second stage of a cascade adds to the folder of its first
             step_aside(folder_of(job.out if guided is None else guided.out))
         yield Started(described(setup, state, [case.name for case in read.validation]))
         doubts = label_doubts(facts, read.to_validate, spec.labels) if stage is None else []
@@ -360,13 +361,12 @@ def _planned(
 
 
 def _searched(
-    job: Job, config: TrainConfig, spec: ModelSpec, read: _Read, device: torch.device
+    job: Job, earlier: Saved | None, config: TrainConfig, spec: ModelSpec, read: _Read, device: torch.device
 ) -> Generator[Event, None, ModelSpec]:
     """The plan to train by: what a search finds where one is asked for; a training that is resumed has its own."""
     seconds, facts = config.searching.search * 60, read.to_train
     if not seconds:
         return spec
-    earlier = load(folder_of(job.out)) if job.resume else None
     if earlier is not None:
         return ModelSpec.from_json(json.dumps(earlier.settings["plan"]))
     tried = candidates(spec, facts, config, device.type, read.labels)
@@ -389,12 +389,11 @@ def _searched(
         return (yield from searching(search, tried)).spec
 
 
-def _mirrored_as_before(job: Job, spec: ModelSpec) -> ModelSpec:
+def _mirrored_as_before(job: Job, earlier: Saved | None, spec: ModelSpec) -> ModelSpec:
     """The spec of a training that is resumed mirrors as it did, also where an earlier version planned it.
 
     Raises InputError where something else than the default is asked for.
     """
-    earlier = load(folder_of(job.out)) if job.resume else None
     if earlier is None or "plan" not in earlier.settings:
         return spec
     recipe, asked = ModelSpec.from_json(json.dumps(earlier.settings["plan"])).recipe, job.config.augmentation.mirror

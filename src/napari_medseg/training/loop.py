@@ -24,7 +24,7 @@ from napari_medseg.models.refining import GIVEN, no_better
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.models.trust import PLAIN_TRUST, Trust
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.planning.rules import CaseFacts
+from napari_medseg.training.planning.facts import CaseFacts
 from napari_medseg.training.refiners.deciding import deciding
 from napari_medseg.training.saving.checkpoint import Checkpoints
 from napari_medseg.training.saving.record import recorded

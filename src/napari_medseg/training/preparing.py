@@ -23,10 +23,7 @@ from napari_medseg.training.cases import (
     prepare,
 )
 from napari_medseg.training.job import Job
-from napari_medseg.training.planning.rules import (
-    CaseFacts,
-    facts_of,
-)
+from napari_medseg.training.planning.facts import CaseFacts, facts_of
 from napari_medseg.training.refiners.errors import (
     Errors,
 )

@@ -15,7 +15,7 @@ from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig
 from napari_medseg.errors import InputError
 from napari_medseg.inference.suitability import require_order
-from napari_medseg.training.planning.rules import CaseFacts
+from napari_medseg.training.planning.facts import CaseFacts
 from napari_medseg.transforms.intensity import CT_BELOW_HU
 from napari_medseg.volume import Segmentation, plain_channels, same_name
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
 from napari_medseg.architectures.monai.residual import AHNet
-from napari_medseg.errors import InputError
 from napari_medseg.registry import network
 from network_suite import NetworkSuite, noise
 
@@ -104,13 +103,3 @@ def test_backbones_come_without_a_download_and_with_the_norm_asked_for(backbone:
     kinds = {type(m) for m in net.modules()}
     assert nn.InstanceNorm3d in kinds
     assert nn.BatchNorm3d not in kinds
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [("segresnet", {"blocks_up": (1,)}), ("mednext", {"blocks": (2, 2)})],
-    ids=["segresnet", "mednext"],
-)
-def test_arguments_that_do_not_go_together(name: str, change: dict[str, Any]) -> None:
-    with torch.device("meta"), pytest.raises(InputError, match="do not go together"):
-        network(name).build(**change)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
 
 from napari_medseg.architectures.blocks.base import attention_maps
-from napari_medseg.errors import InputError
 from napari_medseg.registry import network
 from network_suite import NetworkSuite, noise
 
@@ -50,19 +49,6 @@ def test_number_of_parameters(name: str, spatial_dims: int, count: int) -> None:
     with torch.device("meta"):
         net = network(name).build(spatial_dims=spatial_dims)
     assert sum(p.numel() for p in net.parameters()) == count
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("monai_attention_unet", {"strides": (2,)}),
-        ("monai_unet", {"strides": (2,)}),
-    ],
-    ids=["monai_attention_unet", "monai_unet"],
-)
-def test_arguments_that_do_not_go_together(name: str, change: dict[str, Any]) -> None:
-    with torch.device("meta"), pytest.raises(InputError, match="do not go together"):
-        network(name).build(**change)
 
 
 def test_supervised_nodes_all_have_the_full_size_the_last_first() -> None:

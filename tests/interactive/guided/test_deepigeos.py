@@ -164,7 +164,7 @@ def test_bad_requests_say_the_way_out(case: Case, model: ms.Model, tmp_path: Pat
     with pytest.raises(InputError, match="there is nothing to correct"):
         correct(volume, empty, [], model)
     other = ms.Segmentation(np.zeros((2, 2, 2), np.uint8), ms.Grid.from_spacing((2, 2, 2), (1, 1, 1), (0, 0, 0)))
-    with pytest.raises(GridMismatchError):
+    with pytest.raises(GridMismatchError, match="must lie on the same grid"):
         correct(volume, other, [], model)
     path = tmp_path / "pnet.safetensors"
     spec = replace(model.spec, network="deepigeos_pnet")

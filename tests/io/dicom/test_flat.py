@@ -113,7 +113,7 @@ def test_colours_are_three_channels(
     assert read.channels == io.peek(path).channels == ("red", "green", "blue")
     off = np.abs(np.moveaxis(np.asarray(read.data)[:, 0], 0, -1).astype(int) - expected.astype(int)).max()
     assert off <= (0 if kind == "RGB" else 3)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="labels have one channel; got 3 channels"):
         io.read_segmentation(path)
 
 

@@ -122,9 +122,14 @@ def test_what_is_still_written_behind_the_error_is_removed_too(tmp_path: Path) -
 
     writer = threading.Thread(target=go_on)
     writer.start()
-    with pytest.raises(FileError, match="No space left"), os_errors_as_file_errors(place, place):
-        failed.set()
-        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fail() -> None:
+        with os_errors_as_file_errors(place, place):
+            failed.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(FileError, match="No space left"):
+        fail()
     writer.join()
     assert not place.exists()
 

@@ -7,7 +7,6 @@ import torch
 
 from napari_medseg.architectures.blocks.outputs import Outputs
 from napari_medseg.training.cases import IGNORE
-from napari_medseg.training.losses.overlap import dice_ce
 from napari_medseg.training.losses.supervised import deeply_supervised
 
 
@@ -26,11 +25,11 @@ def test_two_voxels_by_hand() -> None:
     logits = torch.tensor([[[0.0, 0.0], [math.log(3), math.log(3)]]])
     entropy = -(math.log(3 / 4) + math.log(1 / 4)) / 2
     dice = 2 * (3 / 4) / ((3 / 4 + 3 / 4) + 1)
-    assert float(dice_ce(logits, torch.tensor([[1, 0]]))) == pytest.approx(entropy + 1 - dice, abs=1e-5)
+    assert float(deeply_supervised(logits, torch.tensor([[1, 0]]))) == pytest.approx(entropy + 1 - dice, abs=1e-5)
     # With the background voxel ignored, the other one is alone.
     dice = 2 * (3 / 4) / (3 / 4 + 1)
     expected = -math.log(3 / 4) + 1 - dice
-    assert float(dice_ce(logits, torch.tensor([[1, IGNORE]]))) == pytest.approx(expected, abs=1e-5)
+    assert float(deeply_supervised(logits, torch.tensor([[1, IGNORE]]))) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("annotated", [6, 3, 0], ids=["all", "half", "nothing"])
@@ -44,28 +43,28 @@ def test_equals_the_definition_written_out(logits: torch.Tensor, classes: torch.
     over = (0, 2, 3, 4)
     dice = (2 * (probability * truth).sum(over) + 1e-5) / (probability.sum(over) + truth.sum(over) + 1e-5)
     expected = float(entropy + 1 - dice[1:].mean())
-    assert float(dice_ce(logits, classes)) == pytest.approx(expected, abs=1e-5)
+    assert float(deeply_supervised(logits, classes)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_right_and_certain_costs_nothing(classes: torch.Tensor) -> None:
     certain = 50 * torch.nn.functional.one_hot(classes, 4).movedim(-1, 1).float()
-    assert float(dice_ce(certain, classes)) == pytest.approx(0, abs=1e-4)
+    assert float(deeply_supervised(certain, classes)) == pytest.approx(0, abs=1e-4)
 
 
 def test_voxels_that_nobody_annotated_count_nowhere(logits: torch.Tensor, classes: torch.Tensor) -> None:
     partial = classes.clone()
     partial[:, 3:] = IGNORE
-    loss = dice_ce(logits, partial)
+    loss = deeply_supervised(logits, partial)
     loss.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert not logits.grad[:, :, 3:].any()
     assert logits.grad[:, :, :3].all()
-    expected = dice_ce(logits.detach()[:, :, :3], classes[:, :3])
+    expected = deeply_supervised(logits.detach()[:, :, :3], classes[:, :3])
     assert float(loss.detach()) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_nothing_annotated_is_finite(logits: torch.Tensor, classes: torch.Tensor) -> None:
-    loss = dice_ce(logits, torch.full_like(classes, IGNORE))
+    loss = deeply_supervised(logits, torch.full_like(classes, IGNORE))
     loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
 
@@ -74,6 +73,5 @@ def test_scales_are_weighted_by_halves(logits: torch.Tensor, classes: torch.Tens
     logits = logits.detach()
     half = torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     coarse = classes[:, 1::2, :, 1::2][:, :, [0, 2, 4, 6]]
-    expected = (dice_ce(logits, classes) + 0.5 * dice_ce(half, coarse)) / 1.5
+    expected = (deeply_supervised(logits, classes) + 0.5 * deeply_supervised(half, coarse)) / 1.5
     assert float(deeply_supervised(Outputs(logits, (half,)), classes)) == pytest.approx(float(expected), abs=1e-5)
-    assert float(deeply_supervised(logits, classes)) == pytest.approx(float(dice_ce(logits, classes)))

@@ -15,16 +15,10 @@ from napari_medseg.models.pipeline import Sliding
 from napari_medseg.models.recipe import Recipe
 from napari_medseg.models.spec import TrainingRecord
 from napari_medseg.training.cases import as_cases
-from napari_medseg.training.planning.rules import (
-    facts_of,
-    label_doubts,
-    labels_of,
-    patch_for,
-    plan,
-    plan_from,
-    pools_for,
-    require_same_channels,
-)
+from napari_medseg.training.planning.doubts import label_doubts
+from napari_medseg.training.planning.facts import facts_of, labels_of, require_same_channels
+from napari_medseg.training.planning.fine_tuning import plan_from
+from napari_medseg.training.planning.rules import patch_for, plan, pools_for
 from napari_medseg.training.planning.topology import rounded
 
 SQUARE = Grid.from_spacing((SHAPE[0], SHAPE[2], SHAPE[1]), (2.0, 1.0, 1.0))

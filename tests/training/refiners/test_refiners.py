@@ -21,7 +21,7 @@ from napari_medseg.models.refining import GIVEN, REFINED
 from napari_medseg.models.several import Ensemble
 from napari_medseg.training import iter_train, iter_train_folds
 from napari_medseg.training.cases import as_cases
-from napari_medseg.training.planning.rules import facts_of
+from napari_medseg.training.planning.facts import facts_of
 from napari_medseg.training.refiners import errors
 from napari_medseg.training.refiners.plan import CUBE_OVERLAP, refiner_plan
 from napari_medseg.training.schemes.refiners import points_loss

@@ -20,7 +20,8 @@ from napari_medseg.errors import InputError
 from napari_medseg.events import Notice, TrainProgress, Validated
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.patches import PatchBatch
-from napari_medseg.training.planning.rules import CaseFacts, facts_of, plan
+from napari_medseg.training.planning.facts import CaseFacts, facts_of
+from napari_medseg.training.planning.rules import plan
 from napari_medseg.training.saving.saved import load
 from napari_medseg.training.schemes.domain import cyclegan
 from napari_medseg.training.schemes.domain.adapting import learn_from

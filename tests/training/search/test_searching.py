@@ -24,7 +24,8 @@ from napari_medseg.registry import network
 from napari_medseg.training import plan as make_plan
 from napari_medseg.training import train_folds
 from napari_medseg.training.cases import as_cases
-from napari_medseg.training.planning.rules import facts_of, labels_of, plan
+from napari_medseg.training.planning.facts import facts_of, labels_of
+from napari_medseg.training.planning.rules import plan
 from napari_medseg.training.search import searching
 from napari_medseg.training.search.candidates import AS_PLANNED, Candidate, candidates
 from napari_medseg.training.search.searching import Tried, affordable, best_of, rounds_of

@@ -17,6 +17,22 @@ from napari_medseg.architectures.blocks.light import PooledPyramid, Style
 from napari_medseg.architectures.blocks.resnet import ResNetEncoder
 
 
+def _encoder(
+    spatial_dims: int, in_channels: int, blocks: tuple[int, ...], width: int, norm: str, *, dilations: tuple[int, ...]
+) -> ResNetEncoder:
+    """The dilated ResNet of both networks."""
+    return ResNetEncoder(
+        spatial_dims,
+        in_channels,
+        blocks,
+        bottleneck=True,
+        width=width,
+        dilations=dilations,
+        norm=norm,
+        deep_stem=True,
+    )
+
+
 class PSPNet(nn.Module):
     """Averages over the whole image and its halves, thirds and sixths beside the features of a dilated ResNet.
 
@@ -36,16 +52,7 @@ class PSPNet(nn.Module):
     ) -> None:
         super().__init__()
         style = Style(spatial_dims, norm)
-        self.encoder = ResNetEncoder(
-            spatial_dims,
-            in_channels,
-            blocks,
-            bottleneck=True,
-            width=width,
-            dilations=(1, 1, 2, 4),
-            norm=norm,
-            deep_stem=True,
-        )
+        self.encoder = _encoder(spatial_dims, in_channels, blocks, width, norm, dilations=(1, 1, 2, 4))
         deep = self.encoder.channels[-1]
         self.head = nn.Sequential(
             PooledPyramid(style, deep, deep // 4),
@@ -80,16 +87,7 @@ class DeepLabV3(nn.Module):
     ) -> None:
         super().__init__()
         style = Style(spatial_dims, norm)
-        self.encoder = ResNetEncoder(
-            spatial_dims,
-            in_channels,
-            blocks,
-            bottleneck=True,
-            width=width,
-            dilations=(1, 1, 1, 2),
-            norm=norm,
-            deep_stem=True,
-        )
+        self.encoder = _encoder(spatial_dims, in_channels, blocks, width, norm, dilations=(1, 1, 1, 2))
         self.context = _AtrousPyramid(style, self.encoder.channels[-1], 4 * width)
         self.head = Style(spatial_dims, norm, bias=True).plain(4 * width, out_channels, 1)
         he_init(self)

@@ -17,6 +17,7 @@ from napari_medseg.config import ExplainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.explanation.methods import METHODS, method_of
 from napari_medseg.foreign import refuse_foreign_model
+from napari_medseg.geometry import triple_of
 from napari_medseg.io.formats import check_fits
 from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.models.several import as_models
@@ -109,8 +110,7 @@ def run(args: Namespace) -> None:
 
 def voxel_of(text: str) -> tuple[int, int, int]:
     """Z,Y,X as three whole numbers; ValueError for anything else, which argparse tells."""
-    z, y, x = (int(word) for word in text.split(","))
-    return z, y, x
+    return triple_of(int(word) for word in text.split(","))
 
 
 def component_of(text: str) -> int | tuple[int, int, int]:

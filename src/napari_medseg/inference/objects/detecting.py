@@ -20,7 +20,7 @@ from napari_medseg.architectures.detection.mask_rcnn import Found, MaskRCNN, sam
 from napari_medseg.arrays.boxes import Box, intersection, overlaps, within
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.events import Event, Notice, Progress
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 from napari_medseg.inference.device import autocast
 from napari_medseg.inference.job import Job
 from napari_medseg.inference.objects.parts import UnionFind
@@ -212,10 +212,9 @@ class Painter:
 
     def _place(self, piece: Detection) -> Box:
         low, high = piece.box[:3], piece.box[3:]
-        z, y, x = (
+        return triple_of(
             slice(int(np.floor(a / s)), int(np.ceil(b / s)) + 1) for a, b, s in zip(low, high, self.scale, strict=True)
         )
-        return z, y, x
 
     def _inside(self, piece: Detection, place: Box) -> npt.NDArray[np.bool_]:
         coordinates = [

@@ -105,11 +105,11 @@ class Objects:
         return before
 
     @classmethod
-    def in_array(cls, target: Any, names: Sequence[str], voxels: int = BLOCK_VOXELS) -> Objects:
+    def in_array(cls, target: Any, names: Sequence[str]) -> Objects:
         """What is known of the objects in an array, of which names says what each is."""
         shape = shape_of(target)
         firsts, counts = np.full(len(names), math.prod(shape)), np.zeros(len(names), np.int64)
-        for box in blocks_of(target, voxels):
+        for box in blocks_of(target, BLOCK_VOXELS):
             part = np.asarray(target[box])
             known, at, found = np.unique(part, return_index=True, return_counts=True)
             inside = known > 0
@@ -120,7 +120,7 @@ class Objects:
         return cls(list(names), firsts.tolist(), counts.tolist())
 
     def kept(self, least: float) -> list[int]:
-        """The numbers of the objects of at least so many voxels, in reading order."""
+        """The numbers of the objects of at least `least` voxels, in reading order."""
         order = sorted(range(len(self)), key=self.firsts.__getitem__)
         return [index + 1 for index in order if self.voxels[index] >= max(least, 1)]
 

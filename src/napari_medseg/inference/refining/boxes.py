@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_medseg.arrays.boxes import Box
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.integer[Any]]
@@ -82,5 +82,4 @@ def _shade(shade: Mask, part: Mask, y: int, x: int) -> None:
 def box_around(centre: Shape3, box: Shape3, shape: Shape3) -> Box:
     """The box of that size around a voxel, moved into the image; where the image is smaller, it begins with it."""
     starts = [min(max(0, c - n // 2), max(0, size - n)) for c, n, size in zip(centre, box, shape, strict=True)]
-    z, y, x = (slice(start, start + n) for start, n in zip(starts, box, strict=True))
-    return z, y, x
+    return triple_of(slice(start, start + n) for start, n in zip(starts, box, strict=True))

@@ -12,7 +12,7 @@ from torch import nn
 
 from napari_medseg.architectures.kernels import CpuKernels
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import Shape3
+from napari_medseg.geometry import Shape3, triple_of
 from napari_medseg.inference.plan import axis_maps
 from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.file import Model
@@ -67,5 +67,4 @@ def require_refiner(model: Model) -> None:
 
 def shape3(values: torch.Tensor) -> Shape3:
     """The last three sizes of a tensor."""
-    z, y, x = values.shape[-3:]
-    return z, y, x
+    return triple_of(values.shape[-3:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,20 +38,20 @@ def pace_of(model: Model, plan: InferencePlan) -> Pace:
     return (model.sha256, plan.device, plan.precision, plan.backend, plan.batch_size, plan.preset, mirrors)
 
 
-def seconds_of(model: Model, plan: InferencePlan, clock: Callable[[], float] = time.perf_counter) -> float:
+def seconds_of(model: Model, plan: InferencePlan) -> float:
     """The seconds that the network needs for all windows, from one batch of zeros. Reading and blending come on top."""
     known = replace(plan, layout=remembered(model, plan) or plan.layout)
-    return _seconds(load_predictor(model, known), plan, clock)
+    return _seconds(load_predictor(model, known), plan)
 
 
-def _seconds(predictor: Predictor, plan: InferencePlan, clock: Callable[[], float]) -> float:
+def _seconds(predictor: Predictor, plan: InferencePlan) -> float:
     windows = plan.windows
     z, y, x = windows.window
     batch = torch.zeros((plan.batch_size, plan.inputs, z + 2 * plan.halo, y, x))
     predictor(batch)  # the first run loads the code for these sizes
-    start = clock()
+    start = time.perf_counter()
     float(predictor(batch)[0, 0, 0, 0, 0])  # the number is waited for: a GPU works on its own
-    seconds = (clock() - start) * math.ceil(len(windows) / plan.batch_size)
+    seconds = (time.perf_counter() - start) * math.ceil(len(windows) / plan.batch_size)
     if plan.first is None or predictor.first is None:
         return seconds
-    return seconds + _seconds(predictor.first, plan.first, clock)
+    return seconds + _seconds(predictor.first, plan.first)

@@ -41,7 +41,7 @@ class Crew(Protocol):
 
 @contextmanager
 def crew_of(workers: int | None, scheduler: str | None) -> Iterator[Crew]:
-    """The workers of a request: a dask scheduler's, or so many processes of this machine.
+    """The workers of a request: those of a dask scheduler, or `workers` processes of this machine.
 
     The processes are those of a dask LocalCluster, with its dashboard, where dask.distributed is installed. Raises
     InputError for a request that makes no sense, NotSupportedError where dask.distributed is needed and absent.
@@ -130,7 +130,7 @@ def torch_threads() -> int:
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """In a worker: torch takes so many threads meanwhile, as in the process that asks.
+    """In a worker: torch takes `count` threads meanwhile, as in the process that asks.
 
     The last bits of its sums depend on their number in some networks.
     """

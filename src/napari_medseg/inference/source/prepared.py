@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from napari_medseg.errors import FileError
 from napari_medseg.events import Event, Notice, Progress
-from napari_medseg.geometry import AxisMap, Shape3
+from napari_medseg.geometry import AxisMap, Shape3, triple_of
 from napari_medseg.inference.plan import InferencePlan, Maps
 from napari_medseg.inference.planes import any_not_finite, count_as_zero
 from napari_medseg.models.pipeline import Step
@@ -96,8 +96,7 @@ def _stored(volume: Volume, plan: InferencePlan) -> npt.NDArray[np.generic]:
 
 
 def _shape(values: npt.NDArray[np.generic]) -> Shape3:
-    z, y, x = values.shape[-3:]
-    return z, y, x
+    return triple_of(values.shape[-3:])
 
 
 def _crops_first(steps: tuple[Step, ...]) -> bool:
@@ -113,13 +112,11 @@ def _maps(plan: InferencePlan, shape: Shape3, inside: Bounds | None, *, crop_fir
         return maps_back(image, shape, plan.spec)
     if not crop_first:
         whole = maps_back(image, model_grid(image, plan.spec).shape, plan.spec)
-        z, y, x = (cropped(m, *bounds) for m, bounds in zip(whole, inside, strict=True))
-        return z, y, x
+        return triple_of(cropped(m, *bounds) for m, bounds in zip(whole, inside, strict=True))
     sizes = [stop - start for start, stop in inside]
     box = Grid((sizes[0], sizes[1], sizes[2]), image.affine)
     within = maps_back(box, shape, plan.spec)
-    z, y, x = (_placed(m, *b, n) for m, b, n in zip(within, inside, image.shape, strict=True))
-    return z, y, x
+    return triple_of(_placed(m, *b, n) for m, b, n in zip(within, inside, image.shape, strict=True))
 
 
 def _placed(axis_map: AxisMap, start: int, stop: int, size: int) -> AxisMap:
@@ -133,8 +130,7 @@ def _placed(axis_map: AxisMap, start: int, stop: int, size: int) -> AxisMap:
 
 
 def _within(outer: Bounds, inner: Bounds) -> Bounds:
-    z, y, x = ((o[0] + i[0], o[0] + i[1]) for o, i in zip(outer, inner, strict=True))
-    return z, y, x
+    return triple_of((o[0] + i[0], o[0] + i[1]) for o, i in zip(outer, inner, strict=True))
 
 
 def _inside(values: npt.NDArray[Any], bounds: Bounds) -> npt.NDArray[Any]:

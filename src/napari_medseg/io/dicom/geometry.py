@@ -98,10 +98,10 @@ def unit_cosines(orientation: FloatArray) -> tuple[FloatArray, FloatArray]:
     return row / lengths[0], column / lengths[1]
 
 
-def odd_ones(values: FloatArray, tolerance: float = _COSINE) -> list[int]:
+def odd_ones(values: FloatArray) -> list[int]:
     """Rows of (n, m) values that differ from those of most others."""
     usual = np.median(values, axis=0)
-    return np.flatnonzero(np.abs(values - usual).max(axis=1) > tolerance).tolist()
+    return np.flatnonzero(np.abs(values - usual).max(axis=1) > _COSINE).tolist()
 
 
 def stack(planes: SeriesGeometry) -> PlaneStack:

@@ -26,8 +26,9 @@ def presence(found: torch.Tensor, given: Masked, context: Context) -> torch.Tens
 
 
 def edges(found: torch.Tensor, given: Masked, context: Context) -> torch.Tensor:
-    """Binary cross-entropy of logits (B, 1, *size) of edges, of which there are as few as there are: each kind counts
-    half (SAUNet, Sun et al., MICCAI 2020).
+    """Binary cross-entropy of logits (B, 1, *size) of edges (SAUNet, Sun et al., MICCAI 2020).
+
+    Voxels at edges are few: their mean counts half, and the mean of the others counts half.
     """
     true = _edges_of(given.classes)[:, None].float() * given.known
     entropy = functional.binary_cross_entropy_with_logits(found.float(), true, reduction="none") * given.known

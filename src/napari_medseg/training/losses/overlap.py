@@ -8,7 +8,6 @@ from monai.losses.cldice import soft_skel
 
 from napari_medseg.training.cases import IGNORE
 from napari_medseg.training.losses.context import Context
-from napari_medseg.training.losses.entropy import cross_entropy
 from napari_medseg.training.losses.masked import Masked
 
 _DICE = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, ignore_index=IGNORE)
@@ -87,12 +86,6 @@ def cl_dice(given: Masked, context: Context) -> torch.Tensor:
     precision = _share(soft_skel(found, _SKELETON_STEPS), true, over)
     sensitivity = _share(soft_skel(true, _SKELETON_STEPS), found, over)
     return 1 - (2 * precision * sensitivity / (precision + sensitivity)).mean()
-
-
-def dice_ce(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """`dice` plus `cross_entropy`, which is what a training follows by default."""
-    given, context = Masked.of(logits, classes), Context()
-    return cross_entropy(given, context) + dice(given, context)
 
 
 def _share(part: torch.Tensor, whole: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:

@@ -8,7 +8,8 @@ from napari_medseg.config import SamplingConfig, TrainConfig, configured
 from napari_medseg.errors import InputError
 from napari_medseg.models.spec import ModelSpec, Stage
 from napari_medseg.training.planning.document import Plan
-from napari_medseg.training.planning.rules import CaseFacts, planned
+from napari_medseg.training.planning.facts import CaseFacts
+from napari_medseg.training.planning.fine_tuning import planned
 
 
 def config_of(plan: Plan, config: TrainConfig, initial: str | None) -> TrainConfig:

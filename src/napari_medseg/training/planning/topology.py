@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from napari_medseg.geometry import Shape3, Triple
+from napari_medseg.geometry import Shape3, Triple, triple_of
 
 DEEPEST = 5
 """Most times that a network halves its input."""
@@ -32,8 +32,7 @@ class Topology:
     @property
     def multiple(self) -> Shape3:
         """What the size of a patch must be a multiple of."""
-        z, y, x = (prod(axis) for axis in zip(*self.strides, strict=True))
-        return z, y, x
+        return triple_of(prod(axis) for axis in zip(*self.strides, strict=True))
 
     def flat(self, dims: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Kernels and strides as the networks take them: one number per level and axis. dims 2 leaves z out."""

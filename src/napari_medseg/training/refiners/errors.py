@@ -116,7 +116,7 @@ def finding_errors(
 
 
 def _folds_of(model: Model, cases: int) -> tuple[Model, ...]:
-    """The members of a set of folds of so many cases, fold by fold: each has trained on all but every n-th case."""
+    """The members of a set of folds of `cases` cases, fold by fold: each has trained on all but every n-th case."""
     if not isinstance(model, Ensemble):
         return ()
     count = len(model.members)

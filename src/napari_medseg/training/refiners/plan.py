@@ -12,11 +12,13 @@ import torch
 from napari_medseg import registry
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.geometry import AxisOrder, Shape3, Triple
+from napari_medseg.geometry import Shape3, Triple, triple_of
 from napari_medseg.models.file import Model
 from napari_medseg.models.refining import Refining, RefiningMethod
 from napari_medseg.models.spec import ModelSpec
-from napari_medseg.training.planning.rules import CaseFacts, plan, plan_from, target_spacing
+from napari_medseg.training.planning.facts import CaseFacts, grids_on
+from napari_medseg.training.planning.fine_tuning import plan_from
+from napari_medseg.training.planning.rules import plan, target_spacing
 from napari_medseg.volume import called
 
 TRAIN_OVERLAP, TEST_OVERLAP = 0.25, 0.55
@@ -31,6 +33,8 @@ _LEAST = 8
 _STEP = 4
 """Sizes of squares are multiples of it."""
 _HALVINGS = 2
+_VOXELS_AT_ONCE = 65_536
+"""Of the boxes that stand for one patch of a batch."""
 _SHARE = 0.25
 """Voxels of each size that the point head decides."""
 _TILE_OVERLAP = 0.35
@@ -131,15 +135,12 @@ def _point_rend(model: Model, facts: Sequence[CaseFacts], config: TrainConfig) -
 
 def spacing_of(facts: Sequence[CaseFacts], spec: ModelSpec) -> Triple:
     """The spacing of the cases on the axes of a model, which may have been trained at a coarser one."""
-    orientation = spec.orientation
-    grids = [f.grid.reordered(AxisOrder.between(f.grid.orientation, orientation or f.grid.orientation)) for f in facts]
-    return target_spacing(grids)
+    return target_spacing(grids_on(facts, spec.orientation))
 
 
 def facts_shape(facts: Sequence[CaseFacts]) -> Shape3:
     """The median shape of the cases, as they are stored."""
-    z, y, x = np.median([f.grid.shape for f in facts], axis=0).astype(int).tolist()
-    return z, y, x
+    return triple_of(np.median([f.grid.shape for f in facts], axis=0).astype(int).tolist())
 
 
 def _squares(shape: Shape3) -> Shape3:
@@ -148,10 +149,9 @@ def _squares(shape: Shape3) -> Shape3:
 
 def _cubes(shape: Shape3, step: int) -> Shape3:
     """step: what the network halves to 1."""
-    z, y, x = (min(_CUBE, max(_LEAST, step, round(n / 2 / step) * step)) if n > 1 else 1 for n in shape)
-    return z, y, x
+    return triple_of(min(_CUBE, max(_LEAST, step, round(n / 2 / step) * step)) if n > 1 else 1 for n in shape)
 
 
-def boxes_at_once(spec: ModelSpec, voxels: int = 65_536) -> int:
+def boxes_at_once(spec: ModelSpec) -> int:
     """Boxes that stand for one patch of a batch: a box is small."""
-    return min(16, max(1, voxels // int(np.prod(spec.patch_zyx))))
+    return min(16, max(1, _VOXELS_AT_ONCE // int(np.prod(spec.patch_zyx))))

@@ -38,7 +38,7 @@ class Samples:
 def sampling(
     cases: Sequence[Case], model: Model, config: TrainConfig, seconds: float, now: Callable[[], float] = time.monotonic
 ) -> Work[Samples | None]:
-    """Segment and measure validation cases for so many seconds; None where that is too short for one.
+    """Segment and measure validation cases until `seconds` are over; None where they are too few for one case.
 
     The cases lie evenly. What is begun when the time is over is given up, after the window or label that it is at.
     """

@@ -83,12 +83,9 @@ class Checkpoints:
         content = Saved(self.settings, seconds, state.written, state.state_dict(), threads, done, budget.reserved)
         saved.save(self.folder, content)
 
-    def saved(self) -> Saved | None:
-        """The state on disk; None where there is none. InputError where it is that of another training."""
-        found = saved.load(self.folder)
-        if found is not None:
-            saved.require_same(self.settings, found.settings)
-        return found
+    def require_same(self, found: Saved) -> None:
+        """Raise InputError where a state is that of another training."""
+        saved.require_same(self.settings, found.settings)
 
     def write_model(self, spec: ModelSpec, weights: Weights, written: str = "") -> Model:
         """Write the model `out`. An older one is kept under another name, unless `written` is its SHA-256."""

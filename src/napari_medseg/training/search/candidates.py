@@ -10,7 +10,8 @@ from typing import Any
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.registry import network as network_named
-from napari_medseg.training.planning.rules import CaseFacts, plan
+from napari_medseg.training.planning.facts import CaseFacts
+from napari_medseg.training.planning.rules import plan
 
 AS_PLANNED = "as planned"
 """Name of the plan that the cases give."""

@@ -24,6 +24,7 @@ from napari_medseg.training.generative.labels_only import with_made_images
 from napari_medseg.training.job import DEFAULT_NETWORK
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan, as_plan
+from napari_medseg.training.planning.facts import facts_of, require_same_channels
 from napari_medseg.training.schemes.objects import cases_for
 from napari_medseg.training.schemes.requirements import require_trains
 from napari_medseg.training.schemes.table import scheme_named
@@ -165,9 +166,9 @@ def _plan_of_all(cases: list[Case], config: TrainConfig, network: str | None) ->
     draw = np.random.default_rng(config.seed)
     facts = []
     for done, case in enumerate(cases, start=1):
-        facts.append(rules.facts_of(case, config.loss, draw))
+        facts.append(facts_of(case, config.loss, draw))
         yield Progress(done, len(cases), "reading cases")
-    rules.require_same_channels(facts)
+    require_same_channels(facts)
     spec = rules.plan(facts, name, config, choose_device(config.device).type)
     return Plan(spec=spec, batch_size=config.sampling.batch_size)
 

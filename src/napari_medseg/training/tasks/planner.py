@@ -19,6 +19,8 @@ from napari_medseg.training.cases import as_cases, in_regions, require_regions
 from napari_medseg.training.job import DEFAULT_NETWORK, require_trainable, split
 from napari_medseg.training.planning import rules
 from napari_medseg.training.planning.document import Plan
+from napari_medseg.training.planning.doubts import label_doubts
+from napari_medseg.training.planning.facts import CaseFacts, facts_of, labels_of, require_same_channels
 from napari_medseg.training.planning.fitting import Pace, candidate, chosen, distinct, measured_pace, voxel_limits
 from napari_medseg.training.schemes.objects import cases_for
 from napari_medseg.training.schemes.requirements import require_trains
@@ -74,10 +76,10 @@ def _planning(cases: list[Case], name: str, config: TrainConfig, pace: Pace) -> 
     training, validation = split(cases, config.validation.val)
     found = []
     for done, case in enumerate([*training, *validation], start=1):
-        found.append(rules.facts_of(case, config.loss, draw))
+        found.append(facts_of(case, config.loss, draw))
         yield Progress(done, len(cases), "reading cases")
-    rules.require_same_channels(found)
-    labels, facts = rules.labels_of(found), found[: len(training)]
+    require_same_channels(found)
+    labels, facts = labels_of(found), found[: len(training)]
     require_regions(cases, labels)
     first = _first_stage(facts, name, config, device, labels)
     specs = _specs(facts, name, config, device, labels, first)
@@ -93,7 +95,7 @@ def _planning(cases: list[Case], name: str, config: TrainConfig, pace: Pace) -> 
 
 
 def _first_stage(
-    facts: Sequence[rules.CaseFacts], name: str, config: TrainConfig, device: torch.device, labels: dict[int, str]
+    facts: Sequence[CaseFacts], name: str, config: TrainConfig, device: torch.device, labels: dict[int, str]
 ) -> Stage | None:
     """The stage at low resolution, where the config wants a cascade."""
     if config.cascade == "none":
@@ -106,7 +108,7 @@ def _first_stage(
 
 
 def _specs(
-    facts: Sequence[rules.CaseFacts],
+    facts: Sequence[CaseFacts],
     name: str,
     config: TrainConfig,
     device: torch.device,
@@ -123,8 +125,8 @@ def _specs(
     return [spec for n, spec in enumerate(distinct(made)) if n == 0 or min(spec.patch_zyx[1:]) >= _PATCH_AXIS]
 
 
-def _doubts(facts: Sequence[rules.CaseFacts], others: Sequence[rules.CaseFacts], spec: ModelSpec) -> tuple[str, ...]:
-    doubts = rules.label_doubts(facts, others, spec.labels)
+def _doubts(facts: Sequence[CaseFacts], others: Sequence[CaseFacts], spec: ModelSpec) -> tuple[str, ...]:
+    doubts = label_doubts(facts, others, spec.labels)
     if rules.wants_low_resolution(facts, spec):
         part = 100 * rules.part_of_volume(facts, spec)
         doubts.append(f"a patch holds {part:.0f} % of a volume: a first stage at low resolution may help (--cascade)")

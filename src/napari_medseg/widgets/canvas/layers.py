@@ -91,8 +91,7 @@ class Placement:
     def layer_arguments(self) -> dict[str, Any]:
         """The transform, units and metadata for the layer."""
         if self.beside is not None:
-            names = ("scale", "translate", "rotate", "shear", "affine", "units")
-            return {**{n: getattr(self.beside, n) for n in names}, "metadata": {GRID_KEY: self.grid}}
+            return {**transform_of(self.beside), "metadata": {GRID_KEY: self.grid}}
         affine = self.frame.affine
         return {
             "scale": np.diag(affine)[:3] * _IPL_FROM_SPL,
@@ -261,6 +260,11 @@ def surface_layer(mesh: SurfaceMesh, beside: Labels, among: Iterable[Layer] = ()
     origin, *axes = (np.array(world_point(beside, corner, among)) for corner in np.vstack([np.zeros(3), np.eye(3)]))
     vertices = mesh.vertices_zyx @ (np.array(axes) - origin) + origin
     return (vertices, mesh.faces, mesh.distance_mm), {"units": beside.units}, "surface"
+
+
+def transform_of(layer: Layer) -> dict[str, Any]:
+    """The arguments that give another layer the transform and units of this one."""
+    return {name: getattr(layer, name) for name in ("scale", "translate", "rotate", "shear", "affine", "units")}
 
 
 def bare(layer: Any) -> Any:

@@ -20,10 +20,10 @@ from napari.utils.events import EventEmitter
 from skimage.measure import find_contours
 
 from napari_medseg.errors import InputError, MedsegWarning
-from napari_medseg.geometry import FloatArray, Shape3
+from napari_medseg.geometry import FloatArray, Shape3, triple_of
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.prompts import Box, Index, Lasso, Point, Prompt, Scribble, SliceMask
-from napari_medseg.widgets.canvas.layers import GRID_KEY, Placement, placement
+from napari_medseg.widgets.canvas.layers import GRID_KEY, Placement, placement, transform_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -33,7 +33,7 @@ Kind = Literal["point", "path", "rectangle", "polygon"]
 HERE, NOT_HERE = "#2ca02c", "#d62728"
 """The colours of prompts that say where a label is, and where it is not."""
 _LABELS_AT_MOST = 2 * 2**30
-"""Bytes of the labels' image: for a larger volume the labels are shown as they are read, and cannot be painted."""
+"""Bytes of the labels' image: a larger volume is refused."""
 _CONTOUR = 1
 """Pixels of the border of a mask in a slice."""
 _PREVIEW = "#ffd700"
@@ -89,7 +89,8 @@ class Canvas:
         self.preview: Shapes | None = None
         """What a click would give, made where it is first shown."""
         self.array = self._labels_array()
-        self.labels: Labels = self._add(Labels(self._layer_array(), name=f"{image.name} labels", **self._place()))
+        shown = self.array[0] if image.ndim == 2 else self.array
+        self.labels: Labels = self._add(Labels(shown, name=f"{image.name} labels", **self._place()))
         self.labels.metadata[GRID_KEY] = self.place.grid
         self.labels.brush_size = min(_BRUSH, max(1, sorted(self.place.grid.shape)[1] // 10))
         self.points: Points = self._add(
@@ -130,13 +131,10 @@ class Canvas:
     def layers(self) -> tuple[Layer, ...]:
         return self.labels, self.points, self.strokes
 
-    @property
-    def can_paint(self) -> bool:
-        return self.array is not None
-
-    def image_on_grid(self) -> npt.NDArray[Any] | None:
-        """The labels' array in the order of the volume's grid: a view; None where it is too large to be held."""
-        return None if self.array is None else self.place.from_layer(self.array)
+    def image_on_grid(self) -> npt.NDArray[np.uint16]:
+        """The labels' array in the order of the volume's grid: a view."""
+        array: npt.NDArray[np.uint16] = self.place.from_layer(self.array)
+        return array
 
     def draw_for(self, label: int, *, positive: bool) -> None:
         """What is drawn from now on is of this label, and says that it is there, or not."""
@@ -327,36 +325,25 @@ class Canvas:
 
     def _axis_of_slices(self) -> int:
         """The grid's axis across the slices on the screen."""
-        hidden = self.viewer.dims.order[-3:][0] if self.image.ndim == 3 else 0
-        return self.place.order.axes[hidden if self.image.ndim == 3 else 0]
+        return self.place.order.axes[self.viewer.dims.order[-3] if self.image.ndim == 3 else 0]
 
-    def _labels_array(self) -> npt.NDArray[np.uint16] | None:
+    def _labels_array(self) -> npt.NDArray[np.uint16]:
         shape = self.place.order.shape(self.place.grid.shape)
-        return np.zeros(shape, np.uint16) if 2 * int(np.prod(shape)) <= _LABELS_AT_MOST else None
-
-    def _layer_array(self) -> Any:
-        if self.array is None:
+        if 2 * int(np.prod(shape)) > _LABELS_AT_MOST:
             raise InputError(
                 f"layer {self.image.name!r} is larger than {_LABELS_AT_MOST >> 30} GiB of labels: crop the part that "
                 f"you need, or use napari-medseg interact"
             )
-        return self.array[0] if self.image.ndim == 2 else self.array
+        return np.zeros(shape, np.uint16)
 
     def _place(self) -> dict[str, Any]:
-        return {
-            "affine": self.image.affine,
-            "scale": self.image.scale,
-            "translate": self.image.translate,
-            "rotate": self.image.rotate,
-            "shear": self.image.shear,
-            "units": self.image.units,
-        }
+        return transform_of(self.image)
 
     def _add(self, layer: Any) -> Any:
         return self.viewer.add_layer(layer)
 
     def _point_size(self) -> float:
-        """Voxels: a hundredth of the image's longer side, and no less than three."""
+        """Voxels: a sixtieth of the image's longer side, and no less than three."""
         return max(3.0, max(self.place.grid.shape) / 60)
 
     def _on_data(self, event: Any) -> None:
@@ -501,8 +488,7 @@ def _fill_shapes(layer: Shapes, rows: Sequence[Row]) -> None:
 
 
 def _voxel(at: npt.ArrayLike) -> Index:
-    z, y, x = (max(0, int(np.floor(v + 0.5))) for v in np.asarray(at, dtype=float).tolist())
-    return z, y, x
+    return triple_of(max(0, int(np.floor(v + 0.5))) for v in np.asarray(at, dtype=float).tolist())
 
 
 def _between(at: FloatArray) -> npt.NDArray[np.int64]:

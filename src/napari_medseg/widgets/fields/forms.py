@@ -174,7 +174,7 @@ class NarrowBox(QComboBox):
         self.setMinimumWidth(LEAST_FIELD_WIDTH)  # Qt would ask for the width of a placeholder
 
     def shown_text(self, width: int) -> str:
-        """The chosen text, or the placeholder, in so many pixels. Names of a study differ at their ends."""
+        """The chosen text, or the placeholder, in `width` pixels. Names of a study differ at their ends."""
         text = self.currentText() if self.currentIndex() >= 0 else self.placeholderText()
         return str(self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, width))
 

@@ -24,6 +24,17 @@ _WAITS = "Drop a file or a folder here, or choose one: a MONAI bundle, nnU-Net o
 _STATE_DICT = (".pt", ".pth", ".ckpt")
 
 
+def accept_one_path(event: QDragEnterEvent) -> None:
+    """Let one file or folder of this machine be dropped."""
+    if len(event.mimeData().urls()) == 1 and event.mimeData().urls()[0].isLocalFile():
+        event.acceptProposedAction()
+
+
+def dropped_path(event: QDropEvent) -> Path:
+    """The file or folder that is dropped."""
+    return Path(event.mimeData().urls()[0].toLocalFile())
+
+
 class ImportModel(QDialog):
     """Nothing is written before "Import". `imported` carries the path of the new model file, or of the new set.
 
@@ -77,11 +88,10 @@ class ImportModel(QDialog):
         self.setMinimumWidth(520)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802  # Qt's name
-        if len(event.mimeData().urls()) == 1 and event.mimeData().urls()[0].isLocalFile():
-            event.acceptProposedAction()
+        accept_one_path(event)
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802  # Qt's name
-        self.choose(Path(event.mimeData().urls()[0].toLocalFile()))
+        self.choose(dropped_path(event))
 
     def event(self, event: QEvent) -> bool:
         """As high as the rows are at this width, once they are there: adjustSize cuts those that wrap."""

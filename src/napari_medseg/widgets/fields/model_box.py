@@ -18,7 +18,7 @@ from napari_medseg.models.naming import SUFFIX, is_model_path
 from napari_medseg.models.several import ModelSet, as_models, list_sets
 from napari_medseg.sample import sample_files
 from napari_medseg.widgets.fields.forms import button, caption, choice, row
-from napari_medseg.widgets.fields.import_model import ImportModel
+from napari_medseg.widgets.fields.import_model import ImportModel, accept_one_path, dropped_path
 
 _FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()} *.json)"
 """Qt tells capitals from small letters."""
@@ -114,12 +114,11 @@ class ModelBox(QWidget):
         return dialog
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802  # Qt's name
-        if len(event.mimeData().urls()) == 1 and event.mimeData().urls()[0].isLocalFile():
-            event.acceptProposedAction()
+        accept_one_path(event)
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802  # Qt's name
         """A model or a set of models is chosen; anything else is looked at by the dialog."""
-        path = Path(event.mimeData().urls()[0].toLocalFile())
+        path = dropped_path(event)
         if is_model_path(path) or path.suffix.lower() == ".json":
             self.select(path)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 from napari_medseg.cases import Case
 from napari_medseg.errors import InputError
 from napari_medseg.models.spec import ModelSpec, Normalisation
-from napari_medseg.training.planning.rules import CaseFacts, require_same_channels, seen_in
+from napari_medseg.training.planning.facts import CaseFacts, require_same_channels, seen_in
 from napari_medseg.training.unlabelled import with_their_facts
 from napari_medseg.transforms.intensity import CT_BELOW_HU
 
