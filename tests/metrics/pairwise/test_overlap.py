@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_medseg.arrays import boxes
+from napari_medseg.arrays.label_boxes import checked
 from napari_medseg.errors import InputError
-from napari_medseg.metrics.pairwise.overlap import Overlap, checked, count, dice_per_label, merged, tally
+from napari_medseg.metrics.pairwise.overlap import Overlap, count, dice_per_label, merged, tally
 from napari_medseg.volume import MAX_LABEL
 
 Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import scipy
 
 from napari_medseg.arrays.boxes import Region, first_of, whole
+from napari_medseg.arrays.label_boxes import Labels
 from napari_medseg.geometry import FloatArray, Shape3, Triple
-from napari_medseg.metrics.pairwise.overlap import Labels
 from napari_medseg.volume import Grid
 
 Mask = npt.NDArray[np.bool_]
