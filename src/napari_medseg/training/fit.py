@@ -32,7 +32,7 @@ from napari_medseg.training.cases import (
     require_regions,
 )
 from napari_medseg.training.generative.labels_only import is_made
-from napari_medseg.training.job import DEFAULT_NETWORK, Job, asked, split
+from napari_medseg.training.job import DEFAULT_NETWORK, Job, asked, split, told_of_groups
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
 from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
 from napari_medseg.training.patches import PatchSampler
@@ -318,6 +318,8 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
         yield Notice(f"scheme {scheme.name} needs the labels of the one case whole: no slice is kept to validate on")
     elif is_one and config.validation.val:
         training, validation, config = held_out(job.cases[0], config)
+    told = told_of_groups(job.cases) if config.validation.val else ""
+    yield from [Notice(told)] if told else []
     facts = yield from read_facts([*training, *validation], config.loss, draw)
     require_same_channels(facts)
     require_modalities(facts, config)
