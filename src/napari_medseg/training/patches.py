@@ -93,6 +93,7 @@ class PatchSampler:
         self._patch = patch
         self._spacing = spacing
         self._foreground = foreground
+        self._anywhere = False
         self._augmentation = augmentation
         self._mirror_axes = mirror_axes
         self._seed = seed
@@ -107,9 +108,9 @@ class PatchSampler:
         self.cases = cases
 
     def anywhere(self) -> PatchSampler:
-        """The same batches, but for their patches that are centred on labels: these lie anywhere."""
+        """The same batches, with patches that lie as those of images without labels do."""
         other = copy.copy(self)
-        other._foreground = 0.0
+        other._anywhere = True
         return other
 
     @property
@@ -183,12 +184,13 @@ class PatchSampler:
 
     def _wanted(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
         """Where a patch should have its centre, in voxels."""
-        labelled = [k for k in case.spots if k]
+        spots = {} if self._anywhere else case.spots
+        labelled = [k for k in spots if k]
         if labelled and draw.random() < self._foreground:
-            spots = case.spots[int(draw.choice(labelled))]
-            return np.asarray(spots[draw.integers(len(spots))], float)
-        if 0 in case.spots:  # where a part is not annotated, "anywhere" is anywhere in the rest
-            return np.asarray(case.spots[0][draw.integers(len(case.spots[0]))], float)
+            of_label = spots[int(draw.choice(labelled))]
+            return np.asarray(of_label[draw.integers(len(of_label))], float)
+        if 0 in spots:  # where a part is not annotated, "anywhere" is anywhere in the rest
+            return np.asarray(spots[0][draw.integers(len(spots[0]))], float)
         return np.asarray(draw.uniform(0, np.array(case.classes.shape) - 1))
 
     def _inside(self, case: PreparedCase, wanted: npt.NDArray[Any]) -> FloatArray:
