@@ -26,6 +26,7 @@ from napari_medseg.transforms.augment import (
     degrade_guide,
     draw_matrix,
     draw_shifts,
+    intensity_changes,
     planes_axis,
     sample_grid,
 )
@@ -92,6 +93,8 @@ class PatchSampler:
         self._intensities = intensities
         self._patch = patch
         self._spacing = spacing
+        self._flat = planes_axis(spacing, patch)
+        self._changes = intensity_changes(self._flat)
         self._foreground = foreground
         self._anywhere = False
         self._augmentation = augmentation
@@ -152,9 +155,8 @@ class PatchSampler:
         centre = self._inside(case, self._wanted(case, draw) if hard is None else hard[1])
         matrix, shifts = None, None
         if self._augmentation.augment:
-            flat = planes_axis(self._spacing, self._patch)
             ranges = SpatialRanges(mirror_axes=self._mirror_axes, elastic_mm=self._augmentation.elastic_mm)
-            matrix = draw_matrix(draw, self._spacing, ranges, flat)
+            matrix = draw_matrix(draw, self._spacing, ranges, self._flat)
             shifts = draw_shifts(draw, self._spacing, self._patch, ranges)
         view = (centre, np.eye(3) if matrix is None else matrix, self._patch, self._device, shifts)
         image, classes = cut(case, *view)
@@ -178,8 +180,8 @@ class PatchSampler:
     def _changed(self, image: torch.Tensor, case: PreparedCase, draw: np.random.Generator) -> torch.Tensor:
         """Other intensities; the guides, which are probabilities, are degraded instead, unless they are exact."""
         if not case.guides:
-            return augment_intensity(image, draw)
-        changed, guide = augment_intensity(image[: -case.guides], draw), image[-case.guides :]
+            return augment_intensity(image, draw, self._changes)
+        changed, guide = augment_intensity(image[: -case.guides], draw, self._changes), image[-case.guides :]
         return torch.cat([changed, guide if case.exact_guides else degrade_guide(guide, draw)])
 
     def _wanted(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
