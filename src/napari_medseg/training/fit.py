@@ -68,6 +68,7 @@ from napari_medseg.training.saving.earlier import first_stage, folder_of, name_t
 from napari_medseg.training.saving.record import described
 from napari_medseg.training.saving.saved import Saved, load
 from napari_medseg.training.schemes.domain.target import adapted_spec, by_itself, renormalised
+from napari_medseg.training.schemes.requirements import crop_doubt
 from napari_medseg.training.schemes.scheme import given_knobs
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.schemes.table import scheme_named
@@ -270,7 +271,8 @@ def _train_one(
             step_aside(folder_of(job.out if guided is None else guided.out))
         yield Started(described(setup, state, [case.name for case in read.validation]))
         doubts = label_doubts(facts, read.to_validate, spec.labels) if stage is None else []
-        yield from _news(setup, config, initial, doubts)
+        crops = crop_doubt(scheme, spec, prepared)
+        yield from _news(setup, config, initial, [*doubts, crops] if crops else doubts)
         if job.resume:
             yield from _resumed(saved, state, target.type)
         _begin(setup.budget, saved)

@@ -85,6 +85,15 @@ def test_the_epochs_of_a_model_are_those_of_its_network(scheme: str, tmp_path: P
     assert load_model(out).spec.training.epochs == own * 6 / steps() == 3
 
 
+def test_a_shape_prior_says_that_patches_show_parts_of_a_label(tmp_path: Path) -> None:
+    """The balls have a diameter of 3 voxels along z and 7 along y and x."""
+    told = "left ball has 3x7x7 voxels, and a patch {}: scheme acnn learns crops of it, not its shape"
+    for patch, wanted in (((8, 8, 8), ""), ((4, 4, 4), told.format("4x4x4"))):
+        options = {"scheme": "acnn", "epochs": 1, "out": tmp_path / "m.safetensors", **TINY, "patch_zyx": patch}
+        lines = [line for line in notices(list(iter_train(pairs(), **options))) if "crops" in line]
+        assert [line.split(";")[0] for line in lines] == ([wanted] if wanted else [])
+
+
 def test_the_map_that_a_critic_takes_for_real_is_as_soft_as_the_made_one() -> None:
     made = torch.tensor([[0.6, 0.3, 0.1], [0.95, 0.03, 0.02], [0.2, 0.5, 0.3]]).T[None]
     true = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 0]]).T[None]  # nobody annotated the third voxel
