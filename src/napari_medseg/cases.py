@@ -54,6 +54,9 @@ class Case:
     """What is annotated, by a person or another reference; None where nothing is."""
     beside: Mapping[str, Path] = field(default_factory=dict)
     """{what it is: where it lies} of further files, such as a prediction or the labels of another reader."""
+    group: str = ""
+    """Whom the case shows, such as a patient with several scans; empty where no other case is known to show the same.
+    A training shares out whole groups."""
 
     def peek(self) -> Outline:
         """The image without its voxels. Raises as `volume`, but for what only the voxels show."""
@@ -105,6 +108,14 @@ class Case:
         if not self.images:
             raise InputError(f"case {self.name!r} has no image: give its file or Volume")
         return self.images
+
+
+def groups_of(cases: Sequence[Case]) -> list[list[Case]]:
+    """The cases that show the same, in the order in which each group is met first; most often each case by itself."""
+    groups: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        groups.setdefault((case.group, "" if case.group else case.name), []).append(case)
+    return list(groups.values())
 
 
 def labels_at(path: Path, grid: Grid | None) -> Segmentation:

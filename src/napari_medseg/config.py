@@ -340,7 +340,8 @@ class ValidationConfig:
     """On which cases the training is validated, and how often."""
 
     val: float = field(default=0.2, metadata={"ge": 0, "lt": 1, "step": 0.05})
-    """Fraction of the cases, the last in sorted name order, kept for validation; 0 means none."""
+    """Fraction of the cases, the last in sorted name order, kept for validation; 0 means none. Several cases of one
+    patient stay together, where the data set says so (ACDC, BIDS, BraTS)."""
     validations: int = field(default=10, metadata={"ge": 0})
     """Validations on whole volumes, spread evenly over the budget."""
     decide_cleaning: bool = False

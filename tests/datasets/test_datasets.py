@@ -318,6 +318,18 @@ def test_ids_of_newer_brats_sets_have_their_own_names(case: str, names: dict[int
         assert {i: name for i, name in found.items() if i > 2} == names
 
 
+def test_cases_of_a_patient_are_a_group(tmp_path: Path) -> None:
+    assert [case.group for case in opened(acdc, tmp_path / "acdc").cases] == ["patient001", "patient001"]
+    for case in ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101", "BraTS-GLI-00006-100"):
+        for channel in ("t1c", "t1n", "t2f", "t2w"):
+            image(tmp_path / "brats" / case / f"{case}-{channel}.nii.gz")
+        labels(tmp_path / "brats" / case / f"{case}-seg.nii.gz", 3)
+    data = open_dataset(tmp_path / "brats")
+    assert [case.group for case in data.cases] == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS-GLI-00006"]
+    for make in (nnunet, msd, kits, brats, lits, btcv):
+        assert {case.group for case in opened(make, tmp_path / make.__name__ / "set").cases} == {""}
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -371,6 +383,7 @@ def test_each_mask_of_bids_has_the_image_of_its_session_and_run(tmp_path: Path) 
         "sub-01_run-2_desc-lesion": ["sub-01_run-2_T1w.nii.gz"],
         "sub-01_ses-a_desc-lesion": ["sub-01_ses-a_T1w.nii.gz"],
     }
+    assert {case.group for case in data.cases} == {"sub-01"}
     assert data.notes == (
         "2 label files have no image of their own: they are left out",
         "images T2w are not there for all labels: they are left out",

@@ -15,6 +15,7 @@ from napari_medseg.events import Finished, Notice, Started, result_of
 from napari_medseg.models.file import Model
 from napari_medseg.models.several import load_set
 from napari_medseg.training import Folds, iter_train_folds, plan
+from napari_medseg.training.cases import as_cases
 
 CASES = [(replace(volume(seed=seed), name=f"case{seed}"), segmentation()) for seed in range(3)]
 SMALL: dict[str, Any] = {"arguments": {"channels": (4, 8)}, "epochs": 1, "device": "cpu", "report": False}
@@ -40,6 +41,21 @@ def test_folds_make_a_set(tmp_path: Path) -> None:
         assert all(getattr(other, name) == getattr(first, name) for other in others)
     dice = [model.spec.training.validation["dice mean"] for model in folds.models]
     assert folds.scores["dice mean"][0] == pytest.approx(sum(dice) / 3)
+
+
+def test_no_fold_validates_on_a_patient_that_it_has_trained_on(tmp_path: Path) -> None:
+    patients = ("a", "b", "b", "c")
+    cases = [
+        replace(case, name=f"{who}{k}", group=who)
+        for k, (case, who) in enumerate(
+            zip(as_cases([*CASES, (volume(seed=3), segmentation())]), patients, strict=True)
+        )
+    ]
+    events = list(iter_train_folds(cases, folds=3, out=tmp_path / "b.json", **SMALL))
+    plans = [event.message for event in events if isinstance(event, Started)]
+    assert [line.split("to validate: ")[1].split(", steps")[0] for line in plans] == ["1 (a0)", "2 (b1, b2)", "1 (c3)"]
+    with pytest.raises(InputError, match="no more than the 3 patients of the 4 cases; got 4"):
+        list(iter_train_folds(cases, folds=4, out=tmp_path / "b.json", **SMALL))
 
 
 def test_folds_adapt_to_another_domain(tmp_path: Path) -> None:

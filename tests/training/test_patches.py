@@ -117,6 +117,15 @@ def test_foreground_patches_are_balanced_over_the_labels() -> None:
     assert 0.4 < np.mean(holds_small) < 0.7
 
 
+def test_patches_anywhere_lie_as_those_of_images_without_labels() -> None:
+    whole = case()
+    partly = replace(whole, spots={**whole.spots, 0: np.argwhere(whole.classes == 0)[:9]})
+    without = replace(whole, classes=np.full_like(whole.classes, IGNORE), spots={})
+    for labelled in (whole, partly):
+        found = [next(drawn.batches()).images for drawn in (sampler([labelled]).anywhere(), sampler([without]))]
+        assert torch.equal(*found)
+
+
 def test_the_same_seed_and_epoch_give_the_same_patches() -> None:
     first, again, other_epoch, other_seed = (
         torch.cat([b.images for b in sampler([case()], augment=True, seed=s).epoch(e)])

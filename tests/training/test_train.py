@@ -14,6 +14,7 @@ import torch
 from balls import balls, segmentation, volume
 from clock import Clock
 from napari_medseg import Segmentation, Volume, evaluate, iter_segment, iter_train, load_model, segment, train
+from napari_medseg.cases import Case
 from napari_medseg.config import OptimiserConfig, TrainConfig, configured
 from napari_medseg.errors import FileError, GridMismatchError, InputError, UnknownNameError
 from napari_medseg.events import Event, Finished, Notice, Progress, Started, TrainProgress, Validated
@@ -151,6 +152,31 @@ def test_the_last_fraction_validates_and_one_case_at_least_trains(count: int, fr
     training, validation = split(cases, fraction)
     assert len(validation) == validating
     assert training + validation == cases
+
+
+@pytest.mark.parametrize(("fraction", "validating"), [(0.2, 2), (0.15, 2), (0.25, 2), (0.9, 9), (0.01, 0)])
+def test_cases_of_a_patient_train_or_validate_together(fraction: float, validating: int) -> None:
+    cases = [Case(name=f"p{k}_{phase}", group=f"p{k}") for phase in ("ed", "es") for k in range(10)]
+    training, validation = split(cases, fraction)
+    assert {case.name for case in (*training, *validation)} == {case.name for case in cases}
+    assert not {case.group for case in training} & {case.group for case in validation}
+    assert sorted({case.group for case in validation}) == [f"p{k}" for k in range(10 - validating, 10)]
+
+
+def test_a_training_says_that_cases_of_a_patient_stay_together(tmp_path: Path) -> None:
+    cases = [replace(case, group=f"p{k // 2}") for k, case in enumerate(as_cases(pairs(4)))]
+    told = [
+        "4 cases of 2 patients: those of one train or validate together, such as ball0 and ball1",
+        "all cases show p0: none is left to validate on, since those of one patient stay together",
+    ]
+    for given, line in ((cases, told[0]), (cases[:2], told[1]), (cases[1:3], "")):
+        notices = []
+        for event in iter_train(given, out=tmp_path / "m.safetensors", **QUICK | {"val": 0.5}):
+            notices += [event.message] if isinstance(event, Notice) else []
+            if isinstance(event, Started):
+                assert f"to validate: {'none' if line == told[1] else len(given) // 2}" in event.message
+                break
+        assert [message for message in notices if message in told] == ([line] if line else [])
 
 
 def test_stop_ends_with_a_model(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -19,6 +20,8 @@ from napari_medseg.transforms.augment import (
     draw_matrix,
     draw_shifts,
     gamma,
+    intensity_changes,
+    low_resolution,
     planes_axis,
     sample_grid,
 )
@@ -69,9 +72,21 @@ def test_blur_is_the_gaussian_filter_of_scipy(sigma: float) -> None:
 @pytest.mark.parametrize("negative", [False, True], ids=["as it is", "negative"])
 @pytest.mark.parametrize("power", [0.7, 1.5])
 def test_gamma_is_the_contrast_adjustment_of_monai(power: float, negative: bool) -> None:
-    theirs = AdjustContrast(power, invert_image=negative, retain_stats=True)(patch())
-    ours = gamma(patch(), drawn(power, random=0.0 if negative else 0.5))
-    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
+    """Channel by channel, however far apart these lie."""
+    channels = patch() * torch.tensor([1.0, 40.0])[:, None, None, None] + 3
+    bend = AdjustContrast(power, invert_image=negative, retain_stats=True)
+    theirs = torch.cat([torch.as_tensor(bend(channel[None])) for channel in channels])
+    ours = gamma(channels, drawn(power, random=0.0 if negative else 0.5))
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-4)
+
+
+def test_a_lower_resolution_does_not_mix_thick_slices() -> None:
+    slices = torch.arange(8.0)[None, :, None, None].expand(1, 8, 6, 6) % 2
+    (coarser,) = (c for _, c in intensity_changes(planes_axis((5.0, 1.0, 1.0), (8, 6, 6))) if isinstance(c, partial))
+    assert torch.equal(coarser(slices, drawn(0.5)), slices)
+    assert not torch.equal(low_resolution(slices, drawn(0.5)), slices)
+    across = slices.movedim(1, 2)
+    assert not torch.equal(coarser(across, drawn(0.5)), across)
 
 
 def test_brightness_and_contrast_by_hand() -> None:

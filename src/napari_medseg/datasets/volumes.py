@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -29,6 +30,8 @@ _LABELS = re.compile(r"(^|[_\-.])(seg|segmentation|labels?|masks?|lesions?|gt|ma
 """Names of files that hold labels."""
 _ENTITY = re.compile(r"(?:^|_)([a-z]+)-([A-Za-z0-9]+)")
 """A part of a BIDS name, such as ses-2."""
+_TIME_POINT = re.compile(r"(BraTS-\w+-\d+)-\d+")
+"""The name of a BraTS case since 2023: that of the patient, and the number of the time point."""
 _ACDC = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
 _LITS = {1: "liver", 2: "liver tumour"}
 _KITS = {1: "kidney", 2: "tumour", 3: "cyst"}
@@ -151,6 +154,7 @@ def bids(folder: Path) -> DataSet | None:
             images=tuple(images[suffix] for suffix in channels),
             labels=Named(mask, names_of_ids),
             channels=channels if len(channels) > 1 else (),
+            group=mask.name.partition("_")[0],
         )
         for mask, images in found.items()
     )
@@ -201,9 +205,12 @@ def _bids_names(mask: Path, within: Path) -> dict[int, str]:
 
 
 def acdc(folder: Path) -> DataSet | None:
-    """ACDC: patient*/patient*_frame*.nii.gz beside ..._gt.nii.gz; the two annotated phases are cases of their own."""
+    """ACDC: patient*/patient*_frame*.nii.gz beside ..._gt.nii.gz; the two annotated phases are cases of one group."""
     pairs = _in_folders(folder, rf"(patient\d+_frame\d+)_gt{_NIFTI}", "{}")
-    return _paired(folder, "ACDC", pairs, _ACDC)
+    found = _paired(folder, "ACDC", pairs, _ACDC)
+    if found is None:
+        return None
+    return replace(found, cases=tuple(replace(case, group=case.name.partition("_")[0]) for case in found.cases))
 
 
 def lits(folder: Path) -> DataSet | None:
@@ -221,7 +228,10 @@ def lits(folder: Path) -> DataSet | None:
 
 
 def brats(folder: Path) -> DataSet | None:
-    """BraTS: a folder for each case with four images and ..._seg.nii.gz (or -seg.nii.gz, since 2023)."""
+    """BraTS: a folder for each case with four images and ..._seg.nii.gz (or -seg.nii.gz, since 2023).
+
+    Since 2023 the last number of a name is the time point, and those of a patient are cases of one group.
+    """
     cases, lacking = [], []
     names: dict[int, str] = {}
     for place in filter(Path.is_dir, entries(folder)):
@@ -234,7 +244,9 @@ def brats(folder: Path) -> DataSet | None:
                 of_case = _brats_names(place.name, mark)
                 names |= of_case
                 named = Named(labels, of_case)
-                cases.append(Case(name=place.name, images=given, labels=named, channels=channels))
+                of_patient = _TIME_POINT.fullmatch(place.name)
+                group = of_patient[1] if of_patient else ""
+                cases.append(Case(name=place.name, images=given, labels=named, channels=channels, group=group))
             elif given or labels is not None:
                 lacking.append(place.name)
     note = "enhancing tumour has the id 4 in the sets before 2023, and 3 since; 4 is a resection cavity since 2024"

@@ -120,7 +120,7 @@ class TrainingRecord:
     seed: int = 0
     """Seed of the training."""
     epochs: float = 0.0
-    """Passes over the cases."""
+    """Passes of the network over the cases; what was trained before it, such as an autoencoder, is not counted."""
     minutes: float = 0.0
     """Wall time."""
     versions: Mapping[str, str] = field(default_factory=dict)

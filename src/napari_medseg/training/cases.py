@@ -131,6 +131,7 @@ def objects_of(case: Case, loss: LossConfig) -> Case:
         channels=case.channels,
         labels=case.labels,
         beside=case.beside,
+        group=case.group,
         ignore_label=loss.ignore_label,
     )
 

@@ -32,7 +32,7 @@ from napari_medseg.training.cases import (
     require_regions,
 )
 from napari_medseg.training.generative.labels_only import is_made
-from napari_medseg.training.job import DEFAULT_NETWORK, Job, asked, split
+from napari_medseg.training.job import DEFAULT_NETWORK, Job, asked, split, told_of_groups
 from napari_medseg.training.loop import ShouldStop, ValidationCase, end_early, run, windows_of
 from napari_medseg.training.losses.supervised import DEFAULT, WEAK, loss_named
 from napari_medseg.training.patches import PatchSampler
@@ -67,6 +67,7 @@ from napari_medseg.training.saving.earlier import first_stage, folder_of, name_t
 from napari_medseg.training.saving.record import described
 from napari_medseg.training.saving.saved import Saved, load
 from napari_medseg.training.schemes.domain.target import adapted_spec, by_itself, renormalised
+from napari_medseg.training.schemes.requirements import crop_doubt
 from napari_medseg.training.schemes.scheme import given_knobs
 from napari_medseg.training.schemes.start import new_state
 from napari_medseg.training.schemes.table import scheme_named
@@ -271,7 +272,8 @@ def _train_one(
             step_aside(folder_of(job.out if guided is None else guided.out))
         yield Started(described(setup, state, [case.name for case in read.validation]))
         doubts = label_doubts(facts, read.to_validate, spec.labels) if stage is None else []
-        yield from _news(setup, config, initial, doubts)
+        crops = crop_doubt(scheme, spec, prepared)
+        yield from _news(setup, config, initial, [*doubts, crops] if crops else doubts)
         if job.resume:
             yield from _resumed(saved, state, target.type)
         _begin(setup.budget, saved)
@@ -319,6 +321,8 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
         yield Notice(f"scheme {scheme.name} needs the labels of the one case whole: no slice is kept to validate on")
     elif is_one and config.validation.val:
         training, validation, config = held_out(job.cases[0], config)
+    told = told_of_groups(job.cases) if config.validation.val else ""
+    yield from [Notice(told)] if told else []
     facts = yield from read_facts([*training, *validation], config.loss, draw)
     require_same_channels(facts)
     require_modalities(facts, config)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from napari_medseg.cases import Case
+from napari_medseg.cases import Case, groups_of
 from napari_medseg.config import TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.models.file import Model, as_model
@@ -142,6 +143,25 @@ def require_trainable(name: str) -> None:
 
 
 def split(cases: list[Case], fraction: float) -> tuple[list[Case], list[Case]]:
-    """The cases to train on and the last `fraction` of them, rounded, to validate on; one at least trains."""
-    count = min(round(len(cases) * fraction), len(cases) - 1)
-    return cases[: len(cases) - count], cases[len(cases) - count :]
+    """The cases to train on and the last `fraction` of them, rounded, to validate on; one at least trains.
+
+    Cases of one group stay together: it is the fraction of the groups.
+    """
+    groups = groups_of(cases)
+    first = max(1, len(groups) - round(len(groups) * fraction))
+    training, validation = (list(chain.from_iterable(part)) for part in (groups[:first], groups[first:]))
+    return training, validation
+
+
+def told_of_groups(cases: Sequence[Case]) -> str:
+    """How cases of the same patient are shared out, in one line; empty where each case is a group by itself."""
+    groups = groups_of(cases)
+    if len(groups) == len(cases):
+        return ""
+    if len(groups) == 1:
+        return f"all cases show {cases[0].group}: none is left to validate on, since those of one patient stay together"
+    shared = max(groups, key=len)
+    return (
+        f"{len(cases)} cases of {len(groups)} patients: those of one train or validate together, such as "
+        f"{shared[0].name} and {shared[1].name}"
+    )

@@ -153,6 +153,7 @@ def _made_up(state: TrainState, batch: PatchBatch) -> Iterator[Event]:
 def take_step(setup: Setup, state: TrainState, batch: PatchBatch) -> dict[str, float]:
     """One step of the scheme; {name: loss}. Where these are not finite, running statistics stay as the weights do."""
     kept = [(own, own.clone()) for network in state.scheme.networks().values() for own in network.buffers()]
+    state.steps_before += bool(preparing(state))
     losses = state.scheme.step(batch, state)
     if not is_finite(losses):
         for own, before in kept:

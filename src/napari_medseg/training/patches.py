@@ -26,6 +26,7 @@ from napari_medseg.transforms.augment import (
     degrade_guide,
     draw_matrix,
     draw_shifts,
+    intensity_changes,
     planes_axis,
     sample_grid,
 )
@@ -92,7 +93,10 @@ class PatchSampler:
         self._intensities = intensities
         self._patch = patch
         self._spacing = spacing
+        self._flat = planes_axis(spacing, patch)
+        self._changes = intensity_changes(self._flat)
         self._foreground = foreground
+        self._anywhere = False
         self._augmentation = augmentation
         self._mirror_axes = mirror_axes
         self._seed = seed
@@ -107,9 +111,9 @@ class PatchSampler:
         self.cases = cases
 
     def anywhere(self) -> PatchSampler:
-        """The same batches, but for their patches that are centred on labels: these lie anywhere."""
+        """The same batches, with patches that lie as those of images without labels do."""
         other = copy.copy(self)
-        other._foreground = 0.0
+        other._anywhere = True
         return other
 
     @property
@@ -151,9 +155,8 @@ class PatchSampler:
         centre = self._inside(case, self._wanted(case, draw) if hard is None else hard[1])
         matrix, shifts = None, None
         if self._augmentation.augment:
-            flat = planes_axis(self._spacing, self._patch)
             ranges = SpatialRanges(mirror_axes=self._mirror_axes, elastic_mm=self._augmentation.elastic_mm)
-            matrix = draw_matrix(draw, self._spacing, ranges, flat)
+            matrix = draw_matrix(draw, self._spacing, ranges, self._flat)
             shifts = draw_shifts(draw, self._spacing, self._patch, ranges)
         view = (centre, np.eye(3) if matrix is None else matrix, self._patch, self._device, shifts)
         image, classes = cut(case, *view)
@@ -177,18 +180,19 @@ class PatchSampler:
     def _changed(self, image: torch.Tensor, case: PreparedCase, draw: np.random.Generator) -> torch.Tensor:
         """Other intensities; the guides, which are probabilities, are degraded instead, unless they are exact."""
         if not case.guides:
-            return augment_intensity(image, draw)
-        changed, guide = augment_intensity(image[: -case.guides], draw), image[-case.guides :]
+            return augment_intensity(image, draw, self._changes)
+        changed, guide = augment_intensity(image[: -case.guides], draw, self._changes), image[-case.guides :]
         return torch.cat([changed, guide if case.exact_guides else degrade_guide(guide, draw)])
 
     def _wanted(self, case: PreparedCase, draw: np.random.Generator) -> FloatArray:
         """Where a patch should have its centre, in voxels."""
-        labelled = [k for k in case.spots if k]
+        spots = {} if self._anywhere else case.spots
+        labelled = [k for k in spots if k]
         if labelled and draw.random() < self._foreground:
-            spots = case.spots[int(draw.choice(labelled))]
-            return np.asarray(spots[draw.integers(len(spots))], float)
-        if 0 in case.spots:  # where a part is not annotated, "anywhere" is anywhere in the rest
-            return np.asarray(case.spots[0][draw.integers(len(case.spots[0]))], float)
+            of_label = spots[int(draw.choice(labelled))]
+            return np.asarray(of_label[draw.integers(len(of_label))], float)
+        if 0 in spots:  # where a part is not annotated, "anywhere" is anywhere in the rest
+            return np.asarray(spots[0][draw.integers(len(spots[0]))], float)
         return np.asarray(draw.uniform(0, np.array(case.classes.shape) - 1))
 
     def _inside(self, case: PreparedCase, wanted: npt.NDArray[Any]) -> FloatArray:

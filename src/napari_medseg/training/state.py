@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _KEPT = ("step", "phase", "validated_step", "validated_fraction", "dice", "phase_dice", "best_dice", "history")
 """Fields of a TrainState that `state_dict` holds as they are."""
-_CASES = "validated_cases"
-"""Another one, which states of earlier versions lack."""
+_LATER = ("validated_cases", "steps_before")
+"""Others, which states of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class TrainState:
     """The part that is trained now."""
     step: int = 0
     """Steps done."""
+    steps_before: int = 0
+    """Those of them in which other networks were trained, before the one to keep."""
     validated_step: int = 0
     """Steps done at the last validation."""
     validated_fraction: float = 0.0
@@ -128,7 +130,7 @@ class TrainState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values; the tensors are the ones in use, not copies."""
-        kept = {name: copy.deepcopy(getattr(self, name)) for name in (*_KEPT, _CASES)}
+        kept = {name: copy.deepcopy(getattr(self, name)) for name in (*_KEPT, *_LATER)}
         networks = {name: network.state_dict() for name, network in self.scheme.networks().items()}
         optimisers = {name: optimiser.state_dict() for name, optimiser in self.scheme.optimisers().items()}
         mistakes = {} if self.mistakes is None else {"mistakes": self.mistakes.state_dict()}
@@ -145,7 +147,8 @@ class TrainState:
             self.mistakes.load_state_dict(content["mistakes"])
         for name in _KEPT:
             setattr(self, name, copy.deepcopy(content[name]))
-        self.validated_cases = content.get(_CASES, 0)
+        for name in _LATER:
+            setattr(self, name, content.get(name, 0))
 
 
 def training_precision(precision: Precision, device: torch.device, network: str) -> Precision:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ Draw = np.random.Generator
 Change = Callable[[torch.Tensor, Draw], torch.Tensor]
 """A patch (C, z, y, x) in, another of the same shape out; the patch itself stays as it is."""
 
+_OF_CHANNEL = (1, 2, 3)
+"""The axes of a patch that make up a channel."""
 _ANISOTROPIC = 3.0
 """Ratio of the largest spacing to the smallest above which a volume is rotated in its planes only."""
 _FEWEST_KNOTS, _MOST_KNOTS = 3, 6
@@ -160,24 +163,28 @@ def contrast(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
     return ((patch - mean) * draw.uniform(0.75, 1.25) + mean).clamp(low, high)
 
 
-def low_resolution(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Sampled down to 0.5 to 1 times the voxels along each axis, and back."""
+def low_resolution(patch: torch.Tensor, draw: Draw, flat: int | None = None) -> torch.Tensor:
+    """Sampled down to 0.5 to 1 times the voxels along each axis but the `flat` one, see `planes_axis`, and back."""
     factor = draw.uniform(0.5, 1.0)
-    small = [max(1, round(n * factor)) for n in patch.shape[1:]]
+    small = [n if axis == flat else max(1, round(n * factor)) for axis, n in enumerate(patch.shape[1:])]
     coarse = functional.interpolate(patch[None], size=small, mode="nearest-exact")
     return functional.interpolate(coarse, size=patch.shape[1:], mode="trilinear", align_corners=False)[0]
 
 
 def gamma(patch: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """A gamma curve from 0.7 to 1.5, in a quarter of the cases on the negative; mean and deviation stay."""
+    """A gamma curve from 0.7 to 1.5, in a quarter of the cases on the negative.
+
+    Each channel is bent within its own range, and keeps its mean and deviation.
+    """
     power = draw.uniform(0.7, 1.5)
     sign = -1.0 if draw.random() < 0.25 else 1.0
     values = patch * sign
-    mean, std = values.mean(), values.std()
-    low = values.amin()
-    reach = values.amax() - low + 1e-7
+    std, mean = torch.std_mean(values, _OF_CHANNEL, keepdim=True)
+    low = values.amin(_OF_CHANNEL, keepdim=True)
+    reach = values.amax(_OF_CHANNEL, keepdim=True) - low + 1e-7
     bent = ((values - low) / reach).pow(power) * reach + low
-    return ((bent - bent.mean()) / (bent.std() + 1e-7) * std + mean) * sign
+    bent_std, bent_mean = torch.std_mean(bent, _OF_CHANNEL, keepdim=True)
+    return ((bent - bent_mean) / (bent_std + 1e-7) * std + mean) * sign
 
 
 INTENSITY_CHANGES: tuple[tuple[float, Change], ...] = (
@@ -189,6 +196,12 @@ INTENSITY_CHANGES: tuple[tuple[float, Change], ...] = (
     (0.3, gamma),
 )
 """Each change with its probability, in the order in which they are made."""
+
+
+def intensity_changes(flat: int | None) -> tuple[tuple[float, Change], ...]:
+    """INTENSITY_CHANGES of patches that are planes across the axis `flat`, see `planes_axis`: these are not mixed."""
+    coarser = partial(low_resolution, flat=flat)
+    return tuple((p, coarser if change is low_resolution else change) for p, change in INTENSITY_CHANGES)
 
 
 def augment_intensity(

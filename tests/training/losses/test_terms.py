@@ -52,7 +52,8 @@ def value(name: str, logits: torch.Tensor, classes: torch.Tensor, context: Conte
         ),
         # phi is 0 and 2 mm; the third voxel lies nearer to the unknown one than to the surface.
         ("boundary", DICE + 0.01 * 0.75 * 2 / 2, MM),
-        ("boundary", 0.1 * DICE + 1.01 * 0.75 * 2 / 2, Context(spacing=(2.0,), epoch=100)),
+        ("boundary", 0.1 * DICE + 1.01 * 0.75 * 2 / 2, Context(spacing=(2.0,), done=100 / 199)),
+        ("boundary", 0.1 * DICE + 2.0 * 0.75 * 2 / 2, Context(spacing=(2.0,), done=1.0)),
         # Distances -1 and 2/4; the log odds are log 3, whose tanh is 0.8.
         ("sdf", (0.2**2 + (0.8 + 1 / 2) ** 2) / 2, MM),
     ],
@@ -95,7 +96,7 @@ def volume() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(2, 3, 6, 7, 8, generator=draw), torch.randint(0, 3, (2, 6, 7, 8), generator=draw)
 
 
-CONTEXT = Context(spacing=(2.0, 1.0, 1.0), class_weights=(1.0, 2.0, 3.0), epoch=5)
+CONTEXT = Context(spacing=(2.0, 1.0, 1.0), class_weights=(1.0, 2.0, 3.0), done=0.02)
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name != "smooth"])

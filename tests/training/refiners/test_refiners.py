@@ -153,6 +153,10 @@ def test_each_case_is_segmented_by_the_fold_that_has_not_seen_it(
         ("case 2", "cv.fold1of2.safetensors"),
         ("case 3", "cv.fold2of2.safetensors"),
     ]
+    pairs = [replace(case, group=f"patient {number // 2}") for number, case in enumerate(all_cases)]
+    for _ in errors.finding_errors(folds, pairs[1:3], pairs, TrainConfig()):
+        pass
+    assert found[3:] == [("case 1", "cv.fold1of2.safetensors"), ("case 2", "cv.fold2of2.safetensors")]
     strangers = Ensemble(model.spec, Path("cv.json"), "0", tuple(replace(m, spec=model.spec) for m in members))
     for _ in errors.finding_errors(strangers, all_cases[:1], all_cases, TrainConfig()):
         pass

@@ -17,7 +17,7 @@ from balls import SHAPE, segmentation, volume
 from napari_medseg import Segmentation, iter_train, load_model, train
 from napari_medseg.cli import main
 from napari_medseg.errors import InputError
-from napari_medseg.events import Notice, Pictured, Validated
+from napari_medseg.events import Event, Notice, Pictured, TrainProgress, Validated
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.descent import is_finite
 from napari_medseg.training.schemes.made import adversarial, contest
@@ -66,6 +66,32 @@ class TestConditionalGan(Staged):
     knobs: ClassVar = {"first_share": 0.02}
     kept: ClassVar = {"network", "maps", "map critic", "images", "image critic"}
     parts: ClassVar = {"loss"}
+
+
+@pytest.mark.parametrize("scheme", ["acnn", "cgan"])
+def test_the_epochs_of_a_model_are_those_of_its_network(scheme: str, tmp_path: Path) -> None:
+    """Also where the training was stopped, and where it was resumed."""
+    out, seen = tmp_path / "m.safetensors", list[Event]()
+    options = {"scheme": scheme, "first_share": 0.5, "epochs": 6, "out": out, **TINY}
+
+    def steps() -> int:
+        return sum(isinstance(event, TrainProgress) for event in seen)
+
+    for event in iter_train(pairs(), should_stop=lambda: steps() >= 2, **options):
+        seen.append(event)
+    assert load_model(out).spec.training.epochs == 0
+    seen.extend(iter_train(pairs(), resume=True, **options))
+    own = sum(isinstance(event, TrainProgress) and "loss" in event.losses for event in seen)
+    assert load_model(out).spec.training.epochs == own * 6 / steps() == 3
+
+
+def test_a_shape_prior_says_that_patches_show_parts_of_a_label(tmp_path: Path) -> None:
+    """The balls have a diameter of 3 voxels along z and 7 along y and x."""
+    told = "left ball has 3x7x7 voxels, and a patch {}: scheme acnn learns crops of it, not its shape"
+    for patch, wanted in (((8, 8, 8), ""), ((4, 4, 4), told.format("4x4x4"))):
+        options = {"scheme": "acnn", "epochs": 1, "out": tmp_path / "m.safetensors", **TINY, "patch_zyx": patch}
+        lines = [line for line in notices(list(iter_train(pairs(), **options))) if "crops" in line]
+        assert [line.split(";")[0] for line in lines] == ([wanted] if wanted else [])
 
 
 def test_the_map_that_a_critic_takes_for_real_is_as_soft_as_the_made_one() -> None:

@@ -32,7 +32,7 @@ from napari_medseg.training.losses.masked import Masked
 from napari_medseg.training.losses.supervised import deeply_supervised
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.learner import Learner, inner, part
-from napari_medseg.training.schemes.semi import mean_teacher, self_training
+from napari_medseg.training.schemes.semi import mean_teacher, self_training, shape_aware
 from napari_medseg.training.schemes.semi.base import unlabelled_of
 from napari_medseg.training.schemes.semi.critic import Critic, distances_of
 from napari_medseg.training.schemes.semi.pseudo import labels_of_image, pseudo_labels
@@ -124,6 +124,26 @@ def test_a_head_for_distances_learns_with_any_number_of_labels(labels: int, tmp_
         seen += [dict(event.losses)] if isinstance(event, TrainProgress) else []
     assert set(seen[-1]) == TestSASSNet.parts
     assert all(math.isfinite(loss) for losses in seen for loss in losses.values())
+
+
+def test_the_discriminator_sees_labelled_patches_that_lie_as_the_others_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are the same ones: what is said to be labelled shows as much of a label."""
+    judged = shape_aware.SASSNet._judged
+    seen: dict[bool, list[float]] = {True: [], False: []}
+
+    def watched(self: Any, outputs: Any, images: torch.Tensor, state: TrainState, *, real: bool, **how: Any) -> Any:
+        if how.get("learns", True):
+            seen[real] += [float(image.max()) for image in images]
+        return judged(self, outputs, images, state, real=real, **how)
+
+    monkeypatch.setattr(shape_aware.SASSNet, "_judged", watched)
+    options = TestSASSNet().options(patch_zyx=(4, 4, 4), foreground=1.0, augment=False, epochs=2)
+    others = [replace(image, data=np.asarray(image.data) + 1) for image, _ in pairs()]  # z-scored, they are the same
+    train(pairs(), out=tmp_path / "m.safetensors", **options | {"unlabelled": others})
+    assert len(seen[True]) == len(seen[False]) > 50
+    assert seen[True] == pytest.approx(seen[False], abs=1e-4)
 
 
 def test_where_the_network_says_nothing_finite_the_discriminator_learns_nothing(

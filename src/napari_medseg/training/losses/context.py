@@ -17,8 +17,8 @@ class Context:
 
     supervision: Supervision = "halving"
     """How the outputs of deep supervision are weighted."""
-    epoch: int = 0
-    """Epochs done, for losses whose weight changes."""
+    done: float = 0.0
+    """How much of the budget is used, 0 to 1, for losses whose weight changes."""
     spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Of the voxels in mm, one number for each axis of a patch."""
     class_weights: tuple[float, ...] = ()

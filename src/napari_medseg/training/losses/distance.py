@@ -19,19 +19,24 @@ Distances = npt.NDArray[np.float64]
 _LEAST_OVERLAP = 0.1
 """What remains of the generalised Dice loss beside the boundary loss."""
 _EACH_EPOCH = 0.01
-"""What the boundary loss gains in each epoch, and the other loses."""
+"""What the boundary loss gains in each of the published epochs, and the other loses."""
+_EPOCHS = 200
+"""Those of the published training."""
 
 
 def boundary(given: Masked, context: Context) -> torch.Tensor:
     """Generalised Dice with a share that falls, and the boundary loss with one that grows (Kervadec et al., MIDL 2019).
 
-    It starts with 1 and 0.01. The boundary loss is the mean of p phi, phi = d outside and -(d - 1 voxel) inside, and so
-    may be negative.
+    As published they start with the weights 1 and 0.01; each of 200 epochs takes 0.01 from the first, down to 0.1, and
+    adds it to the second, up to 2. Here the whole budget takes the place of these epochs, whose length depends on the
+    number of the cases. The boundary loss is the mean of p phi, phi = d outside and -(d - 1 voxel) inside, and so may
+    be negative.
     """
-    share = max(_LEAST_OVERLAP, 1 - _EACH_EPOCH * context.epoch)
+    epoch = (_EPOCHS - 1) * context.done
+    share = max(_LEAST_OVERLAP, 1 - _EACH_EPOCH * epoch)
     phi, sure = _by_class(given, context.spacing, lambda outside, inside: _level_set(outside, inside, context.spacing))
     along_surface = _mean(given.probability[:, 1:] * phi, sure)
-    return share * generalised_dice(given, context) + _EACH_EPOCH * (1 + context.epoch) * along_surface
+    return share * generalised_dice(given, context) + _EACH_EPOCH * (1 + epoch) * along_surface
 
 
 def signed_distance(given: Masked, context: Context) -> torch.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_medseg.cases import Case
+from napari_medseg.cases import Case, groups_of
 from napari_medseg.config import RefineConfig, SegmentConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, Progress, Started, Work
@@ -99,8 +99,9 @@ def finding_errors(
 
     Raises as `segmenting`.
     """
-    members = _folds_of(model, len(all_cases))
-    places = {case.name: index for index, case in enumerate(all_cases)}
+    groups = groups_of(all_cases)
+    members = _folds_of(model, groups)
+    places = {case.name: index for index, group in enumerate(groups) for case in group}
     if members:
         yield Notice(f"each case is segmented by the fold of {model.path.name} that has not seen it")
     found: dict[str, Segmentation] = {}
@@ -115,13 +116,13 @@ def finding_errors(
     return Errors(model, found)
 
 
-def _folds_of(model: Model, cases: int) -> tuple[Model, ...]:
-    """The members of a set of folds of `cases` cases, fold by fold: each has trained on all but every n-th case."""
+def _folds_of(model: Model, groups: Sequence[Sequence[Case]]) -> tuple[Model, ...]:
+    """The members of a set of folds of these cases, fold by fold: each has trained on all but every n-th group."""
     if not isinstance(model, Ensemble):
         return ()
     count = len(model.members)
     for fold, member in enumerate(model.members):
-        trained = cases - len(range(fold, cases, count))
+        trained = sum(len(group) for number, group in enumerate(groups) if number % count != fold)
         if f".fold{fold + 1}of{count}" not in member.path.name or member.spec.training.cases != trained:
             return ()
     return model.members

@@ -61,7 +61,7 @@ def recorded(
     record = replace(
         setup.spec.training,
         fingerprint={**setup.spec.training.fingerprint, **({MISSING: dropout} if dropout else {})},
-        epochs=state.step / setup.budget.steps_per_epoch,
+        epochs=(state.step - state.steps_before) / setup.budget.steps_per_epoch,
         minutes=setup.budget.elapsed() / 60,
         versions={"napari-medseg": __version__}
         | {p: importlib.metadata.version(p) for p in ("torch", "monai", "numpy")},

@@ -84,7 +84,7 @@ class Learner:
         assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
         return Context(
             supervision=network_named(spec.network).supervision,
-            epoch=self._setup.budget.epoch(state.step + 1),
+            done=self._setup.budget.fraction(state.step),
             spacing=spec.spacing_zyx_mm,
             class_weights=config.loss.class_weights or (),
             images=images,

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from napari_medseg.config import LossConfig, TrainConfig
 from napari_medseg.errors import InputError
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.schemes.scheme import SchemeSpec, given_knobs
 from napari_medseg.training.schemes.table import SCHEMES
+
+if TYPE_CHECKING:
+    from napari_medseg.models.spec import ModelSpec
+    from napari_medseg.training.cases import PreparedCase
+
+_CLEARLY = 1.5
+"""How much longer than a patch a label is where the patch shows a part of it only."""
 
 
 def require_fitting(
@@ -119,3 +131,24 @@ def require_objects(spec: SchemeSpec, objects: str) -> None:
     """Raise InputError where it is said what an object is, and the scheme learns labels."""
     if objects != "components" and spec.learns == "labels":
         raise InputError(f"scheme {spec.name} learns labels: leave objects={objects} out, or choose another scheme")
+
+
+def crop_doubt(scheme: SchemeSpec, spec: ModelSpec, cases: Sequence[PreparedCase]) -> str:
+    """Whether patches show a scheme that learns shapes only parts of a label, in one line; empty where they do not.
+
+    Along an axis of the patch, a label is as long as it is in the median case.
+    """
+    if scheme.name != "acnn":
+        return ""
+    axes = [0, 1, 2] if spec.mode == "3d" else [1, 2]
+    patch = np.array(spec.patch_zyx)
+    for k, label in enumerate(spec.label_ids):
+        extents = [np.ptp(case.spots[k], axis=0) + 1 for case in cases if k and k in case.spots]
+        extent = np.median(extents, axis=0) if extents else np.zeros(3)
+        if (extent > _CLEARLY * patch)[axes].any():
+            long, short = ("x".join(f"{n:.0f}" for n in sizes[axes]) for sizes in (extent, patch))
+            return (
+                f"{spec.labels[label]} has {long} voxels, and a patch {short}: scheme {scheme.name} learns crops of "
+                f"it, not its shape; give a larger patch_zyx, or a coarser spacing_zyx_mm"
+            )
+    return ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_medseg.cases import Case
+from napari_medseg.cases import Case, groups_of
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.events import Event, Finished, Notice, Progress, Work, finishing, result_of
@@ -73,7 +74,8 @@ def iter_train_folds(
 ) -> Iterator[Event]:
     """Train a model on each fold of the cases. Each is validated on the cases that it has not seen.
 
-    folds: 2 to 20; fold k validates on every `folds`-th case from k on, in name order. out: the set to write,
+    folds: 2 to 20; fold k validates on every `folds`-th case from k on, in name order, or on every `folds`-th group
+    where cases have groups. out: the set to write,
     NAME.json; its members are NAME.fold1of5.safetensors and so on. A budget in minutes is shared by the folds. They all
     follow one plan, which is made from all cases unless one is given. The other options are those of `iter_train`.
 
@@ -87,8 +89,10 @@ def iter_train_folds(
     if config.searching.search:
         raise InputError("folds follow one plan: leave search out, or give the plan that a search found")
     found = in_regions(with_made_images(as_cases(cases), scheme.name, scheme.from_labels), merge)
-    if not 2 <= folds <= min(_MOST, len(found)):
-        raise InputError(f"folds must be 2 to {_MOST}, and no more than the {len(found)} cases; got {folds}")
+    count = len(groups_of(found))
+    if not 2 <= folds <= min(_MOST, count):
+        what = "cases" if count == len(found) else f"patients of the {len(found)} cases"
+        raise InputError(f"folds must be 2 to {_MOST}, and no more than the {count} {what}; got {folds}")
     given = None if plan is None else as_plan(plan)
     initial = None if options.get("init") is None else as_model(options.pop("init"))
     if scheme_named(config.scheme).takes != "image":
@@ -131,10 +135,12 @@ def _train(
     minutes = config.budget.minutes
     should_stop = options.get("should_stop", lambda: False)
     models: list[Model] = []
+    groups = groups_of(cases)
     for fold in range(folds):
-        held = cases[fold::folds]
-        rest = [case for number, case in enumerate(cases) if number % folds != fold]
-        of_fold = {"val": len(held) / len(cases), "minutes": None if minutes is None else minutes / folds}
+        apart = groups[fold::folds]
+        held = list(chain.from_iterable(apart))
+        rest = list(chain.from_iterable(group for number, group in enumerate(groups) if number % folds != fold))
+        of_fold = {"val": len(apart) / len(groups), "minutes": None if minutes is None else minutes / folds}
         yield Notice(f"fold {fold + 1} of {folds}: {len(rest)} cases to train, {len(held)} to validate")
         events = iter_train(
             [*rest, *held],

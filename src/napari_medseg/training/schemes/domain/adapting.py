@@ -10,7 +10,7 @@ import torch
 
 from napari_medseg.training.patches import PatchBatch, as_missing
 from napari_medseg.training.state import Setup, TrainState
-from napari_medseg.transforms.augment import augment_intensity
+from napari_medseg.transforms.augment import augment_intensity, intensity_changes, planes_axis
 
 Step = Callable[[PatchBatch, TrainState], dict[str, float]]
 
@@ -19,7 +19,9 @@ def varied(images: torch.Tensor, setup: Setup, draw: np.random.Generator) -> tor
     """The images (B, C, *size) with other intensities, where the training augments."""
     if not setup.config.augmentation.augment:
         return images
-    return torch.stack([augment_intensity(image, draw) for image in images])
+    assert setup.spec.spacing_zyx_mm is not None, "a plan states its spacing"
+    changes = intensity_changes(planes_axis(setup.spec.spacing_zyx_mm, setup.spec.patch_zyx))
+    return torch.stack([augment_intensity(image, draw, changes) for image in images])
 
 
 def learn_from(step: Step, batch: PatchBatch, images: torch.Tensor, state: TrainState) -> dict[str, float]:

@@ -48,7 +48,7 @@ class OneNetwork:
         spec = self._setup.spec
         assert spec.spacing_zyx_mm is not None, "a plan states its spacing"
         return Context(
-            epoch=self._setup.budget.epoch(state.step + 1),
+            done=self._setup.budget.fraction(state.step),
             spacing=spec.spacing_zyx_mm,
             class_weights=self._setup.config.loss.class_weights or (),
             images=images,

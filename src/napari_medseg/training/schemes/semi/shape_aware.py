@@ -34,7 +34,8 @@ class SASSNet:
     or of its logits where it has none.
 
     Source: Li, Zhang and He, MICCAI 2020. The loss of labels is that of the settings, plus 0.3 of the squared error of
-    the distances. The discriminator is given the log odds in float32.
+    the distances. The discriminator is given the log odds in float32, of labelled patches that lie anywhere, as those
+    without labels do: by patches centred on labels it would learn how much of a label a patch shows.
     """
 
     attention = False
@@ -55,6 +56,7 @@ class SASSNet:
                 attention=self.attention,
             ).to(setup.device)
         group = {"params": list(self._critic.parameters()), "share": _CRITIC_SHARE}
+        self._labelled_anywhere = setup.sampler.anywhere()
         self._critics = torch.optim.Adam([group], lr=config.optimiser.peak, betas=_CRITIC_BETAS)
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -79,8 +81,11 @@ class SASSNet:
         if not is_finite(found):  # what the discriminator would see is no map of distances
             return found
         set_learning_rate(self._critics, self._setup.config.optimiser, self._setup.budget.fraction(state.step))
-        told = self._judged(_detached(outputs), batch.images, state, real=True)
-        told = 0.5 * (told + self._judged(_detached(others), changed, state, real=False))
+        labelled = next(self._labelled_anywhere.batches(state.step))
+        with torch.no_grad():
+            outputs, others = both(self._learner, labelled, changed, state)
+        told = self._judged(outputs, labelled.images, state, real=True)
+        told = 0.5 * (told + self._judged(others, changed, state, real=False))
         return found | descend(self._critics, {"discriminator": told}, self._setup.config.optimiser.gradient_clip)
 
     def _labelled(
@@ -126,7 +131,3 @@ class CANet(SASSNet):
     """
 
     attention = True
-
-
-def _detached(outputs: torch.Tensor | Outputs) -> torch.Tensor | Outputs:
-    return outputs.map(torch.Tensor.detach) if isinstance(outputs, Outputs) else outputs.detach()
