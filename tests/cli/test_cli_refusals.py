@@ -42,6 +42,7 @@ def workplace(
     shutil.copytree(ball_labels, tmp_path / "readers")
     (tmp_path / "empty").mkdir()
     (tmp_path / "config.yaml").write_text("a: $import os")
+    (tmp_path / "dataset.json").write_text('{"labels": {}}')
     (tmp_path / "pictures").mkdir()
     for name in ("a.svg", "b.svg"):
         (tmp_path / "pictures" / name).touch()
@@ -157,6 +158,26 @@ REFUSED = {
     "model_suffix": (
         TRAIN.replace("out.safetensors", "out.pt"),
         "out.pt: a model is written as",
+    ),
+    "plan_named_as_an_image": (
+        "plan --images images --labels labels -o images/case0.nii.gz",
+        "case0.nii.gz: a plan is written as .json",
+    ),
+    "plan_named_as_a_model": (
+        "plan --images images --labels labels -o model.safetensors",
+        "model.safetensors: a plan is written as .json",
+    ),
+    "plan_on_another_document": (
+        "plan --images images --labels labels -o dataset.json",
+        "dataset.json: a file that is no plan is there, and would be replaced: give another name",
+    ),
+    "folds_on_another_document": (
+        f"{TRAIN.replace('out.safetensors', 'dataset.json')} --folds 2",
+        "dataset.json: a file that is no set of models is there",
+    ),
+    "scores_on_another_document": (
+        "evaluate --prediction labels --reference labels -o dataset.json",
+        "dataset.json: a file that is no file of scores is there",
     ),
     "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "images and labels are paired by"),
     "no_folder": (TRAIN.replace("images images", "images nowhere"), "no such folder: nowhere"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from napari_medseg import strictjson
 from napari_medseg.errors import FileError, InputError
 from napari_medseg.io import choice, formats
 from napari_medseg.io.disk import files, locks
@@ -58,6 +59,27 @@ def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
     for path in outputs:
         if _header(path) in kept:
             raise InputError(f"{path}: the output would replace its input: give another name")
+
+
+def check_document(path: Path, kind: str, key: str) -> None:
+    """Raise InputError unless a JSON document may be written: only one of the same kind is replaced.
+
+    kind: what the document is, for the message; key: the member that tells it from others.
+    """
+    files.check_name(path)
+    _check_no_folder(path)
+    if path.suffix.lower() != ".json":
+        raise InputError(f"{path}: a {kind} is written as .json: end its name so")
+    if path.exists() and key not in _members(path):
+        raise InputError(f"{path}: a file that is no {kind} is there, and would be replaced: give another name")
+
+
+def _members(path: Path) -> Container[str]:
+    """The names in a JSON object; none for another file."""
+    with suppress(OSError, ValueError):
+        document = strictjson.parse(path.read_text("utf-8"))
+        return document if isinstance(document, dict) else ()
+    return ()
 
 
 def _header(path: Path) -> Path:
