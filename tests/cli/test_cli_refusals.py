@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from balls import balls, volume
-from napari_medseg import Grid, Segmentation, write
+from napari_medseg import Grid, Segmentation, Volume, write
 from napari_medseg.cli import main, parser, terminal
 from napari_medseg.errors import MedsegWarning
 
@@ -46,6 +47,10 @@ def workplace(
     (tmp_path / "pictures").mkdir()
     for name in ("a.svg", "b.svg"):
         (tmp_path / "pictures" / name).touch()
+    for name, dtype in (("scans", np.uint8), ("whole", np.uint8), ("fractions", np.float32)):
+        (tmp_path / name).mkdir()
+        noise = np.random.default_rng(0).normal(120, 30, (1, 12, 20, 16)).astype(dtype)
+        write(tmp_path / name / "case0.nii.gz", Volume(noise, volume().grid))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "liver.safetensors").touch()
     (tmp_path / "folder" / "case0.nii.gz").mkdir(parents=True)
@@ -179,6 +184,22 @@ REFUSED = {
         "evaluate --prediction labels --reference labels -o dataset.json",
         "dataset.json: a file that is no file of scores is there",
     ),
+    "images_for_labels": (
+        TRAIN.replace("images images --labels labels", "images scans --labels whole"),
+        "whole/case0.nii.gz: it looks like an image, not like labels: .*: are images and labels exchanged",
+    ),
+    "plan_of_images_for_labels": (
+        "plan --images scans --labels whole -o out.json",
+        "whole/case0.nii.gz: it looks like an image, not like labels: .*: are images and labels exchanged",
+    ),
+    "image_for_slices": (
+        "propagate scans/case0.nii.gz --labels whole/case0.nii.gz -o out.nii",
+        "whole/case0.nii.gz: it looks like an image, not like labels: .*: are images and labels exchanged",
+    ),
+    "fractions_for_labels": (
+        TRAIN.replace("images images --labels labels", "images scans --labels fractions"),
+        "fractions/case0.nii.gz: labels must be whole .*: are images and labels exchanged",
+    ),
     "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "images and labels are paired by"),
     "no_folder": (TRAIN.replace("images images", "images nowhere"), "no such folder: nowhere"),
     "val": (f"{TRAIN} --val 1", "val must be at least 0 and below 1; got 1.0"),
@@ -264,6 +285,25 @@ def test_what_cannot_be_written_is_refused_before_the_work(
     (workplace / "log.json").write_text("{}")
     assert main([*command.split(), "-o", "out.png"]) == 2
     assert "out.png: a 2D format holds one slice; got 12 x 20 x 16 voxels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate --prediction whole/case0.nii.gz --reference labels/case0.nii",
+        "convert whole/case0.nii.gz --as-labels -o out.nii",
+        "info whole/case0.nii.gz --labels",
+    ],
+    ids=lambda command: command.split()[0],
+)
+def test_an_image_that_is_read_as_labels_is_told(
+    workplace: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main(command.split()) == 0
+    assert re.search(
+        "whole/case0.nii.gz: it looks like an image, not like labels: .*: are images and labels exchanged",
+        capsys.readouterr().err,
+    )
 
 
 def test_labels_on_another_grid_are_not_trained_on(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

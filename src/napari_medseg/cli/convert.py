@@ -21,7 +21,7 @@ from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.foreign import is_foreign
 from napari_medseg.foreign.asked import INTENSITIES
 from napari_medseg.io.outputs import check_keeps_inputs, check_writable, locked
-from napari_medseg.io.stored import from_noun, looks_like_labels
+from napari_medseg.io.stored import from_noun, image_for_labels, looks_like_labels
 from napari_medseg.models.naming import is_model_path, require_model_path
 from napari_medseg.models.spec import Modality
 from napari_medseg.registry import PresetName
@@ -132,6 +132,8 @@ def run(args: Namespace) -> None:
         # A .dcm can hold labels only, and only labels are merged.
         as_labels = args.as_labels or bool(args.merge) or args.output.suffix.lower() == ".dcm"
         x = io.load(args.source, as_labels=as_labels)
+        if isinstance(x, Segmentation) and (told := image_for_labels(x, args.source)):
+            warnings.warn(told, MedsegWarning, stacklevel=2)
         if isinstance(x, Segmentation) and args.merge:
             x = _merged(x, parsed(args.merge))
         if args.onto is not None:

@@ -112,7 +112,7 @@ def volume_in(path: str | PathLike[str], name: str) -> Volume:
 
 def labels_in(path: str | PathLike[str], name: str) -> Segmentation:
     """As `read_segmentation`, under another name than the file's."""
-    return stored.to_segmentation(_stored(path, as_labels=True), name)
+    return stored.to_segmentation(_stored(path, as_labels=True), name, str(path))
 
 
 def peek(path: str | PathLike[str], *, as_labels: bool = False) -> Outline:
