@@ -43,7 +43,8 @@ def warn_if_kept(path: Path) -> None:
 
 @contextmanager
 def stepping_aside(path: Path, suffix: str | None = None) -> Iterator[None]:
-    """Inside, the file at `path` lies beside it under another name; it comes back where the work inside fails.
+    """Inside, the file at `path` lies beside it under another name; it comes back where the work inside fails and
+    leaves nothing there.
 
     suffix: as that of `name_to_keep`.
     """
@@ -51,6 +52,6 @@ def stepping_aside(path: Path, suffix: str | None = None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if kept is not None:
+        if kept is not None and not path.exists():
             kept.replace(path)
         raise
