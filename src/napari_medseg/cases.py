@@ -135,7 +135,7 @@ def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list
     if grouped:
         annotated = partners(Path(labels), list(grouped))
         return [Case(name=name, images=grouped[name], labels=path) for name, path in annotated.items()]
-    matched = match_by_name([*folders, Path(labels)])
+    matched = match_by_name([*folders, Path(labels)], "; --unlabelled gives images without labels to a scheme for them")
     names = channel_names(folders)
     return [
         Case(name=name, images=with_channels(paths[:-1]), labels=paths[-1], channels=names)

@@ -508,3 +508,16 @@ def test_the_demo_refuses_a_folder_with_labels_of_others(tmp_path: Path, capsys:
     assert run("demo", "--no-gui", "--out", tmp_path) == 2
     assert "labels.nii.gz: a file that no demo wrote is there" in capsys.readouterr().err
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("labels.nii.gz", "mine")]
+
+
+def test_a_pattern_that_the_shell_left_is_expanded(
+    ball_images: Path, ball_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ball_images / "a [b]*.nii.gz"
+    write(ball_images / "a [b]1.nii.gz", volume())
+    out = tmp_path / "out"
+    assert run("segment", ball_images / "case?.nii.gz", named, "--model", ball_model, "-o", f"{out}/") == 0
+    found = ["a [b]1.nii.gz", "case0.nii.gz", "case1.nii.gz", "case2.nii.gz"]
+    assert sorted(path.name for path in out.iterdir()) == found
+    assert run("segment", ball_images / "none*.nii.gz", "--model", ball_model, "-o", f"{out}/") == 2
+    assert "no such file: " in capsys.readouterr().err

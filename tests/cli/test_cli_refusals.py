@@ -44,6 +44,10 @@ def workplace(
     (tmp_path / "empty").mkdir()
     (tmp_path / "config.yaml").write_text("a: $import os")
     (tmp_path / "dataset.json").write_text('{"labels": {}}')
+    (tmp_path / "readers_renamed").mkdir()
+    write(tmp_path / "readers_renamed" / "other.nii", volume())
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("case0.nii.gz", "")
     (tmp_path / "pictures").mkdir()
     for name in ("a.svg", "b.svg"):
         (tmp_path / "pictures" / name).touch()
@@ -81,7 +85,8 @@ REFUSED = {
     ),
     "folder_of_files": (
         SEGMENT.replace("images/case0.nii.gz", "images"),
-        r"images: a folder of 3 files such as case0.nii.gz, where one image is expected: .*: images/\*.nii.gz",
+        r"images: a folder of 3 files such as case0.nii.gz, where one image is expected: .* --images images, "
+        r"other commands in a loop of the shell over images/\*.nii.gz",
     ),
     "nearly_a_model": (SEGMENT.replace("model.safetensors", "lever"), "did you mean liver\\? models there: liver$"),
     "train_device": (f"{TRAIN} --device tpu", "unknown device 'tpu'"),
@@ -200,7 +205,39 @@ REFUSED = {
         TRAIN.replace("images images --labels labels", "images scans --labels fractions"),
         "fractions/case0.nii.gz: labels must be whole .*: are images and labels exchanged",
     ),
-    "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "images and labels are paired by"),
+    "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "files are paired by name without the suffix: rename"),
+    "no_labels_of_the_name": (
+        "propagate images/case0.nii.gz --labels readers_renamed -o out.nii",
+        "readers_renamed has no image of the same name: other against case0: rename one of them",
+    ),
+    "file_for_a_folder": (
+        TRAIN.replace("images images", "images images/case0.nii.gz"),
+        "images/case0.nii.gz: a file, where a folder is expected: give the folder that holds it",
+    ),
+    "archive_for_a_folder": (
+        TRAIN.replace("labels labels", "labels images.zip"),
+        "images.zip: an archive: unpack it, and name the folder or file that comes out",
+    ),
+    "archive_to_measure": (
+        "evaluate --prediction images.zip --reference labels -o out.csv",
+        "images.zip: an archive: unpack it, and name the folder or file that comes out",
+    ),
+    "archive_to_convert": (
+        "convert images.zip -o out.nii.gz",
+        "images.zip: a zip archive that is neither .*: unpack it if it holds images",
+    ),
+    "folder_for_an_image": (
+        "interact images --prompts empty -o out",
+        "images: a folder of 3 files such as case0.nii.gz, where one image is expected: .* --images images",
+    ),
+    "folder_for_an_image_with_slices": (
+        "propagate images --labels labels -o out",
+        "images: a folder of 3 files such as case0.nii.gz, where one image is expected: .* --images images",
+    ),
+    "labels_of_another_scan": (
+        "propagate images/case0.nii.gz --labels moved.nii -o out.nii",
+        "must lie on the same grid; .*: if they are of the same scan, resample one .*; else check their names",
+    ),
     "no_folder": (TRAIN.replace("images images", "images nowhere"), "no such folder: nowhere"),
     "val": (f"{TRAIN} --val 1", "val must be at least 0 and below 1; got 1.0"),
     "foreign_init": (f"{TRAIN} --init foreign.pth", "foreign.pth: a bare Python pickle"),

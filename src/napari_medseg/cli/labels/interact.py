@@ -215,6 +215,8 @@ def _cases(args: Namespace) -> list[Case]:
         raise InputError("give an image, or --images for each channel: one of the two")
     if args.channels is not None:
         return cases_of_images(args.channels)
+    if args.image.is_dir():
+        io.format_of(args.image)  # refused before its name is looked for, where it is a folder of images
     return [Case(name=io.strip_suffix(args.image), images=(args.image,))]
 
 

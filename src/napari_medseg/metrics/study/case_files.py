@@ -17,7 +17,7 @@ from napari_medseg.io.folders import (
     partners,
     time_points,
 )
-from napari_medseg.io.formats import is_flat, labels_in, labels_on, peek, volume_in
+from napari_medseg.io.formats import check_no_archive, is_flat, labels_in, labels_on, peek, volume_in
 from napari_medseg.io.stored import image_for_labels
 from napari_medseg.metrics.study.study import PREDICTION, CaseImages
 from napari_medseg.metrics.study.tables import Table, table_of
@@ -120,6 +120,8 @@ def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], 
             for name, (predicted, _) in matched.alone.items()
         ]
     elif any(folders):
+        for path in (sources.prediction, sources.reference):
+            check_no_archive(path)
         raise InputError(
             f"{sources.prediction} and {sources.reference}: give two files or two folders, not one of each"
         )
