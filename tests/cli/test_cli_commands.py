@@ -521,3 +521,35 @@ def test_a_pattern_that_the_shell_left_is_expanded(
     assert sorted(path.name for path in out.iterdir()) == found
     assert run("segment", ball_images / "none*.nii.gz", "--model", ball_model, "-o", f"{out}/") == 2
     assert "no such file: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("napari_medseg_plan", "a plan of a training, in JSON: `train --plan` follows it"),
+        ("napari_medseg_interaction", "the log of a session with prompts, in JSON: `interact --prompts` does it again"),
+        ("napari_medseg_set", "a set of models, in JSON: `segment --model` uses them together"),
+    ],
+)
+def test_info_says_what_a_document_of_ours_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, told: str
+) -> None:
+    (tmp_path / "a.json").write_text(f'{{"{key}": 1}}')
+    assert run("info", tmp_path / "a.json") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'a.json'}: {told}\n"
+
+
+def test_labels_of_a_region_that_no_file_holds_are_told(
+    ball_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("convert", ball_labels / "case0.nii", "-o", tmp_path / "m.nii", "--merge", "balls=1,7") == 0
+    assert "the file holds none of the labels 7 of the region balls" in capsys.readouterr().err
+
+
+def test_propagate_says_where_nothing_was_filled(
+    ball_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "full.nii", Segmentation(np.ones_like(balls()), segmentation().grid))
+    argv = ("propagate", ball_images / "case0.nii.gz", "--labels", tmp_path / "full.nii", "-o", tmp_path / "out.nii")
+    assert run(*argv) == 0
+    assert "case0: nothing was filled: the labels come back as they were given" in capsys.readouterr().err

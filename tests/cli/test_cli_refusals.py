@@ -48,6 +48,7 @@ def workplace(
     write(tmp_path / "readers_renamed" / "other.nii", volume())
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         archive.writestr("case0.nii.gz", "")
+    write(tmp_path / "nothing.nii", Segmentation(0 * balls(), volume().grid))
     (tmp_path / "pictures").mkdir()
     for name in ("a.svg", "b.svg"):
         (tmp_path / "pictures" / name).touch()
@@ -237,6 +238,26 @@ REFUSED = {
     "labels_of_another_scan": (
         "propagate images/case0.nii.gz --labels moved.nii -o out.nii",
         "must lie on the same grid; .*: if they are of the same scan, resample one .*; else check their names",
+    ),
+    "nothing_to_clean": (
+        "clean labels/case0.nii -o out.nii",
+        "nothing to do: ask for one or more of --interpolate, --fill-holes, --smooth-mm, --islands-ml, --largest",
+    ),
+    "memory_without_model": (
+        "propagate images/case0.nii.gz --labels labels/case0.nii --method memory -o out.nii",
+        "--method memory needs --model: a volumetric memory network",
+    ),
+    "learn_with_a_model": (
+        "propagate images/case0.nii.gz --labels labels/case0.nii --method learn --model model.safetensors -o out.nii",
+        "--method learn takes no --model",
+    ),
+    "idle_minutes": (
+        "propagate images/case0.nii.gz --labels labels/case0.nii --minutes 1 -o out.nii",
+        "--minutes needs --method learn: without it nothing would change",
+    ),
+    "nothing_painted": (
+        "propagate images/case0.nii.gz --labels nothing.nii -o out.nii",
+        "the annotated slices 'nothing' hold no label: paint at least one slice",
     ),
     "no_folder": (TRAIN.replace("images images", "images nowhere"), "no such folder: nowhere"),
     "val": (f"{TRAIN} --val 1", "val must be at least 0 and below 1; got 1.0"),

@@ -242,10 +242,17 @@ def _prune_model(args: Namespace) -> None:
 
 
 def _merged(labels: Segmentation, merge: Mapping[str, tuple[int, ...]]) -> Segmentation:
-    """The labels with regions in place of those in them. Warns of a region without a voxel."""
+    """The labels with regions in place of those in them. Warns of a region, and of labels of one, without a voxel."""
     made = merged(labels, merge)
     present = set(np.unique(labels.data[...]).tolist())
     for name, ids in merge.items():
+        missing = [label for label in ids if label not in present]
+        if missing and len(missing) < len(ids):
+            warnings.warn(
+                f"{labels.name}: the file holds none of the labels {', '.join(map(str, missing))} of the region {name}",
+                MedsegWarning,
+                stacklevel=2,
+            )
         if not present & set(ids):
             warnings.warn(
                 f"{labels.name}: no voxel is in the region {name}: the file holds none of the labels "

@@ -74,11 +74,11 @@ def check_document(path: Path, kind: str, key: str) -> None:
     _check_no_folder(path)
     if path.suffix.lower() != ".json":
         raise InputError(f"{path}: a {kind} is written as .json: end its name so")
-    if path.exists() and key not in _members(path):
+    if path.exists() and key not in members_of(path):
         raise InputError(f"{path}: a file that is no {kind} is there, and would be replaced: give another name")
 
 
-def _members(path: Path) -> Container[str]:
+def members_of(path: Path) -> Container[str]:
     """The names in a JSON object; none for another file."""
     with suppress(OSError, ValueError):
         document = strictjson.parse(path.read_text("utf-8"))

@@ -25,6 +25,16 @@ Step = Callable[[Any, Mapping[int, Box], Grid, CleanConfig, int], Work[None]]
 Yields a Filled per box that was written, and Progress."""
 
 
+_DOES = {
+    "interpolate": "interpolate",
+    "fill_holes": "fill holes",
+    "smooth_mm": "smooth",
+    "islands_ml": "remove islands",
+    "largest": "keep the largest part",
+}
+"""{knob: what its step does}, for the progress."""
+
+
 def cleaning_labels(result: Segmentation, steps: Sequence[CleanConfig], voxels: int = BLOCK_VOXELS) -> Work[None]:
     """Do the steps that a model asks for to labels that are all there, in place. voxels: of a block.
 
@@ -39,20 +49,20 @@ def cleaning(
 ) -> Work[None]:
     """Do those of some steps that a config asks for, in their order; the labels of a step in ascending order."""
     for name in steps_asked_for(config, steps):
-        boxes = yield from finding_boxes(labels, voxels)
+        boxes = yield from finding_boxes(labels, voxels, _DOES[name])
         chosen = {k: boxes[k] for k in sorted(boxes.keys() & (config.labels or boxes.keys()))}
         yield from steps[name](labels, chosen, grid, config, voxels)
 
 
-def finding_boxes(labels: Any, voxels: int = BLOCK_VOXELS) -> Work[dict[int, Box]]:
-    """{label: the box that holds it}. Raises InputError for ids out of range."""
+def finding_boxes(labels: Any, voxels: int = BLOCK_VOXELS, step: str = "") -> Work[dict[int, Box]]:
+    """{label: the box that holds it}. Raises InputError for ids out of range. step: it is done for, in the Progress."""
     found: dict[int, Box] = {}
     shape = shape_of(labels)
     walk = list(blocks(whole(shape), block_shape(shape, chunks_of(labels), voxels)))
     for done, part in enumerate(walk, start=1):
         for label, box in boxes_of(checked(labels[part], "the labels"), part).items():
             found[label] = union(found[label], box) if label in found else box
-        yield Progress(done, len(walk), "blocks read")
+        yield Progress(done, len(walk), f"blocks read{step and f' to {step}'}")
     return found
 
 
