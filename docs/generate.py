@@ -39,7 +39,8 @@ can be read where the code is hosted, too:
     <!-- reference: FILE -->       the public names that FILE lists, with signatures and texts
     <!-- picture: FILE | TEXT -->  a picture, once it exists
 
-`--check` writes nothing and names the pages that are not current; a test does the same.
+`--check` writes nothing and names the pages that are not current; a test does the same. No empty table is written: what
+stands there stays, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -94,7 +95,20 @@ def _part(mark: re.Match[str], page: Path) -> str:
     kind, what = mark["kind"], mark["what"]
     head = mark.group().partition("\n")[0]
     body = PARTS[kind](what, page)
+    if _has_no_rows(body):
+        return mark.group()
     return f"{head}\n{body}\n{END}\n" if body else f"{head}\n{END}\n"
+
+
+def lapsed(page: Path) -> list[str]:
+    """The parts of a page whose tables would have no row: the results that they show are not there any more."""
+    marks = MARK.finditer(page.read_text(encoding="utf-8"))
+    return [mark["kind"] for mark in marks if _has_no_rows(PARTS[mark["kind"]](mark["what"], page))]
+
+
+def _has_no_rows(body: str) -> bool:
+    """Whether a part ends with the head of a table."""
+    return body.rstrip().endswith("---|")
 
 
 def columns_table(_: str, __: Path) -> str:
@@ -237,7 +251,10 @@ def main() -> int:
             print(f"{page.relative_to(DOCS.parent)} is not current: run python docs/generate.py", file=sys.stderr)
         else:
             page.write_text(written(page), encoding="utf-8")
-    return 1 if args.check and stale else 0
+    empty = [(page, kind) for page in pages() for kind in lapsed(page)]
+    for page, kind in empty:
+        print(f"{page}: the table of {kind} would have no row, and stays as it is: measure it again", file=sys.stderr)
+    return 1 if empty or (args.check and stale) else 0
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def test_cases_are_in_natural_order(tmp_path: Path) -> None:
 def test_those_without_a_partner_are_named_in_one_warning(ball_images: Path, ball_labels: Path) -> None:
     (ball_images / "case0.nii.gz").unlink()
     (ball_labels / "case2.nii").unlink()
-    with pytest.warns(MedsegWarning, match=r"2 images are not in all of .* and are left out: case0, case2") as caught:
+    with pytest.warns(
+        MedsegWarning, match=r"2 images are not in all of .* and are left out: case0, case2; --unlabelled"
+    ) as caught:
         assert [c.name for c in cases_from_folders([ball_images], ball_labels)] == ["case1"]
     assert len(caught) == 1
 

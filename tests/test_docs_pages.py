@@ -14,6 +14,8 @@ from typing import Any
 import npe2
 import pytest
 
+from napari_medseg.cli.parser import build_parser
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,12 +64,33 @@ def test_a_stale_part_and_an_empty_one_are_written_anew(generate: Any, tmp_path:
     assert generate.written(page) == written
 
 
+def test_no_empty_table_is_written(
+    generate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- filled -->\n\n| a |\n|---|\n| 1 |\n\n<!-- end -->\n", encoding="utf-8")
+    before = page.read_text(encoding="utf-8")
+    monkeypatch.setitem(generate.PARTS, "filled", lambda *_: generate.table([("a",)]))
+    monkeypatch.setattr(generate, "pages", lambda: [page])
+    monkeypatch.setattr(sys, "argv", ["generate.py"])
+    assert generate.main() == 1
+    assert page.read_text(encoding="utf-8") == before
+    assert "page.md: the table of filled would have no row" in capsys.readouterr().err
+
+
 def test_a_picture_appears_with_its_file(generate: Any, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- picture: a.png | A panel -->\n<!-- end -->\n", encoding="utf-8")
     assert "![" not in generate.written(page)
     (tmp_path / "a.png").touch()
     assert "![A panel](a.png)" in generate.written(page)
+
+
+def test_the_first_model_learns_the_scan_that_was_corrected() -> None:
+    page = (DOCS / "guide" / "first-model.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^napari-medseg (train .*)$", page, re.MULTILINE)
+    first, again = (build_parser().parse_args(command.split()) for command in commands)
+    assert (first.val, again.val) == (0.25, 0), "the corrected scan is the last by name, and the last validate"
 
 
 def test_the_readme_links_are_whole_and_lead_into_the_repository() -> None:

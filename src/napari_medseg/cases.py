@@ -18,6 +18,7 @@ from napari_medseg.errors import FileError, InputError, MedsegError, warn
 from napari_medseg.io import formats
 from napari_medseg.io.choice import PointError
 from napari_medseg.io.folders import by_channel, images_by_name, is_folder_of_images, match_by_name, partners
+from napari_medseg.io.stored import image_for_labels
 from napari_medseg.volume import Grid, Outline, Segmentation, Volume, plain_channels, require_order_onto
 
 
@@ -77,7 +78,8 @@ class Case:
         return replace(stacked, name=self.name) if self.name else stacked
 
     def segmentation(self, grid: Grid | None = None) -> Segmentation:
-        """The labels. Raises as `io.read_segmentation`, InputError for a case without labels.
+        """The labels. Raises as `io.read_segmentation`, InputError for a case without labels and for an image in a
+        file of labels.
 
         grid: that of the image. Labels on the same grid with its axes flipped or in another order are brought onto it;
         labels in a 2D image that does not say how large its pixels are lie on it.
@@ -90,7 +92,7 @@ class Case:
             raise InputError(f"case {self.name!r} has no labels: give the file or the Segmentation of its labels")
         if isinstance(self.labels, Segmentation):
             return self.labels
-        return labels_at(self.labels, grid) if isinstance(self.labels, Path) else self.labels.read(grid)
+        return only_labels_at(self.labels, grid) if isinstance(self.labels, Path) else self.labels.read(grid)
 
     def load(self) -> tuple[Volume, Segmentation]:
         """Image and labels, these on the grid of the image where that takes flips and permutations of axes alone."""
@@ -123,6 +125,14 @@ def labels_at(path: Path, grid: Grid | None) -> Segmentation:
     return io.read_segmentation(path) if grid is None else formats.labels_on(path, formats.strip_suffix(path), grid)
 
 
+def only_labels_at(path: Path, grid: Grid | None) -> Segmentation:
+    """As `labels_at`. Raises InputError where an image lies in place of the labels."""
+    found = labels_at(path, grid)
+    if told := image_for_labels(found, path):
+        raise InputError(told)
+    return found
+
+
 def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list[Case]:
     """Cases from folders of images (one folder per channel, in that order) and of labels, paired by file name.
 
@@ -136,7 +146,7 @@ def cases_from_folders(images: Sequence[str | Path], labels: str | Path) -> list
     if grouped:
         annotated = partners(Path(labels), list(grouped))
         return [Case(name=name, images=grouped[name], labels=path) for name, path in annotated.items()]
-    matched = match_by_name([*folders, Path(labels)])
+    matched = match_by_name([*folders, Path(labels)], "; --unlabelled gives images without labels to a scheme for them")
     names = channel_names(folders)
     return [
         Case(name=name, images=with_channels(paths[:-1]), labels=paths[-1], channels=names)

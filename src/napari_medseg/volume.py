@@ -301,7 +301,8 @@ def _refuse_grids(a: Placed, b: Placed, a_is: str, b_is: str) -> NoReturn:
     name_a, name_b = (f"{what} {x.name!r}" if x.name else what for what, x in ((a_is, a), (b_is, b)))
     raise GridMismatchError(
         f"{name_a} and {name_b} must lie on the same grid; {name_a} has {a.grid.describe()}, "
-        f"{name_b} has {b.grid.describe()}: resample one onto the other first: {RESAMPLE}"
+        f"{name_b} has {b.grid.describe()}: if they are of the same scan, resample one onto the other first: "
+        f"{RESAMPLE}; else check their names"
     )
 
 

@@ -475,3 +475,83 @@ def test_the_hash_of_a_part_is_that_of_its_file(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "a#1.nii.gz#0") == sha256_of(marked)
     with pytest.raises(FileError, match=r"no such file: .*b\.nii\.gz"):
         sha256_of(tmp_path / "b.nii.gz#0")
+
+
+@pytest.mark.parametrize("out", ["case0.nii.gz", "case0.zarr"])
+def test_segment_keeps_labels_that_no_run_wrote(
+    out: str, ball_images: Path, ball_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand = tmp_path / "hand" / out
+    by_hand.parent.mkdir()
+    write(by_hand, segmentation())
+    kept = by_hand.with_name(out.replace("case0", "case0.previous"))
+    argv = ("segment", ball_images / "case0.nii.gz", "--model", ball_model, "-o", by_hand)
+    for _ in range(2):  # the second replaces what the first wrote
+        assert run(*argv) == 0
+        np.testing.assert_array_equal(read_segmentation(kept).data, balls())
+        assert "model_sha256" in read_segmentation(by_hand).provenance
+    assert sorted(path.name for path in by_hand.parent.iterdir()) == sorted([out, kept.name])
+    assert f"they will be kept as {kept.name}" in capsys.readouterr().err
+
+
+def test_segment_refuses_labels_of_several_files_that_no_run_wrote(
+    ball_images: Path, ball_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand = tmp_path / "hand.mhd"
+    write(by_hand, segmentation())
+    before = by_hand.read_bytes()
+    assert run("segment", ball_images / "case0.nii.gz", "--model", ball_model, "-o", by_hand) == 2
+    assert "hand.mhd: labels that no run wrote are there" in capsys.readouterr().err
+    assert by_hand.read_bytes() == before
+
+
+def test_the_demo_refuses_a_folder_with_labels_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "labels.nii.gz").write_text("mine")
+    assert run("demo", "--no-gui", "--out", tmp_path) == 2
+    assert "labels.nii.gz: a file that no demo wrote is there" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("labels.nii.gz", "mine")]
+
+
+def test_a_pattern_that_the_shell_left_is_expanded(
+    ball_images: Path, ball_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ball_images / "a [b]*.nii.gz"
+    write(ball_images / "a [b]1.nii.gz", volume())
+    out = tmp_path / "out"
+    assert run("segment", ball_images / "case?.nii.gz", named, "--model", ball_model, "-o", f"{out}/") == 0
+    found = ["a [b]1.nii.gz", "case0.nii.gz", "case1.nii.gz", "case2.nii.gz"]
+    assert sorted(path.name for path in out.iterdir()) == found
+    assert run("segment", ball_images / "none*.nii.gz", "--model", ball_model, "-o", f"{out}/") == 2
+    assert "no such file: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("napari_medseg_plan", "a plan of a training, in JSON: `train --plan` follows it"),
+        ("napari_medseg_interaction", "the log of a session with prompts, in JSON: `interact --prompts` does it again"),
+        ("napari_medseg_set", "a set of models, in JSON: `segment --model` uses them together"),
+    ],
+)
+def test_info_says_what_a_document_of_ours_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, told: str
+) -> None:
+    (tmp_path / "a.json").write_text(f'{{"{key}": 1}}')
+    assert run("info", tmp_path / "a.json") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'a.json'}: {told}\n"
+
+
+def test_labels_of_a_region_that_no_file_holds_are_told(
+    ball_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("convert", ball_labels / "case0.nii", "-o", tmp_path / "m.nii", "--merge", "balls=1,7") == 0
+    assert "the file holds none of the labels 7 of the region balls" in capsys.readouterr().err
+
+
+def test_propagate_says_where_nothing_was_filled(
+    ball_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "full.nii", Segmentation(np.ones_like(balls()), segmentation().grid))
+    argv = ("propagate", ball_images / "case0.nii.gz", "--labels", tmp_path / "full.nii", "-o", tmp_path / "out.nii")
+    assert run(*argv) == 0
+    assert "case0: nothing was filled: the labels come back as they were given" in capsys.readouterr().err

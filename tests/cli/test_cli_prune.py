@@ -56,6 +56,14 @@ def test_without_cases_the_dice_is_that_of_the_record(
     assert "Dice of level 1 is not measured" in said.err
 
 
+def test_an_earlier_model_is_kept(whole: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "pruned.safetensors"
+    out.write_bytes(b"a night")
+    assert main(["convert", str(whole.path), "-o", str(out), "--prune", "1"]) == 0
+    assert (tmp_path / "pruned.previous.safetensors").read_bytes() == b"a night"
+    assert "it is kept as pruned.previous.safetensors" in capsys.readouterr().err
+
+
 def test_with_cases_both_are_measured(
     whole: Model, ball_images: Path, ball_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from balls import balls, volume
-from napari_medseg import Grid, Segmentation, write
+from napari_medseg import Grid, Segmentation, Volume, write
 from napari_medseg.cli import main, parser, terminal
 from napari_medseg.errors import MedsegWarning
 
@@ -42,9 +43,19 @@ def workplace(
     shutil.copytree(ball_labels, tmp_path / "readers")
     (tmp_path / "empty").mkdir()
     (tmp_path / "config.yaml").write_text("a: $import os")
+    (tmp_path / "dataset.json").write_text('{"labels": {}}')
+    (tmp_path / "readers_renamed").mkdir()
+    write(tmp_path / "readers_renamed" / "other.nii", volume())
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("case0.nii.gz", "")
+    write(tmp_path / "nothing.nii", Segmentation(0 * balls(), volume().grid))
     (tmp_path / "pictures").mkdir()
     for name in ("a.svg", "b.svg"):
         (tmp_path / "pictures" / name).touch()
+    for name, dtype in (("scans", np.uint8), ("whole", np.uint8), ("fractions", np.float32)):
+        (tmp_path / name).mkdir()
+        noise = np.random.default_rng(0).normal(120, 30, (1, 12, 20, 16)).astype(dtype)
+        write(tmp_path / name / "case0.nii.gz", Volume(noise, volume().grid))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "liver.safetensors").touch()
     (tmp_path / "folder" / "case0.nii.gz").mkdir(parents=True)
@@ -75,7 +86,8 @@ REFUSED = {
     ),
     "folder_of_files": (
         SEGMENT.replace("images/case0.nii.gz", "images"),
-        r"images: a folder of 3 files such as case0.nii.gz, where one image is expected: .*: images/\*.nii.gz",
+        r"images: a folder of 3 files such as case0.nii.gz, where one image is expected: .* --images images, "
+        r"other commands in a loop of the shell over images/\*.nii.gz",
     ),
     "nearly_a_model": (SEGMENT.replace("model.safetensors", "lever"), "did you mean liver\\? models there: liver$"),
     "train_device": (f"{TRAIN} --device tpu", "unknown device 'tpu'"),
@@ -158,7 +170,95 @@ REFUSED = {
         TRAIN.replace("out.safetensors", "out.pt"),
         "out.pt: a model is written as",
     ),
-    "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "images and labels are paired by"),
+    "plan_named_as_an_image": (
+        "plan --images images --labels labels -o images/case0.nii.gz",
+        "case0.nii.gz: a plan is written as .json",
+    ),
+    "plan_named_as_a_model": (
+        "plan --images images --labels labels -o model.safetensors",
+        "model.safetensors: a plan is written as .json",
+    ),
+    "plan_on_another_document": (
+        "plan --images images --labels labels -o dataset.json",
+        "dataset.json: a file that is no plan is there, and would be replaced: give another name",
+    ),
+    "folds_on_another_document": (
+        f"{TRAIN.replace('out.safetensors', 'dataset.json')} --folds 2",
+        "dataset.json: a file that is no set of models is there",
+    ),
+    "scores_on_another_document": (
+        "evaluate --prediction labels --reference labels -o dataset.json",
+        "dataset.json: a file that is no file of scores is there",
+    ),
+    "images_for_labels": (
+        TRAIN.replace("images images --labels labels", "images scans --labels whole"),
+        "whole/case0.nii.gz: it looks like an image, not like labels: .*: are images and labels exchanged",
+    ),
+    "plan_of_images_for_labels": (
+        "plan --images scans --labels whole -o out.json",
+        "whole/case0.nii.gz: it looks like an image, not like labels: .*: are images and labels exchanged",
+    ),
+    "image_for_slices": (
+        "propagate scans/case0.nii.gz --labels whole/case0.nii.gz -o out.nii",
+        "whole/case0.nii.gz: it looks like an image, not like labels: .*: are images and labels exchanged",
+    ),
+    "fractions_for_labels": (
+        TRAIN.replace("images images --labels labels", "images scans --labels fractions"),
+        "fractions/case0.nii.gz: labels must be whole .*: are images and labels exchanged",
+    ),
+    "no_pairs": (TRAIN.replace("labels labels", "labels empty"), "files are paired by name without the suffix: rename"),
+    "no_labels_of_the_name": (
+        "propagate images/case0.nii.gz --labels readers_renamed -o out.nii",
+        "readers_renamed has no image of the same name: other against case0: rename one of them",
+    ),
+    "file_for_a_folder": (
+        TRAIN.replace("images images", "images images/case0.nii.gz"),
+        "images/case0.nii.gz: a file, where a folder is expected: give the folder that holds it",
+    ),
+    "archive_for_a_folder": (
+        TRAIN.replace("labels labels", "labels images.zip"),
+        "images.zip: an archive: unpack it, and name the folder or file that comes out",
+    ),
+    "archive_to_measure": (
+        "evaluate --prediction images.zip --reference labels -o out.csv",
+        "images.zip: an archive: unpack it, and name the folder or file that comes out",
+    ),
+    "archive_to_convert": (
+        "convert images.zip -o out.nii.gz",
+        "images.zip: a zip archive that is neither .*: unpack it if it holds images",
+    ),
+    "folder_for_an_image": (
+        "interact images --prompts empty -o out",
+        "images: a folder of 3 files such as case0.nii.gz, where one image is expected: .* --images images",
+    ),
+    "folder_for_an_image_with_slices": (
+        "propagate images --labels labels -o out",
+        "images: a folder of 3 files such as case0.nii.gz, where one image is expected: .* --images images",
+    ),
+    "labels_of_another_scan": (
+        "propagate images/case0.nii.gz --labels moved.nii -o out.nii",
+        "must lie on the same grid; .*: if they are of the same scan, resample one .*; else check their names",
+    ),
+    "nothing_to_clean": (
+        "clean labels/case0.nii -o out.nii",
+        "nothing to do: ask for one or more of --interpolate, --fill-holes, --smooth-mm, --islands-ml, --largest",
+    ),
+    "memory_without_model": (
+        "propagate images/case0.nii.gz --labels labels/case0.nii --method memory -o out.nii",
+        "--method memory needs --model: a volumetric memory network",
+    ),
+    "learn_with_a_model": (
+        "propagate images/case0.nii.gz --labels labels/case0.nii --method learn --model model.safetensors -o out.nii",
+        "--method learn takes no --model",
+    ),
+    "idle_minutes": (
+        "propagate images/case0.nii.gz --labels labels/case0.nii --minutes 1 -o out.nii",
+        "--minutes needs --method learn: without it nothing would change",
+    ),
+    "nothing_painted": (
+        "propagate images/case0.nii.gz --labels nothing.nii -o out.nii",
+        "the annotated slices 'nothing' hold no label: paint at least one slice",
+    ),
     "no_folder": (TRAIN.replace("images images", "images nowhere"), "no such folder: nowhere"),
     "val": (f"{TRAIN} --val 1", "val must be at least 0 and below 1; got 1.0"),
     "foreign_init": (f"{TRAIN} --init foreign.pth", "foreign.pth: a bare Python pickle"),
@@ -243,6 +343,25 @@ def test_what_cannot_be_written_is_refused_before_the_work(
     (workplace / "log.json").write_text("{}")
     assert main([*command.split(), "-o", "out.png"]) == 2
     assert "out.png: a 2D format holds one slice; got 12 x 20 x 16 voxels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate --prediction whole/case0.nii.gz --reference labels/case0.nii",
+        "convert whole/case0.nii.gz --as-labels -o out.nii",
+        "info whole/case0.nii.gz --labels",
+    ],
+    ids=lambda command: command.split()[0],
+)
+def test_an_image_that_is_read_as_labels_is_told(
+    workplace: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main(command.split()) == 0
+    assert re.search(
+        "whole/case0.nii.gz: it looks like an image, not like labels: .*: are images and labels exchanged",
+        capsys.readouterr().err,
+    )
 
 
 def test_labels_on_another_grid_are_not_trained_on(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,8 +19,9 @@ from napari_medseg.config import SuggestConfig
 from napari_medseg.doubt.candidates import axis_of, case_of, regions_of, slices_of
 from napari_medseg.doubt.diversity import covering, joined, k_center
 from napari_medseg.doubt.look import MOST_CELLS, Cells, Look
-from napari_medseg.doubt.suggesting import _best
+from napari_medseg.doubt.suggesting import _best, iter_suggest
 from napari_medseg.errors import InputError, MedsegError, UnknownKnobError
+from napari_medseg.events import Progress
 from napari_medseg.models.trust import DiceLine, Signs
 from orientations import stored_otherwise
 
@@ -189,3 +190,12 @@ def test_bad_input_is_refused_in_one_line(ball_model: Path, images: list[Volume]
         suggest(given, ball_model, device="cpu", **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, InputError | UnknownKnobError)
+
+
+def test_the_progress_says_what_it_counts(ball_model: Path) -> None:
+    images = [replace(volume(seed=seed), name=f"image {seed}") for seed in range(2)]
+    told = [event for event in iter_suggest(images, ball_model, count=1) if isinstance(event, Progress)]
+    assert {(event.total, event.message) for event in told} == {(100, "percent of 2 images")}
+    done = [event.done for event in told]
+    assert done == sorted(done)
+    assert {50, 100} <= set(done)

@@ -37,6 +37,9 @@ def test_monais_vnet_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureF
     assert "labels liver, tumour" in capsys.readouterr().out
     model = load_model(tmp_path / "m.safetensors")
     assert model.spec.label_ids == (0, 1, 7)
+    assert main([*map(str, argv), "--labels", str(tmp_path / "labels.json")]) == 0
+    assert "it is kept as m.previous.safetensors" in capsys.readouterr().err
+    assert load_model(tmp_path / "m.previous.safetensors").sha256 == model.sha256
     x = noise(1, 1, (32, 16))
     with torch.inference_mode():
         assert torch.equal(model.load_network()(x), peer(x))

@@ -183,3 +183,9 @@ def test_a_training_records_what_it_saw(tmp_path: Path) -> None:
     assert seen.intensity[0][1] > 100
     assert doubts_about(ImageSample.of(pairs[0][0], made), made) == []
     assert isinstance(pairs[0][0], Volume)
+
+
+def test_a_channel_without_a_name_is_called_one_once() -> None:
+    numbered = spec(modality="MR")
+    numbered = replace(numbered, channels=(replace(numbered.channels[0], name="channel 0"),))
+    assert [line.partition(" looks")[0] for line in doubts_about(sample(), numbered)] == ["channel 0"]

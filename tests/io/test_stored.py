@@ -10,7 +10,15 @@ import zarr
 
 from grids import grid
 from napari_medseg.errors import FileError, InputError, MedsegWarning
-from napari_medseg.io.stored import Stored, grid_of, in_memory, looks_like_labels, to_segmentation, to_volume
+from napari_medseg.io.stored import (
+    Stored,
+    grid_of,
+    in_memory,
+    looks_like_an_image,
+    looks_like_labels,
+    to_segmentation,
+    to_volume,
+)
 from napari_medseg.volume import MAX_LABEL, LazyArray
 
 GRID = grid("SPL")
@@ -134,3 +142,36 @@ def test_what_could_be_labels(data: LazyArray, expected: bool) -> None:
 def test_an_odd_spacing_is_told() -> None:
     with pytest.warns(MedsegWarning, match=r"a\.nii: a spacing of .* is hardly true"):
         grid_of("a.nii", (3, 4, 5), np.diag([1e-6, 1e-6, 1e-6, 1]))
+
+
+def noisy(seed: int = 0) -> Any:
+    return np.random.default_rng(seed).normal(120, 25, (20, 64, 64)).clip(0, 255).astype(np.uint8)
+
+
+def superpixels(width: int) -> Any:
+    ids = np.random.default_rng(0).permutation(16**3).reshape(16, 16, 16) + 1
+    return ids.repeat(width, 0).repeat(width, 1).repeat(width, 2)
+
+
+def scattered() -> Any:
+    data = np.zeros((20, 64, 64), np.int32)
+    data[::2, ::2, ::2] = np.arange(1, 10 * 32 * 32 + 1).reshape(10, 32, 32)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "is_image"),
+    [
+        pytest.param(noisy(), True, id="noise"),
+        pytest.param(np.where(noisy() > 120, noisy(1), 0), True, id="half of it background"),
+        pytest.param(zarr.array(noisy()), True, id="on the disk"),
+        pytest.param(noisy()[10:11], True, id="one slice"),
+        pytest.param(superpixels(2), False, id="dense superpixels"),
+        pytest.param(scattered(), False, id="objects of a voxel"),
+        pytest.param(noisy() // 8, False, id="few classes"),
+        pytest.param(np.zeros((1, 1, 1), np.uint8), False, id="a voxel"),
+        pytest.param(np.zeros((0, 4, 4), np.uint8), False, id="nothing"),
+    ],
+)
+def test_labels_of_any_number_are_told_from_an_image(data: LazyArray, is_image: bool) -> None:
+    assert looks_like_an_image(data) is is_image

@@ -180,7 +180,9 @@ def test_steps_tell_their_progress() -> None:
     data = block((8, 12, 12), LARGE, SMALL)
     *steps, last = ms.iter_clean(segmentation(data), largest=True)
     assert isinstance(last, Finished)
-    assert [step.message for step in steps if isinstance(step, Progress)][-1] == "labels done"
+    told = [step.message for step in steps if isinstance(step, Progress)]
+    assert (told[-1], told[0]) == ("labels done", "blocks read")
+    assert "blocks read to keep the largest part" in told
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from balls import segmentation, volume
 from napari_medseg import Grid, ModelSpec, Segmentation, Volume
 from napari_medseg.cases import Case
 from napari_medseg.config import LossConfig
 from napari_medseg.events import Event, Progress, run_to_end
+from napari_medseg.inference.predictor import Predictor
 from napari_medseg.models.file import load_model
-from napari_medseg.training.validate import mean_of, validate
+from napari_medseg.training.validate import mean_of, validate, validate_presets
 
 LABELS = {1: "left ball", 2: "right ball"}
 
@@ -51,6 +54,14 @@ def test_dice_is_twice_the_overlap_over_the_sum(spec: ModelSpec) -> None:
     dice, events = validated(spec, [case("a", [1, 1, 0, 2, 2, 0])], {"a": [1, 0, 0, 2, 2, 2]})
     assert dice == pytest.approx({1: 2 / 3, 2: 4 / 5})
     assert events == [Progress(1, 1, "validation")]
+
+
+def test_each_preset_is_named_in_its_progress(ball_model: Path) -> None:
+    model = load_model(ball_model)
+    one = Case(name="a", images=(volume(),), labels=segmentation())
+    best = Predictor(model.load_network(), torch.device("cpu"), "fp32", None)
+    work = validate_presets([one], model.spec, best, LossConfig(), 0.5)
+    assert [event.message for event in work if isinstance(event, Progress)] == ["preset balanced", "preset fast"]
 
 
 def test_cases_count_alike_and_a_label_absent_from_both_is_right(spec: ModelSpec) -> None:

@@ -32,16 +32,19 @@ def label_boxes(labels: LazyArray, who: str = "the labels") -> dict[int, Box]:
 
 
 def finding_boxes(
-    labels: LazyArray, block_voxels: int = BLOCK_VOXELS, *, who: str = "the labels"
+    labels: LazyArray, block_voxels: int = BLOCK_VOXELS, step: str = "", *, who: str = "the labels"
 ) -> Work[dict[int, Box]]:
-    """`label_boxes`, in blocks of whole chunks and at most `block_voxels` voxels (but at least one chunk)."""
+    """`label_boxes`, in blocks of whole chunks and at most `block_voxels` voxels (but at least one chunk).
+
+    step: it is done for, in the Progress.
+    """
     found: dict[int, Box] = {}
     shape = shape_of(labels)
     walk = list(blocks(whole(shape), block_shape(shape, chunks_of(labels), block_voxels)))
     for done, part in enumerate(walk, start=1):
         for label, box in boxes_of(checked(labels[part], who), part).items():
             found[label] = union(found[label], box) if label in found else box
-        yield Progress(done, len(walk), "blocks read")
+        yield Progress(done, len(walk), f"blocks read{step and f' to {step}'}")
     return found
 
 

@@ -22,7 +22,7 @@ from napari_medseg.events import finishing
 from napari_medseg.foreign import is_foreign
 from napari_medseg.foreign.asked import INTENSITIES
 from napari_medseg.io.outputs import check_keeps_inputs, check_writable, locked
-from napari_medseg.io.stored import from_noun, looks_like_labels
+from napari_medseg.io.stored import from_noun, image_for_labels, looks_like_labels
 from napari_medseg.models.naming import is_model_path, require_model_path
 from napari_medseg.models.spec import Modality
 from napari_medseg.registry import PresetName
@@ -133,6 +133,8 @@ def run(args: Namespace) -> None:
         # A .dcm can hold labels only, and only labels are merged.
         as_labels = args.as_labels or bool(args.merge) or args.output.suffix.lower() == ".dcm"
         x = io.load(args.source, as_labels=as_labels)
+        if isinstance(x, Segmentation) and (told := image_for_labels(x, args.source)):
+            warnings.warn(told, MedsegWarning, stacklevel=2)
         if isinstance(x, Segmentation) and args.merge:
             x = _merged(x, parsed(args.merge))
         if args.onto is not None:
@@ -241,10 +243,17 @@ def _prune_model(args: Namespace) -> None:
 
 
 def _merged(labels: Segmentation, merge: Mapping[str, tuple[int, ...]]) -> Segmentation:
-    """The labels with regions in place of those in them. Warns of a region without a voxel."""
+    """The labels with regions in place of those in them. Warns of a region, and of labels of one, without a voxel."""
     made = merged(labels, merge)
     present = set(np.unique(labels.data[...]).tolist())
     for name, ids in merge.items():
+        missing = [label for label in ids if label not in present]
+        if missing and len(missing) < len(ids):
+            warnings.warn(
+                f"{labels.name}: the file holds none of the labels {', '.join(map(str, missing))} of the region {name}",
+                MedsegWarning,
+                stacklevel=2,
+            )
         if not present & set(ids):
             warnings.warn(
                 f"{labels.name}: no voxel is in the region {name}: the file holds none of the labels "

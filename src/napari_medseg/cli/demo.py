@@ -9,7 +9,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_medseg.cli import terminal
-from napari_medseg.io.outputs import locked
+from napari_medseg.errors import InputError
+from napari_medseg.io.outputs import earlier_labels, locked
 
 NAME = "demo"
 
@@ -28,6 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     from napari_medseg import demo
 
+    _refuse_files_of_others(args.out)
     with locked(args.out / "labels.nii.gz"):
         result = terminal.follow(demo.iter_demo(args.out), "demo")
     terminal.print_scores(result.scores)
@@ -35,3 +37,12 @@ def run(args: Namespace) -> None:
         terminal.print_result(f"wrote {path}")
     if not args.no_gui:
         terminal.print_result(demo.open_in_napari(result))
+
+
+def _refuse_files_of_others(folder: Path) -> None:
+    """Raise InputError where a file would be replaced that no demo wrote: its names are those that anyone gives."""
+    is_of_a_demo = (folder / "phantom_ct.safetensors").exists()
+    for name in ("labels.nii.gz", "scores.csv", "overview.png"):
+        path = folder / name
+        if path.exists() and (not is_of_a_demo or (name == "labels.nii.gz" and earlier_labels(path))):
+            raise InputError(f"{path}: a file that no demo wrote is there, and would be replaced: give another --out")

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from napari_medseg.arrays.boxes import blocks, whole
 from napari_medseg.errors import MedsegWarning
 from napari_medseg.io import formats
+from napari_medseg.io.stored import image_for_labels
 from napari_medseg.volume import Grid, LazyArray, Segmentation, Volume, require_order_onto
 
 _SLAB = 64
@@ -43,6 +44,8 @@ def describe(path: str | PathLike[str], labels: bool = False, image: str | PathL
         *_grid_lines(noun.grid),
     ]
     if isinstance(noun, Segmentation):
+        if told := image_for_labels(noun, _printable(path)):
+            warnings.warn(told, MedsegWarning, stacklevel=2)
         lines += _label_lines(noun)
     else:
         lines += _image_lines(noun)

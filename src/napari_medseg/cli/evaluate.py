@@ -24,7 +24,7 @@ from napari_medseg.config import (
     field_docs,
 )
 from napari_medseg.errors import InputError
-from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
+from napari_medseg.io.outputs import check_document, check_keeps_inputs, locked, output_paths
 
 if TYPE_CHECKING:
     from napari_medseg.cases import Case
@@ -143,6 +143,8 @@ def run(args: Namespace) -> None:
     compared_metrics(config.statistics)
     if args.output is not None:
         check_suffix(args.output)
+        if args.output.suffix.lower() == ".json":
+            check_document(args.output, "file of scores", "napari_medseg")
     cases, unmatched = match_files(_sources(args), series=args.series)
     _refuse_idle_flags(args, has_cases=any(case.name for case in cases))
     consensus = _consensus_paths(args, cases)

@@ -10,6 +10,7 @@ from napari_medseg.cli import terminal
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import holds_no_model, refuse_foreign_model
 from napari_medseg.foreign.look import intensities_told
+from napari_medseg.io.outputs import members_of
 from napari_medseg.models.file import load_model
 from napari_medseg.models.naming import is_model_path
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from napari_medseg.models.spec import Normalisation, Stage
 
 NAME = "info"
+_DOCUMENTS = {
+    "napari_medseg_plan": "a plan of a training, in JSON: `train --plan` follows it",
+    "napari_medseg_interaction": "the log of a session with prompts, in JSON: `interact --prompts` does it again",
+    "napari_medseg_set": "a set of models, in JSON: `segment --model` uses them together",
+}
+"""{key of a document: what it is}."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,10 +36,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     if args.image is not None and not args.labels:
         raise InputError("--image says which image labels belong to: add --labels")
+    if told := _document(args.path):
+        terminal.print_result(f"{args.path}: {told}")
+        return
     if not holds_no_model(args.path):
         refuse_foreign_model(args.path)
     for line in _lines(args):
         terminal.print_result(line)
+
+
+def _document(path: Path) -> str:
+    """What a JSON document of ours is, and what takes it; "" for any other file."""
+    members = members_of(path) if path.suffix.lower() == ".json" else ()
+    return next((text for key, text in _DOCUMENTS.items() if key in members), "")
 
 
 def _lines(args: Namespace) -> list[str]:

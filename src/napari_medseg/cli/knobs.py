@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from napari_medseg.cli import terminal
 from napari_medseg.config import TrainConfig, knobs_of
 from napari_medseg.errors import InputError
+from napari_medseg.io.folders import natural
 
 if TYPE_CHECKING:
     from argparse import _ActionsContainer
@@ -57,6 +59,17 @@ def add_merge(parser: _ActionsContainer, purpose: str) -> None:
         metavar="NAME=ID,...",
         help=f"A region, such as liver=1,2: {purpose}; several times for several regions.",
     )
+
+
+def expanded(paths: Sequence[Path]) -> list[Path]:
+    """The paths, with the files that a pattern such as new/*.nii.gz means: some shells leave that to the program."""
+    found: list[Path] = []
+    for path in paths:
+        is_pattern = not path.exists() and any(sign in str(path) for sign in "*?")
+        # Brackets in a name are letters, as the user sees them: a pattern has * and ? alone.
+        names = glob(str(path).replace("[", "[[]")) if is_pattern else []
+        found += sorted(map(Path, names), key=lambda name: natural(str(name))) or [path]
+    return found
 
 
 def add_channels(parser: _ActionsContainer, order: str = "") -> None:

@@ -13,7 +13,7 @@ from napari_medseg.cli import terminal
 from napari_medseg.cli.knobs import add_knob, add_merge, add_sources, dataset_of, ignored_in, require_sources
 from napari_medseg.config import TrainConfig, configured
 from napari_medseg.errors import InputError
-from napari_medseg.io.outputs import locked
+from napari_medseg.io.outputs import check_document, locked
 
 NAME = "plan"
 _KNOBS = (
@@ -37,6 +37,7 @@ def run(args: Namespace) -> None:
     for name in filter(None, (args.network, args.first_network)):
         registry.network(name)
     require_sources(args)
+    check_document(args.output, "plan", "napari_medseg_plan")
     if args.slices != TrainConfig().slices and args.mode != "2.5d":
         raise InputError("--slices needs --mode 2.5d: without it nothing would change")
     config = configured(TrainConfig, None, {name: getattr(args, name) for name in _KNOBS})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from napari_medseg import io
 from napari_medseg.cases import Case, cases_of_images, with_channels
 from napari_medseg.cli import terminal
-from napari_medseg.cli.knobs import add_channels, add_knob
+from napari_medseg.cli.knobs import add_channels, add_knob, expanded
 from napari_medseg.config import SegmentConfig
 from napari_medseg.errors import InputError, NotSupportedError
 from napari_medseg.events import finishing
@@ -117,6 +117,7 @@ def run(args: Namespace) -> None:
     config = SegmentConfig(**{name: getattr(args, name) for name in knobs}, missing=tuple(args.missing))
     if config.backend == "openvino":
         terminal.print_note("OpenVINO: a network is converted before its first run, which takes some seconds")
+    args.images = expanded(args.images)
     cases = _cases(args)
     inputs = [path for case in cases for path in paths_of(case)]
     outputs = output_paths(inputs, args.output, [case.name for case in cases])

@@ -20,8 +20,9 @@ from napari_medseg.cli.knobs import add_knob, add_merge, add_sources, dataset_of
 from napari_medseg.config import SchemeConfig, TrainConfig, configured, field_docs
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
-from napari_medseg.io.outputs import locked
+from napari_medseg.io.outputs import check_document, locked
 from napari_medseg.models.naming import require_model_path
+from napari_medseg.models.several import KEY
 from napari_medseg.training.schemes.requirements import (
     require_mining,
     require_objects,
@@ -161,6 +162,8 @@ def _require_output(args: Namespace) -> None:
         raise InputError("--folds follows one plan: leave --search out")
     elif args.val != TrainConfig().validation.val:
         raise InputError("--folds decides which cases validate: leave --val out")
+    else:
+        check_document(args.output, "set of models", KEY)
 
 
 @contextmanager

@@ -24,9 +24,6 @@ from napari_medseg.registry import shown
 from napari_medseg.transforms.annotated import held_slices
 from napari_medseg.volume import Segmentation, Volume, require_same_grid
 
-_PER_IMAGE = 1000
-"""Steps of the progress for one image."""
-
 
 def iter_suggest(
     volumes: Iterable[Volume | Case],
@@ -92,7 +89,7 @@ def suggesting(
             if line is not None:
                 yield Notice(f"{case.name}: {line.sentence(look.signs)}")
             candidates += _candidates(look, chosen, config, annotated.get(case.name, ()), given)
-        yield Progress(_PER_IMAGE * (done + 1), _PER_IMAGE * len(cases), "images")
+        yield _progress(done + 1, len(cases))
     return _best(candidates, config)
 
 
@@ -106,7 +103,12 @@ def _watching(volume: Volume, model: Model, case: str, config: SuggestConfig, do
             look: Look = end.value
             return look
         if isinstance(event, Progress) and event.message == WINDOWS and event.done < event.total:
-            yield Progress(int(_PER_IMAGE * (done + event.done / event.total)), _PER_IMAGE * total, "images")
+            yield _progress(done + event.done / event.total, total)
+
+
+def _progress(done: float, images: int) -> Progress:
+    """How much is looked at. done: images, and a part of the next."""
+    return Progress(int(100 * done / images), 100, f"percent of {images} image{'s' * (images > 1)}")
 
 
 def _candidates(

@@ -132,26 +132,39 @@ def writing(found: Imported | ImportedSet, out: Path) -> Work[Written]:
     """The work of `write`: a Progress per model. Closed before its end, it leaves none of the set's models."""
     from napari_medseg.events import Progress
     from napari_medseg.foreign.imported import Imported
-    from napari_medseg.models.file import write_model
+    from napari_medseg.io.outputs import check_document
     from napari_medseg.models.naming import SUFFIX, require_model_path
+    from napari_medseg.models.several import KEY
 
     require_model_path(out)
     _tell(found.notes)
     if isinstance(found, Imported):
         yield Progress(0, 1, "models")
-        return Written((write_model(out, found.spec, found.tensors),), None)
+        return Written((_written(out, found),), None)
+    set_path = out.with_suffix(".json")
+    check_document(set_path, "set of models", KEY)
     models: list[Model] = []
     try:
         for done, (name, load) in enumerate(found.loads.items()):
             yield Progress(done, len(found.loads), f"models; {name}")
             member = load()
             _tell(member.notes)
-            models.append(write_model(out.with_name(f"{out.stem}_{name}{SUFFIX}"), member.spec, member.tensors))
-        return Written(tuple(models), _write_set(found, models, out.with_suffix(".json")))
+            models.append(_written(out.with_name(f"{out.stem}_{name}{SUFFIX}"), member))
+        return Written(tuple(models), _write_set(found, models, set_path))
     except (GeneratorExit, MedsegError):
         for model in models:
             model.path.unlink(missing_ok=True)
         raise
+
+
+def _written(out: Path, found: Imported) -> Model:
+    """The model in its file. An older one is kept beside it, which a warning says."""
+    from napari_medseg.io.disk.keeping import stepping_aside, warn_if_kept
+    from napari_medseg.models.file import write_model
+
+    warn_if_kept(out)
+    with stepping_aside(out):
+        return write_model(out, found.spec, found.tensors)
 
 
 def _write_set(found: ImportedSet, models: list[Model], path: Path) -> Path:

@@ -119,17 +119,15 @@ def sampled(data: LazyArray, channel: int) -> npt.NDArray[np.generic]:
 
 def _of_channel(spec: ModelSpec, c: int, found: Range) -> list[str]:
     channel, rule = spec.channels[c], spec.normalisation[c]
+    name = channel.name if channel.name.startswith("channel") else f"channel {channel.name}"
     looks_ct, is_ct = found.lowest <= CT_BELOW_HU, channel.modality == "CT"
     if is_ct and not looks_ct:
         return [
-            f"channel {channel.name} does not look like CT, which the model was made for: its lowest value is "
+            f"{name} does not look like CT, which the model was made for: its lowest value is "
             f"{found.lowest:.4g}, and air is near -1000 in CT"
         ]
     if looks_ct and not is_ct:
-        return [
-            f"channel {channel.name} looks like CT, which the model was not made for: its lowest value is "
-            f"{found.lowest:.4g}"
-        ]
+        return [f"{name} looks like CT, which the model was not made for: its lowest value is {found.lowest:.4g}"]
     if rule.kind == "zscore":
         return []
     seen = spec.training.seen
@@ -141,7 +139,7 @@ def _of_channel(spec: ModelSpec, c: int, found: Range) -> list[str]:
     if shared >= _LEAST_OVERLAP * min(widths) and max(widths) <= _WIDER * min(widths):
         return []
     return [
-        f"the intensities of channel {channel.name} lie in {found.low:.4g} to {found.high:.4g}, those of the training "
+        f"the intensities of {name} lie in {found.low:.4g} to {found.high:.4g}, those of the training "
         f"in {low:.4g} to {high:.4g}"
     ]
 

@@ -55,7 +55,8 @@ class PaintedSlices:
         chosen = _chosen(labels, slices)
         ids = [int(k) for k in np.unique(labels) if k]
         if not ids:
-            raise InputError(f"{some_slices.name or 'the annotated slices'} hold no label: paint at least one slice")
+            name = f" {some_slices.name!r}" if some_slices.name else ""
+            raise InputError(f"the annotated slices{name} hold no label: paint at least one slice")
         return cls(labels, chosen, {k: some_slices.label_name(k) for k in ids})
 
     @property

@@ -32,8 +32,11 @@ def images_by_name(folder: Path) -> dict[str, Path]:
     Beside volumes, 2D images are passed over too: they are previews and plots. Raises FileError where the folder
     is missing, InputError where two images have the same name.
     """
-    if not folder.is_dir():
+    if not folder.exists():
         raise FileError(f"no such folder: {folder}")
+    if not folder.is_dir():
+        formats.check_no_archive(folder)
+        raise FileError(f"{folder}: a file, where a folder is expected: give the folder that holds it")
     found: dict[str, Path] = {}
     images = list(filter(_is_image, sorted(folder.iterdir(), key=lambda path: natural(path.name))))
     volumes = [path for path in images if not formats.is_flat(path)]
@@ -85,9 +88,10 @@ class Matches:
     """{name: whether each folder has it} for all other names, in natural order."""
 
 
-def match_by_name(folders: Sequence[Path]) -> Matches:
+def match_by_name(folders: Sequence[Path], hint: str = "") -> Matches:
     """Match the images of folders by their names without the format's suffix. One warning names those left out.
 
+    hint: what can be done with those that the last folder lacks, at the end of the warning.
     Raises as `images_by_name`, and InputError where no name is in all folders.
     """
     found = [images_by_name(folder) for folder in folders]
@@ -97,13 +101,14 @@ def match_by_name(folders: Sequence[Path]) -> Matches:
     if not common:
         _require_images(folders, found)
         raise InputError(
-            f"{where} have no image of the same name: {' against '.join(map(_some, found))}: images and labels are "
-            f"paired by file name without the suffix"
+            f"{where} have no image of the same name: {' against '.join(map(_some, found))}: files are paired by name "
+            f"without the suffix: rename those of one folder"
         )
     alone = {name: tuple(name in images for images in found) for name in names if name not in common}
     if alone:
+        more = hint if any(not has[-1] for has in alone.values()) else ""
         warnings.warn(
-            f"{len(alone)} images are not in all of {where} and are left out: {_some(list(alone))}",
+            f"{len(alone)} images are not in all of {where} and are left out: {_some(list(alone))}{more}",
             MedsegWarning,
             stacklevel=2,
         )
@@ -117,13 +122,16 @@ def partners(path: Path, names: Sequence[str]) -> dict[str, Path]:
     """
     if not is_folder_of_images(path):
         if len(names) > 1:
+            formats.check_no_archive(path)
             raise InputError(f"{path}: {len(names)} cases need a folder with an image of the same name for each")
         return {names[0]: path}
     there = images_by_name(path)
     found = {name: there[_composed(name)] for name in names if _composed(name) in there}
     if not found:
         _require_images([path], [there])
-        raise InputError(f"{path} has no image of the same name: {_some(there)} against {_some(list(names))}")
+        raise InputError(
+            f"{path} has no image of the same name: {_some(there)} against {_some(list(names))}: rename one of them"
+        )
     missing = [name for name in names if name not in found]
     if missing:
         warnings.warn(

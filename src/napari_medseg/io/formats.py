@@ -112,7 +112,7 @@ def volume_in(path: str | PathLike[str], name: str) -> Volume:
 
 def labels_in(path: str | PathLike[str], name: str) -> Segmentation:
     """As `read_segmentation`, under another name than the file's."""
-    return stored.to_segmentation(_stored(path, as_labels=True), name)
+    return stored.to_segmentation(_stored(path, as_labels=True), name, str(path))
 
 
 def peek(path: str | PathLike[str], *, as_labels: bool = False) -> Outline:
@@ -226,11 +226,16 @@ def format_of(path: Path) -> Format:
         raise FileError(f"{path}: an OME-Zarr is a folder; this is a file of {status.st_size} bytes")
     if suffix not in _BY_SUFFIX and is_dicom(path):
         return FORMATS["DICOM"]
-    if whole.name.lower().endswith(_ARCHIVES):
-        raise FileError(f"{whole}: an archive: unpack it, and name the folder or file that comes out")
+    check_no_archive(whole)
     if suffix not in _BY_SUFFIX:
         raise FileError(f"{path}: not a known image format: its name must end in one of {', '.join(_BY_SUFFIX)}")
     return _BY_SUFFIX[suffix]
+
+
+def check_no_archive(path: Path) -> None:
+    """FileError for a name of an archive."""
+    if path.name.lower().endswith(_ARCHIVES):
+        raise FileError(f"{path}: an archive: unpack it, and name the folder or file that comes out")
 
 
 def is_flat(path: Path) -> bool:
@@ -286,7 +291,8 @@ def _format_of_folder(path: Path) -> Format:
     if inside:
         raise FileError(
             f"{path}: a folder of {len(inside)} files such as {inside[0]:.100}, where one image is expected: name one "
-            f"of them; `napari-medseg segment` takes several: {path}/*{_suffix(path / inside[0])}"
+            f"of them; segment, interact and propagate take all with --images {path}, other commands in a loop of the "
+            f"shell over {path}/*{_suffix(path / inside[0])}"
         )
     if any(is_dicom(file) for file in islice(files_below(path), _MOST_LOOKED)):
         return FORMATS["DICOM"]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Container, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from napari_medseg.errors import FileError, InputError
+from napari_medseg import strictjson
+from napari_medseg.errors import FileError, InputError, MedsegError
 from napari_medseg.io import choice, formats
-from napari_medseg.io.disk import files, locks
+from napari_medseg.io.disk import files, keeping, locks
 
 DEFAULT_SUFFIX = ".nii.gz"
 """Suffix of outputs in a folder."""
+SAVED_BY = "saved_by"
+"""What the provenance of labels has that were saved from a window."""
+_OF_SEVERAL_FILES = (".hdr", ".img", ".mhd", ".nhdr")
+"""Suffixes of formats that lie in several files, which name each other."""
 _SEVERAL = "several outputs"
 """Name that is locked for a run that writes several outputs into a folder."""
 
@@ -58,6 +63,60 @@ def check_keeps_inputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
     for path in outputs:
         if _header(path) in kept:
             raise InputError(f"{path}: the output would replace its input: give another name")
+
+
+def check_document(path: Path, kind: str, key: str) -> None:
+    """Raise InputError unless a JSON document may be written: only one of the same kind is replaced.
+
+    kind: what the document is, for the message; key: the member that tells it from others.
+    """
+    files.check_name(path)
+    _check_no_folder(path)
+    if path.suffix.lower() != ".json":
+        raise InputError(f"{path}: a {kind} is written as .json: end its name so")
+    if path.exists() and key not in members_of(path):
+        raise InputError(f"{path}: a file that is no {kind} is there, and would be replaced: give another name")
+
+
+def members_of(path: Path) -> Container[str]:
+    """The names in a JSON object; none for another file."""
+    with suppress(OSError, ValueError):
+        document = strictjson.parse(path.read_text("utf-8"))
+        return document if isinstance(document, dict) else ()
+    return ()
+
+
+def earlier_labels(path: Path) -> Path | None:
+    """The name under which labels at `path` are kept that no run of ours wrote; None where there are none.
+
+    A file of another kind is kept, too; labels saved from a window are, whatever made them first: a person had them in
+    hand. Raises InputError where such labels lie in several files, which cannot be renamed.
+    """
+    if not path.exists() or _is_of_a_run(path):
+        return None
+    if path.suffix.lower() in _OF_SEVERAL_FILES:
+        raise InputError(f"{path}: labels that no run wrote are there, and would be replaced: give another name")
+    return keeping.name_to_keep(path, _suffix(path))
+
+
+@contextmanager
+def keeping_earlier(path: Path) -> Iterator[None]:
+    """Inside, what `earlier_labels` keeps lies under its other name; it comes back where the work inside fails."""
+    with keeping.stepping_aside(path, _suffix(path)) if earlier_labels(path) else nullcontext():
+        yield
+
+
+def _suffix(path: Path) -> str:
+    return path.name[len(formats.strip_suffix(path)) :]
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether labels at a path say how they were made, and no person saved them since."""
+    try:
+        provenance = formats.peek(path, as_labels=True).provenance
+    except MedsegError:
+        return path.is_dir()  # a folder that is no image is refused where it would be replaced
+    return bool(provenance) and SAVED_BY not in provenance
 
 
 def _header(path: Path) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_medseg.errors import InputError
+from napari_medseg.io.disk.keeping import stepping_aside, warn_if_kept
 from napari_medseg.models.file import FIRST, Model, as_model, write_model
 from napari_medseg.models.trust import PLAIN_TRUST
 
@@ -42,7 +43,9 @@ def prune_model(model: Model | str | Path, level: int, out: str | Path) -> Model
     kept = {name: tensor for name, tensor in weights.items() if _is_kept(name, level)}
     if spec.first is not None:
         kept |= {FIRST + name: tensor for name, tensor in model.load_first().state_dict().items()}
-    return write_model(out, replace(spec, arguments=arguments, deep_supervision=False, trust=PLAIN_TRUST), kept)
+    warn_if_kept(Path(out))
+    with stepping_aside(Path(out)):
+        return write_model(out, replace(spec, arguments=arguments, deep_supervision=False, trust=PLAIN_TRUST), kept)
 
 
 def _is_kept(name: str, level: int) -> bool:

@@ -19,6 +19,7 @@ from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Started, result_of
 from napari_medseg.inference.device import bf16_doubt, choose_device
 from napari_medseg.inference.predictor import Predictor
+from napari_medseg.io.disk.keeping import name_to_keep, step_aside
 from napari_medseg.io.disk.locks import locked
 from napari_medseg.models.file import Model
 from napari_medseg.models.spec import ModelSpec, Stage
@@ -63,7 +64,7 @@ from napari_medseg.training.refiners.errors import (
 from napari_medseg.training.refiners.plan import boxes_at_once, refiner_plan
 from napari_medseg.training.reporting.reported import reported
 from napari_medseg.training.saving.checkpoint import Checkpoints, write_result
-from napari_medseg.training.saving.earlier import first_stage, folder_of, name_to_keep, states_in, step_aside
+from napari_medseg.training.saving.earlier import first_stage, folder_of, states_in
 from napari_medseg.training.saving.record import described
 from napari_medseg.training.saving.saved import Saved, load
 from napari_medseg.training.schemes.domain.target import adapted_spec, by_itself, renormalised

@@ -357,13 +357,14 @@ def _progress(setup: Setup, state: TrainState, losses: Mapping[str, float]) -> T
 
 
 def _scores(
-    setup: Setup, state: TrainState, cases: Sequence[ValidationCase], precision: Precision
+    setup: Setup, state: TrainState, cases: Sequence[ValidationCase], precision: Precision, what: str = "validation"
 ) -> Generator[Event, None, dict[int, float]]:
-    """The mean Dice per label id of the phase's network."""
+    """The mean Dice per label id of the phase's network. what: is done, for the Progress."""
     if isinstance(state.scheme, ScoresItself):
         return (yield from state.scheme.scores([case.case for case in cases]))
     predict = predict_with(Predictor(state.volumes, setup.device, precision, setup.first), setup.spec)
-    return (yield from validate([case.case for case in cases], setup.spec, predict, setup.config.loss, setup.held))
+    images, loss = [case.case for case in cases], setup.config.loss
+    return (yield from validate(images, setup.spec, predict, loss, setup.held, what=what))
 
 
 def _validate(
@@ -419,7 +420,7 @@ def _end(
         yield from map(Notice, no_better(model.spec))
         return model
     if setup.precision == "bf16":
-        state.dice = yield from _scores(setup, state, cases, "fp32")
+        state.dice = yield from _scores(setup, state, cases, "fp32", "validation in fp32")
         bf16_ok = all(state.best_dice[k] >= state.dice[k] - _BF16_TOLERANCE for k in state.dice)
         yield _validated(setup, state, is_best=True)
     best = Predictor(state.volumes, setup.device, setup.precision, setup.first)

@@ -28,13 +28,20 @@ Predict = Callable[[Volume], Segmentation]
 
 
 def validate(
-    cases: Sequence[Case], spec: ModelSpec, predict: Predict, loss: LossConfig, labels: Collection[int] | None = None
+    cases: Sequence[Case],
+    spec: ModelSpec,
+    predict: Predict,
+    loss: LossConfig,
+    labels: Collection[int] | None = None,
+    *,
+    what: str = "validation",
 ) -> Generator[Event, None, dict[int, float]]:
     """Yield a Progress per case; return the mean Dice per label id over the cases.
 
     Voxels that nobody annotated count neither way. A label absent from case and prediction scores 1 there. labels:
     those that have a Dice, by default all of the spec. A training leaves out those that none of its cases holds, which
-    a first model has brought: nothing can tell how good they are, and each would raise the mean by its 1.
+    a first model has brought: nothing can tell how good they are, and each would raise the mean by its 1. what: is
+    done, for the Progress.
     """
     scores: dict[int, list[float]] = {label: [] for label in spec.labels if labels is None or label in labels}
     for done, case in enumerate(cases, start=1):
@@ -46,7 +53,7 @@ def validate(
         )
         for label, dice in found.items():
             scores[label].append(dice)
-        yield Progress(done, len(cases), "validation")
+        yield Progress(done, len(cases), what)
     return {label: float(np.mean(values)) for label, values in scores.items()}
 
 
@@ -65,7 +72,7 @@ def validate_presets(
     found: dict[str, float] = {"exact": exact}
     for preset in PRESETS[1:]:
         predict = predict_with(predictor, spec, preset)
-        found[preset] = mean_of((yield from validate(cases, spec, predict, loss, labels)))
+        found[preset] = mean_of((yield from validate(cases, spec, predict, loss, labels, what=f"preset {preset}")))
     return found
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from napari_medseg.io.disk.keeping import name_to_keep, step_aside, stepping_aside
 from napari_medseg.training.saving.checkpoint import require_writable
-from napari_medseg.training.saving.earlier import name_to_keep, step_aside, stepping_aside
 
 
 def test_the_first_free_name_is_taken(tmp_path: Path) -> None:

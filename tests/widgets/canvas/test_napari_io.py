@@ -27,6 +27,7 @@ from napari_medseg.cli import main
 from napari_medseg.config import SegmentConfig, field_docs
 from napari_medseg.errors import FileError, MedsegWarning
 from napari_medseg.io.dicom.header import DicomHeader, read_header
+from napari_medseg.io.outputs import earlier_labels
 from napari_medseg.volume import Grid, Segmentation, Volume
 from napari_medseg.widgets.canvas.layers import PROVENANCE_KEY, to_segmentation, to_volume
 from napari_medseg.widgets.canvas.napari_io import get_reader
@@ -213,6 +214,8 @@ def test_labels_open_as_labels_and_keep_names_and_provenance(viewer: ViewerModel
     assert dict(back.labels) == LABELS
     (again,) = viewer.open(target, plugin="napari-medseg")
     assert again.metadata[PROVENANCE_KEY]["model_sha256"] == "abc"
+    assert earlier_labels(source) is None
+    assert earlier_labels(target) == tmp_path / f"saved.previous{suffix}", "they were in a person's hands"
     assert array(ms.read_segmentation(source))[0, 0, 0] == 0
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medseg.arrays.views import onto
 from napari_medseg.cases import Case, cases_of_images, labels_at
 from napari_medseg.cli import terminal
-from napari_medseg.cli.knobs import add_channels, add_knob
+from napari_medseg.cli.knobs import add_channels, add_knob, expanded
 from napari_medseg.config import SuggestConfig
 from napari_medseg.errors import InputError
 from napari_medseg.foreign import refuse_foreign_model
@@ -61,6 +61,7 @@ def run(args: Namespace) -> None:
     if args.output is not None and args.output.suffix.lower() != ".csv":
         raise InputError(f"{args.output}: the list is written as a table: end its name in .csv")
     model = as_models(args.model[0] if len(args.model) == 1 else args.model)
+    args.images = expanded(args.images)
     cases = _cases(args)
     outputs = [] if args.output is None else [args.output]
     images = [image for case in cases for image in case.images if isinstance(image, Path)]

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_medseg import io
 from napari_medseg._version import __version__
 from napari_medseg.cases import Case, cases_of_images
@@ -110,6 +112,7 @@ def run_interact(args: Namespace) -> None:
 
 
 def run_propagate(args: Namespace) -> None:
+    _refuse_idle_flags(args)
     model = None if args.model is None else load_model(args.model)
     config = PropagateConfig(method=args.method, minutes=args.minutes, seed=args.seed)
     cases = _cases(args)
@@ -120,6 +123,8 @@ def run_propagate(args: Namespace) -> None:
 
         volume, some_slices = replace(case, labels=slices[case.name]).load()
         made: Segmentation = terminal.follow(iter_propagate(volume, some_slices, model=model, config=config), case.name)
+        if np.array_equal(np.asarray(made.data[...]), np.asarray(some_slices.data[...])):
+            terminal.print_note(f"{case.name}: nothing was filled: the labels come back as they were given")
         return made
 
     how: dict[str, object] = {"method": config.method if model is None else "memory"}
@@ -139,6 +144,10 @@ def run_clean(args: Namespace) -> None:
         largest=args.largest,
         connectivity=args.connectivity,
     )
+    if not any((args.interpolate != "none", args.fill_holes, args.smooth_mm, args.islands_ml, args.largest)):
+        raise InputError(
+            "nothing to do: ask for one or more of --interpolate, --fill-holes, --smooth-mm, --islands-ml, --largest"
+        )
     (target,) = output_paths([args.labels], args.output)
     with locked(target):
         from napari_medseg.refinement.cleaning import iter_clean
@@ -209,12 +218,25 @@ def _refuse_model(args: Namespace) -> None:
         )
 
 
+def _refuse_idle_flags(args: Namespace) -> None:
+    """Raise InputError for flags of `propagate` that do not go together."""
+    if args.method == "memory" and args.model is None:
+        raise InputError("--method memory needs --model: a volumetric memory network")
+    if args.model is not None and args.method not in ("auto", "memory"):
+        raise InputError(f"--method {args.method} takes no --model: leave it out, or give --method memory")
+    for name in ("minutes", "seed"):
+        if args.method != "learn" and getattr(args, name) != getattr(PropagateConfig(), name):
+            raise InputError(f"--{name} needs --method learn: without it nothing would change")
+
+
 def _cases(args: Namespace) -> list[Case]:
     """The cases; several files that are the channels of one case are one."""
     if (args.image is None) == (args.channels is None):
         raise InputError("give an image, or --images for each channel: one of the two")
     if args.channels is not None:
         return cases_of_images(args.channels)
+    if args.image.is_dir():
+        io.format_of(args.image)  # refused before its name is looked for, where it is a folder of images
     return [Case(name=io.strip_suffix(args.image), images=(args.image,))]
 
 

@@ -71,7 +71,10 @@ def unpack(archive: Path, folder: Path) -> None:
     members = checked_members(archive)
     root = root_of(members)
     if root is None:
-        raise ModelFileError(f"{archive}: a zip archive that is neither a PyTorch file nor a MONAI bundle ({METADATA})")
+        raise ModelFileError(
+            f"{archive}: a zip archive that is neither a PyTorch file nor a MONAI bundle ({METADATA}): unpack it "
+            f"if it holds images"
+        )
     taken = [base + suffix for base in (METADATA, INFERENCE) for suffix in SUFFIXES]
     for name, entry in members.items():
         inner = name.removeprefix(root) if name.startswith(root) else ""

@@ -25,6 +25,16 @@ Step = Callable[[Any, Mapping[int, Box], Grid, CleanConfig, int], Work[None]]
 Yields a Filled per box that was written, and Progress."""
 
 
+_DOES = {
+    "interpolate": "interpolate",
+    "fill_holes": "fill holes",
+    "smooth_mm": "smooth",
+    "islands_ml": "remove islands",
+    "largest": "keep the largest part",
+}
+"""{knob: what its step does}, for the progress."""
+
+
 def cleaning_labels(result: Segmentation, steps: Sequence[CleanConfig], voxels: int = BLOCK_VOXELS) -> Work[None]:
     """Do the steps that a model asks for to labels that are all there, in place. voxels: of a block.
 
@@ -39,7 +49,7 @@ def cleaning(
 ) -> Work[None]:
     """Do those of some steps that a config asks for, in their order; the labels of a step in ascending order."""
     for name in steps_asked_for(config, steps):
-        boxes = yield from finding_boxes(labels, voxels)
+        boxes = yield from finding_boxes(labels, voxels, _DOES[name])
         chosen = {k: boxes[k] for k in sorted(boxes.keys() & (config.labels or boxes.keys()))}
         yield from steps[name](labels, chosen, grid, config, voxels)
 

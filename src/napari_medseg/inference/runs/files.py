@@ -25,7 +25,7 @@ from napari_medseg.inference.results.wanted import Wanted
 from napari_medseg.io import choice
 from napari_medseg.io.disk import files, locks
 from napari_medseg.io.formats import check_fits
-from napari_medseg.io.outputs import locked, output_paths
+from napari_medseg.io.outputs import earlier_labels, keeping_earlier, locked, output_paths
 from napari_medseg.io.zarr.format import is_unfinished
 from napari_medseg.models.several import ModelSet, models_of
 
@@ -88,6 +88,9 @@ def segmenting_case(
     if wanted.resume and _are_done(wanted, of_labels, made_by):
         yield Notice(f"{target} is done already")
         return None
+    for path in wanted.labels:
+        if kept := earlier_labels(path):
+            yield Notice(f"{path}: labels that no run wrote are there: they will be kept as {kept.name}")
     spread = None if crew is None or isinstance(model, ModelSet) else _spread_over(crew, case, model)
     image = paths_of(case)[0]
 
@@ -95,7 +98,9 @@ def segmenting_case(
         volume = case.volume()
         return segmenting(volume, model, config, wanted=goal, origin=origin, spread=spread, refiner=refiner)
 
-    with regions_beside(wanted, image) as goal:
+    with ExitStack() as stack, regions_beside(wanted, image) as goal:
+        for store in (path for path in wanted.labels if path.suffix.lower() == ".zarr"):
+            stack.enter_context(keeping_earlier(store))
         if target.suffix.lower() == ".zarr":
             result = yield from segment_into(goal)
         else:
@@ -129,7 +134,8 @@ def _are_done(wanted: Wanted, of_labels: Mapping[str, object], made_by: Mapping[
 def _written(target: Path, labels: Segmentation, image: Path) -> Segmentation:
     """Write labels as a file of any format. Returns them in memory."""
     in_memory = replace(labels, data=np.asarray(labels.data[...]))
-    io.write(target, in_memory, source=labels_source(image, target))
+    with keeping_earlier(target):
+        io.write(target, in_memory, source=labels_source(image, target))
     return in_memory
 
 
@@ -201,6 +207,7 @@ def check_cases(
     for case, goal in zip(cases, wanted or repeat(Wanted()), strict=False):
         outline = case.peek()
         for path in goal.labels:
+            earlier_labels(path)  # refused before the work, where it cannot be kept
             check_fits(path, outline.grid, labels_source(paths_of(case)[0], path))
         for one in models_of(model):
             require_fit(outline, one.spec, str(one.path), config.missing)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_medseg.cases import Case
-from napari_medseg.errors import FileError, InputError
+from napari_medseg.errors import FileError, InputError, warn
 from napari_medseg.io import choice
 from napari_medseg.io.folders import (
     by_channel,
@@ -17,7 +17,8 @@ from napari_medseg.io.folders import (
     partners,
     time_points,
 )
-from napari_medseg.io.formats import is_flat, labels_in, labels_on, peek, volume_in
+from napari_medseg.io.formats import check_no_archive, is_flat, labels_in, labels_on, peek, volume_in
+from napari_medseg.io.stored import image_for_labels
 from napari_medseg.metrics.study.study import PREDICTION, CaseImages
 from napari_medseg.metrics.study.tables import Table, table_of
 from napari_medseg.volume import Grid, Segmentation, Volume
@@ -119,6 +120,8 @@ def match_files(sources: Sources, *, series: bool = False) -> tuple[list[Case], 
             for name, (predicted, _) in matched.alone.items()
         ]
     elif any(folders):
+        for path in (sources.prediction, sources.reference):
+            check_no_archive(path)
         raise InputError(
             f"{sources.prediction} and {sources.reference}: give two files or two folders, not one of each"
         )
@@ -182,8 +185,11 @@ def _missing(names: Sequence[str], beside: Mapping[str, Mapping[str, Path]]) -> 
 
 
 def _labels(path: Path, grid: Grid | None) -> Segmentation:
-    """grid: where they lie, if they do not say so themselves."""
-    return labels_in(path, str(path)) if grid is None else labels_on(path, str(path), grid)
+    """grid: where they lie, if they do not say so themselves. Warns of an image in place of labels."""
+    labels = labels_in(path, str(path)) if grid is None else labels_on(path, str(path), grid)
+    if told := image_for_labels(labels, path):
+        warn(told)
+    return labels
 
 
 def _image(path: Path) -> Volume:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_medseg.cases import Case, LabelSource, labels_at
+from napari_medseg.cases import Case, LabelSource, only_labels_at
 from napari_medseg.errors import InputError
 from napari_medseg.training.generative.appearance import synthesised
 from napari_medseg.volume import Segmentation, Volume
@@ -28,7 +28,7 @@ class MadeImage:
 
     def read(self) -> Volume:
         labels = self.labels
-        found = labels_at(labels, None) if isinstance(labels, Path) else labels
+        found = only_labels_at(labels, None) if isinstance(labels, Path) else labels
         found = found if isinstance(found, Segmentation) else found.read(None)
         _, classes = np.unique(np.asarray(found.data[...]), return_inverse=True)
         draw = np.random.default_rng(zlib.crc32(self.name.encode()))

@@ -14,13 +14,14 @@ from torch import nn
 
 from napari_medseg.errors import FileError
 from napari_medseg.io.disk.files import check_no_file, check_no_folder, make_folder, replace_bytes
+from napari_medseg.io.disk.keeping import stepping_aside
 from napari_medseg.models.adapters import adapter_of, adapter_path, changed_by, write_adapter
 from napari_medseg.models.file import Model, load_model, write_model
 from napari_medseg.models.naming import SUFFIX, require_model_path
 from napari_medseg.models.spec import ModelSpec
 from napari_medseg.training.budget import Budget
 from napari_medseg.training.saving import saved
-from napari_medseg.training.saving.earlier import folder_of, last_checkpoint, stepping_aside
+from napari_medseg.training.saving.earlier import folder_of, last_checkpoint
 from napari_medseg.training.saving.saved import Saved, Settings
 from napari_medseg.training.state import History, TrainState
 

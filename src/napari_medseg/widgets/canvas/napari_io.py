@@ -19,6 +19,7 @@ from napari_medseg import io
 from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning
 from napari_medseg.io.choice import ChoiceError, PointError
 from napari_medseg.io.label_files import is_named_like_labels, labels_in
+from napari_medseg.io.outputs import SAVED_BY
 from napari_medseg.sample import phantom
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.flat import flat_layers
@@ -163,7 +164,8 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     layer = Layer.create(data, attributes, "labels")
     labels = to_segmentation(layer, open_layers())
     source = _series_of(labels, path) if path.lower().endswith(".dcm") else None
-    io.write(path, labels, source=source)
+    provenance = {**labels.provenance, SAVED_BY: "napari"} if labels.provenance else {}
+    io.write(path, labels, provenance=provenance, source=source)
     return [path]
 
 
