@@ -14,10 +14,11 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Points
+from napari.layers import Points, Shapes
 from qtpy.QtCore import QTimer
 
 from napari_medseg.errors import NotSupportedError
+from napari_medseg.widgets.canvas.linked_shapes import CARRIED, same_shapes
 from napari_medseg.widgets.canvas.orientation import show_orientation
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ def _shown(viewer: Viewer) -> Any | None:
 
 
 def _show(viewer: Viewer, manager: Any) -> None:
-    manager.set_sync_filters({Points: {"forward_exclude": set(_COLOURS), "reverse_exclude": set(_COLOURS)}})
+    ours = {Points: set(_COLOURS), Shapes: CARRIED}
+    manager.set_sync_filters({kind: {"forward_exclude": n, "reverse_exclude": n} for kind, n in ours.items()})
     manager.register_layer_hook(Points, _same_look, "medseg_look")
+    manager.register_layer_hook(Shapes, same_shapes, "medseg_shapes")
     manager.show()
     sagittal, coronal = manager.right_widget, manager.bottom_widget
     sagittal.order = _HEAD_UP
