@@ -12,6 +12,7 @@ import pytest
 from napari.qt import QtViewer
 from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLabel
 
 import napari_medseg as ms
 from click_phantoms import balls
@@ -62,6 +63,8 @@ def test_clicks_paint_and_cross_hairs_in_every_view(
         assert "".join(letters_of(view.viewer)) == letters
         overlays = view.viewer.canvas.overlays.items()
         assert "".join(o.text for name, o in overlays if name.startswith("napari_medseg ") and o.visible) == letters
+    labels = window.window._qt_window.findChildren(QLabel)
+    assert any("on the layers of Interact T is: here, or not here" in label.text() for label in labels)
     click_in_each(user)
     paint_in_each(user)
     draw_in_each(user)

@@ -100,7 +100,7 @@ def test_work_on_an_image_that_was_moved_goes_on_in_its_new_place(user: Clicker)
     user.settle()
     before = user.mask(1)
     user.layer.translate = np.add(user.layer.translate, (0, 0, 11))
-    assert user.panel.work is None
+    assert user.panel.work is not work
     assert "has another place or other units now" in notification_manager.records[-1].message
     wait_until(user.panel.resume_button.isVisible)
     user.press(user.panel.resume_button)

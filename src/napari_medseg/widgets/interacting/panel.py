@@ -90,6 +90,7 @@ _FIRST = {
 }
 """{key: what to do with its tool before the object has a mask}"""
 _GO_ON = "Correct where it is wrong (T: not here), or press A to accept it, N for another object. Save writes a file."
+_CORRECT = "Take a tool to correct it where it is wrong, or press A to accept it, N for another object. Save writes it."
 _FILL = "Fill between slices or the volume, or paint more. In a slice that you paint, what is shown there counts too."
 _CHANGES = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
 """The events of an image layer after which it may show something else, or show it elsewhere."""
@@ -561,6 +562,7 @@ class InteractPanel(Panel):
             made.setEnabled(work is not None)
         self._enable_what_has_use()
         self._offer.setVisible(self.earlier.count() > 0 and self.has_begun_nothing)
+        self.views_button.setEnabled(has_image or bool(linked_models(self._viewer)))
         self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
         self.correct_button.setEnabled(has_image and self.start.layer is not None)
         self.guided.set_ready(work is not None and bool(work.view.millilitres))
@@ -594,7 +596,8 @@ class InteractPanel(Panel):
             return "Another layer is active: take a tool to draw; the keys work then, too."
         key = next((key for key, tool in self.tools.items() if tool.isChecked()), "")
         if key != "M":
-            return _GO_ON if work.label in work.view.millilitres else _FIRST.get(key, "Take a tool to draw.")
+            go_on = _GO_ON if key else _CORRECT
+            return go_on if work.label in work.view.millilitres else _FIRST.get(key, "Take a tool to draw.")
         painted = painted_slices(work.view.prompts, work.label)
         return _FILL if max(map(len, painted.values()), default=0) > 1 else _FIRST[key]
 
