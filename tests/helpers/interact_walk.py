@@ -9,9 +9,11 @@ from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
 
 import napari_medseg as ms
 from metrics_walk import LEFT, clipped, wait_until
@@ -24,12 +26,14 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Clicker:
-    """Who clicks on an image in a window. shots: a folder for pictures of the window."""
+    """Who clicks on an image, or on a layer, in a window. shots: a folder for pictures of the window."""
 
-    def __init__(self, window: Any, image: Volume, shots: Path | None = None) -> None:
+    def __init__(self, window: Any, image: Volume | Layer, shots: Path | None = None) -> None:
         self.window, self.shots = window, shots
-        data, arguments, _ = volume_layer(image)[0]
-        self.layer = window.add_image(data, **{**arguments, "name": "ct"})
+        if isinstance(image, Volume):
+            data, arguments, _ = volume_layer(image)[0]
+            image = window.add_image(data, **{**arguments, "name": "ct"})
+        self.layer: Any = image
         self.panel: Any = None
         self.interactions = 0
         self.open()
@@ -78,18 +82,20 @@ class Clicker:
             np.array(shown._map_canvas2world(place, shown.view))[displayed] for place in ((0, 0), (100, 0), (0, 100))
         )
         point = world_point(self.layer, at, self.window.layers)
+        point = (0.0,) * (view.viewer.dims.ndim - len(point)) + point
         offset = np.array([point[axis] for axis in displayed]) - origin
         x, y = 100 * np.linalg.solve(np.stack([right - origin, down - origin], axis=1), offset)
         return QPoint(round(x), round(y))
 
-    def drag(self, *corners: QPoint) -> None:
-        """Press at the first place, move over the others, and let go at the last."""
-        QTest.mouseMove(self.canvas, corners[0])
-        QTest.mousePress(self.canvas, LEFT, pos=corners[0])
+    def drag(self, *corners: QPoint, canvas: Any = None) -> None:
+        """Press at the first place, move over the others, and let go at the last. canvas: see `click`."""
+        canvas = canvas or self.canvas
+        QTest.mouseMove(canvas, corners[0])
+        QTest.mousePress(canvas, LEFT, pos=corners[0])
         for corner in (*corners[1:], corners[-1]):  # on a busy machine the screen tells of an earlier place late
-            QTest.mouseMove(self.canvas, corner)
+            QTest.mouseMove(canvas, corner)
             QTest.qWait(20)
-        QTest.mouseRelease(self.canvas, LEFT, pos=corners[-1])
+        QTest.mouseRelease(canvas, LEFT, pos=corners[-1])
         self.interactions += 1
         self.settle()
 
@@ -190,6 +196,42 @@ def draw_with_every_tool(user: Clicker, first: Mask, second: Mask) -> None:
     user.press(panel.undo_button)
     assert not user.mask(2).any()
     move_and_delete(user, (z, y, x))
+
+
+def walk_a_2d_image(user: Clicker, disk: Mask, saved: Path) -> None:
+    """Every tool on an image (y, x), a fill, and Save. disk: (y, x), in the middle of the image."""
+    panel, (_, y, x) = user.panel, deepest(disk[None], (99, 1, 1))
+    radius = round(float(np.sqrt(disk.sum() / np.pi)))
+    user.press(panel.tools["P"])
+    user.click(user.pixel((0, y, x)))
+    assert dice(user.mask(1)[0], disk) > 0.95
+    assert np.asarray(panel.work.canvas.labels.data).shape == disk.shape
+    user.press(panel.undo_button)
+    user.press(panel.tools["S"])
+    user.drag(*(user.pixel((0, y, x + k)) for k in (-4, 0, 4)))
+    assert dice(user.mask(1)[0], disk) > 0.95
+    user.press(panel.undo_button)
+    user.press(panel.tools["B"])
+    user.drag(*(user.pixel((0, y + k, x + k)) for k in (-radius, 0, radius)))
+    (box,) = panel.work.view.prompts
+    assert isinstance(box, ms.Box)
+    assert (box.low[0], box.high[0]) == (0, 1)
+    assert dice(user.mask(1)[0], disk) > 0.9
+    user.press(panel.undo_button)
+    user.press(panel.tools["L"])
+    turns = np.linspace(0, 2 * np.pi, 16)
+    user.drag(*(user.pixel((0, y + radius * np.sin(turn), x + radius * np.cos(turn))) for turn in turns))
+    assert dice(user.mask(1)[0], disk) > 0.9
+    user.press(panel.next_button)
+    user.press(panel.tools["M"])
+    user.drag(user.pixel((0, 5, 5)), user.pixel((0, 5, 9)))
+    assert user.mask(2)[0, 5, 5:9].all()
+    user.press(panel.slices.volume_button)
+    assert user.mask(2)[0, 5, 5:9].all()
+    with patch.object(QFileDialog, "getSaveFileName", return_value=(str(saved), "")):
+        user.press(panel.save_button)
+    wait_until(saved.exists)
+    np.testing.assert_array_equal(np.asarray(ms.read_segmentation(saved).data) == 1, user.mask(1))
 
 
 def move_and_delete(user: Clicker, at: Index) -> None:

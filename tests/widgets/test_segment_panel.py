@@ -390,7 +390,9 @@ def test_without_any_model_the_panel_says_where_one_comes_from(
     qtbot.addWidget(panel)
     add(viewer, volume())
     assert not panel.segment_button.isEnabled()
-    assert panel.models.box.placeholderText() == "no model yet: train one, or browse"
+    assert panel.models.box.placeholderText() == "no model yet"
+    assert "Train one" in panel.models.facts.text()
+    assert not panel.models.facts.isHidden()
 
 
 def test_the_sample_model_is_listed_after_those_of_the_folder(ball_in_folder: Path) -> None:

@@ -21,6 +21,7 @@ from napari_medseg.transforms.annotated import painted_slices
 from napari_medseg.volume import Segmentation, Volume
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import placement, to_segmentation, to_volume
+from napari_medseg.widgets.canvas.slice_in_view import turn_across
 from napari_medseg.widgets.fields.channel_rows import ChannelRows
 from napari_medseg.widgets.fields.config_form import ConfigForm, Words
 from napari_medseg.widgets.fields.docked_panel import Panel
@@ -157,12 +158,8 @@ class SuggestPanel(Panel):
 
 def _show_slices_along(viewer: Viewer, layer: Image, axis: int) -> None:
     """Turn the view to slices along an axis of the stored array."""
-    dims = viewer.dims
-    if dims.ndisplay != 2 or dims.ndim != 3 or layer.ndim != 3:
-        return
-    shown = placement(layer, list(viewer.layers)).order.axes.index(axis)
-    if dims.order[0] != shown:
-        dims.order = (shown, *(a for a in range(3) if a != shown))
+    if viewer.dims.ndisplay == 2:
+        turn_across(viewer.dims, placement(layer, list(viewer.layers)), axis)
 
 
 def _suggested(

@@ -88,7 +88,7 @@ class TrainPanel(Panel):
         docs = field_docs(TrainConfig)
         self.cases = CaseRows(napari_viewer)
         self.labels = LabelNames()
-        self.start = ModelBox(Background(self).ask, sets=True, none="a new network")
+        self.start = ModelBox(Background(self).ask, sets=True, none="scratch")
         self.network = NetworkBox()
         self.scheme = SchemeBox(napari_viewer, lambda: [x for case in self.cases.rows for x in case.images])
         self.options = ConfigForm(TrainConfig, _SHOWN, WORDS, _HIDDEN)

@@ -90,7 +90,9 @@ def test_a_marked_patient_is_seen_from_the_feet_with_the_front_up(viewer: Viewer
 
 def test_the_letters_survive_other_dimensions(shown: ViewerModel) -> None:
     shown.add_image(np.zeros((2, 3, 4, 5)))
-    assert letters(shown) == ""
+    assert letters(shown) == "APRL", "the patient's axes are the last ones"
+    shown.dims.order = (1, 2, 0, 3)
+    assert letters(shown) == "", "a picture across time"
 
 
 def test_a_viewer_of_an_older_napari_gets_none() -> None:

@@ -175,7 +175,37 @@ def test_a_canvas_on_a_2d_image(viewer: ViewerModel) -> None:
     layer = viewer.add_image(np.zeros((8, 10), np.uint8), contrast_limits=(0, 1), units=("mm", "mm"))
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731  # the shortest that takes anything
     flat = Canvas(viewer, layer, nothing, nothing, nothing)
+    assert shown(flat).shape == (1, 8, 10)
+    flat.labels.data[3, 4] = 5
+    assert shown(flat)[0, 3, 4] == 5
     assert flat.to_layer([[0, 3, 4]]).tolist() == [[3, 4]]
     assert flat.prompt_of(Row.of("point", [3, 4], 1, True)).at == (0, 3, 4)  # type: ignore[union-attr]
     box = flat.prompt_of(Row.of("rectangle", [[1, 2], [1, 5], [4, 5], [4, 2]], 1, True))
     assert (box.low, box.high) == ((0, 1, 2), (1, 5, 6))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 1, 2), (1, 2, 0, 3), (0, 2, 3, 1)])
+def test_a_series_elsewhere_in_the_viewer_leaves_the_slices(canvas: Canvas, order: tuple[int, ...]) -> None:
+    canvas.viewer.add_image(np.zeros((3, 6, 8, 10)), contrast_limits=(0, 1))
+    canvas.viewer.dims.order = order
+    axis, _ = canvas.slice_shown()
+    across = next(a for a in reversed(order[:2]) if a)  # an axis of the layer that is not on the screen
+    assert axis == canvas.place.order.axes[across - 1]
+    for axis, index in [(0, 4), (1, 7), (2, 9)]:
+        canvas.show_slice(axis, index)
+        assert canvas.slice_shown() == (axis, index)
+        assert 0 not in canvas.viewer.dims.displayed
+
+
+def test_a_canvas_on_one_point_of_time(viewer: ViewerModel) -> None:
+    units = ("s", "mm", "mm", "mm")
+    layer = viewer.add_image(np.zeros((1, *SHAPE), np.uint8), contrast_limits=(0, 1), units=units)
+    nothing: Callable[..., None] = lambda *_: None  # noqa: E731  # the shortest that takes anything
+    made = Canvas(viewer, layer, nothing, nothing, nothing)
+    assert made.to_layer([[1, 3, 4]]).tolist() == [[0, 1, 3, 4]]
+    assert made.to_grid([[0, 1, 3, 4]]).tolist() == [[1, 3, 4]]
+    made.labels.data[0, 1, 3, 4] = 5
+    assert shown(made)[1, 3, 4] == 5
+    made.show_slice(2, 7)
+    assert made.slice_shown() == (2, 7)
+    assert made.slider_steps(2, [3, 4]) == [3, 4]

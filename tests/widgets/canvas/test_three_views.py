@@ -12,6 +12,7 @@ import pytest
 from napari.qt import QtViewer
 from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLabel
 
 import napari_medseg as ms
 from click_phantoms import balls
@@ -62,8 +63,11 @@ def test_clicks_paint_and_cross_hairs_in_every_view(
         assert "".join(letters_of(view.viewer)) == letters
         overlays = view.viewer.canvas.overlays.items()
         assert "".join(o.text for name, o in overlays if name.startswith("napari_medseg ") and o.visible) == letters
+    labels = window.window._qt_window.findChildren(QLabel)
+    assert any("on the layers of Interact T is: here, or not here" in label.text() for label in labels)
     click_in_each(user)
     paint_in_each(user)
+    draw_in_each(user)
     user.press(user.panel.views_button)
     assert layout.itemAt(0).widget() is whole
     assert linked_models(window) == []
@@ -94,6 +98,46 @@ def paint_in_each(user: Clicker) -> None:
         assert isinstance(painted, ms.SliceMask)
         assert (painted.axis, painted.label) == (axis, 1)
         assert user.mask(1)[at]
+
+
+def draw_in_each(user: Clicker) -> None:
+    """A stroke, a box and a lasso in the sagittal and in the coronal view are what they are in the axial one."""
+    panel, at = user.panel, np.array((12, 14, 16))
+    for view, axis in zip(views(user.window)[1:], (2, 1), strict=True):
+        down, other = np.array([1, 0, 0]), np.array([0, int(axis == 2), int(axis == 1)])
+        for tool, kind in (("S", ms.Scribble), ("B", ms.Box), ("L", ms.Lasso)):
+            user.press(panel.next_button)
+            user.press(panel.tools[tool])
+            look_at(user, view, (12, 14, 16))
+            settled_pixel(user, view, (12, 14, 16))
+            turns = np.linspace(0, 2 * np.pi, 16)[:, None]
+            round_it = 6 * np.sin(turns) * down + 6 * np.cos(turns) * other
+            line = np.array([-6, -3, 0, 3, 6])[:, None] * (down + other)
+            places = at + (round_it if tool == "L" else line)
+            before = len(panel.work.view.prompts)
+            user.drag(*(user.pixel(place, view) for place in places), canvas=view.canvas.native)
+            assert len(panel.work.view.prompts) == before + 1
+            last = panel.work.view.prompts[-1]
+            assert isinstance(last, kind)
+            assert (last.label, last.positive) == (panel.work.label, True)
+            if isinstance(last, ms.Box):
+                sides = np.subtract(last.high, last.low)
+                assert np.abs(sides[[0, 3 - axis]] - 13).max() <= 1, sides
+            if isinstance(last, ms.Lasso):
+                assert (last.axis, last.index) == (axis, at[axis])
+            assert_same_shapes(user)
+            user.press(panel.undo_button)
+            assert_same_shapes(user)
+
+
+def assert_same_shapes(user: Clicker) -> None:
+    strokes = user.panel.work.canvas.strokes
+    for model in linked_models(user.window):
+        copy = model.layers[strokes.name]
+        assert list(copy.shape_type) == list(strokes.shape_type)
+        np.testing.assert_equal([list(map(list, one)) for one in copy.data], [list(map(list, o)) for o in strokes.data])
+        for name in ("features", "edge_color", "edge_width"):
+            np.testing.assert_array_equal(getattr(copy, name), getattr(strokes, name))
 
 
 def assert_same_clicks(user: Clicker) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QCoreApplication, Qt
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QLabel, QPushButton, QScrollArea, QVBoxLayout
+from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QLabel, QPushButton, QScrollArea, QTabBar, QVBoxLayout
 
 from napari_medseg.widgets.canvas.use_as_labels import LabelsButton
 from napari_medseg.widgets.fields.docked_panel import Panel
+from napari_medseg.widgets.fields.forms import NarrowBox
 from napari_medseg.widgets.fields.help_button import HelpButton, citation
 from napari_medseg.widgets.segment import SegmentPanel
 from napari_medseg.widgets.train import TrainPanel
@@ -43,6 +44,8 @@ def test_a_panel_opens_as_a_tab_in_front_of_the_others(make_napari_viewer: Any, 
         docks.append(dock)
     assert {*window._qt_window.tabifiedDockWidgets(docks[0])} == {*docks[1:]}
     assert window._qt_window.height() == height
+    tabs = [bar.tabText(k) for bar in window._qt_window.findChildren(QTabBar) for k in range(bar.count())]
+    assert {"Segment", "Resample", "Metrics"} <= {*tabs}, "the name of the plugin leaves no room for theirs"
     assert docks[0].widget().visibleRegion().isEmpty()
 
 
@@ -90,6 +93,7 @@ def test_every_panel_fits_a_small_screen_and_answers_keys(
         qtbot.wait(50)
         assert panel.minimumSizeHint().height() <= 300
         assert (name, dock.width(), _hidden_width(panel)) == (name, 340, 0)
+        _check_boxes(panel)
         _check_keys(panel, qtbot)
         assert (main.width(), main.height()) == (1024, 700)
     _check_labels_buttons(viewer, docks)
@@ -98,6 +102,13 @@ def test_every_panel_fits_a_small_screen_and_answers_keys(
         qtbot.wait(100)
         assert (main.width(), main.height()) == (1024, 700)
         assert _hidden_width(moved.widget()) == 0
+
+
+def _check_boxes(panel: Any) -> None:
+    """No text of a drop-down is cut while nothing is open."""
+    for box in panel.findChildren(NarrowBox):
+        if box.isVisible():
+            assert "…" not in box.shown_text(box.text_width)
 
 
 def _check_labels_buttons(viewer: Any, docks: dict[str, QDockWidget]) -> None:

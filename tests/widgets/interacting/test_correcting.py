@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QPushButton
 
 from click_phantoms import balls
 from napari_medseg.volume import Segmentation
@@ -42,8 +43,20 @@ def test_correct_leaves_the_objects_of_other_labels(
     qtbot.waitUntil(lambda: not work.queue.left)
     assert set(work.view.millilitres) == {1, 2}
     assert told == []
+    panel.leave()
+    work.choose(1)
+    assert panel.status.text().startswith("Take a tool to correct it where it is wrong")
     panel.correct()
     qtbot.waitUntil(lambda: not work.queue.left)
     assert told == ["found takes the place of label 1 (organ): Undo brings it back"]
     assert set(work.view.millilitres) == {1, 2}
     panel._close()
+
+
+def test_without_an_image_no_button_is_on(viewer: ViewerModel, qtbot: Any) -> None:
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    assert panel.status.text().startswith("Waits for an image")
+    assert [
+        made.text() for made in panel.findChildren(QPushButton) if made.isEnabled() and made.isVisibleTo(panel)
+    ] == []

@@ -93,6 +93,26 @@ def test_work_whose_labels_were_removed_is_offered(user: Clicker) -> None:
     assert [layer.name for layer in user.window.layers] == ["ct", "ct labels", "ct clicks", "ct strokes"]
 
 
+def test_work_on_an_image_that_was_moved_goes_on_in_its_new_place(user: Clicker) -> None:
+    user.panel.take("P")
+    work = user.panel.work
+    work.canvas.add_point(FIRST)
+    user.settle()
+    before = user.mask(1)
+    user.layer.translate = np.add(user.layer.translate, (0, 0, 11))
+    assert user.panel.work is not work
+    assert "has another place or other units now" in notification_manager.records[-1].message
+    wait_until(user.panel.resume_button.isVisible)
+    user.press(user.panel.resume_button)
+    np.testing.assert_array_equal(user.mask(1), before)
+    assert [layer.name for layer in user.window.layers] == ["ct", "ct labels", "ct clicks", "ct strokes"]
+    np.testing.assert_array_equal(user.panel.work.canvas.labels.translate, user.layer.translate)
+    user.press(user.panel.tools["P"])
+    user.press(user.panel.next_button)
+    user.click_voxel((12, 14, 34))
+    assert user.panel.work.view.prompts[-1].at == (12, 14, 34)
+
+
 def test_labels_are_saved_with_their_names_on_their_grid(
     user: Clicker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

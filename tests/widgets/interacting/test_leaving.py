@@ -50,9 +50,9 @@ class Held:
         self._gate.set()
 
 
-def clicks(volume: ms.Volume) -> list[Any]:
-    """The places of the clicks in the volume's log; none where there is no log."""
-    log = log_path(volume)
+def clicks(volume: ms.Volume, log: Path | None = None) -> list[Any]:
+    """The places of the clicks in a log, by default the volume's own; none where there is no log."""
+    log = log or log_path(volume)
     prompts = ms.resume_interaction(log, volume).prompts if log.is_file() else ()
     return [prompt.at for prompt in prompts if isinstance(prompt, ms.Point)]
 
@@ -281,3 +281,60 @@ def test_closing_without_work_ends_at_once(viewer: ViewerModel, qtbot: Any) -> N
     with qtbot.waitSignal(work.ended):
         work.close()
     assert not earlier_logs(log_path(to_volume(work.image, viewer.layers)))
+
+
+CHANGES: dict[str, Any] = {
+    "data": lambda image: setattr(image, "data", np.roll(image.data, 10, axis=1)),
+    "another shape": lambda image: setattr(image, "data", image.data[:20, :, :40]),
+    "scale": lambda image: setattr(image, "scale", (3, 1, 1)),
+    "translate": lambda image: setattr(image, "translate", (0, 0, 11)),
+    "affine": lambda image: setattr(image, "affine", np.diag([1.0, 2.0, 2.0, 1.0])),
+    "units": lambda image: setattr(image, "units", ("um", "um", "um")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_an_image_that_changes_ends_its_work_which_is_kept(viewer: ViewerModel, qtbot: Any, change: Any) -> None:
+    image = image_in(viewer)
+    panel: Any = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    work = panel.work
+    held = Held(work)
+    work.canvas.add_point(FIRST)
+    panel.accept()
+    panel._done.add(image, work.canvas.labels)
+    volume = work.volume
+    change(image)
+    assert panel.work is not work
+    message = notification_manager.records[-1].message
+    assert "layer 'ct' h" in message
+    assert "kept" in message
+    assert not any(tool.isChecked() for tool in panel.tools.values())
+    with qtbot.waitSignal(work.ended):
+        held.let_go()
+    assert clicks(volume) == [FIRST]
+    assert panel._done.pairs(viewer) == [], "Train would take its labels for those of another image"
+    panel.take("P")
+    again = panel.work
+    now = to_volume(image, viewer.layers)
+    assert again.volume.grid.same_as(now.grid)
+    again.canvas.add_point(SECOND)
+    qtbot.waitUntil(lambda: not again.queue.left)
+    assert [prompt.at for prompt in again.view.prompts if isinstance(prompt, ms.Point)] == [SECOND]
+    assert again.canvas.image_on_grid().shape == now.grid.shape
+    with qtbot.waitSignal(again.ended):
+        panel._close()
+    assert [FIRST] in [clicks(volume, log) for log in earlier_logs(log_path(volume))], "also beside the new work"
+
+
+def test_an_image_that_is_set_to_what_it_is_goes_on(viewer: ViewerModel, qtbot: Any) -> None:
+    image = image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    work = panel.work
+    image.scale = tuple(image.scale)
+    image.data = image.data
+    assert panel.work is work
+    panel._close()

@@ -101,6 +101,32 @@ class Placement:
         }
 
     @property
+    def axes(self) -> list[int]:
+        """The axes of the layer, and of a viewer of it, that are those of the volume (z, y, x), or of its slice (y, x).
+
+        Counted from the last, which is -1: a viewer lines its layers up there.
+        """
+        return [-3, -2, -1] if self.beside is None else [axis - self.beside.ndim for axis in _axes(self.beside)]
+
+    def to_grid(self, own: npt.ArrayLike) -> FloatArray:
+        """(..., layer.ndim) indices of the layer's own array -> (..., 3) indices on the grid."""
+        own, axes = np.asarray(own, dtype=float), self.axes
+        index = np.zeros((*own.shape[:-1], 3))
+        index[..., 3 - len(axes) :] = own[..., axes]
+        matrix = self.order.affine(np.eye(4), self.grid.shape)
+        moved: FloatArray = index @ matrix[:3, :3].T + matrix[:3, 3]
+        return moved
+
+    def from_grid(self, index_zyx: npt.ArrayLike) -> FloatArray:
+        """(..., 3) indices on the grid -> (..., layer.ndim) indices of the layer's own array."""
+        matrix = np.linalg.inv(self.order.affine(np.eye(4), self.grid.shape))
+        index: FloatArray = np.asarray(index_zyx, dtype=float) @ matrix[:3, :3].T + matrix[:3, 3]
+        axes = self.axes
+        own = np.zeros((*index.shape[:-1], 3 if self.beside is None else self.beside.ndim))
+        own[..., axes] = index[..., 3 - len(axes) :]
+        return own
+
+    @property
     def is_direct(self) -> bool:
         """Whether the layer holds the array as it is."""
         return self.order.is_identity and (self.beside is None or self.beside.ndim == 3)
@@ -232,7 +258,7 @@ def ignored_in(layer: Labels) -> int | None:
 
 def world_point(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer] = ()) -> tuple[float, ...]:
     """Where the viewer shows a voxel of the layer's true Grid: napari's world coordinates. among: see `placement`."""
-    return tuple(float(v) for v in layer.data_to_world(_layer_index(layer, index_zyx, among)))
+    return tuple(float(v) for v in layer.data_to_world(placement(layer, among).from_grid(index_zyx)))
 
 
 def voxel_at(layer: Layer, world: npt.ArrayLike, among: Iterable[Layer] = ()) -> Shape3 | None:
@@ -241,12 +267,8 @@ def voxel_at(layer: Layer, world: npt.ArrayLike, among: Iterable[Layer] = ()) ->
     world: a coordinate for each axis of the viewer; of several points of time or channels the last axes count.
     """
     place = placement(layer, among)
-    own = np.asarray(layer.world_to_data(np.asarray(world, dtype=float)[-layer.ndim :]), dtype=float)
-    axes = _axes(layer)
-    index = np.zeros(3)
-    index[3 - len(axes) :] = own[axes]
-    to_grid = place.order.affine(np.eye(4), place.grid.shape)
-    z, y, x = (round(float(v)) for v in to_grid[:3, :3] @ index + to_grid[:3, 3])
+    own = layer.world_to_data(np.asarray(world, dtype=float)[-layer.ndim :])
+    z, y, x = (round(float(v)) for v in place.to_grid(own))
     inside = all(0 <= i < n for i, n in zip((z, y, x), place.grid.shape, strict=True))
     return (z, y, x) if inside else None
 
@@ -352,17 +374,6 @@ def _shown_by(grid: Grid, among: Iterable[Layer]) -> Placement:
         if place.grid.same_as(grid):
             return replace(place, grid=grid)
     return ours
-
-
-def _layer_index(layer: Layer, index_zyx: npt.ArrayLike, among: Iterable[Layer]) -> FloatArray:
-    """(..., 3) indices on the layer's true Grid -> (..., layer.ndim) indices of the layer's own array."""
-    place = placement(layer, among)
-    to_array = np.linalg.inv(place.order.affine(np.eye(4), place.grid.shape))
-    index: FloatArray = np.asarray(index_zyx, dtype=float) @ to_array[:3, :3].T + to_array[:3, 3]
-    axes = _axes(layer)
-    own = np.zeros((*index.shape[:-1], layer.ndim))
-    own[..., axes] = index[..., 3 - len(axes) :]
-    return own
 
 
 def _match(layer: Layer, place: Placement) -> Placement | None:

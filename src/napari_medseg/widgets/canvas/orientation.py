@@ -46,6 +46,7 @@ def show_orientation(viewer: ViewerModel) -> None:
         viewer.layers.events.inserted,
         viewer.layers.events.removed,
         viewer.dims.events.order,
+        viewer.dims.events.ndim,
         viewer.dims.events.ndisplay,
         viewer.scene.camera.events.orientation,
     ):
@@ -54,10 +55,14 @@ def show_orientation(viewer: ViewerModel) -> None:
 
 
 def letters_of(viewer: ViewerModel) -> tuple[str, str, str, str]:
-    """The letters at top, bottom, left and right; empty in 3D and where the world has other axes than the patient's."""
-    if viewer.dims.ndisplay != 2 or viewer.dims.ndim != 3:
+    """The letters at top, bottom, left and right; empty in 3D and where other axes than the patient's are shown.
+
+    Those are the last three of the viewer, which lines its layers up there.
+    """
+    shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
+    if viewer.dims.ndisplay != 2 or viewer.dims.ndim < 3 or min(shown) < -3:
         return "", "", "", ""
-    vertical, horizontal = (_ENDS[axis] for axis in viewer.dims.displayed)
+    vertical, horizontal = (_ENDS[axis] for axis in shown)
     down, right = viewer.scene.camera.orientation2d
     top, bottom = vertical if str(down) == "down" else vertical[::-1]
     left, right_end = horizontal if str(right) == "right" else horizontal[::-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
@@ -24,6 +24,7 @@ from napari_medseg.geometry import FloatArray, Shape3, triple_of
 from napari_medseg.interactive.masks import SparseMask
 from napari_medseg.prompts import Box, Index, Lasso, Point, Prompt, Scribble, SliceMask
 from napari_medseg.widgets.canvas.layers import GRID_KEY, Placement, placement, transform_of
+from napari_medseg.widgets.canvas.slice_in_view import axis_in_view, turn_across
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -80,8 +81,6 @@ class Canvas:
             warnings.simplefilter("ignore", MedsegWarning)  # who takes the image itself is warned
             self.place: Placement = placement(image, viewer.layers)
         self._on_rows, self._on_stroke, self._on_ray = on_rows, on_stroke, on_ray
-        self._to_grid = self.place.order.affine(np.eye(4), self.place.grid.shape)
-        self._first = 3 - image.ndim
         self._label, self._positive = 1, True
         self._quiet = False
         self._copies: WeakSet[Labels] = WeakSet()
@@ -89,9 +88,10 @@ class Canvas:
         self.preview: Shapes | None = None
         """What a click would give, made where it is first shown."""
         self.array = self._labels_array()
-        shown = self.array[0] if image.ndim == 2 else self.array
+        shown = self.place.to_layer(self.place.order.inverse.apply(self.array))
         self.labels: Labels = self._add(Labels(shown, name=f"{image.name} labels", **self._place()))
         self.labels.metadata[GRID_KEY] = self.place.grid
+        self.place = replace(self.place, beside=self.labels)  # the image may change
         self.labels.brush_size = min(_BRUSH, max(1, sorted(self.place.grid.shape)[1] // 10))
         self.points: Points = self._add(
             Points(
@@ -133,7 +133,7 @@ class Canvas:
 
     def image_on_grid(self) -> npt.NDArray[np.uint16]:
         """The labels' array in the order of the volume's grid: a view."""
-        array: npt.NDArray[np.uint16] = self.place.from_layer(self.array)
+        array: npt.NDArray[np.uint16] = self.place.order.inverse.apply(self.array)
         return array
 
     def draw_for(self, label: int, *, positive: bool) -> None:
@@ -197,7 +197,7 @@ class Canvas:
                 return Row.of("path", self.to_layer(_polyline(prompt.voxels)), *said)
             case Box():
                 low, high = np.array(prompt.low), np.array(prompt.high) - 1
-                axis = self._axis_of_slices()
+                axis = axis_in_view(self.viewer.dims, self.place)
                 corners = np.repeat([(low + high) // 2], 4, axis=0)
                 rows, columns = (a for a in range(3) if a != axis)
                 corners[:, rows] = [low[rows], low[rows], high[rows], high[rows]]
@@ -211,30 +211,22 @@ class Canvas:
 
     def to_grid(self, at: npt.ArrayLike) -> FloatArray:
         """(n, layer.ndim) points of the layer -> (n, 3) points of the volume's grid."""
-        full = np.atleast_2d(np.asarray(at, dtype=float))
-        full = np.hstack([np.zeros((len(full), self._first)), full])
-        moved: FloatArray = full @ self._to_grid[:3, :3].T + self._to_grid[:3, 3]
-        return moved
+        return self.place.to_grid(np.atleast_2d(at))
 
     def to_layer(self, at: npt.ArrayLike) -> FloatArray:
         """(n, 3) points of the volume's grid -> (n, layer.ndim) points of the layer."""
-        back = np.linalg.inv(self._to_grid)
-        moved: FloatArray = np.asarray(at, dtype=float) @ back[:3, :3].T + back[:3, 3]
-        return moved[:, self._first :]
+        return self.place.from_grid(at)
 
     def slice_shown(self) -> tuple[int, int]:
         """(the axis of the volume's grid, the index) of the slice on the screen; in 3D of the last one."""
-        axis = self._axis_of_slices()
+        axis = axis_in_view(self.viewer.dims, self.place)
         at = self.to_grid([self.image.world_to_data(self.viewer.dims.point)])[0]
         return axis, int(np.clip(round(float(at[axis])), 0, self.place.grid.shape[axis] - 1))
 
     def show_slice(self, axis: int, index: int) -> None:
         """Show a slice across an axis of the volume's grid, the patient's axes turned so that it is a plane (2D)."""
-        dims, ours = self.viewer.dims, self.place.order.axes.index(axis)
-        if self.image.ndim == 3:
-            others = [a for a in range(3) if a != ours]
-            first = dims.ndim - 3
-            dims.order = (*range(first), *(first + a for a in (ours, *others)))
+        dims = self.viewer.dims
+        turn_across(dims, self.place, axis)
         dims.ndisplay = 2
         at = self.to_grid([self.image.world_to_data(dims.point)])[0]
         at[axis] = index
@@ -243,9 +235,10 @@ class Canvas:
 
     def slider_steps(self, axis: int, indices: Sequence[int]) -> list[int]:
         """What napari's slider says at slices across an axis of the volume's grid; empty where there is no slider."""
-        if self.image.ndim < 3:
+        axes = self.place.axes
+        if len(axes) < 3:
             return []
-        ours, at = self.place.order.axes.index(axis) - 3, np.zeros((len(indices), 3))
+        ours, at = axes[self.place.order.axes.index(axis)], np.zeros((len(indices), 3))
         at[:, axis] = indices
         start, _, step = self.viewer.dims.range[ours]
         return [round((self.image.data_to_world(place)[ours] - start) / step) for place in self.to_layer(at)]
@@ -322,10 +315,6 @@ class Canvas:
         self.preview = None
         for layer in (self.points, self.strokes):
             layer.events.data.disconnect(self._on_data)
-
-    def _axis_of_slices(self) -> int:
-        """The grid's axis across the slices on the screen."""
-        return self.place.order.axes[self.viewer.dims.order[-3] if self.image.ndim == 3 else 0]
 
     def _labels_array(self) -> npt.NDArray[np.uint16]:
         shape = self.place.order.shape(self.place.grid.shape)

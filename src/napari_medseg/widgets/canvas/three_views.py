@@ -14,10 +14,12 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Points
+from napari.layers import Points, Shapes
 from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel
 
 from napari_medseg.errors import NotSupportedError
+from napari_medseg.widgets.canvas.linked_shapes import CARRIED, same_shapes
 from napari_medseg.widgets.canvas.orientation import show_orientation
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ _PLUGIN = "napari_orthogonal_views"
 _HEAD_UP = (-1, -3, -2)
 """The axes of the sagittal view: the one across it, down, to the right."""
 _COLOURS = ("face_color", "border_color")
+_PRESS_T = "Press T to center view on mouse"
+"""What the plugin says."""
 _CROSS_HAIRS = "crosshairs"
 """The plugin's name of the overlay."""
 
@@ -72,8 +76,10 @@ def _shown(viewer: Viewer) -> Any | None:
 
 
 def _show(viewer: Viewer, manager: Any) -> None:
-    manager.set_sync_filters({Points: {"forward_exclude": set(_COLOURS), "reverse_exclude": set(_COLOURS)}})
+    ours = {Points: set(_COLOURS), Shapes: CARRIED}
+    manager.set_sync_filters({kind: {"forward_exclude": n, "reverse_exclude": n} for kind, n in ours.items()})
     manager.register_layer_hook(Points, _same_look, "medseg_look")
+    manager.register_layer_hook(Shapes, same_shapes, "medseg_shapes")
     manager.show()
     sagittal, coronal = manager.right_widget, manager.bottom_widget
     sagittal.order = _HEAD_UP
@@ -84,6 +90,9 @@ def _show(viewer: Viewer, manager: Any) -> None:
     manager.update_dims_order()
     manager.set_axes(False)
     manager.set_cross_hairs(True)
+    for label in manager.main_controls_widget.findChildren(QLabel):
+        if label.text() == _PRESS_T:
+            label.setText(f"{_PRESS_T}; on the layers of Interact T is: here, or not here")
     for model in (viewer, *linked_models(viewer)):
         show_orientation(model)
     _fit_later(viewer, sagittal)

@@ -56,6 +56,8 @@ class Panel(QWidget):
             window = dock.parent() if isinstance(dock, QDockWidget) else None
             if isinstance(dock, QDockWidget):
                 dock.setMinimumHeight(0)  # napari asks for more than two panels below its own docks have
+                # Its tab; napari's own title and menu keep the name of the plugin.
+                dock.setWindowTitle(dock.windowTitle().removesuffix(" (napari-medseg)"))
             if isinstance(window, QMainWindow):
                 _join_others(window, dock)
         return bool(super().event(event))

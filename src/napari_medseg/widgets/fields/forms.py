@@ -178,14 +178,21 @@ class NarrowBox(QComboBox):
         text = self.currentText() if self.currentIndex() >= 0 else self.placeholderText()
         return str(self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, width))
 
-    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  # Qt's name
-        """Draw as Qt does, but for the text."""
+    @property
+    def text_width(self) -> int:
+        """The pixels that a text has."""
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
         field = self.style().subControlRect(
             QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
         )
-        option.currentText = self.shown_text(field.width() - _PADDING)
+        return int(field.width()) - _PADDING
+
+    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  # Qt's name
+        """Draw as Qt does, but for the text."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        option.currentText = self.shown_text(self.text_width)
         painter = QStylePainter(self)
         painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)

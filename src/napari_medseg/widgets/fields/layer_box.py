@@ -112,7 +112,8 @@ class LayerBox(NarrowBox):
         self.setCurrentIndex(len(self.layers) if self.left_out else index)
         self.blockSignals(False)
         self.setEnabled(bool(self.layers))
-        self.setPlaceholderText("" if self.layers else f"no {' or '.join(k.__name__ for k in self._kinds)} yet")
+        kind = self._kinds[0].__name__ if len(self._kinds) == 1 else "layer"
+        self.setPlaceholderText("" if self.layers else f"no {kind} yet")
         self._on_index()
 
     @property

@@ -22,6 +22,8 @@ from napari_medseg.widgets.fields.import_model import ImportModel, accept_one_pa
 
 _FILTER = f"Models (*{SUFFIX} *{SUFFIX.upper()} *.json)"
 """Qt tells capitals from small letters."""
+_WHENCE = "Train one, browse for one, or import one."
+"""What is said where there is no model."""
 
 
 class ModelBox(QWidget):
@@ -51,7 +53,7 @@ class ModelBox(QWidget):
         self.chosen: Model | ModelSet | None = None
         self.setToolTip(f"The network and its weights. The models in {models_folder()} are listed.")
         self.box: QComboBox = choice({})
-        self.box.setPlaceholderText("no model yet: train one, or browse")
+        self.box.setPlaceholderText("no model yet")
         self.browse_button = button(
             "Browse…", self.browse, "Choose a model (.safetensors) or a set of models (.json) anywhere."
         )
@@ -146,7 +148,8 @@ class ModelBox(QWidget):
         path = self.box.currentData()
         self.box.setToolTip(str(path or ""))
         self.changed.emit(self.value)
-        self.facts.setVisible(path is not None)
+        self.facts.setVisible(path is not None or not self.box.count())
+        self.facts.setText("" if self.box.count() else _WHENCE)
         self._set_model(None)
         if path is not None:
             self.facts.setText("Reading…")

@@ -90,7 +90,10 @@ _FIRST = {
 }
 """{key: what to do with its tool before the object has a mask}"""
 _GO_ON = "Correct where it is wrong (T: not here), or press A to accept it, N for another object. Save writes a file."
+_CORRECT = "Take a tool to correct it where it is wrong, or press A to accept it, N for another object. Save writes it."
 _FILL = "Fill between slices or the volume, or paint more. In a slice that you paint, what is shown there counts too."
+_CHANGES = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
+"""The events of an image layer after which it may show something else, or show it elsewhere."""
 _LARGEST_LABEL = 65535
 """What the layer of the work can hold: 16 bits a voxel."""
 _SUFFIX = ".nii.gz"
@@ -389,6 +392,10 @@ class InteractPanel(Panel):
             self.work.choose(self.work.label, positive=not self.sign.isChecked())
             self.work.changed.connect(self._update)
             self.destroyed.connect(self.work.canvas.close)
+            self._follows_image = Connections(
+                [self.work.image.events[name] for name in _CHANGES], self._on_change_of_image
+            )
+            self.destroyed.connect(self._follows_image.disconnect)
             self._bind(self.work.canvas.layers)
             self._link_views()
             self.start.refresh()  # without the labels of the work itself
@@ -398,15 +405,28 @@ class InteractPanel(Panel):
     def _close(self) -> None:
         if self.work is not None:
             closed, self.work = self.work, None
+            self._follows_image.disconnect()
             self._unbind()
             closed.ended.connect(partial(self._on_end, closed))
             closed.close()
             self.start.refresh()
             self.filling.runner.cancel()
 
+    def _on_change_of_image(self, _event: object) -> None:
+        """What was done belongs to the image as it was: its work ends, and is kept."""
+        change = self.work.change_of_image if self.work is not None else ""
+        if self.work is None or not change:
+            return
+        kept = "" if self.has_begun_nothing else ", and its work is kept: Resume offers it where that image is"
+        show_info(f"layer {self.work.image.name!r} {change}{kept}; take a tool to begin anew")
+        self._done.forget(self.work.image)
+        self._close()
+        self._show_tool("")
+        self._follow_image(self.image.layer)
+
     def _on_end(self, closed: WorkOnImage) -> None:
         """What a closed session holds is known, and its log is one of earlier work, for a later panel, too."""
-        if closed.view.locked:
+        if closed.view.locked and not closed.change_of_image:
             self._done.add(closed.image, closed.canvas.labels)
         window = getattr(self._viewer, "window", None)
         docked = window.dock_widgets.values() if window is not None else ()
@@ -542,6 +562,7 @@ class InteractPanel(Panel):
             made.setEnabled(work is not None)
         self._enable_what_has_use()
         self._offer.setVisible(self.earlier.count() > 0 and self.has_begun_nothing)
+        self.views_button.setEnabled(has_image or bool(linked_models(self._viewer)))
         self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
         self.correct_button.setEnabled(has_image and self.start.layer is not None)
         self.guided.set_ready(work is not None and bool(work.view.millilitres))
@@ -575,7 +596,8 @@ class InteractPanel(Panel):
             return "Another layer is active: take a tool to draw; the keys work then, too."
         key = next((key for key, tool in self.tools.items() if tool.isChecked()), "")
         if key != "M":
-            return _GO_ON if work.label in work.view.millilitres else _FIRST.get(key, "Take a tool to draw.")
+            go_on = _GO_ON if key else _CORRECT
+            return go_on if work.label in work.view.millilitres else _FIRST.get(key, "Take a tool to draw.")
         painted = painted_slices(work.view.prompts, work.label)
         return _FILL if max(map(len, painted.values()), default=0) > 1 else _FIRST[key]
 

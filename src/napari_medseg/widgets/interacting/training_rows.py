@@ -17,7 +17,12 @@ class DoneWork:
 
     def add(self, image: Layer, labels: Layer) -> None:
         """Remember a pair; the later labels of an image take the place of the earlier ones."""
-        self._pairs = [pair for pair in self._pairs if pair[0] is not image] + [(image, labels)]
+        self.forget(image)
+        self._pairs.append((image, labels))
+
+    def forget(self, image: Layer) -> None:
+        """The labels of an image that has changed are not those of what it shows now."""
+        self._pairs = [pair for pair in self._pairs if pair[0] != image]
 
     def pairs(self, viewer: Viewer) -> list[tuple[Layer, Layer]]:
         """Those whose layers are still open."""

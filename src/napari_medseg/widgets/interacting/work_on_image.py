@@ -48,6 +48,23 @@ class _Left:
         return cls(log, layer.name, rows_of(layer))
 
 
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """An image layer's array, and where the viewer shows it."""
+
+    data: Any
+    units: tuple[str, ...]
+    corners: FloatArray
+    """In the world: the first voxel, and the next one along each axis."""
+
+    @classmethod
+    def of(cls, image: Layer) -> _Shown:
+        layer = bare(image)
+        ndim = layer.ndim
+        corners = [layer.data_to_world(row) for row in (np.zeros(ndim), *np.eye(ndim))]
+        return cls(layer.data, tuple(map(str, layer.units)), np.array(corners))
+
+
 _left: WeakKeyDictionary[Layer, _Left] = WeakKeyDictionary()
 """The layers themselves: a copy that the user made is none of them."""
 
@@ -65,6 +82,7 @@ class WorkOnImage(QObject):
         super().__init__(parent)
         self.viewer, self.image = viewer, image
         self.volume = to_volume(image, viewer.layers)
+        self._began_on = _Shown.of(image)
         self.canvas = Canvas(viewer, image, self.follow_rows, self._painted, self._clicked)
         self.queue = InOrder(self)
         self.view = View()
@@ -76,6 +94,15 @@ class WorkOnImage(QObject):
         self._desk: Desk | None = None
         self.hover = Hover(self)
         self.queue.idle.connect(self.changed)
+
+    @property
+    def change_of_image(self) -> str:
+        """What is other about the image than when the work began, in words; empty where nothing is."""
+        began, now = self._began_on, _Shown.of(self.image)
+        if now.data is not began.data:
+            return "holds another image now"
+        same = now.units == began.units and np.array_equal(now.corners, began.corners)
+        return "" if same else "has another place or other units now"
 
     def close(self) -> None:
         """Leave the layers. What was drawn still goes into the log, also what waited for `run`: see `ended`."""

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QTabWidget, QVBoxLayout
 from superqt.utils import qdebounced
 
 from napari_medseg.config import CleanConfig, ObjectsConfig
+from napari_medseg.errors import InputError
 from napari_medseg.events import Progress, Work
 from napari_medseg.metrics import SizeRow, middle_voxel
 from napari_medseg.metrics.descriptive.sizes import size_table_in_steps
@@ -28,6 +29,7 @@ from napari_medseg.widgets.canvas.layers import (
     to_segmentation,
     to_volume,
 )
+from napari_medseg.widgets.canvas.slice_in_view import axis_in_view
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import caption, form, reporting
 from napari_medseg.widgets.fields.layer_box import Connections, LayerBox
@@ -183,9 +185,12 @@ class LabelsPanel(Panel):
         layer = self.image.layer
         if layer is None:
             return None, ""
-        if layer.rgb or layer.ndim not in (2, 3):
+        if layer.rgb:
             return None, f"{layer.name} has no single grey value a voxel, and gives no means."
-        image = to_volume(layer, self._among)
+        try:
+            image = to_volume(layer, self._among)
+        except InputError as error:
+            return None, f"no means: {error}"
         if image.grid.order_onto(segmentation.grid) is None:
             return None, f"{layer.name} lies on another grid, and gives no means: resample it first."
         return image, ""
@@ -193,9 +198,7 @@ class LabelsPanel(Panel):
     def _axis_looked_along(self, place: Placement) -> Any:
         """The axis of the array that the slider moves along; "auto" in 3D."""
         dims = self._viewer.dims
-        if dims.ndisplay != 2 or dims.ndim != 3:
-            return "auto"
-        return "zyx"[place.order.axes[dims.order[0]]]
+        return "auto" if dims.ndisplay != 2 or len(place.axes) < 3 else "zyx"[axis_in_view(dims, place)]
 
     def _on_layer(self, layer: Labels | None) -> None:
         self._connections.disconnect()
