@@ -131,10 +131,9 @@ class Canvas:
     def layers(self) -> tuple[Layer, ...]:
         return self.labels, self.points, self.strokes
 
-    def image_on_grid(self) -> npt.NDArray[np.uint16]:
+    def image_on_grid(self) -> npt.NDArray[Any]:
         """The labels' array in the order of the volume's grid: a view."""
-        array: npt.NDArray[np.uint16] = self.place.order.inverse.apply(self.array)
-        return array
+        return self.place.order.inverse.apply(self.array)
 
     def draw_for(self, label: int, *, positive: bool) -> None:
         """What is drawn from now on is of this label, and says that it is there, or not."""
