@@ -339,6 +339,14 @@ def test_convert_keeps_labels_as_labels(suffix: str, ball_labels: Path, tmp_path
     assert after.labels == LABELS
 
 
+@pytest.mark.parametrize(
+    ("out", "made"), [("new/", "new/case0.nii.gz"), (".", "case0.nii.gz"), ("{name}_x.nrrd", "case0_x.nrrd")]
+)
+def test_convert_writes_into_a_folder_and_by_a_pattern(out: str, made: str, ball_labels: Path, tmp_path: Path) -> None:
+    assert run("convert", ball_labels / "case0.nii", "-o", f"{tmp_path}/{out}") == 0
+    assert read_segmentation(tmp_path / made).labels == LABELS
+
+
 def test_convert_writes_the_chunks_asked_for(ball_images: Path, tmp_path: Path) -> None:
     import zarr
 

@@ -69,6 +69,17 @@ def test_steps_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, 
     assert all(same(a, b) for a, b in zip(steps, found, strict=True))
 
 
+def test_a_list_of_prompts_written_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text('[{"do": "point", "at": [0, 1, 2], "label": 1}, {"do": "lock", "label": 1}]')
+    method, (point, lock) = log.read(path, VOLUME)
+    assert (method, lock) == ("auto", LockStep(1, True))
+    assert same(point, STEPS[0])
+    path.write_text('[{"do": "click", "at": [0, 1, 2], "label": 1}]')
+    with pytest.raises(FileError, match=r'"do" is one of point, box'):
+        log.read(path, VOLUME)
+
+
 def test_a_log_written_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "prompts.json"
     path.write_text('{"napari_medseg_interaction": 1, "steps": [{"do": "point", "at": [0, 1, 2], "label": 1}]}')
@@ -96,7 +107,7 @@ def a_slice(mask: Any) -> dict[str, Any]:
 
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "a list": (lambda _: [], "not the log of an interactive session"),
+    "a list": (lambda found: [found], "not the log of an interactive session"),
     "another version": (lambda d: {**d, "napari_medseg_interaction": 2}, "not the log"),
     "an unknown field": (lambda d: {**d, "run": "rm"}, "unknown field `run`"),
     "an unknown step": (lambda d: {**d, "steps": [{"do": "eval"}]}, "eval"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 import napari_medseg as ms
 from click_phantoms import Mask, balls, dice
-from napari_medseg.errors import GridMismatchError, InputError
-from napari_medseg.interactive.propagation import PropagationMethod, annotated, interpolated, neighbours
+from napari_medseg.errors import GridMismatchError, InputError, MedsegWarning
+from napari_medseg.interactive.propagation import PaintedSlices, PropagationMethod, annotated, interpolated, neighbours
 from orientations import stored_otherwise
 
 SHAPE, A, B = (22, 26, 40), (11, 13, 12), (11, 13, 28)
@@ -127,6 +128,19 @@ def test_refusals_say_the_way_out(phantom: tuple[ms.Volume, npt.NDArray[np.uint8
         ms.propagate(volume, given, method="magic")
     with pytest.raises(InputError, match="slices along one axis"):
         ms.propagate(volume, given, method="interpolation", slices={0: [11], 1: [13]})
+
+
+@pytest.mark.parametrize("method", ["auto", "learn"])
+def test_a_map_of_instances_is_refused_before_hours_of_work(method: Any) -> None:
+    grid = ms.Grid.from_spacing((3, 24, 24), (1.0, 1.0, 1.0))
+    numbers = np.zeros(grid.shape, np.int32)
+    numbers[[0, 2]] = np.arange(576).reshape(24, 24)
+    volume = ms.Volume(np.zeros((1, *grid.shape), np.float32), grid)
+    painted = ms.Segmentation(numbers, grid, name="nuclei")
+    with pytest.raises(InputError, match=r"nuclei: 575 .* a map of instances\? 500 are the most: .*`instances`"):
+        ms.propagate(volume, painted, slices={0: [0, 2]}, method=method)
+    with pytest.warns(MedsegWarning, match="nuclei: 51 different labels .* is it a map of instances"):
+        PaintedSlices.of(replace(painted, data=numbers.clip(max=51)), {0: [0, 2]})
 
 
 def test_slices_of_a_thin_object_are_those_with_gaps() -> None:

@@ -48,6 +48,15 @@ def test_images_go_by_their_names_without_the_suffix(tmp_path: Path) -> None:
     assert list(found) == sorted(found)
 
 
+def test_a_segmentation_of_slicer_goes_with_its_image(tmp_path: Path) -> None:
+    images, labels = folder(tmp_path / "images", "p1.nii.gz"), folder(tmp_path / "labels", "p1.seg.nrrd")
+    found = match_by_name([images, labels]).paths
+    assert found == {"p1": (images / "p1.nii.gz", labels / "p1.seg.nrrd")}
+    (labels / "p1.nrrd").touch()
+    with pytest.raises(InputError, match=r"p1\.nrrd and p1\.seg\.nrrd have the same name: keep one of them"):
+        images_by_name(labels)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["t", "case_", ""]), st.integers(0, 2000)), unique=True))
 def test_numbers_in_names_sort_by_value(parts: list[tuple[str, int]]) -> None:
     names = [f"{text}{number}" for text, number in sorted(parts)]

@@ -21,7 +21,7 @@ from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.events import finishing
 from napari_medseg.foreign import is_foreign
 from napari_medseg.foreign.asked import INTENSITIES
-from napari_medseg.io.outputs import check_keeps_inputs, check_writable, locked
+from napari_medseg.io.outputs import check_keeps_inputs, locked, output_paths
 from napari_medseg.io.stored import from_noun, image_for_labels, looks_like_labels
 from napari_medseg.models.naming import is_model_path, require_model_path
 from napari_medseg.models.spec import Modality
@@ -44,7 +44,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "TotalSegmentator folder; or a model file of ours, to export it.",
     )
     parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="TARGET", help="Its suffix decides the format."
+        "-o",
+        "--output",
+        required=True,
+        metavar="TARGET",
+        help="Its suffix decides the format. For an image or labels also a folder, or a pattern such as "
+        "out/{name}.nrrd.",
     )
     parser.add_argument("--chunks", type=int, default=_CHUNKS, metavar="N", help="Edge of an OME-Zarr chunk in voxels.")
     parser.add_argument(
@@ -116,8 +121,9 @@ def _add_state_dict(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     given = (args.source, args.onto, args.series, args.labels, args.arguments, args.crop and Path(args.crop))
-    check_keeps_inputs([path for path in given if path], [args.output])
     foreign = is_foreign(args.source)
+    args.output = _target(args, is_image=not foreign and not is_model_path(args.source))
+    check_keeps_inputs([path for path in given if path], [args.output])
     _refuse_idle_flags(args, foreign=foreign)
     if is_model_path(args.source):
         _export_model(args) if args.prune is None else _prune_model(args)
@@ -126,7 +132,6 @@ def run(args: Namespace) -> None:
         _convert_model(args)
         return
     _refuse_no_model(args)
-    check_writable(args.output)
     if args.chunks < 1:
         raise InputError(f"--chunks must be at least 1; got {args.chunks}")
     with locked(args.output):
@@ -144,6 +149,14 @@ def run(args: Namespace) -> None:
         terminal.print_labels(args.output, x)
     else:
         terminal.print_result(f"wrote {args.output}")
+
+
+def _target(args: Namespace, *, is_image: bool) -> Path:
+    """The file that is written. Raises as `output_paths` for an image or labels, which may go into a folder."""
+    if not is_image or is_model_path(Path(args.output)):
+        return Path(args.output)
+    (target,) = output_paths([args.source], args.output)
+    return target
 
 
 def _refuse_idle_flags(args: Namespace, *, foreign: bool) -> None:

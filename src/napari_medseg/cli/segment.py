@@ -180,7 +180,7 @@ def _wanted(args: Namespace, name: str, out: Path, *, alone: bool) -> Wanted:
         if text is not None and not alone and "{name}" not in text:
             raise InputError(f"{text}: several images need {{name}} in the name of this output")
         path = None if text is None else Path(text.replace("{name}", name))
-        if path is not None and path.suffix != ".zarr":
+        if path is not None and path.suffix.lower() != ".zarr":
             raise InputError(f"{path}: probabilities and uncertainty are streamed into a .zarr folder: end it in .zarr")
         paths.append(path)
     return Wanted(out, paths[0], paths[1], args.resume)

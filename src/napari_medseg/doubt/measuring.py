@@ -74,7 +74,7 @@ def measuring(
     config: DoubtConfig,
 ) -> Work[Volume]:
     """The work of `iter_doubts`."""
-    if out is not None and out.suffix != ".zarr":
+    if out is not None and out.suffix.lower() != ".zarr":
         raise InputError(f"{out}: doubts are streamed into a .zarr folder: end it in .zarr, or write the result")
     chosen = as_models(model)
     if isinstance(chosen, ModelSet):

@@ -99,7 +99,7 @@ class Wanted:
     out: Path | None
 
     def __post_init__(self) -> None:
-        if self.out is not None and self.out.suffix != ".zarr":
+        if self.out is not None and self.out.suffix.lower() != ".zarr":
             raise InputError(f"{self.out}: a map is streamed into a .zarr folder: end it in .zarr, or write the result")
 
     def of(self, model: Model) -> Asked:

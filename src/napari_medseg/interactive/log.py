@@ -178,7 +178,7 @@ def save(path: str | PathLike[str], volume: Volume, steps: Sequence[Step], metho
 
 
 def read(path: str | PathLike[str], volume: Volume) -> tuple[Method, list[Step]]:
-    """(the method, the steps) of a log that was made on the volume.
+    """(the method, the steps) of a log that was made on the volume, or of the list of its steps, written by hand.
 
     Raises FileError for what is no log, InputError where it is of another volume, or where its masks do not fit.
     """
@@ -201,9 +201,10 @@ def _read(path: Path) -> _Log:
     if size > _MOST_BYTES:
         raise FileError(f"{path}: {size} bytes, where the log of a session has {_MOST_BYTES} at the most")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Log)
+        found: _Log | list[_Step] = msgspec.json.decode(path.read_bytes(), type=_Log | list[_Step])
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # ValidationError is a DecodeError
         raise FileError(f"{path}: not the log of an interactive session: {error}{_words(str(error))}") from error
+    return found if isinstance(found, _Log) else _Log(1, found)
 
 
 def _words(fault: str) -> str:

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from napari_medseg.arrays.boxes import Box, intersection, overlaps, within
 from napari_medseg.arrays.views import onto
-from napari_medseg.errors import InputError
+from napari_medseg.errors import InputError, warn
 from napari_medseg.geometry import Triple
 from napari_medseg.interactive.engine import signed_distance
 from napari_medseg.interactive.kernels import Map
@@ -32,6 +32,9 @@ PropagationMethod = Literal["auto", "geodesic", "interpolation", "memory"]
 """How slices become a volume. interpolation: between shapes, without the image. geodesic: slices and their shapes as
 prompts. memory: slice by slice, by the volumetric memory network that is given. auto: the best by figures, which is
 geodesic; memory where a model is given."""
+
+_MANY, _MOST = 50, 500
+"""More labels in slices are told, and more are refused: each takes the time of one."""
 
 Labels = npt.NDArray[np.integer[Any]]
 Slices = Mapping[int, Sequence[int]]
@@ -57,6 +60,7 @@ class PaintedSlices:
         if not ids:
             name = f" {some_slices.name!r}" if some_slices.name else ""
             raise InputError(f"the annotated slices{name} hold no label: paint at least one slice")
+        _check_count(some_slices.name or "the annotated slices", len(ids))
         return cls(labels, chosen, {k: some_slices.label_name(k) for k in ids})
 
     @property
@@ -113,6 +117,17 @@ def propagate(
         data = by_method(volume, labels, ids, chosen)
     painted.put_into(data)
     return Segmentation(data, volume.grid, painted.names, name=some_slices.name)
+
+
+def _check_count(name: str, count: int) -> None:
+    """Raise InputError for more labels than can be filled in bearable time. Warns of many."""
+    doubt = f"{name}: {count} different labels are many to fill one by one: is it a map of instances?"
+    if count > _MOST:
+        raise InputError(
+            f"{doubt} {_MOST} are the most: give its objects one label, and number them afterwards (`instances`)"
+        )
+    if count > _MANY:
+        warn(doubt)
 
 
 def annotated(labels: Labels) -> tuple[int, list[int]]:

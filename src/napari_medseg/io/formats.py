@@ -71,7 +71,7 @@ FORMATS = {
     f.name: f
     for f in (
         Format("NIfTI", "napari_medseg.io.nifti", (".nii.gz", ".nii", ".hdr", ".img")),
-        Format("NRRD", "napari_medseg.io.itk.format", (".nrrd", ".nhdr")),
+        Format("NRRD", "napari_medseg.io.itk.format", (".nrrd", ".nhdr", ".seg.nrrd")),
         Format("MetaImage", "napari_medseg.io.itk.format", (".mha", ".mhd")),
         Format("OME-Zarr", "napari_medseg.io.zarr.format", (".ome.zarr", ".zarr")),
         Format("DICOM", "napari_medseg.io.dicom.format", (".dcm",), (".ima",)),

@@ -28,8 +28,8 @@ def clean(segmentation: Segmentation, *, config: CleanConfig | None = None, **kn
     """Labels with small islands removed, holes filled, borders smoothed, or slices filled in between painted ones.
 
     The steps that are asked for are done in this order: interpolate, fill_holes, smooth_mm, islands_ml, largest. A
-    label grows into the background only, never into another label. Sizes are in ml and mm, by the grid. The whole
-    array is loaded. config, or knobs: the fields of CleanConfig.
+    label grows into the background only; smooth_mm also moves voxels between the labels that it changes. Sizes are in
+    ml and mm, by the grid. The whole array is loaded. config, or knobs: the fields of CleanConfig.
 
     Raises InputError where no step is asked for, where a label of `labels` is not there, and for values out of bounds.
     """

@@ -86,10 +86,10 @@ def test_a_store_is_read_and_filled_block_by_block(tmp_path: Path) -> None:
     labels = balls()
     stored = zarr.create_array(tmp_path / "in.zarr", data=np.asarray(labels.data), chunks=(4, 8, 8))
     lazy = ms.Segmentation(stored, labels.grid, labels.labels)
-    *events, last = ms.iter_instances(lazy, out=tmp_path / "out.zarr")
+    *events, last = ms.iter_instances(lazy, out=tmp_path / "out.ZARR")
     assert isinstance(last, Finished)
     assert {event.message for event in events if isinstance(event, Progress)} >= {"blocks looked at", "blocks numbered"}
-    again = ms.read_segmentation(tmp_path / "out.zarr")
+    again = ms.read_segmentation(tmp_path / "out.ZARR")
     assert np.array_equal(np.asarray(again.data), np.asarray(ms.instances(labels).data))
 
 

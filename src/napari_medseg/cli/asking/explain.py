@@ -96,7 +96,7 @@ def run(args: Namespace) -> None:
         check_fits(target, volume.grid)
         labels = None if args.labels is None else io.read_segmentation(args.labels)
         asked = {"label": args.label, "method": args.method, "component": args.component, "voxel": args.voxel}
-        streamed = target if target.suffix == ".zarr" else None
+        streamed = target if target.suffix.lower() == ".zarr" else None
         events = iter_explain(volume, model, labels=labels, out=streamed, config=config, **asked)
         heat: Volume = terminal.follow(events, case.name)
         if streamed is None:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 INTERACT = """Do the prompts of a session again, and write the labels that they give.
 
-PROMPTS is what `session.save` writes, or a list of prompts written by hand.
+PROMPTS is what `session.save` writes, or a list of prompts written by hand, such as
+[{"do": "point", "at": [4, 10, 10], "label": 1}].
 """
 PROPAGATE = """Segment a volume of which some slices are annotated.
 
@@ -38,7 +39,7 @@ where they look painted so. `--method learn` trains a small network on them firs
 CLEAN = """Make labels better: remove islands, fill holes, smooth, fill in slices between painted ones.
 
 The steps that are asked for are done in this order: interpolate, fill holes, smooth, islands, largest. A label grows
-into the background only.
+into the background only; smooth also moves voxels between the labels that it changes.
 """
 INSTANCES = """Number the objects in labels one by one, also where they touch.
 

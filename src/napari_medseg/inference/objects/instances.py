@@ -64,7 +64,7 @@ def instances_in_steps(
     segmentation: Segmentation, config: ObjectsConfig, out: str | Path | None = None, *, voxels: int = BLOCK_VOXELS
 ) -> Work[Segmentation]:
     """`instances`, block by block. voxels: of a block."""
-    if out is not None and Path(out).suffix != ".zarr":
+    if out is not None and Path(out).suffix.lower() != ".zarr":
         raise InputError(f"{out}: objects are streamed into a .zarr folder: end it in .zarr")
     grid = segmentation.grid
     made_by = {**segmentation.provenance, PROVENANCE_KEY: {"method": config.method, "neck": config.neck}}

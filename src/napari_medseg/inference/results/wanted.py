@@ -56,7 +56,7 @@ class Wanted:
         labels, *more = (None if path is None else Path(path) for path in (out, probabilities, uncertainty))
         wanted = cls(labels, more[0], more[1], resume)
         for path in wanted.paths:
-            if path.suffix != ".zarr":
+            if path.suffix.lower() != ".zarr":
                 raise InputError(
                     f"{path}: labels are streamed into a .zarr folder; for other formats use write(path, segment(...))"
                 )

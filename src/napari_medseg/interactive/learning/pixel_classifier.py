@@ -193,7 +193,7 @@ def _new_labels(volume: Volume, classifier: PixelClassifier, out: str | Path | N
     if out is None:
         yield Segmentation(np.zeros(volume.grid.shape, dtype), volume.grid, names, name=name)
         return
-    if Path(out).suffix != ".zarr":
+    if Path(out).suffix.lower() != ".zarr":
         raise InputError(f"{out}: labels are streamed into a .zarr folder; for other formats write the result")
     from napari_medseg.io.zarr.format import filling_labels
 
