@@ -18,7 +18,7 @@ import napari_medseg as ms
 from click_phantoms import balls
 from napari_medseg.interactive.autosave import earlier_logs, is_claimed, log_path
 from napari_medseg.interactive.session import InteractiveSession
-from napari_medseg.widgets.canvas.layers import to_volume, volume_layer
+from napari_medseg.widgets.canvas.layers import label_names, to_volume, volume_layer
 from napari_medseg.widgets.interacting.panel import InteractPanel
 from napari_medseg.widgets.interacting.work_on_image import WorkOnImage
 
@@ -337,4 +337,24 @@ def test_an_image_that_is_set_to_what_it_is_goes_on(viewer: ViewerModel, qtbot: 
     image.scale = tuple(image.scale)
     image.data = image.data
     assert panel.work is work
+    panel._close()
+
+
+def test_names_leave_the_columns_of_the_user(viewer: ViewerModel, qtbot: Any) -> None:
+    image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    work = panel.work
+    assert work is not None
+    layer = work.canvas.labels
+    layer.features = layer.features.assign(grade=3)
+    work.do(lambda session: session.rename(1, "spleen"))
+    qtbot.waitUntil(lambda: not work.queue.left)
+    panel.next_object()
+    assert label_names(layer) == {1: "spleen", 2: "label 2"}
+    assert layer.features.set_index("index").loc[1, "grade"] == 3
+    before = layer.features
+    panel._rows(work)
+    assert layer.features is before
     panel._close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -307,6 +307,25 @@ def label_names(layer: Labels) -> dict[int, str]:
         return {}
     named = table[["index", "name"]].dropna()  # the user's rows may have no name
     return {int(i): str(name) for i, name in zip(named["index"], named["name"], strict=True) if name}
+
+
+def set_label_names(layer: Labels, names: Mapping[int, str]) -> None:
+    """Make these the names of the layer's labels, with which files are saved; one that is left out, or "", has none.
+
+    The user's own columns of the table of features stay, and so do their rows.
+    """
+    names = {label: name for label, name in names.items() if name}
+    if names == label_names(layer):
+        return
+    table = layer.features.copy()
+    if "index" not in table:  # napari counts the rows instead
+        table.insert(0, "index", range(len(table)))
+    table = table.assign(name="").set_index("index")
+    for label, name in names.items():
+        table.loc[label, "name"] = name
+    if list(table.columns) == ["name"]:
+        table = table[table["name"] != ""]
+    layer.features = table.sort_index().reset_index()
 
 
 def label_colours(layer: Labels) -> dict[int, Colour]:

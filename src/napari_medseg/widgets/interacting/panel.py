@@ -42,9 +42,9 @@ from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import (
     IGNORE_KEY,
     bare,
-    label_names,
     labels_layer,
     path_of,
+    set_label_names,
     to_segmentation,
     to_volume,
 )
@@ -572,6 +572,7 @@ class InteractPanel(Panel):
             self.slices.bar.show_quality(None)
             self.status.setText(_BEGIN if has_image else WAITS_FOR_IMAGE)
             return
+        set_label_names(work.canvas.labels, _names(work))
         self.objects.show_rows(self._rows(work), work.label)
         self._update_slices(work)
         left = work.queue.left
@@ -622,23 +623,25 @@ class InteractPanel(Panel):
             show(None)
 
     def _rows(self, work: WorkOnImage) -> list[ObjectRow]:
-        names, layer = work.view.names, work.canvas.labels
-        labels = sorted({*work.view.millilitres, *names, work.label})
-        known = {label: names.get(label, f"label {label}") for label in labels}
-        if label_names(layer) != known:
-            layer.features = {"index": list(known), "name": list(known.values())}
-        colours, hidden = full_colours(bare(layer)), hidden_labels(bare(layer))
+        layer = bare(work.canvas.labels)
+        colours, hidden = full_colours(layer), hidden_labels(layer)
         return [
             ObjectRow(
                 label,
-                known[label],
+                name,
                 work.view.millilitres.get(label, 0.0),
                 label in work.view.locked,
                 _colour(colours, label),
                 label not in hidden,
             )
-            for label in labels
+            for label, name in _names(work).items()
         ]
+
+
+def _names(work: WorkOnImage) -> dict[int, str]:
+    """{label: what it is called} of all objects, and of the one that is drawn."""
+    names = work.view.names
+    return {k: names.get(k, f"label {k}") for k in sorted({*work.view.millilitres, *names, work.label})}
 
 
 def _earlier(volume: Volume) -> list[tuple[Path, float]]:

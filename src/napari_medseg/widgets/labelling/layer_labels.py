@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari.utils import DirectLabelColormap
 
 from napari_medseg.volume import Segmentation
-from napari_medseg.widgets.canvas.layers import COLOURS_KEY
+from napari_medseg.widgets.canvas.layers import COLOURS_KEY, label_names, set_label_names
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -61,19 +61,8 @@ class Edit:
 
 
 def rename(layer: Labels, label: int, name: str) -> None:
-    """Give a label a name, or none (""): the layer's table of features holds it, and files are saved with it.
-
-    The user's own columns of the table stay, and so do their rows.
-    """
-    table = layer.features.copy()
-    if "index" not in table:  # napari counts the rows instead
-        table.insert(0, "index", range(len(table)))
-    texts = table["name"].astype(object) if "name" in table else ""
-    table = table.assign(name=texts).set_index("index")
-    table.loc[label, "name"] = name.strip()
-    if list(table.columns) == ["name"]:
-        table = table[table["name"] != ""]
-    layer.features = table.sort_index().reset_index()
+    """Give a label a name, or none (""): see `set_label_names`."""
+    set_label_names(layer, {**label_names(layer), label: name.strip()})
 
 
 def hidden_labels(layer: Labels) -> frozenset[int]:
