@@ -138,7 +138,7 @@ def run(args: Namespace) -> None:
         # A .dcm can hold labels only, and only labels are merged.
         as_labels = args.as_labels or bool(args.merge) or args.output.suffix.lower() == ".dcm"
         x = io.load(args.source, as_labels=as_labels)
-        if isinstance(x, Segmentation) and (told := image_for_labels(x, args.source)):
+        if as_labels and isinstance(x, Segmentation) and (told := image_for_labels(x, args.source)):
             warnings.warn(told, MedsegWarning, stacklevel=2)
         if isinstance(x, Segmentation) and args.merge:
             x = _merged(x, parsed(args.merge))

@@ -45,4 +45,6 @@ def _refuse_files_of_others(folder: Path) -> None:
     for name in ("labels.nii.gz", "scores.csv", "overview.png"):
         path = folder / name
         if path.exists() and (not is_of_a_demo or (name == "labels.nii.gz" and earlier_labels(path))):
-            raise InputError(f"{path}: a file that no demo wrote is there, and would be replaced: give another --out")
+            raise InputError(
+                f"{path}: a file that no demo wrote is there: it would be replaced: give --out another name"
+            )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from napari_medseg import strictjson
-from napari_medseg.errors import FileError, InputError, MedsegError
+from napari_medseg.errors import FileError, InputError, MedsegError, MedsegWarning
 from napari_medseg.io import choice, formats
 from napari_medseg.io.disk import files, keeping, locks
 
@@ -113,7 +114,9 @@ def _suffix(path: Path) -> str:
 def _is_of_a_run(path: Path) -> bool:
     """Whether labels at a path say how they were made, and no person saved them since."""
     try:
-        provenance = formats.peek(path, as_labels=True).provenance
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedsegWarning)  # what is odd about a file that goes is no news
+            provenance = formats.peek(path, as_labels=True).provenance
     except MedsegError:
         return path.is_dir()  # a folder that is no image is refused where it would be replaced
     return bool(provenance) and SAVED_BY not in provenance
