@@ -112,7 +112,9 @@ def _suffix(path: Path) -> str:
 
 
 def _is_of_a_run(path: Path) -> bool:
-    """Whether labels at a path say how they were made, and no person saved them since."""
+    """Whether labels at a path say how they were made, and no person saved them since; a bitmap can say nothing."""
+    if path.suffix.lower() == ".bmp":
+        return True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MedsegWarning)  # what is odd about a file that goes is no news
