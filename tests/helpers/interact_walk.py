@@ -40,7 +40,7 @@ class Clicker:
 
     def open(self) -> None:
         self.panel = self.window.window.add_plugin_dock_widget("napari-medseg", "Interact")[1]
-        wait_until(lambda: not self.panel._looking.runner.is_busy)
+        wait_until(lambda: not self.panel.earlier.looking.runner.is_busy)
         QTest.qWait(100)
 
     @property
@@ -460,9 +460,9 @@ def crash_and_resume(user: Clicker, label: int) -> None:
     for layer in list(user.window.layers)[1:]:
         user.window.layers.remove(layer)
     user.open()
-    assert user.panel.resume_button.isVisible()
+    assert user.panel.earlier.resume_button.isVisible()
     user.picture("recovery")
-    user.press(user.panel.resume_button)
+    user.press(user.panel.earlier.resume_button)
     np.testing.assert_array_equal(user.mask(label), before)
     assert len(user.panel.work.view.prompts) == prompts
     assert user.panel.work.view.locked == {label}

@@ -114,7 +114,7 @@ def test_a_killed_window_loses_nothing(window: Any, tmp_path: Path) -> None:
         process.wait()
     user = Clicker(window, ms.read(tmp_path / "ct.nii.gz"), shots())
     user.picture("recovery")
-    user.press(user.panel.resume_button)
+    user.press(user.panel.earlier.resume_button)
     assert user.panel.work.view.locked == {1}
     assert [prompt.at for prompt in user.panel.work.view.prompts] == [(33, 39, 89), (17, 48, 77)]
     assert user.mask(1)[33, 39, 89]

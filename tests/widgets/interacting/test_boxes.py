@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from napari.components import ViewerModel
+from napari.utils._proxies import PublicOnlyProxy
 
 import napari_medseg as ms
 from click_phantoms import balls
@@ -64,15 +65,15 @@ def test_other_models_are_not_offered(models_folder: Path, ball_model: Path) -> 
 
 
 def test_the_images_that_were_worked_on_are_remembered_while_they_are_open(viewer: ViewerModel) -> None:
-    blank, done = np.zeros((2, 3, 4), np.uint8), DoneWork()
+    blank, done = np.zeros((2, 3, 4), np.uint8), DoneWork(viewer)
     first, second = (viewer.add_image(blank, name=name) for name in "ab")
     labels = [viewer.add_labels(blank, name=name) for name in "cde"]
     done.add(first, labels[0])
     done.add(second, labels[1])
-    done.add(first, labels[2])  # worked on again
-    assert done.pairs(viewer) == [(second, labels[1]), (first, labels[2])]
+    done.add(PublicOnlyProxy(first), labels[2])  # worked on again; napari hands plugins a proxy
+    assert done.pairs() == [(second, labels[1]), (first, labels[2])]
     viewer.layers.remove(second)
-    assert done.pairs(viewer) == [(first, labels[2])]
+    assert done.pairs() == [(first, labels[2])]
 
 
 def untrained(network: str, folder: Path, labels: dict[int, str], **arguments: Any) -> None:

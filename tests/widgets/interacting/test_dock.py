@@ -44,9 +44,9 @@ def test_work_closed_by_the_cross_is_offered_at_once(user: Clicker) -> None:
     user.panel = user.window.window.add_plugin_dock_widget("napari-medseg", "Interact")[1]
     assert user.panel is not closed
     assert closed.work is None
-    wait_until(lambda: user.panel.earlier.count() == 1)
-    assert user.panel.resume_button.isVisible()
-    user.press(user.panel.resume_button)
+    wait_until(lambda: user.panel.earlier.count == 1)
+    assert user.panel.earlier.resume_button.isVisible()
+    user.press(user.panel.earlier.resume_button)
     assert [prompt.at for prompt in user.panel.work.view.prompts] == [FIRST]
     assert user.mask(1)[FIRST]
 
@@ -58,8 +58,8 @@ def test_resumed_work_takes_the_place_of_the_layers_that_were_left(user: Clicker
     before = user.mask(1)
     user.panel.parent().destroyOnClose()
     user.open()
-    wait_until(lambda: user.panel.earlier.count() == 1)
-    user.press(user.panel.resume_button)
+    wait_until(lambda: user.panel.earlier.count == 1)
+    user.press(user.panel.earlier.resume_button)
     names = [layer.name for layer in user.window.layers]
     assert names == ["ct", "ct labels", "ct clicks", "ct strokes"]
     np.testing.assert_array_equal(user.mask(1), before)
@@ -87,8 +87,8 @@ def test_work_whose_labels_were_removed_is_offered(user: Clicker) -> None:
     user.window.layers.remove(work.canvas.labels)
     user.panel.take("P")
     assert user.panel.work is not work
-    wait_until(user.panel.resume_button.isVisible)
-    user.press(user.panel.resume_button)
+    wait_until(user.panel.earlier.resume_button.isVisible)
+    user.press(user.panel.earlier.resume_button)
     np.testing.assert_array_equal(user.mask(1), before)
     assert [layer.name for layer in user.window.layers] == ["ct", "ct labels", "ct clicks", "ct strokes"]
 
@@ -102,8 +102,8 @@ def test_work_on_an_image_that_was_moved_goes_on_in_its_new_place(user: Clicker)
     user.layer.translate = np.add(user.layer.translate, (0, 0, 11))
     assert user.panel.work is not work
     assert "has another place or other units now" in notification_manager.records[-1].message
-    wait_until(user.panel.resume_button.isVisible)
-    user.press(user.panel.resume_button)
+    wait_until(user.panel.earlier.resume_button.isVisible)
+    user.press(user.panel.earlier.resume_button)
     np.testing.assert_array_equal(user.mask(1), before)
     assert [layer.name for layer in user.window.layers] == ["ct", "ct labels", "ct clicks", "ct strokes"]
     np.testing.assert_array_equal(user.panel.work.canvas.labels.translate, user.layer.translate)

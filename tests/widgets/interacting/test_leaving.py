@@ -82,8 +82,8 @@ def test_clicks_before_another_image_is_chosen_are_kept(viewer: ViewerModel, qtb
     with qtbot.waitSignal(work.ended):
         held.let_go()
     assert saved(work) == [FIRST, SECOND]
-    qtbot.waitUntil(lambda: panel.earlier.count() == 1)
-    assert not panel._offer.isHidden(), "it is offered where the image was chosen again meanwhile"
+    qtbot.waitUntil(lambda: panel.earlier.count == 1)
+    assert not panel.earlier.isHidden(), "it is offered where the image was chosen again meanwhile"
     np.testing.assert_array_equal(np.unique(work.canvas.labels.data), [0, 1, 2])
 
 
@@ -264,14 +264,14 @@ def test_a_log_that_is_refused_leaves_the_offer(viewer: ViewerModel, qtbot: Any)
     log.write_text("{}")
     panel = InteractPanel(viewer)
     qtbot.addWidget(panel)
-    qtbot.waitUntil(lambda: panel.earlier.count() == 1)
-    panel.resume()
+    qtbot.waitUntil(lambda: panel.earlier.count == 1)
+    panel.earlier.resume()
     work = panel.work
     assert work is not None
-    assert panel._offer.isHidden()
+    assert panel.earlier.isHidden()
     qtbot.waitUntil(lambda: not work.queue.left)
     assert work.view.error
-    assert not panel._offer.isHidden()
+    assert not panel.earlier.isHidden()
     panel._close()
 
 
@@ -314,7 +314,7 @@ def test_an_image_that_changes_ends_its_work_which_is_kept(viewer: ViewerModel, 
     with qtbot.waitSignal(work.ended):
         held.let_go()
     assert clicks(volume) == [FIRST]
-    assert panel._done.pairs(viewer) == [], "Train would take its labels for those of another image"
+    assert panel._done.pairs() == [], "Train would take its labels for those of another image"
     panel.take("P")
     again = panel.work
     now = to_volume(image, viewer.layers)

@@ -133,7 +133,7 @@ class LayerBox(NarrowBox):
     def _fitting(self) -> list[Layer]:
         """Those to choose from before the user chooses."""
         taken = self._taken
-        others = [layer for layer in self.layers if layer is not taken] or self.layers
+        others = [layer for layer in self.layers if layer != taken] or self.layers
         return [layer for layer in others if taken is None or self._beside(layer, taken)] or others
 
     def _opened(self, event: object) -> Layer | None:
@@ -153,7 +153,7 @@ class LayerBox(NarrowBox):
         index = self.currentIndex()
         self.setToolTip("\n".join(filter(None, (self.currentText(), self._tooltip))))
         layer = self.layers[index] if 0 <= index < len(self.layers) else None
-        if layer is not self._chosen:
+        if layer != self._chosen:  # napari hands plugins proxies
             self._chosen = layer
             self.layer_changed.emit(layer)
 

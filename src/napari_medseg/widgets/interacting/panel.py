@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QMessageBox,
     QPushButton,
@@ -25,10 +22,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseg.errors import InputError, MedsegWarning
-from napari_medseg.interactive.autosave import earlier_logs, log_path
+from napari_medseg.errors import InputError
 from napari_medseg.interactive.desk import View
-from napari_medseg.interactive.learning.said import IGNORE_LABEL
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.interactive.slices import (
     SliceQuality,
@@ -37,12 +32,10 @@ from napari_medseg.interactive.slices import (
     painted_slices,
     slice_quality,
 )
-from napari_medseg.volume import Segmentation, Volume
+from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.jump import show_voxel
 from napari_medseg.widgets.canvas.layers import (
-    IGNORE_KEY,
     bare,
-    labels_layer,
     path_of,
     set_label_names,
     to_segmentation,
@@ -53,10 +46,12 @@ from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
 from napari_medseg.widgets.fields.layer_box import WAITS_FOR_IMAGE, Connections, LayerBox
 from napari_medseg.widgets.interacting.as_python import session_script
+from napari_medseg.widgets.interacting.earlier_box import EarlierBox
 from napari_medseg.widgets.interacting.filling import Filling
 from napari_medseg.widgets.interacting.guided_box import GuidedBox
 from napari_medseg.widgets.interacting.object_list import ObjectList, ObjectRow
 from napari_medseg.widgets.interacting.slices_box import SlicesBox
+from napari_medseg.widgets.interacting.tool_keys import ToolKeys
 from napari_medseg.widgets.interacting.training_rows import DoneWork
 from napari_medseg.widgets.interacting.work_on_image import WorkOnImage
 from napari_medseg.widgets.labelling.layer_labels import full_colours, hidden_labels, show_colours, with_hidden
@@ -64,7 +59,6 @@ from napari_medseg.widgets.work.background import Background
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Layer
 
 _TOOLS = {
     "P": ("Point", "points", "add", "Click on the object, in slices (2D)."),
@@ -107,12 +101,10 @@ class InteractPanel(Panel):
         super().__init__()
         self._viewer = napari_viewer
         self.work: WorkOnImage | None = None
-        self._done = DoneWork()
-        self._bound: list[tuple[Layer, str]] = []
-        """The keys of the tools, where they count."""
+        self._done = DoneWork(napari_viewer)
         self._rated: tuple[View, int] | None = None
         """What the bar of slices was last asked for."""
-        self._looking, self._colouring = Background(self), Background(self)
+        self._colouring = Background(self)
         self.image = LayerBox(napari_viewer, Image, "The image to segment.")
         self.start = LayerBox(
             napari_viewer,
@@ -125,6 +117,9 @@ class InteractPanel(Panel):
         self.sign = QPushButton()
         self.sign.setCheckable(True)
         self.sign.setToolTip("T: whether what you draw is the object, or is not.")
+        calls: dict[str, Callable[[], None]] = {key: partial(self.take, key) for key in _TOOLS}
+        calls |= {"T": self.sign.toggle, "N": self.next_object, "A": self.accept, "Escape": self.leave}
+        self._keys = ToolKeys(calls | {"Control-Z": self.undo, "Control-Shift-Z": self.redo})
         self.on_demand = QCheckBox("Run on demand")
         self.on_demand.setToolTip("Draw several strokes first; Run takes them as one change.")
         self.preview = QCheckBox("Preview")
@@ -141,8 +136,7 @@ class InteractPanel(Panel):
         self.filling = Filling(self, lambda: self.work)
         self.slices = SlicesBox(self.filling.runner)
         self._make_buttons()
-        self.earlier = QComboBox()
-        self.earlier.setToolTip("Earlier work on this image. What you do without Resume does not overwrite it.")
+        self.earlier = EarlierBox(lambda: to_volume(self.image.layer, napari_viewer.layers))
         self.status = caption()
         self._lay_out()
         self._connect()
@@ -167,8 +161,6 @@ class InteractPanel(Panel):
         self.views_button = button("Three views", self.show_views, "Axial, coronal and sagittal, linked; or one again.")
         self.save_button = button("Save…", self.save, "Write the labels with their names to a file.")
         self.python_button = button("Copy as Python", self.copy_as_python, "Copy the script that does the same.")
-        self.resume_button = button("Resume", self.resume, "Do the steps of your earlier work on this image again.")
-        self.discard_button = button("Discard", self.discard, "Forget the earlier work on this image.")
 
     def _tool(self, key: str) -> QPushButton:
         name, _, _, tooltip = _TOOLS[key]
@@ -177,18 +169,13 @@ class InteractPanel(Panel):
         return made
 
     def _lay_out(self) -> None:
-        self._offer = QWidget()
-        offer = QVBoxLayout(self._offer)
-        offer.setContentsMargins(0, 0, 0, 0)
-        offer.addWidget(self.earlier)
-        offer.addLayout(row(self.resume_button, self.discard_button))
         start = QWidget()
         start.setLayout(row(self.start, self.correct_button))
         layout = QVBoxLayout(self)
         layout.addWidget(self.status)
         layout.addLayout(form(Image=self.image, Start_from=start))
         layout.addWidget(self.guided)
-        layout.addWidget(self._offer)
+        layout.addWidget(self.earlier)
         for keys in ("PSB", "LM"):
             extra = [self.sign] if keys == "LM" else []
             layout.addLayout(row(*(self.tools[key] for key in keys), *extra))
@@ -209,6 +196,8 @@ class InteractPanel(Panel):
         self._follows = Connections((self._viewer.layers.selection.events.active,), self._update)
         self.destroyed.connect(self._follows.disconnect)
         self.guided.asked.connect(self.correct_with_model)
+        self.earlier.wanted.connect(self.resume)
+        self.earlier.changed.connect(self._update)
         self.slices.fill.connect(self.fill)
         self.slices.next.connect(self.look_at_next_slice)
         self.slices.bar.wanted.connect(self._look_at_slice)
@@ -264,21 +253,10 @@ class InteractPanel(Panel):
         """Delete the object that is drawn."""
         self._with(lambda work: self._delete(work.label))
 
-    def resume(self) -> None:
-        """Go on with the earlier work on this image that is chosen."""
+    def resume(self, log: Path) -> None:
+        """Go on with earlier work on this image."""
         with reporting():
-            log = self.earlier.currentData()
             self._open().resume(log)
-
-    def discard(self) -> None:
-        """Forget the earlier work on this image that is chosen."""
-        log: Path = self.earlier.currentData()
-
-        def forget(volume: Volume) -> list[tuple[Path, float]]:
-            log.unlink(missing_ok=True)
-            return _earlier(volume)
-
-        self._look_for_earlier(forget)
 
     def correct(self) -> None:
         """Start from the labels of a layer."""
@@ -315,26 +293,10 @@ class InteractPanel(Panel):
         """Open Train with this image and its labels as a row, and those on which objects were accepted before."""
         assert self.work is not None, "the button is off without a session"
         if self.only_said.isChecked():
-            image = self.work.image
-            self._with(lambda work: work.queue.ask(work.said, lambda found: self._hand_over_said(image, found)))
-            return
-        self._done.add(self.work.image, self.work.canvas.labels)
-        self._open_train()
-
-    def _hand_over_said(self, image: Layer, found: Segmentation | str) -> None:
-        """What the user vouches for becomes a layer of its own, in which the rest has the id that Train ignores."""
-        if isinstance(found, str):
-            show_error(found)
-            return
-        data, arguments, _ = labels_layer(found, [image, *self._viewer.layers])
-        arguments["metadata"] = {**arguments["metadata"], IGNORE_KEY: IGNORE_LABEL}
-        self._done.add(image, self._viewer.add_labels(data, **{**arguments, "visible": False}))
-        self._open_train()
-
-    def _open_train(self) -> None:
-        panel = self._viewer.window.add_plugin_dock_widget("napari-medseg", "Train")[1]
-        for image, labels in self._done.pairs(self._viewer):
-            panel.cases.take([image], labels)
+            take = partial(self._done.hand_over_said, self.work.image)
+            self._with(lambda work: work.queue.ask(work.said, take))
+        else:
+            self._done.hand_over(self.work.image, self.work.canvas.labels)
 
     def save(self) -> None:
         """Ask for a file, and write the labels into it."""
@@ -396,7 +358,7 @@ class InteractPanel(Panel):
                 [self.work.image.events[name] for name in _CHANGES], self._on_change_of_image
             )
             self.destroyed.connect(self._follows_image.disconnect)
-            self._bind(self.work.canvas.layers)
+            self._keys.bind(self.work.canvas.layers)
             self._link_views()
             self.start.refresh()  # without the labels of the work itself
             self._update()
@@ -406,7 +368,7 @@ class InteractPanel(Panel):
         if self.work is not None:
             closed, self.work = self.work, None
             self._follows_image.disconnect()
-            self._unbind()
+            self._keys.unbind()
             closed.ended.connect(partial(self._on_end, closed))
             closed.close()
             self.start.refresh()
@@ -431,23 +393,8 @@ class InteractPanel(Panel):
         window = getattr(self._viewer, "window", None)
         docked = window.dock_widgets.values() if window is not None else ()
         for panel in (self, *docked):
-            if isinstance(panel, InteractPanel) and panel.has_begun_nothing and panel.image.layer is closed.image:
-                panel._look_for_earlier()
-
-    def _bind(self, layers: tuple[Layer, ...]) -> None:
-        """The keys of the tools, on the session's own layers only: napari's stay as they are elsewhere."""
-        keys: dict[str, Callable[[], None]] = {key: partial(self.take, key) for key in _TOOLS}
-        keys |= {"T": self.sign.toggle, "N": self.next_object, "A": self.accept, "Escape": self.leave}
-        keys |= {"Control-Z": self.undo, "Control-Shift-Z": self.redo}
-        for layer in layers:
-            for key, call in keys.items():
-                layer.bind_key(key, _handler(call), overwrite=True)
-                self._bound.append((layer, key))
-
-    def _unbind(self) -> None:
-        for layer, key in self._bound:
-            layer.bind_key(key, None)
-        self._bound.clear()
+            if isinstance(panel, InteractPanel) and panel.has_begun_nothing and panel.image.layer == closed.image:
+                panel.earlier.look()
 
     def _link_views(self) -> None:
         """Paint and keys count in each of the linked views."""
@@ -456,7 +403,7 @@ class InteractPanel(Panel):
             return
         for model in models:
             copies = tuple(model.layers[layer.name] for layer in self.work.canvas.layers if layer.name in model.layers)
-            self._bind(copies)
+            self._keys.bind(copies)
             for copy in copies:
                 if isinstance(copy, Labels):
                     self.work.canvas.follow_copy(copy)
@@ -469,25 +416,12 @@ class InteractPanel(Panel):
 
     def _follow_image(self, layer: Image | None) -> None:
         """Another image: its own session, and the offer of what was done on it before."""
-        if self.work is not None and self.work.image is not layer:
+        if self.work is not None and self.work.image != layer:  # napari hands plugins proxies
             self._close()
         self.earlier.clear()
         self._update()
         if layer is not None and self.work is None:
-            self._look_for_earlier()
-
-    def _look_for_earlier(self, look: Callable[[Volume], list[tuple[Path, float]]] | None = None) -> None:
-        with reporting(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", MedsegWarning)  # the first tool warns
-            volume = to_volume(self.image.layer, self._viewer.layers)
-            self._looking.ask(partial(look or _earlier, volume), self._offer_earlier)
-
-    def _offer_earlier(self, logs: list[tuple[Path, float]]) -> None:
-        self.earlier.clear()
-        for log, saved in logs:
-            when = datetime.fromtimestamp(saved).astimezone()
-            self.earlier.addItem(f"Earlier work of {when:%d %B, %H:%M}", log)
-        self._update()
+            self.earlier.look()
 
     def _on_sign(self, negative: bool) -> None:
         self.sign.setText("− not here (T)" if negative else "+ here (T)")
@@ -561,7 +495,7 @@ class InteractPanel(Panel):
         for made in (self.next_button, self.sign):
             made.setEnabled(work is not None)
         self._enable_what_has_use()
-        self._offer.setVisible(self.earlier.count() > 0 and self.has_begun_nothing)
+        self.earlier.setVisible(self.earlier.count > 0 and self.has_begun_nothing)
         self.views_button.setEnabled(has_image or bool(linked_models(self._viewer)))
         self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
         self.correct_button.setEnabled(has_image and self.start.layer is not None)
@@ -644,23 +578,9 @@ def _names(work: WorkOnImage) -> dict[int, str]:
     return {k: names.get(k, f"label {k}") for k in sorted({*work.view.millilitres, *names, work.label})}
 
 
-def _earlier(volume: Volume) -> list[tuple[Path, float]]:
-    """In the worker: the logs of earlier work on a volume, and when each was saved."""
-    return [(log, log.stat().st_mtime) for log in earlier_logs(log_path(volume))]
-
-
 def _colour(colours: Any, label: int) -> tuple[float, float, float, float]:
     red, green, blue, alpha = (float(v) for v in colours.map(label))
     return red, green, blue, alpha
-
-
-def _handler(call: Callable[[], None]) -> Callable[[object], None]:
-    """A function that napari can name, which it does with every key."""
-
-    def handle(_layer: object) -> None:
-        call()
-
-    return handle
 
 
 def _deleted(session: InteractiveSession, label: int) -> str:
