@@ -20,8 +20,8 @@ from interact_walk import Clicker
 from napari_medseg.errors import NotSupportedError
 from napari_medseg.volume import Grid
 from napari_medseg.widgets.canvas.jump import show_voxel
+from napari_medseg.widgets.canvas.linked.three_views import linked_models, toggle_three_views
 from napari_medseg.widgets.canvas.orientation import letters_of
-from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
 
 INSTALLED = importlib.util.find_spec("napari_orthogonal_views") is not None
 needs_plugin = pytest.mark.skipif(not INSTALLED, reason="napari-orthogonal-views, of the extra `all`, is not installed")

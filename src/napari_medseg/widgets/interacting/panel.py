@@ -41,7 +41,7 @@ from napari_medseg.widgets.canvas.layers import (
     to_segmentation,
     to_volume,
 )
-from napari_medseg.widgets.canvas.three_views import linked_models, toggle_three_views
+from napari_medseg.widgets.canvas.linked.three_views import linked_models, toggle_three_views
 from napari_medseg.widgets.fields.docked_panel import Panel
 from napari_medseg.widgets.fields.forms import button, caption, form, reporting, row
 from napari_medseg.widgets.fields.layer_box import WAITS_FOR_IMAGE, Connections, LayerBox

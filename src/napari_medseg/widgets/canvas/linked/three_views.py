@@ -19,7 +19,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel
 
 from napari_medseg.errors import NotSupportedError
-from napari_medseg.widgets.canvas.linked_shapes import CARRIED, same_shapes
+from napari_medseg.widgets.canvas.linked.shapes import CARRIED, same_shapes
 from napari_medseg.widgets.canvas.orientation import show_orientation
 
 if TYPE_CHECKING:
