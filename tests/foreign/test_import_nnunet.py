@@ -88,7 +88,7 @@ def test_reoriented_and_transposed_images(tmp_path: Path, peer: PlainConvUNet) -
     assert model.spec.orientation == "ASR"
     plain = changed(PLANS, lambda p: p.update(transpose_forward=[1, 0, 2]))
     folder = write_folder(tmp_path / "x" / NAME, peer, plans=plain)
-    assert convert_model(folder, tmp_path / "m.safetensors").spec.orientation == "yzx"
+    assert convert_model(folder, tmp_path / "plain.safetensors").spec.orientation == "yzx"
 
 
 def test_plans_of_older_versions(tmp_path: Path, peer: PlainConvUNet) -> None:

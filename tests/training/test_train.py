@@ -315,9 +315,9 @@ def test_one_step_in_the_minutes_is_told_and_no_validation_follows(tmp_path: Pat
 def test_weights_are_not_validated_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
 
-    def slowly(*arguments: Any) -> Any:
+    def slowly(*arguments: Any, **said: Any) -> Any:
         clock.seconds += 60
-        return validate(*arguments)
+        return validate(*arguments, **said)
 
     monkeypatch.setattr("napari_medseg.training.loop.validate", slowly)
     events = timed(tmp_path / "m.safetensors", clock, 3.0, minutes=1, val=0.2, validations=10)
@@ -357,8 +357,8 @@ def test_weights_are_compared_by_the_same_cases(
     """The best weights are judged again where a budget of the other kind validates on other cases."""
     of_all, of_first = iter([0.5, 0.6, 0.4, 0.3, 0.2, 0.1] * 9), iter([0.9, 0.8, 0.7] * 9)
 
-    def scores(cases: Any, *_: Any) -> Any:
-        yield Progress(len(cases), len(cases), "validation")
+    def scores(cases: Any, *_: Any, what: str) -> Any:
+        yield Progress(len(cases), len(cases), what)
         return dict.fromkeys((1, 2), next(of_all if len(cases) == 2 else of_first))
 
     monkeypatch.setattr("napari_medseg.training.loop.validate", scores)
