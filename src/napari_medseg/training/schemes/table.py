@@ -180,9 +180,10 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="adapt-statistics",
                 target="napari_medseg.training.schemes.domain.statistics:AdaptStatistics",
-                summary="for images of another scanner: with their histograms and their batch statistics",
-                when="Where the same contrast looks a little different elsewhere; costs no time.",
-                reference="Nyul and Udupa, MRM 1999; Li et al., Pattern Recognition 2018",
+                summary="for images of another scanner or contrast: at their intensities, half in random contrasts",
+                when="Where labels are of one scanner, contrast or modality and the images to segment of another.",
+                reference="Nyul and Udupa, MRM 1999; Li et al., Pattern Recognition 2018; Ouyang et al., IEEE TMI 2023",
+                knobs={"made_share": 0.5},
                 takes_target=True,
             ),
             SchemeSpec(
