@@ -130,10 +130,10 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="acnn",
                 target="napari_medseg.training.schemes.made.acnn:ShapePrior",
-                summary="also to find shapes that an autoencoder of the label maps knows",
-                when="Where artefacts or low contrast hide a part of organs whose shape varies little.",
+                summary="from images with hidden parts, to find shapes that an autoencoder of label maps knows",
+                when="Where artefacts hide parts of organs of like shapes; compare it with supervised first.",
                 reference="Oktay et al., IEEE TMI 2018",
-                knobs={"shape_weight": 0.01, "first_share": 0.15},
+                knobs={"shape_weight": 0.002, "first_share": 0.15},
             ),
             SchemeSpec(
                 name="cgan",
