@@ -390,7 +390,7 @@ class SchemeConfig:
     first_share: float | None = field(default=None, metadata={"gt": 0, "lt": 1, "step": 0.05})
     """Share of the budget over which further networks are trained first; empty for the scheme's own."""
     made_share: float | None = field(default=None, metadata={"ge": 0, "lt": 1, "step": 0.1})
-    """Share of the patches that are made up, where there are images; empty for the scheme's own."""
+    """Share of the patches that are made up, or get a random contrast; empty for the scheme's own."""
     descent: Literal["auto", "adamw", "sgd"] = "auto"
     """How the segmenting network descends: adamw; sgd with momentum, at ten times the learning rate; auto: as the
     scheme was published where its own network is trained, else adamw."""

@@ -25,7 +25,7 @@ from napari_medseg.training.planning.rules import plan
 from napari_medseg.training.saving.saved import load
 from napari_medseg.training.schemes.domain import cyclegan
 from napari_medseg.training.schemes.domain.adapting import learn_from
-from napari_medseg.training.schemes.domain.statistics import quantiles, towards
+from napari_medseg.training.schemes.domain.statistics import in_another_contrast, quantiles, towards
 from napari_medseg.training.schemes.domain.target import adapted_spec, renormalised, require_other_images
 from scheme_suite import SchemeSuite, Staged, dark
 
@@ -150,6 +150,23 @@ def test_intensities_move_towards_the_other_histogram() -> None:
     torch.testing.assert_close(towards(image, *tables, 0.5), 1.5 * image + 0.5, atol=1e-4, rtol=1e-4)
     flat = np.zeros_like(values)  # half of an image is often one value
     assert torch.isfinite(towards(torch.from_numpy(flat), quantiles(flat), tables[0], 1.0)).all()
+
+
+def test_tissues_get_a_random_order_of_brightness_at_intensities_of_the_target() -> None:
+    values = np.repeat(np.arange(5, dtype=np.float32), 64).reshape(1, 5, 8, 8)
+    other = np.random.default_rng(0).normal(100, 5, (1, 5, 8, 8)).astype(np.float32)
+    image, tables = torch.from_numpy(values), (quantiles(values), quantiles(other))
+    orders = set[tuple[int, ...]]()
+    for seed in range(40):
+        made = in_another_contrast(image, *tables, np.random.default_rng(seed))
+        assert float(other.min()) <= float(made.min()) < float(made.max()) <= float(other.max())
+        tissues = made.flatten(2)[0]
+        assert torch.equal(tissues.amin(1), tissues.amax(1)), "a tissue stays one"
+        orders.add(tuple(tissues[:, 0].argsort().tolist()))
+    assert len(orders) > 10
+    flat = np.zeros_like(values)
+    tables = quantiles(flat), quantiles(other)
+    assert torch.isfinite(in_another_contrast(torch.from_numpy(flat), *tables, np.random.default_rng(0))).all()
 
 
 @pytest.mark.slow

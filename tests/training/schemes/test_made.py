@@ -18,10 +18,11 @@ from napari_medseg import Segmentation, iter_train, load_model, train
 from napari_medseg.cli import main
 from napari_medseg.errors import InputError
 from napari_medseg.events import Event, Notice, Pictured, TrainProgress, Validated
+from napari_medseg.training.generative.hidden import random_part, without_part
 from napari_medseg.training.patches import PatchBatch
 from napari_medseg.training.schemes.descent import is_finite
 from napari_medseg.training.schemes.made import adversarial, contest
-from napari_medseg.training.schemes.made.acnn import code_distance
+from napari_medseg.training.schemes.made.acnn import ShapePrior, code_distance
 from napari_medseg.training.schemes.made.adversarial import scaled
 from napari_medseg.training.schemes.made.cgan import ConditionalGan
 from napari_medseg.training.schemes.made.synthesis import Synthesis
@@ -114,6 +115,38 @@ def test_the_distance_of_shapes_is_the_squared_distance_of_their_codes() -> None
     nn.init.constant_(coder.weight, 1.0)
     found, true = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]])
     assert code_distance(coder, found, true).item() == pytest.approx((2**2 + 2**2) / 2)
+
+
+def test_a_network_with_a_shape_prior_sees_images_with_hidden_parts_and_whole_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patches, spoil = list[tuple[PatchBatch, PatchBatch]](), ShapePrior._with_artefacts
+
+    def watched(scheme: ShapePrior, batch: PatchBatch, step: int) -> PatchBatch:
+        patches.append((batch, spoil(scheme, batch, step)))
+        return patches[-1][1]
+
+    monkeypatch.setattr(ShapePrior, "_with_artefacts", watched)
+    knobs = TINY | {"scheme": "acnn", "first_share": 0.02, "epochs": 20, "foreground": 1.0}
+    train(pairs(), out=tmp_path / "m.safetensors", **knobs)
+    assert all(torch.equal(real.classes, shown.classes) for real, shown in patches)
+    hidden = [bool((real.images != shown.images)[:, 0][real.classes > 0].any()) for real, shown in patches]
+    assert 0 < sum(hidden) < len(hidden)
+
+
+def test_an_artefact_lies_in_a_part_alone() -> None:
+    classes = torch.zeros((9, 10, 11), dtype=torch.long)
+    assert random_part(classes, (1.0, 1.0, 1.0), np.random.default_rng(0)) is None
+    classes[2:7, 3:8, 3:8] = 1
+    image = 3.0 * classes[None] + torch.rand(1, 9, 10, 11)
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        part = random_part(classes, (1.0, 1.0, 1.0), draw)
+        assert part is not None
+        assert 0 < int((part & (classes > 0)).sum()) < 125
+        shown = without_part(image, classes, part, draw)
+        assert torch.equal(shown[:, ~part], image[:, ~part])
+        assert not torch.equal(shown[:, part], image[:, part])
 
 
 @pytest.mark.parametrize("factor", [1e6, math.nan], ids=["too large", "no number"])

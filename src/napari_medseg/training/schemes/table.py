@@ -130,10 +130,10 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="acnn",
                 target="napari_medseg.training.schemes.made.acnn:ShapePrior",
-                summary="also to find shapes that an autoencoder of the label maps knows",
-                when="Where artefacts or low contrast hide a part of organs whose shape varies little.",
+                summary="from images with hidden parts, to find shapes that an autoencoder of label maps knows",
+                when="Where artefacts hide parts of organs of like shapes; compare it with supervised first.",
                 reference="Oktay et al., IEEE TMI 2018",
-                knobs={"shape_weight": 0.01, "first_share": 0.15},
+                knobs={"shape_weight": 0.002, "first_share": 0.15},
             ),
             SchemeSpec(
                 name="cgan",
@@ -180,9 +180,10 @@ SCHEMES: Mapping[str, SchemeSpec] = MappingProxyType(
             SchemeSpec(
                 name="adapt-statistics",
                 target="napari_medseg.training.schemes.domain.statistics:AdaptStatistics",
-                summary="for images of another scanner: with their histograms and their batch statistics",
-                when="Where the same contrast looks a little different elsewhere; costs no time.",
-                reference="Nyul and Udupa, MRM 1999; Li et al., Pattern Recognition 2018",
+                summary="for images of another scanner or contrast: at their intensities, half in random contrasts",
+                when="Where labels are of one scanner, contrast or modality and the images to segment of another.",
+                reference="Nyul and Udupa, MRM 1999; Li et al., Pattern Recognition 2018; Ouyang et al., IEEE TMI 2023",
+                knobs={"made_share": 0.5},
                 takes_target=True,
             ),
             SchemeSpec(
