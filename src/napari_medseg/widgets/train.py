@@ -70,6 +70,8 @@ _DECIDING = ("mode", "cascade", "adapt", "loss", "weak", "search")
 _USERS: Mapping[str, type[Panel]] = MappingProxyType({"Segment": SegmentPanel, "Refine": RefinePanel})
 """{name: panel} of those that choose a model."""
 _UNITS = {"minutes": "minutes", "epochs": "epochs"}
+_UNIT_WIDTH = 108
+"""Pixels in which the longest of them is not cut."""
 
 
 class TrainPanel(Panel):
@@ -96,8 +98,9 @@ class TrainPanel(Panel):
         self.budget.setRange(1, 100_000)
         self.budget.setValue(10)
         self.unit = choice(_UNITS)
+        self.budget.setMinimumWidth(LEAST_FIELD_WIDTH // 4 * 3)  # two in a row
+        self.unit.setMinimumWidth(_UNIT_WIDTH)
         for field in (self.budget, self.unit):
-            field.setMinimumWidth(LEAST_FIELD_WIDTH // 4 * 3)  # two in a row
             field.setToolTip(f"minutes: {docs['minutes']}\nepochs: {docs['epochs']}")
         self.name = QLineEdit("my model")
         self.name.setToolTip(f"The model's file in {models_folder()}. A name that is there already gets a number.")

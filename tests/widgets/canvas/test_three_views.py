@@ -64,7 +64,7 @@ def test_clicks_paint_and_cross_hairs_in_every_view(
         overlays = view.viewer.canvas.overlays.items()
         assert "".join(o.text for name, o in overlays if name.startswith("napari_medseg ") and o.visible) == letters
     labels = window.window._qt_window.findChildren(QLabel)
-    assert any("on the layers of Interact T is: here, or not here" in label.text() for label in labels)
+    assert any("in Interact: not here" in label.text() for label in labels)
     click_in_each(user)
     paint_in_each(user)
     draw_in_each(user)

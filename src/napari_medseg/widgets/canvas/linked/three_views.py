@@ -92,7 +92,7 @@ def _show(viewer: Viewer, manager: Any) -> None:
     manager.set_cross_hairs(True)
     for label in manager.main_controls_widget.findChildren(QLabel):
         if label.text() == _PRESS_T:
-            label.setText(f"{_PRESS_T}; on the layers of Interact T is: here, or not here")
+            label.setText("T centers on the mouse; in Interact: not here")
     for model in (viewer, *linked_models(viewer)):
         show_orientation(model)
     _fit_later(viewer, sagittal)
