@@ -325,7 +325,14 @@ def test_regions_overlap_and_the_later_one_stays(tmp_path: Path) -> None:
         "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4},
         "regions_class_order": [1, 2, 3],
     }
-    model = convert_model(write_folder(tmp_path / NAME, peer(3), dataset=dataset), tmp_path / "m.safetensors")
+    folder = write_folder(tmp_path / NAME, peer(3), dataset=dataset)
+    document = {  # regions by the ids that they consist of
+        "postprocessing_fns": ["remove_all_but_largest_component_from_segmentation"],
+        "postprocessing_kwargs": [{"labels_or_regions": [[1, 2, 3], [2, 3], 3]}],
+    }
+    (folder / "postprocessing.json").write_text(json.dumps(document))
+    model = convert_model(folder, tmp_path / "m.safetensors")
+    assert model.spec.output.largest == ((1, 2, 3),)
     assert model.spec.output.regions == tuple(
         Region(name=name, label=k + 1, rank=k) for k, name in enumerate(("whole", "core", "enhancing"))
     )

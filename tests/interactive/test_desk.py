@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 
 import napari_medseg as ms
 from click_phantoms import balls
-from napari_medseg.interactive.autosave import earlier_logs, log_path, sessions_folder
+from napari_medseg.errors import FileError
+from napari_medseg.interactive.autosave import claim_new, earlier_logs, log_path, sessions_folder
 from napari_medseg.interactive.desk import Desk, stroke_prompts
 from napari_medseg.interactive.session import InteractiveSession
 from napari_medseg.interactive.slices import fill_from_slices, painted_slices
@@ -225,3 +227,18 @@ def test_a_line_lies_in_the_slice_on_the_screen(shown: int) -> None:
     assert (prompt.axis, prompt.index) == (shown, (9, A[1], A[2])[shown])
     square = np.array([[z, A[1], x] for z in range(9, 15) for x in range(10, 14)])
     assert {made.axis for made in stroke_prompts(session, square, 1, shown)} == {1}
+
+
+def test_a_full_disk_leaves_the_logs_of_other_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = [tmp_path / "sessions" / f"{name}.json" for name in "abc"]
+    logs[0].parent.mkdir()
+    for log in logs:
+        log.write_text("{}")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(FileError, match="No space left on device"):
+        claim_new(logs[0])
+    assert [log.read_text() for log in logs] == ["{}"] * 3

@@ -159,6 +159,12 @@ def scattered() -> Any:
     return data
 
 
+def seeds() -> Any:
+    data = np.zeros((1, 256, 256), np.int32)
+    data.ravel()[np.random.default_rng(0).choice(data.size, 2000, replace=False)] = np.arange(1, 2001)
+    return data
+
+
 @pytest.mark.parametrize(
     ("data", "is_image"),
     [
@@ -168,6 +174,7 @@ def scattered() -> Any:
         pytest.param(noisy()[10:11], True, id="one slice"),
         pytest.param(superpixels(2), False, id="dense superpixels"),
         pytest.param(scattered(), False, id="objects of a voxel"),
+        pytest.param(seeds(), False, id="objects of a voxel, some of which touch"),
         pytest.param(noisy() // 8, False, id="few classes"),
         pytest.param(np.zeros((1, 1, 1), np.uint8), False, id="a voxel"),
         pytest.param(np.zeros((0, 4, 4), np.uint8), False, id="nothing"),

@@ -22,7 +22,7 @@ from napari_medseg.geometry import AxisOrder
 from napari_medseg.training import loop
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.fit import iter_job
-from napari_medseg.training.job import Job, split
+from napari_medseg.training.job import Job, split, told_of_groups
 from napari_medseg.training.losses.context import Context
 from napari_medseg.training.losses.supervised import deeply_supervised
 from napari_medseg.training.schedule import learning_rate
@@ -169,6 +169,8 @@ def test_a_training_says_that_cases_of_a_patient_stay_together(tmp_path: Path) -
         "4 cases of 2 patients: those of one train or validate together, such as ball0 and ball1",
         "all cases show p0: none is left to validate on, since those of one patient stay together",
     ]
+    few = [replace(case, group=f"p{k // 2}") for k, case in enumerate(as_cases(pairs(4)))]
+    assert told_of_groups(few, 0.2).endswith("; none is left to validate on: give a larger --val")
     for given, line in ((cases, told[0]), (cases[:2], told[1]), (cases[1:3], "")):
         notices = []
         for event in iter_train(given, out=tmp_path / "m.safetensors", **QUICK | {"val": 0.5}):

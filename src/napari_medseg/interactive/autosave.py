@@ -48,7 +48,7 @@ def claim_new(log: Path) -> locks.Hold:
     hold = next(hold for path in chain([log], _numbered(log)) if (hold := claim(path)) is not None)
     if hold.path.is_file():
         aside = next(path for path in _numbered(log) if not path.exists() and not is_claimed(path))
-        with files.os_errors_as_file_errors(aside, log.parent):
+        with files.os_errors_as_file_errors(aside, aside):
             hold.path.rename(aside)
     return hold
 

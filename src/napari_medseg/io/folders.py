@@ -43,7 +43,9 @@ def images_by_name(folder: Path) -> dict[str, Path]:
     for path in volumes or images:
         name = _composed(formats.strip_suffix(path))
         if name in found:
-            raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: keep one of them")
+            segmented = any(p.name.lower().endswith(".seg.nrrd") for p in (found[name], path))
+            way_out = "move the segmentations to a folder of their own" if segmented else "keep one of them"
+            raise InputError(f"{folder}: {found[name].name} and {path.name} have the same name: {way_out}")
         found[name] = path
     return {name: found[name] for name in sorted(found, key=natural)}
 

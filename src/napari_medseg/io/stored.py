@@ -203,20 +203,22 @@ def looks_like_an_image(data: LazyArray) -> bool:
     Looked at are evenly spaced planes, of each the middle: an image has more than 60 values above 0, and of the
     neighbours that both lie above 0 more than three quarters differ, for its noise makes them so (93 % and more in CT,
     MR and microscopy). Labels, however many, lie in areas: of atlases and dense superpixels w voxels wide one neighbour
-    in w differs (49 % at 2), and in maps of separate objects none does, however small they are.
+    in w differs (49 % at 2), and in maps of separate objects none does, however small they are: few of their voxels
+    have such a neighbour, where most of an image's have two.
     """
     planes, rows, columns = data.shape
     step = max(1, -(-planes // _PLANES))
     middle = tuple(slice(max(0, n - _EDGE) // 2, max(0, n - _EDGE) // 2 + _EDGE) for n in (rows, columns))
-    ids, differ, pairs = set[int](), 0, 0
+    ids, labelled, differ, pairs = set[int](), 0, 0, 0
     for z in range((planes % step) // 2, planes, step):
         plane = np.asarray(data[(z, *middle)])
         ids.update(np.unique(plane[plane > 0]).tolist())
+        labelled += int(np.count_nonzero(plane > 0))
         for one, next_ in ((plane[1:], plane[:-1]), (plane[:, 1:], plane[:, :-1])):
             both = (one > 0) & (next_ > 0)
             pairs += int(both.sum())
             differ += int((both & (one != next_)).sum())
-    return len(ids) > _MOST_CLASSES and 4 * differ > 3 * pairs
+    return len(ids) > _MOST_CLASSES and labelled <= 2 * pairs and 4 * differ > 3 * pairs
 
 
 def image_for_labels(labels: Segmentation, path: str | Path) -> str:

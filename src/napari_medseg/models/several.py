@@ -164,8 +164,9 @@ def averaged(members: Sequence[Model]) -> Ensemble:
         if differing is not None:
             name, mine, theirs = differing
             raise InputError(
-                f"{member.path} and {first.path} cannot be averaged: their {name} differ ({shown(mine)}, "
-                f"{shown(theirs)}): average models that were trained with one plan"
+                f"{member.path} and {first.path} cannot be averaged: their {name} differ ({_told(mine)}, "
+                f"{_told(theirs)}): average models of one plan; of others, segment with each and let them vote "
+                f"(napari-medseg evaluate --consensus)"
             )
     # What a validation measured holds for all where it holds for each.
     worst = max((member.spec for member in members), key=_lost)
@@ -181,6 +182,13 @@ def averaged(members: Sequence[Model]) -> Ensemble:
         cleaning=tuple(step for step in first.spec.cleaning if all(step in m.spec.cleaning for m in members)),
     )
     return Ensemble(spec, first.path, _sha256([m.sha256 for m in members]), tuple(members))
+
+
+def _told(value: object) -> str:
+    """A value of a plan for a message: rules, of which there are several, by their kinds."""
+    rules = value if isinstance(value, tuple) else ()
+    kinds = [str(rule.kind) for rule in rules if hasattr(rule, "kind")]
+    return " and ".join(kinds) if kinds and len(kinds) == len(rules) else shown(value)
 
 
 def _lost(spec: ModelSpec) -> float:

@@ -40,6 +40,8 @@ Mode = Literal["2d", "2.5d", "triplanar", "3d"]
 Guide = Literal["channel", "boxes", "labels"]
 MISSING = "modality_dropout"
 """Under which the fingerprint of a training says how often a channel was missing."""
+PATIENTS = "patients"
+"""Under which it says how many patients the cases show, where that is fewer."""
 PRESETS: tuple[Literal["exact"], Literal["balanced"], Literal["fast"]] = ("exact", "balanced", "fast")
 """How the inference trades time for Dice, the slowest first."""
 

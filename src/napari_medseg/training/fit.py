@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_medseg.cases import Case
+from napari_medseg.cases import Case, groups_of
 from napari_medseg.config import AugmentationConfig, BudgetConfig, LossConfig, TrainConfig, configured, knobs_of
 from napari_medseg.errors import InputError, MedsegError
 from napari_medseg.events import Event, Finished, Notice, Started, result_of
@@ -22,7 +22,7 @@ from napari_medseg.inference.predictor import Predictor
 from napari_medseg.io.disk.keeping import name_to_keep, step_aside
 from napari_medseg.io.disk.locks import locked
 from napari_medseg.models.file import Model
-from napari_medseg.models.spec import ModelSpec, Stage
+from napari_medseg.models.spec import PATIENTS, ModelSpec, Stage
 from napari_medseg.models.transfer import origins_of
 from napari_medseg.registry import network as network_named
 from napari_medseg.training.budget import Budget
@@ -257,6 +257,7 @@ def _train_one(
         others_seen = yield from prepare_unlabelled(job, read.facts, spec, draw, stack, before)
         base = initial if config.optimiser.adapt == "low-rank" else None
         trained = scheme.described(spec, config, None if initial is None else initial.spec, job.network)
+        trained = _of_patients(trained, read.training)
         setup = _setup(job, config, spec, target, prepared, before)
         setup = replace(setup, base=base, spec=trained, errors=errors, held=frozenset(read.labels))
         setup = _at_its_rate(setup, starts=initial is not None or errors is not None)
@@ -322,7 +323,7 @@ def _read(job: Job, draw: np.random.Generator) -> Generator[Event, None, _Read]:
         yield Notice(f"scheme {scheme.name} needs the labels of the one case whole: no slice is kept to validate on")
     elif is_one and config.validation.val:
         training, validation, config = held_out(job.cases[0], config)
-    told = told_of_groups(job.cases) if config.validation.val else ""
+    told = told_of_groups(job.cases, config.validation.val) if config.validation.val else ""
     yield from [Notice(told)] if told else []
     facts = yield from read_facts([*training, *validation], config.loss, draw)
     require_same_channels(facts)
@@ -392,6 +393,15 @@ def _searched(
             tried.insert(1, Candidate("the network found", found))
         search = Search(until, job.now, begin, read.validating(spec), job.should_stop)
         return (yield from searching(search, tried)).spec
+
+
+def _of_patients(spec: ModelSpec, cases: Sequence[Case]) -> ModelSpec:
+    """The spec, whose record says how many patients the cases show, where those are fewer."""
+    patients = len(groups_of(cases))
+    if patients == len(cases):
+        return spec
+    fingerprint = {**spec.training.fingerprint, PATIENTS: patients}
+    return replace(spec, training=replace(spec.training, fingerprint=fingerprint))
 
 
 def _mirrored_as_before(job: Job, earlier: Saved | None, spec: ModelSpec) -> ModelSpec:

@@ -153,15 +153,20 @@ def split(cases: list[Case], fraction: float) -> tuple[list[Case], list[Case]]:
     return training, validation
 
 
-def told_of_groups(cases: Sequence[Case]) -> str:
-    """How cases of the same patient are shared out, in one line; empty where each case is a group by itself."""
+def told_of_groups(cases: Sequence[Case], fraction: float) -> str:
+    """How cases of the same patient are shared out, in one line; empty where each case is a group by itself.
+
+    fraction: of the groups, that validates.
+    """
     groups = groups_of(cases)
     if len(groups) == len(cases):
         return ""
     if len(groups) == 1:
         return f"all cases show {cases[0].group}: none is left to validate on, since those of one patient stay together"
     shared = max(groups, key=len)
-    return (
+    told = (
         f"{len(cases)} cases of {len(groups)} patients: those of one train or validate together, such as "
         f"{shared[0].name} and {shared[1].name}"
     )
+    _, validating = split(list(cases), fraction)
+    return told if validating else f"{told}; none is left to validate on: give a larger --val"

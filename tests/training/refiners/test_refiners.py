@@ -19,6 +19,7 @@ from napari_medseg.events import Notice, Progress
 from napari_medseg.metrics.pairwise.overlap import dice_per_label
 from napari_medseg.models.refining import GIVEN, REFINED
 from napari_medseg.models.several import Ensemble
+from napari_medseg.models.spec import PATIENTS
 from napari_medseg.training import iter_train, iter_train_folds
 from napari_medseg.training.cases import as_cases
 from napari_medseg.training.planning.facts import facts_of
@@ -154,9 +155,14 @@ def test_each_case_is_segmented_by_the_fold_that_has_not_seen_it(
         ("case 3", "cv.fold2of2.safetensors"),
     ]
     pairs = [replace(case, group=f"patient {number // 2}") for number, case in enumerate(all_cases)]
+    for _ in errors.finding_errors(folds, pairs[1:2], pairs, TrainConfig()):
+        pass
+    assert found[3:] == [("case 1", "cv.json")], "the folds of an earlier version parted the cases of a patient"
+    of_patients = replace(trained, training=replace(trained.training, fingerprint={PATIENTS: 1}))
+    folds = Ensemble(model.spec, Path("cv.json"), "0", tuple(replace(m, spec=of_patients) for m in members))
     for _ in errors.finding_errors(folds, pairs[1:3], pairs, TrainConfig()):
         pass
-    assert found[3:] == [("case 1", "cv.fold1of2.safetensors"), ("case 2", "cv.fold2of2.safetensors")]
+    assert found[4:] == [("case 1", "cv.fold1of2.safetensors"), ("case 2", "cv.fold2of2.safetensors")]
     strangers = Ensemble(model.spec, Path("cv.json"), "0", tuple(replace(m, spec=model.spec) for m in members))
     for _ in errors.finding_errors(strangers, all_cases[:1], all_cases, TrainConfig()):
         pass

@@ -6,7 +6,7 @@ ModelSpec as steps; what cannot be said there is told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -120,7 +120,7 @@ def import_fold(
     arguments = {**plan.arguments, "norm": "batch" if has_batch_norm(source.trainer) else plan.arguments["norm"]}
     weights = weights or read_weights(checkpoint)
     tensors = fitted(checkpoint, weights.tensors, renamer("nnunet"), "nnunet", arguments)
-    largest = _largest(folder, labels)
+    largest = _largest(folder, labels, _ids_in(source))
     if ids is not None:
         labels = {ids[label]: name for label, name in labels.items()}
         largest = tuple(tuple(ids[label] for label in group) for group in largest)
@@ -182,10 +182,16 @@ def _regions(folder: Path, table: Mapping[str, Any], order: Any) -> tuple[dict[i
     return {region.label: region.name for region in regions}, Output(regions=regions)
 
 
-def _largest(folder: Path, labels: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:
+def _ids_in(source: _Folder) -> set[int]:
+    """The ids of dataset.json, those of which regions consist among them."""
+    given = source.dataset["labels"].values()
+    return {i for value in given for i in (value if isinstance(value, list) else [value]) if type(i) is int}
+
+
+def _largest(folder: Path, labels: Mapping[int, str], known: Set[int]) -> tuple[tuple[int, ...], ...]:
     """The labels of which only the largest component is kept, by the file of post-processing; () without one.
 
-    labels: those of the data set. Raises ModelFileError for a label that it has not.
+    known: the ids of the data set. Raises ModelFileError for another one.
     """
     path = next(iter(_postprocessing(folder, ".json")), None)
     if path is None:
@@ -203,7 +209,7 @@ def _largest(folder: Path, labels: Mapping[int, str]) -> tuple[tuple[int, ...], 
         flat = [i for item in listed for i in (item if isinstance(item, list) else [item])]
         if not all(isinstance(i, int) for i in flat):
             raise ModelFileError(f"{path}: labels_or_regions must be label ids; got {shown(chosen)}")
-        if unknown := [i for i in flat if i not in labels]:
+        if unknown := [i for i in flat if i not in known]:
             raise ModelFileError(f"{path}: labels_or_regions names {shown(unknown)}, which dataset.json has not")
         groups.append(tuple(label for label in labels if label in flat))
     return tuple(group for group in groups if group)

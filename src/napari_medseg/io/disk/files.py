@@ -134,6 +134,8 @@ def replacing_parts(
 def make_folder(path: Path) -> None:
     """Make a folder and the missing ones above it; FileError where the system refuses."""
     check_no_file(path)
+    if path.is_dir():  # whatever a full disk says of it, it is not ours to remove
+        return
     with os_errors_as_file_errors(path, path):
         path.mkdir(parents=True, exist_ok=True)
 

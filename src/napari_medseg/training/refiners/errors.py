@@ -24,7 +24,7 @@ from napari_medseg.inference.refining.network import PatchNetwork
 from napari_medseg.models.file import Model
 from napari_medseg.models.refining import RefiningMethod
 from napari_medseg.models.several import AnyModel, Ensemble, as_models
-from napari_medseg.models.spec import ModelSpec
+from napari_medseg.models.spec import PATIENTS, ModelSpec
 from napari_medseg.registry import network as network_named
 from napari_medseg.transforms.depths import depths_in
 from napari_medseg.volume import Segmentation, Volume, label_dtype
@@ -122,8 +122,11 @@ def _folds_of(model: Model, groups: Sequence[Sequence[Case]]) -> tuple[Model, ..
         return ()
     count = len(model.members)
     for fold, member in enumerate(model.members):
-        trained = sum(len(group) for number, group in enumerate(groups) if number % count != fold)
-        if f".fold{fold + 1}of{count}" not in member.path.name or member.spec.training.cases != trained:
+        trained = [group for number, group in enumerate(groups) if number % count != fold]
+        record = member.spec.training
+        cases = sum(map(len, trained))
+        patients = record.fingerprint.get(PATIENTS, record.cases)  # an earlier version parted those of one patient
+        if f".fold{fold + 1}of{count}" not in member.path.name or (record.cases, patients) != (cases, len(trained)):
             return ()
     return model.members
 

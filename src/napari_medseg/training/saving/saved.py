@@ -107,9 +107,10 @@ def require_same(now: Settings, before: Settings) -> None:
     plain: Settings = json.loads(json.dumps(now))
     for name in (*plain, *before):
         if name not in _CHANGEABLE and plain.get(name) != before.get(name):
+            where, had, has = _first_difference(name, before.get(name), plain.get(name))
             raise InputError(
-                f"the training to resume differs in {name}: it had {_shown(before.get(name))}, now it is "
-                f"{_shown(plain.get(name))}: give what it had, or train without resuming"
+                f"the training to resume differs in {where}: it had {_shown(had)}, now it is {_shown(has)}: give what "
+                f"it had, or train without resuming"
             )
 
 
@@ -150,6 +151,15 @@ def _restored(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: _restored(item, tensors) for key, item in value["pairs"]}
     return [_restored(item, tensors) for item in value] if isinstance(value, list) else value
+
+
+def _first_difference(name: str, one: object, other: object) -> tuple[str, object, object]:
+    """(its name, value, value) of the first entry in which two tables differ; the values themselves otherwise."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in (*one, *other):
+            if one.get(key) != other.get(key):
+                return _first_difference(f"{name}, {key}", one.get(key), other.get(key))
+    return name, one, other
 
 
 def _shown(value: object) -> str:
