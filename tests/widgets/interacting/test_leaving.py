@@ -18,9 +18,10 @@ import napari_medseg as ms
 from click_phantoms import balls
 from napari_medseg.interactive.autosave import earlier_logs, is_claimed, log_path
 from napari_medseg.interactive.session import InteractiveSession
-from napari_medseg.widgets.canvas.layers import label_names, to_volume, volume_layer
+from napari_medseg.widgets.canvas.layers import label_names, set_label_names, to_volume, volume_layer
 from napari_medseg.widgets.interacting.panel import InteractPanel
-from napari_medseg.widgets.interacting.work_on_image import WorkOnImage
+from napari_medseg.widgets.interacting.training_rows import DoneWork
+from napari_medseg.widgets.interacting.work_on_image import Shown, WorkOnImage
 
 FIRST, SECOND = (12, 14, 12), (12, 14, 34)
 VOLUME, _ = balls((24, 28, 46), FIRST, SECOND, radius=7)
@@ -338,6 +339,33 @@ def test_an_image_that_is_set_to_what_it_is_goes_on(viewer: ViewerModel, qtbot: 
     image.data = image.data
     assert panel.work is work
     panel._close()
+
+
+def test_a_multiscale_image_that_is_set_to_what_it_is_has_not_changed(viewer: ViewerModel) -> None:
+    levels = [np.zeros((8, 8, 8), np.float32), np.zeros((4, 4, 4), np.float32)]
+    image: Any = viewer.add_image(levels, multiscale=True)
+    before = Shown.of(image)
+    image.data = image.data
+    assert before.change_to(Shown.of(image)) == ""
+    image.data = [levels[0].copy(), levels[1]]
+    assert before.change_to(Shown.of(image)) == "holds another image now"
+
+
+def test_labels_of_an_image_that_changed_since_do_not_teach(viewer: ViewerModel) -> None:
+    images = [image_in(viewer, name) for name in ("one", "two")]
+    labels = [viewer.add_labels(np.zeros(image.data.shape, np.uint8)) for image in images]
+    done = DoneWork(viewer)
+    for image, its_labels in zip(images, labels, strict=True):
+        done.add(image, its_labels)
+    images[0].data = np.array(images[0].data)
+    assert done.pairs() == [(images[1], labels[1])]
+
+
+def test_names_are_given_beside_an_index_of_words(viewer: ViewerModel) -> None:
+    layer = viewer.add_labels(np.ones((4, 4), np.uint8), features={"index": ["1", "2"], "grade": [3, 4]})
+    set_label_names(layer, {1: "spleen"})
+    assert dict(label_names(layer))[1] == "spleen"
+    assert sorted(layer.features["grade"].dropna()) == [3, 4]
 
 
 def test_names_leave_the_columns_of_the_user(viewer: ViewerModel, qtbot: Any) -> None:

@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -325,7 +326,8 @@ def set_label_names(layer: Labels, names: Mapping[int, str]) -> None:
         table.loc[label, "name"] = name
     if list(table.columns) == ["name"]:
         table = table[table["name"] != ""]
-    layer.features = table.sort_index().reset_index()
+    ordered = table.sort_index() if all(isinstance(label, Real) for label in table.index) else table
+    layer.features = ordered.reset_index()
 
 
 def label_colours(layer: Labels) -> dict[int, Colour]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,10 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from napari_medseg.errors import MedsegWarning
+from napari_medseg.errors import InputError, MedsegWarning
 from napari_medseg.interactive.autosave import earlier_logs, log_path
 from napari_medseg.volume import Volume
-from napari_medseg.widgets.fields.forms import button, reporting, row
+from napari_medseg.widgets.fields.forms import button, row
 from napari_medseg.widgets.work.background import Background
 
 
@@ -66,8 +67,8 @@ class EarlierBox(QWidget):
         self._look(forget)
 
     def _look(self, find: Callable[[Volume], list[tuple[Path, float]]]) -> None:
-        with reporting(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", MedsegWarning)  # the first tool warns
+        with suppress(InputError), warnings.catch_warnings():  # the first tool says what cannot be worked on
+            warnings.simplefilter("ignore", MedsegWarning)  # and warns
             self.looking.ask(partial(find, self._volume()), self._offer)
 
     def _offer(self, logs: list[tuple[Path, float]]) -> None:

@@ -9,6 +9,7 @@ from napari.utils.notifications import show_error
 from napari_medseg.interactive.learning.said import IGNORE_LABEL
 from napari_medseg.volume import Segmentation
 from napari_medseg.widgets.canvas.layers import IGNORE_KEY, labels_layer
+from napari_medseg.widgets.interacting.work_on_image import Shown
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -20,20 +21,24 @@ class DoneWork:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._pairs: list[tuple[Layer, Layer]] = []
+        self._pairs: list[tuple[Layer, Layer, Shown]] = []
 
     def add(self, image: Layer, labels: Layer) -> None:
         """Remember a pair; the later labels of an image take the place of the earlier ones."""
         self.forget(image)
-        self._pairs.append((image, labels))
+        self._pairs.append((image, labels, Shown.of(image)))
 
     def forget(self, image: Layer) -> None:
         """The labels of an image that has changed are not those of what it shows now."""
         self._pairs = [pair for pair in self._pairs if pair[0] != image]  # napari hands plugins proxies
 
     def pairs(self) -> list[tuple[Layer, Layer]]:
-        """Those whose layers are still open."""
-        return [pair for pair in self._pairs if all(layer in self._viewer.layers for layer in pair)]
+        """Those whose layers are still open, and whose images still show what they did."""
+        return [
+            (image, labels)
+            for image, labels, then in self._pairs
+            if image in self._viewer.layers and labels in self._viewer.layers and not then.change_to(Shown.of(image))
+        ]
 
     def hand_over(self, image: Layer, labels: Layer) -> None:
         """Open Train with a pair, and with those that were remembered before."""

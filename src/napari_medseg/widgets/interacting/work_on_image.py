@@ -49,20 +49,29 @@ class _Left:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shown:
+class Shown:
     """An image layer's array, and where the viewer shows it."""
 
-    data: Any
+    data: tuple[Any, ...]
+    """The array; of a multiscale image each level, since napari wraps them anew where they are set."""
     units: tuple[str, ...]
     corners: FloatArray
     """In the world: the first voxel, and the next one along each axis."""
 
     @classmethod
-    def of(cls, image: Layer) -> _Shown:
+    def of(cls, image: Layer) -> Shown:
         layer = bare(image)
         ndim = layer.ndim
         corners = [layer.data_to_world(row) for row in (np.zeros(ndim), *np.eye(ndim))]
-        return cls(layer.data, tuple(map(str, layer.units)), np.array(corners))
+        data = tuple(layer.data) if layer.multiscale else (layer.data,)
+        return cls(data, tuple(map(str, layer.units)), np.array(corners))
+
+    def change_to(self, now: Shown) -> str:
+        """What is other about the image now, in words; empty where nothing is."""
+        if len(now.data) != len(self.data) or any(a is not b for a, b in zip(now.data, self.data, strict=True)):
+            return "holds another image now"
+        same = now.units == self.units and np.array_equal(now.corners, self.corners)
+        return "" if same else "has another place or other units now"
 
 
 _left: WeakKeyDictionary[Layer, _Left] = WeakKeyDictionary()
@@ -82,7 +91,7 @@ class WorkOnImage(QObject):
         super().__init__(parent)
         self.viewer, self.image = viewer, image
         self.volume = to_volume(image, viewer.layers)
-        self._began_on = _Shown.of(image)
+        self._began_on = Shown.of(image)
         self.canvas = Canvas(viewer, image, self.follow_rows, self._painted, self._clicked)
         self.queue = InOrder(self)
         self.view = View()
@@ -98,11 +107,7 @@ class WorkOnImage(QObject):
     @property
     def change_of_image(self) -> str:
         """What is other about the image than when the work began, in words; empty where nothing is."""
-        began, now = self._began_on, _Shown.of(self.image)
-        if now.data is not began.data:
-            return "holds another image now"
-        same = now.units == began.units and np.array_equal(now.corners, began.corners)
-        return "" if same else "has another place or other units now"
+        return self._began_on.change_to(Shown.of(self.image))
 
     def close(self) -> None:
         """Leave the layers. What was drawn still goes into the log, also what waited for `run`: see `ended`."""
