@@ -199,7 +199,7 @@ def draw_with_every_tool(user: Clicker, first: Mask, second: Mask) -> None:
 
 
 def walk_a_2d_image(user: Clicker, disk: Mask, saved: Path) -> None:
-    """Every tool on an image (y, x), a fill, and Save. disk: (y, x), in the middle of the image."""
+    """Every tool on an image (y, x), and Save. disk: (y, x), in the middle of the image."""
     panel, (_, y, x) = user.panel, deepest(disk[None], (99, 1, 1))
     radius = round(float(np.sqrt(disk.sum() / np.pi)))
     user.press(panel.tools["P"])
@@ -226,8 +226,8 @@ def walk_a_2d_image(user: Clicker, disk: Mask, saved: Path) -> None:
     user.press(panel.tools["M"])
     user.drag(user.pixel((0, 5, 5)), user.pixel((0, 5, 9)))
     assert user.mask(2)[0, 5, 5:9].all()
-    user.press(panel.slices.volume_button)
-    assert user.mask(2)[0, 5, 5:9].all()
+    assert panel.slices.isHidden(), "nothing lies between slices of a 2D image"
+    assert "slice" not in panel.status.text()
     with patch.object(QFileDialog, "getSaveFileName", return_value=(str(saved), "")):
         user.press(panel.save_button)
     wait_until(saved.exists)

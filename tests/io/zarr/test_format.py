@@ -19,7 +19,7 @@ from napari_medseg.errors import FileError, InputError, MedsegWarning, NotSuppor
 from napari_medseg.geometry import nearest_axes
 from napari_medseg.io.choice import ChoiceError
 from napari_medseg.io.zarr.array import StoredArray
-from napari_medseg.io.zarr.format import filling_labels
+from napari_medseg.io.zarr.format import filling_labels, journal_of, scratch_like
 from napari_medseg.volume import Grid, Segmentation, Volume
 from processes import started
 from reader_suite import LABELS, ReaderSuite, farthest_mm, noise
@@ -460,3 +460,17 @@ def test_left_and_right_are_those_that_the_axes_state(tmp_path: Path, version: s
     path = foreign(tmp_path / "a.zarr", scale=(3, 2, 1), version=version, changes={"axes": axes})
     grid = io.read(path).grid
     assert (grid.orientation, grid.spacing) == ("SAR", (3, 2, 1))
+
+
+@pytest.mark.parametrize("resume", [False, True], ids=["anew", "resumed"])
+def test_scratch_of_a_killed_run_is_in_nobodys_way(tmp_path: Path, resume: bool) -> None:
+    path, grid = tmp_path / "labels.zarr", Grid.from_spacing((4, 5, 6), (1.0, 1.0, 1.0))
+    with suppress(KeyboardInterrupt), filling_labels(path, grid, {1: "one"}, dtype=np.uint8) as array:
+        journal_of(array).write_text("{}\n")
+        with scratch_like(array) as scratch:
+            kept = scratch.store.root
+        raise KeyboardInterrupt
+    kept.mkdir()  # a kill removes nothing
+    with filling_labels(path, grid, {1: "one"}, dtype=np.uint8, resume=resume):
+        pass
+    assert not kept.exists()

@@ -50,6 +50,8 @@ CHUNKS: Shape3 = (64, 64, 64)
 """Default chunk (z, y, x): small enough for a window of a network, large enough for the file system."""
 _WRITE_ALL: Any = {"write_empty_chunks": True}
 """Chunks of background are written too, so that a missing chunk was never computed."""
+_SCRATCH = "scratch.partial"
+"""What a killed run may leave in a store; the next one removes it."""
 _LISTED = 5
 """The most images that a message names."""
 _LEVELS = 3
@@ -189,7 +191,7 @@ def scratch_like(array: Any) -> Iterator[Any]:
     if not isinstance(store, LocalStore):
         yield np.zeros(array.shape, array.dtype)
         return
-    place = store.root.parent / "scratch.partial"  # a run that continues removes it
+    place = store.root.parent / _SCRATCH  # a run that continues removes it
     try:
         yield zarr.create_array(place, shape=array.shape, chunks=array.chunks, dtype=array.dtype)
     finally:
@@ -491,7 +493,8 @@ def _check_replaceable(path: Path, *, is_labels: bool) -> None:
     node = _open(path) if metadata.is_group(path) else None
     if node is None or KEY not in node.attrs:
         raise FileError(f"{path}: this folder cannot be replaced: it was not written by napari-medseg: {way_out}")
-    others = sorted(p.name for p in path.iterdir() if not (p.name.isdecimal() or p.name.startswith(("zarr.", "."))))
+    names = {p.name for p in path.iterdir()} - {_SCRATCH}
+    others = sorted(name for name in names if not (name.isdecimal() or name.startswith(("zarr.", "."))))
     if ("image-label" in ome_part(dict(node.attrs))) != is_labels or others:
         what = f": {others[0]:.100}" if others else ""
         raise FileError(f"{path}: cannot be replaced by the new {kind}: it holds something else{what}: {way_out}")

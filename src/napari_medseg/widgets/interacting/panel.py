@@ -496,6 +496,7 @@ class InteractPanel(Panel):
             made.setEnabled(work is not None)
         self._enable_what_has_use()
         self.earlier.setVisible(self.earlier.count > 0 and self.has_begun_nothing)
+        self.slices.setVisible(work is None or not _is_one_slice(work))
         self.views_button.setEnabled(has_image or bool(linked_models(self._viewer)))
         self.run_button.setEnabled(work is not None and self.on_demand.isChecked())
         self.correct_button.setEnabled(has_image and self.start.layer is not None)
@@ -530,9 +531,10 @@ class InteractPanel(Panel):
         if self._viewer.layers.selection.active not in work.canvas.layers:
             return "Another layer is active: take a tool to draw; the keys work then, too."
         key = next((key for key, tool in self.tools.items() if tool.isChecked()), "")
-        if key != "M":
+        if key != "M" or _is_one_slice(work):
             go_on = _GO_ON if key else _CORRECT
-            return go_on if work.label in work.view.millilitres else _FIRST.get(key, "Take a tool to draw.")
+            first = "Paint the object." if key == "M" else _FIRST.get(key, "Take a tool to draw.")
+            return go_on if work.label in work.view.millilitres else first
         painted = painted_slices(work.view.prompts, work.label)
         return _FILL if max(map(len, painted.values()), default=0) > 1 else _FIRST[key]
 
@@ -570,6 +572,11 @@ class InteractPanel(Panel):
             )
             for label, name in _names(work).items()
         ]
+
+
+def _is_one_slice(work: WorkOnImage) -> bool:
+    """Whether the image is 2D: nothing lies between slices, or beyond them."""
+    return 1 in work.volume.grid.shape
 
 
 def _names(work: WorkOnImage) -> dict[int, str]:
