@@ -53,7 +53,7 @@ def test_a_segmentation_of_slicer_goes_with_its_image(tmp_path: Path) -> None:
     found = match_by_name([images, labels]).paths
     assert found == {"p1": (images / "p1.nii.gz", labels / "p1.seg.nrrd")}
     (labels / "p1.nrrd").touch()
-    with pytest.raises(InputError, match=r"p1\.nrrd and p1\.seg\.nrrd have the same name: keep one of them"):
+    with pytest.raises(InputError, match=r"p1\.nrrd and p1\.seg\.nrrd have the same name: move the segm"):
         images_by_name(labels)
 
 

@@ -47,7 +47,7 @@ def check_writable(path: Path) -> None:
     Raises FileError where a folder has the name, and for a .dcm where a DICOM file that is not ours is there.
     """
     files.check_name(path)
-    suffixes = [suffix for format_ in formats.FORMATS.values() for suffix in format_.written]
+    suffixes = _written_suffixes()
     if not path.name.lower().endswith(tuple(suffixes)):
         raise InputError(f"{path}: no format is written under this name: end it in one of {', '.join(suffixes)}")
     _check_no_folder(path)
@@ -181,8 +181,14 @@ def _spell_out(names: Sequence[str], out: str) -> list[str]:
 
 
 def _means_folder(out: str) -> bool:
-    """Whether `out` is an existing folder, ends in a slash or has no suffix. A .zarr folder is an image."""
+    """Whether `out` ends in a slash, has no suffix, or is an existing folder that is not named as an image is."""
     path = Path(out)
     if path.suffix.lower() == ".zarr":
         return False
-    return path.is_dir() or out.endswith(("/", os.sep)) or not path.suffix
+    if out.endswith(("/", os.sep)) or not path.suffix:
+        return True
+    return path.is_dir() and not path.name.lower().endswith(tuple(_written_suffixes()))
+
+
+def _written_suffixes() -> list[str]:
+    return [suffix for format_ in formats.FORMATS.values() for suffix in format_.written]

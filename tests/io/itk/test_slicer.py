@@ -66,7 +66,7 @@ def test_a_value_means_another_segment_in_another_layer(tmp_path: Path) -> None:
     assert first.colours == {1: (0, 51, 255), 2: (26, 51, 255)}
     assert second.colours == {1: (51, 51, 255)}
     assert first.grid.spacing == second.grid.spacing == (2.0, 1.0, 1.0)
-    assert first.name == "a.seg#0"
+    assert first.name == "a#0"
     assert io.peek(f"{path}#1").labels == {1: "tumour"}
 
 
