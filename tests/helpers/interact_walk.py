@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Layer
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 import napari_medseg as ms
 from metrics_walk import LEFT, clipped, wait_until
@@ -96,6 +97,20 @@ class Clicker:
             QTest.mouseMove(canvas, corner)
             QTest.qWait(20)
         QTest.mouseRelease(canvas, LEFT, pos=corners[-1])
+        self.interactions += 1
+        self.settle()
+
+    def trace(self, *corners: QPoint) -> None:
+        """As `drag`, where each place counts: the moves are events alone, for the screen tells of its own late."""
+        QTest.mousePress(self.canvas, LEFT, pos=corners[0])
+        for corner in corners[1:]:
+            at, on_screen = QPointF(corner), QPointF(self.canvas.mapToGlobal(corner))
+            moved = QMouseEvent(
+                QEvent.Type.MouseMove, at, on_screen, Qt.MouseButton.NoButton, LEFT, Qt.KeyboardModifier.NoModifier
+            )
+            QApplication.sendEvent(self.canvas, moved)
+            QTest.qWait(20)
+        QTest.mouseRelease(self.canvas, LEFT, pos=corners[-1])
         self.interactions += 1
         self.settle()
 
@@ -188,7 +203,7 @@ def draw_with_every_tool(user: Clicker, first: Mask, second: Mask) -> None:
     user.press(panel.undo_button)
     user.press(panel.tools["L"])
     turns = np.linspace(0, 2 * np.pi, 16)
-    user.drag(*(user.pixel((z, y + 7 * np.sin(turn), x + 7 * np.cos(turn))) for turn in turns))
+    user.trace(*(user.pixel((z, y + 7 * np.sin(turn), x + 7 * np.cos(turn))) for turn in turns))
     lasso = panel.work.view.prompts[-1]
     assert isinstance(lasso, ms.Lasso)
     assert (lasso.axis, lasso.index, lasso.label) == (0, z, 2)
@@ -220,7 +235,7 @@ def walk_a_2d_image(user: Clicker, disk: Mask, saved: Path) -> None:
     user.press(panel.undo_button)
     user.press(panel.tools["L"])
     turns = np.linspace(0, 2 * np.pi, 16)
-    user.drag(*(user.pixel((0, y + radius * np.sin(turn), x + radius * np.cos(turn))) for turn in turns))
+    user.trace(*(user.pixel((0, y + radius * np.sin(turn), x + radius * np.cos(turn))) for turn in turns))
     assert dice(user.mask(1)[0], disk) > 0.9
     user.press(panel.next_button)
     user.press(panel.tools["M"])
