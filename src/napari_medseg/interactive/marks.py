@@ -90,7 +90,7 @@ def seeds(mask: SparseMask, frame: Frame, spacing: Triple) -> Mask:
     if mask.inside.size > _ALL_SAMPLED or frame.step_mm <= min(spacing):
         return marked
     voxels = np.argwhere(mask.inside) + [side.start for side in mask.box]
-    marked[tuple(frame.places(voxels, spacing).T)] = True
+    marked[tuple(frame.hits(voxels, spacing).T)] = True
     return marked
 
 

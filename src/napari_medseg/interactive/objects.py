@@ -141,9 +141,11 @@ class Segmenter:
         elif not asked.start and all(_is_click(mark) for mark in asked.marks.values()):
             costs |= {reach: _SHORTER_WEIGHT * (engine.REACH - reach) for reach in _SHORTER_REACHES}
         ways = _changed_here(asked.so_far, after, new, self._spacing, tuple(costs))
-        if len(ways) == 1:
-            return ways[0]
-        fit = [self._support(frame, way, asked.barriers) - cost for way, cost in zip(ways, costs.values(), strict=True)]
+        different = list(dict.fromkeys(ways))
+        if len(different) == 1:
+            return different[0]
+        support = {way: self._support(frame, way, asked.barriers) for way in different}
+        fit = [support[way] - cost for way, cost in zip(ways, costs.values(), strict=True)]
         return ways[int(np.argmax(fit))]
 
     def probability(self, marks: Mapping[int, Marks]) -> tuple[Box, Map]:
@@ -420,12 +422,23 @@ def _changed_here(
         here = mark.held.within(box)
         touching |= here
         around.append(_Around.of(here, old if mark.positive else ~old, spacing, bounded=mark.slice_axis is None))
-    touching = ndimage.binary_dilation(touching, _ANY_NEIGHBOUR)
+    within = {reach: changed & _reached(around, reach, changed.shape) for reach in reaches}
+    tight = ndimage.find_objects(within[max(reaches)].astype(np.uint8))
+    if not tight:
+        return [before] * len(reaches)
+    part = with_margin(tight[0], changed.shape)
+    touching = ndimage.binary_dilation(touching[part], _ANY_NEIGHBOUR)
+    made: dict[int, SparseMask] = {}
     ways = []
-    for reach in reaches:
-        parts, count = ndimage.label(changed & _reached(around, reach, changed.shape), _ANY_NEIGHBOUR)
-        touched = np.unique(parts[touching])
-        ways.append(SparseMask.of(box, old ^ np.isin(parts, touched[touched > 0])) if count else before)
+    for near in within.values():
+        size = int(np.count_nonzero(near))  # a longer reach holds what a shorter one does
+        if size not in made:
+            parts, _ = ndimage.label(near[part], _ANY_NEIGHBOUR)
+            touched = np.unique(parts[touching])
+            edited = old.copy()
+            edited[part] ^= np.isin(parts, touched[touched > 0])
+            made[size] = SparseMask.of(box, edited) if size else before
+        ways.append(made[size])
     return ways
 
 

@@ -53,11 +53,16 @@ class Frame:
         return Frame.around((z, y, x), self.step_mm * factor, self.shape)
 
     def places(self, voxels: npt.NDArray[np.int64], spacing: Triple) -> npt.NDArray[np.int64]:
-        """(n, 3) voxels of the volume as voxels of the frame, those inside only, each once."""
+        """(n, 3) voxels of the volume as voxels of the frame, those inside only, each once and in order."""
+        return np.unique(self.hits(voxels, spacing), axis=0)
+
+    def hits(self, voxels: npt.NDArray[np.int64], spacing: Triple) -> npt.NDArray[np.int64]:
+        """As `places`, one for each voxel of the volume that lies inside."""
         mm = (voxels + 0.5) * np.asarray(spacing)
         inner = np.floor((mm - self.low_mm) / self.step_mm).astype(np.int64)
         inside = ((inner >= 0) & (inner < self.shape)).all(axis=1)
-        return np.unique(inner[inside], axis=0)
+        hits: npt.NDArray[np.int64] = inner[inside]
+        return hits
 
     def samples(self, axis: int, spacing: Triple) -> npt.NDArray[np.float64]:
         """Where the frame's voxels lie along an axis, in (fractional) voxels of the volume."""
